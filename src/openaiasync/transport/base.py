@@ -1,0 +1,175 @@
+"""The border between a call and the network: what a transport has to offer, and the one error it may raise.
+
+Everything above (`calls`) knows these names only, so that a transport over another library fits in under 60 lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol
+
+__all__ = ["Credentials", "Incoming", "Origin", "Outgoing", "Transport", "TransportError", "TryClocks"]
+
+
+class Origin(NamedTuple):
+    """Where a request goes: the origin of RFC 6454. Connections are shared by requests of one origin only."""
+
+    scheme: str  # "http" or "https"
+    host: str  # a name or an address, IPv6 without brackets
+    port: int
+
+
+class Credentials:
+    """Header fields that must be seen by nobody: they meet the bytes only where they are written to the socket.
+
+    `fields()` gives ``(name, value)`` pairs; `repr`, `str`, pickles and copies give none of it.
+    """
+
+    __slots__ = ("__pairs", "__wire")
+
+    def __init__(self, pairs: Sequence[tuple[str, str]] = ()) -> None:
+        self.__pairs = tuple(pairs)
+        self.__wire = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in pairs)
+
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        return self.__pairs
+
+    def wire(self) -> bytes:
+        """The fields as HTTP/1.1 field lines, each with its CRLF."""
+        return self.__wire
+
+    def __bool__(self) -> bool:
+        return bool(self.__pairs)
+
+    def __repr__(self) -> str:
+        return "<Credentials: hidden>"
+
+    def __reduce__(self) -> tuple[type[Credentials], tuple[()]]:
+        return (Credentials, ())
+
+
+class Outgoing:
+    """One request as it goes to a transport, once per try.
+
+    `fields` holds every header field but the credentials, the framing (``Content-Length``, ``Transfer-Encoding``) and
+    ``Host``; `prebuilt` is the same ready for the wire (request line, Host and fields, each with its CRLF), or `None`,
+    and then the transport builds it. `body` is bytes, or an asynchronous iterator of pieces with `length` bytes in all
+    (`None`: unknown, sent chunked).
+    """
+
+    __slots__ = ("body", "credentials", "fields", "length", "method", "origin", "prebuilt", "target")
+
+    def __init__(
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        fields: Sequence[tuple[str, str]],
+        credentials: Credentials,
+        body: bytes | AsyncIterator[bytes] = b"",
+        length: int | None = None,
+        prebuilt: bytes | None = None,
+    ) -> None:
+        self.origin = origin
+        self.method = method
+        self.target = target  # origin-form: an absolute path with its query, percent-encoded
+        self.fields = fields
+        self.credentials = credentials
+        self.body = body
+        self.length = length
+        self.prebuilt = prebuilt
+
+
+class TryClocks(NamedTuple):
+    """The clocks of one try. Times in seconds; `None` is "no limit"."""
+
+    connect: float | None  # for DNS, TCP, TLS and proxy together, from the start of each
+    start: float | None  # from the request written to the first byte of a final answer's head (1xx do not count)
+    until: float | None  # the event loop's time at which this try ends, wherever it is
+
+
+class TransportError(Exception):
+    """Why an exchange failed. It never leaves the library: `calls` turns it into the public error.
+
+    `kind` is one of: ``"timeout"`` (and then `clock` is ``"connect"``, ``"start"``, ``"stall"`` or ``"until"``),
+    ``"dns"``, ``"refused"`` (any failed connect), ``"tls"``, ``"proxy"``, ``"eof"`` (closed before the answer's end),
+    ``"reset"``, ``"protocol"`` (bytes that are not HTTP/1.1, or over a cap), ``"upload"`` (the body's source raised:
+    it is the `__cause__`), ``"closed"`` (the transport was closed by its owner).
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        *,
+        clock: str | None = None,
+        reused: bool = False,
+        sent: bool = False,
+        answered: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.clock = clock
+        self.reused = reused  # the connection had served a request before
+        self.sent = sent  # any byte of the request may have left
+        self.answered = answered  # any byte of an answer has come
+
+
+class Incoming(Protocol):
+    """The answer to one `Outgoing`: its head is there, its body may still be coming.
+
+    It gives its connection back by itself at the exact end of the body; before that only `abort` frees it.
+    All waiting raises `TransportError`. Only one task may wait at a time.
+    """
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def raw_fields(self) -> bytes:
+        """The field lines of the head as they came, each with its CRLF, without status line and last empty line."""
+        ...
+
+    @property
+    def connected(self) -> float:
+        """Seconds spent on getting a connection (0.0 when an idle one was there)."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the whole body has been handed out."""
+        ...
+
+    def expire(self, at: float | None, clock: str) -> None:
+        """From now on waiting ends with a timeout of this clock at the loop's time `at` (`None`: never).
+
+        Whoever reads moves it forward at each unit of progress; it costs two assignments.
+        """
+        ...
+
+    async def pieces(self) -> list[bytes]:
+        """What has come of the body since the last call, waiting if there is nothing; ``[]`` at the exact end."""
+        ...
+
+    async def read(self, cap: int) -> bytes:
+        """The rest of the body at once; more than `cap` bytes is a ``"protocol"`` error."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection at once (nothing is sent, nothing is awaited); no-op after the end."""
+        ...
+
+
+class Transport(Protocol):
+    """A pool of connections for one event loop."""
+
+    async def send(self, out: Outgoing, clocks: TryClocks) -> Incoming:
+        """Send one request and wait for the head of its final answer.
+
+        Cancelled or failed, it leaves no socket, task or timer behind. Raises `TransportError` only.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Drop every connection; exchanges in progress fail with kind ``"closed"``. Idempotent."""
+        ...
