@@ -10,17 +10,239 @@ import difflib
 import importlib
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, cast
 from urllib.parse import quote
 
 from ..omit import is_omitted
 from .encode import encode_json, encode_query
-from .decode import Decoder, decoder_for
+from .options import OPTION_NAMES
 
-__all__ = ["AnswerKind", "BodyKind", "CallOptions", "Endpoint", "Request"]
+__all__ = ["AnswerKind", "BodyKind", "Endpoint", "Request"]
 
 AnswerKind = Literal["object", "page", "text", "binary", "none", "object-or-text"]
 BodyKind = Literal["none", "json", "multipart"]
 
-_OPTION_NAMES = frozenset({"timeout", "deadline", "max_retries", "extra_headers", "extra_query", "extra_body"})
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
+_TEMPLATE = re.compile(r"\{(\w+)\}")
+
+
+class Request:
+    """One request as a value: what is asked of which operation, before anybody decided how to send it.
+
+    `path` is relative to the API's base and holds the query; `body` is JSON bytes, a multipart value, or `None`.
+    `headers` are the caller's extra header fields; a value that is omitted takes a default field away.
+    """
+
+    __slots__ = ("body", "deadline", "endpoint", "headers", "max_retries", "path", "stream", "timeout", "wants_text")
+
+    def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
+        self.endpoint = endpoint
+        self.path = path
+        self.body = body
+        self.stream = stream
+        self.headers: Mapping[str, Any] | None = None
+        self.timeout: Any = _UNSET
+        self.deadline: Any = _UNSET
+        self.max_retries: int | None = None
+        self.wants_text = False
+
+    @property
+    def has_timeout(self) -> bool:
+        """Whether the caller named a `timeout` for this call (`None` counts: no limit)."""
+        return self.timeout is not _UNSET
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether the caller named a `deadline` for this call (`None` counts: no limit)."""
+        return self.deadline is not _UNSET
+
+    def __repr__(self) -> str:
+        return f"<Request {self.endpoint.method} {self.path}>"
+
+
+_UNSET: Any = object()
+
+
+def nearest(name: str, known: frozenset[str]) -> str:
+    """A hint for a misspelt name, or nothing."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class Endpoint:
+    """One operation of the API: its path, its parameters, what its answer is.
+
+    Parameter names come as space-separated strings, because 288 rows are built at import and few are ever used.
+    `type` and `event` name a type as ``"module:Name"`` below the package. Tables are made at first use.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        method: str,
+        path: str,
+        *,
+        required: str = "",
+        optional: str = "",
+        query: str = "",
+        wire: str = "",
+        body: BodyKind = "none",
+        answer: AnswerKind = "object",
+        type: str = "",
+        page: str = "",
+        event: str = "",
+        headers: str = "",
+        group: str = "",
+    ) -> None:
+        self.name = name
+        self.method = method
+        self.path = path
+        self.body: BodyKind = body
+        self.answer: AnswerKind = answer
+        self.type = type
+        self.page = page
+        self.event = event
+        self.group = group
+        self._names = (required, optional, query, wire, headers)
+        self._ready = False
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name}: {self.method} {self.path}>"
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached for attributes that are not there yet: build the tables once, then look again.
+        if self.__dict__.get("_ready", True):
+            raise AttributeError(name)
+        self._build()
+        return getattr(self, name)
+
+    def _build(self) -> None:
+        required, optional, query, wire, headers = self._names
+        self._ready = True
+        self.path_params: tuple[str, ...] = tuple(_TEMPLATE.findall(self.path))
+        self.required: tuple[str, ...] = tuple(required.split())
+        self.known: frozenset[str] = frozenset(required.split()) | frozenset(optional.split())
+        self.accepted: frozenset[str] = self.known | OPTION_NAMES
+        self.query: frozenset[str] = frozenset(query.split())
+        self.wire: dict[str, str] = dict(_pair(item) for item in wire.split())
+        self.static_headers: tuple[tuple[str, str], ...] = tuple(_pair(item) for item in headers.split("\n") if item)
+        # Body parameters need no work of their own when nothing is renamed and nothing goes elsewhere.
+        self.simple_body: bool = self.body == "json" and not (self.path_params or self.query or self.wire)
+
+    def load(self, where: str) -> Any:
+        """The type that `type` or `event` names; imported at first use."""
+        module, _, name = where.partition(":")
+        return getattr(importlib.import_module(f"openaiasync.{module}"), name)
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """`TypeError` for a parameter that is unknown or missing, naming it and the nearest name."""
+        unknown = params.keys() - self.accepted
+        if unknown:
+            name = sorted(unknown)[0]
+            raise TypeError(
+                f"{self.name}() has no parameter {name!r}{nearest(name, self.accepted)} "
+                "(what a provider adds goes through extra_body)"
+            )
+        for name in self.required:
+            if name not in params or is_omitted(params[name]):
+                raise TypeError(f"{self.name}() misses the required parameter {name!r}")
+
+    def request(self, params: dict[str, Any], *, stream: bool | None = None) -> Request:
+        """The `Request` for these parameters; `params` is not changed.
+
+        Raises `TypeError` (unknown, missing or unencodable parameters) and `ValueError` (ids that are no path segment,
+        numbers and texts that JSON cannot carry).
+        """
+        self.check(params)
+        options: dict[str, Any] | None = None
+        if not OPTION_NAMES.isdisjoint(params):
+            options = {name: params[name] for name in OPTION_NAMES if name in params}
+            params = {name: value for name, value in params.items() if name not in OPTION_NAMES}
+        path, query, fields = self.path, "", params
+        if not self.simple_body:
+            path, query, fields = self._place(params)
+        if options and options.get("extra_query"):
+            more = encode_query(options["extra_query"].items())
+            query = f"{query}&{more}" if query else more
+        if query:
+            path = f"{path}{'&' if '?' in path else '?'}{query}"
+        request = Request(self, path, None, bool(stream))
+        request.body = self._encode(fields, options and options.get("extra_body"), stream)
+        if options:
+            _apply(request, options)
+        return request
+
+    def _place(self, params: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        """Where each parameter goes: path with its ids, query string, fields of the body."""
+        path = _TEMPLATE.sub(lambda match: _segment(self.name, match[1], params[match[1]]), self.path)
+        wire = self.wire
+        query = [(wire.get(name, name), value) for name, value in params.items() if name in self.query]
+        aside = self.query.union(self.path_params)
+        fields = {wire.get(name, name): value for name, value in params.items() if name not in aside}
+        return path, encode_query(query), fields
+
+    def _encode(self, fields: dict[str, Any], extra: Any, stream: bool | None) -> Any:
+        if self.body == "multipart":
+            from .multipart import Multipart
+
+            return Multipart.of(fields, extra, stream)
+        if self.body == "none":
+            if extra:
+                return encode_json(extra)
+            return None
+        if stream is not None and not is_omitted(stream):
+            fields = {**fields, "stream": stream}
+        if extra:
+            fields = _merge(fields, extra)
+        return encode_json(fields)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _merge(fields: dict[str, Any], extra: Any) -> Any:
+    """`extra_body` wins over the fields; mappings in both are merged, anything else replaces."""
+    if not isinstance(extra, Mapping):
+        return extra
+    merged: dict[str, Any] = dict(fields)
+    for name, value in cast("Mapping[str, Any]", extra).items():
+        have = merged.get(name)
+        merged[name] = _merge(cast("dict[str, Any]", have), value) if isinstance(have, dict) else value
+    return merged
+
+
+def _segment(operation: str, name: str, value: Any) -> str:
+    """An id as one path segment (RFC 3986, section 3.3); `ValueError` where it would change the path."""
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise TypeError(f"{operation}(): {name} is a string, not {type(value).__name__}")
+    text = str(value)
+    if text in _UNSAFE_SEGMENTS:
+        raise ValueError(f"{operation}(): expected a non-empty value for {name!r} that names an object, not {text!r}")
+    return quote(text, safe="!$&'()*+,;=:@-._~")
+
+
+def _apply(request: Request, options: Mapping[str, Any]) -> None:
+    headers = options.get("extra_headers")
+    if headers is not None and not is_omitted(headers):
+        request.headers = headers
+    for name in ("timeout", "deadline"):
+        value = options.get(name, _UNSET)
+        if value is not _UNSET and not is_omitted(value):
+            _check_seconds(name, value)
+            setattr(request, name, value)
+    retries = options.get("max_retries")
+    if retries is not None and not is_omitted(retries):
+        if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+            raise ValueError("max_retries is a whole number from 0 up")
+        request.max_retries = retries
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    if value is None or hasattr(value, "connect"):
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number of seconds or None, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} is a number of seconds above 0, not {value!r}")

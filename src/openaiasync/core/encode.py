@@ -1,0 +1,135 @@
+"""Parameters as JSON bodies and query strings, exactly as given; what cannot be sent is refused before anything is.
+
+The walk before encoding exists for what msgspec would encode silently wrong: markers for "not given", answers passed
+back as parameters (their unknown fields would be lost), NaN and infinities (they would become `null`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+from urllib.parse import quote
+
+import msgspec
+
+from ..model import BaseModel
+from ..omit import is_omitted
+
+__all__ = ["encode_json", "encode_query", "plain"]
+
+_SCALARS = frozenset({str, int, bool, type(None)})
+
+
+def _plain_mapping(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    changed: dict[Any, Any] | None = None
+    for key, item in value.items():
+        kind = type(item)
+        if kind in _SCALARS:
+            continue
+        if kind.__name__ in ("NotGiven", "Omit"):
+            changed = dict(value) if changed is None else changed
+            del changed[key]
+            continue
+        new = plain(item)
+        if new is not item:
+            changed = dict(value) if changed is None else changed
+            changed[key] = new
+    return value if changed is None else changed
+
+
+def _plain_sequence(value: Iterable[Any]) -> Any:
+    changed = False
+    items: list[Any] = []
+    for item in value:
+        kind = type(item)
+        new = item if kind in _SCALARS else plain(item)
+        changed = changed or new is not item
+        items.append(new)
+    return items if changed else value
+
+
+def plain(value: Any) -> Any:
+    """The same value if it can be encoded as it stands, else a copy without what cannot.
+
+    Raises `ValueError` for NaN and infinities, which JSON does not have (RFC 8259, section 6).
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return _plain_mapping(value)
+    if kind is list or kind is tuple:
+        return _plain_sequence(value)
+    if kind is float:
+        if not math.isfinite(value):
+            raise ValueError(f"{value!r} cannot be sent: JSON has no NaN and no infinities")
+        return value
+    if isinstance(value, BaseModel):
+        return value.to_dict(mode="json")
+    if isinstance(value, Mapping):
+        return _plain_mapping(dict(cast("Mapping[Any, Any]", value)))
+    return value
+
+
+def _foreign(value: Any) -> Any:
+    """Objects of other libraries: pydantic models and the official client's answers, date-likes, iterables."""
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):
+        return dump(mode="json", by_alias=True, exclude_unset=True)
+    if isinstance(value, (set, frozenset)):
+        return list(cast("set[Any]", value))
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+        raise TypeError(f"{type(value).__name__} objects cannot be sent as JSON")
+    return [plain(item) for item in cast("Iterable[Any]", value)]
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_foreign)
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON of a request body. `TypeError` for objects that have none, `ValueError` for text that is not Unicode."""
+    try:
+        return _encoder.encode(plain(value))
+    except UnicodeEncodeError:
+        raise ValueError("a text holds half of a surrogate pair, which UTF-8 cannot carry; clean it before") from None
+    except RecursionError:
+        raise ValueError("the parameters are nested too deeply, or contain themselves") from None
+
+
+def _scalar(value: object) -> str:
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value!r} cannot be sent in a query")
+    return str(value)
+
+
+def _flatten(name: str, value: Any, out: list[tuple[str, str]]) -> None:
+    if value is None:
+        # The official client sends an empty value for an explicit None in a query.
+        out.append((name, ""))
+    elif isinstance(value, Mapping):
+        for key, item in cast("Mapping[str, Any]", value).items():
+            if not is_omitted(item):
+                _flatten(f"{name}[{key}]", item, out)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inner = name if name.endswith("[]") else f"{name}[]"
+        for item in cast("Iterable[Any]", value):
+            _flatten(inner, item, out)
+    else:
+        out.append((name, _scalar(value)))
+
+
+def encode_query(pairs: Iterable[tuple[str, Any]]) -> str:
+    """A query string with brackets for what is nested (``a[b]=1&c[]=2``), percent-encoded as UTF-8."""
+    flat: list[tuple[str, str]] = []
+    for name, value in pairs:
+        if not is_omitted(value):
+            _flatten(name, value, flat)
+    return "&".join(f"{quote(name, safe='[]')}={quote(value, safe='')}" for name, value in flat)

@@ -1,0 +1,65 @@
+"""What every call accepts beside its own parameters, for type checkers and for `Endpoint`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypedDict
+
+__all__ = ["OPTION_NAMES", "RequestOptions", "Timeout"]
+
+_UNSET: Final[Any] = object()
+
+
+class Timeout:
+    """The clocks of a call one by one, in seconds; `None` is "no limit". Accepted wherever a `timeout` is.
+
+    `read` is until an answer starts and then per unit of progress (an event of a stream, the whole of a JSON answer,
+    64 KiB of a binary one); `connect` is until a connection stands. Those not named take the first argument. `write`
+    and `pool` are there for users of the official client: writing counts as `read`, waiting for a place has no clock.
+    """
+
+    __slots__ = ("connect", "pool", "read", "write")
+
+    def __init__(
+        self,
+        timeout: float | None = None,
+        *,
+        connect: float | None = _UNSET,
+        read: float | None = _UNSET,
+        write: float | None = _UNSET,
+        pool: float | None = _UNSET,
+    ) -> None:
+        self.connect = timeout if connect is _UNSET else connect
+        self.read = timeout if read is _UNSET else read
+        self.write = timeout if write is _UNSET else write
+        self.pool = timeout if pool is _UNSET else pool
+
+    def _key(self) -> tuple[float | None, ...]:
+        return (self.connect, self.read, self.write, self.pool)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Timeout) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"Timeout(connect={self.connect}, read={self.read}, write={self.write}, pool={self.pool})"
+
+
+class RequestOptions(TypedDict, total=False):
+    """Per call, on every method.
+
+    `timeout` (seconds, per try), `deadline` (seconds, the whole call with all tries), `max_retries`; `extra_headers`,
+    `extra_query` and `extra_body` are added to the request and win over what the method would send.
+    """
+
+    timeout: float | Timeout | None
+    deadline: float | None
+    max_retries: int
+    extra_headers: Mapping[str, Any] | None
+    extra_query: Mapping[str, object] | None
+    extra_body: object | None
+
+
+OPTION_NAMES = frozenset(RequestOptions.__annotations__)

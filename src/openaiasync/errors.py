@@ -1,0 +1,292 @@
+"""Everything a public call may raise, beside `TypeError`, `ValueError` and `OSError` for arguments that are wrong.
+
+    OpenAIError
+    ├── ConfigurationError (ValueError)         the client's options or environment cannot work
+    ├── InFlightError                           every place in flight is held by tasks that wait for one
+    ├── ClientClosedError                       the client was closed before or during the call
+    ├── LengthFinishReasonError                 an answer to be parsed was cut by its length limit
+    ├── ContentFilterFinishReasonError          an answer to be parsed was held back by a filter
+    └── APIError                                .request .body .code .param .type; in mid-stream: an error object came
+        ├── APIConnectionError                  nothing usable came
+        │   ├── APITimeoutError                 .clock: "connect", "start", "stall", "deadline" or "queue"
+        │   └── IncompleteStreamError           .partial: what had come when the stream broke off
+        ├── APIResponseValidationError          .response: the answer is not what the operation promises
+        └── APIStatusError                      .response .status_code .request_id
+            ├── BadRequestError 400             ├── ConflictError 409
+            ├── AuthenticationError 401         ├── UnprocessableEntityError 422
+            │   └── OAuthError                  ├── RateLimitError 429
+            ├── PermissionDeniedError 403       └── InternalServerError 5xx
+            └── NotFoundError 404
+    InvalidWebhookSignatureError (ValueError)   a webhook's signature does not fit its body
+
+Names and constructors are the official client's. Each error says which `side` is at fault ("caller", "server" or
+"network"), whether the same call may succeed later (`retryable`), and has `.meta` where an answer came.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+if TYPE_CHECKING:
+    from .meta import Meta
+    from .types.chat import ChatCompletion
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APIResponseValidationError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientClosedError",
+    "ConfigurationError",
+    "ConflictError",
+    "ContentFilterFinishReasonError",
+    "InFlightError",
+    "IncompleteStreamError",
+    "InternalServerError",
+    "InvalidWebhookSignatureError",
+    "LengthFinishReasonError",
+    "NotFoundError",
+    "OAuthError",
+    "OpenAIError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "Side",
+    "UnprocessableEntityError",
+    "status_error",
+]
+
+Side = Literal["caller", "server", "network"]
+_E = TypeVar("_E", bound="OpenAIError")
+
+
+def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class OpenAIError(Exception):
+    """The base of the tree.
+
+    `tries` is how often the call was sent, `elapsed` the seconds it took, waiting for a place in flight left out.
+    """
+
+    side: Side = "caller"
+    retryable: bool = False
+    meta: Meta | None = None
+    tries: int = 0
+    elapsed: float = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The constructors have required keywords, so that the default way of pickling exceptions cannot work.
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+class ConfigurationError(OpenAIError, ValueError):
+    """A client's options, or the environment it reads, cannot work; raised at construction or first use."""
+
+
+class InFlightError(OpenAIError, RuntimeError):
+    """Waiting for a place in flight would never end: all are held by tasks that wait for one themselves."""
+
+
+class ClientClosedError(OpenAIError, RuntimeError):
+    """The client was closed before this call, or while it was under way."""
+
+
+class APIError(OpenAIError):
+    """Something went wrong between sending a request and holding its answer.
+
+    `request` is what was sent (`.method`, `.url`, `.headers` without credentials), `body` the error object or the raw
+    body of the answer (`None` without one); `code`, `param` and `type` come from the error object.
+    """
+
+    side: Side = "server"
+    message: str
+    request: Any
+    body: object | None
+    code: str | None = None
+    param: str | None = None
+    type: str | None = None
+
+    def __init__(self, message: str, request: Any, *, body: object | None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.request = request
+        self.body = body
+        if isinstance(body, dict):
+            fields = cast("dict[str, Any]", body)
+            code = fields.get("code")
+            self.code = None if code is None else str(code)
+            self.param = fields.get("param")
+            self.type = fields.get("type")
+
+
+class APIConnectionError(APIError):
+    """No usable answer came: refused, DNS, TLS, closed in the middle, or bytes that are not HTTP."""
+
+    side: Side = "network"
+    retryable: bool = True
+
+    def __init__(self, *, message: str = "Connection error.", request: Any) -> None:
+        super().__init__(message, request, body=None)
+
+
+class APITimeoutError(APIConnectionError):
+    """A clock ran out. `clock` names it: ``"connect"``, ``"start"``, ``"stall"``, ``"deadline"`` or ``"queue"``."""
+
+    clock: str = "start"
+
+    def __init__(self, request: Any, *, message: str = "Request timed out.", clock: str = "start") -> None:
+        super().__init__(message=message, request=request)
+        self.clock = clock
+
+
+class IncompleteStreamError(APIConnectionError):
+    """A stream ended before its answer was complete. `partial` holds what had come (`None` where nothing is kept)."""
+
+    partial: Any = None
+
+    def __init__(self, *, message: str = "The stream broke off.", request: Any, partial: Any = None) -> None:
+        super().__init__(message=message, request=request)
+        self.partial = partial
+
+
+class APIResponseValidationError(APIError):
+    """An answer is not what its operation promises. `response` holds its raw body."""
+
+    response: Any
+    status_code: int
+
+    def __init__(self, response: Any, body: object | None, *, message: str | None = None) -> None:
+        super().__init__(message or "The answer is not what the operation promises.", response.request, body=body)
+        self.response = response
+        self.status_code = response.status_code
+
+
+class APIStatusError(APIError):
+    """The server answered with a status of 4xx or 5xx (or a redirect that may not be followed)."""
+
+    response: Any
+    status_code: int
+    request_id: str | None
+
+    def __init__(self, message: str, *, response: Any, body: object | None) -> None:
+        super().__init__(message, response.request, body=body)
+        self.response = response
+        self.status_code = response.status_code
+        self.request_id = response.headers.get("x-request-id")
+        self.side = "server" if self.status_code >= 500 or self.status_code < 400 else "caller"
+        self.retryable = self.status_code in _RETRYABLE or self.status_code >= 500
+
+
+class BadRequestError(APIStatusError):
+    """400: the server does not accept the request as it is."""
+
+    status_code: int = 400
+
+
+class AuthenticationError(APIStatusError):
+    """401: the key is missing, wrong or expired."""
+
+    status_code: int = 401
+
+
+class OAuthError(AuthenticationError):
+    """A token exchange failed; `error` is the code of RFC 6749, section 5.2."""
+
+    error: str | None = None
+
+    def __init__(self, *, response: Any, body: object | None) -> None:
+        fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+        description = fields.get("error_description")
+        message = description if isinstance(description, str) and description else "The token exchange failed."
+        super().__init__(message, response=response, body=body)
+        self.error = fields.get("error")
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: the key may not do this."""
+
+    status_code: int = 403
+
+
+class NotFoundError(APIStatusError):
+    """404: no such path, model or object."""
+
+    status_code: int = 404
+
+
+class ConflictError(APIStatusError):
+    """409: the object is being changed by somebody else."""
+
+    status_code: int = 409
+
+
+class UnprocessableEntityError(APIStatusError):
+    """422: the request is well formed, but the server cannot act on it."""
+
+    status_code: int = 422
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests or tokens, or the quota is used up (`code` is ``"insufficient_quota"`` then)."""
+
+    status_code: int = 429
+
+    def __init__(self, message: str, *, response: Any, body: object | None) -> None:
+        super().__init__(message, response=response, body=body)
+        if "insufficient_quota" in (self.code, self.type):
+            self.retryable = False
+
+
+class InternalServerError(APIStatusError):
+    """5xx: the server, or a gateway before it, failed."""
+
+
+class LengthFinishReasonError(OpenAIError):
+    """An answer that was to be parsed stopped at its length limit. `completion` is the answer as it came."""
+
+    side: Side = "server"
+    completion: ChatCompletion
+
+    def __init__(self, *, completion: ChatCompletion) -> None:
+        used = f" ({completion.usage})" if completion.usage else ""
+        super().__init__(f"The answer was cut at its length limit and cannot be parsed{used}.")
+        self.completion = completion
+
+
+class ContentFilterFinishReasonError(OpenAIError):
+    """An answer that was to be parsed was held back by the server's content filter."""
+
+    side: Side = "server"
+    completion: ChatCompletion | None
+
+    def __init__(self, *, completion: ChatCompletion | None = None) -> None:
+        super().__init__("The answer was held back by the server's content filter and cannot be parsed.")
+        self.completion = completion
+
+
+class InvalidWebhookSignatureError(ValueError):
+    """The signature of a webhook does not fit its body, or is too old."""
+
+
+_RETRYABLE = frozenset({408, 409, 425, 429})
+_BY_STATUS: dict[int, type[APIStatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
+}
+
+
+def status_error(status: int) -> type[APIStatusError]:
+    """The class for a status: by the table above, `InternalServerError` from 500 on, else `APIStatusError`."""
+    return _BY_STATUS.get(status, InternalServerError if status >= 500 else APIStatusError)

@@ -1,0 +1,178 @@
+"""What is known of a call beside its answer: status, header fields, request id, tries, times, rate limits.
+
+Everything here is built from a few values that the call stores, and worked out when somebody asks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from .headers import Headers
+
+__all__ = ["Meta", "RateLimit", "RateLimits", "RequestInfo", "ResponseInfo"]
+
+
+class RequestInfo:
+    """The request of a call as errors and raw answers show it: without credentials.
+
+    `url` is absolute and without userinfo; `headers` leaves out what carries the key; `content` is the body, `b""` for
+    none and for uploads.
+    """
+
+    __slots__ = ("content", "headers", "method", "url")
+
+    def __init__(self, method: str, url: str, headers: Headers | None = None, content: bytes = b"") -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers if headers is not None else Headers()
+        self.content = content
+
+    def read(self) -> bytes:
+        """The body."""
+        return self.content
+
+    def __repr__(self) -> str:
+        return f"<RequestInfo {self.method} {self.url}>"
+
+
+class ResponseInfo:
+    """An answer as it came, kept by errors: status, header fields and (up to a cap) the raw body."""
+
+    __slots__ = ("content", "headers", "request", "status_code")
+
+    def __init__(self, status_code: int, headers: Headers, request: RequestInfo, content: bytes = b"") -> None:
+        self.status_code = status_code
+        self.headers = headers
+        self.request = request
+        self.content = content
+
+    @property
+    def url(self) -> str:
+        """The URL that answered."""
+        return self.request.url
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status_code < 300
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the status is 4xx or 5xx."""
+        return 400 <= self.status_code < 600
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are not UTF-8 are replaced."""
+        return self.content.decode("utf-8", "replace")
+
+    def read(self) -> bytes:
+        """The body."""
+        return self.content
+
+    def json(self) -> Any:
+        """The body parsed as JSON; `ValueError` if it is none."""
+        return json.loads(self.content)
+
+    def __repr__(self) -> str:
+        return f"<ResponseInfo {self.status_code} {self.url}>"
+
+
+class RateLimit(NamedTuple):
+    """One limit as the server tells it; `None` for what it does not tell."""
+
+    limit: int | None
+    remaining: int | None
+    reset: float | None  # seconds until it is full again
+
+
+class RateLimits(NamedTuple):
+    """The ``x-ratelimit-*`` header fields as numbers."""
+
+    requests: RateLimit
+    tokens: RateLimit
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|d|h|m|s)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _duration(text: str | None) -> float | None:
+    """Seconds of "6m0s", "20ms", "1.5" as OpenAI-compatible servers write them."""
+    if not text:
+        return None
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+        return None
+    return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+class Meta:
+    """What is known of one call, on every top-level answer and stream as `.meta`.
+
+    Times are in seconds: `queued` (waiting for a place in flight), `connected` (getting a connection, 0.0 when one was
+    open), `first_byte` (from the start of the last try to the answer's head), `total` (from the call's first try to
+    the end of the answer, retries and pauses included; of an open stream: up to its head). `tries` counts all tries.
+    """
+
+    __slots__ = ("_headers", "_raw_fields", "connected", "first_byte", "queued", "request", "status", "total", "tries")
+
+    def __init__(
+        self,
+        status: int,
+        raw_fields: bytes,
+        request: RequestInfo,
+        tries: int = 1,
+        queued: float = 0.0,
+        connected: float = 0.0,
+        first_byte: float = 0.0,
+        total: float = 0.0,
+    ) -> None:
+        self.status = status
+        self._raw_fields = raw_fields
+        self._headers: Headers | None = None
+        self.request = request
+        self.tries = tries
+        self.queued = queued
+        self.connected = connected
+        self.first_byte = first_byte
+        self.total = total
+
+    @property
+    def url(self) -> str:
+        """The URL that answered, without userinfo."""
+        return self.request.url
+
+    @property
+    def headers(self) -> Headers:
+        """The answer's header fields."""
+        if self._headers is None:
+            self._headers = Headers(self._raw_fields)
+        return self._headers
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's name for this call (``x-request-id``), to quote when asking for help."""
+        return self.headers.get("x-request-id")
+
+    @property
+    def rate_limits(self) -> RateLimits:
+        """The ``x-ratelimit-*`` fields of the answer as numbers."""
+        get = self.headers.get
+        return RateLimits(*(
+            RateLimit(
+                _count(get(f"x-ratelimit-limit-{what}")),
+                _count(get(f"x-ratelimit-remaining-{what}")),
+                _duration(get(f"x-ratelimit-reset-{what}")),
+            )
+            for what in ("requests", "tokens")
+        ))
+
+    def __repr__(self) -> str:
+        return f"<Meta {self.status} {self.request.method} {self.url} tries={self.tries} total={self.total:.3f}s>"
