@@ -1,0 +1,148 @@
+"""What every test relies on: a loop runner with a time limit, a clean environment, and a check that nothing leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+import time
+from asyncio import runners
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+TESTS = Path(__file__).resolve().parent
+GRACE = 2.0  # seconds that sockets, threads and tasks get to end by themselves after a test
+SCRUBBED = ("OPENAI_", "OPENAIASYNC_DEMO_")
+SCRUBBED_NAMES = frozenset(
+    {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_COLOR", "FORCE_COLOR"}
+)
+
+
+def run(coro: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
+    """Run a coroutine in an event loop of its own; `TimeoutError` after so many seconds."""
+
+    async def limited() -> T:
+        async with asyncio.timeout(timeout):
+            return await coro
+
+    return asyncio.run(limited())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before any fixture, so that servers started once a session do not inherit a user's settings either.
+    for name in [name for name in os.environ if is_scrubbed(name)]:
+        del os.environ[name]
+
+
+def is_scrubbed(name: str) -> bool:
+    upper = name.upper()
+    return upper.startswith(SCRUBBED) or upper in SCRUBBED_NAMES
+
+
+@pytest.fixture(autouse=True)
+def clean_environment() -> Iterator[None]:
+    """No test sees the user's keys or proxies, and what a test sets is gone after it."""
+    before = dict(os.environ)
+    yield
+    now = dict(os.environ)
+    if now != before:
+        os.environ.clear()
+        os.environ.update(before)
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        changed = [name for name in changed if name != "PYTEST_CURRENT_TEST"]
+        assert not changed, f"the test changed the environment for good: {changed}; use monkeypatch"
+
+
+def open_sockets() -> set[str]:
+    """The sockets of this process by inode; empty where /proc is not there."""
+    found: set[str] = set()
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return found
+    for name in names:
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the descriptor of the listing itself
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+def _settled(leaked: Callable[[], list[str]]) -> list[str]:
+    """What is still leaked once ends that are under way had their time."""
+    end = time.monotonic() + GRACE
+    while (names := leaked()) and time.monotonic() < end:
+        time.sleep(0.01)
+    if names:
+        gc.collect()
+        names = leaked()
+    return names
+
+
+@contextmanager
+def _left_tasks() -> Iterator[list[str]]:
+    """Collects the tasks that `asyncio.run` would otherwise cancel in silence when the main task is done."""
+    left: list[str] = []
+    cancel_all = runners._cancel_all_tasks  # type: ignore[attr-defined]
+
+    def watch(loop: asyncio.AbstractEventLoop) -> None:
+        tasks = {task for task in asyncio.all_tasks(loop) if not task.done() and not _is_of_tests(task)}
+        if tasks:
+            _, tasks = loop.run_until_complete(asyncio.wait(tasks, timeout=GRACE))
+        left.extend(repr(task) for task in tasks)
+        cancel_all(loop)
+
+    runners._cancel_all_tasks = watch  # type: ignore[attr-defined]
+    try:
+        yield left
+    finally:
+        runners._cancel_all_tasks = cancel_all  # type: ignore[attr-defined]
+
+
+def _is_of_tests(task: asyncio.Task[Any]) -> bool:
+    """A test's own server may be cut off in the middle; the library's tasks may not."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and str(TESTS) in os.path.realpath(code.co_filename)
+
+
+class _LoopErrors(logging.Handler):
+    """Collects what event loops report instead of raising, e.g. "Task exception was never retrieved"."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if str(TESTS) not in message and "client_connected_cb" not in message:  # a test server's own handler
+            self.messages.append(message)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """No test leaves a task, a thread, a socket, or an error that only the event loop saw."""
+    sockets, threads = open_sockets(), set(threading.enumerate())
+    errors = _LoopErrors()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(errors)
+    try:
+        with _left_tasks() as tasks:
+            yield
+    finally:
+        logger.removeHandler(errors)
+    assert not tasks, f"tasks left running: {tasks}"
+    assert not errors.messages, f"errors only the event loop saw: {errors.messages}"
+    left = _settled(lambda: [repr(thread) for thread in threading.enumerate() if thread not in threads])
+    assert not left, f"threads left running: {left}"
+    left = _settled(lambda: sorted(open_sockets() - sockets))
+    assert not left, f"sockets left open: {left}"
