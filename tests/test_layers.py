@@ -1,0 +1,292 @@
+"""Imports go one way: each import under src/openaiasync is read and held against the layers of docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
+
+# Lowest first; a unit (a top-level module or package) may import its own layer and those before it.
+LAYERS = (
+    "version omit headers meta errors model answers",
+    "types params",
+    "core",
+    "endpoints",
+    "transport",
+    "calls",
+    "mission",
+    "api",
+    "settings client",
+)
+BASE_TO_ROWS = " ".join(LAYERS[:4])
+# Units beside the layers, and all that each may import.
+BRANCHES = {
+    "server": BASE_TO_ROWS,
+    "testing": f"{BASE_TO_ROWS} transport server",
+    "cli": " ".join((*LAYERS, "server testing")),
+    "__main__": "cli",
+}
+# The package itself imports this at its top; the rest of its names come lazily.
+ROOT_MAY_IMPORT = {"version"}
+ROOT_MAY_BE_IMPORTED_BY = {"cli", "testing"}
+# (module, unit): arrows that turn back on purpose. Each must be in use.
+EXEMPT: set[tuple[str, str]] = set()
+
+NO_IO = {"asyncio", "concurrent", "multiprocessing", "select", "selectors", "socket", "ssl", "subprocess", "threading"}
+FORBIDDEN = {
+    **dict.fromkeys(f"{LAYERS[0]} {LAYERS[1]} {LAYERS[3]}".split(), NO_IO),
+    "core": NO_IO | {"time"},
+}
+THIRD_PARTY = {
+    "cli": {"cyclopts", "rich"},
+    "testing": {"pytest"},
+    "transport": {"httpx2"},
+}
+
+
+class Import(NamedTuple):
+    """One import statement: in which module and line, what it names, and whether it runs at import time."""
+
+    module: str  # dotted, below the package; "" is the package's own __init__
+    line: int
+    target: str  # dotted, below the package; or absolute, with `foreign`
+    foreign: bool
+    at_top: bool
+
+    @property
+    def unit(self) -> str:
+        return self.module.split(".")[0]
+
+    @property
+    def target_unit(self) -> str:
+        return self.target.split(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.module or '__init__'}:{self.line} imports {self.target or 'the package itself'}"
+
+
+def read_tree(root: Path) -> list[Import]:
+    """Every import of every module under `root`, the package's folder."""
+    paths = {dotted(path.relative_to(root)): path for path in sorted(root.rglob("*.py"))}
+    found: list[Import] = []
+    for module, path in paths.items():
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        for node, at_top in statements(tree, at_top=True):
+            for name, foreign in targets(node, package, root.name, paths.keys()):
+                found.append(Import(module, node.lineno, name, foreign, at_top))
+    return found
+
+
+def dotted(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def statements(node: ast.AST, *, at_top: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom | ast.Call, bool]]:
+    """Every node that can import, with whether it runs at import time; bodies of `if TYPE_CHECKING` are left out."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and names_type_checking(child.test):
+            for other in child.orelse:
+                yield from statements(ast.Module([other], []), at_top=at_top)
+            continue
+        if isinstance(child, ast.Import | ast.ImportFrom | ast.Call):
+            yield child, at_top
+        inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        yield from statements(child, at_top=at_top and not inside)
+
+
+def names_type_checking(test: ast.expr) -> bool:
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+def targets(
+    node: ast.Import | ast.ImportFrom | ast.Call, package: str, name: str, modules: Collection[str]
+) -> Iterator[tuple[str, bool]]:
+    """What an import node imports, as (dotted name, whether it is foreign)."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield below(alias.name, name)
+    elif isinstance(node, ast.ImportFrom):
+        if node.level:
+            base, foreign = up(package, node.level, node.module), False
+        else:
+            base, foreign = below(node.module or "", name)
+        for alias in node.names:
+            inner = f"{base}.{alias.name}".lstrip(".")
+            yield (inner if not foreign and inner in modules else base), foreign
+    else:
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        first = node.args[0] if node.args else None
+        if called in ("import_module", "__import__") and isinstance(first, ast.Constant):
+            text = str(first.value)
+            level = len(text) - len(text.lstrip("."))
+            yield (up(package, level, text.lstrip(".")), False) if level else below(text, name)
+
+
+def below(absolute: str, name: str) -> tuple[str, bool]:
+    """An absolute name as a name below the package, if it is one."""
+    head, _, rest = absolute.partition(".")
+    return (rest, False) if head == name else (absolute, True)
+
+
+def up(package: str, level: int, module: str | None) -> str:
+    """The target of a relative import of so many dots from within `package`."""
+    parts = package.split(".") if package else []
+    kept = parts[: len(parts) - (level - 1)]
+    return ".".join([*kept, *([module] if module else [])])
+
+
+def allowed_units(unit: str) -> set[str]:
+    """All that a unit may import of the package; empty for a unit that no layer names."""
+    if unit in BRANCHES:
+        return {unit, *BRANCHES[unit].split()}
+    seen: set[str] = set()
+    for layer in LAYERS:
+        seen.update(layer.split())
+        if unit in layer.split():
+            return seen
+    return set()
+
+
+def layer_faults(imports: list[Import]) -> list[str]:
+    """The imports that no layer allows, each with its reason."""
+    faults: list[str] = []
+    for one in imports:
+        if one.foreign:
+            fault = foreign_fault(one)
+        elif one.module == "":
+            fault = "at its top" if one.at_top and one.target_unit not in ROOT_MAY_IMPORT else ""
+        elif one.target == "":
+            fault = "" if one.unit in ROOT_MAY_BE_IMPORTED_BY else "name the module that defines it"
+        elif not allowed_units(one.unit):
+            fault = f"the unit {one.unit} is in no layer"
+        elif one.target_unit in allowed_units(one.unit) or (one.module, one.target_unit) in EXEMPT:
+            fault = ""
+        else:
+            fault = f"{one.unit} may not import {one.target_unit}"
+        if fault:
+            faults.append(f"{one}: {fault}")
+    return faults
+
+
+def foreign_fault(one: Import) -> str:
+    name = one.target_unit
+    if name in FORBIDDEN.get(one.unit, ()):
+        return f"{one.unit} does no I/O and reads no clock"
+    if name in sys.stdlib_module_names or name == "msgspec" or name in THIRD_PARTY.get(one.unit, ()):
+        return ""
+    return f"{one.unit} may not depend on {name}"
+
+
+def cycles(imports: list[Import]) -> list[str]:
+    """Modules that import each other, in functions or not, as one line a cycle."""
+    edges: dict[str, set[str]] = {}
+    for one in imports:
+        if not one.foreign and one.module and one.target and one.target != one.module:
+            edges.setdefault(one.module, set()).add(one.target)
+    found: list[str] = []
+    done: set[str] = set()
+
+    def visit(module: str, trail: list[str]) -> None:
+        if module in trail:
+            found.append(" → ".join([*trail[trail.index(module) :], module]))
+            return
+        if module in done:
+            return
+        for target in sorted(edges.get(module, ())):
+            visit(target, [*trail, module])
+        done.add(module)
+
+    for module in sorted(edges):
+        visit(module, [])
+    return found
+
+
+def test_imports_go_one_way() -> None:
+    """No module imports a layer above its own, not even inside a function."""
+    assert layer_faults(read_tree(SOURCE)) == []
+
+
+def test_no_module_is_in_a_cycle() -> None:
+    """Every module can be read without first understanding one that needs it."""
+    assert cycles(read_tree(SOURCE)) == []
+
+
+def test_exemptions_are_in_use() -> None:
+    """An exemption that nothing needs any more is taken out."""
+    used = {(one.module, one.target_unit) for one in read_tree(SOURCE) if not one.foreign}
+    assert used >= EXEMPT
+
+
+MADE_UP = {
+    "a function turns the arrow back": (
+        "core/retry.py",
+        "def f():\n    from ..calls import engine\n",
+        "may not import",
+    ),
+    "an absolute import": ("core/retry.py", "import openaiasync.calls\n", "may not import"),
+    "an else of TYPE_CHECKING": (
+        "core/retry.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    from ..client import x\n",
+        "may not import",
+    ),
+    "a dynamic import": ("errors.py", "import importlib\nimportlib.import_module('.client', 'x')\n", "may not import"),
+    "an import by the package": ("meta.py", "from . import client\n", "may not import"),
+    "I/O in core": ("core/http1.py", "import asyncio.streams\n", "no I/O"),
+    "a clock in core": ("core/limits.py", "from time import monotonic\n", "no clock"),
+    "sockets in errors": ("errors.py", "def f():\n    import socket\n", "no I/O"),
+    "a new dependency": ("calls/engine.py", "import anyio\n", "may not depend on anyio"),
+    "a unit of no layer": ("helpers.py", "from .errors import E\n", "in no layer"),
+    "an eager package": ("__init__.py", "from .client import Client\n", "at its top"),
+    "a module that imports the package": ("api/chat.py", "from .. import Client\n", "name the module"),
+    "the server uses the client": ("server/app.py", "from ..client import Client\n", "may not import"),
+}
+
+
+@pytest.mark.parametrize("name", MADE_UP)
+def test_a_wrong_import_is_caught(name: str, tmp_path: Path) -> None:
+    """Each way to break the layers is seen."""
+    where, text, reason = MADE_UP[name]
+    root = write_tree(tmp_path, {"calls/engine.py": "", "client.py": "", where: text})
+    (fault,) = layer_faults(read_tree(root))
+    assert reason in fault
+
+
+def test_right_imports_pass(tmp_path: Path) -> None:
+    """Types for the checker only, lower layers, the package's lazy names and the command line's freedom are no faults."""
+    lazy = "def __getattr__(name):\n    from . import client\n    return client\n"
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..client import Client\n"
+    tree = {
+        "__init__.py": f"from .version import v\n{lazy}",
+        "version.py": "",
+        "core/retry.py": typed + "import json, msgspec\nfrom ..errors import E\n",
+        "client.py": "import asyncio\nfrom .calls.engine import run\nfrom .settings import S\n",
+        "cli/main.py": "import rich\nfrom .. import Client\nfrom ..server import serve\n",
+    }
+    imports = read_tree(write_tree(tmp_path, tree))
+    assert layer_faults(imports) == []
+    assert cycles(imports) == []
+
+
+def test_a_cycle_is_caught(tmp_path: Path) -> None:
+    """Two modules of one layer that import each other are a cycle, even from inside a function."""
+    tree = {"meta.py": "from .errors import E\n", "errors.py": "def f():\n    from .meta import M\n"}
+    assert cycles(read_tree(write_tree(tmp_path, tree))) == ["errors → meta → errors"]
+
+
+def write_tree(folder: Path, files: dict[str, str]) -> Path:
+    root = folder / "openaiasync"
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return root
