@@ -262,7 +262,7 @@ def test_a_wrong_import_is_caught(name: str, tmp_path: Path) -> None:
 
 
 def test_right_imports_pass(tmp_path: Path) -> None:
-    """Types for the checker only, lower layers, the package's lazy names and the command line's freedom are no faults."""
+    """Types for the checker only, lower layers, the package's lazy names and the command line are no faults."""
     lazy = "def __getattr__(name):\n    from . import client\n    return client\n"
     typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..client import Client\n"
     tree = {
