@@ -127,10 +127,14 @@ class APIError(OpenAIError):
 
 
 class APIConnectionError(APIError):
-    """No usable answer came: refused, DNS, TLS, closed in the middle, or bytes that are not HTTP."""
+    """No usable answer came: refused, DNS, TLS, closed in the middle, or bytes that are not HTTP.
+
+    `partial` is what had come of a stream that was being put together, else `None`.
+    """
 
     side: Side = "network"
     retryable: bool = True
+    partial: Any = None
 
     def __init__(self, *, message: str = "Connection error.", request: Any) -> None:
         super().__init__(message, request, body=None)
@@ -148,8 +152,6 @@ class APITimeoutError(APIConnectionError):
 
 class IncompleteStreamError(APIConnectionError):
     """A stream ended before its answer was complete. `partial` holds what had come (`None` where nothing is kept)."""
-
-    partial: Any = None
 
     def __init__(self, *, message: str = "The stream broke off.", request: Any, partial: Any = None) -> None:
         super().__init__(message=message, request=request)

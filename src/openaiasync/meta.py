@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .headers import Headers
@@ -21,13 +22,31 @@ class RequestInfo:
     none and for uploads.
     """
 
-    __slots__ = ("content", "headers", "method", "url")
+    __slots__ = ("_fields", "base", "content", "method", "target")
 
-    def __init__(self, method: str, url: str, headers: Headers | None = None, content: bytes = b"") -> None:
+    def __init__(
+        self,
+        method: str,
+        base: str,
+        target: str = "",
+        fields: Sequence[tuple[str, str]] = (),
+        content: bytes = b"",
+    ) -> None:
         self.method = method
-        self.url = url
-        self.headers = headers if headers is not None else Headers()
+        self.base = base  # scheme and authority
+        self.target = target  # absolute path and query
+        self._fields = fields
         self.content = content
+
+    @property
+    def url(self) -> str:
+        """The absolute URL."""
+        return self.base + self.target
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields that were sent, without credentials."""
+        return Headers(pairs=tuple(self._fields))
 
     def read(self) -> bytes:
         """The body."""

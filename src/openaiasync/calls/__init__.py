@@ -1,0 +1,26 @@
+"""How one call travels: place in flight → transport → retries → decoding; streams and pages of answers."""
+
+from __future__ import annotations
+
+from .engine import Calls, Namespace
+from .pages import (
+    AsyncConversationCursorPage,
+    AsyncCursorPage,
+    AsyncNextCursorPage,
+    AsyncPage,
+    AsyncTokenPage,
+    Paginator,
+)
+from .stream import AsyncStream
+
+__all__ = [
+    "AsyncConversationCursorPage",
+    "AsyncCursorPage",
+    "AsyncNextCursorPage",
+    "AsyncPage",
+    "AsyncStream",
+    "AsyncTokenPage",
+    "Calls",
+    "Namespace",
+    "Paginator",
+]

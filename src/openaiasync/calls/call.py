@@ -1,0 +1,282 @@
+"""One call on its way: its place in flight, its tries, its clocks, its redirects. The rules are DESIGN's "Rules of a call".
+
+A try ends with the head of a 2xx, with a failure that `again` either turns into the next try or raises as the public
+error, or with the caller's cancellation, which frees the socket and the place at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..core.endpoint import Request
+from ..core.retry import LONGEST_SERVER_PAUSE, backoff, retryable_status, server_pause
+from ..errors import APIStatusError, OpenAIError
+from ..meta import Meta, RequestInfo
+from ..transport.base import Incoming, Outgoing, TransportError, TryClocks
+from . import failure as failures
+from .body import read_error_body
+from .redirect import follow
+
+if TYPE_CHECKING:
+    from .engine import Calls
+
+__all__ = ["Call"]
+
+_NEVER_RETRIED = frozenset({"closed", "protocol", "tls", "upload"})
+
+
+class Call:
+    """The state of one call. Use: `await enter()`, then `await head()` as often as needed, at last `leave()`."""
+
+    __slots__ = (
+        "base",
+        "began",
+        "calls",
+        "connect",
+        "deadline",
+        "deadline_at",
+        "free_retry",
+        "incoming",
+        "info",
+        "loop",
+        "out",
+        "owner",
+        "queued",
+        "redirects",
+        "request",
+        "retries",
+        "stall",
+        "start",
+        "target",
+        "tries",
+        "try_began",
+        "until_clock",
+        "whole",
+    )
+
+    def __init__(self, calls: Calls, request: Request) -> None:
+        config = calls.config
+        self.calls = calls
+        self.request = request
+        self.loop = asyncio.get_running_loop()
+        self.base = config.base
+        self.target: str | None = None
+        self.owner: object = None
+        self.incoming: Incoming | None = None
+        self.out: Outgoing | None = None
+        self.info: RequestInfo | None = None
+        self.tries = self.retries = self.redirects = 0
+        self.free_retry = True
+        self.queued = self.try_began = self.began = 0.0
+        self.until_clock = "deadline"
+        self._set_clocks()
+
+    def _set_clocks(self) -> None:
+        config, request = self.calls.config, self.request
+        self.connect = config.connect_timeout
+        self.start, self.stall, self.whole = config.start_timeout, config.stall_timeout, None
+        timeout: Any = request.timeout if request.has_timeout else config.timeout
+        if request.has_timeout or config.has_timeout:
+            read = timeout.read if hasattr(timeout, "read") else timeout
+            self.start = self.stall = read
+            if hasattr(timeout, "connect"):
+                self.connect = timeout.connect
+            elif read is not None and self.connect is not None:
+                self.connect = min(self.connect, read)
+            if not request.stream and request.endpoint.answer != "binary":
+                self.whole = read
+        self.deadline: float | None = request.deadline if request.has_deadline else config.deadline
+        self.deadline_at: float | None = None
+
+    # ---------------------------------------------------------------- the place in flight
+
+    async def enter(self) -> None:
+        """Take a place in flight, waiting in line if need be; the clocks begin after it."""
+        calls = self.calls
+        gate = calls.shared.gate
+        owner = asyncio.current_task()
+        if not gate.places.take(owner):
+            began = self.loop.time()
+            await gate.wait(owner, calls.config.queue_timeout, self._where(), calls.shared)
+            self.queued = self.loop.time() - began
+        self.owner = owner
+        self.began = self.loop.time()
+        if self.deadline is not None:
+            self.deadline_at = self.began + self.deadline
+
+    def leave(self) -> None:
+        """Give the place back and drop the connection if the answer has not ended. Idempotent."""
+        incoming, self.incoming = self.incoming, None
+        if incoming is not None and not incoming.ended:
+            incoming.abort()
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            self.calls.shared.gate.leave(owner)
+
+    # ---------------------------------------------------------------- tries
+
+    async def head(self) -> Incoming:
+        """Try until the head of a 2xx is there. Raises the public error of the last try."""
+        while True:
+            self.tries += 1
+            self.incoming = None
+            failure: TransportError | None = None
+            try:
+                incoming = self.incoming = await self._send()
+            except TransportError as caught:
+                failure = caught
+            if failure is not None:
+                await self.again(failure)
+                continue
+            status = self.incoming.status
+            if 200 <= status < 300:
+                return incoming
+            if status in (301, 302, 303, 307, 308):
+                self.base, self.target = follow(self, incoming)
+                self.tries -= 1
+                incoming.abort()
+            else:
+                await self._bad_status(incoming)
+
+    async def _send(self) -> Incoming:
+        calls, request = self.calls, self.request
+        transport = calls.shared.transport(self.loop)
+        self.try_began = self.loop.time()
+        clocks = self._clocks()
+        credentials = await calls.composer.credentials(request)
+        out = calls.composer.outgoing(request, self.base, self.target, credentials)
+        if calls.config.count_retries:
+            calls.composer.count(request, out, self.retries)
+        self.out, self.info = out, None
+        return await transport.send(out, clocks)
+
+    def _clocks(self) -> TryClocks:
+        until = self.deadline_at
+        self.until_clock = "deadline"
+        if self.whole is not None and (until is None or self.try_began + self.whole < until):
+            until = self.try_began + self.whole
+            self.until_clock = "whole"
+        return TryClocks(self.connect, self.start, until)
+
+    def expect(self, incoming: Incoming, seconds: float | None, clock: str, since: float | None = None) -> None:
+        """Let waiting for `incoming` end `seconds` after `since` (default: now), or when the whole try ends."""
+        until = self.deadline_at
+        if self.whole is not None and (until is None or self.try_began + self.whole < until):
+            until = self.try_began + self.whole
+        at = None if seconds is None else (self.loop.time() if since is None else since) + seconds
+        if until is not None and (at is None or until < at):
+            at, clock = until, "until"
+        incoming.expire(at, clock)
+
+    async def _bad_status(self, incoming: Incoming) -> None:
+        """Raise the error for a status that is no success, or pause before the next try."""
+        self.expect(incoming, _sooner(self.stall, 10.0), "stall")
+        raw = self.calls.composer.scrub(await read_error_body(incoming))
+        incoming.abort()
+        error = failures.status_failure(self.meta(incoming), raw, self.tries, self.elapsed())
+        await self.again(error)
+
+    # ---------------------------------------------------------------- failures
+
+    def public(self, failure: TransportError) -> OpenAIError:
+        """The public error for a failed exchange."""
+        clock, seconds = failure.clock if failure.kind == "timeout" else None, 0.0
+        if clock == "until":
+            clock = self.until_clock
+            if clock == "whole":
+                clock = "stall" if failure.answered else "start"
+        if clock is not None:
+            limits = {"connect": self.connect, "start": self.start, "stall": self.stall, "deadline": self.deadline}
+            seconds = limits[clock] or 0.0
+        return failures.from_transport(failure, self._where(), self.tries, self.elapsed(), clock, seconds)
+
+    async def again(self, failure: TransportError | APIStatusError) -> None:
+        """Return when the next try is due, or raise the public error. Only for what was not delivered yet."""
+        if isinstance(failure, TransportError):
+            if failure.kind == "upload" and failure.__cause__ is not None:
+                raise failure.__cause__
+            error: OpenAIError = self.public(failure)
+            if self._dead_on_reuse(failure):
+                return
+            pause = backoff(self.retries) if self._may_repeat(failure) else None
+        else:
+            error, pause = failure, self._pause_after(failure)
+        await self._pause(error, pause, getattr(failure, "kind", "") == "timeout")
+
+    def _dead_on_reuse(self, failure: TransportError) -> bool:
+        """A reused connection that dies without a byte was closed by its idle server: one retry is free."""
+        dead = failure.reused and not failure.answered and failure.kind in ("eof", "reset")
+        free = dead and self.free_retry and self._rewindable()
+        self.free_retry = self.free_retry and not dead
+        return free
+
+    def _may_repeat(self, failure: TransportError) -> bool:
+        if failure.kind in _NEVER_RETRIED or not self._rewindable():
+            return False
+        # What was sent whole and then timed out may have been worked on, and would be paid twice.
+        paid = failure.kind == "timeout" and failure.sent
+        return self.calls.config.repeat_timed_out or not paid
+
+    def _pause_after(self, error: APIStatusError) -> float | None:
+        headers = error.response.headers
+        if not retryable_status(error.status_code, headers, error.code, error.type) or not self._rewindable():
+            return None
+        asked = server_pause(headers, time.time())
+        if asked is None:
+            return backoff(self.retries)
+        return asked if asked <= LONGEST_SERVER_PAUSE else None
+
+    def _rewindable(self) -> bool:
+        body = self.request.body
+        return body is None or isinstance(body, bytes) or bool(body.rewindable)
+
+    async def _pause(self, error: OpenAIError, pause: float | None, timed_out: bool) -> None:
+        request, config, shared = self.request, self.calls.config, self.calls.shared
+        most = config.max_retries if request.max_retries is None else request.max_retries
+        if pause is None or self.retries >= most:
+            raise error
+        if self.deadline_at is not None and self.loop.time() + pause >= self.deadline_at:
+            raise error
+        if not shared.budget.spend(timed_out):
+            raise error
+        self.retries += 1
+        self.calls.log_retry(error, self, pause)
+        if pause > 0:
+            await shared.pause(pause)
+
+    # ---------------------------------------------------------------- facts
+
+    def elapsed(self) -> float:
+        """Seconds since the clocks began."""
+        return self.loop.time() - self.began if self.began else 0.0
+
+    def _where(self) -> RequestInfo:
+        """What errors show of the request."""
+        if self.info is None:
+            composer = self.calls.composer
+            if self.out is not None:
+                self.info = composer.info(self.out, self.base)
+            else:
+                request = self.request
+                self.info = RequestInfo(request.endpoint.method, self.base.root, self.base.target(request.path))
+        return self.info
+
+    def meta(self, incoming: Incoming) -> Meta:
+        """What is known of the call now."""
+        now = self.loop.time()
+        return Meta(
+            incoming.status,
+            self.calls.composer.scrub(incoming.raw_fields),
+            self._where(),
+            self.tries,
+            self.queued,
+            incoming.connected,
+            now - self.try_began,
+            now - self.began,
+        )
+
+
+def _sooner(one: float | None, other: float) -> float:
+    return other if one is None else min(one, other)

@@ -1,0 +1,128 @@
+"""What a call needs to know of its client: where to, with which fields and key, under which clocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError
+from ..transport.base import Origin
+
+__all__ = ["BaseURL", "CallConfig", "KeySource", "Secret", "check_field"]
+
+_BAD_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def check_field(name: str, value: object, what: str) -> str:
+    """A header field's value as text, or `ConfigurationError` without quoting it (it may be a secret).
+
+    No control characters and nothing outside Latin-1 (RFC 9110, section 5.5), no space at either end.
+    """
+    if not _TOKEN.fullmatch(name):
+        raise ConfigurationError(f"{what}: {name!r} is no header field name")
+    text = value if isinstance(value, str) else str(value)
+    if _BAD_VALUE.search(text):
+        raise ConfigurationError(f"{what}: it holds a control character or one that header fields cannot carry")
+    return text.strip(" \t")
+
+
+class Secret:
+    """A key that shows itself to nobody: no `repr`, no `str`, no pickle; `reveal` is called where bytes are written."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        return self.__value
+
+    def __repr__(self) -> str:
+        return "<Secret: hidden>"
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        return (Secret, ("",))
+
+
+KeySource = Secret | Callable[[], Awaitable[str]] | None
+
+
+class BaseURL:
+    """An API base taken apart: origin, path before every endpoint's own, query that every request carries.
+
+    Raises `ConfigurationError` for anything but an absolute ``http`` or ``https`` URL. Userinfo in the URL is sent as
+    HTTP Basic credentials and shown nowhere.
+    """
+
+    __slots__ = ("origin", "path", "query", "root", "userinfo")
+
+    def __init__(self, url: str) -> None:
+        if re.search(r"[\x00-\x20\x7f]", url):
+            raise ConfigurationError("the API base holds a space or a control character")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ConfigurationError("the API base is no URL") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError("the API base has to be an absolute http or https URL, as https://host/v1")
+        host = _ascii_host(parts.hostname)
+        self.origin = Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
+        self.path = parts.path.rstrip("/")
+        self.query = parts.query
+        self.userinfo: Secret | None = None
+        if parts.username is not None or parts.password is not None:
+            self.userinfo = Secret(parts.netloc.rpartition("@")[0])
+        shown = f"[{host}]" if ":" in host else host
+        self.root = f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+
+    def target(self, path: str) -> str:
+        """The origin-form target of a path that belongs to an endpoint."""
+        target = self.path + path
+        if self.query:
+            target = f"{target}{'&' if '?' in target else '?'}{self.query}"
+        return target
+
+    def __str__(self) -> str:
+        return f"{self.root}{self.path}" + (f"?{self.query}" if self.query else "")
+
+    def __repr__(self) -> str:
+        return f"BaseURL({str(self)!r})"
+
+
+def _ascii_host(host: str) -> str:
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ConfigurationError("the API base's host name is not valid") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallConfig:
+    """One client's answers to how a call is made; `dataclasses.replace` makes the variants of `with_options`."""
+
+    base: BaseURL
+    key: KeySource = None
+    key_needed: bool = False
+    admin_key: Secret | None = None
+    auth_scheme: str = "Bearer"
+    fields: tuple[tuple[str, str], ...] = ()  # User-Agent, organisation and the like: nothing secret
+    secret_fields: tuple[tuple[str, Secret], ...] = ()  # default header fields of the user: they may be secret
+    models: Mapping[str, str] = field(default_factory=dict[str, str])  # mission method, or "" for all → model
+    max_retries: int = 2
+    max_redirects: int = 3
+    connect_timeout: float | None = 10.0
+    start_timeout: float | None = 120.0
+    stall_timeout: float | None = 600.0
+    timeout: object = None  # of the official vocabulary, for every call; wins over start and stall
+    has_timeout: bool = False
+    deadline: float | None = None
+    queue_timeout: float | None = None
+    repeat_timed_out: bool = False  # also what was fully sent and then timed out before it started
+    strict: bool = False
+    count_retries: bool = False  # send x-stainless-retry-count

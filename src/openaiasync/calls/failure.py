@@ -1,0 +1,169 @@
+"""From what went wrong to the public error: by cause, never by an error's text; with URL, tries and time; no secrets."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseValidationError,
+    APIStatusError,
+    APITimeoutError,
+    ClientClosedError,
+    IncompleteStreamError,
+    OpenAIError,
+    status_error,
+)
+from ..meta import Meta, RequestInfo, ResponseInfo
+
+if TYPE_CHECKING:
+    from ..transport.base import TransportError
+
+__all__ = ["error_object", "from_transport", "invalid_answer", "refused_redirect", "status_failure", "stream_error"]
+
+_LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
+
+_CLOCKS = {
+    "connect": "no connection within {seconds:g} s",
+    "start": "no answer started within {seconds:g} s",
+    "stall": "the answer made no progress for {seconds:g} s",
+    "deadline": "the deadline of {seconds:g} s passed",
+}
+_ADVICE = {
+    "connect": "is the server there? http_connect_timeout sets how long to try",
+    "start": "a slow model needs a larger http_timeout, or .stream, which shows its first words early",
+    "stall": "http_stall_timeout sets how long a pause may be",
+    "deadline": "http_deadline or deadline= sets it",
+}
+
+
+def timeout_message(clock: str, seconds: float) -> str:
+    return f"{_CLOCKS[clock].format(seconds=seconds)} ({_ADVICE[clock]})"
+
+
+def _spent(tries: int, elapsed: float) -> str:
+    return f"after {tries} {'try' if tries == 1 else 'tries'}, {elapsed:.1f} s"
+
+
+def _finish(error: OpenAIError, tries: int, elapsed: float) -> None:
+    error.tries = tries
+    error.elapsed = elapsed
+
+
+def from_transport(
+    failure: TransportError, request: RequestInfo, tries: int, elapsed: float, clock: str | None, seconds: float
+) -> OpenAIError:
+    """The public error for a failed exchange. `clock` is the public name of the clock that ran out, if one did."""
+    where = f"{request.method} {request.url}"
+    spent = _spent(tries, elapsed)
+    error: OpenAIError
+    if failure.kind == "closed":
+        error = ClientClosedError(f"{where}: the client was closed while the call was under way")
+    elif clock is not None:
+        error = APITimeoutError(request, message=f"{where}: {timeout_message(clock, seconds)} {spent}", clock=clock)
+    else:
+        error = APIConnectionError(message=f"{where}: {failure.message} {spent}", request=request)
+        if failure.kind == "protocol":
+            error.side = "server"
+            error.retryable = False
+    _finish(error, tries, elapsed)
+    return error
+
+
+def error_object(body: Any) -> tuple[Any, str | None]:
+    """The error object in a parsed body and its message, whatever the dialect.
+
+    Known shapes: ``{"error": {...}}``, ``{"error": "text"}``, ``{"object": "error", "message": ...}``,
+    ``{"detail": "text" or [...]}``, ``{"message": ...}``.
+    """
+    if not isinstance(body, dict):
+        return body, None
+    fields = cast("dict[str, Any]", body)
+    inner = fields.get("error", fields)
+    if isinstance(inner, dict):
+        message = cast("dict[str, Any]", inner).get("message", fields.get("message"))
+        if message is None:
+            message = fields.get("detail")
+    else:
+        message = fields.get("message", inner) if inner is None else inner
+        inner = fields if not isinstance(inner, dict) else inner
+    if message is not None and not isinstance(message, str):
+        message = json.dumps(message, ensure_ascii=False, default=str)
+    return inner, message
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
+
+
+def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APIStatusError:
+    """The error for an answer with an error status; its body as far as it was read."""
+    response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
+    try:
+        body: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        body = response.text or None
+    inner, message = error_object(body)
+    if message is None and isinstance(body, str) and not body.lstrip().startswith("<"):
+        message = body
+    text = f"{meta.status} from {meta.request.method} {meta.url}"
+    text = f"{text}: {_short(message)}" if message else text
+    error = status_error(meta.status)(f"{text} ({_spent(tries, elapsed)})", response=response, body=inner)
+    error.meta = meta
+    _finish(error, tries, elapsed)
+    return error
+
+
+def refused_redirect(meta: Meta, why: str, tries: int, elapsed: float) -> APIStatusError:
+    """The error for a redirect that may not be followed."""
+    response = ResponseInfo(meta.status, meta.headers, meta.request)
+    message = f"{meta.status} from {meta.request.method} {meta.url}: {why} ({_spent(tries, elapsed)})"
+    error = APIStatusError(message, response=response, body=None)
+    error.meta = meta
+    _finish(error, tries, elapsed)
+    return error
+
+
+def invalid_answer(meta: Meta, raw: bytes, why: str) -> APIResponseValidationError:
+    """The error for a 2xx answer that is not what its operation promises; it holds the raw body."""
+    response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
+    message = f"{meta.status} from {meta.request.method} {meta.url}: {why}"
+    error = APIResponseValidationError(response, raw, message=message)
+    error.meta = meta
+    _finish(error, meta.tries, meta.total)
+    return error
+
+
+def stream_error(meta: Meta, body: Any) -> APIError:
+    """The error for an error object that came where an answer should be: in a 200, or in the middle of a stream."""
+    inner, message = error_object(body)
+    text = f"{meta.request.method} {meta.url}: the server sent an error in place of an answer"
+    error = APIError(f"{text}: {_short(message)}" if message else text, meta.request, body=inner)
+    error.meta = meta
+    _finish(error, meta.tries, meta.total)
+    return error
+
+
+def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
+    """The error for a stream that ended before its answer was complete."""
+    message = f"{meta.request.method} {meta.url}: {why}; `.partial` holds what had come"
+    error = IncompleteStreamError(message=message, request=meta.request, partial=partial)
+    error.meta = meta
+    _finish(error, meta.tries, meta.total)
+    return error
+
+
+def found_error(raw: bytes) -> dict[str, Any] | None:
+    """The parsed body if it is an object with an error in it."""
+    try:
+        body: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(body, dict):
+        fields = cast("dict[str, Any]", body)
+        if fields.get("error") or fields.get("object") == "error":
+            return fields
+    return None

@@ -1,0 +1,158 @@
+"""From a `Request` value and a client's configuration to the bytes and fields of one try."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.endpoint import Request
+from ..errors import ConfigurationError
+from ..meta import RequestInfo
+from ..omit import is_omitted
+from ..transport.base import Credentials, Outgoing
+from .config import BaseURL, CallConfig, Secret, check_field
+
+__all__ = ["Composer"]
+
+_OURS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+_COUNT = "x-stainless-retry-count"
+_JSON = ("Accept", "application/json")
+_EVENTS = ("Accept", "text/event-stream")
+_ANYTHING = ("Accept", "*/*")
+
+
+class Composer:
+    """Builds `Outgoing` values for one configuration; what never changes is built once."""
+
+    def __init__(self, config: CallConfig) -> None:
+        self.config = config
+        self._prebuilt: dict[tuple[str, str, bool], tuple[bytes, tuple[tuple[str, str], ...]]] = {}
+        self._static: Credentials | None = None
+        self._secrets: list[Secret] = [secret for _, secret in config.secret_fields]
+        for key in (config.key, config.admin_key, config.base.userinfo):
+            if isinstance(key, Secret):
+                self._secrets.append(key)
+
+    async def credentials(self, request: Request) -> Credentials:
+        """The fields that carry secrets, for one try: an asynchronous key is asked again."""
+        config = self.config
+        if request.headers is None and self._static is not None:
+            return self._static
+        pairs: list[tuple[str, str]] = []
+        key = config.key
+        asked = key is not None and not isinstance(key, Secret)
+        if asked:
+            key = self._asked(await key())  # type: ignore[operator, misc]  # narrowed by `asked`
+        if isinstance(key, Secret):
+            scheme = f"{config.auth_scheme} " if config.auth_scheme else ""
+            pairs.append(("Authorization", scheme + key.reveal()))
+        elif config.base.userinfo is not None:
+            pairs.append(("Authorization", "Basic " + _basic(config.base.userinfo)))
+        pairs = _override(pairs, {name: secret.reveal() for name, secret in config.secret_fields})
+        if request.headers is not None:
+            return Credentials(_override(pairs, _extra(request.headers)))
+        made = Credentials(pairs)
+        if not asked:
+            self._static = made
+        return made
+
+    def _asked(self, value: Any) -> Secret:
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError("the api_key function answered something else than a key")
+        secret = Secret(check_field("Authorization", value, "the key that api_key answered"))
+        self._secrets = [*self._secrets[-7:], secret]  # enough to recognise what a server echoes of recent tries
+        return secret
+
+    def scrub(self, raw: bytes) -> bytes:
+        """The bytes without any key of ours: servers echo what they are sent."""
+        for secret in self._secrets:
+            value = secret.reveal().encode("latin-1")
+            if len(value) >= 4 and value in raw:
+                raw = raw.replace(value, b"[key]")
+        return raw
+
+    def fields(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """Every field of a request but credentials, framing and Host."""
+        endpoint = request.endpoint
+        if request.stream:
+            pairs = [_EVENTS]
+        else:
+            pairs = [_ANYTHING if endpoint.answer in ("binary", "text", "object-or-text") else _JSON]
+            if endpoint.answer != "binary":
+                pairs.append(("Accept-Encoding", "gzip, deflate"))
+        if isinstance(request.body, bytes):
+            pairs.append(("Content-Type", "application/json"))
+        elif request.body is not None:
+            pairs.append(("Content-Type", request.body.content_type))
+        pairs.extend(endpoint.static_headers)
+        pairs.extend(self.config.fields)
+        hidden = {name.lower() for name, _ in self.config.secret_fields}
+        if request.headers is not None:
+            hidden |= {name.lower() for name in request.headers}
+        return tuple(pair for pair in pairs if pair[0].lower() not in hidden)
+
+    def outgoing(self, request: Request, base: BaseURL, target: str | None, credentials: Credentials) -> Outgoing:
+        """One try. `target` is where a redirect led, else `None`."""
+        endpoint = request.endpoint
+        prebuilt = None
+        plain = target is None and request.headers is None and not (request.body and not isinstance(request.body, bytes))
+        if target is None:
+            target = base.target(request.path)
+        if plain:
+            key = (endpoint.method, target, request.stream)
+            have = self._prebuilt.get(key)
+            if have is None:
+                fields = self.fields(request)
+                have = (_head(endpoint.method, target, base, fields), fields)
+                if request.path == endpoint.path:  # not one of thousands of ids
+                    self._prebuilt[key] = have
+            prebuilt, fields = have
+        else:
+            fields = self.fields(request)
+        body, length = request.body or b"", None
+        if not isinstance(body, bytes):
+            body, length = body.open(), body.length
+        return Outgoing(base.origin, endpoint.method, target, fields, credentials, body, length, prebuilt)
+
+    def count(self, request: Request, out: Outgoing, retries: int) -> None:
+        """Tell the server which retry this is, as the official client does, unless the caller says otherwise."""
+        if request.headers is not None and any(name.lower() == _COUNT for name in request.headers):
+            return
+        out.fields = (*out.fields, (_COUNT, str(retries)))
+        if out.prebuilt is not None:
+            out.prebuilt += f"{_COUNT}: {retries}\r\n".encode()
+
+    def info(self, out: Outgoing, base: BaseURL) -> RequestInfo:
+        """What errors and `.meta` show of a try."""
+        return RequestInfo(out.method, base.root, out.target, out.fields, out.body if isinstance(out.body, bytes) else b"")
+
+
+def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str], ...]) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {base.root.partition('://')[2]}"]
+    lines.extend(f"{name}: {value}" for name, value in fields)
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+
+def _basic(userinfo: Secret) -> str:
+    from urllib.parse import unquote
+
+    name, _, password = userinfo.reveal().partition(":")
+    return base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+
+
+def _extra(headers: Mapping[str, Any]) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for name, value in headers.items():
+        if name.lower() in _OURS:
+            raise ConfigurationError(f"the header field {name!r} is set by the library and cannot be given")
+        omitted = value is None or is_omitted(value)
+        checked[name] = None if omitted else check_field(name, value, f"the header field {name!r}")
+    return checked
+
+
+def _override(pairs: list[tuple[str, str]], more: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The pairs with `more` put in place of what has the same name; `None` takes it away."""
+    names = {name.lower() for name in more}
+    kept = [pair for pair in pairs if pair[0].lower() not in names]
+    return kept + [(name, value) for name, value in more.items() if value is not None]

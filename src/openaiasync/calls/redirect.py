@@ -1,0 +1,56 @@
+"""Where a redirect may lead: the key and the prompt never cross an origin, and a POST never becomes a GET."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urljoin, urlsplit
+
+from ..errors import ConfigurationError
+from ..headers import Headers
+from ..transport.base import Incoming
+from . import failure as failures
+from .config import BaseURL
+
+if TYPE_CHECKING:
+    from .call import Call
+
+__all__ = ["follow"]
+
+_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+
+
+def follow(call: Call, incoming: Incoming) -> tuple[BaseURL, str]:
+    """Base and target of the next request, or `APIStatusError` that says why the redirect is refused.
+
+    RFC 9110, section 15.4: 307 and 308 keep the method; after 301, 302 and 303 other clients send a GET, which for a
+    POST would be another request than the one that was asked for.
+    """
+
+    def refuse(why: str) -> Exception:
+        return failures.refused_redirect(call.meta(incoming), why, call.tries, call.elapsed())
+
+    config = call.calls.config
+    call.redirects += 1
+    if call.redirects > config.max_redirects:
+        raise refuse(f"the redirect after {config.max_redirects} redirects is not followed (http_max_redirects)")
+    location = Headers(incoming.raw_fields).get("location")
+    if not location:
+        raise refuse("a redirect without a Location")
+    here = call.base.root + (call.target or call.base.target(call.request.path))
+    try:
+        parts = urlsplit(urljoin(here, quote(location, safe=_URL_SAFE)))
+        base = BaseURL(f"{parts.scheme}://{parts.netloc}")
+    except (ValueError, ConfigurationError):
+        raise refuse("a redirect to something that is no http URL") from None
+    method = call.request.endpoint.method
+    if method not in ("GET", "HEAD") and incoming.status in (301, 302, 303):
+        raise refuse(f"a {method} is redirected in a way that would make it a GET: set api_base to where it leads")
+    secret = bool(call.out and call.out.credentials) or call.request.body is not None
+    if base.origin != call.base.origin:
+        if secret:
+            raise refuse("a redirect to another origin is not followed with a key or a body: set api_base to it")
+        if call.base.origin.scheme == "https" and base.origin.scheme == "http":
+            raise refuse("a redirect from https to http is not followed")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    base.userinfo = None
+    return base, target

@@ -1,0 +1,82 @@
+"""What a client and all clients made from it by `with_options` share: connections, places in flight, retry budget."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import Callable
+
+from ..core.limits import Limits
+from ..core.retry import Budget
+from ..errors import ClientClosedError
+from ..transport.base import Origin, Transport
+from .gate import Gate
+
+__all__ = ["Shared"]
+
+
+class Shared:
+    """One pool for each event loop, everything else for all of them. Not thread-safe, as the client is not."""
+
+    def __init__(self, places: int | None, factory: Callable[[], Transport], limits: Limits | None = None) -> None:
+        if limits is None:
+            self.gate = Gate(places)
+        else:
+            limits.gate = self.gate = limits.gate or Gate(limits.max_in_flight)
+        self.budget = Budget()
+        self.closed = False
+        self.usage_origins: set[Origin] = set()  # servers known to grant usage in streams
+        self._factory = factory
+        self._transports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Transport] = weakref.WeakKeyDictionary()
+        self._last: tuple[weakref.ref[asyncio.AbstractEventLoop], Transport] | None = None
+        self._pauses: set[asyncio.Future[None]] = set()
+
+    def transport(self, loop: asyncio.AbstractEventLoop) -> Transport:
+        """The pool of the running loop; made at its first use. `ClientClosedError` after `aclose`."""
+        if self._last is not None and self._last[0]() is loop:
+            return self._last[1]
+        if self.closed:
+            raise ClientClosedError("the client is closed; make a new one")
+        transport = self._transports.get(loop)
+        if transport is None:
+            transport = self._transports[loop] = self._factory()
+        self._last = (weakref.ref(loop), transport)
+        return transport
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep before a retry; `aclose` ends it at once."""
+        loop = asyncio.get_running_loop()
+        wake: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _wake, wake)
+        self._pauses.add(wake)
+        try:
+            await wake
+        finally:
+            timer.cancel()
+            self._pauses.discard(wake)
+        if self.closed:
+            raise ClientClosedError("the client was closed while the call waited to be tried again")
+
+    async def aclose(self) -> None:
+        """End every call under way with `ClientClosedError` and drop every connection, in all event loops. Idempotent."""
+        self.closed = True
+        self._last = None
+        self.gate.close(self)
+        for wake in list(self._pauses):
+            with contextlib.suppress(RuntimeError):
+                wake.get_loop().call_soon_threadsafe(_wake, wake)
+        running = asyncio.get_running_loop()
+        here = self._transports.pop(running, None)
+        for loop, transport in list(self._transports.items()):
+            # Elsewhere the loop's own thread has to do it; a loop that was closed took its connections with it.
+            if not loop.is_closed() and loop.is_running():
+                asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
+        self._transports.clear()
+        if here is not None:
+            await here.aclose()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,257 @@
+"""A stream of server-sent events as typed objects: complete or an error, never short and silent.
+
+`AsyncStream` is what the official methods answer for ``stream=True``. It ends normally only when the answer is complete:
+after ``[DONE]``, after a terminal event, or after a finish reason for every choice seen; whatever else ends it raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from ..core.coding import CodingError, Inflater
+from ..core.decode import DecodeError, decoder_for
+from ..core.ending import Ending
+from ..core.sse import Event, SSEDecoder, SSEError
+from ..errors import APIConnectionError, APIError, OpenAIError
+from ..meta import Meta, ResponseInfo
+from ..transport.base import Incoming, TransportError
+from . import failure as failures
+from .body import MAX_RATIO, content_coding, read_error_body
+from .call import Call
+
+__all__ = ["AsyncStream"]
+
+T = TypeVar("T")
+
+_DONE = b"[DONE]"
+_LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
+_MAX_STREAM = 1 << 40  # bytes: events are capped one by one
+
+
+class AsyncStream(Generic[T]):
+    """An open stream: iterate it for its events; leave it with ``async with`` or `close` to free its connection.
+
+    Holds a place in flight until it ends or is closed. One pass, one reader at a time. `meta` tells of the call,
+    `response` shows status and header fields as the official client does.
+    """
+
+    def __init__(self, call: Call, incoming: Incoming) -> None:
+        self._call: Call | None = call
+        self._begin(call, incoming)
+        endpoint = call.request.endpoint
+        strict = call.calls.config.strict
+        self._decoder = decoder_for(endpoint.load(endpoint.event), strict=strict).stream()
+        self._ending = Ending(endpoint.event)
+        self._queue: deque[bytes | Event] = deque()
+        self._delivered = False
+        self._done = False
+        self.partial_source: Any = None  # whoever accumulates puts a function here: what came so far
+
+    def _begin(self, call: Call, incoming: Incoming) -> None:
+        self._incoming = incoming
+        self._events = SSEDecoder()
+        self.meta: Meta = call.meta(incoming)
+        self.raw_fields = incoming.raw_fields
+        coding = content_coding(incoming.raw_fields)
+        self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
+
+    @classmethod
+    async def open(cls, call: Call) -> AsyncStream[Any]:
+        """The stream for a call that holds its place; raises what the call raises."""
+        incoming = await call.head()
+        await _require_events(call, incoming)
+        try:
+            return cls(call, incoming)
+        except CodingError as error:
+            raise failures.invalid_answer(call.meta(incoming), b"", str(error)) from None
+
+    # ---------------------------------------------------------------- iteration
+
+    def __aiter__(self) -> AsyncStream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        while True:
+            if self._queue:
+                event = self._queue.popleft()
+                if event == _DONE:
+                    await self._finish()
+                    raise StopAsyncIteration
+                if self._call is None:
+                    raise StopAsyncIteration
+                return self._typed(event)
+            if self._done or self._call is None:
+                raise StopAsyncIteration
+            if not await self._more(self._call):
+                self._done = True
+                self._release()
+
+    async def _more(self, call: Call) -> bool:
+        """Wait until an event is there; `False` at a complete end. Raises the public error of a broken stream."""
+        incoming = self._incoming
+        if self._delivered:
+            call.expect(incoming, call.stall, "stall")
+        else:
+            call.expect(incoming, call.start, "start", since=call.try_began + incoming.connected)
+        try:
+            while not self._queue:
+                pieces = await incoming.pieces()
+                if not pieces:
+                    self._check_end(call)
+                    return False
+                self._feed(pieces)
+        except TransportError as failure:
+            return await self._broken(call, failure)
+        except (SSEError, CodingError) as error:
+            self._release()
+            raise self._short(call, f"the stream is damaged: {error}") from None
+        except BaseException:
+            self._release()
+            raise
+        self._delivered = True
+        return True
+
+    def _feed(self, pieces: list[bytes]) -> None:
+        inflater, decode, queue = self._inflater, self._events.feed, self._queue
+        for piece in pieces:
+            queue.extend(decode(piece if inflater is None else inflater.feed(piece)))
+
+    def _typed(self, event: bytes | Event) -> T:
+        """The object of one event. An error object raises, and so does what cannot be decoded."""
+        name, data = ("", event) if isinstance(event, bytes) else (event.event, event.data)
+        try:
+            item = self._decoder.decode(data)
+        except DecodeError as error:
+            self._abandon()
+            raise self._undecodable(name, data, str(error)) from None
+        if self._decoder.strayed:
+            self._refuse_error(name, item)
+        self._ending.see(item, name)
+        return item  # type: ignore[no-any-return]
+
+    # ---------------------------------------------------------------- ends
+
+    async def _finish(self) -> None:
+        """After ``[DONE]``: take the end of the message, so that the connection can be used again, and let go."""
+        self._done = True
+        self._queue.clear()
+        call, incoming = self._call, self._incoming
+        if call is not None:
+            try:
+                incoming.expire(call.loop.time() + _LINGER, "stall")
+                while not incoming.ended and not await incoming.pieces():
+                    pass
+            except TransportError:
+                pass  # the answer is complete; only the connection is lost
+            finally:
+                self._release()
+
+    def _check_end(self, call: Call) -> None:
+        if self._inflater is not None:
+            self._inflater.finish()
+        if self._ending.complete:
+            return
+        self._release()
+        raise self._short(call, "the stream ended before its answer was complete")
+
+    async def _broken(self, call: Call, failure: TransportError) -> bool:
+        """A stream that broke: tried again while nothing was delivered, else the error that says what had come."""
+        if self._ending.complete:
+            return False
+        self._incoming.abort()
+        if self._delivered or failure.kind == "closed":
+            error: OpenAIError = call.public(failure)
+            self._release()
+            if failure.kind in ("timeout", "closed"):
+                error.meta = self.meta
+                if isinstance(error, APIConnectionError):
+                    error.partial = self._partial()
+                raise error from None
+            raise self._short(call, f"the connection broke in mid-stream ({failure.message})") from None
+        try:
+            await call.again(failure)
+            incoming = await call.head()
+            await _require_events(call, incoming)
+            self._begin(call, incoming)
+        except BaseException:
+            self._release()
+            raise
+        return True
+
+    def _short(self, call: Call, why: str) -> OpenAIError:
+        return failures.broken_stream(self.meta, why, self._partial())
+
+    def _partial(self) -> Any:
+        return self.partial_source() if self.partial_source is not None else None
+
+    def _undecodable(self, name: str, data: bytes, why: str) -> OpenAIError:
+        if name == "error":
+            return failures.stream_error(self.meta, data.decode("utf-8", "replace"))
+        return failures.invalid_answer(self.meta, data, why)
+
+    def _refuse_error(self, name: str, item: Any) -> None:
+        extra: dict[str, Any] = getattr(item, "__dict__", {})
+        if name == "error" or (extra and (extra.get("error") or extra.get("object") == "error")):
+            self._abandon()
+            raise failures.stream_error(self.meta, item.to_dict())
+
+    def _release(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.leave()
+
+    def _abandon(self) -> None:
+        self._done = True
+        self._queue.clear()
+        self._release()
+
+    # ---------------------------------------------------------------- leaving
+
+    async def close(self) -> None:
+        """Free the connection and the place in flight at once. Idempotent."""
+        self._abandon()
+
+    aclose = close
+
+    async def __aenter__(self) -> AsyncStream[T]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_call", None) is not None:
+            with contextlib.suppress(RuntimeError):  # its event loop may be gone
+                self._release()
+
+    @property
+    def response(self) -> ResponseInfo:
+        """Status and header fields of the answer."""
+        return ResponseInfo(self.meta.status, self.meta.headers, self.meta.request)
+
+    def __repr__(self) -> str:
+        state = "open" if self._call is not None else "closed"
+        return f"<{type(self).__name__} {self.meta.request.method} {self.meta.url} {state}>"
+
+
+async def _require_events(call: Call, incoming: Incoming) -> None:
+    """Refuse what is no event stream, with what it is instead."""
+    kind = incoming.raw_fields.lower()
+    if b"text/event-stream" in kind:
+        return
+    call.expect(incoming, 10.0, "stall")
+    raw = call.calls.composer.scrub(await read_error_body(incoming))
+    incoming.abort()
+    meta = call.meta(incoming)
+    error: APIError = failures.invalid_answer(meta, raw, "asked for a stream of events, the server sent something else")
+    found = failures.found_error(raw)
+    if found is not None:
+        error = failures.stream_error(meta, found)
+    raise error
+
+

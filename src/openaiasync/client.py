@@ -1,0 +1,270 @@
+"""The two doors: `Client`, and `AsyncOpenAI` for who comes from the official client. One engine behind both.
+
+A client belongs to no event loop until it is used, may be used from several (a pool of connections for each, the limits
+shared), and is not thread-safe: one client per thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from .api.root import Api
+from .calls.config import BaseURL
+from .calls.engine import Calls
+from .calls.shared import Shared
+from .core.limits import Limits
+from .core.options import Timeout
+from .errors import ConfigurationError
+from .mission.doors import MissionMethods
+from .network import Network, network_from
+from .settings import (
+    UNSET,
+    ApiKey,
+    Settings,
+    base_from,
+    count,
+    env,
+    key_from,
+)
+
+__all__ = ["AsyncOpenAI", "Client"]
+
+
+class Client(MissionMethods, Api):
+    """The asyncio client for every OpenAI-compatible server.
+
+    Use it as ``async with Client(...) as client``, or `aclose` it. Nothing is connected before the first call.
+
+    Args:
+        api_base: URL of the API, as ``http://localhost:8000/v1``. Default: ``OPENAI_BASE_URL``, ``OPENAI_API_BASE``,
+            ``https://api.openai.com/v1``.
+        api_key: a string, or an asynchronous function that answers one and is asked for each try. Default:
+            ``OPENAI_API_KEY``. Missing is an error for the default base only.
+        api_org_name: sent as ``OpenAI-Organization``. Default: ``OPENAI_ORG_ID``.
+        model: the model of calls that name none; or a mapping from method (``"chat"``, ``"embedding"``, …) to model.
+        http_user_agent: the ``User-Agent``. Default: this library, its version, Python's.
+        http_max_in_flight: how many calls the server sees at once (2; `None`: no limit). Others wait in line, first
+            come, first served; an open stream counts until it is closed. After 5 s a waiting call is logged as WARNING.
+        http_max_connections_per_host: connections to one host (default: as many as calls in flight).
+        http_max_redirects: redirects that are followed (3). With a key or a body only within the origin.
+        http_timeout: seconds until an answer starts, a stream's first event included (120; `None`: no limit).
+        http_stall_timeout: seconds without progress once it started (600): per event of a stream, per 64 KiB of a
+            binary answer, for the whole of any other.
+        http_deadline: seconds for the whole call with all its tries (`None`: no limit).
+        http_connect_timeout: seconds until a connection stands, DNS and TLS included (10).
+        http_other: further options of the connections, see `network_from`; options named here win.
+        max_retries: how often a failed call is tried again (2), where that is safe and the budget allows it.
+        auth_scheme: the scheme before the key in ``Authorization`` ("Bearer"; ``""``: the key alone).
+        strict: raise `APIResponseValidationError` where an answer strays from the API's description, instead of
+            taking it as it is.
+        limits: a `Limits` to share places in flight between clients; it takes the place of `http_max_in_flight`.
+
+    Raises `ConfigurationError` for options that cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_base: str | list[str] | None = None,
+        api_key: ApiKey | None = None,
+        api_org_name: str | None = None,
+        model: str | Mapping[str, str] | None = None,
+        http_user_agent: str | None = None,
+        http_max_in_flight: int | None = UNSET,
+        http_max_connections_per_host: int | None = UNSET,
+        http_max_redirects: int = UNSET,
+        http_timeout: float | None = UNSET,
+        http_stall_timeout: float | None = UNSET,
+        http_deadline: float | None = UNSET,
+        http_connect_timeout: float | None = UNSET,
+        http_other: Mapping[str, Any] | None = None,
+        max_retries: int = 2,
+        auth_scheme: str = "Bearer",
+        strict: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        given = {
+            "max_in_flight": http_max_in_flight,
+            "max_connections_per_host": http_max_connections_per_host,
+            "max_redirects": http_max_redirects,
+            "timeout": http_timeout,
+            "stall_timeout": http_stall_timeout,
+            "deadline": http_deadline,
+            "connect_timeout": http_connect_timeout,
+            "user_agent": UNSET if http_user_agent is None else http_user_agent,
+        }
+        network = network_from(given, http_other or {})
+        settings = Settings(
+            base_url=base_from(api_base),
+            key=key_from(api_key, "OPENAI_API_KEY"),
+            organization=api_org_name if api_org_name is not None else env("OPENAI_ORG_ID"),
+            user_agent=network.user_agent,
+            model=model,
+            auth_scheme=auth_scheme,
+            max_retries=max_retries,
+            max_redirects=network.max_redirects,
+            connect_timeout=network.connect_timeout,
+            start_timeout=network.timeout,
+            stall_timeout=network.stall_timeout,
+            deadline=network.deadline,
+            queue_timeout=network.queue_timeout,
+            strict=strict,
+        )
+        self._open(settings, network, limits)
+
+    def _open(self, settings: Settings, network: Network, limits: Limits | None) -> None:
+        settings.require_key()
+        shared = Shared(network.max_in_flight, network.transport, limits)
+        self._settings = settings
+        self._attach(Calls(settings.call_config(), shared))
+
+    def _attach(self, calls: Calls) -> None:
+        self._calls = calls
+
+    # ---------------------------------------------------------------- variants
+
+    def with_options(self, **options: Any) -> Self:
+        """A client with other options that shares connections, places in flight and retry budget with this one.
+
+        Takes the words of both constructors, but for what is shared: in-flight and connection limits, `http_other`,
+        `http_client`. Closing one closes both. Raises `TypeError` for an unknown word.
+        """
+        from .variants import changed_settings
+
+        made = object.__new__(type(self))
+        made._settings = changed_settings(self._settings, options)
+        made._settings.require_key()
+        made._attach(Calls(made._settings.call_config(), self._calls.shared))
+        return made
+
+    copy = with_options
+
+    # ---------------------------------------------------------------- what it is
+
+    @property
+    def base_url(self) -> str:
+        """The API base, without userinfo. May be set to another URL."""
+        return str(BaseURL(self._settings.base_url))
+
+    @base_url.setter
+    def base_url(self, url: str) -> None:
+        self._settings = dataclasses.replace(self._settings, base_url=str(url))
+        # The namespaces made so far hold these very calls: they have to see the change.
+        self._calls.configure(self._settings.call_config())
+
+    @property
+    def max_retries(self) -> int:
+        """How often a failed call is tried again."""
+        return self._settings.max_retries
+
+    @property
+    def timeout(self) -> float | Timeout | None:
+        """Seconds until an answer starts (`AsyncOpenAI`: its `timeout` option)."""
+        settings = self._settings
+        return settings.start_timeout if settings.timeout is UNSET else settings.timeout
+
+    @property
+    def organization(self) -> str | None:
+        """What is sent as ``OpenAI-Organization``."""
+        return self._settings.organization
+
+    @property
+    def project(self) -> str | None:
+        """What is sent as ``OpenAI-Project``."""
+        return self._settings.project
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.base_url}>"
+
+    # ---------------------------------------------------------------- the end
+
+    def is_closed(self) -> bool:
+        """Whether `aclose` was called, here or on a client that shares with this one."""
+        return self._calls.shared.closed
+
+    async def aclose(self) -> None:
+        """Drop every connection; calls under way end with `ClientClosedError`. Idempotent."""
+        await self._calls.shared.aclose()
+
+    close = aclose
+
+    async def __aenter__(self) -> Self:
+        if self.is_closed():
+            raise ConfigurationError("the client is closed; make a new one")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class AsyncOpenAI(Client):
+    """`Client` under the official client's constructor: its words and its defaults, everything else the same.
+
+    Args:
+        api_key: as in `Client`.
+        admin_api_key: the key of administration endpoints. Default: ``OPENAI_ADMIN_KEY``.
+        organization: sent as ``OpenAI-Organization``. Default: ``OPENAI_ORG_ID``.
+        project: sent as ``OpenAI-Project``. Default: ``OPENAI_PROJECT_ID``.
+        webhook_secret: checks webhooks' signatures. Default: ``OPENAI_WEBHOOK_SECRET``.
+        base_url: as `api_base` in `Client`.
+        websocket_base_url: where realtime connections go.
+        timeout: seconds (600), or a `Timeout`, for each try: whole for a JSON answer, until its start and then per
+            unit of progress for streams and binary answers.
+        max_retries: how often a failed call is tried again (2), timeouts included.
+        default_headers: header fields of every request.
+        default_query: query parameters of every request.
+        http_client: an ``httpx2.AsyncClient`` (or httpx's) that carries the requests in place of our connections.
+        http_other: as in `Client`.
+
+    Up to 1,000 connections to a host, 20 redirects, any number of calls in flight.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: ApiKey | None = None,
+        admin_api_key: str | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        webhook_secret: str | None = None,
+        base_url: Any = None,
+        websocket_base_url: Any = None,
+        timeout: Any = UNSET,
+        max_retries: int = 2,
+        default_headers: Mapping[str, Any] | None = None,
+        default_query: Mapping[str, object] | None = None,
+        http_client: Any = None,
+        http_other: Mapping[str, Any] | None = None,
+        _strict_response_validation: bool = False,
+    ) -> None:
+        from .omit import is_omitted
+
+        official = {"max_in_flight": None, "max_connections_per_host": 1000, "max_redirects": 20, "connect_timeout": 5.0}
+        network = network_from(official, http_other or {}, http_client)
+        settings = Settings(
+            base_url=base_from(base_url),
+            key=key_from(api_key, "OPENAI_API_KEY"),
+            admin_key=key_from(admin_api_key, "OPENAI_ADMIN_KEY"),  # type: ignore[arg-type]
+            organization=organization if organization is not None else env("OPENAI_ORG_ID"),
+            project=project if project is not None else env("OPENAI_PROJECT_ID"),
+            default_headers=default_headers or {},
+            default_query=default_query or {},
+            max_retries=max_retries,
+            max_redirects=network.max_redirects,
+            connect_timeout=network.connect_timeout,
+            timeout=600.0 if timeout is UNSET or is_omitted(timeout) else timeout,
+            repeat_timed_out=True,
+            strict=_strict_response_validation,
+            official=True,
+        )
+        self.webhook_secret = webhook_secret if webhook_secret is not None else env("OPENAI_WEBHOOK_SECRET")
+        self.websocket_base_url = websocket_base_url
+        count("max_retries", max_retries, 0)
+        self._open(settings, network, None)
+
+

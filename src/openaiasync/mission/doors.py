@@ -1,0 +1,97 @@
+"""The mission methods that stand on the client itself, beside the official namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Unpack
+
+from ..calls import Calls, Namespace
+from ..core.accumulate import CompletionAccumulator
+from ..core.endpoint import Endpoint
+from .common import MISSING, parameters
+from .live import LiveStream
+
+if TYPE_CHECKING:
+    from ..params.completions import CompletionParams, CompletionRest
+    from ..params.embeddings import EmbeddingParams, EmbeddingRest
+    from ..types import Completion, CreateEmbeddingResponse
+
+__all__ = ["CompletionMethods", "CompletionStream", "EmbeddingMethods", "MissionMethods"]
+
+
+class CompletionStream(LiveStream["Completion", "Completion"]):
+    """A completion as it is made: iterate its parts; `await final()` is the whole `Completion`."""
+
+
+def _completion_endpoint() -> Endpoint:
+    from ..endpoints import COMPLETIONS_CREATE
+
+    return COMPLETIONS_CREATE
+
+
+class CompletionMethods(Namespace):
+    """`client.completion(...)` and `client.completion.stream(...)`: text continued, without chat roles."""
+
+    async def __call__(
+        self,
+        prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
+        **params: Unpack[CompletionRest],
+    ) -> Completion:
+        """Continue a text; the answer whole, its words in `.text`.
+
+        `prompt` is a text, several, token ids, or the whole request as one dict; further parameters are those of
+        ``POST /completions``.
+        """
+        endpoint = _completion_endpoint()
+        made = parameters(endpoint, "completion", "prompt", prompt, dict(params))
+        answer: Completion = await self._calls.run(endpoint, made)
+        return answer
+
+    def stream(
+        self,
+        prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
+        **params: Unpack[CompletionRest],
+    ) -> CompletionStream:
+        """The same, piece by piece; nothing is sent before the stream is entered or iterated."""
+        endpoint, calls = _completion_endpoint(), self._calls
+        made = parameters(endpoint, "completion", "prompt", prompt, dict(params))
+        if "stream_options" not in made and calls.grants_usage():
+            made["stream_options"] = {"include_usage": True}
+        return CompletionStream(calls, calls.request(endpoint, made, stream=True), CompletionAccumulator())
+
+
+class EmbeddingMethods(Namespace):
+    """`client.embedding(...)`: texts as vectors."""
+
+    async def __call__(
+        self,
+        input: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | EmbeddingParams = MISSING,
+        **params: Unpack[EmbeddingRest],
+    ) -> CreateEmbeddingResponse:
+        """Embed a text or several; `.vectors` holds a float view for each, in the order of the input.
+
+        `input` is a text, several, token ids, or the whole request as one dict; further parameters are those of
+        ``POST /embeddings``. Vectors travel as base64, four bytes a number, unless ``encoding_format`` says otherwise.
+        """
+        from ..endpoints import EMBEDDINGS_CREATE
+
+        made = parameters(EMBEDDINGS_CREATE, "embedding", "input", input, dict(params))
+        answer: CreateEmbeddingResponse = await self._calls.run(EMBEDDINGS_CREATE, made)
+        return answer
+
+
+class MissionMethods:
+    """What a client offers by itself; `chat` and `models` are official namespaces that can be called."""
+
+    _calls: Calls
+
+    @cached_property
+    def completion(self) -> CompletionMethods:
+        """Continue a text."""
+        return CompletionMethods(self._calls)
+
+    @cached_property
+    def embedding(self) -> EmbeddingMethods:
+        """Texts as vectors."""
+        return EmbeddingMethods(self._calls)

@@ -1,0 +1,131 @@
+"""A stream that keeps what came: lazy, one pass, with the text so far, the answer so far, and the whole answer at last."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+from ..calls import AsyncStream, Calls
+from ..core.decode import keep
+from ..core.endpoint import Request
+from ..errors import OpenAIError
+
+if TYPE_CHECKING:
+    from ..meta import Meta
+
+__all__ = ["LiveStream"]
+
+C = TypeVar("C")
+A = TypeVar("A")
+A_co = TypeVar("A_co", covariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+class Accumulator(Protocol[C_contra, A_co]):
+    """Puts the events of a stream together."""
+
+    def add(self, chunk: C_contra, /) -> None: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def reasoning(self) -> str: ...
+    def partial(self) -> A_co: ...
+    def final(self) -> A_co: ...
+
+
+class LiveStream(Generic[C, A]):
+    """A stream of chunks that also keeps their sum.
+
+    Nothing is sent before it is entered, iterated or asked for its `final` answer. Leave it with ``async with`` or
+    `close`; it holds a place in flight until then or until its end. One pass, one reader.
+    """
+
+    def __init__(self, calls: Calls, request: Request, accumulator: Accumulator[C, A]) -> None:
+        self._calls = calls
+        self._request = request
+        self._sum = accumulator
+        self._stream: AsyncStream[C] | None = None
+        self._closed = False
+        self._ended = False
+        self._error: OpenAIError | None = None
+
+    async def _open(self) -> AsyncStream[C]:
+        if self._closed:
+            raise RuntimeError("this stream was closed before its end; `.partial` holds what had come")
+        if self._stream is None:
+            self._stream = await self._calls.open(self._request)
+            self._stream.partial_source = self._sum.partial
+        return self._stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> C:
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            raise StopAsyncIteration
+        stream = self._stream or await self._open()
+        try:
+            chunk = await stream.__anext__()
+        except StopAsyncIteration:
+            self._ended = True
+            raise
+        except OpenAIError as error:
+            self._error = error
+            raise
+        self._sum.add(chunk)
+        return chunk
+
+    @property
+    def text(self) -> str:
+        """The text so far, of the first choice."""
+        return self._sum.text
+
+    @property
+    def reasoning(self) -> str:
+        """The model's reasoning so far, where the server shows it."""
+        return self._sum.reasoning
+
+    @property
+    def partial(self) -> A:
+        """The answer so far, put together from what came."""
+        return self._sum.partial()
+
+    @property
+    def meta(self) -> Meta:
+        """What is known of the call; `RuntimeError` before it was opened."""
+        if self._stream is None:
+            raise RuntimeError("nothing was sent yet: enter or iterate the stream first")
+        return self._stream.meta
+
+    async def final(self) -> A:
+        """The whole answer; reads what is left of the stream. Raises what reading raises."""
+        async for _ in self:
+            pass
+        answer = self._sum.final()
+        return keep(answer, None, self.meta)
+
+    async def close(self) -> None:
+        """Free the connection and the place in flight at once. Idempotent."""
+        if not self._ended:
+            self._closed = True
+        if self._stream is not None:
+            await self._stream.close()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "not sent" if self._stream is None else "ended" if self._ended else "closed" if self._closed else "open"
+        return f"<{type(self).__name__} {self._request!r} {state}>"
+
+

@@ -1,0 +1,24 @@
+"""`client.models()`: the hand-written half of the models namespace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+if TYPE_CHECKING:
+    from ..calls import AsyncPage, Calls, Paginator
+    from ..core.options import RequestOptions
+    from ..types import Model
+
+__all__ = ["ModelsMethods"]
+
+
+class ModelsMethods:
+    """The callable part of `client.models`."""
+
+    _calls: Calls
+
+    def __call__(self, **options: Unpack[RequestOptions]) -> Paginator[Model, AsyncPage[Model]]:
+        """The models that the server offers; the same as `client.models.list()`."""
+        from ..endpoints import MODELS_LIST
+
+        return self._calls.pages(MODELS_LIST, dict(options))

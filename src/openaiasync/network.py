@@ -1,0 +1,91 @@
+"""The options of the connections: which there are, what wins, and the transport that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .core.endpoint import nearest
+from .errors import ConfigurationError
+from .settings import UNSET, count, seconds
+
+if TYPE_CHECKING:
+    from .transport.base import Transport
+
+__all__ = ["Network", "network_from"]
+
+_NAMED: dict[str, Any] = {
+    "max_in_flight": 2,
+    "max_connections_per_host": UNSET,  # as many as in flight
+    "max_redirects": 3,
+    "timeout": 120.0,
+    "stall_timeout": 600.0,
+    "deadline": None,
+    "connect_timeout": 10.0,
+    "user_agent": None,
+}
+_TCP = frozenset({"ssl", "proxy", "trust_env", "local_addr", "uds", "keepalive", "happy_eyeballs_delay"})
+_OTHER = _TCP | {"queue_timeout"}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The resolved options of a client's connections."""
+
+    max_in_flight: int | None
+    max_connections_per_host: int | None
+    max_redirects: int
+    timeout: float | None
+    stall_timeout: float | None
+    deadline: float | None
+    connect_timeout: float | None
+    user_agent: str | None
+    queue_timeout: float | None
+    tcp: Mapping[str, Any]
+    http_client: Any = None
+
+    def transport(self) -> Transport:
+        """A pool for the running event loop."""
+        if self.http_client is not None:
+            from .transport.httpx2 import HTTPXTransport
+
+            return HTTPXTransport(self.http_client)
+        from .transport.tcp import TcpSettings, TcpTransport
+
+        return TcpTransport(TcpSettings(max_connections_per_host=self.max_connections_per_host, **self.tcp))
+
+
+def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client: Any = None) -> Network:
+    """Options from the named arguments (`given`; `UNSET` where the caller left the default) and from `http_other`.
+
+    `http_other` may hold: ``ssl`` (an `ssl.SSLContext`), ``proxy`` (URL of an HTTP proxy for every request),
+    ``trust_env`` (`False`: no proxy variables), ``local_addr`` (``(host, port)``), ``uds`` (path of a Unix socket),
+    ``keepalive`` (seconds an idle connection is kept, 60), ``happy_eyeballs_delay`` (seconds, 0.25),
+    ``queue_timeout`` (seconds to wait for a place in flight, no limit), and the named options without their ``http_``,
+    which lose against the arguments themselves.
+
+    Raises `TypeError` for an unknown name, `ConfigurationError` for a value that cannot work.
+    """
+    values: dict[str, Any] = dict(_NAMED)
+    rest: dict[str, Any] = {}
+    for name, value in other.items():
+        short = name.removeprefix("http_")
+        if short in _NAMED:
+            values[short] = value
+        elif name in _OTHER:
+            rest[name] = value
+        else:
+            known = frozenset(_NAMED) | _OTHER
+            raise TypeError(f"http_other has no option {name!r}{nearest(name, known)}")
+    values.update({name: value for name, value in given.items() if value is not UNSET})
+    if values["max_connections_per_host"] is UNSET:
+        values["max_connections_per_host"] = values["max_in_flight"]
+    for name in ("max_in_flight", "max_connections_per_host"):
+        count(f"http_{name}", values[name], 1)
+    if rest.get("keepalive") is not None:
+        seconds("keepalive", rest["keepalive"])
+    if http_client is not None and not callable(getattr(http_client, "send", None)):
+        raise ConfigurationError("http_client is an AsyncClient of httpx2 or httpx")
+    queue_timeout = seconds("queue_timeout", rest.pop("queue_timeout", None))
+    return Network(**values, queue_timeout=queue_timeout, tcp=rest, http_client=http_client)

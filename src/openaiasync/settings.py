@@ -1,0 +1,211 @@
+"""What a client is configured with: options, the environment, their checks; and what a call is told of it.
+
+Every check happens at construction, and no message quotes a value that may be secret.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from .calls.config import BaseURL, CallConfig, KeySource, Secret, check_field
+from .core.encode import encode_query
+from .errors import ConfigurationError
+from .omit import is_omitted
+from .version import __version__
+
+__all__ = ["DEFAULT_BASE", "METHODS", "UNSET", "Settings", "base_from", "key_from", "user_agent"]
+
+DEFAULT_BASE = "https://api.openai.com/v1"
+METHODS = frozenset({
+    "chat",
+    "completion",
+    "embedding",
+    "image_generate",
+    "text_to_speech",
+    "speech_to_text",
+    "vision",
+})
+UNSET: Any = object()
+"""Left to the default: told apart from `None`, which means "no limit" in most options."""
+
+ApiKey = str | Callable[[], Awaitable[str]]
+
+
+def env(*names: str) -> str | None:
+    """The first of these environment variables that is set and not blank."""
+    for name in names:
+        value = os.environ.get(name, "").strip()
+        if value:
+            return value
+    return None
+
+
+def user_agent() -> str:
+    """Library, version and Python's version."""
+    return f"openaiasync/{__version__} Python/{platform.python_version()}"
+
+
+def key_from(api_key: ApiKey | None, *variables: str) -> KeySource:
+    """The key from the argument or the environment, wrapped; `ConfigurationError` for one that no header can carry."""
+    if api_key is None:
+        api_key = env(*variables)
+    if api_key is None or is_omitted(api_key):
+        return None
+    if callable(api_key):
+        return api_key
+    if not isinstance(api_key, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+        raise ConfigurationError("api_key is a string or an asynchronous function that answers one")
+    text = check_field("Authorization", api_key, "api_key")
+    return Secret(text) if text else None
+
+
+def base_from(url: object) -> str:
+    """The API base from the argument, ``OPENAI_BASE_URL``, ``OPENAI_API_BASE``, or OpenAI's own."""
+    if url is None:
+        return env("OPENAI_BASE_URL", "OPENAI_API_BASE") or DEFAULT_BASE
+    if isinstance(url, (list, tuple, set, frozenset)):
+        several = cast("list[object]", list(cast("Any", url)))
+        if len(several) != 1:
+            raise ConfigurationError("several API bases for one client are not supported yet: give one URL")
+        url = several[0]
+    return str(url)
+
+
+def seconds(name: str, value: float | None) -> float | None:
+    """A number of seconds above 0, or `None`."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"{name} is a number of seconds or None, not {type(value).__name__}")
+    if not value > 0 or math.isinf(value):
+        raise ConfigurationError(f"{name} is a finite number of seconds above 0, or None for no limit")
+    return float(value)
+
+
+def count(name: str, value: int | None, least: int) -> int | None:
+    """A whole number from `least` up, or `None`."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"{name} is a whole number from {least} up")
+    return value
+
+
+def models_from(model: str | Mapping[str, str] | None) -> Mapping[str, str]:
+    """Default models by mission method; the key ``""`` stands for all methods."""
+    if model is None:
+        return {}
+    if isinstance(model, str):
+        return {"": model}
+    unknown = set(model) - METHODS
+    if unknown:
+        raise ConfigurationError(f"model: {sorted(unknown)[0]!r} is none of the methods {', '.join(sorted(METHODS))}")
+    if "chat" in model and "vision" not in model:
+        return {**model, "vision": model["chat"]}
+    return dict(model)
+
+
+def headers_from(headers: Mapping[str, Any] | None, what: str) -> tuple[tuple[str, Secret], ...]:
+    """Default header fields, checked and wrapped, since they may be keys. What is omitted stays out."""
+    return tuple(
+        (name, Secret(check_field(name, value, f"{what} {name!r}")))
+        for name, value in (headers or {}).items()
+        if not is_omitted(value) and value is not None
+    )
+
+
+def headers_from_environment() -> dict[str, str]:
+    """``OPENAI_CUSTOM_HEADERS``: a line ``name: value`` for each field."""
+    lines = (env("OPENAI_CUSTOM_HEADERS") or "").splitlines()
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The resolved options of one client. `call_config` is what its calls are told."""
+
+    base_url: str
+    key: KeySource = None
+    admin_key: Secret | None = None
+    organization: str | None = None
+    project: str | None = None
+    user_agent: str | None = None
+    model: str | Mapping[str, str] | None = None
+    auth_scheme: str = "Bearer"
+    default_headers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    default_query: Mapping[str, object] = field(default_factory=dict[str, object])
+    max_retries: int = 2
+    max_redirects: int = 3
+    connect_timeout: float | None = 10.0
+    start_timeout: float | None = 120.0
+    stall_timeout: float | None = 600.0
+    timeout: Any = UNSET
+    deadline: float | None = None
+    queue_timeout: float | None = None
+    repeat_timed_out: bool = False
+    strict: bool = False
+    official: bool = False  # AsyncOpenAI: its user expects the official client's header fields
+
+    def __post_init__(self) -> None:
+        count("max_retries", self.max_retries, 0)
+        count("http_max_redirects", self.max_redirects, 0)
+        for name in ("connect_timeout", "stall_timeout", "deadline", "queue_timeout"):
+            seconds(f"http_{name}", getattr(self, name))
+        seconds("http_timeout", self.start_timeout)
+        if self.timeout is not UNSET and not hasattr(self.timeout, "read"):
+            seconds("timeout", self.timeout)
+
+    @property
+    def is_default_base(self) -> bool:
+        """Whether calls go to OpenAI itself, which answers nobody without a key."""
+        return BaseURL(self.base_url).origin == BaseURL(DEFAULT_BASE).origin
+
+    def require_key(self) -> None:
+        """`ConfigurationError` if the API base is OpenAI's own and there is no key."""
+        named = any(name.lower() == "authorization" for name in self.default_headers)
+        if self.key is None and self.admin_key is None and not named and self.is_default_base:
+            raise ConfigurationError(
+                f"no API key for {DEFAULT_BASE}: pass api_key=, or set OPENAI_API_KEY; for another server pass its URL "
+                "or set OPENAI_BASE_URL (a local one usually needs no key)"
+            )
+
+    def call_config(self) -> CallConfig:
+        """What calls are made with; `ConfigurationError` for what cannot work."""
+        base = BaseURL(self.base_url)
+        if self.default_query:
+            query = encode_query(self.default_query.items())
+            base.query = f"{base.query}&{query}" if base.query else query
+        fields = [("User-Agent", check_field("User-Agent", self.user_agent or user_agent(), "http_user_agent"))]
+        if self.organization:
+            fields.append(("OpenAI-Organization", check_field("OpenAI-Organization", self.organization, "api_org_name")))
+        if self.project:
+            fields.append(("OpenAI-Project", check_field("OpenAI-Project", self.project, "project")))
+        default_headers = {**headers_from_environment(), **self.default_headers}
+        has_timeout = self.timeout is not UNSET
+        return CallConfig(
+            base=base,
+            key=self.key,
+            admin_key=self.admin_key,
+            auth_scheme=check_field("Authorization", self.auth_scheme, "auth_scheme"),
+            fields=tuple(fields),
+            secret_fields=headers_from(default_headers, "the default header field"),
+            models=models_from(self.model),
+            max_retries=self.max_retries,
+            max_redirects=self.max_redirects,
+            connect_timeout=self.connect_timeout,
+            start_timeout=self.start_timeout,
+            stall_timeout=self.stall_timeout,
+            timeout=self.timeout if has_timeout else None,
+            has_timeout=has_timeout,
+            deadline=self.deadline,
+            queue_timeout=self.queue_timeout,
+            repeat_timed_out=self.repeat_timed_out,
+            strict=self.strict,
+            count_retries=self.official,
+        )
