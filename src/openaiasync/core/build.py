@@ -1,0 +1,282 @@
+"""Builds the answer Structs from JSON that does not keep to the description, and tells members of unions apart.
+
+Ill-typed values stay as they came, missing fields become `None`, unknown ones attributes; an object that fits no
+member of a union becomes an `OpenModel`. A *builder* is a function from a plain value to what the type makes of it,
+prepared once per type; a type whose values are used as they come has none (`None`).
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from ..dump import PRIVATE
+from ..model import BaseModel, OneOf, OpenModel, put_extra, takes_attribute
+
+__all__ = ["Builder", "builder_for", "flatten", "is_struct", "open_object", "resolve"]
+
+Builder = Callable[[Any], Any]
+
+_builders: dict[Any, Builder | None] = {}
+
+
+def builder_for(kind: Any) -> Builder | None:
+    """The builder of a type; `None` when its values are used as they come."""
+    try:
+        return _builders[kind]
+    except KeyError:
+        built = _builders[kind] = _make(kind)
+        return built
+
+
+def _make(kind: Any) -> Builder | None:
+    members = flatten(kind)
+    structs = [member for member in members if is_struct(member)]
+    if len(members) == 1 and structs:
+        return _struct_builder(structs[0])
+    parts: dict[type, Builder | None] = {}  # by what JSON gave
+    if structs:
+        parts[dict] = _struct_builder(structs[0]) if len(structs) == 1 else _Choice(structs).build
+    elif values := _arguments(members, dict, 1):
+        parts[dict] = _map_builder(values)
+    if items := _arguments(members, list, 0):
+        parts[list] = _list_builder(items)
+    if float in members and int not in members:
+        parts[int] = float
+    if bytes in members and str not in members:
+        parts[str] = _bytes_or_text
+    parts = {origin: part for origin, part in parts.items() if part is not None}
+    if not parts:
+        return None
+    if len(parts) == 1:
+        ((origin, only),) = cast("dict[type, Builder]", parts).items()
+        return lambda value: only(value) if type(value) is origin else value
+    find = cast("dict[type, Builder]", parts).get
+
+    def build(value: object) -> Any:
+        part = find(type(value))
+        return value if part is None else part(value)
+
+    return build
+
+
+def flatten(kind: Any) -> list[Any]:
+    """The members of a type: of unions and their stand-ins each member's, of any other type itself; never None."""
+    if isinstance(kind, OneOf):
+        return [inner for member in kind.find_members() for inner in flatten(member)]
+    origin = typing.get_origin(kind)
+    if origin is typing.Union or origin is types.UnionType:
+        return [inner for member in typing.get_args(kind) for inner in flatten(member)]
+    if origin is typing.Annotated:
+        return flatten(typing.get_args(kind)[0])
+    return [] if kind is type(None) else [kind]
+
+
+def is_struct(kind: Any) -> bool:
+    """Whether a type is a class of answers, a generic one with its parameters included."""
+    return issubclass(_class_of(kind), BaseModel)
+
+
+def _class_of(kind: Any) -> type[Any]:
+    """The class of a type; of a generic one without its parameters."""
+    origin = typing.get_origin(kind) or kind
+    return origin if isinstance(origin, type) else object
+
+
+def _arguments(members: list[Any], origin: type, index: int) -> Any:
+    """What `list[...]` or `dict[str, ...]` members hold, all such members together."""
+    found = [typing.get_args(member)[index] for member in members if typing.get_origin(member) is origin]
+    return typing.Union[tuple(found)] if found else None  # noqa: UP007 (made at run time)
+
+
+def _list_builder(items: Any) -> Builder | None:
+    build = builder_for(items)
+    return None if build is None else lambda values: [build(value) for value in values]
+
+
+def _map_builder(values: Any) -> Builder | None:
+    build = builder_for(values)
+    return None if build is None else lambda items: {name: build(value) for name, value in items.items()}
+
+
+def _bytes_or_text(value: str) -> bytes | str:
+    try:
+        return msgspec.convert(value, bytes)
+    except msgspec.ValidationError:
+        return value
+
+
+def open_object(value: Any) -> Any:
+    """Plain values with an `OpenModel` in the place of every object."""
+    if type(value) is dict:
+        model = OpenModel()
+        for name, item in cast("dict[str, Any]", value).items():
+            put_extra(model, name, open_object(item))
+        return model
+    if type(value) is list:
+        return [open_object(item) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+def _struct_builder(kind: Any) -> Builder:
+    cls: type[BaseModel] = _class_of(kind)
+    if cls is OpenModel:
+        return open_object
+    table: dict[str, tuple[str, Builder | None]] = {}
+    required: list[str] = []
+    taken: set[str] = set()
+    tag_field, tag = cls.__struct_config__.tag_field, cls.__struct_config__.tag
+    count = len(cls.__struct_fields__)
+
+    def prepare() -> None:  # at first use, because types may contain themselves, and most are never needed
+        taken.update(PRIVATE, (name for name in dir(cls) if not takes_attribute(cls, name)))
+        for field in msgspec.structs.fields(kind):
+            if field.required:
+                required.append(field.name)
+            table[field.encode_name] = (field.name, builder_for(field.type))
+
+    def build(value: Any) -> Any:
+        if type(value) is not dict:
+            return value
+        if not taken:
+            prepare()
+        known: dict[str, Any] = {}
+        more: dict[str, Any] = {}
+        for wire, item in cast("dict[str, Any]", value).items():
+            row = table.get(wire)
+            if row is None:
+                more[wire] = item
+            elif row[1] is None:
+                known[row[0]] = item
+            else:
+                known[row[0]] = row[1](item)
+        if len(known) < count:
+            for name in required:
+                if name not in known:
+                    known[name] = None
+        model = cls(**known)
+        if more:
+            if tag is not None and more.get(cast("str", tag_field)) == tag:
+                del more[cast("str", tag_field)]
+            if taken.isdisjoint(more):
+                vars(model).update(more)
+            else:
+                for name, item in more.items():
+                    put_extra(model, name, item)
+        return model
+
+    return build
+
+
+def resolve(kind: type, value: Any) -> Any:
+    """Strictly build a value of a union's stand-in: msgspec's `dec_hook`. Raises `ValueError` when no member fits."""
+    if not isinstance(kind, OneOf):
+        raise NotImplementedError(f"no answer may hold a {kind!r}")  # a mistake in a type, not in an answer
+    choice = _choices.get(kind)
+    if choice is None:
+        choice = _choices[kind] = _Choice(flatten(kind))
+    return choice.resolve(value)
+
+
+class _Marks:
+    """How one member of a union may be told from the others."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        self.values: dict[str, frozenset[str]] = {}  # field on the wire → the constants it may hold
+        self.required: set[str] = set()
+        self.names: set[str] = set()
+        for field in msgspec.structs.fields(kind):
+            constants = {value for member in flatten(field.type) for value in _constants(member)}
+            if constants and all(typing.get_origin(member) is typing.Literal for member in flatten(field.type)):
+                self.values[field.encode_name] = frozenset(constants)
+            if field.required:
+                self.required.add(field.encode_name)
+            self.names.add(field.encode_name)
+        config = _class_of(kind).__struct_config__
+        if config.tag is not None:
+            self.values[cast("str", config.tag_field)] = frozenset({cast("str", config.tag)})
+            self.names.add(cast("str", config.tag_field))
+
+
+def _constants(kind: Any) -> list[str]:
+    if typing.get_origin(kind) is not typing.Literal:
+        return []
+    return [value for value in typing.get_args(kind) if isinstance(value, str)]
+
+
+def _tells_apart(sets: list[frozenset[str]]) -> bool:
+    """Whether a field's constants tell some members apart: any two sets are the same or have nothing in common."""
+    distinct = set(sets)
+    return len(sets) > 1 and len(distinct) > 1 and sum(map(len, distinct)) == len(frozenset[str]().union(*distinct))
+
+
+class _Choice:
+    """Chooses the member of a union that a value is meant to be: by its constants, then by its required fields."""
+
+    def __init__(self, members: list[Any]) -> None:
+        self.others = [member for member in members if not is_struct(member)]
+        self.marks = [_Marks(member) for member in members if is_struct(member)]
+        fields = {field for marks in self.marks for field in marks.values}
+        self.keys = {
+            field
+            for field in fields
+            if _tells_apart([marks.values[field] for marks in self.marks if field in marks.values])
+        }
+
+    def rank(self, value: dict[str, Any]) -> tuple[list[_Marks], list[_Marks]]:
+        """The members whose constants are all there, most constants first; and those that only lack constants."""
+        exact: list[tuple[int, _Marks]] = []
+        lacking: list[_Marks] = []
+        for marks in self.marks:
+            keys = [key for key in marks.values if key in self.keys]
+            given = [key for key in keys if key in value]
+            if all(isinstance(value[key], str) and value[key] in marks.values[key] for key in given):
+                if len(given) == len(keys):
+                    exact.append((len(keys), marks))
+                else:
+                    lacking.append(marks)
+        exact.sort(key=lambda pair: -pair[0])
+        return [marks for _, marks in exact], lacking
+
+    def resolve(self, value: Any) -> Any:
+        candidates = self.rank(cast("dict[str, Any]", value))[0] if type(value) is dict else []
+        reason = ""
+        for kind in [marks.kind for marks in candidates] + self.others:
+            try:
+                return msgspec.convert(value, kind, dec_hook=resolve)
+            except msgspec.ValidationError as error:
+                reason = reason or str(error)  # the first is of the member that was most likely meant
+        raise ValueError(reason if candidates else "Value fits no member of the union")
+
+    def build(self, value: dict[str, Any]) -> Any:
+        exact, lacking = self.rank(value)
+        best = exact[:1] if len(exact) == 1 else []
+        if len(exact) > 1:
+            for marks in exact:
+                try:
+                    return msgspec.convert(value, marks.kind, dec_hook=resolve)
+                except msgspec.ValidationError:
+                    continue
+            keys = self.keys & exact[0].values.keys()
+            best = _fitting(exact, value) or (exact[:1] if keys else [])
+        elif not exact:
+            best = _fitting(lacking, value)
+        build = builder_for(best[0].kind) if best else open_object
+        return cast("Builder", build)(value)
+
+
+def _fitting(members: list[_Marks], value: dict[str, Any]) -> list[_Marks]:
+    """The one member whose required fields are all there, or that alone also knows all that is there; else none."""
+    given = value.keys()
+    fitting = [marks for marks in members if marks.required - marks.values.keys() <= given]
+    if len(fitting) > 1:
+        fitting = [marks for marks in fitting if given <= marks.names]
+    return fitting if len(fitting) == 1 else []
+
+
+_choices: dict[OneOf, _Choice] = {}
