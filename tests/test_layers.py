@@ -14,15 +14,15 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
 
 # Lowest first; a unit (a top-level module or package) may import its own layer and those before it.
 LAYERS = (
-    "version omit headers meta errors dump model answers",
-    "types params",
+    "version lazy omit headers meta errors dump model answers",
+    "types",
     "core",
-    "endpoints",
+    "params endpoints",
     "transport",
     "calls",
     "mission",
     "api",
-    "settings client",
+    "settings network variants client",
 )
 BASE_TO_ROWS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.
