@@ -82,8 +82,9 @@ class SSEDecoder:
             if not self._clean and (end := piece.find(b"\n\n")) >= 0:
                 start = end + 2
                 self._feed_any(piece[:start], out)
-            if self._clean and (end := piece.rfind(b"\n\n", start)) >= 0:
-                events = _whole_events(piece[start : end + 2])
+            if self._clean and piece.startswith(b"data: ", start):
+                end = piece.rfind(b"\n\n", start)
+                events = _whole_events(piece[start : end + 2]) if end >= 0 else None
                 if events is not None:
                     self._first = False
                     out += events
@@ -110,17 +111,22 @@ class SSEDecoder:
             self._skip_lf = piece[-1] == 0x0D
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = piece.split(b"\n")
-        self._tail += lines[0]
-        if len(lines) > 1:
-            lines[0] = bytes(self._tail)
-            self._tail = bytearray(lines.pop())
+        tail = self._tail
+        rest = lines.pop()
+        if lines:
+            if tail:
+                tail += lines[0]
+                lines[0] = bytes(tail)
+                tail.clear()
             self._take(lines, out)
-        if self._size + len(self._tail) > self.max_event:
+        if rest:
+            tail += rest
+        if self._size + len(tail) > self.max_event:
             self._too_large = True
-        self._clean = not (self._tail or self._size or self._skip_lf or self._too_large)
+        self._clean = not (tail or self._size or self._skip_lf or self._too_large)
 
     def _take(self, lines: list[bytes], out: list[bytes | Event]) -> None:
-        data = self._data
+        data, size, cap = self._data, self._size, self.max_event
         for line in lines:
             if not line:
                 if data:
@@ -128,14 +134,14 @@ class SSEDecoder:
                     out.append(Event(self._name, payload, self._id) if self._name else payload)
                     data.clear()
                 self._name = ""
-                self._size = 0
+                size = 0
                 continue
             if line[0] == 0x3A:  # ":" begins a comment
                 continue
-            self._size += len(line) + 1
-            if self._size > self.max_event:
+            size += len(line) + 1
+            if size > cap:
                 self._too_large = True
-                return
+                break
             field, _, value = line.partition(b":")
             if value[:1] == b" ":
                 value = value[1:]
@@ -146,6 +152,7 @@ class SSEDecoder:
                 self._name = "" if name == "message" else name
             elif field == b"id" and b"\0" not in value:
                 self._id = value.decode("utf-8", "replace")
+        self._size = size
 
 
 def _whole_events(piece: bytes) -> list[bytes | Event] | None:
