@@ -1,4 +1,4 @@
-"""What is installed and what importing costs: metadata, the wheel alone, lazy imports, the official client beside us."""
+"""What is installed and what importing costs: metadata, the wheel alone, lazy imports, the official client."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 
 from . import llamacpp
 from .processes import Running, serving
-from .tiny import write_gguf
+from .tiny import write_gguf, write_huggingface
 
 KEY = "key-of-the-tests"
 SLOTS = 2
@@ -64,3 +64,23 @@ def llama(gguf: Path) -> Iterator[Running]:
 def llama_embeddings(gguf: Path) -> Iterator[Running]:
     """llama.cpp with the scripted model for embeddings."""
     yield from start_llamacpp(gguf, embeddings=True)
+
+
+@pytest.fixture(scope="session")
+def transformers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """`transformers serve` with the scripted model, which it calls "./tiny"."""
+    home = os.environ.get("OPENAIASYNC_TRANSFORMERS_VENV")
+    if not home:
+        missing("OPENAIASYNC_TRANSFORMERS_VENV names no environment; scripts/check --full makes one")
+    folder = tmp_path_factory.mktemp("transformers")
+    write_huggingface(folder / "tiny")
+    (folder / "home" / "hub").mkdir(parents=True)  # without a cache to list, its /v1/models fails
+
+    def command(port: int) -> list[str]:
+        where = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--log-level", "warning"]
+        # A relative name, so that no path of this machine goes over the wire.
+        return [str(Path(home) / "bin" / "transformers"), "serve", *where, "./tiny"]
+
+    environment = {"HF_HOME": str(folder / "home")}
+    with serving(command, folder / "log", wait=180, environment=environment, folder=folder) as running:
+        yield running
