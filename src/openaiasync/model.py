@@ -158,9 +158,10 @@ class BaseModel(msgspec.Struct, kw_only=True, dict=True, forbid_unknown_fields=T
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, shallow or `deep`, with the fields of `update` changed; names not declared become `extra`."""
         model = copying.deepcopy(self) if deep else copying.copy(self)
+        attributes = _attributes(type(self))
         for name, value in (update or {}).items():
-            if name in type(self).__struct_fields__:
-                setattr(model, name, value)
+            if name in attributes:
+                setattr(model, attributes[name], value)
             else:
                 put_extra(model, name, value)
         return model
@@ -172,7 +173,7 @@ class BaseModel(msgspec.Struct, kw_only=True, dict=True, forbid_unknown_fields=T
     def replace(self, **changes: Any) -> Self:
         """A shallow copy with these fields changed. Raises `TypeError` for a name that the object does not have."""
         for name in changes:
-            if name not in type(self).__struct_fields__ and name not in extras_of(self):
+            if name not in _attributes(type(self)) and name not in extras_of(self):
                 raise TypeError(f"{type(self).__name__} has no field {name!r}")
         return self.model_copy(update=changes)
 
@@ -226,6 +227,12 @@ class OpenModel(BaseModel, kw_only=True):
     """An object of a kind that this library does not know: every field is an attribute, and typed as `.extra`."""
 
     type: ClassVar[str | None] = None  # code that tells objects apart by their type meets None where none came
+
+
+def _attributes(cls: type[BaseModel]) -> dict[str, str]:
+    """Attribute by the name in Python, and by itself where the two differ."""
+    rows = plan_of(cls).fields
+    return {name: name for name, *_ in rows} | {python_name: name for name, python_name, *_ in rows}
 
 
 def _values(model: BaseModel) -> tuple[Any, ...]:
