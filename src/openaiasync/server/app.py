@@ -1,0 +1,117 @@
+"""The OpenAI-compatible API as a plain ASGI 3 callable, over any models: `App([DemoChat()], api_key="secret")`."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from .allowance import Allowance
+from .asgi import Receive, Scope, Send
+from .call import Call, ClientLeft
+from .check import Fields, check_fields
+from .models import DemoChat, DemoComplete, DemoEmbed, Model
+from .operations import OPERATIONS
+from .refusal import Refusal
+from .routes import Router
+from .store import CompletionStore
+
+__all__ = ["App", "demo_app"]
+
+_log = logging.getLogger("openaiasync.server")
+_OPEN_PATHS = frozenset({b"/health", b"/v1/health"})
+
+
+class App:
+    """Answers for its models. An ASGI application: serve it with `serve`, or with any ASGI server.
+
+    `api_key`: when given, every call but ``/health`` must carry it (``Authorization: Bearer ...``), else 401.
+    `strict`: refuse unknown request fields with 400, as OpenAI does; `False` ignores them. `max_body` in bytes (413
+    above it). `send_timeout` in seconds: a client that takes nothing for so long is given up.
+    Raises `ValueError` when two models have one id.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        *,
+        api_key: str | None = None,
+        strict: bool = True,
+        max_body: int = 32 * 1024 * 1024,
+        send_timeout: float = 30.0,
+    ) -> None:
+        self.models = {model.id: model for model in models}
+        if len(self.models) != len(models):
+            raise ValueError("two models have the same id")
+        self.store = CompletionStore()
+        self.allowance = Allowance()
+        self._key = None if api_key is None else f"Bearer {api_key}".encode()
+        self._strict = strict
+        self._max_body = max_body
+        self._send_timeout = send_timeout
+        self._router = Router(OPERATIONS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface. Raises `ValueError` for anything but HTTP and the lifespan."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            raise ValueError(f"only HTTP is served, not {scope['type']!r}")
+        call = Call(scope, receive, send, self._max_body, self._send_timeout)
+        try:
+            try:
+                await self._answer(call)
+            except Refusal as refusal:
+                await call.send_json(refusal.to_dict(), refusal.status, refusal.fields)
+        except (ClientLeft, OSError):
+            pass  # nobody is there to be told
+
+    async def _answer(self, call: Call) -> None:
+        path: bytes = call.scope.get("raw_path") or call.scope["path"].encode()
+        if self._key is not None and path not in _OPEN_PATHS:
+            self._check_key(call, self._key)
+        handler, call.arguments = self._router.find(call.method, path)
+        try:
+            await handler(self, call)
+        except (Refusal, ClientLeft, OSError):
+            raise
+        except Exception:
+            if call.answering:
+                raise  # the ASGI server cuts the answer
+            _log.exception("%s %s failed", call.method, path)
+            raise Refusal(500, "The server failed to answer this request.") from None
+
+    def _check_key(self, call: Call, key: bytes) -> None:
+        given = call.header(b"authorization")
+        if given is None:
+            message = "You did not give an API key: send it as 'Authorization: Bearer KEY'."
+            raise Refusal(401, message, code="invalid_api_key")
+        if not hmac.compare_digest(given, key):
+            raise Refusal(401, "That is not this server's API key.", code="invalid_api_key")
+
+    def model(self, name: str) -> Model:
+        """The model of this name. Raises `Refusal` (404) when there is none."""
+        model = self.models.get(name)
+        if model is None:
+            raise Refusal(404, f"There is no model {name!r} here.", param="model", code="model_not_found")
+        return model
+
+    def check(self, body: dict[str, Any], fields: Fields, *required: str) -> None:
+        """Check a body by a table of fields. Raises `Refusal` (400)."""
+        check_fields(body, fields, required, strict=self._strict)
+
+
+def demo_app(api_key: str | None = None, token_delay: float = 0.0) -> App:
+    """The demo server's application: `demo-chat`, `demo-complete` and `demo-embed`; `token_delay` in seconds."""
+    models = [DemoChat(token_delay=token_delay), DemoComplete(token_delay=token_delay), DemoEmbed()]
+    return App(models, api_key=api_key)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return

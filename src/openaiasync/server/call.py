@@ -1,0 +1,179 @@
+"""One API call as the handlers see it: body and query in, JSON or events out, and whether the client is still there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from .asgi import Message, Receive, Scope, Send
+from .check import decode_object
+from .clock import Clock
+from .refusal import Refusal
+
+__all__ = ["DONE", "Call", "ClientLeft", "Event", "Presence", "event_of"]
+
+Event = tuple[bytes, int]
+"""Bytes of a server-sent event, and how many tokens the model spends on it."""
+
+DONE: Final[Event] = (b"data: [DONE]\n\n", 0)
+_JSON: Final = (b"content-type", b"application/json")
+_EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+
+
+class ClientLeft(Exception):
+    """The client has gone, or does not read what it is sent."""
+
+
+class Call:
+    """A request in progress. `arguments` are the path's, percent-decoded; `fields` go with whatever is answered."""
+
+    __slots__ = (
+        "_max_body",
+        "_receive",
+        "_send",
+        "_send_timeout",
+        "_started",
+        "answering",
+        "arguments",
+        "fields",
+        "method",
+        "scope",
+        "size",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body: int, send_timeout: float) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.arguments: dict[str, str] = {}
+        self.size = 0  # of the body, in bytes, once it was read
+        self.answering = False  # the head of the answer was sent
+        self.fields: list[tuple[bytes, bytes]] = [(b"x-request-id", b"req_" + os.urandom(12).hex().encode())]
+        self._receive = receive
+        self._send = send
+        self._max_body = max_body
+        self._send_timeout = send_timeout
+        self._started = time.monotonic()
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header field of this (lower-case) name."""
+        headers: list[tuple[bytes, bytes]] = self.scope["headers"]
+        for field, value in headers:
+            if field == name:
+                return value
+        return None
+
+    def query(self) -> list[tuple[str, str]]:
+        """The query's pairs in order."""
+        return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+
+    async def read(self) -> bytes:
+        """The whole body. Raises `Refusal` (413) above the cap, `ClientLeft` when the client goes before its end."""
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > self._max_body:
+                raise Refusal(413, f"The body is larger than {self._max_body} bytes.")
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                self.size = size
+                return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+
+    async def read_object(self) -> dict[str, Any]:
+        """The JSON object in the body. Raises `Refusal`: 415 for another media type, 400 for what is no object."""
+        media = (self.header(b"content-type") or b"application/json").partition(b";")[0].strip().lower()
+        if media != b"application/json" and not media.endswith(b"+json"):
+            raise Refusal(415, "The content type must be application/json.")
+        return decode_object(await self.read())
+
+    def presence(self) -> Presence:
+        """A block that ends with `ClientLeft` once the client is gone. Only after the body was read."""
+        return Presence(self._receive, self._send_timeout)
+
+    async def send_json(self, value: Any, status: int = 200, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answer with a JSON document."""
+        body = msgspec.json.encode(value)
+        await self._start(status, (_JSON, (b"content-length", b"%d" % len(body)), *fields))
+        try:
+            async with asyncio.timeout(self._send_timeout):
+                await self._send({"type": "http.response.body", "body": body})
+        except TimeoutError:
+            raise ClientLeft from None
+
+    async def send_events(self, events: Iterable[Event], token_delay: float) -> None:
+        """Answer with server-sent events, `token_delay` seconds before each token; ends when the client leaves."""
+        async with self.presence() as presence:
+            await self._start(200, _EVENTS)
+            for data, tokens in events:
+                # Even without a delay the loop gets its turn, or a long answer would hold up all other calls.
+                await asyncio.sleep(token_delay * tokens)
+                presence.expect_send()
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+                presence.sent()
+            presence.expect_send()
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        spent = b"%d" % ((time.monotonic() - self._started) * 1000)
+        headers = [*fields, *self.fields, (b"openai-processing-ms", spent), (b"openai-version", b"2020-10-01")]
+        self.answering = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+class Presence:
+    """Watches `receive` (the body must have been read) while work is done, and how long each `send` takes."""
+
+    def __init__(self, receive: Receive, send_timeout: float) -> None:
+        self._receive = receive
+        self._send_timeout = send_timeout
+        self._scope = asyncio.timeout(None)  # its end is brought forward to now when the client is gone
+        self._clock = Clock(asyncio.get_running_loop(), self._end)
+        self._watcher: asyncio.Task[None] | None = None
+
+    def expect_send(self) -> None:
+        """A send begins: it has the send timeout to end."""
+        self._clock.set(self._send_timeout)
+
+    def sent(self) -> None:
+        self._clock.clear()
+
+    def _end(self) -> None:
+        self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def _watch(self) -> None:
+        message: Message = {}
+        while message.get("type") != "http.disconnect":
+            message = await self._receive()
+        self._end()
+
+    async def __aenter__(self) -> Self:
+        await self._scope.__aenter__()
+        self._watcher = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._clock.stop()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        try:
+            await self._scope.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise ClientLeft from None
+
+
+def event_of(value: Any, tokens: int = 0) -> Event:
+    """A server-sent event that carries a JSON document."""
+    return b"data: %b\n\n" % msgspec.json.encode(value), tokens

@@ -1,0 +1,272 @@
+"""One connection of the built-in server: bytes to requests, requests to the application one by one, clocks and caps."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from .asgi import Scope
+from .clock import Clock
+from .exchange import Exchange
+from .framing import error_answer
+from .parse import BadRequest, Head, RequestParser
+
+if TYPE_CHECKING:
+    from .http import Server
+
+__all__ = ["Connection", "ServerLimits"]
+
+_MAX_PIPELINED = 64 * 1024
+_PROGRESS = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerLimits:
+    """What a client may take of the built-in server. Times in seconds, sizes in bytes."""
+
+    head_timeout: float = 10.0
+    """From the first byte of a request's head to its last."""
+    body_timeout: float = 20.0
+    """For each 64 KiB of a request's body (and for what remains)."""
+    idle_timeout: float = 75.0
+    """Without a request on an open connection."""
+    send_timeout: float = 30.0
+    """For a client that does not read its answer."""
+    linger_timeout: float = 2.0
+    """For a refused client to read the refusal before the connection is cut."""
+    max_head: int = 64 * 1024
+    max_fields: int = 200
+    max_body: int = 128 * 1024 * 1024
+    max_connections: int = 10_000
+    """Above this a new connection is answered 503 and closed."""
+
+
+class Connection(asyncio.Protocol):
+    """The protocol object of one accepted connection."""
+
+    def __init__(self, server: Server, limits: ServerLimits) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._server = server
+        self._limits = limits
+        self._parser = RequestParser(limits.max_head, limits.max_fields, limits.max_body)
+        self._transport: asyncio.Transport | None = None
+        self._scope: dict[str, Any] = {}
+        self._exchange: Exchange | None = None
+        self._read_clock = Clock(loop, self._late_reading)
+        self._write_clock = Clock(loop, self.abort)
+        self._in_head = False
+        self._progress = 0  # bytes of body since the clock was last moved
+        self._paused = False  # reading
+        self._draining: asyncio.Event | None = None  # there while the transport's buffer is full
+        self._broken = False  # what comes from the client makes no sense any more
+        self._parting = False  # the last bytes are written, the write clock runs to the end
+        self.closing = False  # no further request is taken
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._server.opened(self):
+            self._part(error_answer(503, "The server has no connection to spare."))
+            return
+        secure = transport.get_extra_info("ssl_object") is not None
+        self._scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "scheme": "https" if secure else "http",
+            "root_path": "",
+            "client": _address(transport.get_extra_info("peername")),
+            "server": _address(transport.get_extra_info("sockname")),
+        }
+        self._read_clock.set(self._limits.idle_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        if self._broken or (self.closing and self._exchange is None):
+            return  # lingering: what a refused client still sends is read and dropped
+        self._parser.feed(data)
+        self._advance()
+
+    def eof_received(self) -> None:
+        if self._exchange is not None:
+            self._exchange.leave()  # a client that closes cannot be told from one that half-closes
+        self._parting = True
+        self._write_clock.set(self._limits.send_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        self._transport = None
+        self._read_clock.stop()
+        self._write_clock.stop()
+        if self._exchange is not None:
+            self._exchange.leave()
+        self.resume_writing()
+        self._server.closed(self)
+
+    def pause_writing(self) -> None:
+        self._draining = asyncio.Event()
+        if not self._parting:
+            self._write_clock.set(self._limits.send_timeout)
+
+    def resume_writing(self) -> None:
+        if self._draining is not None:
+            self._draining.set()
+            self._draining = None
+            if not self._parting:
+                self._write_clock.clear()
+
+    # What the exchange calls.
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None and data:
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough of what was written, or is dropped because it does not."""
+        if self._draining is not None:
+            await self._draining.wait()
+
+    def body_read(self) -> None:
+        """The application took what there was of the body: go on reading."""
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+            if self._exchange is not None and not self._exchange.body_ended:
+                self._read_clock.set(self._limits.body_timeout)
+
+    def finished(self, exchange: Exchange) -> None:
+        """The application is done with this request: take the next one, or close."""
+        self._exchange = None
+        self._server.ended(exchange)
+        if self._transport is None:
+            return
+        if exchange.gone or not exchange.keep_alive or self.closing:
+            self._part(b"", unread=not exchange.body_ended)
+            return
+        self._in_head = False
+        self._read_clock.set(self._limits.idle_timeout)
+        self._advance()
+
+    def abort(self) -> None:
+        """Cut the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def shut_down(self) -> None:
+        """Take no further request; close now if none is being answered."""
+        self.closing = True
+        if self._exchange is None and self._transport is not None:
+            self._part(b"")
+
+    # Inside.
+
+    def _advance(self) -> None:
+        try:
+            while not self.closing or self._exchange is not None:
+                exchange = self._exchange
+                if exchange is not None and exchange.body_ended:
+                    if self._parser.buffered > _MAX_PIPELINED:
+                        self._pause()
+                    return
+                event = self._parser.next()
+                if event is None:
+                    self._watch_reading()
+                    return
+                if isinstance(event, Head):
+                    self._begin(event)
+                elif exchange is not None:
+                    self._take_body(exchange, event)
+        except BadRequest as error:
+            self._refuse(error.status, error.message)
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._broken = True
+        self._read_clock.clear()
+        if self._exchange is not None:
+            self._exchange.refuse(status, message)
+        else:
+            self._part(error_answer(status, message), unread=True)
+
+    def _begin(self, head: Head) -> None:
+        self._in_head = False
+        self._progress = 0
+        if head.length == 0:
+            self._read_clock.clear()
+        else:
+            self._read_clock.set(self._limits.body_timeout)
+        scope: Scope = {
+            **self._scope,
+            "http_version": head.version,
+            "method": head.method,
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": head.query,
+            "headers": head.fields,
+        }
+        exchange = self._exchange = Exchange(self, head)
+        self._server.begun(exchange)
+        exchange.task = self._loop.create_task(exchange.run(self._server.app, scope))
+
+    def _take_body(self, exchange: Exchange, piece: bytes) -> None:
+        exchange.add_body(piece)
+        if not piece:
+            self._read_clock.clear()
+            return
+        self._progress += len(piece)
+        if self._progress >= _PROGRESS:
+            self._progress = 0
+            self._read_clock.set(self._limits.body_timeout)
+        if exchange.full:
+            self._pause()
+            self._read_clock.clear()
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _watch_reading(self) -> None:
+        """More bytes are needed: read on, and start the head's clock at its first byte."""
+        exchange = self._exchange
+        if exchange is None and not self._in_head and self._parser.buffered:
+            self._in_head = True
+            self._read_clock.set(self._limits.head_timeout)
+        if self._paused and self._transport is not None and not (exchange is not None and exchange.full):
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _late_reading(self) -> None:
+        if self._exchange is not None:
+            self._refuse(408, "The request's body came too slowly.")
+        elif self._in_head:
+            self._refuse(408, "The request's head came too slowly.")
+        elif self._transport is not None:
+            self._part(b"")
+
+    def _part(self, last_words: bytes, *, unread: bool = False) -> None:
+        """Send the last bytes and close. With `unread` the client may still be sending: closing at once would reset
+        the connection and take the answer from it, so its bytes are read and dropped for a while (RFC 9112, 9.6)."""
+        transport = self._transport
+        if transport is None:
+            return
+        self.closing = self._parting = True
+        self._read_clock.clear()
+        transport.write(last_words)
+        if unread and transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()
+            if self._paused:
+                self._paused = False
+                transport.resume_reading()
+            self._write_clock.set(self._limits.linger_timeout)
+            return
+        self._write_clock.set(self._limits.send_timeout)
+        transport.close()
+
+
+def _address(value: object) -> tuple[str, int] | None:
+    """Host and port as ASGI wants them; a Unix socket has none."""
+    if isinstance(value, tuple):
+        address = cast("tuple[str, int]", value)
+        return address[0], address[1]
+    return None

@@ -1,0 +1,166 @@
+"""One request and its answer: the ASGI `receive` and `send` of the built-in server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from .asgi import AsgiApp, Message, Scope
+from .framing import AnswerFraming, error_answer
+from .parse import Head
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["ClientGone", "Exchange"]
+
+_log = logging.getLogger("openaiasync.server")
+_MAX_UNREAD = 256 * 1024
+
+
+class ClientGone(OSError):
+    """Raised by `send` when the client has left or takes nothing: there is nobody to answer any more."""
+
+
+class Exchange:
+    """Runs the application for one request. The connection pushes the body in and says when the client leaves."""
+
+    __slots__ = (
+        "_connection",
+        "_end_told",
+        "_framing",
+        "_news",
+        "_start",
+        "_unread",
+        "_unread_size",
+        "_wants_continue",
+        "body_ended",
+        "ended",
+        "gone",
+        "head",
+        "keep_alive",
+        "task",
+    )
+
+    def __init__(self, connection: Connection, head: Head) -> None:
+        self._connection = connection
+        self._unread: list[bytes] = []
+        self._unread_size = 0
+        self._end_told = False  # the application knows that the body is complete
+        self._wants_continue = head.expects_continue
+        self._news: asyncio.Event | None = None
+        self._start: Message | None = None  # http.response.start, held back until the first body message
+        self._framing: AnswerFraming | None = None  # there once the answer's head is written
+        self.head = head
+        self.body_ended = head.length == 0
+        self.keep_alive = head.keep_alive
+        self.ended = False  # the answer is complete
+        self.gone = False  # the client left
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether so much body waits unread that no more should be taken from the client."""
+        return self._unread_size > _MAX_UNREAD
+
+    def add_body(self, piece: bytes) -> None:
+        """Take in a piece of the request's body; ``b""`` is its end."""
+        if piece:
+            self._unread.append(piece)
+            self._unread_size += len(piece)
+            self._wants_continue = False
+        else:
+            self.body_ended = True
+        self._wake()
+
+    def leave(self) -> None:
+        """The client is gone: `receive` says so, `send` raises."""
+        self.gone = True
+        self._wake()
+
+    def refuse(self, status: int, message: str) -> None:
+        """The request's body is broken: answer that, or cut the answer that has begun, and let the application go."""
+        if self._framing is None and not self.gone:
+            self._connection.write(error_answer(status, message))
+        self.keep_alive = False
+        self.leave()
+
+    def _wake(self) -> None:
+        if self._news is not None:
+            self._news.set()
+
+    async def run(self, app: AsgiApp, scope: Scope) -> None:
+        """Call the application and see that its answer is complete; what it raises is logged and answered with 500."""
+        try:
+            await app(scope, self.receive, self.send)
+        except ClientGone:
+            pass
+        except Exception:
+            if not self.gone:
+                _log.exception("The application failed on %s %s", self.head.method, self.head.path)
+        finally:
+            if not self.ended and not self.gone:
+                self.keep_alive = False
+                if self._framing is None:
+                    self._connection.write(error_answer(500, "The server failed to answer this request."))
+                else:  # a cut answer must not look like a whole one
+                    self._connection.abort()
+            self._connection.finished(self)
+
+    async def receive(self) -> Message:
+        """The next piece of the request's body; after its end, wait for the client to leave."""
+        if self._wants_continue and self._framing is None and not self.gone:
+            self._wants_continue = False
+            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while True:
+            if self.gone or self.ended:
+                return {"type": "http.disconnect"}
+            if self._unread or (self.body_ended and not self._end_told):
+                body = b"".join(self._unread)
+                self._unread.clear()
+                self._unread_size = 0
+                self._end_told = self.body_ended
+                self._connection.body_read()
+                return {"type": "http.request", "body": body, "more_body": not self._end_told}
+            if self._news is None:
+                self._news = asyncio.Event()
+            self._news.clear()
+            await self._news.wait()
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the answer from the application; waits while the client does not read.
+
+        Raises `ClientGone` when the client has left, `RuntimeError` for what cannot be sent.
+        """
+        if self.gone:
+            raise ClientGone("the client has left")
+        kind = message["type"]
+        if kind == "http.response.start" and self._start is None:
+            self._start = message
+            return
+        if kind != "http.response.body" or self._start is None or self.ended:
+            raise RuntimeError(f"{kind} is out of place")
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        framing = self._framing
+        if framing is None:
+            framing = self._begin(self._start, None if more else len(body))
+            data = framing.head + framing.body(body, more)
+            self._framing = framing
+        else:
+            data = framing.body(body, more)
+        self._connection.write(data)
+        if not more:
+            self.ended = True
+            self._wake()
+        await self._connection.drain()
+        if self.gone and more:
+            raise ClientGone("the client has left")
+
+    def _begin(self, start: Message, whole: int | None) -> AnswerFraming:
+        # An unfinished upload cannot be told from the next request but by reading it all: rather close.
+        keep_alive = self.keep_alive and self.body_ended and not self._connection.closing
+        framing = AnswerFraming(self.head, start["status"], start.get("headers", ()), keep_alive, whole)
+        self.keep_alive = framing.keep_alive
+        return framing

@@ -1,0 +1,233 @@
+"""A small asyncio HTTP/1.1 server for any ASGI application: `async with serve(app) as server: server.base_url`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import ssl as ssl_module
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from .asgi import AsgiApp
+from .connection import Connection, ServerLimits
+from .exchange import Exchange
+from .lifespan import Lifespan
+
+__all__ = ["Server", "run_server", "serve"]
+
+_log = logging.getLogger("openaiasync.server")
+_LAST_RESORT = 5.0
+
+
+class Server:
+    """Serves one application; an async context manager (use `serve` to make one).
+
+    Numbers it keeps: `connections` and `in_flight` (requests being answered) now, `peak_connections` and
+    `peak_in_flight` at their highest, `total_connections` and `requests` since the start.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        host: str,
+        port: int,
+        *,
+        uds: str | os.PathLike[str] | None,
+        ssl: ssl_module.SSLContext | None,
+        grace: float,
+        backlog: int,
+        limits: ServerLimits,
+    ) -> None:
+        self.app = app
+        self.host = host
+        self.port = port
+        self.uds = None if uds is None else os.fspath(uds)
+        self.connections = 0
+        self.peak_connections = 0
+        self.total_connections = 0
+        self.in_flight = 0
+        self.peak_in_flight = 0
+        self.requests = 0
+        self._ssl = ssl
+        self._grace = grace
+        self._backlog = backlog
+        self._limits = limits
+        self._lifespan = Lifespan(app)
+        self._listener: asyncio.Server | None = None
+        self._open: set[Connection] = set()
+        self._running: set[Exchange] = set()
+        self._quiet: asyncio.Event | None = None  # set once nothing is open or running, while closing
+
+    @property
+    def base_url(self) -> str:
+        """What a client takes as its base: ``http://127.0.0.1:40123/v1``. On a Unix socket the host means nothing."""
+        scheme = "https" if self._ssl is not None else "http"
+        if self.uds is not None:
+            return f"{scheme}://localhost/v1"
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"{scheme}://[{host}]:{self.port}/v1" if ":" in host else f"{scheme}://{host}:{self.port}/v1"
+
+    async def start(self) -> None:
+        """Start the application, then listen. Raises `OSError` when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        await self._lifespan.start()
+        tls: dict[str, Any] = {}
+        if self._ssl is not None:
+            tls = {"ssl": self._ssl, "ssl_handshake_timeout": self._limits.head_timeout, "ssl_shutdown_timeout": 2.0}
+        try:
+            if self.uds is not None:
+                self._listener = await loop.create_unix_server(self._accept, self.uds, backlog=self._backlog, **tls)
+            else:
+                self._listener = await loop.create_server(
+                    self._accept, self.host or None, self.port, backlog=self._backlog, **tls
+                )
+                self.port = self._listener.sockets[0].getsockname()[1]
+        except BaseException:
+            await self._lifespan.stop(_LAST_RESORT)
+            raise
+
+    async def close(self, grace: float | None = None) -> None:
+        """Stop listening, let the requests in flight end for `grace` seconds, then cancel them. Idempotent."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        listener.close()
+        self._quiet = asyncio.Event()
+        for connection in list(self._open):
+            connection.shut_down()
+        try:
+            await self._wait_quiet(self._grace if grace is None else grace)
+        finally:
+            self._quiet.clear()
+            for exchange in list(self._running):
+                if exchange.task is not None:
+                    exchange.task.cancel()
+            for connection in list(self._open):
+                connection.abort()
+            if not await self._wait_quiet(_LAST_RESORT):
+                _log.error("%d requests would not be cancelled", len(self._running))
+            await listener.wait_closed()
+            self._unlink()
+            await self._lifespan.stop(_LAST_RESORT)
+
+    def hurry(self) -> None:
+        """Cut short the grace period of a `close` in progress."""
+        if self._quiet is not None:
+            self._quiet.set()
+
+    async def _wait_quiet(self, seconds: float) -> bool:
+        """Wait for the end of all connections and requests; whether it came."""
+        if self._quiet is not None and (self._open or self._running):
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._quiet.wait()
+            except TimeoutError:
+                pass
+        return not (self._open or self._running)
+
+    def _unlink(self) -> None:
+        if self.uds is not None:
+            path = Path(self.uds)
+            try:
+                if stat.S_ISSOCK(path.stat().st_mode):
+                    path.unlink()
+            except OSError:
+                pass  # somebody else was faster
+
+    def _accept(self) -> Connection:
+        return Connection(self, self._limits)
+
+    # What connections report.
+
+    def opened(self, connection: Connection) -> bool:
+        """Count a connection; whether there is room for it."""
+        self._open.add(connection)
+        self.connections += 1
+        self.total_connections += 1
+        self.peak_connections = max(self.peak_connections, self.connections)
+        return self.connections <= self._limits.max_connections and self._listener is not None
+
+    def closed(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self.connections -= 1
+        self._check_quiet()
+
+    def begun(self, exchange: Exchange) -> None:
+        self._running.add(exchange)
+        self.requests += 1
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+
+    def ended(self, exchange: Exchange) -> None:
+        self._running.discard(exchange)
+        self.in_flight -= 1
+        self._check_quiet()
+
+    def _check_quiet(self) -> None:
+        if self._quiet is not None and not self._open and not self._running:
+            self._quiet.set()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close(None if kind is None else 0.0)
+
+
+def serve(
+    app: AsgiApp,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    uds: str | os.PathLike[str] | None = None,
+    ssl: ssl_module.SSLContext | None = None,
+    grace: float = 5.0,
+    backlog: int = 2048,
+    limits: ServerLimits | None = None,
+) -> Server:
+    """An ASGI application on a socket, as an async context manager giving a `Server`.
+
+    `port` 0 takes a free one. `uds` listens on that Unix socket path instead of `host` and `port`; a stale socket there
+    is replaced. `ssl` is a server-side context. On leaving, requests in flight have `grace` seconds to end (none when
+    the block ends with an exception). `limits` bound what a client may take. Raises `OSError` on entering when the
+    address cannot be had, `RuntimeError` when the application says that it cannot start.
+    """
+    return Server(app, host, port, uds=uds, ssl=ssl, grace=grace, backlog=backlog, limits=limits or ServerLimits())
+
+
+async def run_server(server: Server, ready: Callable[[Server], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, or until cancelled; `ready` is called once the server listens.
+
+    A second signal during the grace period cancels what is still in flight.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            server.hurry()
+        stop.set()
+
+    handled: list[signal.Signals] = []
+    for name in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(name, on_signal)
+            handled.append(name)
+        except (NotImplementedError, RuntimeError, ValueError):
+            pass  # Windows, or not the main thread: the caller's own handling applies
+    try:
+        async with server:
+            if ready is not None:
+                ready(server)
+            await stop.wait()
+    finally:
+        for name in handled:
+            loop.remove_signal_handler(name)

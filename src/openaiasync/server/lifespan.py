@@ -1,0 +1,70 @@
+"""The ASGI lifespan: tells the application that the server starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from .asgi import AsgiApp, Message
+
+__all__ = ["Lifespan"]
+
+
+class Lifespan:
+    """Runs the application's lifespan in a task of its own. An application that knows no lifespan is left in peace."""
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._reply: asyncio.Future[str | None] | None = None  # its result is what went wrong
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises `RuntimeError` with the application's own words when it says that it cannot start."""
+        self._task = asyncio.create_task(self._run())
+        problem = await self._tell("lifespan.startup")
+        if problem is not None:
+            await self._end()
+            raise RuntimeError(f"the application did not start: {problem}")
+
+    async def stop(self, timeout: float) -> None:
+        """Tell the application to stop and wait for it, at most `timeout` seconds."""
+        if self._task is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._tell("lifespan.shutdown")
+        except TimeoutError:
+            pass
+        finally:
+            await self._end()
+
+    async def _tell(self, kind: str) -> str | None:
+        if self._task is None or self._task.done():
+            return None
+        self._reply = asyncio.get_running_loop().create_future()
+        self._messages.put_nowait({"type": kind})
+        return await self._reply
+
+    async def _end(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
+        try:
+            await self._app(scope, self._messages.get, self._send)
+        except Exception:
+            pass  # by the specification: an application that raises here does not support the lifespan
+        finally:
+            self._answer(None)
+
+    async def _send(self, message: Message) -> None:
+        failed = str(message["type"]).endswith(".failed")
+        self._answer(str(message.get("message") or "it gave no reason") if failed else None)
+
+    def _answer(self, problem: str | None) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(problem)

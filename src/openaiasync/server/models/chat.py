@@ -1,0 +1,97 @@
+"""`demo-chat`: a small rule-based conversation partner. It knows little, but what it does is real and repeatable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from .arithmetic import answer_arithmetic
+from .base import ChatAsk, ChatModel, Reply
+from .dates import answer_date
+from .facts import answer_fact, courtesy
+from .said import Rule, Said, Turn
+from .schema import Filler, as_json, instance_of
+from .style import Style, persona, style_of
+from .talk import reflect, remember, tell_story
+from .tasks import answer_task
+from .tokens import message_text, words_of
+from .tools import choose_calls, tell_results
+
+__all__ = ["DemoChat"]
+
+_RULES: Final[tuple[Rule, ...]] = (
+    tell_story, remember, answer_task, answer_date, answer_arithmetic, courtesy, answer_fact,
+)  # fmt: skip
+_MAX_READ = 2000  # characters of a text that the rules look at; some of their patterns are not linear
+_MAX_EARLIER = 50
+_THOUGHTS: Final = (
+    "The user says: {text}.",
+    "It is about {topic}.",
+    "I look through my rules, from the plainest to the vaguest.",
+    "There are {size} words to go by.",
+    "I should answer in a sentence or two, and stay polite.",
+    "Let me put it into words.",
+)
+_EFFORTS: Final = {"minimal": 1, "low": 2, "medium": 4, "high": 5, "xhigh": 6, "max": 6}
+
+
+class DemoChat(ChatModel):
+    """The chat model of the built-in server."""
+
+    def __init__(self, id: str = "demo-chat", *, token_delay: float = 0.0) -> None:
+        super().__init__(id, token_delay=token_delay)
+
+    def reply(self, ask: ChatAsk) -> Reply:
+        """Answer a conversation: with tool calls, with JSON, or with words."""
+        messages = list(ask.messages)
+        turn = _turn(messages, ask.variant)
+        reasoning = _think(turn, ask.effort)
+        told = tell_results(messages)
+        if told is None and ask.tools:
+            calls = choose_calls(ask, turn.text)
+            if calls:
+                return Reply(reasoning=reasoning, calls=calls)
+        kind = (ask.response_format or {}).get("type", "text")
+        if kind != "text":
+            return Reply(_as_json(ask, turn, told), reasoning)
+        style = style_of(turn.system, turn.text)
+        return Reply(style.apply(Said(told) if told is not None else _say(turn, style)), reasoning)
+
+
+def _turn(messages: Sequence[dict[str, Any]], variant: int) -> Turn:
+    users = [message_text(message)[:_MAX_READ] for message in messages if message["role"] == "user"]
+    system = " ".join(
+        message_text(message)[:_MAX_READ] for message in messages if message["role"] in ("system", "developer")
+    )
+    text = users[-1] if users else ""
+    return Turn(text, users[-1 - _MAX_EARLIER : -1], system[:_MAX_READ], variant)
+
+
+def _say(turn: Turn, style: Style) -> Said:
+    name = persona(turn.system)
+    lower = turn.text.lower()
+    if name and ("your name" in lower or "who are you" in lower):
+        return Said(f"My name is {name}.", name)
+    if not turn.text.strip():
+        return Said("You have said nothing yet.", "Nothing")
+    for rule in _RULES:
+        said = rule(turn)
+        if said is not None:
+            return said
+    return reflect(turn)
+
+
+def _think(turn: Turn, effort: str) -> str:
+    lines = _THOUGHTS[: _EFFORTS.get(effort, 0)]
+    words = words_of(turn.text)
+    topic = max(words, key=len, default="nothing").lower()
+    return " ".join(line.format(text=turn.text.strip(" .!?")[:80], topic=topic, size=len(words)) for line in lines)
+
+
+def _as_json(ask: ChatAsk, turn: Turn, told: str | None) -> str:
+    form = ask.response_format or {}
+    if form["type"] == "json_object":
+        said = told if told is not None else _say(turn, Style()).text
+        return as_json({"answer": said})
+    schema = cast("dict[str, Any]", form["json_schema"].get("schema") or {"type": "object"})
+    return as_json(instance_of(schema, Filler(told or turn.text, turn.variant)))

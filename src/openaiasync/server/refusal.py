@@ -1,0 +1,37 @@
+"""What the server says when it will not do what was asked: an HTTP status and an OpenAI error object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Refusal"]
+
+
+class Refusal(Exception):
+    """Raised anywhere in the server to answer with an error object.
+
+    `param` names the request's parameter at fault; `code` is a word a program can act on; `fields` are further header
+    fields. `kind` is the object's ``type``; by default it follows from the status.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        kind: str | None = None,
+        fields: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
+        self.fields = fields
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer's body."""
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}

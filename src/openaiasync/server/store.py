@@ -1,0 +1,108 @@
+"""Chat completions kept in memory (`store: true`): looked up, listed in pages, relabelled, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .refusal import Refusal
+
+__all__ = ["CompletionStore", "PageAsk", "page_of", "read_page_ask"]
+
+
+class PageAsk(NamedTuple):
+    """Which page of a list is wanted: after which id, how many items at most, in which order."""
+
+    after: str | None
+    limit: int
+    descending: bool
+
+
+def read_page_ask(query: Sequence[tuple[str, str]]) -> PageAsk:
+    """Read ``after``, ``limit`` (1 to 100, default 20) and ``order`` (``asc``, ``desc``). Raises `Refusal` (400)."""
+    values = dict(query)
+    limit = values.get("limit") or "20"
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= 100:
+        raise Refusal(400, "'limit' must be a number from 1 to 100.", param="limit", code="invalid_value")
+    order = values.get("order") or "asc"
+    if order not in ("asc", "desc"):
+        raise Refusal(400, "'order' must be asc or desc.", param="order", code="invalid_value")
+    return PageAsk(values.get("after") or None, int(limit), order == "desc")
+
+
+def page_of(items: Sequence[dict[str, Any]], ask: PageAsk) -> dict[str, Any]:
+    """The list object for this page. Raises `Refusal` (400) when `after` names nothing in the list."""
+    ordered = list(reversed(items)) if ask.descending else list(items)
+    if ask.after is not None:
+        places = [place for place, item in enumerate(ordered) if item["id"] == ask.after]
+        if not places:
+            raise Refusal(
+                400, f"'after' names no item of this list: {ask.after!r}.", param="after", code="invalid_value"
+            )
+        ordered = ordered[places[0] + 1 :]
+    data = ordered[: ask.limit]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(ordered) > len(data),
+    }
+
+
+class CompletionStore:
+    """Completions by id, the oldest forgotten above `capacity`."""
+
+    def __init__(self, capacity: int = 1000) -> None:
+        self._capacity = capacity
+        self._kept: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+
+    def keep(self, completion: dict[str, Any], messages: list[dict[str, Any]]) -> None:
+        """Keep a completion with the messages it answered."""
+        self._kept[completion["id"]] = (completion, messages)
+        if len(self._kept) > self._capacity:
+            del self._kept[next(iter(self._kept))]
+
+    def _find(self, id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        if id not in self._kept:
+            raise Refusal(404, f"No stored completion has the id {id!r}.", param="completion_id", code="not_found")
+        return self._kept[id]
+
+    def get(self, id: str) -> dict[str, Any]:
+        """The completion. Raises `Refusal` (404), as the other methods that take an id do."""
+        return self._find(id)[0]
+
+    def relabel(self, id: str, metadata: dict[str, str] | None) -> dict[str, Any]:
+        """Replace the metadata; the completion afterwards."""
+        completion, messages = self._find(id)
+        completion = {**completion, "metadata": metadata or {}}
+        self._kept[id] = (completion, messages)
+        return completion
+
+    def delete(self, id: str) -> dict[str, Any]:
+        """Forget a completion; the object that says so."""
+        self._find(id)
+        del self._kept[id]
+        return {"object": "chat.completion.deleted", "id": id, "deleted": True}
+
+    def messages(self, id: str) -> list[dict[str, Any]]:
+        """The messages the completion answered, each with an id."""
+        return [
+            {**message, "id": f"{id}-{place}", "content_parts": None}
+            if isinstance(message.get("content"), str | None)
+            else {**message, "id": f"{id}-{place}", "content": None, "content_parts": message["content"]}
+            for place, message in enumerate(self._find(id)[1])
+        ]
+
+    def find(self, query: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Completions with the ``model`` and each ``metadata[key]`` of the query, oldest first."""
+        found: list[dict[str, Any]] = []
+        for completion, _ in self._kept.values():
+            for name, value in query:
+                if name == "model" and completion["model"] != value:
+                    break
+                if name.startswith("metadata[") and completion["metadata"].get(name[9:-1]) != value:
+                    break
+            else:
+                found.append(completion)
+        return found

@@ -1,0 +1,73 @@
+"""The built-in server in a thread of its own, for tests and tools that are not asynchronous themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Self
+
+from .http import Server
+
+__all__ = ["ServerThread", "start_in_thread"]
+
+
+class ServerThread:
+    """A server on an event loop in its own thread: a context manager, `close` ends it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._problem: BaseException | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="openaiasync-server", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._problem is not None:
+            self._thread.join()
+            raise self._problem
+
+    @property
+    def base_url(self) -> str:
+        """As `Server.base_url`."""
+        return self.server.base_url
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self.server.port
+
+    def close(self) -> None:
+        """Stop the server within its grace period and end the thread. Idempotent."""
+        if self._thread.is_alive() and self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._problem = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        async with self.server:
+            self._ready.set()
+            await self._stop.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def start_in_thread(server: Server) -> ServerThread:
+    """Start a server made by `serve(...)` in a thread; returns once it listens. Raises what starting it raised."""
+    return ServerThread(server)
