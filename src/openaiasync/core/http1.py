@@ -77,6 +77,7 @@ class ResponseParser:
         "pieces",
         "raw_fields",
         "status",
+        "surplus",
     )
 
     def __init__(self, *, bodiless: bool = False) -> None:
@@ -87,6 +88,7 @@ class ResponseParser:
         self.pieces: list[bytes] = []
         self.complete = False
         self.keep_alive = False
+        self.surplus = False  # bytes came beyond the end
         self._state = _IN_HEAD
         self._buffer: bytearray | None = None  # the part of a head or of trailers that has come
         self._lines = 0
@@ -121,7 +123,7 @@ class ResponseParser:
         elif state == _IN_TRAILERS:
             self._feed_trailers(data)
         elif data:
-            self.keep_alive = False
+            self._finish(surplus=True)
 
     def feed_eof(self) -> bool:
         """The peer has closed. Whether the answer is complete now; if not, it was cut."""
@@ -134,6 +136,7 @@ class ResponseParser:
         self._state = _DONE
         self.complete = True
         if surplus:
+            self.surplus = True
             self.keep_alive = False
 
     # --- the head ---
@@ -163,8 +166,7 @@ class ResponseParser:
             self._skip_interim(status)
         self._begin_body(status, match[1] == b"0", data[head_start:position].lower(), match[3])
         if self._state == _DONE:
-            if position != len(data):
-                self.keep_alive = False
+            self._finish(position != len(data))
         elif position != len(data):
             self.feed(data[position:])
 

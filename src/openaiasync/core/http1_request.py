@@ -46,6 +46,6 @@ def framing(method: str, length: int | None) -> bytes:
     return b"Content-Length: %d\r\n" % length
 
 
-def chunk(piece: bytes) -> bytes:
+def chunk(piece: bytes | memoryview) -> bytes:
     """One chunk of a chunked body; an empty piece gives the last one."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)

@@ -86,6 +86,7 @@ class TryClocks(NamedTuple):
     connect: float | None  # for DNS, TCP, TLS and proxy together, from the start of each
     start: float | None  # from the request written to the first byte of a final answer's head (1xx do not count)
     until: float | None  # the event loop's time at which this try ends, wherever it is
+    stall: float | None = None  # from the first byte of a final answer's head to its end; `None`: as long as `start`
 
 
 class TransportError(Exception):

@@ -1,0 +1,170 @@
+"""One connection: what the event loop calls, its one timer, and how it is dropped.
+
+The timer is moved only when it fires or would fire too late, so that a request costs none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import select
+import ssl
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from .base import Credentials, Origin
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+
+__all__ = ["NEVER", "NO_CREDENTIALS", "Connection"]
+
+NO_CREDENTIALS = Credentials()
+NEVER = math.inf
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connection to one origin, perhaps through a proxy; made by the connector, kept by the pool."""
+
+    __slots__ = (
+        "__weakref__",
+        "_poll",
+        "_timer",
+        "_timer_at",
+        "_view",
+        "absolute",
+        "credentials",
+        "dropped",
+        "exchange",
+        "idle_since",
+        "loop",
+        "lost",
+        "origin",
+        "recycle",
+        "served",
+        "transport",
+        "writable",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        origin: Origin,
+        view: memoryview,
+    ) -> None:
+        """`view` receives the bytes of every read, and is free again when the read has been handled."""
+        self.loop = loop
+        self.origin = origin
+        # Set by the pool: who takes the connection back after an exact end, and who hears that it is gone.
+        self.recycle: Callable[[Connection], None] = Connection.drop
+        self.lost: Callable[[Connection], None] | None = None
+        self.transport: asyncio.Transport | None = None
+        # Weak, so that an answer that nobody holds any more frees its socket at once.
+        self.exchange: weakref.ref[Exchange] | None = None
+        self.absolute = False  # requests go to a proxy in absolute-form
+        self.credentials = NO_CREDENTIALS  # the proxy's, if requests go to it
+        self.dropped = False
+        self.served = 0
+        self.idle_since = 0.0
+        self.writable: asyncio.Future[None] | None = None  # pending while the write buffer is full
+        self._view = view
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = NEVER
+        self._poll: select.poll | None = None
+
+    # --- what the event loop calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        if self.dropped:
+            self.transport.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        reference = self.exchange
+        exchange = reference() if reference is not None else None
+        if exchange is None:
+            self.drop()  # nobody has asked for anything
+        else:
+            exchange.feed(bytes(self._view[:nbytes]))
+
+    def eof_received(self) -> None:
+        exchange = self.exchange() if self.exchange is not None else None
+        if exchange is None:
+            self.drop()
+        else:
+            exchange.feed_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.dropped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        exchange = self.exchange() if self.exchange is not None else None
+        if exchange is not None:
+            exchange.fail(*_cause_of_loss(exc))
+        self.resume_writing()
+        lost, self.lost = self.lost, None
+        if lost is not None:
+            lost(self)
+
+    def pause_writing(self) -> None:
+        if self.writable is None:
+            self.writable = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        writable, self.writable = self.writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    # --- what exchanges and the pool call ---
+
+    def drop(self, _: object = None) -> None:
+        """Close at once: nothing is sent, nothing awaited. (`close` would wait 30 s for a frozen TLS peer.)"""
+        self.exchange = None
+        if not self.dropped:
+            self.dropped = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self.transport is not None:
+                self.transport.abort()
+
+    def arm(self, at: float) -> None:
+        """See to it that the timer fires at the loop's time `at` or before."""
+        if at < self._timer_at or self._timer is None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self.loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_at = NEVER
+        exchange = self.exchange() if self.exchange is not None else None
+        if exchange is not None:
+            exchange.check_clock()
+
+    def readable(self) -> bool:
+        """Whether a byte or the end of the connection is waiting in the kernel, unseen by the loop."""
+        poll = self._poll
+        if poll is None:
+            sock = self.transport.get_extra_info("socket") if self.transport is not None else None
+            if sock is None or sock.fileno() < 0:
+                return True
+            if not hasattr(select, "poll"):  # Windows
+                return bool(select.select([sock.fileno()], (), (), 0)[0])
+            self._poll = poll = select.poll()
+            poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+
+def _cause_of_loss(exc: Exception | None) -> tuple[str, str]:
+    if exc is None:
+        return "eof", "the server closed the connection before the end of its answer"
+    if isinstance(exc, ssl.SSLError):
+        return "tls", "TLS failed during the exchange"
+    return "reset", "the connection was reset"

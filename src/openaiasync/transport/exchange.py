@@ -1,0 +1,290 @@
+"""One request and its answer on a connection: bytes in, the answer and wake-ups out.
+
+Nothing here costs anything per event: bytes go through the parser as they come, and a task is woken once for what it
+waits for (a head, any piece, the whole body).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import cast
+
+from ..core.http1 import Http1Error, ResponseParser
+from .base import TransportError, TryClocks
+from .connection import NEVER, Connection
+
+__all__ = ["TIMEOUTS", "Exchange"]
+
+UNREAD_LIMIT = 1_048_576  # bytes that may lie unread before the peer is made to wait
+RECHECK = 65_536  # bytes between two exact checks of a cap, where chunk framing makes the count inexact
+
+TIMEOUTS = {
+    "start": "no answer began in time",
+    "stall": "the answer made no progress in time",
+    "until": "the try took longer than it may",
+    "connect": "no connection was made in time",
+}
+
+_FOR_NOTHING, _FOR_HEAD, _FOR_PIECE, _FOR_ALL = range(4)
+
+
+class Exchange:
+    """One request and its answer: the `Incoming` of a `Connection`."""
+
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_connection",
+        "_error",
+        "_expires",
+        "_for",
+        "_loop",
+        "_parser",
+        "_paused",
+        "_stall",
+        "_start_at",
+        "_unread",
+        "_until",
+        "_waiter",
+        "_wake_at",
+        "answered",
+        "connected",
+        "ended",
+        "owner",
+        "raw_fields",
+        "reused",
+        "sent",
+        "status",
+        "tunnel",
+        "written",
+    )
+
+    def __init__(self, connection: Connection, clocks: TryClocks, *, bodiless: bool, connected: float) -> None:
+        """Take `connection`; `bodiless` as in `ResponseParser`, `connected` in seconds."""
+        self._connection: Connection | None = connection
+        self._loop = connection.loop
+        self._parser = ResponseParser(bodiless=bodiless)
+        self._error: TransportError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._for = _FOR_NOTHING
+        self._unread = 0  # bytes that came since the last piece was taken, framing included
+        self._wake_at = 0
+        self._paused = False
+        self._until = NEVER if clocks.until is None else clocks.until
+        self._stall = clocks.start if clocks.stall is None else clocks.stall
+        self._start_at = NEVER
+        self._expires = self._until
+        self._clock = "until"
+        self.status = 0
+        self.raw_fields = b""
+        self.connected = connected
+        self.ended = False
+        self.owner: object = None  # kept alive as long as the answer: a pool ends with its transport
+        self.tunnel = False  # the connection belongs to the tunnel once the answer has ended
+        self.reused = connection.served > 0
+        self.sent = False
+        self.written = False
+        self.answered = False
+        connection.served += 1
+        connection.exchange = weakref.ref(self, connection.drop)
+
+    # --- what comes from the connection ---
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have come."""
+        parser = self._parser
+        self.answered = True
+        self._unread += len(data)
+        try:
+            parser.feed(data)
+        except Http1Error as error:
+            self.fail("protocol", str(error))
+            return
+        purpose = self._for
+        if parser.complete:
+            self._finish()
+        elif purpose == _FOR_HEAD:
+            if not parser.status:
+                self._watch_head()
+                return
+        elif purpose == _FOR_ALL:
+            if self._unread <= self._wake_at:
+                return
+        elif purpose == _FOR_PIECE:
+            if not parser.pieces:
+                return
+        else:
+            if self._unread > UNREAD_LIMIT and not self._paused:
+                self._pause()
+            return
+        self._wake()
+
+    def feed_eof(self) -> None:
+        """The peer has closed its side."""
+        if self._parser.feed_eof():
+            self._finish()
+            self._wake()
+        else:
+            self.fail("eof", "the server closed the connection before the end of its answer")
+
+    def fail(self, kind: str, message: str, clock: str | None = None, cause: BaseException | None = None) -> None:
+        """End here: drop the connection; what has come can still be read, and then this is raised."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        error = TransportError(kind, message, clock=clock, reused=self.reused, sent=self.sent, answered=self.answered)
+        error.__cause__ = cause
+        self._error = error
+        connection.drop()
+        self._wake()
+
+    def check_clock(self) -> None:
+        """The timer has fired: time out, or look again when the clock runs out. Only waiting can time out."""
+        if self._waiter is None:
+            return
+        if self._loop.time() < self._expires:
+            if self._expires < NEVER and self._connection is not None:
+                self._connection.arm(self._expires)
+            return
+        self.fail("timeout", TIMEOUTS[self._clock], self._clock)
+
+    def _finish(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        connection.exchange = None
+        if self.tunnel and not self._parser.surplus:
+            return
+        transport = connection.transport
+        if (
+            self._parser.keep_alive
+            and self.written
+            and transport is not None
+            and not connection.dropped
+            and not transport.get_write_buffer_size()
+        ):
+            if self._paused:
+                transport.resume_reading()
+            connection.recycle(connection)
+        else:
+            connection.drop()
+
+    def _wake(self) -> None:
+        self._for = _FOR_NOTHING
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _pause(self) -> None:
+        if self._connection is not None and self._connection.transport is not None:
+            self._paused = True
+            self._connection.transport.pause_reading()
+
+    # --- clocks ---
+
+    def expire(self, at: float | None, clock: str) -> None:
+        self._expires = NEVER if at is None else at
+        self._clock = clock
+
+    def run_clock(self, seconds: float | None, clock: str) -> None:
+        """Let waiting end after so many seconds from now, or when the try ends."""
+        at = NEVER if seconds is None else self._loop.time() + seconds
+        self.expire_at(at, clock)
+
+    def expire_at(self, at: float, clock: str) -> None:
+        """Let waiting, also waiting that has begun, end at the loop's time `at`, or when the try ends."""
+        if at <= self._until:
+            self._expires, self._clock = at, clock
+        else:
+            self._expires, self._clock = self._until, "until"
+        if self._expires < NEVER and self._connection is not None:
+            self._connection.arm(self._expires)
+
+    def start_clock(self, seconds: float | None) -> None:
+        """The request is written: so many seconds from now an answer must have begun."""
+        self._start_at = NEVER if seconds is None else self._loop.time() + seconds
+        self.expire_at(self._start_at, "start")
+
+    def _watch_head(self) -> None:
+        # A head that has begun has started the answer; an interim one has not, and leaves the start clock as it was.
+        if not self._parser.began:
+            self.expire_at(self._start_at, "start")
+        elif self._clock == "start":
+            self.run_clock(self._stall, "stall")
+
+    # --- what the caller waits for ---
+
+    async def _wait(self, purpose: int) -> None:
+        connection = self._connection
+        if connection is None:
+            raise cast(TransportError, self._error)
+        self._for = purpose
+        self._waiter = waiter = self._loop.create_future()
+        if self._expires < NEVER:
+            connection.arm(self._expires)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    async def head(self) -> None:
+        """Wait for the head of the final answer; afterwards only the try's own end limits waiting."""
+        parser = self._parser
+        if not parser.status:
+            await self._wait(_FOR_HEAD)
+            if not parser.status:
+                raise cast(TransportError, self._error)
+        self.status = parser.status
+        self.raw_fields = parser.raw_fields
+        self._expires = self._until
+        self._clock = "until"
+
+    async def pieces(self) -> list[bytes]:
+        parser = self._parser
+        taken = parser.pieces
+        if not taken and not parser.complete:
+            await self._wait(_FOR_PIECE)
+            taken = parser.pieces
+            if not taken and not parser.complete:
+                raise cast(TransportError, self._error)
+        parser.pieces = []
+        self._unread = 0
+        if self._paused and self._connection is not None:
+            self._resume()
+        if parser.complete:
+            self.ended = True
+        return taken
+
+    async def read(self, cap: int) -> bytes:
+        parser = self._parser
+        if not parser.complete:
+            if (parser.content_length or 0) > cap:
+                self.fail("protocol", f"the body is over {cap} bytes")
+            self._wake_at = cap
+            if self._paused:
+                self._resume()
+            while not parser.complete:
+                if self._unread > self._wake_at:
+                    size = sum(map(len, parser.pieces))
+                    if size > cap:
+                        self.fail("protocol", f"the body is over {cap} bytes")
+                    self._wake_at = self._unread + max(cap - size, RECHECK)
+                await self._wait(_FOR_ALL)
+                if self._error is not None:
+                    raise self._error
+        pieces, parser.pieces = parser.pieces, []
+        self.ended = True
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(body) > cap:
+            raise TransportError("protocol", f"the body is over {cap} bytes", sent=True, answered=True)
+        return body
+
+    def abort(self) -> None:
+        self.fail("closed", "the exchange was given up by its caller")
+
+    def _resume(self) -> None:
+        if self._connection is not None and self._connection.transport is not None:
+            self._paused = False
+            self._connection.transport.resume_reading()

@@ -1,0 +1,236 @@
+"""Connections that wait for their next request, and requests that wait for a connection.
+
+Idle connections are used last in, first out; requests are served first come, first served. A place (of at most
+`max_connections_per_host`) is taken from the attempt to connect until the socket is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from .base import Origin, TransportError, TryClocks
+from .connect import Connector
+from .connection import NEVER, Connection
+from .exchange import TIMEOUTS
+
+__all__ = ["Pool"]
+
+
+class _Host:
+    """What the pool knows of one origin."""
+
+    __slots__ = ("idle", "places", "waiters")
+
+    def __init__(self) -> None:
+        self.idle: list[Connection] = []
+        self.places = 0
+        # Woken with a connection, with `None` for "the place is yours", or with why there is neither.
+        self.waiters: deque[asyncio.Future[Connection | TransportError | None]] = deque()
+
+    def hand_over(self, what: Connection | TransportError | None) -> bool:
+        """Give it to the first that still waits, if there is one."""
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(what)
+                return True
+        return False
+
+    def free_place(self) -> None:
+        if not self.hand_over(None):
+            self.places -= 1
+
+
+class Pool:
+    """The connections of one event loop."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connector: Connector, limit: int | None, keepalive: float
+    ) -> None:
+        """At most `limit` connections per origin; an idle one is kept for `keepalive` seconds."""
+        self.loop = loop
+        self._connector = connector
+        self._limit = limit
+        self._keepalive = keepalive
+        self._hosts: dict[Origin, _Host] = {}
+        self._connections: set[Connection] = set()
+        self._opening: set[asyncio.Timeout] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.closed = False
+
+    def take(self, origin: Origin) -> Connection | None:
+        """An idle connection, if there is one that needs no second look."""
+        host = self._hosts.get(origin)
+        while host is not None and host.idle:
+            connection = host.idle.pop()
+            if connection.dropped or self._is_stale(connection):
+                connection.drop()
+            elif not connection.readable():
+                return connection
+            elif origin.scheme == "https":
+                host.idle.append(connection)  # perhaps only a session ticket: `acquire` finds out
+                return None
+            else:
+                connection.drop()
+        return None
+
+    async def acquire(self, origin: Origin, clocks: TryClocks) -> Connection:
+        """An idle connection or a new one, waiting for a place if need be. Raises `TransportError`."""
+        host = self._hosts.setdefault(origin, _Host())
+        waited = False
+        while True:
+            if self.closed:
+                raise TransportError("closed", "the client was closed")
+            connection = await self._settled(origin, host)
+            if connection is not None:
+                return connection
+            if self._limit is None or host.places < self._limit:
+                host.places += 1
+                break
+            got = await self._queue(host, clocks.until, first=waited)
+            waited = True
+            if got is None:
+                break
+            if not got.dropped and (origin.scheme == "https" or not got.readable()):
+                return got
+            got.drop()
+        try:
+            return self._keep(await self._open(origin, clocks))
+        except BaseException:
+            host.free_place()
+            raise
+
+    async def _settled(self, origin: Origin, host: _Host) -> Connection | None:
+        """An idle connection; what may be session tickets is given to the loop to read first."""
+        while (connection := self.take(origin)) is None and host.idle:
+            connection = host.idle.pop()
+            try:
+                # The first turn lets the loop see the bytes, the second lets it handle them: a connection to which
+                # anything was delivered, or the end, is dropped by then.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                self.recycle(connection)
+                raise
+            if not connection.dropped and not connection.readable():
+                return connection
+            connection.drop()
+        return connection
+
+    async def _queue(self, host: _Host, until: float | None, *, first: bool) -> Connection | None:
+        waiter: asyncio.Future[Connection | TransportError | None] = self.loop.create_future()
+        (host.waiters.appendleft if first else host.waiters.append)(waiter)
+        timer = None if until is None else self.loop.call_at(until, _expire, waiter)
+        try:
+            got = await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                host.waiters.remove(waiter)
+            else:
+                self._pass_on(host, waiter.result())
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if isinstance(got, TransportError):
+            if waiter in host.waiters:
+                host.waiters.remove(waiter)
+            raise got
+        return got
+
+    def _pass_on(self, host: _Host, got: Connection | TransportError | None) -> None:
+        """What a waiter was given that no longer wants it."""
+        if got is None:
+            host.free_place()
+        elif isinstance(got, Connection):
+            self.recycle(got)
+
+    async def _open(self, origin: Origin, clocks: TryClocks) -> Connection:
+        at = NEVER if clocks.connect is None else self.loop.time() + clocks.connect
+        clock = "connect"
+        if clocks.until is not None and clocks.until < at:
+            at, clock = clocks.until, "until"
+        timeout = asyncio.timeout_at(None if at == NEVER else at)
+        try:
+            async with timeout:
+                self._opening.add(timeout)
+                connection = await self._connector.open(origin)
+        except TimeoutError:
+            if self.closed:
+                raise TransportError("closed", "the client was closed") from None
+            raise TransportError("timeout", TIMEOUTS[clock], clock=clock) from None
+        finally:
+            self._opening.discard(timeout)
+        if self.closed:
+            connection.drop()
+            raise TransportError("closed", "the client was closed")
+        return connection
+
+    def _keep(self, connection: Connection) -> Connection:
+        connection.recycle = self.recycle
+        connection.lost = self._forget
+        self._connections.add(connection)
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        """The socket is closed: its place is free."""
+        self._connections.discard(connection)
+        host = self._hosts[connection.origin]
+        if connection in host.idle:
+            host.idle.remove(connection)
+        host.free_place()
+
+    def recycle(self, connection: Connection) -> None:
+        """Take back a connection whose exchange has ended exactly."""
+        if connection.dropped or self.closed:
+            connection.drop()
+            return
+        host = self._hosts[connection.origin]
+        if host.waiters and host.hand_over(connection):
+            return
+        connection.idle_since = self.loop.time()
+        host.idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = self.loop.call_later(self._keepalive, self._sweep)
+
+    def _is_stale(self, connection: Connection) -> bool:
+        return self.loop.time() - connection.idle_since >= self._keepalive
+
+    def _sweep(self) -> None:
+        """Drop what has been idle for too long; come again when the next one may be."""
+        self._sweeper = None
+        now = self.loop.time()
+        oldest = NEVER
+        for host in self._hosts.values():
+            stale = [connection for connection in host.idle if connection.idle_since + self._keepalive <= now]
+            host.idle = [connection for connection in host.idle if connection.idle_since + self._keepalive > now]
+            for connection in stale:
+                connection.drop()
+            oldest = min(oldest, *(connection.idle_since for connection in host.idle), NEVER)
+        if oldest < NEVER:
+            self._sweeper = self.loop.call_at(oldest + self._keepalive, self._sweep)
+
+    def close(self) -> None:
+        """Drop every connection; whoever uses, opens or awaits one gets a `TransportError` of kind ``"closed"``."""
+        self.closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for timeout in self._opening:
+            if not timeout.expired():
+                timeout.reschedule(0)
+        for host in self._hosts.values():
+            host.idle.clear()
+            while host.hand_over(TransportError("closed", "the client was closed")):
+                pass
+        for connection in list(self._connections):
+            exchange = connection.exchange() if connection.exchange is not None else None
+            if exchange is not None:
+                exchange.fail("closed", "the client was closed")
+            connection.drop()
+
+
+def _expire(waiter: asyncio.Future[Connection | TransportError | None]) -> None:
+    if not waiter.done():
+        waiter.set_result(TransportError("timeout", "no connection was free in time", clock="until"))
