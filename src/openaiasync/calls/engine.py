@@ -121,7 +121,7 @@ class Calls:
         try:
             answer = decoder.decode(body)
         except DecodeError as error:
-            raise failures.invalid_answer(meta, body, str(error)) from None
+            raise failures.undecodable(meta, body, str(error)) from None
         self.refuse_error_object(answer, meta)
         return keep(answer, body, meta)
 

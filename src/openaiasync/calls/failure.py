@@ -21,7 +21,7 @@ from ..meta import Meta, RequestInfo, ResponseInfo
 if TYPE_CHECKING:
     from ..transport.base import TransportError
 
-__all__ = ["error_object", "from_transport", "invalid_answer", "refused_redirect", "status_failure", "stream_error"]
+__all__ = ["error_object", "from_transport", "invalid_answer", "refused_redirect", "status_failure", "stream_error", "undecodable"]
 
 _LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
 
@@ -154,6 +154,12 @@ def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
     error.meta = meta
     _finish(error, meta.tries, meta.total)
     return error
+
+
+def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
+    """The error for bytes that are no answer: the error object in them, if there is one, or what is wrong with them."""
+    found = found_error(raw)
+    return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
 
 
 def found_error(raw: bytes) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from ..core.coding import CodingError, Inflater
 from ..core.decode import DecodeError, decoder_for
 from ..core.ending import Ending
 from ..core.sse import Event, SSEDecoder, SSEError
-from ..errors import APIConnectionError, APIError, OpenAIError
+from ..errors import APIConnectionError, OpenAIError
 from ..meta import Meta, ResponseInfo
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
@@ -190,7 +190,7 @@ class AsyncStream(Generic[T]):
     def _undecodable(self, name: str, data: bytes, why: str) -> OpenAIError:
         if name == "error":
             return failures.stream_error(self.meta, data.decode("utf-8", "replace"))
-        return failures.invalid_answer(self.meta, data, why)
+        return failures.undecodable(self.meta, data, why)
 
     def _refuse_error(self, name: str, item: Any) -> None:
         extra: dict[str, Any] = getattr(item, "__dict__", {})
@@ -247,11 +247,6 @@ async def _require_events(call: Call, incoming: Incoming) -> None:
     call.expect(incoming, 10.0, "stall")
     raw = call.calls.composer.scrub(await read_error_body(incoming))
     incoming.abort()
-    meta = call.meta(incoming)
-    error: APIError = failures.invalid_answer(meta, raw, "asked for a stream of events, the server sent something else")
-    found = failures.found_error(raw)
-    if found is not None:
-        error = failures.stream_error(meta, found)
-    raise error
+    raise failures.undecodable(call.meta(incoming), raw, "asked for a stream of events, the server sent something else")
 
 
