@@ -1,0 +1,23 @@
+"""Names of a package that are imported when they are first asked for (PEP 562)."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["lazy_names"]
+
+
+def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module `__getattr__` for `package`: `table` maps each name to the module, relative to it, that holds it."""
+
+    def __getattr__(name: str) -> Any:
+        if name not in table:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(table[name], package), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return __getattr__

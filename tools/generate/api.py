@@ -1,0 +1,222 @@
+"""The namespaces and their methods under the official names: `api/`, one module a namespace."""
+
+from __future__ import annotations
+
+from .endpoints import Endpoint
+from .names import Place, camel
+from .source import HEADER, Module, indent
+from .tables import Overrides
+
+_OPTIONS = ".core.options"
+
+
+class Api:
+    """Writes `api/` from the endpoints: ``chat.completions.create`` is in ``api/chat/completions``."""
+
+    def __init__(self, endpoints: list[Endpoint], overrides: Overrides) -> None:
+        self.overrides = overrides
+        self.spaces: dict[str, list[Endpoint]] = {}
+        for endpoint in endpoints:
+            space = endpoint.operation.name.rpartition(".")[0]
+            self.spaces.setdefault(space, []).append(endpoint)
+            while "." in space:
+                space = space.rpartition(".")[0]
+                self.spaces.setdefault(space, [])
+
+    def write(self) -> dict[str, str]:
+        """Path below the package → text."""
+        texts = {self._path(space): self._space(space) for space in sorted(self.spaces)}
+        texts["api/root.py"] = self._root()
+        texts["api/__init__.py"] = (
+            HEADER + '"""The methods of the API under their official names; areas load when touched."""\n'
+        )
+        return texts
+
+    def _path(self, space: str) -> str:
+        inside = space.replace(".", "/")
+        return f"api/{inside}/__init__.py" if self._children(space) else f"api/{inside}.py"
+
+    def _children(self, space: str) -> list[str]:
+        prefix = space + "." if space else ""
+        return [s for s in sorted(self.spaces) if s.startswith(prefix) and "." not in s[len(prefix) :] and s != space]
+
+    def _root(self) -> str:
+        module = Module("api", "root")
+        module.own.add("Api")
+        module.body += [
+            "",
+            "",
+            "class Api:",
+            '    """What a client offers: one attribute an area, imported when touched."""',
+            "",
+        ]
+        module.body += ["    _calls: Calls"]
+        module.use("typing", "TYPE_CHECKING")
+        module.checked.setdefault(".calls", set()).add("Calls")
+        self._attributes(module, "", ".")
+        return module.text()
+
+    def _attributes(self, module: Module, space: str, package: str) -> None:
+        for child in self._children(space):
+            leaf = child.rpartition(".")[2]
+            name = class_name(leaf)
+            module.use("functools", "cached_property")
+            module.use("typing", "TYPE_CHECKING")
+            module.checked.setdefault(".api." + child, set()).add(name)
+            module.body += [
+                "",
+                "    @cached_property",
+                f"    def {leaf}(self) -> {name}:",
+                f'        """The methods under `{child}`."""',
+                f"        from {package}{leaf} import {name}",
+                "",
+                f"        return {name}(self._calls)",
+            ]
+
+    def _space(self, space: str) -> str:
+        leaf = space.rpartition(".")[2]
+        children = self._children(space)
+        module = Module("api", space + ".__init__" if children else space)
+        name = class_name(leaf)
+        module.own.add(name)
+        mixin = self.overrides.api_mixin(space)
+        bases = [module.use("." + mixin.module, mixin.name)] if mixin else []
+        bases.append(module.use(".calls", "Namespace"))
+        module.body += ["", "", f"class {name}({', '.join(bases)}):", f'    """The methods under `{space}`."""']
+        self._attributes(module, space, ".")
+        for endpoint in self.spaces[space]:
+            self._method(module, endpoint)
+        return module.text()
+
+    # -- methods -------------------------------------------------------------------------------------------------------
+
+    def _method(self, module: Module, endpoint: Endpoint) -> None:
+        module.use(".", "endpoints")
+        method = endpoint.operation.name.rpartition(".")[2]
+        unpack = f"**params: {module.use('typing', 'Unpack')}[{self._params(module, endpoint)}]"
+        path = [f"{name}: str" for name in endpoint.path_params]
+        given = ", ".join([f'"{name}": {name}' for name in endpoint.path_params] + ["**params"])
+        call = f"endpoints.{endpoint.constant}, {{{given}}}"
+        if endpoint.event is not None:
+            self._streaming(module, endpoint, method, path, unpack, call)
+            return
+        answer = self._answer(module, endpoint)
+        head = "def" if endpoint.answer == "page" else "async def"
+        lines = [
+            f"{head} {method}({', '.join(['self', *path, unpack])}) -> {answer}:",
+            f'    """{self._doc(endpoint)}"""',
+        ]
+        if endpoint.answer == "page":
+            lines += [_call(f"    pages: {answer} = self._calls.pages(", call), "    return pages"]
+        elif endpoint.answer == "none":
+            lines += [_call("    await self._calls.run(", call)]
+        else:
+            lines += [_call(f"    answer: {answer} = await self._calls.run(", call), "    return answer"]
+        module.body += ["", indent("\n".join(_folded(lines)))]
+
+    def _streaming(
+        self, module: Module, endpoint: Endpoint, method: str, path: list[str], unpack: str, call: str
+    ) -> None:
+        whole = self._answer(module, endpoint)
+        assert endpoint.event is not None
+        module.use("typing", "Literal")
+        module.use("typing", "overload")
+        module.checked.setdefault(".calls", set()).add("AsyncStream")
+        stream = f"AsyncStream[{self._type(module, endpoint.event)}]"
+        cases = [
+            ("stream: Literal[False] | None = None", whole),
+            ("stream: Literal[True]", stream),
+            ("stream: bool", f"{whole} | {stream}"),
+        ]
+        lines: list[str] = []
+        for word, answer in cases:
+            lines += ["@overload"]
+            lines += _folded([f"async def {method}({', '.join(['self', *path, '*', word, unpack])}) -> {answer}: ..."])
+        word = "stream: bool | None = None"
+        lines += _folded(
+            [f"async def {method}({', '.join(['self', *path, '*', word, unpack])}) -> {module.use('typing', 'Any')}:"]
+        )
+        lines += [f'    """{self._doc(endpoint)} With `stream=True`, a stream."""']
+        lines += [_call("    return await self._calls.run_or_stream(", call + ", stream")]
+        module.body += ["", indent("\n".join(lines))]
+
+    def _params(self, module: Module, endpoint: Endpoint) -> str:
+        module.use("typing", "TYPE_CHECKING")
+        if endpoint.params is None:
+            module.checked.setdefault(_OPTIONS, set()).add("RequestOptions")
+            return "RequestOptions"
+        module.checked.setdefault(".params." + endpoint.params.module, set()).add(endpoint.params.name)
+        return endpoint.params.name
+
+    def _type(self, module: Module, place: Place) -> str:
+        module.use("typing", "TYPE_CHECKING")
+        where = ".types." + place.module
+        taken = {n.rpartition(" as ")[2]: m for m, names in module.checked.items() for n in names}
+        name = place.name
+        if taken.get(name, where) != where:
+            name = camel(place.module.rpartition(".")[2]) + name
+            module.checked.setdefault(where, set()).add(f"{place.name} as {name}")
+        else:
+            module.checked.setdefault(where, set()).add(name)
+        return name
+
+    def _answer(self, module: Module, endpoint: Endpoint) -> str:
+        if endpoint.answer in ("none", "text"):
+            return {"none": "None", "text": "str"}[endpoint.answer]
+        if endpoint.answer == "binary":
+            module.checked.setdefault(".calls", set()).add("BinaryAnswer")
+            return "BinaryAnswer"
+        if endpoint.type is None:
+            module.checked.setdefault(".model", set()).add("OpenModel")
+            name = "OpenModel"
+        else:
+            name = self._type(module, endpoint.type)
+        if endpoint.answer == "page":
+            page = "Async" + endpoint.page
+            module.checked.setdefault(".calls", set()).update(("Paginator", page))
+            return f"Paginator[{name}, {page}[{name}]]"
+        return f"{name} | str" if endpoint.answer == "object-or-text" else name
+
+    def _doc(self, endpoint: Endpoint) -> str:
+        op = endpoint.operation
+        what = {
+            "none": "nothing",
+            "text": "text",
+            "binary": "bytes",
+        }
+        name = endpoint.type.name if endpoint.type else "OpenModel"
+        answer = f"pages of `{name}`" if endpoint.answer == "page" else what.get(endpoint.answer, f"`{name}`")
+        text = f"`{op.method} {op.path}` → {answer}."
+        return text + (" Deprecated." if op.deprecated else "")
+
+
+def class_name(leaf: str) -> str:
+    return "Async" + camel(leaf)
+
+
+def _call(head: str, arguments: str) -> str:
+    line = f"{head}{arguments})"
+    return line if len(line) <= 114 else f"{head}\n        {arguments}\n    )"
+
+
+def _folded(lines: list[str]) -> list[str]:
+    """The first line, with its parameters one a line if it is too long; calls likewise."""
+    head, *rest = lines
+    if len(head) > 114:
+        start, _, tail = head.partition("(")
+        params, _, end = tail.rpartition(") -> ")
+        head = f"{start}(\n" + "".join(f"    {param},\n" for param in _split(params)) + f") -> {end}"
+    return [head, *rest]
+
+
+def _split(params: str) -> list[str]:
+    """Parameters apart, but not at a comma inside brackets."""
+    found, depth, part = [""], 0, 0
+    for char in params:
+        depth += (char in "[(") - (char in "])")
+        if char == "," and depth == 0:
+            found.append("")
+            part += 1
+        else:
+            found[part] += char
+    return [one.strip() for one in found]

@@ -1,0 +1,247 @@
+"""From the description and the tables to the text of every generated file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import endpoints as rows
+from .answers import Answers
+from .api import Api
+from .endpoints import Endpoint
+from .ir import NONE, Alias, Array, GeneratorError, Operation, Ref, Type, walk
+from .load import Description
+from .names import Names, Place, Root, root_place
+from .packages import by_name, home, package_text, read_exports
+from .requests import Requests
+from .source import Module
+from .tables import Overrides, Row, read_endpoints, read_surface, read_toml
+from .unions import Unions
+
+
+@dataclass
+class Tables:
+    """The hand-kept files of `spec/`."""
+
+    folder: Path
+
+    def build(self, spec: Path, areas: Iterable[str] = ()) -> dict[str, str]:
+        """Path below the package → text, for all areas or some."""
+        renames = read_toml(self.folder / "renames.toml")
+        keys = {key for side in renames.values() for key in side}
+        description = Description.read(spec, keys)
+        operations = description.operations(read_endpoints(self.folder / "endpoints.toml"))
+        overrides = Overrides(read_toml(self.folder / "overrides.toml"), description, operations)
+        surface = read_surface(self.folder / "surface.tsv")
+        exports = read_exports(self.folder / "type_names.tsv")
+        wanted = set(areas)
+        chosen = [op for op in operations if not wanted or op.name.partition(".")[0] in wanted]
+        return Builder(description, overrides, renames, surface, exports, operations).build(chosen)
+
+
+class Builder:
+    """Places are decided for the whole API, so that they do not depend on what is written."""
+
+    def __init__(
+        self,
+        description: Description,
+        overrides: Overrides,
+        renames: dict[str, dict[str, str | list[str]]],
+        surface: dict[str, Row],
+        exports: dict[str, list[str]],
+        operations: list[Operation],
+    ) -> None:
+        self.description = description
+        self.overrides = overrides
+        self.surface = surface
+        self.exports = exports
+        self.operations = operations
+        self.unions = Unions(description, overrides.fields)
+        self.types = Names(description, "types", renames.get("types", {}), self.unions.deserves_name)
+        self.params = Names(description, "params", renames.get("params", {}), self.unions.deserves_name)
+        self.requests = Requests(description, self.params, overrides)
+        self.params_places: dict[str, Place] = {}
+        self.unpacked: dict[str, str] = {}
+
+    def build(self, operations: list[Operation]) -> dict[str, str]:
+        answers = self._answers(operations)
+        params = self._params(operations)
+        endpoints = [self._endpoint(op) for op in operations]
+        texts = {"endpoints.py": rows.module(endpoints, self.overrides)}
+        for side, modules in (("types", answers), ("params", params)):
+            check_cycles(side, modules)
+            texts |= {f"{side}/{name.replace('.', '/')}.py": module.text() for name, module in modules.items()}
+        texts |= self._packages(answers, params)
+        texts |= Api(endpoints, self.overrides).write()
+        return texts
+
+    def _within(self, names: Names, keys: list[str], operations: list[Operation], roots: list[Root]) -> list[str]:
+        """Of `keys`, those that are to be written: all, or what some operations lead to."""
+        if len(operations) == len(self.operations):
+            return keys
+        found: set[str] = set()
+        todo = [root.type for root in roots]
+        while todo:
+            for part in walk(todo.pop()):
+                if isinstance(part, Ref) and part.key not in found:
+                    found.add(part.key)
+                    named = self.description.named[part.key]
+                    todo += [named.type] if isinstance(named, Alias) else [f.type for f in named.fields.values()]
+        return [key for key in keys if key in found]
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def _answers(self, operations: list[Operation]) -> dict[str, Module]:
+        listed = [Root(Ref(key), Place("", "")) for key in self.types.listed()]
+        keys = self.types.reach([*self._answer_roots(self.operations), *listed])
+        types: list[Type] = []
+        for key in keys:
+            found = self.description.named[key]
+            if isinstance(found, Alias):
+                types.append(found.type)
+            else:
+                types += [field.type for field in self.overrides.fields(found).values()]
+        self.unions.decide(types)
+        keys = self._within(self.types, keys, operations, self._answer_roots(operations))
+        return Answers(self.description, self.types, self.unions, self.overrides).write(keys)
+
+    def _answer_roots(self, operations: list[Operation]) -> list[Root]:
+        roots: list[Root] = []
+        events = self.overrides.events()
+        for op in operations:
+            type_ = self._answer_type(op)
+            if type_ is not None:
+                place = root_place(op.name)
+                leaf = place.module.removesuffix("params") + "response"
+                roots.append(Root(type_, Place(leaf, place.name.removesuffix("Params") + "Response")))
+            if op.name in events:
+                roots.append(Root(Ref(events[op.name]), root_place(op.name)))
+        return roots
+
+    def _row(self, op: Operation) -> Row:
+        if op.name not in self.surface:
+            raise GeneratorError(f"surface.tsv does not say what {op.name} answers")
+        return self.surface[op.name]
+
+    def _answer_type(self, op: Operation) -> Type | None:
+        """The type of the answer that gets decoded: of the items, for a page."""
+        kind = self._row(op).response.partition(":")[0]
+        if op.answer is None or kind in ("none", "text", "binary"):
+            return None
+        if kind != "page":
+            return op.answer
+        shape = self.description.shape(op.answer)
+        data = self.description.bare(shape.fields["data"].type) if shape and "data" in shape.fields else NONE
+        if not isinstance(data, Array):
+            raise GeneratorError(f"{op.name}: a page has a list `data`")
+        return data.item
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def _params(self, operations: list[Operation]) -> dict[str, Module]:
+        listed = [Root(Ref(key), Place("", "")) for key in self.params.listed()]
+        for op in self.operations:
+            if self.requests.fields(op) or op.name in self.overrides.events():
+                self.params_places[op.name] = self.params.operation(op.name)
+        keys = self.params.reach([*self._param_roots(self.operations), *listed])
+        keys = self._within(self.params, keys, operations, self._param_roots(operations))
+        modules = self.requests.write(keys)
+        for op in operations:
+            if op.name in self.params_places:
+                place = self.params_places[op.name]
+                self.unpacked[op.name] = self.requests.operation(op, place, self.overrides.mission(op.name))
+        return modules
+
+    def _param_roots(self, operations: list[Operation]) -> list[Root]:
+        return [
+            Root(field.type, self.params_places[op.name], op.body.key if isinstance(op.body, Ref) else "")
+            for op in operations
+            if op.name in self.params_places
+            for field in self.requests.fields(op).values()
+        ]
+
+    # -- operations ----------------------------------------------------------------------------------------------------
+
+    def _endpoint(self, op: Operation) -> Endpoint:
+        kind, _, detail = self._row(op).response.partition(":")
+        kind = kind.partition(" ")[0]
+        event = self.overrides.events().get(op.name)
+        answer = self._answer_type(op)
+        name = self.unpacked.get(op.name, "")
+        return Endpoint(
+            op,
+            kind,
+            self._place(answer, op) if answer is not None else None,
+            detail.partition("[")[0].removeprefix("Async") if kind == "page" else "",
+            self.types.places[event] if event else None,
+            self.requests.fields(op),
+            Place(self.params_places[op.name].module, name) if name else None,
+        )
+
+    def _place(self, type_: Type, op: Operation) -> Place | None:
+        if isinstance(type_, Ref) and type_.key in self.types.places:
+            return self.types.places[type_.key]
+        if isinstance(bare := self.description.bare(type_), Ref):
+            return self.types.places[bare.key]
+        raise GeneratorError(f"{op.name}: its answer needs a name in renames.toml")
+
+    # -- packages ------------------------------------------------------------------------------------------------------
+
+    def _packages(self, answers: dict[str, Module], params: dict[str, Module]) -> dict[str, str]:
+        offered = {
+            side: by_name(Place(m.name, name) for m in modules.values() for name in sorted(m.own | m.again))
+            for side, modules in (("types", answers), ("params", params))
+        }
+        found: dict[str, str] = {}
+        for side, modules in (("types", answers), ("params", params)):
+            packages = {""} | {parent for name in modules for parent in parents(name)}
+            areas = [mission.area for mission in self.overrides.missions()]
+            others = self.exports if side == "types" else areas
+            packages |= {package for package in others if self._exports(side, package, offered)}
+            for package in sorted(packages):
+                where = f"{side}/{package.replace('.', '/')}/__init__.py".replace("//", "/")
+                what = "answers (Structs) and requests (TypedDicts)" if side == "types" else "requests (TypedDicts)"
+                doc = f"The types of {what}; each is imported when asked for."
+                found[where] = package_text(side, package, self._exports(side, package, offered), doc)
+        return found
+
+    def _exports(
+        self, side: str, package: str, offered: dict[str, dict[str, list[Place]]]
+    ) -> dict[str, tuple[str, Place]]:
+        exports: dict[str, tuple[str, Place]] = {}
+        for name in self.exports.get(package, ()):
+            sides = ["types", "params"] if side == "types" else ["params"]
+            if name.endswith(("Param", "Params")) or package == "shared_params":
+                sides.reverse()
+            for where in sides:
+                place = home(package, name, offered[where])
+                if place is not None:
+                    exports.setdefault(name, (where, place))
+        for mission in self.overrides.missions() if side == "params" else ():
+            if package in ("", mission.area):
+                for name in (mission.options, mission.rest, mission.whole):
+                    exports.update((name, ("params", place)) for place in offered["params"].get(name, ()))
+        return exports
+
+
+def parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def check_cycles(side: str, modules: dict[str, Module]) -> None:
+    """Modules of one side must not import each other in a circle."""
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        if name in way:
+            raise GeneratorError(f"{side}: import cycle {' → '.join([*way[way.index(name) :], name])}")
+        if name in done or name not in modules:
+            return
+        for other in sorted(modules[name].imports()):
+            visit(other, (*way, name))
+        done.add(name)
+
+    for name in sorted(modules):
+        visit(name, ())

@@ -1,0 +1,93 @@
+"""One row an operation: `endpoints.py`. The client sends by it, the server routes by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .ir import Field, Operation
+from .names import Place
+from .source import HEADER
+from .tables import Overrides, python_name
+
+
+@dataclass
+class Endpoint:
+    """An operation with everything the row and the method need."""
+
+    operation: Operation
+    answer: str  # object, page, text, binary, none, object-or-text
+    type: Place | None  # of the answer; of the item, for a page
+    page: str
+    event: Place | None
+    fields: dict[str, Field]  # parameters beside those of the path, by wire name
+    params: Place | None  # the TypedDict its method unpacks
+
+    @property
+    def constant(self) -> str:
+        return self.operation.name.upper().replace(".", "_")
+
+    @property
+    def path_params(self) -> list[str]:
+        return [part[1:-1] for part in self.operation.path.partition("?")[0].split("/") if part.startswith("{")]
+
+
+def row(endpoint: Endpoint, overrides: Overrides) -> str:
+    """The row as source."""
+    op = endpoint.operation
+    names = {name: python_name(name, overrides) for name in endpoint.fields}
+    query = [names[p.name] for p in op.params if p.place == "query" and p.name in names]
+    mission = overrides.mission(op.name)
+    words: dict[str, str] = {
+        "required": " ".join([*endpoint.path_params, *(names[n] for n, f in endpoint.fields.items() if f.required)]),
+        "optional": " ".join(names[name] for name, field in endpoint.fields.items() if not field.required),
+        "query": " ".join(query),
+        "wire": " ".join(f"{python}={wire}" for wire, python in names.items() if python != wire),
+        "body": op.body_kind if op.body_kind != "none" else "",
+        "answer": endpoint.answer if endpoint.answer != "object" else "",
+        "type": f"types.{endpoint.type.module}:{endpoint.type.name}" if endpoint.type else "",
+        "page": endpoint.page,
+        "event": f"types.{endpoint.event.module}:{endpoint.event.name}" if endpoint.event else "",
+        "headers": "\\n".join(overrides.headers(op.name)),
+        "group": mission.group if mission else "",
+    }
+    if endpoint.answer == "object" and endpoint.type is None:
+        words["type"] = "model:OpenModel"
+    lines = [f"\n{endpoint.constant} = Endpoint(", f'    "{op.name}",', f'    "{op.method}",', f'    "{op.path}",']
+    for word, value in words.items():
+        if value:
+            lines += _word(word, value)
+    return "\n".join([*lines, ")"])
+
+
+def _word(word: str, value: str) -> list[str]:
+    """A keyword argument; long lists of names over several lines."""
+    if len(value) < 95:
+        return [f'    {word}="{value}",']
+    lines, line = [f"    {word}=("], ""
+    for part in value.split(" "):
+        if line and len(line) + len(part) > 105:
+            lines.append(f'        "{line} "')
+            line = part
+        else:
+            line = f"{line} {part}".strip()
+    return [*lines, f'        "{line}"', "    ),"]
+
+
+def module(endpoints: list[Endpoint], overrides: Overrides) -> str:
+    """The text of `endpoints.py`."""
+    rows = [row(endpoint, overrides) for endpoint in endpoints]
+    table = [f'    "{endpoint.operation.name}": {endpoint.constant},' for endpoint in endpoints]
+    return "\n".join(
+        [
+            HEADER + '"""Every operation of the API, as a row."""\n',
+            "from __future__ import annotations\n",
+            "from .core.endpoint import Endpoint\n",
+            '__all__ = ["ENDPOINTS"]',
+            *rows,
+            "",
+            "ENDPOINTS: dict[str, Endpoint] = {",
+            *table,
+            "}",
+            "",
+        ]
+    )

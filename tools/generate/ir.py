@@ -1,0 +1,137 @@
+"""What the generator knows of the API once the description is read: types, named shapes, operations.
+
+A *key* names a shape in the description: a component's name, or the way to an inline object from it
+(``CreateChatCompletionResponse.choices[].logprobs``; ``|2`` is the third member of a union, ``{}`` the values of a map).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+
+class GeneratorError(Exception):
+    """The description and the hand-kept tables disagree; the message says where."""
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """``str``, ``int``, ``float``, ``bool``, ``None``, ``Any``, or ``file`` (content of a multipart part)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Enum:
+    values: tuple[str | int | bool, ...]
+
+
+@dataclass(frozen=True)
+class Array:
+    item: Type
+
+
+@dataclass(frozen=True)
+class Map:
+    item: Type
+
+
+@dataclass(frozen=True)
+class Ref:
+    key: str
+
+
+@dataclass(frozen=True)
+class Union:
+    members: tuple[Type, ...]
+    tag: str = ""  # the field that tells the members apart, as far as the description says so
+
+
+Type: TypeAlias = Scalar | Enum | Array | Map | Ref | Union
+
+ANY = Scalar("Any")
+NONE = Scalar("None")
+STR = Scalar("str")
+
+
+@dataclass
+class Field:
+    name: str
+    type: Type
+    required: bool
+
+
+@dataclass
+class Shape:
+    """An object with named fields."""
+
+    key: str
+    fields: dict[str, Field] = field(default_factory=dict[str, Field])
+    parent: str = ""  # the key it stands in, for inline objects
+
+
+@dataclass
+class Alias:
+    """A component that is no object: a union, an enumeration, a list."""
+
+    key: str
+    type: Type
+
+
+@dataclass
+class Param:
+    """A path, query or header parameter."""
+
+    name: str
+    place: str
+    type: Type
+    required: bool
+
+
+@dataclass
+class Operation:
+    name: str  # the public dotted name, "chat.completions.create"
+    id: str
+    method: str
+    path: str
+    params: list[Param]
+    body: Type | None
+    body_kind: str  # "none", "json" or "multipart"
+    answer: Type | None  # of the JSON answer, if there is one
+    deprecated: bool = False
+
+
+def inner(type_: Type) -> Iterator[Type]:
+    """The types that `type_` is directly made of."""
+    match type_:
+        case Array(item) | Map(item):
+            yield item
+        case Union(members):
+            yield from members
+        case _:
+            return
+
+
+def walk(type_: Type) -> Iterator[Type]:
+    """`type_` and all it is made of, without looking behind references."""
+    yield type_
+    for part in inner(type_):
+        yield from walk(part)
+
+
+def union(members: list[Type], tag: str = "") -> Type:
+    """The union of `members`: flat, each once, `None` last; a single member is itself."""
+    flat: list[Type] = []
+    for member in members:
+        parts = list(member.members) if isinstance(member, Union) and not member.tag else [member]
+        flat += [part for part in parts if part not in flat]
+    enums = [part for part in flat if isinstance(part, Enum)]
+    if len(enums) > 1:
+        values = tuple(dict.fromkeys(value for part in enums for value in part.values))
+        flat = [Enum(values) if part is enums[0] else part for part in flat if part not in enums[1:]]
+    if ANY in flat:
+        return ANY
+    if NONE in flat:
+        flat = [part for part in flat if part != NONE] + [NONE]
+    return flat[0] if len(flat) == 1 else Union(tuple(flat), tag)

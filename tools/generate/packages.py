@@ -1,0 +1,67 @@
+"""The packages of `types/` and `params/`: names looked up when asked for, so that a package costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .names import Place, plain
+from .source import HEADER, Module, import_line, indent, listing
+
+_GETATTR = """
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(
+        __name__,
+        {table},
+    )
+"""
+
+
+def read_exports(path: Path) -> dict[str, list[str]]:
+    """`type_names.tsv`: package below `types` → the names that it offers."""
+    found: dict[str, list[str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        module, name, _ = line.split("\t")
+        found.setdefault(module.removeprefix("types").lstrip("."), []).append(name)
+    return found
+
+
+def home(package: str, name: str, places: Mapping[str, list[Place]]) -> Place | None:
+    """Where `package` has `name` from: a module of its own, else a shared one, else one below it."""
+    inside = [p for p in places.get(name, ()) if p.module == package or p.module.rpartition(".")[0] == package]
+    shared = [p for p in places.get(name, ()) if p.module.startswith(("shared.", "shared_params."))]
+    for candidates in (inside, shared if package in ("", "shared", "shared_params") else []):
+        if candidates:
+            return min(candidates, key=lambda p: (plain(p.name) != plain(p.module.rpartition(".")[2]), p.module))
+    return None
+
+
+def by_name(places: Iterable[Place]) -> dict[str, list[Place]]:
+    found: dict[str, list[Place]] = {}
+    for place in places:
+        found.setdefault(place.name, []).append(place)
+    return found
+
+
+def package_text(side: str, package: str, exports: dict[str, tuple[str, Place]], doc: str) -> str:
+    """An ``__init__`` that offers `exports`: name → (side, place)."""
+    module = Module(side, f"{package}.__init__".lstrip("."))
+    table: list[str] = []
+    lines: list[str] = []
+    for name, (where, place) in sorted(exports.items()):
+        relative = module.relative(f"{where}.{place.module}")
+        lines.append(indent(import_line(relative, [f"{place.name} as {name}"])))
+        table.append(f'            "{name}": "{relative}",')
+    if not exports:
+        return HEADER + f'"""{doc}"""\n'
+    up = "." * (len([part for part in package.split(".") if part]) + 2)
+    text = [HEADER + f'"""{doc}"""\n', "from __future__ import annotations\n", "from typing import TYPE_CHECKING\n"]
+    text += [
+        f"from {up}lazy import lazy_names\n",
+        "if TYPE_CHECKING:",
+        *lines,
+        "",
+        f"__all__ = {listing(sorted(exports))}",
+    ]
+    inner = "{\n" + "\n".join(table) + "\n        }"
+    return "\n".join(text) + "\n" + _GETATTR.format(table=inner)

@@ -1,0 +1,163 @@
+"""The hand-kept tables: names of operations, places of types, corrections. What matches nothing is an error."""
+
+from __future__ import annotations
+
+import keyword
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .ir import Field, GeneratorError, Operation, Shape
+from .load import Description
+from .names import Place
+
+
+class Row(NamedTuple):
+    """A line of `surface.tsv`: what the official client offers under a name."""
+
+    name: str
+    method: str
+    path: str
+    request: str
+    response: str
+    event: str
+
+
+class Mission(NamedTuple):
+    """The TypedDicts of a hand-written method over an operation."""
+
+    area: str
+    group: str
+    main: tuple[str, ...]  # what may be given as the first positional argument
+    options: str
+    rest: str
+    whole: str
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def read_endpoints(path: Path) -> dict[str, str]:
+    """Operation id → public dotted name."""
+    names: dict[str, str] = {}
+    for area, rows in read_toml(path).items():
+        for name, id_ in rows.items():
+            if id_ in names:
+                raise GeneratorError(f"endpoints.toml names {id_!r} twice: {names[id_]} and {area}.{name}")
+            names[id_] = f"{area}.{name}"
+    return names
+
+
+def read_surface(path: Path) -> dict[str, Row]:
+    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    return {row.name: row for row in (Row(*line.split("\t")[:6]) for line in lines)}
+
+
+class Overrides:
+    """`overrides.toml`, checked against the description."""
+
+    def __init__(self, table: dict[str, Any], description: Description, operations: list[Operation]) -> None:
+        self.table = table
+        self._description = description
+        self._check()
+        self._check_operations({op.name for op in operations})
+
+    def _shape(self, section: str, key: str) -> Shape:
+        found = self._description.named.get(key)
+        if not isinstance(found, Shape):
+            raise GeneratorError(f"overrides.toml [{section}]: {key!r} is no object of the description")
+        return found
+
+    def _check(self) -> None:
+        for key in self.table.get("mixins", {}):
+            self._shape("mixins", key)
+        for section in ("optional", "nullable"):
+            for key, fields in self.table.get(section, {}).items():
+                shape = self._shape(section, key)
+                for name in fields:
+                    if name not in shape.fields:
+                        raise GeneratorError(f"overrides.toml [{section}]: {key} has no field {name!r}")
+        for key, fields in self.table.get("add", {}).items():
+            for name in fields:
+                if name in self._shape("add", key).fields:
+                    raise GeneratorError(f"overrides.toml [add]: {key} has a field {name!r} by now")
+        for key, fields in self.table.get("replace", {}).items():
+            for name in fields:
+                if name not in self._shape("replace", key).fields:
+                    raise GeneratorError(f"overrides.toml [replace]: {key} has no field {name!r}")
+
+    def _check_operations(self, names: set[str]) -> None:
+        known = names | {name.rpartition(".")[0] for name in names}
+        known |= {".".join(name.split(".")[:length]) for name in names for length in range(1, name.count(".") + 1)}
+        for section in ("missions", "events", "api", "headers"):
+            for name in self.table.get(section, {}):
+                if name not in (names if section in ("missions", "events") else known):
+                    raise GeneratorError(f"overrides.toml [{section}]: there is no {name!r}")
+        for name, key in self.events().items():
+            if key not in self._description.named:
+                raise GeneratorError(f"overrides.toml [events]: {name} streams {key!r}, which does not exist")
+
+    def mixin(self, key: str) -> Place | None:
+        text = self.table.get("mixins", {}).get(key)
+        return Place.parse(text) if text else None
+
+    def fields(self, shape: Shape) -> dict[str, Field]:
+        """The fields of an answer: as described, but those that usual servers leave out are optional."""
+        optional = self.table.get("optional", {}).get(shape.key, ())
+        return {
+            name: Field(name, field.type, field.required and name not in optional)
+            for name, field in shape.fields.items()
+        }
+
+    def added(self, key: str) -> dict[str, str]:
+        return dict(self.table.get("add", {}).get(key, {}))
+
+    def replaced(self, key: str) -> dict[str, str]:
+        return dict(self.table.get("replace", {}).get(key, {}))
+
+    def events(self) -> dict[str, str]:
+        """Operation → the schema of its stream's events."""
+        return dict(self.table.get("events", {}))
+
+    def mission(self, operation: str) -> Mission | None:
+        row = self.table.get("missions", {}).get(operation)
+        if row is None:
+            return None
+        word = row["types"]
+        return Mission(
+            operation.partition(".")[0],
+            row["group"],
+            tuple(row["main"]),
+            word + "Options",
+            word + "Rest",
+            word + "Params",
+        )
+
+    def missions(self) -> list[Mission]:
+        found = [self.mission(name) for name in self.table.get("missions", {})]
+        return [one for one in found if one is not None]
+
+    def api_mixin(self, namespace: str) -> Place | None:
+        text = self.table.get("api", {}).get(namespace)
+        return Place.parse(text) if text else None
+
+    def headers(self, operation: str) -> list[str]:
+        """The fixed header fields of an operation: of the longest prefix of its name in the table."""
+        table = self.table.get("headers", {})
+        parts = operation.split(".")
+        for length in range(len(parts), 0, -1):
+            if ".".join(parts[:length]) in table:
+                return list(table[".".join(parts[:length])])
+        return []
+
+    def python_names(self) -> dict[str, str]:
+        return dict(self.table.get("python", {}))
+
+
+def python_name(wire: str, overrides: Overrides) -> str:
+    """The Python name of a wire name: itself, the table's, or with dots and dashes as underscores."""
+    name = overrides.python_names().get(wire, wire.replace(".", "_").replace("-", "_"))
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise GeneratorError(f"{wire!r} needs a Python name in overrides.toml [python]")
+    return name
