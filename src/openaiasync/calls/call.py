@@ -122,23 +122,28 @@ class Call:
         while True:
             self.tries += 1
             self.incoming = None
-            failure: TransportError | None = None
             try:
                 incoming = self.incoming = await self._send()
             except TransportError as caught:
                 failure = caught
-            if failure is not None:
-                await self.again(failure)
-                continue
-            status = self.incoming.status
-            if 200 <= status < 300:
-                return incoming
-            if status in (301, 302, 303, 307, 308):
-                self.base, self.target = follow(self, incoming)
-                self.tries -= 1
-                incoming.abort()
             else:
-                await self._bad_status(incoming)
+                if await self._accepts(incoming):
+                    return incoming
+                continue
+            await self.again(failure)
+
+    async def _accepts(self, incoming: Incoming) -> bool:
+        """Whether this is the head of a 2xx; follows redirects and answers errors otherwise."""
+        status = incoming.status
+        if 200 <= status < 300:
+            return True
+        if status in (301, 302, 303, 307, 308):
+            self.base, self.target = follow(self, incoming)
+            self.tries -= 1
+            incoming.abort()
+        else:
+            await self._bad_status(incoming)
+        return False
 
     async def _send(self) -> Incoming:
         calls, request = self.calls, self.request
@@ -158,7 +163,7 @@ class Call:
         if self.whole is not None and (until is None or self.try_began + self.whole < until):
             until = self.try_began + self.whole
             self.until_clock = "whole"
-        return TryClocks(self.connect, self.start, until)
+        return TryClocks(self.connect, self.start, until, self.stall)
 
     def expect(self, incoming: Incoming, seconds: float | None, clock: str, since: float | None = None) -> None:
         """Let waiting for `incoming` end `seconds` after `since` (default: now), or when the whole try ends."""

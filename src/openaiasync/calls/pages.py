@@ -49,7 +49,7 @@ class _Turning(PageShape[T], Generic[T], kw_only=True):
         if more is None:
             raise RuntimeError("there is no next page; ask has_next_page() before")
         calls, endpoint, params = vars(self)["_more"]
-        return await Paginator(calls, endpoint, {**params, **more})  # type: ignore[no-any-return]
+        return await Paginator(calls, endpoint, {**params, **more})
 
     async def iter_pages(self) -> AsyncIterator[Self]:
         """This page and all that follow. A server that names the same successor twice ends the iteration."""
