@@ -19,8 +19,16 @@ from .tools import choose_calls, tell_results
 
 __all__ = ["DemoChat"]
 
-_RULES: Final[tuple[Rule, ...]] = (
-    tell_story, remember, answer_task, answer_date, answer_arithmetic, courtesy, answer_fact,
+_RULES: Final = (
+    Rule.on(r"\b(?:story|tale)\b", tell_story),
+    Rule.on(r"\bmy\b|\bi am\b|\bi'm\b|\bcall me\b|\bname is\b|\bam i\b", remember),
+    Rule.on(r"\b(?:how many|count|number of|name|list|give|tell|revers|back|upper|lower|capital|sort|alphabet|spell|"
+            r"say|please|repeat|echo)", answer_task),
+    Rule.on(r"\b(?:day|date|weekday|when|tomorrow|yesterday|days)\b", answer_date),
+    Rule.on(r"\d", answer_arithmetic),
+    Rule.on(r"\b(?:how|hi|hello|hey|good|greetings|bonjour|hallo|guten|hola|thank|thx|merci|danke|gracias|bye|goodbye|"
+            r"see|au|tschüss|adiós)", courtesy),
+    Rule.on("", answer_fact),
 )  # fmt: skip
 _MAX_READ = 2000  # characters of a text that the rules look at; some of their patterns are not linear
 _MAX_EARLIER = 50
@@ -75,8 +83,7 @@ def _say(turn: Turn, style: Style) -> Said:
     if not turn.text.strip():
         return Said("You have said nothing yet.", "Nothing")
     for rule in _RULES:
-        said = rule(turn)
-        if said is not None:
+        if rule.cue.search(turn.text) and (said := rule.answer(turn)) is not None:
             return said
     return reflect(turn)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple
 
 __all__ = ["Rule", "Said", "Turn", "pick"]
 
@@ -28,7 +29,15 @@ class Turn:
     variant: int = 0
 
 
-Rule: TypeAlias = Callable[[Turn], "Said | None"]
+class Rule(NamedTuple):
+    """A way to answer: tried only on texts in which the `cue` is found, which is cheaper than to try them all."""
+
+    cue: re.Pattern[str]
+    answer: Callable[[Turn], Said | None]
+
+    @classmethod
+    def on(cls, cue: str, answer: Callable[[Turn], Said | None]) -> Rule:
+        return cls(re.compile(cue, re.IGNORECASE), answer)
 
 
 def pick(options: Sequence[str], variant: int) -> str:

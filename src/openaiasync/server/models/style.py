@@ -11,6 +11,8 @@ from .tokens import words_of
 __all__ = ["Style", "persona", "style_of"]
 
 _LANGUAGES = {"french": "fr", "français": "fr", "german": "de", "deutsch": "de", "spanish": "es", "español": "es"}
+_CUE = re.compile(rf"\b(?:{'|'.join(_LANGUAGES)}|upper|lower|cap|all caps|one|a single|1 word|just the|brief|be |begin|"
+                  r"start|end|finish)", re.IGNORECASE)  # fmt: skip
 _LANGUAGE = re.compile(rf"\bin ({'|'.join(_LANGUAGES)})\b|\b(?:only|always) (?:speak|use) ({'|'.join(_LANGUAGES)})\b",
                        re.IGNORECASE)  # fmt: skip
 _ANSWERING = r"\b(?:answer|reply|respond|speak|write|say it|talk|use)\b[^.!?\n]*"
@@ -48,9 +50,14 @@ class Style:
         return text.upper() if self.case == "upper" else text.lower() if self.case == "lower" else text
 
 
+_PLAIN = Style()
+
+
 def style_of(system: str, user: str) -> Style:
     """Read the style from the system prompt, and from the user's words where they speak of answering."""
     both = f"{system}\n{user}"
+    if not _CUE.search(both):
+        return _PLAIN
     language = _LANGUAGE.search(both)
     style = Style(
         language=_LANGUAGES[(language[1] or language[2]).lower()] if language else "",

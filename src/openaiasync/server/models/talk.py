@@ -108,12 +108,13 @@ def tell_story(turn: Turn) -> Said | None:
     )
     crowd = f" {', '.join(names[2:])} came along, too." if len(names) > 2 else ""
     story = (
-        f"Once upon a time, in {place}, there was a story of {subject}. {first} was the brave one, and {second} knew the",
-        f'way.{crowd} One morning {first} found {treasure}. "It does not belong to us," said {second}, "but perhaps it',
-        'was waiting for us." So they set out, over three hills and one river, and asked everybody they met. Nobody had',
-        f"lost it, but everybody had something to tell. When they came home, {first} had learned a hundred stories,",
-        f"{second} had told a hundred more, and {treasure} lay on the table and shone. They never found its owner. They",
-        "kept looking all their lives, and that was the best of it.",
+        f"Once upon a time, in {place}, there was a story of {subject}. {first} was the brave one, and {second} knew",
+        f"the way.{crowd} One morning {first} found {treasure}.",
+        f'"It does not belong to us," said {second}, "but perhaps it was waiting for us."',
+        "So they set out, over three hills and one river, and asked everybody they met. Nobody had lost it, but",
+        f"everybody had something to tell. When they came home, {first} had learned a hundred stories, {second} had",
+        f"told a hundred more, and {treasure} lay on the table and shone. They never found its owner. They kept",
+        "looking all their lives, and that was the best of it.",
     )
     return Said(" ".join(story), first)
 
