@@ -16,6 +16,7 @@ from . import failure as failures
 from .body import MAX_BODY, content_coding, inflate
 from .call import Call
 from .config import CallConfig
+from .embeddings import finish, prepare
 from .outgoing import Composer
 from .pages import Paginator, page_type
 from .shared import Shared
@@ -50,9 +51,13 @@ class Calls:
             model = models.get(endpoint.group) or models.get("")
             if model is not None and "model" in endpoint.known:
                 params = {**params, "model": model}
-        if endpoint.group == "embedding" and "encoding_format" not in params:
-            params = {**params, "encoding_format": "base64"}  # a quarter of the bytes, a tenth of the work
-        return endpoint.request(params, stream=stream)
+        asked = False
+        if endpoint.group == "embedding":
+            asked = params.get("encoding_format") == "base64"
+            params = prepare(params)
+        request = endpoint.request(params, stream=stream)
+        request.as_base64 = asked
+        return request
 
     def grants_usage(self) -> bool:
         """Whether this server is known to take ``stream_options`` and to send the usage asked for."""
@@ -79,6 +84,11 @@ class Calls:
 
     async def answer(self, request: Request) -> Any:
         """Send a request that is not a stream; the decoded answer."""
+        meta, body = await self.fetch(request)
+        return self.decode(request, meta, body)
+
+    async def fetch(self, request: Request) -> tuple[Meta, bytes]:
+        """Send a request that is not a stream; what is known of the call, and the body of its 2xx."""
         call = Call(self, request)
         try:
             await call.enter()
@@ -87,7 +97,7 @@ class Calls:
         finally:
             call.leave()
         self.shared.budget.refill()
-        return self._decode(request, meta, body)
+        return meta, body
 
     async def _whole(self, call: Call) -> tuple[Incoming, bytes]:
         """Head and whole body, tried again while nothing was delivered."""
@@ -110,7 +120,8 @@ class Calls:
         except CodingError as error:
             raise failures.invalid_answer(call.meta(incoming), body, str(error)) from None
 
-    def _decode(self, request: Request, meta: Meta, body: bytes) -> Any:
+    def decode(self, request: Request, meta: Meta, body: bytes) -> Any:
+        """The answer that a body is, by its endpoint's row; `APIResponseValidationError` if it is none."""
         endpoint = request.endpoint
         kind = endpoint.answer
         if kind == "none":
@@ -123,6 +134,8 @@ class Calls:
         except DecodeError as error:
             raise failures.undecodable(meta, body, str(error)) from None
         self.refuse_error_object(answer, meta)
+        if endpoint.group == "embedding":
+            finish(request, meta, answer)
         return keep(answer, body, meta)
 
     def decoder(self, endpoint: Endpoint) -> Decoder[Any]:

@@ -137,6 +137,19 @@ def invalid_answer(meta: Meta, raw: bytes, why: str) -> APIResponseValidationErr
     return error
 
 
+class EmptyAnswerError(APIResponseValidationError, ValueError):
+    """An answer of the right shape with nothing in it; a `ValueError` too, as users of the official client expect."""
+
+
+def empty_answer(meta: Meta, why: str) -> EmptyAnswerError:
+    """The error for an answer with nothing in it."""
+    response = ResponseInfo(meta.status, meta.headers, meta.request)
+    error = EmptyAnswerError(response, None, message=f"{meta.status} from {meta.request.method} {meta.url}: {why}")
+    error.meta = meta
+    _finish(error, meta.tries, meta.total)
+    return error
+
+
 def stream_error(meta: Meta, body: Any) -> APIError:
     """The error for an error object that came where an answer should be: in a 200, or in the middle of a stream."""
     inner, message = error_object(body)

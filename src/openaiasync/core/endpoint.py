@@ -33,7 +33,7 @@ class Request:
     `headers` are the caller's extra header fields; a value that is omitted takes a default field away.
     """
 
-    __slots__ = ("body", "deadline", "endpoint", "headers", "max_retries", "path", "stream", "timeout", "wants_text")
+    __slots__ = ("as_base64", "body", "deadline", "endpoint", "headers", "max_retries", "path", "stream", "timeout", "wants_text")
 
     def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
         self.endpoint = endpoint
@@ -45,6 +45,7 @@ class Request:
         self.deadline: Any = _UNSET
         self.max_retries: int | None = None
         self.wants_text = False
+        self.as_base64 = False  # embeddings stay the text they came as: the caller named the format
 
     @property
     def has_timeout(self) -> bool:
