@@ -12,7 +12,7 @@ from .asgi import Receive, Scope, Send
 from .call import Call, ClientLeft
 from .check import Fields, check_fields
 from .models import DemoChat, DemoComplete, DemoEmbed, Model
-from .operations import OPERATIONS
+from .operations import routes
 from .refusal import Refusal
 from .routes import Router
 from .store import CompletionStore
@@ -50,7 +50,7 @@ class App:
         self._strict = strict
         self._max_body = max_body
         self._send_timeout = send_timeout
-        self._router = Router(OPERATIONS)
+        self._router = Router(routes())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface. Raises `ValueError` for anything but HTTP and the lifespan."""

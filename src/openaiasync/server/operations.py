@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from ..endpoints import ENDPOINTS
 from .call import Call
 from .chats import plan_run
 from .completions import plan_completion
@@ -18,7 +19,7 @@ from .store import page_of, read_page_ask
 if TYPE_CHECKING:
     from .app import App
 
-__all__ = ["OPERATIONS", "Handler"]
+__all__ = ["OPERATIONS", "Handler", "routes"]
 
 Handler: TypeAlias = "Callable[[App, Call], Awaitable[None]]"
 _MAX_TOKEN_DELAY = 10.0
@@ -152,17 +153,25 @@ async def _work(call: Call, seconds: float) -> None:
             await asyncio.sleep(seconds)
 
 
-OPERATIONS: Final[tuple[tuple[str, str, Handler], ...]] = (
-    ("GET", "/health", _health),
-    ("POST", "/chat/completions", _create_chat),
-    ("GET", "/chat/completions", _list_chats),
-    ("GET", "/chat/completions/{completion_id}", _get_chat),
-    ("POST", "/chat/completions/{completion_id}", _update_chat),
-    ("DELETE", "/chat/completions/{completion_id}", _delete_chat),
-    ("GET", "/chat/completions/{completion_id}/messages", _list_messages),
-    ("POST", "/completions", _create_completion),
-    ("POST", "/embeddings", _create_embeddings),
-    ("GET", "/models", _list_models),
-    ("GET", "/models/{model}", _get_model),
-    ("DELETE", "/models/{model}", _delete_model),
-)
+OPERATIONS: Final[dict[str, Handler]] = {
+    "chat.completions.create": _create_chat,
+    "chat.completions.list": _list_chats,
+    "chat.completions.retrieve": _get_chat,
+    "chat.completions.update": _update_chat,
+    "chat.completions.delete": _delete_chat,
+    "chat.completions.messages.list": _list_messages,
+    "completions.create": _create_completion,
+    "embeddings.create": _create_embeddings,
+    "models.list": _list_models,
+    "models.retrieve": _get_model,
+    "models.delete": _delete_model,
+}
+"""Handlers by the operations' names in the table of endpoints, which knows their methods and paths."""
+
+
+def routes() -> Iterator[tuple[str, str, Handler]]:
+    """Method, path and handler of all that is served."""
+    yield "GET", "/health", _health
+    for name, handler in OPERATIONS.items():
+        endpoint = ENDPOINTS[name]
+        yield endpoint.method, endpoint.path, handler
