@@ -268,8 +268,11 @@ def takes_attribute(cls: type[BaseModel], name: str) -> bool:
     return not hasattr(cls, name) or name == plan_of(cls).tag_field or (name == "type" and cls is OpenModel)
 
 
-def keep(answer: M, raw: bytes, meta: Meta | None) -> M:
-    """Make `answer` a top-level one: it remembers the bytes it was decoded from and what is known of its call."""
+def keep(answer: M, raw: bytes | None, meta: Meta | None) -> M:
+    """Make `answer` a top-level one: it remembers the bytes it was decoded from and what is known of its call.
+
+    `raw` is `None` for an answer put together from several events.
+    """
     state = vars(answer)
     state["_raw"] = raw
     state["_meta"] = meta

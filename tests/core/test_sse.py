@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openaiasync.core.sse import Event, SSEDecoder, SSEError
-
-TRANSCRIPTS = Path(__file__).resolve().parents[1] / "transcripts"
+from server.transcripts import read_all
 
 
 def literal(stream: bytes) -> list[bytes | Event]:
@@ -141,19 +140,17 @@ def test_usual_events_survive_any_split(contents: list[bytes], places: list[int]
 
 
 def test_the_streams_of_real_servers() -> None:
-    """What llama.cpp and transformers sent, in the pieces in which it came: each event is JSON or [DONE]."""
+    """What llama.cpp and transformers sent, in the pieces in which it came: the same JSON as found the plain way."""
     seen = 0
-    for path in sorted(TRANSCRIPTS.glob("*.stream.txt")):
-        for part in path.read_text(encoding="utf-8").split("============ ")[1:]:
-            chunks = re.findall(r"^\[chunk \d+ bytes\] (.*)$", part, re.MULTILINE)
-            if "(cut" in part or not chunks:
-                continue
-            pieces = [chunk.encode().decode("unicode_escape").encode("latin-1") for chunk in chunks]
-            events = feed(pieces)
-            assert events == literal(b"".join(pieces))
-            assert all(isinstance(event, bytes) and event[:1] in (b"{", b"[") for event in events)
-            seen += len(events)
-    assert seen > 50
+    for exchange in read_all():
+        if not (exchange.heads and exchange.is_stream) or exchange.cut:
+            continue
+        events = feed(exchange.pieces)
+        assert events == literal(exchange.body)
+        datas = [event if isinstance(event, bytes) else event.data for event in events]
+        assert [json.loads(data) for data in datas if data != b"[DONE]"] == exchange.events
+        seen += len(events)
+    assert seen > 100
 
 
 def test_pending_tells_of_an_unfinished_event() -> None:

@@ -1,0 +1,159 @@
+"""Tool calls out of deltas, told apart in whatever way a server marks them; and values that grow piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+
+from ..dump import extras_of
+from ..model import BaseModel
+
+__all__ = ["ToolCalls", "grow", "settled"]
+
+_WHOLE = frozenset({"id", "type", "index", "name", "role", "format"})  # texts that come whole, perhaps again and again
+
+
+class _Pieces(list[str]):
+    """A text that came in pieces."""
+
+
+def grow(into: dict[str, Any], name: str, value: Any) -> None:
+    """Let a field grow by what a delta brings: texts and lists get longer, objects grow inside, others are replaced."""
+    old = into.get(name)
+    if value is None:
+        into.setdefault(name, None)
+    elif isinstance(value, str):
+        if name in _WHOLE:
+            into[name] = value
+        elif isinstance(old, _Pieces):
+            old.append(value)
+        else:
+            into[name] = _Pieces([value])
+    elif isinstance(value, dict):
+        if not isinstance(old, dict):
+            old = into[name] = {}
+        inner = cast("dict[str, Any]", old)
+        for key, item in cast("dict[str, Any]", value).items():
+            grow(inner, key, item)
+    elif isinstance(value, list):
+        if not isinstance(old, list) or isinstance(old, _Pieces):
+            old = into[name] = list[Any]()
+        for item in cast("Sequence[Any]", value):
+            _grow_list(cast("Any", old), item)
+    else:
+        into[name] = value
+
+
+def _grow_list(items: list[Any], item: Any) -> None:
+    if not isinstance(item, dict):
+        items.append(item)
+        return
+    fields = cast("dict[str, Any]", item)
+    place = fields.get("index")
+    last = cast("dict[str, Any]", items[-1]) if items and isinstance(items[-1], dict) else None
+    if last is None or place is None or last.get("index") != place or last.get("type") != fields.get("type"):
+        last = {}
+        items.append(last)
+    for name, value in fields.items():
+        grow(last, name, value)
+
+
+def settled(value: Any) -> Any:
+    """What has grown so far as plain values that grow no more."""
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {name: settled(item) for name, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [settled(item) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+class _Call:
+    """One tool call so far."""
+
+    __slots__ = ("arguments", "function", "id", "more", "name", "type")
+
+    def __init__(self) -> None:
+        self.id: Any = None
+        self.type: Any = None
+        self.name: str = ""
+        self.arguments: list[str] = []
+        self.function = False  # a function was spoken of
+        self.more: dict[str, Any] = {}
+
+    def take(self, entry: Any) -> None:
+        self.id = self.id or entry.id
+        self.type = self.type or entry.type
+        if isinstance(entry.function, BaseModel):
+            self.take_function(entry.function)
+        for name, value in extras_of(entry).items():
+            grow(self.more, name, value)
+
+    def take_function(self, function: Any) -> None:
+        self.function = True
+        name, arguments = function.name, function.arguments
+        # The name comes whole, or again with every delta; a server that cuts it does so before the arguments begin.
+        if isinstance(name, str) and name != self.name and not (self.name and any(self.arguments)):
+            self.name += name
+        if arguments is not None:
+            self.arguments.append(arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode())
+        for key, value in extras_of(function).items():
+            grow(self.more.setdefault("function", {}), key, value)
+
+    def built(self) -> dict[str, Any]:
+        built: dict[str, Any] = {"id": self.id, "type": self.type or "function", **settled(self.more)}
+        if self.function:
+            more = cast("dict[str, Any]", built.get("function", {}))
+            built["function"] = {"name": self.name or None, "arguments": "".join(self.arguments), **more}
+        return built
+
+
+class ToolCalls:
+    """The tool calls of one choice. An entry belongs to a call by its index, else by its id, else to the last call."""
+
+    __slots__ = ("_by_id", "_by_index", "_calls")
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._by_id: dict[str, _Call] = {}
+
+    def add(self, entries: Any) -> None:
+        """Take the `tool_calls` of a delta; what is no list of entries is passed over."""
+        if isinstance(entries, list):
+            for entry in cast("Sequence[Any]", entries):
+                if isinstance(entry, BaseModel):
+                    self._find(entry).take(entry)
+
+    def built(self) -> list[dict[str, Any]]:
+        """The calls as plain values, in the order in which they began."""
+        return [call.built() for call in self._calls]
+
+    def _find(self, entry: Any) -> _Call:
+        index = entry.index if type(entry.index) is int else None
+        key = entry.id if isinstance(entry.id, str) and entry.id else None
+        named = isinstance(entry.function, BaseModel) and bool(cast("Any", entry.function).name)
+        call = self._known(index, key, named)
+        if call is None:
+            call = _Call()
+            self._calls.append(call)
+        if index is not None:
+            self._by_index[index] = call
+        if key is not None:
+            self._by_id[key] = call
+        return call
+
+    def _known(self, index: int | None, key: str | None, named: bool) -> _Call | None:
+        if index is not None:
+            call = self._by_index.get(index) or self._by_id.get(key or "")
+            # Some servers give every call the index 0, others every delta of a call an id of its own: only another id
+            # together with a name is another call.
+            other = call is not None and call.id and key and key != call.id and named
+            return None if other else call
+        if key is not None:
+            return self._by_id.get(key)
+        call = self._calls[-1] if self._calls else None
+        return None if call is not None and named and call.name else call
