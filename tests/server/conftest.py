@@ -44,7 +44,8 @@ def start_llamacpp(gguf: Path, *, embeddings: bool) -> Iterator[Running]:
             "model": str(gguf),
             "port": port,
             "key": KEY,
-            "slots": SLOTS,
+            # Of inputs in one batch llama.cpp pools only the last part of the longer ones: one at a time.
+            "slots": 1 if embeddings else SLOTS,
             "context": CONTEXT,
             "embeddings": embeddings,
         }

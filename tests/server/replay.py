@@ -30,10 +30,12 @@ async def replaying(exchange: Exchange, size: int | None = None) -> AsyncIterato
     """Serve the exchange's answer to every request; `size`: bytes a write, 0 all at once, `None` as it came."""
     replay = Replay()
     pieces = exchange.wire() if size is None else sliced(exchange.wire(), size)
-    writers: set[asyncio.StreamWriter] = set()
+    answering: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        answering[task] = writer
         try:
             while await _hear(reader, replay):
                 for piece in pieces:
@@ -45,7 +47,7 @@ async def replaying(exchange: Exchange, size: int | None = None) -> AsyncIterato
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client has heard enough
         finally:
-            writers.discard(writer)
+            del answering[task]
             writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -55,8 +57,10 @@ async def replaying(exchange: Exchange, size: int | None = None) -> AsyncIterato
         yield replay
     finally:
         server.close()
-        for writer in tuple(writers):
+        for writer in answering.values():
             writer.transport.abort()
+        if answering:
+            await asyncio.wait(tuple(answering))
         await server.wait_closed()
 
 

@@ -12,6 +12,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "transcripts"
 
 _UNIT = re.compile(r"\[(chunk|body|until-close body) (\d+) bytes\] (.*)", re.DOTALL)
 _LAST = re.compile(r"\[last chunk; (\d+) chunks, (\d+) bytes in all\]")
+_REPEATED = "...(cut; the last chunk was) "
 _CUT = re.compile(r" \.\.\.\(cut, \d+ bytes in this unit\)$")
 _REQUEST = re.compile(r">>> ([A-Z]+) (\S+) (.*)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|([nrt\\]))")
@@ -107,7 +108,7 @@ def _read_section(exchange: Exchange, lines: list[str]) -> Exchange:
     if match is None:
         raise ValueError(f"{exchange.name}: no request in {lines[0]!r}")
     exchange.method, exchange.path, exchange.sent = match.groups()
-    at = 1
+    at, totals = 1, (0, 0)
     while lines[at].startswith("HTTP/"):
         end = lines.index("", at)
         exchange.heads.append("".join(f"{line}\r\n" for line in lines[at:end]).encode("latin-1") + b"\r\n")
@@ -116,8 +117,14 @@ def _read_section(exchange: Exchange, lines: list[str]) -> Exchange:
         if match := _UNIT.fullmatch(line):
             _read_unit(exchange, match[1], int(match[2]), match[3])
         elif match := _LAST.fullmatch(line):
-            exchange.cut |= (int(match[1]), int(match[2])) != (len(exchange.pieces), len(exchange.body))
-        elif line and not line.startswith(("...(cut; the last chunk was)", "[answered ", "[closed ")):
+            totals = int(match[1]), int(match[2])
+            exchange.cut |= totals != (len(exchange.pieces), len(exchange.body))
+        elif line.startswith(_REPEATED):
+            last = unescape(line.removeprefix(_REPEATED))
+            if exchange.cut and totals == (len(exchange.pieces) + 1, len(exchange.body) + len(last)):
+                exchange.pieces.append(last)
+                exchange.cut = False
+        elif line and not line.startswith(("[answered ", "[closed ")):
             raise ValueError(f"{exchange.name}: {line[:80]!r} is nothing a transcript has")
     return exchange
 
