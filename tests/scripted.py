@@ -1,6 +1,6 @@
 """A server for tests: real sockets, plain asyncio, answers by script, remembers what it saw.
 
-A script is an async function ``(seen, writer)`` called for each request; `json_answer` and `events` write usual answers.
+A script is an async function ``(seen, writer)`` called for each request; `json_answer` and `events` write usual ones.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ async def _request(reader: asyncio.StreamReader, number: int) -> Seen | None:
 
 
 @asynccontextmanager
-async def scripted(script: Script = chat, *, tls: ssl.SSLContext | None = None, uds: str | None = None) -> AsyncIterator[Scripted]:
+async def scripted(
+    script: Script = chat, *, tls: ssl.SSLContext | None = None, uds: str | None = None
+) -> AsyncIterator[Scripted]:
     """Run the server while the block runs."""
     state = Scripted(0)
     tasks: set[asyncio.Task[Any]] = set()

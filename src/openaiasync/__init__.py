@@ -15,45 +15,105 @@ if TYPE_CHECKING:
     from . import types as types
     from .calls import (
         AsyncConversationCursorPage as AsyncConversationCursorPage,
+    )
+    from .calls import (
         AsyncCursorPage as AsyncCursorPage,
+    )
+    from .calls import (
         AsyncNextCursorPage as AsyncNextCursorPage,
+    )
+    from .calls import (
         AsyncPage as AsyncPage,
+    )
+    from .calls import (
         AsyncStream as AsyncStream,
+    )
+    from .calls import (
         Paginator as Paginator,
     )
-    from .client import AsyncOpenAI as AsyncOpenAI, Client as Client
+    from .client import AsyncOpenAI as AsyncOpenAI
+    from .client import Client as Client
     from .core.limits import Limits as Limits
-    from .core.options import RequestOptions as RequestOptions, Timeout as Timeout
+    from .core.options import RequestOptions as RequestOptions
+    from .core.options import Timeout as Timeout
     from .errors import (
         APIConnectionError as APIConnectionError,
+    )
+    from .errors import (
         APIError as APIError,
+    )
+    from .errors import (
         APIResponseValidationError as APIResponseValidationError,
+    )
+    from .errors import (
         APIStatusError as APIStatusError,
+    )
+    from .errors import (
         APITimeoutError as APITimeoutError,
+    )
+    from .errors import (
         AuthenticationError as AuthenticationError,
+    )
+    from .errors import (
         BadRequestError as BadRequestError,
+    )
+    from .errors import (
         ClientClosedError as ClientClosedError,
+    )
+    from .errors import (
         ConfigurationError as ConfigurationError,
+    )
+    from .errors import (
         ConflictError as ConflictError,
+    )
+    from .errors import (
         ContentFilterFinishReasonError as ContentFilterFinishReasonError,
+    )
+    from .errors import (
         IncompleteStreamError as IncompleteStreamError,
+    )
+    from .errors import (
         InFlightError as InFlightError,
+    )
+    from .errors import (
         InternalServerError as InternalServerError,
+    )
+    from .errors import (
         InvalidWebhookSignatureError as InvalidWebhookSignatureError,
+    )
+    from .errors import (
         LengthFinishReasonError as LengthFinishReasonError,
+    )
+    from .errors import (
         NotFoundError as NotFoundError,
+    )
+    from .errors import (
         OAuthError as OAuthError,
+    )
+    from .errors import (
         OpenAIError as OpenAIError,
+    )
+    from .errors import (
         PermissionDeniedError as PermissionDeniedError,
+    )
+    from .errors import (
         RateLimitError as RateLimitError,
+    )
+    from .errors import (
         UnprocessableEntityError as UnprocessableEntityError,
     )
     from .headers import Headers as Headers
-    from .meta import Meta as Meta, RequestInfo as RequestInfo, ResponseInfo as ResponseInfo
+    from .meta import Meta as Meta
+    from .meta import RequestInfo as RequestInfo
+    from .meta import ResponseInfo as ResponseInfo
     from .mission.chat import ChatStream as ChatStream
     from .mission.doors import CompletionStream as CompletionStream
     from .model import BaseModel as BaseModel
-    from .omit import NOT_GIVEN as NOT_GIVEN, NotGiven as NotGiven, Omit as Omit, not_given as not_given, omit as omit
+    from .omit import NOT_GIVEN as NOT_GIVEN
+    from .omit import NotGiven as NotGiven
+    from .omit import Omit as Omit
+    from .omit import not_given as not_given
+    from .omit import omit as omit
 
 _HOMES = {
     "calls": "AsyncConversationCursorPage AsyncCursorPage AsyncNextCursorPage AsyncPage AsyncStream Paginator",
@@ -75,7 +135,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [  # noqa: PLE0604 (a list of texts, put together)
+__all__ = [
     "__version__",
     "types",
     *_HOME,

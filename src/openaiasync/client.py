@@ -29,11 +29,12 @@ from .settings import (
     env,
     key_from,
 )
+from .verbs import Verbs
 
 __all__ = ["AsyncOpenAI", "Client"]
 
 
-class Client(MissionMethods, Api):
+class Client(MissionMethods, Verbs, Api):
     """The asyncio client for every OpenAI-compatible server.
 
     Use it as ``async with Client(...) as client``, or `aclose` it. Nothing is connected before the first call.
@@ -244,7 +245,12 @@ class AsyncOpenAI(Client):
     ) -> None:
         from .omit import is_omitted
 
-        official = {"max_in_flight": None, "max_connections_per_host": 1000, "max_redirects": 20, "connect_timeout": 5.0}
+        official = {
+            "max_in_flight": None,
+            "max_connections_per_host": 1000,
+            "max_redirects": 20,
+            "connect_timeout": 5.0,
+        }
         network = network_from(official, http_other or {}, http_client)
         settings = Settings(
             base_url=base_from(base_url),
@@ -266,5 +272,3 @@ class AsyncOpenAI(Client):
         self.websocket_base_url = websocket_base_url
         count("max_retries", max_retries, 0)
         self._open(settings, network, None)
-
-

@@ -184,14 +184,16 @@ class Meta:
     def rate_limits(self) -> RateLimits:
         """The ``x-ratelimit-*`` fields of the answer as numbers."""
         get = self.headers.get
-        return RateLimits(*(
-            RateLimit(
-                _count(get(f"x-ratelimit-limit-{what}")),
-                _count(get(f"x-ratelimit-remaining-{what}")),
-                _duration(get(f"x-ratelimit-reset-{what}")),
+        return RateLimits(
+            *(
+                RateLimit(
+                    _count(get(f"x-ratelimit-limit-{what}")),
+                    _count(get(f"x-ratelimit-remaining-{what}")),
+                    _duration(get(f"x-ratelimit-reset-{what}")),
+                )
+                for what in ("requests", "tokens")
             )
-            for what in ("requests", "tokens")
-        ))
+        )
 
     def __repr__(self) -> str:
         return f"<Meta {self.status} {self.request.method} {self.url} tries={self.tries} total={self.total:.3f}s>"

@@ -21,15 +21,17 @@ from .version import __version__
 __all__ = ["DEFAULT_BASE", "METHODS", "UNSET", "Settings", "base_from", "key_from", "user_agent"]
 
 DEFAULT_BASE = "https://api.openai.com/v1"
-METHODS = frozenset({
-    "chat",
-    "completion",
-    "embedding",
-    "image_generate",
-    "text_to_speech",
-    "speech_to_text",
-    "vision",
-})
+METHODS = frozenset(
+    {
+        "chat",
+        "completion",
+        "embedding",
+        "image_generate",
+        "text_to_speech",
+        "speech_to_text",
+        "vision",
+    }
+)
 UNSET: Any = object()
 """Left to the default: told apart from `None`, which means "no limit" in most options."""
 
@@ -104,7 +106,7 @@ def models_from(model: str | Mapping[str, str] | None) -> Mapping[str, str]:
         return {"": model}
     unknown = set(model) - METHODS
     if unknown:
-        raise ConfigurationError(f"model: {sorted(unknown)[0]!r} is none of the methods {', '.join(sorted(METHODS))}")
+        raise ConfigurationError(f"model: {min(unknown)!r} is none of the methods {', '.join(sorted(METHODS))}")
     if "chat" in model and "vision" not in model:
         return {**model, "vision": model["chat"]}
     return dict(model)
@@ -183,7 +185,9 @@ class Settings:
             base.query = f"{base.query}&{query}" if base.query else query
         fields = [("User-Agent", check_field("User-Agent", self.user_agent or user_agent(), "http_user_agent"))]
         if self.organization:
-            fields.append(("OpenAI-Organization", check_field("OpenAI-Organization", self.organization, "api_org_name")))
+            fields.append(
+                ("OpenAI-Organization", check_field("OpenAI-Organization", self.organization, "api_org_name"))
+            )
         if self.project:
             fields.append(("OpenAI-Project", check_field("OpenAI-Project", self.project, "project")))
         default_headers = {**headers_from_environment(), **self.default_headers}

@@ -13,13 +13,15 @@ from .settings import Settings, base_from, key_from
 
 __all__ = ["changed_settings"]
 
-_SHARED = frozenset({
-    "http_client",
-    "http_max_connections_per_host",
-    "http_max_in_flight",
-    "http_other",
-    "limits",
-})
+_SHARED = frozenset(
+    {
+        "http_client",
+        "http_max_connections_per_host",
+        "http_max_in_flight",
+        "http_other",
+        "limits",
+    }
+)
 
 
 def _merged(name: str) -> Callable[[Settings, Any], dict[str, Any]]:
@@ -61,7 +63,7 @@ _CHANGES: dict[str, Callable[[Settings, Any], dict[str, Any]]] = {
 
 
 def changed_settings(settings: Settings, options: Mapping[str, Any]) -> Settings:
-    """The settings with these options changed. `TypeError` for unknown words, `ConfigurationError` for what is shared."""
+    """The settings with these options changed. `TypeError`: unknown words; `ConfigurationError`: what is shared."""
     changes: dict[str, Any] = {}
     for name, value in options.items():
         if name in _SHARED:

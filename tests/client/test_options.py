@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import run
-from scripted import CHAT, LAST_CHUNK, STREAM_HEAD, Scripted, Seen, chat, chunk, event, head, json_answer, scripted
 
 import openaiasync
+from conftest import run
 from openaiasync import (
     APIConnectionError,
     APIStatusError,
@@ -28,6 +27,7 @@ from openaiasync import (
     RateLimitError,
     Timeout,
 )
+from scripted import CHAT, STREAM_HEAD, Scripted, Seen, chat, chunk, event, head, json_answer, scripted
 
 NO_KEY: dict[str, Any] = {"http_other": {"trust_env": False}}
 
@@ -546,7 +546,10 @@ class TestRetries:
         """The client's number, or this call's."""
 
         async def main() -> None:
-            async with scripted(self.failing(9, 429)) as server, Client(api_base=server.url, model="m", **options) as client:
+            async with (
+                scripted(self.failing(9, 429)) as server,
+                Client(api_base=server.url, model="m", **options) as client,
+            ):
                 with pytest.raises(RateLimitError, match="busy"):
                     await client.chat("hi", **({} if options else {"max_retries": 0}))
                 assert len(server.seen) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .binary import BinaryAnswer
 from .engine import Calls, Namespace
 from .pages import (
     AsyncConversationCursorPage,
@@ -20,6 +21,7 @@ __all__ = [
     "AsyncPage",
     "AsyncStream",
     "AsyncTokenPage",
+    "BinaryAnswer",
     "Calls",
     "Namespace",
     "Paginator",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
 from ..core.coding import CodingError, Inflater
 from ..transport.base import Incoming, TransportError
+from . import failure as failures
 
-__all__ = ["MAX_BODY", "content_coding", "inflate", "read_error_body"]
+if TYPE_CHECKING:
+    from .call import Call
+
+__all__ = ["MAX_BODY", "body_pieces", "content_coding", "inflate", "read_error_body"]
 
 MAX_BODY = 1 << 30  # bytes of a JSON answer, compressed or not
 MAX_ERROR_BODY = 64 * 1024
 MAX_RATIO = 200
+PROGRESS = 64 * 1024  # bytes of a body that count as progress
 
 
 def content_coding(raw_fields: bytes) -> str:
@@ -28,6 +36,36 @@ def inflate(coding: str, raw: bytes, cap: int = MAX_BODY) -> bytes:
     """The body without its coding. Raises `CodingError`: unknown, damaged, truncated, or a bomb."""
     inflater = Inflater(coding, cap=cap, ratio=MAX_RATIO)
     return inflater.feed(raw) + inflater.finish()
+
+
+async def body_pieces(call: Call, incoming: Incoming) -> AsyncIterator[bytes]:
+    """The body as it comes, its coding undone; the stall clock grants one period for each 64 KiB.
+
+    Raises the public error of what breaks it. Of an event stream every piece with data is progress.
+    """
+    coding = content_coding(incoming.raw_fields)
+    unit = 1 if call.request.stream else PROGRESS
+    got = 0
+    call.expect(incoming, call.stall, "stall")
+    try:
+        inflater = Inflater(coding, cap=MAX_BODY, ratio=MAX_RATIO) if coding else None
+        while pieces := await incoming.pieces():
+            for piece in pieces:
+                got += len(piece)
+                yield piece if inflater is None else inflater.feed(piece)
+            if got >= unit:
+                got = 0
+                call.expect(incoming, call.stall, "stall")
+        if inflater is not None and (rest := inflater.finish()):
+            yield rest
+    except TransportError as failure:
+        error = call.public(failure)
+        error.meta = call.meta(incoming)
+        raise error from None
+    except CodingError as error:
+        raise failures.invalid_answer(call.meta(incoming), b"", str(error)) from None
+    finally:
+        call.leave()
 
 
 async def read_error_body(incoming: Incoming) -> bytes:

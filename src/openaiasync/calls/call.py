@@ -1,4 +1,4 @@
-"""One call on its way: its place in flight, its tries, its clocks, its redirects. The rules are DESIGN's "Rules of a call".
+"""One call on its way: its place in flight, its tries, its clocks, its redirects.
 
 A try ends with the head of a 2xx, with a failure that `again` either turns into the next try or raises as the public
 error, or with the caller's cancellation, which frees the socket and the place at once.

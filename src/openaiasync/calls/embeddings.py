@@ -1,4 +1,4 @@
-"""What embeddings need beside the general way: base64 asked for, handed back as text only where it was asked for by name."""
+"""What embeddings need beside the general way: base64 asked for, and handed back as text only to who named it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The engine behind every method: a request's way through limits, transport, retries and decoding, to a typed answer."""
+"""The engine behind every method: a request's way through limits, transport, retries and decoding."""
 
 from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.coding import CodingError
 from ..core.decode import DecodeError, Decoder, decoder_for, keep
@@ -21,6 +21,9 @@ from .outgoing import Composer
 from .pages import Paginator, page_type
 from .shared import Shared
 from .stream import AsyncStream
+
+if TYPE_CHECKING:
+    from .raw import RawMethods, StreamedMethods
 
 __all__ = ["Calls", "Namespace"]
 
@@ -62,12 +65,14 @@ class Calls:
     def grants_usage(self) -> bool:
         """Whether this server is known to take ``stream_options`` and to send the usage asked for."""
         origin = self.config.base.origin
-        return origin.host in _USAGE_HOSTS or origin in self.shared.usage_origins
+        return origin.host in _USAGE_HOSTS or self.shared.grants.get(origin, False)
 
     def learn(self, raw_fields: bytes) -> None:
-        """Remember of a server that it grants usage in streams, by the name it gives itself."""
-        if _USAGE_SERVER.search(raw_fields):
-            self.shared.usage_origins.add(self.config.base.origin)
+        """Remember of a server whether it grants usage in streams, by the name it gives itself in its first answer."""
+        known = self.shared.grants
+        origin = self.config.base.origin
+        if origin not in known:
+            known[origin] = _USAGE_SERVER.search(raw_fields) is not None
 
     # ---------------------------------------------------------------- whole answers
 
@@ -97,6 +102,7 @@ class Calls:
         finally:
             call.leave()
         self.shared.budget.refill()
+        self.learn(incoming.raw_fields)
         return meta, body
 
     async def _whole(self, call: Call) -> tuple[Incoming, bytes]:
@@ -177,6 +183,20 @@ class Namespace:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
+
+    @property
+    def with_raw_response(self) -> RawMethods:
+        """The same methods, answering a `RawResponse`: status, header fields, body; `parse()` decodes."""
+        from .raw import RawMethods
+
+        return RawMethods(self, self._calls)
+
+    @property
+    def with_streaming_response(self) -> StreamedMethods:
+        """The same methods, answering a context manager of a `StreamedResponse`, whose body is read as you ask."""
+        from .raw import StreamedMethods
+
+        return StreamedMethods(self, self._calls)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

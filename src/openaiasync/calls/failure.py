@@ -1,4 +1,4 @@
-"""From what went wrong to the public error: by cause, never by an error's text; with URL, tries and time; no secrets."""
+"""From what went wrong to the public error: by cause, never by text; with URL, tries and time, without secrets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from ..meta import Meta, RequestInfo, ResponseInfo
 if TYPE_CHECKING:
     from ..transport.base import TransportError
 
-__all__ = ["error_object", "from_transport", "invalid_answer", "refused_redirect", "status_failure", "stream_error", "undecodable"]
+__all__ = [
+    "error_object",
+    "from_transport",
+    "invalid_answer",
+    "refused_redirect",
+    "status_failure",
+    "stream_error",
+    "undecodable",
+]
 
 _LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
 

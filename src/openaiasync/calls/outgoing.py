@@ -96,7 +96,9 @@ class Composer:
         """One try. `target` is where a redirect led, else `None`."""
         endpoint = request.endpoint
         prebuilt = None
-        plain = target is None and request.headers is None and not (request.body and not isinstance(request.body, bytes))
+        plain = (
+            target is None and request.headers is None and not (request.body and not isinstance(request.body, bytes))
+        )
         if target is None:
             target = base.target(request.path)
         if plain:
@@ -125,7 +127,9 @@ class Composer:
 
     def info(self, out: Outgoing, base: BaseURL) -> RequestInfo:
         """What errors and `.meta` show of a try."""
-        return RequestInfo(out.method, base.root, out.target, out.fields, out.body if isinstance(out.body, bytes) else b"")
+        return RequestInfo(
+            out.method, base.root, out.target, out.fields, out.body if isinstance(out.body, bytes) else b""
+        )
 
 
 def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str], ...]) -> bytes:

@@ -48,7 +48,7 @@ class _Turning(PageShape[T], Generic[T], kw_only=True):
         more = self.next_params()
         if more is None:
             raise RuntimeError("there is no next page; ask has_next_page() before")
-        calls, endpoint, params = vars(self)["_more"]
+        calls, endpoint, params = vars(self)["_source"]
         return await Paginator(calls, endpoint, {**params, **more})
 
     async def iter_pages(self) -> AsyncIterator[Self]:
@@ -113,9 +113,7 @@ class Paginator(Generic[T, P]):
 
     async def _fetch(self) -> Any:
         calls, endpoint = self._calls, self._endpoint
-        page = await calls.run(endpoint, self._params)
-        vars(page)["_more"] = (calls, endpoint, self._params)
-        return page
+        return turn(await calls.run(endpoint, self._params), calls, endpoint, self._params)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         page: Any = await self._fetch()
@@ -126,8 +124,12 @@ class Paginator(Generic[T, P]):
         return f"<Paginator {self._endpoint.name}>"
 
 
+def turn(page: Any, calls: Calls, endpoint: Endpoint, params: dict[str, Any]) -> Any:
+    """The page, knowing how to ask for the next one."""
+    vars(page)["_source"] = (calls, endpoint, params)
+    return page
+
+
 def page_type(endpoint: Endpoint) -> Any:
     """The page of this endpoint's items, as a type to decode."""
     return _PAGES[endpoint.page][endpoint.load(endpoint.type)]
-
-

@@ -26,7 +26,7 @@ class Shared:
             limits.gate = self.gate = limits.gate or Gate(limits.max_in_flight)
         self.budget = Budget()
         self.closed = False
-        self.usage_origins: set[Origin] = set()  # servers known to grant usage in streams
+        self.grants: dict[Origin, bool] = {}  # whether a server that we have met grants usage in streams
         self._factory = factory
         self._transports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Transport] = weakref.WeakKeyDictionary()
         self._last: tuple[weakref.ref[asyncio.AbstractEventLoop], Transport] | None = None
@@ -59,7 +59,7 @@ class Shared:
             raise ClientClosedError("the client was closed while the call waited to be tried again")
 
     async def aclose(self) -> None:
-        """End every call under way with `ClientClosedError` and drop every connection, in all event loops. Idempotent."""
+        """End every call under way with `ClientClosedError` and drop every connection, in all loops. Idempotent."""
         self.closed = True
         self._last = None
         self.gate.close(self)

@@ -1,6 +1,6 @@
 """A stream of server-sent events as typed objects: complete or an error, never short and silent.
 
-`AsyncStream` is what the official methods answer for ``stream=True``. It ends normally only when the answer is complete:
+`AsyncStream` is what the official methods answer for ``stream=True``. It ends only when the answer is complete:
 after ``[DONE]``, after a terminal event, or after a finish reason for every choice seen; whatever else ends it raises.
 """
 
@@ -201,6 +201,7 @@ class AsyncStream(Generic[T]):
     def _release(self) -> None:
         call, self._call = self._call, None
         if call is not None:
+            self.meta.total = call.elapsed()
             call.leave()
 
     def _abandon(self) -> None:
@@ -248,5 +249,3 @@ async def _require_events(call: Call, incoming: Incoming) -> None:
     raw = call.calls.composer.scrub(await read_error_body(incoming))
     incoming.abort()
     raise failures.undecodable(call.meta(incoming), raw, "asked for a stream of events, the server sent something else")
-
-

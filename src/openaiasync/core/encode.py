@@ -69,7 +69,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.to_dict(mode="json")
     if isinstance(value, Mapping):
-        return _plain_mapping(dict(cast("Mapping[Any, Any]", value)))
+        return _plain_mapping(dict(value))
     return value
 
 
@@ -82,7 +82,7 @@ def _foreign(value: Any) -> Any:
         return list(cast("set[Any]", value))
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
         raise TypeError(f"{type(value).__name__} objects cannot be sent as JSON")
-    return [plain(item) for item in cast("Iterable[Any]", value)]
+    return [plain(item) for item in value]
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_foreign)

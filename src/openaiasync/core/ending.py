@@ -6,24 +6,28 @@ from typing import Any
 
 __all__ = ["Ending"]
 
-_TERMINAL_TYPES = frozenset({
-    "response.completed",
-    "response.failed",
-    "response.incomplete",
-    "image_generation.completed",
-    "image_edit.completed",
-    "transcript.text.done",
-    "speech.audio.done",
-})
-_TERMINAL_EVENTS = frozenset({
-    "done",
-    "thread.run.cancelled",
-    "thread.run.completed",
-    "thread.run.expired",
-    "thread.run.failed",
-    "thread.run.incomplete",
-    "thread.run.requires_action",
-})
+_TERMINAL_TYPES = frozenset(
+    {
+        "response.completed",
+        "response.failed",
+        "response.incomplete",
+        "image_generation.completed",
+        "image_edit.completed",
+        "transcript.text.done",
+        "speech.audio.done",
+    }
+)
+_TERMINAL_EVENTS = frozenset(
+    {
+        "done",
+        "thread.run.cancelled",
+        "thread.run.completed",
+        "thread.run.expired",
+        "thread.run.failed",
+        "thread.run.incomplete",
+        "thread.run.requires_action",
+    }
+)
 
 
 class Ending:

@@ -17,7 +17,7 @@ from ..omit import is_omitted
 from .encode import encode_json, encode_query
 from .options import OPTION_NAMES
 
-__all__ = ["AnswerKind", "BodyKind", "Endpoint", "Request"]
+__all__ = ["AnswerKind", "BodyKind", "Endpoint", "Request", "apply_options", "nearest"]
 
 AnswerKind = Literal["object", "page", "text", "binary", "none", "object-or-text"]
 BodyKind = Literal["none", "json", "multipart"]
@@ -33,7 +33,18 @@ class Request:
     `headers` are the caller's extra header fields; a value that is omitted takes a default field away.
     """
 
-    __slots__ = ("as_base64", "body", "deadline", "endpoint", "headers", "max_retries", "path", "stream", "timeout", "wants_text")
+    __slots__ = (
+        "as_base64",
+        "body",
+        "deadline",
+        "endpoint",
+        "headers",
+        "max_retries",
+        "path",
+        "stream",
+        "timeout",
+        "wants_text",
+    )
 
     def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
         self.endpoint = endpoint
@@ -139,7 +150,7 @@ class Endpoint:
         """`TypeError` for a parameter that is unknown or missing, naming it and the nearest name."""
         unknown = params.keys() - self.accepted
         if unknown:
-            name = sorted(unknown)[0]
+            name = min(unknown)
             raise TypeError(
                 f"{self.name}() has no parameter {name!r}{nearest(name, self.accepted)} "
                 "(what a provider adds goes through extra_body)"
@@ -170,7 +181,7 @@ class Endpoint:
         request = Request(self, path, None, bool(stream))
         request.body = self._encode(fields, options and options.get("extra_body"), stream)
         if options:
-            _apply(request, options)
+            apply_options(request, options)
         return request
 
     def _place(self, params: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
@@ -224,7 +235,8 @@ def _segment(operation: str, name: str, value: Any) -> str:
     return quote(text, safe="!$&'()*+,;=:@-._~")
 
 
-def _apply(request: Request, options: Mapping[str, Any]) -> None:
+def apply_options(request: Request, options: Mapping[str, Any]) -> None:
+    """Note the options of one call on its request; `TypeError` and `ValueError` for what they cannot be."""
     headers = options.get("extra_headers")
     if headers is not None and not is_omitted(headers):
         request.headers = headers

@@ -1,4 +1,4 @@
-"""Places in flight: who holds one, who waits, who is next. No I/O and no event loop: tickets are woken by the caller."""
+"""Places in flight: who holds one, who waits, who is next. No I/O, no event loop: the caller wakes tickets."""
 
 from __future__ import annotations
 

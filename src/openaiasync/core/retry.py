@@ -24,7 +24,7 @@ _STATUSES = frozenset({408, 409, 425, 429})
 
 
 class Budget:
-    """Tokens for retries, shared by all calls of a client: 500 at first, 5 a retry, 10 after a timeout, 1 back a success.
+    """Tokens for retries, shared by a client's calls: 500 at first, 5 a retry, 10 after a timeout, 1 back a success.
 
     With nothing but failures 1,000 calls make at most 100 retries, so that a dead backend sees 1.1 times the load.
     """
@@ -96,4 +96,4 @@ def backoff(retries: int) -> float:
     The jitter takes up to half away, so that clients that failed together do not come back together.
     """
     ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(retries, 10))
-    return ceiling * (0.5 + 0.5 * random.random())  # noqa: S311 (no secret depends on it)
+    return ceiling * (0.5 + 0.5 * random.random())

@@ -13,15 +13,23 @@ from .live import LiveStream
 if TYPE_CHECKING:
     from ..calls import Calls
     from ..params.chat import ChatParams, ChatRest
-    from ..types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage, ChatCompletionMessageParam
+    from ..types.chat import (
+        ChatCompletion,
+        ChatCompletionChunk,
+        ChatCompletionMessage,
+        ChatCompletionMessageParam,
+    )
 
     Message = ChatCompletionMessageParam | ChatCompletionMessage
+    _Chunks = LiveStream[ChatCompletionChunk, ChatCompletion]
+else:
+    _Chunks = LiveStream
 
 __all__ = ["ChatMethods", "ChatStream"]
 
 
-class ChatStream(LiveStream["ChatCompletionChunk", "ChatCompletion"]):
-    """A chat answer as it is made: iterate its `ChatCompletionChunk`s; `await final()` is the whole `ChatCompletion`."""
+class ChatStream(_Chunks):
+    """A chat answer as it is made: iterate its `ChatCompletionChunk`s; `final()` is the whole `ChatCompletion`."""
 
 
 def _endpoint() -> Endpoint:

@@ -26,5 +26,7 @@ def parameters(endpoint: Endpoint, method: str, name: str, main: Any, params: di
             raise TypeError(f"{method}() always answers whole; client.{method}.stream(...) streams")
         params = {key: value for key, value in params.items() if key != "stream"}
     if isinstance(main, Mapping) and name not in params and "role" in params:
-        raise TypeError(f"{method}() takes a list of messages, a text, or a whole request; put a single message in a list")
+        raise TypeError(
+            f"{method}() takes a list of messages, a text, or a whole request; put a single message in a list"
+        )
     return params

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from ..params.embeddings import EmbeddingParams, EmbeddingRest
     from ..types import Completion, CreateEmbeddingResponse
 
+    _Completions = LiveStream[Completion, Completion]
+else:
+    _Completions = LiveStream
+
 __all__ = ["CompletionMethods", "CompletionStream", "EmbeddingMethods", "MissionMethods"]
 
 
-class CompletionStream(LiveStream["Completion", "Completion"]):
+class CompletionStream(_Completions):
     """A completion as it is made: iterate its parts; `await final()` is the whole `Completion`."""
 
 

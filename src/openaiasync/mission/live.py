@@ -1,14 +1,15 @@
-"""A stream that keeps what came: lazy, one pass, with the text so far, the answer so far, and the whole answer at last."""
+"""A stream that keeps what came: lazy, one pass, with the text and the answer so far, and the whole one at last."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from ..calls import AsyncStream, Calls
 from ..core.decode import keep
 from ..core.endpoint import Request
 from ..errors import OpenAIError
+from ..model import BaseModel
 
 if TYPE_CHECKING:
     from ..meta import Meta
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["LiveStream"]
 
 C = TypeVar("C")
-A = TypeVar("A")
+A = TypeVar("A", bound=BaseModel)
 A_co = TypeVar("A_co", covariant=True)
 C_contra = TypeVar("C_contra", contravariant=True)
 
@@ -127,5 +128,3 @@ class LiveStream(Generic[C, A]):
     def __repr__(self) -> str:
         state = "not sent" if self._stream is None else "ended" if self._ended else "closed" if self._closed else "open"
         return f"<{type(self).__name__} {self._request!r} {state}>"
-
-

@@ -1,0 +1,344 @@
+"""`with_raw_response` and `with_streaming_response`: the answer as it came, decoded when it is asked for.
+
+A namespace seen through one of them is the same class over other `Calls`, so that every method has its raw twin
+without a line of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+
+from ..core.decode import DecodeError, decoder_for, keep
+from ..core.endpoint import Endpoint, Request
+from ..headers import Headers
+from ..meta import Meta, RequestInfo
+from . import failure as failures
+from .body import body_pieces
+from .call import Call
+from .engine import Calls, Namespace
+from .pages import turn
+from .stream import AsyncStream
+
+__all__ = ["RawMethods", "RawResponse", "StreamedMethods", "StreamedResponse"]
+
+T = TypeVar("T")
+
+
+class _Facts:
+    """What raw answers of both kinds tell of their call."""
+
+    meta: Meta
+
+    @property
+    def status_code(self) -> int:
+        """The status."""
+        return self.meta.status
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields of the answer."""
+        return self.meta.headers
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's name for the call."""
+        return self.meta.request_id
+
+    @property
+    def http_request(self) -> RequestInfo:
+        """What was sent, without credentials."""
+        return self.meta.request
+
+    @property
+    def url(self) -> str:
+        """The URL that answered."""
+        return self.meta.url
+
+    @property
+    def method(self) -> str:
+        """The request's method."""
+        return self.meta.request.method
+
+    @property
+    def http_version(self) -> str:
+        """The protocol."""
+        return "HTTP/1.1"
+
+    @property
+    def retries_taken(self) -> int:
+        """Tries after the first."""
+        return self.meta.tries - 1
+
+    @property
+    def elapsed(self) -> datetime.timedelta:
+        """The time from the first try to the head or the end of the answer."""
+        return datetime.timedelta(seconds=self.meta.total)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status_code} {self.url}>"
+
+
+class RawResponse(_Facts, Generic[T]):
+    """An answer that was read whole and not decoded: `parse()` gives what the method would have answered.
+
+    For ``stream=True`` the body is still coming, `parse()` gives the open stream, and `content` is empty.
+    """
+
+    def __init__(self, meta: Meta, content: bytes, parse: Callable[[Any], Any]) -> None:
+        self.meta = meta
+        self.content = content
+        self._parse = parse
+        self._parsed: dict[Any, Any] = {}
+
+    def parse(self, *, to: Any = None) -> T:
+        """The decoded answer, of the method's type or of `to`. Raises `APIResponseValidationError`."""
+        key = None if to is None else repr(to)
+        if key not in self._parsed:
+            self._parsed[key] = self._parse(to)
+        return cast("T", self._parsed[key])
+
+    @property
+    def text(self) -> str:
+        """The body as text; what is not UTF-8 is replaced."""
+        return self.content.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The body as JSON; `ValueError` if it is none."""
+        return json.loads(self.content)
+
+    def read(self) -> bytes:
+        """The body."""
+        return self.content
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is free again: a raw answer was read to its end."""
+        return True
+
+
+def decode_as(calls: Calls, request: Request, meta: Meta, body: bytes, to: Any) -> Any:
+    """The body as what the endpoint answers, or as the type `to`."""
+    if to is None:
+        return calls.decode(request, meta, body)
+    if to is bytes:
+        return body
+    if to is str:
+        return body.decode("utf-8", "replace")
+    try:
+        answer = decoder_for(to, strict=calls.config.strict).decode(body)
+    except DecodeError as error:
+        raise failures.undecodable(meta, body, str(error)) from None
+    return keep(answer, body, meta) if hasattr(answer, "to_dict") else answer
+
+
+class _RawCalls(Calls):
+    """`Calls` that answer `RawResponse`s."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(calls.config, calls.shared)
+        self.plain = calls
+
+    async def answer(self, request: Request) -> RawResponse[Any]:
+        meta, body = await self.fetch(request)
+        return RawResponse(meta, body, lambda to: decode_as(self.plain, request, meta, body, to))
+
+    async def open(self, request: Request) -> Any:
+        stream = await super().open(request)
+        return RawResponse(stream.meta, b"", lambda to: stream)
+
+    def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
+        return self._page(endpoint, params)
+
+    async def _page(self, endpoint: Endpoint, params: dict[str, Any]) -> RawResponse[Any]:
+        request = self.request(endpoint, params)
+        meta, body = await self.fetch(request)
+
+        def parse(to: Any) -> Any:
+            page = decode_as(self.plain, request, meta, body, to)
+            return turn(page, self.plain, endpoint, params) if to is None else page
+
+        return RawResponse(meta, body, parse)
+
+
+class StreamedResponse(_Facts, Generic[T]):
+    """An answer whose head is there and whose body is read as you ask: in pieces, lines, whole, or decoded."""
+
+    def __init__(self, calls: Calls, call: Call, request: Request) -> None:
+        self._calls = calls
+        self._call = call
+        self._request = request
+        assert call.incoming is not None
+        self._incoming = call.incoming
+        self.meta = call.meta(call.incoming)
+        self._content: bytes | None = None
+        self._taken = False
+
+    async def read(self) -> bytes:
+        """The rest of the body, whole. May be asked again."""
+        if self._content is None:
+            self._content = b"".join([piece async for piece in self.iter_bytes()])
+        return self._content
+
+    async def text(self) -> str:
+        """The whole body as text."""
+        return (await self.read()).decode("utf-8", "replace")
+
+    async def json(self) -> Any:
+        """The whole body as JSON; `ValueError` if it is none."""
+        return json.loads(await self.read())
+
+    async def parse(self, *, to: Any = None) -> T:
+        """What the method would have answered; for ``stream=True`` the open stream."""
+        if self._request.stream and to is None:
+            self._taken = True
+            return cast("T", AsyncStream[Any](self._call, self._incoming))
+        answer = decode_as(self._calls, self._request, self.meta, await self.read(), to)
+        return cast("T", answer)
+
+    async def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """The body in pieces as they come, or of `chunk_size` bytes each (the last may be shorter)."""
+        if self._content is not None:
+            yield self._content
+            return
+        if self._taken:
+            raise RuntimeError("this body was read already; read() keeps it")
+        self._taken = True
+        held = bytearray()
+        async for piece in body_pieces(self._call, self._incoming):
+            if chunk_size is None:
+                yield piece
+                continue
+            held += piece
+            while len(held) >= chunk_size:
+                yield bytes(held[:chunk_size])
+                del held[:chunk_size]
+        if held:
+            yield bytes(held)
+
+    async def iter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+        """The body as text, in pieces; characters are never cut."""
+        import codecs
+
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        async for piece in self.iter_bytes(chunk_size):
+            if text := decode(piece):
+                yield text
+        if text := decode(b"", final=True):
+            yield text
+
+    async def iter_lines(self) -> AsyncIterator[str]:
+        """The body line by line, without line ends (LF or CRLF)."""
+        held = ""
+        async for text in self.iter_text():
+            *lines, held = (held + text).split("\n")
+            for line in lines:
+                yield line.removesuffix("\r")
+        if held:
+            yield held.removesuffix("\r")
+
+    async def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
+        """Write the body to a file as it comes."""
+        import asyncio
+
+        out = await asyncio.to_thread(open, file, "wb")
+        try:
+            async for piece in self.iter_bytes(chunk_size):
+                await asyncio.to_thread(out.write, piece)
+        finally:
+            await asyncio.to_thread(out.close)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is free again."""
+        return self._call.owner is None
+
+    async def close(self) -> None:
+        """Free the connection and the place in flight at once. Idempotent."""
+        self._call.leave()
+
+
+class _Opening(Generic[T]):
+    """What a method of `with_streaming_response` answers: ``async with`` it for the `StreamedResponse`."""
+
+    def __init__(self, opening: Coroutine[Any, Any, StreamedResponse[T]]) -> None:
+        self._opening = opening
+        self._response: StreamedResponse[T] | None = None
+
+    async def __aenter__(self) -> StreamedResponse[T]:
+        self._response = await self._opening
+        return self._response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._response is not None:
+            await self._response.close()
+
+
+class _StreamedCalls(Calls):
+    """`Calls` that answer `StreamedResponse`s."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(calls.config, calls.shared)
+        self.plain = calls
+
+    async def answer(self, request: Request) -> Any:
+        call = Call(self, request)
+        try:
+            await call.enter()
+            await call.head()
+        except BaseException:
+            call.leave()
+            raise
+        return StreamedResponse[Any](self.plain, call, request)
+
+    open = answer
+
+    def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
+        return self.answer(self.request(endpoint, params))
+
+
+class RawMethods:
+    """A namespace, or a client, whose methods answer `RawResponse`s: ``client.chat.completions.with_raw_response``."""
+
+    def __init__(self, namespace: Any, calls: Calls) -> None:
+        self._namespace = namespace
+        self._namespace_calls = calls
+
+    def _wrap(self, attribute: Any) -> Any:
+        return attribute
+
+    def _view(self) -> Any:
+        return _over(self._namespace, _RawCalls(self._namespace_calls))
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._view(), name)
+        if isinstance(attribute, Namespace):
+            return type(self)(attribute, self._namespace_calls)
+        if not callable(attribute):
+            raise AttributeError(f"{name!r} is no method")
+        return self._wrap(attribute)
+
+
+class StreamedMethods(RawMethods):
+    """A namespace, or a client, whose methods answer context managers of `StreamedResponse`s."""
+
+    def _view(self) -> Any:
+        return _over(self._namespace, _StreamedCalls(self._namespace_calls))
+
+    def _wrap(self, attribute: Callable[..., Awaitable[Any]]) -> Any:
+        return lambda *args, **params: _Opening(cast("Any", attribute(*args, **params)))
+
+
+def _over(thing: Any, calls: Calls) -> Any:
+    """The same namespace, or client, over other calls."""
+    if isinstance(thing, Namespace):
+        return type(thing)(calls)
+    view = object.__new__(type(thing))
+    view._calls = calls
+    return view

@@ -1,0 +1,146 @@
+"""Requests to paths that no method knows: ``client.get("/path", cast_to=...)``, as the official client has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+from .calls import AsyncCursorPage, Calls, Paginator
+from .calls.raw import RawMethods, StreamedMethods, decode_as
+from .core.encode import encode_json, encode_query
+from .core.endpoint import BodyKind, Endpoint, Request, apply_options
+from .omit import is_omitted
+
+__all__ = ["Verbs"]
+
+T = TypeVar("T")
+
+
+class _Path(Endpoint):
+    """An operation that only its path tells of; `event_type` is what the events of its stream are."""
+
+    def __init__(self, method: str, path: str, body: BodyKind, event_type: Any) -> None:
+        super().__init__(
+            f"{method.lower()} {path}", method, path, body=body, answer="binary", event=f":{_name(event_type)}"
+        )
+        self._event_type = event_type
+
+    def load(self, where: str) -> Any:
+        return self._event_type
+
+
+def _name(event_type: Any) -> str:
+    return str(getattr(event_type, "__name__", "stream"))
+
+
+class Verbs:
+    """The verbs of HTTP, and the raw views of a whole client."""
+
+    _calls: Calls
+
+    @property
+    def with_raw_response(self) -> RawMethods:
+        """All methods, answering a `RawResponse`: status, header fields, body; `parse()` decodes."""
+        return RawMethods(self, self._calls)
+
+    @property
+    def with_streaming_response(self) -> StreamedMethods:
+        """All methods, answering a context manager of a `StreamedResponse`, whose body is read as you ask."""
+        return StreamedMethods(self, self._calls)
+
+    async def get(self, path: str, *, cast_to: type[T], options: Mapping[str, Any] | None = None, **stream: Any) -> T:
+        """``GET`` a path below the API base; the answer as `cast_to`.
+
+        `cast_to` is a `BaseModel`, ``dict``, ``list``, ``str``, ``bytes``, ``type(None)``, or any type msgspec decodes.
+        `options` holds ``headers``, ``params`` (query), ``timeout``, ``max_retries``, ``extra_json``. With
+        ``stream=True, stream_cls=AsyncStream[Event]`` the answer is an open stream.
+        """
+        answer: T = await self._verb("GET", path, cast_to, None, options, **stream)
+        return answer
+
+    async def post(
+        self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None, **stream: Any
+    ) -> T:
+        """``POST`` a path below the API base, with `body` as JSON; see `get`."""
+        answer: T = await self._verb("POST", path, cast_to, body, options, **stream)
+        return answer
+
+    async def put(
+        self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None
+    ) -> T:
+        """``PUT`` a path below the API base, with `body` as JSON; see `get`."""
+        answer: T = await self._verb("PUT", path, cast_to, body, options)
+        return answer
+
+    async def patch(
+        self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None
+    ) -> T:
+        """``PATCH`` a path below the API base, with `body` as JSON; see `get`."""
+        answer: T = await self._verb("PATCH", path, cast_to, body, options)
+        return answer
+
+    async def delete(
+        self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None
+    ) -> T:
+        """``DELETE`` a path below the API base; see `get`."""
+        answer: T = await self._verb("DELETE", path, cast_to, body, options)
+        return answer
+
+    def get_api_list(
+        self, path: str, *, model: type[T], page: Any = AsyncCursorPage, options: Mapping[str, Any] | None = None
+    ) -> Paginator[T, Any]:
+        """``GET`` a list below the API base: awaited one page, iterated every item; `page` says how pages follow."""
+        name = page.__name__.removeprefix("Async")
+        row = Endpoint(f"get {path}", "GET", path, optional="after page", query="after page", answer="page", page=name)
+        row.load = lambda where: model  # type: ignore[method-assign]
+        return Paginator(self._calls, row, _as_options(options))
+
+    async def _verb(
+        self,
+        method: str,
+        path: str,
+        cast_to: Any,
+        body: Any,
+        options: Mapping[str, Any] | None,
+        stream: bool = False,
+        stream_cls: Any = None,
+    ) -> Any:
+        if not path.startswith("/"):
+            if "://" in path:
+                raise ValueError("the path is below the API base, not a URL; with_options(api_base=...) goes elsewhere")
+            path = f"/{path}"
+        calls = self._calls
+        events = getattr(stream_cls, "__args__", (None,))[0] if stream_cls is not None else cast_to
+        row = _Path(method, path, "none" if body is None else "json", events)
+        given = _as_options(options)
+        request = _request(row, path, body, given, stream)
+        if stream:
+            return await calls.open(request)
+        meta, raw = await calls.fetch(request)
+        if cast_to is type(None) or cast_to is None:
+            return None
+        return decode_as(calls, request, meta, raw, cast_to)
+
+
+def _as_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The official words for a call's options as ours."""
+    words = {"headers": "extra_headers", "params": "extra_query", "extra_json": "extra_body"}
+    taken = {words.get(name, name): value for name, value in (options or {}).items() if not is_omitted(value)}
+    unknown = taken.keys() - {"extra_headers", "extra_query", "extra_body", "timeout", "deadline", "max_retries"}
+    if unknown:
+        raise TypeError(f"options has no {min(unknown)!r}")
+    return taken
+
+
+def _request(row: Endpoint, path: str, body: Any, options: dict[str, Any], stream: bool) -> Request:
+    query = options.get("extra_query")
+    if query:
+        path = f"{path}{'&' if '?' in path else '?'}{encode_query(query.items())}"
+    request = Request(row, path, None, stream)
+    extra = options.get("extra_body")
+    if isinstance(body, Mapping) and isinstance(extra, Mapping):
+        body = {**cast("Mapping[str, Any]", body), **cast("Mapping[str, Any]", extra)}
+    if body is not None:
+        request.body = body if isinstance(body, bytes) else encode_json(body)
+    apply_options(request, options)
+    return request
