@@ -7,6 +7,1661 @@ from .core.endpoint import Endpoint
 
 __all__ = ["ENDPOINTS"]
 
+ADMIN_ORGANIZATION_ADMIN_API_KEYS_CREATE = Endpoint(
+    "admin.organization.admin_api_keys.create",
+    "POST",
+    "/organization/admin_api_keys",
+    required="name",
+    optional="expires_in_seconds",
+    body="json",
+    type="types.admin.organization.admin_api_key_create_response:AdminAPIKeyCreateResponse",
+)
+
+ADMIN_ORGANIZATION_ADMIN_API_KEYS_DELETE = Endpoint(
+    "admin.organization.admin_api_keys.delete",
+    "DELETE",
+    "/organization/admin_api_keys/{key_id}",
+    required="key_id",
+    type="types.admin.organization.admin_api_key_delete_response:AdminAPIKeyDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_ADMIN_API_KEYS_LIST = Endpoint(
+    "admin.organization.admin_api_keys.list",
+    "GET",
+    "/organization/admin_api_keys",
+    optional="after order limit",
+    query="after order limit",
+    answer="page",
+    type="types.admin.organization.admin_api_key:AdminAPIKey",
+    page="CursorPage",
+)
+
+ADMIN_ORGANIZATION_ADMIN_API_KEYS_RETRIEVE = Endpoint(
+    "admin.organization.admin_api_keys.retrieve",
+    "GET",
+    "/organization/admin_api_keys/{key_id}",
+    required="key_id",
+    type="types.admin.organization.admin_api_key:AdminAPIKey",
+)
+
+ADMIN_ORGANIZATION_AUDIT_LOGS_LIST = Endpoint(
+    "admin.organization.audit_logs.list",
+    "GET",
+    "/organization/audit_logs",
+    optional=(
+        "effective_at project_ids event_types actor_ids actor_emails resource_ids tenant_only limit after before"
+    ),
+    query=("effective_at project_ids event_types actor_ids actor_emails resource_ids tenant_only limit after before"),
+    wire=(
+        "project_ids=project_ids[] event_types=event_types[] actor_ids=actor_ids[] actor_emails=actor_emails[] "
+        "resource_ids=resource_ids[]"
+    ),
+    answer="page",
+    type="types.admin.organization.audit_log_list_response:AuditLogListResponse",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_CERTIFICATES_ACTIVATE = Endpoint(
+    "admin.organization.certificates.activate",
+    "POST",
+    "/organization/certificates/activate",
+    required="certificate_ids",
+    body="json",
+    answer="page",
+    type="types.admin.organization.certificate_activate_response:CertificateActivateResponse",
+    page="Page",
+)
+
+ADMIN_ORGANIZATION_CERTIFICATES_CREATE = Endpoint(
+    "admin.organization.certificates.create",
+    "POST",
+    "/organization/certificates",
+    required="certificate",
+    optional="name",
+    body="json",
+    type="types.admin.organization.certificate:Certificate",
+)
+
+ADMIN_ORGANIZATION_CERTIFICATES_DEACTIVATE = Endpoint(
+    "admin.organization.certificates.deactivate",
+    "POST",
+    "/organization/certificates/deactivate",
+    required="certificate_ids",
+    body="json",
+    answer="page",
+    type="types.admin.organization.certificate_activate_response:CertificateActivateResponse",
+    page="Page",
+)
+
+ADMIN_ORGANIZATION_CERTIFICATES_DELETE = Endpoint(
+    "admin.organization.certificates.delete",
+    "DELETE",
+    "/organization/certificates/{certificate_id}",
+    required="certificate_id",
+    type="types.admin.organization.certificate_delete_response:CertificateDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_CERTIFICATES_LIST = Endpoint(
+    "admin.organization.certificates.list",
+    "GET",
+    "/organization/certificates",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.certificate_activate_response:CertificateActivateResponse",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_CERTIFICATES_RETRIEVE = Endpoint(
+    "admin.organization.certificates.retrieve",
+    "GET",
+    "/organization/certificates/{certificate_id}",
+    required="certificate_id",
+    optional="include",
+    query="include",
+    type="types.admin.organization.certificate:Certificate",
+)
+
+ADMIN_ORGANIZATION_CERTIFICATES_UPDATE = Endpoint(
+    "admin.organization.certificates.update",
+    "POST",
+    "/organization/certificates/{certificate_id}",
+    required="certificate_id",
+    optional="name",
+    body="json",
+    type="types.admin.organization.certificate:Certificate",
+)
+
+ADMIN_ORGANIZATION_DATA_RETENTION_RETRIEVE = Endpoint(
+    "admin.organization.data_retention.retrieve",
+    "GET",
+    "/organization/data_retention",
+    type="types.admin.organization.organization_data_retention:OrganizationDataRetention",
+)
+
+ADMIN_ORGANIZATION_DATA_RETENTION_UPDATE = Endpoint(
+    "admin.organization.data_retention.update",
+    "POST",
+    "/organization/data_retention",
+    required="retention_type",
+    body="json",
+    type="types.admin.organization.organization_data_retention:OrganizationDataRetention",
+)
+
+ADMIN_ORGANIZATION_GROUPS_CREATE = Endpoint(
+    "admin.organization.groups.create",
+    "POST",
+    "/organization/groups",
+    required="name",
+    body="json",
+    type="types.admin.organization.group:Group",
+)
+
+ADMIN_ORGANIZATION_GROUPS_DELETE = Endpoint(
+    "admin.organization.groups.delete",
+    "DELETE",
+    "/organization/groups/{group_id}",
+    required="group_id",
+    type="types.admin.organization.group_delete_response:GroupDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_GROUPS_LIST = Endpoint(
+    "admin.organization.groups.list",
+    "GET",
+    "/organization/groups",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.group:Group",
+    page="NextCursorPage",
+)
+
+ADMIN_ORGANIZATION_GROUPS_RETRIEVE = Endpoint(
+    "admin.organization.groups.retrieve",
+    "GET",
+    "/organization/groups/{group_id}",
+    required="group_id",
+    type="types.admin.organization.group:Group",
+)
+
+ADMIN_ORGANIZATION_GROUPS_ROLES_CREATE = Endpoint(
+    "admin.organization.groups.roles.create",
+    "POST",
+    "/organization/groups/{group_id}/roles",
+    required="group_id role_id",
+    body="json",
+    type="types.admin.organization.groups.role_create_response:RoleCreateResponse",
+)
+
+ADMIN_ORGANIZATION_GROUPS_ROLES_DELETE = Endpoint(
+    "admin.organization.groups.roles.delete",
+    "DELETE",
+    "/organization/groups/{group_id}/roles/{role_id}",
+    required="group_id role_id",
+    type="types.admin.organization.groups.role_delete_response:RoleDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_GROUPS_ROLES_LIST = Endpoint(
+    "admin.organization.groups.roles.list",
+    "GET",
+    "/organization/groups/{group_id}/roles",
+    required="group_id",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.groups.role_list_response:RoleListResponse",
+    page="NextCursorPage",
+)
+
+ADMIN_ORGANIZATION_GROUPS_ROLES_RETRIEVE = Endpoint(
+    "admin.organization.groups.roles.retrieve",
+    "GET",
+    "/organization/groups/{group_id}/roles/{role_id}",
+    required="group_id role_id",
+    type="types.admin.organization.groups.role_list_response:RoleListResponse",
+)
+
+ADMIN_ORGANIZATION_GROUPS_UPDATE = Endpoint(
+    "admin.organization.groups.update",
+    "POST",
+    "/organization/groups/{group_id}",
+    required="group_id name",
+    body="json",
+    type="types.admin.organization.group_update_response:GroupUpdateResponse",
+)
+
+ADMIN_ORGANIZATION_GROUPS_USERS_CREATE = Endpoint(
+    "admin.organization.groups.users.create",
+    "POST",
+    "/organization/groups/{group_id}/users",
+    required="group_id user_id",
+    body="json",
+    type="types.admin.organization.groups.user_create_response:UserCreateResponse",
+)
+
+ADMIN_ORGANIZATION_GROUPS_USERS_DELETE = Endpoint(
+    "admin.organization.groups.users.delete",
+    "DELETE",
+    "/organization/groups/{group_id}/users/{user_id}",
+    required="group_id user_id",
+    type="types.admin.organization.groups.user_delete_response:UserDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_GROUPS_USERS_LIST = Endpoint(
+    "admin.organization.groups.users.list",
+    "GET",
+    "/organization/groups/{group_id}/users",
+    required="group_id",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.groups.organization_group_user:OrganizationGroupUser",
+    page="NextCursorPage",
+)
+
+ADMIN_ORGANIZATION_GROUPS_USERS_RETRIEVE = Endpoint(
+    "admin.organization.groups.users.retrieve",
+    "GET",
+    "/organization/groups/{group_id}/users/{user_id}",
+    required="group_id user_id",
+    type="types.admin.organization.groups.user_retrieve_response:UserRetrieveResponse",
+)
+
+ADMIN_ORGANIZATION_INVITES_CREATE = Endpoint(
+    "admin.organization.invites.create",
+    "POST",
+    "/organization/invites",
+    required="email role",
+    optional="projects",
+    body="json",
+    type="types.admin.organization.invite:Invite",
+)
+
+ADMIN_ORGANIZATION_INVITES_DELETE = Endpoint(
+    "admin.organization.invites.delete",
+    "DELETE",
+    "/organization/invites/{invite_id}",
+    required="invite_id",
+    type="types.admin.organization.invite_delete_response:InviteDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_INVITES_LIST = Endpoint(
+    "admin.organization.invites.list",
+    "GET",
+    "/organization/invites",
+    optional="limit after",
+    query="limit after",
+    answer="page",
+    type="types.admin.organization.invite:Invite",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_INVITES_RETRIEVE = Endpoint(
+    "admin.organization.invites.retrieve",
+    "GET",
+    "/organization/invites/{invite_id}",
+    required="invite_id",
+    type="types.admin.organization.invite:Invite",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_API_KEYS_DELETE = Endpoint(
+    "admin.organization.projects.api_keys.delete",
+    "DELETE",
+    "/organization/projects/{project_id}/api_keys/{api_key_id}",
+    required="project_id api_key_id",
+    type="types.admin.organization.projects.api_key_delete_response:APIKeyDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_API_KEYS_LIST = Endpoint(
+    "admin.organization.projects.api_keys.list",
+    "GET",
+    "/organization/projects/{project_id}/api_keys",
+    required="project_id",
+    optional="limit after owner_project_access",
+    query="limit after owner_project_access",
+    answer="page",
+    type="types.admin.organization.projects.project_api_key:ProjectAPIKey",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_API_KEYS_RETRIEVE = Endpoint(
+    "admin.organization.projects.api_keys.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/api_keys/{api_key_id}",
+    required="project_id api_key_id",
+    type="types.admin.organization.projects.project_api_key:ProjectAPIKey",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_ARCHIVE = Endpoint(
+    "admin.organization.projects.archive",
+    "POST",
+    "/organization/projects/{project_id}/archive",
+    required="project_id",
+    type="types.admin.organization.project:Project",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_ACTIVATE = Endpoint(
+    "admin.organization.projects.certificates.activate",
+    "POST",
+    "/organization/projects/{project_id}/certificates/activate",
+    required="project_id certificate_ids",
+    body="json",
+    answer="page",
+    type="types.admin.organization.projects.certificate_activate_response:CertificateActivateResponse",
+    page="Page",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_DEACTIVATE = Endpoint(
+    "admin.organization.projects.certificates.deactivate",
+    "POST",
+    "/organization/projects/{project_id}/certificates/deactivate",
+    required="project_id certificate_ids",
+    body="json",
+    answer="page",
+    type="types.admin.organization.projects.certificate_activate_response:CertificateActivateResponse",
+    page="Page",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_LIST = Endpoint(
+    "admin.organization.projects.certificates.list",
+    "GET",
+    "/organization/projects/{project_id}/certificates",
+    required="project_id",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.projects.certificate_activate_response:CertificateActivateResponse",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_CREATE = Endpoint(
+    "admin.organization.projects.create",
+    "POST",
+    "/organization/projects",
+    required="name",
+    optional="residency external_key_id",
+    body="json",
+    type="types.admin.organization.project:Project",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_DATA_RETENTION_RETRIEVE = Endpoint(
+    "admin.organization.projects.data_retention.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/data_retention",
+    required="project_id",
+    type="types.admin.organization.projects.project_data_retention:ProjectDataRetention",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_DATA_RETENTION_UPDATE = Endpoint(
+    "admin.organization.projects.data_retention.update",
+    "POST",
+    "/organization/projects/{project_id}/data_retention",
+    required="project_id retention_type",
+    body="json",
+    type="types.admin.organization.projects.project_data_retention:ProjectDataRetention",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_GROUPS_CREATE = Endpoint(
+    "admin.organization.projects.groups.create",
+    "POST",
+    "/organization/projects/{project_id}/groups",
+    required="project_id group_id role",
+    body="json",
+    type="types.admin.organization.projects.project_group:ProjectGroup",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_GROUPS_DELETE = Endpoint(
+    "admin.organization.projects.groups.delete",
+    "DELETE",
+    "/organization/projects/{project_id}/groups/{group_id}",
+    required="project_id group_id",
+    type="types.admin.organization.projects.group_delete_response:GroupDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_GROUPS_LIST = Endpoint(
+    "admin.organization.projects.groups.list",
+    "GET",
+    "/organization/projects/{project_id}/groups",
+    required="project_id",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.projects.project_group:ProjectGroup",
+    page="NextCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_GROUPS_RETRIEVE = Endpoint(
+    "admin.organization.projects.groups.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/groups/{group_id}",
+    required="project_id group_id",
+    optional="group_type",
+    query="group_type",
+    type="types.admin.organization.projects.project_group:ProjectGroup",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_GROUPS_ROLES_CREATE = Endpoint(
+    "admin.organization.projects.groups.roles.create",
+    "POST",
+    "/projects/{project_id}/groups/{group_id}/roles",
+    required="project_id group_id role_id",
+    body="json",
+    type="types.admin.organization.groups.role_create_response:RoleCreateResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_GROUPS_ROLES_DELETE = Endpoint(
+    "admin.organization.projects.groups.roles.delete",
+    "DELETE",
+    "/projects/{project_id}/groups/{group_id}/roles/{role_id}",
+    required="project_id group_id role_id",
+    type="types.admin.organization.groups.role_delete_response:RoleDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_GROUPS_ROLES_LIST = Endpoint(
+    "admin.organization.projects.groups.roles.list",
+    "GET",
+    "/projects/{project_id}/groups/{group_id}/roles",
+    required="project_id group_id",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.groups.role_list_response:RoleListResponse",
+    page="NextCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_GROUPS_ROLES_RETRIEVE = Endpoint(
+    "admin.organization.projects.groups.roles.retrieve",
+    "GET",
+    "/projects/{project_id}/groups/{group_id}/roles/{role_id}",
+    required="project_id group_id role_id",
+    type="types.admin.organization.groups.role_list_response:RoleListResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_HOSTED_TOOL_PERMISSIONS_RETRIEVE = Endpoint(
+    "admin.organization.projects.hosted_tool_permissions.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/hosted_tool_permissions",
+    required="project_id",
+    type="types.admin.organization.projects.project_hosted_tool_permissions:ProjectHostedToolPermissions",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_HOSTED_TOOL_PERMISSIONS_UPDATE = Endpoint(
+    "admin.organization.projects.hosted_tool_permissions.update",
+    "POST",
+    "/organization/projects/{project_id}/hosted_tool_permissions",
+    required="project_id",
+    optional="file_search web_search image_generation mcp code_interpreter",
+    body="json",
+    type="types.admin.organization.projects.project_hosted_tool_permissions:ProjectHostedToolPermissions",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_LIST = Endpoint(
+    "admin.organization.projects.list",
+    "GET",
+    "/organization/projects",
+    optional="limit after include_archived",
+    query="limit after include_archived",
+    answer="page",
+    type="types.admin.organization.project:Project",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_MODEL_PERMISSIONS_DELETE = Endpoint(
+    "admin.organization.projects.model_permissions.delete",
+    "DELETE",
+    "/organization/projects/{project_id}/model_permissions",
+    required="project_id",
+    type=("types.admin.organization.projects.project_model_permissions_deleted:ProjectModelPermissionsDeleted"),
+)
+
+ADMIN_ORGANIZATION_PROJECTS_MODEL_PERMISSIONS_RETRIEVE = Endpoint(
+    "admin.organization.projects.model_permissions.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/model_permissions",
+    required="project_id",
+    type="types.admin.organization.projects.project_model_permissions:ProjectModelPermissions",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_MODEL_PERMISSIONS_UPDATE = Endpoint(
+    "admin.organization.projects.model_permissions.update",
+    "POST",
+    "/organization/projects/{project_id}/model_permissions",
+    required="project_id mode model_ids",
+    body="json",
+    type="types.admin.organization.projects.project_model_permissions:ProjectModelPermissions",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_RATE_LIMITS_LIST_RATE_LIMITS = Endpoint(
+    "admin.organization.projects.rate_limits.list_rate_limits",
+    "GET",
+    "/organization/projects/{project_id}/rate_limits",
+    required="project_id",
+    optional="limit after before",
+    query="limit after before",
+    answer="page",
+    type="types.admin.organization.projects.project_rate_limit:ProjectRateLimit",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_RATE_LIMITS_UPDATE_RATE_LIMIT = Endpoint(
+    "admin.organization.projects.rate_limits.update_rate_limit",
+    "POST",
+    "/organization/projects/{project_id}/rate_limits/{rate_limit_id}",
+    required="project_id rate_limit_id",
+    optional=(
+        "max_requests_per_1_minute max_tokens_per_1_minute max_images_per_1_minute max_audio_megabytes_per_1_minute "
+        "max_requests_per_1_day batch_1_day_max_input_tokens"
+    ),
+    body="json",
+    type="types.admin.organization.projects.project_rate_limit:ProjectRateLimit",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_RETRIEVE = Endpoint(
+    "admin.organization.projects.retrieve",
+    "GET",
+    "/organization/projects/{project_id}",
+    required="project_id",
+    type="types.admin.organization.project:Project",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_ROLES_CREATE = Endpoint(
+    "admin.organization.projects.roles.create",
+    "POST",
+    "/projects/{project_id}/roles",
+    required="project_id role_name permissions",
+    optional="description",
+    body="json",
+    type="types.admin.organization.role:Role",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_ROLES_DELETE = Endpoint(
+    "admin.organization.projects.roles.delete",
+    "DELETE",
+    "/projects/{project_id}/roles/{role_id}",
+    required="project_id role_id",
+    type="types.admin.organization.projects.role_delete_response:RoleDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_ROLES_LIST = Endpoint(
+    "admin.organization.projects.roles.list",
+    "GET",
+    "/projects/{project_id}/roles",
+    required="project_id",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.role:Role",
+    page="NextCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_ROLES_RETRIEVE = Endpoint(
+    "admin.organization.projects.roles.retrieve",
+    "GET",
+    "/projects/{project_id}/roles/{role_id}",
+    required="project_id role_id",
+    type="types.admin.organization.role:Role",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_ROLES_UPDATE = Endpoint(
+    "admin.organization.projects.roles.update",
+    "POST",
+    "/projects/{project_id}/roles/{role_id}",
+    required="project_id role_id",
+    optional="permissions description role_name",
+    body="json",
+    type="types.admin.organization.role:Role",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_API_KEYS_CREATE = Endpoint(
+    "admin.organization.projects.service_accounts.api_keys.create",
+    "POST",
+    "/organization/projects/{project_id}/service_accounts/{service_account_id}/api_keys",
+    required="project_id service_account_id",
+    optional="name scopes",
+    body="json",
+    type=("types.admin.organization.projects.service_accounts.api_key_create_response:APIKeyCreateResponse"),
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_CREATE = Endpoint(
+    "admin.organization.projects.service_accounts.create",
+    "POST",
+    "/organization/projects/{project_id}/service_accounts",
+    required="project_id name",
+    optional="create_service_account_only",
+    body="json",
+    type="types.admin.organization.projects.service_account_create_response:ServiceAccountCreateResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_DELETE = Endpoint(
+    "admin.organization.projects.service_accounts.delete",
+    "DELETE",
+    "/organization/projects/{project_id}/service_accounts/{service_account_id}",
+    required="project_id service_account_id",
+    type="types.admin.organization.projects.service_account_delete_response:ServiceAccountDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_LIST = Endpoint(
+    "admin.organization.projects.service_accounts.list",
+    "GET",
+    "/organization/projects/{project_id}/service_accounts",
+    required="project_id",
+    optional="limit after",
+    query="limit after",
+    answer="page",
+    type="types.admin.organization.projects.project_service_account:ProjectServiceAccount",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_RETRIEVE = Endpoint(
+    "admin.organization.projects.service_accounts.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/service_accounts/{service_account_id}",
+    required="project_id service_account_id",
+    type="types.admin.organization.projects.project_service_account:ProjectServiceAccount",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_UPDATE = Endpoint(
+    "admin.organization.projects.service_accounts.update",
+    "POST",
+    "/organization/projects/{project_id}/service_accounts/{service_account_id}",
+    required="project_id service_account_id",
+    optional="name role",
+    body="json",
+    type="types.admin.organization.projects.project_service_account:ProjectServiceAccount",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_CREATE = Endpoint(
+    "admin.organization.projects.spend_alerts.create",
+    "POST",
+    "/organization/projects/{project_id}/spend_alerts",
+    required="project_id threshold_amount currency interval notification_channel",
+    body="json",
+    type="types.admin.organization.projects.project_spend_alert:ProjectSpendAlert",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_DELETE = Endpoint(
+    "admin.organization.projects.spend_alerts.delete",
+    "DELETE",
+    "/organization/projects/{project_id}/spend_alerts/{alert_id}",
+    required="project_id alert_id",
+    type="types.admin.organization.projects.project_spend_alert_deleted:ProjectSpendAlertDeleted",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_LIST = Endpoint(
+    "admin.organization.projects.spend_alerts.list",
+    "GET",
+    "/organization/projects/{project_id}/spend_alerts",
+    required="project_id",
+    optional="limit order after before",
+    query="limit order after before",
+    answer="page",
+    type="types.admin.organization.projects.project_spend_alert:ProjectSpendAlert",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_RETRIEVE = Endpoint(
+    "admin.organization.projects.spend_alerts.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/spend_alerts/{alert_id}",
+    required="project_id alert_id",
+    type="types.admin.organization.projects.project_spend_alert:ProjectSpendAlert",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_UPDATE = Endpoint(
+    "admin.organization.projects.spend_alerts.update",
+    "POST",
+    "/organization/projects/{project_id}/spend_alerts/{alert_id}",
+    required="project_id alert_id threshold_amount currency interval notification_channel",
+    body="json",
+    type="types.admin.organization.projects.project_spend_alert:ProjectSpendAlert",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SPEND_LIMIT_DELETE = Endpoint(
+    "admin.organization.projects.spend_limit.delete",
+    "DELETE",
+    "/organization/projects/{project_id}/spend_limit",
+    required="project_id",
+    type="types.admin.organization.projects.project_spend_limit_deleted:ProjectSpendLimitDeleted",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SPEND_LIMIT_RETRIEVE = Endpoint(
+    "admin.organization.projects.spend_limit.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/spend_limit",
+    required="project_id",
+    type="types.admin.organization.projects.project_spend_limit:ProjectSpendLimit",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SPEND_LIMIT_UPDATE = Endpoint(
+    "admin.organization.projects.spend_limit.update",
+    "POST",
+    "/organization/projects/{project_id}/spend_limit",
+    required="project_id threshold_amount currency interval",
+    body="json",
+    type="types.admin.organization.projects.project_spend_limit:ProjectSpendLimit",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_UPDATE = Endpoint(
+    "admin.organization.projects.update",
+    "POST",
+    "/organization/projects/{project_id}",
+    required="project_id",
+    optional="name external_key_id",
+    body="json",
+    type="types.admin.organization.project:Project",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_USERS_CREATE = Endpoint(
+    "admin.organization.projects.users.create",
+    "POST",
+    "/organization/projects/{project_id}/users",
+    required="project_id role",
+    optional="user_id email",
+    body="json",
+    type="types.admin.organization.projects.project_user:ProjectUser",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_USERS_DELETE = Endpoint(
+    "admin.organization.projects.users.delete",
+    "DELETE",
+    "/organization/projects/{project_id}/users/{user_id}",
+    required="project_id user_id",
+    type="types.admin.organization.projects.user_delete_response:UserDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_USERS_LIST = Endpoint(
+    "admin.organization.projects.users.list",
+    "GET",
+    "/organization/projects/{project_id}/users",
+    required="project_id",
+    optional="limit after",
+    query="limit after",
+    answer="page",
+    type="types.admin.organization.projects.project_user:ProjectUser",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_USERS_RETRIEVE = Endpoint(
+    "admin.organization.projects.users.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/users/{user_id}",
+    required="project_id user_id",
+    type="types.admin.organization.projects.project_user:ProjectUser",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_CREATE = Endpoint(
+    "admin.organization.projects.users.roles.create",
+    "POST",
+    "/projects/{project_id}/users/{user_id}/roles",
+    required="project_id user_id role_id",
+    body="json",
+    type="types.admin.organization.projects.users.role_create_response:RoleCreateResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_DELETE = Endpoint(
+    "admin.organization.projects.users.roles.delete",
+    "DELETE",
+    "/projects/{project_id}/users/{user_id}/roles/{role_id}",
+    required="project_id user_id role_id",
+    type="types.admin.organization.groups.role_delete_response:RoleDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_LIST = Endpoint(
+    "admin.organization.projects.users.roles.list",
+    "GET",
+    "/projects/{project_id}/users/{user_id}/roles",
+    required="project_id user_id",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.groups.role_list_response:RoleListResponse",
+    page="NextCursorPage",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_RETRIEVE = Endpoint(
+    "admin.organization.projects.users.roles.retrieve",
+    "GET",
+    "/projects/{project_id}/users/{user_id}/roles/{role_id}",
+    required="project_id user_id role_id",
+    type="types.admin.organization.groups.role_list_response:RoleListResponse",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_USERS_UPDATE = Endpoint(
+    "admin.organization.projects.users.update",
+    "POST",
+    "/organization/projects/{project_id}/users/{user_id}",
+    required="project_id user_id",
+    optional="role",
+    body="json",
+    type="types.admin.organization.projects.project_user:ProjectUser",
+)
+
+ADMIN_ORGANIZATION_ROLES_CREATE = Endpoint(
+    "admin.organization.roles.create",
+    "POST",
+    "/organization/roles",
+    required="role_name permissions",
+    optional="description",
+    body="json",
+    type="types.admin.organization.role:Role",
+)
+
+ADMIN_ORGANIZATION_ROLES_DELETE = Endpoint(
+    "admin.organization.roles.delete",
+    "DELETE",
+    "/organization/roles/{role_id}",
+    required="role_id",
+    type="types.admin.organization.projects.role_delete_response:RoleDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_ROLES_LIST = Endpoint(
+    "admin.organization.roles.list",
+    "GET",
+    "/organization/roles",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.role:Role",
+    page="NextCursorPage",
+)
+
+ADMIN_ORGANIZATION_ROLES_RETRIEVE = Endpoint(
+    "admin.organization.roles.retrieve",
+    "GET",
+    "/organization/roles/{role_id}",
+    required="role_id",
+    type="types.admin.organization.role:Role",
+)
+
+ADMIN_ORGANIZATION_ROLES_UPDATE = Endpoint(
+    "admin.organization.roles.update",
+    "POST",
+    "/organization/roles/{role_id}",
+    required="role_id",
+    optional="permissions description role_name",
+    body="json",
+    type="types.admin.organization.role:Role",
+)
+
+ADMIN_ORGANIZATION_SPEND_ALERTS_CREATE = Endpoint(
+    "admin.organization.spend_alerts.create",
+    "POST",
+    "/organization/spend_alerts",
+    required="threshold_amount currency interval notification_channel",
+    body="json",
+    type="types.admin.organization.organization_spend_alert:OrganizationSpendAlert",
+)
+
+ADMIN_ORGANIZATION_SPEND_ALERTS_DELETE = Endpoint(
+    "admin.organization.spend_alerts.delete",
+    "DELETE",
+    "/organization/spend_alerts/{alert_id}",
+    required="alert_id",
+    type="types.admin.organization.organization_spend_alert_deleted:OrganizationSpendAlertDeleted",
+)
+
+ADMIN_ORGANIZATION_SPEND_ALERTS_LIST = Endpoint(
+    "admin.organization.spend_alerts.list",
+    "GET",
+    "/organization/spend_alerts",
+    optional="limit order after before",
+    query="limit order after before",
+    answer="page",
+    type="types.admin.organization.organization_spend_alert:OrganizationSpendAlert",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_SPEND_ALERTS_RETRIEVE = Endpoint(
+    "admin.organization.spend_alerts.retrieve",
+    "GET",
+    "/organization/spend_alerts/{alert_id}",
+    required="alert_id",
+    type="types.admin.organization.organization_spend_alert:OrganizationSpendAlert",
+)
+
+ADMIN_ORGANIZATION_SPEND_ALERTS_UPDATE = Endpoint(
+    "admin.organization.spend_alerts.update",
+    "POST",
+    "/organization/spend_alerts/{alert_id}",
+    required="alert_id threshold_amount currency interval notification_channel",
+    body="json",
+    type="types.admin.organization.organization_spend_alert:OrganizationSpendAlert",
+)
+
+ADMIN_ORGANIZATION_SPEND_LIMIT_DELETE = Endpoint(
+    "admin.organization.spend_limit.delete",
+    "DELETE",
+    "/organization/spend_limit",
+    type="types.admin.organization.organization_spend_limit_deleted:OrganizationSpendLimitDeleted",
+)
+
+ADMIN_ORGANIZATION_SPEND_LIMIT_RETRIEVE = Endpoint(
+    "admin.organization.spend_limit.retrieve",
+    "GET",
+    "/organization/spend_limit",
+    type="types.admin.organization.organization_spend_limit:OrganizationSpendLimit",
+)
+
+ADMIN_ORGANIZATION_SPEND_LIMIT_UPDATE = Endpoint(
+    "admin.organization.spend_limit.update",
+    "POST",
+    "/organization/spend_limit",
+    required="threshold_amount currency interval",
+    body="json",
+    type="types.admin.organization.organization_spend_limit:OrganizationSpendLimit",
+)
+
+ADMIN_ORGANIZATION_USAGE_AUDIO_SPEECHES = Endpoint(
+    "admin.organization.usage.audio_speeches",
+    "GET",
+    "/organization/usage/audio_speeches",
+    required="start_time",
+    optional="end_time bucket_width project_ids user_ids api_key_ids models group_by limit page",
+    query="start_time end_time bucket_width project_ids user_ids api_key_ids models group_by limit page",
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_AUDIO_TRANSCRIPTIONS = Endpoint(
+    "admin.organization.usage.audio_transcriptions",
+    "GET",
+    "/organization/usage/audio_transcriptions",
+    required="start_time",
+    optional="end_time bucket_width project_ids user_ids api_key_ids models group_by limit page",
+    query="start_time end_time bucket_width project_ids user_ids api_key_ids models group_by limit page",
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_CODE_INTERPRETER_SESSIONS = Endpoint(
+    "admin.organization.usage.code_interpreter_sessions",
+    "GET",
+    "/organization/usage/code_interpreter_sessions",
+    required="start_time",
+    optional="end_time bucket_width project_ids group_by limit page",
+    query="start_time end_time bucket_width project_ids group_by limit page",
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_COMPLETIONS = Endpoint(
+    "admin.organization.usage.completions",
+    "GET",
+    "/organization/usage/completions",
+    required="start_time",
+    optional="end_time bucket_width project_ids user_ids api_key_ids models batch group_by limit page",
+    query=("start_time end_time bucket_width project_ids user_ids api_key_ids models batch group_by limit page"),
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_COSTS = Endpoint(
+    "admin.organization.usage.costs",
+    "GET",
+    "/organization/costs",
+    required="start_time",
+    optional="end_time bucket_width project_ids api_key_ids group_by limit page",
+    query="start_time end_time bucket_width project_ids api_key_ids group_by limit page",
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_EMBEDDINGS = Endpoint(
+    "admin.organization.usage.embeddings",
+    "GET",
+    "/organization/usage/embeddings",
+    required="start_time",
+    optional="end_time bucket_width project_ids user_ids api_key_ids models group_by limit page",
+    query="start_time end_time bucket_width project_ids user_ids api_key_ids models group_by limit page",
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_FILE_SEARCH_CALLS = Endpoint(
+    "admin.organization.usage.file_search_calls",
+    "GET",
+    "/organization/usage/file_search_calls",
+    required="start_time",
+    optional="end_time bucket_width project_ids user_ids api_key_ids vector_store_ids group_by limit page",
+    query=("start_time end_time bucket_width project_ids user_ids api_key_ids vector_store_ids group_by limit page"),
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_IMAGES = Endpoint(
+    "admin.organization.usage.images",
+    "GET",
+    "/organization/usage/images",
+    required="start_time",
+    optional=("end_time bucket_width sources sizes project_ids user_ids api_key_ids models group_by limit page"),
+    query=(
+        "start_time end_time bucket_width sources sizes project_ids user_ids api_key_ids models group_by limit page"
+    ),
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_MODERATIONS = Endpoint(
+    "admin.organization.usage.moderations",
+    "GET",
+    "/organization/usage/moderations",
+    required="start_time",
+    optional="end_time bucket_width project_ids user_ids api_key_ids models group_by limit page",
+    query="start_time end_time bucket_width project_ids user_ids api_key_ids models group_by limit page",
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_VECTOR_STORES = Endpoint(
+    "admin.organization.usage.vector_stores",
+    "GET",
+    "/organization/usage/vector_stores",
+    required="start_time",
+    optional="end_time bucket_width project_ids group_by limit page",
+    query="start_time end_time bucket_width project_ids group_by limit page",
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USAGE_WEB_SEARCH_CALLS = Endpoint(
+    "admin.organization.usage.web_search_calls",
+    "GET",
+    "/organization/usage/web_search_calls",
+    required="start_time",
+    optional=("end_time bucket_width project_ids user_ids api_key_ids models context_levels group_by limit page"),
+    query=(
+        "start_time end_time bucket_width project_ids user_ids api_key_ids models context_levels group_by limit page"
+    ),
+    type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
+)
+
+ADMIN_ORGANIZATION_USERS_DELETE = Endpoint(
+    "admin.organization.users.delete",
+    "DELETE",
+    "/organization/users/{user_id}",
+    required="user_id",
+    type="types.admin.organization.user_delete_response:UserDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_USERS_LIST = Endpoint(
+    "admin.organization.users.list",
+    "GET",
+    "/organization/users",
+    optional="limit after emails",
+    query="limit after emails",
+    answer="page",
+    type="types.admin.organization.organization_user:OrganizationUser",
+    page="ConversationCursorPage",
+)
+
+ADMIN_ORGANIZATION_USERS_RETRIEVE = Endpoint(
+    "admin.organization.users.retrieve",
+    "GET",
+    "/organization/users/{user_id}",
+    required="user_id",
+    type="types.admin.organization.organization_user:OrganizationUser",
+)
+
+ADMIN_ORGANIZATION_USERS_ROLES_CREATE = Endpoint(
+    "admin.organization.users.roles.create",
+    "POST",
+    "/organization/users/{user_id}/roles",
+    required="user_id role_id",
+    body="json",
+    type="types.admin.organization.projects.users.role_create_response:RoleCreateResponse",
+)
+
+ADMIN_ORGANIZATION_USERS_ROLES_DELETE = Endpoint(
+    "admin.organization.users.roles.delete",
+    "DELETE",
+    "/organization/users/{user_id}/roles/{role_id}",
+    required="user_id role_id",
+    type="types.admin.organization.groups.role_delete_response:RoleDeleteResponse",
+)
+
+ADMIN_ORGANIZATION_USERS_ROLES_LIST = Endpoint(
+    "admin.organization.users.roles.list",
+    "GET",
+    "/organization/users/{user_id}/roles",
+    required="user_id",
+    optional="limit after order",
+    query="limit after order",
+    answer="page",
+    type="types.admin.organization.groups.role_list_response:RoleListResponse",
+    page="NextCursorPage",
+)
+
+ADMIN_ORGANIZATION_USERS_ROLES_RETRIEVE = Endpoint(
+    "admin.organization.users.roles.retrieve",
+    "GET",
+    "/organization/users/{user_id}/roles/{role_id}",
+    required="user_id role_id",
+    type="types.admin.organization.groups.role_list_response:RoleListResponse",
+)
+
+ADMIN_ORGANIZATION_USERS_UPDATE = Endpoint(
+    "admin.organization.users.update",
+    "POST",
+    "/organization/users/{user_id}",
+    required="user_id",
+    optional="role role_id technical_level developer_persona",
+    body="json",
+    type="types.admin.organization.organization_user:OrganizationUser",
+)
+
+AUDIO_SPEECH_CREATE = Endpoint(
+    "audio.speech.create",
+    "POST",
+    "/audio/speech",
+    required="model input voice",
+    optional="instructions response_format speed stream_format",
+    body="json",
+    answer="binary",
+)
+
+AUDIO_TRANSCRIPTIONS_CREATE = Endpoint(
+    "audio.transcriptions.create",
+    "POST",
+    "/audio/transcriptions",
+    required="file model",
+    optional=(
+        "language languages keywords prompt response_format temperature include timestamp_granularities "
+        "chunking_strategy known_speaker_names known_speaker_references"
+    ),
+    body="multipart",
+    answer="object-or-text",
+    type="types.audio.transcription_create_response:TranscriptionCreateResponse",
+    event="types.audio.transcription_stream_event:TranscriptionStreamEvent",
+)
+
+AUDIO_TRANSLATIONS_CREATE = Endpoint(
+    "audio.translations.create",
+    "POST",
+    "/audio/translations",
+    required="file model",
+    optional="prompt response_format temperature",
+    body="multipart",
+    answer="object-or-text",
+    type="types.audio.translation_create_response:TranslationCreateResponse",
+)
+
+AUDIO_VOICE_CONSENTS_CREATE = Endpoint(
+    "audio.voice_consents.create",
+    "POST",
+    "/audio/voice_consents",
+    required="name recording language",
+    body="multipart",
+    type="types.audio.voice_consent:VoiceConsent",
+)
+
+AUDIO_VOICE_CONSENTS_DELETE = Endpoint(
+    "audio.voice_consents.delete",
+    "DELETE",
+    "/audio/voice_consents/{consent_id}",
+    required="consent_id",
+    type="types.audio.voice_consent_deleted:VoiceConsentDeleted",
+)
+
+AUDIO_VOICE_CONSENTS_LIST = Endpoint(
+    "audio.voice_consents.list",
+    "GET",
+    "/audio/voice_consents",
+    optional="after limit",
+    query="after limit",
+    answer="page",
+    type="types.audio.voice_consent:VoiceConsent",
+    page="CursorPage",
+)
+
+AUDIO_VOICE_CONSENTS_RETRIEVE = Endpoint(
+    "audio.voice_consents.retrieve",
+    "GET",
+    "/audio/voice_consents/{consent_id}",
+    required="consent_id",
+    type="types.audio.voice_consent:VoiceConsent",
+)
+
+AUDIO_VOICE_CONSENTS_UPDATE = Endpoint(
+    "audio.voice_consents.update",
+    "POST",
+    "/audio/voice_consents/{consent_id}",
+    required="consent_id name",
+    body="json",
+    type="types.audio.voice_consent:VoiceConsent",
+)
+
+AUDIO_VOICES_CREATE = Endpoint(
+    "audio.voices.create",
+    "POST",
+    "/audio/voices",
+    required="name audio_sample consent",
+    body="multipart",
+    type="types.audio.voice:Voice",
+)
+
+BATCHES_CANCEL = Endpoint(
+    "batches.cancel",
+    "POST",
+    "/batches/{batch_id}/cancel",
+    required="batch_id",
+    type="types.batch:Batch",
+)
+
+BATCHES_CREATE = Endpoint(
+    "batches.create",
+    "POST",
+    "/batches",
+    required="input_file_id endpoint completion_window",
+    optional="metadata output_expires_after",
+    body="json",
+    type="types.batch:Batch",
+)
+
+BATCHES_LIST = Endpoint(
+    "batches.list",
+    "GET",
+    "/batches",
+    optional="after limit",
+    query="after limit",
+    answer="page",
+    type="types.batch:Batch",
+    page="CursorPage",
+)
+
+BATCHES_RETRIEVE = Endpoint(
+    "batches.retrieve",
+    "GET",
+    "/batches/{batch_id}",
+    required="batch_id",
+    type="types.batch:Batch",
+)
+
+BETA_ASSISTANTS_CREATE = Endpoint(
+    "beta.assistants.create",
+    "POST",
+    "/assistants",
+    required="model",
+    optional=(
+        "name description instructions reasoning_effort tools tool_resources metadata temperature top_p response_format"
+    ),
+    body="json",
+    type="types.beta.assistant:Assistant",
+)
+
+BETA_ASSISTANTS_DELETE = Endpoint(
+    "beta.assistants.delete",
+    "DELETE",
+    "/assistants/{assistant_id}",
+    required="assistant_id",
+    type="types.beta.assistant_deleted:AssistantDeleted",
+)
+
+BETA_ASSISTANTS_LIST = Endpoint(
+    "beta.assistants.list",
+    "GET",
+    "/assistants",
+    optional="limit order after before",
+    query="limit order after before",
+    answer="page",
+    type="types.beta.assistant:Assistant",
+    page="CursorPage",
+)
+
+BETA_ASSISTANTS_RETRIEVE = Endpoint(
+    "beta.assistants.retrieve",
+    "GET",
+    "/assistants/{assistant_id}",
+    required="assistant_id",
+    type="types.beta.assistant:Assistant",
+)
+
+BETA_ASSISTANTS_UPDATE = Endpoint(
+    "beta.assistants.update",
+    "POST",
+    "/assistants/{assistant_id}",
+    required="assistant_id",
+    optional=(
+        "model reasoning_effort name description instructions tools tool_resources metadata temperature top_p "
+        "response_format"
+    ),
+    body="json",
+    type="types.beta.assistant:Assistant",
+)
+
+BETA_CHATKIT_SESSIONS_CANCEL = Endpoint(
+    "beta.chatkit.sessions.cancel",
+    "POST",
+    "/chatkit/sessions/{session_id}/cancel",
+    required="session_id",
+    type="types.beta.chatkit.chat_session:ChatSession",
+)
+
+BETA_CHATKIT_SESSIONS_CREATE = Endpoint(
+    "beta.chatkit.sessions.create",
+    "POST",
+    "/chatkit/sessions",
+    required="workflow user",
+    optional="expires_after rate_limits chatkit_configuration",
+    body="json",
+    type="types.beta.chatkit.chat_session:ChatSession",
+)
+
+BETA_CHATKIT_THREADS_DELETE = Endpoint(
+    "beta.chatkit.threads.delete",
+    "DELETE",
+    "/chatkit/threads/{thread_id}",
+    required="thread_id",
+    type="types.beta.chatkit.thread_delete_response:ThreadDeleteResponse",
+)
+
+BETA_CHATKIT_THREADS_LIST = Endpoint(
+    "beta.chatkit.threads.list",
+    "GET",
+    "/chatkit/threads",
+    optional="limit order after before user",
+    query="limit order after before user",
+    answer="page",
+    type="types.beta.chatkit.chatkit_thread:ChatKitThread",
+    page="ConversationCursorPage",
+)
+
+BETA_CHATKIT_THREADS_LIST_ITEMS = Endpoint(
+    "beta.chatkit.threads.list_items",
+    "GET",
+    "/chatkit/threads/{thread_id}/items",
+    required="thread_id",
+    optional="limit order after before",
+    query="limit order after before",
+    answer="page",
+    type="types.beta.chatkit.chatkit_thread_item_list:Data",
+    page="ConversationCursorPage",
+)
+
+BETA_CHATKIT_THREADS_RETRIEVE = Endpoint(
+    "beta.chatkit.threads.retrieve",
+    "GET",
+    "/chatkit/threads/{thread_id}",
+    required="thread_id",
+    type="types.beta.chatkit.chatkit_thread:ChatKitThread",
+)
+
+BETA_REALTIME_SESSIONS_CREATE = Endpoint(
+    "beta.realtime.sessions.create",
+    "POST",
+    "/realtime/sessions",
+    required="client_secret",
+    optional=(
+        "modalities instructions voice input_audio_format output_audio_format input_audio_transcription speed "
+        "tracing turn_detection tools tool_choice temperature max_response_output_tokens truncation prompt"
+    ),
+    body="json",
+    type="types.beta.realtime.session_create_response:SessionCreateResponse",
+)
+
+BETA_REALTIME_TRANSCRIPTION_SESSIONS_CREATE = Endpoint(
+    "beta.realtime.transcription_sessions.create",
+    "POST",
+    "/realtime/transcription_sessions",
+    optional=("turn_detection input_audio_noise_reduction input_audio_format input_audio_transcription include"),
+    body="json",
+    type="types.beta.realtime.transcription_session:TranscriptionSession",
+)
+
+BETA_RESPONSES_CANCEL = Endpoint(
+    "beta.responses.cancel",
+    "POST",
+    "/responses/{response_id}/cancel?beta=true",
+    required="response_id",
+    type="types.beta.beta_response:BetaResponse",
+)
+
+BETA_RESPONSES_COMPACT = Endpoint(
+    "beta.responses.compact",
+    "POST",
+    "/responses/compact?beta=true",
+    required="model",
+    optional=(
+        "input previous_response_id instructions prompt_cache_key prompt_cache_retention prompt_cache_options "
+        "service_tier"
+    ),
+    body="json",
+    type="types.beta.beta_compacted_response:BetaCompactedResponse",
+)
+
+BETA_RESPONSES_CREATE = Endpoint(
+    "beta.responses.create",
+    "POST",
+    "/responses?beta=true",
+    optional=(
+        "metadata top_logprobs temperature top_p user safety_identifier prompt_cache_key prompt_cache_retention "
+        "prompt_cache_options previous_response_id model background max_tool_calls text tools tool_choice prompt "
+        "service_tier truncation reasoning input include parallel_tool_calls store instructions moderation "
+        "stream_options conversation context_management max_output_tokens multi_agent"
+    ),
+    body="json",
+    type="types.beta.beta_response:BetaResponse",
+    event="types.beta.beta_response_stream_event:BetaResponseStreamEvent",
+)
+
+BETA_RESPONSES_DELETE = Endpoint(
+    "beta.responses.delete",
+    "DELETE",
+    "/responses/{response_id}?beta=true",
+    required="response_id",
+    answer="none",
+)
+
+BETA_RESPONSES_INPUT_ITEMS_LIST = Endpoint(
+    "beta.responses.input_items.list",
+    "GET",
+    "/responses/{response_id}/input_items?beta=true",
+    required="response_id",
+    optional="limit order after include",
+    query="limit order after include",
+    answer="page",
+    type="types.beta.beta_response_item:BetaResponseItem",
+    page="CursorPage",
+)
+
+BETA_RESPONSES_INPUT_TOKENS_COUNT = Endpoint(
+    "beta.responses.input_tokens.count",
+    "POST",
+    "/responses/input_tokens?beta=true",
+    optional=(
+        "model input previous_response_id tools text reasoning truncation instructions personality conversation "
+        "tool_choice parallel_tool_calls"
+    ),
+    body="json",
+    type="types.beta.responses.input_token_count_response:InputTokenCountResponse",
+)
+
+BETA_RESPONSES_RETRIEVE = Endpoint(
+    "beta.responses.retrieve",
+    "GET",
+    "/responses/{response_id}?beta=true",
+    required="response_id",
+    optional="include starting_after include_obfuscation",
+    query="include starting_after include_obfuscation",
+    type="types.beta.beta_response:BetaResponse",
+    event="types.beta.beta_response_stream_event:BetaResponseStreamEvent",
+)
+
+BETA_THREADS_CREATE = Endpoint(
+    "beta.threads.create",
+    "POST",
+    "/threads",
+    optional="messages tool_resources metadata",
+    body="json",
+    type="types.beta.thread:Thread",
+)
+
+BETA_THREADS_CREATE_AND_RUN = Endpoint(
+    "beta.threads.create_and_run",
+    "POST",
+    "/threads/runs",
+    required="assistant_id",
+    optional=(
+        "thread model instructions tools tool_resources metadata temperature top_p max_prompt_tokens "
+        "max_completion_tokens truncation_strategy tool_choice parallel_tool_calls response_format"
+    ),
+    body="json",
+    type="types.beta.threads.run:Run",
+    event="types.beta.assistant_stream_event:AssistantStreamEvent",
+)
+
+BETA_THREADS_DELETE = Endpoint(
+    "beta.threads.delete",
+    "DELETE",
+    "/threads/{thread_id}",
+    required="thread_id",
+    type="types.beta.thread_deleted:ThreadDeleted",
+)
+
+BETA_THREADS_MESSAGES_CREATE = Endpoint(
+    "beta.threads.messages.create",
+    "POST",
+    "/threads/{thread_id}/messages",
+    required="thread_id role content",
+    optional="attachments metadata",
+    body="json",
+    type="types.beta.threads.message:Message",
+)
+
+BETA_THREADS_MESSAGES_DELETE = Endpoint(
+    "beta.threads.messages.delete",
+    "DELETE",
+    "/threads/{thread_id}/messages/{message_id}",
+    required="thread_id message_id",
+    type="types.beta.threads.message_deleted:MessageDeleted",
+)
+
+BETA_THREADS_MESSAGES_LIST = Endpoint(
+    "beta.threads.messages.list",
+    "GET",
+    "/threads/{thread_id}/messages",
+    required="thread_id",
+    optional="limit order after before run_id",
+    query="limit order after before run_id",
+    answer="page",
+    type="types.beta.threads.message:Message",
+    page="CursorPage",
+)
+
+BETA_THREADS_MESSAGES_RETRIEVE = Endpoint(
+    "beta.threads.messages.retrieve",
+    "GET",
+    "/threads/{thread_id}/messages/{message_id}",
+    required="thread_id message_id",
+    type="types.beta.threads.message:Message",
+)
+
+BETA_THREADS_MESSAGES_UPDATE = Endpoint(
+    "beta.threads.messages.update",
+    "POST",
+    "/threads/{thread_id}/messages/{message_id}",
+    required="thread_id message_id",
+    optional="metadata",
+    body="json",
+    type="types.beta.threads.message:Message",
+)
+
+BETA_THREADS_RETRIEVE = Endpoint(
+    "beta.threads.retrieve",
+    "GET",
+    "/threads/{thread_id}",
+    required="thread_id",
+    type="types.beta.thread:Thread",
+)
+
+BETA_THREADS_RUNS_CANCEL = Endpoint(
+    "beta.threads.runs.cancel",
+    "POST",
+    "/threads/{thread_id}/runs/{run_id}/cancel",
+    required="thread_id run_id",
+    type="types.beta.threads.run:Run",
+)
+
+BETA_THREADS_RUNS_CREATE = Endpoint(
+    "beta.threads.runs.create",
+    "POST",
+    "/threads/{thread_id}/runs",
+    required="thread_id assistant_id",
+    optional=(
+        "include model reasoning_effort instructions additional_instructions additional_messages tools metadata "
+        "temperature top_p max_prompt_tokens max_completion_tokens truncation_strategy tool_choice "
+        "parallel_tool_calls response_format"
+    ),
+    query="include",
+    wire="include=include[]",
+    body="json",
+    type="types.beta.threads.run:Run",
+    event="types.beta.assistant_stream_event:AssistantStreamEvent",
+)
+
+BETA_THREADS_RUNS_LIST = Endpoint(
+    "beta.threads.runs.list",
+    "GET",
+    "/threads/{thread_id}/runs",
+    required="thread_id",
+    optional="limit order after before",
+    query="limit order after before",
+    answer="page",
+    type="types.beta.threads.run:Run",
+    page="CursorPage",
+)
+
+BETA_THREADS_RUNS_RETRIEVE = Endpoint(
+    "beta.threads.runs.retrieve",
+    "GET",
+    "/threads/{thread_id}/runs/{run_id}",
+    required="thread_id run_id",
+    type="types.beta.threads.run:Run",
+)
+
+BETA_THREADS_RUNS_STEPS_LIST = Endpoint(
+    "beta.threads.runs.steps.list",
+    "GET",
+    "/threads/{thread_id}/runs/{run_id}/steps",
+    required="thread_id run_id",
+    optional="limit order after before include",
+    query="limit order after before include",
+    wire="include=include[]",
+    answer="page",
+    type="types.beta.threads.runs.run_step:RunStep",
+    page="CursorPage",
+)
+
+BETA_THREADS_RUNS_STEPS_RETRIEVE = Endpoint(
+    "beta.threads.runs.steps.retrieve",
+    "GET",
+    "/threads/{thread_id}/runs/{run_id}/steps/{step_id}",
+    required="thread_id run_id step_id",
+    optional="include",
+    query="include",
+    wire="include=include[]",
+    type="types.beta.threads.runs.run_step:RunStep",
+)
+
+BETA_THREADS_RUNS_SUBMIT_TOOL_OUTPUTS = Endpoint(
+    "beta.threads.runs.submit_tool_outputs",
+    "POST",
+    "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs",
+    required="thread_id run_id tool_outputs",
+    body="json",
+    type="types.beta.threads.run:Run",
+    event="types.beta.assistant_stream_event:AssistantStreamEvent",
+)
+
+BETA_THREADS_RUNS_UPDATE = Endpoint(
+    "beta.threads.runs.update",
+    "POST",
+    "/threads/{thread_id}/runs/{run_id}",
+    required="thread_id run_id",
+    optional="metadata",
+    body="json",
+    type="types.beta.threads.run:Run",
+)
+
+BETA_THREADS_UPDATE = Endpoint(
+    "beta.threads.update",
+    "POST",
+    "/threads/{thread_id}",
+    required="thread_id",
+    optional="tool_resources metadata",
+    body="json",
+    type="types.beta.thread:Thread",
+)
+
 CHAT_COMPLETIONS_CREATE = Endpoint(
     "chat.completions.create",
     "POST",
@@ -88,6 +1743,173 @@ COMPLETIONS_CREATE = Endpoint(
     group="completion",
 )
 
+CONTAINERS_CREATE = Endpoint(
+    "containers.create",
+    "POST",
+    "/containers",
+    required="name",
+    optional="file_ids expires_after skills memory_limit network_policy",
+    body="json",
+    type="types.container_create_response:ContainerCreateResponse",
+)
+
+CONTAINERS_DELETE = Endpoint(
+    "containers.delete",
+    "DELETE",
+    "/containers/{container_id}",
+    required="container_id",
+    answer="none",
+)
+
+CONTAINERS_FILES_CONTENT_RETRIEVE = Endpoint(
+    "containers.files.content.retrieve",
+    "GET",
+    "/containers/{container_id}/files/{file_id}/content",
+    required="container_id file_id",
+    answer="binary",
+)
+
+CONTAINERS_FILES_CREATE = Endpoint(
+    "containers.files.create",
+    "POST",
+    "/containers/{container_id}/files",
+    required="container_id",
+    optional="file_id file",
+    body="multipart",
+    type="types.containers.file_create_response:FileCreateResponse",
+)
+
+CONTAINERS_FILES_DELETE = Endpoint(
+    "containers.files.delete",
+    "DELETE",
+    "/containers/{container_id}/files/{file_id}",
+    required="container_id file_id",
+    answer="none",
+)
+
+CONTAINERS_FILES_LIST = Endpoint(
+    "containers.files.list",
+    "GET",
+    "/containers/{container_id}/files",
+    required="container_id",
+    optional="limit order after",
+    query="limit order after",
+    answer="page",
+    type="types.containers.file_create_response:FileCreateResponse",
+    page="CursorPage",
+)
+
+CONTAINERS_FILES_RETRIEVE = Endpoint(
+    "containers.files.retrieve",
+    "GET",
+    "/containers/{container_id}/files/{file_id}",
+    required="container_id file_id",
+    type="types.containers.file_create_response:FileCreateResponse",
+)
+
+CONTAINERS_LIST = Endpoint(
+    "containers.list",
+    "GET",
+    "/containers",
+    optional="limit order after name",
+    query="limit order after name",
+    answer="page",
+    type="types.container_create_response:ContainerCreateResponse",
+    page="CursorPage",
+)
+
+CONTAINERS_RETRIEVE = Endpoint(
+    "containers.retrieve",
+    "GET",
+    "/containers/{container_id}",
+    required="container_id",
+    type="types.container_create_response:ContainerCreateResponse",
+)
+
+CONTENT_PROVENANCE_CHECKS_CREATE = Endpoint(
+    "content_provenance_checks.create",
+    "POST",
+    "/content_provenance_checks",
+    required="file",
+    body="multipart",
+    type="types.content_provenance_check:ContentProvenanceCheck",
+)
+
+CONVERSATIONS_CREATE = Endpoint(
+    "conversations.create",
+    "POST",
+    "/conversations",
+    optional="metadata items",
+    body="json",
+    type="types.conversations.conversation:Conversation",
+)
+
+CONVERSATIONS_DELETE = Endpoint(
+    "conversations.delete",
+    "DELETE",
+    "/conversations/{conversation_id}",
+    required="conversation_id",
+    type="types.conversations.conversation_deleted_resource:ConversationDeletedResource",
+)
+
+CONVERSATIONS_ITEMS_CREATE = Endpoint(
+    "conversations.items.create",
+    "POST",
+    "/conversations/{conversation_id}/items",
+    required="conversation_id items",
+    optional="include",
+    query="include",
+    body="json",
+    type="types.conversations.conversation_item_list:ConversationItemList",
+)
+
+CONVERSATIONS_ITEMS_DELETE = Endpoint(
+    "conversations.items.delete",
+    "DELETE",
+    "/conversations/{conversation_id}/items/{item_id}",
+    required="conversation_id item_id",
+    type="types.conversations.conversation:Conversation",
+)
+
+CONVERSATIONS_ITEMS_LIST = Endpoint(
+    "conversations.items.list",
+    "GET",
+    "/conversations/{conversation_id}/items",
+    required="conversation_id",
+    optional="limit order after include",
+    query="limit order after include",
+    answer="page",
+    type="types.conversations.conversation_item:ConversationItem",
+    page="ConversationCursorPage",
+)
+
+CONVERSATIONS_ITEMS_RETRIEVE = Endpoint(
+    "conversations.items.retrieve",
+    "GET",
+    "/conversations/{conversation_id}/items/{item_id}",
+    required="conversation_id item_id",
+    optional="include",
+    query="include",
+    type="types.conversations.conversation_item:ConversationItem",
+)
+
+CONVERSATIONS_RETRIEVE = Endpoint(
+    "conversations.retrieve",
+    "GET",
+    "/conversations/{conversation_id}",
+    required="conversation_id",
+    type="types.conversations.conversation:Conversation",
+)
+
+CONVERSATIONS_UPDATE = Endpoint(
+    "conversations.update",
+    "POST",
+    "/conversations/{conversation_id}",
+    required="conversation_id metadata",
+    body="json",
+    type="types.conversations.conversation:Conversation",
+)
+
 EMBEDDINGS_CREATE = Endpoint(
     "embeddings.create",
     "POST",
@@ -97,6 +1919,327 @@ EMBEDDINGS_CREATE = Endpoint(
     body="json",
     type="types.create_embedding_response:CreateEmbeddingResponse",
     group="embedding",
+)
+
+EVALS_CREATE = Endpoint(
+    "evals.create",
+    "POST",
+    "/evals",
+    required="data_source_config testing_criteria",
+    optional="name metadata",
+    body="json",
+    type="types.eval_create_response:EvalCreateResponse",
+)
+
+EVALS_DELETE = Endpoint(
+    "evals.delete",
+    "DELETE",
+    "/evals/{eval_id}",
+    required="eval_id",
+    type="types.eval_delete_response:EvalDeleteResponse",
+)
+
+EVALS_LIST = Endpoint(
+    "evals.list",
+    "GET",
+    "/evals",
+    optional="after limit order order_by",
+    query="after limit order order_by",
+    answer="page",
+    type="types.eval_create_response:EvalCreateResponse",
+    page="CursorPage",
+)
+
+EVALS_RETRIEVE = Endpoint(
+    "evals.retrieve",
+    "GET",
+    "/evals/{eval_id}",
+    required="eval_id",
+    type="types.eval_create_response:EvalCreateResponse",
+)
+
+EVALS_RUNS_CANCEL = Endpoint(
+    "evals.runs.cancel",
+    "POST",
+    "/evals/{eval_id}/runs/{run_id}",
+    required="eval_id run_id",
+    type="types.evals.run_cancel_response:RunCancelResponse",
+)
+
+EVALS_RUNS_CREATE = Endpoint(
+    "evals.runs.create",
+    "POST",
+    "/evals/{eval_id}/runs",
+    required="eval_id data_source",
+    optional="name metadata",
+    body="json",
+    type="types.evals.run_cancel_response:RunCancelResponse",
+)
+
+EVALS_RUNS_DELETE = Endpoint(
+    "evals.runs.delete",
+    "DELETE",
+    "/evals/{eval_id}/runs/{run_id}",
+    required="eval_id run_id",
+    type="types.evals.run_delete_response:RunDeleteResponse",
+)
+
+EVALS_RUNS_LIST = Endpoint(
+    "evals.runs.list",
+    "GET",
+    "/evals/{eval_id}/runs",
+    required="eval_id",
+    optional="after limit order status",
+    query="after limit order status",
+    answer="page",
+    type="types.evals.run_cancel_response:RunCancelResponse",
+    page="CursorPage",
+)
+
+EVALS_RUNS_OUTPUT_ITEMS_LIST = Endpoint(
+    "evals.runs.output_items.list",
+    "GET",
+    "/evals/{eval_id}/runs/{run_id}/output_items",
+    required="eval_id run_id",
+    optional="after limit status order",
+    query="after limit status order",
+    answer="page",
+    type="types.evals.runs.output_item_list_response:OutputItemListResponse",
+    page="CursorPage",
+)
+
+EVALS_RUNS_OUTPUT_ITEMS_RETRIEVE = Endpoint(
+    "evals.runs.output_items.retrieve",
+    "GET",
+    "/evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}",
+    required="eval_id run_id output_item_id",
+    type="types.evals.runs.output_item_list_response:OutputItemListResponse",
+)
+
+EVALS_RUNS_RETRIEVE = Endpoint(
+    "evals.runs.retrieve",
+    "GET",
+    "/evals/{eval_id}/runs/{run_id}",
+    required="eval_id run_id",
+    type="types.evals.run_cancel_response:RunCancelResponse",
+)
+
+EVALS_UPDATE = Endpoint(
+    "evals.update",
+    "POST",
+    "/evals/{eval_id}",
+    required="eval_id",
+    optional="name metadata",
+    body="json",
+    type="types.eval_create_response:EvalCreateResponse",
+)
+
+FILES_CONTENT = Endpoint(
+    "files.content",
+    "GET",
+    "/files/{file_id}/content",
+    required="file_id",
+    answer="binary",
+)
+
+FILES_CREATE = Endpoint(
+    "files.create",
+    "POST",
+    "/files",
+    required="file purpose",
+    optional="expires_after",
+    body="multipart",
+    type="types.file_object:FileObject",
+)
+
+FILES_DELETE = Endpoint(
+    "files.delete",
+    "DELETE",
+    "/files/{file_id}",
+    required="file_id",
+    type="types.file_deleted:FileDeleted",
+)
+
+FILES_LIST = Endpoint(
+    "files.list",
+    "GET",
+    "/files",
+    optional="purpose limit order after",
+    query="purpose limit order after",
+    answer="page",
+    type="types.file_object:FileObject",
+    page="CursorPage",
+)
+
+FILES_RETRIEVE = Endpoint(
+    "files.retrieve",
+    "GET",
+    "/files/{file_id}",
+    required="file_id",
+    type="types.file_object:FileObject",
+)
+
+FINE_TUNING_ALPHA_GRADERS_RUN = Endpoint(
+    "fine_tuning.alpha.graders.run",
+    "POST",
+    "/fine_tuning/alpha/graders/run",
+    required="grader model_sample",
+    optional="item",
+    body="json",
+    type="types.fine_tuning.alpha.grader_run_response:GraderRunResponse",
+)
+
+FINE_TUNING_ALPHA_GRADERS_VALIDATE = Endpoint(
+    "fine_tuning.alpha.graders.validate",
+    "POST",
+    "/fine_tuning/alpha/graders/validate",
+    required="grader",
+    body="json",
+    type="types.fine_tuning.alpha.grader_validate_response:GraderValidateResponse",
+)
+
+FINE_TUNING_CHECKPOINTS_PERMISSIONS_CREATE = Endpoint(
+    "fine_tuning.checkpoints.permissions.create",
+    "POST",
+    "/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions",
+    required="fine_tuned_model_checkpoint project_ids",
+    body="json",
+    answer="page",
+    type="types.fine_tuning.checkpoints.permission_create_response:PermissionCreateResponse",
+    page="Page",
+)
+
+FINE_TUNING_CHECKPOINTS_PERMISSIONS_DELETE = Endpoint(
+    "fine_tuning.checkpoints.permissions.delete",
+    "DELETE",
+    "/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions/{permission_id}",
+    required="fine_tuned_model_checkpoint permission_id",
+    type="types.fine_tuning.checkpoints.permission_delete_response:PermissionDeleteResponse",
+)
+
+FINE_TUNING_CHECKPOINTS_PERMISSIONS_RETRIEVE = Endpoint(
+    "fine_tuning.checkpoints.permissions.retrieve",
+    "GET",
+    "/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions",
+    required="fine_tuned_model_checkpoint",
+    optional="project_id after limit order",
+    query="project_id after limit order",
+    type="types.fine_tuning.checkpoints.permission_retrieve_response:PermissionRetrieveResponse",
+)
+
+FINE_TUNING_JOBS_CANCEL = Endpoint(
+    "fine_tuning.jobs.cancel",
+    "POST",
+    "/fine_tuning/jobs/{fine_tuning_job_id}/cancel",
+    required="fine_tuning_job_id",
+    type="types.fine_tuning.fine_tuning_job:FineTuningJob",
+)
+
+FINE_TUNING_JOBS_CHECKPOINTS_LIST = Endpoint(
+    "fine_tuning.jobs.checkpoints.list",
+    "GET",
+    "/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints",
+    required="fine_tuning_job_id",
+    optional="after limit",
+    query="after limit",
+    answer="page",
+    type="types.fine_tuning.jobs.fine_tuning_job_checkpoint:FineTuningJobCheckpoint",
+    page="CursorPage",
+)
+
+FINE_TUNING_JOBS_CREATE = Endpoint(
+    "fine_tuning.jobs.create",
+    "POST",
+    "/fine_tuning/jobs",
+    required="model training_file",
+    optional="hyperparameters suffix validation_file integrations seed method metadata",
+    body="json",
+    type="types.fine_tuning.fine_tuning_job:FineTuningJob",
+)
+
+FINE_TUNING_JOBS_LIST = Endpoint(
+    "fine_tuning.jobs.list",
+    "GET",
+    "/fine_tuning/jobs",
+    optional="after limit metadata",
+    query="after limit metadata",
+    answer="page",
+    type="types.fine_tuning.fine_tuning_job:FineTuningJob",
+    page="CursorPage",
+)
+
+FINE_TUNING_JOBS_LIST_EVENTS = Endpoint(
+    "fine_tuning.jobs.list_events",
+    "GET",
+    "/fine_tuning/jobs/{fine_tuning_job_id}/events",
+    required="fine_tuning_job_id",
+    optional="after limit",
+    query="after limit",
+    answer="page",
+    type="types.fine_tuning.fine_tuning_job_event:FineTuningJobEvent",
+    page="CursorPage",
+)
+
+FINE_TUNING_JOBS_PAUSE = Endpoint(
+    "fine_tuning.jobs.pause",
+    "POST",
+    "/fine_tuning/jobs/{fine_tuning_job_id}/pause",
+    required="fine_tuning_job_id",
+    type="types.fine_tuning.fine_tuning_job:FineTuningJob",
+)
+
+FINE_TUNING_JOBS_RESUME = Endpoint(
+    "fine_tuning.jobs.resume",
+    "POST",
+    "/fine_tuning/jobs/{fine_tuning_job_id}/resume",
+    required="fine_tuning_job_id",
+    type="types.fine_tuning.fine_tuning_job:FineTuningJob",
+)
+
+FINE_TUNING_JOBS_RETRIEVE = Endpoint(
+    "fine_tuning.jobs.retrieve",
+    "GET",
+    "/fine_tuning/jobs/{fine_tuning_job_id}",
+    required="fine_tuning_job_id",
+    type="types.fine_tuning.fine_tuning_job:FineTuningJob",
+)
+
+IMAGES_CREATE_VARIATION = Endpoint(
+    "images.create_variation",
+    "POST",
+    "/images/variations",
+    required="image",
+    optional="model n response_format size user",
+    body="multipart",
+    type="types.images_response:ImagesResponse",
+)
+
+IMAGES_EDIT = Endpoint(
+    "images.edit",
+    "POST",
+    "/images/edits",
+    required="image prompt",
+    optional=(
+        "mask background model n size response_format output_format output_compression user input_fidelity "
+        "partial_images quality"
+    ),
+    body="multipart",
+    type="types.images_response:ImagesResponse",
+    event="types.image_edit_stream_event:ImageEditStreamEvent",
+)
+
+IMAGES_GENERATE = Endpoint(
+    "images.generate",
+    "POST",
+    "/images/generations",
+    required="prompt",
+    optional=(
+        "model n quality response_format output_format output_compression partial_images size moderation background "
+        "style user"
+    ),
+    body="json",
+    type="types.images_response:ImagesResponse",
+    event="types.image_gen_stream_event:ImageGenStreamEvent",
 )
 
 MODELS_DELETE = Endpoint(
@@ -124,7 +2267,717 @@ MODELS_RETRIEVE = Endpoint(
     type="types.model:Model",
 )
 
+MODERATIONS_CREATE = Endpoint(
+    "moderations.create",
+    "POST",
+    "/moderations",
+    required="input",
+    optional="model",
+    body="json",
+    type="types.moderation_create_response:ModerationCreateResponse",
+)
+
+REALTIME_CALLS_ACCEPT = Endpoint(
+    "realtime.calls.accept",
+    "POST",
+    "/realtime/calls/{call_id}/accept",
+    required="call_id type",
+    optional=(
+        "output_modalities model instructions audio include tracing tools tool_choice parallel_tool_calls reasoning "
+        "max_output_tokens truncation prompt"
+    ),
+    body="json",
+    answer="none",
+)
+
+REALTIME_CALLS_CREATE = Endpoint(
+    "realtime.calls.create",
+    "POST",
+    "/realtime/calls",
+    required="sdp",
+    optional="session",
+    body="multipart",
+    answer="binary",
+)
+
+REALTIME_CALLS_HANGUP = Endpoint(
+    "realtime.calls.hangup",
+    "POST",
+    "/realtime/calls/{call_id}/hangup",
+    required="call_id",
+    answer="none",
+)
+
+REALTIME_CALLS_REFER = Endpoint(
+    "realtime.calls.refer",
+    "POST",
+    "/realtime/calls/{call_id}/refer",
+    required="call_id target_uri",
+    body="json",
+    answer="none",
+)
+
+REALTIME_CALLS_REJECT = Endpoint(
+    "realtime.calls.reject",
+    "POST",
+    "/realtime/calls/{call_id}/reject",
+    required="call_id",
+    optional="status_code",
+    body="json",
+    answer="none",
+)
+
+REALTIME_CLIENT_SECRETS_CREATE = Endpoint(
+    "realtime.client_secrets.create",
+    "POST",
+    "/realtime/client_secrets",
+    optional="expires_after session",
+    body="json",
+    type="types.realtime.client_secret_create_response:ClientSecretCreateResponse",
+)
+
+REALTIME_TRANSLATIONS_CLIENT_SECRETS_CREATE = Endpoint(
+    "realtime.translations.client_secrets.create",
+    "POST",
+    "/realtime/translations/client_secrets",
+    required="session",
+    optional="expires_after",
+    body="json",
+    type=(
+        "types.realtime.realtime_translation_client_secret_create_response:RealtimeTranslationClientSecretCreateResponse"
+    ),
+)
+
+RESPONSES_CANCEL = Endpoint(
+    "responses.cancel",
+    "POST",
+    "/responses/{response_id}/cancel",
+    required="response_id",
+    type="types.responses.response:Response",
+)
+
+RESPONSES_COMPACT = Endpoint(
+    "responses.compact",
+    "POST",
+    "/responses/compact",
+    required="model",
+    optional=(
+        "input previous_response_id instructions prompt_cache_key prompt_cache_retention prompt_cache_options "
+        "service_tier"
+    ),
+    body="json",
+    type="types.responses.compacted_response:CompactedResponse",
+)
+
+RESPONSES_CREATE = Endpoint(
+    "responses.create",
+    "POST",
+    "/responses",
+    optional=(
+        "metadata top_logprobs temperature top_p user safety_identifier prompt_cache_key prompt_cache_retention "
+        "prompt_cache_options previous_response_id model background max_tool_calls text tools tool_choice prompt "
+        "service_tier truncation reasoning input include parallel_tool_calls store instructions moderation "
+        "stream_options conversation context_management max_output_tokens"
+    ),
+    body="json",
+    type="types.responses.response:Response",
+    event="types.responses.response_stream_event:ResponseStreamEvent",
+)
+
+RESPONSES_DELETE = Endpoint(
+    "responses.delete",
+    "DELETE",
+    "/responses/{response_id}",
+    required="response_id",
+    answer="none",
+)
+
+RESPONSES_INPUT_ITEMS_LIST = Endpoint(
+    "responses.input_items.list",
+    "GET",
+    "/responses/{response_id}/input_items",
+    required="response_id",
+    optional="limit order after include",
+    query="limit order after include",
+    answer="page",
+    type="types.responses.response_item:ResponseItem",
+    page="CursorPage",
+)
+
+RESPONSES_INPUT_TOKENS_COUNT = Endpoint(
+    "responses.input_tokens.count",
+    "POST",
+    "/responses/input_tokens",
+    optional=(
+        "model input previous_response_id tools text reasoning truncation instructions personality conversation "
+        "tool_choice parallel_tool_calls"
+    ),
+    body="json",
+    type="types.responses.input_token_count_response:InputTokenCountResponse",
+)
+
+RESPONSES_RETRIEVE = Endpoint(
+    "responses.retrieve",
+    "GET",
+    "/responses/{response_id}",
+    required="response_id",
+    optional="include starting_after include_obfuscation",
+    query="include starting_after include_obfuscation",
+    type="types.responses.response:Response",
+    event="types.responses.response_stream_event:ResponseStreamEvent",
+)
+
+SKILLS_CONTENT_RETRIEVE = Endpoint(
+    "skills.content.retrieve",
+    "GET",
+    "/skills/{skill_id}/content",
+    required="skill_id",
+    answer="binary",
+)
+
+SKILLS_CREATE = Endpoint(
+    "skills.create",
+    "POST",
+    "/skills",
+    required="files",
+    body="multipart",
+    type="types.skill:Skill",
+)
+
+SKILLS_DELETE = Endpoint(
+    "skills.delete",
+    "DELETE",
+    "/skills/{skill_id}",
+    required="skill_id",
+    type="types.deleted_skill:DeletedSkill",
+)
+
+SKILLS_LIST = Endpoint(
+    "skills.list",
+    "GET",
+    "/skills",
+    optional="limit order after",
+    query="limit order after",
+    answer="page",
+    type="types.skill:Skill",
+    page="CursorPage",
+)
+
+SKILLS_RETRIEVE = Endpoint(
+    "skills.retrieve",
+    "GET",
+    "/skills/{skill_id}",
+    required="skill_id",
+    type="types.skill:Skill",
+)
+
+SKILLS_UPDATE = Endpoint(
+    "skills.update",
+    "POST",
+    "/skills/{skill_id}",
+    required="skill_id default_version",
+    body="json",
+    type="types.skill:Skill",
+)
+
+SKILLS_VERSIONS_CONTENT_RETRIEVE = Endpoint(
+    "skills.versions.content.retrieve",
+    "GET",
+    "/skills/{skill_id}/versions/{version}/content",
+    required="skill_id version",
+    answer="binary",
+)
+
+SKILLS_VERSIONS_CREATE = Endpoint(
+    "skills.versions.create",
+    "POST",
+    "/skills/{skill_id}/versions",
+    required="skill_id files",
+    optional="default",
+    body="multipart",
+    type="types.skills.skill_version:SkillVersion",
+)
+
+SKILLS_VERSIONS_DELETE = Endpoint(
+    "skills.versions.delete",
+    "DELETE",
+    "/skills/{skill_id}/versions/{version}",
+    required="skill_id version",
+    type="types.skills.deleted_skill_version:DeletedSkillVersion",
+)
+
+SKILLS_VERSIONS_LIST = Endpoint(
+    "skills.versions.list",
+    "GET",
+    "/skills/{skill_id}/versions",
+    required="skill_id",
+    optional="limit order after",
+    query="limit order after",
+    answer="page",
+    type="types.skills.skill_version:SkillVersion",
+    page="CursorPage",
+)
+
+SKILLS_VERSIONS_RETRIEVE = Endpoint(
+    "skills.versions.retrieve",
+    "GET",
+    "/skills/{skill_id}/versions/{version}",
+    required="skill_id version",
+    type="types.skills.skill_version:SkillVersion",
+)
+
+UPLOADS_CANCEL = Endpoint(
+    "uploads.cancel",
+    "POST",
+    "/uploads/{upload_id}/cancel",
+    required="upload_id",
+    type="types.upload:Upload",
+)
+
+UPLOADS_COMPLETE = Endpoint(
+    "uploads.complete",
+    "POST",
+    "/uploads/{upload_id}/complete",
+    required="upload_id part_ids",
+    optional="md5",
+    body="json",
+    type="types.upload:Upload",
+)
+
+UPLOADS_CREATE = Endpoint(
+    "uploads.create",
+    "POST",
+    "/uploads",
+    required="filename purpose bytes mime_type",
+    optional="expires_after",
+    body="json",
+    type="types.upload:Upload",
+)
+
+UPLOADS_PARTS_CREATE = Endpoint(
+    "uploads.parts.create",
+    "POST",
+    "/uploads/{upload_id}/parts",
+    required="upload_id data",
+    body="multipart",
+    type="types.uploads.upload_part:UploadPart",
+)
+
+VECTOR_STORES_CREATE = Endpoint(
+    "vector_stores.create",
+    "POST",
+    "/vector_stores",
+    optional="file_ids name description expires_after chunking_strategy metadata",
+    body="json",
+    type="types.vector_store:VectorStore",
+)
+
+VECTOR_STORES_DELETE = Endpoint(
+    "vector_stores.delete",
+    "DELETE",
+    "/vector_stores/{vector_store_id}",
+    required="vector_store_id",
+    type="types.vector_store_deleted:VectorStoreDeleted",
+)
+
+VECTOR_STORES_FILE_BATCHES_CANCEL = Endpoint(
+    "vector_stores.file_batches.cancel",
+    "POST",
+    "/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
+    required="vector_store_id batch_id",
+    type="types.vector_stores.vector_store_file_batch:VectorStoreFileBatch",
+)
+
+VECTOR_STORES_FILE_BATCHES_CREATE = Endpoint(
+    "vector_stores.file_batches.create",
+    "POST",
+    "/vector_stores/{vector_store_id}/file_batches",
+    required="vector_store_id",
+    optional="file_ids files chunking_strategy attributes",
+    body="json",
+    type="types.vector_stores.vector_store_file_batch:VectorStoreFileBatch",
+)
+
+VECTOR_STORES_FILE_BATCHES_LIST_FILES = Endpoint(
+    "vector_stores.file_batches.list_files",
+    "GET",
+    "/vector_stores/{vector_store_id}/file_batches/{batch_id}/files",
+    required="vector_store_id batch_id",
+    optional="limit order after before filter",
+    query="limit order after before filter",
+    answer="page",
+    type="types.vector_stores.vector_store_file:VectorStoreFile",
+    page="CursorPage",
+)
+
+VECTOR_STORES_FILE_BATCHES_RETRIEVE = Endpoint(
+    "vector_stores.file_batches.retrieve",
+    "GET",
+    "/vector_stores/{vector_store_id}/file_batches/{batch_id}",
+    required="vector_store_id batch_id",
+    type="types.vector_stores.vector_store_file_batch:VectorStoreFileBatch",
+)
+
+VECTOR_STORES_FILES_CONTENT = Endpoint(
+    "vector_stores.files.content",
+    "GET",
+    "/vector_stores/{vector_store_id}/files/{file_id}/content",
+    required="vector_store_id file_id",
+    answer="page",
+    type="types.vector_stores.file_content_response:FileContentResponse",
+    page="Page",
+)
+
+VECTOR_STORES_FILES_CREATE = Endpoint(
+    "vector_stores.files.create",
+    "POST",
+    "/vector_stores/{vector_store_id}/files",
+    required="vector_store_id file_id",
+    optional="chunking_strategy attributes",
+    body="json",
+    type="types.vector_stores.vector_store_file:VectorStoreFile",
+)
+
+VECTOR_STORES_FILES_DELETE = Endpoint(
+    "vector_stores.files.delete",
+    "DELETE",
+    "/vector_stores/{vector_store_id}/files/{file_id}",
+    required="vector_store_id file_id",
+    type="types.vector_stores.vector_store_file_deleted:VectorStoreFileDeleted",
+)
+
+VECTOR_STORES_FILES_LIST = Endpoint(
+    "vector_stores.files.list",
+    "GET",
+    "/vector_stores/{vector_store_id}/files",
+    required="vector_store_id",
+    optional="limit order after before filter",
+    query="limit order after before filter",
+    answer="page",
+    type="types.vector_stores.vector_store_file:VectorStoreFile",
+    page="CursorPage",
+)
+
+VECTOR_STORES_FILES_RETRIEVE = Endpoint(
+    "vector_stores.files.retrieve",
+    "GET",
+    "/vector_stores/{vector_store_id}/files/{file_id}",
+    required="vector_store_id file_id",
+    type="types.vector_stores.vector_store_file:VectorStoreFile",
+)
+
+VECTOR_STORES_FILES_UPDATE = Endpoint(
+    "vector_stores.files.update",
+    "POST",
+    "/vector_stores/{vector_store_id}/files/{file_id}",
+    required="vector_store_id file_id attributes",
+    body="json",
+    type="types.vector_stores.vector_store_file:VectorStoreFile",
+)
+
+VECTOR_STORES_LIST = Endpoint(
+    "vector_stores.list",
+    "GET",
+    "/vector_stores",
+    optional="limit order after before",
+    query="limit order after before",
+    answer="page",
+    type="types.vector_store:VectorStore",
+    page="CursorPage",
+)
+
+VECTOR_STORES_RETRIEVE = Endpoint(
+    "vector_stores.retrieve",
+    "GET",
+    "/vector_stores/{vector_store_id}",
+    required="vector_store_id",
+    type="types.vector_store:VectorStore",
+)
+
+VECTOR_STORES_SEARCH = Endpoint(
+    "vector_stores.search",
+    "POST",
+    "/vector_stores/{vector_store_id}/search",
+    required="vector_store_id query",
+    optional="rewrite_query max_num_results filters ranking_options",
+    body="json",
+    answer="page",
+    type="types.vector_store_search_result_item:VectorStoreSearchResultItem",
+    page="Page",
+)
+
+VECTOR_STORES_UPDATE = Endpoint(
+    "vector_stores.update",
+    "POST",
+    "/vector_stores/{vector_store_id}",
+    required="vector_store_id",
+    optional="name expires_after metadata",
+    body="json",
+    type="types.vector_store:VectorStore",
+)
+
+VIDEOS_CREATE = Endpoint(
+    "videos.create",
+    "POST",
+    "/videos",
+    required="prompt",
+    optional="model input_reference seconds size",
+    body="multipart",
+    type="types.video:Video",
+)
+
+VIDEOS_CREATE_CHARACTER = Endpoint(
+    "videos.create_character",
+    "POST",
+    "/videos/characters",
+    required="video name",
+    body="multipart",
+    type="types.video_create_character_response:VideoCreateCharacterResponse",
+)
+
+VIDEOS_DELETE = Endpoint(
+    "videos.delete",
+    "DELETE",
+    "/videos/{video_id}",
+    required="video_id",
+    type="types.video_delete_response:VideoDeleteResponse",
+)
+
+VIDEOS_DOWNLOAD_CONTENT = Endpoint(
+    "videos.download_content",
+    "GET",
+    "/videos/{video_id}/content",
+    required="video_id",
+    optional="variant",
+    query="variant",
+    answer="binary",
+)
+
+VIDEOS_EDIT = Endpoint(
+    "videos.edit",
+    "POST",
+    "/videos/edits",
+    required="video prompt",
+    body="multipart",
+    type="types.video:Video",
+)
+
+VIDEOS_EXTEND = Endpoint(
+    "videos.extend",
+    "POST",
+    "/videos/extensions",
+    required="video prompt seconds",
+    body="multipart",
+    type="types.video:Video",
+)
+
+VIDEOS_GET_CHARACTER = Endpoint(
+    "videos.get_character",
+    "GET",
+    "/videos/characters/{character_id}",
+    required="character_id",
+    type="types.video_create_character_response:VideoCreateCharacterResponse",
+)
+
+VIDEOS_LIST = Endpoint(
+    "videos.list",
+    "GET",
+    "/videos",
+    optional="limit order after",
+    query="limit order after",
+    answer="page",
+    type="types.video:Video",
+    page="ConversationCursorPage",
+)
+
+VIDEOS_REMIX = Endpoint(
+    "videos.remix",
+    "POST",
+    "/videos/{video_id}/remix",
+    required="video_id prompt",
+    body="multipart",
+    type="types.video:Video",
+)
+
+VIDEOS_RETRIEVE = Endpoint(
+    "videos.retrieve",
+    "GET",
+    "/videos/{video_id}",
+    required="video_id",
+    type="types.video:Video",
+)
+
 ENDPOINTS: dict[str, Endpoint] = {
+    "admin.organization.admin_api_keys.create": ADMIN_ORGANIZATION_ADMIN_API_KEYS_CREATE,
+    "admin.organization.admin_api_keys.delete": ADMIN_ORGANIZATION_ADMIN_API_KEYS_DELETE,
+    "admin.organization.admin_api_keys.list": ADMIN_ORGANIZATION_ADMIN_API_KEYS_LIST,
+    "admin.organization.admin_api_keys.retrieve": ADMIN_ORGANIZATION_ADMIN_API_KEYS_RETRIEVE,
+    "admin.organization.audit_logs.list": ADMIN_ORGANIZATION_AUDIT_LOGS_LIST,
+    "admin.organization.certificates.activate": ADMIN_ORGANIZATION_CERTIFICATES_ACTIVATE,
+    "admin.organization.certificates.create": ADMIN_ORGANIZATION_CERTIFICATES_CREATE,
+    "admin.organization.certificates.deactivate": ADMIN_ORGANIZATION_CERTIFICATES_DEACTIVATE,
+    "admin.organization.certificates.delete": ADMIN_ORGANIZATION_CERTIFICATES_DELETE,
+    "admin.organization.certificates.list": ADMIN_ORGANIZATION_CERTIFICATES_LIST,
+    "admin.organization.certificates.retrieve": ADMIN_ORGANIZATION_CERTIFICATES_RETRIEVE,
+    "admin.organization.certificates.update": ADMIN_ORGANIZATION_CERTIFICATES_UPDATE,
+    "admin.organization.data_retention.retrieve": ADMIN_ORGANIZATION_DATA_RETENTION_RETRIEVE,
+    "admin.organization.data_retention.update": ADMIN_ORGANIZATION_DATA_RETENTION_UPDATE,
+    "admin.organization.groups.create": ADMIN_ORGANIZATION_GROUPS_CREATE,
+    "admin.organization.groups.delete": ADMIN_ORGANIZATION_GROUPS_DELETE,
+    "admin.organization.groups.list": ADMIN_ORGANIZATION_GROUPS_LIST,
+    "admin.organization.groups.retrieve": ADMIN_ORGANIZATION_GROUPS_RETRIEVE,
+    "admin.organization.groups.roles.create": ADMIN_ORGANIZATION_GROUPS_ROLES_CREATE,
+    "admin.organization.groups.roles.delete": ADMIN_ORGANIZATION_GROUPS_ROLES_DELETE,
+    "admin.organization.groups.roles.list": ADMIN_ORGANIZATION_GROUPS_ROLES_LIST,
+    "admin.organization.groups.roles.retrieve": ADMIN_ORGANIZATION_GROUPS_ROLES_RETRIEVE,
+    "admin.organization.groups.update": ADMIN_ORGANIZATION_GROUPS_UPDATE,
+    "admin.organization.groups.users.create": ADMIN_ORGANIZATION_GROUPS_USERS_CREATE,
+    "admin.organization.groups.users.delete": ADMIN_ORGANIZATION_GROUPS_USERS_DELETE,
+    "admin.organization.groups.users.list": ADMIN_ORGANIZATION_GROUPS_USERS_LIST,
+    "admin.organization.groups.users.retrieve": ADMIN_ORGANIZATION_GROUPS_USERS_RETRIEVE,
+    "admin.organization.invites.create": ADMIN_ORGANIZATION_INVITES_CREATE,
+    "admin.organization.invites.delete": ADMIN_ORGANIZATION_INVITES_DELETE,
+    "admin.organization.invites.list": ADMIN_ORGANIZATION_INVITES_LIST,
+    "admin.organization.invites.retrieve": ADMIN_ORGANIZATION_INVITES_RETRIEVE,
+    "admin.organization.projects.api_keys.delete": ADMIN_ORGANIZATION_PROJECTS_API_KEYS_DELETE,
+    "admin.organization.projects.api_keys.list": ADMIN_ORGANIZATION_PROJECTS_API_KEYS_LIST,
+    "admin.organization.projects.api_keys.retrieve": ADMIN_ORGANIZATION_PROJECTS_API_KEYS_RETRIEVE,
+    "admin.organization.projects.archive": ADMIN_ORGANIZATION_PROJECTS_ARCHIVE,
+    "admin.organization.projects.certificates.activate": ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_ACTIVATE,
+    "admin.organization.projects.certificates.deactivate": ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_DEACTIVATE,
+    "admin.organization.projects.certificates.list": ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_LIST,
+    "admin.organization.projects.create": ADMIN_ORGANIZATION_PROJECTS_CREATE,
+    "admin.organization.projects.data_retention.retrieve": ADMIN_ORGANIZATION_PROJECTS_DATA_RETENTION_RETRIEVE,
+    "admin.organization.projects.data_retention.update": ADMIN_ORGANIZATION_PROJECTS_DATA_RETENTION_UPDATE,
+    "admin.organization.projects.groups.create": ADMIN_ORGANIZATION_PROJECTS_GROUPS_CREATE,
+    "admin.organization.projects.groups.delete": ADMIN_ORGANIZATION_PROJECTS_GROUPS_DELETE,
+    "admin.organization.projects.groups.list": ADMIN_ORGANIZATION_PROJECTS_GROUPS_LIST,
+    "admin.organization.projects.groups.retrieve": ADMIN_ORGANIZATION_PROJECTS_GROUPS_RETRIEVE,
+    "admin.organization.projects.groups.roles.create": ADMIN_ORGANIZATION_PROJECTS_GROUPS_ROLES_CREATE,
+    "admin.organization.projects.groups.roles.delete": ADMIN_ORGANIZATION_PROJECTS_GROUPS_ROLES_DELETE,
+    "admin.organization.projects.groups.roles.list": ADMIN_ORGANIZATION_PROJECTS_GROUPS_ROLES_LIST,
+    "admin.organization.projects.groups.roles.retrieve": ADMIN_ORGANIZATION_PROJECTS_GROUPS_ROLES_RETRIEVE,
+    "admin.organization.projects.hosted_tool_permissions.retrieve": ADMIN_ORGANIZATION_PROJECTS_HOSTED_TOOL_PERMISSIONS_RETRIEVE,
+    "admin.organization.projects.hosted_tool_permissions.update": ADMIN_ORGANIZATION_PROJECTS_HOSTED_TOOL_PERMISSIONS_UPDATE,
+    "admin.organization.projects.list": ADMIN_ORGANIZATION_PROJECTS_LIST,
+    "admin.organization.projects.model_permissions.delete": ADMIN_ORGANIZATION_PROJECTS_MODEL_PERMISSIONS_DELETE,
+    "admin.organization.projects.model_permissions.retrieve": ADMIN_ORGANIZATION_PROJECTS_MODEL_PERMISSIONS_RETRIEVE,
+    "admin.organization.projects.model_permissions.update": ADMIN_ORGANIZATION_PROJECTS_MODEL_PERMISSIONS_UPDATE,
+    "admin.organization.projects.rate_limits.list_rate_limits": ADMIN_ORGANIZATION_PROJECTS_RATE_LIMITS_LIST_RATE_LIMITS,
+    "admin.organization.projects.rate_limits.update_rate_limit": ADMIN_ORGANIZATION_PROJECTS_RATE_LIMITS_UPDATE_RATE_LIMIT,
+    "admin.organization.projects.retrieve": ADMIN_ORGANIZATION_PROJECTS_RETRIEVE,
+    "admin.organization.projects.roles.create": ADMIN_ORGANIZATION_PROJECTS_ROLES_CREATE,
+    "admin.organization.projects.roles.delete": ADMIN_ORGANIZATION_PROJECTS_ROLES_DELETE,
+    "admin.organization.projects.roles.list": ADMIN_ORGANIZATION_PROJECTS_ROLES_LIST,
+    "admin.organization.projects.roles.retrieve": ADMIN_ORGANIZATION_PROJECTS_ROLES_RETRIEVE,
+    "admin.organization.projects.roles.update": ADMIN_ORGANIZATION_PROJECTS_ROLES_UPDATE,
+    "admin.organization.projects.service_accounts.api_keys.create": ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_API_KEYS_CREATE,
+    "admin.organization.projects.service_accounts.create": ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_CREATE,
+    "admin.organization.projects.service_accounts.delete": ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_DELETE,
+    "admin.organization.projects.service_accounts.list": ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_LIST,
+    "admin.organization.projects.service_accounts.retrieve": ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_RETRIEVE,
+    "admin.organization.projects.service_accounts.update": ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_UPDATE,
+    "admin.organization.projects.spend_alerts.create": ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_CREATE,
+    "admin.organization.projects.spend_alerts.delete": ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_DELETE,
+    "admin.organization.projects.spend_alerts.list": ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_LIST,
+    "admin.organization.projects.spend_alerts.retrieve": ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_RETRIEVE,
+    "admin.organization.projects.spend_alerts.update": ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_UPDATE,
+    "admin.organization.projects.spend_limit.delete": ADMIN_ORGANIZATION_PROJECTS_SPEND_LIMIT_DELETE,
+    "admin.organization.projects.spend_limit.retrieve": ADMIN_ORGANIZATION_PROJECTS_SPEND_LIMIT_RETRIEVE,
+    "admin.organization.projects.spend_limit.update": ADMIN_ORGANIZATION_PROJECTS_SPEND_LIMIT_UPDATE,
+    "admin.organization.projects.update": ADMIN_ORGANIZATION_PROJECTS_UPDATE,
+    "admin.organization.projects.users.create": ADMIN_ORGANIZATION_PROJECTS_USERS_CREATE,
+    "admin.organization.projects.users.delete": ADMIN_ORGANIZATION_PROJECTS_USERS_DELETE,
+    "admin.organization.projects.users.list": ADMIN_ORGANIZATION_PROJECTS_USERS_LIST,
+    "admin.organization.projects.users.retrieve": ADMIN_ORGANIZATION_PROJECTS_USERS_RETRIEVE,
+    "admin.organization.projects.users.roles.create": ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_CREATE,
+    "admin.organization.projects.users.roles.delete": ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_DELETE,
+    "admin.organization.projects.users.roles.list": ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_LIST,
+    "admin.organization.projects.users.roles.retrieve": ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_RETRIEVE,
+    "admin.organization.projects.users.update": ADMIN_ORGANIZATION_PROJECTS_USERS_UPDATE,
+    "admin.organization.roles.create": ADMIN_ORGANIZATION_ROLES_CREATE,
+    "admin.organization.roles.delete": ADMIN_ORGANIZATION_ROLES_DELETE,
+    "admin.organization.roles.list": ADMIN_ORGANIZATION_ROLES_LIST,
+    "admin.organization.roles.retrieve": ADMIN_ORGANIZATION_ROLES_RETRIEVE,
+    "admin.organization.roles.update": ADMIN_ORGANIZATION_ROLES_UPDATE,
+    "admin.organization.spend_alerts.create": ADMIN_ORGANIZATION_SPEND_ALERTS_CREATE,
+    "admin.organization.spend_alerts.delete": ADMIN_ORGANIZATION_SPEND_ALERTS_DELETE,
+    "admin.organization.spend_alerts.list": ADMIN_ORGANIZATION_SPEND_ALERTS_LIST,
+    "admin.organization.spend_alerts.retrieve": ADMIN_ORGANIZATION_SPEND_ALERTS_RETRIEVE,
+    "admin.organization.spend_alerts.update": ADMIN_ORGANIZATION_SPEND_ALERTS_UPDATE,
+    "admin.organization.spend_limit.delete": ADMIN_ORGANIZATION_SPEND_LIMIT_DELETE,
+    "admin.organization.spend_limit.retrieve": ADMIN_ORGANIZATION_SPEND_LIMIT_RETRIEVE,
+    "admin.organization.spend_limit.update": ADMIN_ORGANIZATION_SPEND_LIMIT_UPDATE,
+    "admin.organization.usage.audio_speeches": ADMIN_ORGANIZATION_USAGE_AUDIO_SPEECHES,
+    "admin.organization.usage.audio_transcriptions": ADMIN_ORGANIZATION_USAGE_AUDIO_TRANSCRIPTIONS,
+    "admin.organization.usage.code_interpreter_sessions": ADMIN_ORGANIZATION_USAGE_CODE_INTERPRETER_SESSIONS,
+    "admin.organization.usage.completions": ADMIN_ORGANIZATION_USAGE_COMPLETIONS,
+    "admin.organization.usage.costs": ADMIN_ORGANIZATION_USAGE_COSTS,
+    "admin.organization.usage.embeddings": ADMIN_ORGANIZATION_USAGE_EMBEDDINGS,
+    "admin.organization.usage.file_search_calls": ADMIN_ORGANIZATION_USAGE_FILE_SEARCH_CALLS,
+    "admin.organization.usage.images": ADMIN_ORGANIZATION_USAGE_IMAGES,
+    "admin.organization.usage.moderations": ADMIN_ORGANIZATION_USAGE_MODERATIONS,
+    "admin.organization.usage.vector_stores": ADMIN_ORGANIZATION_USAGE_VECTOR_STORES,
+    "admin.organization.usage.web_search_calls": ADMIN_ORGANIZATION_USAGE_WEB_SEARCH_CALLS,
+    "admin.organization.users.delete": ADMIN_ORGANIZATION_USERS_DELETE,
+    "admin.organization.users.list": ADMIN_ORGANIZATION_USERS_LIST,
+    "admin.organization.users.retrieve": ADMIN_ORGANIZATION_USERS_RETRIEVE,
+    "admin.organization.users.roles.create": ADMIN_ORGANIZATION_USERS_ROLES_CREATE,
+    "admin.organization.users.roles.delete": ADMIN_ORGANIZATION_USERS_ROLES_DELETE,
+    "admin.organization.users.roles.list": ADMIN_ORGANIZATION_USERS_ROLES_LIST,
+    "admin.organization.users.roles.retrieve": ADMIN_ORGANIZATION_USERS_ROLES_RETRIEVE,
+    "admin.organization.users.update": ADMIN_ORGANIZATION_USERS_UPDATE,
+    "audio.speech.create": AUDIO_SPEECH_CREATE,
+    "audio.transcriptions.create": AUDIO_TRANSCRIPTIONS_CREATE,
+    "audio.translations.create": AUDIO_TRANSLATIONS_CREATE,
+    "audio.voice_consents.create": AUDIO_VOICE_CONSENTS_CREATE,
+    "audio.voice_consents.delete": AUDIO_VOICE_CONSENTS_DELETE,
+    "audio.voice_consents.list": AUDIO_VOICE_CONSENTS_LIST,
+    "audio.voice_consents.retrieve": AUDIO_VOICE_CONSENTS_RETRIEVE,
+    "audio.voice_consents.update": AUDIO_VOICE_CONSENTS_UPDATE,
+    "audio.voices.create": AUDIO_VOICES_CREATE,
+    "batches.cancel": BATCHES_CANCEL,
+    "batches.create": BATCHES_CREATE,
+    "batches.list": BATCHES_LIST,
+    "batches.retrieve": BATCHES_RETRIEVE,
+    "beta.assistants.create": BETA_ASSISTANTS_CREATE,
+    "beta.assistants.delete": BETA_ASSISTANTS_DELETE,
+    "beta.assistants.list": BETA_ASSISTANTS_LIST,
+    "beta.assistants.retrieve": BETA_ASSISTANTS_RETRIEVE,
+    "beta.assistants.update": BETA_ASSISTANTS_UPDATE,
+    "beta.chatkit.sessions.cancel": BETA_CHATKIT_SESSIONS_CANCEL,
+    "beta.chatkit.sessions.create": BETA_CHATKIT_SESSIONS_CREATE,
+    "beta.chatkit.threads.delete": BETA_CHATKIT_THREADS_DELETE,
+    "beta.chatkit.threads.list": BETA_CHATKIT_THREADS_LIST,
+    "beta.chatkit.threads.list_items": BETA_CHATKIT_THREADS_LIST_ITEMS,
+    "beta.chatkit.threads.retrieve": BETA_CHATKIT_THREADS_RETRIEVE,
+    "beta.realtime.sessions.create": BETA_REALTIME_SESSIONS_CREATE,
+    "beta.realtime.transcription_sessions.create": BETA_REALTIME_TRANSCRIPTION_SESSIONS_CREATE,
+    "beta.responses.cancel": BETA_RESPONSES_CANCEL,
+    "beta.responses.compact": BETA_RESPONSES_COMPACT,
+    "beta.responses.create": BETA_RESPONSES_CREATE,
+    "beta.responses.delete": BETA_RESPONSES_DELETE,
+    "beta.responses.input_items.list": BETA_RESPONSES_INPUT_ITEMS_LIST,
+    "beta.responses.input_tokens.count": BETA_RESPONSES_INPUT_TOKENS_COUNT,
+    "beta.responses.retrieve": BETA_RESPONSES_RETRIEVE,
+    "beta.threads.create": BETA_THREADS_CREATE,
+    "beta.threads.create_and_run": BETA_THREADS_CREATE_AND_RUN,
+    "beta.threads.delete": BETA_THREADS_DELETE,
+    "beta.threads.messages.create": BETA_THREADS_MESSAGES_CREATE,
+    "beta.threads.messages.delete": BETA_THREADS_MESSAGES_DELETE,
+    "beta.threads.messages.list": BETA_THREADS_MESSAGES_LIST,
+    "beta.threads.messages.retrieve": BETA_THREADS_MESSAGES_RETRIEVE,
+    "beta.threads.messages.update": BETA_THREADS_MESSAGES_UPDATE,
+    "beta.threads.retrieve": BETA_THREADS_RETRIEVE,
+    "beta.threads.runs.cancel": BETA_THREADS_RUNS_CANCEL,
+    "beta.threads.runs.create": BETA_THREADS_RUNS_CREATE,
+    "beta.threads.runs.list": BETA_THREADS_RUNS_LIST,
+    "beta.threads.runs.retrieve": BETA_THREADS_RUNS_RETRIEVE,
+    "beta.threads.runs.steps.list": BETA_THREADS_RUNS_STEPS_LIST,
+    "beta.threads.runs.steps.retrieve": BETA_THREADS_RUNS_STEPS_RETRIEVE,
+    "beta.threads.runs.submit_tool_outputs": BETA_THREADS_RUNS_SUBMIT_TOOL_OUTPUTS,
+    "beta.threads.runs.update": BETA_THREADS_RUNS_UPDATE,
+    "beta.threads.update": BETA_THREADS_UPDATE,
     "chat.completions.create": CHAT_COMPLETIONS_CREATE,
     "chat.completions.delete": CHAT_COMPLETIONS_DELETE,
     "chat.completions.list": CHAT_COMPLETIONS_LIST,
@@ -132,8 +2985,115 @@ ENDPOINTS: dict[str, Endpoint] = {
     "chat.completions.retrieve": CHAT_COMPLETIONS_RETRIEVE,
     "chat.completions.update": CHAT_COMPLETIONS_UPDATE,
     "completions.create": COMPLETIONS_CREATE,
+    "containers.create": CONTAINERS_CREATE,
+    "containers.delete": CONTAINERS_DELETE,
+    "containers.files.content.retrieve": CONTAINERS_FILES_CONTENT_RETRIEVE,
+    "containers.files.create": CONTAINERS_FILES_CREATE,
+    "containers.files.delete": CONTAINERS_FILES_DELETE,
+    "containers.files.list": CONTAINERS_FILES_LIST,
+    "containers.files.retrieve": CONTAINERS_FILES_RETRIEVE,
+    "containers.list": CONTAINERS_LIST,
+    "containers.retrieve": CONTAINERS_RETRIEVE,
+    "content_provenance_checks.create": CONTENT_PROVENANCE_CHECKS_CREATE,
+    "conversations.create": CONVERSATIONS_CREATE,
+    "conversations.delete": CONVERSATIONS_DELETE,
+    "conversations.items.create": CONVERSATIONS_ITEMS_CREATE,
+    "conversations.items.delete": CONVERSATIONS_ITEMS_DELETE,
+    "conversations.items.list": CONVERSATIONS_ITEMS_LIST,
+    "conversations.items.retrieve": CONVERSATIONS_ITEMS_RETRIEVE,
+    "conversations.retrieve": CONVERSATIONS_RETRIEVE,
+    "conversations.update": CONVERSATIONS_UPDATE,
     "embeddings.create": EMBEDDINGS_CREATE,
+    "evals.create": EVALS_CREATE,
+    "evals.delete": EVALS_DELETE,
+    "evals.list": EVALS_LIST,
+    "evals.retrieve": EVALS_RETRIEVE,
+    "evals.runs.cancel": EVALS_RUNS_CANCEL,
+    "evals.runs.create": EVALS_RUNS_CREATE,
+    "evals.runs.delete": EVALS_RUNS_DELETE,
+    "evals.runs.list": EVALS_RUNS_LIST,
+    "evals.runs.output_items.list": EVALS_RUNS_OUTPUT_ITEMS_LIST,
+    "evals.runs.output_items.retrieve": EVALS_RUNS_OUTPUT_ITEMS_RETRIEVE,
+    "evals.runs.retrieve": EVALS_RUNS_RETRIEVE,
+    "evals.update": EVALS_UPDATE,
+    "files.content": FILES_CONTENT,
+    "files.create": FILES_CREATE,
+    "files.delete": FILES_DELETE,
+    "files.list": FILES_LIST,
+    "files.retrieve": FILES_RETRIEVE,
+    "fine_tuning.alpha.graders.run": FINE_TUNING_ALPHA_GRADERS_RUN,
+    "fine_tuning.alpha.graders.validate": FINE_TUNING_ALPHA_GRADERS_VALIDATE,
+    "fine_tuning.checkpoints.permissions.create": FINE_TUNING_CHECKPOINTS_PERMISSIONS_CREATE,
+    "fine_tuning.checkpoints.permissions.delete": FINE_TUNING_CHECKPOINTS_PERMISSIONS_DELETE,
+    "fine_tuning.checkpoints.permissions.retrieve": FINE_TUNING_CHECKPOINTS_PERMISSIONS_RETRIEVE,
+    "fine_tuning.jobs.cancel": FINE_TUNING_JOBS_CANCEL,
+    "fine_tuning.jobs.checkpoints.list": FINE_TUNING_JOBS_CHECKPOINTS_LIST,
+    "fine_tuning.jobs.create": FINE_TUNING_JOBS_CREATE,
+    "fine_tuning.jobs.list": FINE_TUNING_JOBS_LIST,
+    "fine_tuning.jobs.list_events": FINE_TUNING_JOBS_LIST_EVENTS,
+    "fine_tuning.jobs.pause": FINE_TUNING_JOBS_PAUSE,
+    "fine_tuning.jobs.resume": FINE_TUNING_JOBS_RESUME,
+    "fine_tuning.jobs.retrieve": FINE_TUNING_JOBS_RETRIEVE,
+    "images.create_variation": IMAGES_CREATE_VARIATION,
+    "images.edit": IMAGES_EDIT,
+    "images.generate": IMAGES_GENERATE,
     "models.delete": MODELS_DELETE,
     "models.list": MODELS_LIST,
     "models.retrieve": MODELS_RETRIEVE,
+    "moderations.create": MODERATIONS_CREATE,
+    "realtime.calls.accept": REALTIME_CALLS_ACCEPT,
+    "realtime.calls.create": REALTIME_CALLS_CREATE,
+    "realtime.calls.hangup": REALTIME_CALLS_HANGUP,
+    "realtime.calls.refer": REALTIME_CALLS_REFER,
+    "realtime.calls.reject": REALTIME_CALLS_REJECT,
+    "realtime.client_secrets.create": REALTIME_CLIENT_SECRETS_CREATE,
+    "realtime.translations.client_secrets.create": REALTIME_TRANSLATIONS_CLIENT_SECRETS_CREATE,
+    "responses.cancel": RESPONSES_CANCEL,
+    "responses.compact": RESPONSES_COMPACT,
+    "responses.create": RESPONSES_CREATE,
+    "responses.delete": RESPONSES_DELETE,
+    "responses.input_items.list": RESPONSES_INPUT_ITEMS_LIST,
+    "responses.input_tokens.count": RESPONSES_INPUT_TOKENS_COUNT,
+    "responses.retrieve": RESPONSES_RETRIEVE,
+    "skills.content.retrieve": SKILLS_CONTENT_RETRIEVE,
+    "skills.create": SKILLS_CREATE,
+    "skills.delete": SKILLS_DELETE,
+    "skills.list": SKILLS_LIST,
+    "skills.retrieve": SKILLS_RETRIEVE,
+    "skills.update": SKILLS_UPDATE,
+    "skills.versions.content.retrieve": SKILLS_VERSIONS_CONTENT_RETRIEVE,
+    "skills.versions.create": SKILLS_VERSIONS_CREATE,
+    "skills.versions.delete": SKILLS_VERSIONS_DELETE,
+    "skills.versions.list": SKILLS_VERSIONS_LIST,
+    "skills.versions.retrieve": SKILLS_VERSIONS_RETRIEVE,
+    "uploads.cancel": UPLOADS_CANCEL,
+    "uploads.complete": UPLOADS_COMPLETE,
+    "uploads.create": UPLOADS_CREATE,
+    "uploads.parts.create": UPLOADS_PARTS_CREATE,
+    "vector_stores.create": VECTOR_STORES_CREATE,
+    "vector_stores.delete": VECTOR_STORES_DELETE,
+    "vector_stores.file_batches.cancel": VECTOR_STORES_FILE_BATCHES_CANCEL,
+    "vector_stores.file_batches.create": VECTOR_STORES_FILE_BATCHES_CREATE,
+    "vector_stores.file_batches.list_files": VECTOR_STORES_FILE_BATCHES_LIST_FILES,
+    "vector_stores.file_batches.retrieve": VECTOR_STORES_FILE_BATCHES_RETRIEVE,
+    "vector_stores.files.content": VECTOR_STORES_FILES_CONTENT,
+    "vector_stores.files.create": VECTOR_STORES_FILES_CREATE,
+    "vector_stores.files.delete": VECTOR_STORES_FILES_DELETE,
+    "vector_stores.files.list": VECTOR_STORES_FILES_LIST,
+    "vector_stores.files.retrieve": VECTOR_STORES_FILES_RETRIEVE,
+    "vector_stores.files.update": VECTOR_STORES_FILES_UPDATE,
+    "vector_stores.list": VECTOR_STORES_LIST,
+    "vector_stores.retrieve": VECTOR_STORES_RETRIEVE,
+    "vector_stores.search": VECTOR_STORES_SEARCH,
+    "vector_stores.update": VECTOR_STORES_UPDATE,
+    "videos.create": VIDEOS_CREATE,
+    "videos.create_character": VIDEOS_CREATE_CHARACTER,
+    "videos.delete": VIDEOS_DELETE,
+    "videos.download_content": VIDEOS_DOWNLOAD_CONTENT,
+    "videos.edit": VIDEOS_EDIT,
+    "videos.extend": VIDEOS_EXTEND,
+    "videos.get_character": VIDEOS_GET_CHARACTER,
+    "videos.list": VIDEOS_LIST,
+    "videos.remix": VIDEOS_REMIX,
+    "videos.retrieve": VIDEOS_RETRIEVE,
 }

@@ -7,7 +7,20 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["lazy_names"]
+__all__ = ["LazyModule", "lazy_names"]
+
+
+class LazyModule:
+    """Stands for a module that is imported when one of its names is asked for: for modules that need each other."""
+
+    __slots__ = ("_name", "_package")
+
+    def __init__(self, name: str, package: str | None) -> None:
+        self._name = name
+        self._package = package
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name, self._package), name)
 
 
 def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:

@@ -1,4 +1,4 @@
-"""``python tools/generate --spec PATH``: writes the generated places of `src/openaiasync`; ``--check`` only compares."""
+"""``python tools/generate --spec PATH`` writes the generated places of `src/openaiasync`; ``--check`` only compares."""
 
 from __future__ import annotations
 

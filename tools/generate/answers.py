@@ -11,8 +11,10 @@ from .unions import Unions, widest, without_none
 
 # What every Struct has by itself: a field of this name would hide it.
 RESERVED = frozenset(
-    ("to_dict", "to_json", "model_dump", "model_dump_json", "model_extra", "model_fields_set", "model_construct")
-    + ("model_copy", "copy", "replace", "extra", "meta")
+    [
+        *("copy", "extra", "meta", "replace", "to_dict", "to_json"),
+        *("model_construct", "model_copy", "model_dump", "model_dump_json", "model_extra", "model_fields_set"),
+    ]
 )
 
 
@@ -25,8 +27,11 @@ class Answers:
         self.unions = unions
         self.overrides = overrides
         self.modules: dict[str, Module] = {}
+        self._circles: dict[str, frozenset[str]] = {}
 
-    def write(self, keys: list[str]) -> dict[str, Module]:
+    def write(self, keys: list[str], circles: dict[str, frozenset[str]]) -> dict[str, Module]:
+        """The modules for `keys`; `circles` says which modules need each other."""
+        self.modules, self._circles = {}, circles
         placed = [key for key in keys if key in self.names.places]
         here = set(placed)
         for key in placed:
@@ -44,11 +49,13 @@ class Answers:
         return self.modules
 
     def _module(self, place: Place) -> Module:
-        return self.modules.setdefault(place.module, Module("types", place.module))
+        circle = self._circles.get(place.module, frozenset())
+        return self.modules.setdefault(place.module, Module("types", place.module, circle=circle))
 
     # -- Structs -------------------------------------------------------------------------------------------------------
 
     def _struct(self, shape: Shape, module: Module) -> None:
+        module.deferred = True
         name = self.names.places[shape.key].name
         mixin = self.overrides.mixin(shape.key)
         bases = [module.use("." + mixin.module, mixin.name)] if mixin else []
@@ -138,6 +145,7 @@ class Answers:
                 self._alias_after(other, done)
         module = self._module(place)
         type_ = without_none(found.type)
+        module.deferred = False
         if self.unions.native(type_):
             module.use("typing", "TypeAlias")
             text = wrap_union(f"{place.name}: TypeAlias = ", self._certain(type_, module, key), depth=0)
@@ -146,7 +154,8 @@ class Answers:
         module.use("typing", "TYPE_CHECKING")
         module.use(".model", "one_of")
         members = self._certain(type_, module, key)
-        seen = wrap_union(f"{place.name} = ", members)
+        module.use("typing", "TypeAlias")
+        seen = wrap_union(f"{place.name}: TypeAlias = ", members)
         several = ", ".join(members) + ("," if len(members) == 1 else "")
         run = f'{place.name} = one_of("{place.name}", lambda: ({several}))'
         if len(run) > 110:
@@ -164,6 +173,7 @@ class Answers:
 
     def _another_name(self, place: Place, key: str) -> None:
         module = self._module(place)
+        module.deferred = False
         module.again.add(place.name)
         name = module.place("types", self.names.places[key])
         if name != place.name:

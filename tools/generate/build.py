@@ -9,6 +9,7 @@ from pathlib import Path
 from . import endpoints as rows
 from .answers import Answers
 from .api import Api
+from .circles import in_circles
 from .endpoints import Endpoint
 from .ir import NONE, Alias, Array, GeneratorError, Operation, Ref, Type, walk
 from .load import Description
@@ -70,7 +71,6 @@ class Builder:
         endpoints = [self._endpoint(op) for op in operations]
         texts = {"endpoints.py": rows.module(endpoints, self.overrides)}
         for side, modules in (("types", answers), ("params", params)):
-            check_cycles(side, modules)
             texts |= {f"{side}/{name.replace('.', '/')}.py": module.text() for name, module in modules.items()}
         texts |= self._packages(answers, params)
         texts |= Api(endpoints, self.overrides).write()
@@ -104,7 +104,8 @@ class Builder:
                 types += [field.type for field in self.overrides.fields(found).values()]
         self.unions.decide(types)
         keys = self._within(self.types, keys, operations, self._answer_roots(operations))
-        return Answers(self.description, self.types, self.unions, self.overrides).write(keys)
+        answers = Answers(self.description, self.types, self.unions, self.overrides)
+        return in_circles(lambda circles: answers.write(keys, circles))
 
     def _answer_roots(self, operations: list[Operation]) -> list[Root]:
         roots: list[Root] = []
@@ -146,7 +147,7 @@ class Builder:
                 self.params_places[op.name] = self.params.operation(op.name)
         keys = self.params.reach([*self._param_roots(self.operations), *listed])
         keys = self._within(self.params, keys, operations, self._param_roots(operations))
-        modules = self.requests.write(keys)
+        modules = in_circles(lambda circles: self.requests.write(keys, circles))
         for op in operations:
             if op.name in self.params_places:
                 place = self.params_places[op.name]
@@ -228,20 +229,3 @@ class Builder:
 def parents(module: str) -> list[str]:
     parts = module.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts))]
-
-
-def check_cycles(side: str, modules: dict[str, Module]) -> None:
-    """Modules of one side must not import each other in a circle."""
-    done: set[str] = set()
-
-    def visit(name: str, way: tuple[str, ...]) -> None:
-        if name in way:
-            raise GeneratorError(f"{side}: import cycle {' → '.join([*way[way.index(name) :], name])}")
-        if name in done or name not in modules:
-            return
-        for other in sorted(modules[name].imports()):
-            visit(other, (*way, name))
-        done.add(name)
-
-    for name in sorted(modules):
-        visit(name, ())

@@ -1,7 +1,7 @@
 """What the generator knows of the API once the description is read: types, named shapes, operations.
 
 A *key* names a shape in the description: a component's name, or the way to an inline object from it
-(``CreateChatCompletionResponse.choices[].logprobs``; ``|2`` is the third member of a union, ``{}`` the values of a map).
+(``CreateChatCompletionResponse.choices[].logprobs``; ``|2`` is a union's third member, ``{}`` the values of a map).
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class Description:
         return Ref(key)
 
     def _all_of(self, schema: Json, key: str) -> Type:
-        """One object with the fields of all parts; a part alone is itself; parts that only say `nullable` add `None`."""
+        """One object with the fields of all parts; a part alone is itself; one that says but `nullable` adds `None`."""
         parts = [part for part in schema["allOf"] if any(name in part for name in _SHAPING)]
         nothing = any(part.get("nullable") is True for part in schema["allOf"])
         if len(parts) == 1 and "properties" not in schema:

@@ -24,11 +24,15 @@ class Requests:
         self.names = names
         self.overrides = overrides
         self.modules: dict[str, Module] = {}
+        self._circles: dict[str, frozenset[str]] = {}
 
     def module(self, place: Place) -> Module:
-        return self.modules.setdefault(place.module, Module("params", place.module))
+        circle = self._circles.get(place.module, frozenset())
+        return self.modules.setdefault(place.module, Module("params", place.module, circle=circle))
 
-    def write(self, keys: list[str]) -> dict[str, Module]:
+    def write(self, keys: list[str], circles: dict[str, frozenset[str]]) -> dict[str, Module]:
+        """The modules for `keys`; `circles` says which modules need each other."""
+        self.modules, self._circles = {}, circles
         placed = [key for key in keys if key in self.names.places]
         here = set(placed)
         for key in placed:
@@ -42,6 +46,7 @@ class Requests:
             self._alias_after(key, done)
         for place, key in self.names.aliases.items():
             if key in here:
+                self.module(place).deferred = False
                 self.module(place).again.add(place.name)
                 home = self.module(place).place("params", self.names.places[key])
                 if home != place.name:
@@ -113,15 +118,26 @@ class Requests:
             self._class(module, name, [base], shape.fields.values(), shape.key, wire=True)
             return
         module.own.add(name)
-        lines = ["", "", f"{name} = TypedDict(", f'    "{name}",', "    {"]
-        for field in shape.fields.values():
-            lines.append(f'        "{field.name}": {literal(self._value(field, module, shape.key))},')
-        module.body += [*lines, "    },", "    total=False,", ")"]
+        module.deferred = True
+        fields = shape.fields.values()
+        items = [f'        "{field.name}": {literal(self._value(field, module, shape.key))},' for field in fields]
+        module.body += [
+            "",
+            "",
+            f"{name} = TypedDict(",
+            f'    "{name}",',
+            "    {",
+            *items,
+            "    },",
+            "    total=False,",
+            ")",
+        ]
 
     def _class(
         self, module: Module, name: str, bases: list[str], fields: Iterable[Field], where: str, wire: bool = False
     ) -> None:
         module.own.add(name)
+        module.deferred = True
         lines = ["", "", f"class {name}({', '.join(bases)}, total=False):"]
         for field in fields:
             python = field.name if wire else python_name(field.name, self.overrides)
@@ -154,7 +170,7 @@ class Requests:
                 module.use("typing", "Literal")
                 return [literal_type(values)]
             case Array(item):
-                # Anything that yields objects will do; a string must not pass for many strings where objects are wanted.
+                # Whatever yields objects will do; where scalars are wanted, a generator is more likely a mistake.
                 kind = "Iterable" if self._has_shape(item) else "Sequence"
                 return [f"{module.use('collections.abc', kind)}[{' | '.join(self.members(item, module, where))}]"]
             case Map(item):
@@ -198,5 +214,6 @@ class Requests:
             if other in self.names.places and self.names.places[other].module == place.module:
                 self._alias_after(other, done)
         module = self.module(place)
+        module.deferred = False
         members = self.members(without_none(found.type), module, key)
         self._alias(module, place.name, [one for one in members if one != "None"] or members)

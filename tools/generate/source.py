@@ -25,7 +25,13 @@ class Module:
     again: set[str] = field(default_factory=set[str])  # names of other modules that this one offers too
     std: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     checked: dict[str, set[str]] = field(default_factory=dict[str, set[str]])  # for type checkers only
+    circle: frozenset[str] = frozenset()  # modules of the same side that need this one, too
+    deferred: bool = False  # whether what is written now is looked up only when a decoder is built
+    needs: set[tuple[str, bool]] = field(
+        default_factory=set[tuple[str, bool]]
+    )  # modules of the same side, deferred or not
     _locals: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    _whole: set[str] = field(default_factory=set[str])
 
     def use(self, module: str, name: str) -> str:
         """A name from a module outside the generated places, absolute (``typing``) or relative to the package."""
@@ -37,6 +43,13 @@ class Module:
         if (side, place.module) == (self.side, self.name):
             return place.name
         leaf = place.module.rpartition(".")[2]
+        if side == self.side:
+            self.needs.add((place.module, self.deferred))
+            if self.deferred and place.module in self.circle:
+                self._whole.add(f"{side}.{place.module}")
+                self.use("typing", "TYPE_CHECKING")
+                self.use(".lazy", "LazyModule")
+                return f"_{leaf}.{place.name}"
         for name in (place.name, camel(leaf) + place.name, camel(place.module) + place.name):
             if name not in self.own and self._locals.setdefault(name, (f"{side}.{place.module}", place.name)) == (
                 f"{side}.{place.module}",
@@ -44,11 +57,6 @@ class Module:
             ):
                 return name
         raise GeneratorError(f"no free name for {side}.{place} in {self.side}.{self.name}")
-
-    def imports(self) -> set[str]:
-        """The generated modules of the same side that this one needs at run time."""
-        prefix = self.side + "."
-        return {module[len(prefix) :] for module, _ in self._locals.values() if module.startswith(prefix)}
 
     def relative(self, module: str) -> str:
         here = [self.side, *self.name.split(".")][:-1]
@@ -77,12 +85,25 @@ class Module:
         later = [indent(import_line(m, checked[m])) for m in sorted(checked, key=distance)]
         head = [HEADER + f'"""{doc}"""' if doc else HEADER.rstrip(), "from __future__ import annotations"]
         parts = [*head, *("\n".join(block) for block in (own, third, near) if block)]
-        if later:
-            parts.append("\n".join(["if TYPE_CHECKING:", *later]))
+        seen, run = self._whole_modules()
+        if later or seen:
+            parts.append("\n".join(["if TYPE_CHECKING:", *later, *seen, *(["else:", *run] if run else [])]))
         names = sorted(self.own | self.again)
         if names:
             parts.append(f"__all__ = {listing(names)}")
         return "\n\n".join(parts) + "\n" + "\n".join([*self.body, *self.late]).rstrip() + "\n"
+
+    def _whole_modules(self) -> tuple[list[str], list[str]]:
+        """Modules that need this one, too: for type checkers, and for when a decoder is built."""
+        seen: list[str] = []
+        run: list[str] = []
+        for module in sorted(self._whole):
+            where = self.relative(module)
+            leaf = module.rpartition(".")[2]
+            package = where.removesuffix(leaf)
+            seen.append(f"    from {package.rstrip('.') or package} import {leaf} as _{leaf}")
+            run.append(f'    _{leaf} = LazyModule("{where}", __package__)')
+        return seen, run
 
 
 def distance(module: str) -> tuple[int, str]:

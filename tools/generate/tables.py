@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,8 +157,8 @@ class Overrides:
 
 
 def python_name(wire: str, overrides: Overrides) -> str:
-    """The Python name of a wire name: itself, the table's, or with dots and dashes as underscores."""
-    name = overrides.python_names().get(wire, wire.replace(".", "_").replace("-", "_"))
+    """The Python name of a wire name: itself, the table's, or with dots, dashes and slashes as underscores."""
+    name = overrides.python_names().get(wire, re.sub(r"[./-]", "_", wire))
     if not name.isidentifier() or keyword.iskeyword(name):
         raise GeneratorError(f"{wire!r} needs a Python name in overrides.toml [python]")
     return name

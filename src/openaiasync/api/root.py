@@ -7,10 +7,28 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..calls import Calls
+    from .admin import AsyncAdmin
+    from .audio import AsyncAudio
+    from .batches import AsyncBatches
+    from .beta import AsyncBeta
     from .chat import AsyncChat
     from .completions import AsyncCompletions
+    from .containers import AsyncContainers
+    from .content_provenance_checks import AsyncContentProvenanceChecks
+    from .conversations import AsyncConversations
     from .embeddings import AsyncEmbeddings
+    from .evals import AsyncEvals
+    from .files import AsyncFiles
+    from .fine_tuning import AsyncFineTuning
+    from .images import AsyncImages
     from .models import AsyncModels
+    from .moderations import AsyncModerations
+    from .realtime import AsyncRealtime
+    from .responses import AsyncResponses
+    from .skills import AsyncSkills
+    from .uploads import AsyncUploads
+    from .vector_stores import AsyncVectorStores
+    from .videos import AsyncVideos
 
 __all__ = ["Api"]
 
@@ -19,6 +37,34 @@ class Api:
     """What a client offers: one attribute an area, imported when touched."""
 
     _calls: Calls
+
+    @cached_property
+    def admin(self) -> AsyncAdmin:
+        """The methods under `admin`."""
+        from .admin import AsyncAdmin
+
+        return AsyncAdmin(self._calls)
+
+    @cached_property
+    def audio(self) -> AsyncAudio:
+        """The methods under `audio`."""
+        from .audio import AsyncAudio
+
+        return AsyncAudio(self._calls)
+
+    @cached_property
+    def batches(self) -> AsyncBatches:
+        """The methods under `batches`."""
+        from .batches import AsyncBatches
+
+        return AsyncBatches(self._calls)
+
+    @cached_property
+    def beta(self) -> AsyncBeta:
+        """The methods under `beta`."""
+        from .beta import AsyncBeta
+
+        return AsyncBeta(self._calls)
 
     @cached_property
     def chat(self) -> AsyncChat:
@@ -35,6 +81,27 @@ class Api:
         return AsyncCompletions(self._calls)
 
     @cached_property
+    def containers(self) -> AsyncContainers:
+        """The methods under `containers`."""
+        from .containers import AsyncContainers
+
+        return AsyncContainers(self._calls)
+
+    @cached_property
+    def content_provenance_checks(self) -> AsyncContentProvenanceChecks:
+        """The methods under `content_provenance_checks`."""
+        from .content_provenance_checks import AsyncContentProvenanceChecks
+
+        return AsyncContentProvenanceChecks(self._calls)
+
+    @cached_property
+    def conversations(self) -> AsyncConversations:
+        """The methods under `conversations`."""
+        from .conversations import AsyncConversations
+
+        return AsyncConversations(self._calls)
+
+    @cached_property
     def embeddings(self) -> AsyncEmbeddings:
         """The methods under `embeddings`."""
         from .embeddings import AsyncEmbeddings
@@ -42,8 +109,85 @@ class Api:
         return AsyncEmbeddings(self._calls)
 
     @cached_property
+    def evals(self) -> AsyncEvals:
+        """The methods under `evals`."""
+        from .evals import AsyncEvals
+
+        return AsyncEvals(self._calls)
+
+    @cached_property
+    def files(self) -> AsyncFiles:
+        """The methods under `files`."""
+        from .files import AsyncFiles
+
+        return AsyncFiles(self._calls)
+
+    @cached_property
+    def fine_tuning(self) -> AsyncFineTuning:
+        """The methods under `fine_tuning`."""
+        from .fine_tuning import AsyncFineTuning
+
+        return AsyncFineTuning(self._calls)
+
+    @cached_property
+    def images(self) -> AsyncImages:
+        """The methods under `images`."""
+        from .images import AsyncImages
+
+        return AsyncImages(self._calls)
+
+    @cached_property
     def models(self) -> AsyncModels:
         """The methods under `models`."""
         from .models import AsyncModels
 
         return AsyncModels(self._calls)
+
+    @cached_property
+    def moderations(self) -> AsyncModerations:
+        """The methods under `moderations`."""
+        from .moderations import AsyncModerations
+
+        return AsyncModerations(self._calls)
+
+    @cached_property
+    def realtime(self) -> AsyncRealtime:
+        """The methods under `realtime`."""
+        from .realtime import AsyncRealtime
+
+        return AsyncRealtime(self._calls)
+
+    @cached_property
+    def responses(self) -> AsyncResponses:
+        """The methods under `responses`."""
+        from .responses import AsyncResponses
+
+        return AsyncResponses(self._calls)
+
+    @cached_property
+    def skills(self) -> AsyncSkills:
+        """The methods under `skills`."""
+        from .skills import AsyncSkills
+
+        return AsyncSkills(self._calls)
+
+    @cached_property
+    def uploads(self) -> AsyncUploads:
+        """The methods under `uploads`."""
+        from .uploads import AsyncUploads
+
+        return AsyncUploads(self._calls)
+
+    @cached_property
+    def vector_stores(self) -> AsyncVectorStores:
+        """The methods under `vector_stores`."""
+        from .vector_stores import AsyncVectorStores
+
+        return AsyncVectorStores(self._calls)
+
+    @cached_property
+    def videos(self) -> AsyncVideos:
+        """The methods under `videos`."""
+        from .videos import AsyncVideos
+
+        return AsyncVideos(self._calls)

@@ -8,67 +8,206 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .audio_response_format import AudioResponseFormat as AudioResponseFormat
+    from .auto_file_chunking_strategy_param import AutoFileChunkingStrategyParam as AutoFileChunkingStrategyParam
+    from .batch_create_params import BatchCreateParams as BatchCreateParams
+    from .batch_list_params import BatchListParams as BatchListParams
     from .chat.completion_create_params import ChatOptions as ChatOptions
     from .chat.completion_create_params import ChatParams as ChatParams
     from .chat.completion_create_params import ChatRest as ChatRest
+    from .shared_params.comparison_filter import ComparisonFilter as ComparisonFilter
     from .completion_create_params import CompletionCreateParams as CompletionCreateParams
     from .completion_create_params import CompletionOptions as CompletionOptions
     from .completion_create_params import CompletionParams as CompletionParams
     from .completion_create_params import CompletionRest as CompletionRest
+    from .shared_params.compound_filter import CompoundFilter as CompoundFilter
+    from .container_create_params import ContainerCreateParams as ContainerCreateParams
+    from .container_list_params import ContainerListParams as ContainerListParams
+    from .content_provenance_check_create_params import (
+        ContentProvenanceCheckCreateParams as ContentProvenanceCheckCreateParams,
+    )
     from .embedding_create_params import EmbeddingCreateParams as EmbeddingCreateParams
     from .embedding_create_params import EmbeddingOptions as EmbeddingOptions
     from .embedding_create_params import EmbeddingParams as EmbeddingParams
     from .embedding_create_params import EmbeddingRest as EmbeddingRest
+    from .eval_create_params import EvalCreateParams as EvalCreateParams
+    from .eval_list_params import EvalListParams as EvalListParams
+    from .eval_update_params import EvalUpdateParams as EvalUpdateParams
+    from .file_chunking_strategy_param import FileChunkingStrategyParam as FileChunkingStrategyParam
+    from .file_create_params import FileCreateParams as FileCreateParams
+    from .file_list_params import FileListParams as FileListParams
     from .shared_params.function_definition import FunctionDefinition as FunctionDefinition
     from .shared_params.function_parameters import FunctionParameters as FunctionParameters
+    from .image_create_variation_params import ImageCreateVariationParams as ImageCreateVariationParams
+    from .image_edit_params import ImageEditParams as ImageEditParams
+    from .image_generate_params import ImageGenerateParams as ImageGenerateParams
+    from .image_input_reference_param import ImageInputReferenceParam as ImageInputReferenceParam
     from .shared_params.metadata import Metadata as Metadata
+    from .moderation_create_params import ModerationCreateParams as ModerationCreateParams
+    from .moderation_image_url_input_param import ModerationImageURLInputParam as ModerationImageURLInputParam
+    from .moderation_text_input_param import ModerationTextInputParam as ModerationTextInputParam
+    from .shared_params.reasoning import Reasoning as Reasoning
     from .shared_params.reasoning_effort import ReasoningEffort as ReasoningEffort
     from .shared_params.response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
     from .shared_params.response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
     from .shared_params.response_format_text import ResponseFormatText as ResponseFormatText
+    from .skill_create_params import SkillCreateParams as SkillCreateParams
+    from .skill_list_params import SkillListParams as SkillListParams
+    from .skill_update_params import SkillUpdateParams as SkillUpdateParams
+    from .static_file_chunking_strategy_object_param import (
+        StaticFileChunkingStrategyObjectParam as StaticFileChunkingStrategyObjectParam,
+    )
+    from .static_file_chunking_strategy_param import StaticFileChunkingStrategyParam as StaticFileChunkingStrategyParam
+    from .upload_complete_params import UploadCompleteParams as UploadCompleteParams
+    from .upload_create_params import UploadCreateParams as UploadCreateParams
+    from .vector_store_create_params import VectorStoreCreateParams as VectorStoreCreateParams
+    from .vector_store_list_params import VectorStoreListParams as VectorStoreListParams
+    from .vector_store_search_params import VectorStoreSearchParams as VectorStoreSearchParams
+    from .vector_store_update_params import VectorStoreUpdateParams as VectorStoreUpdateParams
+    from .video_create_character_params import VideoCreateCharacterParams as VideoCreateCharacterParams
+    from .video_create_params import VideoCreateParams as VideoCreateParams
+    from .video_download_content_params import VideoDownloadContentParams as VideoDownloadContentParams
+    from .video_edit_params import VideoEditParams as VideoEditParams
+    from .video_extend_params import VideoExtendParams as VideoExtendParams
+    from .video_list_params import VideoListParams as VideoListParams
+    from .video_model import VideoModel as VideoModel
+    from .video_model_param import VideoModelParam as VideoModelParam
+    from .video_remix_params import VideoRemixParams as VideoRemixParams
+    from .video_seconds import VideoSeconds as VideoSeconds
+    from .video_size import VideoSize as VideoSize
 
 __all__ = [
+    "AudioResponseFormat",
+    "AutoFileChunkingStrategyParam",
+    "BatchCreateParams",
+    "BatchListParams",
     "ChatOptions",
     "ChatParams",
     "ChatRest",
+    "ComparisonFilter",
     "CompletionCreateParams",
     "CompletionOptions",
     "CompletionParams",
     "CompletionRest",
+    "CompoundFilter",
+    "ContainerCreateParams",
+    "ContainerListParams",
+    "ContentProvenanceCheckCreateParams",
     "EmbeddingCreateParams",
     "EmbeddingOptions",
     "EmbeddingParams",
     "EmbeddingRest",
+    "EvalCreateParams",
+    "EvalListParams",
+    "EvalUpdateParams",
+    "FileChunkingStrategyParam",
+    "FileCreateParams",
+    "FileListParams",
     "FunctionDefinition",
     "FunctionParameters",
+    "ImageCreateVariationParams",
+    "ImageEditParams",
+    "ImageGenerateParams",
+    "ImageInputReferenceParam",
     "Metadata",
+    "ModerationCreateParams",
+    "ModerationImageURLInputParam",
+    "ModerationTextInputParam",
+    "Reasoning",
     "ReasoningEffort",
     "ResponseFormatJSONObject",
     "ResponseFormatJSONSchema",
     "ResponseFormatText",
+    "SkillCreateParams",
+    "SkillListParams",
+    "SkillUpdateParams",
+    "StaticFileChunkingStrategyObjectParam",
+    "StaticFileChunkingStrategyParam",
+    "UploadCompleteParams",
+    "UploadCreateParams",
+    "VectorStoreCreateParams",
+    "VectorStoreListParams",
+    "VectorStoreSearchParams",
+    "VectorStoreUpdateParams",
+    "VideoCreateCharacterParams",
+    "VideoCreateParams",
+    "VideoDownloadContentParams",
+    "VideoEditParams",
+    "VideoExtendParams",
+    "VideoListParams",
+    "VideoModel",
+    "VideoModelParam",
+    "VideoRemixParams",
+    "VideoSeconds",
+    "VideoSize",
 ]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "AudioResponseFormat": ".audio_response_format",
+            "AutoFileChunkingStrategyParam": ".auto_file_chunking_strategy_param",
+            "BatchCreateParams": ".batch_create_params",
+            "BatchListParams": ".batch_list_params",
             "ChatOptions": ".chat.completion_create_params",
             "ChatParams": ".chat.completion_create_params",
             "ChatRest": ".chat.completion_create_params",
+            "ComparisonFilter": ".shared_params.comparison_filter",
             "CompletionCreateParams": ".completion_create_params",
             "CompletionOptions": ".completion_create_params",
             "CompletionParams": ".completion_create_params",
             "CompletionRest": ".completion_create_params",
+            "CompoundFilter": ".shared_params.compound_filter",
+            "ContainerCreateParams": ".container_create_params",
+            "ContainerListParams": ".container_list_params",
+            "ContentProvenanceCheckCreateParams": ".content_provenance_check_create_params",
             "EmbeddingCreateParams": ".embedding_create_params",
             "EmbeddingOptions": ".embedding_create_params",
             "EmbeddingParams": ".embedding_create_params",
             "EmbeddingRest": ".embedding_create_params",
+            "EvalCreateParams": ".eval_create_params",
+            "EvalListParams": ".eval_list_params",
+            "EvalUpdateParams": ".eval_update_params",
+            "FileChunkingStrategyParam": ".file_chunking_strategy_param",
+            "FileCreateParams": ".file_create_params",
+            "FileListParams": ".file_list_params",
             "FunctionDefinition": ".shared_params.function_definition",
             "FunctionParameters": ".shared_params.function_parameters",
+            "ImageCreateVariationParams": ".image_create_variation_params",
+            "ImageEditParams": ".image_edit_params",
+            "ImageGenerateParams": ".image_generate_params",
+            "ImageInputReferenceParam": ".image_input_reference_param",
             "Metadata": ".shared_params.metadata",
+            "ModerationCreateParams": ".moderation_create_params",
+            "ModerationImageURLInputParam": ".moderation_image_url_input_param",
+            "ModerationTextInputParam": ".moderation_text_input_param",
+            "Reasoning": ".shared_params.reasoning",
             "ReasoningEffort": ".shared_params.reasoning_effort",
             "ResponseFormatJSONObject": ".shared_params.response_format_json_object",
             "ResponseFormatJSONSchema": ".shared_params.response_format_json_schema",
             "ResponseFormatText": ".shared_params.response_format_text",
+            "SkillCreateParams": ".skill_create_params",
+            "SkillListParams": ".skill_list_params",
+            "SkillUpdateParams": ".skill_update_params",
+            "StaticFileChunkingStrategyObjectParam": ".static_file_chunking_strategy_object_param",
+            "StaticFileChunkingStrategyParam": ".static_file_chunking_strategy_param",
+            "UploadCompleteParams": ".upload_complete_params",
+            "UploadCreateParams": ".upload_create_params",
+            "VectorStoreCreateParams": ".vector_store_create_params",
+            "VectorStoreListParams": ".vector_store_list_params",
+            "VectorStoreSearchParams": ".vector_store_search_params",
+            "VectorStoreUpdateParams": ".vector_store_update_params",
+            "VideoCreateCharacterParams": ".video_create_character_params",
+            "VideoCreateParams": ".video_create_params",
+            "VideoDownloadContentParams": ".video_download_content_params",
+            "VideoEditParams": ".video_edit_params",
+            "VideoExtendParams": ".video_extend_params",
+            "VideoListParams": ".video_list_params",
+            "VideoModel": ".video_model",
+            "VideoModelParam": ".video_model_param",
+            "VideoRemixParams": ".video_remix_params",
+            "VideoSeconds": ".video_seconds",
+            "VideoSize": ".video_size",
         },
     )

@@ -8,58 +8,337 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .audio_response_format import AudioResponseFormat as AudioResponseFormat
+    from ..params.auto_file_chunking_strategy_param import (
+        AutoFileChunkingStrategyParam as AutoFileChunkingStrategyParam,
+    )
+    from .batch import Batch as Batch
+    from ..params.batch_create_params import BatchCreateParams as BatchCreateParams
+    from .batch_error import BatchError as BatchError
+    from ..params.batch_list_params import BatchListParams as BatchListParams
+    from .batch_request_counts import BatchRequestCounts as BatchRequestCounts
+    from .batch_usage import BatchUsage as BatchUsage
+    from .shared.comparison_filter import ComparisonFilter as ComparisonFilter
     from .completion import Completion as Completion
     from .completion_choice import CompletionChoice as CompletionChoice
     from ..params.completion_create_params import CompletionCreateParams as CompletionCreateParams
+    from .shared.compound_filter import CompoundFilter as CompoundFilter
+    from ..params.container_create_params import ContainerCreateParams as ContainerCreateParams
+    from .container_create_response import ContainerCreateResponse as ContainerCreateResponse
+    from ..params.container_list_params import ContainerListParams as ContainerListParams
+    from .container_list_response import ContainerListResponse as ContainerListResponse
+    from .container_retrieve_response import ContainerRetrieveResponse as ContainerRetrieveResponse
+    from .content_provenance_check import ContentProvenanceCheck as ContentProvenanceCheck
+    from ..params.content_provenance_check_create_params import (
+        ContentProvenanceCheckCreateParams as ContentProvenanceCheckCreateParams,
+    )
     from .create_embedding_response import CreateEmbeddingResponse as CreateEmbeddingResponse
+    from .deleted_skill import DeletedSkill as DeletedSkill
     from .embedding import Embedding as Embedding
     from ..params.embedding_create_params import EmbeddingCreateParams as EmbeddingCreateParams
-    from ..params.shared_params.function_definition import FunctionDefinition as FunctionDefinition
-    from ..params.shared_params.function_parameters import FunctionParameters as FunctionParameters
+    from .shared.error_object import ErrorObject as ErrorObject
+    from ..params.eval_create_params import EvalCreateParams as EvalCreateParams
+    from .eval_create_response import EvalCreateResponse as EvalCreateResponse
+    from .eval_custom_data_source_config import EvalCustomDataSourceConfig as EvalCustomDataSourceConfig
+    from .eval_delete_response import EvalDeleteResponse as EvalDeleteResponse
+    from ..params.eval_list_params import EvalListParams as EvalListParams
+    from .eval_list_response import EvalListResponse as EvalListResponse
+    from .eval_retrieve_response import EvalRetrieveResponse as EvalRetrieveResponse
+    from .eval_stored_completions_data_source_config import (
+        EvalStoredCompletionsDataSourceConfig as EvalStoredCompletionsDataSourceConfig,
+    )
+    from ..params.eval_update_params import EvalUpdateParams as EvalUpdateParams
+    from .eval_update_response import EvalUpdateResponse as EvalUpdateResponse
+    from ..params.file_chunking_strategy_param import FileChunkingStrategyParam as FileChunkingStrategyParam
+    from ..params.file_create_params import FileCreateParams as FileCreateParams
+    from .file_deleted import FileDeleted as FileDeleted
+    from ..params.file_list_params import FileListParams as FileListParams
+    from .file_object import FileObject as FileObject
+    from .shared.function_definition import FunctionDefinition as FunctionDefinition
+    from .shared.function_parameters import FunctionParameters as FunctionParameters
+    from .image import Image as Image
+    from ..params.image_create_variation_params import ImageCreateVariationParams as ImageCreateVariationParams
+    from .image_edit_completed_event import ImageEditCompletedEvent as ImageEditCompletedEvent
+    from ..params.image_edit_params import ImageEditParams as ImageEditParams
+    from .image_edit_partial_image_event import ImageEditPartialImageEvent as ImageEditPartialImageEvent
+    from .image_edit_stream_event import ImageEditStreamEvent as ImageEditStreamEvent
+    from .image_gen_completed_event import ImageGenCompletedEvent as ImageGenCompletedEvent
+    from .image_gen_partial_image_event import ImageGenPartialImageEvent as ImageGenPartialImageEvent
+    from .image_gen_stream_event import ImageGenStreamEvent as ImageGenStreamEvent
+    from ..params.image_generate_params import ImageGenerateParams as ImageGenerateParams
+    from ..params.image_input_reference_param import ImageInputReferenceParam as ImageInputReferenceParam
+    from .images_response import ImagesResponse as ImagesResponse
     from .shared.metadata import Metadata as Metadata
     from .model import Model as Model
     from .model_deleted import ModelDeleted as ModelDeleted
-    from ..params.shared_params.reasoning_effort import ReasoningEffort as ReasoningEffort
-    from ..params.shared_params.response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
-    from ..params.shared_params.response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
-    from ..params.shared_params.response_format_text import ResponseFormatText as ResponseFormatText
+    from .moderation import Moderation as Moderation
+    from ..params.moderation_create_params import ModerationCreateParams as ModerationCreateParams
+    from .moderation_create_response import ModerationCreateResponse as ModerationCreateResponse
+    from ..params.moderation_image_url_input_param import ModerationImageURLInputParam as ModerationImageURLInputParam
+    from ..params.moderation_text_input_param import ModerationTextInputParam as ModerationTextInputParam
+    from .other_file_chunking_strategy_object import OtherFileChunkingStrategyObject as OtherFileChunkingStrategyObject
+    from .shared.reasoning import Reasoning as Reasoning
+    from .shared.reasoning_effort import ReasoningEffort as ReasoningEffort
+    from .shared.response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
+    from .shared.response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
+    from .shared.response_format_text import ResponseFormatText as ResponseFormatText
+    from .shared.response_format_text_grammar import ResponseFormatTextGrammar as ResponseFormatTextGrammar
+    from .shared.response_format_text_python import ResponseFormatTextPython as ResponseFormatTextPython
+    from .skill import Skill as Skill
+    from ..params.skill_create_params import SkillCreateParams as SkillCreateParams
+    from .skill_list import SkillList as SkillList
+    from ..params.skill_list_params import SkillListParams as SkillListParams
+    from ..params.skill_update_params import SkillUpdateParams as SkillUpdateParams
+    from .static_file_chunking_strategy import StaticFileChunkingStrategy as StaticFileChunkingStrategy
+    from .static_file_chunking_strategy_object import (
+        StaticFileChunkingStrategyObject as StaticFileChunkingStrategyObject,
+    )
+    from ..params.static_file_chunking_strategy_object_param import (
+        StaticFileChunkingStrategyObjectParam as StaticFileChunkingStrategyObjectParam,
+    )
+    from ..params.static_file_chunking_strategy_param import (
+        StaticFileChunkingStrategyParam as StaticFileChunkingStrategyParam,
+    )
+    from .upload import Upload as Upload
+    from ..params.upload_complete_params import UploadCompleteParams as UploadCompleteParams
+    from ..params.upload_create_params import UploadCreateParams as UploadCreateParams
+    from .vector_store import VectorStore as VectorStore
+    from ..params.vector_store_create_params import VectorStoreCreateParams as VectorStoreCreateParams
+    from .vector_store_deleted import VectorStoreDeleted as VectorStoreDeleted
+    from ..params.vector_store_list_params import VectorStoreListParams as VectorStoreListParams
+    from ..params.vector_store_search_params import VectorStoreSearchParams as VectorStoreSearchParams
+    from ..params.vector_store_update_params import VectorStoreUpdateParams as VectorStoreUpdateParams
+    from .video import Video as Video
+    from ..params.video_create_character_params import VideoCreateCharacterParams as VideoCreateCharacterParams
+    from .video_create_character_response import VideoCreateCharacterResponse as VideoCreateCharacterResponse
+    from .video_create_error import VideoCreateError as VideoCreateError
+    from ..params.video_create_params import VideoCreateParams as VideoCreateParams
+    from .video_delete_response import VideoDeleteResponse as VideoDeleteResponse
+    from ..params.video_download_content_params import VideoDownloadContentParams as VideoDownloadContentParams
+    from ..params.video_edit_params import VideoEditParams as VideoEditParams
+    from ..params.video_extend_params import VideoExtendParams as VideoExtendParams
+    from .video_get_character_response import VideoGetCharacterResponse as VideoGetCharacterResponse
+    from ..params.video_list_params import VideoListParams as VideoListParams
+    from .video_model import VideoModel as VideoModel
+    from ..params.video_model_param import VideoModelParam as VideoModelParam
+    from ..params.video_remix_params import VideoRemixParams as VideoRemixParams
+    from .video_seconds import VideoSeconds as VideoSeconds
+    from .video_size import VideoSize as VideoSize
 
 __all__ = [
+    "AudioResponseFormat",
+    "AutoFileChunkingStrategyParam",
+    "Batch",
+    "BatchCreateParams",
+    "BatchError",
+    "BatchListParams",
+    "BatchRequestCounts",
+    "BatchUsage",
+    "ComparisonFilter",
     "Completion",
     "CompletionChoice",
     "CompletionCreateParams",
+    "CompoundFilter",
+    "ContainerCreateParams",
+    "ContainerCreateResponse",
+    "ContainerListParams",
+    "ContainerListResponse",
+    "ContainerRetrieveResponse",
+    "ContentProvenanceCheck",
+    "ContentProvenanceCheckCreateParams",
     "CreateEmbeddingResponse",
+    "DeletedSkill",
     "Embedding",
     "EmbeddingCreateParams",
+    "ErrorObject",
+    "EvalCreateParams",
+    "EvalCreateResponse",
+    "EvalCustomDataSourceConfig",
+    "EvalDeleteResponse",
+    "EvalListParams",
+    "EvalListResponse",
+    "EvalRetrieveResponse",
+    "EvalStoredCompletionsDataSourceConfig",
+    "EvalUpdateParams",
+    "EvalUpdateResponse",
+    "FileChunkingStrategyParam",
+    "FileCreateParams",
+    "FileDeleted",
+    "FileListParams",
+    "FileObject",
     "FunctionDefinition",
     "FunctionParameters",
+    "Image",
+    "ImageCreateVariationParams",
+    "ImageEditCompletedEvent",
+    "ImageEditParams",
+    "ImageEditPartialImageEvent",
+    "ImageEditStreamEvent",
+    "ImageGenCompletedEvent",
+    "ImageGenPartialImageEvent",
+    "ImageGenStreamEvent",
+    "ImageGenerateParams",
+    "ImageInputReferenceParam",
+    "ImagesResponse",
     "Metadata",
     "Model",
     "ModelDeleted",
+    "Moderation",
+    "ModerationCreateParams",
+    "ModerationCreateResponse",
+    "ModerationImageURLInputParam",
+    "ModerationTextInputParam",
+    "OtherFileChunkingStrategyObject",
+    "Reasoning",
     "ReasoningEffort",
     "ResponseFormatJSONObject",
     "ResponseFormatJSONSchema",
     "ResponseFormatText",
+    "ResponseFormatTextGrammar",
+    "ResponseFormatTextPython",
+    "Skill",
+    "SkillCreateParams",
+    "SkillList",
+    "SkillListParams",
+    "SkillUpdateParams",
+    "StaticFileChunkingStrategy",
+    "StaticFileChunkingStrategyObject",
+    "StaticFileChunkingStrategyObjectParam",
+    "StaticFileChunkingStrategyParam",
+    "Upload",
+    "UploadCompleteParams",
+    "UploadCreateParams",
+    "VectorStore",
+    "VectorStoreCreateParams",
+    "VectorStoreDeleted",
+    "VectorStoreListParams",
+    "VectorStoreSearchParams",
+    "VectorStoreUpdateParams",
+    "Video",
+    "VideoCreateCharacterParams",
+    "VideoCreateCharacterResponse",
+    "VideoCreateError",
+    "VideoCreateParams",
+    "VideoDeleteResponse",
+    "VideoDownloadContentParams",
+    "VideoEditParams",
+    "VideoExtendParams",
+    "VideoGetCharacterResponse",
+    "VideoListParams",
+    "VideoModel",
+    "VideoModelParam",
+    "VideoRemixParams",
+    "VideoSeconds",
+    "VideoSize",
 ]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "AudioResponseFormat": ".audio_response_format",
+            "AutoFileChunkingStrategyParam": "..params.auto_file_chunking_strategy_param",
+            "Batch": ".batch",
+            "BatchCreateParams": "..params.batch_create_params",
+            "BatchError": ".batch_error",
+            "BatchListParams": "..params.batch_list_params",
+            "BatchRequestCounts": ".batch_request_counts",
+            "BatchUsage": ".batch_usage",
+            "ComparisonFilter": ".shared.comparison_filter",
             "Completion": ".completion",
             "CompletionChoice": ".completion_choice",
             "CompletionCreateParams": "..params.completion_create_params",
+            "CompoundFilter": ".shared.compound_filter",
+            "ContainerCreateParams": "..params.container_create_params",
+            "ContainerCreateResponse": ".container_create_response",
+            "ContainerListParams": "..params.container_list_params",
+            "ContainerListResponse": ".container_list_response",
+            "ContainerRetrieveResponse": ".container_retrieve_response",
+            "ContentProvenanceCheck": ".content_provenance_check",
+            "ContentProvenanceCheckCreateParams": "..params.content_provenance_check_create_params",
             "CreateEmbeddingResponse": ".create_embedding_response",
+            "DeletedSkill": ".deleted_skill",
             "Embedding": ".embedding",
             "EmbeddingCreateParams": "..params.embedding_create_params",
-            "FunctionDefinition": "..params.shared_params.function_definition",
-            "FunctionParameters": "..params.shared_params.function_parameters",
+            "ErrorObject": ".shared.error_object",
+            "EvalCreateParams": "..params.eval_create_params",
+            "EvalCreateResponse": ".eval_create_response",
+            "EvalCustomDataSourceConfig": ".eval_custom_data_source_config",
+            "EvalDeleteResponse": ".eval_delete_response",
+            "EvalListParams": "..params.eval_list_params",
+            "EvalListResponse": ".eval_list_response",
+            "EvalRetrieveResponse": ".eval_retrieve_response",
+            "EvalStoredCompletionsDataSourceConfig": ".eval_stored_completions_data_source_config",
+            "EvalUpdateParams": "..params.eval_update_params",
+            "EvalUpdateResponse": ".eval_update_response",
+            "FileChunkingStrategyParam": "..params.file_chunking_strategy_param",
+            "FileCreateParams": "..params.file_create_params",
+            "FileDeleted": ".file_deleted",
+            "FileListParams": "..params.file_list_params",
+            "FileObject": ".file_object",
+            "FunctionDefinition": ".shared.function_definition",
+            "FunctionParameters": ".shared.function_parameters",
+            "Image": ".image",
+            "ImageCreateVariationParams": "..params.image_create_variation_params",
+            "ImageEditCompletedEvent": ".image_edit_completed_event",
+            "ImageEditParams": "..params.image_edit_params",
+            "ImageEditPartialImageEvent": ".image_edit_partial_image_event",
+            "ImageEditStreamEvent": ".image_edit_stream_event",
+            "ImageGenCompletedEvent": ".image_gen_completed_event",
+            "ImageGenPartialImageEvent": ".image_gen_partial_image_event",
+            "ImageGenStreamEvent": ".image_gen_stream_event",
+            "ImageGenerateParams": "..params.image_generate_params",
+            "ImageInputReferenceParam": "..params.image_input_reference_param",
+            "ImagesResponse": ".images_response",
             "Metadata": ".shared.metadata",
             "Model": ".model",
             "ModelDeleted": ".model_deleted",
-            "ReasoningEffort": "..params.shared_params.reasoning_effort",
-            "ResponseFormatJSONObject": "..params.shared_params.response_format_json_object",
-            "ResponseFormatJSONSchema": "..params.shared_params.response_format_json_schema",
-            "ResponseFormatText": "..params.shared_params.response_format_text",
+            "Moderation": ".moderation",
+            "ModerationCreateParams": "..params.moderation_create_params",
+            "ModerationCreateResponse": ".moderation_create_response",
+            "ModerationImageURLInputParam": "..params.moderation_image_url_input_param",
+            "ModerationTextInputParam": "..params.moderation_text_input_param",
+            "OtherFileChunkingStrategyObject": ".other_file_chunking_strategy_object",
+            "Reasoning": ".shared.reasoning",
+            "ReasoningEffort": ".shared.reasoning_effort",
+            "ResponseFormatJSONObject": ".shared.response_format_json_object",
+            "ResponseFormatJSONSchema": ".shared.response_format_json_schema",
+            "ResponseFormatText": ".shared.response_format_text",
+            "ResponseFormatTextGrammar": ".shared.response_format_text_grammar",
+            "ResponseFormatTextPython": ".shared.response_format_text_python",
+            "Skill": ".skill",
+            "SkillCreateParams": "..params.skill_create_params",
+            "SkillList": ".skill_list",
+            "SkillListParams": "..params.skill_list_params",
+            "SkillUpdateParams": "..params.skill_update_params",
+            "StaticFileChunkingStrategy": ".static_file_chunking_strategy",
+            "StaticFileChunkingStrategyObject": ".static_file_chunking_strategy_object",
+            "StaticFileChunkingStrategyObjectParam": "..params.static_file_chunking_strategy_object_param",
+            "StaticFileChunkingStrategyParam": "..params.static_file_chunking_strategy_param",
+            "Upload": ".upload",
+            "UploadCompleteParams": "..params.upload_complete_params",
+            "UploadCreateParams": "..params.upload_create_params",
+            "VectorStore": ".vector_store",
+            "VectorStoreCreateParams": "..params.vector_store_create_params",
+            "VectorStoreDeleted": ".vector_store_deleted",
+            "VectorStoreListParams": "..params.vector_store_list_params",
+            "VectorStoreSearchParams": "..params.vector_store_search_params",
+            "VectorStoreUpdateParams": "..params.vector_store_update_params",
+            "Video": ".video",
+            "VideoCreateCharacterParams": "..params.video_create_character_params",
+            "VideoCreateCharacterResponse": ".video_create_character_response",
+            "VideoCreateError": ".video_create_error",
+            "VideoCreateParams": "..params.video_create_params",
+            "VideoDeleteResponse": ".video_delete_response",
+            "VideoDownloadContentParams": "..params.video_download_content_params",
+            "VideoEditParams": "..params.video_edit_params",
+            "VideoExtendParams": "..params.video_extend_params",
+            "VideoGetCharacterResponse": ".video_get_character_response",
+            "VideoListParams": "..params.video_list_params",
+            "VideoModel": ".video_model",
+            "VideoModelParam": "..params.video_model_param",
+            "VideoRemixParams": "..params.video_remix_params",
+            "VideoSeconds": ".video_seconds",
+            "VideoSize": ".video_size",
         },
     )

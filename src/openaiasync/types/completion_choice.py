@@ -25,3 +25,4 @@ class Logprobs(BaseModel, kw_only=True):
     token_logprobs: list[float] | None = None
     tokens: list[str] | None = None
     top_logprobs: list[dict[str, float]] | None = None
+    content: list[dict[str, Any]] | None = None

@@ -16,3 +16,4 @@ class Embedding(EmbeddingValue, BaseModel, kw_only=True):
     index: int
     value: bytes | list[float] = field(name="embedding")
     object: Literal["embedding"]
+    encoding_format: str | None = None

@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .comparison_filter import ComparisonFilter as ComparisonFilter
+    from .compound_filter import CompoundFilter as CompoundFilter
     from .function_definition import FunctionDefinition as FunctionDefinition
     from .function_parameters import FunctionParameters as FunctionParameters
     from .metadata import Metadata as Metadata
+    from .reasoning import Reasoning as Reasoning
     from .reasoning_effort import ReasoningEffort as ReasoningEffort
     from .response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
     from .response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
     from .response_format_text import ResponseFormatText as ResponseFormatText
 
 __all__ = [
+    "ComparisonFilter",
+    "CompoundFilter",
     "FunctionDefinition",
     "FunctionParameters",
     "Metadata",
+    "Reasoning",
     "ReasoningEffort",
     "ResponseFormatJSONObject",
     "ResponseFormatJSONSchema",
@@ -30,9 +36,12 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "ComparisonFilter": ".comparison_filter",
+            "CompoundFilter": ".compound_filter",
             "FunctionDefinition": ".function_definition",
             "FunctionParameters": ".function_parameters",
             "Metadata": ".metadata",
+            "Reasoning": ".reasoning",
             "ReasoningEffort": ".reasoning_effort",
             "ResponseFormatJSONObject": ".response_format_json_object",
             "ResponseFormatJSONSchema": ".response_format_json_schema",

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ...params.chat.chat_completion_function_message_param import (
         ChatCompletionFunctionMessageParam as ChatCompletionFunctionMessageParam,
     )
+    from .chat_completion_function_tool import ChatCompletionFunctionTool as ChatCompletionFunctionTool
     from ...params.chat.chat_completion_function_tool_param import (
         ChatCompletionFunctionToolParam as ChatCompletionFunctionToolParam,
     )
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from ...params.chat.chat_completion_prediction_content_param import (
         ChatCompletionPredictionContentParam as ChatCompletionPredictionContentParam,
     )
+    from .chat_completion_role import ChatCompletionRole as ChatCompletionRole
     from .chat_completion_store_message import ChatCompletionStoreMessage as ChatCompletionStoreMessage
     from ...params.chat.chat_completion_stream_options_param import (
         ChatCompletionStreamOptionsParam as ChatCompletionStreamOptionsParam,
@@ -130,6 +132,7 @@ __all__ = [
     "ChatCompletionDeveloperMessageParam",
     "ChatCompletionFunctionCallOptionParam",
     "ChatCompletionFunctionMessageParam",
+    "ChatCompletionFunctionTool",
     "ChatCompletionFunctionToolParam",
     "ChatCompletionMessage",
     "ChatCompletionMessageCustomToolCall",
@@ -142,6 +145,7 @@ __all__ = [
     "ChatCompletionNamedToolChoiceCustomParam",
     "ChatCompletionNamedToolChoiceParam",
     "ChatCompletionPredictionContentParam",
+    "ChatCompletionRole",
     "ChatCompletionStoreMessage",
     "ChatCompletionStreamOptionsParam",
     "ChatCompletionSystemMessageParam",
@@ -179,6 +183,7 @@ if not TYPE_CHECKING:
             "ChatCompletionDeveloperMessageParam": "...params.chat.chat_completion_developer_message_param",
             "ChatCompletionFunctionCallOptionParam": "...params.chat.chat_completion_function_call_option_param",
             "ChatCompletionFunctionMessageParam": "...params.chat.chat_completion_function_message_param",
+            "ChatCompletionFunctionTool": ".chat_completion_function_tool",
             "ChatCompletionFunctionToolParam": "...params.chat.chat_completion_function_tool_param",
             "ChatCompletionMessage": ".chat_completion_message",
             "ChatCompletionMessageCustomToolCall": ".chat_completion_message_custom_tool_call",
@@ -191,6 +196,7 @@ if not TYPE_CHECKING:
             "ChatCompletionNamedToolChoiceCustomParam": "...params.chat.chat_completion_named_tool_choice_custom_param",
             "ChatCompletionNamedToolChoiceParam": "...params.chat.chat_completion_named_tool_choice_param",
             "ChatCompletionPredictionContentParam": "...params.chat.chat_completion_prediction_content_param",
+            "ChatCompletionRole": ".chat_completion_role",
             "ChatCompletionStoreMessage": ".chat_completion_store_message",
             "ChatCompletionStreamOptionsParam": "...params.chat.chat_completion_stream_options_param",
             "ChatCompletionSystemMessageParam": "...params.chat.chat_completion_system_message_param",

@@ -8,34 +8,52 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ...params.shared_params.function_definition import FunctionDefinition as FunctionDefinition
-    from ...params.shared_params.function_parameters import FunctionParameters as FunctionParameters
+    from .comparison_filter import ComparisonFilter as ComparisonFilter
+    from .compound_filter import CompoundFilter as CompoundFilter
+    from .error_object import ErrorObject as ErrorObject
+    from .function_definition import FunctionDefinition as FunctionDefinition
+    from .function_parameters import FunctionParameters as FunctionParameters
     from .metadata import Metadata as Metadata
-    from ...params.shared_params.reasoning_effort import ReasoningEffort as ReasoningEffort
-    from ...params.shared_params.response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
-    from ...params.shared_params.response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
-    from ...params.shared_params.response_format_text import ResponseFormatText as ResponseFormatText
+    from .reasoning import Reasoning as Reasoning
+    from .reasoning_effort import ReasoningEffort as ReasoningEffort
+    from .response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
+    from .response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
+    from .response_format_text import ResponseFormatText as ResponseFormatText
+    from .response_format_text_grammar import ResponseFormatTextGrammar as ResponseFormatTextGrammar
+    from .response_format_text_python import ResponseFormatTextPython as ResponseFormatTextPython
 
 __all__ = [
+    "ComparisonFilter",
+    "CompoundFilter",
+    "ErrorObject",
     "FunctionDefinition",
     "FunctionParameters",
     "Metadata",
+    "Reasoning",
     "ReasoningEffort",
     "ResponseFormatJSONObject",
     "ResponseFormatJSONSchema",
     "ResponseFormatText",
+    "ResponseFormatTextGrammar",
+    "ResponseFormatTextPython",
 ]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
-            "FunctionDefinition": "...params.shared_params.function_definition",
-            "FunctionParameters": "...params.shared_params.function_parameters",
+            "ComparisonFilter": ".comparison_filter",
+            "CompoundFilter": ".compound_filter",
+            "ErrorObject": ".error_object",
+            "FunctionDefinition": ".function_definition",
+            "FunctionParameters": ".function_parameters",
             "Metadata": ".metadata",
-            "ReasoningEffort": "...params.shared_params.reasoning_effort",
-            "ResponseFormatJSONObject": "...params.shared_params.response_format_json_object",
-            "ResponseFormatJSONSchema": "...params.shared_params.response_format_json_schema",
-            "ResponseFormatText": "...params.shared_params.response_format_text",
+            "Reasoning": ".reasoning",
+            "ReasoningEffort": ".reasoning_effort",
+            "ResponseFormatJSONObject": ".response_format_json_object",
+            "ResponseFormatJSONSchema": ".response_format_json_schema",
+            "ResponseFormatText": ".response_format_text",
+            "ResponseFormatTextGrammar": ".response_format_text_grammar",
+            "ResponseFormatTextPython": ".response_format_text_python",
         },
     )

@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ...params.shared_params.comparison_filter import ComparisonFilter as ComparisonFilter
+    from ...params.shared_params.compound_filter import CompoundFilter as CompoundFilter
     from ...params.shared_params.function_definition import FunctionDefinition as FunctionDefinition
     from ...params.shared_params.function_parameters import FunctionParameters as FunctionParameters
     from ...params.shared_params.metadata import Metadata as Metadata
+    from ...params.shared_params.reasoning import Reasoning as Reasoning
     from ...params.shared_params.reasoning_effort import ReasoningEffort as ReasoningEffort
     from ...params.shared_params.response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
     from ...params.shared_params.response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
     from ...params.shared_params.response_format_text import ResponseFormatText as ResponseFormatText
 
 __all__ = [
+    "ComparisonFilter",
+    "CompoundFilter",
     "FunctionDefinition",
     "FunctionParameters",
     "Metadata",
+    "Reasoning",
     "ReasoningEffort",
     "ResponseFormatJSONObject",
     "ResponseFormatJSONSchema",
@@ -30,9 +36,12 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "ComparisonFilter": "...params.shared_params.comparison_filter",
+            "CompoundFilter": "...params.shared_params.compound_filter",
             "FunctionDefinition": "...params.shared_params.function_definition",
             "FunctionParameters": "...params.shared_params.function_parameters",
             "Metadata": "...params.shared_params.metadata",
+            "Reasoning": "...params.shared_params.reasoning",
             "ReasoningEffort": "...params.shared_params.reasoning_effort",
             "ResponseFormatJSONObject": "...params.shared_params.response_format_json_object",
             "ResponseFormatJSONSchema": "...params.shared_params.response_format_json_schema",
