@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import select
+import socket
 import ssl
+import struct
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -131,6 +134,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._timer.cancel()
                 self._timer = None
             if self.transport is not None:
+                if self.transport.get_write_buffer_size():
+                    _reset_on_close(self.transport)
                 self.transport.abort()
 
     def arm(self, at: float) -> None:
@@ -160,6 +165,19 @@ class Connection(asyncio.BufferedProtocol):
             self._poll = poll = select.poll()
             poll.register(sock.fileno(), select.POLLIN)
         return bool(poll.poll(0))
+
+
+def _reset_on_close(transport: asyncio.Transport) -> None:
+    """Have the kernel forget what a server that reads no more has not taken; else it would wait for that server."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return
+    try:
+        # A copy, since what loops show of their sockets lets nobody set an option; the option is shared.
+        with socket.socket(fileno=os.dup(sock.fileno())) as copy:
+            copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except OSError:
+        pass  # it is closed already
 
 
 def _cause_of_loss(exc: Exception | None) -> tuple[str, str]:

@@ -37,6 +37,13 @@ class _Host:
                 return True
         return False
 
+    def prune(self) -> None:
+        """Forget those at both ends that wait no more (in the middle they are skipped when their turn comes)."""
+        while self.waiters and self.waiters[-1].done():
+            self.waiters.pop()
+        while self.waiters and self.waiters[0].done():
+            self.waiters.popleft()
+
     def free_place(self) -> None:
         if not self.hand_over(None):
             self.places -= 1
@@ -125,17 +132,14 @@ class Pool:
         try:
             got = await waiter
         except asyncio.CancelledError:
-            if waiter.cancelled():
-                host.waiters.remove(waiter)
-            else:
+            if not waiter.cancelled():
                 self._pass_on(host, waiter.result())
             raise
         finally:
+            host.prune()
             if timer is not None:
                 timer.cancel()
         if isinstance(got, TransportError):
-            if waiter in host.waiters:
-                host.waiters.remove(waiter)
             raise got
         return got
 

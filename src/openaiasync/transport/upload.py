@@ -39,6 +39,7 @@ async def _send(connection: Connection, exchange: Exchange, out: Outgoing, patie
     source = _slices(out.body) if isinstance(out.body, bytes) else out.body
     length = len(out.body) if isinstance(out.body, bytes) else out.length
     count = 0
+    exchange.written = length == 0
     try:
         async for piece in source:
             count += len(piece)
@@ -48,8 +49,9 @@ async def _send(connection: Connection, exchange: Exchange, out: Outgoing, patie
             for start in range(0, len(view), SLICE):
                 part = view[start : start + SLICE]
                 await _write(connection, exchange, part if length is not None else chunk(part), patience)
-                if connection.dropped or exchange.status:
+                if connection.dropped:
                     return
+            exchange.written = count == length
         if length is None:
             await _write(connection, exchange, chunk(b""), patience)
         elif count != length:

@@ -1,0 +1,117 @@
+"""A transport over an ``AsyncClient`` of httpx2 (or httpx, whose interface is the same): HTTP/2, odd proxies, mounts.
+
+Neither library is imported here: the caller brings the client. Its own timeouts are switched off, ours hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from .base import Outgoing, TransportError, TryClocks
+
+__all__ = ["HTTPXTransport"]
+
+_KINDS = {"ConnectError": "refused", "ReadError": "reset", "WriteError": "reset", "RemoteProtocolError": "eof"}
+
+
+class HTTPXTransport:
+    """A `Transport` that sends through an ``AsyncClient``; closing it closes that client."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def send(self, out: Outgoing, clocks: TryClocks) -> HTTPXIncoming:
+        """See `Transport.send`."""
+        scheme, host, port = out.origin
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{out.target}"
+        fields = [*out.fields, *out.credentials.fields()]
+        if out.length is not None:
+            fields.append(("Content-Length", str(out.length)))
+        limits = {"connect": clocks.connect, "read": None, "write": None, "pool": None}
+        request = self._client.build_request(
+            out.method, url, headers=fields, content=out.body, extensions={"timeout": limits}
+        )
+        now = asyncio.get_running_loop().time()
+        start_at = None if clocks.start is None else now + clocks.start
+        at, clock = (clocks.until, "until") if _before(clocks.until, start_at) else (start_at, "start")
+        with _errors(clock, answered=False):
+            async with asyncio.timeout_at(at):
+                response = await self._client.send(request, stream=True, follow_redirects=False)
+        return HTTPXIncoming(response)
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        await self._client.aclose()
+
+
+class HTTPXIncoming:
+    """The `Incoming` of one response."""
+
+    connected = 0.0
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._pieces: AsyncIterator[bytes] = response.aiter_raw()
+        self._at: float | None = None
+        self._clock = "stall"
+        self.status: int = response.status_code
+        self.raw_fields = b"".join(b"%b: %b\r\n" % pair for pair in response.headers.raw)
+        self.ended = False
+
+    def expire(self, at: float | None, clock: str) -> None:
+        self._at, self._clock = at, clock
+
+    async def pieces(self) -> list[bytes]:
+        try:
+            with _errors(self._clock, answered=True):
+                async with asyncio.timeout_at(self._at):
+                    return [await anext(self._pieces)]
+        except StopAsyncIteration:
+            await self._response.aclose()
+            self.ended = True
+            return []
+
+    async def read(self, cap: int) -> bytes:
+        body = bytearray()
+        while pieces := await self.pieces():
+            body += pieces[0]
+            if len(body) > cap:
+                raise TransportError("protocol", f"the body is over {cap} bytes", sent=True, answered=True)
+        return bytes(body)
+
+    def abort(self) -> None:
+        if not self.ended:
+            # httpx can only close with an await; the task ends by itself within a turn of the loop.
+            self.ended = True
+            with contextlib.suppress(RuntimeError):
+                task = asyncio.get_running_loop().create_task(self._response.aclose())
+                _closing.add(task)
+                task.add_done_callback(_closing.discard)
+
+
+_closing: set[asyncio.Task[None]] = set()
+
+
+def _before(one: float | None, other: float | None) -> bool:
+    return one is not None and (other is None or one < other)
+
+
+@contextlib.contextmanager
+def _errors(clock: str, *, answered: bool) -> Iterator[None]:
+    """Foreign errors as ours, by their class."""
+    try:
+        yield
+    except TimeoutError:
+        message = f"the {clock} clock ran out"
+        raise TransportError("timeout", message, clock=clock, sent=True, answered=answered) from None
+    except (StopAsyncIteration, TransportError):
+        raise
+    except Exception as error:
+        name = type(error).__name__
+        if name == "ConnectTimeout":
+            raise TransportError("timeout", "no connection was made in time", clock="connect") from None
+        kind = _KINDS.get(name, "protocol")
+        raise TransportError(kind, f"{name} in http_client", sent=kind != "refused", answered=answered) from error
