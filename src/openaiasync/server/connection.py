@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
         """Send the last bytes and close. With `unread` the client may still be sending: closing at once would reset
         the connection and take the answer from it, so its bytes are read and dropped for a while (RFC 9112, 9.6)."""
         transport = self._transport
-        if transport is None:
+        if transport is None or self._parting:
             return
         self.closing = self._parting = True
         self._read_clock.clear()

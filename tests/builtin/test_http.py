@@ -1,0 +1,256 @@
+"""The server as a whole: addresses, TLS, many clients, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trustme
+from conftest import run
+
+from openaiasync.server import Server, demo_app, run_server, serve
+from openaiasync.server.asgi import Receive, Scope, Send
+
+from .apps import Watched, echo, http_only
+from .wire import SAY_HELLO, Wire, request, until
+
+
+def slow_app(seconds: float) -> object:
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(seconds)
+        await echo(scope, receive, send)
+
+    return app
+
+
+def test_base_url() -> None:
+    """A client can take it as it is, whatever address was listened on."""
+
+    async def main() -> None:
+        for host, shown in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("localhost", "localhost")):
+            async with serve(echo, host) as server:
+                assert server.base_url == f"http://{shown}:{server.port}/v1"
+                assert server.port > 0
+
+    run(main())
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_ipv6() -> None:
+    async def main() -> None:
+        try:
+            async with serve(echo, "::1") as server:
+                assert server.base_url == f"http://[::1]:{server.port}/v1"
+        except OSError as error:
+            pytest.skip(f"no IPv6 loopback here: {error}")
+
+    run(main())
+
+
+def test_address_in_use() -> None:
+    """`OSError`, and the application was stopped again."""
+
+    async def main() -> None:
+        async with serve(echo) as server:
+            with pytest.raises(OSError, match=str(server.port)):
+                async with serve(echo, port=server.port):
+                    pass
+
+    run(main())
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    """A stale socket is replaced, and the path is gone afterwards."""
+    path = tmp_path / "s"
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(path))
+        async with serve(demo_app(), uds=path) as server, Wire(server) as wire:
+            assert (await wire.call("GET", "/v1/models")).status == 200
+            assert server.base_url == "http://localhost/v1"
+        assert not path.exists()
+
+    run(main())
+
+
+def test_tls() -> None:
+    """Requests, a refusal that is read to its end, and a stream over TLS."""
+
+    async def main() -> None:
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(context)
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        async with serve(demo_app(), ssl=context) as server:
+            assert server.base_url == f"https://127.0.0.1:{server.port}/v1"
+            async with Wire(server, tls=trusting) as wire:
+                assert (await wire.call("POST", "/v1/chat/completions", SAY_HELLO)).status == 200
+                answer = await wire.call("POST", "/v1/chat/completions", {**SAY_HELLO, "stream": True})
+                assert len(answer.events()) > 5
+                await wire.send(b"NONSENSE\r\n\r\n")
+                assert (await wire.answer()).status == 400
+
+    run(main())
+
+
+def test_two_hundred_connections() -> None:
+    """All at once, each several requests; the counts are right, and nothing is left."""
+
+    async def main() -> None:
+        async with serve(demo_app(token_delay=0.001)) as server:
+
+            async def client() -> None:
+                async with Wire(server) as wire:
+                    for stream in (False, True, False):
+                        answer = await wire.call("POST", "/v1/chat/completions", {**SAY_HELLO, "stream": stream})
+                        assert answer.status == 200
+
+            await asyncio.gather(*(client() for _ in range(200)))
+            assert server.requests == 600
+            assert server.total_connections == 200
+            assert 1 < server.peak_in_flight <= server.peak_connections <= 200
+            await until(lambda: server.connections == 0 and server.in_flight == 0)
+        assert len(asyncio.all_tasks()) == 1
+
+    run(main())
+
+
+def test_closing_lets_answers_end() -> None:
+    """Within the grace period; no new connection is taken, an idle one is closed, and the answer says close."""
+
+    async def main() -> None:
+        server = serve(slow_app(0.2), grace=10)  # type: ignore[arg-type]
+        await server.start()
+        async with Wire(server) as idle, Wire(server) as busy:
+            await until(lambda: server.connections == 2)
+            await busy.send(request("GET", "/"))
+            await until(lambda: server.in_flight == 1)
+            closing = asyncio.create_task(server.close())
+            assert await idle.ended()
+            answer = await busy.answer()
+            assert (answer.status, answer.fields["connection"]) == (200, "close")
+            await asyncio.wait_for(closing, 5)
+            with pytest.raises(OSError):
+                await asyncio.open_connection("127.0.0.1", server.port)
+        assert server.connections == server.in_flight == 0
+        await server.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["grace is over", "no grace", "cancelled", "hurried", "the block raised"])
+def test_closing_cancels_what_does_not_end(how: str) -> None:
+    """A stream without end is cancelled after the grace period; no task, no connection remains."""
+
+    async def main() -> None:
+        app = Watched(pause=0.005)
+        server = serve(app, grace=0.2 if how == "grace is over" else 60)
+        start = time.monotonic()
+        await server.start()
+        async with Wire(server) as wire:
+            await wire.send(request("GET", "/"))
+            await until(lambda: app.sent > 3)
+            if how == "the block raised":
+                await server.__aexit__(ValueError, ValueError(), None)
+            elif how == "no grace":
+                await server.close(0)
+            elif how == "grace is over":
+                await server.close()
+            else:
+                closing = asyncio.create_task(server.close())
+                await asyncio.sleep(0.05)
+                assert app.ends == []
+                if how == "hurried":
+                    server.hurry()
+                    await closing
+                else:
+                    closing.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await closing
+        assert app.ends == ["CancelledError"]
+        assert server.connections == server.in_flight == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert time.monotonic() - start < 10
+
+    run(main())
+
+
+def test_connection_that_lingers_does_not_hold_up_the_end() -> None:
+    """A refused client that never closes is cut when the server ends."""
+
+    async def main() -> None:
+        async with serve(echo, grace=0.1) as server, Wire(server) as wire:
+            await wire.send(b"NONSENSE\r\n\r\n")
+            assert (await wire.answer()).status == 400
+            assert server.connections == 1
+            await server.close()
+            assert server.connections == 0
+
+    run(main())
+
+
+PROGRAM = """
+import asyncio
+from openaiasync.server import demo_app, run_server, serve
+
+async def main():
+    server = serve(demo_app(token_delay=0.05), grace=60)
+    await run_server(server, ready=lambda server: print(server.port, flush=True))
+    print(server.connections, server.in_flight, len(asyncio.all_tasks()), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of this kind are POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals(number: signal.Signals) -> None:
+    """The first lets the stream in flight go on, the second ends it; the program exits by itself."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                body = {
+                    "model": "demo-chat",
+                    "messages": [{"role": "user", "content": "count to 5000"}],
+                    "stream": True,
+                }
+                client.sendall(request("POST", "/v1/chat/completions", body))
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+                process.send_signal(number)
+                time.sleep(0.3)
+                assert process.poll() is None
+                assert client.recv(100)
+                process.send_signal(number)
+                out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (out.strip(), err, process.returncode) == ("0 0 1", "", 0)
+
+
+def test_run_server_is_cancelled_like_anything_else() -> None:
+    async def main() -> None:
+        ready: list[Server] = []
+        task = asyncio.create_task(run_server(serve(echo), ready.append))
+        await until(lambda: ready)
+        async with Wire(ready[0]) as wire:
+            assert (await wire.call("GET", "/")).status == 200
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await wire.ended()
+
+    run(main())
