@@ -5,7 +5,7 @@ Adding a chunk only notes it; chunks are worked in when somebody asks, or a few 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -26,10 +26,9 @@ C = TypeVar("C")
 A = TypeVar("A")
 
 BACKLOG = 256  # chunks noted and not worked in: bounds the memory that a long stream takes
-_FIRST_WINS = frozenset({"id", "created", "model"})
-_DROPPED = frozenset(
-    {"choices", "usage", "object", "obfuscation"}
-)  # of a chunk: handled apart, or of no use in an answer
+_FIRST_WINS = ("id", "created", "model")  # of a chunk: the first that is not empty is the answer's
+_STEADY = frozenset({*_FIRST_WINS, "system_fingerprint", "service_tier"})  # said again by every chunk
+_DROPPED = frozenset({"choices", "object", "obfuscation"})  # handled apart, or of no use in an answer
 _CONCATENATED = frozenset({"token_ids", "prompt_token_ids"})
 
 
@@ -106,11 +105,12 @@ class _Choice:
 class _Accumulator(Generic[C, A]):
     """What both kinds of answers have in common."""
 
+    _last_wins: tuple[str, ...] = ("system_fingerprint",)  # of the fields that every chunk says again
+
     def __init__(self) -> None:
         self._pending: list[Any] = []
         self._top: dict[str, Any] = {}
-        self._last: tuple[Any, ...] = ()
-        self._usage: Any = None
+        self._missing = [*_FIRST_WINS]
         self._choices: dict[int, _Choice] = {}
 
     def add(self, chunk: C) -> None:
@@ -129,7 +129,7 @@ class _Accumulator(Generic[C, A]):
     def usage(self) -> CompletionUsage | None:
         """The tokens counted, once the server told."""
         self._fold()
-        usage: CompletionUsage | None = self._usage
+        usage: CompletionUsage | None = self._top.get("usage")
         return usage
 
     @property
@@ -145,8 +145,6 @@ class _Accumulator(Generic[C, A]):
             **settled(self._top),
             "choices": [self._built(index, choices[index]) for index in sorted(choices)],
         }
-        if self._usage is not None:
-            fields["usage"] = self._usage
         return self._answer(fields)
 
     def final(self) -> A:
@@ -164,26 +162,29 @@ class _Accumulator(Generic[C, A]):
                 self._take_chunk(chunk)
 
     def _take_chunk(self, chunk: Any) -> None:
-        fields = _fields_of(chunk, _DROPPED)
-        values = fields.get(chunk)
-        if values != self._last:  # most chunks of a stream say the same of themselves
-            self._last = values
+        kind: Any = chunk.__class__
+        fields = _fields.get(kind) or _fields_of(chunk, _DROPPED | _STEADY)
+        top = self._top
+        if self._missing:
+            top.update((name, value) for name in self._missing if (value := getattr(chunk, name)))
+            self._missing = [name for name in self._missing if name not in top]
+        for name in self._last_wins:
+            if (value := getattr(chunk, name)) is not None:
+                top[name] = value
+        if (values := fields.get(chunk)) != fields.none:
             self._take_top(zip(fields.names, values, strict=True))
-        if vars(chunk):
+        if chunk.__dict__:
             self._take_top(extras_of(chunk).items())
-        if chunk.usage is not None:
-            self._usage = chunk.usage
         choices = chunk.choices
         if type(choices) is list:
-            for choice in cast("Sequence[Any]", choices):
+            for choice in choices:  # pyright: ignore[reportUnknownVariableType] (a cast costs a call per token)
                 if isinstance(choice, BaseModel):
                     self._take_choice(choice)
 
     def _take_top(self, pairs: Iterable[tuple[str, Any]]) -> None:
         for name, value in pairs:
-            if value is None or (name in _FIRST_WINS and self._top.get(name)):
-                continue
-            self._top[name] = value
+            if value is not None:
+                self._top[name] = value
 
     def _choice_at(self, index: Any) -> _Choice:
         place = index if type(index) is int else 0
@@ -205,6 +206,8 @@ class _Accumulator(Generic[C, A]):
 class ChatAccumulator(_Accumulator["ChatCompletionChunk", "ChatCompletion"]):
     """Makes a `ChatCompletion` of `ChatCompletionChunk`s, however a server cuts text, reasoning and tool calls."""
 
+    _last_wins = ("system_fingerprint", "service_tier")
+
     @property
     def reasoning(self) -> str:
         """The reasoning so far of the choice with index 0, under either name; "" without."""
@@ -217,24 +220,25 @@ class ChatAccumulator(_Accumulator["ChatCompletionChunk", "ChatCompletion"]):
         return text_of(more.get("reasoning_content") or more.get("reasoning"))
 
     def _take_choice(self, choice: Any) -> None:
-        into = self._choice_at(choice.index)
-        fields = _fields_of(choice, ("index", "delta"))
-        values = fields.get(choice)
-        if values != fields.none:
+        into = self._choices.get(choice.index) if type(choice.index) is int else None
+        if into is None:
+            into = self._choice_at(choice.index)
+        kind: Any = choice.__class__
+        fields = _fields.get(kind) or _fields_of(choice, ("index", "delta"))
+        if (values := fields.get(choice)) != fields.none:
             into.take(zip(fields.names, values, strict=True))
-        if vars(choice):
+        if choice.__dict__:
             into.take(extras_of(choice).items())
         delta = choice.delta
         if not isinstance(delta, BaseModel):
             return
-        content: Any = cast("Any", delta).content
+        content: Any = getattr(delta, "content", None)
         if content is not None:
             into.content.append(content if type(content) is str else text_of(content))
-        fields = _fields_of(delta, ("content",))
-        values = fields.get(delta)
-        if values != fields.none:
+        fields = _fields.get(type(delta)) or _fields_of(delta, ("content",))
+        if (values := fields.get(delta)) != fields.none:
             into.take_delta(zip(fields.names, values, strict=True))
-        if vars(delta):
+        if delta.__dict__:
             into.take_delta(extras_of(delta).items())
 
     def _built(self, index: int, choice: _Choice) -> dict[str, Any]:

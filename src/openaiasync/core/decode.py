@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -52,19 +52,19 @@ class Decoder(Generic[T]):
 
     def __init__(self, kind: Any, *, strict: bool = False) -> None:
         self.kind = kind
-        fast = msgspec.json.Decoder(kind, dec_hook=resolve).decode
-        lenient = _lenient_for(kind)
-        stray: Callable[[bytes, Exception], Any] = _refuse if strict else lambda data, _: lenient(data)
+        fast: Callable[[bytes], T] = msgspec.json.Decoder(kind, dec_hook=resolve).decode
+        lenient: Callable[[bytes], T] = _lenient_for(kind)
+        stray: Callable[[bytes, Exception], T] = _refuse if strict else lambda data, _: lenient(data)
 
         def decode(data: bytes) -> T:
             try:
-                return cast("T", fast(data))
+                return fast(data)
             except (ValueError, RecursionError) as error:
-                return cast("T", stray(data, error))
+                return stray(data, error)
 
         self.strict = strict
-        self.fast: Callable[[bytes], T] = fast
-        self.lenient: Callable[[bytes], T] = lenient
+        self.fast = fast
+        self.lenient = lenient
         self.decode = decode
 
     def stream(self) -> StreamDecoder[T]:
