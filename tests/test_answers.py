@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from openaiasync import answers
-from openaiasync.answers import return_base64
+from openaiasync.answers import ResponseText, return_base64
 from openaiasync.core.decode import decoder_for, keep
+from openaiasync.model import BaseModel
 from openaiasync.types import Completion, CreateEmbeddingResponse, Embedding
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
+from openaiasync.types.responses import ResponseOutputItem
 
 CHAT = b'{"id":"i","object":"chat.completion","created":1,"model":"m","choices":[%s]}'
 CHUNK = b'{"id":"i","object":"chat.completion.chunk","created":1,"model":"m","choices":[%s]}'
@@ -95,6 +97,33 @@ def test_the_text_of_a_completion() -> None:
         b'{"index":0,"text":"a","logprobs":null,"finish_reason":"stop"}]}'
     )
     assert decoder_for(Completion, strict=True).decode(body).text == "a"
+
+
+class Reply(ResponseText, BaseModel, kw_only=True):
+    output: list[ResponseOutputItem]
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        (b"[]", ""),
+        (b"null", ""),
+        (b'[{"type":"reasoning","id":"r","summary":[]}]', ""),
+        (
+            (
+                b'[{"type":"message","id":"m","role":"assistant","status":"completed","content":['
+                b'{"type":"output_text","text":"a","annotations":[],"logprobs":[]},{"type":"refusal","refusal":"no"},'
+                b'{"type":"output_text","text":"b","annotations":[],"logprobs":[]}]},'
+                b'{"type":"message","content":[{"type":"output_text","text":"c"},{"type":"new","text":"d"}]}]'
+            ),
+            "abc",
+        ),
+        (b'[{"type":"message","content":"text"},{"type":"new","content":[{"type":"output_text","text":"x"}]},3]', ""),
+    ],
+)
+def test_the_text_of_a_response(output: bytes, text: str) -> None:
+    """All output texts of its messages in one string, as the official client gives them."""
+    assert decoder_for(Reply).decode(b'{"output":' + output + b"}").output_text == text
 
 
 NUMBERS = [1.0, -0.5, 0.25]

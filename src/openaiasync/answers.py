@@ -20,6 +20,7 @@ __all__ = [
     "ChunkText",
     "CompletionText",
     "EmbeddingValue",
+    "ResponseText",
     "Vectors",
     "reasoning_of",
     "return_base64",
@@ -32,6 +33,11 @@ _SWAPPED = sys.byteorder == "big"  # embeddings travel in little-endian order
 class _Choices(Protocol):
     @property
     def choices(self) -> Any: ...
+
+
+class _Output(Protocol):
+    @property
+    def output(self) -> Any: ...
 
 
 class _Value(Protocol):
@@ -141,6 +147,19 @@ class CompletionText:
     def text(self: _Choices) -> str:
         """The text of the choice with index 0; "" if there is none."""
         return text_of(getattr(_first(self.choices), "text", None))
+
+
+class ResponseText:
+    """What a response says, without a way through its output."""
+
+    __slots__ = ()
+
+    @property
+    def output_text(self: _Output) -> str:
+        """The text of all messages in the output, one after another; "" if there is none."""
+        messages = (item for item in _items(self.output) if getattr(item, "type", None) == "message")
+        parts = (part for message in messages for part in _items(getattr(message, "content", None)))
+        return "".join(_part_text(part) for part in parts if getattr(part, "type", None) == "output_text")
 
 
 class EmbeddingValue:

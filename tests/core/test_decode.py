@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -10,8 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openaiasync.answers import return_base64
 from openaiasync.core.decode import DecodeError, Decoder, decoder_for, keep
+from openaiasync.core.sse import SSEDecoder
 from openaiasync.model import BaseModel, OpenModel
+from openaiasync.types import Completion, CreateEmbeddingResponse
+from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
+from openaiasync.types.responses import Response, ResponseStreamEvent
+from server.transcripts import read_all
 
 T = TypeVar("T")
 
@@ -232,6 +239,48 @@ def test_other_kinds_of_answers() -> None:
         lists.decode(b"{}")
     anything: Decoder[Any] = decoder_for(dict[str, Any])
     assert anything.decode(b'{"a":NaN}').keys() == {"a"}
+
+
+KINDS: dict[str, tuple[Any, Any]] = {
+    "/v1/chat/completions": (ChatCompletion, ChatCompletionChunk),
+    "/v1/completions": (Completion, Completion),
+    "/v1/embeddings": (CreateEmbeddingResponse, None),
+    "/v1/responses": (Response, ResponseStreamEvent),
+}
+
+
+def real_answers() -> list[tuple[str, Any, bytes]]:
+    """Path, type and JSON of all that real servers answered on the paths in `KINDS`."""
+    found: list[tuple[str, Any, bytes]] = []
+    for exchange in read_all():
+        if exchange.path not in KINDS or not exchange.heads or exchange.status != 200 or exchange.cut:
+            continue
+        whole, event = KINDS[exchange.path]
+        if exchange.is_stream:
+            events = SSEDecoder().feed(exchange.body)
+            datas = [item if isinstance(item, bytes) else item.data for item in events]
+            found += [(exchange.path, event, data) for data in datas if data != b"[DONE]"]
+        else:
+            found.append((exchange.path, whole, exchange.body))
+    return found
+
+
+def test_answers_of_real_servers_lose_nothing() -> None:
+    """What llama.cpp and transformers sent is what the decoded answers dump; base64 becomes numbers."""
+    answers = real_answers()
+    assert len(answers) > 300
+    for _, kind, body in answers:
+        answer: Any = keep(decoder_for(kind).decode(body), body, None)
+        if kind is CreateEmbeddingResponse:
+            return_base64(answer)
+        assert answer.to_dict() == json.loads(body)
+
+
+def test_usual_answers_of_real_servers_stay_on_the_fast_way() -> None:
+    """The dialects' fields are declared, so that chat, completions and embeddings need no second look."""
+    for path, kind, body in real_answers():
+        if path != "/v1/responses":
+            decoder_for(kind, strict=True).decode(body)
 
 
 json_values = st.recursive(
