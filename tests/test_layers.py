@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
 
 # Lowest first; a unit (a top-level module or package) may import its own layer and those before it.
 LAYERS = (
-    "version lazy omit headers meta errors dump model answers",
+    "version lazy omitted headers meta errors dump model answers",
     "types",
     "core",
     "params endpoints",
@@ -22,7 +22,7 @@ LAYERS = (
     "calls",
     "mission",
     "api",
-    "settings network variants client",
+    "settings network variants verbs client",
 )
 BASE_TO_ROWS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.

@@ -109,11 +109,11 @@ if TYPE_CHECKING:
     from .mission.chat import ChatStream as ChatStream
     from .mission.doors import CompletionStream as CompletionStream
     from .model import BaseModel as BaseModel
-    from .omit import NOT_GIVEN as NOT_GIVEN
-    from .omit import NotGiven as NotGiven
-    from .omit import Omit as Omit
-    from .omit import not_given as not_given
-    from .omit import omit as omit
+    from .omitted import NOT_GIVEN as NOT_GIVEN
+    from .omitted import NotGiven as NotGiven
+    from .omitted import Omit as Omit
+    from .omitted import not_given as not_given
+    from .omitted import omit as omit
 
 _HOMES = {
     "calls": "AsyncConversationCursorPage AsyncCursorPage AsyncNextCursorPage AsyncPage AsyncStream Paginator",
@@ -131,7 +131,7 @@ _HOMES = {
     "mission.chat": "ChatStream",
     "mission.doors": "CompletionStream",
     "model": "BaseModel",
-    "omit": "NOT_GIVEN NotGiven Omit not_given omit",
+    "omitted": "NOT_GIVEN NotGiven Omit not_given omit",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -243,7 +243,7 @@ class AsyncOpenAI(Client):
         http_other: Mapping[str, Any] | None = None,
         _strict_response_validation: bool = False,
     ) -> None:
-        from .omit import is_omitted
+        from .omitted import is_omitted
 
         official = {
             "max_in_flight": None,

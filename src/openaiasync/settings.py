@@ -15,7 +15,7 @@ from typing import Any, cast
 from .calls.config import BaseURL, CallConfig, KeySource, Secret, check_field
 from .core.encode import encode_query
 from .errors import ConfigurationError
-from .omit import is_omitted
+from .omitted import is_omitted
 from .version import __version__
 
 __all__ = ["DEFAULT_BASE", "METHODS", "UNSET", "Settings", "base_from", "key_from", "user_agent"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from .core.endpoint import nearest
 from .errors import ConfigurationError
-from .omit import is_omitted
+from .omitted import is_omitted
 from .settings import Settings, base_from, key_from
 
 __all__ = ["changed_settings"]

@@ -9,7 +9,7 @@ from .calls import AsyncCursorPage, Calls, Paginator
 from .calls.raw import RawMethods, StreamedMethods, decode_as
 from .core.encode import encode_json, encode_query
 from .core.endpoint import BodyKind, Endpoint, Request, apply_options
-from .omit import is_omitted
+from .omitted import is_omitted
 
 __all__ = ["Verbs"]
 

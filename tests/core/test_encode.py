@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from openaiasync.core.encode import encode_json, encode_query, plain
 from openaiasync.model import BaseModel
-from openaiasync.omit import NOT_GIVEN, omit
+from openaiasync.omitted import NOT_GIVEN, omit
 
 JSON = st.recursive(
     st.none()

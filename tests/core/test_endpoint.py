@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openaiasync.core.endpoint import Endpoint
 from openaiasync.core.options import Timeout
-from openaiasync.omit import omit
+from openaiasync.omitted import omit
 
 CREATE = Endpoint("things.create", "POST", "/things", required="name", optional="size color", body="json", event="x:Y")
 LIST = Endpoint(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .binary import BinaryAnswer
-from .engine import Calls, Namespace
+from .engine import Calls
+from .namespace import Namespace
 from .pages import (
     AsyncConversationCursorPage,
     AsyncCursorPage,

@@ -7,7 +7,7 @@ from typing import Any
 from ..answers import return_base64
 from ..core.endpoint import Request
 from ..meta import Meta
-from ..omit import is_omitted
+from ..omitted import is_omitted
 from . import failure as failures
 
 __all__ = ["finish", "prepare"]

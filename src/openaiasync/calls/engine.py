@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.coding import CodingError
 from ..core.decode import DecodeError, Decoder, decoder_for, keep
@@ -22,10 +22,7 @@ from .pages import Paginator, page_type
 from .shared import Shared
 from .stream import AsyncStream
 
-if TYPE_CHECKING:
-    from .raw import RawMethods, StreamedMethods
-
-__all__ = ["Calls", "Namespace"]
+__all__ = ["Calls"]
 
 _USAGE_HOSTS = frozenset({"api.openai.com"})
 _USAGE_SERVER = re.compile(rb"^server: ?(?:llama\.cpp|openaiasync)", re.IGNORECASE | re.MULTILINE)
@@ -151,9 +148,8 @@ class Calls:
 
     def refuse_error_object(self, answer: Any, meta: Meta) -> None:
         """Raise what came as an error object where an answer should be; answers that declare `error` may hold one."""
-        extra: dict[str, Any] = getattr(answer, "__dict__", {})
-        if extra and (extra.get("error") or extra.get("object") == "error"):
-            raise failures.stream_error(meta, {k: v for k, v in extra.items() if not k.startswith("_")})
+        if failures.holds_error(answer):
+            raise failures.stream_error(meta, answer.to_dict())
 
     # ---------------------------------------------------------------- streams and pages
 
@@ -176,27 +172,3 @@ class Calls:
     def log_retry(self, error: OpenAIError, call: Call, pause: float) -> None:
         """Say at INFO that a call is tried again, and why."""
         logger.info("retry %d of %s in %.2f s: %s", call.retries, call.request, pause, error)
-
-
-class Namespace:
-    """The base of every group of methods (`client.chat`): a real object, made once per client, free to be patched."""
-
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
-
-    @property
-    def with_raw_response(self) -> RawMethods:
-        """The same methods, answering a `RawResponse`: status, header fields, body; `parse()` decodes."""
-        from .raw import RawMethods
-
-        return RawMethods(self, self._calls)
-
-    @property
-    def with_streaming_response(self) -> StreamedMethods:
-        """The same methods, answering a context manager of a `StreamedResponse`, whose body is read as you ask."""
-        from .raw import StreamedMethods
-
-        return StreamedMethods(self, self._calls)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"

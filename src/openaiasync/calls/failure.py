@@ -177,6 +177,12 @@ def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
     return error
 
 
+def holds_error(answer: Any) -> bool:
+    """Whether an error object was decoded as an answer. Answers that declare `error` as a field may hold one."""
+    extra: dict[str, Any] = getattr(answer, "__dict__", {})
+    return bool(extra.get("error")) or getattr(answer, "object", None) == "error"
+
+
 def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
     """The error for bytes that are no answer: the error object in them, if there is one, or what is wrong with them."""
     found = found_error(raw)

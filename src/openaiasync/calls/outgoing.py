@@ -9,7 +9,7 @@ from typing import Any
 from ..core.endpoint import Request
 from ..errors import ConfigurationError
 from ..meta import RequestInfo
-from ..omit import is_omitted
+from ..omitted import is_omitted
 from ..transport.base import Credentials, Outgoing
 from .config import BaseURL, CallConfig, Secret, check_field
 

@@ -20,7 +20,7 @@ from ..meta import Meta, RequestInfo
 from . import failure as failures
 from .body import body_pieces
 from .call import Call
-from .engine import Calls, Namespace
+from .engine import Calls
 from .pages import turn
 from .stream import AsyncStream
 
@@ -318,7 +318,7 @@ class RawMethods:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._view(), name)
-        if isinstance(attribute, Namespace):
+        if isinstance(getattr(attribute, "_calls", None), Calls):
             return type(self)(attribute, self._namespace_calls)
         if not callable(attribute):
             raise AttributeError(f"{name!r} is no method")
@@ -336,9 +336,7 @@ class StreamedMethods(RawMethods):
 
 
 def _over(thing: Any, calls: Calls) -> Any:
-    """The same namespace, or client, over other calls."""
-    if isinstance(thing, Namespace):
-        return type(thing)(calls)
+    """The same namespace, or client, over other calls; what it made on first use is made anew."""
     view = object.__new__(type(thing))
     view._calls = calls
     return view

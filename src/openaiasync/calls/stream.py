@@ -193,8 +193,7 @@ class AsyncStream(Generic[T]):
         return failures.undecodable(self.meta, data, why)
 
     def _refuse_error(self, name: str, item: Any) -> None:
-        extra: dict[str, Any] = getattr(item, "__dict__", {})
-        if name == "error" or (extra and (extra.get("error") or extra.get("object") == "error")):
+        if name == "error" or failures.holds_error(item):
             self._abandon()
             raise failures.stream_error(self.meta, item.to_dict())
 

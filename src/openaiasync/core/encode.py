@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..model import BaseModel
-from ..omit import is_omitted
+from ..omitted import is_omitted
 
 __all__ = ["encode_json", "encode_query", "plain"]
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 from urllib.parse import quote
 
-from ..omit import is_omitted
+from ..omitted import is_omitted
 from .encode import encode_json, encode_query
 from .options import OPTION_NAMES
 

@@ -66,7 +66,7 @@ class LiveStream(Generic[C, A]):
             raise self._error
         if self._ended:
             raise StopAsyncIteration
-        stream = self._stream or await self._open()
+        stream = await self._open() if self._stream is None or self._closed else self._stream
         try:
             chunk = await stream.__anext__()
         except StopAsyncIteration:
