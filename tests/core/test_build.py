@@ -168,6 +168,12 @@ def test_a_union_without_a_common_tag_is_resolved_leniently() -> None:
     assert type(nothing) is OpenModel
 
 
+def test_a_field_without_a_name_misleads_nobody() -> None:
+    """An empty name is a name like any other."""
+    (item,) = holder(b'{"tools":[{"":"search","key":"k","value":1}]}').tools
+    assert (type(item), item.extra) == (Filter, {"": "search"})
+
+
 def test_both_ways_resolve_alike() -> None:
     """What keeps to the description is the same value on the lenient way."""
     body = b'{"tools":[{"type":"search"},{"type":"function","name":"n"},{"key":"k","value":1},"x",[]]}'

@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import msgspec
@@ -185,24 +186,38 @@ def resolve(kind: type, value: Any) -> Any:
 
 
 class _Marks:
-    """How one member of a union may be told from the others."""
+    """How one member of a union may be told from the others; read when needed, for it takes a while."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
-        self.values: dict[str, frozenset[str]] = {}  # field on the wire → the constants it may hold
-        self.required: set[str] = set()
-        self.names: set[str] = set()
-        for field in msgspec.structs.fields(kind):
-            constants = {value for member in flatten(field.type) for value in _constants(member)}
-            if constants and all(typing.get_origin(member) is typing.Literal for member in flatten(field.type)):
-                self.values[field.encode_name] = frozenset(constants)
-            if field.required:
-                self.required.add(field.encode_name)
-            self.names.add(field.encode_name)
         config = _class_of(kind).__struct_config__
-        if config.tag is not None:
-            self.values[cast("str", config.tag_field)] = frozenset({cast("str", config.tag)})
-            self.names.add(cast("str", config.tag_field))
+        self.tag = cast("str | None", config.tag)
+        self.tag_field = cast("str", config.tag_field) if config.tag is not None else None
+
+    @cached_property
+    def fields(self) -> tuple[msgspec.structs.FieldInfo, ...]:
+        return msgspec.structs.fields(self.kind)
+
+    @cached_property
+    def values(self) -> dict[str, frozenset[str]]:
+        """Field on the wire → the constants it may hold."""
+        values: dict[str, frozenset[str]] = {}
+        for field in self.fields:
+            members = flatten(field.type)
+            constants = frozenset(value for member in members for value in _constants(member))
+            if constants and all(typing.get_origin(member) is typing.Literal for member in members):
+                values[field.encode_name] = constants
+        if self.tag_field is not None:
+            values[self.tag_field] = frozenset({cast("str", self.tag)})
+        return values
+
+    @cached_property
+    def required(self) -> set[str]:
+        return {field.encode_name for field in self.fields if field.required} - self.values.keys()
+
+    @cached_property
+    def names(self) -> set[str]:
+        return {field.encode_name for field in self.fields} | self.values.keys()
 
 
 def _constants(kind: Any) -> list[str]:
@@ -223,8 +238,25 @@ class _Choice:
     def __init__(self, members: list[Any]) -> None:
         self.others = [member for member in members if not is_struct(member)]
         self.marks = [_Marks(member) for member in members if is_struct(member)]
+
+    @cached_property
+    def tags(self) -> tuple[str | None, dict[str, _Marks]]:
+        """The one field that alone tells all members apart, if there is one, and its constants."""
+        tag_fields = {marks.tag_field for marks in self.marks}
+        if len(tag_fields) == 1 and None not in tag_fields:
+            return tag_fields.pop(), {cast("str", marks.tag): marks for marks in self.marks}
+        for key in sorted(self.keys, key=lambda key: key != "type"):
+            if all(key in marks.values for marks in self.marks):
+                pairs = [(constant, marks) for marks in self.marks for constant in marks.values[key]]
+                if len(pairs) == len(dict(pairs)):
+                    return key, dict(pairs)
+        return None, {}
+
+    @cached_property
+    def keys(self) -> set[str]:
+        """The fields whose constants tell some members apart."""
         fields = {field for marks in self.marks for field in marks.values}
-        self.keys = {
+        return {
             field
             for field in fields
             if _tells_apart([marks.values[field] for marks in self.marks if field in marks.values])
@@ -232,6 +264,13 @@ class _Choice:
 
     def rank(self, value: dict[str, Any]) -> tuple[list[_Marks], list[_Marks]]:
         """The members whose constants are all there, most constants first; and those that only lack constants."""
+        tag_field, by_tag = self.tags
+        if tag_field is not None:
+            if tag_field not in value:
+                return [], self.marks
+            tag = value[tag_field]
+            known = by_tag.get(tag) if isinstance(tag, str) else None
+            return ([] if known is None else [known]), []
         exact: list[tuple[int, _Marks]] = []
         lacking: list[_Marks] = []
         for marks in self.marks:
@@ -275,7 +314,7 @@ class _Choice:
 def _fitting(members: list[_Marks], value: dict[str, Any]) -> list[_Marks]:
     """The one member whose required fields are all there, or that alone also knows all that is there; else none."""
     given = value.keys()
-    fitting = [marks for marks in members if marks.required - marks.values.keys() <= given]
+    fitting = [marks for marks in members if marks.required <= given]
     if len(fitting) > 1:
         fitting = [marks for marks in fitting if given <= marks.names]
     return fitting if len(fitting) == 1 else []
