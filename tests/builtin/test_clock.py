@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from conftest import run
-
 from openaiasync.server.clock import Clock
 
 

@@ -8,8 +8,8 @@ import struct
 from typing import Any
 
 import pytest
-from conftest import run
 
+from conftest import run
 from openaiasync.server import ServerLimits, serve
 from openaiasync.server.asgi import AsgiApp, Receive, Scope, Send
 
@@ -75,7 +75,7 @@ def test_pipelined_requests_are_answered_in_order() -> None:
 
 
 def test_pipelined_flood_is_held_back() -> None:
-    """A client that sends requests and reads nothing is not read from without end, and gets all answers once it reads."""
+    """A client that sends and does not read is not read from without end, and gets all answers once it reads."""
 
     async def main() -> None:
         async with serve(echo) as server, Wire(server, receive_buffer=4096) as wire:

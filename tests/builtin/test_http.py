@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from conftest import run
 
+from conftest import run
 from openaiasync.server import Server, demo_app, run_server, serve
 from openaiasync.server.asgi import Receive, Scope, Send
 
@@ -141,7 +141,7 @@ def test_closing_lets_answers_end() -> None:
             answer = await busy.answer()
             assert (answer.status, answer.fields["connection"]) == (200, "close")
             await asyncio.wait_for(closing, 5)
-            with pytest.raises(OSError):
+            with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", server.port)
         assert server.connections == server.in_flight == 0
         await server.close()

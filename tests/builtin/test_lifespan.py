@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import run
 
+from conftest import run
 from openaiasync.server import serve
 from openaiasync.server.asgi import Receive, Scope, Send
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+
 import h11
 import httptools
 import pytest
@@ -75,7 +78,7 @@ def test_messages_come_out_whole() -> None:
 def test_any_split_gives_the_same(cuts: list[int]) -> None:
     """Where the network cuts the bytes does not matter."""
     places = [0, *sorted(set(cuts)), len(WHOLE)]
-    pieces = [WHOLE[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [WHOLE[start:end] for start, end in itertools.pairwise(places)]
     assert parse_all(RequestParser(), pieces) == parse_all(RequestParser(), [WHOLE])
 
 
@@ -281,8 +284,6 @@ def _by_h11(data: bytes) -> bytes | None:
 
 def _by_httptools(data: bytes) -> bytes | None:
     seen = _Tools()
-    try:
+    with contextlib.suppress(httptools.HttpParserError):
         httptools.HttpRequestParser(seen).feed_data(data)
-    except httptools.HttpParserError:
-        pass
     return seen.body if seen.done else None

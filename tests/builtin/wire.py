@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -84,10 +85,8 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.writer.transport.abort()
-        try:
+        with contextlib.suppress(OSError):
             await self.writer.wait_closed()
-        except OSError:
-            pass
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -141,5 +140,5 @@ class Wire:
 async def until(condition: Any, timeout: float = 10.0) -> None:
     """Wait until `condition()` holds."""
     async with asyncio.timeout(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for belongs to the server
             await asyncio.sleep(0.005)

@@ -92,9 +92,11 @@ class Call:
 
     async def read_object(self) -> dict[str, Any]:
         """The JSON object in the body. Raises `Refusal`: 415 for another media type, 400 for what is no object."""
-        media = (self.header(b"content-type") or b"application/json").partition(b";")[0].strip().lower()
-        if media != b"application/json" and not media.endswith(b"+json"):
-            raise Refusal(415, "The content type must be application/json.")
+        given = self.header(b"content-type")
+        if given is not None:
+            media = given.partition(b";")[0].strip().lower()
+            if media != b"application/json" and not media.endswith(b"+json"):
+                raise Refusal(415, "The content type must be application/json.")
         return decode_object(await self.read())
 
     def presence(self) -> Presence:

@@ -15,6 +15,7 @@ from .tokens import words_of
 __all__ = ["Filler", "as_json", "instance_of"]
 
 _MAX_DEPTH = 12
+_MAX_NODES = 20_000
 _OPTIONAL_DEPTH = 4  # deeper than this only what is required is made
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
 _PLACE = re.compile(r"\b(?:in|at|for|to|from|near)\s+((?:[A-Z][\w'-]+)(?:\s[A-Z][\w'-]+)*)")
@@ -81,13 +82,17 @@ class Filler:
 
 def instance_of(schema: dict[str, Any], filler: Filler) -> Any:
     """A value that fits the schema. Raises `Refusal` (400) for a schema that cannot be followed."""
-    return _Maker(schema, filler).make(schema, "", 0)
+    try:
+        return _Maker(schema, filler).make(schema, "", 0)
+    except OverflowError:
+        raise _unfit("its numbers are beyond reckoning") from None
 
 
 class _Maker:
     def __init__(self, root: dict[str, Any], filler: Filler) -> None:
         self._root = root
         self._filler = filler
+        self._left = _MAX_NODES  # choices that lead nowhere could be tried in exponential number
 
     def make(self, schema: Any, name: str, depth: int) -> Any:
         if not isinstance(schema, dict):
@@ -95,19 +100,20 @@ class _Maker:
                 raise _unfit("nothing fits the schema 'false'")
             return self._filler.string(name)
         node = cast("dict[str, Any]", schema)
-        if depth > _MAX_DEPTH:
-            raise _unfit("it requires itself without end")
+        self._left -= 1
+        if depth > _MAX_DEPTH or self._left < 0:
+            raise _unfit("it requires itself without end, or too much")
         if "const" in node:
             return node["const"]
         if "enum" in node:
-            return self._choose(cast("list[Any]", node["enum"]))
+            return self._choose(_array(node, "enum"))
         if "$ref" in node:
             return self.make(self._resolve(str(node["$ref"])), name, depth + 1)
         for word in ("anyOf", "oneOf"):
             if word in node:
-                return self._first_fit(cast("list[Any]", node[word]), node, name, depth)
+                return self._first_fit(_array(node, word), node, name, depth)
         if "allOf" in node:
-            merged = _merge([self._flat(part) for part in cast("list[Any]", node["allOf"])], node)
+            merged = _merge([self._flat(part) for part in _array(node, "allOf")], node)
             return self.make(merged, name, depth + 1)
         return self._typed(node, name, depth)
 
@@ -152,7 +158,7 @@ class _Maker:
             kinds = cast("list[str]", kind)
             kind = next((one for one in kinds if one != "null"), "null")
         if kind is None:
-            kind = "object" if "properties" in node else "array" if "items" in node else "string"
+            kind = "object" if "properties" in node or "required" in node else "array" if "items" in node else "string"
         if kind == "object":
             return self._object(node, depth)
         if kind == "array":
@@ -168,8 +174,8 @@ class _Maker:
         raise _unfit(f"the type {kind!r} is unknown")
 
     def _object(self, node: dict[str, Any], depth: int) -> dict[str, Any]:
-        properties = cast("dict[str, Any]", node.get("properties") or {})
-        required = cast("list[str]", node.get("required") or [])
+        properties = _object(node, "properties")
+        required = [str(name) for name in _array(node, "required")]
         made: dict[str, Any] = {}
         for name, schema in properties.items():
             if name in required or depth < _OPTIONAL_DEPTH:
@@ -181,9 +187,9 @@ class _Maker:
         return made
 
     def _array(self, node: dict[str, Any], name: str, depth: int) -> list[Any]:
-        prefix = cast("list[Any]", node.get("prefixItems") or [])
-        low = max(int(node.get("minItems", 0)), len(prefix))
-        wanted = low if depth > _OPTIONAL_DEPTH else max(low, min(2, int(node.get("maxItems", 2))))
+        prefix = _array(node, "prefixItems")
+        low = max(int(_number(node, "minItems", 0)), len(prefix))
+        wanted = low if depth > _OPTIONAL_DEPTH else max(low, min(2, int(_number(node, "maxItems", 2))))
         if wanted > 1000:
             raise _unfit("an array is too long")
         singular = name.removesuffix("s")
@@ -198,9 +204,9 @@ class _Maker:
 
     def _number(self, node: dict[str, Any], *, whole: bool) -> int | float:
         given = self._filler.number()
-        low = max(float(node.get("minimum", -math.inf)), float(node.get("exclusiveMinimum", -math.inf)))
-        high = min(float(node.get("maximum", math.inf)), float(node.get("exclusiveMaximum", math.inf)))
-        step = float(node.get("multipleOf", 1 if whole else 0))
+        low = max(_number(node, "minimum", -math.inf), _number(node, "exclusiveMinimum", -math.inf))
+        high = min(_number(node, "maximum", math.inf), _number(node, "exclusiveMaximum", math.inf))
+        step = abs(_number(node, "multipleOf", 1 if whole else 0))
         value = given if given is not None else 1.0 if low <= 1 <= high else low if low > 1 else high
         value = min(max(value, low), high)
         tick = step or 1e-3 * (high - low if math.isfinite(high - low) else 1.0)
@@ -219,11 +225,32 @@ class _Maker:
         if formatted is not None:
             return formatted
         value = self._filler.string(name)
-        low, high = int(node.get("minLength", 0)), node.get("maxLength")
+        low, high = _number(node, "minLength", 0), _number(node, "maxLength", math.inf)
         if low > 10_000:
             raise _unfit("a string is too long")
-        value = value.ljust(low, ".")
-        return value if high is None else value[: int(high)]
+        value = value.ljust(int(low), ".")
+        return value if len(value) <= high else value[: int(high)]
+
+
+def _number(node: dict[str, Any], key: str, default: float) -> float:
+    value: object = node.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _unfit(f"{key!r} is not a number")
+    return value
+
+
+def _array(node: dict[str, Any], key: str) -> list[Any]:
+    value: object = node.get(key, [])
+    if not isinstance(value, list):
+        raise _unfit(f"{key!r} is not an array")
+    return cast("list[Any]", value)
+
+
+def _object(node: dict[str, Any], key: str) -> dict[str, Any]:
+    value: object = node.get(key, {})
+    if not isinstance(value, dict):
+        raise _unfit(f"{key!r} is not an object")
+    return cast("dict[str, Any]", value)
 
 
 def _merge(parts: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
@@ -232,9 +259,9 @@ def _merge(parts: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
     for part in (*parts, {key: value for key, value in node.items() if key != "allOf"}):
         for key, value in part.items():
             if key == "properties":
-                merged[key] = {**merged.get(key, {}), **value}
+                merged[key] = {**_object(merged, key), **_object(part, key)}
             elif key == "required":
-                merged[key] = [*merged.get(key, []), *value]
+                merged[key] = [*_array(merged, key), *_array(part, key)]
             else:
                 merged[key] = value
     return merged

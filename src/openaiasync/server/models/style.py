@@ -22,7 +22,7 @@ _ONE_WORD = re.compile(r"\b(?:one|a single|1) word\b|\bjust the (?:number|result
 _BRIEF = re.compile(r"\b(?:one|a single) (?:short )?sentence\b|\bbriefly\b|\bbe (?:brief|concise)\b", re.IGNORECASE)
 _FRAME = re.compile(r"\b(begin|start|end|finish) (?:(?:every|each|your) (?:answers?|reply|replies|messages?))?"
                     r" ?with (?:the words? )?[\"'“]([^\"'”\n]{1,80})[\"'”]", re.IGNORECASE)  # fmt: skip
-_PERSONA = re.compile(r"\b(?:you are|your name is|you're)(?: called| named)? ([A-Z][\w-]+)")
+_PERSONA = re.compile(r"\b(?i:you are|your name is|you're)(?: called| named)? ([A-Z][\w-]+)")
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)", re.DOTALL)
 
 
