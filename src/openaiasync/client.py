@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .api.root import Api
+from .calls import log
 from .calls.config import BaseURL
 from .calls.engine import Calls
 from .calls.shared import Shared
@@ -28,6 +29,7 @@ from .settings import (
     count,
     env,
     key_from,
+    secret_from,
 )
 from .verbs import Verbs
 
@@ -101,6 +103,8 @@ class Client(MissionMethods, Verbs, Api):
         settings = Settings(
             base_url=base_from(api_base),
             key=key_from(api_key, "OPENAI_API_KEY"),
+            admin_key=secret_from(None, "OPENAI_ADMIN_KEY"),
+            webhook_secret=secret_from(None, "OPENAI_WEBHOOK_SECRET"),
             organization=api_org_name if api_org_name is not None else env("OPENAI_ORG_ID"),
             user_agent=network.user_agent,
             model=model,
@@ -117,6 +121,7 @@ class Client(MissionMethods, Verbs, Api):
         self._open(settings, network, limits)
 
     def _open(self, settings: Settings, network: Network, limits: Limits | None) -> None:
+        log.switch_on()
         settings.require_key()
         shared = Shared(network.max_in_flight, network.transport, limits)
         self._settings = settings
@@ -255,9 +260,10 @@ class AsyncOpenAI(Client):
         settings = Settings(
             base_url=base_from(base_url),
             key=key_from(api_key, "OPENAI_API_KEY"),
-            admin_key=key_from(admin_api_key, "OPENAI_ADMIN_KEY"),  # type: ignore[arg-type]
+            admin_key=secret_from(admin_api_key, "OPENAI_ADMIN_KEY"),
             organization=organization if organization is not None else env("OPENAI_ORG_ID"),
             project=project if project is not None else env("OPENAI_PROJECT_ID"),
+            webhook_secret=secret_from(webhook_secret, "OPENAI_WEBHOOK_SECRET"),
             default_headers=default_headers or {},
             default_query=default_query or {},
             max_retries=max_retries,
@@ -268,7 +274,6 @@ class AsyncOpenAI(Client):
             strict=_strict_response_validation,
             official=True,
         )
-        self.webhook_secret = webhook_secret if webhook_secret is not None else env("OPENAI_WEBHOOK_SECRET")
         self.websocket_base_url = websocket_base_url
         count("max_retries", max_retries, 0)
         self._open(settings, network, None)

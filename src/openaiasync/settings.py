@@ -18,7 +18,7 @@ from .errors import ConfigurationError
 from .omitted import is_omitted
 from .version import __version__
 
-__all__ = ["DEFAULT_BASE", "METHODS", "UNSET", "Settings", "base_from", "key_from", "user_agent"]
+__all__ = ["DEFAULT_BASE", "METHODS", "UNSET", "Settings", "base_from", "key_from", "secret_from", "user_agent"]
 
 DEFAULT_BASE = "https://api.openai.com/v1"
 METHODS = frozenset(
@@ -64,6 +64,14 @@ def key_from(api_key: ApiKey | None, *variables: str) -> KeySource:
         raise ConfigurationError("api_key is a string or an asynchronous function that answers one")
     text = check_field("Authorization", api_key, "api_key")
     return Secret(text) if text else None
+
+
+def secret_from(value: str | None, variable: str) -> Secret | None:
+    """Another secret from the argument or the environment, wrapped and checked like a key."""
+    key = key_from(value, variable)
+    if key is not None and not isinstance(key, Secret):
+        raise ConfigurationError(f"what {variable} stands for is a string")
+    return key
 
 
 def base_from(url: object) -> str:
@@ -135,6 +143,7 @@ class Settings:
     base_url: str
     key: KeySource = None
     admin_key: Secret | None = None
+    webhook_secret: Secret | None = None
     organization: str | None = None
     project: str | None = None
     user_agent: str | None = None
@@ -196,6 +205,7 @@ class Settings:
             base=base,
             key=self.key,
             admin_key=self.admin_key,
+            webhook_secret=self.webhook_secret,
             auth_scheme=check_field("Authorization", self.auth_scheme, "auth_scheme"),
             fields=tuple(fields),
             secret_fields=headers_from(default_headers, "the default header field"),

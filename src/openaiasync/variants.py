@@ -40,6 +40,7 @@ _CHANGES: dict[str, Callable[[Settings, Any], dict[str, Any]]] = {
     "base_url": lambda settings, value: {"base_url": base_from(value)},
     "api_key": lambda settings, value: {"key": key_from(value)},
     "admin_api_key": lambda settings, value: {"admin_key": key_from(value)},
+    "webhook_secret": lambda settings, value: {"webhook_secret": key_from(value)},
     "api_org_name": _set("organization"),
     "organization": _set("organization"),
     "project": _set("project"),

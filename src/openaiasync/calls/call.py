@@ -16,6 +16,7 @@ from ..errors import APIStatusError, OpenAIError
 from ..meta import Meta, RequestInfo
 from ..transport.base import Incoming, Outgoing, TransportError, TryClocks
 from . import failure as failures
+from . import log
 from .body import read_error_body
 from .redirect import follow
 
@@ -155,7 +156,10 @@ class Call:
         if calls.config.count_retries:
             calls.composer.count(request, out, self.retries)
         self.out, self.info = out, None
-        return await transport.send(out, clocks)
+        log.sending(self)
+        incoming = await transport.send(out, clocks)
+        log.answered(self, incoming)
+        return incoming
 
     def _clocks(self) -> TryClocks:
         until = self.deadline_at
@@ -247,7 +251,7 @@ class Call:
         if not shared.budget.spend(timed_out):
             raise error
         self.retries += 1
-        self.calls.log_retry(error, self, pause)
+        log.retrying(error, self, pause)
         if pause > 0:
             await shared.pause(pause)
 

@@ -110,6 +110,7 @@ class CallConfig:
     key: KeySource = None
     key_needed: bool = False
     admin_key: Secret | None = None
+    webhook_secret: Secret | None = None
     auth_scheme: str = "Bearer"
     fields: tuple[tuple[str, str], ...] = ()  # User-Agent, organisation and the like: nothing secret
     secret_fields: tuple[tuple[str, Secret], ...] = ()  # default header fields of the user: they may be secret

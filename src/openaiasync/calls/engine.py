@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Any
 
 from ..core.coding import CodingError
 from ..core.decode import DecodeError, Decoder, decoder_for, keep
 from ..core.endpoint import Endpoint, Request
-from ..errors import OpenAIError
 from ..meta import Meta
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
@@ -26,8 +24,6 @@ __all__ = ["Calls"]
 
 _USAGE_HOSTS = frozenset({"api.openai.com"})
 _USAGE_SERVER = re.compile(rb"^server: ?(?:llama\.cpp|openaiasync)", re.IGNORECASE | re.MULTILINE)
-
-logger = logging.getLogger("openaiasync")
 
 
 class Calls:
@@ -168,7 +164,3 @@ class Calls:
     def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Paginator[Any, Any]:
         """A list operation: awaited the first page, iterated all items of all pages."""
         return Paginator(self, endpoint, params)
-
-    def log_retry(self, error: OpenAIError, call: Call, pause: float) -> None:
-        """Say at INFO that a call is tried again, and why."""
-        logger.info("retry %d of %s in %.2f s: %s", call.retries, call.request, pause, error)

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 
 from ..core.limits import Deadlock, Places
 from ..errors import APITimeoutError, ClientClosedError, InFlightError
+from .log import logger
 
 __all__ = ["Gate"]
-
-logger = logging.getLogger("openaiasync")
 
 SLOW_QUEUE = 5.0  # seconds of waiting after which the log names the option
 

@@ -28,7 +28,7 @@ class Composer:
     def __init__(self, config: CallConfig) -> None:
         self.config = config
         self._prebuilt: dict[tuple[str, str, bool], tuple[bytes, tuple[tuple[str, str], ...]]] = {}
-        self._static: Credentials | None = None
+        self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
         self._secrets: list[Secret] = [secret for _, secret in config.secret_fields]
         for key in (config.key, config.admin_key, config.base.userinfo):
             if isinstance(key, Secret):
@@ -37,10 +37,11 @@ class Composer:
     async def credentials(self, request: Request) -> Credentials:
         """The fields that carry secrets, for one try: an asynchronous key is asked again."""
         config = self.config
-        if request.headers is None and self._static is not None:
-            return self._static
+        admin = config.admin_key is not None and request.endpoint.admin
+        if request.headers is None and admin in self._static:
+            return self._static[admin]
         pairs: list[tuple[str, str]] = []
-        key = config.key
+        key = config.admin_key if admin else config.key
         asked = key is not None and not isinstance(key, Secret)
         if asked:
             key = self._asked(await key())  # type: ignore[operator, misc]  # narrowed by `asked`
@@ -54,7 +55,7 @@ class Composer:
             return Credentials(_override(pairs, _extra(request.headers)))
         made = Credentials(pairs)
         if not asked:
-            self._static = made
+            self._static[admin] = made
         return made
 
     def _asked(self, value: Any) -> Secret:

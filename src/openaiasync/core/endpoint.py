@@ -10,12 +10,15 @@ import difflib
 import importlib
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
 
 from ..omitted import is_omitted
 from .encode import encode_json, encode_query
 from .options import OPTION_NAMES
+
+if TYPE_CHECKING:
+    from .multipart import Multipart
 
 __all__ = ["AnswerKind", "BodyKind", "Endpoint", "Request", "apply_options", "nearest"]
 
@@ -23,6 +26,7 @@ AnswerKind = Literal["object", "page", "text", "binary", "none", "object-or-text
 BodyKind = Literal["none", "json", "multipart"]
 
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
+_TEXT_FORMATS = frozenset({"text", "srt", "vtt"})
 _TEMPLATE = re.compile(r"\{(\w+)\}")
 
 
@@ -99,6 +103,7 @@ class Endpoint:
         query: str = "",
         wire: str = "",
         body: BodyKind = "none",
+        files: str = "",
         answer: AnswerKind = "object",
         type: str = "",
         page: str = "",
@@ -115,7 +120,8 @@ class Endpoint:
         self.page = page
         self.event = event
         self.group = group
-        self._names = (required, optional, query, wire, headers)
+        self.admin = name.startswith("admin.")  # such endpoints have a key of their own
+        self._names = (required, optional, query, wire, headers, files)
         self._ready = False
 
     def __repr__(self) -> str:
@@ -129,7 +135,7 @@ class Endpoint:
         return getattr(self, name)
 
     def _build(self) -> None:
-        required, optional, query, wire, headers = self._names
+        required, optional, query, wire, headers, files = self._names
         self._ready = True
         self.path_params: tuple[str, ...] = tuple(_TEMPLATE.findall(self.path))
         self.required: tuple[str, ...] = tuple(required.split())
@@ -137,6 +143,7 @@ class Endpoint:
         self.accepted: frozenset[str] = self.known | OPTION_NAMES
         self.query: frozenset[str] = frozenset(query.split())
         self.wire: dict[str, str] = dict(_pair(item) for item in wire.split())
+        self.files: frozenset[str] = frozenset(files.split())  # fields, by wire name, that take files and no text
         self.static_headers: tuple[tuple[str, str], ...] = tuple(_pair(item) for item in headers.split("\n") if item)
         # Body parameters need no work of their own when nothing is renamed and nothing goes elsewhere.
         self.simple_body: bool = self.body == "json" and not (self.path_params or self.query or self.wire)
@@ -179,7 +186,11 @@ class Endpoint:
         if query:
             path = f"{path}{'&' if '?' in path else '?'}{query}"
         request = Request(self, path, None, bool(stream))
-        request.body = self._encode(fields, options and options.get("extra_body"), stream)
+        extra = options and options.get("extra_body")
+        request.body = self._encode(fields, extra, stream)
+        if self.answer == "object-or-text":
+            wanted: Mapping[str, Any] = _merge(params, extra) if isinstance(extra, Mapping) else params
+            request.wants_text = str(wanted.get("response_format")) in _TEXT_FORMATS
         if options:
             apply_options(request, options)
         return request
@@ -194,10 +205,6 @@ class Endpoint:
         return path, encode_query(query), fields
 
     def _encode(self, fields: dict[str, Any], extra: Any, stream: bool | None) -> Any:
-        if self.body == "multipart":
-            from .multipart import Multipart
-
-            return Multipart.of(fields, extra, stream)
         if self.body == "none":
             if extra:
                 return encode_json(extra)
@@ -206,7 +213,22 @@ class Endpoint:
             fields = {**fields, "stream": stream}
         if extra:
             fields = _merge(fields, extra)
+        if self.body == "multipart":
+            form = self._form(fields)
+            if form.uploads or not self.files:
+                return form
         return encode_json(fields)
+
+    def _form(self, fields: dict[str, Any]) -> Multipart:
+        """The fields as a form. Without a file in it the operation takes JSON, too, which keeps types and nesting."""
+        from .multipart import Multipart
+
+        if not isinstance(fields, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # extra_body may be any
+            raise TypeError(f"{self.name}(): extra_body is a mapping where files are uploaded")
+        for name in self.files.intersection(self.required):
+            if fields.get(name) is None:
+                raise TypeError(f"{self.name}() misses the file {name!r}")
+        return Multipart.of(fields, self.files)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -1,0 +1,53 @@
+"""What calls write to the log ``openaiasync``: a line a call at INFO, header fields and times at DEBUG, never a secret.
+
+``OPENAI_LOG=info`` or ``debug`` in the environment switches it on, as with the official client.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from ..headers import Headers
+
+if TYPE_CHECKING:
+    from ..errors import OpenAIError
+    from ..transport.base import Incoming
+    from .call import Call
+
+__all__ = ["answered", "logger", "retrying", "sending", "switch_on"]
+
+logger = logging.getLogger("openaiasync")
+
+
+def switch_on() -> None:
+    """Obey ``OPENAI_LOG``; an application that configured logging keeps its handlers."""
+    level = {"debug": logging.DEBUG, "info": logging.INFO}.get(os.environ.get("OPENAI_LOG", "").strip().lower())
+    if level is not None:
+        logging.basicConfig(format="[%(asctime)s - %(name)s - %(levelname)s] %(message)s")
+        logger.setLevel(level)
+
+
+def sending(call: Call) -> None:
+    """A try is about to be sent (DEBUG). Credentials and the user's own header fields are not among the fields."""
+    if logger.isEnabledFor(logging.DEBUG) and call.out is not None:
+        out = call.out
+        size = len(out.body) if isinstance(out.body, bytes) else out.length
+        logger.debug("sending %s %s%s, %s bytes, fields %s", out.method, call.base.root, out.target, size, out.fields)
+
+
+def answered(call: Call, incoming: Incoming) -> None:
+    """The head of an answer has come: a line at INFO, its fields at DEBUG."""
+    if logger.isEnabledFor(logging.INFO) and call.out is not None:
+        out = call.out
+        seconds = call.loop.time() - call.try_began
+        logger.info("%s %s%s: %d in %.3f s", out.method, call.base.root, out.target, incoming.status, seconds)
+        if logger.isEnabledFor(logging.DEBUG):
+            fields = dict(Headers(call.calls.composer.scrub(incoming.raw_fields)))
+            logger.debug("answered with fields %s", fields)
+
+
+def retrying(error: OpenAIError, call: Call, pause: float) -> None:
+    """A call is tried again, and why (INFO)."""
+    logger.info("retry %d of %s in %.2f s: %s", call.retries, call.request, pause, error)

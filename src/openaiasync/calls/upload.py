@@ -1,0 +1,229 @@
+"""The body of an upload on its way: files looked at before anything is sent, then read in slices in a thread.
+
+Memory stays flat however long the files are. What is sent is what was looked at: a file that has changed its size by
+then fails the upload instead of making a message that is cut or wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import errno
+import io
+import os
+import stat
+import threading
+from collections.abc import AsyncIterator
+from typing import IO, Any, NamedTuple, Protocol
+
+from ..core.endpoint import Request
+from ..core.multipart import Multipart
+
+__all__ = ["SLICE", "Upload", "with_upload"]
+
+SLICE = 262_144  # bytes that are read at once
+TOGETHER = 65_536  # bytes up to which neighbours are sent as one piece
+
+
+class _Path(NamedTuple):
+    """A file on the disk, of this size when it was looked at."""
+
+    path: str
+    size: int
+
+
+class _Open(NamedTuple):
+    """A file that the caller has opened and will close; `size` is `None` where it cannot be rewound."""
+
+    file: IO[bytes]
+    size: int | None
+
+
+async def with_upload(request: Request) -> Request:
+    """The same request with a body that can be sent, where its body is a `Multipart`.
+
+    Raises `OSError` for a file that is missing, unreadable, or not a regular one.
+    """
+    if not isinstance(request.body, Multipart):
+        return request
+    request = copy.copy(request)
+    request.body = await Upload.of(request.body)
+    return request
+
+
+class Upload:
+    """A form whose files are known to be readable: `length` bytes in all (`None`: unknown, for a file without a size).
+
+    `rewindable` tells whether `open` may be asked again, for another try.
+    """
+
+    __slots__ = ("_sources", "content_type", "length", "rewindable")
+
+    def __init__(self, content_type: str, sources: list[bytes | _Path | _Open]) -> None:
+        sizes = [len(one) if isinstance(one, bytes) else one.size for one in sources]
+        self.content_type = content_type
+        self.length: int | None = None if None in sizes else sum(size or 0 for size in sizes)
+        self.rewindable = self.length is not None
+        self._sources = sources
+
+    @classmethod
+    async def of(cls, form: Multipart) -> Upload:
+        """Look at the form's files, in a thread."""
+        if all(isinstance(part.content, bytes) for part in form.parts):
+            return cls(form.content_type, _sources(form))
+        return cls(form.content_type, await asyncio.to_thread(_sources, form))
+
+    async def open(self) -> AsyncIterator[bytes]:
+        """The body in pieces. Raises `OSError` and what reading the caller's files raises."""
+        for source in self._sources:
+            if isinstance(source, bytes):
+                yield source
+                continue
+            reader = _PathReader(source) if isinstance(source, _Path) else _reader(source)
+            try:
+                while piece := await reader.piece():
+                    yield piece
+            finally:
+                reader.close()
+
+
+def _sources(form: Multipart) -> list[bytes | _Path | _Open]:
+    found: list[bytes | _Path | _Open] = []
+    for part in form.parts:
+        _add(found, part.head)
+        content = part.content
+        if isinstance(content, bytes):
+            _add(found, content)
+        else:
+            found.append(_look(content) if isinstance(content, str) else _measure(content))
+        _add(found, b"\r\n")
+    _add(found, form.tail)
+    return found
+
+
+def _add(found: list[bytes | _Path | _Open], data: bytes) -> None:
+    last = found[-1] if found else None
+    if isinstance(last, bytes) and len(last) + len(data) <= TOGETHER:
+        found[-1] = last + data
+    elif data:
+        found.append(data)
+
+
+def _look(path: str) -> _Path:
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):  # opening a FIFO that nobody writes to would never end
+        raise OSError(errno.EINVAL, "not a regular file: open it in binary mode and pass the open file", path)
+    with open(path, "rb", buffering=0) as file:
+        return _Path(path, os.fstat(file.fileno()).st_size)
+
+
+def _measure(file: IO[bytes]) -> _Open:
+    """A file that can be rewound is sent whole, from its start, as the official client does; others as they stand."""
+    seekable = getattr(file, "seekable", None)
+    if seekable is None or not seekable():
+        return _Open(file, None)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return _Open(file, size if isinstance(size, int) else file.tell())  # pyright: ignore[reportUnnecessaryIsInstance]
+
+
+# -------------------------------------------------------------------------------------------------- reading
+
+
+class _Reader(Protocol):
+    async def piece(self) -> bytes: ...
+    def close(self) -> None: ...
+
+
+def _reader(source: _Open) -> _Reader:
+    # What lies in memory is read at once: a thread would only cost.
+    return _OpenReader(source, in_thread=not isinstance(source.file, io.BytesIO))
+
+
+def _changed(name: str) -> OSError:
+    return OSError(errno.EIO, "the file changed its size while it was being sent", name)
+
+
+class _Count:
+    """Counts what is read of a file and refuses any other number of bytes than was promised."""
+
+    def __init__(self, name: str, size: int | None) -> None:
+        self._name = name
+        self._left = size
+
+    def take(self, file: Any) -> bytes:
+        """The next slice, empty at the exact end."""
+        read: object = file.read(SLICE)
+        if not isinstance(read, (bytes, bytearray)):
+            raise TypeError(f"{self._name}: the file reads {type(read).__name__} instead of bytes")
+        piece = bytes(read)
+        if self._left is None:
+            return piece
+        self._left -= len(piece)
+        # After the last byte one more is asked for, so that a file that grew is found out before the form ends.
+        if self._left < 0 or (self._left and not piece) or (piece and not self._left and file.read(1)):
+            raise _changed(self._name)
+        return piece
+
+
+class _OpenReader:
+    """Reads a file of the caller's, which stays open."""
+
+    def __init__(self, source: _Open, in_thread: bool) -> None:
+        self._file = source.file
+        self._rewind = source.size is not None
+        self._in_thread = in_thread
+        self._at = 0
+        self._count = _Count(str(getattr(source.file, "name", "upload")), source.size)
+
+    async def piece(self) -> bytes:
+        return await asyncio.to_thread(self._next) if self._in_thread else self._next()
+
+    def _next(self) -> bytes:
+        if self._rewind:
+            self._file.seek(self._at)  # another try, or another upload of the same file, may have moved it
+        piece = self._count.take(self._file)
+        self._at += len(piece)
+        return piece
+
+    def close(self) -> None:
+        pass
+
+
+class _PathReader:
+    """Opens and reads a file in threads. `close` never waits: a thread under way closes the file when it is done."""
+
+    def __init__(self, source: _Path) -> None:
+        self._source = source
+        self._count = _Count(source.path, source.size)
+        self._file: io.FileIO | None = None
+        self._busy = threading.Lock()
+        self._closed = False
+
+    async def piece(self) -> bytes:
+        return await asyncio.to_thread(self._next)
+
+    def _next(self) -> bytes:
+        try:
+            with self._busy:
+                if self._closed:
+                    return b""
+                if self._file is None:
+                    self._file = open(self._source.path, "rb", buffering=0)  # noqa: SIM115 (closed by `close`)
+                    if os.fstat(self._file.fileno()).st_size != self._source.size:
+                        raise _changed(self._source.path)
+                return self._count.take(self._file)
+        finally:
+            if self._closed:
+                self.close()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._busy.acquire(blocking=False):
+            try:
+                if self._file is not None:
+                    self._file.close()
+            finally:
+                self._busy.release()
