@@ -16,9 +16,8 @@ from .build import builder_for
 from .toolcalls import ToolCalls, grow, settled
 
 if TYPE_CHECKING:
-    from ..types import Completion
+    from ..types import Completion, CompletionUsage
     from ..types.chat import ChatCompletion, ChatCompletionChunk  # noqa: F401 (named in the string of a base)
-    from ..types.chat.completion_usage import CompletionUsage
 
 __all__ = ["ChatAccumulator", "CompletionAccumulator"]
 
