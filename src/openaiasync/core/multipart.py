@@ -1,0 +1,259 @@
+"""Bodies of uploads, ``multipart/form-data`` (RFC 7578), as a plan of parts; `calls.upload` reads the files in it.
+
+Plain values come first, then the files; arrays are ``name[]``, objects ``name[key]``. Names are encoded as the
+official client does it: percent for quotes and control characters (WHATWG HTML, multipart/form-data), a doubled
+backslash.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import math
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import IO, Any, NamedTuple, cast
+
+from ..model import BaseModel
+from ..omitted import is_omitted
+
+__all__ = ["UNNAMED", "Multipart", "Part", "is_file"]
+
+UNNAMED = "upload"  # the file name of what has none: without one, servers take a part for a text field
+_ANY_TYPE = "application/octet-stream"
+_UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]')
+_BAD_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\U0010ffff]")
+
+
+class Part(NamedTuple):
+    """One part: its header with the empty line behind it, and its content: bytes, a path as `str`, or an open file.
+
+    A CRLF follows the content.
+    """
+
+    head: bytes
+    content: bytes | str | IO[bytes]
+
+
+class Multipart:
+    """The body of one upload. Nothing was opened yet; two made from the same values differ in their boundary only."""
+
+    __slots__ = ("boundary", "parts", "uploads")
+
+    def __init__(self, parts: list[Part], uploads: int, boundary: str) -> None:
+        self.parts = parts
+        self.uploads = uploads  # how many of the parts are files
+        self.boundary = boundary
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], files: Collection[str] = (), boundary: str | None = None) -> Multipart:
+        """The plan for these fields; `files` names those that take nothing but files.
+
+        Raises `TypeError` for what is no file where one is due, and `ValueError` for an empty path, a number or a text
+        that cannot be sent.
+        """
+        values: list[tuple[str, Any]] = []
+        uploads: list[tuple[str, Any]] = []
+        for name, value in fields.items():
+            for key, item in _flat(name, value, name in files):
+                (uploads if _is_upload(item) else values).append((key, item))
+        if boundary is None:
+            import secrets
+
+            boundary = secrets.token_hex(16)  # nobody can put it into a field beforehand
+        parts = [Part(_head(boundary, key, None, None), _text(key, value)) for key, value in values]
+        parts += [_file_part(boundary, key, item.value) for key, item in uploads]
+        return cls(parts, len(uploads), boundary)
+
+    @property
+    def content_type(self) -> str:
+        """The value of ``Content-Type``."""
+        return f"multipart/form-data; boundary={self.boundary}"
+
+    @property
+    def tail(self) -> bytes:
+        """What follows the last part."""
+        return f"--{self.boundary}--\r\n".encode()
+
+    def __repr__(self) -> str:
+        return f"<Multipart of {len(self.parts)} parts, {self.uploads} of them files>"
+
+
+class _Upload(NamedTuple):
+    """Marks a value as a file among plain values."""
+
+    value: Any
+
+
+def _is_upload(item: Any) -> bool:
+    return isinstance(item, _Upload)
+
+
+# -------------------------------------------------------------------------------------------------- what is what
+
+
+def _is_content(value: Any) -> bool:
+    if isinstance(value, (bytes, bytearray, memoryview, os.PathLike)):
+        return True
+    return not isinstance(value, (type, BaseModel)) and callable(getattr(value, "read", None))
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a value is a tuple ``(name, content[, media type[, header fields]])``, its content text at worst."""
+    if not isinstance(value, tuple):
+        return False
+    items = cast("Any", value)
+    return 2 <= len(items) <= 4 and isinstance(items[0], (str, type(None))) and not isinstance(items[1], tuple)
+
+
+def is_file(value: Any) -> bool:
+    """Whether a value can only be meant as a file: bytes, a path object, something to `read`, or a tuple with one."""
+    if _is_named(value):
+        return _is_content(value[1])
+    return _is_content(value) or callable(getattr(value, "as_file", None))
+
+
+def _flat(name: str, value: Any, file_field: bool) -> Iterator[tuple[str, Any]]:
+    """A field as pairs of a bracketed name and one value; `None` and what is not given are left out."""
+    if value is None or is_omitted(value):
+        return
+    if is_file(value) or (file_field and _is_named(value)):
+        yield name, _Upload(value)
+    elif isinstance(value, BaseModel):
+        yield from _flat(name, value.to_dict(mode="json"), file_field=False)
+    elif isinstance(value, Mapping):
+        for key, item in cast("Mapping[str, Any]", value).items():
+            yield from _flat(f"{name}[{key}]", item, file_field=False)
+    elif isinstance(value, Iterable) and not isinstance(value, str):
+        for item in cast("Any", value):
+            yield from _flat(f"{name}[]", item, file_field)
+    elif file_field:
+        raise TypeError(_no_file(name, value))
+    else:
+        yield name, value
+
+
+def _no_file(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return f"{name}: a str is no file; pass pathlib.Path(...) for a file's path, or the content as bytes"
+    return (
+        f"{name}: {type(value).__name__} is no file; pass bytes, a pathlib.Path, a file opened in binary mode, or a "
+        "tuple (name, content, media type)"
+    )
+
+
+def _text(name: str, value: Any) -> bytes:
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}: {value!r} cannot be sent")
+    if isinstance(value, datetime.date):
+        value = value.isoformat()
+    if not isinstance(value, (str, int, float)):
+        raise TypeError(f"{name}: {type(value).__name__} objects cannot be sent in a form")
+    try:
+        return str(value).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: the text holds half of a surrogate pair, which UTF-8 cannot carry") from None
+
+
+# -------------------------------------------------------------------------------------------------- parts
+
+
+def _head(boundary: str, name: str, file_name: str | None, media_type: str | None, fields: str = "") -> bytes:
+    line = f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"'
+    if file_name:
+        line += f'; filename="{_quoted(file_name)}"'
+    line += f"\r\n{fields}"
+    if media_type:
+        line += f"Content-Type: {media_type}\r\n"
+    line += "\r\n"
+    # Names of files are bytes on Unix: those that are not UTF-8 go out as they are on the disk.
+    try:
+        return line.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return line.encode("utf-8", "replace")
+
+
+def _quoted(text: str) -> str:
+    return _UNQUOTABLE.sub(lambda match: "\\\\" if match[0] == "\\" else f"%{ord(match[0]):02X}", text)
+
+
+def _file_part(boundary: str, name: str, value: Any) -> Part:
+    if callable(getattr(value, "as_file", None)):
+        value = value.as_file()
+    if not _is_named(value):
+        content = _content(name, value)
+        file_name = _name_of(content)
+        return Part(_head(boundary, name, file_name, _guess(file_name)), content)
+    items: tuple[Any, ...] = (*value, None, None)
+    file_name, media_type, more = items[0], items[2], items[3]
+    fields = _fields(name, cast("Mapping[str, str]", more or {}))
+    if media_type is not None:
+        media_type = _checked(name, media_type)
+    elif any(key.lower() == "content-type" for key in more or ()):
+        media_type = None
+    elif file_name:
+        media_type = _guess(file_name)
+    return Part(_head(boundary, name, file_name, media_type, fields), _content(name, items[1]))
+
+
+def _content(name: str, value: Any) -> bytes | str | IO[bytes]:
+    """What a part's content is read from; `TypeError` and `ValueError` for what cannot be read."""
+    if isinstance(value, str):
+        return value.encode()  # of a tuple: its text, not a path
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(cast("bytes", value))
+    if isinstance(value, os.PathLike):
+        path = os.fsdecode(cast("os.PathLike[str]", value))
+        if not path:
+            raise ValueError(f"{name}: an empty path names no file")
+        return path
+    if hasattr(value, "as_file"):
+        return _content(name, value.as_file()[1])
+    read = getattr(value, "read", None)
+    if not callable(read):
+        raise TypeError(_no_file(name, value))
+    if hasattr(value, "encoding"):
+        raise TypeError(f"{name}: the file is open in text mode; open it in binary mode ('rb')")
+    if _is_async(read):
+        raise TypeError(f"{name}: an asynchronous file cannot be sent; pass its path, or what it reads as bytes")
+    return cast("IO[bytes]", value)
+
+
+def _is_async(read: Any) -> bool:
+    import inspect
+
+    return inspect.iscoroutinefunction(read)
+
+
+def _name_of(content: bytes | str | IO[bytes]) -> str:
+    name: Any = content if isinstance(content, str) else getattr(content, "name", None)
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    # The name of a file made from a descriptor is a number, that of a spooled temporary file is None.
+    return (os.path.basename(name) if isinstance(name, str) else "") or UNNAMED
+
+
+def _guess(file_name: str) -> str:
+    import mimetypes
+
+    return mimetypes.guess_type(file_name)[0] or _ANY_TYPE
+
+
+def _fields(name: str, fields: Mapping[str, str]) -> str:
+    lines: list[str] = []
+    for key, value in fields.items():
+        if not key or ":" in key:
+            raise ValueError(f"{name}: {key!r} is no header field name")
+        lines.append(f"{_checked(name, key)}: {_checked(name, value)}\r\n")
+    return "".join(lines)
+
+
+def _checked(name: str, text: str) -> str:
+    if _BAD_FIELD.search(text):
+        raise ValueError(f"{name}: a header field of a part holds a control character")
+    return text
