@@ -1,0 +1,189 @@
+"""The commands, their options and their exit codes. What a command does is imported when it runs."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+
+from ..errors import ConfigurationError, OpenAIError
+from ..version import __version__
+from .connect import ANYWHERE, Connect, Debug, ModelName
+from .output import CommandError, Exit, complain, out, silence, take_any_text
+
+__all__ = ["app", "run"]
+
+app = App(
+    name="openaiasync",
+    help="Talk to any OpenAI-compatible server.\n\n"
+    "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the server or the network failed, "
+    "2 wrong usage, 3 some rows failed, 130 interrupted.",
+    help_format="plaintext",
+    version=f"openaiasync {__version__}",
+)
+
+_Count = Annotated[int, Parameter(validator=Number(gte=1))]
+
+
+@app.command
+def demo(*, calls: _Count = 500, in_flight: _Count = 32, seed: int = 0, debug: Debug = False) -> int:
+    """Show what this library does, with its built-in server: no key, no network.
+
+    Parameters
+    ----------
+    calls:
+        Chats to send in the last part.
+    in_flight:
+        How many of them the server sees at once.
+    seed:
+        Decides which questions are asked.
+    """
+    from .demo import run_demo
+
+    return run_demo(calls, in_flight, seed)
+
+
+@app.command
+def models(
+    *, json: Annotated[bool, Parameter(negative="", show_default=False)] = False, connect: Connect = ANYWHERE
+) -> int:
+    """List the server's models: one a line; on a terminal as a table.
+
+    Parameters
+    ----------
+    json:
+        Print all that the server tells of them, as a JSON array.
+    """
+    from .models import list_models
+
+    return list_models(connect, json)
+
+
+@app.command
+def chat(
+    question: str | None = None,
+    /,
+    *,
+    model: ModelName = None,
+    system: Annotated[str | None, Parameter(name=("--system", "-s"))] = None,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    connect: Connect = ANYWHERE,
+) -> int:
+    """Ask one question; without one, on a terminal, hold a conversation.
+
+    The question is the argument, or what is piped in, or both, the argument first:
+    cat report.txt | openaiasync chat "Summarise this."
+
+    In a conversation Ctrl-C stops an answer; Ctrl-D or "exit" ends it.
+
+    Parameters
+    ----------
+    question:
+        What to ask.
+    system:
+        The system prompt: how the model is to answer.
+    json:
+        Print the whole answer object as JSON, once it is there, instead of its words as they come.
+    """
+    from .chat import run_chat
+
+    return run_chat(connect, model, question, system, json)
+
+
+@app.command
+def embed(
+    file: str = "-",
+    /,
+    *,
+    model: ModelName = None,
+    dimensions: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    batch: _Count = 64,
+    in_flight: _Count = 4,
+    connect: Connect = ANYWHERE,
+) -> int:
+    """Turn lines of text into vectors, as JSON Lines in the same order.
+
+    Each line of output has index, text and embedding.
+    The index counts all lines from 0; blank ones are left out.
+    A line that the server refuses has "error" instead, and the exit code is 3.
+
+    Parameters
+    ----------
+    file:
+        A UTF-8 text file; "-" is stdin.
+    dimensions:
+        Numbers in a vector, where the model lets you choose.
+    batch:
+        Lines sent in one call.
+    in_flight:
+        Calls that the server sees at once.
+    """
+    from .embed import run_embed
+
+    return run_embed(connect, model, file, dimensions, batch, in_flight)
+
+
+@app.command
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
+    api_key: Annotated[str | None, Parameter(env_var="OPENAIASYNC_DEMO_KEY")] = None,
+    token_delay: Annotated[float, Parameter(validator=Number(gte=0, lte=60))] = 0.0,
+    debug: Debug = False,
+) -> int:
+    """Run the built-in server with its demo models.
+
+    The first line on stdout is its base URL.
+
+    Parameters
+    ----------
+    host:
+        The address to listen on.
+    port:
+        The port; 0 takes a free one.
+    api_key:
+        A key that every call must carry. Better set the variable: other users of this machine can read arguments.
+    token_delay:
+        Seconds that the models take for each token.
+    """
+    from .serve import run_serve
+
+    return run_serve(host, port, api_key, token_delay)
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Errors are one line on stderr; ``--debug`` shows their origin."""
+    debug = False
+    take_any_text()
+    try:
+        command, bound, _ = app.parse_args(list(tokens), console=out(), print_error=False, exit_on_error=False)
+        given = bound.arguments
+        debug = given.get("debug", False) or getattr(given.get("connect"), "debug", False)
+        code = command(*bound.args, **bound.kwargs)
+        sys.stdout.flush()
+        return int(code or Exit.OK)
+    except CycloptsError as error:
+        words = " ".join(("openaiasync", *(error.command_chain or ())))
+        complain(f"{error} Try '{words} --help'.")
+        return Exit.USAGE
+    except BrokenPipeError:
+        silence()
+        return Exit.OK
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except (OpenAIError, CommandError, OSError) as error:
+        if debug:
+            traceback.print_exception(error)
+        complain(str(error))
+        return _code_of(error)
+
+
+def _code_of(error: Exception) -> Exit:
+    if isinstance(error, CommandError):
+        return error.code
+    return Exit.USAGE if isinstance(error, ConfigurationError) else Exit.FAILED

@@ -1,0 +1,254 @@
+"""`openaiasync embed`: lines in, JSON Lines out, in order, several calls at once, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+from codecs import BOM_UTF8
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..errors import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
+from .connect import choose_model
+from .output import CommandError, Exit, err, note, write_bytes
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ..client import Client
+    from .connect import Connect
+
+__all__ = ["run_embed"]
+
+_CHUNK = 1 << 18  # bytes read at once
+_REFUSED = frozenset({400, 413, 422})  # about the texts of one call; other statuses concern every call
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the input; `error` says why it cannot be sent."""
+
+    index: int
+    text: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A line with its vector, or with the error that stands in its place."""
+
+    row: Row
+    vector: list[float] | None
+    error: OpenAIError | None = None
+
+
+def run_embed(
+    connect: Connect, model: str | None, file: str, dimensions: int | None, batch: int, in_flight: int
+) -> int:
+    """Embed the lines of a file (``-``: stdin)."""
+    if file == "-":
+        if sys.stdin is None:
+            raise CommandError("there is no stdin; name a file")
+        return asyncio.run(_embed(connect, model, sys.stdin.fileno(), dimensions, batch, in_flight))
+    try:
+        source = os.open(file, os.O_RDONLY)
+    except OSError as error:
+        raise CommandError(f"cannot read {file}: {error.strerror}") from None
+    try:
+        return asyncio.run(_embed(connect, model, source, dimensions, batch, in_flight))
+    finally:
+        os.close(source)
+
+
+async def _embed(
+    connect: Connect, model: str | None, source: int, dimensions: int | None, batch: int, in_flight: int
+) -> int:
+    rows = failed = 0
+    options: dict[str, Any] = {} if dimensions is None else {"dimensions": dimensions}
+    async with connect.client(http_max_in_flight=in_flight) as client:
+        options["model"] = await choose_model(client, model, "embedding")
+        embedder = _Embedder(client, options)
+        with _progress() as progress:
+            line = progress.add_task("embedded", total=None)
+            async with contextlib.aclosing(_in_order(embedder, _batches(_rows(source), batch), in_flight)) as results:
+                async for done in results:
+                    _refuse_all_failed(rows, done)
+                    write_bytes(b"".join(map(_line, done)))
+                    rows += len(done)
+                    failed += sum(one.vector is None for one in done)
+                    progress.update(line, completed=rows)
+    if not failed:
+        return Exit.OK
+    note(f"{failed} of {rows} lines failed.")
+    return Exit.ROWS_FAILED
+
+
+def _progress() -> Progress:
+    """A counter on stderr, unless the lines themselves appear on the terminal."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} lines"), TimeElapsedColumn())
+    return Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty() or sys.stdout.isatty())
+
+
+def _refuse_all_failed(before: int, done: list[Embedded]) -> None:
+    """Where the very first call had every line refused, the request is at fault, not the lines: raise its error."""
+    errors = [one.error for one in done if one.error is not None]
+    if before == 0 and errors and len(errors) == len(done):
+        raise errors[0]
+
+
+def _line(one: Embedded) -> bytes:
+    value: dict[str, Any] = {"index": one.row.index, "text": one.row.text}
+    if one.vector is None:
+        value["error"] = one.row.error or str(one.error)
+    else:
+        value["embedding"] = one.vector
+    return msgspec.json.encode(value) + b"\n"
+
+
+# ---------------------------------------------------------------- calls
+
+
+class _Embedder:
+    """Embeds batches of lines."""
+
+    def __init__(self, client: Client, options: dict[str, Any]) -> None:
+        self._client = client
+        self._options = options
+
+    async def __call__(self, batch: list[Row]) -> list[Embedded]:
+        """The batch with vectors and errors, in order. Raises for errors that concern more than its lines."""
+        good = await self._send([row for row in batch if not row.error])
+        bad = [Embedded(row, None) for row in batch if row.error]
+        return sorted([*good, *bad], key=lambda one: one.row.index)
+
+    async def _send(self, rows: list[Row]) -> list[Embedded]:
+        """Refused rows are sent again by halves, until each bad one is found."""
+        if not rows:
+            return []
+        try:
+            answer = await self._client.embedding([row.text for row in rows], **self._options)
+        except OpenAIError as error:
+            if not _about_rows(error):
+                raise
+            if len(rows) == 1 or not isinstance(error, APIStatusError) or error.status_code not in _REFUSED:
+                return [Embedded(row, None, error) for row in rows]
+            half = len(rows) // 2
+            return [*await self._send(rows[:half]), *await self._send(rows[half:])]
+        try:
+            return [Embedded(row, list(view)) for row, view in zip(rows, answer.vectors, strict=True)]
+        except ValueError as error:  # another number of vectors, or what is no vector
+            where = answer.meta.url
+            raise CommandError(f"{where} sent no vector for each of {len(rows)} texts: {error}", Exit.FAILED) from None
+
+
+def _about_rows(error: OpenAIError) -> bool:
+    """Whether calls with other lines may still go well: not with a wrong key, an unknown model, a dead server."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _REFUSED or error.retryable
+    return not isinstance(error, APIConnectionError) or isinstance(error, APITimeoutError)
+
+
+async def _in_order(
+    embed: _Embedder, batches: AsyncGenerator[list[Row], None], in_flight: int
+) -> AsyncGenerator[list[Embedded], None]:
+    """Results in the order of the batches, while later ones are already under way and the input is still being read."""
+    window = 2 * in_flight  # results that wait for an earlier one, calls under way included
+    pending: deque[asyncio.Task[list[Embedded]]] = deque()
+    reading: asyncio.Task[list[Row] | None] | None = asyncio.create_task(_next(batches))
+    try:
+        while reading is not None or pending:
+            awaited: list[asyncio.Task[Any]] = [pending[0]] if pending else []
+            if reading is not None and len(pending) < window:
+                awaited.append(reading)
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            if reading is not None and reading in awaited and reading.done():
+                batch = reading.result()
+                reading = None
+                if batch is not None:
+                    pending.append(asyncio.create_task(embed(batch)))
+                    reading = asyncio.create_task(_next(batches))
+            while pending and pending[0].done():
+                yield pending.popleft().result()
+    finally:
+        left: list[asyncio.Task[Any]] = [*pending, *([reading] if reading is not None else [])]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+# ---------------------------------------------------------------- input
+
+
+async def _next(batches: AsyncGenerator[list[Row], None]) -> list[Row] | None:
+    return await anext(batches, None)
+
+
+async def _batches(rows: AsyncGenerator[Row, None], size: int) -> AsyncGenerator[list[Row], None]:
+    batch: list[Row] = []
+    async for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+async def _rows(source: int) -> AsyncGenerator[Row, None]:
+    """The lines of a file descriptor that are not blank, without their line ends; the index counts blank ones too."""
+    index = 0
+    unfinished: list[bytes] = []
+    while chunk := await _read(source):
+        head, *ended = chunk.split(b"\n")
+        unfinished.append(head)
+        for begun in ended:
+            if row := _row(index, b"".join(unfinished)):
+                yield row
+            index += 1
+            unfinished = [begun]
+    if row := _row(index, b"".join(unfinished)):
+        yield row
+
+
+def _row(index: int, line: bytes) -> Row | None:
+    line = line.removeprefix(BOM_UTF8) if index == 0 else line
+    try:
+        text = line.decode().removesuffix("\r")
+    except UnicodeDecodeError as error:
+        return Row(
+            index, line.decode(errors="replace"), f"the line is not UTF-8 ({error.reason} at byte {error.start})"
+        )
+    return Row(index, text) if text.strip() else None
+
+
+async def _read(source: int) -> bytes:
+    """The next bytes, `b""` at the end. A thread waits for them: neither files nor every pipe can be polled.
+
+    A daemon, since nothing can wake it: Ctrl-C must not wait for whoever writes into the pipe.
+    """
+    loop = asyncio.get_running_loop()
+    read: asyncio.Future[bytes] = loop.create_future()
+
+    def settle(set_it: Callable[[Any], None], value: Any) -> None:
+        if not read.done():
+            set_it(value)
+
+    def work() -> None:
+        try:
+            answer: tuple[Any, Any] = (read.set_result, os.read(source, _CHUNK))
+        except OSError as error:
+            answer = (read.set_exception, CommandError(f"cannot read the input: {error.strerror}"))
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, *answer)
+
+    threading.Thread(target=work, name="openaiasync-input", daemon=True).start()
+    return await read

@@ -1,0 +1,210 @@
+"""The command line as a whole: help, usage errors, exit codes, colour, pipes, what it imports."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from openaiasync import __version__
+from openaiasync.cli.app import run
+from openaiasync.server import ServerThread, demo_app, serve, start_in_thread
+
+from .command import COMMAND, call, environment, one_line, refused, spied
+
+COMMANDS = ("chat", "demo", "embed", "models", "serve")
+KEY = "sk-do-not-show-this"
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def flags(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
+
+
+def test_help_names_every_command_and_exit_code() -> None:
+    """`--help` and no command at all show what there is."""
+    helped, bare = call("--help"), call()
+    assert helped.returncode == bare.returncode == 0
+    assert helped.stdout == bare.stdout
+    for word in (*COMMANDS, "--version", "130", "stderr"):
+        assert word in helped.stdout
+    assert helped.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("chat", {"--system", "-s", "--json", "--model", "-m", "--base-url", "--api-key", "--timeout", "--debug"}),
+        ("demo", {"--calls", "--in-flight", "--seed"}),
+        ("embed", {"--dimensions", "--batch", "--in-flight", "--model", "-m", "--base-url", "--api-key", "--timeout"}),
+        ("models", {"--json", "--base-url", "--api-key", "--timeout", "--debug"}),
+        ("serve", {"--host", "--port", "--api-key", "--token-delay"}),
+    ],
+)
+def test_help_of_a_command(command: str, options: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option of a command is in its help, each with words."""
+    assert run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert options <= flags(text)
+    if "--api-key" in options:
+        assert "other users of this machine can read" in " ".join(text.replace("│", " ").split())
+
+
+def test_version() -> None:
+    """`--version` names program and version."""
+    assert call("--version").stdout == f"openaiasync {__version__}\n"
+
+
+def test_help_imports_neither_server_nor_transport() -> None:
+    """Asking for help costs no more than it must."""
+    program = (
+        "import sys; from openaiasync.cli.app import run; run(['--help']); run(['chat', '--help'])\n"
+        "print([name for name in sys.modules if name.startswith('openaiasync.') and name.split('.')[1] in "
+        "('server', 'transport', 'calls', 'types', 'client')], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["cyclopts", "rich"])
+def test_without_the_extra(name: str) -> None:
+    """A plain installation says which extra the command line needs, in one line."""
+    program = f"import sys; sys.modules[{name!r}] = None; from openaiasync.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert one_line(done.stderr)
+    assert name in done.stderr
+    assert "pip install 'openaiasync[cli]'" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_broken_installation_is_not_taken_for_a_missing_extra() -> None:
+    """Only the extra's own packages count as the extra."""
+    program = "import sys; sys.modules['openaiasync.errors'] = None; from openaiasync.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "openaiasync.errors" in done.stderr
+    assert "openaiasync[cli]" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["chatt"], "chatt"),
+        (["models", "--bas-url", "x"], "--bas-url"),
+        (["chat", "two", "words"], "words"),
+        (["models", "--timeout", "soon"], "--timeout"),
+        (["models", "--timeout", "0"], "--timeout"),
+        (["models", "--timeout", "inf"], "finite"),
+        (["demo", "--calls", "0"], "--calls"),
+        (["embed", "--batch", "-1"], "--batch"),
+        (["serve", "--port", "65536"], "--port"),
+        (["models", "--base-url", "ftp://somewhere"], "http or https"),
+        (["models", "--base-url", ""], "URL"),
+        (["models"], "OPENAI_API_KEY"),
+        (["models", "--api-key", "two\nlines"], "api_key"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot work is refused with exit code 2 and one line that names it, before anything is sent."""
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert one_line(captured.err)
+    assert word in captured.err
+    assert captured.out == ""
+
+
+def test_usage_errors_point_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """The complaint about an option names the help of its command."""
+    run(["chat", "--nope"])
+    assert "openaiasync chat --help" in capsys.readouterr().err
+
+
+def test_no_server() -> None:
+    """A refused connection is one line with the URL and exit code 1."""
+    url = f"http://127.0.0.1:{closed_port()}/v1"
+    done = call("models", "--base-url", url)
+    assert done.returncode == 1
+    assert one_line(done.stderr)
+    assert url in done.stderr
+    assert done.stdout == ""
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    """`--debug` adds the traceback."""
+    done = call("models", "--debug", "--base-url", f"http://127.0.0.1:{closed_port()}/v1", "--api-key", KEY)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "APIConnectionError" in done.stderr
+    assert KEY not in done.stderr
+
+
+def test_a_wrong_key_is_not_repeated() -> None:
+    """A refused key ends with exit code 1, and is shown nowhere, traceback included."""
+    with start_in_thread(serve(demo_app(api_key="the right one"))) as server:
+        done = call("models", "--base-url", server.base_url, "--api-key", KEY, "--debug")
+        assert done.returncode == 1
+        assert "401" in done.stderr
+        assert KEY not in done.stdout + done.stderr
+        assert call("models", OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="the right one").returncode == 0
+
+
+def test_a_server_that_quotes_the_key_is_not_repeated_either() -> None:
+    """The key stays out of the message even when the server puts it in."""
+    with spied(lambda path, body: refused(f"bad key {KEY}", 401)) as (server, _):
+        done = call("models", "--base-url", server.base_url, "--api-key", KEY)
+    assert done.returncode == 1
+    assert KEY not in done.stderr
+    assert "bad key" in done.stderr
+
+
+def test_a_slow_server_is_left_after_the_timeout() -> None:
+    """`--timeout` is the time until an answer starts."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        done = call("chat", "hello", "-m", "any", "--base-url", url, "--timeout", "0.3")
+    assert done.returncode == 1
+    assert "0.3 s" in done.stderr
+    assert one_line(done.stderr)
+
+
+def test_no_colour_into_a_pipe(server: ServerThread) -> None:
+    """Escape codes reach neither stdout nor stderr when they are pipes."""
+    for arguments in (["models"], ["chat", "hello"], ["--help"], ["models", "--nope"]):
+        done = call(*arguments, OPENAI_BASE_URL=server.base_url)
+        assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_colour_can_be_forced() -> None:
+    """FORCE_COLOR colours a pipe too; the words stay the same."""
+    plain, forced = call("nothing"), call("nothing", FORCE_COLOR="1")
+    assert "\x1b[" in forced.stderr
+    assert re.sub(r"\x1b\[[0-9;]*m", "", forced.stderr) == plain.stderr
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["chat", "count to 2000"], ["embed", "--batch", "1"]])
+def test_a_reader_that_leaves_ends_the_command_quietly(server: ServerThread, arguments: list[str]) -> None:
+    """`| head` is no error."""
+    child = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(OPENAI_BASE_URL=server.base_url),
+    )
+    assert child.stdout is not None
+    child.stdout.close()
+    with child:
+        _, complaint = child.communicate(b"one line\n" * 500 if arguments[0] == "embed" else None, timeout=30)
+    assert b"Traceback" not in complaint
+    assert b"roken pipe" not in complaint
+    assert child.returncode == 0

@@ -1,0 +1,141 @@
+"""`openaiasync demo`: does the main job, counts honestly, ends cleanly."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from openaiasync.cli.app import run
+from openaiasync.cli.demo import SENTENCES, Tally, nearest_pairs, questions_of, run_demo
+from openaiasync.cli.output import CommandError
+from openaiasync.errors import APIConnectionError
+from openaiasync.server.models import DemoEmbed
+
+from .command import Spy, call, refused, started
+
+
+def last_row(text: str) -> list[str]:
+    return [line.split() for line in text.splitlines() if line.strip()][-1]
+
+
+def test_the_whole_demo() -> None:
+    """Everything it promises, over a socket, in seconds; a pipe gets plain text, and stderr nothing."""
+    began = time.monotonic()
+    done = call("demo")
+    assert time.monotonic() - began < 30
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    for word in ("http://127.0.0.1:", "demo-chat", "Why is the sky blue?", "Judy", "calls/s", "p50 ms", "p99 ms"):
+        assert word in done.stdout
+    calls, in_flight, tokens, seconds, rate, p50, p99, failed = last_row(done.stdout)
+    assert (calls, in_flight, failed) == ("500", "32", "0")
+    assert int(tokens.replace(",", "")) > 500
+    assert float(seconds) > 0
+    assert float(rate.replace(",", "")) == pytest.approx(500 / float(seconds), rel=0.2)
+    assert 0 < float(p50) <= float(p99)
+
+
+def test_the_demo_minds_its_own_business() -> None:
+    """The user's key, address, headers and proxies are not used, even when they could not work."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}"
+        done = call(
+            "demo", "--calls", "5",
+            OPENAI_BASE_URL=f"{url}/v1", OPENAI_API_KEY="sk-secret", OPENAI_ORG_ID="me",
+            OPENAI_CUSTOM_HEADERS="a: \x01",
+            HTTP_PROXY=url, http_proxy=url, ALL_PROXY=url, NO_PROXY="",
+        )  # fmt: skip
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_same_seed_asks_the_same() -> None:
+    """A seed stands for its questions; another seed has others."""
+    once, again, other = (list(questions_of(50, seed)) for seed in (1, 1, 2))
+    assert once == again != other
+    assert len(once) == 50
+
+
+def test_ctrl_c() -> None:
+    """SIGINT in the middle: exit code 130, quickly, and nothing on stderr."""
+    with started("demo", "--calls", "1000000") as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        while b"1,000,000 chats" not in child.stdout.readline():
+            pass
+        time.sleep(0.3)
+        child.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert child.wait(15) == 130
+        assert time.monotonic() - began < 10
+        assert child.stderr.read() == b""
+
+
+def test_failed_calls_are_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that fail are in the table, the first with its reason on stderr, and the exit code is 3."""
+    asked = 0
+
+    def answer(path: str, body: Any) -> Any:
+        nonlocal asked
+        if path.endswith("/chat/completions") and not body.get("stream"):
+            asked += 1
+            return refused("not this one") if asked % 10 == 0 else None
+        return None
+
+    assert run_demo(100, 8, 0, Spy(answer)) == 3
+    captured = capsys.readouterr()
+    assert last_row(captured.out)[0] == "100"
+    assert last_row(captured.out)[-1] == "10"
+    assert "10 of 100 calls failed" in captured.err
+    assert "not this one" in captured.err
+
+
+def test_an_early_failure_ends_the_demo() -> None:
+    """Where not even the first question is answered, there is nothing to count."""
+    app = Spy(lambda path, body: refused("broken") if path.endswith("/chat/completions") else None)
+    with pytest.raises(CommandError, match="broken") as caught:
+        run_demo(10, 2, 0, app)
+    assert caught.value.code == 3
+
+
+def test_a_server_that_cannot_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a port there is no demo: one line, exit code 1."""
+
+    async def refuse(self: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("openaiasync.server.Server.start", refuse)
+    assert run(["demo"]) == 1
+    assert "cannot start: Too many open files" in capsys.readouterr().err
+
+
+def test_the_pairs_are_the_paraphrases() -> None:
+    """The nearest six pairs of the twelve sentences are the six that say the same."""
+    model = DemoEmbed()
+    vectors = [model.embed(sentence, 256) for sentence in SENTENCES]
+    pairs = nearest_pairs(vectors, 6)
+    assert {(i, j) for _, i, j in pairs} == {(i, i + 1) for i in range(0, 12, 2)}
+    assert [cosine for cosine, _, _ in pairs] == sorted((cosine for cosine, _, _ in pairs), reverse=True)
+
+
+def test_cosines() -> None:
+    """The cosine does not depend on lengths, and a vector of zeros is near nothing."""
+    pairs = nearest_pairs([[1.0, 0.0], [5.0, 0.0], [0.0, 2.0], [0.0, 0.0]], 6)
+    assert pairs[0] == (1.0, 0, 1)
+    assert all(cosine == 0.0 for cosine, _, _ in pairs[1:])
+
+
+def test_percentiles() -> None:
+    """By nearest rank; none without calls; failed calls count as calls."""
+    tally = Tally(latencies=[float(number) for number in range(100, 0, -1)])
+    assert (tally.percentile(0.5), tally.percentile(0.99), tally.percentile(1.0)) == (50.0, 99.0, 100.0)
+    assert Tally(latencies=[3.0]).percentile(0.99) == 3.0
+    assert Tally().percentile(0.5) == 0.0
+    assert Tally([1.0], errors=[APIConnectionError(request=None)]).calls == 2

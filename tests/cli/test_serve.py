@@ -1,0 +1,88 @@
+"""`openaiasync serve`: where it listens, whom it answers, how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from .command import call, one_line, started
+
+
+def get(url: str, key: str | None = None) -> int:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=10) as answer:
+            status: int = answer.status
+            return status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_serve_until_a_signal(number: signal.Signals, code: int) -> None:
+    """The first line is the base URL; commands work against it; a signal ends it quickly, without a traceback."""
+    with started("serve", "--port", "0") as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        url = child.stdout.readline().decode().strip()
+        assert url.startswith("http://127.0.0.1:")
+        done = call("chat", "say hello", OPENAI_BASE_URL=url)
+        assert done.stdout == "hello\n"
+        began = time.monotonic()
+        child.send_signal(number)
+        assert child.wait(10) == code
+        assert time.monotonic() - began < 5
+        assert b"Traceback" not in child.stderr.read()
+
+
+@pytest.mark.parametrize("way", ["argument", "variable"])
+def test_a_key_is_asked_for(way: str) -> None:
+    """With a key, nobody else is answered."""
+    arguments = ["--api-key", "secret"] if way == "argument" else []
+    env = {"OPENAIASYNC_DEMO_KEY": "secret"} if way == "variable" else {}
+    with started("serve", "--port", "0", *arguments, **env) as child:
+        assert child.stdout is not None
+        url = child.stdout.readline().decode().strip()
+        assert get(f"{url}/models") == 401
+        assert get(f"{url}/models", "wrong") == 401
+        assert get(f"{url}/models", "secret") == 200
+
+
+def test_a_port_that_is_taken() -> None:
+    """One line that names address and port, exit code 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = call("serve", "--port", str(port))
+    assert done.returncode == 1
+    assert one_line(done.stderr)
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_open_server_warns() -> None:
+    """Whoever listens on every address without a key is told."""
+    with started("serve", "--port", "0", "--host", "0.0.0.0") as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.readline()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+        assert b"--api-key" in child.stderr.read()
+
+
+def test_token_delay() -> None:
+    """`--token-delay` is the time for each token of an answer."""
+    with started("serve", "--port", "0", "--token-delay", "0.05") as child:
+        assert child.stdout is not None
+        url = child.stdout.readline().decode().strip()
+        began = time.monotonic()
+        done = call("chat", "say one two three four five six seven eight", "-m", "demo-chat", "--base-url", url)
+        assert done.stdout == "one two three four five six seven eight\n"
+        assert time.monotonic() - began > 0.35
