@@ -51,7 +51,9 @@ ADMIN_ORGANIZATION_AUDIT_LOGS_LIST = Endpoint(
     optional=(
         "effective_at project_ids event_types actor_ids actor_emails resource_ids tenant_only limit after before"
     ),
-    query=("effective_at project_ids event_types actor_ids actor_emails resource_ids tenant_only limit after before"),
+    query=(
+        "effective_at project_ids event_types actor_ids actor_emails resource_ids tenant_only limit after before"
+    ),
     wire=(
         "project_ids=project_ids[] event_types=event_types[] actor_ids=actor_ids[] actor_emails=actor_emails[] "
         "resource_ids=resource_ids[]"
@@ -511,7 +513,9 @@ ADMIN_ORGANIZATION_PROJECTS_MODEL_PERMISSIONS_DELETE = Endpoint(
     "DELETE",
     "/organization/projects/{project_id}/model_permissions",
     required="project_id",
-    type=("types.admin.organization.projects.project_model_permissions_deleted:ProjectModelPermissionsDeleted"),
+    type=(
+        "types.admin.organization.projects.project_model_permissions_deleted:ProjectModelPermissionsDeleted"
+    ),
 )
 
 ADMIN_ORGANIZATION_PROJECTS_MODEL_PERMISSIONS_RETRIEVE = Endpoint(
@@ -619,7 +623,9 @@ ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_API_KEYS_CREATE = Endpoint(
     required="project_id service_account_id",
     optional="name scopes",
     body="json",
-    type=("types.admin.organization.projects.service_accounts.api_key_create_response:APIKeyCreateResponse"),
+    type=(
+        "types.admin.organization.projects.service_accounts.api_key_create_response:APIKeyCreateResponse"
+    ),
 )
 
 ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_CREATE = Endpoint(
@@ -987,7 +993,9 @@ ADMIN_ORGANIZATION_USAGE_COMPLETIONS = Endpoint(
     "/organization/usage/completions",
     required="start_time",
     optional="end_time bucket_width project_ids user_ids api_key_ids models batch group_by limit page",
-    query=("start_time end_time bucket_width project_ids user_ids api_key_ids models batch group_by limit page"),
+    query=(
+        "start_time end_time bucket_width project_ids user_ids api_key_ids models batch group_by limit page"
+    ),
     type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
 )
 
@@ -1017,7 +1025,9 @@ ADMIN_ORGANIZATION_USAGE_FILE_SEARCH_CALLS = Endpoint(
     "/organization/usage/file_search_calls",
     required="start_time",
     optional="end_time bucket_width project_ids user_ids api_key_ids vector_store_ids group_by limit page",
-    query=("start_time end_time bucket_width project_ids user_ids api_key_ids vector_store_ids group_by limit page"),
+    query=(
+        "start_time end_time bucket_width project_ids user_ids api_key_ids vector_store_ids group_by limit page"
+    ),
     type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
 )
 
@@ -1026,7 +1036,9 @@ ADMIN_ORGANIZATION_USAGE_IMAGES = Endpoint(
     "GET",
     "/organization/usage/images",
     required="start_time",
-    optional=("end_time bucket_width sources sizes project_ids user_ids api_key_ids models group_by limit page"),
+    optional=(
+        "end_time bucket_width sources sizes project_ids user_ids api_key_ids models group_by limit page"
+    ),
     query=(
         "start_time end_time bucket_width sources sizes project_ids user_ids api_key_ids models group_by limit page"
     ),
@@ -1058,9 +1070,12 @@ ADMIN_ORGANIZATION_USAGE_WEB_SEARCH_CALLS = Endpoint(
     "GET",
     "/organization/usage/web_search_calls",
     required="start_time",
-    optional=("end_time bucket_width project_ids user_ids api_key_ids models context_levels group_by limit page"),
+    optional=(
+        "end_time bucket_width project_ids user_ids api_key_ids models context_levels group_by limit page"
+    ),
     query=(
-        "start_time end_time bucket_width project_ids user_ids api_key_ids models context_levels group_by limit page"
+        "start_time end_time bucket_width project_ids user_ids api_key_ids models context_levels group_by limit "
+        "page"
     ),
     type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
 )
@@ -1272,7 +1287,8 @@ BETA_ASSISTANTS_CREATE = Endpoint(
     "/assistants",
     required="model",
     optional=(
-        "name description instructions reasoning_effort tools tool_resources metadata temperature top_p response_format"
+        "name description instructions reasoning_effort tools tool_resources metadata temperature top_p "
+        "response_format"
     ),
     body="json",
     type="types.beta.assistant:Assistant",
@@ -1392,7 +1408,9 @@ BETA_REALTIME_TRANSCRIPTION_SESSIONS_CREATE = Endpoint(
     "beta.realtime.transcription_sessions.create",
     "POST",
     "/realtime/transcription_sessions",
-    optional=("turn_detection input_audio_noise_reduction input_audio_format input_audio_transcription include"),
+    optional=(
+        "turn_detection input_audio_noise_reduction input_audio_format input_audio_transcription include"
+    ),
     body="json",
     type="types.beta.realtime.transcription_session:TranscriptionSession",
 )
@@ -2702,7 +2720,7 @@ VECTOR_STORES_SEARCH = Endpoint(
     optional="rewrite_query max_num_results filters ranking_options",
     body="json",
     answer="page",
-    type="types.vector_store_search_result_item:VectorStoreSearchResultItem",
+    type="types.vector_store_search_response:VectorStoreSearchResponse",
     page="Page",
 )
 

@@ -94,7 +94,7 @@ class Builder:
 
     def _answers(self, operations: list[Operation]) -> dict[str, Module]:
         listed = [Root(Ref(key), Place("", "")) for key in self.types.listed()]
-        keys = self.types.reach([*self._answer_roots(self.operations), *listed])
+        keys = [*self.types.reach(self._answer_roots(self.operations)), *self.types.reach(listed)]
         types: list[Type] = []
         for key in keys:
             found = self.description.named[key]
@@ -145,7 +145,7 @@ class Builder:
         for op in self.operations:
             if self.requests.fields(op) or op.name in self.overrides.events():
                 self.params_places[op.name] = self.params.operation(op.name)
-        keys = self.params.reach([*self._param_roots(self.operations), *listed])
+        keys = [*self.params.reach(self._param_roots(self.operations)), *self.params.reach(listed)]
         keys = self._within(self.params, keys, operations, self._param_roots(operations))
         modules = in_circles(lambda circles: self.requests.write(keys, circles))
         for op in operations:

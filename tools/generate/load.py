@@ -78,7 +78,7 @@ class Description:
         if isinstance(schema, bool):
             return ANY
         type_ = self._bare(schema, key)
-        if key in self._aliases and key not in self.schemas and type_ != Ref(key):
+        if key in self._aliases and key not in self.schemas and key not in self.named:
             self.named[key] = Alias(key, type_)
             type_ = Ref(key)
         return union([type_, NONE]) if schema.get("nullable") is True else type_

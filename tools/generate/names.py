@@ -147,7 +147,10 @@ class Names:
         prefix = (
             "" if plain(user.name) == plain(user.module.rpartition(".")[2]) else user.name.removesuffix(self.suffix)
         )
-        return Place(user.module, prefix + self._steps(way, key))
+        name = prefix + self._steps(way, key)
+        if not name:
+            raise GeneratorError(f"{key!r} needs a name in renames.toml [{self.side}]")
+        return Place(user.module, name)
 
     def _steps(self, way: str, key: str) -> str:
         steps = re.findall(r"\.([^.|\[{]+)((?:\[\]|\{\}|\|\d+)*)", way)

@@ -27,13 +27,11 @@ def read_exports(path: Path) -> dict[str, list[str]]:
 
 
 def home(package: str, name: str, places: Mapping[str, list[Place]]) -> Place | None:
-    """Where `package` has `name` from: a module of its own, else a shared one, else one below it."""
-    inside = [p for p in places.get(name, ()) if p.module == package or p.module.rpartition(".")[0] == package]
-    shared = [p for p in places.get(name, ()) if p.module.startswith(("shared.", "shared_params."))]
-    for candidates in (inside, shared if package in ("", "shared", "shared_params") else []):
-        if candidates:
-            return min(candidates, key=lambda p: (plain(p.name) != plain(p.module.rpartition(".")[2]), p.module))
-    return None
+    """Where `package` has `name` from: the module of that name in it; at the top also a shared one."""
+    own = [p for p in places.get(name, ()) if plain(name) == plain(p.module.rpartition(".")[2])]
+    inside = [p for p in own if p.module.rpartition(".")[0] == package]
+    shared = [p for p in own if p.module.startswith(("shared.", "shared_params.")) and not package]
+    return next(iter(sorted(inside) or sorted(shared)), None)
 
 
 def by_name(places: Iterable[Place]) -> dict[str, list[Place]]:

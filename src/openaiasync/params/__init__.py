@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .audio_model import AudioModel as AudioModel
     from .audio_response_format import AudioResponseFormat as AudioResponseFormat
     from .auto_file_chunking_strategy_param import AutoFileChunkingStrategyParam as AutoFileChunkingStrategyParam
     from .batch_create_params import BatchCreateParams as BatchCreateParams
     from .batch_list_params import BatchListParams as BatchListParams
+    from .chat_model import ChatModel as ChatModel
     from .chat.completion_create_params import ChatOptions as ChatOptions
     from .chat.completion_create_params import ChatParams as ChatParams
     from .chat.completion_create_params import ChatRest as ChatRest
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from .content_provenance_check_create_params import (
         ContentProvenanceCheckCreateParams as ContentProvenanceCheckCreateParams,
     )
+    from .shared_params.custom_tool_input_format import CustomToolInputFormat as CustomToolInputFormat
     from .embedding_create_params import EmbeddingCreateParams as EmbeddingCreateParams
+    from .embedding_model import EmbeddingModel as EmbeddingModel
     from .embedding_create_params import EmbeddingOptions as EmbeddingOptions
     from .embedding_create_params import EmbeddingParams as EmbeddingParams
     from .embedding_create_params import EmbeddingRest as EmbeddingRest
@@ -36,21 +40,26 @@ if TYPE_CHECKING:
     from .file_chunking_strategy_param import FileChunkingStrategyParam as FileChunkingStrategyParam
     from .file_create_params import FileCreateParams as FileCreateParams
     from .file_list_params import FileListParams as FileListParams
+    from .file_purpose import FilePurpose as FilePurpose
     from .shared_params.function_definition import FunctionDefinition as FunctionDefinition
     from .shared_params.function_parameters import FunctionParameters as FunctionParameters
     from .image_create_variation_params import ImageCreateVariationParams as ImageCreateVariationParams
     from .image_edit_params import ImageEditParams as ImageEditParams
     from .image_generate_params import ImageGenerateParams as ImageGenerateParams
     from .image_input_reference_param import ImageInputReferenceParam as ImageInputReferenceParam
+    from .image_model import ImageModel as ImageModel
     from .shared_params.metadata import Metadata as Metadata
     from .moderation_create_params import ModerationCreateParams as ModerationCreateParams
     from .moderation_image_url_input_param import ModerationImageURLInputParam as ModerationImageURLInputParam
+    from .moderation_model import ModerationModel as ModerationModel
+    from .moderation_multi_modal_input_param import ModerationMultiModalInputParam as ModerationMultiModalInputParam
     from .moderation_text_input_param import ModerationTextInputParam as ModerationTextInputParam
     from .shared_params.reasoning import Reasoning as Reasoning
     from .shared_params.reasoning_effort import ReasoningEffort as ReasoningEffort
     from .shared_params.response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
     from .shared_params.response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
     from .shared_params.response_format_text import ResponseFormatText as ResponseFormatText
+    from .shared_params.responses_model import ResponsesModel as ResponsesModel
     from .skill_create_params import SkillCreateParams as SkillCreateParams
     from .skill_list_params import SkillListParams as SkillListParams
     from .skill_update_params import SkillUpdateParams as SkillUpdateParams
@@ -70,17 +79,18 @@ if TYPE_CHECKING:
     from .video_edit_params import VideoEditParams as VideoEditParams
     from .video_extend_params import VideoExtendParams as VideoExtendParams
     from .video_list_params import VideoListParams as VideoListParams
-    from .video_model import VideoModel as VideoModel
     from .video_model_param import VideoModelParam as VideoModelParam
     from .video_remix_params import VideoRemixParams as VideoRemixParams
     from .video_seconds import VideoSeconds as VideoSeconds
     from .video_size import VideoSize as VideoSize
 
 __all__ = [
+    "AudioModel",
     "AudioResponseFormat",
     "AutoFileChunkingStrategyParam",
     "BatchCreateParams",
     "BatchListParams",
+    "ChatModel",
     "ChatOptions",
     "ChatParams",
     "ChatRest",
@@ -93,7 +103,9 @@ __all__ = [
     "ContainerCreateParams",
     "ContainerListParams",
     "ContentProvenanceCheckCreateParams",
+    "CustomToolInputFormat",
     "EmbeddingCreateParams",
+    "EmbeddingModel",
     "EmbeddingOptions",
     "EmbeddingParams",
     "EmbeddingRest",
@@ -103,21 +115,26 @@ __all__ = [
     "FileChunkingStrategyParam",
     "FileCreateParams",
     "FileListParams",
+    "FilePurpose",
     "FunctionDefinition",
     "FunctionParameters",
     "ImageCreateVariationParams",
     "ImageEditParams",
     "ImageGenerateParams",
     "ImageInputReferenceParam",
+    "ImageModel",
     "Metadata",
     "ModerationCreateParams",
     "ModerationImageURLInputParam",
+    "ModerationModel",
+    "ModerationMultiModalInputParam",
     "ModerationTextInputParam",
     "Reasoning",
     "ReasoningEffort",
     "ResponseFormatJSONObject",
     "ResponseFormatJSONSchema",
     "ResponseFormatText",
+    "ResponsesModel",
     "SkillCreateParams",
     "SkillListParams",
     "SkillUpdateParams",
@@ -135,7 +152,6 @@ __all__ = [
     "VideoEditParams",
     "VideoExtendParams",
     "VideoListParams",
-    "VideoModel",
     "VideoModelParam",
     "VideoRemixParams",
     "VideoSeconds",
@@ -146,10 +162,12 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "AudioModel": ".audio_model",
             "AudioResponseFormat": ".audio_response_format",
             "AutoFileChunkingStrategyParam": ".auto_file_chunking_strategy_param",
             "BatchCreateParams": ".batch_create_params",
             "BatchListParams": ".batch_list_params",
+            "ChatModel": ".chat_model",
             "ChatOptions": ".chat.completion_create_params",
             "ChatParams": ".chat.completion_create_params",
             "ChatRest": ".chat.completion_create_params",
@@ -162,7 +180,9 @@ if not TYPE_CHECKING:
             "ContainerCreateParams": ".container_create_params",
             "ContainerListParams": ".container_list_params",
             "ContentProvenanceCheckCreateParams": ".content_provenance_check_create_params",
+            "CustomToolInputFormat": ".shared_params.custom_tool_input_format",
             "EmbeddingCreateParams": ".embedding_create_params",
+            "EmbeddingModel": ".embedding_model",
             "EmbeddingOptions": ".embedding_create_params",
             "EmbeddingParams": ".embedding_create_params",
             "EmbeddingRest": ".embedding_create_params",
@@ -172,21 +192,26 @@ if not TYPE_CHECKING:
             "FileChunkingStrategyParam": ".file_chunking_strategy_param",
             "FileCreateParams": ".file_create_params",
             "FileListParams": ".file_list_params",
+            "FilePurpose": ".file_purpose",
             "FunctionDefinition": ".shared_params.function_definition",
             "FunctionParameters": ".shared_params.function_parameters",
             "ImageCreateVariationParams": ".image_create_variation_params",
             "ImageEditParams": ".image_edit_params",
             "ImageGenerateParams": ".image_generate_params",
             "ImageInputReferenceParam": ".image_input_reference_param",
+            "ImageModel": ".image_model",
             "Metadata": ".shared_params.metadata",
             "ModerationCreateParams": ".moderation_create_params",
             "ModerationImageURLInputParam": ".moderation_image_url_input_param",
+            "ModerationModel": ".moderation_model",
+            "ModerationMultiModalInputParam": ".moderation_multi_modal_input_param",
             "ModerationTextInputParam": ".moderation_text_input_param",
             "Reasoning": ".shared_params.reasoning",
             "ReasoningEffort": ".shared_params.reasoning_effort",
             "ResponseFormatJSONObject": ".shared_params.response_format_json_object",
             "ResponseFormatJSONSchema": ".shared_params.response_format_json_schema",
             "ResponseFormatText": ".shared_params.response_format_text",
+            "ResponsesModel": ".shared_params.responses_model",
             "SkillCreateParams": ".skill_create_params",
             "SkillListParams": ".skill_list_params",
             "SkillUpdateParams": ".skill_update_params",
@@ -204,7 +229,6 @@ if not TYPE_CHECKING:
             "VideoEditParams": ".video_edit_params",
             "VideoExtendParams": ".video_extend_params",
             "VideoListParams": ".video_list_params",
-            "VideoModel": ".video_model",
             "VideoModelParam": ".video_model_param",
             "VideoRemixParams": ".video_remix_params",
             "VideoSeconds": ".video_seconds",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required, TypeAlias, TypedDict
 
 from ..core.options import RequestOptions
 from .responses.container_network_policy_allowlist_param import ContainerNetworkPolicyAllowlistParam
@@ -11,7 +11,7 @@ from .responses.container_network_policy_disabled_param import ContainerNetworkP
 from .responses.inline_skill_param import InlineSkillParam
 from .responses.skill_reference_param import SkillReferenceParam
 
-__all__ = ["ContainerCreateParams", "ExpiresAfter"]
+__all__ = ["ContainerCreateParams", "CreateContainerBodySkillParam", "ExpiresAfter", "Skill"]
 
 
 class ExpiresAfter(TypedDict, total=False):
@@ -23,6 +23,10 @@ class ContainerCreateParams(RequestOptions, total=False):
     name: Required[str]
     file_ids: Sequence[str]
     expires_after: ExpiresAfter
-    skills: Iterable[SkillReferenceParam | InlineSkillParam]
+    skills: Iterable[CreateContainerBodySkillParam]
     memory_limit: Literal["1g", "4g", "16g", "64g"]
     network_policy: ContainerNetworkPolicyDisabledParam | ContainerNetworkPolicyAllowlistParam
+
+
+CreateContainerBodySkillParam: TypeAlias = SkillReferenceParam | InlineSkillParam
+Skill: TypeAlias = SkillReferenceParam | InlineSkillParam

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Required, TypedDict
 
 from ..core.options import RequestOptions
+from .embedding_model import EmbeddingModel
 
 __all__ = ["EmbeddingCreateParams", "EmbeddingOptions", "EmbeddingParams", "EmbeddingRest"]
 
@@ -17,14 +18,7 @@ class EmbeddingOptions(TypedDict, total=False):
 
 
 class EmbeddingRest(EmbeddingOptions, RequestOptions, total=False):
-    model: (
-        str
-        | Literal[
-        "text-embedding-ada-002",
-        "text-embedding-3-small",
-        "text-embedding-3-large",
-    ]
-    )
+    model: str | EmbeddingModel
 
 
 class EmbeddingParams(EmbeddingRest, total=False):
@@ -33,8 +27,4 @@ class EmbeddingParams(EmbeddingRest, total=False):
 
 class EmbeddingCreateParams(EmbeddingOptions, RequestOptions, total=False):
     input: Required[str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]]
-    model: Required[str | Literal[
-        "text-embedding-ada-002",
-        "text-embedding-3-small",
-        "text-embedding-3-large",
-    ]]
+    model: Required[str | EmbeddingModel]

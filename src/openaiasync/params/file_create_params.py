@@ -6,6 +6,7 @@ from typing import Literal, Required, TypedDict
 
 from ..core.files import FileTypes
 from ..core.options import RequestOptions
+from .file_purpose import FilePurpose
 
 __all__ = ["ExpiresAfter", "FileCreateParams"]
 
@@ -17,5 +18,5 @@ class ExpiresAfter(TypedDict, total=False):
 
 class FileCreateParams(RequestOptions, total=False):
     file: Required[FileTypes]
-    purpose: Required[Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]]
+    purpose: Required[FilePurpose]
     expires_after: ExpiresAfter

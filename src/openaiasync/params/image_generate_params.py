@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Required, TypeAlias
 
 from ..core.options import RequestOptions
+from .image_model import ImageModel
 
 __all__ = [
     "ImageGenerateParams",
@@ -16,19 +17,7 @@ __all__ = [
 
 class ImageGenerateParamsBase(RequestOptions, total=False):
     prompt: Required[str]
-    model: (
-        str
-        | Literal[
-        "gpt-image-1.5",
-        "gpt-image-2",
-        "gpt-image-2-2026-04-21",
-        "dall-e-2",
-        "dall-e-3",
-        "gpt-image-1",
-        "gpt-image-1-mini",
-    ]
-        | None
-    )
+    model: str | ImageModel | None
     n: int | None
     quality: Literal["standard", "hd", "low", "medium", "high", "auto"] | None
     response_format: Literal["url", "b64_json"] | None

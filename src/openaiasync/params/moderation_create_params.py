@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, Required
+from typing import Required
 
 from ..core.options import RequestOptions
-from .moderation_image_url_input_param import ModerationImageURLInputParam
-from .moderation_text_input_param import ModerationTextInputParam
+from .moderation_model import ModerationModel
+from .moderation_multi_modal_input_param import ModerationMultiModalInputParam
 
 __all__ = ["ModerationCreateParams"]
 
 
 class ModerationCreateParams(RequestOptions, total=False):
-    input: Required[str | Sequence[str] | Iterable[ModerationImageURLInputParam | ModerationTextInputParam]]
-    model: (
-        str
-        | Literal[
-        "omni-moderation-latest",
-        "omni-moderation-2024-09-26",
-        "text-moderation-latest",
-        "text-moderation-stable",
-    ]
-    )
+    input: Required[str | Sequence[str] | Iterable[ModerationMultiModalInputParam]]
+    model: str | ModerationModel

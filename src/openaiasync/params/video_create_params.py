@@ -7,7 +7,7 @@ from typing import Required
 from ..core.files import FileTypes
 from ..core.options import RequestOptions
 from .image_input_reference_param import ImageInputReferenceParam
-from .video_model import VideoModel
+from .video_model_param import VideoModelParam
 from .video_seconds import VideoSeconds
 from .video_size import VideoSize
 
@@ -15,7 +15,7 @@ __all__ = ["VideoCreateParams"]
 
 
 class VideoCreateParams(RequestOptions, total=False):
-    model: VideoModel
+    model: VideoModelParam
     prompt: Required[str]
     input_reference: FileTypes | ImageInputReferenceParam
     seconds: VideoSeconds

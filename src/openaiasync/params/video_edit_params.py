@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Required, TypedDict
+from typing import Required, TypeAlias, TypedDict
 
 from ..core.files import FileTypes
 from ..core.options import RequestOptions
 
-__all__ = ["VideoEditParams", "VideoVideoReferenceInputParam"]
+__all__ = ["Video", "VideoEditParams", "VideoVideoReferenceInputParam"]
 
 
 class VideoVideoReferenceInputParam(TypedDict, total=False):
@@ -15,5 +15,8 @@ class VideoVideoReferenceInputParam(TypedDict, total=False):
 
 
 class VideoEditParams(RequestOptions, total=False):
-    video: Required[FileTypes | VideoVideoReferenceInputParam]
+    video: Required[Video]
     prompt: Required[str]
+
+
+Video: TypeAlias = FileTypes | VideoVideoReferenceInputParam

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Required
+from typing import Required, TypeAlias
 
 from ..core.files import FileTypes
 from ..core.options import RequestOptions
 from .video_edit_params import VideoVideoReferenceInputParam
 from .video_seconds import VideoSeconds
 
-__all__ = ["VideoExtendParams"]
+__all__ = ["Video", "VideoExtendParams"]
 
 
 class VideoExtendParams(RequestOptions, total=False):
-    video: Required[VideoVideoReferenceInputParam | FileTypes]
+    video: Required[Video]
     prompt: Required[str]
     seconds: Required[VideoSeconds]
+
+
+Video: TypeAlias = VideoVideoReferenceInputParam | FileTypes

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-from .video_model import VideoModel
+from typing import Literal, TypeAlias
 
 __all__ = ["VideoModelParam"]
 
 
-VideoModelParam: TypeAlias = VideoModel
+VideoModelParam: TypeAlias = (
+    str
+    | Literal[
+        "sora-2",
+        "sora-2-pro",
+        "sora-2-2025-10-06",
+        "sora-2-pro-2025-10-06",
+        "sora-2-2025-12-08",
+    ]
+)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .shared.all_models import AllModels as AllModels
+    from ..params.audio_model import AudioModel as AudioModel
     from .audio_response_format import AudioResponseFormat as AudioResponseFormat
     from ..params.auto_file_chunking_strategy_param import (
         AutoFileChunkingStrategyParam as AutoFileChunkingStrategyParam,
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
     from ..params.batch_list_params import BatchListParams as BatchListParams
     from .batch_request_counts import BatchRequestCounts as BatchRequestCounts
     from .batch_usage import BatchUsage as BatchUsage
+    from ..params.chat_model import ChatModel as ChatModel
     from .shared.comparison_filter import ComparisonFilter as ComparisonFilter
     from .completion import Completion as Completion
     from .completion_choice import CompletionChoice as CompletionChoice
     from ..params.completion_create_params import CompletionCreateParams as CompletionCreateParams
+    from .completion_usage import CompletionUsage as CompletionUsage
     from .shared.compound_filter import CompoundFilter as CompoundFilter
     from ..params.container_create_params import ContainerCreateParams as ContainerCreateParams
     from .container_create_response import ContainerCreateResponse as ContainerCreateResponse
@@ -33,9 +37,11 @@ if TYPE_CHECKING:
         ContentProvenanceCheckCreateParams as ContentProvenanceCheckCreateParams,
     )
     from .create_embedding_response import CreateEmbeddingResponse as CreateEmbeddingResponse
+    from .shared.custom_tool_input_format import CustomToolInputFormat as CustomToolInputFormat
     from .deleted_skill import DeletedSkill as DeletedSkill
     from .embedding import Embedding as Embedding
     from ..params.embedding_create_params import EmbeddingCreateParams as EmbeddingCreateParams
+    from ..params.embedding_model import EmbeddingModel as EmbeddingModel
     from .shared.error_object import ErrorObject as ErrorObject
     from ..params.eval_create_params import EvalCreateParams as EvalCreateParams
     from .eval_create_response import EvalCreateResponse as EvalCreateResponse
@@ -49,11 +55,13 @@ if TYPE_CHECKING:
     )
     from ..params.eval_update_params import EvalUpdateParams as EvalUpdateParams
     from .eval_update_response import EvalUpdateResponse as EvalUpdateResponse
+    from .file_chunking_strategy import FileChunkingStrategy as FileChunkingStrategy
     from ..params.file_chunking_strategy_param import FileChunkingStrategyParam as FileChunkingStrategyParam
     from ..params.file_create_params import FileCreateParams as FileCreateParams
     from .file_deleted import FileDeleted as FileDeleted
     from ..params.file_list_params import FileListParams as FileListParams
     from .file_object import FileObject as FileObject
+    from ..params.file_purpose import FilePurpose as FilePurpose
     from .shared.function_definition import FunctionDefinition as FunctionDefinition
     from .shared.function_parameters import FunctionParameters as FunctionParameters
     from .image import Image as Image
@@ -67,6 +75,7 @@ if TYPE_CHECKING:
     from .image_gen_stream_event import ImageGenStreamEvent as ImageGenStreamEvent
     from ..params.image_generate_params import ImageGenerateParams as ImageGenerateParams
     from ..params.image_input_reference_param import ImageInputReferenceParam as ImageInputReferenceParam
+    from ..params.image_model import ImageModel as ImageModel
     from .images_response import ImagesResponse as ImagesResponse
     from .shared.metadata import Metadata as Metadata
     from .model import Model as Model
@@ -75,6 +84,10 @@ if TYPE_CHECKING:
     from ..params.moderation_create_params import ModerationCreateParams as ModerationCreateParams
     from .moderation_create_response import ModerationCreateResponse as ModerationCreateResponse
     from ..params.moderation_image_url_input_param import ModerationImageURLInputParam as ModerationImageURLInputParam
+    from ..params.moderation_model import ModerationModel as ModerationModel
+    from ..params.moderation_multi_modal_input_param import (
+        ModerationMultiModalInputParam as ModerationMultiModalInputParam,
+    )
     from ..params.moderation_text_input_param import ModerationTextInputParam as ModerationTextInputParam
     from .other_file_chunking_strategy_object import OtherFileChunkingStrategyObject as OtherFileChunkingStrategyObject
     from .shared.reasoning import Reasoning as Reasoning
@@ -84,6 +97,7 @@ if TYPE_CHECKING:
     from .shared.response_format_text import ResponseFormatText as ResponseFormatText
     from .shared.response_format_text_grammar import ResponseFormatTextGrammar as ResponseFormatTextGrammar
     from .shared.response_format_text_python import ResponseFormatTextPython as ResponseFormatTextPython
+    from .shared.responses_model import ResponsesModel as ResponsesModel
     from .skill import Skill as Skill
     from ..params.skill_create_params import SkillCreateParams as SkillCreateParams
     from .skill_list import SkillList as SkillList
@@ -107,6 +121,7 @@ if TYPE_CHECKING:
     from .vector_store_deleted import VectorStoreDeleted as VectorStoreDeleted
     from ..params.vector_store_list_params import VectorStoreListParams as VectorStoreListParams
     from ..params.vector_store_search_params import VectorStoreSearchParams as VectorStoreSearchParams
+    from .vector_store_search_response import VectorStoreSearchResponse as VectorStoreSearchResponse
     from ..params.vector_store_update_params import VectorStoreUpdateParams as VectorStoreUpdateParams
     from .video import Video as Video
     from ..params.video_create_character_params import VideoCreateCharacterParams as VideoCreateCharacterParams
@@ -126,6 +141,8 @@ if TYPE_CHECKING:
     from .video_size import VideoSize as VideoSize
 
 __all__ = [
+    "AllModels",
+    "AudioModel",
     "AudioResponseFormat",
     "AutoFileChunkingStrategyParam",
     "Batch",
@@ -134,10 +151,12 @@ __all__ = [
     "BatchListParams",
     "BatchRequestCounts",
     "BatchUsage",
+    "ChatModel",
     "ComparisonFilter",
     "Completion",
     "CompletionChoice",
     "CompletionCreateParams",
+    "CompletionUsage",
     "CompoundFilter",
     "ContainerCreateParams",
     "ContainerCreateResponse",
@@ -147,9 +166,11 @@ __all__ = [
     "ContentProvenanceCheck",
     "ContentProvenanceCheckCreateParams",
     "CreateEmbeddingResponse",
+    "CustomToolInputFormat",
     "DeletedSkill",
     "Embedding",
     "EmbeddingCreateParams",
+    "EmbeddingModel",
     "ErrorObject",
     "EvalCreateParams",
     "EvalCreateResponse",
@@ -161,11 +182,13 @@ __all__ = [
     "EvalStoredCompletionsDataSourceConfig",
     "EvalUpdateParams",
     "EvalUpdateResponse",
+    "FileChunkingStrategy",
     "FileChunkingStrategyParam",
     "FileCreateParams",
     "FileDeleted",
     "FileListParams",
     "FileObject",
+    "FilePurpose",
     "FunctionDefinition",
     "FunctionParameters",
     "Image",
@@ -179,6 +202,7 @@ __all__ = [
     "ImageGenStreamEvent",
     "ImageGenerateParams",
     "ImageInputReferenceParam",
+    "ImageModel",
     "ImagesResponse",
     "Metadata",
     "Model",
@@ -187,6 +211,8 @@ __all__ = [
     "ModerationCreateParams",
     "ModerationCreateResponse",
     "ModerationImageURLInputParam",
+    "ModerationModel",
+    "ModerationMultiModalInputParam",
     "ModerationTextInputParam",
     "OtherFileChunkingStrategyObject",
     "Reasoning",
@@ -196,6 +222,7 @@ __all__ = [
     "ResponseFormatText",
     "ResponseFormatTextGrammar",
     "ResponseFormatTextPython",
+    "ResponsesModel",
     "Skill",
     "SkillCreateParams",
     "SkillList",
@@ -213,6 +240,7 @@ __all__ = [
     "VectorStoreDeleted",
     "VectorStoreListParams",
     "VectorStoreSearchParams",
+    "VectorStoreSearchResponse",
     "VectorStoreUpdateParams",
     "Video",
     "VideoCreateCharacterParams",
@@ -236,6 +264,8 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "AllModels": ".shared.all_models",
+            "AudioModel": "..params.audio_model",
             "AudioResponseFormat": ".audio_response_format",
             "AutoFileChunkingStrategyParam": "..params.auto_file_chunking_strategy_param",
             "Batch": ".batch",
@@ -244,10 +274,12 @@ if not TYPE_CHECKING:
             "BatchListParams": "..params.batch_list_params",
             "BatchRequestCounts": ".batch_request_counts",
             "BatchUsage": ".batch_usage",
+            "ChatModel": "..params.chat_model",
             "ComparisonFilter": ".shared.comparison_filter",
             "Completion": ".completion",
             "CompletionChoice": ".completion_choice",
             "CompletionCreateParams": "..params.completion_create_params",
+            "CompletionUsage": ".completion_usage",
             "CompoundFilter": ".shared.compound_filter",
             "ContainerCreateParams": "..params.container_create_params",
             "ContainerCreateResponse": ".container_create_response",
@@ -257,9 +289,11 @@ if not TYPE_CHECKING:
             "ContentProvenanceCheck": ".content_provenance_check",
             "ContentProvenanceCheckCreateParams": "..params.content_provenance_check_create_params",
             "CreateEmbeddingResponse": ".create_embedding_response",
+            "CustomToolInputFormat": ".shared.custom_tool_input_format",
             "DeletedSkill": ".deleted_skill",
             "Embedding": ".embedding",
             "EmbeddingCreateParams": "..params.embedding_create_params",
+            "EmbeddingModel": "..params.embedding_model",
             "ErrorObject": ".shared.error_object",
             "EvalCreateParams": "..params.eval_create_params",
             "EvalCreateResponse": ".eval_create_response",
@@ -271,11 +305,13 @@ if not TYPE_CHECKING:
             "EvalStoredCompletionsDataSourceConfig": ".eval_stored_completions_data_source_config",
             "EvalUpdateParams": "..params.eval_update_params",
             "EvalUpdateResponse": ".eval_update_response",
+            "FileChunkingStrategy": ".file_chunking_strategy",
             "FileChunkingStrategyParam": "..params.file_chunking_strategy_param",
             "FileCreateParams": "..params.file_create_params",
             "FileDeleted": ".file_deleted",
             "FileListParams": "..params.file_list_params",
             "FileObject": ".file_object",
+            "FilePurpose": "..params.file_purpose",
             "FunctionDefinition": ".shared.function_definition",
             "FunctionParameters": ".shared.function_parameters",
             "Image": ".image",
@@ -289,6 +325,7 @@ if not TYPE_CHECKING:
             "ImageGenStreamEvent": ".image_gen_stream_event",
             "ImageGenerateParams": "..params.image_generate_params",
             "ImageInputReferenceParam": "..params.image_input_reference_param",
+            "ImageModel": "..params.image_model",
             "ImagesResponse": ".images_response",
             "Metadata": ".shared.metadata",
             "Model": ".model",
@@ -297,6 +334,8 @@ if not TYPE_CHECKING:
             "ModerationCreateParams": "..params.moderation_create_params",
             "ModerationCreateResponse": ".moderation_create_response",
             "ModerationImageURLInputParam": "..params.moderation_image_url_input_param",
+            "ModerationModel": "..params.moderation_model",
+            "ModerationMultiModalInputParam": "..params.moderation_multi_modal_input_param",
             "ModerationTextInputParam": "..params.moderation_text_input_param",
             "OtherFileChunkingStrategyObject": ".other_file_chunking_strategy_object",
             "Reasoning": ".shared.reasoning",
@@ -306,6 +345,7 @@ if not TYPE_CHECKING:
             "ResponseFormatText": ".shared.response_format_text",
             "ResponseFormatTextGrammar": ".shared.response_format_text_grammar",
             "ResponseFormatTextPython": ".shared.response_format_text_python",
+            "ResponsesModel": ".shared.responses_model",
             "Skill": ".skill",
             "SkillCreateParams": "..params.skill_create_params",
             "SkillList": ".skill_list",
@@ -323,6 +363,7 @@ if not TYPE_CHECKING:
             "VectorStoreDeleted": ".vector_store_deleted",
             "VectorStoreListParams": "..params.vector_store_list_params",
             "VectorStoreSearchParams": "..params.vector_store_search_params",
+            "VectorStoreSearchResponse": ".vector_store_search_response",
             "VectorStoreUpdateParams": "..params.vector_store_update_params",
             "Video": ".video",
             "VideoCreateCharacterParams": "..params.video_create_character_params",

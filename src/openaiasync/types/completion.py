@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from ..answers import CompletionText
 from ..model import BaseModel
-from .chat.completion_usage import CompletionUsage
 from .completion_choice import CompletionChoice
+from .completion_usage import CompletionUsage
 
 __all__ = ["Completion"]
 

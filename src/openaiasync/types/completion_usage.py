@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ..model import BaseModel
 
-__all__ = ["CompletionTokensDetails", "PromptTokensDetails"]
+__all__ = ["CompletionTokensDetails", "CompletionUsage", "PromptTokensDetails"]
+
+
+class CompletionUsage(BaseModel, kw_only=True):
+    completion_tokens: int
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens_details: CompletionTokensDetails | None = None
+    prompt_tokens_details: PromptTokensDetails | None = None
 
 
 class CompletionTokensDetails(BaseModel, kw_only=True):

@@ -33,22 +33,10 @@ class EvalCreateResponse(BaseModel, kw_only=True):
     metadata: Metadata | None
 
 
-class TestingCriterionEvalGraderPython(BaseModel, kw_only=True, tag_field="type", tag="python"):
-    type: ClassVar[Literal["python"]] = "python"
-    name: str
-    source: str
-    image_tag: str | None = None
-    pass_threshold: float | None = None
-
-
-class TestingCriterionEvalGraderScoreModel(BaseModel, kw_only=True, tag_field="type", tag="score_model"):
-    type: ClassVar[Literal["score_model"]] = "score_model"
-    name: str
-    model: str
-    sampling_params: SamplingParams | None = None
-    input: list[Input]
-    range: list[float] | None = None
-    pass_threshold: float | None = None
+class DataSourceConfigLogs(BaseModel, kw_only=True, tag_field="type", tag="logs"):
+    type: ClassVar[Literal["logs"]] = "logs"
+    metadata: Metadata | None = None
+    schema: dict[str, Any]
 
 
 class TestingCriterionEvalGraderTextSimilarity(BaseModel, kw_only=True, tag_field="type", tag="text_similarity"):
@@ -74,7 +62,19 @@ class TestingCriterionEvalGraderTextSimilarity(BaseModel, kw_only=True, tag_fiel
     pass_threshold: float
 
 
-class DataSourceConfigLogs(BaseModel, kw_only=True, tag_field="type", tag="logs"):
-    type: ClassVar[Literal["logs"]] = "logs"
-    metadata: Metadata | None = None
-    schema: dict[str, Any]
+class TestingCriterionEvalGraderPython(BaseModel, kw_only=True, tag_field="type", tag="python"):
+    type: ClassVar[Literal["python"]] = "python"
+    name: str
+    source: str
+    image_tag: str | None = None
+    pass_threshold: float | None = None
+
+
+class TestingCriterionEvalGraderScoreModel(BaseModel, kw_only=True, tag_field="type", tag="score_model"):
+    type: ClassVar[Literal["score_model"]] = "score_model"
+    name: str
+    model: str
+    sampling_params: SamplingParams | None = None
+    input: list[Input]
+    range: list[float] | None = None
+    pass_threshold: float | None = None

@@ -9,6 +9,17 @@ from ..model import BaseModel
 __all__ = ["ImageGenCompletedEvent", "Usage", "UsageInputTokensDetails"]
 
 
+class ImageGenCompletedEvent(BaseModel, kw_only=True, tag_field="type", tag="image_generation.completed"):
+    type: ClassVar[Literal["image_generation.completed"]] = "image_generation.completed"
+    b64_json: str
+    created_at: int
+    size: Literal["1024x1024", "1024x1536", "1536x1024", "auto"]
+    quality: Literal["low", "medium", "high", "auto"]
+    background: Literal["transparent", "opaque", "auto"]
+    output_format: Literal["png", "webp", "jpeg"]
+    usage: Usage
+
+
 class Usage(BaseModel, kw_only=True):
     total_tokens: int
     input_tokens: int
@@ -19,14 +30,3 @@ class Usage(BaseModel, kw_only=True):
 class UsageInputTokensDetails(BaseModel, kw_only=True):
     text_tokens: int
     image_tokens: int
-
-
-class ImageGenCompletedEvent(BaseModel, kw_only=True, tag_field="type", tag="image_generation.completed"):
-    type: ClassVar[Literal["image_generation.completed"]] = "image_generation.completed"
-    b64_json: str
-    created_at: int
-    size: Literal["1024x1024", "1024x1536", "1536x1024", "auto"]
-    quality: Literal["low", "medium", "high", "auto"]
-    background: Literal["transparent", "opaque", "auto"]
-    output_format: Literal["png", "webp", "jpeg"]
-    usage: Usage

@@ -20,9 +20,12 @@ class ImagesResponse(BaseModel, kw_only=True):
     usage: Usage | None = None
 
 
-class UsageInputTokensDetails(BaseModel, kw_only=True):
-    text_tokens: int
-    image_tokens: int
+class Usage(BaseModel, kw_only=True):
+    input_tokens: int
+    total_tokens: int
+    output_tokens: int
+    output_tokens_details: UsageOutputTokensDetails | None = None
+    input_tokens_details: UsageInputTokensDetails
 
 
 class UsageOutputTokensDetails(BaseModel, kw_only=True):
@@ -30,9 +33,6 @@ class UsageOutputTokensDetails(BaseModel, kw_only=True):
     text_tokens: int
 
 
-class Usage(BaseModel, kw_only=True):
-    input_tokens: int
-    total_tokens: int
-    output_tokens: int
-    output_tokens_details: UsageOutputTokensDetails | None = None
-    input_tokens_details: UsageInputTokensDetails
+class UsageInputTokensDetails(BaseModel, kw_only=True):
+    text_tokens: int
+    image_tokens: int

@@ -34,22 +34,6 @@ class Categories(BaseModel, kw_only=True):
     violence_graphic: bool = field(name="violence/graphic")
 
 
-class CategoryAppliedInputTypes(BaseModel, kw_only=True):
-    hate: list[Literal["text"]]
-    hate_threatening: list[Literal["text"]] = field(name="hate/threatening")
-    harassment: list[Literal["text"]]
-    harassment_threatening: list[Literal["text"]] = field(name="harassment/threatening")
-    illicit: list[Literal["text"]]
-    illicit_violent: list[Literal["text"]] = field(name="illicit/violent")
-    self_harm: list[Literal["text", "image"]] = field(name="self-harm")
-    self_harm_intent: list[Literal["text", "image"]] = field(name="self-harm/intent")
-    self_harm_instructions: list[Literal["text", "image"]] = field(name="self-harm/instructions")
-    sexual: list[Literal["text", "image"]]
-    sexual_minors: list[Literal["text"]] = field(name="sexual/minors")
-    violence: list[Literal["text", "image"]]
-    violence_graphic: list[Literal["text", "image"]] = field(name="violence/graphic")
-
-
 class CategoryScores(BaseModel, kw_only=True):
     hate: float
     hate_threatening: float = field(name="hate/threatening")
@@ -64,3 +48,19 @@ class CategoryScores(BaseModel, kw_only=True):
     sexual_minors: float = field(name="sexual/minors")
     violence: float
     violence_graphic: float = field(name="violence/graphic")
+
+
+class CategoryAppliedInputTypes(BaseModel, kw_only=True):
+    hate: list[Literal["text"]]
+    hate_threatening: list[Literal["text"]] = field(name="hate/threatening")
+    harassment: list[Literal["text"]]
+    harassment_threatening: list[Literal["text"]] = field(name="harassment/threatening")
+    illicit: list[Literal["text"]]
+    illicit_violent: list[Literal["text"]] = field(name="illicit/violent")
+    self_harm: list[Literal["text", "image"]] = field(name="self-harm")
+    self_harm_intent: list[Literal["text", "image"]] = field(name="self-harm/intent")
+    self_harm_instructions: list[Literal["text", "image"]] = field(name="self-harm/instructions")
+    sexual: list[Literal["text", "image"]]
+    sexual_minors: list[Literal["text"]] = field(name="sexual/minors")
+    violence: list[Literal["text", "image"]]
+    violence_graphic: list[Literal["text", "image"]] = field(name="violence/graphic")

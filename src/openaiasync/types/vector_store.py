@@ -24,14 +24,14 @@ class VectorStore(BaseModel, kw_only=True):
     metadata: Metadata | None
 
 
-class ExpiresAfter(BaseModel, kw_only=True):
-    anchor: Literal["last_active_at"]
-    days: int
-
-
 class FileCounts(BaseModel, kw_only=True):
     in_progress: int
     completed: int
     failed: int
     cancelled: int
     total: int
+
+
+class ExpiresAfter(BaseModel, kw_only=True):
+    anchor: Literal["last_active_at"]
+    days: int

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...params.vector_store_update_params import VectorStoreUpdateParams
     from ...types.vector_store import VectorStore
     from ...types.vector_store_deleted import VectorStoreDeleted
-    from ...types.vector_store_search_result_item import VectorStoreSearchResultItem
+    from ...types.vector_store_search_response import VectorStoreSearchResponse
     from .file_batches import AsyncFileBatches
     from .files import AsyncFiles
 
@@ -71,9 +71,9 @@ class AsyncVectorStores(Namespace):
         self,
         vector_store_id: str,
         **params: Unpack[VectorStoreSearchParams],
-    ) -> Paginator[VectorStoreSearchResultItem, AsyncPage[VectorStoreSearchResultItem]]:
-        """`POST /vector_stores/{vector_store_id}/search` → pages of `VectorStoreSearchResultItem`."""
-        pages: Paginator[VectorStoreSearchResultItem, AsyncPage[VectorStoreSearchResultItem]] = self._calls.pages(
+    ) -> Paginator[VectorStoreSearchResponse, AsyncPage[VectorStoreSearchResponse]]:
+        """`POST /vector_stores/{vector_store_id}/search` → pages of `VectorStoreSearchResponse`."""
+        pages: Paginator[VectorStoreSearchResponse, AsyncPage[VectorStoreSearchResponse]] = self._calls.pages(
             endpoints.VECTOR_STORES_SEARCH, {"vector_store_id": vector_store_id, **params}
         )
         return pages

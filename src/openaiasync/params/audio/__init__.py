@@ -9,6 +9,7 @@ from ...lazy import lazy_names
 
 if TYPE_CHECKING:
     from .speech_create_params import SpeechCreateParams as SpeechCreateParams
+    from .speech_model import SpeechModel as SpeechModel
     from .transcription_create_params import TranscriptionCreateParams as TranscriptionCreateParams
     from .transcription_include import TranscriptionInclude as TranscriptionInclude
     from .translation_create_params import TranslationCreateParams as TranslationCreateParams
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SpeechCreateParams",
+    "SpeechModel",
     "TranscriptionCreateParams",
     "TranscriptionInclude",
     "TranslationCreateParams",
@@ -33,6 +35,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "SpeechCreateParams": ".speech_create_params",
+            "SpeechModel": ".speech_model",
             "TranscriptionCreateParams": ".transcription_create_params",
             "TranscriptionInclude": ".transcription_include",
             "TranslationCreateParams": ".translation_create_params",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, Required
+from typing import Literal, Required, TypeAlias
 
 from ...core.options import RequestOptions
-from ..chat.chat_completion_audio_param import Voice
+from ..chat.chat_completion_audio_param import Voice as ChatCompletionAudioParamVoice
+from .speech_model import SpeechModel
 
-__all__ = ["SpeechCreateParams"]
+__all__ = ["SpeechCreateParams", "Voice"]
 
 
 class SpeechCreateParams(RequestOptions, total=False):
-    model: Required[str | Literal["tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"]]
+    model: Required[str | SpeechModel]
     input: Required[str]
     instructions: str
     voice: Required[Voice]
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
     speed: float
     stream_format: Literal["sse", "audio"]
+
+
+Voice: TypeAlias = ChatCompletionAudioParamVoice

@@ -6,13 +6,14 @@ from typing import Literal, Required
 
 from ...core.files import FileTypes
 from ...core.options import RequestOptions
+from ..audio_model import AudioModel
 
 __all__ = ["TranslationCreateParams"]
 
 
 class TranslationCreateParams(RequestOptions, total=False):
     file: Required[FileTypes]
-    model: Required[str | Literal["whisper-1"]]
+    model: Required[str | AudioModel]
     prompt: str
     response_format: Literal["json", "text", "srt", "verbose_json", "vtt"]
     temperature: float

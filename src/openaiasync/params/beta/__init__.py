@@ -10,10 +10,15 @@ from ...lazy import lazy_names
 if TYPE_CHECKING:
     from .assistant_create_params import AssistantCreateParams as AssistantCreateParams
     from .assistant_list_params import AssistantListParams as AssistantListParams
+    from .assistant_response_format_option_param import (
+        AssistantResponseFormatOptionParam as AssistantResponseFormatOptionParam,
+    )
     from .assistant_tool_choice_function_param import (
         AssistantToolChoiceFunctionParam as AssistantToolChoiceFunctionParam,
     )
+    from .assistant_tool_choice_option_param import AssistantToolChoiceOptionParam as AssistantToolChoiceOptionParam
     from .assistant_tool_choice_param import AssistantToolChoiceParam as AssistantToolChoiceParam
+    from .assistant_tool_param import AssistantToolParam as AssistantToolParam
     from .assistant_update_params import AssistantUpdateParams as AssistantUpdateParams
     from .beta_apply_patch_tool_param import BetaApplyPatchToolParam as BetaApplyPatchToolParam
     from .beta_computer_action_list_param import BetaComputerActionListParam as BetaComputerActionListParam
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from .beta_inline_skill_source_param import BetaInlineSkillSourceParam as BetaInlineSkillSourceParam
     from .beta_local_environment_param import BetaLocalEnvironmentParam as BetaLocalEnvironmentParam
     from .beta_local_skill_param import BetaLocalSkillParam as BetaLocalSkillParam
+    from .beta_mcp_tool_call_error_param import BetaMcpToolCallErrorParam as BetaMcpToolCallErrorParam
     from .beta_namespace_tool_param import BetaNamespaceToolParam as BetaNamespaceToolParam
     from .beta_response_code_interpreter_tool_call_param import (
         BetaResponseCodeInterpreterToolCallParam as BetaResponseCodeInterpreterToolCallParam,
@@ -70,6 +76,9 @@ if TYPE_CHECKING:
     from .beta_response_format_text_json_schema_config_param import (
         BetaResponseFormatTextJSONSchemaConfigParam as BetaResponseFormatTextJSONSchemaConfigParam,
     )
+    from .beta_response_function_call_output_item_list_param import (
+        BetaResponseFunctionCallOutputItemListParam as BetaResponseFunctionCallOutputItemListParam,
+    )
     from .beta_response_function_shell_call_output_content_param import (
         BetaResponseFunctionShellCallOutputContentParam as BetaResponseFunctionShellCallOutputContentParam,
     )
@@ -79,6 +88,7 @@ if TYPE_CHECKING:
     from .beta_response_function_web_search_param import (
         BetaResponseFunctionWebSearchParam as BetaResponseFunctionWebSearchParam,
     )
+    from .beta_response_includable import BetaResponseIncludable as BetaResponseIncludable
     from .beta_response_inject_event_param import BetaResponseInjectEventParam as BetaResponseInjectEventParam
     from .beta_response_input_content_param import BetaResponseInputContentParam as BetaResponseInputContentParam
     from .beta_response_input_file_content_param import (
@@ -90,6 +100,10 @@ if TYPE_CHECKING:
     )
     from .beta_response_input_image_param import BetaResponseInputImageParam as BetaResponseInputImageParam
     from .beta_response_input_item_param import BetaResponseInputItemParam as BetaResponseInputItemParam
+    from .beta_response_input_message_content_list_param import (
+        BetaResponseInputMessageContentListParam as BetaResponseInputMessageContentListParam,
+    )
+    from .beta_response_input_param import BetaResponseInputParam as BetaResponseInputParam
     from .beta_response_input_text_content_param import (
         BetaResponseInputTextContentParam as BetaResponseInputTextContentParam,
     )
@@ -104,12 +118,14 @@ if TYPE_CHECKING:
         BetaResponseToolSearchOutputItemParamParam as BetaResponseToolSearchOutputItemParamParam,
     )
     from .beta_responses_client_event_param import BetaResponsesClientEventParam as BetaResponsesClientEventParam
+    from .beta_service_tier import BetaServiceTier as BetaServiceTier
     from .beta_skill_reference_param import BetaSkillReferenceParam as BetaSkillReferenceParam
     from .beta_tool_choice_allowed_param import BetaToolChoiceAllowedParam as BetaToolChoiceAllowedParam
     from .beta_tool_choice_apply_patch_param import BetaToolChoiceApplyPatchParam as BetaToolChoiceApplyPatchParam
     from .beta_tool_choice_custom_param import BetaToolChoiceCustomParam as BetaToolChoiceCustomParam
     from .beta_tool_choice_function_param import BetaToolChoiceFunctionParam as BetaToolChoiceFunctionParam
     from .beta_tool_choice_mcp_param import BetaToolChoiceMcpParam as BetaToolChoiceMcpParam
+    from .beta_tool_choice_options import BetaToolChoiceOptions as BetaToolChoiceOptions
     from .beta_tool_choice_shell_param import BetaToolChoiceShellParam as BetaToolChoiceShellParam
     from .beta_tool_choice_types_param import BetaToolChoiceTypesParam as BetaToolChoiceTypesParam
     from .beta_tool_param import BetaToolParam as BetaToolParam
@@ -132,8 +148,11 @@ if TYPE_CHECKING:
 __all__ = [
     "AssistantCreateParams",
     "AssistantListParams",
+    "AssistantResponseFormatOptionParam",
     "AssistantToolChoiceFunctionParam",
+    "AssistantToolChoiceOptionParam",
     "AssistantToolChoiceParam",
+    "AssistantToolParam",
     "AssistantUpdateParams",
     "BetaApplyPatchToolParam",
     "BetaComputerActionListParam",
@@ -155,6 +174,7 @@ __all__ = [
     "BetaInlineSkillSourceParam",
     "BetaLocalEnvironmentParam",
     "BetaLocalSkillParam",
+    "BetaMcpToolCallErrorParam",
     "BetaNamespaceToolParam",
     "BetaResponseCodeInterpreterToolCallParam",
     "BetaResponseCompactionItemParamParam",
@@ -166,9 +186,11 @@ __all__ = [
     "BetaResponseFileSearchToolCallParam",
     "BetaResponseFormatTextConfigParam",
     "BetaResponseFormatTextJSONSchemaConfigParam",
+    "BetaResponseFunctionCallOutputItemListParam",
     "BetaResponseFunctionShellCallOutputContentParam",
     "BetaResponseFunctionToolCallParam",
     "BetaResponseFunctionWebSearchParam",
+    "BetaResponseIncludable",
     "BetaResponseInjectEventParam",
     "BetaResponseInputContentParam",
     "BetaResponseInputFileContentParam",
@@ -176,6 +198,8 @@ __all__ = [
     "BetaResponseInputImageContentParam",
     "BetaResponseInputImageParam",
     "BetaResponseInputItemParam",
+    "BetaResponseInputMessageContentListParam",
+    "BetaResponseInputParam",
     "BetaResponseInputTextContentParam",
     "BetaResponseInputTextParam",
     "BetaResponseOutputMessageParam",
@@ -186,12 +210,14 @@ __all__ = [
     "BetaResponseTextConfigParam",
     "BetaResponseToolSearchOutputItemParamParam",
     "BetaResponsesClientEventParam",
+    "BetaServiceTier",
     "BetaSkillReferenceParam",
     "BetaToolChoiceAllowedParam",
     "BetaToolChoiceApplyPatchParam",
     "BetaToolChoiceCustomParam",
     "BetaToolChoiceFunctionParam",
     "BetaToolChoiceMcpParam",
+    "BetaToolChoiceOptions",
     "BetaToolChoiceShellParam",
     "BetaToolChoiceTypesParam",
     "BetaToolParam",
@@ -216,8 +242,11 @@ if not TYPE_CHECKING:
         {
             "AssistantCreateParams": ".assistant_create_params",
             "AssistantListParams": ".assistant_list_params",
+            "AssistantResponseFormatOptionParam": ".assistant_response_format_option_param",
             "AssistantToolChoiceFunctionParam": ".assistant_tool_choice_function_param",
+            "AssistantToolChoiceOptionParam": ".assistant_tool_choice_option_param",
             "AssistantToolChoiceParam": ".assistant_tool_choice_param",
+            "AssistantToolParam": ".assistant_tool_param",
             "AssistantUpdateParams": ".assistant_update_params",
             "BetaApplyPatchToolParam": ".beta_apply_patch_tool_param",
             "BetaComputerActionListParam": ".beta_computer_action_list_param",
@@ -239,6 +268,7 @@ if not TYPE_CHECKING:
             "BetaInlineSkillSourceParam": ".beta_inline_skill_source_param",
             "BetaLocalEnvironmentParam": ".beta_local_environment_param",
             "BetaLocalSkillParam": ".beta_local_skill_param",
+            "BetaMcpToolCallErrorParam": ".beta_mcp_tool_call_error_param",
             "BetaNamespaceToolParam": ".beta_namespace_tool_param",
             "BetaResponseCodeInterpreterToolCallParam": ".beta_response_code_interpreter_tool_call_param",
             "BetaResponseCompactionItemParamParam": ".beta_response_compaction_item_param_param",
@@ -250,9 +280,11 @@ if not TYPE_CHECKING:
             "BetaResponseFileSearchToolCallParam": ".beta_response_file_search_tool_call_param",
             "BetaResponseFormatTextConfigParam": ".beta_response_format_text_config_param",
             "BetaResponseFormatTextJSONSchemaConfigParam": ".beta_response_format_text_json_schema_config_param",
+            "BetaResponseFunctionCallOutputItemListParam": ".beta_response_function_call_output_item_list_param",
             "BetaResponseFunctionShellCallOutputContentParam": ".beta_response_function_shell_call_output_content_param",
             "BetaResponseFunctionToolCallParam": ".beta_response_function_tool_call_param",
             "BetaResponseFunctionWebSearchParam": ".beta_response_function_web_search_param",
+            "BetaResponseIncludable": ".beta_response_includable",
             "BetaResponseInjectEventParam": ".beta_response_inject_event_param",
             "BetaResponseInputContentParam": ".beta_response_input_content_param",
             "BetaResponseInputFileContentParam": ".beta_response_input_file_content_param",
@@ -260,6 +292,8 @@ if not TYPE_CHECKING:
             "BetaResponseInputImageContentParam": ".beta_response_input_image_content_param",
             "BetaResponseInputImageParam": ".beta_response_input_image_param",
             "BetaResponseInputItemParam": ".beta_response_input_item_param",
+            "BetaResponseInputMessageContentListParam": ".beta_response_input_message_content_list_param",
+            "BetaResponseInputParam": ".beta_response_input_param",
             "BetaResponseInputTextContentParam": ".beta_response_input_text_content_param",
             "BetaResponseInputTextParam": ".beta_response_input_text_param",
             "BetaResponseOutputMessageParam": ".beta_response_output_message_param",
@@ -270,12 +304,14 @@ if not TYPE_CHECKING:
             "BetaResponseTextConfigParam": ".beta_response_text_config_param",
             "BetaResponseToolSearchOutputItemParamParam": ".beta_response_tool_search_output_item_param_param",
             "BetaResponsesClientEventParam": ".beta_responses_client_event_param",
+            "BetaServiceTier": ".beta_service_tier",
             "BetaSkillReferenceParam": ".beta_skill_reference_param",
             "BetaToolChoiceAllowedParam": ".beta_tool_choice_allowed_param",
             "BetaToolChoiceApplyPatchParam": ".beta_tool_choice_apply_patch_param",
             "BetaToolChoiceCustomParam": ".beta_tool_choice_custom_param",
             "BetaToolChoiceFunctionParam": ".beta_tool_choice_function_param",
             "BetaToolChoiceMcpParam": ".beta_tool_choice_mcp_param",
+            "BetaToolChoiceOptions": ".beta_tool_choice_options",
             "BetaToolChoiceShellParam": ".beta_tool_choice_shell_param",
             "BetaToolChoiceTypesParam": ".beta_tool_choice_types_param",
             "BetaToolParam": ".beta_tool_param",

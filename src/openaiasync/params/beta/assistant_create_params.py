@@ -8,7 +8,7 @@ from typing import Literal, Required, TypedDict
 from ...core.options import RequestOptions
 from ..shared_params.metadata import Metadata
 from ..shared_params.reasoning_effort import ReasoningEffort
-from .assistants_api_response_format_option_param import AssistantsApiResponseFormatOptionParam
+from .assistant_response_format_option_param import AssistantResponseFormatOptionParam
 from .code_interpreter_tool_param import CodeInterpreterToolParam
 from .file_search_tool_param import FileSearchToolParam
 from .function_tool_param import FunctionToolParam
@@ -116,4 +116,4 @@ class AssistantCreateParams(RequestOptions, total=False):
     metadata: Metadata | None
     temperature: float | None
     top_p: float | None
-    response_format: AssistantsApiResponseFormatOptionParam | None
+    response_format: AssistantResponseFormatOptionParam | None

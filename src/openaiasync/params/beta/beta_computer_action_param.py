@@ -28,11 +28,6 @@ class Click(TypedDict, total=False):
     keys: Sequence[str] | None
 
 
-class DragPath(TypedDict, total=False):
-    x: Required[int]
-    y: Required[int]
-
-
 class DoubleClick(TypedDict, total=False):
     type: Required[Literal["double_click"]]
     x: Required[int]
@@ -78,6 +73,11 @@ class Type(TypedDict, total=False):
 
 class Wait(TypedDict, total=False):
     type: Required[Literal["wait"]]
+
+
+class DragPath(TypedDict, total=False):
+    x: Required[int]
+    y: Required[int]
 
 
 BetaComputerActionParam: TypeAlias = Click | DoubleClick | Drag | Keypress | Move | Screenshot | Scroll | Type | Wait

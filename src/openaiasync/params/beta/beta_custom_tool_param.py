@@ -8,16 +8,6 @@ from typing import Literal, Required, TypedDict
 __all__ = ["BetaCustomToolParam", "FormatGrammar", "FormatText"]
 
 
-class FormatGrammar(TypedDict, total=False):
-    type: Required[Literal["grammar"]]
-    syntax: Required[Literal["lark", "regex"]]
-    definition: Required[str]
-
-
-class FormatText(TypedDict, total=False):
-    type: Required[Literal["text"]]
-
-
 class BetaCustomToolParam(TypedDict, total=False):
     type: Required[Literal["custom"]]
     name: Required[str]
@@ -25,3 +15,13 @@ class BetaCustomToolParam(TypedDict, total=False):
     format: FormatText | FormatGrammar
     defer_loading: bool
     allowed_callers: Sequence[Literal["direct", "programmatic"]] | None
+
+
+class FormatText(TypedDict, total=False):
+    type: Required[Literal["text"]]
+
+
+class FormatGrammar(TypedDict, total=False):
+    type: Required[Literal["grammar"]]
+    syntax: Required[Literal["lark", "regex"]]
+    definition: Required[str]

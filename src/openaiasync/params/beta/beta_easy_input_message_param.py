@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal, Required, TypedDict
 
-from .beta_response_input_content_param import BetaResponseInputContentParam
+from .beta_response_input_message_content_list_param import BetaResponseInputMessageContentListParam
 
 __all__ = ["BetaEasyInputMessageParam"]
 
 
 class BetaEasyInputMessageParam(TypedDict, total=False):
     role: Required[Literal["user", "assistant", "system", "developer"]]
-    content: Required[str | Iterable[BetaResponseInputContentParam]]
+    content: Required[str | BetaResponseInputMessageContentListParam]
     phase: Literal["commentary", "final_answer"] | None
     type: Literal["message"]

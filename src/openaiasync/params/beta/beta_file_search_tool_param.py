@@ -22,6 +22,25 @@ __all__ = [
 ]
 
 
+class BetaFileSearchToolParam(TypedDict, total=False):
+    type: Required[Literal["file_search"]]
+    vector_store_ids: Required[Sequence[str]]
+    max_num_results: int
+    ranking_options: RankingOptions
+    filters: _beta_filters_param.BetaFiltersParam | None
+
+
+class RankingOptions(TypedDict, total=False):
+    ranker: Literal["auto", "default-2024-11-15"]
+    score_threshold: float
+    hybrid_search: RankingOptionsHybridSearch
+
+
+class RankingOptionsHybridSearch(TypedDict, total=False):
+    embedding_weight: Required[float]
+    text_weight: Required[float]
+
+
 class FiltersComparisonFilter(TypedDict, total=False):
     type: Required[Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]]
     key: Required[str]
@@ -31,25 +50,6 @@ class FiltersComparisonFilter(TypedDict, total=False):
 class FiltersCompoundFilter(TypedDict, total=False):
     type: Required[Literal["and", "or"]]
     filters: Required[Iterable[FiltersCompoundFilterFilter]]
-
-
-class BetaFileSearchToolParam(TypedDict, total=False):
-    type: Required[Literal["file_search"]]
-    vector_store_ids: Required[Sequence[str]]
-    max_num_results: int
-    ranking_options: RankingOptions
-    filters: _beta_filters_param.BetaFiltersParam | None
-
-
-class RankingOptionsHybridSearch(TypedDict, total=False):
-    embedding_weight: Required[float]
-    text_weight: Required[float]
-
-
-class RankingOptions(TypedDict, total=False):
-    ranker: Literal["auto", "default-2024-11-15"]
-    score_threshold: float
-    hybrid_search: RankingOptionsHybridSearch
 
 
 FiltersCompoundFilterFilter: TypeAlias = FiltersComparisonFilter | FiltersCompoundFilter

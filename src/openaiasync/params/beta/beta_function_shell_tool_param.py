@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required, TypeAlias, TypedDict
 
 from .beta_container_auto_param import BetaContainerAutoParam
 from .beta_container_reference_param import BetaContainerReferenceParam
 from .beta_local_environment_param import BetaLocalEnvironmentParam
 
-__all__ = ["BetaFunctionShellToolParam"]
+__all__ = ["BetaFunctionShellToolParam", "Environment"]
 
 
 class BetaFunctionShellToolParam(TypedDict, total=False):
     type: Required[Literal["shell"]]
-    environment: BetaContainerAutoParam | BetaLocalEnvironmentParam | BetaContainerReferenceParam | None
+    environment: Environment | None
     allowed_callers: Sequence[Literal["direct", "programmatic"]] | None
+
+
+Environment: TypeAlias = BetaContainerAutoParam | BetaLocalEnvironmentParam | BetaContainerReferenceParam

@@ -10,6 +10,13 @@ from .beta_custom_tool_param import BetaCustomToolParam
 __all__ = ["BetaNamespaceToolParam", "ToolFunction"]
 
 
+class BetaNamespaceToolParam(TypedDict, total=False):
+    type: Required[Literal["namespace"]]
+    name: Required[str]
+    description: Required[str]
+    tools: Required[Iterable[ToolFunction | BetaCustomToolParam]]
+
+
 class ToolFunction(TypedDict, total=False):
     name: Required[str]
     description: str | None
@@ -19,10 +26,3 @@ class ToolFunction(TypedDict, total=False):
     output_schema: Mapping[str, object] | None
     defer_loading: bool
     allowed_callers: Sequence[Literal["direct", "programmatic"]] | None
-
-
-class BetaNamespaceToolParam(TypedDict, total=False):
-    type: Required[Literal["namespace"]]
-    name: Required[str]
-    description: Required[str]
-    tools: Required[Iterable[ToolFunction | BetaCustomToolParam]]

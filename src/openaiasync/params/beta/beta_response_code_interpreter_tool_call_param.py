@@ -15,16 +15,6 @@ else:
 __all__ = ["BetaResponseCodeInterpreterToolCallParam", "OutputImage", "OutputLogs"]
 
 
-class OutputImage(TypedDict, total=False):
-    type: Required[Literal["image"]]
-    url: Required[str]
-
-
-class OutputLogs(TypedDict, total=False):
-    type: Required[Literal["logs"]]
-    logs: Required[str]
-
-
 class BetaResponseCodeInterpreterToolCallParam(TypedDict, total=False):
     agent: _beta_response_input_item_param.MessageAgent | None
     type: Required[Literal["code_interpreter_call"]]
@@ -33,3 +23,13 @@ class BetaResponseCodeInterpreterToolCallParam(TypedDict, total=False):
     container_id: Required[str]
     code: Required[str | None]
     outputs: Required[Iterable[OutputLogs | OutputImage] | None]
+
+
+class OutputLogs(TypedDict, total=False):
+    type: Required[Literal["logs"]]
+    logs: Required[str]
+
+
+class OutputImage(TypedDict, total=False):
+    type: Required[Literal["image"]]
+    url: Required[str]

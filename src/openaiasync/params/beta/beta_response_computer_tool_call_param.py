@@ -17,12 +17,6 @@ else:
 __all__ = ["BetaResponseComputerToolCallParam", "PendingSafetyCheck"]
 
 
-class PendingSafetyCheck(TypedDict, total=False):
-    id: Required[str]
-    code: str | None
-    message: str | None
-
-
 class BetaResponseComputerToolCallParam(TypedDict, total=False):
     agent: _beta_response_input_item_param.MessageAgent | None
     type: Required[Literal["computer_call"]]
@@ -32,3 +26,9 @@ class BetaResponseComputerToolCallParam(TypedDict, total=False):
     actions: BetaComputerActionListParam
     pending_safety_checks: Required[Iterable[PendingSafetyCheck]]
     status: Required[Literal["in_progress", "completed", "incomplete"]]
+
+
+class PendingSafetyCheck(TypedDict, total=False):
+    id: Required[str]
+    code: str | None
+    message: str | None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, Required, TypedDict
+from typing import TYPE_CHECKING, Literal, Required, TypeAlias, TypedDict
 
 from ...lazy import LazyModule
-from .beta_function_and_custom_tool_call_output_param import BetaFunctionAndCustomToolCallOutputParam
+from .beta_response_input_file_param import BetaResponseInputFileParam
+from .beta_response_input_image_param import BetaResponseInputImageParam
+from .beta_response_input_text_param import BetaResponseInputTextParam
 
 if TYPE_CHECKING:
     from . import beta_response_input_item_param as _beta_response_input_item_param
@@ -15,7 +17,7 @@ else:
     _beta_response_input_item_param = LazyModule(".beta_response_input_item_param", __package__)
     _beta_tool_call_caller_param = LazyModule(".beta_tool_call_caller_param", __package__)
 
-__all__ = ["BetaResponseCustomToolCallOutputParam"]
+__all__ = ["BetaResponseCustomToolCallOutputParam", "OutputOutputContentList"]
 
 
 class BetaResponseCustomToolCallOutputParam(TypedDict, total=False):
@@ -24,4 +26,11 @@ class BetaResponseCustomToolCallOutputParam(TypedDict, total=False):
     id: str
     call_id: Required[str]
     caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
-    output: Required[str | Iterable[BetaFunctionAndCustomToolCallOutputParam]]
+    output: Required[str | Iterable[OutputOutputContentList]]
+
+
+OutputOutputContentList: TypeAlias = (
+    BetaResponseInputTextParam
+    | BetaResponseInputImageParam
+    | BetaResponseInputFileParam
+)

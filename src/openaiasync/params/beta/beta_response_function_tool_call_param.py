@@ -16,10 +16,6 @@ else:
 __all__ = ["BetaResponseFunctionToolCallParam", "CallerDirect", "CallerProgram"]
 
 
-class CallerDirect(TypedDict, total=False):
-    type: Required[Literal["direct"]]
-
-
 class BetaResponseFunctionToolCallParam(TypedDict, total=False):
     agent: _beta_response_input_item_param.MessageAgent | None
     id: str
@@ -30,6 +26,10 @@ class BetaResponseFunctionToolCallParam(TypedDict, total=False):
     name: Required[str]
     arguments: Required[str]
     status: Literal["in_progress", "completed", "incomplete"]
+
+
+class CallerDirect(TypedDict, total=False):
+    type: Required[Literal["direct"]]
 
 
 class CallerProgram(TypedDict, total=False):

@@ -21,15 +21,12 @@ __all__ = [
 ]
 
 
-class ActionFindInPage(TypedDict, total=False):
-    type: Required[Literal["find_in_page"]]
-    url: Required[str]
-    pattern: Required[str]
-
-
-class ActionOpenPage(TypedDict, total=False):
-    type: Required[Literal["open_page"]]
-    url: str | None
+class BetaResponseFunctionWebSearchParam(TypedDict, total=False):
+    agent: _beta_response_input_item_param.MessageAgent | None
+    id: Required[str]
+    type: Required[Literal["web_search_call"]]
+    status: Required[Literal["in_progress", "searching", "completed", "failed"]]
+    action: Required[ActionSearch | ActionOpenPage | ActionFindInPage]
 
 
 class ActionSearch(TypedDict, total=False):
@@ -39,14 +36,17 @@ class ActionSearch(TypedDict, total=False):
     sources: Iterable[ActionSearchSource]
 
 
+class ActionOpenPage(TypedDict, total=False):
+    type: Required[Literal["open_page"]]
+    url: str | None
+
+
+class ActionFindInPage(TypedDict, total=False):
+    type: Required[Literal["find_in_page"]]
+    url: Required[str]
+    pattern: Required[str]
+
+
 class ActionSearchSource(TypedDict, total=False):
     type: Required[Literal["url"]]
     url: Required[str]
-
-
-class BetaResponseFunctionWebSearchParam(TypedDict, total=False):
-    agent: _beta_response_input_item_param.MessageAgent | None
-    id: Required[str]
-    type: Required[Literal["web_search_call"]]
-    status: Required[Literal["in_progress", "searching", "completed", "failed"]]
-    action: Required[ActionSearch | ActionOpenPage | ActionFindInPage]

@@ -9,7 +9,7 @@ from ...lazy import LazyModule
 from .beta_container_reference_param import BetaContainerReferenceParam
 from .beta_easy_input_message_param import BetaEasyInputMessageParam
 from .beta_local_environment_param import BetaLocalEnvironmentParam
-from .beta_mcp_tool_call_error_param import BetaMCPToolCallErrorParam
+from .beta_mcp_tool_call_error_param import BetaMcpToolCallErrorParam
 from .beta_response_code_interpreter_tool_call_param import BetaResponseCodeInterpreterToolCallParam
 from .beta_response_compaction_item_param_param import BetaResponseCompactionItemParamParam
 from .beta_response_computer_tool_call_output_screenshot_param import (
@@ -19,12 +19,12 @@ from .beta_response_computer_tool_call_param import BetaResponseComputerToolCall
 from .beta_response_custom_tool_call_output_param import BetaResponseCustomToolCallOutputParam
 from .beta_response_custom_tool_call_param import BetaResponseCustomToolCallParam
 from .beta_response_file_search_tool_call_param import BetaResponseFileSearchToolCallParam
+from .beta_response_function_call_output_item_list_param import BetaResponseFunctionCallOutputItemListParam
 from .beta_response_function_shell_call_output_content_param import BetaResponseFunctionShellCallOutputContentParam
 from .beta_response_function_tool_call_param import BetaResponseFunctionToolCallParam
 from .beta_response_function_web_search_param import BetaResponseFunctionWebSearchParam
-from .beta_response_input_content_param import BetaResponseInputContentParam
-from .beta_response_input_file_content_param import BetaResponseInputFileContentParam
 from .beta_response_input_image_content_param import BetaResponseInputImageContentParam
+from .beta_response_input_message_content_list_param import BetaResponseInputMessageContentListParam
 from .beta_response_input_text_content_param import BetaResponseInputTextContentParam
 from .beta_response_output_message_param import BetaResponseOutputMessageParam
 from .beta_response_reasoning_item_param import BetaResponseReasoningItemParam
@@ -83,67 +83,41 @@ __all__ = [
 ]
 
 
-class AdditionalTools(TypedDict, total=False):
-    agent: AgentMessageAgent | None
-    id: str | None
-    type: Required[Literal["additional_tools"]]
-    role: Required[Literal["developer"]]
-    tools: Required[Iterable[BetaToolParam]]
-
-
-class AgentMessage(TypedDict, total=False):
-    agent: AgentMessageAgent | None
-    id: str | None
-    type: Required[Literal["agent_message"]]
-    author: Required[str]
-    recipient: Required[str]
-    content: Required[Iterable[BetaResponseInputTextContentParam | BetaResponseInputImageContentParam | AgentMessageContentEncryptedContent]]
-
-
-class MessageAgent(TypedDict, total=False):
-    agent_name: Required[str]
-
-
-class ApplyPatchCallOperationCreateFile(TypedDict, total=False):
-    type: Required[Literal["create_file"]]
-    path: Required[str]
-    diff: Required[str]
-
-
-class ApplyPatchCallOperationDeleteFile(TypedDict, total=False):
-    type: Required[Literal["delete_file"]]
-    path: Required[str]
-
-
-class ApplyPatchCall(TypedDict, total=False):
-    agent: AgentMessageAgent | None
-    type: Required[Literal["apply_patch_call"]]
-    id: str | None
-    call_id: Required[str]
-    caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
-    status: Required[Literal["in_progress", "completed"]]
-    operation: Required[ApplyPatchCallOperation]
-
-
-class ApplyPatchCallOutput(TypedDict, total=False):
-    agent: AgentMessageAgent | None
-    type: Required[Literal["apply_patch_call_output"]]
-    id: str | None
-    call_id: Required[str]
-    caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
-    status: Required[Literal["completed", "failed"]]
-    output: str | None
-
-
-class ApplyPatchCallOperationUpdateFile(TypedDict, total=False):
-    type: Required[Literal["update_file"]]
-    path: Required[str]
-    diff: Required[str]
-
-
 class CompactionTrigger(TypedDict, total=False):
     agent: AgentMessageAgent | None
     type: Required[Literal["compaction_trigger"]]
+
+
+class ItemReference(TypedDict, total=False):
+    agent: AgentMessageAgent | None
+    type: Literal["item_reference"] | None
+    id: Required[str]
+
+
+class Program(TypedDict, total=False):
+    agent: AgentMessageAgent | None
+    id: Required[str]
+    type: Required[Literal["program"]]
+    call_id: Required[str]
+    code: Required[str]
+    fingerprint: Required[str]
+
+
+class ProgramOutput(TypedDict, total=False):
+    agent: AgentMessageAgent | None
+    id: Required[str]
+    type: Required[Literal["program_output"]]
+    call_id: Required[str]
+    result: Required[str]
+    status: Required[Literal["completed", "incomplete"]]
+
+
+class Message(TypedDict, total=False):
+    agent: MessageAgent | None
+    type: Literal["message"]
+    role: Required[Literal["user", "system", "developer"]]
+    status: Literal["in_progress", "completed", "incomplete"]
+    content: Required[BetaResponseInputMessageContentListParam]
 
 
 class ComputerCallOutput(TypedDict, total=False):
@@ -156,167 +130,25 @@ class ComputerCallOutput(TypedDict, total=False):
     status: Literal["in_progress", "completed", "incomplete"] | None
 
 
-class MultiAgentCallOutputOutputAnnotationContainerFileCitation(TypedDict, total=False):
-    type: Required[Literal["container_file_citation"]]
-    start_index: Required[int]
-    end_index: Required[int]
-    container_id: Required[str]
-    file_id: Required[str]
-    filename: Required[str]
-
-
-class ApplyPatchCallCallerDirect(TypedDict, total=False):
-    type: Required[Literal["direct"]]
-
-
-class AgentMessageContentEncryptedContent(TypedDict, total=False):
-    type: Required[Literal["encrypted_content"]]
-    encrypted_content: Required[str]
-
-
-class MultiAgentCallOutputOutputAnnotationFileCitation(TypedDict, total=False):
-    type: Required[Literal["file_citation"]]
-    index: Required[int]
-    file_id: Required[str]
-    filename: Required[str]
-
-
 class FunctionCallOutput(TypedDict, total=False):
     agent: AgentMessageAgent | None
     id: str | None
     call_id: str | None
     type: Required[Literal["function_call_output"]]
-    output: Required[
-        str
-        | Iterable[BetaResponseInputTextContentParam | BetaResponseInputImageContentParam | BetaResponseInputFileContentParam]
-    ]
+    output: Required[str | BetaResponseFunctionCallOutputItemListParam]
     name: str | None
     namespace: str | None
     caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
     status: Literal["in_progress", "completed", "incomplete"] | None
 
 
-class ShellCallAction(TypedDict, total=False):
-    commands: Required[Sequence[str]]
-    timeout_ms: int | None
-    max_output_length: int | None
-
-
-class ShellCall(TypedDict, total=False):
+class AgentMessage(TypedDict, total=False):
     agent: AgentMessageAgent | None
     id: str | None
-    call_id: Required[str]
-    caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
-    type: Required[Literal["shell_call"]]
-    action: Required[ShellCallAction]
-    status: Literal["in_progress", "completed", "incomplete"] | None
-    environment: BetaLocalEnvironmentParam | BetaContainerReferenceParam | None
-
-
-class ShellCallOutput(TypedDict, total=False):
-    agent: AgentMessageAgent | None
-    id: str | None
-    call_id: Required[str]
-    caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
-    type: Required[Literal["shell_call_output"]]
-    output: Required[Iterable[BetaResponseFunctionShellCallOutputContentParam]]
-    status: Literal["in_progress", "completed", "incomplete"] | None
-    max_output_length: int | None
-
-
-class ImageGenerationCall(TypedDict, total=False):
-    agent: MessageAgent | None
-    type: Required[Literal["image_generation_call"]]
-    id: Required[str]
-    status: Required[Literal["in_progress", "completed", "generating", "failed"]]
-    result: Required[str | None]
-
-
-class Message(TypedDict, total=False):
-    agent: MessageAgent | None
-    type: Literal["message"]
-    role: Required[Literal["user", "system", "developer"]]
-    status: Literal["in_progress", "completed", "incomplete"]
-    content: Required[Iterable[BetaResponseInputContentParam]]
-
-
-class ItemReference(TypedDict, total=False):
-    agent: AgentMessageAgent | None
-    type: Literal["item_reference"] | None
-    id: Required[str]
-
-
-class LocalShellCallAction(TypedDict, total=False):
-    type: Required[Literal["exec"]]
-    command: Required[Sequence[str]]
-    timeout_ms: int | None
-    working_directory: str | None
-    env: Required[Mapping[str, str]]
-    user: str | None
-
-
-class LocalShellCall(TypedDict, total=False):
-    agent: MessageAgent | None
-    type: Required[Literal["local_shell_call"]]
-    id: Required[str]
-    call_id: Required[str]
-    action: Required[LocalShellCallAction]
-    status: Required[Literal["in_progress", "completed", "incomplete"]]
-
-
-class LocalShellCallOutput(TypedDict, total=False):
-    agent: MessageAgent | None
-    type: Required[Literal["local_shell_call_output"]]
-    id: Required[str]
-    output: Required[str]
-    status: Literal["in_progress", "completed", "incomplete"] | None
-
-
-class McpApprovalRequest(TypedDict, total=False):
-    agent: MessageAgent | None
-    type: Required[Literal["mcp_approval_request"]]
-    id: Required[str]
-    server_label: Required[str]
-    name: Required[str]
-    arguments: Required[str]
-
-
-class McpApprovalResponse(TypedDict, total=False):
-    agent: MessageAgent | None
-    type: Required[Literal["mcp_approval_response"]]
-    id: str | None
-    approval_request_id: Required[str]
-    approve: Required[bool]
-    reason: str | None
-
-
-class McpListTools(TypedDict, total=False):
-    agent: MessageAgent | None
-    type: Required[Literal["mcp_list_tools"]]
-    id: Required[str]
-    server_label: Required[str]
-    tools: Required[Iterable[McpListToolsTool]]
-    error: str | None
-
-
-class McpListToolsTool(TypedDict, total=False):
-    name: Required[str]
-    description: str | None
-    input_schema: Required[Mapping[str, object]]
-    annotations: Mapping[str, object] | None
-
-
-class McpCall(TypedDict, total=False):
-    agent: MessageAgent | None
-    type: Required[Literal["mcp_call"]]
-    id: Required[str]
-    server_label: Required[str]
-    name: Required[str]
-    arguments: Required[str]
-    output: str | None
-    error: BetaMCPToolCallErrorParam | None
-    status: Literal["in_progress", "completed", "incomplete", "calling", "failed"]
-    approval_request_id: str | None
+    type: Required[Literal["agent_message"]]
+    author: Required[str]
+    recipient: Required[str]
+    content: Required[Iterable[BetaResponseInputTextContentParam | BetaResponseInputImageContentParam | AgentMessageContentEncryptedContent]]
 
 
 class MultiAgentCall(TypedDict, total=False):
@@ -351,37 +183,6 @@ class MultiAgentCallOutput(TypedDict, total=False):
     output: Required[Iterable[MultiAgentCallOutputOutput]]
 
 
-class MultiAgentCallOutputOutput(TypedDict, total=False):
-    type: Required[Literal["output_text"]]
-    text: Required[str]
-    annotations: (
-        Iterable[MultiAgentCallOutputOutputAnnotationFileCitation | MultiAgentCallOutputOutputAnnotationURLCitation | MultiAgentCallOutputOutputAnnotationContainerFileCitation]
-    )
-
-
-class Program(TypedDict, total=False):
-    agent: AgentMessageAgent | None
-    id: Required[str]
-    type: Required[Literal["program"]]
-    call_id: Required[str]
-    code: Required[str]
-    fingerprint: Required[str]
-
-
-class ProgramOutput(TypedDict, total=False):
-    agent: AgentMessageAgent | None
-    id: Required[str]
-    type: Required[Literal["program_output"]]
-    call_id: Required[str]
-    result: Required[str]
-    status: Required[Literal["completed", "incomplete"]]
-
-
-class ApplyPatchCallCallerProgram(TypedDict, total=False):
-    type: Required[Literal["program"]]
-    caller_id: Required[str]
-
-
 class ToolSearchCall(TypedDict, total=False):
     agent: AgentMessageAgent | None
     id: str | None
@@ -392,6 +193,180 @@ class ToolSearchCall(TypedDict, total=False):
     status: Literal["in_progress", "completed", "incomplete"] | None
 
 
+class AdditionalTools(TypedDict, total=False):
+    agent: AgentMessageAgent | None
+    id: str | None
+    type: Required[Literal["additional_tools"]]
+    role: Required[Literal["developer"]]
+    tools: Required[Iterable[BetaToolParam]]
+
+
+class ImageGenerationCall(TypedDict, total=False):
+    agent: MessageAgent | None
+    type: Required[Literal["image_generation_call"]]
+    id: Required[str]
+    status: Required[Literal["in_progress", "completed", "generating", "failed"]]
+    result: Required[str | None]
+
+
+class LocalShellCall(TypedDict, total=False):
+    agent: MessageAgent | None
+    type: Required[Literal["local_shell_call"]]
+    id: Required[str]
+    call_id: Required[str]
+    action: Required[LocalShellCallAction]
+    status: Required[Literal["in_progress", "completed", "incomplete"]]
+
+
+class LocalShellCallOutput(TypedDict, total=False):
+    agent: MessageAgent | None
+    type: Required[Literal["local_shell_call_output"]]
+    id: Required[str]
+    output: Required[str]
+    status: Literal["in_progress", "completed", "incomplete"] | None
+
+
+class ShellCall(TypedDict, total=False):
+    agent: AgentMessageAgent | None
+    id: str | None
+    call_id: Required[str]
+    caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
+    type: Required[Literal["shell_call"]]
+    action: Required[ShellCallAction]
+    status: Literal["in_progress", "completed", "incomplete"] | None
+    environment: BetaLocalEnvironmentParam | BetaContainerReferenceParam | None
+
+
+class ShellCallOutput(TypedDict, total=False):
+    agent: AgentMessageAgent | None
+    id: str | None
+    call_id: Required[str]
+    caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
+    type: Required[Literal["shell_call_output"]]
+    output: Required[Iterable[BetaResponseFunctionShellCallOutputContentParam]]
+    status: Literal["in_progress", "completed", "incomplete"] | None
+    max_output_length: int | None
+
+
+class ApplyPatchCall(TypedDict, total=False):
+    agent: AgentMessageAgent | None
+    type: Required[Literal["apply_patch_call"]]
+    id: str | None
+    call_id: Required[str]
+    caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
+    status: Required[Literal["in_progress", "completed"]]
+    operation: Required[ApplyPatchCallOperation]
+
+
+class ApplyPatchCallOutput(TypedDict, total=False):
+    agent: AgentMessageAgent | None
+    type: Required[Literal["apply_patch_call_output"]]
+    id: str | None
+    call_id: Required[str]
+    caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None
+    status: Required[Literal["completed", "failed"]]
+    output: str | None
+
+
+class McpListTools(TypedDict, total=False):
+    agent: MessageAgent | None
+    type: Required[Literal["mcp_list_tools"]]
+    id: Required[str]
+    server_label: Required[str]
+    tools: Required[Iterable[McpListToolsTool]]
+    error: str | None
+
+
+class McpApprovalRequest(TypedDict, total=False):
+    agent: MessageAgent | None
+    type: Required[Literal["mcp_approval_request"]]
+    id: Required[str]
+    server_label: Required[str]
+    name: Required[str]
+    arguments: Required[str]
+
+
+class McpApprovalResponse(TypedDict, total=False):
+    agent: MessageAgent | None
+    type: Required[Literal["mcp_approval_response"]]
+    id: str | None
+    approval_request_id: Required[str]
+    approve: Required[bool]
+    reason: str | None
+
+
+class McpCall(TypedDict, total=False):
+    agent: MessageAgent | None
+    type: Required[Literal["mcp_call"]]
+    id: Required[str]
+    server_label: Required[str]
+    name: Required[str]
+    arguments: Required[str]
+    output: str | None
+    error: BetaMcpToolCallErrorParam | None
+    status: Literal["in_progress", "completed", "incomplete", "calling", "failed"]
+    approval_request_id: str | None
+
+
+class AgentMessageAgent(TypedDict, total=False):
+    agent_name: Required[str]
+
+
+class MessageAgent(TypedDict, total=False):
+    agent_name: Required[str]
+
+
+class AgentMessageContentEncryptedContent(TypedDict, total=False):
+    type: Required[Literal["encrypted_content"]]
+    encrypted_content: Required[str]
+
+
+class MultiAgentCallOutputOutput(TypedDict, total=False):
+    type: Required[Literal["output_text"]]
+    text: Required[str]
+    annotations: (
+        Iterable[MultiAgentCallOutputOutputAnnotationFileCitation | MultiAgentCallOutputOutputAnnotationURLCitation | MultiAgentCallOutputOutputAnnotationContainerFileCitation]
+    )
+
+
+class LocalShellCallAction(TypedDict, total=False):
+    type: Required[Literal["exec"]]
+    command: Required[Sequence[str]]
+    timeout_ms: int | None
+    working_directory: str | None
+    env: Required[Mapping[str, str]]
+    user: str | None
+
+
+class ShellCallAction(TypedDict, total=False):
+    commands: Required[Sequence[str]]
+    timeout_ms: int | None
+    max_output_length: int | None
+
+
+class McpListToolsTool(TypedDict, total=False):
+    name: Required[str]
+    description: str | None
+    input_schema: Required[Mapping[str, object]]
+    annotations: Mapping[str, object] | None
+
+
+class ApplyPatchCallCallerDirect(TypedDict, total=False):
+    type: Required[Literal["direct"]]
+
+
+class ApplyPatchCallCallerProgram(TypedDict, total=False):
+    type: Required[Literal["program"]]
+    caller_id: Required[str]
+
+
+class MultiAgentCallOutputOutputAnnotationFileCitation(TypedDict, total=False):
+    type: Required[Literal["file_citation"]]
+    index: Required[int]
+    file_id: Required[str]
+    filename: Required[str]
+
+
 class MultiAgentCallOutputOutputAnnotationURLCitation(TypedDict, total=False):
     type: Required[Literal["url_citation"]]
     start_index: Required[int]
@@ -400,8 +375,30 @@ class MultiAgentCallOutputOutputAnnotationURLCitation(TypedDict, total=False):
     title: Required[str]
 
 
-class AgentMessageAgent(TypedDict, total=False):
-    agent_name: Required[str]
+class MultiAgentCallOutputOutputAnnotationContainerFileCitation(TypedDict, total=False):
+    type: Required[Literal["container_file_citation"]]
+    start_index: Required[int]
+    end_index: Required[int]
+    container_id: Required[str]
+    file_id: Required[str]
+    filename: Required[str]
+
+
+class ApplyPatchCallOperationCreateFile(TypedDict, total=False):
+    type: Required[Literal["create_file"]]
+    path: Required[str]
+    diff: Required[str]
+
+
+class ApplyPatchCallOperationDeleteFile(TypedDict, total=False):
+    type: Required[Literal["delete_file"]]
+    path: Required[str]
+
+
+class ApplyPatchCallOperationUpdateFile(TypedDict, total=False):
+    type: Required[Literal["update_file"]]
+    path: Required[str]
+    diff: Required[str]
 
 
 Item: TypeAlias = (

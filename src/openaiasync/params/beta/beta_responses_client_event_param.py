@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
 from .beta_response_conversation_param_param import BetaResponseConversationParamParam
+from .beta_response_includable import BetaResponseIncludable
 from .beta_response_inject_event_param import BetaResponseInjectEventParam
-from .beta_response_input_item_param import BetaResponseInputItemParam
+from .beta_response_input_param import BetaResponseInputParam
 from .beta_response_prompt_param import BetaResponsePromptParam
 from .beta_response_text_config_param import BetaResponseTextConfigParam
+from .beta_service_tier import BetaServiceTier
 from .beta_tool_param import BetaToolParam
 from .response_compact_params import PromptCacheOptions
 from .response_create_params import ContextManagement, Moderation, MultiAgent, Reasoning, StreamOptions, ToolChoice
@@ -145,23 +147,11 @@ class ResponseCreate(TypedDict, total=False):
     tools: Iterable[BetaToolParam]
     tool_choice: ToolChoice
     prompt: BetaResponsePromptParam | None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
+    service_tier: BetaServiceTier | None
     truncation: Literal["auto", "disabled"] | None
     reasoning: Reasoning | None
-    input: str | Iterable[BetaResponseInputItemParam]
-    include: (
-        Sequence[Literal[
-        "file_search_call.results",
-        "web_search_call.results",
-        "web_search_call.action.sources",
-        "message.input_image.image_url",
-        "computer_call_output.output.image_url",
-        "code_interpreter_call.outputs",
-        "reasoning.encrypted_content",
-        "message.output_text.logprobs",
-    ]]
-        | None
-    )
+    input: str | BetaResponseInputParam
+    include: Sequence[BetaResponseIncludable] | None
     parallel_tool_calls: bool | None
     store: bool | None
     instructions: str | None

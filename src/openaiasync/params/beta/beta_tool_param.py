@@ -33,52 +33,6 @@ __all__ = [
 ]
 
 
-class CodeInterpreterContainerCodeInterpreterToolAuto(TypedDict, total=False):
-    type: Required[Literal["auto"]]
-    file_ids: Sequence[str]
-    memory_limit: Literal["1g", "4g", "16g", "64g"] | None
-    network_policy: BetaContainerNetworkPolicyDisabledParam | BetaContainerNetworkPolicyAllowlistParam
-
-
-class CodeInterpreter(TypedDict, total=False):
-    type: Required[Literal["code_interpreter"]]
-    container: Required[str | CodeInterpreterContainerCodeInterpreterToolAuto]
-    allowed_callers: Sequence[Literal["direct", "programmatic"]] | None
-
-
-class ImageGeneration(TypedDict, total=False):
-    type: Required[Literal["image_generation"]]
-    model: (
-        str
-        | Literal[
-        "gpt-image-1",
-        "gpt-image-1-mini",
-        "gpt-image-1.5",
-        "gpt-image-2",
-        "gpt-image-2-2026-04-21",
-    ]
-    )
-    quality: Literal["low", "medium", "high", "auto"]
-    size: str | Literal["1024x1024", "1024x1536", "1536x1024", "auto"]
-    output_format: Literal["png", "webp", "jpeg"]
-    output_compression: int
-    moderation: Literal["auto", "low"]
-    background: Literal["transparent", "opaque", "auto"]
-    input_fidelity: Literal["high", "low"] | None
-    input_image_mask: ImageGenerationInputImageMask
-    partial_images: int
-    action: Literal["generate", "edit", "auto"]
-
-
-class ImageGenerationInputImageMask(TypedDict, total=False):
-    image_url: str
-    file_id: str
-
-
-class LocalShell(TypedDict, total=False):
-    type: Required[Literal["local_shell"]]
-
-
 class Mcp(TypedDict, total=False):
     type: Required[Literal["mcp"]]
     server_label: Required[str]
@@ -105,9 +59,42 @@ class Mcp(TypedDict, total=False):
     defer_loading: bool
 
 
-class McpRequireApprovalMcpToolApprovalFilter(TypedDict, total=False):
-    always: McpAllowedToolsMcpToolFilter
-    never: McpAllowedToolsMcpToolFilter
+class CodeInterpreter(TypedDict, total=False):
+    type: Required[Literal["code_interpreter"]]
+    container: Required[str | CodeInterpreterContainerCodeInterpreterToolAuto]
+    allowed_callers: Sequence[Literal["direct", "programmatic"]] | None
+
+
+class ProgrammaticToolCalling(TypedDict, total=False):
+    type: Required[Literal["programmatic_tool_calling"]]
+
+
+class ImageGeneration(TypedDict, total=False):
+    type: Required[Literal["image_generation"]]
+    model: (
+        str
+        | Literal[
+        "gpt-image-1",
+        "gpt-image-1-mini",
+        "gpt-image-1.5",
+        "gpt-image-2",
+        "gpt-image-2-2026-04-21",
+    ]
+    )
+    quality: Literal["low", "medium", "high", "auto"]
+    size: str | Literal["1024x1024", "1024x1536", "1536x1024", "auto"]
+    output_format: Literal["png", "webp", "jpeg"]
+    output_compression: int
+    moderation: Literal["auto", "low"]
+    background: Literal["transparent", "opaque", "auto"]
+    input_fidelity: Literal["high", "low"] | None
+    input_image_mask: ImageGenerationInputImageMask
+    partial_images: int
+    action: Literal["generate", "edit", "auto"]
+
+
+class LocalShell(TypedDict, total=False):
+    type: Required[Literal["local_shell"]]
 
 
 class McpAllowedToolsMcpToolFilter(TypedDict, total=False):
@@ -115,8 +102,21 @@ class McpAllowedToolsMcpToolFilter(TypedDict, total=False):
     read_only: bool
 
 
-class ProgrammaticToolCalling(TypedDict, total=False):
-    type: Required[Literal["programmatic_tool_calling"]]
+class McpRequireApprovalMcpToolApprovalFilter(TypedDict, total=False):
+    always: McpAllowedToolsMcpToolFilter
+    never: McpAllowedToolsMcpToolFilter
+
+
+class CodeInterpreterContainerCodeInterpreterToolAuto(TypedDict, total=False):
+    type: Required[Literal["auto"]]
+    file_ids: Sequence[str]
+    memory_limit: Literal["1g", "4g", "16g", "64g"] | None
+    network_policy: BetaContainerNetworkPolicyDisabledParam | BetaContainerNetworkPolicyAllowlistParam
+
+
+class ImageGenerationInputImageMask(TypedDict, total=False):
+    image_url: str
+    file_id: str
 
 
 BetaToolParam: TypeAlias = (

@@ -6,16 +6,14 @@ from collections.abc import Iterable
 from typing import Literal, Required, TypedDict
 
 from ..shared_params.metadata import Metadata
-from .threads.image_file_content_block_param import ImageFileContentBlockParam
-from .threads.image_url_content_block_param import ImageURLContentBlockParam
+from .threads.message_content_part_param import MessageContentPartParam
 from .threads.message_create_params import Attachment
-from .threads.text_content_block_param import TextContentBlockParam
 
 __all__ = ["CreateMessageRequestParam"]
 
 
 class CreateMessageRequestParam(TypedDict, total=False):
     role: Required[Literal["user", "assistant"]]
-    content: Required[str | Iterable[ImageFileContentBlockParam | ImageURLContentBlockParam | TextContentBlockParam]]
+    content: Required[str | Iterable[MessageContentPartParam]]
     attachments: Iterable[Attachment] | None
     metadata: Metadata | None

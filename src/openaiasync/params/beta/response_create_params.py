@@ -7,14 +7,17 @@ from typing import Literal, Required, TypeAlias, TypedDict
 
 from ...core.options import RequestOptions
 from .beta_response_conversation_param_param import BetaResponseConversationParamParam
-from .beta_response_input_item_param import BetaResponseInputItemParam
+from .beta_response_includable import BetaResponseIncludable
+from .beta_response_input_param import BetaResponseInputParam
 from .beta_response_prompt_param import BetaResponsePromptParam
 from .beta_response_text_config_param import BetaResponseTextConfigParam
+from .beta_service_tier import BetaServiceTier
 from .beta_tool_choice_allowed_param import BetaToolChoiceAllowedParam
 from .beta_tool_choice_apply_patch_param import BetaToolChoiceApplyPatchParam
 from .beta_tool_choice_custom_param import BetaToolChoiceCustomParam
 from .beta_tool_choice_function_param import BetaToolChoiceFunctionParam
 from .beta_tool_choice_mcp_param import BetaToolChoiceMcpParam
+from .beta_tool_choice_options import BetaToolChoiceOptions
 from .beta_tool_choice_shell_param import BetaToolChoiceShellParam
 from .beta_tool_choice_types_param import BetaToolChoiceTypesParam
 from .beta_tool_param import BetaToolParam
@@ -60,8 +63,8 @@ class MultiAgent(TypedDict, total=False):
     max_concurrent_subagents: int
 
 
-class ModerationPolicyInput(TypedDict, total=False):
-    mode: Required[Literal["score", "block"]]
+class ToolChoiceBetaSpecificProgrammaticToolCallingParam(TypedDict, total=False):
+    type: Required[Literal["programmatic_tool_calling"]]
 
 
 class ModerationPolicy(TypedDict, total=False):
@@ -73,8 +76,8 @@ class StreamOptions(TypedDict, total=False):
     include_obfuscation: bool
 
 
-class ToolChoiceBetaSpecificProgrammaticToolCallingParam(TypedDict, total=False):
-    type: Required[Literal["programmatic_tool_calling"]]
+class ModerationPolicyInput(TypedDict, total=False):
+    mode: Required[Literal["score", "block"]]
 
 
 class ResponseCreateParamsBase(RequestOptions, total=False):
@@ -203,23 +206,11 @@ class ResponseCreateParamsBase(RequestOptions, total=False):
     tools: Iterable[BetaToolParam]
     tool_choice: ToolChoice
     prompt: BetaResponsePromptParam | None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
+    service_tier: BetaServiceTier | None
     truncation: Literal["auto", "disabled"] | None
     reasoning: Reasoning | None
-    input: str | Iterable[BetaResponseInputItemParam]
-    include: (
-        Sequence[Literal[
-        "file_search_call.results",
-        "web_search_call.results",
-        "web_search_call.action.sources",
-        "message.input_image.image_url",
-        "computer_call_output.output.image_url",
-        "code_interpreter_call.outputs",
-        "reasoning.encrypted_content",
-        "message.output_text.logprobs",
-    ]]
-        | None
-    )
+    input: str | BetaResponseInputParam
+    include: Sequence[BetaResponseIncludable] | None
     parallel_tool_calls: bool | None
     store: bool | None
     instructions: str | None
@@ -240,7 +231,7 @@ class ResponseCreateParamsStreaming(ResponseCreateParamsBase, total=False):
 
 
 ToolChoice: TypeAlias = (
-    Literal["none", "auto", "required"]
+    BetaToolChoiceOptions
     | BetaToolChoiceAllowedParam
     | BetaToolChoiceTypesParam
     | BetaToolChoiceFunctionParam

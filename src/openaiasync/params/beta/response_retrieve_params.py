@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Required, TypeAlias
 
 from ...core.options import RequestOptions
+from .beta_response_includable import BetaResponseIncludable
 
 __all__ = [
     "ResponseRetrieveParams",
@@ -16,18 +17,7 @@ __all__ = [
 
 
 class ResponseRetrieveParamsBase(RequestOptions, total=False):
-    include: (
-        Sequence[Literal[
-        "file_search_call.results",
-        "web_search_call.results",
-        "web_search_call.action.sources",
-        "message.input_image.image_url",
-        "computer_call_output.output.image_url",
-        "code_interpreter_call.outputs",
-        "reasoning.encrypted_content",
-        "message.output_text.logprobs",
-    ]]
-    )
+    include: Sequence[BetaResponseIncludable]
     starting_after: int
     include_obfuscation: bool
 

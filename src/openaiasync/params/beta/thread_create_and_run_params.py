@@ -7,7 +7,7 @@ from typing import Literal, Required, TypeAlias, TypedDict
 
 from ...core.options import RequestOptions
 from ..shared_params.metadata import Metadata
-from .assistant_tool_choice_param import AssistantToolChoiceParam
+from .assistant_tool_choice_option_param import AssistantToolChoiceOptionParam
 from .assistants_api_response_format_option_param import AssistantsApiResponseFormatOptionParam
 from .code_interpreter_tool_param import CodeInterpreterToolParam
 from .create_thread_request_param import CreateThreadRequestParam
@@ -100,7 +100,7 @@ class ThreadCreateAndRunParamsBase(RequestOptions, total=False):
     max_prompt_tokens: int | None
     max_completion_tokens: int | None
     truncation_strategy: TruncationStrategy | None
-    tool_choice: Literal["none", "auto", "required"] | AssistantToolChoiceParam | None
+    tool_choice: AssistantToolChoiceOptionParam | None
     parallel_tool_calls: bool
     response_format: AssistantsApiResponseFormatOptionParam | None
 

@@ -47,9 +47,13 @@ if TYPE_CHECKING:
         ChatCompletionMessageFunctionToolCallParam as ChatCompletionMessageFunctionToolCallParam,
     )
     from .chat_completion_message_param import ChatCompletionMessageParam as ChatCompletionMessageParam
+    from .chat_completion_message_tool_call_param import (
+        ChatCompletionMessageToolCallParam as ChatCompletionMessageToolCallParam,
+    )
     from .chat_completion_message_tool_call_union_param import (
         ChatCompletionMessageToolCallUnionParam as ChatCompletionMessageToolCallUnionParam,
     )
+    from .chat_completion_modality import ChatCompletionModality as ChatCompletionModality
     from .chat_completion_named_tool_choice_custom_param import (
         ChatCompletionNamedToolChoiceCustomParam as ChatCompletionNamedToolChoiceCustomParam,
     )
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from .chat_completion_prediction_content_param import (
         ChatCompletionPredictionContentParam as ChatCompletionPredictionContentParam,
     )
+    from .chat_completion_reasoning_effort import ChatCompletionReasoningEffort as ChatCompletionReasoningEffort
     from .chat_completion_stream_options_param import (
         ChatCompletionStreamOptionsParam as ChatCompletionStreamOptionsParam,
     )
@@ -69,6 +74,7 @@ if TYPE_CHECKING:
         ChatCompletionToolChoiceOptionParam as ChatCompletionToolChoiceOptionParam,
     )
     from .chat_completion_tool_message_param import ChatCompletionToolMessageParam as ChatCompletionToolMessageParam
+    from .chat_completion_tool_param import ChatCompletionToolParam as ChatCompletionToolParam
     from .chat_completion_tool_union_param import ChatCompletionToolUnionParam as ChatCompletionToolUnionParam
     from .chat_completion_user_message_param import ChatCompletionUserMessageParam as ChatCompletionUserMessageParam
     from .completion_create_params import ChatOptions as ChatOptions
@@ -99,14 +105,18 @@ __all__ = [
     "ChatCompletionMessageCustomToolCallParam",
     "ChatCompletionMessageFunctionToolCallParam",
     "ChatCompletionMessageParam",
+    "ChatCompletionMessageToolCallParam",
     "ChatCompletionMessageToolCallUnionParam",
+    "ChatCompletionModality",
     "ChatCompletionNamedToolChoiceCustomParam",
     "ChatCompletionNamedToolChoiceParam",
     "ChatCompletionPredictionContentParam",
+    "ChatCompletionReasoningEffort",
     "ChatCompletionStreamOptionsParam",
     "ChatCompletionSystemMessageParam",
     "ChatCompletionToolChoiceOptionParam",
     "ChatCompletionToolMessageParam",
+    "ChatCompletionToolParam",
     "ChatCompletionToolUnionParam",
     "ChatCompletionUserMessageParam",
     "ChatOptions",
@@ -139,14 +149,18 @@ if not TYPE_CHECKING:
             "ChatCompletionMessageCustomToolCallParam": ".chat_completion_message_custom_tool_call_param",
             "ChatCompletionMessageFunctionToolCallParam": ".chat_completion_message_function_tool_call_param",
             "ChatCompletionMessageParam": ".chat_completion_message_param",
+            "ChatCompletionMessageToolCallParam": ".chat_completion_message_tool_call_param",
             "ChatCompletionMessageToolCallUnionParam": ".chat_completion_message_tool_call_union_param",
+            "ChatCompletionModality": ".chat_completion_modality",
             "ChatCompletionNamedToolChoiceCustomParam": ".chat_completion_named_tool_choice_custom_param",
             "ChatCompletionNamedToolChoiceParam": ".chat_completion_named_tool_choice_param",
             "ChatCompletionPredictionContentParam": ".chat_completion_prediction_content_param",
+            "ChatCompletionReasoningEffort": ".chat_completion_reasoning_effort",
             "ChatCompletionStreamOptionsParam": ".chat_completion_stream_options_param",
             "ChatCompletionSystemMessageParam": ".chat_completion_system_message_param",
             "ChatCompletionToolChoiceOptionParam": ".chat_completion_tool_choice_option_param",
             "ChatCompletionToolMessageParam": ".chat_completion_tool_message_param",
+            "ChatCompletionToolParam": ".chat_completion_tool_param",
             "ChatCompletionToolUnionParam": ".chat_completion_tool_union_param",
             "ChatCompletionUserMessageParam": ".chat_completion_user_message_param",
             "ChatOptions": ".completion_create_params",

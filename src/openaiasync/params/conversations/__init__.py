@@ -10,16 +10,26 @@ from ...lazy import lazy_names
 if TYPE_CHECKING:
     from .conversation_create_params import ConversationCreateParams as ConversationCreateParams
     from .conversation_update_params import ConversationUpdateParams as ConversationUpdateParams
+    from .input_file_content_param import InputFileContentParam as InputFileContentParam
+    from .input_image_content_param import InputImageContentParam as InputImageContentParam
+    from .input_text_content_param import InputTextContentParam as InputTextContentParam
     from .item_create_params import ItemCreateParams as ItemCreateParams
     from .item_list_params import ItemListParams as ItemListParams
     from .item_retrieve_params import ItemRetrieveParams as ItemRetrieveParams
+    from .output_text_content_param import OutputTextContentParam as OutputTextContentParam
+    from .refusal_content_param import RefusalContentParam as RefusalContentParam
 
 __all__ = [
     "ConversationCreateParams",
     "ConversationUpdateParams",
+    "InputFileContentParam",
+    "InputImageContentParam",
+    "InputTextContentParam",
     "ItemCreateParams",
     "ItemListParams",
     "ItemRetrieveParams",
+    "OutputTextContentParam",
+    "RefusalContentParam",
 ]
 
 if not TYPE_CHECKING:
@@ -28,8 +38,13 @@ if not TYPE_CHECKING:
         {
             "ConversationCreateParams": ".conversation_create_params",
             "ConversationUpdateParams": ".conversation_update_params",
+            "InputFileContentParam": ".input_file_content_param",
+            "InputImageContentParam": ".input_image_content_param",
+            "InputTextContentParam": ".input_text_content_param",
             "ItemCreateParams": ".item_create_params",
             "ItemListParams": ".item_list_params",
             "ItemRetrieveParams": ".item_retrieve_params",
+            "OutputTextContentParam": ".output_text_content_param",
+            "RefusalContentParam": ".refusal_content_param",
         },
     )

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, Required
+from typing import Required
 
 from ...core.options import RequestOptions
+from ..responses.response_includable import ResponseIncludable
 from ..responses.response_input_item_param import ResponseInputItemParam
 
 __all__ = ["ItemCreateParams"]
 
 
 class ItemCreateParams(RequestOptions, total=False):
-    include: (
-        Sequence[Literal[
-        "file_search_call.results",
-        "web_search_call.results",
-        "web_search_call.action.sources",
-        "message.input_image.image_url",
-        "computer_call_output.output.image_url",
-        "code_interpreter_call.outputs",
-        "reasoning.encrypted_content",
-        "message.output_text.logprobs",
-    ]]
-    )
+    include: Sequence[ResponseIncludable]
     items: Required[Iterable[ResponseInputItemParam]]

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from ...core.options import RequestOptions
+from ..responses.response_includable import ResponseIncludable
 
 __all__ = ["ItemRetrieveParams"]
 
 
 class ItemRetrieveParams(RequestOptions, total=False):
-    include: (
-        Sequence[Literal[
-        "file_search_call.results",
-        "web_search_call.results",
-        "web_search_call.action.sources",
-        "message.input_image.image_url",
-        "computer_call_output.output.image_url",
-        "code_interpreter_call.outputs",
-        "reasoning.encrypted_content",
-        "message.output_text.logprobs",
-    ]]
-    )
+    include: Sequence[ResponseIncludable]

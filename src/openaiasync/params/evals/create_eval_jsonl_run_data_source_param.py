@@ -18,11 +18,11 @@ class SourceFileContent(TypedDict, total=False):
     content: Required[Iterable[SourceFileContentContent]]
 
 
-class SourceFileContentContent(TypedDict, total=False):
-    item: Required[Mapping[str, object]]
-    sample: Mapping[str, object]
-
-
 class SourceFileID(TypedDict, total=False):
     type: Required[Literal["file_id"]]
     id: Required[str]
+
+
+class SourceFileContentContent(TypedDict, total=False):
+    item: Required[Mapping[str, object]]
+    sample: Mapping[str, object]

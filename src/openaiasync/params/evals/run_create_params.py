@@ -47,11 +47,6 @@ class DataSourceCreateEvalResponsesRunDataSourceInputMessagesTemplate(TypedDict,
     template: Required[Iterable[DataSourceCreateEvalResponsesRunDataSourceInputMessagesTemplateTemplate]]
 
 
-class DataSourceCreateEvalResponsesRunDataSourceInputMessagesTemplateTemplateChatMessage(TypedDict, total=False):
-    role: Required[str]
-    content: Required[str]
-
-
 class DataSourceCreateEvalResponsesRunDataSourceInputMessagesItemReference(TypedDict, total=False):
     type: Required[Literal["item_reference"]]
     item_reference: Required[str]
@@ -67,10 +62,6 @@ class DataSourceCreateEvalResponsesRunDataSourceSamplingParams(TypedDict, total=
     text: DataSourceCreateEvalResponsesRunDataSourceSamplingParamsText
 
 
-class DataSourceCreateEvalResponsesRunDataSourceSamplingParamsText(TypedDict, total=False):
-    format: ResponseFormatTextConfigParam
-
-
 class DataSourceCreateEvalResponsesRunDataSourceSourceResponses(TypedDict, total=False):
     type: Required[Literal["responses"]]
     metadata: Mapping[str, object] | None
@@ -83,6 +74,15 @@ class DataSourceCreateEvalResponsesRunDataSourceSourceResponses(TypedDict, total
     top_p: float | None
     users: Sequence[str] | None
     tools: Sequence[str] | None
+
+
+class DataSourceCreateEvalResponsesRunDataSourceSamplingParamsText(TypedDict, total=False):
+    format: ResponseFormatTextConfigParam
+
+
+class DataSourceCreateEvalResponsesRunDataSourceInputMessagesTemplateTemplateChatMessage(TypedDict, total=False):
+    role: Required[str]
+    content: Required[str]
 
 
 class RunCreateParams(RequestOptions, total=False):

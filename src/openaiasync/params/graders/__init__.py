@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .grader_inputs_param import GraderInputsParam as GraderInputsParam
     from .label_model_grader_param import LabelModelGraderParam as LabelModelGraderParam
     from .multi_grader_param import MultiGraderParam as MultiGraderParam
     from .python_grader_param import PythonGraderParam as PythonGraderParam
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .text_similarity_grader_param import TextSimilarityGraderParam as TextSimilarityGraderParam
 
 __all__ = [
+    "GraderInputsParam",
     "LabelModelGraderParam",
     "MultiGraderParam",
     "PythonGraderParam",
@@ -28,6 +30,7 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "GraderInputsParam": ".grader_inputs_param",
             "LabelModelGraderParam": ".label_model_grader_param",
             "MultiGraderParam": ".multi_grader_param",
             "PythonGraderParam": ".python_grader_param",

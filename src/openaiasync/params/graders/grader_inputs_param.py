@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, Required, TypeAlias, TypedDict
 
 from ..responses.response_input_audio_param import ResponseInputAudioParam
 from ..responses.response_input_text_param import ResponseInputTextParam
 
-__all__ = ["GraderInputsParamItem", "GraderInputsParamItemInputImage", "GraderInputsParamItemOutputText"]
+__all__ = [
+    "GraderInputsParam",
+    "GraderInputsParamItem",
+    "GraderInputsParamItemInputImage",
+    "GraderInputsParamItemOutputText",
+]
 
 
 class GraderInputsParamItemOutputText(TypedDict, total=False):
@@ -28,3 +34,4 @@ GraderInputsParamItem: TypeAlias = (
     | GraderInputsParamItemInputImage
     | ResponseInputAudioParam
 )
+GraderInputsParam: TypeAlias = Iterable[GraderInputsParamItem]

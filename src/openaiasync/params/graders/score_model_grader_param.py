@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
 from ..shared_params.reasoning_effort import ReasoningEffort
-from .grader_inputs_param import GraderInputsParamItem
+from .grader_inputs_param import GraderInputsParam, GraderInputsParamItem
 
 __all__ = ["Input", "InputContent", "SamplingParams", "ScoreModelGraderParam"]
 
@@ -20,12 +20,6 @@ class ScoreModelGraderParam(TypedDict, total=False):
     range: Sequence[float]
 
 
-class Input(TypedDict, total=False):
-    role: Required[Literal["user", "assistant", "system", "developer"]]
-    content: Required[InputContent]
-    type: Literal["message"]
-
-
 class SamplingParams(TypedDict, total=False):
     seed: int | None
     top_p: float | None
@@ -34,4 +28,10 @@ class SamplingParams(TypedDict, total=False):
     reasoning_effort: ReasoningEffort | None
 
 
-InputContent: TypeAlias = GraderInputsParamItem | Iterable[GraderInputsParamItem]
+class Input(TypedDict, total=False):
+    role: Required[Literal["user", "assistant", "system", "developer"]]
+    content: Required[InputContent]
+    type: Literal["message"]
+
+
+InputContent: TypeAlias = GraderInputsParamItem | GraderInputsParam

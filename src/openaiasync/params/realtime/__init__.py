@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .call_refer_params import CallReferParams as CallReferParams
     from .call_reject_params import CallRejectParams as CallRejectParams
     from .client_secret_create_params import ClientSecretCreateParams as ClientSecretCreateParams
+    from .connect_client_event_param import ConnectClientEventParam as ConnectClientEventParam
     from .conversation_item_create_event_param import (
         ConversationItemCreateEventParam as ConversationItemCreateEventParam,
     )
@@ -87,6 +88,10 @@ if TYPE_CHECKING:
     from .realtime_session_create_request_param import (
         RealtimeSessionCreateRequestParam as RealtimeSessionCreateRequestParam,
     )
+    from .realtime_tool_choice_config_param import RealtimeToolChoiceConfigParam as RealtimeToolChoiceConfigParam
+    from .realtime_tools_config_param import RealtimeToolsConfigParam as RealtimeToolsConfigParam
+    from .realtime_tools_config_union_param import RealtimeToolsConfigUnionParam as RealtimeToolsConfigUnionParam
+    from .realtime_tracing_config_param import RealtimeTracingConfigParam as RealtimeTracingConfigParam
     from .realtime_transcription_session_audio_input_param import (
         RealtimeTranscriptionSessionAudioInputParam as RealtimeTranscriptionSessionAudioInputParam,
     )
@@ -99,8 +104,23 @@ if TYPE_CHECKING:
     from .realtime_transcription_session_create_request_param import (
         RealtimeTranscriptionSessionCreateRequestParam as RealtimeTranscriptionSessionCreateRequestParam,
     )
+    from .realtime_translation_client_event_param import (
+        RealtimeTranslationClientEventParam as RealtimeTranslationClientEventParam,
+    )
+    from .realtime_translation_input_audio_buffer_append_event_param import (
+        RealtimeTranslationInputAudioBufferAppendEventParam as RealtimeTranslationInputAudioBufferAppendEventParam,
+    )
+    from .realtime_translation_session_close_event_param import (
+        RealtimeTranslationSessionCloseEventParam as RealtimeTranslationSessionCloseEventParam,
+    )
     from .realtime_translation_session_create_request_param import (
         RealtimeTranslationSessionCreateRequestParam as RealtimeTranslationSessionCreateRequestParam,
+    )
+    from .realtime_translation_session_update_event_param import (
+        RealtimeTranslationSessionUpdateEventParam as RealtimeTranslationSessionUpdateEventParam,
+    )
+    from .realtime_translation_session_update_request_param import (
+        RealtimeTranslationSessionUpdateRequestParam as RealtimeTranslationSessionUpdateRequestParam,
     )
     from .realtime_truncation_param import RealtimeTruncationParam as RealtimeTruncationParam
     from .realtime_truncation_retention_ratio_param import (
@@ -117,6 +137,7 @@ __all__ = [
     "CallReferParams",
     "CallRejectParams",
     "ClientSecretCreateParams",
+    "ConnectClientEventParam",
     "ConversationItemCreateEventParam",
     "ConversationItemDeleteEventParam",
     "ConversationItemParam",
@@ -152,11 +173,20 @@ __all__ = [
     "RealtimeResponseCreateMcpToolParam",
     "RealtimeResponseCreateParamsParam",
     "RealtimeSessionCreateRequestParam",
+    "RealtimeToolChoiceConfigParam",
+    "RealtimeToolsConfigParam",
+    "RealtimeToolsConfigUnionParam",
+    "RealtimeTracingConfigParam",
     "RealtimeTranscriptionSessionAudioInputParam",
     "RealtimeTranscriptionSessionAudioInputTurnDetectionParam",
     "RealtimeTranscriptionSessionAudioParam",
     "RealtimeTranscriptionSessionCreateRequestParam",
+    "RealtimeTranslationClientEventParam",
+    "RealtimeTranslationInputAudioBufferAppendEventParam",
+    "RealtimeTranslationSessionCloseEventParam",
     "RealtimeTranslationSessionCreateRequestParam",
+    "RealtimeTranslationSessionUpdateEventParam",
+    "RealtimeTranslationSessionUpdateRequestParam",
     "RealtimeTruncationParam",
     "RealtimeTruncationRetentionRatioParam",
     "ResponseCancelEventParam",
@@ -174,6 +204,7 @@ if not TYPE_CHECKING:
             "CallReferParams": ".call_refer_params",
             "CallRejectParams": ".call_reject_params",
             "ClientSecretCreateParams": ".client_secret_create_params",
+            "ConnectClientEventParam": ".connect_client_event_param",
             "ConversationItemCreateEventParam": ".conversation_item_create_event_param",
             "ConversationItemDeleteEventParam": ".conversation_item_delete_event_param",
             "ConversationItemParam": ".conversation_item_param",
@@ -209,11 +240,20 @@ if not TYPE_CHECKING:
             "RealtimeResponseCreateMcpToolParam": ".realtime_response_create_mcp_tool_param",
             "RealtimeResponseCreateParamsParam": ".realtime_response_create_params_param",
             "RealtimeSessionCreateRequestParam": ".realtime_session_create_request_param",
+            "RealtimeToolChoiceConfigParam": ".realtime_tool_choice_config_param",
+            "RealtimeToolsConfigParam": ".realtime_tools_config_param",
+            "RealtimeToolsConfigUnionParam": ".realtime_tools_config_union_param",
+            "RealtimeTracingConfigParam": ".realtime_tracing_config_param",
             "RealtimeTranscriptionSessionAudioInputParam": ".realtime_transcription_session_audio_input_param",
             "RealtimeTranscriptionSessionAudioInputTurnDetectionParam": ".realtime_transcription_session_audio_input_turn_detection_param",
             "RealtimeTranscriptionSessionAudioParam": ".realtime_transcription_session_audio_param",
             "RealtimeTranscriptionSessionCreateRequestParam": ".realtime_transcription_session_create_request_param",
+            "RealtimeTranslationClientEventParam": ".realtime_translation_client_event_param",
+            "RealtimeTranslationInputAudioBufferAppendEventParam": ".realtime_translation_input_audio_buffer_append_event_param",
+            "RealtimeTranslationSessionCloseEventParam": ".realtime_translation_session_close_event_param",
             "RealtimeTranslationSessionCreateRequestParam": ".realtime_translation_session_create_request_param",
+            "RealtimeTranslationSessionUpdateEventParam": ".realtime_translation_session_update_event_param",
+            "RealtimeTranslationSessionUpdateRequestParam": ".realtime_translation_session_update_request_param",
             "RealtimeTruncationParam": ".realtime_truncation_param",
             "RealtimeTruncationRetentionRatioParam": ".realtime_truncation_retention_ratio_param",
             "ResponseCancelEventParam": ".response_cancel_event_param",

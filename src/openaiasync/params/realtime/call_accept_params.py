@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, Required
 
 from ...core.options import RequestOptions
 from ..responses.response_prompt_param import ResponsePromptParam
-from ..responses.tool_choice_function_param import ToolChoiceFunctionParam
-from ..responses.tool_choice_mcp_param import ToolChoiceMcpParam
 from .realtime_audio_config_param import RealtimeAudioConfigParam
-from .realtime_function_tool_param import RealtimeFunctionToolParam
 from .realtime_reasoning_param import RealtimeReasoningParam
-from .realtime_response_create_mcp_tool_param import RealtimeResponseCreateMcpToolParam
-from .realtime_tracing_config_param import TracingConfiguration
+from .realtime_tool_choice_config_param import RealtimeToolChoiceConfigParam
+from .realtime_tools_config_param import RealtimeToolsConfigParam
+from .realtime_tracing_config_param import RealtimeTracingConfigParam
 from .realtime_truncation_param import RealtimeTruncationParam
 
 __all__ = ["CallAcceptParams"]
@@ -49,9 +47,9 @@ class CallAcceptParams(RequestOptions, total=False):
     instructions: str
     audio: RealtimeAudioConfigParam
     include: Sequence[Literal["item.input_audio_transcription.logprobs"]]
-    tracing: Literal["auto"] | TracingConfiguration | None
-    tools: Iterable[RealtimeFunctionToolParam | RealtimeResponseCreateMcpToolParam]
-    tool_choice: Literal["none", "auto", "required"] | ToolChoiceFunctionParam | ToolChoiceMcpParam
+    tracing: RealtimeTracingConfigParam | None
+    tools: RealtimeToolsConfigParam
+    tool_choice: RealtimeToolChoiceConfigParam
     parallel_tool_calls: bool
     reasoning: RealtimeReasoningParam
     max_output_tokens: int | Literal["inf"]

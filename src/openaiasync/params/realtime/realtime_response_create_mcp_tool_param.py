@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Required, TypedDict
+from typing import TYPE_CHECKING, Literal, Required, TypedDict
 
-from .realtime_tools_config_param import McpAllowedToolsMcpToolFilter, McpRequireApprovalMcpToolApprovalFilter
+from ...lazy import LazyModule
+
+if TYPE_CHECKING:
+    from . import realtime_tools_config_param as _realtime_tools_config_param
+else:
+    _realtime_tools_config_param = LazyModule(".realtime_tools_config_param", __package__)
 
 __all__ = ["RealtimeResponseCreateMcpToolParam"]
 
@@ -30,7 +35,11 @@ class RealtimeResponseCreateMcpToolParam(TypedDict, total=False):
     authorization: str
     server_description: str
     headers: Mapping[str, str] | None
-    allowed_tools: Sequence[str] | McpAllowedToolsMcpToolFilter | None
+    allowed_tools: Sequence[str] | _realtime_tools_config_param.McpAllowedToolsMcpToolFilter | None
     allowed_callers: Sequence[Literal["direct", "programmatic"]] | None
-    require_approval: McpRequireApprovalMcpToolApprovalFilter | Literal["always", "never"] | None
+    require_approval: (
+        _realtime_tools_config_param.McpRequireApprovalMcpToolApprovalFilter
+        | Literal["always", "never"]
+        | None
+    )
     defer_loading: bool

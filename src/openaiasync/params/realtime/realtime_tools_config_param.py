@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias, TypedDict
 
-__all__ = ["McpAllowedToolsMcpToolFilter", "McpRequireApprovalMcpToolApprovalFilter"]
+from .realtime_tools_config_union_param import RealtimeToolsConfigUnionParam
+
+__all__ = ["McpAllowedToolsMcpToolFilter", "McpRequireApprovalMcpToolApprovalFilter", "RealtimeToolsConfigParam"]
+
+
+class McpAllowedToolsMcpToolFilter(TypedDict, total=False):
+    tool_names: Sequence[str]
+    read_only: bool
 
 
 class McpRequireApprovalMcpToolApprovalFilter(TypedDict, total=False):
@@ -13,6 +20,4 @@ class McpRequireApprovalMcpToolApprovalFilter(TypedDict, total=False):
     never: McpAllowedToolsMcpToolFilter
 
 
-class McpAllowedToolsMcpToolFilter(TypedDict, total=False):
-    tool_names: Sequence[str]
-    read_only: bool
+RealtimeToolsConfigParam: TypeAlias = Iterable[RealtimeToolsConfigUnionParam]

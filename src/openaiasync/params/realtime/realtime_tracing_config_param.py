@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
-__all__ = ["TracingConfiguration"]
+__all__ = ["RealtimeTracingConfigParam", "TracingConfiguration"]
 
 
 class TracingConfiguration(TypedDict, total=False):
     workflow_name: str
     group_id: str
     metadata: Mapping[str, object]
+
+
+RealtimeTracingConfigParam: TypeAlias = Literal["auto"] | TracingConfiguration

@@ -31,13 +31,13 @@ class AudioInput(TypedDict, total=False):
     noise_reduction: AudioInputNoiseReduction | None
 
 
-class AudioInputNoiseReduction(TypedDict, total=False):
-    type: Required[NoiseReductionType]
+class AudioOutput(TypedDict, total=False):
+    language: str
 
 
 class AudioInputTranscription(TypedDict, total=False):
     model: Required[str]
 
 
-class AudioOutput(TypedDict, total=False):
-    language: str
+class AudioInputNoiseReduction(TypedDict, total=False):
+    type: Required[NoiseReductionType]

@@ -10,7 +10,7 @@ from ...lazy import lazy_names
 if TYPE_CHECKING:
     from .apply_patch_tool_param import ApplyPatchToolParam as ApplyPatchToolParam
     from .computer_action_list_param import ComputerActionListParam as ComputerActionListParam
-    from .computer_action_list_param import ComputerActionParam as ComputerActionParam
+    from .computer_action_param import ComputerActionParam as ComputerActionParam
     from .computer_tool_param import ComputerToolParam as ComputerToolParam
     from .computer_use_preview_tool_param import ComputerUsePreviewToolParam as ComputerUsePreviewToolParam
     from .container_auto_param import ContainerAutoParam as ContainerAutoParam
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .input_token_count_params import InputTokenCountParams as InputTokenCountParams
     from .local_environment_param import LocalEnvironmentParam as LocalEnvironmentParam
     from .local_skill_param import LocalSkillParam as LocalSkillParam
+    from .mcp_tool_call_error_param import McpToolCallErrorParam as McpToolCallErrorParam
     from .namespace_tool_param import NamespaceToolParam as NamespaceToolParam
     from .response_code_interpreter_tool_call_param import (
         ResponseCodeInterpreterToolCallParam as ResponseCodeInterpreterToolCallParam,
@@ -59,11 +60,15 @@ if TYPE_CHECKING:
     from .response_format_text_json_schema_config_param import (
         ResponseFormatTextJSONSchemaConfigParam as ResponseFormatTextJSONSchemaConfigParam,
     )
+    from .response_function_call_output_item_list_param import (
+        ResponseFunctionCallOutputItemListParam as ResponseFunctionCallOutputItemListParam,
+    )
     from .response_function_shell_call_output_content_param import (
         ResponseFunctionShellCallOutputContentParam as ResponseFunctionShellCallOutputContentParam,
     )
     from .response_function_tool_call_param import ResponseFunctionToolCallParam as ResponseFunctionToolCallParam
     from .response_function_web_search_param import ResponseFunctionWebSearchParam as ResponseFunctionWebSearchParam
+    from .response_includable import ResponseIncludable as ResponseIncludable
     from .response_input_audio_param import ResponseInputAudioParam as ResponseInputAudioParam
     from .response_input_content_param import ResponseInputContentParam as ResponseInputContentParam
     from .response_input_file_content_param import ResponseInputFileContentParam as ResponseInputFileContentParam
@@ -74,6 +79,7 @@ if TYPE_CHECKING:
     from .response_input_message_content_list_param import (
         ResponseInputMessageContentListParam as ResponseInputMessageContentListParam,
     )
+    from .response_input_param import ResponseInputParam as ResponseInputParam
     from .response_input_text_content_param import ResponseInputTextContentParam as ResponseInputTextContentParam
     from .response_input_text_param import ResponseInputTextParam as ResponseInputTextParam
     from .response_output_message_param import ResponseOutputMessageParam as ResponseOutputMessageParam
@@ -87,12 +93,14 @@ if TYPE_CHECKING:
         ResponseToolSearchOutputItemParamParam as ResponseToolSearchOutputItemParamParam,
     )
     from .responses_client_event_param import ResponsesClientEventParam as ResponsesClientEventParam
+    from .service_tier import ServiceTier as ServiceTier
     from .skill_reference_param import SkillReferenceParam as SkillReferenceParam
     from .tool_choice_allowed_param import ToolChoiceAllowedParam as ToolChoiceAllowedParam
     from .tool_choice_apply_patch_param import ToolChoiceApplyPatchParam as ToolChoiceApplyPatchParam
     from .tool_choice_custom_param import ToolChoiceCustomParam as ToolChoiceCustomParam
     from .tool_choice_function_param import ToolChoiceFunctionParam as ToolChoiceFunctionParam
     from .tool_choice_mcp_param import ToolChoiceMcpParam as ToolChoiceMcpParam
+    from .tool_choice_options import ToolChoiceOptions as ToolChoiceOptions
     from .tool_choice_shell_param import ToolChoiceShellParam as ToolChoiceShellParam
     from .tool_choice_types_param import ToolChoiceTypesParam as ToolChoiceTypesParam
     from .tool_param import ToolParam as ToolParam
@@ -126,6 +134,7 @@ __all__ = [
     "InputTokenCountParams",
     "LocalEnvironmentParam",
     "LocalSkillParam",
+    "McpToolCallErrorParam",
     "NamespaceToolParam",
     "ResponseCodeInterpreterToolCallParam",
     "ResponseCompactParams",
@@ -139,9 +148,11 @@ __all__ = [
     "ResponseFileSearchToolCallParam",
     "ResponseFormatTextConfigParam",
     "ResponseFormatTextJSONSchemaConfigParam",
+    "ResponseFunctionCallOutputItemListParam",
     "ResponseFunctionShellCallOutputContentParam",
     "ResponseFunctionToolCallParam",
     "ResponseFunctionWebSearchParam",
+    "ResponseIncludable",
     "ResponseInputAudioParam",
     "ResponseInputContentParam",
     "ResponseInputFileContentParam",
@@ -150,6 +161,7 @@ __all__ = [
     "ResponseInputImageParam",
     "ResponseInputItemParam",
     "ResponseInputMessageContentListParam",
+    "ResponseInputParam",
     "ResponseInputTextContentParam",
     "ResponseInputTextParam",
     "ResponseOutputMessageParam",
@@ -161,12 +173,14 @@ __all__ = [
     "ResponseTextConfigParam",
     "ResponseToolSearchOutputItemParamParam",
     "ResponsesClientEventParam",
+    "ServiceTier",
     "SkillReferenceParam",
     "ToolChoiceAllowedParam",
     "ToolChoiceApplyPatchParam",
     "ToolChoiceCustomParam",
     "ToolChoiceFunctionParam",
     "ToolChoiceMcpParam",
+    "ToolChoiceOptions",
     "ToolChoiceShellParam",
     "ToolChoiceTypesParam",
     "ToolParam",
@@ -182,7 +196,7 @@ if not TYPE_CHECKING:
         {
             "ApplyPatchToolParam": ".apply_patch_tool_param",
             "ComputerActionListParam": ".computer_action_list_param",
-            "ComputerActionParam": ".computer_action_list_param",
+            "ComputerActionParam": ".computer_action_param",
             "ComputerToolParam": ".computer_tool_param",
             "ComputerUsePreviewToolParam": ".computer_use_preview_tool_param",
             "ContainerAutoParam": ".container_auto_param",
@@ -202,6 +216,7 @@ if not TYPE_CHECKING:
             "InputTokenCountParams": ".input_token_count_params",
             "LocalEnvironmentParam": ".local_environment_param",
             "LocalSkillParam": ".local_skill_param",
+            "McpToolCallErrorParam": ".mcp_tool_call_error_param",
             "NamespaceToolParam": ".namespace_tool_param",
             "ResponseCodeInterpreterToolCallParam": ".response_code_interpreter_tool_call_param",
             "ResponseCompactParams": ".response_compact_params",
@@ -215,9 +230,11 @@ if not TYPE_CHECKING:
             "ResponseFileSearchToolCallParam": ".response_file_search_tool_call_param",
             "ResponseFormatTextConfigParam": ".response_format_text_config_param",
             "ResponseFormatTextJSONSchemaConfigParam": ".response_format_text_json_schema_config_param",
+            "ResponseFunctionCallOutputItemListParam": ".response_function_call_output_item_list_param",
             "ResponseFunctionShellCallOutputContentParam": ".response_function_shell_call_output_content_param",
             "ResponseFunctionToolCallParam": ".response_function_tool_call_param",
             "ResponseFunctionWebSearchParam": ".response_function_web_search_param",
+            "ResponseIncludable": ".response_includable",
             "ResponseInputAudioParam": ".response_input_audio_param",
             "ResponseInputContentParam": ".response_input_content_param",
             "ResponseInputFileContentParam": ".response_input_file_content_param",
@@ -226,6 +243,7 @@ if not TYPE_CHECKING:
             "ResponseInputImageParam": ".response_input_image_param",
             "ResponseInputItemParam": ".response_input_item_param",
             "ResponseInputMessageContentListParam": ".response_input_message_content_list_param",
+            "ResponseInputParam": ".response_input_param",
             "ResponseInputTextContentParam": ".response_input_text_content_param",
             "ResponseInputTextParam": ".response_input_text_param",
             "ResponseOutputMessageParam": ".response_output_message_param",
@@ -237,12 +255,14 @@ if not TYPE_CHECKING:
             "ResponseTextConfigParam": ".response_text_config_param",
             "ResponseToolSearchOutputItemParamParam": ".response_tool_search_output_item_param_param",
             "ResponsesClientEventParam": ".responses_client_event_param",
+            "ServiceTier": ".service_tier",
             "SkillReferenceParam": ".skill_reference_param",
             "ToolChoiceAllowedParam": ".tool_choice_allowed_param",
             "ToolChoiceApplyPatchParam": ".tool_choice_apply_patch_param",
             "ToolChoiceCustomParam": ".tool_choice_custom_param",
             "ToolChoiceFunctionParam": ".tool_choice_function_param",
             "ToolChoiceMcpParam": ".tool_choice_mcp_param",
+            "ToolChoiceOptions": ".tool_choice_options",
             "ToolChoiceShellParam": ".tool_choice_shell_param",
             "ToolChoiceTypesParam": ".tool_choice_types_param",
             "ToolParam": ".tool_param",

@@ -5,30 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from .response_computer_tool_call_param import (
-    ActionClick,
-    ActionDoubleClick,
-    ActionDrag,
-    ActionKeypress,
-    ActionMove,
-    ActionScreenshot,
-    ActionScroll,
-    ActionType,
-    ActionWait,
-)
+from .response_computer_tool_call_param import Action
 
-__all__ = ["ComputerActionListParam", "ComputerActionParam"]
+__all__ = ["ComputerActionListParam"]
 
 
-ComputerActionParam: TypeAlias = (
-    ActionClick
-    | ActionDoubleClick
-    | ActionDrag
-    | ActionKeypress
-    | ActionMove
-    | ActionScreenshot
-    | ActionScroll
-    | ActionType
-    | ActionWait
-)
-ComputerActionListParam: TypeAlias = Iterable[ComputerActionParam]
+ComputerActionListParam: TypeAlias = Iterable[Action]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypedDict
 
+from ..container_create_params import Skill
 from .container_network_policy_allowlist_param import ContainerNetworkPolicyAllowlistParam
 from .container_network_policy_disabled_param import ContainerNetworkPolicyDisabledParam
-from .inline_skill_param import InlineSkillParam
-from .skill_reference_param import SkillReferenceParam
 
 __all__ = ["ContainerAutoParam"]
 
@@ -18,4 +17,4 @@ class ContainerAutoParam(TypedDict, total=False):
     file_ids: Sequence[str]
     memory_limit: Literal["1g", "4g", "16g", "64g"] | None
     network_policy: ContainerNetworkPolicyDisabledParam | ContainerNetworkPolicyAllowlistParam
-    skills: Iterable[SkillReferenceParam | InlineSkillParam]
+    skills: Iterable[Skill]

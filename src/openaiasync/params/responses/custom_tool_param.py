@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required, TypedDict
 
-from ..shared_params.custom_tool_input_format import Grammar, Text
+from ..shared_params.custom_tool_input_format import CustomToolInputFormat
 
 __all__ = ["CustomToolParam"]
 
@@ -14,6 +14,6 @@ class CustomToolParam(TypedDict, total=False):
     type: Required[Literal["custom"]]
     name: Required[str]
     description: str
-    format: Text | Grammar
+    format: CustomToolInputFormat
     defer_loading: bool
     allowed_callers: Sequence[Literal["direct", "programmatic"]] | None

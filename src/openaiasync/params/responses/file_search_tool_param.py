@@ -18,12 +18,12 @@ class FileSearchToolParam(TypedDict, total=False):
     filters: FiltersParam | None
 
 
-class RankingOptionsHybridSearch(TypedDict, total=False):
-    embedding_weight: Required[float]
-    text_weight: Required[float]
-
-
 class RankingOptions(TypedDict, total=False):
     ranker: Literal["auto", "default-2024-11-15"]
     score_threshold: float
     hybrid_search: RankingOptionsHybridSearch
+
+
+class RankingOptionsHybridSearch(TypedDict, total=False):
+    embedding_weight: Required[float]
+    text_weight: Required[float]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ...core.options import RequestOptions
+from .response_includable import ResponseIncludable
 
 __all__ = ["InputItemListParams"]
 
@@ -14,15 +15,4 @@ class InputItemListParams(RequestOptions, total=False):
     limit: int
     order: Literal["asc", "desc"]
     after: str
-    include: (
-        Sequence[Literal[
-        "file_search_call.results",
-        "web_search_call.results",
-        "web_search_call.action.sources",
-        "message.input_image.image_url",
-        "computer_call_output.output.image_url",
-        "code_interpreter_call.outputs",
-        "reasoning.encrypted_content",
-        "message.output_text.logprobs",
-    ]]
-    )
+    include: Sequence[ResponseIncludable]

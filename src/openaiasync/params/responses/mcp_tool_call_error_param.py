@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypeAlias, TypedDict
 
-__all__ = ["HTTPError", "MCPToolCallErrorParam", "McpProtocolError", "McpToolExecutionError"]
-
-
-class HTTPError(TypedDict, total=False):
-    type: Required[Literal["http_error"]]
-    code: Required[int]
-    message: Required[str]
+__all__ = [
+    "HTTPError",
+    "MCPToolCallErrorParam",
+    "McpProtocolError",
+    "McpToolCallErrorParam",
+    "McpToolExecutionError",
+]
 
 
 class McpProtocolError(TypedDict, total=False):
@@ -24,4 +24,11 @@ class McpToolExecutionError(TypedDict, total=False):
     content: Required[object]
 
 
+class HTTPError(TypedDict, total=False):
+    type: Required[Literal["http_error"]]
+    code: Required[int]
+    message: Required[str]
+
+
 MCPToolCallErrorParam: TypeAlias = McpProtocolError | McpToolExecutionError | HTTPError
+McpToolCallErrorParam: TypeAlias = MCPToolCallErrorParam

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required, TypeAlias, TypedDict
 
 from .custom_tool_param import CustomToolParam
 
-__all__ = ["NamespaceToolParam", "ToolFunction"]
+__all__ = ["NamespaceToolParam", "Tool", "ToolFunction"]
+
+
+class NamespaceToolParam(TypedDict, total=False):
+    type: Required[Literal["namespace"]]
+    name: Required[str]
+    description: Required[str]
+    tools: Required[Iterable[Tool]]
 
 
 class ToolFunction(TypedDict, total=False):
@@ -21,8 +28,4 @@ class ToolFunction(TypedDict, total=False):
     allowed_callers: Sequence[Literal["direct", "programmatic"]] | None
 
 
-class NamespaceToolParam(TypedDict, total=False):
-    type: Required[Literal["namespace"]]
-    name: Required[str]
-    description: Required[str]
-    tools: Required[Iterable[ToolFunction | CustomToolParam]]
+Tool: TypeAlias = ToolFunction | CustomToolParam

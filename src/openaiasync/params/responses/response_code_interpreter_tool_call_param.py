@@ -8,16 +8,6 @@ from typing import Literal, Required, TypedDict
 __all__ = ["OutputImage", "OutputLogs", "ResponseCodeInterpreterToolCallParam"]
 
 
-class OutputImage(TypedDict, total=False):
-    type: Required[Literal["image"]]
-    url: Required[str]
-
-
-class OutputLogs(TypedDict, total=False):
-    type: Required[Literal["logs"]]
-    logs: Required[str]
-
-
 class ResponseCodeInterpreterToolCallParam(TypedDict, total=False):
     type: Required[Literal["code_interpreter_call"]]
     id: Required[str]
@@ -25,3 +15,13 @@ class ResponseCodeInterpreterToolCallParam(TypedDict, total=False):
     container_id: Required[str]
     code: Required[str | None]
     outputs: Required[Iterable[OutputLogs | OutputImage] | None]
+
+
+class OutputLogs(TypedDict, total=False):
+    type: Required[Literal["logs"]]
+    logs: Required[str]
+
+
+class OutputImage(TypedDict, total=False):
+    type: Required[Literal["image"]]
+    url: Required[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, Required, TypedDict
+from typing import TYPE_CHECKING, Literal, Required, TypeAlias, TypedDict
 
 from ...lazy import LazyModule
 
@@ -13,6 +13,7 @@ else:
     _computer_action_list_param = LazyModule(".computer_action_list_param", __package__)
 
 __all__ = [
+    "Action",
     "ActionClick",
     "ActionDoubleClick",
     "ActionDrag",
@@ -28,12 +29,14 @@ __all__ = [
 ]
 
 
-class ActionClick(TypedDict, total=False):
-    type: Required[Literal["click"]]
-    button: Required[Literal["left", "right", "wheel", "back", "forward"]]
-    x: Required[int]
-    y: Required[int]
-    keys: Sequence[str] | None
+class ResponseComputerToolCallParam(TypedDict, total=False):
+    type: Required[Literal["computer_call"]]
+    id: Required[str]
+    call_id: Required[str]
+    action: Action
+    actions: _computer_action_list_param.ComputerActionListParam
+    pending_safety_checks: Required[Iterable[PendingSafetyCheck]]
+    status: Required[Literal["in_progress", "completed", "incomplete"]]
 
 
 class PendingSafetyCheck(TypedDict, total=False):
@@ -42,19 +45,12 @@ class PendingSafetyCheck(TypedDict, total=False):
     message: str | None
 
 
-class ResponseComputerToolCallParam(TypedDict, total=False):
-    type: Required[Literal["computer_call"]]
-    id: Required[str]
-    call_id: Required[str]
-    action: _computer_action_list_param.ComputerActionParam
-    actions: _computer_action_list_param.ComputerActionListParam
-    pending_safety_checks: Required[Iterable[PendingSafetyCheck]]
-    status: Required[Literal["in_progress", "completed", "incomplete"]]
-
-
-class ActionDragPath(TypedDict, total=False):
+class ActionClick(TypedDict, total=False):
+    type: Required[Literal["click"]]
+    button: Required[Literal["left", "right", "wheel", "back", "forward"]]
     x: Required[int]
     y: Required[int]
+    keys: Sequence[str] | None
 
 
 class ActionDoubleClick(TypedDict, total=False):
@@ -102,3 +98,21 @@ class ActionType(TypedDict, total=False):
 
 class ActionWait(TypedDict, total=False):
     type: Required[Literal["wait"]]
+
+
+class ActionDragPath(TypedDict, total=False):
+    x: Required[int]
+    y: Required[int]
+
+
+Action: TypeAlias = (
+    ActionClick
+    | ActionDoubleClick
+    | ActionDrag
+    | ActionKeypress
+    | ActionMove
+    | ActionScreenshot
+    | ActionScroll
+    | ActionType
+    | ActionWait
+)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, Required, TypedDict
+from typing import TYPE_CHECKING, Literal, Required, TypeAlias, TypedDict
 
 from ...lazy import LazyModule
-from .function_and_custom_tool_call_output_param import FunctionAndCustomToolCallOutputParam
+from .response_input_file_param import ResponseInputFileParam
+from .response_input_image_param import ResponseInputImageParam
+from .response_input_text_param import ResponseInputTextParam
 
 if TYPE_CHECKING:
     from . import tool_call_caller_param as _tool_call_caller_param
 else:
     _tool_call_caller_param = LazyModule(".tool_call_caller_param", __package__)
 
-__all__ = ["ResponseCustomToolCallOutputParam"]
+__all__ = ["OutputOutputContentList", "ResponseCustomToolCallOutputParam"]
 
 
 class ResponseCustomToolCallOutputParam(TypedDict, total=False):
@@ -21,4 +23,7 @@ class ResponseCustomToolCallOutputParam(TypedDict, total=False):
     id: str
     call_id: Required[str]
     caller: _tool_call_caller_param.ToolCallCallerParam | None
-    output: Required[str | Iterable[FunctionAndCustomToolCallOutputParam]]
+    output: Required[str | Iterable[OutputOutputContentList]]
+
+
+OutputOutputContentList: TypeAlias = ResponseInputTextParam | ResponseInputImageParam | ResponseInputFileParam

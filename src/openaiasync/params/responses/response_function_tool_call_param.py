@@ -14,10 +14,6 @@ else:
 __all__ = ["CallerDirect", "CallerProgram", "ResponseFunctionToolCallParam"]
 
 
-class CallerDirect(TypedDict, total=False):
-    type: Required[Literal["direct"]]
-
-
 class ResponseFunctionToolCallParam(TypedDict, total=False):
     id: str
     type: Required[Literal["function_call"]]
@@ -27,6 +23,10 @@ class ResponseFunctionToolCallParam(TypedDict, total=False):
     name: Required[str]
     arguments: Required[str]
     status: Literal["in_progress", "completed", "incomplete"]
+
+
+class CallerDirect(TypedDict, total=False):
+    type: Required[Literal["direct"]]
 
 
 class CallerProgram(TypedDict, total=False):

@@ -8,15 +8,11 @@ from typing import Literal, Required, TypedDict
 __all__ = ["ActionFind", "ActionOpenPage", "ActionSearch", "ActionSearchSource", "ResponseFunctionWebSearchParam"]
 
 
-class ActionFind(TypedDict, total=False):
-    type: Required[Literal["find_in_page"]]
-    url: Required[str]
-    pattern: Required[str]
-
-
-class ActionOpenPage(TypedDict, total=False):
-    type: Required[Literal["open_page"]]
-    url: str | None
+class ResponseFunctionWebSearchParam(TypedDict, total=False):
+    id: Required[str]
+    type: Required[Literal["web_search_call"]]
+    status: Required[Literal["in_progress", "searching", "completed", "failed"]]
+    action: Required[ActionSearch | ActionOpenPage | ActionFind]
 
 
 class ActionSearch(TypedDict, total=False):
@@ -26,13 +22,17 @@ class ActionSearch(TypedDict, total=False):
     sources: Iterable[ActionSearchSource]
 
 
+class ActionOpenPage(TypedDict, total=False):
+    type: Required[Literal["open_page"]]
+    url: str | None
+
+
+class ActionFind(TypedDict, total=False):
+    type: Required[Literal["find_in_page"]]
+    url: Required[str]
+    pattern: Required[str]
+
+
 class ActionSearchSource(TypedDict, total=False):
     type: Required[Literal["url"]]
     url: Required[str]
-
-
-class ResponseFunctionWebSearchParam(TypedDict, total=False):
-    id: Required[str]
-    type: Required[Literal["web_search_call"]]
-    status: Required[Literal["in_progress", "searching", "completed", "failed"]]
-    action: Required[ActionSearch | ActionOpenPage | ActionFind]

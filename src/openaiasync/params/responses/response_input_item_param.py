@@ -9,7 +9,7 @@ from ...lazy import LazyModule
 from .container_reference_param import ContainerReferenceParam
 from .easy_input_message_param import EasyInputMessageParam
 from .local_environment_param import LocalEnvironmentParam
-from .mcp_tool_call_error_param import MCPToolCallErrorParam
+from .mcp_tool_call_error_param import McpToolCallErrorParam
 from .response_code_interpreter_tool_call_param import ResponseCodeInterpreterToolCallParam
 from .response_compaction_item_param_param import ResponseCompactionItemParamParam
 from .response_computer_tool_call_output_screenshot_param import ResponseComputerToolCallOutputScreenshotParam
@@ -17,13 +17,11 @@ from .response_computer_tool_call_param import PendingSafetyCheck, ResponseCompu
 from .response_custom_tool_call_output_param import ResponseCustomToolCallOutputParam
 from .response_custom_tool_call_param import ResponseCustomToolCallParam
 from .response_file_search_tool_call_param import ResponseFileSearchToolCallParam
+from .response_function_call_output_item_list_param import ResponseFunctionCallOutputItemListParam
 from .response_function_shell_call_output_content_param import ResponseFunctionShellCallOutputContentParam
 from .response_function_tool_call_param import ResponseFunctionToolCallParam
 from .response_function_web_search_param import ResponseFunctionWebSearchParam
-from .response_input_file_content_param import ResponseInputFileContentParam
-from .response_input_image_content_param import ResponseInputImageContentParam
 from .response_input_message_content_list_param import ResponseInputMessageContentListParam
-from .response_input_text_content_param import ResponseInputTextContentParam
 from .response_output_message_param import ResponseOutputMessageParam
 from .response_reasoning_item_param import ResponseReasoningItemParam
 from .response_tool_search_output_item_param_param import ResponseToolSearchOutputItemParamParam
@@ -69,50 +67,36 @@ __all__ = [
 ]
 
 
-class AdditionalTools(TypedDict, total=False):
-    id: str | None
-    type: Required[Literal["additional_tools"]]
-    role: Required[Literal["developer"]]
-    tools: Required[Iterable[ToolParam]]
-
-
-class ApplyPatchCallOperationCreateFile(TypedDict, total=False):
-    type: Required[Literal["create_file"]]
-    path: Required[str]
-    diff: Required[str]
-
-
-class ApplyPatchCallOperationDeleteFile(TypedDict, total=False):
-    type: Required[Literal["delete_file"]]
-    path: Required[str]
-
-
-class ApplyPatchCall(TypedDict, total=False):
-    type: Required[Literal["apply_patch_call"]]
-    id: str | None
-    call_id: Required[str]
-    caller: _tool_call_caller_param.ToolCallCallerParam | None
-    status: Required[Literal["in_progress", "completed"]]
-    operation: Required[ApplyPatchCallOperation]
-
-
-class ApplyPatchCallOutput(TypedDict, total=False):
-    type: Required[Literal["apply_patch_call_output"]]
-    id: str | None
-    call_id: Required[str]
-    caller: _tool_call_caller_param.ToolCallCallerParam | None
-    status: Required[Literal["completed", "failed"]]
-    output: str | None
-
-
-class ApplyPatchCallOperationUpdateFile(TypedDict, total=False):
-    type: Required[Literal["update_file"]]
-    path: Required[str]
-    diff: Required[str]
-
-
 class CompactionTrigger(TypedDict, total=False):
     type: Required[Literal["compaction_trigger"]]
+
+
+class ItemReference(TypedDict, total=False):
+    type: Literal["item_reference"] | None
+    id: Required[str]
+
+
+class Program(TypedDict, total=False):
+    id: Required[str]
+    type: Required[Literal["program"]]
+    call_id: Required[str]
+    code: Required[str]
+    fingerprint: Required[str]
+
+
+class ProgramOutput(TypedDict, total=False):
+    id: Required[str]
+    type: Required[Literal["program_output"]]
+    call_id: Required[str]
+    result: Required[str]
+    status: Required[Literal["completed", "incomplete"]]
+
+
+class Message(TypedDict, total=False):
+    type: Literal["message"]
+    role: Required[Literal["user", "system", "developer"]]
+    status: Literal["in_progress", "completed", "incomplete"]
+    content: Required[ResponseInputMessageContentListParam]
 
 
 class ComputerCallOutput(TypedDict, total=False):
@@ -124,28 +108,53 @@ class ComputerCallOutput(TypedDict, total=False):
     status: Literal["in_progress", "completed", "incomplete"] | None
 
 
-class ApplyPatchCallCallerDirect(TypedDict, total=False):
-    type: Required[Literal["direct"]]
-
-
 class FunctionCallOutput(TypedDict, total=False):
     id: str | None
     call_id: str | None
     type: Required[Literal["function_call_output"]]
-    output: Required[
-        str
-        | Iterable[ResponseInputTextContentParam | ResponseInputImageContentParam | ResponseInputFileContentParam]
-    ]
+    output: Required[str | ResponseFunctionCallOutputItemListParam]
     name: str | None
     namespace: str | None
     caller: _tool_call_caller_param.ToolCallCallerParam | None
     status: Literal["in_progress", "completed", "incomplete"] | None
 
 
-class ShellCallAction(TypedDict, total=False):
-    commands: Required[Sequence[str]]
-    timeout_ms: int | None
-    max_output_length: int | None
+class ToolSearchCall(TypedDict, total=False):
+    id: str | None
+    call_id: str | None
+    type: Required[Literal["tool_search_call"]]
+    execution: Literal["server", "client"]
+    arguments: Required[Mapping[str, object]]
+    status: Literal["in_progress", "completed", "incomplete"] | None
+
+
+class AdditionalTools(TypedDict, total=False):
+    id: str | None
+    type: Required[Literal["additional_tools"]]
+    role: Required[Literal["developer"]]
+    tools: Required[Iterable[ToolParam]]
+
+
+class ImageGenerationCall(TypedDict, total=False):
+    type: Required[Literal["image_generation_call"]]
+    id: Required[str]
+    status: Required[Literal["in_progress", "completed", "generating", "failed"]]
+    result: Required[str | None]
+
+
+class LocalShellCall(TypedDict, total=False):
+    type: Required[Literal["local_shell_call"]]
+    id: Required[str]
+    call_id: Required[str]
+    action: Required[LocalShellCallAction]
+    status: Required[Literal["in_progress", "completed", "incomplete"]]
+
+
+class LocalShellCallOutput(TypedDict, total=False):
+    type: Required[Literal["local_shell_call_output"]]
+    id: Required[str]
+    output: Required[str]
+    status: Literal["in_progress", "completed", "incomplete"] | None
 
 
 class ShellCall(TypedDict, total=False):
@@ -168,47 +177,30 @@ class ShellCallOutput(TypedDict, total=False):
     max_output_length: int | None
 
 
-class ImageGenerationCall(TypedDict, total=False):
-    type: Required[Literal["image_generation_call"]]
-    id: Required[str]
-    status: Required[Literal["in_progress", "completed", "generating", "failed"]]
-    result: Required[str | None]
-
-
-class Message(TypedDict, total=False):
-    type: Literal["message"]
-    role: Required[Literal["user", "system", "developer"]]
-    status: Literal["in_progress", "completed", "incomplete"]
-    content: Required[ResponseInputMessageContentListParam]
-
-
-class ItemReference(TypedDict, total=False):
-    type: Literal["item_reference"] | None
-    id: Required[str]
-
-
-class LocalShellCallAction(TypedDict, total=False):
-    type: Required[Literal["exec"]]
-    command: Required[Sequence[str]]
-    timeout_ms: int | None
-    working_directory: str | None
-    env: Required[Mapping[str, str]]
-    user: str | None
-
-
-class LocalShellCall(TypedDict, total=False):
-    type: Required[Literal["local_shell_call"]]
-    id: Required[str]
+class ApplyPatchCall(TypedDict, total=False):
+    type: Required[Literal["apply_patch_call"]]
+    id: str | None
     call_id: Required[str]
-    action: Required[LocalShellCallAction]
-    status: Required[Literal["in_progress", "completed", "incomplete"]]
+    caller: _tool_call_caller_param.ToolCallCallerParam | None
+    status: Required[Literal["in_progress", "completed"]]
+    operation: Required[ApplyPatchCallOperation]
 
 
-class LocalShellCallOutput(TypedDict, total=False):
-    type: Required[Literal["local_shell_call_output"]]
+class ApplyPatchCallOutput(TypedDict, total=False):
+    type: Required[Literal["apply_patch_call_output"]]
+    id: str | None
+    call_id: Required[str]
+    caller: _tool_call_caller_param.ToolCallCallerParam | None
+    status: Required[Literal["completed", "failed"]]
+    output: str | None
+
+
+class McpListTools(TypedDict, total=False):
+    type: Required[Literal["mcp_list_tools"]]
     id: Required[str]
-    output: Required[str]
-    status: Literal["in_progress", "completed", "incomplete"] | None
+    server_label: Required[str]
+    tools: Required[Iterable[McpListToolsTool]]
+    error: str | None
 
 
 class McpApprovalRequest(TypedDict, total=False):
@@ -227,12 +219,31 @@ class McpApprovalResponse(TypedDict, total=False):
     reason: str | None
 
 
-class McpListTools(TypedDict, total=False):
-    type: Required[Literal["mcp_list_tools"]]
+class McpCall(TypedDict, total=False):
+    type: Required[Literal["mcp_call"]]
     id: Required[str]
     server_label: Required[str]
-    tools: Required[Iterable[McpListToolsTool]]
-    error: str | None
+    name: Required[str]
+    arguments: Required[str]
+    output: str | None
+    error: McpToolCallErrorParam | None
+    status: Literal["in_progress", "completed", "incomplete", "calling", "failed"]
+    approval_request_id: str | None
+
+
+class LocalShellCallAction(TypedDict, total=False):
+    type: Required[Literal["exec"]]
+    command: Required[Sequence[str]]
+    timeout_ms: int | None
+    working_directory: str | None
+    env: Required[Mapping[str, str]]
+    user: str | None
+
+
+class ShellCallAction(TypedDict, total=False):
+    commands: Required[Sequence[str]]
+    timeout_ms: int | None
+    max_output_length: int | None
 
 
 class McpListToolsTool(TypedDict, total=False):
@@ -242,32 +253,8 @@ class McpListToolsTool(TypedDict, total=False):
     annotations: Mapping[str, object] | None
 
 
-class McpCall(TypedDict, total=False):
-    type: Required[Literal["mcp_call"]]
-    id: Required[str]
-    server_label: Required[str]
-    name: Required[str]
-    arguments: Required[str]
-    output: str | None
-    error: MCPToolCallErrorParam | None
-    status: Literal["in_progress", "completed", "incomplete", "calling", "failed"]
-    approval_request_id: str | None
-
-
-class Program(TypedDict, total=False):
-    id: Required[str]
-    type: Required[Literal["program"]]
-    call_id: Required[str]
-    code: Required[str]
-    fingerprint: Required[str]
-
-
-class ProgramOutput(TypedDict, total=False):
-    id: Required[str]
-    type: Required[Literal["program_output"]]
-    call_id: Required[str]
-    result: Required[str]
-    status: Required[Literal["completed", "incomplete"]]
+class ApplyPatchCallCallerDirect(TypedDict, total=False):
+    type: Required[Literal["direct"]]
 
 
 class ApplyPatchCallCallerProgram(TypedDict, total=False):
@@ -275,13 +262,21 @@ class ApplyPatchCallCallerProgram(TypedDict, total=False):
     caller_id: Required[str]
 
 
-class ToolSearchCall(TypedDict, total=False):
-    id: str | None
-    call_id: str | None
-    type: Required[Literal["tool_search_call"]]
-    execution: Literal["server", "client"]
-    arguments: Required[Mapping[str, object]]
-    status: Literal["in_progress", "completed", "incomplete"] | None
+class ApplyPatchCallOperationCreateFile(TypedDict, total=False):
+    type: Required[Literal["create_file"]]
+    path: Required[str]
+    diff: Required[str]
+
+
+class ApplyPatchCallOperationDeleteFile(TypedDict, total=False):
+    type: Required[Literal["delete_file"]]
+    path: Required[str]
+
+
+class ApplyPatchCallOperationUpdateFile(TypedDict, total=False):
+    type: Required[Literal["update_file"]]
+    path: Required[str]
+    diff: Required[str]
 
 
 Item: TypeAlias = (

@@ -17,26 +17,11 @@ __all__ = [
 ]
 
 
-class AnnotationContainerFileCitation(TypedDict, total=False):
-    type: Required[Literal["container_file_citation"]]
-    container_id: Required[str]
-    file_id: Required[str]
-    start_index: Required[int]
-    end_index: Required[int]
-    filename: Required[str]
-
-
-class AnnotationFileCitation(TypedDict, total=False):
-    type: Required[Literal["file_citation"]]
-    file_id: Required[str]
-    index: Required[int]
-    filename: Required[str]
-
-
-class AnnotationFilePath(TypedDict, total=False):
-    type: Required[Literal["file_path"]]
-    file_id: Required[str]
-    index: Required[int]
+class ResponseOutputTextParam(TypedDict, total=False):
+    type: Required[Literal["output_text"]]
+    text: Required[str]
+    annotations: Required[Iterable[Annotation]]
+    logprobs: Required[Iterable[Logprob]]
 
 
 class Logprob(TypedDict, total=False):
@@ -46,17 +31,11 @@ class Logprob(TypedDict, total=False):
     top_logprobs: Required[Iterable[LogprobTopLogprob]]
 
 
-class ResponseOutputTextParam(TypedDict, total=False):
-    type: Required[Literal["output_text"]]
-    text: Required[str]
-    annotations: Required[Iterable[Annotation]]
-    logprobs: Required[Iterable[Logprob]]
-
-
-class LogprobTopLogprob(TypedDict, total=False):
-    token: Required[str]
-    logprob: Required[float]
-    bytes: Required[Sequence[int]]
+class AnnotationFileCitation(TypedDict, total=False):
+    type: Required[Literal["file_citation"]]
+    file_id: Required[str]
+    index: Required[int]
+    filename: Required[str]
 
 
 class AnnotationURLCitation(TypedDict, total=False):
@@ -65,6 +44,27 @@ class AnnotationURLCitation(TypedDict, total=False):
     start_index: Required[int]
     end_index: Required[int]
     title: Required[str]
+
+
+class AnnotationContainerFileCitation(TypedDict, total=False):
+    type: Required[Literal["container_file_citation"]]
+    container_id: Required[str]
+    file_id: Required[str]
+    start_index: Required[int]
+    end_index: Required[int]
+    filename: Required[str]
+
+
+class AnnotationFilePath(TypedDict, total=False):
+    type: Required[Literal["file_path"]]
+    file_id: Required[str]
+    index: Required[int]
+
+
+class LogprobTopLogprob(TypedDict, total=False):
+    token: Required[str]
+    logprob: Required[float]
+    bytes: Required[Sequence[int]]
 
 
 Annotation: TypeAlias = (

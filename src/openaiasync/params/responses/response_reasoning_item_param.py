@@ -17,11 +17,11 @@ class ResponseReasoningItemParam(TypedDict, total=False):
     status: Literal["in_progress", "completed", "incomplete"]
 
 
-class Content(TypedDict, total=False):
-    type: Required[Literal["reasoning_text"]]
+class Summary(TypedDict, total=False):
+    type: Required[Literal["summary_text"]]
     text: Required[str]
 
 
-class Summary(TypedDict, total=False):
-    type: Required[Literal["summary_text"]]
+class Content(TypedDict, total=False):
+    type: Required[Literal["reasoning_text"]]
     text: Required[str]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required, TypeAlias, TypedDict
 
 from .tool_param import ToolParam
 
-__all__ = ["ResponseToolSearchOutputItemParamParam"]
+__all__ = ["ResponseToolSearchOutputItemParamParam", "Tool"]
 
 
 class ResponseToolSearchOutputItemParamParam(TypedDict, total=False):
@@ -15,5 +15,8 @@ class ResponseToolSearchOutputItemParamParam(TypedDict, total=False):
     call_id: str | None
     type: Required[Literal["tool_search_output"]]
     execution: Literal["server", "client"]
-    tools: Required[Iterable[ToolParam]]
+    tools: Required[Iterable[Tool]]
     status: Literal["in_progress", "completed", "incomplete"] | None
+
+
+Tool: TypeAlias = ToolParam

@@ -31,17 +31,14 @@ __all__ = [
 ]
 
 
-class CodeInterpreterContainerCodeInterpreterToolAuto(TypedDict, total=False):
-    type: Required[Literal["auto"]]
-    file_ids: Sequence[str]
-    memory_limit: Literal["1g", "4g", "16g", "64g"] | None
-    network_policy: ContainerNetworkPolicyDisabledParam | ContainerNetworkPolicyAllowlistParam
-
-
 class CodeInterpreter(TypedDict, total=False):
     type: Required[Literal["code_interpreter"]]
     container: Required[str | CodeInterpreterContainerCodeInterpreterToolAuto]
     allowed_callers: Sequence[Literal["direct", "programmatic"]] | None
+
+
+class ProgrammaticToolCalling(TypedDict, total=False):
+    type: Required[Literal["programmatic_tool_calling"]]
 
 
 class ImageGeneration(TypedDict, total=False):
@@ -68,17 +65,20 @@ class ImageGeneration(TypedDict, total=False):
     action: Literal["generate", "edit", "auto"]
 
 
-class ImageGenerationInputImageMask(TypedDict, total=False):
-    image_url: str
-    file_id: str
-
-
 class LocalShell(TypedDict, total=False):
     type: Required[Literal["local_shell"]]
 
 
-class ProgrammaticToolCalling(TypedDict, total=False):
-    type: Required[Literal["programmatic_tool_calling"]]
+class CodeInterpreterContainerCodeInterpreterToolAuto(TypedDict, total=False):
+    type: Required[Literal["auto"]]
+    file_ids: Sequence[str]
+    memory_limit: Literal["1g", "4g", "16g", "64g"] | None
+    network_policy: ContainerNetworkPolicyDisabledParam | ContainerNetworkPolicyAllowlistParam
+
+
+class ImageGenerationInputImageMask(TypedDict, total=False):
+    image_url: str
+    file_id: str
 
 
 ToolParam: TypeAlias = (

@@ -8,16 +8,16 @@ from typing import Literal, Required, TypedDict
 __all__ = ["UserLocation", "WebSearchPreviewToolParam"]
 
 
+class WebSearchPreviewToolParam(TypedDict, total=False):
+    type: Required[Literal["web_search_preview", "web_search_preview_2025_03_11"]]
+    user_location: UserLocation | None
+    search_context_size: Literal["low", "medium", "high"]
+    search_content_types: Sequence[Literal["text", "image"]]
+
+
 class UserLocation(TypedDict, total=False):
     type: Required[Literal["approximate"]]
     country: str | None
     region: str | None
     city: str | None
     timezone: str | None
-
-
-class WebSearchPreviewToolParam(TypedDict, total=False):
-    type: Required[Literal["web_search_preview", "web_search_preview_2025_03_11"]]
-    user_location: UserLocation | None
-    search_context_size: Literal["low", "medium", "high"]
-    search_content_types: Sequence[Literal["text", "image"]]

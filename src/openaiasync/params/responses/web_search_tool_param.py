@@ -8,14 +8,6 @@ from typing import Literal, Required, TypedDict
 __all__ = ["Filters", "UserLocation", "WebSearchToolParam"]
 
 
-class UserLocation(TypedDict, total=False):
-    type: Literal["approximate"]
-    country: str | None
-    region: str | None
-    city: str | None
-    timezone: str | None
-
-
 class WebSearchToolParam(TypedDict, total=False):
     type: Required[Literal["web_search", "web_search_2025_08_26"]]
     external_web_access: bool
@@ -26,3 +18,11 @@ class WebSearchToolParam(TypedDict, total=False):
 
 class Filters(TypedDict, total=False):
     allowed_domains: Sequence[str] | None
+
+
+class UserLocation(TypedDict, total=False):
+    type: Literal["approximate"]
+    country: str | None
+    region: str | None
+    city: str | None
+    timezone: str | None

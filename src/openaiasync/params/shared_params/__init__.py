@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .chat_model import ChatModel as ChatModel
     from .comparison_filter import ComparisonFilter as ComparisonFilter
     from .compound_filter import CompoundFilter as CompoundFilter
+    from .custom_tool_input_format import CustomToolInputFormat as CustomToolInputFormat
     from .function_definition import FunctionDefinition as FunctionDefinition
     from .function_parameters import FunctionParameters as FunctionParameters
     from .metadata import Metadata as Metadata
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
     from .response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
     from .response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
     from .response_format_text import ResponseFormatText as ResponseFormatText
+    from .responses_model import ResponsesModel as ResponsesModel
 
 __all__ = [
+    "ChatModel",
     "ComparisonFilter",
     "CompoundFilter",
+    "CustomToolInputFormat",
     "FunctionDefinition",
     "FunctionParameters",
     "Metadata",
@@ -30,14 +35,17 @@ __all__ = [
     "ResponseFormatJSONObject",
     "ResponseFormatJSONSchema",
     "ResponseFormatText",
+    "ResponsesModel",
 ]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "ChatModel": ".chat_model",
             "ComparisonFilter": ".comparison_filter",
             "CompoundFilter": ".compound_filter",
+            "CustomToolInputFormat": ".custom_tool_input_format",
             "FunctionDefinition": ".function_definition",
             "FunctionParameters": ".function_parameters",
             "Metadata": ".metadata",
@@ -46,5 +54,6 @@ if not TYPE_CHECKING:
             "ResponseFormatJSONObject": ".response_format_json_object",
             "ResponseFormatJSONSchema": ".response_format_json_schema",
             "ResponseFormatText": ".response_format_text",
+            "ResponsesModel": ".responses_model",
         },
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required, TypeAlias, TypedDict
 
-__all__ = ["Grammar", "Text"]
+__all__ = ["CustomToolInputFormat", "Grammar", "Text"]
+
+
+class Text(TypedDict, total=False):
+    type: Required[Literal["text"]]
 
 
 class Grammar(TypedDict, total=False):
@@ -13,5 +17,4 @@ class Grammar(TypedDict, total=False):
     definition: Required[str]
 
 
-class Text(TypedDict, total=False):
-    type: Required[Literal["text"]]
+CustomToolInputFormat: TypeAlias = Text | Grammar

@@ -9,6 +9,7 @@ from ...lazy import lazy_names
 
 if TYPE_CHECKING:
     from ...params.audio.speech_create_params import SpeechCreateParams as SpeechCreateParams
+    from ...params.audio.speech_model import SpeechModel as SpeechModel
     from .transcription import Transcription as Transcription
     from ...params.audio.transcription_create_params import TranscriptionCreateParams as TranscriptionCreateParams
     from .transcription_create_response import TranscriptionCreateResponse as TranscriptionCreateResponse
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SpeechCreateParams",
+    "SpeechModel",
     "Transcription",
     "TranscriptionCreateParams",
     "TranscriptionCreateResponse",
@@ -69,6 +71,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "SpeechCreateParams": "...params.audio.speech_create_params",
+            "SpeechModel": "...params.audio.speech_model",
             "Transcription": ".transcription",
             "TranscriptionCreateParams": "...params.audio.transcription_create_params",
             "TranscriptionCreateResponse": ".transcription_create_response",

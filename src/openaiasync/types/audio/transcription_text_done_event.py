@@ -18,18 +18,18 @@ class TranscriptionTextDoneEvent(BaseModel, kw_only=True, tag_field="type", tag=
     usage: Usage | None = None
 
 
-class Logprob(BaseModel, kw_only=True):
-    token: str | None = None
-    logprob: float | None = None
-    bytes: list[int] | None = None
-
-
 class Usage(BaseModel, kw_only=True, tag_field="type", tag="tokens"):
     type: ClassVar[Literal["tokens"]] = "tokens"
     input_tokens: int
     input_token_details: UsageInputTokenDetails | None = None
     output_tokens: int
     total_tokens: int
+
+
+class Logprob(BaseModel, kw_only=True):
+    token: str | None = None
+    logprob: float | None = None
+    bytes: list[int] | None = None
 
 
 class UsageInputTokenDetails(BaseModel, kw_only=True):

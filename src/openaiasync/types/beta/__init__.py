@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .beta_response_file_search_tool_call import Agent as Agent
     from .assistant import Assistant as Assistant
     from ...params.beta.assistant_create_params import AssistantCreateParams as AssistantCreateParams
     from .assistant_deleted import AssistantDeleted as AssistantDeleted
     from ...params.beta.assistant_list_params import AssistantListParams as AssistantListParams
+    from .assistant_response_format_option import AssistantResponseFormatOption as AssistantResponseFormatOption
+    from ...params.beta.assistant_response_format_option_param import (
+        AssistantResponseFormatOptionParam as AssistantResponseFormatOptionParam,
+    )
     from .assistant_stream_event import AssistantStreamEvent as AssistantStreamEvent
+    from .assistant_tool import AssistantTool as AssistantTool
     from .assistant_tool_choice import AssistantToolChoice as AssistantToolChoice
     from .assistant_tool_choice_function import AssistantToolChoiceFunction as AssistantToolChoiceFunction
     from ...params.beta.assistant_tool_choice_function_param import (
         AssistantToolChoiceFunctionParam as AssistantToolChoiceFunctionParam,
     )
+    from .assistant_tool_choice_option import AssistantToolChoiceOption as AssistantToolChoiceOption
+    from ...params.beta.assistant_tool_choice_option_param import (
+        AssistantToolChoiceOptionParam as AssistantToolChoiceOptionParam,
+    )
     from ...params.beta.assistant_tool_choice_param import AssistantToolChoiceParam as AssistantToolChoiceParam
+    from ...params.beta.assistant_tool_param import AssistantToolParam as AssistantToolParam
     from ...params.beta.assistant_update_params import AssistantUpdateParams as AssistantUpdateParams
     from .beta_apply_patch_tool import BetaApplyPatchTool as BetaApplyPatchTool
     from ...params.beta.beta_apply_patch_tool_param import BetaApplyPatchToolParam as BetaApplyPatchToolParam
@@ -77,6 +86,8 @@ if TYPE_CHECKING:
     from ...params.beta.beta_local_environment_param import BetaLocalEnvironmentParam as BetaLocalEnvironmentParam
     from .beta_local_skill import BetaLocalSkill as BetaLocalSkill
     from ...params.beta.beta_local_skill_param import BetaLocalSkillParam as BetaLocalSkillParam
+    from .beta_mcp_tool_call_error import BetaMcpToolCallError as BetaMcpToolCallError
+    from ...params.beta.beta_mcp_tool_call_error_param import BetaMcpToolCallErrorParam as BetaMcpToolCallErrorParam
     from .beta_namespace_tool import BetaNamespaceTool as BetaNamespaceTool
     from ...params.beta.beta_namespace_tool_param import BetaNamespaceToolParam as BetaNamespaceToolParam
     from .beta_response import BetaResponse as BetaResponse
@@ -196,6 +207,12 @@ if TYPE_CHECKING:
     from .beta_response_function_call_arguments_done_event import (
         BetaResponseFunctionCallArgumentsDoneEvent as BetaResponseFunctionCallArgumentsDoneEvent,
     )
+    from .beta_response_function_call_output_item_list import (
+        BetaResponseFunctionCallOutputItemList as BetaResponseFunctionCallOutputItemList,
+    )
+    from ...params.beta.beta_response_function_call_output_item_list_param import (
+        BetaResponseFunctionCallOutputItemListParam as BetaResponseFunctionCallOutputItemListParam,
+    )
     from .beta_response_function_shell_call_output_content import (
         BetaResponseFunctionShellCallOutputContent as BetaResponseFunctionShellCallOutputContent,
     )
@@ -235,6 +252,7 @@ if TYPE_CHECKING:
         BetaResponseImageGenCallPartialImageEvent as BetaResponseImageGenCallPartialImageEvent,
     )
     from .beta_response_in_progress_event import BetaResponseInProgressEvent as BetaResponseInProgressEvent
+    from .beta_response_includable import BetaResponseIncludable as BetaResponseIncludable
     from .beta_response_incomplete_event import BetaResponseIncompleteEvent as BetaResponseIncompleteEvent
     from .beta_response_inject_created_event import BetaResponseInjectCreatedEvent as BetaResponseInjectCreatedEvent
     from .beta_response_inject_event import BetaResponseInjectEvent as BetaResponseInjectEvent
@@ -242,6 +260,7 @@ if TYPE_CHECKING:
         BetaResponseInjectEventParam as BetaResponseInjectEventParam,
     )
     from .beta_response_inject_failed_event import BetaResponseInjectFailedEvent as BetaResponseInjectFailedEvent
+    from .beta_response_input import BetaResponseInput as BetaResponseInput
     from .beta_response_input_content import BetaResponseInputContent as BetaResponseInputContent
     from ...params.beta.beta_response_input_content_param import (
         BetaResponseInputContentParam as BetaResponseInputContentParam,
@@ -262,7 +281,14 @@ if TYPE_CHECKING:
     )
     from .beta_response_input_item import BetaResponseInputItem as BetaResponseInputItem
     from ...params.beta.beta_response_input_item_param import BetaResponseInputItemParam as BetaResponseInputItemParam
+    from .beta_response_input_message_content_list import (
+        BetaResponseInputMessageContentList as BetaResponseInputMessageContentList,
+    )
+    from ...params.beta.beta_response_input_message_content_list_param import (
+        BetaResponseInputMessageContentListParam as BetaResponseInputMessageContentListParam,
+    )
     from .beta_response_input_message_item import BetaResponseInputMessageItem as BetaResponseInputMessageItem
+    from ...params.beta.beta_response_input_param import BetaResponseInputParam as BetaResponseInputParam
     from .beta_response_input_text import BetaResponseInputText as BetaResponseInputText
     from .beta_response_input_text_content import BetaResponseInputTextContent as BetaResponseInputTextContent
     from ...params.beta.beta_response_input_text_content_param import (
@@ -355,6 +381,7 @@ if TYPE_CHECKING:
     from .beta_response_shell_call_output_content_done_event import (
         BetaResponseShellCallOutputContentDoneEvent as BetaResponseShellCallOutputContentDoneEvent,
     )
+    from .beta_response_status import BetaResponseStatus as BetaResponseStatus
     from .beta_response_stream_event import BetaResponseStreamEvent as BetaResponseStreamEvent
     from .beta_response_text_config import BetaResponseTextConfig as BetaResponseTextConfig
     from ...params.beta.beta_response_text_config_param import (
@@ -387,6 +414,7 @@ if TYPE_CHECKING:
         BetaResponsesClientEventParam as BetaResponsesClientEventParam,
     )
     from .beta_responses_server_event import BetaResponsesServerEvent as BetaResponsesServerEvent
+    from .beta_service_tier import BetaServiceTier as BetaServiceTier
     from .beta_skill_reference import BetaSkillReference as BetaSkillReference
     from ...params.beta.beta_skill_reference_param import BetaSkillReferenceParam as BetaSkillReferenceParam
     from .beta_tool import BetaTool as BetaTool
@@ -441,16 +469,21 @@ if TYPE_CHECKING:
     from ...params.beta.thread_update_params import ThreadUpdateParams as ThreadUpdateParams
 
 __all__ = [
-    "Agent",
     "Assistant",
     "AssistantCreateParams",
     "AssistantDeleted",
     "AssistantListParams",
+    "AssistantResponseFormatOption",
+    "AssistantResponseFormatOptionParam",
     "AssistantStreamEvent",
+    "AssistantTool",
     "AssistantToolChoice",
     "AssistantToolChoiceFunction",
     "AssistantToolChoiceFunctionParam",
+    "AssistantToolChoiceOption",
+    "AssistantToolChoiceOptionParam",
     "AssistantToolChoiceParam",
+    "AssistantToolParam",
     "AssistantUpdateParams",
     "BetaApplyPatchTool",
     "BetaApplyPatchToolParam",
@@ -492,6 +525,8 @@ __all__ = [
     "BetaLocalEnvironmentParam",
     "BetaLocalSkill",
     "BetaLocalSkillParam",
+    "BetaMcpToolCallError",
+    "BetaMcpToolCallErrorParam",
     "BetaNamespaceTool",
     "BetaNamespaceToolParam",
     "BetaResponse",
@@ -545,6 +580,8 @@ __all__ = [
     "BetaResponseFormatTextJSONSchemaConfigParam",
     "BetaResponseFunctionCallArgumentsDeltaEvent",
     "BetaResponseFunctionCallArgumentsDoneEvent",
+    "BetaResponseFunctionCallOutputItemList",
+    "BetaResponseFunctionCallOutputItemListParam",
     "BetaResponseFunctionShellCallOutputContent",
     "BetaResponseFunctionShellCallOutputContentParam",
     "BetaResponseFunctionShellToolCall",
@@ -560,11 +597,13 @@ __all__ = [
     "BetaResponseImageGenCallInProgressEvent",
     "BetaResponseImageGenCallPartialImageEvent",
     "BetaResponseInProgressEvent",
+    "BetaResponseIncludable",
     "BetaResponseIncompleteEvent",
     "BetaResponseInjectCreatedEvent",
     "BetaResponseInjectEvent",
     "BetaResponseInjectEventParam",
     "BetaResponseInjectFailedEvent",
+    "BetaResponseInput",
     "BetaResponseInputContent",
     "BetaResponseInputContentParam",
     "BetaResponseInputFile",
@@ -577,7 +616,10 @@ __all__ = [
     "BetaResponseInputImageParam",
     "BetaResponseInputItem",
     "BetaResponseInputItemParam",
+    "BetaResponseInputMessageContentList",
+    "BetaResponseInputMessageContentListParam",
     "BetaResponseInputMessageItem",
+    "BetaResponseInputParam",
     "BetaResponseInputText",
     "BetaResponseInputTextContent",
     "BetaResponseInputTextContentParam",
@@ -620,6 +662,7 @@ __all__ = [
     "BetaResponseShellCallCommandDoneEvent",
     "BetaResponseShellCallOutputContentDeltaEvent",
     "BetaResponseShellCallOutputContentDoneEvent",
+    "BetaResponseStatus",
     "BetaResponseStreamEvent",
     "BetaResponseTextConfig",
     "BetaResponseTextConfigParam",
@@ -636,6 +679,7 @@ __all__ = [
     "BetaResponsesClientEvent",
     "BetaResponsesClientEventParam",
     "BetaResponsesServerEvent",
+    "BetaServiceTier",
     "BetaSkillReference",
     "BetaSkillReferenceParam",
     "BetaTool",
@@ -684,16 +728,21 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
-            "Agent": ".beta_response_file_search_tool_call",
             "Assistant": ".assistant",
             "AssistantCreateParams": "...params.beta.assistant_create_params",
             "AssistantDeleted": ".assistant_deleted",
             "AssistantListParams": "...params.beta.assistant_list_params",
+            "AssistantResponseFormatOption": ".assistant_response_format_option",
+            "AssistantResponseFormatOptionParam": "...params.beta.assistant_response_format_option_param",
             "AssistantStreamEvent": ".assistant_stream_event",
+            "AssistantTool": ".assistant_tool",
             "AssistantToolChoice": ".assistant_tool_choice",
             "AssistantToolChoiceFunction": ".assistant_tool_choice_function",
             "AssistantToolChoiceFunctionParam": "...params.beta.assistant_tool_choice_function_param",
+            "AssistantToolChoiceOption": ".assistant_tool_choice_option",
+            "AssistantToolChoiceOptionParam": "...params.beta.assistant_tool_choice_option_param",
             "AssistantToolChoiceParam": "...params.beta.assistant_tool_choice_param",
+            "AssistantToolParam": "...params.beta.assistant_tool_param",
             "AssistantUpdateParams": "...params.beta.assistant_update_params",
             "BetaApplyPatchTool": ".beta_apply_patch_tool",
             "BetaApplyPatchToolParam": "...params.beta.beta_apply_patch_tool_param",
@@ -735,6 +784,8 @@ if not TYPE_CHECKING:
             "BetaLocalEnvironmentParam": "...params.beta.beta_local_environment_param",
             "BetaLocalSkill": ".beta_local_skill",
             "BetaLocalSkillParam": "...params.beta.beta_local_skill_param",
+            "BetaMcpToolCallError": ".beta_mcp_tool_call_error",
+            "BetaMcpToolCallErrorParam": "...params.beta.beta_mcp_tool_call_error_param",
             "BetaNamespaceTool": ".beta_namespace_tool",
             "BetaNamespaceToolParam": "...params.beta.beta_namespace_tool_param",
             "BetaResponse": ".beta_response",
@@ -788,6 +839,8 @@ if not TYPE_CHECKING:
             "BetaResponseFormatTextJSONSchemaConfigParam": "...params.beta.beta_response_format_text_json_schema_config_param",
             "BetaResponseFunctionCallArgumentsDeltaEvent": ".beta_response_function_call_arguments_delta_event",
             "BetaResponseFunctionCallArgumentsDoneEvent": ".beta_response_function_call_arguments_done_event",
+            "BetaResponseFunctionCallOutputItemList": ".beta_response_function_call_output_item_list",
+            "BetaResponseFunctionCallOutputItemListParam": "...params.beta.beta_response_function_call_output_item_list_param",
             "BetaResponseFunctionShellCallOutputContent": ".beta_response_function_shell_call_output_content",
             "BetaResponseFunctionShellCallOutputContentParam": "...params.beta.beta_response_function_shell_call_output_content_param",
             "BetaResponseFunctionShellToolCall": ".beta_response_function_shell_tool_call",
@@ -803,11 +856,13 @@ if not TYPE_CHECKING:
             "BetaResponseImageGenCallInProgressEvent": ".beta_response_image_gen_call_in_progress_event",
             "BetaResponseImageGenCallPartialImageEvent": ".beta_response_image_gen_call_partial_image_event",
             "BetaResponseInProgressEvent": ".beta_response_in_progress_event",
+            "BetaResponseIncludable": ".beta_response_includable",
             "BetaResponseIncompleteEvent": ".beta_response_incomplete_event",
             "BetaResponseInjectCreatedEvent": ".beta_response_inject_created_event",
             "BetaResponseInjectEvent": ".beta_response_inject_event",
             "BetaResponseInjectEventParam": "...params.beta.beta_response_inject_event_param",
             "BetaResponseInjectFailedEvent": ".beta_response_inject_failed_event",
+            "BetaResponseInput": ".beta_response_input",
             "BetaResponseInputContent": ".beta_response_input_content",
             "BetaResponseInputContentParam": "...params.beta.beta_response_input_content_param",
             "BetaResponseInputFile": ".beta_response_input_file",
@@ -820,7 +875,10 @@ if not TYPE_CHECKING:
             "BetaResponseInputImageParam": "...params.beta.beta_response_input_image_param",
             "BetaResponseInputItem": ".beta_response_input_item",
             "BetaResponseInputItemParam": "...params.beta.beta_response_input_item_param",
+            "BetaResponseInputMessageContentList": ".beta_response_input_message_content_list",
+            "BetaResponseInputMessageContentListParam": "...params.beta.beta_response_input_message_content_list_param",
             "BetaResponseInputMessageItem": ".beta_response_input_message_item",
+            "BetaResponseInputParam": "...params.beta.beta_response_input_param",
             "BetaResponseInputText": ".beta_response_input_text",
             "BetaResponseInputTextContent": ".beta_response_input_text_content",
             "BetaResponseInputTextContentParam": "...params.beta.beta_response_input_text_content_param",
@@ -863,6 +921,7 @@ if not TYPE_CHECKING:
             "BetaResponseShellCallCommandDoneEvent": ".beta_response_shell_call_command_done_event",
             "BetaResponseShellCallOutputContentDeltaEvent": ".beta_response_shell_call_output_content_delta_event",
             "BetaResponseShellCallOutputContentDoneEvent": ".beta_response_shell_call_output_content_done_event",
+            "BetaResponseStatus": ".beta_response_status",
             "BetaResponseStreamEvent": ".beta_response_stream_event",
             "BetaResponseTextConfig": ".beta_response_text_config",
             "BetaResponseTextConfigParam": "...params.beta.beta_response_text_config_param",
@@ -879,6 +938,7 @@ if not TYPE_CHECKING:
             "BetaResponsesClientEvent": ".beta_responses_client_event",
             "BetaResponsesClientEventParam": "...params.beta.beta_responses_client_event_param",
             "BetaResponsesServerEvent": ".beta_responses_server_event",
+            "BetaServiceTier": ".beta_service_tier",
             "BetaSkillReference": ".beta_skill_reference",
             "BetaSkillReferenceParam": "...params.beta.beta_skill_reference_param",
             "BetaTool": ".beta_tool",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ...model import BaseModel
 from ..shared.metadata import Metadata
-from .assistants_api_response_format_option import AssistantsApiResponseFormatOption
+from .assistant_response_format_option import AssistantResponseFormatOption
 from .code_interpreter_tool import CodeInterpreterTool
 from .file_search_tool import FileSearchTool
 from .function_tool import FunctionTool
@@ -27,7 +27,7 @@ class Assistant(BaseModel, kw_only=True):
     metadata: Metadata | None
     temperature: float | None = None
     top_p: float | None = None
-    response_format: AssistantsApiResponseFormatOption | None = None
+    response_format: AssistantResponseFormatOption | None = None
 
 
 class ToolResources(BaseModel, kw_only=True):

@@ -46,69 +46,15 @@ __all__ = [
 ]
 
 
+class ThreadCreated(BaseModel, kw_only=True, tag_field="event", tag="thread.created"):
+    enabled: bool | None = None
+    event: ClassVar[Literal["thread.created"]] = "thread.created"
+    data: Thread
+
+
 class ErrorEvent(BaseModel, kw_only=True, tag_field="event", tag="error"):
     event: ClassVar[Literal["error"]] = "error"
     data: ErrorObject
-
-
-class ThreadMessageCreated(BaseModel, kw_only=True, tag_field="event", tag="thread.message.created"):
-    event: ClassVar[Literal["thread.message.created"]] = "thread.message.created"
-    data: Message
-
-
-class ThreadMessageInProgress(BaseModel, kw_only=True, tag_field="event", tag="thread.message.in_progress"):
-    event: ClassVar[Literal["thread.message.in_progress"]] = "thread.message.in_progress"
-    data: Message
-
-
-class ThreadMessageDelta(BaseModel, kw_only=True, tag_field="event", tag="thread.message.delta"):
-    event: ClassVar[Literal["thread.message.delta"]] = "thread.message.delta"
-    data: MessageDeltaEvent
-
-
-class ThreadMessageCompleted(BaseModel, kw_only=True, tag_field="event", tag="thread.message.completed"):
-    event: ClassVar[Literal["thread.message.completed"]] = "thread.message.completed"
-    data: Message
-
-
-class ThreadMessageIncomplete(BaseModel, kw_only=True, tag_field="event", tag="thread.message.incomplete"):
-    event: ClassVar[Literal["thread.message.incomplete"]] = "thread.message.incomplete"
-    data: Message
-
-
-class ThreadRunStepCreated(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.created"):
-    event: ClassVar[Literal["thread.run.step.created"]] = "thread.run.step.created"
-    data: RunStep
-
-
-class ThreadRunStepInProgress(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.in_progress"):
-    event: ClassVar[Literal["thread.run.step.in_progress"]] = "thread.run.step.in_progress"
-    data: RunStep
-
-
-class ThreadRunStepDelta(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.delta"):
-    event: ClassVar[Literal["thread.run.step.delta"]] = "thread.run.step.delta"
-    data: RunStepDeltaEvent
-
-
-class ThreadRunStepCompleted(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.completed"):
-    event: ClassVar[Literal["thread.run.step.completed"]] = "thread.run.step.completed"
-    data: RunStep
-
-
-class ThreadRunStepFailed(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.failed"):
-    event: ClassVar[Literal["thread.run.step.failed"]] = "thread.run.step.failed"
-    data: RunStep
-
-
-class ThreadRunStepCancelled(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.cancelled"):
-    event: ClassVar[Literal["thread.run.step.cancelled"]] = "thread.run.step.cancelled"
-    data: RunStep
-
-
-class ThreadRunStepExpired(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.expired"):
-    event: ClassVar[Literal["thread.run.step.expired"]] = "thread.run.step.expired"
-    data: RunStep
 
 
 class ThreadRunCreated(BaseModel, kw_only=True, tag_field="event", tag="thread.run.created"):
@@ -161,10 +107,64 @@ class ThreadRunExpired(BaseModel, kw_only=True, tag_field="event", tag="thread.r
     data: Run
 
 
-class ThreadCreated(BaseModel, kw_only=True, tag_field="event", tag="thread.created"):
-    enabled: bool | None = None
-    event: ClassVar[Literal["thread.created"]] = "thread.created"
-    data: Thread
+class ThreadRunStepCreated(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.created"):
+    event: ClassVar[Literal["thread.run.step.created"]] = "thread.run.step.created"
+    data: RunStep
+
+
+class ThreadRunStepInProgress(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.in_progress"):
+    event: ClassVar[Literal["thread.run.step.in_progress"]] = "thread.run.step.in_progress"
+    data: RunStep
+
+
+class ThreadRunStepDelta(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.delta"):
+    event: ClassVar[Literal["thread.run.step.delta"]] = "thread.run.step.delta"
+    data: RunStepDeltaEvent
+
+
+class ThreadRunStepCompleted(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.completed"):
+    event: ClassVar[Literal["thread.run.step.completed"]] = "thread.run.step.completed"
+    data: RunStep
+
+
+class ThreadRunStepFailed(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.failed"):
+    event: ClassVar[Literal["thread.run.step.failed"]] = "thread.run.step.failed"
+    data: RunStep
+
+
+class ThreadRunStepCancelled(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.cancelled"):
+    event: ClassVar[Literal["thread.run.step.cancelled"]] = "thread.run.step.cancelled"
+    data: RunStep
+
+
+class ThreadRunStepExpired(BaseModel, kw_only=True, tag_field="event", tag="thread.run.step.expired"):
+    event: ClassVar[Literal["thread.run.step.expired"]] = "thread.run.step.expired"
+    data: RunStep
+
+
+class ThreadMessageCreated(BaseModel, kw_only=True, tag_field="event", tag="thread.message.created"):
+    event: ClassVar[Literal["thread.message.created"]] = "thread.message.created"
+    data: Message
+
+
+class ThreadMessageInProgress(BaseModel, kw_only=True, tag_field="event", tag="thread.message.in_progress"):
+    event: ClassVar[Literal["thread.message.in_progress"]] = "thread.message.in_progress"
+    data: Message
+
+
+class ThreadMessageDelta(BaseModel, kw_only=True, tag_field="event", tag="thread.message.delta"):
+    event: ClassVar[Literal["thread.message.delta"]] = "thread.message.delta"
+    data: MessageDeltaEvent
+
+
+class ThreadMessageCompleted(BaseModel, kw_only=True, tag_field="event", tag="thread.message.completed"):
+    event: ClassVar[Literal["thread.message.completed"]] = "thread.message.completed"
+    data: Message
+
+
+class ThreadMessageIncomplete(BaseModel, kw_only=True, tag_field="event", tag="thread.message.incomplete"):
+    event: ClassVar[Literal["thread.message.incomplete"]] = "thread.message.incomplete"
+    data: Message
 
 
 RunStreamEvent: TypeAlias = (

@@ -29,11 +29,6 @@ class Click(BaseModel, kw_only=True, tag_field="type", tag="click"):
     keys: list[str] | None = None
 
 
-class DragPath(BaseModel, kw_only=True):
-    x: int
-    y: int
-
-
 class DoubleClick(BaseModel, kw_only=True, tag_field="type", tag="double_click"):
     type: ClassVar[Literal["double_click"]] = "double_click"
     x: int
@@ -79,6 +74,11 @@ class Type(BaseModel, kw_only=True, tag_field="type", tag="type"):
 
 class Wait(BaseModel, kw_only=True, tag_field="type", tag="wait"):
     type: ClassVar[Literal["wait"]] = "wait"
+
+
+class DragPath(BaseModel, kw_only=True):
+    x: int
+    y: int
 
 
 BetaComputerAction: TypeAlias = Click | DoubleClick | Drag | Keypress | Move | Screenshot | Scroll | Type | Wait

@@ -9,16 +9,6 @@ from ...model import BaseModel
 __all__ = ["BetaCustomTool", "FormatGrammar", "FormatText"]
 
 
-class FormatGrammar(BaseModel, kw_only=True, tag_field="type", tag="grammar"):
-    type: ClassVar[Literal["grammar"]] = "grammar"
-    syntax: Literal["lark", "regex"]
-    definition: str
-
-
-class FormatText(BaseModel, kw_only=True, tag_field="type", tag="text"):
-    type: ClassVar[Literal["text"]] = "text"
-
-
 class BetaCustomTool(BaseModel, kw_only=True, tag_field="type", tag="custom"):
     type: ClassVar[Literal["custom"]] = "custom"
     name: str
@@ -26,3 +16,13 @@ class BetaCustomTool(BaseModel, kw_only=True, tag_field="type", tag="custom"):
     format: FormatText | FormatGrammar | None = None
     defer_loading: bool | None = None
     allowed_callers: list[Literal["direct", "programmatic"]] | None = None
+
+
+class FormatText(BaseModel, kw_only=True, tag_field="type", tag="text"):
+    type: ClassVar[Literal["text"]] = "text"
+
+
+class FormatGrammar(BaseModel, kw_only=True, tag_field="type", tag="grammar"):
+    type: ClassVar[Literal["grammar"]] = "grammar"
+    syntax: Literal["lark", "regex"]
+    definition: str

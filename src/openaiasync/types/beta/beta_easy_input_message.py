@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from ...model import BaseModel
-from .beta_response_input_content import BetaResponseInputContent
+from .beta_response_input_message_content_list import BetaResponseInputMessageContentList
 
 __all__ = ["BetaEasyInputMessage"]
 
 
 class BetaEasyInputMessage(BaseModel, kw_only=True):
     role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[BetaResponseInputContent]
+    content: str | BetaResponseInputMessageContentList
     phase: Literal["commentary", "final_answer"] | None = None
     type: Literal["message"] | None = None

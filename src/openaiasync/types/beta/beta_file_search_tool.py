@@ -26,6 +26,25 @@ __all__ = [
 ]
 
 
+class BetaFileSearchTool(BaseModel, kw_only=True):
+    type: Literal["file_search"]
+    vector_store_ids: list[str]
+    max_num_results: int | None = None
+    ranking_options: RankingOptions | None = None
+    filters: _beta_filters.BetaFilters | None = None
+
+
+class RankingOptions(BaseModel, kw_only=True):
+    ranker: Literal["auto", "default-2024-11-15"] | None = None
+    score_threshold: float | None = None
+    hybrid_search: RankingOptionsHybridSearch | None = None
+
+
+class RankingOptionsHybridSearch(BaseModel, kw_only=True):
+    embedding_weight: float
+    text_weight: float
+
+
 class FiltersComparisonFilter(BaseModel, kw_only=True):
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
     key: str
@@ -35,25 +54,6 @@ class FiltersComparisonFilter(BaseModel, kw_only=True):
 class FiltersCompoundFilter(BaseModel, kw_only=True):
     type: Literal["and", "or"]
     filters: list[_beta_compound_filter.Filter]
-
-
-class BetaFileSearchTool(BaseModel, kw_only=True):
-    type: Literal["file_search"]
-    vector_store_ids: list[str]
-    max_num_results: int | None = None
-    ranking_options: RankingOptions | None = None
-    filters: _beta_filters.BetaFilters | None = None
-
-
-class RankingOptionsHybridSearch(BaseModel, kw_only=True):
-    embedding_weight: float
-    text_weight: float
-
-
-class RankingOptions(BaseModel, kw_only=True):
-    ranker: Literal["auto", "default-2024-11-15"] | None = None
-    score_threshold: float | None = None
-    hybrid_search: RankingOptionsHybridSearch | None = None
 
 
 if TYPE_CHECKING:

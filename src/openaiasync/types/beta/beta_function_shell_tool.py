@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ...model import BaseModel
 from .beta_container_auto import BetaContainerAuto
 from .beta_container_reference import BetaContainerReference
 from .beta_local_environment import BetaLocalEnvironment
 
-__all__ = ["BetaFunctionShellTool"]
+__all__ = ["BetaFunctionShellTool", "Environment"]
 
 
 class BetaFunctionShellTool(BaseModel, kw_only=True):
     type: Literal["shell"]
-    environment: BetaContainerAuto | BetaLocalEnvironment | BetaContainerReference | None = None
+    environment: Environment | None = None
     allowed_callers: list[Literal["direct", "programmatic"]] | None = None
+
+
+Environment: TypeAlias = BetaContainerAuto | BetaLocalEnvironment | BetaContainerReference

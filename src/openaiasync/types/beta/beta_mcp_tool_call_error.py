@@ -6,13 +6,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
 
-__all__ = ["BetaMCPToolCallError", "HTTPError", "McpProtocolError", "McpToolExecutionError"]
-
-
-class HTTPError(BaseModel, kw_only=True, tag_field="type", tag="http_error"):
-    type: ClassVar[Literal["http_error"]] = "http_error"
-    code: int
-    message: str
+__all__ = ["BetaMCPToolCallError", "BetaMcpToolCallError", "HTTPError", "McpProtocolError", "McpToolExecutionError"]
 
 
 class McpProtocolError(BaseModel, kw_only=True, tag_field="type", tag="mcp_protocol_error"):
@@ -26,4 +20,12 @@ class McpToolExecutionError(BaseModel, kw_only=True, tag_field="type", tag="mcp_
     content: Any
 
 
+class HTTPError(BaseModel, kw_only=True, tag_field="type", tag="http_error"):
+    type: ClassVar[Literal["http_error"]] = "http_error"
+    code: int
+    message: str
+
+
 BetaMCPToolCallError: TypeAlias = McpProtocolError | McpToolExecutionError | HTTPError
+
+BetaMcpToolCallError: TypeAlias = BetaMCPToolCallError

@@ -10,6 +10,13 @@ from .beta_custom_tool import BetaCustomTool
 __all__ = ["BetaNamespaceTool", "ToolFunction"]
 
 
+class BetaNamespaceTool(BaseModel, kw_only=True):
+    type: Literal["namespace"]
+    name: str
+    description: str
+    tools: list[ToolFunction | BetaCustomTool]
+
+
 class ToolFunction(BaseModel, kw_only=True, tag_field="type", tag="function"):
     name: str
     description: str | None = None
@@ -19,10 +26,3 @@ class ToolFunction(BaseModel, kw_only=True, tag_field="type", tag="function"):
     output_schema: dict[str, Any] | None = None
     defer_loading: bool | None = None
     allowed_callers: list[Literal["direct", "programmatic"]] | None = None
-
-
-class BetaNamespaceTool(BaseModel, kw_only=True):
-    type: Literal["namespace"]
-    name: str
-    description: str
-    tools: list[ToolFunction | BetaCustomTool]

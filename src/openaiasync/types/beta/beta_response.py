@@ -9,8 +9,10 @@ from .beta_output_item import BetaOutputItem
 from .beta_response_error import BetaResponseError
 from .beta_response_input_item import BetaResponseInputItem
 from .beta_response_prompt import BetaResponsePrompt
+from .beta_response_status import BetaResponseStatus
 from .beta_response_text_config import BetaResponseTextConfig
 from .beta_response_usage import BetaResponseUsage
+from .beta_service_tier import BetaServiceTier
 from .beta_tool import BetaTool
 from .beta_tool_choice_allowed import BetaToolChoiceAllowed
 from .beta_tool_choice_apply_patch import BetaToolChoiceApplyPatch
@@ -76,21 +78,11 @@ class BetaResponse(BaseModel, kw_only=True):
     tools: list[BetaTool] | None = None
     tool_choice: ToolChoice | None = None
     prompt: BetaResponsePrompt | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
+    service_tier: BetaServiceTier | None = None
     truncation: Literal["auto", "disabled"] | None = None
     id: str
     object: Literal["response"]
-    status: (
-        Literal[
-        "completed",
-        "failed",
-        "in_progress",
-        "cancelled",
-        "queued",
-        "incomplete",
-    ]
-        | None
-    ) = None
+    status: BetaResponseStatus | None = None
     created_at: float
     completed_at: float | None = None
     error: BetaResponseError | None
@@ -107,15 +99,34 @@ class BetaResponse(BaseModel, kw_only=True):
     max_output_tokens: int | None = None
 
 
+class IncompleteDetails(BaseModel, kw_only=True):
+    reason: Literal["max_output_tokens", "content_filter"] | None = None
+
+
+class Reasoning(BaseModel, kw_only=True):
+    mode: str | None = None
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    context: Literal["auto", "current_turn", "all_turns"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+class PromptCacheOptions(BaseModel, kw_only=True):
+    ttl: Literal["30m"]
+    mode: Literal["implicit", "explicit"]
+
+
 class Moderation(BaseModel, kw_only=True):
     input: ModerationInputModerationResult | ModerationInputError
     output: ModerationInputModerationResult | ModerationInputError
 
 
-class ModerationInputError(BaseModel, kw_only=True, tag_field="type", tag="error"):
-    type: ClassVar[Literal["error"]] = "error"
-    code: str
-    message: str
+class Conversation(BaseModel, kw_only=True):
+    id: str
+
+
+class ToolChoiceBetaSpecificProgrammaticToolCallingParam(BaseModel, kw_only=True):
+    type: Literal["programmatic_tool_calling"]
 
 
 class ModerationInputModerationResult(BaseModel, kw_only=True, tag_field="type", tag="moderation_result"):
@@ -127,29 +138,10 @@ class ModerationInputModerationResult(BaseModel, kw_only=True, tag_field="type",
     category_applied_input_types: dict[str, list[Literal["text", "image"]]]
 
 
-class PromptCacheOptions(BaseModel, kw_only=True):
-    ttl: Literal["30m"]
-    mode: Literal["implicit", "explicit"]
-
-
-class Reasoning(BaseModel, kw_only=True):
-    mode: str | None = None
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    summary: Literal["auto", "concise", "detailed"] | None = None
-    context: Literal["auto", "current_turn", "all_turns"] | None = None
-    generate_summary: Literal["auto", "concise", "detailed"] | None = None
-
-
-class IncompleteDetails(BaseModel, kw_only=True):
-    reason: Literal["max_output_tokens", "content_filter"] | None = None
-
-
-class Conversation(BaseModel, kw_only=True):
-    id: str
-
-
-class ToolChoiceBetaSpecificProgrammaticToolCallingParam(BaseModel, kw_only=True):
-    type: Literal["programmatic_tool_calling"]
+class ModerationInputError(BaseModel, kw_only=True, tag_field="type", tag="error"):
+    type: ClassVar[Literal["error"]] = "error"
+    code: str
+    message: str
 
 
 if TYPE_CHECKING:

@@ -11,17 +11,6 @@ from .beta_tool_call_caller import BetaToolCallCaller
 __all__ = ["BetaResponseApplyPatchToolCall", "OperationCreateFile", "OperationDeleteFile", "OperationUpdateFile"]
 
 
-class OperationCreateFile(BaseModel, kw_only=True, tag_field="type", tag="create_file"):
-    type: ClassVar[Literal["create_file"]] = "create_file"
-    path: str
-    diff: str
-
-
-class OperationDeleteFile(BaseModel, kw_only=True, tag_field="type", tag="delete_file"):
-    type: ClassVar[Literal["delete_file"]] = "delete_file"
-    path: str
-
-
 class BetaResponseApplyPatchToolCall(BaseModel, kw_only=True, tag_field="type", tag="apply_patch_call"):
     agent: Agent | None = None
     type: ClassVar[Literal["apply_patch_call"]] = "apply_patch_call"
@@ -31,6 +20,17 @@ class BetaResponseApplyPatchToolCall(BaseModel, kw_only=True, tag_field="type", 
     status: Literal["in_progress", "completed"]
     operation: OperationCreateFile | OperationDeleteFile | OperationUpdateFile
     created_by: str | None = None
+
+
+class OperationCreateFile(BaseModel, kw_only=True, tag_field="type", tag="create_file"):
+    type: ClassVar[Literal["create_file"]] = "create_file"
+    path: str
+    diff: str
+
+
+class OperationDeleteFile(BaseModel, kw_only=True, tag_field="type", tag="delete_file"):
+    type: ClassVar[Literal["delete_file"]] = "delete_file"
+    path: str
 
 
 class OperationUpdateFile(BaseModel, kw_only=True, tag_field="type", tag="update_file"):

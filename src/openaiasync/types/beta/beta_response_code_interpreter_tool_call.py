@@ -10,16 +10,6 @@ from .beta_response_file_search_tool_call import Agent
 __all__ = ["BetaResponseCodeInterpreterToolCall", "OutputImage", "OutputLogs"]
 
 
-class OutputImage(BaseModel, kw_only=True, tag_field="type", tag="image"):
-    type: ClassVar[Literal["image"]] = "image"
-    url: str
-
-
-class OutputLogs(BaseModel, kw_only=True, tag_field="type", tag="logs"):
-    type: ClassVar[Literal["logs"]] = "logs"
-    logs: str
-
-
 class BetaResponseCodeInterpreterToolCall(BaseModel, kw_only=True, tag_field="type", tag="code_interpreter_call"):
     agent: Agent | None = None
     type: ClassVar[Literal["code_interpreter_call"]] = "code_interpreter_call"
@@ -28,3 +18,13 @@ class BetaResponseCodeInterpreterToolCall(BaseModel, kw_only=True, tag_field="ty
     container_id: str
     code: str | None
     outputs: list[OutputLogs | OutputImage] | None
+
+
+class OutputLogs(BaseModel, kw_only=True, tag_field="type", tag="logs"):
+    type: ClassVar[Literal["logs"]] = "logs"
+    logs: str
+
+
+class OutputImage(BaseModel, kw_only=True, tag_field="type", tag="image"):
+    type: ClassVar[Literal["image"]] = "image"
+    url: str

@@ -12,12 +12,6 @@ from .beta_response_file_search_tool_call import Agent
 __all__ = ["BetaResponseComputerToolCall", "PendingSafetyCheck"]
 
 
-class PendingSafetyCheck(BaseModel, kw_only=True):
-    id: str
-    code: str | None = None
-    message: str | None = None
-
-
 class BetaResponseComputerToolCall(BaseModel, kw_only=True, tag_field="type", tag="computer_call"):
     agent: Agent | None = None
     type: ClassVar[Literal["computer_call"]] = "computer_call"
@@ -27,3 +21,9 @@ class BetaResponseComputerToolCall(BaseModel, kw_only=True, tag_field="type", ta
     actions: BetaComputerActionList | None = None
     pending_safety_checks: list[PendingSafetyCheck]
     status: Literal["in_progress", "completed", "incomplete"]
+
+
+class PendingSafetyCheck(BaseModel, kw_only=True):
+    id: str
+    code: str | None = None
+    message: str | None = None

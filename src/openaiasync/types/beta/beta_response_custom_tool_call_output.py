@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
+from ...lazy import LazyModule
 from ...model import BaseModel
-from .beta_function_and_custom_tool_call_output import BetaFunctionAndCustomToolCallOutput
 from .beta_response_file_search_tool_call import Agent
-from .beta_tool_call_caller_param import BetaToolCallCallerParam
+from .beta_response_input_file import BetaResponseInputFile
+from .beta_response_input_image import BetaResponseInputImage
+from .beta_response_input_text import BetaResponseInputText
 
-__all__ = ["BetaResponseCustomToolCallOutput"]
+if TYPE_CHECKING:
+    from . import beta_tool_call_caller_param as _beta_tool_call_caller_param
+else:
+    _beta_tool_call_caller_param = LazyModule(".beta_tool_call_caller_param", __package__)
+
+__all__ = ["BetaResponseCustomToolCallOutput", "OutputOutputContentList"]
 
 
 class BetaResponseCustomToolCallOutput(BaseModel, kw_only=True, tag_field="type", tag="custom_tool_call_output"):
@@ -17,5 +24,8 @@ class BetaResponseCustomToolCallOutput(BaseModel, kw_only=True, tag_field="type"
     type: ClassVar[Literal["custom_tool_call_output"]] = "custom_tool_call_output"
     id: str | None = None
     call_id: str
-    caller: BetaToolCallCallerParam | None = None
-    output: str | list[BetaFunctionAndCustomToolCallOutput]
+    caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None = None
+    output: str | list[OutputOutputContentList]
+
+
+OutputOutputContentList: TypeAlias = BetaResponseInputText | BetaResponseInputImage | BetaResponseInputFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from .beta_function_and_custom_tool_call_output import BetaFunctionAndCustomToolCallOutput
+from .beta_response_custom_tool_call_output import OutputOutputContentList
 from .beta_response_file_search_tool_call import Agent
 from .beta_tool_call_caller_param import BetaToolCallCallerParam
 
@@ -18,6 +18,6 @@ class BetaResponseCustomToolCallOutputItem(BaseModel, kw_only=True, tag_field="t
     id: str
     call_id: str
     caller: BetaToolCallCallerParam | None = None
-    output: str | list[BetaFunctionAndCustomToolCallOutput]
+    output: str | list[OutputOutputContentList]
     status: Literal["in_progress", "completed", "incomplete"]
     created_by: str | None = None

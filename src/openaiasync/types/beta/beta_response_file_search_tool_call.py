@@ -9,10 +9,6 @@ from ...model import BaseModel
 __all__ = ["Agent", "BetaResponseFileSearchToolCall", "Result"]
 
 
-class Agent(BaseModel, kw_only=True):
-    agent_name: str
-
-
 class BetaResponseFileSearchToolCall(BaseModel, kw_only=True, tag_field="type", tag="file_search_call"):
     agent: Agent | None = None
     id: str
@@ -20,6 +16,10 @@ class BetaResponseFileSearchToolCall(BaseModel, kw_only=True, tag_field="type", 
     status: Literal["in_progress", "searching", "completed", "incomplete", "failed"]
     queries: list[str]
     results: list[Result] | None = None
+
+
+class Agent(BaseModel, kw_only=True):
+    agent_name: str
 
 
 class Result(BaseModel, kw_only=True):

@@ -10,12 +10,12 @@ from .beta_response_format_text_json_schema_config import BetaResponseFormatText
 __all__ = ["BetaResponseFormatTextConfig", "JSONObject", "Text"]
 
 
-class JSONObject(BaseModel, kw_only=True, tag_field="type", tag="json_object"):
-    type: ClassVar[Literal["json_object"]] = "json_object"
-
-
 class Text(BaseModel, kw_only=True, tag_field="type", tag="text"):
     type: ClassVar[Literal["text"]] = "text"
+
+
+class JSONObject(BaseModel, kw_only=True, tag_field="type", tag="json_object"):
+    type: ClassVar[Literal["json_object"]] = "json_object"
 
 
 BetaResponseFormatTextConfig: TypeAlias = Text | BetaResponseFormatTextJSONSchemaConfig | JSONObject

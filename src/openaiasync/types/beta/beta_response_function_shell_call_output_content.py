@@ -15,13 +15,13 @@ class BetaResponseFunctionShellCallOutputContent(BaseModel, kw_only=True):
     outcome: Outcome
 
 
+class OutcomeTimeout(BaseModel, kw_only=True, tag_field="type", tag="timeout"):
+    type: ClassVar[Literal["timeout"]] = "timeout"
+
+
 class OutcomeExit(BaseModel, kw_only=True, tag_field="type", tag="exit"):
     type: ClassVar[Literal["exit"]] = "exit"
     exit_code: int
-
-
-class OutcomeTimeout(BaseModel, kw_only=True, tag_field="type", tag="timeout"):
-    type: ClassVar[Literal["timeout"]] = "timeout"
 
 
 Outcome: TypeAlias = OutcomeTimeout | OutcomeExit

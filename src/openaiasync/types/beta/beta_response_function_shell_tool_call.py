@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from ...lazy import LazyModule
 from ...model import BaseModel
@@ -15,17 +15,7 @@ if TYPE_CHECKING:
 else:
     _beta_tool_call_caller = LazyModule(".beta_tool_call_caller", __package__)
 
-__all__ = ["Action", "BetaResponseFunctionShellToolCall", "CallerDirect", "CallerProgram"]
-
-
-class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):
-    type: ClassVar[Literal["direct"]] = "direct"
-
-
-class Action(BaseModel, kw_only=True):
-    commands: list[str]
-    timeout_ms: int | None
-    max_output_length: int | None
+__all__ = ["Action", "BetaResponseFunctionShellToolCall", "CallerDirect", "CallerProgram", "Environment"]
 
 
 class BetaResponseFunctionShellToolCall(BaseModel, kw_only=True, tag_field="type", tag="shell_call"):
@@ -36,10 +26,23 @@ class BetaResponseFunctionShellToolCall(BaseModel, kw_only=True, tag_field="type
     caller: _beta_tool_call_caller.BetaToolCallCaller | None = None
     action: Action
     status: Literal["in_progress", "completed", "incomplete"]
-    environment: BetaResponseLocalEnvironment | BetaResponseContainerReference | None
+    environment: Environment | None
     created_by: str | None = None
+
+
+class Action(BaseModel, kw_only=True):
+    commands: list[str]
+    timeout_ms: int | None
+    max_output_length: int | None
+
+
+class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):
+    type: ClassVar[Literal["direct"]] = "direct"
 
 
 class CallerProgram(BaseModel, kw_only=True, tag_field="type", tag="program"):
     type: ClassVar[Literal["program"]] = "program"
     caller_id: str
+
+
+Environment: TypeAlias = BetaResponseLocalEnvironment | BetaResponseContainerReference

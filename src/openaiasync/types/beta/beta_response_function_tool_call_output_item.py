@@ -6,19 +6,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ...lazy import LazyModule
 from ...model import BaseModel
-from .beta_function_and_custom_tool_call_output import BetaFunctionAndCustomToolCallOutput
 from .beta_response_file_search_tool_call import Agent
 
 if TYPE_CHECKING:
+    from . import beta_response_custom_tool_call_output as _beta_response_custom_tool_call_output
     from . import beta_tool_call_caller_param as _beta_tool_call_caller_param
 else:
+    _beta_response_custom_tool_call_output = LazyModule(".beta_response_custom_tool_call_output", __package__)
     _beta_tool_call_caller_param = LazyModule(".beta_tool_call_caller_param", __package__)
 
 __all__ = ["BetaResponseFunctionToolCallOutputItem", "CallerDirect", "CallerProgram"]
-
-
-class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):
-    type: ClassVar[Literal["direct"]] = "direct"
 
 
 class BetaResponseFunctionToolCallOutputItem(BaseModel, kw_only=True, tag_field="type", tag="function_call_output"):
@@ -29,8 +26,12 @@ class BetaResponseFunctionToolCallOutputItem(BaseModel, kw_only=True, tag_field=
     name: str | None = None
     namespace: str | None = None
     caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None = None
-    output: str | list[BetaFunctionAndCustomToolCallOutput]
+    output: str | list[_beta_response_custom_tool_call_output.OutputOutputContentList]
     status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):
+    type: ClassVar[Literal["direct"]] = "direct"
 
 
 class CallerProgram(BaseModel, kw_only=True, tag_field="type", tag="program"):

@@ -16,15 +16,12 @@ __all__ = [
 ]
 
 
-class ActionFindInPage(BaseModel, kw_only=True, tag_field="type", tag="find_in_page"):
-    type: ClassVar[Literal["find_in_page"]] = "find_in_page"
-    url: str
-    pattern: str
-
-
-class ActionOpenPage(BaseModel, kw_only=True, tag_field="type", tag="open_page"):
-    type: ClassVar[Literal["open_page"]] = "open_page"
-    url: str | None = None
+class BetaResponseFunctionWebSearch(BaseModel, kw_only=True, tag_field="type", tag="web_search_call"):
+    agent: Agent | None = None
+    id: str
+    type: ClassVar[Literal["web_search_call"]] = "web_search_call"
+    status: Literal["in_progress", "searching", "completed", "failed"]
+    action: ActionSearch | ActionOpenPage | ActionFindInPage
 
 
 class ActionSearch(BaseModel, kw_only=True, tag_field="type", tag="search"):
@@ -34,14 +31,17 @@ class ActionSearch(BaseModel, kw_only=True, tag_field="type", tag="search"):
     sources: list[ActionSearchSource] | None = None
 
 
+class ActionOpenPage(BaseModel, kw_only=True, tag_field="type", tag="open_page"):
+    type: ClassVar[Literal["open_page"]] = "open_page"
+    url: str | None = None
+
+
+class ActionFindInPage(BaseModel, kw_only=True, tag_field="type", tag="find_in_page"):
+    type: ClassVar[Literal["find_in_page"]] = "find_in_page"
+    url: str
+    pattern: str
+
+
 class ActionSearchSource(BaseModel, kw_only=True):
     type: Literal["url"]
     url: str
-
-
-class BetaResponseFunctionWebSearch(BaseModel, kw_only=True, tag_field="type", tag="web_search_call"):
-    agent: Agent | None = None
-    id: str
-    type: ClassVar[Literal["web_search_call"]] = "web_search_call"
-    status: Literal["in_progress", "searching", "completed", "failed"]
-    action: ActionSearch | ActionOpenPage | ActionFindInPage

@@ -16,12 +16,12 @@ from .beta_response_computer_tool_call_output_screenshot import BetaResponseComp
 from .beta_response_custom_tool_call import BetaResponseCustomToolCall
 from .beta_response_custom_tool_call_output import BetaResponseCustomToolCallOutput
 from .beta_response_file_search_tool_call import Agent, BetaResponseFileSearchToolCall
+from .beta_response_function_call_output_item_list import BetaResponseFunctionCallOutputItemList
 from .beta_response_function_shell_call_output_content import BetaResponseFunctionShellCallOutputContent
 from .beta_response_function_tool_call import BetaResponseFunctionToolCall
 from .beta_response_function_web_search import BetaResponseFunctionWebSearch
-from .beta_response_input_content import BetaResponseInputContent
-from .beta_response_input_file_content import BetaResponseInputFileContent
 from .beta_response_input_image_content import BetaResponseInputImageContent
+from .beta_response_input_message_content_list import BetaResponseInputMessageContentList
 from .beta_response_input_text_content import BetaResponseInputTextContent
 from .beta_response_item import (
     ImageGenerationCall,
@@ -70,63 +70,41 @@ __all__ = [
 ]
 
 
-class AdditionalTools(BaseModel, kw_only=True):
-    agent: AgentMessageAgent | None = None
-    id: str | None = None
-    type: Literal["additional_tools"]
-    role: Literal["developer"]
-    tools: list[BetaTool]
-
-
-class AgentMessage(BaseModel, kw_only=True):
-    agent: AgentMessageAgent | None = None
-    id: str | None = None
-    type: Literal["agent_message"]
-    author: str
-    recipient: str
-    content: list[BetaResponseInputTextContent | BetaResponseInputImageContent | AgentMessageContentEncryptedContent]
-
-
-class ApplyPatchCallOperationCreateFile(BaseModel, kw_only=True, tag_field="type", tag="create_file"):
-    type: ClassVar[Literal["create_file"]] = "create_file"
-    path: str
-    diff: str
-
-
-class ApplyPatchCallOperationDeleteFile(BaseModel, kw_only=True, tag_field="type", tag="delete_file"):
-    type: ClassVar[Literal["delete_file"]] = "delete_file"
-    path: str
-
-
-class ApplyPatchCall(BaseModel, kw_only=True):
-    agent: AgentMessageAgent | None = None
-    type: Literal["apply_patch_call"]
-    id: str | None = None
-    call_id: str
-    caller: BetaToolCallCallerParam | None = None
-    status: Literal["in_progress", "completed"]
-    operation: ApplyPatchCallOperation
-
-
-class ApplyPatchCallOutput(BaseModel, kw_only=True):
-    agent: AgentMessageAgent | None = None
-    type: Literal["apply_patch_call_output"]
-    id: str | None = None
-    call_id: str
-    caller: BetaToolCallCallerParam | None = None
-    status: Literal["completed", "failed"]
-    output: str | None = None
-
-
-class ApplyPatchCallOperationUpdateFile(BaseModel, kw_only=True, tag_field="type", tag="update_file"):
-    type: ClassVar[Literal["update_file"]] = "update_file"
-    path: str
-    diff: str
-
-
 class CompactionTrigger(BaseModel, kw_only=True):
     agent: AgentMessageAgent | None = None
     type: Literal["compaction_trigger"]
+
+
+class ItemReference(BaseModel, kw_only=True):
+    agent: AgentMessageAgent | None = None
+    type: Literal["item_reference"] | None = None
+    id: str
+
+
+class Program(BaseModel, kw_only=True):
+    agent: AgentMessageAgent | None = None
+    id: str
+    type: Literal["program"]
+    call_id: str
+    code: str
+    fingerprint: str
+
+
+class ProgramOutput(BaseModel, kw_only=True):
+    agent: AgentMessageAgent | None = None
+    id: str
+    type: Literal["program_output"]
+    call_id: str
+    result: str
+    status: Literal["completed", "incomplete"]
+
+
+class Message(BaseModel, kw_only=True):
+    agent: Agent | None = None
+    type: Literal["message"] | None = None
+    role: Literal["user", "system", "developer"]
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    content: BetaResponseInputMessageContentList
 
 
 class ComputerCallOutput(BaseModel, kw_only=True):
@@ -139,88 +117,25 @@ class ComputerCallOutput(BaseModel, kw_only=True):
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
-class MultiAgentCallOutputOutputAnnotationContainerFileCitation(BaseModel, kw_only=True, tag_field="type", tag="container_file_citation"):
-    type: ClassVar[Literal["container_file_citation"]] = "container_file_citation"
-    start_index: int
-    end_index: int
-    container_id: str
-    file_id: str
-    filename: str
-
-
-class AgentMessageContentEncryptedContent(BaseModel, kw_only=True, tag_field="type", tag="encrypted_content"):
-    type: ClassVar[Literal["encrypted_content"]] = "encrypted_content"
-    encrypted_content: str
-
-
-class MultiAgentCallOutputOutputAnnotationFileCitation(BaseModel, kw_only=True, tag_field="type", tag="file_citation"):
-    type: ClassVar[Literal["file_citation"]] = "file_citation"
-    index: int
-    file_id: str
-    filename: str
-
-
 class FunctionCallOutput(BaseModel, kw_only=True):
     agent: AgentMessageAgent | None = None
     id: str | None = None
     call_id: str | None = None
     type: Literal["function_call_output"]
-    output: str | list[BetaResponseInputTextContent | BetaResponseInputImageContent | BetaResponseInputFileContent]
+    output: str | BetaResponseFunctionCallOutputItemList
     name: str | None = None
     namespace: str | None = None
     caller: BetaToolCallCallerParam | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
-class ShellCallAction(BaseModel, kw_only=True):
-    commands: list[str]
-    timeout_ms: int | None = None
-    max_output_length: int | None = None
-
-
-class ShellCall(BaseModel, kw_only=True):
+class AgentMessage(BaseModel, kw_only=True):
     agent: AgentMessageAgent | None = None
     id: str | None = None
-    call_id: str
-    caller: BetaToolCallCallerParam | None = None
-    type: Literal["shell_call"]
-    action: ShellCallAction
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-    environment: BetaLocalEnvironment | BetaContainerReference | None = None
-
-
-class ShellCallOutput(BaseModel, kw_only=True):
-    agent: AgentMessageAgent | None = None
-    id: str | None = None
-    call_id: str
-    caller: BetaToolCallCallerParam | None = None
-    type: Literal["shell_call_output"]
-    output: list[BetaResponseFunctionShellCallOutputContent]
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-    max_output_length: int | None = None
-
-
-class Message(BaseModel, kw_only=True):
-    agent: Agent | None = None
-    type: Literal["message"] | None = None
-    role: Literal["user", "system", "developer"]
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-    content: list[BetaResponseInputContent]
-
-
-class ItemReference(BaseModel, kw_only=True):
-    agent: AgentMessageAgent | None = None
-    type: Literal["item_reference"] | None = None
-    id: str
-
-
-class McpApprovalResponse(BaseModel, kw_only=True):
-    agent: Agent | None = None
-    type: Literal["mcp_approval_response"]
-    id: str | None = None
-    approval_request_id: str
-    approve: bool
-    reason: str | None = None
+    type: Literal["agent_message"]
+    author: str
+    recipient: str
+    content: list[BetaResponseInputTextContent | BetaResponseInputImageContent | AgentMessageContentEncryptedContent]
 
 
 class MultiAgentCall(BaseModel, kw_only=True):
@@ -259,33 +174,6 @@ class MultiAgentCallOutput(BaseModel, kw_only=True):
     output: list[MultiAgentCallOutputOutput]
 
 
-class MultiAgentCallOutputOutput(BaseModel, kw_only=True):
-    type: Literal["output_text"]
-    text: str
-    annotations: (
-        list[MultiAgentCallOutputOutputAnnotationFileCitation | MultiAgentCallOutputOutputAnnotationURLCitation | MultiAgentCallOutputOutputAnnotationContainerFileCitation]
-        | None
-    ) = None
-
-
-class Program(BaseModel, kw_only=True):
-    agent: AgentMessageAgent | None = None
-    id: str
-    type: Literal["program"]
-    call_id: str
-    code: str
-    fingerprint: str
-
-
-class ProgramOutput(BaseModel, kw_only=True):
-    agent: AgentMessageAgent | None = None
-    id: str
-    type: Literal["program_output"]
-    call_id: str
-    result: str
-    status: Literal["completed", "incomplete"]
-
-
 class ToolSearchCall(BaseModel, kw_only=True):
     agent: AgentMessageAgent | None = None
     id: str | None = None
@@ -296,6 +184,96 @@ class ToolSearchCall(BaseModel, kw_only=True):
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
+class AdditionalTools(BaseModel, kw_only=True):
+    agent: AgentMessageAgent | None = None
+    id: str | None = None
+    type: Literal["additional_tools"]
+    role: Literal["developer"]
+    tools: list[BetaTool]
+
+
+class ShellCall(BaseModel, kw_only=True):
+    agent: AgentMessageAgent | None = None
+    id: str | None = None
+    call_id: str
+    caller: BetaToolCallCallerParam | None = None
+    type: Literal["shell_call"]
+    action: ShellCallAction
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    environment: BetaLocalEnvironment | BetaContainerReference | None = None
+
+
+class ShellCallOutput(BaseModel, kw_only=True):
+    agent: AgentMessageAgent | None = None
+    id: str | None = None
+    call_id: str
+    caller: BetaToolCallCallerParam | None = None
+    type: Literal["shell_call_output"]
+    output: list[BetaResponseFunctionShellCallOutputContent]
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    max_output_length: int | None = None
+
+
+class ApplyPatchCall(BaseModel, kw_only=True):
+    agent: AgentMessageAgent | None = None
+    type: Literal["apply_patch_call"]
+    id: str | None = None
+    call_id: str
+    caller: BetaToolCallCallerParam | None = None
+    status: Literal["in_progress", "completed"]
+    operation: ApplyPatchCallOperation
+
+
+class ApplyPatchCallOutput(BaseModel, kw_only=True):
+    agent: AgentMessageAgent | None = None
+    type: Literal["apply_patch_call_output"]
+    id: str | None = None
+    call_id: str
+    caller: BetaToolCallCallerParam | None = None
+    status: Literal["completed", "failed"]
+    output: str | None = None
+
+
+class McpApprovalResponse(BaseModel, kw_only=True):
+    agent: Agent | None = None
+    type: Literal["mcp_approval_response"]
+    id: str | None = None
+    approval_request_id: str
+    approve: bool
+    reason: str | None = None
+
+
+class AgentMessageAgent(BaseModel, kw_only=True):
+    agent_name: str
+
+
+class AgentMessageContentEncryptedContent(BaseModel, kw_only=True, tag_field="type", tag="encrypted_content"):
+    type: ClassVar[Literal["encrypted_content"]] = "encrypted_content"
+    encrypted_content: str
+
+
+class MultiAgentCallOutputOutput(BaseModel, kw_only=True):
+    type: Literal["output_text"]
+    text: str
+    annotations: (
+        list[MultiAgentCallOutputOutputAnnotationFileCitation | MultiAgentCallOutputOutputAnnotationURLCitation | MultiAgentCallOutputOutputAnnotationContainerFileCitation]
+        | None
+    ) = None
+
+
+class ShellCallAction(BaseModel, kw_only=True):
+    commands: list[str]
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
+
+
+class MultiAgentCallOutputOutputAnnotationFileCitation(BaseModel, kw_only=True, tag_field="type", tag="file_citation"):
+    type: ClassVar[Literal["file_citation"]] = "file_citation"
+    index: int
+    file_id: str
+    filename: str
+
+
 class MultiAgentCallOutputOutputAnnotationURLCitation(BaseModel, kw_only=True, tag_field="type", tag="url_citation"):
     type: ClassVar[Literal["url_citation"]] = "url_citation"
     start_index: int
@@ -304,15 +282,30 @@ class MultiAgentCallOutputOutputAnnotationURLCitation(BaseModel, kw_only=True, t
     title: str
 
 
-class AgentMessageAgent(BaseModel, kw_only=True):
-    agent_name: str
+class MultiAgentCallOutputOutputAnnotationContainerFileCitation(BaseModel, kw_only=True, tag_field="type", tag="container_file_citation"):
+    type: ClassVar[Literal["container_file_citation"]] = "container_file_citation"
+    start_index: int
+    end_index: int
+    container_id: str
+    file_id: str
+    filename: str
 
 
-ApplyPatchCallOperation: TypeAlias = (
-    ApplyPatchCallOperationCreateFile
-    | ApplyPatchCallOperationDeleteFile
-    | ApplyPatchCallOperationUpdateFile
-)
+class ApplyPatchCallOperationCreateFile(BaseModel, kw_only=True, tag_field="type", tag="create_file"):
+    type: ClassVar[Literal["create_file"]] = "create_file"
+    path: str
+    diff: str
+
+
+class ApplyPatchCallOperationDeleteFile(BaseModel, kw_only=True, tag_field="type", tag="delete_file"):
+    type: ClassVar[Literal["delete_file"]] = "delete_file"
+    path: str
+
+
+class ApplyPatchCallOperationUpdateFile(BaseModel, kw_only=True, tag_field="type", tag="update_file"):
+    type: ClassVar[Literal["update_file"]] = "update_file"
+    path: str
+    diff: str
 
 
 if TYPE_CHECKING:
@@ -407,3 +400,9 @@ else:
             ProgramOutput,
         ),
     )
+
+ApplyPatchCallOperation: TypeAlias = (
+    ApplyPatchCallOperationCreateFile
+    | ApplyPatchCallOperationDeleteFile
+    | ApplyPatchCallOperationUpdateFile
+)

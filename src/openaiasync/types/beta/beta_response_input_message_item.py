@@ -6,7 +6,7 @@ from typing import Literal
 
 from ...model import BaseModel
 from .beta_response_file_search_tool_call import Agent
-from .beta_response_input_content import BetaResponseInputContent
+from .beta_response_input_message_content_list import BetaResponseInputMessageContentList
 
 __all__ = ["BetaResponseInputMessageItem"]
 
@@ -16,5 +16,5 @@ class BetaResponseInputMessageItem(BaseModel, kw_only=True):
     type: Literal["message"] | None = None
     role: Literal["user", "system", "developer"]
     status: Literal["in_progress", "completed", "incomplete"] | None = None
-    content: list[BetaResponseInputContent]
+    content: BetaResponseInputMessageContentList
     id: str

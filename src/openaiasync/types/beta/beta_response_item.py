@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from ...model import BaseModel, one_of
 from .beta_function_tool_call_output_resource import BetaFunctionToolCallOutputResource
 from .beta_image_detail import BetaImageDetail
-from .beta_mcp_tool_call_error import BetaMCPToolCallError
+from .beta_mcp_tool_call_error import BetaMcpToolCallError
 from .beta_output_message import BetaOutputMessage
 from .beta_response_apply_patch_tool_call import BetaResponseApplyPatchToolCall
 from .beta_response_apply_patch_tool_call_output import BetaResponseApplyPatchToolCallOutput
@@ -58,25 +58,6 @@ __all__ = [
 ]
 
 
-class AdditionalTools(BaseModel, kw_only=True, tag_field="type", tag="additional_tools"):
-    agent: Agent | None = None
-    type: ClassVar[Literal["additional_tools"]] = "additional_tools"
-    id: str
-    role: (
-        Literal[
-        "unknown",
-        "user",
-        "assistant",
-        "system",
-        "critic",
-        "discriminator",
-        "developer",
-        "tool",
-    ]
-    )
-    tools: list[BetaTool]
-
-
 class AgentMessage(BaseModel, kw_only=True, tag_field="type", tag="agent_message"):
     agent: Agent | None = None
     type: ClassVar[Literal["agent_message"]] = "agent_message"
@@ -86,100 +67,6 @@ class AgentMessage(BaseModel, kw_only=True, tag_field="type", tag="agent_message
     content: (
         list[BetaResponseInputText | BetaResponseOutputText | AgentMessageContentText | AgentMessageContentSummaryText | AgentMessageContentReasoningText | BetaResponseOutputRefusal | BetaResponseInputImage | AgentMessageContentComputerScreenshot | BetaResponseInputFile | AgentMessageContentEncryptedContent]
     )
-
-
-class AgentMessageContentComputerScreenshot(BaseModel, kw_only=True, tag_field="type", tag="computer_screenshot"):
-    type: ClassVar[Literal["computer_screenshot"]] = "computer_screenshot"
-    image_url: str | None
-    file_id: str | None
-    detail: BetaImageDetail
-    prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
-
-
-class AgentMessageContentEncryptedContent(BaseModel, kw_only=True, tag_field="type", tag="encrypted_content"):
-    type: ClassVar[Literal["encrypted_content"]] = "encrypted_content"
-    encrypted_content: str
-
-
-class ImageGenerationCall(BaseModel, kw_only=True, tag_field="type", tag="image_generation_call"):
-    agent: Agent | None = None
-    type: ClassVar[Literal["image_generation_call"]] = "image_generation_call"
-    id: str
-    status: Literal["in_progress", "completed", "generating", "failed"]
-    result: str | None
-
-
-class LocalShellCallAction(BaseModel, kw_only=True):
-    type: Literal["exec"]
-    command: list[str]
-    timeout_ms: int | None = None
-    working_directory: str | None = None
-    env: dict[str, str]
-    user: str | None = None
-
-
-class LocalShellCall(BaseModel, kw_only=True, tag_field="type", tag="local_shell_call"):
-    agent: Agent | None = None
-    type: ClassVar[Literal["local_shell_call"]] = "local_shell_call"
-    id: str
-    call_id: str
-    action: LocalShellCallAction
-    status: Literal["in_progress", "completed", "incomplete"]
-
-
-class LocalShellCallOutput(BaseModel, kw_only=True, tag_field="type", tag="local_shell_call_output"):
-    agent: Agent | None = None
-    type: ClassVar[Literal["local_shell_call_output"]] = "local_shell_call_output"
-    id: str
-    output: str
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-
-
-class McpApprovalRequest(BaseModel, kw_only=True, tag_field="type", tag="mcp_approval_request"):
-    agent: Agent | None = None
-    type: ClassVar[Literal["mcp_approval_request"]] = "mcp_approval_request"
-    id: str
-    server_label: str
-    name: str
-    arguments: str
-
-
-class McpApprovalResponse(BaseModel, kw_only=True, tag_field="type", tag="mcp_approval_response"):
-    agent: Agent | None = None
-    type: ClassVar[Literal["mcp_approval_response"]] = "mcp_approval_response"
-    id: str
-    approval_request_id: str
-    approve: bool
-    reason: str | None = None
-
-
-class McpListTools(BaseModel, kw_only=True, tag_field="type", tag="mcp_list_tools"):
-    agent: Agent | None = None
-    type: ClassVar[Literal["mcp_list_tools"]] = "mcp_list_tools"
-    id: str
-    server_label: str
-    tools: list[McpListToolsTool]
-    error: str | None = None
-
-
-class McpListToolsTool(BaseModel, kw_only=True):
-    name: str
-    description: str | None = None
-    input_schema: dict[str, Any]
-    annotations: dict[str, Any] | None = None
-
-
-class McpCall(BaseModel, kw_only=True, tag_field="type", tag="mcp_call"):
-    agent: Agent | None = None
-    type: ClassVar[Literal["mcp_call"]] = "mcp_call"
-    id: str
-    server_label: str
-    name: str
-    arguments: str
-    output: str | None = None
-    error: BetaMCPToolCallError | None = None
-    status: Literal["in_progress", "completed", "incomplete", "calling", "failed"] | None = None
-    approval_request_id: str | None = None
 
 
 class MultiAgentCall(BaseModel, kw_only=True, tag_field="type", tag="multi_agent_call"):
@@ -218,6 +105,25 @@ class MultiAgentCallOutput(BaseModel, kw_only=True, tag_field="type", tag="multi
     output: list[BetaResponseOutputText]
 
 
+class AdditionalTools(BaseModel, kw_only=True, tag_field="type", tag="additional_tools"):
+    agent: Agent | None = None
+    type: ClassVar[Literal["additional_tools"]] = "additional_tools"
+    id: str
+    role: (
+        Literal[
+        "unknown",
+        "user",
+        "assistant",
+        "system",
+        "critic",
+        "discriminator",
+        "developer",
+        "tool",
+    ]
+    )
+    tools: list[BetaTool]
+
+
 class Program(BaseModel, kw_only=True, tag_field="type", tag="program"):
     agent: Agent | None = None
     type: ClassVar[Literal["program"]] = "program"
@@ -236,8 +142,73 @@ class ProgramOutput(BaseModel, kw_only=True, tag_field="type", tag="program_outp
     status: Literal["completed", "incomplete"]
 
 
-class AgentMessageContentReasoningText(BaseModel, kw_only=True, tag_field="type", tag="reasoning_text"):
-    type: ClassVar[Literal["reasoning_text"]] = "reasoning_text"
+class ImageGenerationCall(BaseModel, kw_only=True, tag_field="type", tag="image_generation_call"):
+    agent: Agent | None = None
+    type: ClassVar[Literal["image_generation_call"]] = "image_generation_call"
+    id: str
+    status: Literal["in_progress", "completed", "generating", "failed"]
+    result: str | None
+
+
+class LocalShellCall(BaseModel, kw_only=True, tag_field="type", tag="local_shell_call"):
+    agent: Agent | None = None
+    type: ClassVar[Literal["local_shell_call"]] = "local_shell_call"
+    id: str
+    call_id: str
+    action: LocalShellCallAction
+    status: Literal["in_progress", "completed", "incomplete"]
+
+
+class LocalShellCallOutput(BaseModel, kw_only=True, tag_field="type", tag="local_shell_call_output"):
+    agent: Agent | None = None
+    type: ClassVar[Literal["local_shell_call_output"]] = "local_shell_call_output"
+    id: str
+    output: str
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class McpListTools(BaseModel, kw_only=True, tag_field="type", tag="mcp_list_tools"):
+    agent: Agent | None = None
+    type: ClassVar[Literal["mcp_list_tools"]] = "mcp_list_tools"
+    id: str
+    server_label: str
+    tools: list[McpListToolsTool]
+    error: str | None = None
+
+
+class McpApprovalRequest(BaseModel, kw_only=True, tag_field="type", tag="mcp_approval_request"):
+    agent: Agent | None = None
+    type: ClassVar[Literal["mcp_approval_request"]] = "mcp_approval_request"
+    id: str
+    server_label: str
+    name: str
+    arguments: str
+
+
+class McpApprovalResponse(BaseModel, kw_only=True, tag_field="type", tag="mcp_approval_response"):
+    agent: Agent | None = None
+    type: ClassVar[Literal["mcp_approval_response"]] = "mcp_approval_response"
+    id: str
+    approval_request_id: str
+    approve: bool
+    reason: str | None = None
+
+
+class McpCall(BaseModel, kw_only=True, tag_field="type", tag="mcp_call"):
+    agent: Agent | None = None
+    type: ClassVar[Literal["mcp_call"]] = "mcp_call"
+    id: str
+    server_label: str
+    name: str
+    arguments: str
+    output: str | None = None
+    error: BetaMcpToolCallError | None = None
+    status: Literal["in_progress", "completed", "incomplete", "calling", "failed"] | None = None
+    approval_request_id: str | None = None
+
+
+class AgentMessageContentText(BaseModel, kw_only=True, tag_field="type", tag="text"):
+    type: ClassVar[Literal["text"]] = "text"
     text: str
 
 
@@ -246,9 +217,38 @@ class AgentMessageContentSummaryText(BaseModel, kw_only=True, tag_field="type", 
     text: str
 
 
-class AgentMessageContentText(BaseModel, kw_only=True, tag_field="type", tag="text"):
-    type: ClassVar[Literal["text"]] = "text"
+class AgentMessageContentReasoningText(BaseModel, kw_only=True, tag_field="type", tag="reasoning_text"):
+    type: ClassVar[Literal["reasoning_text"]] = "reasoning_text"
     text: str
+
+
+class AgentMessageContentComputerScreenshot(BaseModel, kw_only=True, tag_field="type", tag="computer_screenshot"):
+    type: ClassVar[Literal["computer_screenshot"]] = "computer_screenshot"
+    image_url: str | None
+    file_id: str | None
+    detail: BetaImageDetail
+    prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
+
+
+class AgentMessageContentEncryptedContent(BaseModel, kw_only=True, tag_field="type", tag="encrypted_content"):
+    type: ClassVar[Literal["encrypted_content"]] = "encrypted_content"
+    encrypted_content: str
+
+
+class LocalShellCallAction(BaseModel, kw_only=True):
+    type: Literal["exec"]
+    command: list[str]
+    timeout_ms: int | None = None
+    working_directory: str | None = None
+    env: dict[str, str]
+    user: str | None = None
+
+
+class McpListToolsTool(BaseModel, kw_only=True):
+    name: str
+    description: str | None = None
+    input_schema: dict[str, Any]
+    annotations: dict[str, Any] | None = None
 
 
 if TYPE_CHECKING:

@@ -18,19 +18,34 @@ __all__ = [
 ]
 
 
-class AnnotationContainerFileCitation(BaseModel, kw_only=True, tag_field="type", tag="container_file_citation"):
-    type: ClassVar[Literal["container_file_citation"]] = "container_file_citation"
-    container_id: str
-    file_id: str
-    start_index: int
-    end_index: int
-    filename: str
+class BetaResponseOutputText(BaseModel, kw_only=True, tag_field="type", tag="output_text"):
+    type: ClassVar[Literal["output_text"]] = "output_text"
+    text: str
+    annotations: list[Annotation]
+    logprobs: list[Logprob]
 
 
 class AnnotationFileCitation(BaseModel, kw_only=True, tag_field="type", tag="file_citation"):
     type: ClassVar[Literal["file_citation"]] = "file_citation"
     file_id: str
     index: int
+    filename: str
+
+
+class AnnotationURLCitation(BaseModel, kw_only=True, tag_field="type", tag="url_citation"):
+    type: ClassVar[Literal["url_citation"]] = "url_citation"
+    url: str
+    start_index: int
+    end_index: int
+    title: str
+
+
+class AnnotationContainerFileCitation(BaseModel, kw_only=True, tag_field="type", tag="container_file_citation"):
+    type: ClassVar[Literal["container_file_citation"]] = "container_file_citation"
+    container_id: str
+    file_id: str
+    start_index: int
+    end_index: int
     filename: str
 
 
@@ -47,25 +62,10 @@ class Logprob(BaseModel, kw_only=True):
     top_logprobs: list[LogprobTopLogprob]
 
 
-class BetaResponseOutputText(BaseModel, kw_only=True, tag_field="type", tag="output_text"):
-    type: ClassVar[Literal["output_text"]] = "output_text"
-    text: str
-    annotations: list[Annotation]
-    logprobs: list[Logprob]
-
-
 class LogprobTopLogprob(BaseModel, kw_only=True):
     token: str
     logprob: float
     bytes: list[int]
-
-
-class AnnotationURLCitation(BaseModel, kw_only=True, tag_field="type", tag="url_citation"):
-    type: ClassVar[Literal["url_citation"]] = "url_citation"
-    url: str
-    start_index: int
-    end_index: int
-    title: str
 
 
 Annotation: TypeAlias = (

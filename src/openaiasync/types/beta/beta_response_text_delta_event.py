@@ -10,17 +10,6 @@ from .beta_response_file_search_tool_call import Agent
 __all__ = ["BetaResponseTextDeltaEvent", "Logprob", "LogprobTopLogprob"]
 
 
-class Logprob(BaseModel, kw_only=True):
-    token: str
-    logprob: float
-    top_logprobs: list[LogprobTopLogprob] | None = None
-
-
-class LogprobTopLogprob(BaseModel, kw_only=True):
-    token: str | None = None
-    logprob: float | None = None
-
-
 class BetaResponseTextDeltaEvent(BaseModel, kw_only=True, tag_field="type", tag="response.output_text.delta"):
     agent: Agent | None = None
     type: ClassVar[Literal["response.output_text.delta"]] = "response.output_text.delta"
@@ -30,3 +19,14 @@ class BetaResponseTextDeltaEvent(BaseModel, kw_only=True, tag_field="type", tag=
     delta: str
     sequence_number: int
     logprobs: list[Logprob]
+
+
+class Logprob(BaseModel, kw_only=True):
+    token: str
+    logprob: float
+    top_logprobs: list[LogprobTopLogprob] | None = None
+
+
+class LogprobTopLogprob(BaseModel, kw_only=True):
+    token: str | None = None
+    logprob: float | None = None

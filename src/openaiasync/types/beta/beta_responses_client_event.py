@@ -7,10 +7,12 @@ from typing import ClassVar, Literal, TypeAlias
 from ...model import BaseModel
 from .beta_response import Reasoning, ToolChoice
 from .beta_response_conversation_param import BetaResponseConversationParam
+from .beta_response_includable import BetaResponseIncludable
 from .beta_response_inject_event import BetaResponseInjectEvent
-from .beta_response_input_item import BetaResponseInputItem
+from .beta_response_input import BetaResponseInput
 from .beta_response_prompt import BetaResponsePrompt
 from .beta_response_text_config import BetaResponseTextConfig
+from .beta_service_tier import BetaServiceTier
 from .beta_tool import BetaTool
 
 __all__ = [
@@ -103,23 +105,11 @@ class ResponseCreate(BaseModel, kw_only=True, tag_field="type", tag="response.cr
     tools: list[BetaTool] | None = None
     tool_choice: ToolChoice | None = None
     prompt: BetaResponsePrompt | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
+    service_tier: BetaServiceTier | None = None
     truncation: Literal["auto", "disabled"] | None = None
     reasoning: Reasoning | None = None
-    input: str | list[BetaResponseInputItem] | None = None
-    include: (
-        list[Literal[
-        "file_search_call.results",
-        "web_search_call.results",
-        "web_search_call.action.sources",
-        "message.input_image.image_url",
-        "computer_call_output.output.image_url",
-        "code_interpreter_call.outputs",
-        "reasoning.encrypted_content",
-        "message.output_text.logprobs",
-    ]]
-        | None
-    ) = None
+    input: str | BetaResponseInput | None = None
+    include: list[BetaResponseIncludable] | None = None
     parallel_tool_calls: bool | None = None
     store: bool | None = None
     instructions: str | None = None

@@ -33,43 +33,6 @@ __all__ = [
 ]
 
 
-class CodeInterpreterContainerCodeInterpreterToolAuto(BaseModel, kw_only=True):
-    type: Literal["auto"]
-    file_ids: list[str] | None = None
-    memory_limit: Literal["1g", "4g", "16g", "64g"] | None = None
-    network_policy: BetaContainerNetworkPolicyDisabled | BetaContainerNetworkPolicyAllowlist | None = None
-
-
-class CodeInterpreter(BaseModel, kw_only=True):
-    type: Literal["code_interpreter"]
-    container: str | CodeInterpreterContainerCodeInterpreterToolAuto
-    allowed_callers: list[Literal["direct", "programmatic"]] | None = None
-
-
-class ImageGeneration(BaseModel, kw_only=True):
-    type: Literal["image_generation"]
-    model: str | None = None
-    quality: Literal["low", "medium", "high", "auto"] | None = None
-    size: str | None = None
-    output_format: Literal["png", "webp", "jpeg"] | None = None
-    output_compression: int | None = None
-    moderation: Literal["auto", "low"] | None = None
-    background: Literal["transparent", "opaque", "auto"] | None = None
-    input_fidelity: Literal["high", "low"] | None = None
-    input_image_mask: ImageGenerationInputImageMask | None = None
-    partial_images: int | None = None
-    action: Literal["generate", "edit", "auto"] | None = None
-
-
-class ImageGenerationInputImageMask(BaseModel, kw_only=True):
-    image_url: str | None = None
-    file_id: str | None = None
-
-
-class LocalShell(BaseModel, kw_only=True):
-    type: Literal["local_shell"]
-
-
 class Mcp(BaseModel, kw_only=True):
     type: Literal["mcp"]
     server_label: str
@@ -97,9 +60,33 @@ class Mcp(BaseModel, kw_only=True):
     defer_loading: bool | None = None
 
 
-class McpRequireApprovalMcpToolApprovalFilter(BaseModel, kw_only=True):
-    always: McpAllowedToolsMcpToolFilter | None = None
-    never: McpAllowedToolsMcpToolFilter | None = None
+class CodeInterpreter(BaseModel, kw_only=True):
+    type: Literal["code_interpreter"]
+    container: str | CodeInterpreterContainerCodeInterpreterToolAuto
+    allowed_callers: list[Literal["direct", "programmatic"]] | None = None
+
+
+class ProgrammaticToolCalling(BaseModel, kw_only=True):
+    type: Literal["programmatic_tool_calling"]
+
+
+class ImageGeneration(BaseModel, kw_only=True):
+    type: Literal["image_generation"]
+    model: str | None = None
+    quality: Literal["low", "medium", "high", "auto"] | None = None
+    size: str | None = None
+    output_format: Literal["png", "webp", "jpeg"] | None = None
+    output_compression: int | None = None
+    moderation: Literal["auto", "low"] | None = None
+    background: Literal["transparent", "opaque", "auto"] | None = None
+    input_fidelity: Literal["high", "low"] | None = None
+    input_image_mask: ImageGenerationInputImageMask | None = None
+    partial_images: int | None = None
+    action: Literal["generate", "edit", "auto"] | None = None
+
+
+class LocalShell(BaseModel, kw_only=True):
+    type: Literal["local_shell"]
 
 
 class McpAllowedToolsMcpToolFilter(BaseModel, kw_only=True):
@@ -107,8 +94,21 @@ class McpAllowedToolsMcpToolFilter(BaseModel, kw_only=True):
     read_only: bool | None = None
 
 
-class ProgrammaticToolCalling(BaseModel, kw_only=True):
-    type: Literal["programmatic_tool_calling"]
+class McpRequireApprovalMcpToolApprovalFilter(BaseModel, kw_only=True):
+    always: McpAllowedToolsMcpToolFilter | None = None
+    never: McpAllowedToolsMcpToolFilter | None = None
+
+
+class CodeInterpreterContainerCodeInterpreterToolAuto(BaseModel, kw_only=True):
+    type: Literal["auto"]
+    file_ids: list[str] | None = None
+    memory_limit: Literal["1g", "4g", "16g", "64g"] | None = None
+    network_policy: BetaContainerNetworkPolicyDisabled | BetaContainerNetworkPolicyAllowlist | None = None
+
+
+class ImageGenerationInputImageMask(BaseModel, kw_only=True):
+    image_url: str | None = None
+    file_id: str | None = None
 
 
 if TYPE_CHECKING:

@@ -69,12 +69,17 @@ if TYPE_CHECKING:
         ChatCompletionMessageFunctionToolCallParam as ChatCompletionMessageFunctionToolCallParam,
     )
     from ...params.chat.chat_completion_message_param import ChatCompletionMessageParam as ChatCompletionMessageParam
-    from .chat_completion_message_tool_call import (
+    from .chat_completion_message_tool_call import ChatCompletionMessageToolCall as ChatCompletionMessageToolCall
+    from ...params.chat.chat_completion_message_tool_call_param import (
+        ChatCompletionMessageToolCallParam as ChatCompletionMessageToolCallParam,
+    )
+    from .chat_completion_message_tool_call_union import (
         ChatCompletionMessageToolCallUnion as ChatCompletionMessageToolCallUnion,
     )
     from ...params.chat.chat_completion_message_tool_call_union_param import (
         ChatCompletionMessageToolCallUnionParam as ChatCompletionMessageToolCallUnionParam,
     )
+    from ...params.chat.chat_completion_modality import ChatCompletionModality as ChatCompletionModality
     from ...params.chat.chat_completion_named_tool_choice_custom_param import (
         ChatCompletionNamedToolChoiceCustomParam as ChatCompletionNamedToolChoiceCustomParam,
     )
@@ -83,6 +88,9 @@ if TYPE_CHECKING:
     )
     from ...params.chat.chat_completion_prediction_content_param import (
         ChatCompletionPredictionContentParam as ChatCompletionPredictionContentParam,
+    )
+    from ...params.chat.chat_completion_reasoning_effort import (
+        ChatCompletionReasoningEffort as ChatCompletionReasoningEffort,
     )
     from .chat_completion_role import ChatCompletionRole as ChatCompletionRole
     from .chat_completion_store_message import ChatCompletionStoreMessage as ChatCompletionStoreMessage
@@ -99,6 +107,7 @@ if TYPE_CHECKING:
     from ...params.chat.chat_completion_tool_message_param import (
         ChatCompletionToolMessageParam as ChatCompletionToolMessageParam,
     )
+    from ...params.chat.chat_completion_tool_param import ChatCompletionToolParam as ChatCompletionToolParam
     from ...params.chat.chat_completion_tool_union_param import (
         ChatCompletionToolUnionParam as ChatCompletionToolUnionParam,
     )
@@ -140,11 +149,15 @@ __all__ = [
     "ChatCompletionMessageFunctionToolCall",
     "ChatCompletionMessageFunctionToolCallParam",
     "ChatCompletionMessageParam",
+    "ChatCompletionMessageToolCall",
+    "ChatCompletionMessageToolCallParam",
     "ChatCompletionMessageToolCallUnion",
     "ChatCompletionMessageToolCallUnionParam",
+    "ChatCompletionModality",
     "ChatCompletionNamedToolChoiceCustomParam",
     "ChatCompletionNamedToolChoiceParam",
     "ChatCompletionPredictionContentParam",
+    "ChatCompletionReasoningEffort",
     "ChatCompletionRole",
     "ChatCompletionStoreMessage",
     "ChatCompletionStreamOptionsParam",
@@ -152,6 +165,7 @@ __all__ = [
     "ChatCompletionTokenLogprob",
     "ChatCompletionToolChoiceOptionParam",
     "ChatCompletionToolMessageParam",
+    "ChatCompletionToolParam",
     "ChatCompletionToolUnionParam",
     "ChatCompletionUserMessageParam",
     "CompletionCreateParams",
@@ -191,11 +205,15 @@ if not TYPE_CHECKING:
             "ChatCompletionMessageFunctionToolCall": ".chat_completion_message_function_tool_call",
             "ChatCompletionMessageFunctionToolCallParam": "...params.chat.chat_completion_message_function_tool_call_param",
             "ChatCompletionMessageParam": "...params.chat.chat_completion_message_param",
-            "ChatCompletionMessageToolCallUnion": ".chat_completion_message_tool_call",
+            "ChatCompletionMessageToolCall": ".chat_completion_message_tool_call",
+            "ChatCompletionMessageToolCallParam": "...params.chat.chat_completion_message_tool_call_param",
+            "ChatCompletionMessageToolCallUnion": ".chat_completion_message_tool_call_union",
             "ChatCompletionMessageToolCallUnionParam": "...params.chat.chat_completion_message_tool_call_union_param",
+            "ChatCompletionModality": "...params.chat.chat_completion_modality",
             "ChatCompletionNamedToolChoiceCustomParam": "...params.chat.chat_completion_named_tool_choice_custom_param",
             "ChatCompletionNamedToolChoiceParam": "...params.chat.chat_completion_named_tool_choice_param",
             "ChatCompletionPredictionContentParam": "...params.chat.chat_completion_prediction_content_param",
+            "ChatCompletionReasoningEffort": "...params.chat.chat_completion_reasoning_effort",
             "ChatCompletionRole": ".chat_completion_role",
             "ChatCompletionStoreMessage": ".chat_completion_store_message",
             "ChatCompletionStreamOptionsParam": "...params.chat.chat_completion_stream_options_param",
@@ -203,6 +221,7 @@ if not TYPE_CHECKING:
             "ChatCompletionTokenLogprob": ".chat_completion_token_logprob",
             "ChatCompletionToolChoiceOptionParam": "...params.chat.chat_completion_tool_choice_option_param",
             "ChatCompletionToolMessageParam": "...params.chat.chat_completion_tool_message_param",
+            "ChatCompletionToolParam": "...params.chat.chat_completion_tool_param",
             "ChatCompletionToolUnionParam": "...params.chat.chat_completion_tool_union_param",
             "ChatCompletionUserMessageParam": "...params.chat.chat_completion_user_message_param",
             "CompletionCreateParams": "...params.chat.completion_create_params",

@@ -6,10 +6,11 @@ from typing import Any, ClassVar, Literal
 
 from ...answers import ChatCompletionText
 from ...model import BaseModel
+from ..completion_usage import CompletionUsage
 from ..shared.metadata import Metadata
+from ..shared.service_tier import ServiceTier
 from .chat_completion_message import ChatCompletionMessage
 from .chat_completion_token_logprob import ChatCompletionTokenLogprob
-from .completion_usage import CompletionUsage
 
 __all__ = [
     "ChatCompletion",
@@ -28,7 +29,7 @@ class ChatCompletion(ChatCompletionText, BaseModel, kw_only=True):
     created: int
     model: str
     metadata: Metadata | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    service_tier: ServiceTier | None = None
     system_fingerprint: str | None = None
     object: Literal["chat.completion"]
     usage: CompletionUsage | None = None
@@ -38,23 +39,6 @@ class ChatCompletion(ChatCompletionText, BaseModel, kw_only=True):
     prompt_token_ids: list[int] | None = None
     provider_specific_fields: Any = None
     kv_transfer_params: Any = None
-
-
-class Moderation(BaseModel, kw_only=True):
-    input: ModerationInputModerationResults | ModerationInputError
-    output: ModerationInputModerationResults | ModerationInputError
-
-
-class ModerationInputError(BaseModel, kw_only=True, tag_field="type", tag="error"):
-    type: ClassVar[Literal["error"]] = "error"
-    code: str
-    message: str
-
-
-class ModerationInputModerationResults(BaseModel, kw_only=True, tag_field="type", tag="moderation_results"):
-    type: ClassVar[Literal["moderation_results"]] = "moderation_results"
-    model: str
-    results: list[ModerationInputModerationResultsResult]
 
 
 class Choice(BaseModel, kw_only=True):
@@ -67,9 +51,26 @@ class Choice(BaseModel, kw_only=True):
     provider_specific_fields: Any = None
 
 
+class Moderation(BaseModel, kw_only=True):
+    input: ModerationInputModerationResults | ModerationInputError
+    output: ModerationInputModerationResults | ModerationInputError
+
+
 class ChoiceLogprobs(BaseModel, kw_only=True):
     content: list[ChatCompletionTokenLogprob] | None = None
     refusal: list[ChatCompletionTokenLogprob] | None = None
+
+
+class ModerationInputModerationResults(BaseModel, kw_only=True, tag_field="type", tag="moderation_results"):
+    type: ClassVar[Literal["moderation_results"]] = "moderation_results"
+    model: str
+    results: list[ModerationInputModerationResultsResult]
+
+
+class ModerationInputError(BaseModel, kw_only=True, tag_field="type", tag="error"):
+    type: ClassVar[Literal["error"]] = "error"
+    code: str
+    message: str
 
 
 class ModerationInputModerationResultsResult(BaseModel, kw_only=True, tag_field="type", tag="moderation_result"):

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from ...answers import ChunkText
 from ...model import BaseModel
+from ..completion_usage import CompletionUsage
+from ..shared.service_tier import ServiceTier
 from .chat_completion import Moderation
 from .chat_completion_token_logprob import ChatCompletionTokenLogprob
-from .completion_usage import CompletionUsage
 
 __all__ = [
     "ChatCompletionChunk",
@@ -27,7 +28,7 @@ class ChatCompletionChunk(ChunkText, BaseModel, kw_only=True):
     created: int
     model: str
     obfuscation: str | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    service_tier: ServiceTier | None = None
     system_fingerprint: str | None = None
     object: Literal["chat.completion.chunk"]
     usage: CompletionUsage | None = None
@@ -39,16 +40,14 @@ class ChatCompletionChunk(ChunkText, BaseModel, kw_only=True):
     kv_transfer_params: Any = None
 
 
-class ChoiceDeltaToolCall(BaseModel, kw_only=True):
-    index: int | None = None
-    id: str | None = None
-    type: Literal["function"] | None = None
-    function: ChoiceDeltaToolCallFunction | None = None
-
-
-class ChoiceDeltaToolCallFunction(BaseModel, kw_only=True):
-    name: str | None = None
-    arguments: str | None = None
+class Choice(BaseModel, kw_only=True):
+    delta: ChoiceDelta
+    logprobs: ChoiceLogprobs | None = None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None = None
+    index: int
+    stop_reason: Any = None
+    token_ids: list[int] | None = None
+    provider_specific_fields: Any = None
 
 
 class ChoiceDelta(BaseModel, kw_only=True):
@@ -62,21 +61,23 @@ class ChoiceDelta(BaseModel, kw_only=True):
     provider_specific_fields: Any = None
 
 
+class ChoiceLogprobs(BaseModel, kw_only=True):
+    content: list[ChatCompletionTokenLogprob] | None = None
+    refusal: list[ChatCompletionTokenLogprob] | None = None
+
+
 class ChoiceDeltaFunctionCall(BaseModel, kw_only=True):
     arguments: str | None = None
     name: str | None = None
 
 
-class Choice(BaseModel, kw_only=True):
-    delta: ChoiceDelta
-    logprobs: ChoiceLogprobs | None = None
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None = None
-    index: int
-    stop_reason: Any = None
-    token_ids: list[int] | None = None
-    provider_specific_fields: Any = None
+class ChoiceDeltaToolCall(BaseModel, kw_only=True):
+    index: int | None = None
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: ChoiceDeltaToolCallFunction | None = None
 
 
-class ChoiceLogprobs(BaseModel, kw_only=True):
-    content: list[ChatCompletionTokenLogprob] | None = None
-    refusal: list[ChatCompletionTokenLogprob] | None = None
+class ChoiceDeltaToolCallFunction(BaseModel, kw_only=True):
+    name: str | None = None
+    arguments: str | None = None

@@ -6,9 +6,19 @@ from typing import Any, Literal
 
 from ...model import BaseModel
 from .chat_completion_audio import ChatCompletionAudio
-from .chat_completion_message_tool_call import ChatCompletionMessageToolCallUnion
+from .chat_completion_message_tool_call_union import ChatCompletionMessageToolCallUnion
 
 __all__ = ["Annotation", "AnnotationURLCitation", "ChatCompletionMessage", "FunctionCall"]
+
+
+class Annotation(BaseModel, kw_only=True):
+    type: Literal["url_citation"]
+    url_citation: AnnotationURLCitation
+
+
+class FunctionCall(BaseModel, kw_only=True):
+    arguments: str
+    name: str
 
 
 class ChatCompletionMessage(BaseModel, kw_only=True):
@@ -24,18 +34,8 @@ class ChatCompletionMessage(BaseModel, kw_only=True):
     provider_specific_fields: Any = None
 
 
-class Annotation(BaseModel, kw_only=True):
-    type: Literal["url_citation"]
-    url_citation: AnnotationURLCitation
-
-
 class AnnotationURLCitation(BaseModel, kw_only=True):
     end_index: int
     start_index: int
     url: str
     title: str
-
-
-class FunctionCall(BaseModel, kw_only=True):
-    arguments: str
-    name: str

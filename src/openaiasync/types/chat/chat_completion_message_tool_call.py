@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from .chat_completion_message_custom_tool_call import ChatCompletionMessageCustomToolCall
 from .chat_completion_message_function_tool_call import ChatCompletionMessageFunctionToolCall
+from .chat_completion_message_tool_call_union import ChatCompletionMessageToolCallUnion
 
-__all__ = ["ChatCompletionMessageToolCallUnion"]
+__all__ = ["ChatCompletionMessageToolCall", "ChatCompletionMessageToolCallUnion"]
 
-ChatCompletionMessageToolCallUnion: TypeAlias = (
-    ChatCompletionMessageFunctionToolCall
-    | ChatCompletionMessageCustomToolCall
-)
+ChatCompletionMessageToolCall: TypeAlias = ChatCompletionMessageFunctionToolCall

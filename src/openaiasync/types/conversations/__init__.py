@@ -15,10 +15,20 @@ if TYPE_CHECKING:
     from .conversation_item import ConversationItem as ConversationItem
     from .conversation_item_list import ConversationItemList as ConversationItemList
     from ...params.conversations.conversation_update_params import ConversationUpdateParams as ConversationUpdateParams
+    from .input_file_content import InputFileContent as InputFileContent
+    from ...params.conversations.input_file_content_param import InputFileContentParam as InputFileContentParam
+    from .input_image_content import InputImageContent as InputImageContent
+    from ...params.conversations.input_image_content_param import InputImageContentParam as InputImageContentParam
+    from .input_text_content import InputTextContent as InputTextContent
+    from ...params.conversations.input_text_content_param import InputTextContentParam as InputTextContentParam
     from ...params.conversations.item_create_params import ItemCreateParams as ItemCreateParams
     from ...params.conversations.item_list_params import ItemListParams as ItemListParams
     from ...params.conversations.item_retrieve_params import ItemRetrieveParams as ItemRetrieveParams
     from .message import Message as Message
+    from .output_text_content import OutputTextContent as OutputTextContent
+    from ...params.conversations.output_text_content_param import OutputTextContentParam as OutputTextContentParam
+    from .refusal_content import RefusalContent as RefusalContent
+    from ...params.conversations.refusal_content_param import RefusalContentParam as RefusalContentParam
     from .summary_text_content import SummaryTextContent as SummaryTextContent
     from .text_content import TextContent as TextContent
 
@@ -30,10 +40,20 @@ __all__ = [
     "ConversationItem",
     "ConversationItemList",
     "ConversationUpdateParams",
+    "InputFileContent",
+    "InputFileContentParam",
+    "InputImageContent",
+    "InputImageContentParam",
+    "InputTextContent",
+    "InputTextContentParam",
     "ItemCreateParams",
     "ItemListParams",
     "ItemRetrieveParams",
     "Message",
+    "OutputTextContent",
+    "OutputTextContentParam",
+    "RefusalContent",
+    "RefusalContentParam",
     "SummaryTextContent",
     "TextContent",
 ]
@@ -49,10 +69,20 @@ if not TYPE_CHECKING:
             "ConversationItem": ".conversation_item",
             "ConversationItemList": ".conversation_item_list",
             "ConversationUpdateParams": "...params.conversations.conversation_update_params",
+            "InputFileContent": ".input_file_content",
+            "InputFileContentParam": "...params.conversations.input_file_content_param",
+            "InputImageContent": ".input_image_content",
+            "InputImageContentParam": "...params.conversations.input_image_content_param",
+            "InputTextContent": ".input_text_content",
+            "InputTextContentParam": "...params.conversations.input_text_content_param",
             "ItemCreateParams": "...params.conversations.item_create_params",
             "ItemListParams": "...params.conversations.item_list_params",
             "ItemRetrieveParams": "...params.conversations.item_retrieve_params",
             "Message": ".message",
+            "OutputTextContent": ".output_text_content",
+            "OutputTextContentParam": "...params.conversations.output_text_content_param",
+            "RefusalContent": ".refusal_content",
+            "RefusalContentParam": "...params.conversations.refusal_content_param",
             "SummaryTextContent": ".summary_text_content",
             "TextContent": ".text_content",
         },

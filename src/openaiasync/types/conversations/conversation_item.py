@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
+from ..responses.mcp_tool_call_error import McpToolCallError
 from ..responses.response_apply_patch_tool_call import ResponseApplyPatchToolCall
 from ..responses.response_apply_patch_tool_call_output import ResponseApplyPatchToolCallOutput
 from ..responses.response_code_interpreter_tool_call import ResponseCodeInterpreterToolCall
@@ -23,7 +24,6 @@ from ..responses.response_tool_search_call import ResponseToolSearchCall
 from ..responses.response_tool_search_output_item import ResponseToolSearchOutputItem
 from ..responses.tool import Tool
 from .function_tool_call_output_resource import FunctionToolCallOutputResource
-from .mcp_tool_call_error import MCPToolCallError
 from .message import Message
 
 __all__ = [
@@ -41,6 +41,13 @@ __all__ = [
     "Program",
     "ProgramOutput",
 ]
+
+
+class ImageGenerationCall(BaseModel, kw_only=True, tag_field="type", tag="image_generation_call"):
+    type: ClassVar[Literal["image_generation_call"]] = "image_generation_call"
+    id: str
+    status: Literal["in_progress", "completed", "generating", "failed"]
+    result: str | None
 
 
 class AdditionalTools(BaseModel, kw_only=True, tag_field="type", tag="additional_tools"):
@@ -61,20 +68,20 @@ class AdditionalTools(BaseModel, kw_only=True, tag_field="type", tag="additional
     tools: list[Tool]
 
 
-class ImageGenerationCall(BaseModel, kw_only=True, tag_field="type", tag="image_generation_call"):
-    type: ClassVar[Literal["image_generation_call"]] = "image_generation_call"
+class Program(BaseModel, kw_only=True, tag_field="type", tag="program"):
+    type: ClassVar[Literal["program"]] = "program"
     id: str
-    status: Literal["in_progress", "completed", "generating", "failed"]
-    result: str | None
+    call_id: str
+    code: str
+    fingerprint: str
 
 
-class LocalShellCallAction(BaseModel, kw_only=True):
-    type: Literal["exec"]
-    command: list[str]
-    timeout_ms: int | None = None
-    working_directory: str | None = None
-    env: dict[str, str]
-    user: str | None = None
+class ProgramOutput(BaseModel, kw_only=True, tag_field="type", tag="program_output"):
+    type: ClassVar[Literal["program_output"]] = "program_output"
+    id: str
+    call_id: str
+    result: str
+    status: Literal["completed", "incomplete"]
 
 
 class LocalShellCall(BaseModel, kw_only=True, tag_field="type", tag="local_shell_call"):
@@ -90,6 +97,14 @@ class LocalShellCallOutput(BaseModel, kw_only=True, tag_field="type", tag="local
     id: str
     output: str
     status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class McpListTools(BaseModel, kw_only=True, tag_field="type", tag="mcp_list_tools"):
+    type: ClassVar[Literal["mcp_list_tools"]] = "mcp_list_tools"
+    id: str
+    server_label: str
+    tools: list[McpListToolsTool]
+    error: str | None = None
 
 
 class McpApprovalRequest(BaseModel, kw_only=True, tag_field="type", tag="mcp_approval_request"):
@@ -108,21 +123,6 @@ class McpApprovalResponse(BaseModel, kw_only=True, tag_field="type", tag="mcp_ap
     reason: str | None = None
 
 
-class McpListTools(BaseModel, kw_only=True, tag_field="type", tag="mcp_list_tools"):
-    type: ClassVar[Literal["mcp_list_tools"]] = "mcp_list_tools"
-    id: str
-    server_label: str
-    tools: list[McpListToolsTool]
-    error: str | None = None
-
-
-class McpListToolsTool(BaseModel, kw_only=True):
-    name: str
-    description: str | None = None
-    input_schema: dict[str, Any]
-    annotations: dict[str, Any] | None = None
-
-
 class McpCall(BaseModel, kw_only=True, tag_field="type", tag="mcp_call"):
     type: ClassVar[Literal["mcp_call"]] = "mcp_call"
     id: str
@@ -130,25 +130,25 @@ class McpCall(BaseModel, kw_only=True, tag_field="type", tag="mcp_call"):
     name: str
     arguments: str
     output: str | None = None
-    error: MCPToolCallError | None = None
+    error: McpToolCallError | None = None
     status: Literal["in_progress", "completed", "incomplete", "calling", "failed"] | None = None
     approval_request_id: str | None = None
 
 
-class Program(BaseModel, kw_only=True, tag_field="type", tag="program"):
-    type: ClassVar[Literal["program"]] = "program"
-    id: str
-    call_id: str
-    code: str
-    fingerprint: str
+class LocalShellCallAction(BaseModel, kw_only=True):
+    type: Literal["exec"]
+    command: list[str]
+    timeout_ms: int | None = None
+    working_directory: str | None = None
+    env: dict[str, str]
+    user: str | None = None
 
 
-class ProgramOutput(BaseModel, kw_only=True, tag_field="type", tag="program_output"):
-    type: ClassVar[Literal["program_output"]] = "program_output"
-    id: str
-    call_id: str
-    result: str
-    status: Literal["completed", "incomplete"]
+class McpListToolsTool(BaseModel, kw_only=True):
+    name: str
+    description: str | None = None
+    input_schema: dict[str, Any]
+    annotations: dict[str, Any] | None = None
 
 
 ConversationItem: TypeAlias = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from ..responses.function_and_custom_tool_call_output import FunctionAndCustomToolCallOutput
-from ..responses.tool_call_caller_param import ToolCallCallerParam
+from ..responses.response_custom_tool_call_output import OutputOutputContentList
+from .tool_call_caller_param import ToolCallCallerParam
 
 __all__ = ["FunctionToolCallOutputResource"]
 
@@ -18,6 +18,6 @@ class FunctionToolCallOutputResource(BaseModel, kw_only=True, tag_field="type", 
     name: str | None = None
     namespace: str | None = None
     caller: ToolCallCallerParam | None = None
-    output: str | list[FunctionAndCustomToolCallOutput]
+    output: str | list[OutputOutputContentList]
     status: Literal["in_progress", "completed", "incomplete"]
     created_by: str | None = None

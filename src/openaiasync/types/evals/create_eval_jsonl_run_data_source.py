@@ -19,11 +19,11 @@ class SourceFileContent(BaseModel, kw_only=True, tag_field="type", tag="file_con
     content: list[SourceFileContentContent]
 
 
-class SourceFileContentContent(BaseModel, kw_only=True):
-    item: dict[str, Any]
-    sample: dict[str, Any] | None = None
-
-
 class SourceFileID(BaseModel, kw_only=True, tag_field="type", tag="file_id"):
     type: ClassVar[Literal["file_id"]] = "file_id"
     id: str
+
+
+class SourceFileContentContent(BaseModel, kw_only=True):
+    item: dict[str, Any]
+    sample: dict[str, Any] | None = None

@@ -51,59 +51,11 @@ class RunCancelResponse(BaseModel, kw_only=True):
     error: EvalAPIError
 
 
-class DataSourceResponses(BaseModel, kw_only=True, tag_field="type", tag="responses"):
-    type: ClassVar[Literal["responses"]] = "responses"
-    input_messages: (
-        DataSourceResponsesInputMessagesTemplate
-        | DataSourceResponsesInputMessagesItemReference
-        | None
-    ) = None
-    sampling_params: DataSourceResponsesSamplingParams | None = None
-    model: str | None = None
-    source: SourceFileContent | SourceFileID | DataSourceResponsesSourceResponses
-
-
-class DataSourceResponsesInputMessagesTemplate(BaseModel, kw_only=True, tag_field="type", tag="template"):
-    type: ClassVar[Literal["template"]] = "template"
-    template: list[_create_eval_responses_run_data_source.InputMessagesTemplateTemplate]
-
-
-class DataSourceResponsesInputMessagesTemplateTemplateChatMessage(BaseModel, kw_only=True):
-    role: str
-    content: str
-
-
-class DataSourceResponsesInputMessagesItemReference(BaseModel, kw_only=True, tag_field="type", tag="item_reference"):
-    type: ClassVar[Literal["item_reference"]] = "item_reference"
-    item_reference: str
-
-
-class DataSourceResponsesSamplingParams(BaseModel, kw_only=True):
-    reasoning_effort: ReasoningEffort | None = None
-    temperature: float | None = None
-    max_completion_tokens: int | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    tools: list[Tool] | None = None
-    text: DataSourceResponsesSamplingParamsText | None = None
-
-
-class DataSourceResponsesSamplingParamsText(BaseModel, kw_only=True):
-    format: ResponseFormatTextConfig | None = None
-
-
-class DataSourceResponsesSourceResponses(BaseModel, kw_only=True, tag_field="type", tag="responses"):
-    type: ClassVar[Literal["responses"]] = "responses"
-    metadata: dict[str, Any] | None = None
-    model: str | None = None
-    instructions_search: str | None = None
-    created_after: int | None = None
-    created_before: int | None = None
-    reasoning_effort: ReasoningEffort | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    users: list[str] | None = None
-    tools: list[str] | None = None
+class ResultCounts(BaseModel, kw_only=True):
+    total: int
+    errored: int
+    failed: int
+    passed: int
 
 
 class PerModelUsage(BaseModel, kw_only=True):
@@ -121,8 +73,56 @@ class PerTestingCriteriaResult(BaseModel, kw_only=True):
     failed: int
 
 
-class ResultCounts(BaseModel, kw_only=True):
-    total: int
-    errored: int
-    failed: int
-    passed: int
+class DataSourceResponses(BaseModel, kw_only=True, tag_field="type", tag="responses"):
+    type: ClassVar[Literal["responses"]] = "responses"
+    input_messages: (
+        DataSourceResponsesInputMessagesTemplate
+        | DataSourceResponsesInputMessagesItemReference
+        | None
+    ) = None
+    sampling_params: DataSourceResponsesSamplingParams | None = None
+    model: str | None = None
+    source: SourceFileContent | SourceFileID | DataSourceResponsesSourceResponses
+
+
+class DataSourceResponsesInputMessagesTemplate(BaseModel, kw_only=True, tag_field="type", tag="template"):
+    type: ClassVar[Literal["template"]] = "template"
+    template: list[_create_eval_responses_run_data_source.InputMessagesTemplateTemplate]
+
+
+class DataSourceResponsesInputMessagesItemReference(BaseModel, kw_only=True, tag_field="type", tag="item_reference"):
+    type: ClassVar[Literal["item_reference"]] = "item_reference"
+    item_reference: str
+
+
+class DataSourceResponsesSamplingParams(BaseModel, kw_only=True):
+    reasoning_effort: ReasoningEffort | None = None
+    temperature: float | None = None
+    max_completion_tokens: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    tools: list[Tool] | None = None
+    text: DataSourceResponsesSamplingParamsText | None = None
+
+
+class DataSourceResponsesSourceResponses(BaseModel, kw_only=True, tag_field="type", tag="responses"):
+    type: ClassVar[Literal["responses"]] = "responses"
+    metadata: dict[str, Any] | None = None
+    model: str | None = None
+    instructions_search: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    users: list[str] | None = None
+    tools: list[str] | None = None
+
+
+class DataSourceResponsesSamplingParamsText(BaseModel, kw_only=True):
+    format: ResponseFormatTextConfig | None = None
+
+
+class DataSourceResponsesInputMessagesTemplateTemplateChatMessage(BaseModel, kw_only=True):
+    role: str
+    content: str

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ...params.fine_tuning.dpo_method_param import DpoMethodParam as DpoMethodParam
     from .fine_tuning_job import FineTuningJob as FineTuningJob
     from .fine_tuning_job_event import FineTuningJobEvent as FineTuningJobEvent
+    from .fine_tuning_job_integration import FineTuningJobIntegration as FineTuningJobIntegration
     from .fine_tuning_job_wandb_integration import FineTuningJobWandbIntegration as FineTuningJobWandbIntegration
     from .fine_tuning_job_wandb_integration_object import (
         FineTuningJobWandbIntegrationObject as FineTuningJobWandbIntegrationObject,
@@ -41,6 +42,7 @@ __all__ = [
     "DpoMethodParam",
     "FineTuningJob",
     "FineTuningJobEvent",
+    "FineTuningJobIntegration",
     "FineTuningJobWandbIntegration",
     "FineTuningJobWandbIntegrationObject",
     "JobCreateParams",
@@ -66,6 +68,7 @@ if not TYPE_CHECKING:
             "DpoMethodParam": "...params.fine_tuning.dpo_method_param",
             "FineTuningJob": ".fine_tuning_job",
             "FineTuningJobEvent": ".fine_tuning_job_event",
+            "FineTuningJobIntegration": ".fine_tuning_job_integration",
             "FineTuningJobWandbIntegration": ".fine_tuning_job_wandb_integration",
             "FineTuningJobWandbIntegrationObject": ".fine_tuning_job_wandb_integration_object",
             "JobCreateParams": "...params.fine_tuning.job_create_params",

@@ -45,13 +45,6 @@ class FineTuningJob(BaseModel, kw_only=True):
     metadata: Metadata | None = None
 
 
-class Method(BaseModel, kw_only=True):
-    type: Literal["supervised", "dpo", "reinforcement"]
-    supervised: SupervisedMethod | None = None
-    dpo: DpoMethod | None = None
-    reinforcement: ReinforcementMethod | None = None
-
-
 class Error(BaseModel, kw_only=True):
     code: str
     message: str
@@ -62,3 +55,10 @@ class Hyperparameters(BaseModel, kw_only=True):
     batch_size: Literal["auto"] | int | None = None
     learning_rate_multiplier: Literal["auto"] | float | None = None
     n_epochs: Literal["auto"] | int | None = None
+
+
+class Method(BaseModel, kw_only=True):
+    type: Literal["supervised", "dpo", "reinforcement"]
+    supervised: SupervisedMethod | None = None
+    dpo: DpoMethod | None = None
+    reinforcement: ReinforcementMethod | None = None

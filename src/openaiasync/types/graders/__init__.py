@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .grader_inputs import GraderInputs as GraderInputs
+    from ...params.graders.grader_inputs_param import GraderInputsParam as GraderInputsParam
     from .label_model_grader import LabelModelGrader as LabelModelGrader
     from ...params.graders.label_model_grader_param import LabelModelGraderParam as LabelModelGraderParam
     from .multi_grader import MultiGrader as MultiGrader
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ...params.graders.text_similarity_grader_param import TextSimilarityGraderParam as TextSimilarityGraderParam
 
 __all__ = [
+    "GraderInputs",
+    "GraderInputsParam",
     "LabelModelGrader",
     "LabelModelGraderParam",
     "MultiGrader",
@@ -40,6 +44,8 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "GraderInputs": ".grader_inputs",
+            "GraderInputsParam": "...params.graders.grader_inputs_param",
             "LabelModelGrader": ".label_model_grader",
             "LabelModelGraderParam": "...params.graders.label_model_grader_param",
             "MultiGrader": ".multi_grader",

@@ -8,7 +8,7 @@ from ...model import BaseModel
 from ..responses.response_input_audio import ResponseInputAudio
 from ..responses.response_input_text import ResponseInputText
 
-__all__ = ["GraderInputItem", "GraderInputItemInputImage", "GraderInputItemOutputText"]
+__all__ = ["GraderInputItem", "GraderInputItemInputImage", "GraderInputItemOutputText", "GraderInputs"]
 
 
 class GraderInputItemOutputText(BaseModel, kw_only=True, tag_field="type", tag="output_text"):
@@ -29,3 +29,5 @@ GraderInputItem: TypeAlias = (
     | GraderInputItemInputImage
     | ResponseInputAudio
 )
+
+GraderInputs: TypeAlias = list[GraderInputItem]

@@ -6,15 +6,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
 from ..shared.reasoning_effort import ReasoningEffort
-from .grader_inputs import GraderInputItem
+from .grader_inputs import GraderInputItem, GraderInputs
 
 __all__ = ["Input", "InputContent", "SamplingParams", "ScoreModelGrader"]
-
-
-class Input(BaseModel, kw_only=True):
-    role: Literal["user", "assistant", "system", "developer"]
-    content: InputContent
-    type: Literal["message"] | None = None
 
 
 class ScoreModelGrader(BaseModel, kw_only=True, tag_field="type", tag="score_model"):
@@ -34,4 +28,10 @@ class SamplingParams(BaseModel, kw_only=True):
     reasoning_effort: ReasoningEffort | None = None
 
 
-InputContent: TypeAlias = GraderInputItem | list[GraderInputItem]
+class Input(BaseModel, kw_only=True):
+    role: Literal["user", "assistant", "system", "developer"]
+    content: InputContent
+    type: Literal["message"] | None = None
+
+
+InputContent: TypeAlias = GraderInputItem | GraderInputs

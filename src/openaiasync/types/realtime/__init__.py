@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ...params.realtime.call_reject_params import CallRejectParams as CallRejectParams
     from ...params.realtime.client_secret_create_params import ClientSecretCreateParams as ClientSecretCreateParams
     from .client_secret_create_response import ClientSecretCreateResponse as ClientSecretCreateResponse
+    from ...params.realtime.connect_client_event_param import ConnectClientEventParam as ConnectClientEventParam
     from .conversation_created_event import ConversationCreatedEvent as ConversationCreatedEvent
     from .conversation_item import ConversationItem as ConversationItem
     from .conversation_item_added import ConversationItemAdded as ConversationItemAdded
@@ -194,6 +195,20 @@ if TYPE_CHECKING:
         RealtimeSessionCreateRequestParam as RealtimeSessionCreateRequestParam,
     )
     from .realtime_session_create_response import RealtimeSessionCreateResponse as RealtimeSessionCreateResponse
+    from .realtime_tool_choice_config import RealtimeToolChoiceConfig as RealtimeToolChoiceConfig
+    from ...params.realtime.realtime_tool_choice_config_param import (
+        RealtimeToolChoiceConfigParam as RealtimeToolChoiceConfigParam,
+    )
+    from .realtime_tools_config import RealtimeToolsConfig as RealtimeToolsConfig
+    from ...params.realtime.realtime_tools_config_param import RealtimeToolsConfigParam as RealtimeToolsConfigParam
+    from .realtime_tools_config_union import RealtimeToolsConfigUnion as RealtimeToolsConfigUnion
+    from ...params.realtime.realtime_tools_config_union_param import (
+        RealtimeToolsConfigUnionParam as RealtimeToolsConfigUnionParam,
+    )
+    from .realtime_tracing_config import RealtimeTracingConfig as RealtimeTracingConfig
+    from ...params.realtime.realtime_tracing_config_param import (
+        RealtimeTracingConfigParam as RealtimeTracingConfigParam,
+    )
     from .realtime_transcription_session_audio import (
         RealtimeTranscriptionSessionAudio as RealtimeTranscriptionSessionAudio,
     )
@@ -225,11 +240,17 @@ if TYPE_CHECKING:
         RealtimeTranscriptionSessionTurnDetection as RealtimeTranscriptionSessionTurnDetection,
     )
     from .realtime_translation_client_event import RealtimeTranslationClientEvent as RealtimeTranslationClientEvent
+    from ...params.realtime.realtime_translation_client_event_param import (
+        RealtimeTranslationClientEventParam as RealtimeTranslationClientEventParam,
+    )
     from .realtime_translation_client_secret_create_response import (
         RealtimeTranslationClientSecretCreateResponse as RealtimeTranslationClientSecretCreateResponse,
     )
     from .realtime_translation_input_audio_buffer_append_event import (
         RealtimeTranslationInputAudioBufferAppendEvent as RealtimeTranslationInputAudioBufferAppendEvent,
+    )
+    from ...params.realtime.realtime_translation_input_audio_buffer_append_event_param import (
+        RealtimeTranslationInputAudioBufferAppendEventParam as RealtimeTranslationInputAudioBufferAppendEventParam,
     )
     from .realtime_translation_input_transcript_delta_event import (
         RealtimeTranslationInputTranscriptDeltaEvent as RealtimeTranslationInputTranscriptDeltaEvent,
@@ -245,6 +266,9 @@ if TYPE_CHECKING:
     from .realtime_translation_session_close_event import (
         RealtimeTranslationSessionCloseEvent as RealtimeTranslationSessionCloseEvent,
     )
+    from ...params.realtime.realtime_translation_session_close_event_param import (
+        RealtimeTranslationSessionCloseEventParam as RealtimeTranslationSessionCloseEventParam,
+    )
     from .realtime_translation_session_closed_event import (
         RealtimeTranslationSessionClosedEvent as RealtimeTranslationSessionClosedEvent,
     )
@@ -257,8 +281,14 @@ if TYPE_CHECKING:
     from .realtime_translation_session_update_event import (
         RealtimeTranslationSessionUpdateEvent as RealtimeTranslationSessionUpdateEvent,
     )
+    from ...params.realtime.realtime_translation_session_update_event_param import (
+        RealtimeTranslationSessionUpdateEventParam as RealtimeTranslationSessionUpdateEventParam,
+    )
     from .realtime_translation_session_update_request import (
         RealtimeTranslationSessionUpdateRequest as RealtimeTranslationSessionUpdateRequest,
+    )
+    from ...params.realtime.realtime_translation_session_update_request_param import (
+        RealtimeTranslationSessionUpdateRequestParam as RealtimeTranslationSessionUpdateRequestParam,
     )
     from .realtime_translation_session_updated_event import (
         RealtimeTranslationSessionUpdatedEvent as RealtimeTranslationSessionUpdatedEvent,
@@ -316,6 +346,7 @@ __all__ = [
     "CallRejectParams",
     "ClientSecretCreateParams",
     "ClientSecretCreateResponse",
+    "ConnectClientEventParam",
     "ConversationCreatedEvent",
     "ConversationItem",
     "ConversationItemAdded",
@@ -414,6 +445,14 @@ __all__ = [
     "RealtimeSessionCreateRequest",
     "RealtimeSessionCreateRequestParam",
     "RealtimeSessionCreateResponse",
+    "RealtimeToolChoiceConfig",
+    "RealtimeToolChoiceConfigParam",
+    "RealtimeToolsConfig",
+    "RealtimeToolsConfigParam",
+    "RealtimeToolsConfigUnion",
+    "RealtimeToolsConfigUnionParam",
+    "RealtimeTracingConfig",
+    "RealtimeTracingConfigParam",
     "RealtimeTranscriptionSessionAudio",
     "RealtimeTranscriptionSessionAudioInput",
     "RealtimeTranscriptionSessionAudioInputParam",
@@ -425,19 +464,24 @@ __all__ = [
     "RealtimeTranscriptionSessionCreateResponse",
     "RealtimeTranscriptionSessionTurnDetection",
     "RealtimeTranslationClientEvent",
+    "RealtimeTranslationClientEventParam",
     "RealtimeTranslationClientSecretCreateResponse",
     "RealtimeTranslationInputAudioBufferAppendEvent",
+    "RealtimeTranslationInputAudioBufferAppendEventParam",
     "RealtimeTranslationInputTranscriptDeltaEvent",
     "RealtimeTranslationOutputAudioDeltaEvent",
     "RealtimeTranslationOutputTranscriptDeltaEvent",
     "RealtimeTranslationServerEvent",
     "RealtimeTranslationSession",
     "RealtimeTranslationSessionCloseEvent",
+    "RealtimeTranslationSessionCloseEventParam",
     "RealtimeTranslationSessionClosedEvent",
     "RealtimeTranslationSessionCreateRequestParam",
     "RealtimeTranslationSessionCreatedEvent",
     "RealtimeTranslationSessionUpdateEvent",
+    "RealtimeTranslationSessionUpdateEventParam",
     "RealtimeTranslationSessionUpdateRequest",
+    "RealtimeTranslationSessionUpdateRequestParam",
     "RealtimeTranslationSessionUpdatedEvent",
     "RealtimeTruncation",
     "RealtimeTruncationParam",
@@ -484,6 +528,7 @@ if not TYPE_CHECKING:
             "CallRejectParams": "...params.realtime.call_reject_params",
             "ClientSecretCreateParams": "...params.realtime.client_secret_create_params",
             "ClientSecretCreateResponse": ".client_secret_create_response",
+            "ConnectClientEventParam": "...params.realtime.connect_client_event_param",
             "ConversationCreatedEvent": ".conversation_created_event",
             "ConversationItem": ".conversation_item",
             "ConversationItemAdded": ".conversation_item_added",
@@ -582,6 +627,14 @@ if not TYPE_CHECKING:
             "RealtimeSessionCreateRequest": ".realtime_session_create_request",
             "RealtimeSessionCreateRequestParam": "...params.realtime.realtime_session_create_request_param",
             "RealtimeSessionCreateResponse": ".realtime_session_create_response",
+            "RealtimeToolChoiceConfig": ".realtime_tool_choice_config",
+            "RealtimeToolChoiceConfigParam": "...params.realtime.realtime_tool_choice_config_param",
+            "RealtimeToolsConfig": ".realtime_tools_config",
+            "RealtimeToolsConfigParam": "...params.realtime.realtime_tools_config_param",
+            "RealtimeToolsConfigUnion": ".realtime_tools_config_union",
+            "RealtimeToolsConfigUnionParam": "...params.realtime.realtime_tools_config_union_param",
+            "RealtimeTracingConfig": ".realtime_tracing_config",
+            "RealtimeTracingConfigParam": "...params.realtime.realtime_tracing_config_param",
             "RealtimeTranscriptionSessionAudio": ".realtime_transcription_session_audio",
             "RealtimeTranscriptionSessionAudioInput": ".realtime_transcription_session_audio_input",
             "RealtimeTranscriptionSessionAudioInputParam": "...params.realtime.realtime_transcription_session_audio_input_param",
@@ -593,19 +646,24 @@ if not TYPE_CHECKING:
             "RealtimeTranscriptionSessionCreateResponse": ".realtime_transcription_session_create_response",
             "RealtimeTranscriptionSessionTurnDetection": ".realtime_transcription_session_turn_detection",
             "RealtimeTranslationClientEvent": ".realtime_translation_client_event",
+            "RealtimeTranslationClientEventParam": "...params.realtime.realtime_translation_client_event_param",
             "RealtimeTranslationClientSecretCreateResponse": ".realtime_translation_client_secret_create_response",
             "RealtimeTranslationInputAudioBufferAppendEvent": ".realtime_translation_input_audio_buffer_append_event",
+            "RealtimeTranslationInputAudioBufferAppendEventParam": "...params.realtime.realtime_translation_input_audio_buffer_append_event_param",
             "RealtimeTranslationInputTranscriptDeltaEvent": ".realtime_translation_input_transcript_delta_event",
             "RealtimeTranslationOutputAudioDeltaEvent": ".realtime_translation_output_audio_delta_event",
             "RealtimeTranslationOutputTranscriptDeltaEvent": ".realtime_translation_output_transcript_delta_event",
             "RealtimeTranslationServerEvent": ".realtime_translation_server_event",
             "RealtimeTranslationSession": ".realtime_translation_session",
             "RealtimeTranslationSessionCloseEvent": ".realtime_translation_session_close_event",
+            "RealtimeTranslationSessionCloseEventParam": "...params.realtime.realtime_translation_session_close_event_param",
             "RealtimeTranslationSessionClosedEvent": ".realtime_translation_session_closed_event",
             "RealtimeTranslationSessionCreateRequestParam": "...params.realtime.realtime_translation_session_create_request_param",
             "RealtimeTranslationSessionCreatedEvent": ".realtime_translation_session_created_event",
             "RealtimeTranslationSessionUpdateEvent": ".realtime_translation_session_update_event",
+            "RealtimeTranslationSessionUpdateEventParam": "...params.realtime.realtime_translation_session_update_event_param",
             "RealtimeTranslationSessionUpdateRequest": ".realtime_translation_session_update_request",
+            "RealtimeTranslationSessionUpdateRequestParam": "...params.realtime.realtime_translation_session_update_request_param",
             "RealtimeTranslationSessionUpdatedEvent": ".realtime_translation_session_updated_event",
             "RealtimeTruncation": ".realtime_truncation",
             "RealtimeTruncationParam": "...params.realtime.realtime_truncation_param",

@@ -18,7 +18,7 @@ __all__ = ["RealtimeAudioConfigOutput", "Voice"]
 
 class RealtimeAudioConfigOutput(BaseModel, kw_only=True):
     format: RealtimeAudioFormats | None = None
-    voice: Voice | _realtime_response_create_audio_output.OutputVoiceID | None = None
+    voice: _realtime_response_create_audio_output.OutputVoice | None = None
     speed: float | None = None
 
 

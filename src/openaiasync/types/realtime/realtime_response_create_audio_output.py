@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-from ...lazy import LazyModule
 from ...model import BaseModel
+from .realtime_audio_config_output import Voice
 from .realtime_audio_formats import RealtimeAudioFormats
 
-if TYPE_CHECKING:
-    from . import realtime_audio_config_output as _realtime_audio_config_output
-else:
-    _realtime_audio_config_output = LazyModule(".realtime_audio_config_output", __package__)
-
-__all__ = ["Output", "OutputVoiceID", "RealtimeResponseCreateAudioOutput"]
+__all__ = ["Output", "OutputVoice", "OutputVoiceID", "RealtimeResponseCreateAudioOutput"]
 
 
 class RealtimeResponseCreateAudioOutput(BaseModel, kw_only=True):
@@ -22,8 +17,11 @@ class RealtimeResponseCreateAudioOutput(BaseModel, kw_only=True):
 
 class Output(BaseModel, kw_only=True):
     format: RealtimeAudioFormats | None = None
-    voice: _realtime_audio_config_output.Voice | OutputVoiceID | None = None
+    voice: OutputVoice | None = None
 
 
 class OutputVoiceID(BaseModel, kw_only=True):
     id: str
+
+
+OutputVoice: TypeAlias = Voice | OutputVoiceID

@@ -2,55 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 from ..responses.response_prompt import ResponsePrompt
-from .realtime_audio_config_output import Voice
-from .realtime_response_create_audio_output import OutputVoiceID
+from .realtime_audio_config import RealtimeAudioConfig
+from .realtime_reasoning import RealtimeReasoning
+from .realtime_tool_choice_config import RealtimeToolChoiceConfig
+from .realtime_tools_config import RealtimeToolsConfig
 from .realtime_tracing_config import TracingConfiguration
 from .realtime_truncation import RealtimeTruncation
 
-__all__ = ["ClientSecret", "InputAudioTranscription", "RealtimeSessionCreateRequest", "Tool", "TurnDetection"]
+__all__ = ["RealtimeSessionCreateRequest"]
 
 
-class RealtimeSessionCreateRequest(BaseModel, kw_only=True):
-    client_secret: ClientSecret
-    modalities: Any = None
+class RealtimeSessionCreateRequest(BaseModel, kw_only=True, tag_field="type", tag="realtime"):
+    type: ClassVar[Literal["realtime"]] = "realtime"
+    output_modalities: list[Literal["text", "audio"]] | None = None
+    model: str | None = None
     instructions: str | None = None
-    voice: Voice | OutputVoiceID | None = None
-    input_audio_format: str | None = None
-    output_audio_format: str | None = None
-    input_audio_transcription: InputAudioTranscription | None = None
-    speed: float | None = None
+    audio: RealtimeAudioConfig | None = None
+    include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
     tracing: Literal["auto"] | TracingConfiguration | None = None
-    turn_detection: TurnDetection | None = None
-    tools: list[Tool] | None = None
-    tool_choice: str | None = None
-    temperature: float | None = None
-    max_response_output_tokens: int | Literal["inf"] | None = None
+    tools: RealtimeToolsConfig | None = None
+    tool_choice: RealtimeToolChoiceConfig | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: RealtimeReasoning | None = None
+    max_output_tokens: int | Literal["inf"] | None = None
     truncation: RealtimeTruncation | None = None
     prompt: ResponsePrompt | None = None
-
-
-class ClientSecret(BaseModel, kw_only=True):
-    value: str
-    expires_at: int
-
-
-class InputAudioTranscription(BaseModel, kw_only=True):
-    model: str | None = None
-
-
-class TurnDetection(BaseModel, kw_only=True):
-    type: str | None = None
-    threshold: float | None = None
-    prefix_padding_ms: int | None = None
-    silence_duration_ms: int | None = None
-
-
-class Tool(BaseModel, kw_only=True):
-    type: Literal["function"] | None = None
-    name: str | None = None
-    description: str | None = None
-    parameters: dict[str, Any] | None = None

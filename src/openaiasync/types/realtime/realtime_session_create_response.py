@@ -8,7 +8,6 @@ from ...lazy import LazyModule
 from ...model import BaseModel
 from ..beta.realtime.audio_transcription_response import AudioTranscriptionResponse
 from ..responses.response_prompt import ResponsePrompt
-from ..responses.tool_choice_function import ToolChoiceFunction
 from ..responses.tool_choice_mcp import ToolChoiceMcp
 from ..responses.tool_choice_options import ToolChoiceOptions
 from .noise_reduction_type import NoiseReductionType
@@ -18,11 +17,14 @@ from .realtime_function_tool import RealtimeFunctionTool
 from .realtime_reasoning import RealtimeReasoning
 from .realtime_response_create_mcp_tool import RealtimeResponseCreateMcpTool
 from .realtime_truncation import RealtimeTruncation
+from .tool_choice_function import ToolChoiceFunction
 
 if TYPE_CHECKING:
     from . import realtime_audio_input_turn_detection as _realtime_audio_input_turn_detection
+    from . import realtime_tracing_config as _realtime_tracing_config
 else:
     _realtime_audio_input_turn_detection = LazyModule(".realtime_audio_input_turn_detection", __package__)
+    _realtime_tracing_config = LazyModule(".realtime_tracing_config", __package__)
 
 __all__ = [
     "Audio",
@@ -46,40 +48,13 @@ class RealtimeSessionCreateResponse(BaseModel, kw_only=True, tag_field="type", t
     instructions: str | None = None
     audio: Audio | None = None
     include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
-    tracing: Literal["auto"] | TracingTracingConfiguration | None = None
+    tracing: _realtime_tracing_config.RealtimeTracingConfig | None = None
     tools: list[RealtimeFunctionTool | RealtimeResponseCreateMcpTool] | None = None
     tool_choice: ToolChoiceOptions | ToolChoiceFunction | ToolChoiceMcp | None = None
     reasoning: RealtimeReasoning | None = None
     max_output_tokens: int | Literal["inf"] | None = None
     truncation: RealtimeTruncation | None = None
     prompt: ResponsePrompt | None = None
-
-
-class AudioInputNoiseReduction(BaseModel, kw_only=True):
-    type: NoiseReductionType | None = None
-
-
-class TracingTracingConfiguration(BaseModel, kw_only=True):
-    workflow_name: str | None = None
-    group_id: str | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class AudioInputTurnDetectionServerVad(BaseModel, kw_only=True, tag_field="type", tag="server_vad"):
-    type: ClassVar[Literal["server_vad"]] = "server_vad"
-    threshold: float | None = None
-    prefix_padding_ms: int | None = None
-    silence_duration_ms: int | None = None
-    create_response: bool | None = None
-    interrupt_response: bool | None = None
-    idle_timeout_ms: int | None = None
-
-
-class AudioInputTurnDetectionSemanticVad(BaseModel, kw_only=True, tag_field="type", tag="semantic_vad"):
-    type: ClassVar[Literal["semantic_vad"]] = "semantic_vad"
-    eagerness: Literal["low", "medium", "high", "auto"] | None = None
-    create_response: bool | None = None
-    interrupt_response: bool | None = None
 
 
 class Audio(BaseModel, kw_only=True):
@@ -98,3 +73,30 @@ class AudioOutput(BaseModel, kw_only=True):
     format: RealtimeAudioFormats | None = None
     voice: Voice | None = None
     speed: float | None = None
+
+
+class TracingTracingConfiguration(BaseModel, kw_only=True):
+    workflow_name: str | None = None
+    group_id: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class AudioInputNoiseReduction(BaseModel, kw_only=True):
+    type: NoiseReductionType | None = None
+
+
+class AudioInputTurnDetectionServerVad(BaseModel, kw_only=True, tag_field="type", tag="server_vad"):
+    type: ClassVar[Literal["server_vad"]] = "server_vad"
+    threshold: float | None = None
+    prefix_padding_ms: int | None = None
+    silence_duration_ms: int | None = None
+    create_response: bool | None = None
+    interrupt_response: bool | None = None
+    idle_timeout_ms: int | None = None
+
+
+class AudioInputTurnDetectionSemanticVad(BaseModel, kw_only=True, tag_field="type", tag="semantic_vad"):
+    type: ClassVar[Literal["semantic_vad"]] = "semantic_vad"
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+    create_response: bool | None = None
+    interrupt_response: bool | None = None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from ...model import BaseModel
+from .realtime_session_create_response import TracingTracingConfiguration
 
-__all__ = ["TracingConfiguration"]
+__all__ = ["RealtimeTracingConfig", "TracingConfiguration"]
 
 
 class TracingConfiguration(BaseModel, kw_only=True):
     workflow_name: str | None = None
     group_id: str | None = None
     metadata: dict[str, Any] | None = None
+
+
+RealtimeTracingConfig: TypeAlias = Literal["auto"] | TracingTracingConfiguration

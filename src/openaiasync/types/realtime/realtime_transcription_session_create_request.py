@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from .audio_transcription import AudioTranscription
-from .noise_reduction_type import NoiseReductionType
+from .realtime_transcription_session_audio import RealtimeTranscriptionSessionAudio
 
-__all__ = ["InputAudioNoiseReduction", "RealtimeTranscriptionSessionCreateRequest", "TurnDetection"]
+__all__ = ["RealtimeTranscriptionSessionCreateRequest"]
 
 
-class RealtimeTranscriptionSessionCreateRequest(BaseModel, kw_only=True):
-    turn_detection: TurnDetection | None = None
-    input_audio_noise_reduction: InputAudioNoiseReduction | None = None
-    input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | None = None
-    input_audio_transcription: AudioTranscription | None = None
+class RealtimeTranscriptionSessionCreateRequest(BaseModel, kw_only=True, tag_field="type", tag="transcription"):
+    type: ClassVar[Literal["transcription"]] = "transcription"
+    audio: RealtimeTranscriptionSessionAudio | None = None
     include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
-
-
-class TurnDetection(BaseModel, kw_only=True):
-    type: Literal["server_vad"] | None = None
-    threshold: float | None = None
-    prefix_padding_ms: int | None = None
-    silence_duration_ms: int | None = None
-
-
-class InputAudioNoiseReduction(BaseModel, kw_only=True):
-    type: NoiseReductionType | None = None

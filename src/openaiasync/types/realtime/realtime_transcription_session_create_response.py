@@ -22,10 +22,6 @@ class RealtimeTranscriptionSessionCreateResponse(BaseModel, kw_only=True, tag_fi
     audio: Audio | None = None
 
 
-class AudioInputNoiseReduction(BaseModel, kw_only=True):
-    type: NoiseReductionType | None = None
-
-
 class Audio(BaseModel, kw_only=True):
     input: AudioInput | None = None
 
@@ -35,3 +31,7 @@ class AudioInput(BaseModel, kw_only=True):
     transcription: AudioTranscriptionResponse | None = None
     noise_reduction: AudioInputNoiseReduction | None = None
     turn_detection: RealtimeTranscriptionSessionTurnDetection | None = None
+
+
+class AudioInputNoiseReduction(BaseModel, kw_only=True):
+    type: NoiseReductionType | None = None

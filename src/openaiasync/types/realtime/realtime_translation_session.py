@@ -35,13 +35,13 @@ class AudioInput(BaseModel, kw_only=True):
     noise_reduction: AudioInputNoiseReduction | None = None
 
 
-class AudioInputNoiseReduction(BaseModel, kw_only=True):
-    type: NoiseReductionType
+class AudioOutput(BaseModel, kw_only=True):
+    language: str | None = None
 
 
 class AudioInputTranscription(BaseModel, kw_only=True):
     model: str
 
 
-class AudioOutput(BaseModel, kw_only=True):
-    language: str | None = None
+class AudioInputNoiseReduction(BaseModel, kw_only=True):
+    type: NoiseReductionType

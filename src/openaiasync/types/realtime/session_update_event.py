@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from .realtime_session_create_request_ga import RealtimeSessionCreateRequestGA
-from .realtime_transcription_session_create_request_ga import RealtimeTranscriptionSessionCreateRequestGA
+from .realtime_session_create_request import RealtimeSessionCreateRequest
+from .realtime_transcription_session_create_request import RealtimeTranscriptionSessionCreateRequest
 
 __all__ = ["SessionUpdateEvent"]
 
@@ -14,4 +14,4 @@ __all__ = ["SessionUpdateEvent"]
 class SessionUpdateEvent(BaseModel, kw_only=True, tag_field="type", tag="session.update"):
     event_id: str | None = None
     type: ClassVar[Literal["session.update"]] = "session.update"
-    session: RealtimeSessionCreateRequestGA | RealtimeTranscriptionSessionCreateRequestGA
+    session: RealtimeSessionCreateRequest | RealtimeTranscriptionSessionCreateRequest

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .computer_action import ComputerAction as ComputerAction
     from .computer_action_list import ComputerActionList as ComputerActionList
     from ...params.responses.computer_action_list_param import ComputerActionListParam as ComputerActionListParam
-    from ...params.responses.computer_action_list_param import ComputerActionParam as ComputerActionParam
+    from ...params.responses.computer_action_param import ComputerActionParam as ComputerActionParam
     from .computer_tool import ComputerTool as ComputerTool
     from ...params.responses.computer_tool_param import ComputerToolParam as ComputerToolParam
     from .computer_use_preview_tool import ComputerUsePreviewTool as ComputerUsePreviewTool
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from ...params.responses.local_environment_param import LocalEnvironmentParam as LocalEnvironmentParam
     from .local_skill import LocalSkill as LocalSkill
     from ...params.responses.local_skill_param import LocalSkillParam as LocalSkillParam
+    from .mcp_tool_call_error import McpToolCallError as McpToolCallError
+    from ...params.responses.mcp_tool_call_error_param import McpToolCallErrorParam as McpToolCallErrorParam
     from .namespace_tool import NamespaceTool as NamespaceTool
     from ...params.responses.namespace_tool_param import NamespaceToolParam as NamespaceToolParam
     from .response import Response as Response
@@ -174,6 +176,12 @@ if TYPE_CHECKING:
     from .response_function_call_arguments_done_event import (
         ResponseFunctionCallArgumentsDoneEvent as ResponseFunctionCallArgumentsDoneEvent,
     )
+    from .response_function_call_output_item_list import (
+        ResponseFunctionCallOutputItemList as ResponseFunctionCallOutputItemList,
+    )
+    from ...params.responses.response_function_call_output_item_list_param import (
+        ResponseFunctionCallOutputItemListParam as ResponseFunctionCallOutputItemListParam,
+    )
     from .response_function_shell_call_output_content import (
         ResponseFunctionShellCallOutputContent as ResponseFunctionShellCallOutputContent,
     )
@@ -209,7 +217,9 @@ if TYPE_CHECKING:
         ResponseImageGenCallPartialImageEvent as ResponseImageGenCallPartialImageEvent,
     )
     from .response_in_progress_event import ResponseInProgressEvent as ResponseInProgressEvent
+    from .response_includable import ResponseIncludable as ResponseIncludable
     from .response_incomplete_event import ResponseIncompleteEvent as ResponseIncompleteEvent
+    from .response_input import ResponseInput as ResponseInput
     from .response_input_audio import ResponseInputAudio as ResponseInputAudio
     from ...params.responses.response_input_audio_param import ResponseInputAudioParam as ResponseInputAudioParam
     from .response_input_content import ResponseInputContent as ResponseInputContent
@@ -233,6 +243,7 @@ if TYPE_CHECKING:
         ResponseInputMessageContentListParam as ResponseInputMessageContentListParam,
     )
     from .response_input_message_item import ResponseInputMessageItem as ResponseInputMessageItem
+    from ...params.responses.response_input_param import ResponseInputParam as ResponseInputParam
     from .response_input_text import ResponseInputText as ResponseInputText
     from .response_input_text_content import ResponseInputTextContent as ResponseInputTextContent
     from ...params.responses.response_input_text_content_param import (
@@ -313,6 +324,7 @@ if TYPE_CHECKING:
     from .response_shell_call_output_content_done_event import (
         ResponseShellCallOutputContentDoneEvent as ResponseShellCallOutputContentDoneEvent,
     )
+    from .response_status import ResponseStatus as ResponseStatus
     from .response_stream_event import ResponseStreamEvent as ResponseStreamEvent
     from .response_text_config import ResponseTextConfig as ResponseTextConfig
     from ...params.responses.response_text_config_param import ResponseTextConfigParam as ResponseTextConfigParam
@@ -339,6 +351,7 @@ if TYPE_CHECKING:
     from .responses_client_event import ResponsesClientEvent as ResponsesClientEvent
     from ...params.responses.responses_client_event_param import ResponsesClientEventParam as ResponsesClientEventParam
     from .responses_server_event import ResponsesServerEvent as ResponsesServerEvent
+    from .service_tier import ServiceTier as ServiceTier
     from .skill_reference import SkillReference as SkillReference
     from ...params.responses.skill_reference_param import SkillReferenceParam as SkillReferenceParam
     from .tool import Tool as Tool
@@ -348,7 +361,6 @@ if TYPE_CHECKING:
     from ...params.responses.tool_choice_apply_patch_param import ToolChoiceApplyPatchParam as ToolChoiceApplyPatchParam
     from .tool_choice_custom import ToolChoiceCustom as ToolChoiceCustom
     from ...params.responses.tool_choice_custom_param import ToolChoiceCustomParam as ToolChoiceCustomParam
-    from .tool_choice_function import ToolChoiceFunction as ToolChoiceFunction
     from ...params.responses.tool_choice_function_param import ToolChoiceFunctionParam as ToolChoiceFunctionParam
     from .tool_choice_mcp import ToolChoiceMcp as ToolChoiceMcp
     from ...params.responses.tool_choice_mcp_param import ToolChoiceMcpParam as ToolChoiceMcpParam
@@ -413,6 +425,8 @@ __all__ = [
     "LocalEnvironmentParam",
     "LocalSkill",
     "LocalSkillParam",
+    "McpToolCallError",
+    "McpToolCallErrorParam",
     "NamespaceTool",
     "NamespaceToolParam",
     "Response",
@@ -468,6 +482,8 @@ __all__ = [
     "ResponseFormatTextJSONSchemaConfigParam",
     "ResponseFunctionCallArgumentsDeltaEvent",
     "ResponseFunctionCallArgumentsDoneEvent",
+    "ResponseFunctionCallOutputItemList",
+    "ResponseFunctionCallOutputItemListParam",
     "ResponseFunctionShellCallOutputContent",
     "ResponseFunctionShellCallOutputContentParam",
     "ResponseFunctionShellToolCall",
@@ -483,7 +499,9 @@ __all__ = [
     "ResponseImageGenCallInProgressEvent",
     "ResponseImageGenCallPartialImageEvent",
     "ResponseInProgressEvent",
+    "ResponseIncludable",
     "ResponseIncompleteEvent",
+    "ResponseInput",
     "ResponseInputAudio",
     "ResponseInputAudioParam",
     "ResponseInputContent",
@@ -501,6 +519,7 @@ __all__ = [
     "ResponseInputMessageContentList",
     "ResponseInputMessageContentListParam",
     "ResponseInputMessageItem",
+    "ResponseInputParam",
     "ResponseInputText",
     "ResponseInputTextContent",
     "ResponseInputTextContentParam",
@@ -545,6 +564,7 @@ __all__ = [
     "ResponseShellCallCommandDoneEvent",
     "ResponseShellCallOutputContentDeltaEvent",
     "ResponseShellCallOutputContentDoneEvent",
+    "ResponseStatus",
     "ResponseStreamEvent",
     "ResponseTextConfig",
     "ResponseTextConfigParam",
@@ -561,6 +581,7 @@ __all__ = [
     "ResponsesClientEvent",
     "ResponsesClientEventParam",
     "ResponsesServerEvent",
+    "ServiceTier",
     "SkillReference",
     "SkillReferenceParam",
     "Tool",
@@ -570,7 +591,6 @@ __all__ = [
     "ToolChoiceApplyPatchParam",
     "ToolChoiceCustom",
     "ToolChoiceCustomParam",
-    "ToolChoiceFunction",
     "ToolChoiceFunctionParam",
     "ToolChoiceMcp",
     "ToolChoiceMcpParam",
@@ -600,7 +620,7 @@ if not TYPE_CHECKING:
             "ComputerAction": ".computer_action",
             "ComputerActionList": ".computer_action_list",
             "ComputerActionListParam": "...params.responses.computer_action_list_param",
-            "ComputerActionParam": "...params.responses.computer_action_list_param",
+            "ComputerActionParam": "...params.responses.computer_action_param",
             "ComputerTool": ".computer_tool",
             "ComputerToolParam": "...params.responses.computer_tool_param",
             "ComputerUsePreviewTool": ".computer_use_preview_tool",
@@ -637,6 +657,8 @@ if not TYPE_CHECKING:
             "LocalEnvironmentParam": "...params.responses.local_environment_param",
             "LocalSkill": ".local_skill",
             "LocalSkillParam": "...params.responses.local_skill_param",
+            "McpToolCallError": ".mcp_tool_call_error",
+            "McpToolCallErrorParam": "...params.responses.mcp_tool_call_error_param",
             "NamespaceTool": ".namespace_tool",
             "NamespaceToolParam": "...params.responses.namespace_tool_param",
             "Response": ".response",
@@ -692,6 +714,8 @@ if not TYPE_CHECKING:
             "ResponseFormatTextJSONSchemaConfigParam": "...params.responses.response_format_text_json_schema_config_param",
             "ResponseFunctionCallArgumentsDeltaEvent": ".response_function_call_arguments_delta_event",
             "ResponseFunctionCallArgumentsDoneEvent": ".response_function_call_arguments_done_event",
+            "ResponseFunctionCallOutputItemList": ".response_function_call_output_item_list",
+            "ResponseFunctionCallOutputItemListParam": "...params.responses.response_function_call_output_item_list_param",
             "ResponseFunctionShellCallOutputContent": ".response_function_shell_call_output_content",
             "ResponseFunctionShellCallOutputContentParam": "...params.responses.response_function_shell_call_output_content_param",
             "ResponseFunctionShellToolCall": ".response_function_shell_tool_call",
@@ -707,7 +731,9 @@ if not TYPE_CHECKING:
             "ResponseImageGenCallInProgressEvent": ".response_image_gen_call_in_progress_event",
             "ResponseImageGenCallPartialImageEvent": ".response_image_gen_call_partial_image_event",
             "ResponseInProgressEvent": ".response_in_progress_event",
+            "ResponseIncludable": ".response_includable",
             "ResponseIncompleteEvent": ".response_incomplete_event",
+            "ResponseInput": ".response_input",
             "ResponseInputAudio": ".response_input_audio",
             "ResponseInputAudioParam": "...params.responses.response_input_audio_param",
             "ResponseInputContent": ".response_input_content",
@@ -725,6 +751,7 @@ if not TYPE_CHECKING:
             "ResponseInputMessageContentList": ".response_input_message_content_list",
             "ResponseInputMessageContentListParam": "...params.responses.response_input_message_content_list_param",
             "ResponseInputMessageItem": ".response_input_message_item",
+            "ResponseInputParam": "...params.responses.response_input_param",
             "ResponseInputText": ".response_input_text",
             "ResponseInputTextContent": ".response_input_text_content",
             "ResponseInputTextContentParam": "...params.responses.response_input_text_content_param",
@@ -769,6 +796,7 @@ if not TYPE_CHECKING:
             "ResponseShellCallCommandDoneEvent": ".response_shell_call_command_done_event",
             "ResponseShellCallOutputContentDeltaEvent": ".response_shell_call_output_content_delta_event",
             "ResponseShellCallOutputContentDoneEvent": ".response_shell_call_output_content_done_event",
+            "ResponseStatus": ".response_status",
             "ResponseStreamEvent": ".response_stream_event",
             "ResponseTextConfig": ".response_text_config",
             "ResponseTextConfigParam": "...params.responses.response_text_config_param",
@@ -785,6 +813,7 @@ if not TYPE_CHECKING:
             "ResponsesClientEvent": ".responses_client_event",
             "ResponsesClientEventParam": "...params.responses.responses_client_event_param",
             "ResponsesServerEvent": ".responses_server_event",
+            "ServiceTier": ".service_tier",
             "SkillReference": ".skill_reference",
             "SkillReferenceParam": "...params.responses.skill_reference_param",
             "Tool": ".tool",
@@ -794,7 +823,6 @@ if not TYPE_CHECKING:
             "ToolChoiceApplyPatchParam": "...params.responses.tool_choice_apply_patch_param",
             "ToolChoiceCustom": ".tool_choice_custom",
             "ToolChoiceCustomParam": "...params.responses.tool_choice_custom_param",
-            "ToolChoiceFunction": ".tool_choice_function",
             "ToolChoiceFunctionParam": "...params.responses.tool_choice_function_param",
             "ToolChoiceMcp": ".tool_choice_mcp",
             "ToolChoiceMcpParam": "...params.responses.tool_choice_mcp_param",

@@ -4,28 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from .response_computer_tool_call import (
-    ActionClick,
-    ActionDoubleClick,
-    ActionDrag,
-    ActionKeypress,
-    ActionMove,
-    ActionScreenshot,
-    ActionScroll,
-    ActionType,
-    ActionWait,
-)
+from .response_computer_tool_call import Action
 
 __all__ = ["ComputerAction"]
 
-ComputerAction: TypeAlias = (
-    ActionClick
-    | ActionDoubleClick
-    | ActionDrag
-    | ActionKeypress
-    | ActionMove
-    | ActionScreenshot
-    | ActionScroll
-    | ActionType
-    | ActionWait
-)
+ComputerAction: TypeAlias = Action

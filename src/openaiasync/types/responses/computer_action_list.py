@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from .computer_action import ComputerAction
+from .response_computer_tool_call import Action
 
 __all__ = ["ComputerActionList"]
 
-ComputerActionList: TypeAlias = list[ComputerAction]
+ComputerActionList: TypeAlias = list[Action]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
 from .container_network_policy_allowlist import ContainerNetworkPolicyAllowlist
@@ -10,7 +10,7 @@ from .container_network_policy_disabled import ContainerNetworkPolicyDisabled
 from .inline_skill import InlineSkill
 from .skill_reference import SkillReference
 
-__all__ = ["ContainerAuto"]
+__all__ = ["ContainerAuto", "Skill"]
 
 
 class ContainerAuto(BaseModel, kw_only=True, tag_field="type", tag="container_auto"):
@@ -18,4 +18,7 @@ class ContainerAuto(BaseModel, kw_only=True, tag_field="type", tag="container_au
     file_ids: list[str] | None = None
     memory_limit: Literal["1g", "4g", "16g", "64g"] | None = None
     network_policy: ContainerNetworkPolicyDisabled | ContainerNetworkPolicyAllowlist | None = None
-    skills: list[SkillReference | InlineSkill] | None = None
+    skills: list[Skill] | None = None
+
+
+Skill: TypeAlias = SkillReference | InlineSkill

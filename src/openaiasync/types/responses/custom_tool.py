@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from ..shared.custom_tool_input_format import Grammar, Text
+from ..shared.custom_tool_input_format import CustomToolInputFormat
 
 __all__ = ["CustomTool"]
 
@@ -14,6 +14,6 @@ class CustomTool(BaseModel, kw_only=True, tag_field="type", tag="custom"):
     type: ClassVar[Literal["custom"]] = "custom"
     name: str
     description: str | None = None
-    format: Text | Grammar | None = None
+    format: CustomToolInputFormat | None = None
     defer_loading: bool | None = None
     allowed_callers: list[Literal["direct", "programmatic"]] | None = None

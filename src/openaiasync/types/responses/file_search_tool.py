@@ -18,12 +18,12 @@ class FileSearchTool(BaseModel, kw_only=True):
     filters: Filters | None = None
 
 
-class RankingOptionsHybridSearch(BaseModel, kw_only=True):
-    embedding_weight: float
-    text_weight: float
-
-
 class RankingOptions(BaseModel, kw_only=True):
     ranker: Literal["auto", "default-2024-11-15"] | None = None
     score_threshold: float | None = None
     hybrid_search: RankingOptionsHybridSearch | None = None
+
+
+class RankingOptionsHybridSearch(BaseModel, kw_only=True):
+    embedding_weight: float
+    text_weight: float

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
 
-__all__ = ["HTTPError", "McpProtocolError", "McpToolExecutionError"]
-
-
-class HTTPError(BaseModel, kw_only=True, tag_field="type", tag="http_error"):
-    type: ClassVar[Literal["http_error"]] = "http_error"
-    code: int
-    message: str
+__all__ = ["HTTPError", "MCPToolCallError", "McpProtocolError", "McpToolCallError", "McpToolExecutionError"]
 
 
 class McpProtocolError(BaseModel, kw_only=True, tag_field="type", tag="mcp_protocol_error"):
@@ -24,3 +18,14 @@ class McpProtocolError(BaseModel, kw_only=True, tag_field="type", tag="mcp_proto
 class McpToolExecutionError(BaseModel, kw_only=True, tag_field="type", tag="mcp_tool_execution_error"):
     type: ClassVar[Literal["mcp_tool_execution_error"]] = "mcp_tool_execution_error"
     content: Any
+
+
+class HTTPError(BaseModel, kw_only=True, tag_field="type", tag="http_error"):
+    type: ClassVar[Literal["http_error"]] = "http_error"
+    code: int
+    message: str
+
+
+MCPToolCallError: TypeAlias = McpProtocolError | McpToolExecutionError | HTTPError
+
+McpToolCallError: TypeAlias = MCPToolCallError

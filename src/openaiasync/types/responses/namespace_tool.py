@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
 from .custom_tool import CustomTool
 
-__all__ = ["NamespaceTool", "ToolFunction"]
+__all__ = ["NamespaceTool", "Tool", "ToolFunction"]
+
+
+class NamespaceTool(BaseModel, kw_only=True):
+    type: Literal["namespace"]
+    name: str
+    description: str
+    tools: list[Tool]
 
 
 class ToolFunction(BaseModel, kw_only=True, tag_field="type", tag="function"):
@@ -21,8 +28,4 @@ class ToolFunction(BaseModel, kw_only=True, tag_field="type", tag="function"):
     allowed_callers: list[Literal["direct", "programmatic"]] | None = None
 
 
-class NamespaceTool(BaseModel, kw_only=True):
-    type: Literal["namespace"]
-    name: str
-    description: str
-    tools: list[ToolFunction | CustomTool]
+Tool: TypeAlias = ToolFunction | CustomTool

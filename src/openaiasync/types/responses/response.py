@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel, one_of
 from ..chat.chat_completion import ModerationInputModerationResultsResult
+from ..realtime.tool_choice_function import ToolChoiceFunction
 from ..shared.metadata import Metadata
 from ..shared.reasoning import Reasoning
+from ..shared.responses_model import ResponsesModel
 from .output_item import OutputItem
 from .response_error import ResponseError
 from .response_input_item import ResponseInputItem
 from .response_prompt import ResponsePrompt
+from .response_status import ResponseStatus
 from .response_text_config import ResponseTextConfig
 from .response_usage import ResponseUsage
+from .service_tier import ServiceTier
 from .tool import Tool
 from .tool_choice_allowed import ToolChoiceAllowed
 from .tool_choice_apply_patch import ToolChoiceApplyPatch
 from .tool_choice_custom import ToolChoiceCustom
-from .tool_choice_function import ToolChoiceFunction
 from .tool_choice_mcp import ToolChoiceMcp
 from .tool_choice_options import ToolChoiceOptions
 from .tool_choice_shell import ToolChoiceShell
@@ -46,52 +49,18 @@ class Response(BaseModel, kw_only=True):
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     previous_response_id: str | None = None
-    model: (
-        str
-        | Literal[
-        "o1-pro",
-        "o1-pro-2025-03-19",
-        "o3-pro",
-        "o3-pro-2025-06-10",
-        "o3-deep-research",
-        "o3-deep-research-2025-06-26",
-        "o4-mini-deep-research",
-        "o4-mini-deep-research-2025-06-26",
-        "computer-use-preview",
-        "computer-use-preview-2025-03-11",
-        "gpt-5.5-pro",
-        "gpt-5.5-pro-2026-04-23",
-        "gpt-5-codex",
-        "gpt-5-pro",
-        "gpt-5-pro-2025-10-06",
-        "gpt-5.1-codex-max",
-        "gpt-daybreak-blue-latest",
-        "gpt-daybreak-red-latest",
-        "gpt-5.6-cyber",
-    ]
-        | None
-    ) = None
+    model: ResponsesModel | None = None
     background: bool | None = None
     max_tool_calls: int | None = None
     text: ResponseTextConfig | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     prompt: ResponsePrompt | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
+    service_tier: ServiceTier | None = None
     truncation: Literal["auto", "disabled"] | None = None
     id: str
     object: Literal["response"]
-    status: (
-        Literal[
-        "completed",
-        "failed",
-        "in_progress",
-        "cancelled",
-        "queued",
-        "incomplete",
-    ]
-        | None
-    ) = None
+    status: ResponseStatus | None = None
     created_at: float
     completed_at: float | None = None
     error: ResponseError | None
@@ -108,15 +77,8 @@ class Response(BaseModel, kw_only=True):
     max_output_tokens: int | None = None
 
 
-class Moderation(BaseModel, kw_only=True):
-    input: ModerationInputModerationResultsResult | ModerationInputError
-    output: ModerationInputModerationResultsResult | ModerationInputError
-
-
-class ModerationInputError(BaseModel, kw_only=True, tag_field="type", tag="error"):
-    type: ClassVar[Literal["error"]] = "error"
-    code: str
-    message: str
+class IncompleteDetails(BaseModel, kw_only=True):
+    reason: Literal["max_output_tokens", "content_filter"] | None = None
 
 
 class PromptCacheOptions(BaseModel, kw_only=True):
@@ -124,8 +86,9 @@ class PromptCacheOptions(BaseModel, kw_only=True):
     mode: Literal["implicit", "explicit"]
 
 
-class IncompleteDetails(BaseModel, kw_only=True):
-    reason: Literal["max_output_tokens", "content_filter"] | None = None
+class Moderation(BaseModel, kw_only=True):
+    input: ModerationInputModerationResultsResult | ModerationInputError
+    output: ModerationInputModerationResultsResult | ModerationInputError
 
 
 class Conversation(BaseModel, kw_only=True):
@@ -134,6 +97,12 @@ class Conversation(BaseModel, kw_only=True):
 
 class ToolChoiceSpecificProgrammaticToolCallingParam(BaseModel, kw_only=True):
     type: Literal["programmatic_tool_calling"]
+
+
+class ModerationInputError(BaseModel, kw_only=True, tag_field="type", tag="error"):
+    type: ClassVar[Literal["error"]] = "error"
+    code: str
+    message: str
 
 
 if TYPE_CHECKING:

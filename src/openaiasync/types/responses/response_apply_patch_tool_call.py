@@ -10,6 +10,16 @@ from .tool_call_caller import ToolCallCaller
 __all__ = ["OperationCreateFile", "OperationDeleteFile", "OperationUpdateFile", "ResponseApplyPatchToolCall"]
 
 
+class ResponseApplyPatchToolCall(BaseModel, kw_only=True, tag_field="type", tag="apply_patch_call"):
+    type: ClassVar[Literal["apply_patch_call"]] = "apply_patch_call"
+    id: str
+    call_id: str
+    caller: ToolCallCaller | None = None
+    status: Literal["in_progress", "completed"]
+    operation: OperationCreateFile | OperationDeleteFile | OperationUpdateFile
+    created_by: str | None = None
+
+
 class OperationCreateFile(BaseModel, kw_only=True, tag_field="type", tag="create_file"):
     type: ClassVar[Literal["create_file"]] = "create_file"
     path: str
@@ -19,16 +29,6 @@ class OperationCreateFile(BaseModel, kw_only=True, tag_field="type", tag="create
 class OperationDeleteFile(BaseModel, kw_only=True, tag_field="type", tag="delete_file"):
     type: ClassVar[Literal["delete_file"]] = "delete_file"
     path: str
-
-
-class ResponseApplyPatchToolCall(BaseModel, kw_only=True, tag_field="type", tag="apply_patch_call"):
-    type: ClassVar[Literal["apply_patch_call"]] = "apply_patch_call"
-    id: str
-    call_id: str
-    caller: ToolCallCaller | None = None
-    status: Literal["in_progress", "completed"]
-    operation: OperationCreateFile | OperationDeleteFile | OperationUpdateFile
-    created_by: str | None = None
 
 
 class OperationUpdateFile(BaseModel, kw_only=True, tag_field="type", tag="update_file"):

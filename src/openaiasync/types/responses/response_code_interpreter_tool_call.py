@@ -9,16 +9,6 @@ from ...model import BaseModel
 __all__ = ["OutputImage", "OutputLogs", "ResponseCodeInterpreterToolCall"]
 
 
-class OutputImage(BaseModel, kw_only=True, tag_field="type", tag="image"):
-    type: ClassVar[Literal["image"]] = "image"
-    url: str
-
-
-class OutputLogs(BaseModel, kw_only=True, tag_field="type", tag="logs"):
-    type: ClassVar[Literal["logs"]] = "logs"
-    logs: str
-
-
 class ResponseCodeInterpreterToolCall(BaseModel, kw_only=True, tag_field="type", tag="code_interpreter_call"):
     type: ClassVar[Literal["code_interpreter_call"]] = "code_interpreter_call"
     id: str
@@ -26,3 +16,13 @@ class ResponseCodeInterpreterToolCall(BaseModel, kw_only=True, tag_field="type",
     container_id: str
     code: str | None
     outputs: list[OutputLogs | OutputImage] | None
+
+
+class OutputLogs(BaseModel, kw_only=True, tag_field="type", tag="logs"):
+    type: ClassVar[Literal["logs"]] = "logs"
+    logs: str
+
+
+class OutputImage(BaseModel, kw_only=True, tag_field="type", tag="image"):
+    type: ClassVar[Literal["image"]] = "image"
+    url: str

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from ...lazy import LazyModule
 from ...model import BaseModel
 
 if TYPE_CHECKING:
-    from . import computer_action as _computer_action
     from . import computer_action_list as _computer_action_list
 else:
-    _computer_action = LazyModule(".computer_action", __package__)
     _computer_action_list = LazyModule(".computer_action_list", __package__)
 
 __all__ = [
+    "Action",
     "ActionClick",
     "ActionDoubleClick",
     "ActionDrag",
@@ -30,12 +29,14 @@ __all__ = [
 ]
 
 
-class ActionClick(BaseModel, kw_only=True, tag_field="type", tag="click"):
-    type: ClassVar[Literal["click"]] = "click"
-    button: Literal["left", "right", "wheel", "back", "forward"]
-    x: int
-    y: int
-    keys: list[str] | None = None
+class ResponseComputerToolCall(BaseModel, kw_only=True, tag_field="type", tag="computer_call"):
+    type: ClassVar[Literal["computer_call"]] = "computer_call"
+    id: str
+    call_id: str
+    action: Action | None = None
+    actions: _computer_action_list.ComputerActionList | None = None
+    pending_safety_checks: list[PendingSafetyCheck]
+    status: Literal["in_progress", "completed", "incomplete"]
 
 
 class PendingSafetyCheck(BaseModel, kw_only=True):
@@ -44,19 +45,12 @@ class PendingSafetyCheck(BaseModel, kw_only=True):
     message: str | None = None
 
 
-class ResponseComputerToolCall(BaseModel, kw_only=True, tag_field="type", tag="computer_call"):
-    type: ClassVar[Literal["computer_call"]] = "computer_call"
-    id: str
-    call_id: str
-    action: _computer_action.ComputerAction | None = None
-    actions: _computer_action_list.ComputerActionList | None = None
-    pending_safety_checks: list[PendingSafetyCheck]
-    status: Literal["in_progress", "completed", "incomplete"]
-
-
-class ActionDragPath(BaseModel, kw_only=True):
+class ActionClick(BaseModel, kw_only=True, tag_field="type", tag="click"):
+    type: ClassVar[Literal["click"]] = "click"
+    button: Literal["left", "right", "wheel", "back", "forward"]
     x: int
     y: int
+    keys: list[str] | None = None
 
 
 class ActionDoubleClick(BaseModel, kw_only=True, tag_field="type", tag="double_click"):
@@ -104,3 +98,21 @@ class ActionType(BaseModel, kw_only=True, tag_field="type", tag="type"):
 
 class ActionWait(BaseModel, kw_only=True, tag_field="type", tag="wait"):
     type: ClassVar[Literal["wait"]] = "wait"
+
+
+class ActionDragPath(BaseModel, kw_only=True):
+    x: int
+    y: int
+
+
+Action: TypeAlias = (
+    ActionClick
+    | ActionDoubleClick
+    | ActionDrag
+    | ActionKeypress
+    | ActionMove
+    | ActionScreenshot
+    | ActionScroll
+    | ActionType
+    | ActionWait
+)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
+from ...lazy import LazyModule
 from ...model import BaseModel
-from .function_and_custom_tool_call_output import FunctionAndCustomToolCallOutput
-from .tool_call_caller_param import ToolCallCallerParam
+from .response_input_file import ResponseInputFile
+from .response_input_image import ResponseInputImage
+from .response_input_text import ResponseInputText
 
-__all__ = ["ResponseCustomToolCallOutput"]
+if TYPE_CHECKING:
+    from ..conversations import tool_call_caller_param as _tool_call_caller_param
+else:
+    _tool_call_caller_param = LazyModule("..conversations.tool_call_caller_param", __package__)
+
+__all__ = ["OutputOutputContentList", "ResponseCustomToolCallOutput"]
 
 
 class ResponseCustomToolCallOutput(BaseModel, kw_only=True, tag_field="type", tag="custom_tool_call_output"):
     type: ClassVar[Literal["custom_tool_call_output"]] = "custom_tool_call_output"
     id: str | None = None
     call_id: str
-    caller: ToolCallCallerParam | None = None
-    output: str | list[FunctionAndCustomToolCallOutput]
+    caller: _tool_call_caller_param.ToolCallCallerParam | None = None
+    output: str | list[OutputOutputContentList]
+
+
+OutputOutputContentList: TypeAlias = ResponseInputText | ResponseInputImage | ResponseInputFile

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from .function_and_custom_tool_call_output import FunctionAndCustomToolCallOutput
-from .tool_call_caller_param import ToolCallCallerParam
+from ..conversations.tool_call_caller_param import ToolCallCallerParam
+from .response_custom_tool_call_output import OutputOutputContentList
 
 __all__ = ["ResponseCustomToolCallOutputItem"]
 
@@ -16,6 +16,6 @@ class ResponseCustomToolCallOutputItem(BaseModel, kw_only=True, tag_field="type"
     id: str
     call_id: str
     caller: ToolCallCallerParam | None = None
-    output: str | list[FunctionAndCustomToolCallOutput]
+    output: str | list[OutputOutputContentList]
     status: Literal["in_progress", "completed", "incomplete"]
     created_by: str | None = None

@@ -17,16 +17,6 @@ else:
 __all__ = ["Action", "CallerDirect", "CallerProgram", "ResponseFunctionShellToolCall"]
 
 
-class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):
-    type: ClassVar[Literal["direct"]] = "direct"
-
-
-class Action(BaseModel, kw_only=True):
-    commands: list[str]
-    timeout_ms: int | None
-    max_output_length: int | None
-
-
 class ResponseFunctionShellToolCall(BaseModel, kw_only=True, tag_field="type", tag="shell_call"):
     type: ClassVar[Literal["shell_call"]] = "shell_call"
     id: str
@@ -36,6 +26,16 @@ class ResponseFunctionShellToolCall(BaseModel, kw_only=True, tag_field="type", t
     status: Literal["in_progress", "completed", "incomplete"]
     environment: ResponseLocalEnvironment | ResponseContainerReference | None
     created_by: str | None = None
+
+
+class Action(BaseModel, kw_only=True):
+    commands: list[str]
+    timeout_ms: int | None
+    max_output_length: int | None
+
+
+class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):
+    type: ClassVar[Literal["direct"]] = "direct"
 
 
 class CallerProgram(BaseModel, kw_only=True, tag_field="type", tag="program"):

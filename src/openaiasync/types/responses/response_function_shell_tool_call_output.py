@@ -28,10 +28,10 @@ class Output(BaseModel, kw_only=True):
     created_by: str | None = None
 
 
+class OutputOutcomeTimeout(BaseModel, kw_only=True, tag_field="type", tag="timeout"):
+    type: ClassVar[Literal["timeout"]] = "timeout"
+
+
 class OutputOutcomeExit(BaseModel, kw_only=True, tag_field="type", tag="exit"):
     type: ClassVar[Literal["exit"]] = "exit"
     exit_code: int
-
-
-class OutputOutcomeTimeout(BaseModel, kw_only=True, tag_field="type", tag="timeout"):
-    type: ClassVar[Literal["timeout"]] = "timeout"

@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ...lazy import LazyModule
 from ...model import BaseModel
-from .function_and_custom_tool_call_output import FunctionAndCustomToolCallOutput
 
 if TYPE_CHECKING:
-    from . import tool_call_caller_param as _tool_call_caller_param
+    from ..conversations import tool_call_caller_param as _tool_call_caller_param
+    from . import response_custom_tool_call_output as _response_custom_tool_call_output
 else:
-    _tool_call_caller_param = LazyModule(".tool_call_caller_param", __package__)
+    _tool_call_caller_param = LazyModule("..conversations.tool_call_caller_param", __package__)
+    _response_custom_tool_call_output = LazyModule(".response_custom_tool_call_output", __package__)
 
 __all__ = ["CallerDirect", "CallerProgram", "ResponseFunctionToolCallOutputItem"]
-
-
-class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):
-    type: ClassVar[Literal["direct"]] = "direct"
 
 
 class ResponseFunctionToolCallOutputItem(BaseModel, kw_only=True, tag_field="type", tag="function_call_output"):
@@ -27,8 +24,12 @@ class ResponseFunctionToolCallOutputItem(BaseModel, kw_only=True, tag_field="typ
     name: str | None = None
     namespace: str | None = None
     caller: _tool_call_caller_param.ToolCallCallerParam | None = None
-    output: str | list[FunctionAndCustomToolCallOutput]
+    output: str | list[_response_custom_tool_call_output.OutputOutputContentList]
     status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):
+    type: ClassVar[Literal["direct"]] = "direct"
 
 
 class CallerProgram(BaseModel, kw_only=True, tag_field="type", tag="program"):

@@ -9,15 +9,11 @@ from ...model import BaseModel
 __all__ = ["ActionFind", "ActionOpenPage", "ActionSearch", "ActionSearchSource", "ResponseFunctionWebSearch"]
 
 
-class ActionFind(BaseModel, kw_only=True, tag_field="type", tag="find_in_page"):
-    type: ClassVar[Literal["find_in_page"]] = "find_in_page"
-    url: str
-    pattern: str
-
-
-class ActionOpenPage(BaseModel, kw_only=True, tag_field="type", tag="open_page"):
-    type: ClassVar[Literal["open_page"]] = "open_page"
-    url: str | None = None
+class ResponseFunctionWebSearch(BaseModel, kw_only=True, tag_field="type", tag="web_search_call"):
+    id: str
+    type: ClassVar[Literal["web_search_call"]] = "web_search_call"
+    status: Literal["in_progress", "searching", "completed", "failed"]
+    action: ActionSearch | ActionOpenPage | ActionFind
 
 
 class ActionSearch(BaseModel, kw_only=True, tag_field="type", tag="search"):
@@ -27,13 +23,17 @@ class ActionSearch(BaseModel, kw_only=True, tag_field="type", tag="search"):
     sources: list[ActionSearchSource] | None = None
 
 
+class ActionOpenPage(BaseModel, kw_only=True, tag_field="type", tag="open_page"):
+    type: ClassVar[Literal["open_page"]] = "open_page"
+    url: str | None = None
+
+
+class ActionFind(BaseModel, kw_only=True, tag_field="type", tag="find_in_page"):
+    type: ClassVar[Literal["find_in_page"]] = "find_in_page"
+    url: str
+    pattern: str
+
+
 class ActionSearchSource(BaseModel, kw_only=True):
     type: Literal["url"]
     url: str
-
-
-class ResponseFunctionWebSearch(BaseModel, kw_only=True, tag_field="type", tag="web_search_call"):
-    id: str
-    type: ClassVar[Literal["web_search_call"]] = "web_search_call"
-    status: Literal["in_progress", "searching", "completed", "failed"]
-    action: ActionSearch | ActionOpenPage | ActionFind

@@ -13,6 +13,7 @@ from ..conversations.conversation_item import (
     McpCall,
     McpListTools,
 )
+from ..conversations.tool_call_caller_param import ToolCallCallerParam
 from ..live.decision_user_message import DecisionUserMessage
 from .container_reference import ContainerReference
 from .easy_input_message import EasyInputMessage
@@ -24,17 +25,14 @@ from .response_computer_tool_call_output_screenshot import ResponseComputerToolC
 from .response_custom_tool_call import ResponseCustomToolCall
 from .response_custom_tool_call_output import ResponseCustomToolCallOutput
 from .response_file_search_tool_call import ResponseFileSearchToolCall
+from .response_function_call_output_item_list import ResponseFunctionCallOutputItemList
 from .response_function_shell_call_output_content import ResponseFunctionShellCallOutputContent
 from .response_function_tool_call import ResponseFunctionToolCall
 from .response_function_web_search import ResponseFunctionWebSearch
-from .response_input_file_content import ResponseInputFileContent
-from .response_input_image_content import ResponseInputImageContent
-from .response_input_text_content import ResponseInputTextContent
 from .response_output_message import ResponseOutputMessage
 from .response_reasoning_item import ResponseReasoningItem
 from .response_tool_search_output_item_param import ResponseToolSearchOutputItemParam
 from .tool import Tool
-from .tool_call_caller_param import ToolCallCallerParam
 
 __all__ = [
     "AdditionalTools",
@@ -60,50 +58,29 @@ __all__ = [
 ]
 
 
-class AdditionalTools(BaseModel, kw_only=True):
-    id: str | None = None
-    type: Literal["additional_tools"]
-    role: Literal["developer"]
-    tools: list[Tool]
-
-
-class ApplyPatchCallOperationCreateFile(BaseModel, kw_only=True, tag_field="type", tag="create_file"):
-    type: ClassVar[Literal["create_file"]] = "create_file"
-    path: str
-    diff: str
-
-
-class ApplyPatchCallOperationDeleteFile(BaseModel, kw_only=True, tag_field="type", tag="delete_file"):
-    type: ClassVar[Literal["delete_file"]] = "delete_file"
-    path: str
-
-
-class ApplyPatchCall(BaseModel, kw_only=True):
-    type: Literal["apply_patch_call"]
-    id: str | None = None
-    call_id: str
-    caller: ToolCallCallerParam | None = None
-    status: Literal["in_progress", "completed"]
-    operation: ApplyPatchCallOperation
-
-
-class ApplyPatchCallOutput(BaseModel, kw_only=True):
-    type: Literal["apply_patch_call_output"]
-    id: str | None = None
-    call_id: str
-    caller: ToolCallCallerParam | None = None
-    status: Literal["completed", "failed"]
-    output: str | None = None
-
-
-class ApplyPatchCallOperationUpdateFile(BaseModel, kw_only=True, tag_field="type", tag="update_file"):
-    type: ClassVar[Literal["update_file"]] = "update_file"
-    path: str
-    diff: str
-
-
 class CompactionTrigger(BaseModel, kw_only=True):
     type: Literal["compaction_trigger"]
+
+
+class ItemReference(BaseModel, kw_only=True):
+    type: Literal["item_reference"] | None = None
+    id: str
+
+
+class Program(BaseModel, kw_only=True):
+    id: str
+    type: Literal["program"]
+    call_id: str
+    code: str
+    fingerprint: str
+
+
+class ProgramOutput(BaseModel, kw_only=True):
+    id: str
+    type: Literal["program_output"]
+    call_id: str
+    result: str
+    status: Literal["completed", "incomplete"]
 
 
 class ComputerCallOutput(BaseModel, kw_only=True):
@@ -119,17 +96,27 @@ class FunctionCallOutput(BaseModel, kw_only=True):
     id: str | None = None
     call_id: str | None = None
     type: Literal["function_call_output"]
-    output: str | list[ResponseInputTextContent | ResponseInputImageContent | ResponseInputFileContent]
+    output: str | ResponseFunctionCallOutputItemList
     name: str | None = None
     namespace: str | None = None
     caller: ToolCallCallerParam | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
-class ShellCallAction(BaseModel, kw_only=True):
-    commands: list[str]
-    timeout_ms: int | None = None
-    max_output_length: int | None = None
+class ToolSearchCall(BaseModel, kw_only=True):
+    id: str | None = None
+    call_id: str | None = None
+    type: Literal["tool_search_call"]
+    execution: Literal["server", "client"] | None = None
+    arguments: dict[str, Any]
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class AdditionalTools(BaseModel, kw_only=True):
+    id: str | None = None
+    type: Literal["additional_tools"]
+    role: Literal["developer"]
+    tools: list[Tool]
 
 
 class ShellCall(BaseModel, kw_only=True):
@@ -152,9 +139,22 @@ class ShellCallOutput(BaseModel, kw_only=True):
     max_output_length: int | None = None
 
 
-class ItemReference(BaseModel, kw_only=True):
-    type: Literal["item_reference"] | None = None
-    id: str
+class ApplyPatchCall(BaseModel, kw_only=True):
+    type: Literal["apply_patch_call"]
+    id: str | None = None
+    call_id: str
+    caller: ToolCallCallerParam | None = None
+    status: Literal["in_progress", "completed"]
+    operation: ApplyPatchCallOperation
+
+
+class ApplyPatchCallOutput(BaseModel, kw_only=True):
+    type: Literal["apply_patch_call_output"]
+    id: str | None = None
+    call_id: str
+    caller: ToolCallCallerParam | None = None
+    status: Literal["completed", "failed"]
+    output: str | None = None
 
 
 class McpApprovalResponse(BaseModel, kw_only=True):
@@ -165,36 +165,27 @@ class McpApprovalResponse(BaseModel, kw_only=True):
     reason: str | None = None
 
 
-class Program(BaseModel, kw_only=True):
-    id: str
-    type: Literal["program"]
-    call_id: str
-    code: str
-    fingerprint: str
+class ShellCallAction(BaseModel, kw_only=True):
+    commands: list[str]
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
 
 
-class ProgramOutput(BaseModel, kw_only=True):
-    id: str
-    type: Literal["program_output"]
-    call_id: str
-    result: str
-    status: Literal["completed", "incomplete"]
+class ApplyPatchCallOperationCreateFile(BaseModel, kw_only=True, tag_field="type", tag="create_file"):
+    type: ClassVar[Literal["create_file"]] = "create_file"
+    path: str
+    diff: str
 
 
-class ToolSearchCall(BaseModel, kw_only=True):
-    id: str | None = None
-    call_id: str | None = None
-    type: Literal["tool_search_call"]
-    execution: Literal["server", "client"] | None = None
-    arguments: dict[str, Any]
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
+class ApplyPatchCallOperationDeleteFile(BaseModel, kw_only=True, tag_field="type", tag="delete_file"):
+    type: ClassVar[Literal["delete_file"]] = "delete_file"
+    path: str
 
 
-ApplyPatchCallOperation: TypeAlias = (
-    ApplyPatchCallOperationCreateFile
-    | ApplyPatchCallOperationDeleteFile
-    | ApplyPatchCallOperationUpdateFile
-)
+class ApplyPatchCallOperationUpdateFile(BaseModel, kw_only=True, tag_field="type", tag="update_file"):
+    type: ClassVar[Literal["update_file"]] = "update_file"
+    path: str
+    diff: str
 
 
 if TYPE_CHECKING:
@@ -276,3 +267,9 @@ else:
             ProgramOutput,
         ),
     )
+
+ApplyPatchCallOperation: TypeAlias = (
+    ApplyPatchCallOperationCreateFile
+    | ApplyPatchCallOperationDeleteFile
+    | ApplyPatchCallOperationUpdateFile
+)

@@ -18,26 +18,11 @@ __all__ = [
 ]
 
 
-class AnnotationContainerFileCitation(BaseModel, kw_only=True, tag_field="type", tag="container_file_citation"):
-    type: ClassVar[Literal["container_file_citation"]] = "container_file_citation"
-    container_id: str
-    file_id: str
-    start_index: int
-    end_index: int
-    filename: str
-
-
-class AnnotationFileCitation(BaseModel, kw_only=True, tag_field="type", tag="file_citation"):
-    type: ClassVar[Literal["file_citation"]] = "file_citation"
-    file_id: str
-    index: int
-    filename: str
-
-
-class AnnotationFilePath(BaseModel, kw_only=True, tag_field="type", tag="file_path"):
-    type: ClassVar[Literal["file_path"]] = "file_path"
-    file_id: str
-    index: int
+class ResponseOutputText(BaseModel, kw_only=True, tag_field="type", tag="output_text"):
+    type: ClassVar[Literal["output_text"]] = "output_text"
+    text: str
+    annotations: list[Annotation]
+    logprobs: list[Logprob]
 
 
 class Logprob(BaseModel, kw_only=True):
@@ -47,17 +32,11 @@ class Logprob(BaseModel, kw_only=True):
     top_logprobs: list[LogprobTopLogprob]
 
 
-class ResponseOutputText(BaseModel, kw_only=True, tag_field="type", tag="output_text"):
-    type: ClassVar[Literal["output_text"]] = "output_text"
-    text: str
-    annotations: list[Annotation]
-    logprobs: list[Logprob]
-
-
-class LogprobTopLogprob(BaseModel, kw_only=True):
-    token: str
-    logprob: float
-    bytes: list[int]
+class AnnotationFileCitation(BaseModel, kw_only=True, tag_field="type", tag="file_citation"):
+    type: ClassVar[Literal["file_citation"]] = "file_citation"
+    file_id: str
+    index: int
+    filename: str
 
 
 class AnnotationURLCitation(BaseModel, kw_only=True, tag_field="type", tag="url_citation"):
@@ -66,6 +45,27 @@ class AnnotationURLCitation(BaseModel, kw_only=True, tag_field="type", tag="url_
     start_index: int
     end_index: int
     title: str
+
+
+class AnnotationContainerFileCitation(BaseModel, kw_only=True, tag_field="type", tag="container_file_citation"):
+    type: ClassVar[Literal["container_file_citation"]] = "container_file_citation"
+    container_id: str
+    file_id: str
+    start_index: int
+    end_index: int
+    filename: str
+
+
+class AnnotationFilePath(BaseModel, kw_only=True, tag_field="type", tag="file_path"):
+    type: ClassVar[Literal["file_path"]] = "file_path"
+    file_id: str
+    index: int
+
+
+class LogprobTopLogprob(BaseModel, kw_only=True):
+    token: str
+    logprob: float
+    bytes: list[int]
 
 
 Annotation: TypeAlias = (

@@ -9,6 +9,16 @@ from ...model import BaseModel
 __all__ = ["Logprob", "LogprobTopLogprob", "ResponseTextDeltaEvent"]
 
 
+class ResponseTextDeltaEvent(BaseModel, kw_only=True, tag_field="type", tag="response.output_text.delta"):
+    type: ClassVar[Literal["response.output_text.delta"]] = "response.output_text.delta"
+    item_id: str
+    output_index: int
+    content_index: int
+    delta: str
+    sequence_number: int
+    logprobs: list[Logprob]
+
+
 class Logprob(BaseModel, kw_only=True):
     token: str
     logprob: float
@@ -18,13 +28,3 @@ class Logprob(BaseModel, kw_only=True):
 class LogprobTopLogprob(BaseModel, kw_only=True):
     token: str | None = None
     logprob: float | None = None
-
-
-class ResponseTextDeltaEvent(BaseModel, kw_only=True, tag_field="type", tag="response.output_text.delta"):
-    type: ClassVar[Literal["response.output_text.delta"]] = "response.output_text.delta"
-    item_id: str
-    output_index: int
-    content_index: int
-    delta: str
-    sequence_number: int
-    logprobs: list[Logprob]

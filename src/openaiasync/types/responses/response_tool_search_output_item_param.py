@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ...model import BaseModel
-from .tool import Tool
+from ...model import BaseModel, one_of
+from .tool import Tool as ToolTool
 
-__all__ = ["ResponseToolSearchOutputItemParam"]
+__all__ = ["ResponseToolSearchOutputItemParam", "Tool"]
 
 
 class ResponseToolSearchOutputItemParam(BaseModel, kw_only=True):
@@ -17,3 +17,9 @@ class ResponseToolSearchOutputItemParam(BaseModel, kw_only=True):
     execution: Literal["server", "client"] | None = None
     tools: list[Tool]
     status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+if TYPE_CHECKING:
+    Tool: TypeAlias = ToolTool
+else:
+    Tool = one_of("Tool", lambda: (ToolTool,))

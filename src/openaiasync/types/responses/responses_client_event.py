@@ -7,11 +7,14 @@ from typing import Literal, TypeAlias
 from ...model import BaseModel
 from ..shared.metadata import Metadata
 from ..shared.reasoning import Reasoning
+from ..shared.responses_model import ResponsesModel
 from .response import ToolChoice
 from .response_conversation_param import ResponseConversationParam
-from .response_input_item import ResponseInputItem
+from .response_includable import ResponseIncludable
+from .response_input import ResponseInput
 from .response_prompt import ResponsePrompt
 from .response_text_config import ResponseTextConfig
+from .service_tier import ServiceTier
 from .tool import Tool
 
 __all__ = [
@@ -67,54 +70,18 @@ class ResponseCreate(BaseModel, kw_only=True):
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     prompt_cache_options: ResponseCreatePromptCacheOptions | None = None
     previous_response_id: str | None = None
-    model: (
-        str
-        | Literal[
-        "o1-pro",
-        "o1-pro-2025-03-19",
-        "o3-pro",
-        "o3-pro-2025-06-10",
-        "o3-deep-research",
-        "o3-deep-research-2025-06-26",
-        "o4-mini-deep-research",
-        "o4-mini-deep-research-2025-06-26",
-        "computer-use-preview",
-        "computer-use-preview-2025-03-11",
-        "gpt-5.5-pro",
-        "gpt-5.5-pro-2026-04-23",
-        "gpt-5-codex",
-        "gpt-5-pro",
-        "gpt-5-pro-2025-10-06",
-        "gpt-5.1-codex-max",
-        "gpt-daybreak-blue-latest",
-        "gpt-daybreak-red-latest",
-        "gpt-5.6-cyber",
-    ]
-        | None
-    ) = None
+    model: ResponsesModel | None = None
     background: bool | None = None
     max_tool_calls: int | None = None
     text: ResponseTextConfig | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     prompt: ResponsePrompt | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
+    service_tier: ServiceTier | None = None
     truncation: Literal["auto", "disabled"] | None = None
     reasoning: Reasoning | None = None
-    input: str | list[ResponseInputItem] | None = None
-    include: (
-        list[Literal[
-        "file_search_call.results",
-        "web_search_call.results",
-        "web_search_call.action.sources",
-        "message.input_image.image_url",
-        "computer_call_output.output.image_url",
-        "code_interpreter_call.outputs",
-        "reasoning.encrypted_content",
-        "message.output_text.logprobs",
-    ]]
-        | None
-    ) = None
+    input: str | ResponseInput | None = None
+    include: list[ResponseIncludable] | None = None
     parallel_tool_calls: bool | None = None
     store: bool | None = None
     instructions: str | None = None

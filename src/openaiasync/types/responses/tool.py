@@ -33,17 +33,14 @@ __all__ = [
 ]
 
 
-class CodeInterpreterContainerCodeInterpreterToolAuto(BaseModel, kw_only=True):
-    type: Literal["auto"]
-    file_ids: list[str] | None = None
-    memory_limit: Literal["1g", "4g", "16g", "64g"] | None = None
-    network_policy: ContainerNetworkPolicyDisabled | ContainerNetworkPolicyAllowlist | None = None
-
-
 class CodeInterpreter(BaseModel, kw_only=True):
     type: Literal["code_interpreter"]
     container: str | CodeInterpreterContainerCodeInterpreterToolAuto
     allowed_callers: list[Literal["direct", "programmatic"]] | None = None
+
+
+class ProgrammaticToolCalling(BaseModel, kw_only=True):
+    type: Literal["programmatic_tool_calling"]
 
 
 class ImageGeneration(BaseModel, kw_only=True):
@@ -61,18 +58,8 @@ class ImageGeneration(BaseModel, kw_only=True):
     action: Literal["generate", "edit", "auto"] | None = None
 
 
-class ImageGenerationInputImageMask(BaseModel, kw_only=True):
-    image_url: str | None = None
-    file_id: str | None = None
-
-
 class LocalShell(BaseModel, kw_only=True):
     type: Literal["local_shell"]
-
-
-class McpRequireApprovalMcpToolApprovalFilter(BaseModel, kw_only=True):
-    always: McpAllowedToolsMcpToolFilter | None = None
-    never: McpAllowedToolsMcpToolFilter | None = None
 
 
 class McpAllowedToolsMcpToolFilter(BaseModel, kw_only=True):
@@ -80,8 +67,21 @@ class McpAllowedToolsMcpToolFilter(BaseModel, kw_only=True):
     read_only: bool | None = None
 
 
-class ProgrammaticToolCalling(BaseModel, kw_only=True):
-    type: Literal["programmatic_tool_calling"]
+class McpRequireApprovalMcpToolApprovalFilter(BaseModel, kw_only=True):
+    always: McpAllowedToolsMcpToolFilter | None = None
+    never: McpAllowedToolsMcpToolFilter | None = None
+
+
+class CodeInterpreterContainerCodeInterpreterToolAuto(BaseModel, kw_only=True):
+    type: Literal["auto"]
+    file_ids: list[str] | None = None
+    memory_limit: Literal["1g", "4g", "16g", "64g"] | None = None
+    network_policy: ContainerNetworkPolicyDisabled | ContainerNetworkPolicyAllowlist | None = None
+
+
+class ImageGenerationInputImageMask(BaseModel, kw_only=True):
+    image_url: str | None = None
+    file_id: str | None = None
 
 
 if TYPE_CHECKING:

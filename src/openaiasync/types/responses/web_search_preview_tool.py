@@ -9,16 +9,16 @@ from ...model import BaseModel
 __all__ = ["UserLocation", "WebSearchPreviewTool"]
 
 
+class WebSearchPreviewTool(BaseModel, kw_only=True):
+    type: Literal["web_search_preview", "web_search_preview_2025_03_11"]
+    user_location: UserLocation | None = None
+    search_context_size: Literal["low", "medium", "high"] | None = None
+    search_content_types: list[Literal["text", "image"]] | None = None
+
+
 class UserLocation(BaseModel, kw_only=True):
     type: Literal["approximate"]
     country: str | None = None
     region: str | None = None
     city: str | None = None
     timezone: str | None = None
-
-
-class WebSearchPreviewTool(BaseModel, kw_only=True):
-    type: Literal["web_search_preview", "web_search_preview_2025_03_11"]
-    user_location: UserLocation | None = None
-    search_context_size: Literal["low", "medium", "high"] | None = None
-    search_content_types: list[Literal["text", "image"]] | None = None

@@ -9,14 +9,6 @@ from ...model import BaseModel
 __all__ = ["Filters", "UserLocation", "WebSearchTool"]
 
 
-class UserLocation(BaseModel, kw_only=True):
-    type: Literal["approximate"] | None = None
-    country: str | None = None
-    region: str | None = None
-    city: str | None = None
-    timezone: str | None = None
-
-
 class WebSearchTool(BaseModel, kw_only=True):
     type: Literal["web_search", "web_search_2025_08_26"]
     external_web_access: bool | None = None
@@ -27,3 +19,11 @@ class WebSearchTool(BaseModel, kw_only=True):
 
 class Filters(BaseModel, kw_only=True):
     allowed_domains: list[str] | None = None
+
+
+class UserLocation(BaseModel, kw_only=True):
+    type: Literal["approximate"] | None = None
+    country: str | None = None
+    region: str | None = None
+    city: str | None = None
+    timezone: str | None = None

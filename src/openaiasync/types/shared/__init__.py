@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .all_models import AllModels as AllModels
     from .comparison_filter import ComparisonFilter as ComparisonFilter
     from .compound_filter import CompoundFilter as CompoundFilter
+    from .custom_tool_input_format import CustomToolInputFormat as CustomToolInputFormat
     from .error_object import ErrorObject as ErrorObject
     from .function_definition import FunctionDefinition as FunctionDefinition
     from .function_parameters import FunctionParameters as FunctionParameters
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
     from .response_format_text import ResponseFormatText as ResponseFormatText
     from .response_format_text_grammar import ResponseFormatTextGrammar as ResponseFormatTextGrammar
     from .response_format_text_python import ResponseFormatTextPython as ResponseFormatTextPython
+    from .responses_model import ResponsesModel as ResponsesModel
 
 __all__ = [
+    "AllModels",
     "ComparisonFilter",
     "CompoundFilter",
+    "CustomToolInputFormat",
     "ErrorObject",
     "FunctionDefinition",
     "FunctionParameters",
@@ -36,14 +41,17 @@ __all__ = [
     "ResponseFormatText",
     "ResponseFormatTextGrammar",
     "ResponseFormatTextPython",
+    "ResponsesModel",
 ]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "AllModels": ".all_models",
             "ComparisonFilter": ".comparison_filter",
             "CompoundFilter": ".compound_filter",
+            "CustomToolInputFormat": ".custom_tool_input_format",
             "ErrorObject": ".error_object",
             "FunctionDefinition": ".function_definition",
             "FunctionParameters": ".function_parameters",
@@ -55,5 +63,6 @@ if not TYPE_CHECKING:
             "ResponseFormatText": ".response_format_text",
             "ResponseFormatTextGrammar": ".response_format_text_grammar",
             "ResponseFormatTextPython": ".response_format_text_python",
+            "ResponsesModel": ".responses_model",
         },
     )

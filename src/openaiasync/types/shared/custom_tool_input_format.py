@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
 
-__all__ = ["Grammar", "Text"]
+__all__ = ["CustomToolInputFormat", "Grammar", "Text"]
+
+
+class Text(BaseModel, kw_only=True, tag_field="type", tag="text"):
+    type: ClassVar[Literal["text"]] = "text"
 
 
 class Grammar(BaseModel, kw_only=True, tag_field="type", tag="grammar"):
@@ -15,5 +19,4 @@ class Grammar(BaseModel, kw_only=True, tag_field="type", tag="grammar"):
     definition: str
 
 
-class Text(BaseModel, kw_only=True, tag_field="type", tag="text"):
-    type: ClassVar[Literal["text"]] = "text"
+CustomToolInputFormat: TypeAlias = Text | Grammar

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ...params.shared_params.chat_model import ChatModel as ChatModel
     from ...params.shared_params.comparison_filter import ComparisonFilter as ComparisonFilter
     from ...params.shared_params.compound_filter import CompoundFilter as CompoundFilter
+    from ...params.shared_params.custom_tool_input_format import CustomToolInputFormat as CustomToolInputFormat
     from ...params.shared_params.function_definition import FunctionDefinition as FunctionDefinition
     from ...params.shared_params.function_parameters import FunctionParameters as FunctionParameters
     from ...params.shared_params.metadata import Metadata as Metadata
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
     from ...params.shared_params.response_format_json_object import ResponseFormatJSONObject as ResponseFormatJSONObject
     from ...params.shared_params.response_format_json_schema import ResponseFormatJSONSchema as ResponseFormatJSONSchema
     from ...params.shared_params.response_format_text import ResponseFormatText as ResponseFormatText
+    from ...params.shared_params.responses_model import ResponsesModel as ResponsesModel
 
 __all__ = [
+    "ChatModel",
     "ComparisonFilter",
     "CompoundFilter",
+    "CustomToolInputFormat",
     "FunctionDefinition",
     "FunctionParameters",
     "Metadata",
@@ -30,14 +35,17 @@ __all__ = [
     "ResponseFormatJSONObject",
     "ResponseFormatJSONSchema",
     "ResponseFormatText",
+    "ResponsesModel",
 ]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "ChatModel": "...params.shared_params.chat_model",
             "ComparisonFilter": "...params.shared_params.comparison_filter",
             "CompoundFilter": "...params.shared_params.compound_filter",
+            "CustomToolInputFormat": "...params.shared_params.custom_tool_input_format",
             "FunctionDefinition": "...params.shared_params.function_definition",
             "FunctionParameters": "...params.shared_params.function_parameters",
             "Metadata": "...params.shared_params.metadata",
@@ -46,5 +54,6 @@ if not TYPE_CHECKING:
             "ResponseFormatJSONObject": "...params.shared_params.response_format_json_object",
             "ResponseFormatJSONSchema": "...params.shared_params.response_format_json_schema",
             "ResponseFormatText": "...params.shared_params.response_format_text",
+            "ResponsesModel": "...params.shared_params.responses_model",
         },
     )

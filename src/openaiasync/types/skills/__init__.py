@@ -10,10 +10,11 @@ from ...lazy import lazy_names
 if TYPE_CHECKING:
     from .deleted_skill_version import DeletedSkillVersion as DeletedSkillVersion
     from .skill_version import SkillVersion as SkillVersion
+    from .skill_version_list import SkillVersionList as SkillVersionList
     from ...params.skills.version_create_params import VersionCreateParams as VersionCreateParams
     from ...params.skills.version_list_params import VersionListParams as VersionListParams
 
-__all__ = ["DeletedSkillVersion", "SkillVersion", "VersionCreateParams", "VersionListParams"]
+__all__ = ["DeletedSkillVersion", "SkillVersion", "SkillVersionList", "VersionCreateParams", "VersionListParams"]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
@@ -21,6 +22,7 @@ if not TYPE_CHECKING:
         {
             "DeletedSkillVersion": ".deleted_skill_version",
             "SkillVersion": ".skill_version",
+            "SkillVersionList": ".skill_version_list",
             "VersionCreateParams": "...params.skills.version_create_params",
             "VersionListParams": "...params.skills.version_list_params",
         },

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ...model import BaseModel
-from ..other_file_chunking_strategy_object import OtherFileChunkingStrategyObject
-from ..static_file_chunking_strategy_object import StaticFileChunkingStrategyObject
+from ..file_chunking_strategy import FileChunkingStrategy
 
 __all__ = ["LastError", "VectorStoreFile"]
 
@@ -19,7 +18,7 @@ class VectorStoreFile(BaseModel, kw_only=True):
     vector_store_id: str
     status: Literal["in_progress", "completed", "cancelled", "failed"]
     last_error: LastError | None
-    chunking_strategy: StaticFileChunkingStrategyObject | OtherFileChunkingStrategyObject | None = None
+    chunking_strategy: FileChunkingStrategy | None = None
     attributes: dict[str, str | float | bool] | None = None
 
 

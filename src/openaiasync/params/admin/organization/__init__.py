@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .group_update_params import GroupUpdateParams as GroupUpdateParams
     from .invite_create_params import InviteCreateParams as InviteCreateParams
     from .invite_list_params import InviteListParams as InviteListParams
-    from .invite_create_params import Project as Project
     from .project_create_params import ProjectCreateParams as ProjectCreateParams
     from .project_list_params import ProjectListParams as ProjectListParams
+    from .project_residency import ProjectResidency as ProjectResidency
     from .project_update_params import ProjectUpdateParams as ProjectUpdateParams
     from .role_create_params import RoleCreateParams as RoleCreateParams
     from .role_list_params import RoleListParams as RoleListParams
@@ -66,9 +66,9 @@ __all__ = [
     "GroupUpdateParams",
     "InviteCreateParams",
     "InviteListParams",
-    "Project",
     "ProjectCreateParams",
     "ProjectListParams",
+    "ProjectResidency",
     "ProjectUpdateParams",
     "RoleCreateParams",
     "RoleListParams",
@@ -111,9 +111,9 @@ if not TYPE_CHECKING:
             "GroupUpdateParams": ".group_update_params",
             "InviteCreateParams": ".invite_create_params",
             "InviteListParams": ".invite_list_params",
-            "Project": ".invite_create_params",
             "ProjectCreateParams": ".project_create_params",
             "ProjectListParams": ".project_list_params",
+            "ProjectResidency": ".project_residency",
             "ProjectUpdateParams": ".project_update_params",
             "RoleCreateParams": ".role_create_params",
             "RoleListParams": ".role_list_params",

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Required
+from typing import Required
 
 from ....core.options import RequestOptions
+from .project_residency import ProjectResidency
 
 __all__ = ["ProjectCreateParams"]
 
 
 class ProjectCreateParams(RequestOptions, total=False):
     name: Required[str]
-    residency: (
-        Literal[
-        "GLOBAL",
-        "US_STORAGE_PROCESSING",
-        "EU_STORAGE_PROCESSING",
-        "JP_STORAGE",
-        "KR_STORAGE",
-        "CA_STORAGE",
-        "SG_STORAGE",
-        "IN_STORAGE",
-        "AU_STORAGE",
-        "GB_STORAGE",
-        "AE_STORAGE",
-        "AE_STORAGE_PROCESSING",
-    ]
-        | None
-    )
+    residency: ProjectResidency | None
     external_key_id: str | None

@@ -8,18 +8,74 @@ from typing import TYPE_CHECKING
 from ....lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .conversation_item_create_event_param import (
+        ConversationItemCreateEventParam as ConversationItemCreateEventParam,
+    )
+    from .conversation_item_delete_event_param import (
+        ConversationItemDeleteEventParam as ConversationItemDeleteEventParam,
+    )
+    from .conversation_item_param import ConversationItemParam as ConversationItemParam
+    from .conversation_item_retrieve_event_param import (
+        ConversationItemRetrieveEventParam as ConversationItemRetrieveEventParam,
+    )
+    from .conversation_item_truncate_event_param import (
+        ConversationItemTruncateEventParam as ConversationItemTruncateEventParam,
+    )
+    from .conversation_item_with_reference_param import (
+        ConversationItemWithReferenceParam as ConversationItemWithReferenceParam,
+    )
+    from .input_audio_buffer_append_event_param import (
+        InputAudioBufferAppendEventParam as InputAudioBufferAppendEventParam,
+    )
+    from .input_audio_buffer_clear_event_param import InputAudioBufferClearEventParam as InputAudioBufferClearEventParam
+    from .input_audio_buffer_commit_event_param import (
+        InputAudioBufferCommitEventParam as InputAudioBufferCommitEventParam,
+    )
+    from .response_cancel_event_param import ResponseCancelEventParam as ResponseCancelEventParam
+    from .response_create_event_param import ResponseCreateEventParam as ResponseCreateEventParam
     from .session_create_params import SessionCreateParams as SessionCreateParams
+    from .session_update_event_param import SessionUpdateEventParam as SessionUpdateEventParam
     from .transcription_session_create_params import (
         TranscriptionSessionCreateParams as TranscriptionSessionCreateParams,
     )
+    from .transcription_session_update_param import TranscriptionSessionUpdateParam as TranscriptionSessionUpdateParam
 
-__all__ = ["SessionCreateParams", "TranscriptionSessionCreateParams"]
+__all__ = [
+    "ConversationItemCreateEventParam",
+    "ConversationItemDeleteEventParam",
+    "ConversationItemParam",
+    "ConversationItemRetrieveEventParam",
+    "ConversationItemTruncateEventParam",
+    "ConversationItemWithReferenceParam",
+    "InputAudioBufferAppendEventParam",
+    "InputAudioBufferClearEventParam",
+    "InputAudioBufferCommitEventParam",
+    "ResponseCancelEventParam",
+    "ResponseCreateEventParam",
+    "SessionCreateParams",
+    "SessionUpdateEventParam",
+    "TranscriptionSessionCreateParams",
+    "TranscriptionSessionUpdateParam",
+]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "ConversationItemCreateEventParam": ".conversation_item_create_event_param",
+            "ConversationItemDeleteEventParam": ".conversation_item_delete_event_param",
+            "ConversationItemParam": ".conversation_item_param",
+            "ConversationItemRetrieveEventParam": ".conversation_item_retrieve_event_param",
+            "ConversationItemTruncateEventParam": ".conversation_item_truncate_event_param",
+            "ConversationItemWithReferenceParam": ".conversation_item_with_reference_param",
+            "InputAudioBufferAppendEventParam": ".input_audio_buffer_append_event_param",
+            "InputAudioBufferClearEventParam": ".input_audio_buffer_clear_event_param",
+            "InputAudioBufferCommitEventParam": ".input_audio_buffer_commit_event_param",
+            "ResponseCancelEventParam": ".response_cancel_event_param",
+            "ResponseCreateEventParam": ".response_create_event_param",
             "SessionCreateParams": ".session_create_params",
+            "SessionUpdateEventParam": ".session_update_event_param",
             "TranscriptionSessionCreateParams": ".transcription_session_create_params",
+            "TranscriptionSessionUpdateParam": ".transcription_session_update_param",
         },
     )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .image_file_param import ImageFileParam as ImageFileParam
     from .image_url_content_block_param import ImageURLContentBlockParam as ImageURLContentBlockParam
     from .image_url_param import ImageURLParam as ImageURLParam
+    from .message_content_part_param import MessageContentPartParam as MessageContentPartParam
     from .message_create_params import MessageCreateParams as MessageCreateParams
     from .message_list_params import MessageListParams as MessageListParams
     from .message_update_params import MessageUpdateParams as MessageUpdateParams
@@ -26,6 +27,7 @@ __all__ = [
     "ImageFileParam",
     "ImageURLContentBlockParam",
     "ImageURLParam",
+    "MessageContentPartParam",
     "MessageCreateParams",
     "MessageListParams",
     "MessageUpdateParams",
@@ -44,6 +46,7 @@ if not TYPE_CHECKING:
             "ImageFileParam": ".image_file_param",
             "ImageURLContentBlockParam": ".image_url_content_block_param",
             "ImageURLParam": ".image_url_param",
+            "MessageContentPartParam": ".message_content_part_param",
             "MessageCreateParams": ".message_create_params",
             "MessageListParams": ".message_list_params",
             "MessageUpdateParams": ".message_update_params",

@@ -8,9 +8,7 @@ from typing import Literal, Required, TypedDict
 from ....core.options import RequestOptions
 from ...shared_params.metadata import Metadata
 from ..code_interpreter_tool_param import CodeInterpreterToolParam
-from .image_file_content_block_param import ImageFileContentBlockParam
-from .image_url_content_block_param import ImageURLContentBlockParam
-from .text_content_block_param import TextContentBlockParam
+from .message_content_part_param import MessageContentPartParam
 
 __all__ = ["Attachment", "AttachmentToolFileSearch", "MessageCreateParams"]
 
@@ -26,6 +24,6 @@ class AttachmentToolFileSearch(TypedDict, total=False):
 
 class MessageCreateParams(RequestOptions, total=False):
     role: Required[Literal["user", "assistant"]]
-    content: Required[str | Iterable[ImageFileContentBlockParam | ImageURLContentBlockParam | TextContentBlockParam]]
+    content: Required[str | Iterable[MessageContentPartParam]]
     attachments: Iterable[Attachment] | None
     metadata: Metadata | None

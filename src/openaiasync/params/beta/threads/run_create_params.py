@@ -6,82 +6,35 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias
 
 from ....core.options import RequestOptions
+from ...chat_model import ChatModel
 from ...shared_params.metadata import Metadata
 from ...shared_params.reasoning_effort import ReasoningEffort
-from ..assistant_tool_choice_param import AssistantToolChoiceParam
+from ..assistant_tool_choice_option_param import AssistantToolChoiceOptionParam
+from ..assistant_tool_param import AssistantToolParam
 from ..assistants_api_response_format_option_param import AssistantsApiResponseFormatOptionParam
-from ..code_interpreter_tool_param import CodeInterpreterToolParam
 from ..create_message_request_param import CreateMessageRequestParam
-from ..file_search_tool_param import FileSearchToolParam
-from ..function_tool_param import FunctionToolParam
 from ..thread_create_and_run_params import TruncationStrategy
+from .runs.run_step_include import RunStepInclude
 
 __all__ = ["RunCreateParams", "RunCreateParamsBase", "RunCreateParamsNonStreaming", "RunCreateParamsStreaming"]
 
 
 class RunCreateParamsBase(RequestOptions, total=False):
-    include: Sequence[Literal["step_details.tool_calls[*].file_search.results[*].content"]]
+    include: Sequence[RunStepInclude]
     assistant_id: Required[str]
-    model: (
-        str
-        | Literal[
-        "gpt-5",
-        "gpt-5-mini",
-        "gpt-5-nano",
-        "gpt-5-2025-08-07",
-        "gpt-5-mini-2025-08-07",
-        "gpt-5-nano-2025-08-07",
-        "gpt-4.1",
-        "gpt-4.1-mini",
-        "gpt-4.1-nano",
-        "gpt-4.1-2025-04-14",
-        "gpt-4.1-mini-2025-04-14",
-        "gpt-4.1-nano-2025-04-14",
-        "o3-mini",
-        "o3-mini-2025-01-31",
-        "o1",
-        "o1-2024-12-17",
-        "gpt-4o",
-        "gpt-4o-2024-11-20",
-        "gpt-4o-2024-08-06",
-        "gpt-4o-2024-05-13",
-        "gpt-4o-mini",
-        "gpt-4o-mini-2024-07-18",
-        "gpt-4.5-preview",
-        "gpt-4.5-preview-2025-02-27",
-        "gpt-4-turbo",
-        "gpt-4-turbo-2024-04-09",
-        "gpt-4-0125-preview",
-        "gpt-4-turbo-preview",
-        "gpt-4-1106-preview",
-        "gpt-4-vision-preview",
-        "gpt-4",
-        "gpt-4-0314",
-        "gpt-4-0613",
-        "gpt-4-32k",
-        "gpt-4-32k-0314",
-        "gpt-4-32k-0613",
-        "gpt-3.5-turbo",
-        "gpt-3.5-turbo-16k",
-        "gpt-3.5-turbo-0613",
-        "gpt-3.5-turbo-1106",
-        "gpt-3.5-turbo-0125",
-        "gpt-3.5-turbo-16k-0613",
-    ]
-        | None
-    )
+    model: str | ChatModel | None
     reasoning_effort: ReasoningEffort | None
     instructions: str | None
     additional_instructions: str | None
     additional_messages: Iterable[CreateMessageRequestParam] | None
-    tools: Iterable[CodeInterpreterToolParam | FileSearchToolParam | FunctionToolParam] | None
+    tools: Iterable[AssistantToolParam] | None
     metadata: Metadata | None
     temperature: float | None
     top_p: float | None
     max_prompt_tokens: int | None
     max_completion_tokens: int | None
     truncation_strategy: TruncationStrategy | None
-    tool_choice: Literal["none", "auto", "required"] | AssistantToolChoiceParam | None
+    tool_choice: AssistantToolChoiceOptionParam | None
     parallel_tool_calls: bool
     response_format: AssistantsApiResponseFormatOptionParam | None
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ....params.admin.organization.certificate_update_params import (
         CertificateUpdateParams as CertificateUpdateParams,
     )
+    from .cost_quantity_unit import CostQuantityUnit as CostQuantityUnit
     from ....params.admin.organization.data_retention_update_params import (
         DataRetentionUpdateParams as DataRetentionUpdateParams,
     )
@@ -112,7 +113,6 @@ if TYPE_CHECKING:
     from .user_delete_response import UserDeleteResponse as UserDeleteResponse
     from ....params.admin.organization.user_list_params import UserListParams as UserListParams
     from ....params.admin.organization.user_update_params import UserUpdateParams as UserUpdateParams
-    from .audit_log_list_response import WorkloadIdentityProviderDeleted as WorkloadIdentityProviderDeleted
 
 __all__ = [
     "AdminAPIKey",
@@ -133,6 +133,7 @@ __all__ = [
     "CertificateListResponse",
     "CertificateRetrieveParams",
     "CertificateUpdateParams",
+    "CostQuantityUnit",
     "DataRetentionUpdateParams",
     "Group",
     "GroupCreateParams",
@@ -189,7 +190,6 @@ __all__ = [
     "UserDeleteResponse",
     "UserListParams",
     "UserUpdateParams",
-    "WorkloadIdentityProviderDeleted",
 ]
 
 if not TYPE_CHECKING:
@@ -214,6 +214,7 @@ if not TYPE_CHECKING:
             "CertificateListResponse": ".certificate_list_response",
             "CertificateRetrieveParams": "....params.admin.organization.certificate_retrieve_params",
             "CertificateUpdateParams": "....params.admin.organization.certificate_update_params",
+            "CostQuantityUnit": ".cost_quantity_unit",
             "DataRetentionUpdateParams": "....params.admin.organization.data_retention_update_params",
             "Group": ".group",
             "GroupCreateParams": "....params.admin.organization.group_create_params",
@@ -270,6 +271,5 @@ if not TYPE_CHECKING:
             "UserDeleteResponse": ".user_delete_response",
             "UserListParams": "....params.admin.organization.user_list_params",
             "UserUpdateParams": "....params.admin.organization.user_update_params",
-            "WorkloadIdentityProviderDeleted": ".audit_log_list_response",
         },
     )

@@ -332,17 +332,20 @@ class AuditLogListResponse(BaseModel, kw_only=True):
     certificates_deactivated: CertificatesDeactivated | None = field(name="certificates.deactivated", default=None)
 
 
+class Project(BaseModel, kw_only=True):
+    id: str | None = None
+    name: str | None = None
+
+
+class Actor(BaseModel, kw_only=True):
+    type: Literal["session", "api_key"] | None = None
+    session: ActorSession | None = None
+    api_key: ActorAPIKey | None = None
+
+
 class APIKeyCreated(BaseModel, kw_only=True):
     id: str | None = None
     data: APIKeyCreatedData | None = None
-
-
-class APIKeyCreatedData(BaseModel, kw_only=True):
-    scopes: list[str] | None = None
-
-
-class APIKeyDeleted(BaseModel, kw_only=True):
-    id: str | None = None
 
 
 class APIKeyUpdated(BaseModel, kw_only=True):
@@ -350,52 +353,13 @@ class APIKeyUpdated(BaseModel, kw_only=True):
     changes_requested: APIKeyUpdatedChangesRequested | None = None
 
 
-class APIKeyUpdatedChangesRequested(BaseModel, kw_only=True):
-    scopes: list[str] | None = None
-
-
-class CertificateCreated(BaseModel, kw_only=True):
+class APIKeyDeleted(BaseModel, kw_only=True):
     id: str | None = None
-    name: str | None = None
-
-
-class CertificateDeleted(BaseModel, kw_only=True):
-    id: str | None = None
-    name: str | None = None
-    certificate: str | None = None
-
-
-class CertificateUpdated(BaseModel, kw_only=True):
-    id: str | None = None
-    name: str | None = None
-
-
-class CertificatesActivated(BaseModel, kw_only=True):
-    certificates: list[CertificatesActivatedCertificate] | None = None
-
-
-class CertificatesActivatedCertificate(BaseModel, kw_only=True):
-    id: str | None = None
-    name: str | None = None
-
-
-class CertificatesDeactivated(BaseModel, kw_only=True):
-    certificates: list[CertificatesDeactivatedCertificate] | None = None
-
-
-class CertificatesDeactivatedCertificate(BaseModel, kw_only=True):
-    id: str | None = None
-    name: str | None = None
 
 
 class CheckpointPermissionCreated(BaseModel, kw_only=True):
     id: str | None = None
     data: CheckpointPermissionCreatedData | None = None
-
-
-class CheckpointPermissionCreatedData(BaseModel, kw_only=True):
-    project_id: str | None = None
-    fine_tuned_model_checkpoint: str | None = None
 
 
 class CheckpointPermissionDeleted(BaseModel, kw_only=True):
@@ -416,21 +380,26 @@ class GroupCreated(BaseModel, kw_only=True):
     data: GroupCreatedData | None = None
 
 
-class GroupCreatedData(BaseModel, kw_only=True):
-    group_name: str | None = None
+class GroupUpdated(BaseModel, kw_only=True):
+    id: str | None = None
+    changes_requested: GroupUpdatedChangesRequested | None = None
 
 
 class GroupDeleted(BaseModel, kw_only=True):
     id: str | None = None
 
 
-class GroupUpdated(BaseModel, kw_only=True):
+class ScimEnabled(BaseModel, kw_only=True):
     id: str | None = None
-    changes_requested: GroupUpdatedChangesRequested | None = None
 
 
-class GroupUpdatedChangesRequested(BaseModel, kw_only=True):
-    group_name: str | None = None
+class ScimDisabled(BaseModel, kw_only=True):
+    id: str | None = None
+
+
+class InviteSent(BaseModel, kw_only=True):
+    id: str | None = None
+    data: InviteSentData | None = None
 
 
 class InviteAccepted(BaseModel, kw_only=True):
@@ -441,37 +410,14 @@ class InviteDeleted(BaseModel, kw_only=True):
     id: str | None = None
 
 
-class InviteSent(BaseModel, kw_only=True):
-    id: str | None = None
-    data: InviteSentData | None = None
-
-
-class InviteSentData(BaseModel, kw_only=True):
-    email: str | None = None
-    role: str | None = None
-
-
-class IPAllowlistConfigActivated(BaseModel, kw_only=True):
-    configs: list[IPAllowlistConfigActivatedConfig] | None = None
-
-
-class IPAllowlistConfigActivatedConfig(BaseModel, kw_only=True):
-    id: str | None = None
-    name: str | None = None
-
-
-class IPAllowlistConfigDeactivated(BaseModel, kw_only=True):
-    configs: list[IPAllowlistConfigDeactivatedConfig] | None = None
-
-
-class IPAllowlistConfigDeactivatedConfig(BaseModel, kw_only=True):
-    id: str | None = None
-    name: str | None = None
-
-
 class IPAllowlistCreated(BaseModel, kw_only=True):
     id: str | None = None
     name: str | None = None
+    allowed_ips: list[str] | None = None
+
+
+class IPAllowlistUpdated(BaseModel, kw_only=True):
+    id: str | None = None
     allowed_ips: list[str] | None = None
 
 
@@ -481,9 +427,12 @@ class IPAllowlistDeleted(BaseModel, kw_only=True):
     allowed_ips: list[str] | None = None
 
 
-class IPAllowlistUpdated(BaseModel, kw_only=True):
-    id: str | None = None
-    allowed_ips: list[str] | None = None
+class IPAllowlistConfigActivated(BaseModel, kw_only=True):
+    configs: list[IPAllowlistConfigActivatedConfig] | None = None
+
+
+class IPAllowlistConfigDeactivated(BaseModel, kw_only=True):
+    configs: list[IPAllowlistConfigDeactivatedConfig] | None = None
 
 
 class LoginFailed(BaseModel, kw_only=True):
@@ -501,37 +450,9 @@ class OrganizationUpdated(BaseModel, kw_only=True):
     changes_requested: OrganizationUpdatedChangesRequested | None = None
 
 
-class OrganizationUpdatedChangesRequested(BaseModel, kw_only=True):
-    title: str | None = None
-    description: str | None = None
-    name: str | None = None
-    threads_ui_visibility: str | None = None
-    usage_dashboard_visibility: str | None = None
-    api_call_logging: str | None = None
-    api_call_logging_project_ids: str | None = None
-
-
-class Project(BaseModel, kw_only=True):
-    id: str | None = None
-    name: str | None = None
-
-
-class ProjectArchived(BaseModel, kw_only=True):
-    id: str | None = None
-
-
 class ProjectCreated(BaseModel, kw_only=True):
     id: str | None = None
     data: ProjectCreatedData | None = None
-
-
-class ProjectCreatedData(BaseModel, kw_only=True):
-    name: str | None = None
-    title: str | None = None
-
-
-class ProjectDeleted(BaseModel, kw_only=True):
-    id: str | None = None
 
 
 class ProjectUpdated(BaseModel, kw_only=True):
@@ -539,11 +460,11 @@ class ProjectUpdated(BaseModel, kw_only=True):
     changes_requested: ProjectUpdatedChangesRequested | None = None
 
 
-class ProjectUpdatedChangesRequested(BaseModel, kw_only=True):
-    title: str | None = None
+class ProjectArchived(BaseModel, kw_only=True):
+    id: str | None = None
 
 
-class RateLimitDeleted(BaseModel, kw_only=True):
+class ProjectDeleted(BaseModel, kw_only=True):
     id: str | None = None
 
 
@@ -552,13 +473,25 @@ class RateLimitUpdated(BaseModel, kw_only=True):
     changes_requested: RateLimitUpdatedChangesRequested | None = None
 
 
-class RateLimitUpdatedChangesRequested(BaseModel, kw_only=True):
-    max_requests_per_1_minute: int | None = None
-    max_tokens_per_1_minute: int | None = None
-    max_images_per_1_minute: int | None = None
-    max_audio_megabytes_per_1_minute: int | None = None
-    max_requests_per_1_day: int | None = None
-    batch_1_day_max_input_tokens: int | None = None
+class RateLimitDeleted(BaseModel, kw_only=True):
+    id: str | None = None
+
+
+class RoleCreated(BaseModel, kw_only=True):
+    id: str | None = None
+    role_name: str | None = None
+    permissions: list[str] | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+
+
+class RoleUpdated(BaseModel, kw_only=True):
+    id: str | None = None
+    changes_requested: RoleUpdatedChangesRequested | None = None
+
+
+class RoleDeleted(BaseModel, kw_only=True):
+    id: str | None = None
 
 
 class RoleAssignmentCreated(BaseModel, kw_only=True):
@@ -599,18 +532,6 @@ class RoleBoundToResource(BaseModel, kw_only=True):
     ) = None
 
 
-class RoleCreated(BaseModel, kw_only=True):
-    id: str | None = None
-    role_name: str | None = None
-    permissions: list[str] | None = None
-    resource_type: str | None = None
-    resource_id: str | None = None
-
-
-class RoleDeleted(BaseModel, kw_only=True):
-    id: str | None = None
-
-
 class RoleUnboundFromResource(BaseModel, kw_only=True):
     id: str | None = None
     role_id: str | None = None
@@ -633,9 +554,166 @@ class RoleUnboundFromResource(BaseModel, kw_only=True):
     ) = None
 
 
-class RoleUpdated(BaseModel, kw_only=True):
+class ServiceAccountCreated(BaseModel, kw_only=True):
     id: str | None = None
-    changes_requested: RoleUpdatedChangesRequested | None = None
+    data: ServiceAccountCreatedData | None = None
+
+
+class ServiceAccountUpdated(BaseModel, kw_only=True):
+    id: str | None = None
+    changes_requested: ServiceAccountUpdatedChangesRequested | None = None
+
+
+class ServiceAccountDeleted(BaseModel, kw_only=True):
+    id: str | None = None
+
+
+class WorkloadIdentityProviderCreated(BaseModel, kw_only=True):
+    id: str | None = None
+    data: dict[str, Any] | None = None
+
+
+class WorkloadIdentityProviderUpdated(BaseModel, kw_only=True):
+    id: str | None = None
+    changes_requested: dict[str, Any] | None = None
+
+
+class WorkloadIdentityProviderDeleted(BaseModel, kw_only=True):
+    id: str | None = None
+    name: str | None = None
+
+
+class WorkloadIdentityProviderMappingCreated(BaseModel, kw_only=True):
+    id: str | None = None
+    identity_provider_id: str | None = None
+    data: dict[str, Any] | None = None
+
+
+class WorkloadIdentityProviderMappingUpdated(BaseModel, kw_only=True):
+    id: str | None = None
+    identity_provider_id: str | None = None
+    changes_requested: dict[str, Any] | None = None
+
+
+class WorkloadIdentityProviderMappingDeleted(BaseModel, kw_only=True):
+    id: str | None = None
+    identity_provider_id: str | None = None
+    project_id: str | None = None
+    service_account_id: str | None = None
+
+
+class UserAdded(BaseModel, kw_only=True):
+    id: str | None = None
+    data: UserAddedData | None = None
+
+
+class UserUpdated(BaseModel, kw_only=True):
+    id: str | None = None
+    changes_requested: UserUpdatedChangesRequested | None = None
+
+
+class UserDeleted(BaseModel, kw_only=True):
+    id: str | None = None
+
+
+class CertificateCreated(BaseModel, kw_only=True):
+    id: str | None = None
+    name: str | None = None
+
+
+class CertificateUpdated(BaseModel, kw_only=True):
+    id: str | None = None
+    name: str | None = None
+
+
+class CertificateDeleted(BaseModel, kw_only=True):
+    id: str | None = None
+    name: str | None = None
+    certificate: str | None = None
+
+
+class CertificatesActivated(BaseModel, kw_only=True):
+    certificates: list[CertificatesActivatedCertificate] | None = None
+
+
+class CertificatesDeactivated(BaseModel, kw_only=True):
+    certificates: list[CertificatesDeactivatedCertificate] | None = None
+
+
+class ActorSession(BaseModel, kw_only=True):
+    user: ActorSessionUser | None = None
+    ip_address: str | None = None
+
+
+class ActorAPIKey(BaseModel, kw_only=True):
+    id: str | None = None
+    type: Literal["user", "service_account"] | None = None
+    user: ActorSessionUser | None = None
+    service_account: ActorAPIKeyServiceAccount | None = None
+
+
+class APIKeyCreatedData(BaseModel, kw_only=True):
+    scopes: list[str] | None = None
+
+
+class APIKeyUpdatedChangesRequested(BaseModel, kw_only=True):
+    scopes: list[str] | None = None
+
+
+class CheckpointPermissionCreatedData(BaseModel, kw_only=True):
+    project_id: str | None = None
+    fine_tuned_model_checkpoint: str | None = None
+
+
+class GroupCreatedData(BaseModel, kw_only=True):
+    group_name: str | None = None
+
+
+class GroupUpdatedChangesRequested(BaseModel, kw_only=True):
+    group_name: str | None = None
+
+
+class InviteSentData(BaseModel, kw_only=True):
+    email: str | None = None
+    role: str | None = None
+
+
+class IPAllowlistConfigActivatedConfig(BaseModel, kw_only=True):
+    id: str | None = None
+    name: str | None = None
+
+
+class IPAllowlistConfigDeactivatedConfig(BaseModel, kw_only=True):
+    id: str | None = None
+    name: str | None = None
+
+
+class OrganizationUpdatedChangesRequested(BaseModel, kw_only=True):
+    title: str | None = None
+    description: str | None = None
+    name: str | None = None
+    threads_ui_visibility: str | None = None
+    usage_dashboard_visibility: str | None = None
+    api_call_logging: str | None = None
+    api_call_logging_project_ids: str | None = None
+
+
+class ProjectCreatedData(BaseModel, kw_only=True):
+    name: str | None = None
+    title: str | None = None
+
+
+class ProjectUpdatedChangesRequested(BaseModel, kw_only=True):
+    title: str | None = None
+
+
+class RateLimitUpdatedChangesRequested(BaseModel, kw_only=True):
+    max_requests_per_1_minute: int | None = None
+    max_tokens_per_1_minute: int | None = None
+    max_images_per_1_minute: int | None = None
+    max_audio_megabytes_per_1_minute: int | None = None
+    max_requests_per_1_day: int | None = None
+    batch_1_day_max_input_tokens: int | None = None
 
 
 class RoleUpdatedChangesRequested(BaseModel, kw_only=True):
@@ -648,114 +726,36 @@ class RoleUpdatedChangesRequested(BaseModel, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
-class ScimDisabled(BaseModel, kw_only=True):
-    id: str | None = None
-
-
-class ScimEnabled(BaseModel, kw_only=True):
-    id: str | None = None
-
-
-class ServiceAccountCreated(BaseModel, kw_only=True):
-    id: str | None = None
-    data: ServiceAccountCreatedData | None = None
-
-
 class ServiceAccountCreatedData(BaseModel, kw_only=True):
     role: str | None = None
-
-
-class ServiceAccountDeleted(BaseModel, kw_only=True):
-    id: str | None = None
-
-
-class ServiceAccountUpdated(BaseModel, kw_only=True):
-    id: str | None = None
-    changes_requested: ServiceAccountUpdatedChangesRequested | None = None
 
 
 class ServiceAccountUpdatedChangesRequested(BaseModel, kw_only=True):
     role: str | None = None
 
 
-class UserAdded(BaseModel, kw_only=True):
-    id: str | None = None
-    data: UserAddedData | None = None
-
-
 class UserAddedData(BaseModel, kw_only=True):
     role: str | None = None
-
-
-class UserDeleted(BaseModel, kw_only=True):
-    id: str | None = None
-
-
-class UserUpdated(BaseModel, kw_only=True):
-    id: str | None = None
-    changes_requested: UserUpdatedChangesRequested | None = None
 
 
 class UserUpdatedChangesRequested(BaseModel, kw_only=True):
     role: str | None = None
 
 
-class WorkloadIdentityProviderCreated(BaseModel, kw_only=True):
-    id: str | None = None
-    data: dict[str, Any] | None = None
-
-
-class WorkloadIdentityProviderDeleted(BaseModel, kw_only=True):
+class CertificatesActivatedCertificate(BaseModel, kw_only=True):
     id: str | None = None
     name: str | None = None
 
 
-class WorkloadIdentityProviderUpdated(BaseModel, kw_only=True):
+class CertificatesDeactivatedCertificate(BaseModel, kw_only=True):
     id: str | None = None
-    changes_requested: dict[str, Any] | None = None
-
-
-class WorkloadIdentityProviderMappingCreated(BaseModel, kw_only=True):
-    id: str | None = None
-    identity_provider_id: str | None = None
-    data: dict[str, Any] | None = None
-
-
-class WorkloadIdentityProviderMappingDeleted(BaseModel, kw_only=True):
-    id: str | None = None
-    identity_provider_id: str | None = None
-    project_id: str | None = None
-    service_account_id: str | None = None
-
-
-class WorkloadIdentityProviderMappingUpdated(BaseModel, kw_only=True):
-    id: str | None = None
-    identity_provider_id: str | None = None
-    changes_requested: dict[str, Any] | None = None
-
-
-class Actor(BaseModel, kw_only=True):
-    type: Literal["session", "api_key"] | None = None
-    session: ActorSession | None = None
-    api_key: ActorAPIKey | None = None
-
-
-class ActorAPIKey(BaseModel, kw_only=True):
-    id: str | None = None
-    type: Literal["user", "service_account"] | None = None
-    user: ActorSessionUser | None = None
-    service_account: ActorAPIKeyServiceAccount | None = None
-
-
-class ActorAPIKeyServiceAccount(BaseModel, kw_only=True):
-    id: str | None = None
-
-
-class ActorSession(BaseModel, kw_only=True):
-    user: ActorSessionUser | None = None
-    ip_address: str | None = None
+    name: str | None = None
 
 
 class ActorSessionUser(BaseModel, kw_only=True):
     id: str | None = None
     email: str | None = None
+
+
+class ActorAPIKeyServiceAccount(BaseModel, kw_only=True):
+    id: str | None = None

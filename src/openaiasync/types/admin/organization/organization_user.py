@@ -28,17 +28,6 @@ class OrganizationUser(BaseModel, kw_only=True):
     projects: Projects | None = None
 
 
-class Projects(BaseModel, kw_only=True):
-    object: Literal["list"]
-    data: list[ProjectsData]
-
-
-class ProjectsData(BaseModel, kw_only=True):
-    id: str | None = None
-    name: str | None = None
-    role: str | None = None
-
-
 class User(BaseModel, kw_only=True):
     object: Literal["user"]
     id: str
@@ -48,3 +37,14 @@ class User(BaseModel, kw_only=True):
     enabled: bool | None = None
     banned: bool | None = None
     banned_at: int | None = None
+
+
+class Projects(BaseModel, kw_only=True):
+    object: Literal["list"]
+    data: list[ProjectsData]
+
+
+class ProjectsData(BaseModel, kw_only=True):
+    id: str | None = None
+    name: str | None = None
+    role: str | None = None

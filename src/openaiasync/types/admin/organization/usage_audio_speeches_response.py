@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ....model import BaseModel
+from .cost_quantity_unit import CostQuantityUnit
 
 __all__ = [
     "Data",
@@ -31,45 +32,13 @@ class UsageAudioSpeechesResponse(BaseModel, kw_only=True):
     next_page: str | None
 
 
-class DataResultOrganizationCostsResult(BaseModel, kw_only=True, tag_field="object", tag="organization.costs.result"):
-    object: ClassVar[Literal["organization.costs.result"]] = "organization.costs.result"
-    amount: DataResultOrganizationCostsResultAmount | None = None
-    line_item: str | None = None
-    project_id: str | None = None
-    api_key_id: str | None = None
-    quantity: float | None = None
-    quantity_unit: str | None = None
-
-
-class DataResultOrganizationCostsResultAmount(BaseModel, kw_only=True):
-    value: float | None = None
-    currency: str | None = None
-
-
-class DataResultOrganizationUsageAudioSpeechesResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.audio_speeches.result"):
-    object: ClassVar[Literal["organization.usage.audio_speeches.result"]] = "organization.usage.audio_speeches.result"
-    characters: int
-    num_model_requests: int
-    project_id: str | None = None
-    user_id: str | None = None
-    api_key_id: str | None = None
-    model: str | None = None
-
-
-class DataResultOrganizationUsageAudioTranscriptionsResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.audio_transcriptions.result"):
-    object: ClassVar[Literal["organization.usage.audio_transcriptions.result"]] = "organization.usage.audio_transcriptions.result"
-    seconds: int
-    num_model_requests: int
-    project_id: str | None = None
-    user_id: str | None = None
-    api_key_id: str | None = None
-    model: str | None = None
-
-
-class DataResultOrganizationUsageCodeInterpreterSessionsResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.code_interpreter_sessions.result"):
-    object: ClassVar[Literal["organization.usage.code_interpreter_sessions.result"]] = "organization.usage.code_interpreter_sessions.result"
-    num_sessions: int
-    project_id: str | None = None
+class Data(BaseModel, kw_only=True):
+    object: Literal["bucket"]
+    start_time: int
+    end_time: int
+    results: (
+        list[DataResultOrganizationUsageCompletionsResult | DataResultOrganizationUsageEmbeddingsResult | DataResultOrganizationUsageModerationsResult | DataResultOrganizationUsageImagesResult | DataResultOrganizationUsageAudioSpeechesResult | DataResultOrganizationUsageAudioTranscriptionsResult | DataResultOrganizationUsageVectorStoresResult | DataResultOrganizationUsageCodeInterpreterSessionsResult | DataResultOrganizationUsageFileSearchesResult | DataResultOrganizationUsageWebSearchesResult | DataResultOrganizationCostsResult]
+    )
 
 
 class DataResultOrganizationUsageCompletionsResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.completions.result"):
@@ -107,13 +76,14 @@ class DataResultOrganizationUsageEmbeddingsResult(BaseModel, kw_only=True, tag_f
     model: str | None = None
 
 
-class DataResultOrganizationUsageFileSearchesResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.file_searches.result"):
-    object: ClassVar[Literal["organization.usage.file_searches.result"]] = "organization.usage.file_searches.result"
-    num_requests: int
+class DataResultOrganizationUsageModerationsResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.moderations.result"):
+    object: ClassVar[Literal["organization.usage.moderations.result"]] = "organization.usage.moderations.result"
+    input_tokens: int
+    num_model_requests: int
     project_id: str | None = None
     user_id: str | None = None
     api_key_id: str | None = None
-    vector_store_id: str | None = None
+    model: str | None = None
 
 
 class DataResultOrganizationUsageImagesResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.images.result"):
@@ -128,9 +98,9 @@ class DataResultOrganizationUsageImagesResult(BaseModel, kw_only=True, tag_field
     model: str | None = None
 
 
-class DataResultOrganizationUsageModerationsResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.moderations.result"):
-    object: ClassVar[Literal["organization.usage.moderations.result"]] = "organization.usage.moderations.result"
-    input_tokens: int
+class DataResultOrganizationUsageAudioSpeechesResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.audio_speeches.result"):
+    object: ClassVar[Literal["organization.usage.audio_speeches.result"]] = "organization.usage.audio_speeches.result"
+    characters: int
     num_model_requests: int
     project_id: str | None = None
     user_id: str | None = None
@@ -138,19 +108,35 @@ class DataResultOrganizationUsageModerationsResult(BaseModel, kw_only=True, tag_
     model: str | None = None
 
 
-class Data(BaseModel, kw_only=True):
-    object: Literal["bucket"]
-    start_time: int
-    end_time: int
-    results: (
-        list[DataResultOrganizationUsageCompletionsResult | DataResultOrganizationUsageEmbeddingsResult | DataResultOrganizationUsageModerationsResult | DataResultOrganizationUsageImagesResult | DataResultOrganizationUsageAudioSpeechesResult | DataResultOrganizationUsageAudioTranscriptionsResult | DataResultOrganizationUsageVectorStoresResult | DataResultOrganizationUsageCodeInterpreterSessionsResult | DataResultOrganizationUsageFileSearchesResult | DataResultOrganizationUsageWebSearchesResult | DataResultOrganizationCostsResult]
-    )
+class DataResultOrganizationUsageAudioTranscriptionsResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.audio_transcriptions.result"):
+    object: ClassVar[Literal["organization.usage.audio_transcriptions.result"]] = "organization.usage.audio_transcriptions.result"
+    seconds: int
+    num_model_requests: int
+    project_id: str | None = None
+    user_id: str | None = None
+    api_key_id: str | None = None
+    model: str | None = None
 
 
 class DataResultOrganizationUsageVectorStoresResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.vector_stores.result"):
     object: ClassVar[Literal["organization.usage.vector_stores.result"]] = "organization.usage.vector_stores.result"
     usage_bytes: int
     project_id: str | None = None
+
+
+class DataResultOrganizationUsageCodeInterpreterSessionsResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.code_interpreter_sessions.result"):
+    object: ClassVar[Literal["organization.usage.code_interpreter_sessions.result"]] = "organization.usage.code_interpreter_sessions.result"
+    num_sessions: int
+    project_id: str | None = None
+
+
+class DataResultOrganizationUsageFileSearchesResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.file_searches.result"):
+    object: ClassVar[Literal["organization.usage.file_searches.result"]] = "organization.usage.file_searches.result"
+    num_requests: int
+    project_id: str | None = None
+    user_id: str | None = None
+    api_key_id: str | None = None
+    vector_store_id: str | None = None
 
 
 class DataResultOrganizationUsageWebSearchesResult(BaseModel, kw_only=True, tag_field="object", tag="organization.usage.web_searches.result"):
@@ -162,3 +148,18 @@ class DataResultOrganizationUsageWebSearchesResult(BaseModel, kw_only=True, tag_
     api_key_id: str | None = None
     model: str | None = None
     context_level: str | None = None
+
+
+class DataResultOrganizationCostsResult(BaseModel, kw_only=True, tag_field="object", tag="organization.costs.result"):
+    object: ClassVar[Literal["organization.costs.result"]] = "organization.costs.result"
+    amount: DataResultOrganizationCostsResultAmount | None = None
+    line_item: str | None = None
+    project_id: str | None = None
+    api_key_id: str | None = None
+    quantity: float | None = None
+    quantity_unit: CostQuantityUnit | None = None
+
+
+class DataResultOrganizationCostsResultAmount(BaseModel, kw_only=True):
+    value: float | None = None
+    currency: str | None = None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .chatkit_thread_assistant_message_item import (
         ChatKitThreadAssistantMessageItem as ChatKitThreadAssistantMessageItem,
     )
+    from .chat_kit_thread_item_list import ChatKitThreadItemList as ChatKitThreadItemList
     from .chatkit_thread_user_message_item import ChatKitThreadUserMessageItem as ChatKitThreadUserMessageItem
     from .chatkit_widget_item import ChatKitWidgetItem as ChatKitWidgetItem
     from .chat_session import ChatSession as ChatSession
@@ -45,6 +46,7 @@ __all__ = [
     "ChatKitResponseOutputText",
     "ChatKitThread",
     "ChatKitThreadAssistantMessageItem",
+    "ChatKitThreadItemList",
     "ChatKitThreadUserMessageItem",
     "ChatKitWidgetItem",
     "ChatSession",
@@ -72,6 +74,7 @@ if not TYPE_CHECKING:
             "ChatKitResponseOutputText": ".chatkit_response_output_text",
             "ChatKitThread": ".chatkit_thread",
             "ChatKitThreadAssistantMessageItem": ".chatkit_thread_assistant_message_item",
+            "ChatKitThreadItemList": ".chat_kit_thread_item_list",
             "ChatKitThreadUserMessageItem": ".chatkit_thread_user_message_item",
             "ChatKitWidgetItem": ".chatkit_widget_item",
             "ChatSession": ".chat_session",

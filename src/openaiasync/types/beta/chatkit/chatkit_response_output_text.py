@@ -15,25 +15,25 @@ __all__ = [
 ]
 
 
-class AnnotationFile(BaseModel, kw_only=True, tag_field="type", tag="file"):
-    type: ClassVar[Literal["file"]] = "file"
-    source: AnnotationFileSource
-
-
-class AnnotationFileSource(BaseModel, kw_only=True):
-    type: Literal["file"]
-    filename: str
-
-
 class ChatKitResponseOutputText(BaseModel, kw_only=True):
     type: Literal["output_text"]
     text: str
     annotations: list[AnnotationFile | AnnotationURL]
 
 
+class AnnotationFile(BaseModel, kw_only=True, tag_field="type", tag="file"):
+    type: ClassVar[Literal["file"]] = "file"
+    source: AnnotationFileSource
+
+
 class AnnotationURL(BaseModel, kw_only=True, tag_field="type", tag="url"):
     type: ClassVar[Literal["url"]] = "url"
     source: AnnotationURLSource
+
+
+class AnnotationFileSource(BaseModel, kw_only=True):
+    type: Literal["file"]
+    filename: str
 
 
 class AnnotationURLSource(BaseModel, kw_only=True):

@@ -22,11 +22,11 @@ class StatusActive(BaseModel, kw_only=True, tag_field="type", tag="active"):
     type: ClassVar[Literal["active"]] = "active"
 
 
-class StatusClosed(BaseModel, kw_only=True, tag_field="type", tag="closed"):
-    type: ClassVar[Literal["closed"]] = "closed"
+class StatusLocked(BaseModel, kw_only=True, tag_field="type", tag="locked"):
+    type: ClassVar[Literal["locked"]] = "locked"
     reason: str | None
 
 
-class StatusLocked(BaseModel, kw_only=True, tag_field="type", tag="locked"):
-    type: ClassVar[Literal["locked"]] = "locked"
+class StatusClosed(BaseModel, kw_only=True, tag_field="type", tag="closed"):
+    type: ClassVar[Literal["closed"]] = "closed"
     reason: str | None

@@ -31,6 +31,17 @@ class DataChatKitClientToolCall(BaseModel, kw_only=True, tag_field="type", tag="
     output: str | None
 
 
+class DataChatKitTask(BaseModel, kw_only=True, tag_field="type", tag="chatkit.task"):
+    id: str
+    object: Literal["chatkit.thread_item"]
+    created_at: int
+    thread_id: str
+    type: ClassVar[Literal["chatkit.task"]] = "chatkit.task"
+    task_type: Literal["custom", "thought"]
+    heading: str | None
+    summary: str | None
+
+
 class DataChatKitTaskGroup(BaseModel, kw_only=True, tag_field="type", tag="chatkit.task_group"):
     id: str
     object: Literal["chatkit.thread_item"]
@@ -42,17 +53,6 @@ class DataChatKitTaskGroup(BaseModel, kw_only=True, tag_field="type", tag="chatk
 
 class DataChatKitTaskGroupTask(BaseModel, kw_only=True):
     type: Literal["custom", "thought"]
-    heading: str | None
-    summary: str | None
-
-
-class DataChatKitTask(BaseModel, kw_only=True, tag_field="type", tag="chatkit.task"):
-    id: str
-    object: Literal["chatkit.thread_item"]
-    created_at: int
-    thread_id: str
-    type: ClassVar[Literal["chatkit.task"]] = "chatkit.task"
-    task_type: Literal["custom", "thought"]
     heading: str | None
     summary: str | None
 

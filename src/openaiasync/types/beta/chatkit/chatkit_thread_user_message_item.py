@@ -16,20 +16,6 @@ __all__ = [
 ]
 
 
-class InferenceOptions(BaseModel, kw_only=True):
-    tool_choice: InferenceOptionsToolChoice | None
-    model: str | None
-
-
-class InferenceOptionsToolChoice(BaseModel, kw_only=True):
-    id: str
-
-
-class ContentInputText(BaseModel, kw_only=True, tag_field="type", tag="input_text"):
-    type: ClassVar[Literal["input_text"]] = "input_text"
-    text: str
-
-
 class ChatKitThreadUserMessageItem(BaseModel, kw_only=True, tag_field="type", tag="chatkit.user_message"):
     id: str
     object: Literal["chatkit.thread_item"]
@@ -41,6 +27,20 @@ class ChatKitThreadUserMessageItem(BaseModel, kw_only=True, tag_field="type", ta
     inference_options: InferenceOptions | None
 
 
+class ContentInputText(BaseModel, kw_only=True, tag_field="type", tag="input_text"):
+    type: ClassVar[Literal["input_text"]] = "input_text"
+    text: str
+
+
 class ContentQuotedText(BaseModel, kw_only=True, tag_field="type", tag="quoted_text"):
     type: ClassVar[Literal["quoted_text"]] = "quoted_text"
     text: str
+
+
+class InferenceOptions(BaseModel, kw_only=True):
+    tool_choice: InferenceOptionsToolChoice | None
+    model: str | None
+
+
+class InferenceOptionsToolChoice(BaseModel, kw_only=True):
+    id: str

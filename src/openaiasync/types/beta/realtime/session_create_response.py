@@ -39,6 +39,11 @@ class SessionCreateResponse(BaseModel, kw_only=True):
     max_output_tokens: int | Literal["inf"] | None = None
 
 
+class Audio(BaseModel, kw_only=True):
+    input: AudioInput | None = None
+    output: AudioOutput | None = None
+
+
 class TracingTracingConfiguration(BaseModel, kw_only=True):
     workflow_name: str | None = None
     group_id: str | None = None
@@ -50,11 +55,6 @@ class TurnDetection(BaseModel, kw_only=True):
     threshold: float | None = None
     prefix_padding_ms: int | None = None
     silence_duration_ms: int | None = None
-
-
-class Audio(BaseModel, kw_only=True):
-    input: AudioInput | None = None
-    output: AudioOutput | None = None
 
 
 class AudioInput(BaseModel, kw_only=True):

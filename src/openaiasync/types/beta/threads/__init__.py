@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from ....lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .annotation import Annotation as Annotation
+    from .annotation_delta import AnnotationDelta as AnnotationDelta
     from .file_citation_annotation import FileCitationAnnotation as FileCitationAnnotation
     from .file_citation_delta_annotation import FileCitationDeltaAnnotation as FileCitationDeltaAnnotation
     from .file_path_annotation import FilePathAnnotation as FilePathAnnotation
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from .image_url_delta_block import ImageURLDeltaBlock as ImageURLDeltaBlock
     from ....params.beta.threads.image_url_param import ImageURLParam as ImageURLParam
     from .message import Message as Message
+    from .message_content import MessageContent as MessageContent
+    from .message_content_delta import MessageContentDelta as MessageContentDelta
+    from ....params.beta.threads.message_content_part_param import MessageContentPartParam as MessageContentPartParam
     from ....params.beta.threads.message_create_params import MessageCreateParams as MessageCreateParams
     from .message_deleted import MessageDeleted as MessageDeleted
     from .message_delta import MessageDelta as MessageDelta
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from .run import Run as Run
     from ....params.beta.threads.run_create_params import RunCreateParams as RunCreateParams
     from ....params.beta.threads.run_list_params import RunListParams as RunListParams
+    from .run_status import RunStatus as RunStatus
     from ....params.beta.threads.run_submit_tool_outputs_params import (
         RunSubmitToolOutputsParams as RunSubmitToolOutputsParams,
     )
@@ -52,6 +58,8 @@ if TYPE_CHECKING:
     from .text_delta_block import TextDeltaBlock as TextDeltaBlock
 
 __all__ = [
+    "Annotation",
+    "AnnotationDelta",
     "FileCitationAnnotation",
     "FileCitationDeltaAnnotation",
     "FilePathAnnotation",
@@ -69,6 +77,9 @@ __all__ = [
     "ImageURLDeltaBlock",
     "ImageURLParam",
     "Message",
+    "MessageContent",
+    "MessageContentDelta",
+    "MessageContentPartParam",
     "MessageCreateParams",
     "MessageDeleted",
     "MessageDelta",
@@ -81,6 +92,7 @@ __all__ = [
     "Run",
     "RunCreateParams",
     "RunListParams",
+    "RunStatus",
     "RunSubmitToolOutputsParams",
     "RunUpdateParams",
     "Text",
@@ -94,6 +106,8 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "Annotation": ".annotation",
+            "AnnotationDelta": ".annotation_delta",
             "FileCitationAnnotation": ".file_citation_annotation",
             "FileCitationDeltaAnnotation": ".file_citation_delta_annotation",
             "FilePathAnnotation": ".file_path_annotation",
@@ -111,6 +125,9 @@ if not TYPE_CHECKING:
             "ImageURLDeltaBlock": ".image_url_delta_block",
             "ImageURLParam": "....params.beta.threads.image_url_param",
             "Message": ".message",
+            "MessageContent": ".message_content",
+            "MessageContentDelta": ".message_content_delta",
+            "MessageContentPartParam": "....params.beta.threads.message_content_part_param",
             "MessageCreateParams": "....params.beta.threads.message_create_params",
             "MessageDeleted": ".message_deleted",
             "MessageDelta": ".message_delta",
@@ -123,6 +140,7 @@ if not TYPE_CHECKING:
             "Run": ".run",
             "RunCreateParams": "....params.beta.threads.run_create_params",
             "RunListParams": "....params.beta.threads.run_list_params",
+            "RunStatus": ".run_status",
             "RunSubmitToolOutputsParams": "....params.beta.threads.run_submit_tool_outputs_params",
             "RunUpdateParams": "....params.beta.threads.run_update_params",
             "Text": ".text",

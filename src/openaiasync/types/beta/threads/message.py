@@ -7,10 +7,7 @@ from typing import ClassVar, Literal
 from ....model import BaseModel
 from ...shared.metadata import Metadata
 from ..code_interpreter_tool import CodeInterpreterTool
-from .image_file_content_block import ImageFileContentBlock
-from .image_url_content_block import ImageURLContentBlock
-from .refusal_content_block import RefusalContentBlock
-from .text_content_block import TextContentBlock
+from .message_content import MessageContent
 
 __all__ = ["Attachment", "AttachmentToolAssistantToolsFileSearchTypeOnly", "IncompleteDetails", "Message"]
 
@@ -25,20 +22,11 @@ class Message(BaseModel, kw_only=True):
     completed_at: int | None
     incomplete_at: int | None
     role: Literal["user", "assistant"]
-    content: list[ImageFileContentBlock | ImageURLContentBlock | TextContentBlock | RefusalContentBlock]
+    content: list[MessageContent]
     assistant_id: str | None
     run_id: str | None
     attachments: list[Attachment] | None
     metadata: Metadata | None
-
-
-class AttachmentToolAssistantToolsFileSearchTypeOnly(BaseModel, kw_only=True, tag_field="type", tag="file_search"):
-    type: ClassVar[Literal["file_search"]] = "file_search"
-
-
-class Attachment(BaseModel, kw_only=True):
-    file_id: str | None = None
-    tools: list[CodeInterpreterTool | AttachmentToolAssistantToolsFileSearchTypeOnly] | None = None
 
 
 class IncompleteDetails(BaseModel, kw_only=True):
@@ -51,3 +39,12 @@ class IncompleteDetails(BaseModel, kw_only=True):
         "run_failed",
     ]
     )
+
+
+class Attachment(BaseModel, kw_only=True):
+    file_id: str | None = None
+    tools: list[CodeInterpreterTool | AttachmentToolAssistantToolsFileSearchTypeOnly] | None = None
+
+
+class AttachmentToolAssistantToolsFileSearchTypeOnly(BaseModel, kw_only=True, tag_field="type", tag="file_search"):
+    type: ClassVar[Literal["file_search"]] = "file_search"

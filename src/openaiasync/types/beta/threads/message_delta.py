@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from ....model import BaseModel
-from .image_file_delta_block import ImageFileDeltaBlock
-from .image_url_delta_block import ImageURLDeltaBlock
-from .refusal_delta_block import RefusalDeltaBlock
-from .text_delta_block import TextDeltaBlock
+from .message_content_delta import MessageContentDelta
 
 __all__ = ["MessageDelta"]
 
 
 class MessageDelta(BaseModel, kw_only=True):
     role: Literal["user", "assistant"] | None = None
-    content: list[ImageFileDeltaBlock | TextDeltaBlock | RefusalDeltaBlock | ImageURLDeltaBlock] | None = None
+    content: list[MessageContentDelta] | None = None

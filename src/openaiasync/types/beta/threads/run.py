@@ -6,12 +6,11 @@ from typing import Literal
 
 from ....model import BaseModel
 from ...shared.metadata import Metadata
-from ..assistant_tool_choice import AssistantToolChoice
-from ..assistants_api_response_format_option import AssistantsApiResponseFormatOption
-from ..code_interpreter_tool import CodeInterpreterTool
-from ..file_search_tool import FileSearchTool
-from ..function_tool import FunctionTool
+from ..assistant_tool import AssistantTool
+from ..assistant_tool_choice_option import AssistantToolChoiceOption
+from .assistants_api_response_format_option import AssistantsApiResponseFormatOption
 from .required_action_function_tool_call import RequiredActionFunctionToolCall
+from .run_status import RunStatus
 
 __all__ = [
     "IncompleteDetails",
@@ -30,19 +29,7 @@ class Run(BaseModel, kw_only=True):
     created_at: int
     thread_id: str
     assistant_id: str
-    status: (
-        Literal[
-        "queued",
-        "in_progress",
-        "requires_action",
-        "cancelling",
-        "cancelled",
-        "failed",
-        "completed",
-        "incomplete",
-        "expired",
-    ]
-    )
+    status: RunStatus
     required_action: RequiredAction | None
     last_error: LastError | None
     expires_at: int | None
@@ -53,7 +40,7 @@ class Run(BaseModel, kw_only=True):
     incomplete_details: IncompleteDetails | None
     model: str
     instructions: str
-    tools: list[CodeInterpreterTool | FileSearchTool | FunctionTool]
+    tools: list[AssistantTool]
     metadata: Metadata | None
     usage: Usage | None
     temperature: float | None = None
@@ -61,24 +48,9 @@ class Run(BaseModel, kw_only=True):
     max_prompt_tokens: int | None
     max_completion_tokens: int | None
     truncation_strategy: TruncationStrategy | None
-    tool_choice: Literal["none", "auto", "required"] | AssistantToolChoice | None
+    tool_choice: AssistantToolChoiceOption | None
     parallel_tool_calls: bool
     response_format: AssistantsApiResponseFormatOption | None
-
-
-class Usage(BaseModel, kw_only=True):
-    completion_tokens: int
-    prompt_tokens: int
-    total_tokens: int
-
-
-class IncompleteDetails(BaseModel, kw_only=True):
-    reason: Literal["max_completion_tokens", "max_prompt_tokens"] | None = None
-
-
-class LastError(BaseModel, kw_only=True):
-    code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
-    message: str
 
 
 class RequiredAction(BaseModel, kw_only=True):
@@ -86,10 +58,25 @@ class RequiredAction(BaseModel, kw_only=True):
     submit_tool_outputs: RequiredActionSubmitToolOutputs
 
 
-class RequiredActionSubmitToolOutputs(BaseModel, kw_only=True):
-    tool_calls: list[RequiredActionFunctionToolCall]
+class LastError(BaseModel, kw_only=True):
+    code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
+    message: str
+
+
+class IncompleteDetails(BaseModel, kw_only=True):
+    reason: Literal["max_completion_tokens", "max_prompt_tokens"] | None = None
 
 
 class TruncationStrategy(BaseModel, kw_only=True):
     type: Literal["auto", "last_messages"]
     last_messages: int | None = None
+
+
+class RequiredActionSubmitToolOutputs(BaseModel, kw_only=True):
+    tool_calls: list[RequiredActionFunctionToolCall]
+
+
+class Usage(BaseModel, kw_only=True):
+    completion_tokens: int
+    prompt_tokens: int
+    total_tokens: int

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ....model import BaseModel
-from .file_citation_annotation import FileCitationAnnotation
-from .file_path_annotation import FilePathAnnotation
+from .annotation import Annotation
 
 __all__ = ["Text"]
 
 
 class Text(BaseModel, kw_only=True):
     value: str
-    annotations: list[FileCitationAnnotation | FilePathAnnotation]
+    annotations: list[Annotation]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ....model import BaseModel
-from .file_citation_delta_annotation import FileCitationDeltaAnnotation
-from .file_path_delta_annotation import FilePathDeltaAnnotation
+from .annotation_delta import AnnotationDelta
 
 __all__ = ["TextDelta"]
 
 
 class TextDelta(BaseModel, kw_only=True):
     value: str | None = None
-    annotations: list[FileCitationDeltaAnnotation | FilePathDeltaAnnotation] | None = None
+    annotations: list[AnnotationDelta] | None = None

@@ -23,6 +23,14 @@ class OutputItemListResponse(BaseModel, kw_only=True):
     sample: Sample
 
 
+class Result(BaseModel, kw_only=True):
+    name: str
+    type: str | None = None
+    score: float
+    passed: bool
+    sample: dict[str, Any] | None = None
+
+
 class Sample(BaseModel, kw_only=True):
     input: list[SampleInput]
     output: list[SampleOutput]
@@ -51,11 +59,3 @@ class SampleUsage(BaseModel, kw_only=True):
     completion_tokens: int
     prompt_tokens: int
     cached_tokens: int
-
-
-class Result(BaseModel, kw_only=True):
-    name: str
-    type: str | None = None
-    score: float
-    passed: bool
-    sample: dict[str, Any] | None = None

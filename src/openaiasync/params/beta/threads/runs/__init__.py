@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from .....lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .run_step_include import RunStepInclude as RunStepInclude
     from .step_list_params import StepListParams as StepListParams
     from .step_retrieve_params import StepRetrieveParams as StepRetrieveParams
 
-__all__ = ["StepListParams", "StepRetrieveParams"]
+__all__ = ["RunStepInclude", "StepListParams", "StepRetrieveParams"]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "RunStepInclude": ".run_step_include",
             "StepListParams": ".step_list_params",
             "StepRetrieveParams": ".step_retrieve_params",
         },

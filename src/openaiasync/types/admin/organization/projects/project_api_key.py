@@ -26,16 +26,16 @@ class Owner(BaseModel, kw_only=True):
     service_account: OwnerServiceAccount | None = None
 
 
-class OwnerServiceAccount(BaseModel, kw_only=True):
+class OwnerUser(BaseModel, kw_only=True):
     id: str
+    email: str
     name: str
     created_at: int
     role: str
 
 
-class OwnerUser(BaseModel, kw_only=True):
+class OwnerServiceAccount(BaseModel, kw_only=True):
     id: str
-    email: str
     name: str
     created_at: int
     role: str

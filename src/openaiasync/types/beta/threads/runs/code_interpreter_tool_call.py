@@ -26,6 +26,11 @@ class CodeInterpreter(BaseModel, kw_only=True):
     outputs: list[CodeInterpreterOutputLogs | CodeInterpreterOutputImage]
 
 
+class CodeInterpreterOutputLogs(BaseModel, kw_only=True, tag_field="type", tag="logs"):
+    type: ClassVar[Literal["logs"]] = "logs"
+    logs: str
+
+
 class CodeInterpreterOutputImage(BaseModel, kw_only=True, tag_field="type", tag="image"):
     type: ClassVar[Literal["image"]] = "image"
     image: CodeInterpreterOutputImageImage
@@ -33,8 +38,3 @@ class CodeInterpreterOutputImage(BaseModel, kw_only=True, tag_field="type", tag=
 
 class CodeInterpreterOutputImageImage(BaseModel, kw_only=True):
     file_id: str
-
-
-class CodeInterpreterOutputLogs(BaseModel, kw_only=True, tag_field="type", tag="logs"):
-    type: ClassVar[Literal["logs"]] = "logs"
-    logs: str

@@ -31,12 +31,12 @@ class RunStep(BaseModel, kw_only=True):
     usage: Usage | None
 
 
+class LastError(BaseModel, kw_only=True):
+    code: Literal["server_error", "rate_limit_exceeded"]
+    message: str
+
+
 class Usage(BaseModel, kw_only=True):
     completion_tokens: int
     prompt_tokens: int
     total_tokens: int
-
-
-class LastError(BaseModel, kw_only=True):
-    code: Literal["server_error", "rate_limit_exceeded"]
-    message: str

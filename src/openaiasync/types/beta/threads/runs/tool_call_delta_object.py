@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from .....model import BaseModel
-from .code_interpreter_tool_call_delta import CodeInterpreterToolCallDelta
-from .file_search_tool_call_delta import FileSearchToolCallDelta
-from .function_tool_call_delta import FunctionToolCallDelta
+from .tool_call_delta import ToolCallDelta
 
 __all__ = ["ToolCallDeltaObject"]
 
 
 class ToolCallDeltaObject(BaseModel, kw_only=True, tag_field="type", tag="tool_calls"):
     type: ClassVar[Literal["tool_calls"]] = "tool_calls"
-    tool_calls: list[CodeInterpreterToolCallDelta | FileSearchToolCallDelta | FunctionToolCallDelta] | None = None
+    tool_calls: list[ToolCallDelta] | None = None

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from .....model import BaseModel
-from .code_interpreter_tool_call import CodeInterpreterToolCall
-from .file_search_tool_call import FileSearchToolCall
-from .function_tool_call import FunctionToolCall
+from .tool_call import ToolCall
 
 __all__ = ["ToolCallsStepDetails"]
 
 
 class ToolCallsStepDetails(BaseModel, kw_only=True, tag_field="type", tag="tool_calls"):
     type: ClassVar[Literal["tool_calls"]] = "tool_calls"
-    tool_calls: list[CodeInterpreterToolCall | FileSearchToolCall | FunctionToolCall]
+    tool_calls: list[ToolCall]
