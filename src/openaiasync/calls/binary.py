@@ -1,22 +1,45 @@
-"""Answers that are bytes: the content of a file, spoken audio, a video."""
+"""Answers that are bytes, read whole: the content of a file, spoken audio, a video; and answers that are plain text."""
 
 from __future__ import annotations
 
 import asyncio
+import codecs
+import contextlib
+import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from ..core.endpoint import Request
+from ..core.media import audio_type, extension, image_type
+from ..errors import OpenAIError
+from ..headers import Headers
+from ..meta import Meta, ResponseInfo
+from ..transport.base import Incoming, TransportError
+from . import failure as failures
+from .body import MAX_BODY, PROGRESS
+from .call import Call
 
-from ..meta import Meta
+__all__ = ["BinaryAnswer", "binary_answer", "is_no_sound", "media_type", "no_sound", "read_by_progress", "text_answer"]
 
-__all__ = ["BinaryAnswer"]
+_NO_SOUND = ("application/json", "text/html", "application/problem+json")
+
+
+class Written:
+    """What writing to a file answers: it is done already, and may be awaited as well."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
 
 
 class BinaryAnswer:
-    """The body of an answer as it came: `content`, or by the reading methods that the official client has."""
+    """The body of an answer as it came: `content`, or by the reading methods that the official client has.
+
+    It may be passed wherever a file is uploaded.
+    """
 
     __slots__ = ("content", "meta")
 
@@ -25,13 +48,37 @@ class BinaryAnswer:
         self.meta = meta
 
     @property
+    def headers(self) -> Headers:
+        """The header fields of the answer."""
+        return self.meta.headers
+
+    @property
+    def content_type(self) -> str:
+        """The media type that the server named, in lower case and without parameters; ``""`` if it named none."""
+        return media_type(self.meta)
+
+    @property
+    def response(self) -> ResponseInfo:
+        """Status, header fields and body together."""
+        return ResponseInfo(self.meta.status, self.meta.headers, self.meta.request, self.content)
+
+    @property
+    def encoding(self) -> str:
+        """The character set that the server named, if Python knows it, else UTF-8."""
+        _, _, rest = self.meta.headers.get("content-type", "").lower().partition("charset=")
+        name = rest.partition(";")[0].strip(' "')
+        with contextlib.suppress(LookupError):
+            return codecs.lookup(name).name if name else "utf-8"
+        return "utf-8"
+
+    @property
     def text(self) -> str:
-        """The content as UTF-8; what is no UTF-8 is replaced by U+FFFD."""
-        return self.content.decode("utf-8", "replace")
+        """The content as text in its `encoding`; what does not fit is replaced by U+FFFD."""
+        return self.content.decode(self.encoding, "replace")
 
     def json(self) -> Any:
-        """The content as JSON. Raises `ValueError` (`msgspec.DecodeError`) if it is none."""
-        return msgspec.json.decode(self.content)
+        """The content as JSON. Raises `ValueError` if it is none."""
+        return json.loads(self.content)
 
     def read(self) -> bytes:
         """The whole content."""
@@ -41,25 +88,74 @@ class BinaryAnswer:
         """The whole content."""
         return self.content
 
-    def iter_bytes(self, chunk_size: int = 65536) -> Iterator[bytes]:
-        """The content in pieces of `chunk_size` bytes; the last may be shorter."""
-        if chunk_size < 1:
-            raise ValueError(f"a chunk of {chunk_size} bytes is none")
-        for start in range(0, len(self.content), chunk_size):
-            yield self.content[start : start + chunk_size]
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """The content in pieces of `chunk_size` bytes (65,536), the last may be shorter. It is all there already."""
+        size = 65_536 if chunk_size is None else chunk_size
+        if size < 1:
+            raise ValueError(f"chunk_size is a number of bytes from 1 up, not {size}")
+        return (self.content[start : start + size] for start in range(0, len(self.content), size))
 
-    async def aiter_bytes(self, chunk_size: int = 65536) -> AsyncIterator[bytes]:
+    iter_raw = iter_bytes
+
+    def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
+        """The text in pieces; characters are never cut."""
+        decode = codecs.getincrementaldecoder(self.encoding)("replace").decode
+        for piece in self.iter_bytes(chunk_size):
+            if text := decode(piece):
+                yield text
+        if text := decode(b"", final=True):
+            yield text
+
+    def iter_lines(self) -> Iterator[str]:
+        """The lines of the text, without their ends."""
+        return iter(self.text.splitlines())
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """As `iter_bytes`, for ``async for``."""
         for piece in self.iter_bytes(chunk_size):
             yield piece
 
-    def write_to_file(self, file: str | os.PathLike[str]) -> None:
-        """Write the content to a file, which is replaced if there is one. Raises `OSError`. Blocks the event loop."""
-        Path(file).write_bytes(self.content)
+    aiter_raw = aiter_bytes
 
-    async def stream_to_file(self, file: str | os.PathLike[str]) -> None:
+    async def aiter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+        """As `iter_text`, for ``async for``."""
+        for text in self.iter_text(chunk_size):
+            yield text
+
+    async def aiter_lines(self) -> AsyncIterator[str]:
+        """As `iter_lines`, for ``async for``."""
+        for line in self.iter_lines():
+            yield line
+
+    def write_to_file(self, file: str | os.PathLike[str]) -> Written:
+        """Write the content to a file, which is replaced if there is one. Raises `OSError`.
+
+        It is written when this returns (a few milliseconds in which the event loop waits; `astream_to_file` writes in
+        a thread); awaiting the result is allowed and changes nothing.
+        """
+        Path(file).write_bytes(self.content)
+        return Written()
+
+    def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> Written:
+        """The same as `write_to_file`."""
+        return self.write_to_file(file)
+
+    async def astream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
         """As `write_to_file`, in a thread."""
         await asyncio.to_thread(self.write_to_file, file)
+
+    def close(self) -> None:
+        """Nothing to do: the answer was read to its end."""
+
+    async def aclose(self) -> None:
+        """Nothing to do: the answer was read to its end."""
+
+    def as_file(self) -> tuple[str, bytes, str | None]:
+        """Name, content and media type for an upload: told by the content, else by what the server named."""
+        sniffed = audio_type(self.content) or image_type(self.content)
+        kind = sniffed or self.content_type
+        ending = extension(kind)
+        return (f"upload.{ending}" if ending else "upload", self.content, kind or None)
 
     def __bytes__(self) -> bytes:
         return self.content
@@ -67,5 +163,63 @@ class BinaryAnswer:
     def __len__(self) -> int:
         return len(self.content)
 
+    def __bool__(self) -> bool:
+        return True  # an answer, if an empty one
+
     def __repr__(self) -> str:
-        return f"<BinaryAnswer of {len(self.content):,} bytes>"
+        kind = self.content_type
+        return f"<{type(self).__name__} of {len(self.content):,} bytes{f', {kind}' if kind else ''}>"
+
+
+def media_type(meta: Meta) -> str:
+    """The media type that an answer's server named, in lower case and without parameters; ``""`` without one."""
+    return meta.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+# -------------------------------------------------------------------------------------------------- whole answers
+
+
+async def read_by_progress(call: Call, incoming: Incoming) -> bytes:
+    """The whole body; the stall clock grants one period for each 64 KiB. Raises `TransportError`."""
+    pieces: list[bytes] = []
+    size = granted = 0
+    while more := await incoming.pieces():
+        pieces += more
+        size += sum(map(len, more))
+        if size > MAX_BODY:
+            incoming.abort()
+            raise TransportError("protocol", f"the body is over {MAX_BODY} bytes", sent=True, answered=True)
+        if size - granted >= PROGRESS:
+            granted = size
+            call.expect(incoming, call.stall, "stall")
+    return b"".join(pieces)
+
+
+def binary_answer(request: Request, meta: Meta, body: bytes) -> BinaryAnswer:
+    """The answer for a whole body. Where sound was asked for, an error object, a page or nothing at all is none."""
+    if request.endpoint.group == "text_to_speech" and (is_no_sound(meta) or not body):
+        raise no_sound(meta, body)
+    return BinaryAnswer(body, meta)
+
+
+def is_no_sound(meta: Meta) -> bool:
+    """Whether an answer is surely no sound. Sound has no shape of its own, and servers name it as they like."""
+    return media_type(meta) in _NO_SOUND
+
+
+def no_sound(meta: Meta, body: bytes) -> OpenAIError:
+    """The error for what came in the place of sound."""
+    what = "text" if body else "nothing"
+    return _error_in(meta, body) or failures.invalid_answer(meta, body, f"asked for sound, the server sent {what}")
+
+
+def text_answer(meta: Meta, body: bytes) -> str:
+    """The answer for a whole body where text was asked for; an error object in its place raises."""
+    if is_no_sound(meta) and (error := _error_in(meta, body)) is not None:
+        raise error
+    return body.decode("utf-8", "replace")
+
+
+def _error_in(meta: Meta, body: bytes) -> OpenAIError | None:
+    found = failures.found_error(body)
+    return None if found is None else failures.stream_error(meta, found)

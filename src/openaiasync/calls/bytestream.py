@@ -1,0 +1,182 @@
+"""Answers that are bytes, piece by piece as they come."""
+
+from __future__ import annotations
+
+import contextlib
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..core.coding import CodingError, Inflater
+from ..core.endpoint import Request
+from ..errors import IncompleteStreamError, OpenAIError
+from ..meta import Meta
+from ..transport.base import Incoming, TransportError
+from . import failure as failures
+from .binary import is_no_sound, media_type, no_sound
+from .body import MAX_RATIO, PROGRESS, content_coding, read_error_body
+from .call import Call
+
+if TYPE_CHECKING:
+    from .engine import Calls
+
+__all__ = ["ByteStream"]
+
+_MAX_STREAM = 1 << 40  # bytes
+
+
+class ByteStream:
+    """The bytes of an answer as they come: ``async with ... as stream: async for piece in stream: ...``.
+
+    Nothing is sent before it is entered or iterated. It holds its connection and its place in flight until its end or
+    `close`. One pass, one reader. The stall clock grants one period for each 64 KiB.
+    """
+
+    def __init__(self, calls: Calls, request: Request) -> None:
+        self._calls = calls
+        self._request = request
+        self._call: Call | None = None
+        self._incoming: Incoming | None = None
+        self._inflater: Inflater | None = None
+        self._queue: list[bytes] = []
+        self._meta: Meta | None = None
+        self._got = 0
+        self._granted = 0
+        self._over = False
+        self._speaks = request.endpoint.group == "text_to_speech"
+
+    # ---------------------------------------------------------------- iteration
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            if self._queue:
+                return self._queue.pop(0)
+            if self._over:
+                raise StopAsyncIteration
+            if self._call is None:
+                await self._open()
+            await self._more()
+
+    async def _open(self) -> None:
+        call = self._call = Call(self._calls, self._request)
+        try:
+            await call.enter()
+            await self._begin(call)
+        except BaseException:
+            self._end()
+            raise
+
+    async def _begin(self, call: Call) -> None:
+        incoming = self._incoming = await call.head()
+        self._meta = call.meta(incoming)
+        coding = content_coding(incoming.raw_fields)
+        try:
+            self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
+        except CodingError as error:
+            raise failures.invalid_answer(self._meta, b"", str(error)) from None
+        call.expect(incoming, call.stall, "stall")
+        if self._speaks and is_no_sound(self._meta):
+            raise no_sound(self._meta, await read_error_body(incoming))
+
+    async def _more(self) -> None:
+        """Wait for bytes, or for the end. Raises the public error of what breaks the answer."""
+        call, incoming = self._call, self._incoming
+        if call is None or incoming is None:
+            return
+        try:
+            pieces = await incoming.pieces()
+            self._take(call, incoming, pieces)
+        except TransportError as failure:
+            await self._broken(call, incoming, failure)
+        except CodingError as error:
+            self._end()
+            raise failures.invalid_answer(self.meta, b"", f"the answer is damaged: {error}") from None
+        except BaseException:
+            self._end()
+            raise
+
+    def _take(self, call: Call, incoming: Incoming, pieces: list[bytes]) -> None:
+        self._got += sum(map(len, pieces))
+        if self._got - self._granted >= PROGRESS:
+            self._granted = self._got
+            call.expect(incoming, call.stall, "stall")
+        if self._inflater is not None:
+            rest = [] if pieces else [self._inflater.finish()]
+            decoded = [self._inflater.feed(piece) for piece in pieces] + rest
+            self._queue += [piece for piece in decoded if piece]
+        else:
+            self._queue += pieces
+        if pieces:
+            return
+        self._end()
+        if self._speaks and not self._got:
+            raise no_sound(self.meta, b"")
+        self._calls.shared.budget.refill()
+
+    async def _broken(self, call: Call, incoming: Incoming, failure: TransportError) -> None:
+        """What broke before its first byte was delivered is tried again; later it raises."""
+        if self._got or failure.kind == "closed":
+            error: OpenAIError = call.public(failure)
+            if failure.kind not in ("timeout", "closed"):
+                where = f"{self.meta.request.method} {self.meta.url}"
+                why = f"{where}: the answer broke off after {self._got:,} bytes ({failure.message})"
+                error = IncompleteStreamError(message=why, request=self.meta.request)
+            error.meta = self._meta
+            self._end()
+            raise error from None
+        incoming.abort()
+        try:
+            await call.again(failure)
+            await self._begin(call)
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        self._over = True
+        call, self._call = self._call, None
+        self._incoming = None
+        if call is not None:
+            call.leave()
+
+    # ---------------------------------------------------------------- around it
+
+    @property
+    def meta(self) -> Meta:
+        """What is known of the call; `RuntimeError` before it was opened."""
+        if self._meta is None:
+            raise RuntimeError("nothing was sent yet: enter or iterate the stream first")
+        return self._meta
+
+    @property
+    def content_type(self) -> str:
+        """The media type that the server named, in lower case and without parameters; ``""`` if it named none."""
+        return media_type(self.meta)
+
+    async def close(self) -> None:
+        """Free the connection and the place in flight at once. Idempotent."""
+        self._queue.clear()
+        self._end()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        if self._call is None and not self._over:
+            await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_call", None) is not None:
+            with contextlib.suppress(RuntimeError):  # its event loop may be gone
+                self._end()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._over else "not sent" if self._call is None else "open"
+        return f"<{type(self).__name__} {self._request!r} {state}>"
