@@ -19,6 +19,7 @@ from . import failure as failures
 from . import log
 from .body import read_error_body
 from .redirect import follow
+from .upload import with_upload
 
 if TYPE_CHECKING:
     from .engine import Calls
@@ -94,8 +95,13 @@ class Call:
     # ---------------------------------------------------------------- the place in flight
 
     async def enter(self) -> None:
-        """Take a place in flight, waiting in line if need be; the clocks begin after it."""
+        """Take a place in flight, waiting in line if need be; the clocks begin after it.
+
+        Raises `OSError` for a file that is to be uploaded and cannot be read.
+        """
         calls = self.calls
+        if self.request.body is not None and not isinstance(self.request.body, bytes):
+            self.request = await with_upload(self.request)
         gate = calls.shared.gate
         owner = asyncio.current_task()
         if not gate.places.take(owner):

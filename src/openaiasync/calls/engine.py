@@ -11,6 +11,7 @@ from ..core.endpoint import Endpoint, Request
 from ..meta import Meta
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
+from .binary import binary_answer, read_by_progress, text_answer
 from .body import MAX_BODY, content_coding, inflate
 from .call import Call
 from .config import CallConfig
@@ -104,7 +105,10 @@ class Calls:
             incoming = await call.head()
             call.expect(incoming, call.stall, "stall")
             try:
-                body = await incoming.read(MAX_BODY)
+                if call.request.endpoint.answer == "binary":
+                    body = await read_by_progress(call, incoming)
+                else:
+                    body = await incoming.read(MAX_BODY)
             except TransportError as caught:
                 failure = caught
             else:
@@ -125,8 +129,12 @@ class Calls:
         kind = endpoint.answer
         if kind == "none":
             return None
+        if kind == "binary":
+            return binary_answer(request, meta, body)
         if kind == "text":
             return body.decode("utf-8", "replace")
+        if request.wants_text:
+            return text_answer(meta, body)
         decoder: Decoder[Any] = self.decoder(endpoint)
         try:
             answer = decoder.decode(body)
