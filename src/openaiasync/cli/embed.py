@@ -56,6 +56,8 @@ def run_embed(
     if file == "-":
         if sys.stdin is None:
             raise CommandError("there is no stdin; name a file")
+        if sys.stdin.isatty():
+            note("Reading lines from the terminal; Ctrl-D ends them.")
         return asyncio.run(_embed(connect, model, sys.stdin.fileno(), dimensions, batch, in_flight))
     try:
         source = os.open(file, os.O_RDONLY)
