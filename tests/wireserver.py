@@ -14,10 +14,13 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import trustme
+
 from openaiasync.transport.base import Credentials, Origin, Outgoing, TryClocks
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+AUTHORITY = trustme.CA()
 CLOCKS = TryClocks(connect=10.0, start=10.0, until=None)
 
 
@@ -181,3 +184,17 @@ def outgoing(
 ) -> Outgoing:
     """A request with what a test does not care about filled in."""
     return Outgoing(origin, method, target, fields, credentials or Credentials(), body, length)
+
+
+def server_context(*names: str) -> ssl.SSLContext:
+    """TLS for a server of these names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert(*(names or ("127.0.0.1", "localhost"))).configure_cert(context)
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    """TLS for a client that trusts these servers."""
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    return context

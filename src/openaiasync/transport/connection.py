@@ -125,6 +125,18 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- what exchanges and the pool call ---
 
+    def ended_properly(self) -> bool:
+        """Whether the end of the peer's bytes is genuine: over TLS it comes with a closure alert (RFC 8446, 6.1)."""
+        tls = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
+        if tls is None:
+            return True
+        try:
+            return tls.read(1) == b""
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
+
     def drop(self, _: object = None) -> None:
         """Close at once: nothing is sent, nothing awaited. (`close` would wait 30 s for a frozen TLS peer.)"""
         self.exchange = None

@@ -122,7 +122,9 @@ class Exchange:
 
     def feed_eof(self) -> None:
         """The peer has closed its side."""
-        if self._parser.feed_eof():
+        # RFC 9112, 9.8: a body that lasts until close may have been cut by anybody unless the close is genuine.
+        connection = self._connection
+        if connection is not None and connection.ended_properly() and self._parser.feed_eof():
             self._finish()
             self._wake()
         else:
