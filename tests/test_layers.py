@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
 
 # Lowest first; a unit (a top-level module or package) may import its own layer and those before it.
 LAYERS = (
-    "version lazy omitted headers meta errors dump model answers",
+    "version lazy omitted headers meta errors dump model answers media_answers",
     "types",
     "core",
     "params endpoints",

@@ -1,0 +1,49 @@
+"""Fetching what an answer links to: a plain GET with nothing of the caller's in it, under the call rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urljoin, urlsplit
+
+from ..core.endpoint import Endpoint, Request
+from ..errors import ConfigurationError
+from .config import BaseURL
+
+if TYPE_CHECKING:
+    from .engine import Calls
+
+__all__ = ["Fetcher"]
+
+_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+
+
+class Fetcher:
+    """Fetches links for one client: with its connections, limits and clocks, without its key and header fields."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def __call__(self, url: str) -> bytes:
+        """The body behind a link; one without a host is meant below the API's own. Redirects are followed.
+
+        Raises `ValueError` for what is no http URL, and `OpenAIError`.
+        """
+        from .engine import Calls
+
+        config = self._calls.config
+        parts = urlsplit(urljoin(f"{config.base.root}{config.base.path}/", quote(url, safe=_URL_SAFE)))
+        try:
+            base = BaseURL(f"{parts.scheme}://{parts.netloc}")
+        except ConfigurationError:
+            raise ValueError("the server's link to the image is no http URL") from None
+        base.userinfo = None
+        agent = tuple(field for field in config.fields if field[0] == "User-Agent")
+        plain = replace(config, base=base, key=None, admin_key=None, fields=agent, secret_fields=(), count_retries=False)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        row = Endpoint("images.fetch", "GET", parts.path or "/", answer="binary")
+        _, body = await Calls(plain, self._calls.shared).fetch(Request(row, target))
+        return body
+
+    def __repr__(self) -> str:
+        return "<Fetcher>"
