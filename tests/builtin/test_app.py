@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import run
 from openaiasync.endpoints import ENDPOINTS
@@ -344,6 +348,95 @@ def test_many_streams_take_turns() -> None:
             reading.cancel()
 
     run(main())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 300) | st.floats() | st.text(max_size=4) | st.just("function"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "name", "a"]), inner),
+    max_leaves=5,
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every place in a JSON value, as a container and a key."""
+    pairs = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    return [(value, key) for key, _ in pairs] + [place for _, inner in pairs for place in places(inner)]
+
+
+FULL = {
+    "model": "demo-chat",
+    "messages": [
+        {"role": "system", "content": "Answer in French, briefly."},
+        {"role": "user", "content": [{"type": "text", "text": "Weather in Paris for 3 days?"}], "name": "judy"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": '{"a": 1}'},
+        {"role": "user", "content": "What is the weather?"},
+    ],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "weather",
+                "description": "weather of a city",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"a": {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["x"]}]}},
+                    "required": ["a"],
+                },
+            },
+        }
+    ],
+    "tool_choice": {
+        "type": "allowed_tools",
+        "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "weather"}}]},
+    },
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "x", "schema": {"type": "array", "items": {"type": "string", "maxLength": 5}}},
+    },
+    "n": 2,
+    "stop": ["x"],
+    "stream_options": {"include_usage": True},
+    "stream": True,
+    "metadata": {"a": "b"},
+    "store": True,
+    "logprobs": True,
+    "top_logprobs": 2,
+    "max_tokens": 50,
+    "seed": 1,
+}
+
+
+@given(st.data())
+def test_no_request_breaks_the_server(data: st.DataObject) -> None:
+    """Whatever stands anywhere in a request: an answer or a refusal, never a failure of the server."""
+    body = copy.deepcopy(FULL)
+    for _ in range(data.draw(st.integers(0, 3))):
+        container, key = data.draw(st.sampled_from(places(body)))
+        if data.draw(st.booleans()):
+            container[key] = data.draw(json_values)
+        else:
+            del container[key]
+    path = data.draw(st.sampled_from(["/chat/completions", "/completions", "/embeddings"]))
+    encoded = json.dumps(body).encode()
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if sent:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": encoded}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
+    run(demo_app()(scope, receive, send))
+    assert sent[0]["status"] in (200, 400, 404), sent
+    assert not sent[-1].get("more_body")
 
 
 def test_two_models_of_one_name() -> None:

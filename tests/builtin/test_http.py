@@ -104,6 +104,33 @@ def test_tls() -> None:
     run(main())
 
 
+def test_uvloop() -> None:
+    """On uvloop as on asyncio: streams, a refusal, a client that leaves, an end that leaves nothing."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        app = Watched(pause=0.005)
+        async with serve(demo_app()) as server, Wire(server) as wire:
+            answer = await wire.call("POST", "/v1/chat/completions", {**SAY_HELLO, "stream": True})
+            assert len(answer.events()) > 5
+            await wire.send(b"NONSENSE\r\n\r\n")
+            assert (await wire.answer()).status == 400
+        async with serve(app, grace=0.1) as server:
+            async with Wire(server) as wire:
+                await wire.send(request("GET", "/"))
+                await until(lambda: app.sent > 3)
+            await until(lambda: server.in_flight == 0)
+            async with Wire(server) as wire:
+                await wire.send(request("GET", "/"))
+                await until(lambda: server.in_flight == 1)
+                await server.close()
+        assert app.ends == ["ClientGone", "CancelledError"]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
 def test_two_hundred_connections() -> None:
     """All at once, each several requests; the counts are right, and nothing is left."""
 

@@ -140,5 +140,5 @@ class Wire:
 async def until(condition: Any, timeout: float = 10.0) -> None:
     """Wait until `condition()` holds."""
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - what is waited for belongs to the server
+        while not condition():
             await asyncio.sleep(0.005)

@@ -155,8 +155,11 @@ class Presence:
 
     async def _watch(self) -> None:
         message: Message = {}
-        while message.get("type") != "http.disconnect":
-            message = await self._receive()
+        try:
+            while message.get("type") != "http.disconnect":
+                message = await self._receive()
+        except OSError:
+            pass  # a server may say it like this, too
         self._end()
 
     async def __aenter__(self) -> Self:
@@ -168,12 +171,14 @@ class Presence:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._clock.stop()
-        if self._watcher is not None:
-            self._watcher.cancel()
         try:
             await self._scope.__aexit__(kind, error, traceback)
         except TimeoutError:
             raise ClientLeft from None
+        finally:
+            if self._watcher is not None:
+                self._watcher.cancel()
+                await asyncio.wait([self._watcher])
 
 
 def event_of(value: Any, tokens: int = 0) -> Event:

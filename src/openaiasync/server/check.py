@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import msgspec
 
@@ -44,9 +44,9 @@ def decode_object(body: bytes) -> dict[str, Any]:
         value: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise Refusal(400, f"The request's body is not valid JSON: {error}.") from None
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise Refusal(400, f"The request's body must be a JSON object, not {kind_of(value)}.")
-    return cast("dict[str, Any]", value)
+    return value
 
 
 def check_fields(body: dict[str, Any], fields: Fields, required: tuple[str, ...], *, strict: bool) -> None:
@@ -83,11 +83,11 @@ def kind_of(value: object) -> str:
     return kinds.get(cast("type[Any]", type(value)), "an object")
 
 
-def is_object(value: object) -> bool:
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict)
 
 
-def is_array(value: object) -> bool:
+def is_array(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 

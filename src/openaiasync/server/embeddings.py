@@ -33,7 +33,7 @@ async def answer_embeddings(model: EmbeddingModel, body: dict[str, Any]) -> dict
     tokens = 0
     turn = time.monotonic()
     for index, item in enumerate(inputs):
-        param = "input" if isinstance(body["input"], str) else f"input[{index}]"
+        param = "input" if inputs[0] is body["input"] else f"input[{index}]"
         if not item:
             raise Refusal(400, f"'{param}' is empty.", param=param, code="invalid_value")
         size = len(item) if isinstance(item, list) else count_tokens(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from .check import (
     Fields,
@@ -111,9 +111,14 @@ def _tool_choice(value: Any, param: str) -> None:
         raise wrong(param, "a string or an object", value)
     kind = _required(value, "type", param)
     one_of("function", "custom", "allowed_tools")(kind, f"{param}.type")
-    mapping(_required(value, kind, param), f"{param}.{kind}")
+    inner, where = _required(value, kind, param), f"{param}.{kind}"
+    mapping(inner, where)
     if kind != "allowed_tools":
-        text(_required(value[kind], "name", f"{param}.{kind}"), f"{param}.{kind}.name")
+        text(_required(inner, "name", where), f"{where}.name")
+        return
+    items(_tool)(_required(inner, "tools", where), f"{where}.tools")
+    if inner.get("mode") is not None:
+        one_of("auto", "required")(inner["mode"], f"{where}.mode")
 
 
 def _response_format(value: Any, param: str) -> None:
@@ -234,12 +239,13 @@ def check_chat(body: dict[str, Any]) -> None:
     choice: Any = body.get("tool_choice")
     if choice not in (None, "none", "auto") and not tools:
         raise Refusal(400, "'tool_choice' needs 'tools'.", param="tool_choice", code="invalid_value")
-    if isinstance(choice, dict) and choice["type"] != "allowed_tools":
-        named = cast("dict[str, Any]", choice)
-        kind: str = named["type"]
-        name = named[kind]["name"]
+    if is_object(choice) and choice["type"] != "allowed_tools":
+        kind: str = choice["type"]
+        name = choice[kind]["name"]
         if not any(tool["type"] == kind and tool[kind]["name"] == name for tool in tools):
-            raise Refusal(400, f"'tools' has no {kind} {name!r}.", param="tool_choice", code="invalid_value")
+            raise Refusal(
+                400, f"'tool_choice' names {name!r}, which 'tools' has not.", param="tool_choice", code="invalid_value"
+            )
     for name in ("audio", "functions", "function_call"):
         if body.get(name):
             raise Refusal(400, f"This server's models do not serve '{name}'.", param=name, code="unsupported_parameter")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from .arithmetic import answer_arithmetic
 from .base import ChatAsk, ChatModel, Reply
@@ -100,5 +100,5 @@ def _as_json(ask: ChatAsk, turn: Turn, told: str | None) -> str:
     if form["type"] == "json_object":
         said = told if told is not None else _say(turn, Style()).text
         return as_json({"answer": said})
-    schema = cast("dict[str, Any]", form["json_schema"].get("schema") or {"type": "object"})
+    schema: dict[str, Any] = form["json_schema"].get("schema") or {"type": "object"}
     return as_json(instance_of(schema, Filler(told or turn.text, turn.variant)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, cast
+from typing import Any
 
+from ..check import is_array, is_object
 from ..refusal import Refusal
 from .dates import find_dates
 from .talk import names_in
@@ -95,11 +96,11 @@ class _Maker:
         self._left = _MAX_NODES  # choices that lead nowhere could be tried in exponential number
 
     def make(self, schema: Any, name: str, depth: int) -> Any:
-        if not isinstance(schema, dict):
+        if not is_object(schema):
             if schema is False:
                 raise _unfit("nothing fits the schema 'false'")
             return self._filler.string(name)
-        node = cast("dict[str, Any]", schema)
+        node = schema
         self._left -= 1
         if depth > _MAX_DEPTH or self._left < 0:
             raise _unfit("it requires itself without end, or too much")
@@ -118,7 +119,7 @@ class _Maker:
         return self._typed(node, name, depth)
 
     def _flat(self, part: Any) -> dict[str, Any]:
-        node = cast("dict[str, Any]", part if isinstance(part, dict) else {})
+        node = part if is_object(part) else {}
         return self._resolve(str(node["$ref"])) if "$ref" in node else node
 
     def _resolve(self, pointer: str) -> dict[str, Any]:
@@ -127,10 +128,10 @@ class _Maker:
         target: Any = self._root
         for step in pointer[1:].split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")
-            if not isinstance(target, dict) or step not in target:
-                raise _unfit(f"the reference {pointer!r} leads nowhere")
-            target = cast("dict[str, Any]", target)[step]
-        return cast("dict[str, Any]", target)
+            target = target.get(step) if is_object(target) else None
+        if not is_object(target):
+            raise _unfit(f"the reference {pointer!r} leads nowhere")
+        return target
 
     def _choose(self, options: list[Any]) -> Any:
         if not options:
@@ -154,9 +155,8 @@ class _Maker:
 
     def _typed(self, node: dict[str, Any], name: str, depth: int) -> Any:
         kind: Any = node.get("type")
-        if isinstance(kind, list):
-            kinds = cast("list[str]", kind)
-            kind = next((one for one in kinds if one != "null"), "null")
+        if is_array(kind):
+            kind = next((one for one in kind if one != "null"), "null")
         if kind is None:
             kind = "object" if "properties" in node or "required" in node else "array" if "items" in node else "string"
         if kind == "object":
@@ -183,7 +183,7 @@ class _Maker:
         for name in required:
             if name not in made:
                 extra = node.get("additionalProperties")
-                made[name] = self.make(extra if isinstance(extra, dict) else {}, name, depth + 1)
+                made[name] = self.make(extra if is_object(extra) else {}, name, depth + 1)
         return made
 
     def _array(self, node: dict[str, Any], name: str, depth: int) -> list[Any]:
@@ -241,16 +241,16 @@ def _number(node: dict[str, Any], key: str, default: float) -> float:
 
 def _array(node: dict[str, Any], key: str) -> list[Any]:
     value: object = node.get(key, [])
-    if not isinstance(value, list):
+    if not is_array(value):
         raise _unfit(f"{key!r} is not an array")
-    return cast("list[Any]", value)
+    return value
 
 
 def _object(node: dict[str, Any], key: str) -> dict[str, Any]:
     value: object = node.get(key, {})
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise _unfit(f"{key!r} is not an object")
-    return cast("dict[str, Any]", value)
+    return value
 
 
 def _merge(parts: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:

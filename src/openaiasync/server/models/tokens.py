@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any
 from zlib import crc32
 
 from .base import TokenChance
@@ -38,16 +38,14 @@ def message_text(message: dict[str, Any]) -> str:
         return ""
     if isinstance(content, str):
         return content
-    parts = cast("list[dict[str, Any]]", content)
-    return " ".join(str(part["text"]) for part in parts if part["type"] == "text")
+    return " ".join(part["text"] for part in content if part["type"] == "text")
 
 
 def count_message(message: dict[str, Any]) -> int:
     """What a message costs as part of a prompt, in tokens."""
     total = _MESSAGE_OVERHEAD + count_tokens(message_text(message))
-    calls = cast("list[dict[str, Any]]", message.get("tool_calls") or ())
-    for call in calls:
-        body = cast("dict[str, Any]", call[call["type"]])
+    for call in message.get("tool_calls") or ():
+        body: dict[str, Any] = call[call["type"]]
         total += 2 + count_tokens(str(body.get("arguments", body.get("input", ""))))
     return total
 

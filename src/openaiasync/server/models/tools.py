@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any
 
+from ..check import is_object
 from .arithmetic import find_expression
 from .base import ChatAsk, ToolCall
 from .schema import Filler, as_json, instance_of
@@ -25,7 +26,7 @@ def _stems(text: str) -> set[str]:
 
 def _score(tool: dict[str, Any], asked: set[str]) -> float:
     """How well a tool suits what is asked: words of its name count twice, those of its description once."""
-    body = cast("dict[str, Any]", tool[tool["type"]])
+    body: dict[str, Any] = tool[tool["type"]]
     name = len(_stems(str(body["name"])) & asked)
     described = len(_stems(str(body.get("description") or "")) & asked)
     return 2 * name + described
@@ -37,15 +38,14 @@ def choose_calls(ask: ChatAsk, text: str) -> tuple[ToolCall, ...]:
     choice = ask.tool_choice
     must = choice == "required"
     if isinstance(choice, dict):
-        kind = str(choice["type"])
+        kind: str = choice["type"]
         if kind == "allowed_tools":
-            allowed = cast("dict[str, Any]", choice[kind])
-            names = {_name(tool) for tool in cast("list[dict[str, Any]]", allowed.get("tools") or [])}
+            allowed: dict[str, Any] = choice[kind]
+            names = {_name(tool) for tool in allowed["tools"]}
             tools = [tool for tool in tools if _name(tool) in names]
             must = allowed.get("mode") == "required"
         else:
-            named = cast("dict[str, Any]", choice[kind])["name"]
-            tools = [tool for tool in tools if _name(tool) == named]
+            tools = [tool for tool in tools if _name(tool) == choice[kind]["name"]]
             must = True
     elif choice == "none":
         return ()
@@ -61,18 +61,17 @@ def choose_calls(ask: ChatAsk, text: str) -> tuple[ToolCall, ...]:
 
 
 def _name(tool: dict[str, Any]) -> str:
-    body: Any = tool.get(tool.get("type", "function"))
-    return str(cast("dict[str, Any]", body).get("name")) if isinstance(body, dict) else str(tool.get("name"))
+    return str(tool[tool["type"]]["name"])
 
 
 def _call(tool: dict[str, Any], text: str, variant: int) -> ToolCall:
-    body = cast("dict[str, Any]", tool[tool["type"]])
+    body: dict[str, Any] = tool[tool["type"]]
     if tool["type"] == "custom":
         return ToolCall(str(body["name"]), text, "custom")
-    schema = cast("dict[str, Any]", body.get("parameters") or {"type": "object", "properties": {}})
+    schema: dict[str, Any] = body.get("parameters") or {}
     arguments = instance_of({"type": "object", **schema}, Filler(text, variant))
     expression = find_expression(text)
-    if expression is not None and isinstance(arguments, dict) and "expression" in arguments:
+    if expression is not None and is_object(arguments) and "expression" in arguments:
         arguments["expression"] = expression
     return ToolCall(str(body["name"]), as_json(arguments))
 
@@ -87,9 +86,9 @@ def tell_results(messages: list[dict[str, Any]]) -> str | None:
     if not results:
         return None
     names = {
-        str(call["id"]): str(cast("dict[str, Any]", call[call["type"]])["name"])
+        str(call["id"]): str(call[call["type"]]["name"])
         for message in messages
-        for call in cast("list[dict[str, Any]]", message.get("tool_calls") or ())
+        for call in message.get("tool_calls") or ()
     }
     told: list[str] = []
     for message in results:
