@@ -1,4 +1,4 @@
-"""Content codings undone piece by piece (RFC 9110, section 8.4.1), under a cap and a ratio, so that no bomb goes off."""
+"""Content codings undone piece by piece (RFC 9110, 8.4.1), under a cap and a ratio, so that no bomb goes off."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import zlib
 
 __all__ = ["CodingError", "Inflater"]
 
-_SLICE = 1 << 18  # bytes that one step may make out of a piece
+_SLICE = 1 << 18  # bytes that one step may make
+_INPUT = 1 << 14  # bytes that one step may take: what zlib leaves over is copied each time, so it must be short
 _FREE = 1 << 20  # bytes below which the ratio does not count
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's names for the three formats
 
@@ -16,54 +17,63 @@ class CodingError(ValueError):
 
 
 class Inflater:
-    """Undoes ``gzip`` (of any number of members) or ``deflate`` (with zlib's frame or, as some servers send it, without).
+    """Undoes ``gzip`` (of any number of members) or ``deflate`` (in zlib's frame or, as some servers send it, without).
 
     `cap` is the most bytes that may come out in all, `ratio` how many for each that goes in (from 1 MiB on).
     """
 
     def __init__(self, coding: str, *, cap: int, ratio: int) -> None:
+        """Raises `CodingError` for a coding that is not known, or more than one."""
         name = coding.strip().lower()
         if name not in ("gzip", "x-gzip", "deflate", "identity", ""):
             raise CodingError(f"the content coding {name[:60]!r} is not supported")
-        self._format = _GZIP if name.endswith("gzip") else _ZLIB if name == "deflate" else 0
+        self._deflate = name == "deflate"
         self._cap = cap
         self._ratio = ratio
         self._taken = 0
         self._made = 0
-        self._stream = zlib.decompressobj(self._format) if self._format else None
-        self._begun = False  # inside a member, which has to end
+        self._held = b""  # a first byte that does not tell yet whether there is a frame
+        self._identity = name in ("identity", "")
+        self._stream = zlib.decompressobj(_GZIP) if name.endswith("gzip") else None
 
     def feed(self, piece: bytes) -> bytes:
         """What the piece decodes to. Raises `CodingError`."""
         self._taken += len(piece)
-        if self._stream is None:
+        if self._identity:
             return self._checked(piece)
-        out: list[bytes] = []
-        while piece:
-            if self._stream.eof:
-                if self._format != _GZIP:
-                    raise CodingError("bytes after the end of the compressed body")
-                self._stream = zlib.decompressobj(_GZIP)
-                self._begun = False
-            made = self._step(piece)
-            self._begun = True
-            if made:
-                out.append(self._checked(made))
-            piece = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
-            if not made and not self._stream.eof and not piece:
-                break
-        return b"".join(out)
+        if self._stream is None:
+            piece = self._held = self._held + piece
+            if len(piece) < 2:
+                return b""
+            # RFC 1950, 2.2: deflate is method 8, and the two bytes of the frame are a multiple of 31.
+            framed = piece[0] & 15 == 8 and (piece[0] << 8 | piece[1]) % 31 == 0
+            self._stream = zlib.decompressobj(_ZLIB if framed else _RAW)
+            self._held = b""
+        if len(piece) <= _INPUT:
+            return self._inflate(piece)
+        view = memoryview(piece)
+        return b"".join([self._inflate(bytes(view[at : at + _INPUT])) for at in range(0, len(view), _INPUT)])
 
-    def _step(self, piece: bytes) -> bytes:
-        assert self._stream is not None
-        try:
-            return self._stream.decompress(piece, _SLICE)
-        except zlib.error:
-            if self._format == _ZLIB and not self._begun:
-                self._format = _RAW
-                self._stream = zlib.decompressobj(_RAW)
-                return self._step(piece)
-            raise CodingError("the compressed body is damaged") from None
+    def _inflate(self, piece: bytes) -> bytes:
+        stream = self._stream
+        assert stream is not None
+        out: list[bytes] = []
+        more = True
+        while piece or more:
+            if stream.eof:
+                if not piece:
+                    break
+                if self._deflate:
+                    raise CodingError("bytes after the end of the compressed body")
+                self._stream = stream = zlib.decompressobj(_GZIP)
+            try:
+                made = stream.decompress(piece, _SLICE)
+            except zlib.error:
+                raise CodingError("the compressed body is damaged") from None
+            out.append(self._checked(made))
+            piece = stream.unused_data if stream.eof else stream.unconsumed_tail
+            more = len(made) == _SLICE  # zlib may have taken everything and still have more to give
+        return b"".join(out)
 
     def _checked(self, made: bytes) -> bytes:
         self._made += len(made)
@@ -74,11 +84,7 @@ class Inflater:
         return made
 
     def finish(self) -> bytes:
-        """What was held back. Raises `CodingError` if the body ends too early."""
-        if self._stream is None:
-            return b""
-        if not self._begun and self._taken:
-            raise CodingError("the compressed body is cut")
-        if not self._stream.eof and (self._begun or self._taken):
+        """What was held back: nothing. Raises `CodingError` if the body ends too early; an empty one does not."""
+        if self._taken and not self._identity and (self._stream is None or not self._stream.eof):
             raise CodingError("the compressed body is cut")
         return b""

@@ -131,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         if tls is None:
             return True
         try:
-            return tls.read(1) == b""
+            return not tls.read(1)
         except ssl.SSLZeroReturnError:
             return True
         except ssl.SSLError:
