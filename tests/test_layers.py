@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -211,20 +212,34 @@ def cycles(imports: list[Import]) -> list[str]:
     return found
 
 
+@cache
+def source() -> list[Import]:
+    return read_tree(SOURCE)
+
+
 def test_imports_go_one_way() -> None:
     """No module imports a layer above its own, not even inside a function."""
-    assert layer_faults(read_tree(SOURCE)) == []
+    assert layer_faults(source()) == []
 
 
 def test_no_module_is_in_a_cycle() -> None:
     """Every module can be read without first understanding one that needs it."""
-    assert cycles(read_tree(SOURCE)) == []
+    assert cycles(source()) == []
 
 
 def test_exemptions_are_in_use() -> None:
     """An exemption that nothing needs any more is taken out."""
-    used = {(one.module, one.target_unit) for one in read_tree(SOURCE) if not one.foreign}
+    used = {(one.module, one.target_unit) for one in source() if not one.foreign}
     assert used >= EXEMPT
+
+
+def test_every_unit_has_a_layer_and_stands_in_the_docs() -> None:
+    """The table in docs/architecture.md leaves no module out, and no layer names one that is gone."""
+    units = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    units -= {"__init__", "__main__"}
+    assert set(" ".join(LAYERS).split()) | BRANCHES.keys() - {"__main__"} == units
+    table = (SOURCE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert [unit for unit in sorted(units) if f"`{unit}`" not in table and f"`{unit}/`" not in table] == []
 
 
 MADE_UP = {
