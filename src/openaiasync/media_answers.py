@@ -54,10 +54,10 @@ class Images:
 
     __slots__ = ()
 
-    def _attach(self, fetch: Fetch) -> None:
-        """Tell every image how links are fetched."""
-        images: Any = getattr(self, "data", None)
-        for image in cast("list[Any]", images if isinstance(images, list) else []):
+    def attach(self, fetch: Fetch) -> None:
+        """Tell every image how links are fetched; called by the client that made the call."""
+        images: object = getattr(self, "data", None)
+        for image in cast("Any", images) if isinstance(images, list) else ():
             if isinstance(image, ImageData):
                 vars(image)["_source"] = fetch
 

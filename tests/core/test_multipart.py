@@ -262,16 +262,16 @@ def test_without_a_file_an_optional_one_leaves_json() -> None:
         UPLOAD.request({"file": b"", "name": "n", "extra_body": [1]})
 
 
-def test_formats_that_are_text_are_known_from_the_parameters() -> None:
-    """The answer is text for text, srt and vtt, whether they are named as a parameter or in `extra_body`."""
+def test_the_format_of_a_transcript_is_known_from_the_parameters() -> None:
+    """The request tells which format was asked for, whether it is named as a parameter or in `extra_body`."""
     endpoint = Endpoint(
         "t", "POST", "/t", required="file", optional="response_format", body="multipart", answer="object-or-text"
     )
-    for more, wants in (
-        ({}, False),
-        ({"response_format": "json"}, False),
-        ({"response_format": "srt"}, True),
-        ({"extra_body": {"response_format": "vtt"}}, True),
-        ({"response_format": "text", "extra_body": {"response_format": "json"}}, False),
+    for more, wanted in (
+        ({}, ""),
+        ({"response_format": None}, ""),
+        ({"response_format": "srt"}, "srt"),
+        ({"extra_body": {"response_format": "vtt"}}, "vtt"),
+        ({"response_format": "text", "extra_body": {"response_format": "json"}}, "json"),
     ):
-        assert endpoint.request({"file": b"", **more}).wants_text is wants
+        assert endpoint.request({"file": b"", **more}).response_format == wanted

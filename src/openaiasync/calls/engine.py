@@ -16,6 +16,8 @@ from .body import MAX_BODY, content_coding, inflate
 from .call import Call
 from .config import CallConfig
 from .embeddings import finish, prepare
+from .fetch import attach
+from .formats import TEXT_FORMATS, formatted_type
 from .outgoing import Composer
 from .pages import Paginator, page_type
 from .shared import Shared
@@ -38,6 +40,10 @@ class Calls:
         """Use another configuration from now on."""
         self.config = config
         self.composer = Composer(config)
+
+    def under(self, config: CallConfig) -> Calls:
+        """Calls under another configuration that share connections, limits and retry budget with these."""
+        return Calls(config, self.shared)
 
     # ---------------------------------------------------------------- requests
 
@@ -133,9 +139,9 @@ class Calls:
             return binary_answer(request, meta, body)
         if kind == "text":
             return body.decode("utf-8", "replace")
-        if request.wants_text:
+        if kind == "object-or-text" and request.response_format in TEXT_FORMATS:
             return text_answer(meta, body)
-        decoder: Decoder[Any] = self.decoder(endpoint)
+        decoder = self.decoder(request)
         try:
             answer = decoder.decode(body)
         except DecodeError as error:
@@ -143,11 +149,19 @@ class Calls:
         self.refuse_error_object(answer, meta)
         if endpoint.group == "embedding":
             finish(request, meta, answer)
+        attach(self, answer)
         return keep(answer, body, meta)
 
-    def decoder(self, endpoint: Endpoint) -> Decoder[Any]:
-        """The decoder of an endpoint's answer."""
-        made = page_type(endpoint) if endpoint.answer == "page" else endpoint.load(endpoint.type)
+    def decoder(self, request: Request) -> Decoder[Any]:
+        """The decoder of a request's answer."""
+        endpoint = request.endpoint
+        made: Any
+        if endpoint.answer == "page":
+            made = page_type(endpoint)
+        elif endpoint.answer == "object-or-text":
+            made = formatted_type(request)
+        else:
+            made = endpoint.load(endpoint.type)
         return decoder_for(made, strict=self.config.strict)
 
     def refuse_error_object(self, answer: Any, meta: Meta) -> None:

@@ -8,12 +8,13 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from ..core.endpoint import Endpoint, Request
 from ..errors import ConfigurationError
+from ..media_answers import Images
 from .config import BaseURL
 
 if TYPE_CHECKING:
     from .engine import Calls
 
-__all__ = ["Fetcher"]
+__all__ = ["Fetcher", "attach"]
 
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 
@@ -29,8 +30,6 @@ class Fetcher:
 
         Raises `ValueError` for what is no http URL, and `OpenAIError`.
         """
-        from .engine import Calls
-
         config = self._calls.config
         parts = urlsplit(urljoin(f"{config.base.root}{config.base.path}/", quote(url, safe=_URL_SAFE)))
         try:
@@ -39,11 +38,19 @@ class Fetcher:
             raise ValueError("the server's link to the image is no http URL") from None
         base.userinfo = None
         agent = tuple(field for field in config.fields if field[0] == "User-Agent")
-        plain = replace(config, base=base, key=None, admin_key=None, fields=agent, secret_fields=(), count_retries=False)
+        plain = replace(
+            config, base=base, key=None, admin_key=None, fields=agent, secret_fields=(), count_retries=False
+        )
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         row = Endpoint("images.fetch", "GET", parts.path or "/", answer="binary")
-        _, body = await Calls(plain, self._calls.shared).fetch(Request(row, target))
+        _, body = await self._calls.under(plain).fetch(Request(row, target))
         return body
 
     def __repr__(self) -> str:
         return "<Fetcher>"
+
+
+def attach(calls: Calls, answer: object) -> None:
+    """Let images in an answer fetch what their links lead to through the client whose answer it is."""
+    if isinstance(answer, Images):
+        answer.attach(Fetcher(calls))

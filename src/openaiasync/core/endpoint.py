@@ -26,7 +26,6 @@ AnswerKind = Literal["object", "page", "text", "binary", "none", "object-or-text
 BodyKind = Literal["none", "json", "multipart"]
 
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
-_TEXT_FORMATS = frozenset({"text", "srt", "vtt"})
 _TEMPLATE = re.compile(r"\{(\w+)\}")
 
 
@@ -45,9 +44,9 @@ class Request:
         "headers",
         "max_retries",
         "path",
+        "response_format",
         "stream",
         "timeout",
-        "wants_text",
     )
 
     def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
@@ -59,7 +58,7 @@ class Request:
         self.timeout: Any = _UNSET
         self.deadline: Any = _UNSET
         self.max_retries: int | None = None
-        self.wants_text = False
+        self.response_format = ""  # the one asked for, where the type of the answer depends on it
         self.as_base64 = False  # embeddings stay the text they came as: the caller named the format
 
     @property
@@ -89,7 +88,8 @@ class Endpoint:
     """One operation of the API: its path, its parameters, what its answer is.
 
     Parameter names come as space-separated strings, because 288 rows are built at import and few are ever used.
-    `type` and `event` name a type as ``"module:Name"`` below the package. Tables are made at first use.
+    `type` and `event` name a type as ``"module:Name"`` below the package. `optional` ``"*"``: any parameter is taken;
+    `query` ``"*"``: all of them go there. `header` pairs parameters with header fields. Tables are made at first use.
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class Endpoint:
         page: str = "",
         event: str = "",
         headers: str = "",
+        header: str = "",
         group: str = "",
     ) -> None:
         self.name = name
@@ -121,7 +122,7 @@ class Endpoint:
         self.event = event
         self.group = group
         self.admin = name.startswith("admin.")  # such endpoints have a key of their own
-        self._names = (required, optional, query, wire, headers, files)
+        self._names = (required, optional, query, wire, headers, files, header)
         self._ready = False
 
     def __repr__(self) -> str:
@@ -135,18 +136,22 @@ class Endpoint:
         return getattr(self, name)
 
     def _build(self) -> None:
-        required, optional, query, wire, headers, files = self._names
+        required, optional, query, wire, headers, files, header = self._names
         self._ready = True
         self.path_params: tuple[str, ...] = tuple(_TEMPLATE.findall(self.path))
         self.required: tuple[str, ...] = tuple(required.split())
         self.known: frozenset[str] = frozenset(required.split()) | frozenset(optional.split())
         self.accepted: frozenset[str] = self.known | OPTION_NAMES
+        self.open: bool = "*" in self.known  # an operation without a schema takes any parameters
+        self.header: dict[str, str] = dict(_pair(item) for item in header.split())  # parameters that travel as fields
         self.query: frozenset[str] = frozenset(query.split())
         self.wire: dict[str, str] = dict(_pair(item) for item in wire.split())
         self.files: frozenset[str] = frozenset(files.split())  # fields, by wire name, that take files and no text
         self.static_headers: tuple[tuple[str, str], ...] = tuple(_pair(item) for item in headers.split("\n") if item)
         # Body parameters need no work of their own when nothing is renamed and nothing goes elsewhere.
-        self.simple_body: bool = self.body == "json" and not (self.path_params or self.query or self.wire)
+        self.simple_body: bool = self.body == "json" and not (
+            self.path_params or self.query or self.wire or self.header
+        )
 
     def load(self, where: str) -> Any:
         """The type that `type` or `event` names; imported at first use."""
@@ -156,7 +161,7 @@ class Endpoint:
     def check(self, params: Mapping[str, Any]) -> None:
         """`TypeError` for a parameter that is unknown or missing, naming it and the nearest name."""
         unknown = params.keys() - self.accepted
-        if unknown:
+        if unknown and not self.open:
             name = min(unknown)
             raise TypeError(
                 f"{self.name}() has no parameter {name!r}{nearest(name, self.accepted)} "
@@ -179,18 +184,21 @@ class Endpoint:
             params = {name: value for name, value in params.items() if name not in OPTION_NAMES}
         path, query, fields = self.path, "", params
         if not self.simple_body:
-            path, query, fields = self._place(params)
+            aside = {"stream": stream} if stream is not None and "stream" in self.query else {}
+            path, query, fields = self._place({**params, **aside})
         if options and options.get("extra_query"):
             more = encode_query(options["extra_query"].items())
             query = f"{query}&{more}" if query else more
         if query:
             path = f"{path}{'&' if '?' in path else '?'}{query}"
         request = Request(self, path, None, bool(stream))
+        if self.header:
+            request.headers = self._head(params)
         extra = options and options.get("extra_body")
         request.body = self._encode(fields, extra, stream)
         if self.answer == "object-or-text":
             wanted: Mapping[str, Any] = _merge(params, extra) if isinstance(extra, Mapping) else params
-            request.wants_text = str(wanted.get("response_format")) in _TEXT_FORMATS
+            request.response_format = str(wanted.get("response_format") or "")
         if options:
             apply_options(request, options)
         return request
@@ -199,10 +207,22 @@ class Endpoint:
         """Where each parameter goes: path with its ids, query string, fields of the body."""
         path = _TEMPLATE.sub(lambda match: _segment(self.name, match[1], params[match[1]]), self.path)
         wire = self.wire
-        query = [(wire.get(name, name), value) for name, value in params.items() if name in self.query]
-        aside = self.query.union(self.path_params)
-        fields = {wire.get(name, name): value for name, value in params.items() if name not in aside}
+        rest = {
+            name: value for name, value in params.items() if name not in self.path_params and name not in self.header
+        }
+        asked = rest.keys() if "*" in self.query else self.query
+        query = [(wire.get(name, name), value) for name, value in rest.items() if name in asked]
+        fields = {wire.get(name, name): value for name, value in rest.items() if name not in asked}
         return path, encode_query(query), fields
+
+    def _head(self, params: dict[str, Any]) -> dict[str, Any] | None:
+        """The parameters that travel as header fields; several values are one list (RFC 9110, section 5.6.1)."""
+        found: dict[str, Any] = {}
+        for name, wire in self.header.items():
+            value: Any = params.get(name)
+            if value is not None and not is_omitted(value):
+                found[wire] = value if isinstance(value, str) else ",".join(map(str, value))
+        return found or None
 
     def _encode(self, fields: dict[str, Any], extra: Any, stream: bool | None) -> Any:
         if self.body == "none":
@@ -261,7 +281,7 @@ def apply_options(request: Request, options: Mapping[str, Any]) -> None:
     """Note the options of one call on its request; `TypeError` and `ValueError` for what they cannot be."""
     headers = options.get("extra_headers")
     if headers is not None and not is_omitted(headers):
-        request.headers = headers
+        request.headers = {**request.headers, **headers} if request.headers else headers
     for name in ("timeout", "deadline"):
         value = options.get(name, _UNSET)
         if value is not _UNSET and not is_omitted(value):
