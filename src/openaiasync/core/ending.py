@@ -53,7 +53,7 @@ class Ending:
             return
         try:
             for choice in item.choices:
-                (self._open if choice.finish_reason is None else self._finished).add(choice.index)
+                (self._finished if choice.finish_reason else self._open).add(choice.index)
         except (AttributeError, TypeError):
             return  # a stray event without choices decides nothing
 
