@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..params.completions import CompletionParams, CompletionRest
     from ..params.embeddings import EmbeddingParams, EmbeddingRest
     from ..types import Completion, CreateEmbeddingResponse
+    from .audio import SpeechToTextMethods, TextToSpeechMethods
+    from .images import ImageGenerateMethods
+    from .vision import VisionMethods
 
     _Completions = LiveStream[Completion, Completion]
 else:
@@ -99,3 +102,31 @@ class MissionMethods:
     def embedding(self) -> EmbeddingMethods:
         """Texts as vectors."""
         return EmbeddingMethods(self._calls)
+
+    @cached_property
+    def image_generate(self) -> ImageGenerateMethods:
+        """Images from words."""
+        from .images import ImageGenerateMethods
+
+        return ImageGenerateMethods(self._calls)
+
+    @cached_property
+    def text_to_speech(self) -> TextToSpeechMethods:
+        """Words as sound."""
+        from .audio import TextToSpeechMethods
+
+        return TextToSpeechMethods(self._calls)
+
+    @cached_property
+    def speech_to_text(self) -> SpeechToTextMethods:
+        """Sound as words."""
+        from .audio import SpeechToTextMethods
+
+        return SpeechToTextMethods(self._calls)
+
+    @cached_property
+    def vision(self) -> VisionMethods:
+        """A question about images."""
+        from .vision import VisionMethods
+
+        return VisionMethods(self._calls)

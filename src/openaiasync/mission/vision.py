@@ -1,0 +1,184 @@
+"""`client.vision(image=..., prompt=...)`: a question about images, answered like a chat."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, Required, TypeAlias, Unpack, cast
+
+from ..calls import AsyncStream, Calls, Namespace
+from ..core.accumulate import ChatAccumulator
+from ..core.endpoint import Endpoint, Request
+from ..core.media import image_type
+from .chat import ChatStream
+from .common import MISSING, parameters
+
+if TYPE_CHECKING:
+    from ..params.chat import ChatRest
+    from ..types.chat import ChatCompletion, ChatCompletionChunk
+
+    class VisionParams(ChatRest, total=False):
+        """A whole request of `client.vision`."""
+
+        image: Required[ImageSource | Sequence[ImageSource]]
+        prompt: Required[str]
+        detail: Detail
+
+
+__all__ = ["VisionMethods", "VisionStream"]
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
+"""A path, a URL (http, https, data), the bytes, or an open binary file."""
+
+Detail: TypeAlias = Literal["auto", "low", "high"]
+
+_URLS = ("http://", "https://", "data:")
+
+
+def _endpoint() -> Endpoint:
+    from ..endpoints import CHAT_COMPLETIONS_CREATE
+
+    return CHAT_COMPLETIONS_CREATE
+
+
+# -------------------------------------------------------------------------------------------------- images to URLs
+
+
+def _sources(images: Any) -> list[Any]:
+    """The images one by one; `TypeError` and `ValueError` for what can be none."""
+    found: list[Any] = list(cast("Any", images)) if isinstance(images, (list, tuple)) else [images]
+    if not found:
+        raise ValueError("vision(): there is no image in the list")
+    for image in found:
+        if isinstance(image, (str, bytes, bytearray, memoryview, os.PathLike)):
+            if not (os.fspath(cast("os.PathLike[str]", image)) if isinstance(image, os.PathLike) else image):
+                raise ValueError("vision(): an image is empty, or its path is")
+        elif not callable(getattr(image, "read", None)):
+            raise TypeError(
+                f"vision(): {type(image).__name__} is no image; pass a path, bytes, a URL, or a file opened in binary "
+                "mode, or a list of these"
+            )
+    return found
+
+
+def _is_url(image: Any) -> bool:
+    return isinstance(image, str) and image[:8].lower().startswith(_URLS)
+
+
+def _data_url(image: Any) -> str:
+    """The image as a ``data:`` URL (RFC 2397) that says its type. May block: it reads files."""
+    where = ""
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        data = bytes(cast("bytes", image))
+    elif isinstance(image, (str, os.PathLike)):
+        path = Path(cast("str", image))
+        data, where = path.read_bytes(), f" {path.name!r}"
+    else:
+        if hasattr(image, "seekable") and image.seekable():
+            image.seek(0)  # whole, wherever it stands, as uploads are
+        read: object = image.read()
+        if not isinstance(read, (bytes, bytearray)):
+            raise TypeError("vision(): the file is not open in binary mode ('rb')")
+        data = bytes(read)
+    kind = image_type(data)
+    if kind is None:
+        raise ValueError(f"vision(): the image{where} is no PNG, JPEG, GIF, WebP or BMP ({len(data):,} bytes)")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+async def _urls(images: list[Any]) -> list[str]:
+    # Reading and encoding a large image takes longer than the event loop may wait.
+    return [image if _is_url(image) else await asyncio.to_thread(_data_url, image) for image in images]
+
+
+# -------------------------------------------------------------------------------------------------- the request
+
+
+class _Question:
+    """One request: its images are read when it is sent, everything else is checked at once."""
+
+    def __init__(self, calls: Calls, image: Any, prompt: Any, detail: Any, params: dict[str, Any]) -> None:
+        params |= {name: value for name, value in (("prompt", prompt), ("detail", detail)) if value is not MISSING}
+        made = parameters(_endpoint(), "vision", "image", image, params)
+        for name in ("image", "prompt"):
+            if made.get(name) is None:
+                raise TypeError(f"vision() misses the required parameter {name!r}")
+        self.images = _sources(made.pop("image"))
+        self.prompt: Any = made.pop("prompt")
+        self.detail: Any = made.pop("detail", None)
+        if "messages" in made:
+            raise TypeError("vision() makes the messages itself, of image= and prompt=; chat() takes messages=")
+        models = calls.config.models
+        if "model" not in made and (model := models.get("vision") or models.get("")):
+            made["model"] = model
+        self.rest = made
+
+    def params(self, urls: Sequence[str]) -> dict[str, Any]:
+        detail = {} if self.detail is None else {"detail": self.detail}
+        images = [{"type": "image_url", "image_url": {"url": url, **detail}} for url in urls]
+        content = [{"type": "text", "text": self.prompt}, *images]
+        return {"messages": [{"role": "user", "content": content}], **self.rest}
+
+    async def send_params(self) -> dict[str, Any]:
+        return self.params(await _urls(self.images))
+
+
+class VisionStream(ChatStream):
+    """An answer about images as it is made; a `ChatStream` that reads the images when it is opened."""
+
+    def __init__(self, calls: Calls, request: Request, prepare: Callable[[], Awaitable[Request]]) -> None:
+        super().__init__(calls, request, ChatAccumulator())
+        self._prepare: Callable[[], Awaitable[Request]] | None = prepare
+
+    async def _open(self) -> AsyncStream[ChatCompletionChunk]:
+        if self._prepare is not None and not self._closed:
+            self._request = await self._prepare()
+            self._prepare = None
+        return await super()._open()
+
+
+class VisionMethods(Namespace):
+    """`client.vision(...)` and `client.vision.stream(...)`: a question about images."""
+
+    async def __call__(
+        self,
+        image: ImageSource | Sequence[ImageSource] | VisionParams = MISSING,
+        prompt: str = MISSING,
+        *,
+        detail: Detail = MISSING,
+        **params: Unpack[ChatRest],
+    ) -> ChatCompletion:
+        """Ask a chat model about an image or several; the answer whole, its words in `.text`.
+
+        `image` is a path, bytes, a URL (http, https, data), an open binary file, or a list of these, or the whole
+        request as one dict; all but URLs are sent inside the request, their type told by their bytes. `detail` is how
+        closely the model looks. Further parameters are those of ``POST /chat/completions``.
+        Raises `OSError` for a file that cannot be read and `ValueError` for what is no image, before anything is sent;
+        `TypeError` for a parameter that is missing or unknown; `OpenAIError`.
+        """
+        question = _Question(self._calls, image, prompt, detail, dict(params))
+        _endpoint().check(question.params(()))
+        answer: ChatCompletion = await self._calls.run(_endpoint(), await question.send_params())
+        return answer
+
+    def stream(
+        self,
+        image: ImageSource | Sequence[ImageSource] | VisionParams = MISSING,
+        prompt: str = MISSING,
+        *,
+        detail: Detail = MISSING,
+        **params: Unpack[ChatRest],
+    ) -> VisionStream:
+        """The same, word by word. Nothing is read or sent before the stream is entered or iterated."""
+        calls = self._calls
+        question = _Question(calls, image, prompt, detail, dict(params))
+        if "stream_options" not in question.rest and calls.grants_usage():
+            question.rest["stream_options"] = {"include_usage": True}
+
+        async def prepare() -> Request:
+            return calls.request(_endpoint(), await question.send_params(), stream=True)
+
+        return VisionStream(calls, calls.request(_endpoint(), question.params(()), stream=True), prepare)
