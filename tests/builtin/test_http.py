@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +12,7 @@ import pytest
 import trustme
 
 from conftest import run
-from openaiasync.server import Server, demo_app, run_server, serve
+from openaiasync.server import demo_app, serve
 from openaiasync.server.asgi import Receive, Scope, Send
 
 from .apps import Watched, echo, http_only
@@ -223,61 +219,5 @@ def test_connection_that_lingers_does_not_hold_up_the_end() -> None:
             assert server.connections == 1
             await server.close()
             assert server.connections == 0
-
-    run(main())
-
-
-PROGRAM = """
-import asyncio
-from openaiasync.server import demo_app, run_server, serve
-
-async def main():
-    server = serve(demo_app(token_delay=0.05), grace=60)
-    await run_server(server, ready=lambda server: print(server.port, flush=True))
-    print(server.connections, server.in_flight, len(asyncio.all_tasks()), flush=True)
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals of this kind are POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals(number: signal.Signals) -> None:
-    """The first lets the stream in flight go on, the second ends it; the program exits by itself."""
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            port = int(process.stdout.readline())
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-                body = {
-                    "model": "demo-chat",
-                    "messages": [{"role": "user", "content": "count to 5000"}],
-                    "stream": True,
-                }
-                client.sendall(request("POST", "/v1/chat/completions", body))
-                assert client.recv(100).startswith(b"HTTP/1.1 200")
-                process.send_signal(number)
-                time.sleep(0.3)
-                assert process.poll() is None
-                assert client.recv(100)
-                process.send_signal(number)
-                out, err = process.communicate(timeout=20)
-        finally:
-            process.kill()
-    assert (out.strip(), err, process.returncode) == ("0 0 1", "", 0)
-
-
-def test_run_server_is_cancelled_like_anything_else() -> None:
-    async def main() -> None:
-        ready: list[Server] = []
-        task = asyncio.create_task(run_server(serve(echo), ready.append))
-        await until(lambda: ready)
-        async with Wire(ready[0]) as wire:
-            assert (await wire.call("GET", "/")).status == 200
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert await wire.ended()
 
     run(main())

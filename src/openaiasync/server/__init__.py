@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .app import App, demo_app
 from .connection import ServerLimits
-from .http import Server, run_server, serve
+from .http import Server, serve
 from .refusal import Refusal
 from .thread import ServerThread, start_in_thread
 
@@ -15,7 +15,6 @@ __all__ = [
     "ServerLimits",
     "ServerThread",
     "demo_app",
-    "run_server",
     "serve",
     "start_in_thread",
 ]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import ssl as ssl_module
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +16,7 @@ from .connection import Connection, ServerLimits
 from .exchange import Exchange
 from .lifespan import Lifespan
 
-__all__ = ["Server", "run_server", "serve"]
+__all__ = ["Server", "serve"]
 
 _log = logging.getLogger("openaiasync.server")
 _LAST_RESORT = 5.0
@@ -201,33 +199,3 @@ def serve(
     address cannot be had, `RuntimeError` when the application says that it cannot start.
     """
     return Server(app, host, port, uds=uds, ssl=ssl, grace=grace, backlog=backlog, limits=limits or ServerLimits())
-
-
-async def run_server(server: Server, ready: Callable[[Server], None] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, or until cancelled; `ready` is called once the server listens.
-
-    A second signal during the grace period cancels what is still in flight.
-    """
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set():
-            server.hurry()
-        stop.set()
-
-    handled: list[signal.Signals] = []
-    for name in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(name, on_signal)
-            handled.append(name)
-        except (NotImplementedError, RuntimeError, ValueError):
-            pass  # Windows, or not the main thread: the caller's own handling applies
-    try:
-        async with server:
-            if ready is not None:
-                ready(server)
-            await stop.wait()
-    finally:
-        for name in handled:
-            loop.remove_signal_handler(name)
