@@ -1,0 +1,206 @@
+"""A transport without a network, for tests of what is built on this library: answers by script, requests remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..core.http1_request import authority
+from ..headers import Headers
+from .base import Outgoing, TransportError, TryClocks
+from .simple import SimpleIncoming, limited_start
+
+__all__ = ["FakeAnswer", "FakeRequest", "FakeTransport"]
+
+_NOTHING: Any = object()
+
+
+@dataclass(kw_only=True)
+class FakeAnswer:
+    """What a `FakeTransport` answers. Give one of `body`, `json` and `events`, or none for an empty body.
+
+    With `events` the answer is a stream of server-sent events: each is a value to be encoded as JSON, or a string that
+    goes out as it is (``"data: ...\\n\\n"``); ``[DONE]`` follows unless `done` is false. Lists given as `body` go out
+    piece by piece. Times are in seconds. `cut_after=n` breaks the connection after n pieces, before the body's end;
+    `error` is the kind of a `TransportError` (``"refused"``, ``"dns"``, ``"reset"``, ...) raised instead of an answer.
+    """
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes | str | Sequence[bytes] = b""
+    json: Any = _NOTHING
+    events: Iterable[Any] | None = None
+    done: bool = True
+    delay: float = 0.0  # before the head
+    pause: float = 0.0  # before each piece of the body
+    cut_after: int | None = None
+    error: str | None = None
+
+    def pieces(self) -> list[bytes]:
+        """The body as it goes out; events one by one."""
+        if self.events is not None:
+            events = [event if isinstance(event, str) else f"data: {json.dumps(event)}\n\n" for event in self.events]
+            return [event.encode() for event in events] + ([b"data: [DONE]\n\n"] if self.done else [])
+        if self.json is not _NOTHING:
+            return [json.dumps(self.json).encode()]
+        if isinstance(self.body, str):
+            return [self.body.encode()]
+        return [self.body] if isinstance(self.body, bytes) else list(self.body)
+
+    def raw_fields(self) -> bytes:
+        """The field lines of its head, with a ``Content-Type`` that fits."""
+        fields = dict(self.headers)
+        if not any(name.lower() == "content-type" for name in fields):
+            if self.events is not None:
+                fields["Content-Type"] = "text/event-stream"
+            elif self.json is not _NOTHING:
+                fields["Content-Type"] = "application/json"
+        return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in fields.items())
+
+
+class FakeRequest:
+    """A request that a `FakeTransport` was asked to send."""
+
+    def __init__(self, out: Outgoing, body: bytes) -> None:
+        self.method = out.method
+        self.url = f"{out.origin.scheme}://{authority(*out.origin)}{out.target}"
+        self.path = urlsplit(self.url).path
+        self.query = urlsplit(self.url).query
+        self.body = body
+        self._fields = _sent_fields(out)
+        self._credentials = out.credentials
+
+    @property
+    def headers(self) -> Headers:
+        """Its header fields, without credentials."""
+        return Headers(pairs=self._fields)
+
+    def headers_with_credentials(self) -> Headers:
+        """Its header fields, the key among them."""
+        return Headers(pairs=(*self._fields, *self._credentials.fields()))
+
+    def json(self) -> Any:
+        """Its body, decoded. Raises `ValueError` if it is not JSON."""
+        return json.loads(self.body)
+
+    def __repr__(self) -> str:
+        return f"<FakeRequest {self.method} {self.url}>"
+
+
+Handler = Callable[[FakeRequest], FakeAnswer | Awaitable[FakeAnswer]]
+Route = FakeAnswer | Sequence[FakeAnswer] | Handler
+
+
+class FakeTransport:
+    """A `Transport` that answers by script and keeps what it was asked in `requests`.
+
+    `routes` is a function for everything (``handler(request) -> FakeAnswer``, also ``async``), or a mapping from
+    ``"METHOD /path"`` to an answer, to a list of answers (one for each request, in order), or to such a function::
+
+        fake = FakeTransport({
+            "POST /v1/embeddings": FakeAnswer(json={"object": "list", "data": [], "model": "m"}),
+            "POST /v1/chat/completions": [
+                FakeAnswer(status=503, headers={"Retry-After": "0"}),
+                FakeAnswer(events=[first_chunk, second_chunk], pause=0.01),
+            ],
+        })
+        ...
+        assert fake.requests[0].json()["model"] == "m"
+
+    A request that no route expects is a `LookupError` which names it and the routes there are.
+    """
+
+    def __init__(self, routes: Mapping[str, Route] | Handler) -> None:
+        self.requests: list[FakeRequest] = []
+        self._table: Mapping[str, Route] = {} if callable(routes) else routes
+        self._handler: Handler | None = None if isinstance(routes, Mapping) else routes
+        self._given: dict[str, int] = {}
+        self._current: set[_FakeIncoming] = set()
+        self._closed = False
+
+    async def send(self, out: Outgoing, clocks: TryClocks) -> SimpleIncoming:
+        """See `Transport.send`; `start` and `until` hold, there is nothing to connect."""
+        if self._closed:
+            raise TransportError("closed", "the client was closed")
+        async with limited_start(clocks):
+            request = FakeRequest(out, await _whole(out))
+            self.requests.append(request)
+            answer = await self._answer(request)
+            await asyncio.sleep(answer.delay)
+        if answer.error is not None:
+            sent = answer.error not in ("dns", "refused", "tls", "proxy")
+            raise TransportError(answer.error, f"a scripted failure ({answer.error})", sent=sent)
+        incoming = _FakeIncoming(answer, self._current, bodiless=out.method == "HEAD")
+        incoming.expire(clocks.until, "until")
+        return incoming
+
+    async def _answer(self, request: FakeRequest) -> FakeAnswer:
+        name = f"{request.method} {request.path}"
+        route = self._handler or self._table.get(name)
+        if isinstance(route, FakeAnswer):
+            return route
+        if callable(route):
+            made = route(request)
+            return await made if inspect.isawaitable(made) else made
+        number = self._given[name] = self._given.get(name, -1) + 1
+        if route is None or number >= len(route):
+            known = ", ".join(self._table)
+            raise LookupError(f"no answer is scripted for {name} (request {number + 1} of its kind; routes: {known})")
+        return route[number]
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        self._closed = True
+        for incoming in list(self._current):
+            incoming.end("the client was closed")
+
+
+class _FakeIncoming(SimpleIncoming):
+    def __init__(self, answer: FakeAnswer, current: set[_FakeIncoming], *, bodiless: bool) -> None:
+        super().__init__(answer.status, answer.raw_fields())
+        self._rest = [] if bodiless else [piece for piece in answer.pieces() if piece]
+        self._pause = answer.pause
+        self._until_cut = answer.cut_after
+        self._current = current
+        current.add(self)
+
+    async def _next(self) -> bytes:
+        if self._until_cut == 0:
+            raise TransportError("eof", "a scripted cut", sent=True, answered=True)
+        if not self._rest:
+            self._drop()
+            return b""
+        await asyncio.sleep(self._pause)
+        if self._until_cut is not None:
+            self._until_cut -= 1
+        return self._rest.pop(0)
+
+    def _drop(self) -> None:
+        self._current.discard(self)
+
+
+def _sent_fields(out: Outgoing) -> tuple[tuple[str, str], ...]:
+    """The header fields that were sent, but for credentials and framing."""
+    if out.prebuilt is None:
+        return (("Host", authority(*out.origin)), *out.fields)
+    lines = out.prebuilt.decode("latin-1").split("\r\n")[1:-1]
+    return tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
+
+
+async def _whole(out: Outgoing) -> bytes:
+    """The body, however it is given. Raises `TransportError` of kind ``"upload"`` as a real transport would."""
+    if isinstance(out.body, bytes):
+        return out.body
+    try:
+        body = b"".join([piece async for piece in out.body])
+    except Exception as error:
+        raise TransportError("upload", "the source of the request's body failed", sent=True) from error
+    if out.length is not None and len(body) != out.length:
+        cause = ValueError(f"the body has {len(body)} bytes instead of the {out.length} it was said to have")
+        raise TransportError("upload", "the source of the request's body failed", sent=True) from cause
+    return body

@@ -1,0 +1,108 @@
+"""What adapters share: an `Incoming` on top of "give me the next bytes", and the clock of an answer's start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from .base import TransportError, TryClocks
+
+__all__ = ["SimpleIncoming", "limited_start"]
+
+
+class SimpleIncoming:
+    """An `Incoming` for transports over another library: a subclass says how to get bytes and how to let go.
+
+    `_next` waits for some bytes of the body, ``b""`` at its exact end, and raises `TransportError` of its own if the
+    body breaks off; `_drop` closes at once, without waiting. Clocks, caps, cancellation and repeated ends are done
+    here.
+    """
+
+    connected = 0.0
+
+    def __init__(self, status: int, raw_fields: bytes) -> None:
+        """`raw_fields`: the field lines, each with its CRLF."""
+        self.status = status
+        self.raw_fields = raw_fields
+        self.ended = False
+        self._at: float | None = None
+        self._clock = "stall"
+        self._failure: TransportError | None = None
+        self._waiting: asyncio.Timeout | None = None
+
+    async def _next(self) -> bytes:
+        raise NotImplementedError
+
+    def _drop(self) -> None:
+        raise NotImplementedError
+
+    def expire(self, at: float | None, clock: str) -> None:
+        self._at, self._clock = at, clock
+
+    async def pieces(self) -> list[bytes]:
+        if self.ended:
+            return []
+        if self._failure is not None:
+            raise self._failure
+        self._waiting = asyncio.timeout_at(self._at)
+        try:
+            async with self._waiting:
+                piece = await self._next()
+        except TimeoutError:
+            message = f"the {self._clock} clock ran out"
+            error = TransportError("timeout", message, clock=self._clock, sent=True, answered=True)
+            raise self._fail(error) from None
+        except TransportError as error:
+            raise self._fail(error) from error.__cause__
+        except BaseException:
+            self._waiting = None
+            self.abort()
+            raise
+        finally:
+            self._waiting = None
+        self.ended = not piece
+        return [piece] if piece else []
+
+    async def read(self, cap: int) -> bytes:
+        body = bytearray()
+        while pieces := await self.pieces():
+            body += pieces[0]
+            if len(body) > cap:
+                raise self._fail(TransportError("protocol", f"the body is over {cap} bytes", sent=True, answered=True))
+        return bytes(body)
+
+    def abort(self) -> None:
+        self.end("the exchange was given up by its caller")
+
+    def end(self, message: str) -> None:
+        """End with kind ``"closed"``, whoever waits included; no-op after the end."""
+        if not self.ended:
+            self._fail(TransportError("closed", message, sent=True, answered=True))
+            if self._waiting is not None and not self._waiting.expired():
+                self._waiting.reschedule(0)
+
+    def _fail(self, error: TransportError) -> TransportError:
+        """Let go, and stay with the first failure."""
+        if self._failure is None:
+            self._failure = error
+            self._drop()
+        return self._failure
+
+
+@asynccontextmanager
+async def limited_start(clocks: TryClocks) -> AsyncGenerator[None, None]:
+    """Within it, sending and waiting for a head is limited by `start` and `until`: a `TransportError` then."""
+    at, clock = clocks.until, "until"
+    if clocks.start is not None:
+        start_at = asyncio.get_running_loop().time() + clocks.start
+        if at is None or start_at < at:
+            at, clock = start_at, "start"
+    timeout = asyncio.timeout_at(at)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+        raise TransportError("timeout", f"the {clock} clock ran out", clock=clock, sent=True) from None
