@@ -150,6 +150,94 @@ ADMIN_ORGANIZATION_DATA_RETENTION_UPDATE = Endpoint(
     type="types.admin.organization.organization_data_retention:OrganizationDataRetention",
 )
 
+ADMIN_ORGANIZATION_EXTERNAL_KEYS_CREATE = Endpoint(
+    "admin.organization.external_keys.create",
+    "POST",
+    "/organization/external_keys",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_EXTERNAL_KEYS_DELETE = Endpoint(
+    "admin.organization.external_keys.delete",
+    "DELETE",
+    "/organization/external_keys/{external_key_id}",
+    required="external_key_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_EXTERNAL_KEYS_LIST = Endpoint(
+    "admin.organization.external_keys.list",
+    "GET",
+    "/organization/external_keys",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+)
+
+ADMIN_ORGANIZATION_EXTERNAL_KEYS_RETRIEVE = Endpoint(
+    "admin.organization.external_keys.retrieve",
+    "GET",
+    "/organization/external_keys/{external_key_id}",
+    required="external_key_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_EXTERNAL_KEYS_VALIDATE = Endpoint(
+    "admin.organization.external_keys.validate",
+    "POST",
+    "/organization/external_keys/{external_key_id}/validate",
+    required="external_key_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_EXTERNAL_STORAGE_CREATE = Endpoint(
+    "admin.organization.external_storage.create",
+    "POST",
+    "/organization/external_storage",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_EXTERNAL_STORAGE_DELETE = Endpoint(
+    "admin.organization.external_storage.delete",
+    "DELETE",
+    "/organization/external_storage/{external_storage_id}",
+    required="external_storage_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_EXTERNAL_STORAGE_LIST = Endpoint(
+    "admin.organization.external_storage.list",
+    "GET",
+    "/organization/external_storage",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+)
+
+ADMIN_ORGANIZATION_EXTERNAL_STORAGE_RETRIEVE = Endpoint(
+    "admin.organization.external_storage.retrieve",
+    "GET",
+    "/organization/external_storage/{external_storage_id}",
+    required="external_storage_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_EXTERNAL_STORAGE_VALIDATE = Endpoint(
+    "admin.organization.external_storage.validate",
+    "POST",
+    "/organization/external_storage/{external_storage_id}/validate",
+    required="external_storage_id",
+    type="model:OpenModel",
+)
+
 ADMIN_ORGANIZATION_GROUPS_CREATE = Endpoint(
     "admin.organization.groups.create",
     "POST",
@@ -332,6 +420,16 @@ ADMIN_ORGANIZATION_PROJECTS_API_KEYS_RETRIEVE = Endpoint(
     "/organization/projects/{project_id}/api_keys/{api_key_id}",
     required="project_id api_key_id",
     type="types.admin.organization.projects.project_api_key:ProjectAPIKey",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_API_KEYS_UPDATE = Endpoint(
+    "admin.organization.projects.api_keys.update",
+    "POST",
+    "/organization/projects/{project_id}/api_keys/{api_key_id}",
+    required="project_id api_key_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
 )
 
 ADMIN_ORGANIZATION_PROJECTS_ARCHIVE = Endpoint(
@@ -676,6 +774,24 @@ ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_UPDATE = Endpoint(
     type="types.admin.organization.projects.project_service_account:ProjectServiceAccount",
 )
 
+ADMIN_ORGANIZATION_PROJECTS_SERVICE_TIER_SETTINGS_RETRIEVE = Endpoint(
+    "admin.organization.projects.service_tier_settings.retrieve",
+    "GET",
+    "/organization/projects/{project_id}/service_tier_settings",
+    required="project_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_PROJECTS_SERVICE_TIER_SETTINGS_UPDATE = Endpoint(
+    "admin.organization.projects.service_tier_settings.update",
+    "POST",
+    "/organization/projects/{project_id}/service_tier_settings",
+    required="project_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
 ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_CREATE = Endpoint(
     "admin.organization.projects.spend_alerts.create",
     "POST",
@@ -1009,6 +1125,15 @@ ADMIN_ORGANIZATION_USAGE_COSTS = Endpoint(
     type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
 )
 
+ADMIN_ORGANIZATION_USAGE_DECISIONS = Endpoint(
+    "admin.organization.usage.decisions",
+    "GET",
+    "/organization/usage/decisions",
+    optional="*",
+    query="*",
+    type="model:OpenModel",
+)
+
 ADMIN_ORGANIZATION_USAGE_EMBEDDINGS = Endpoint(
     "admin.organization.usage.embeddings",
     "GET",
@@ -1154,6 +1279,100 @@ ADMIN_ORGANIZATION_USERS_UPDATE = Endpoint(
     type="types.admin.organization.organization_user:OrganizationUser",
 )
 
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_CREATE = Endpoint(
+    "admin.organization.workload_identity_providers.create",
+    "POST",
+    "/organization/workload_identity_providers",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_DELETE = Endpoint(
+    "admin.organization.workload_identity_providers.delete",
+    "DELETE",
+    "/organization/workload_identity_providers/{workload_identity_provider_id}",
+    required="workload_identity_provider_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_CREATE = Endpoint(
+    "admin.organization.workload_identity_providers.federation_rules.create",
+    "POST",
+    "/organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules",
+    required="workload_identity_provider_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_DELETE = Endpoint(
+    "admin.organization.workload_identity_providers.federation_rules.delete",
+    "DELETE",
+    "/organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}",
+    required="workload_identity_provider_id workload_identity_federation_rule_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_LIST = Endpoint(
+    "admin.organization.workload_identity_providers.federation_rules.list",
+    "GET",
+    "/organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules",
+    required="workload_identity_provider_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+)
+
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_RETRIEVE = Endpoint(
+    "admin.organization.workload_identity_providers.federation_rules.retrieve",
+    "GET",
+    "/organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}",
+    required="workload_identity_provider_id workload_identity_federation_rule_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_UPDATE = Endpoint(
+    "admin.organization.workload_identity_providers.federation_rules.update",
+    "POST",
+    "/organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}",
+    required="workload_identity_provider_id workload_identity_federation_rule_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_LIST = Endpoint(
+    "admin.organization.workload_identity_providers.list",
+    "GET",
+    "/organization/workload_identity_providers",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+)
+
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_RETRIEVE = Endpoint(
+    "admin.organization.workload_identity_providers.retrieve",
+    "GET",
+    "/organization/workload_identity_providers/{workload_identity_provider_id}",
+    required="workload_identity_provider_id",
+    type="model:OpenModel",
+)
+
+ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_UPDATE = Endpoint(
+    "admin.organization.workload_identity_providers.update",
+    "POST",
+    "/organization/workload_identity_providers/{workload_identity_provider_id}",
+    required="workload_identity_provider_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
 AUDIO_SPEECH_CREATE = Endpoint(
     "audio.speech.create",
     "POST",
@@ -1162,6 +1381,7 @@ AUDIO_SPEECH_CREATE = Endpoint(
     optional="instructions response_format speed stream_format",
     body="json",
     answer="binary",
+    group="text_to_speech",
 )
 
 AUDIO_TRANSCRIPTIONS_CREATE = Endpoint(
@@ -1174,9 +1394,11 @@ AUDIO_TRANSCRIPTIONS_CREATE = Endpoint(
         "chunking_strategy known_speaker_names known_speaker_references"
     ),
     body="multipart",
+    files="file",
     answer="object-or-text",
     type="types.audio.transcription_create_response:TranscriptionCreateResponse",
     event="types.audio.transcription_stream_event:TranscriptionStreamEvent",
+    group="speech_to_text",
 )
 
 AUDIO_TRANSLATIONS_CREATE = Endpoint(
@@ -1186,6 +1408,7 @@ AUDIO_TRANSLATIONS_CREATE = Endpoint(
     required="file model",
     optional="prompt response_format temperature",
     body="multipart",
+    files="file",
     answer="object-or-text",
     type="types.audio.translation_create_response:TranslationCreateResponse",
 )
@@ -1196,6 +1419,7 @@ AUDIO_VOICE_CONSENTS_CREATE = Endpoint(
     "/audio/voice_consents",
     required="name recording language",
     body="multipart",
+    files="recording",
     type="types.audio.voice_consent:VoiceConsent",
 )
 
@@ -1241,7 +1465,16 @@ AUDIO_VOICES_CREATE = Endpoint(
     "/audio/voices",
     required="name audio_sample consent",
     body="multipart",
+    files="audio_sample",
     type="types.audio.voice:Voice",
+)
+
+AUDIO_VOICES_DELETE = Endpoint(
+    "audio.voices.delete",
+    "DELETE",
+    "/audio/voices/{voice_id}",
+    required="voice_id",
+    type="model:OpenModel",
 )
 
 BATCHES_CANCEL = Endpoint(
@@ -1281,6 +1514,613 @@ BATCHES_RETRIEVE = Endpoint(
     type="types.batch:Batch",
 )
 
+BETA_AGENTS_AUTOMATIONS_CREATE = Endpoint(
+    "beta.agents.automations.create",
+    "POST",
+    "/agents/automations",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_AUTOMATIONS_DELETE = Endpoint(
+    "beta.agents.automations.delete",
+    "DELETE",
+    "/agents/automations/{automation_id}",
+    required="automation_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_AUTOMATIONS_INVOCATIONS_CREATE = Endpoint(
+    "beta.agents.automations.invocations.create",
+    "POST",
+    "/agents/automations/{automation_id}/invocations",
+    required="automation_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_AUTOMATIONS_INVOCATIONS_LIST = Endpoint(
+    "beta.agents.automations.invocations.list",
+    "GET",
+    "/agents/automations/{automation_id}/invocations",
+    required="automation_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_AUTOMATIONS_INVOCATIONS_RETRIEVE = Endpoint(
+    "beta.agents.automations.invocations.retrieve",
+    "GET",
+    "/agents/automations/{automation_id}/invocations/{invocation_id}",
+    required="automation_id invocation_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_AUTOMATIONS_LIST = Endpoint(
+    "beta.agents.automations.list",
+    "GET",
+    "/agents/automations",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_AUTOMATIONS_PAUSE = Endpoint(
+    "beta.agents.automations.pause",
+    "POST",
+    "/agents/automations/{automation_id}/pause",
+    required="automation_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_AUTOMATIONS_RESUME = Endpoint(
+    "beta.agents.automations.resume",
+    "POST",
+    "/agents/automations/{automation_id}/resume",
+    required="automation_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_AUTOMATIONS_RETRIEVE = Endpoint(
+    "beta.agents.automations.retrieve",
+    "GET",
+    "/agents/automations/{automation_id}",
+    required="automation_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_AUTOMATIONS_UPDATE = Endpoint(
+    "beta.agents.automations.update",
+    "POST",
+    "/agents/automations/{automation_id}",
+    required="automation_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_CREATE = Endpoint(
+    "beta.agents.create",
+    "POST",
+    "/agents",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_DELETE = Endpoint(
+    "beta.agents.delete",
+    "DELETE",
+    "/agents/{agent_id}",
+    required="agent_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_CREATE = Endpoint(
+    "beta.agents.environments.create",
+    "POST",
+    "/agents/environments",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_FILES_CREATE = Endpoint(
+    "beta.agents.environments.files.create",
+    "POST",
+    "/agents/environments/{environment_id}/files",
+    required="environment_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_FILES_LIST = Endpoint(
+    "beta.agents.environments.files.list",
+    "GET",
+    "/agents/environments/{environment_id}/files",
+    required="environment_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="TokenPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_LIST = Endpoint(
+    "beta.agents.environments.list",
+    "GET",
+    "/agents/environments",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_RETRIEVE = Endpoint(
+    "beta.agents.environments.retrieve",
+    "GET",
+    "/agents/environments/{environment_id}",
+    required="environment_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_TEMPLATES_CREATE = Endpoint(
+    "beta.agents.environments.templates.create",
+    "POST",
+    "/agents/environments/templates",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_TEMPLATES_DELETE = Endpoint(
+    "beta.agents.environments.templates.delete",
+    "DELETE",
+    "/agents/environments/templates/{environment_template_id}",
+    required="environment_template_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_TEMPLATES_LIST = Endpoint(
+    "beta.agents.environments.templates.list",
+    "GET",
+    "/agents/environments/templates",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_TEMPLATES_RETRIEVE = Endpoint(
+    "beta.agents.environments.templates.retrieve",
+    "GET",
+    "/agents/environments/templates/{environment_template_id}",
+    required="environment_template_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_ENVIRONMENTS_TEMPLATES_UPDATE = Endpoint(
+    "beta.agents.environments.templates.update",
+    "POST",
+    "/agents/environments/templates/{environment_template_id}",
+    required="environment_template_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_LIST = Endpoint(
+    "beta.agents.list",
+    "GET",
+    "/agents",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_RETRIEVE = Endpoint(
+    "beta.agents.retrieve",
+    "GET",
+    "/agents/{agent_id}",
+    required="agent_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_ARTIFACTS_CONTENT = Endpoint(
+    "beta.agents.sessions.artifacts.content",
+    "GET",
+    "/agents/sessions/{session_id}/artifacts/{artifact_id}/content",
+    required="session_id artifact_id",
+    answer="binary",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_ARTIFACTS_DELETE = Endpoint(
+    "beta.agents.sessions.artifacts.delete",
+    "DELETE",
+    "/agents/sessions/{session_id}/artifacts/{artifact_id}",
+    required="session_id artifact_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_ARTIFACTS_LIST = Endpoint(
+    "beta.agents.sessions.artifacts.list",
+    "GET",
+    "/agents/sessions/{session_id}/artifacts",
+    required="session_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_ARTIFACTS_RETRIEVE = Endpoint(
+    "beta.agents.sessions.artifacts.retrieve",
+    "GET",
+    "/agents/sessions/{session_id}/artifacts/{artifact_id}",
+    required="session_id artifact_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_CREATE = Endpoint(
+    "beta.agents.sessions.create",
+    "POST",
+    "/agents/sessions",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    event="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_DELETE = Endpoint(
+    "beta.agents.sessions.delete",
+    "DELETE",
+    "/agents/sessions/{session_id}",
+    required="session_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_EVENTS_CREATE = Endpoint(
+    "beta.agents.sessions.events.create",
+    "POST",
+    "/agents/sessions/{session_id}/events",
+    required="session_id",
+    optional="*",
+    body="json",
+    answer="none",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_EVENTS_STREAM = Endpoint(
+    "beta.agents.sessions.events.stream",
+    "GET",
+    "/agents/sessions/{session_id}/events",
+    required="session_id",
+    optional="*",
+    query="*",
+    type="model:OpenModel",
+    event="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_ITEMS_LIST = Endpoint(
+    "beta.agents.sessions.items.list",
+    "GET",
+    "/agents/sessions/{session_id}/items",
+    required="session_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_LIST = Endpoint(
+    "beta.agents.sessions.list",
+    "GET",
+    "/agents/sessions",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_RETRIEVE = Endpoint(
+    "beta.agents.sessions.retrieve",
+    "GET",
+    "/agents/sessions/{session_id}",
+    required="session_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_SUBAGENTS_ITEMS_LIST = Endpoint(
+    "beta.agents.sessions.subagents.items.list",
+    "GET",
+    "/agents/sessions/{session_id}/subagents/{subagent_id}/items",
+    required="session_id subagent_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_SUBAGENTS_LIST = Endpoint(
+    "beta.agents.sessions.subagents.list",
+    "GET",
+    "/agents/sessions/{session_id}/subagents",
+    required="session_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_SUBAGENTS_RETRIEVE = Endpoint(
+    "beta.agents.sessions.subagents.retrieve",
+    "GET",
+    "/agents/sessions/{session_id}/subagents/{subagent_id}",
+    required="session_id subagent_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_ITEMS_LIST = Endpoint(
+    "beta.agents.sessions.subagents.turns.items.list",
+    "GET",
+    "/agents/sessions/{session_id}/subagents/{subagent_id}/turns/{turn_id}/items",
+    required="session_id subagent_id turn_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_LIST = Endpoint(
+    "beta.agents.sessions.subagents.turns.list",
+    "GET",
+    "/agents/sessions/{session_id}/subagents/{subagent_id}/turns",
+    required="session_id subagent_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_RETRIEVE = Endpoint(
+    "beta.agents.sessions.subagents.turns.retrieve",
+    "GET",
+    "/agents/sessions/{session_id}/subagents/{subagent_id}/turns/{turn_id}",
+    required="session_id subagent_id turn_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_TRACES_LIST = Endpoint(
+    "beta.agents.sessions.traces.list",
+    "GET",
+    "/agents/sessions/{session_id}/traces",
+    required="session_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_TURNS_ITEMS_LIST = Endpoint(
+    "beta.agents.sessions.turns.items.list",
+    "GET",
+    "/agents/sessions/{session_id}/turns/{turn_id}/items",
+    required="session_id turn_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="ConversationCursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_TURNS_LIST = Endpoint(
+    "beta.agents.sessions.turns.list",
+    "GET",
+    "/agents/sessions/{session_id}/turns",
+    required="session_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_TURNS_RETRIEVE = Endpoint(
+    "beta.agents.sessions.turns.retrieve",
+    "GET",
+    "/agents/sessions/{session_id}/turns/{turn_id}",
+    required="session_id turn_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_SESSIONS_UPDATE = Endpoint(
+    "beta.agents.sessions.update",
+    "POST",
+    "/agents/sessions/{session_id}",
+    required="session_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_UPDATE = Endpoint(
+    "beta.agents.update",
+    "POST",
+    "/agents/{agent_id}",
+    required="agent_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_CREATE = Endpoint(
+    "beta.agents.vaults.create",
+    "POST",
+    "/vaults",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_CREDENTIALS_CREATE = Endpoint(
+    "beta.agents.vaults.credentials.create",
+    "POST",
+    "/vaults/{vault_id}/credentials",
+    required="vault_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_CREDENTIALS_DELETE = Endpoint(
+    "beta.agents.vaults.credentials.delete",
+    "DELETE",
+    "/vaults/{vault_id}/credentials/{credential_id}",
+    required="vault_id credential_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_CREDENTIALS_LIST = Endpoint(
+    "beta.agents.vaults.credentials.list",
+    "GET",
+    "/vaults/{vault_id}/credentials",
+    required="vault_id",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_CREDENTIALS_RETRIEVE = Endpoint(
+    "beta.agents.vaults.credentials.retrieve",
+    "GET",
+    "/vaults/{vault_id}/credentials/{credential_id}",
+    required="vault_id credential_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_CREDENTIALS_UPDATE = Endpoint(
+    "beta.agents.vaults.credentials.update",
+    "POST",
+    "/vaults/{vault_id}/credentials/{credential_id}",
+    required="vault_id credential_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_DELETE = Endpoint(
+    "beta.agents.vaults.delete",
+    "DELETE",
+    "/vaults/{vault_id}",
+    required="vault_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_LIST = Endpoint(
+    "beta.agents.vaults.list",
+    "GET",
+    "/vaults",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_RETRIEVE = Endpoint(
+    "beta.agents.vaults.retrieve",
+    "GET",
+    "/vaults/{vault_id}",
+    required="vault_id",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
+BETA_AGENTS_VAULTS_UPDATE = Endpoint(
+    "beta.agents.vaults.update",
+    "POST",
+    "/vaults/{vault_id}",
+    required="vault_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+    headers="OpenAI-Beta=agents=v1",
+)
+
 BETA_ASSISTANTS_CREATE = Endpoint(
     "beta.assistants.create",
     "POST",
@@ -1292,6 +2132,7 @@ BETA_ASSISTANTS_CREATE = Endpoint(
     ),
     body="json",
     type="types.beta.assistant:Assistant",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_ASSISTANTS_DELETE = Endpoint(
@@ -1300,6 +2141,7 @@ BETA_ASSISTANTS_DELETE = Endpoint(
     "/assistants/{assistant_id}",
     required="assistant_id",
     type="types.beta.assistant_deleted:AssistantDeleted",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_ASSISTANTS_LIST = Endpoint(
@@ -1311,6 +2153,7 @@ BETA_ASSISTANTS_LIST = Endpoint(
     answer="page",
     type="types.beta.assistant:Assistant",
     page="CursorPage",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_ASSISTANTS_RETRIEVE = Endpoint(
@@ -1319,6 +2162,7 @@ BETA_ASSISTANTS_RETRIEVE = Endpoint(
     "/assistants/{assistant_id}",
     required="assistant_id",
     type="types.beta.assistant:Assistant",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_ASSISTANTS_UPDATE = Endpoint(
@@ -1332,6 +2176,7 @@ BETA_ASSISTANTS_UPDATE = Endpoint(
     ),
     body="json",
     type="types.beta.assistant:Assistant",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_CHATKIT_SESSIONS_CANCEL = Endpoint(
@@ -1340,6 +2185,7 @@ BETA_CHATKIT_SESSIONS_CANCEL = Endpoint(
     "/chatkit/sessions/{session_id}/cancel",
     required="session_id",
     type="types.beta.chatkit.chat_session:ChatSession",
+    headers="OpenAI-Beta=chatkit_beta=v1",
 )
 
 BETA_CHATKIT_SESSIONS_CREATE = Endpoint(
@@ -1350,6 +2196,7 @@ BETA_CHATKIT_SESSIONS_CREATE = Endpoint(
     optional="expires_after rate_limits chatkit_configuration",
     body="json",
     type="types.beta.chatkit.chat_session:ChatSession",
+    headers="OpenAI-Beta=chatkit_beta=v1",
 )
 
 BETA_CHATKIT_THREADS_DELETE = Endpoint(
@@ -1358,6 +2205,7 @@ BETA_CHATKIT_THREADS_DELETE = Endpoint(
     "/chatkit/threads/{thread_id}",
     required="thread_id",
     type="types.beta.chatkit.thread_delete_response:ThreadDeleteResponse",
+    headers="OpenAI-Beta=chatkit_beta=v1",
 )
 
 BETA_CHATKIT_THREADS_LIST = Endpoint(
@@ -1369,6 +2217,7 @@ BETA_CHATKIT_THREADS_LIST = Endpoint(
     answer="page",
     type="types.beta.chatkit.chatkit_thread:ChatKitThread",
     page="ConversationCursorPage",
+    headers="OpenAI-Beta=chatkit_beta=v1",
 )
 
 BETA_CHATKIT_THREADS_LIST_ITEMS = Endpoint(
@@ -1381,6 +2230,7 @@ BETA_CHATKIT_THREADS_LIST_ITEMS = Endpoint(
     answer="page",
     type="types.beta.chatkit.chatkit_thread_item_list:Data",
     page="ConversationCursorPage",
+    headers="OpenAI-Beta=chatkit_beta=v1",
 )
 
 BETA_CHATKIT_THREADS_RETRIEVE = Endpoint(
@@ -1389,6 +2239,7 @@ BETA_CHATKIT_THREADS_RETRIEVE = Endpoint(
     "/chatkit/threads/{thread_id}",
     required="thread_id",
     type="types.beta.chatkit.chatkit_thread:ChatKitThread",
+    headers="OpenAI-Beta=chatkit_beta=v1",
 )
 
 BETA_REALTIME_SESSIONS_CREATE = Endpoint(
@@ -1402,6 +2253,7 @@ BETA_REALTIME_SESSIONS_CREATE = Endpoint(
     ),
     body="json",
     type="types.beta.realtime.session_create_response:SessionCreateResponse",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_REALTIME_TRANSCRIPTION_SESSIONS_CREATE = Endpoint(
@@ -1413,6 +2265,7 @@ BETA_REALTIME_TRANSCRIPTION_SESSIONS_CREATE = Endpoint(
     ),
     body="json",
     type="types.beta.realtime.transcription_session:TranscriptionSession",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_RESPONSES_CANCEL = Endpoint(
@@ -1420,7 +2273,9 @@ BETA_RESPONSES_CANCEL = Endpoint(
     "POST",
     "/responses/{response_id}/cancel?beta=true",
     required="response_id",
+    optional="betas",
     type="types.beta.beta_response:BetaResponse",
+    header="betas=openai-beta",
 )
 
 BETA_RESPONSES_COMPACT = Endpoint(
@@ -1429,11 +2284,12 @@ BETA_RESPONSES_COMPACT = Endpoint(
     "/responses/compact?beta=true",
     required="model",
     optional=(
-        "input previous_response_id instructions prompt_cache_key prompt_cache_retention prompt_cache_options "
+        "betas input previous_response_id instructions prompt_cache_key prompt_cache_retention prompt_cache_options "
         "service_tier"
     ),
     body="json",
     type="types.beta.beta_compacted_response:BetaCompactedResponse",
+    header="betas=openai-beta",
 )
 
 BETA_RESPONSES_CREATE = Endpoint(
@@ -1441,14 +2297,15 @@ BETA_RESPONSES_CREATE = Endpoint(
     "POST",
     "/responses?beta=true",
     optional=(
-        "metadata top_logprobs temperature top_p user safety_identifier prompt_cache_key prompt_cache_retention "
-        "prompt_cache_options previous_response_id model background max_tool_calls text tools tool_choice prompt "
-        "service_tier truncation reasoning input include parallel_tool_calls store instructions moderation "
-        "stream_options conversation context_management max_output_tokens multi_agent"
+        "betas metadata top_logprobs temperature top_p user safety_identifier prompt_cache_key "
+        "prompt_cache_retention prompt_cache_options previous_response_id model background max_tool_calls text "
+        "tools tool_choice prompt service_tier truncation reasoning input include parallel_tool_calls store "
+        "instructions moderation stream_options conversation context_management max_output_tokens multi_agent"
     ),
     body="json",
     type="types.beta.beta_response:BetaResponse",
     event="types.beta.beta_response_stream_event:BetaResponseStreamEvent",
+    header="betas=openai-beta",
 )
 
 BETA_RESPONSES_DELETE = Endpoint(
@@ -1456,7 +2313,9 @@ BETA_RESPONSES_DELETE = Endpoint(
     "DELETE",
     "/responses/{response_id}?beta=true",
     required="response_id",
+    optional="betas",
     answer="none",
+    header="betas=openai-beta",
 )
 
 BETA_RESPONSES_INPUT_ITEMS_LIST = Endpoint(
@@ -1464,11 +2323,12 @@ BETA_RESPONSES_INPUT_ITEMS_LIST = Endpoint(
     "GET",
     "/responses/{response_id}/input_items?beta=true",
     required="response_id",
-    optional="limit order after include",
+    optional="limit order after include betas",
     query="limit order after include",
     answer="page",
     type="types.beta.beta_response_item:BetaResponseItem",
     page="CursorPage",
+    header="betas=openai-beta",
 )
 
 BETA_RESPONSES_INPUT_TOKENS_COUNT = Endpoint(
@@ -1476,11 +2336,12 @@ BETA_RESPONSES_INPUT_TOKENS_COUNT = Endpoint(
     "POST",
     "/responses/input_tokens?beta=true",
     optional=(
-        "model input previous_response_id tools text reasoning truncation instructions personality conversation "
-        "tool_choice parallel_tool_calls"
+        "betas model input previous_response_id tools text reasoning truncation instructions personality "
+        "conversation tool_choice parallel_tool_calls"
     ),
     body="json",
     type="types.beta.responses.input_token_count_response:InputTokenCountResponse",
+    header="betas=openai-beta",
 )
 
 BETA_RESPONSES_RETRIEVE = Endpoint(
@@ -1488,10 +2349,11 @@ BETA_RESPONSES_RETRIEVE = Endpoint(
     "GET",
     "/responses/{response_id}?beta=true",
     required="response_id",
-    optional="include starting_after include_obfuscation",
-    query="include starting_after include_obfuscation",
+    optional="include starting_after include_obfuscation betas",
+    query="include stream starting_after include_obfuscation",
     type="types.beta.beta_response:BetaResponse",
     event="types.beta.beta_response_stream_event:BetaResponseStreamEvent",
+    header="betas=openai-beta",
 )
 
 BETA_THREADS_CREATE = Endpoint(
@@ -1501,6 +2363,7 @@ BETA_THREADS_CREATE = Endpoint(
     optional="messages tool_resources metadata",
     body="json",
     type="types.beta.thread:Thread",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_CREATE_AND_RUN = Endpoint(
@@ -1515,6 +2378,7 @@ BETA_THREADS_CREATE_AND_RUN = Endpoint(
     body="json",
     type="types.beta.threads.run:Run",
     event="types.beta.assistant_stream_event:AssistantStreamEvent",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_DELETE = Endpoint(
@@ -1523,6 +2387,7 @@ BETA_THREADS_DELETE = Endpoint(
     "/threads/{thread_id}",
     required="thread_id",
     type="types.beta.thread_deleted:ThreadDeleted",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_MESSAGES_CREATE = Endpoint(
@@ -1533,6 +2398,7 @@ BETA_THREADS_MESSAGES_CREATE = Endpoint(
     optional="attachments metadata",
     body="json",
     type="types.beta.threads.message:Message",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_MESSAGES_DELETE = Endpoint(
@@ -1541,6 +2407,7 @@ BETA_THREADS_MESSAGES_DELETE = Endpoint(
     "/threads/{thread_id}/messages/{message_id}",
     required="thread_id message_id",
     type="types.beta.threads.message_deleted:MessageDeleted",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_MESSAGES_LIST = Endpoint(
@@ -1553,6 +2420,7 @@ BETA_THREADS_MESSAGES_LIST = Endpoint(
     answer="page",
     type="types.beta.threads.message:Message",
     page="CursorPage",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_MESSAGES_RETRIEVE = Endpoint(
@@ -1561,6 +2429,7 @@ BETA_THREADS_MESSAGES_RETRIEVE = Endpoint(
     "/threads/{thread_id}/messages/{message_id}",
     required="thread_id message_id",
     type="types.beta.threads.message:Message",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_MESSAGES_UPDATE = Endpoint(
@@ -1571,6 +2440,7 @@ BETA_THREADS_MESSAGES_UPDATE = Endpoint(
     optional="metadata",
     body="json",
     type="types.beta.threads.message:Message",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_RETRIEVE = Endpoint(
@@ -1579,6 +2449,7 @@ BETA_THREADS_RETRIEVE = Endpoint(
     "/threads/{thread_id}",
     required="thread_id",
     type="types.beta.thread:Thread",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_RUNS_CANCEL = Endpoint(
@@ -1587,6 +2458,7 @@ BETA_THREADS_RUNS_CANCEL = Endpoint(
     "/threads/{thread_id}/runs/{run_id}/cancel",
     required="thread_id run_id",
     type="types.beta.threads.run:Run",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_RUNS_CREATE = Endpoint(
@@ -1604,6 +2476,7 @@ BETA_THREADS_RUNS_CREATE = Endpoint(
     body="json",
     type="types.beta.threads.run:Run",
     event="types.beta.assistant_stream_event:AssistantStreamEvent",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_RUNS_LIST = Endpoint(
@@ -1616,6 +2489,7 @@ BETA_THREADS_RUNS_LIST = Endpoint(
     answer="page",
     type="types.beta.threads.run:Run",
     page="CursorPage",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_RUNS_RETRIEVE = Endpoint(
@@ -1624,6 +2498,7 @@ BETA_THREADS_RUNS_RETRIEVE = Endpoint(
     "/threads/{thread_id}/runs/{run_id}",
     required="thread_id run_id",
     type="types.beta.threads.run:Run",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_RUNS_STEPS_LIST = Endpoint(
@@ -1637,6 +2512,7 @@ BETA_THREADS_RUNS_STEPS_LIST = Endpoint(
     answer="page",
     type="types.beta.threads.runs.run_step:RunStep",
     page="CursorPage",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_RUNS_STEPS_RETRIEVE = Endpoint(
@@ -1648,6 +2524,7 @@ BETA_THREADS_RUNS_STEPS_RETRIEVE = Endpoint(
     query="include",
     wire="include=include[]",
     type="types.beta.threads.runs.run_step:RunStep",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_RUNS_SUBMIT_TOOL_OUTPUTS = Endpoint(
@@ -1658,6 +2535,7 @@ BETA_THREADS_RUNS_SUBMIT_TOOL_OUTPUTS = Endpoint(
     body="json",
     type="types.beta.threads.run:Run",
     event="types.beta.assistant_stream_event:AssistantStreamEvent",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_RUNS_UPDATE = Endpoint(
@@ -1668,6 +2546,7 @@ BETA_THREADS_RUNS_UPDATE = Endpoint(
     optional="metadata",
     body="json",
     type="types.beta.threads.run:Run",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 BETA_THREADS_UPDATE = Endpoint(
@@ -1678,6 +2557,7 @@ BETA_THREADS_UPDATE = Endpoint(
     optional="tool_resources metadata",
     body="json",
     type="types.beta.thread:Thread",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 CHAT_COMPLETIONS_CREATE = Endpoint(
@@ -1794,6 +2674,7 @@ CONTAINERS_FILES_CREATE = Endpoint(
     required="container_id",
     optional="file_id file",
     body="multipart",
+    files="file",
     type="types.containers.file_create_response:FileCreateResponse",
 )
 
@@ -1850,6 +2731,7 @@ CONTENT_PROVENANCE_CHECKS_CREATE = Endpoint(
     "/content_provenance_checks",
     required="file",
     body="multipart",
+    files="file",
     type="types.content_provenance_check:ContentProvenanceCheck",
 )
 
@@ -1928,6 +2810,15 @@ CONVERSATIONS_UPDATE = Endpoint(
     type="types.conversations.conversation:Conversation",
 )
 
+DECISIONS_CREATE = Endpoint(
+    "decisions.create",
+    "POST",
+    "/decisions",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
 EMBEDDINGS_CREATE = Endpoint(
     "embeddings.create",
     "POST",
@@ -1979,7 +2870,7 @@ EVALS_RETRIEVE = Endpoint(
 EVALS_RUNS_CANCEL = Endpoint(
     "evals.runs.cancel",
     "POST",
-    "/evals/{eval_id}/runs/{run_id}",
+    "/evals/{eval_id}/runs/{run_id}/cancel",
     required="eval_id run_id",
     type="types.evals.run_cancel_response:RunCancelResponse",
 )
@@ -2067,6 +2958,7 @@ FILES_CREATE = Endpoint(
     required="file purpose",
     optional="expires_after",
     body="multipart",
+    files="file",
     type="types.file_object:FileObject",
 )
 
@@ -2095,6 +2987,14 @@ FILES_RETRIEVE = Endpoint(
     "/files/{file_id}",
     required="file_id",
     type="types.file_object:FileObject",
+)
+
+FILES_RETRIEVE_CONTENT = Endpoint(
+    "files.retrieve_content",
+    "GET",
+    "/files/{file_id}/content",
+    required="file_id",
+    answer="text",
 )
 
 FINE_TUNING_ALPHA_GRADERS_RUN = Endpoint(
@@ -2133,6 +3033,18 @@ FINE_TUNING_CHECKPOINTS_PERMISSIONS_DELETE = Endpoint(
     "/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions/{permission_id}",
     required="fine_tuned_model_checkpoint permission_id",
     type="types.fine_tuning.checkpoints.permission_delete_response:PermissionDeleteResponse",
+)
+
+FINE_TUNING_CHECKPOINTS_PERMISSIONS_LIST = Endpoint(
+    "fine_tuning.checkpoints.permissions.list",
+    "GET",
+    "/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions",
+    required="fine_tuned_model_checkpoint",
+    optional="project_id after limit order",
+    query="project_id after limit order",
+    answer="page",
+    type="types.fine_tuning.checkpoints.permission_create_response:PermissionCreateResponse",
+    page="ConversationCursorPage",
 )
 
 FINE_TUNING_CHECKPOINTS_PERMISSIONS_RETRIEVE = Endpoint(
@@ -2229,6 +3141,7 @@ IMAGES_CREATE_VARIATION = Endpoint(
     required="image",
     optional="model n response_format size user",
     body="multipart",
+    files="image",
     type="types.images_response:ImagesResponse",
 )
 
@@ -2242,6 +3155,7 @@ IMAGES_EDIT = Endpoint(
         "partial_images quality"
     ),
     body="multipart",
+    files="image mask",
     type="types.images_response:ImagesResponse",
     event="types.image_edit_stream_event:ImageEditStreamEvent",
 )
@@ -2258,6 +3172,72 @@ IMAGES_GENERATE = Endpoint(
     body="json",
     type="types.images_response:ImagesResponse",
     event="types.image_gen_stream_event:ImageGenStreamEvent",
+    group="image_generate",
+)
+
+LIVE_CREATE = Endpoint(
+    "live.create",
+    "POST",
+    "/live/sessions",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+LIVE_SESSIONS_ACCEPT = Endpoint(
+    "live.sessions.accept",
+    "POST",
+    "/live/sessions/{session_id}/accept",
+    required="session_id",
+    optional="*",
+    body="json",
+    answer="none",
+)
+
+LIVE_SESSIONS_DOWNLOAD_RECORDING = Endpoint(
+    "live.sessions.download_recording",
+    "GET",
+    "/live/sessions/{session_id}/content",
+    required="session_id",
+    answer="binary",
+)
+
+LIVE_SESSIONS_FORK = Endpoint(
+    "live.sessions.fork",
+    "POST",
+    "/live/sessions/{session_id}/fork",
+    required="session_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+LIVE_SESSIONS_HANGUP = Endpoint(
+    "live.sessions.hangup",
+    "POST",
+    "/live/sessions/{session_id}/hangup",
+    required="session_id",
+    answer="none",
+)
+
+LIVE_SESSIONS_REFER = Endpoint(
+    "live.sessions.refer",
+    "POST",
+    "/live/sessions/{session_id}/refer",
+    required="session_id",
+    optional="*",
+    body="json",
+    answer="none",
+)
+
+LIVE_SESSIONS_REJECT = Endpoint(
+    "live.sessions.reject",
+    "POST",
+    "/live/sessions/{session_id}/reject",
+    required="session_id",
+    optional="*",
+    body="json",
+    answer="none",
 )
 
 MODELS_DELETE = Endpoint(
@@ -2440,9 +3420,25 @@ RESPONSES_RETRIEVE = Endpoint(
     "/responses/{response_id}",
     required="response_id",
     optional="include starting_after include_obfuscation",
-    query="include starting_after include_obfuscation",
+    query="include stream starting_after include_obfuscation",
     type="types.responses.response:Response",
     event="types.responses.response_stream_event:ResponseStreamEvent",
+)
+
+SAFETY_ALERTS_RETRIEVE = Endpoint(
+    "safety.alerts.retrieve",
+    "GET",
+    "/safety/alerts/{id}",
+    required="id",
+    type="model:OpenModel",
+)
+
+SAFETY_CASES_RETRIEVE = Endpoint(
+    "safety.cases.retrieve",
+    "GET",
+    "/safety/cases/{id}",
+    required="id",
+    type="model:OpenModel",
 )
 
 SKILLS_CONTENT_RETRIEVE = Endpoint(
@@ -2459,6 +3455,7 @@ SKILLS_CREATE = Endpoint(
     "/skills",
     required="files",
     body="multipart",
+    files="files",
     type="types.skill:Skill",
 )
 
@@ -2513,6 +3510,7 @@ SKILLS_VERSIONS_CREATE = Endpoint(
     required="skill_id files",
     optional="default",
     body="multipart",
+    files="files",
     type="types.skills.skill_version:SkillVersion",
 )
 
@@ -2578,6 +3576,7 @@ UPLOADS_PARTS_CREATE = Endpoint(
     "/uploads/{upload_id}/parts",
     required="upload_id data",
     body="multipart",
+    files="data",
     type="types.uploads.upload_part:UploadPart",
 )
 
@@ -2588,6 +3587,7 @@ VECTOR_STORES_CREATE = Endpoint(
     optional="file_ids name description expires_after chunking_strategy metadata",
     body="json",
     type="types.vector_store:VectorStore",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_DELETE = Endpoint(
@@ -2596,6 +3596,7 @@ VECTOR_STORES_DELETE = Endpoint(
     "/vector_stores/{vector_store_id}",
     required="vector_store_id",
     type="types.vector_store_deleted:VectorStoreDeleted",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILE_BATCHES_CANCEL = Endpoint(
@@ -2604,6 +3605,7 @@ VECTOR_STORES_FILE_BATCHES_CANCEL = Endpoint(
     "/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
     required="vector_store_id batch_id",
     type="types.vector_stores.vector_store_file_batch:VectorStoreFileBatch",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILE_BATCHES_CREATE = Endpoint(
@@ -2614,6 +3616,7 @@ VECTOR_STORES_FILE_BATCHES_CREATE = Endpoint(
     optional="file_ids files chunking_strategy attributes",
     body="json",
     type="types.vector_stores.vector_store_file_batch:VectorStoreFileBatch",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILE_BATCHES_LIST_FILES = Endpoint(
@@ -2626,6 +3629,7 @@ VECTOR_STORES_FILE_BATCHES_LIST_FILES = Endpoint(
     answer="page",
     type="types.vector_stores.vector_store_file:VectorStoreFile",
     page="CursorPage",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILE_BATCHES_RETRIEVE = Endpoint(
@@ -2634,6 +3638,7 @@ VECTOR_STORES_FILE_BATCHES_RETRIEVE = Endpoint(
     "/vector_stores/{vector_store_id}/file_batches/{batch_id}",
     required="vector_store_id batch_id",
     type="types.vector_stores.vector_store_file_batch:VectorStoreFileBatch",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILES_CONTENT = Endpoint(
@@ -2644,6 +3649,7 @@ VECTOR_STORES_FILES_CONTENT = Endpoint(
     answer="page",
     type="types.vector_stores.file_content_response:FileContentResponse",
     page="Page",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILES_CREATE = Endpoint(
@@ -2654,6 +3660,7 @@ VECTOR_STORES_FILES_CREATE = Endpoint(
     optional="chunking_strategy attributes",
     body="json",
     type="types.vector_stores.vector_store_file:VectorStoreFile",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILES_DELETE = Endpoint(
@@ -2662,6 +3669,7 @@ VECTOR_STORES_FILES_DELETE = Endpoint(
     "/vector_stores/{vector_store_id}/files/{file_id}",
     required="vector_store_id file_id",
     type="types.vector_stores.vector_store_file_deleted:VectorStoreFileDeleted",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILES_LIST = Endpoint(
@@ -2674,6 +3682,7 @@ VECTOR_STORES_FILES_LIST = Endpoint(
     answer="page",
     type="types.vector_stores.vector_store_file:VectorStoreFile",
     page="CursorPage",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILES_RETRIEVE = Endpoint(
@@ -2682,6 +3691,7 @@ VECTOR_STORES_FILES_RETRIEVE = Endpoint(
     "/vector_stores/{vector_store_id}/files/{file_id}",
     required="vector_store_id file_id",
     type="types.vector_stores.vector_store_file:VectorStoreFile",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_FILES_UPDATE = Endpoint(
@@ -2691,6 +3701,7 @@ VECTOR_STORES_FILES_UPDATE = Endpoint(
     required="vector_store_id file_id attributes",
     body="json",
     type="types.vector_stores.vector_store_file:VectorStoreFile",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_LIST = Endpoint(
@@ -2702,6 +3713,7 @@ VECTOR_STORES_LIST = Endpoint(
     answer="page",
     type="types.vector_store:VectorStore",
     page="CursorPage",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_RETRIEVE = Endpoint(
@@ -2710,6 +3722,7 @@ VECTOR_STORES_RETRIEVE = Endpoint(
     "/vector_stores/{vector_store_id}",
     required="vector_store_id",
     type="types.vector_store:VectorStore",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_SEARCH = Endpoint(
@@ -2722,6 +3735,7 @@ VECTOR_STORES_SEARCH = Endpoint(
     answer="page",
     type="types.vector_store_search_response:VectorStoreSearchResponse",
     page="Page",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VECTOR_STORES_UPDATE = Endpoint(
@@ -2732,6 +3746,7 @@ VECTOR_STORES_UPDATE = Endpoint(
     optional="name expires_after metadata",
     body="json",
     type="types.vector_store:VectorStore",
+    headers="OpenAI-Beta=assistants=v2",
 )
 
 VIDEOS_CREATE = Endpoint(
@@ -2741,6 +3756,7 @@ VIDEOS_CREATE = Endpoint(
     required="prompt",
     optional="model input_reference seconds size",
     body="multipart",
+    files="input_reference",
     type="types.video:Video",
 )
 
@@ -2750,6 +3766,7 @@ VIDEOS_CREATE_CHARACTER = Endpoint(
     "/videos/characters",
     required="video name",
     body="multipart",
+    files="video",
     type="types.video_create_character_response:VideoCreateCharacterResponse",
 )
 
@@ -2777,6 +3794,7 @@ VIDEOS_EDIT = Endpoint(
     "/videos/edits",
     required="video prompt",
     body="multipart",
+    files="video",
     type="types.video:Video",
 )
 
@@ -2786,6 +3804,7 @@ VIDEOS_EXTEND = Endpoint(
     "/videos/extensions",
     required="video prompt seconds",
     body="multipart",
+    files="video",
     type="types.video:Video",
 )
 
@@ -2813,7 +3832,7 @@ VIDEOS_REMIX = Endpoint(
     "POST",
     "/videos/{video_id}/remix",
     required="video_id prompt",
-    body="multipart",
+    body="json",
     type="types.video:Video",
 )
 
@@ -2823,6 +3842,79 @@ VIDEOS_RETRIEVE = Endpoint(
     "/videos/{video_id}",
     required="video_id",
     type="types.video:Video",
+)
+
+WEBHOOKS_CREATE = Endpoint(
+    "webhooks.create",
+    "POST",
+    "/webhook_endpoints",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+WEBHOOKS_DELETE = Endpoint(
+    "webhooks.delete",
+    "DELETE",
+    "/webhook_endpoints/{webhook_endpoint_id}",
+    required="webhook_endpoint_id",
+    type="model:OpenModel",
+)
+
+WEBHOOKS_EVENT_TYPES_LIST = Endpoint(
+    "webhooks.event_types.list",
+    "GET",
+    "/webhook_event_types",
+    type="model:OpenModel",
+)
+
+WEBHOOKS_LIST = Endpoint(
+    "webhooks.list",
+    "GET",
+    "/webhook_endpoints",
+    optional="*",
+    query="*",
+    answer="page",
+    type="model:OpenModel",
+    page="CursorPage",
+)
+
+WEBHOOKS_RETRIEVE = Endpoint(
+    "webhooks.retrieve",
+    "GET",
+    "/webhook_endpoints/{webhook_endpoint_id}",
+    required="webhook_endpoint_id",
+    type="model:OpenModel",
+)
+
+WEBHOOKS_ROTATE_SECRET = Endpoint(
+    "webhooks.rotate_secret",
+    "POST",
+    "/webhook_endpoints/{webhook_endpoint_id}/rotate_secret",
+    required="webhook_endpoint_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+WEBHOOKS_TEST = Endpoint(
+    "webhooks.test",
+    "POST",
+    "/webhook_endpoints/{webhook_endpoint_id}/test",
+    required="webhook_endpoint_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
+)
+
+WEBHOOKS_UPDATE = Endpoint(
+    "webhooks.update",
+    "POST",
+    "/webhook_endpoints/{webhook_endpoint_id}",
+    required="webhook_endpoint_id",
+    optional="*",
+    body="json",
+    type="model:OpenModel",
 )
 
 ENDPOINTS: dict[str, Endpoint] = {
@@ -2840,6 +3932,16 @@ ENDPOINTS: dict[str, Endpoint] = {
     "admin.organization.certificates.update": ADMIN_ORGANIZATION_CERTIFICATES_UPDATE,
     "admin.organization.data_retention.retrieve": ADMIN_ORGANIZATION_DATA_RETENTION_RETRIEVE,
     "admin.organization.data_retention.update": ADMIN_ORGANIZATION_DATA_RETENTION_UPDATE,
+    "admin.organization.external_keys.create": ADMIN_ORGANIZATION_EXTERNAL_KEYS_CREATE,
+    "admin.organization.external_keys.delete": ADMIN_ORGANIZATION_EXTERNAL_KEYS_DELETE,
+    "admin.organization.external_keys.list": ADMIN_ORGANIZATION_EXTERNAL_KEYS_LIST,
+    "admin.organization.external_keys.retrieve": ADMIN_ORGANIZATION_EXTERNAL_KEYS_RETRIEVE,
+    "admin.organization.external_keys.validate": ADMIN_ORGANIZATION_EXTERNAL_KEYS_VALIDATE,
+    "admin.organization.external_storage.create": ADMIN_ORGANIZATION_EXTERNAL_STORAGE_CREATE,
+    "admin.organization.external_storage.delete": ADMIN_ORGANIZATION_EXTERNAL_STORAGE_DELETE,
+    "admin.organization.external_storage.list": ADMIN_ORGANIZATION_EXTERNAL_STORAGE_LIST,
+    "admin.organization.external_storage.retrieve": ADMIN_ORGANIZATION_EXTERNAL_STORAGE_RETRIEVE,
+    "admin.organization.external_storage.validate": ADMIN_ORGANIZATION_EXTERNAL_STORAGE_VALIDATE,
     "admin.organization.groups.create": ADMIN_ORGANIZATION_GROUPS_CREATE,
     "admin.organization.groups.delete": ADMIN_ORGANIZATION_GROUPS_DELETE,
     "admin.organization.groups.list": ADMIN_ORGANIZATION_GROUPS_LIST,
@@ -2860,6 +3962,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "admin.organization.projects.api_keys.delete": ADMIN_ORGANIZATION_PROJECTS_API_KEYS_DELETE,
     "admin.organization.projects.api_keys.list": ADMIN_ORGANIZATION_PROJECTS_API_KEYS_LIST,
     "admin.organization.projects.api_keys.retrieve": ADMIN_ORGANIZATION_PROJECTS_API_KEYS_RETRIEVE,
+    "admin.organization.projects.api_keys.update": ADMIN_ORGANIZATION_PROJECTS_API_KEYS_UPDATE,
     "admin.organization.projects.archive": ADMIN_ORGANIZATION_PROJECTS_ARCHIVE,
     "admin.organization.projects.certificates.activate": ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_ACTIVATE,
     "admin.organization.projects.certificates.deactivate": ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_DEACTIVATE,
@@ -2895,6 +3998,8 @@ ENDPOINTS: dict[str, Endpoint] = {
     "admin.organization.projects.service_accounts.list": ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_LIST,
     "admin.organization.projects.service_accounts.retrieve": ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_RETRIEVE,
     "admin.organization.projects.service_accounts.update": ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_UPDATE,
+    "admin.organization.projects.service_tier_settings.retrieve": ADMIN_ORGANIZATION_PROJECTS_SERVICE_TIER_SETTINGS_RETRIEVE,
+    "admin.organization.projects.service_tier_settings.update": ADMIN_ORGANIZATION_PROJECTS_SERVICE_TIER_SETTINGS_UPDATE,
     "admin.organization.projects.spend_alerts.create": ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_CREATE,
     "admin.organization.projects.spend_alerts.delete": ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_DELETE,
     "admin.organization.projects.spend_alerts.list": ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_LIST,
@@ -2931,6 +4036,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "admin.organization.usage.code_interpreter_sessions": ADMIN_ORGANIZATION_USAGE_CODE_INTERPRETER_SESSIONS,
     "admin.organization.usage.completions": ADMIN_ORGANIZATION_USAGE_COMPLETIONS,
     "admin.organization.usage.costs": ADMIN_ORGANIZATION_USAGE_COSTS,
+    "admin.organization.usage.decisions": ADMIN_ORGANIZATION_USAGE_DECISIONS,
     "admin.organization.usage.embeddings": ADMIN_ORGANIZATION_USAGE_EMBEDDINGS,
     "admin.organization.usage.file_search_calls": ADMIN_ORGANIZATION_USAGE_FILE_SEARCH_CALLS,
     "admin.organization.usage.images": ADMIN_ORGANIZATION_USAGE_IMAGES,
@@ -2945,6 +4051,16 @@ ENDPOINTS: dict[str, Endpoint] = {
     "admin.organization.users.roles.list": ADMIN_ORGANIZATION_USERS_ROLES_LIST,
     "admin.organization.users.roles.retrieve": ADMIN_ORGANIZATION_USERS_ROLES_RETRIEVE,
     "admin.organization.users.update": ADMIN_ORGANIZATION_USERS_UPDATE,
+    "admin.organization.workload_identity_providers.create": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_CREATE,
+    "admin.organization.workload_identity_providers.delete": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_DELETE,
+    "admin.organization.workload_identity_providers.federation_rules.create": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_CREATE,
+    "admin.organization.workload_identity_providers.federation_rules.delete": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_DELETE,
+    "admin.organization.workload_identity_providers.federation_rules.list": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_LIST,
+    "admin.organization.workload_identity_providers.federation_rules.retrieve": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_RETRIEVE,
+    "admin.organization.workload_identity_providers.federation_rules.update": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_UPDATE,
+    "admin.organization.workload_identity_providers.list": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_LIST,
+    "admin.organization.workload_identity_providers.retrieve": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_RETRIEVE,
+    "admin.organization.workload_identity_providers.update": ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_UPDATE,
     "audio.speech.create": AUDIO_SPEECH_CREATE,
     "audio.transcriptions.create": AUDIO_TRANSCRIPTIONS_CREATE,
     "audio.translations.create": AUDIO_TRANSLATIONS_CREATE,
@@ -2954,10 +4070,68 @@ ENDPOINTS: dict[str, Endpoint] = {
     "audio.voice_consents.retrieve": AUDIO_VOICE_CONSENTS_RETRIEVE,
     "audio.voice_consents.update": AUDIO_VOICE_CONSENTS_UPDATE,
     "audio.voices.create": AUDIO_VOICES_CREATE,
+    "audio.voices.delete": AUDIO_VOICES_DELETE,
     "batches.cancel": BATCHES_CANCEL,
     "batches.create": BATCHES_CREATE,
     "batches.list": BATCHES_LIST,
     "batches.retrieve": BATCHES_RETRIEVE,
+    "beta.agents.automations.create": BETA_AGENTS_AUTOMATIONS_CREATE,
+    "beta.agents.automations.delete": BETA_AGENTS_AUTOMATIONS_DELETE,
+    "beta.agents.automations.invocations.create": BETA_AGENTS_AUTOMATIONS_INVOCATIONS_CREATE,
+    "beta.agents.automations.invocations.list": BETA_AGENTS_AUTOMATIONS_INVOCATIONS_LIST,
+    "beta.agents.automations.invocations.retrieve": BETA_AGENTS_AUTOMATIONS_INVOCATIONS_RETRIEVE,
+    "beta.agents.automations.list": BETA_AGENTS_AUTOMATIONS_LIST,
+    "beta.agents.automations.pause": BETA_AGENTS_AUTOMATIONS_PAUSE,
+    "beta.agents.automations.resume": BETA_AGENTS_AUTOMATIONS_RESUME,
+    "beta.agents.automations.retrieve": BETA_AGENTS_AUTOMATIONS_RETRIEVE,
+    "beta.agents.automations.update": BETA_AGENTS_AUTOMATIONS_UPDATE,
+    "beta.agents.create": BETA_AGENTS_CREATE,
+    "beta.agents.delete": BETA_AGENTS_DELETE,
+    "beta.agents.environments.create": BETA_AGENTS_ENVIRONMENTS_CREATE,
+    "beta.agents.environments.files.create": BETA_AGENTS_ENVIRONMENTS_FILES_CREATE,
+    "beta.agents.environments.files.list": BETA_AGENTS_ENVIRONMENTS_FILES_LIST,
+    "beta.agents.environments.list": BETA_AGENTS_ENVIRONMENTS_LIST,
+    "beta.agents.environments.retrieve": BETA_AGENTS_ENVIRONMENTS_RETRIEVE,
+    "beta.agents.environments.templates.create": BETA_AGENTS_ENVIRONMENTS_TEMPLATES_CREATE,
+    "beta.agents.environments.templates.delete": BETA_AGENTS_ENVIRONMENTS_TEMPLATES_DELETE,
+    "beta.agents.environments.templates.list": BETA_AGENTS_ENVIRONMENTS_TEMPLATES_LIST,
+    "beta.agents.environments.templates.retrieve": BETA_AGENTS_ENVIRONMENTS_TEMPLATES_RETRIEVE,
+    "beta.agents.environments.templates.update": BETA_AGENTS_ENVIRONMENTS_TEMPLATES_UPDATE,
+    "beta.agents.list": BETA_AGENTS_LIST,
+    "beta.agents.retrieve": BETA_AGENTS_RETRIEVE,
+    "beta.agents.sessions.artifacts.content": BETA_AGENTS_SESSIONS_ARTIFACTS_CONTENT,
+    "beta.agents.sessions.artifacts.delete": BETA_AGENTS_SESSIONS_ARTIFACTS_DELETE,
+    "beta.agents.sessions.artifacts.list": BETA_AGENTS_SESSIONS_ARTIFACTS_LIST,
+    "beta.agents.sessions.artifacts.retrieve": BETA_AGENTS_SESSIONS_ARTIFACTS_RETRIEVE,
+    "beta.agents.sessions.create": BETA_AGENTS_SESSIONS_CREATE,
+    "beta.agents.sessions.delete": BETA_AGENTS_SESSIONS_DELETE,
+    "beta.agents.sessions.events.create": BETA_AGENTS_SESSIONS_EVENTS_CREATE,
+    "beta.agents.sessions.events.stream": BETA_AGENTS_SESSIONS_EVENTS_STREAM,
+    "beta.agents.sessions.items.list": BETA_AGENTS_SESSIONS_ITEMS_LIST,
+    "beta.agents.sessions.list": BETA_AGENTS_SESSIONS_LIST,
+    "beta.agents.sessions.retrieve": BETA_AGENTS_SESSIONS_RETRIEVE,
+    "beta.agents.sessions.subagents.items.list": BETA_AGENTS_SESSIONS_SUBAGENTS_ITEMS_LIST,
+    "beta.agents.sessions.subagents.list": BETA_AGENTS_SESSIONS_SUBAGENTS_LIST,
+    "beta.agents.sessions.subagents.retrieve": BETA_AGENTS_SESSIONS_SUBAGENTS_RETRIEVE,
+    "beta.agents.sessions.subagents.turns.items.list": BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_ITEMS_LIST,
+    "beta.agents.sessions.subagents.turns.list": BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_LIST,
+    "beta.agents.sessions.subagents.turns.retrieve": BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_RETRIEVE,
+    "beta.agents.sessions.traces.list": BETA_AGENTS_SESSIONS_TRACES_LIST,
+    "beta.agents.sessions.turns.items.list": BETA_AGENTS_SESSIONS_TURNS_ITEMS_LIST,
+    "beta.agents.sessions.turns.list": BETA_AGENTS_SESSIONS_TURNS_LIST,
+    "beta.agents.sessions.turns.retrieve": BETA_AGENTS_SESSIONS_TURNS_RETRIEVE,
+    "beta.agents.sessions.update": BETA_AGENTS_SESSIONS_UPDATE,
+    "beta.agents.update": BETA_AGENTS_UPDATE,
+    "beta.agents.vaults.create": BETA_AGENTS_VAULTS_CREATE,
+    "beta.agents.vaults.credentials.create": BETA_AGENTS_VAULTS_CREDENTIALS_CREATE,
+    "beta.agents.vaults.credentials.delete": BETA_AGENTS_VAULTS_CREDENTIALS_DELETE,
+    "beta.agents.vaults.credentials.list": BETA_AGENTS_VAULTS_CREDENTIALS_LIST,
+    "beta.agents.vaults.credentials.retrieve": BETA_AGENTS_VAULTS_CREDENTIALS_RETRIEVE,
+    "beta.agents.vaults.credentials.update": BETA_AGENTS_VAULTS_CREDENTIALS_UPDATE,
+    "beta.agents.vaults.delete": BETA_AGENTS_VAULTS_DELETE,
+    "beta.agents.vaults.list": BETA_AGENTS_VAULTS_LIST,
+    "beta.agents.vaults.retrieve": BETA_AGENTS_VAULTS_RETRIEVE,
+    "beta.agents.vaults.update": BETA_AGENTS_VAULTS_UPDATE,
     "beta.assistants.create": BETA_ASSISTANTS_CREATE,
     "beta.assistants.delete": BETA_ASSISTANTS_DELETE,
     "beta.assistants.list": BETA_ASSISTANTS_LIST,
@@ -3021,6 +4195,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "conversations.items.retrieve": CONVERSATIONS_ITEMS_RETRIEVE,
     "conversations.retrieve": CONVERSATIONS_RETRIEVE,
     "conversations.update": CONVERSATIONS_UPDATE,
+    "decisions.create": DECISIONS_CREATE,
     "embeddings.create": EMBEDDINGS_CREATE,
     "evals.create": EVALS_CREATE,
     "evals.delete": EVALS_DELETE,
@@ -3039,10 +4214,12 @@ ENDPOINTS: dict[str, Endpoint] = {
     "files.delete": FILES_DELETE,
     "files.list": FILES_LIST,
     "files.retrieve": FILES_RETRIEVE,
+    "files.retrieve_content": FILES_RETRIEVE_CONTENT,
     "fine_tuning.alpha.graders.run": FINE_TUNING_ALPHA_GRADERS_RUN,
     "fine_tuning.alpha.graders.validate": FINE_TUNING_ALPHA_GRADERS_VALIDATE,
     "fine_tuning.checkpoints.permissions.create": FINE_TUNING_CHECKPOINTS_PERMISSIONS_CREATE,
     "fine_tuning.checkpoints.permissions.delete": FINE_TUNING_CHECKPOINTS_PERMISSIONS_DELETE,
+    "fine_tuning.checkpoints.permissions.list": FINE_TUNING_CHECKPOINTS_PERMISSIONS_LIST,
     "fine_tuning.checkpoints.permissions.retrieve": FINE_TUNING_CHECKPOINTS_PERMISSIONS_RETRIEVE,
     "fine_tuning.jobs.cancel": FINE_TUNING_JOBS_CANCEL,
     "fine_tuning.jobs.checkpoints.list": FINE_TUNING_JOBS_CHECKPOINTS_LIST,
@@ -3055,6 +4232,13 @@ ENDPOINTS: dict[str, Endpoint] = {
     "images.create_variation": IMAGES_CREATE_VARIATION,
     "images.edit": IMAGES_EDIT,
     "images.generate": IMAGES_GENERATE,
+    "live.create": LIVE_CREATE,
+    "live.sessions.accept": LIVE_SESSIONS_ACCEPT,
+    "live.sessions.download_recording": LIVE_SESSIONS_DOWNLOAD_RECORDING,
+    "live.sessions.fork": LIVE_SESSIONS_FORK,
+    "live.sessions.hangup": LIVE_SESSIONS_HANGUP,
+    "live.sessions.refer": LIVE_SESSIONS_REFER,
+    "live.sessions.reject": LIVE_SESSIONS_REJECT,
     "models.delete": MODELS_DELETE,
     "models.list": MODELS_LIST,
     "models.retrieve": MODELS_RETRIEVE,
@@ -3073,6 +4257,8 @@ ENDPOINTS: dict[str, Endpoint] = {
     "responses.input_items.list": RESPONSES_INPUT_ITEMS_LIST,
     "responses.input_tokens.count": RESPONSES_INPUT_TOKENS_COUNT,
     "responses.retrieve": RESPONSES_RETRIEVE,
+    "safety.alerts.retrieve": SAFETY_ALERTS_RETRIEVE,
+    "safety.cases.retrieve": SAFETY_CASES_RETRIEVE,
     "skills.content.retrieve": SKILLS_CONTENT_RETRIEVE,
     "skills.create": SKILLS_CREATE,
     "skills.delete": SKILLS_DELETE,
@@ -3114,4 +4300,12 @@ ENDPOINTS: dict[str, Endpoint] = {
     "videos.list": VIDEOS_LIST,
     "videos.remix": VIDEOS_REMIX,
     "videos.retrieve": VIDEOS_RETRIEVE,
+    "webhooks.create": WEBHOOKS_CREATE,
+    "webhooks.delete": WEBHOOKS_DELETE,
+    "webhooks.event_types.list": WEBHOOKS_EVENT_TYPES_LIST,
+    "webhooks.list": WEBHOOKS_LIST,
+    "webhooks.retrieve": WEBHOOKS_RETRIEVE,
+    "webhooks.rotate_secret": WEBHOOKS_ROTATE_SECRET,
+    "webhooks.test": WEBHOOKS_TEST,
+    "webhooks.update": WEBHOOKS_UPDATE,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .endpoints import Endpoint
+from .endpoints import OPEN, Endpoint
 from .names import Place, camel
 from .source import HEADER, Module, indent
 from .tables import Overrides
@@ -93,11 +93,11 @@ class Api:
     def _method(self, module: Module, endpoint: Endpoint) -> None:
         module.use(".", "endpoints")
         method = endpoint.operation.name.rpartition(".")[2]
-        unpack = f"**params: {module.use('typing', 'Unpack')}[{self._params(module, endpoint)}]"
+        unpack = self._params(module, endpoint)
         path = [f"{name}: str" for name in endpoint.path_params]
         given = ", ".join([f'"{name}": {name}' for name in endpoint.path_params] + ["**params"])
         call = f"endpoints.{endpoint.constant}, {{{given}}}"
-        if endpoint.event is not None:
+        if endpoint.event is not None and endpoint.answer != "events":
             self._streaming(module, endpoint, method, path, unpack, call)
             return
         answer = self._answer(module, endpoint)
@@ -108,6 +108,11 @@ class Api:
         ]
         if endpoint.answer == "page":
             lines += [_call(f"    pages: {answer} = self._calls.pages(", call), "    return pages"]
+        elif endpoint.answer == "events":
+            lines += [
+                _call(f"    stream: {answer} = await self._calls.run_or_stream(", call + ", True"),
+                "    return stream",
+            ]
         elif endpoint.answer == "none":
             lines += [_call("    await self._calls.run(", call)]
         else:
@@ -141,15 +146,19 @@ class Api:
         module.body += ["", indent("\n".join(lines))]
 
     def _params(self, module: Module, endpoint: Endpoint) -> str:
+        if endpoint.untyped:
+            return f"**params: {module.use('typing', 'Any')}"
         module.use("typing", "TYPE_CHECKING")
-        if endpoint.params is None:
-            module.checked.setdefault(_OPTIONS, set()).add("RequestOptions")
-            return "RequestOptions"
-        module.checked.setdefault(".params." + endpoint.params.module, set()).add(endpoint.params.name)
-        return endpoint.params.name
+        name = endpoint.params.name if endpoint.params else "RequestOptions"
+        where = ".params." + endpoint.params.module if endpoint.params else _OPTIONS
+        module.checked.setdefault(where, set()).add(name)
+        return f"**params: {module.use('typing', 'Unpack')}[{name}]"
 
     def _type(self, module: Module, place: Place) -> str:
         module.use("typing", "TYPE_CHECKING")
+        if place == OPEN:
+            module.checked.setdefault(".model", set()).add("OpenModel")
+            return "OpenModel"
         where = ".types." + place.module
         taken = {n.rpartition(" as ")[2]: m for m, names in module.checked.items() for n in names}
         name = place.name
@@ -166,11 +175,10 @@ class Api:
         if endpoint.answer == "binary":
             module.checked.setdefault(".calls", set()).add("BinaryAnswer")
             return "BinaryAnswer"
-        if endpoint.type is None:
-            module.checked.setdefault(".model", set()).add("OpenModel")
-            name = "OpenModel"
-        else:
-            name = self._type(module, endpoint.type)
+        name = self._type(module, endpoint.type or OPEN)
+        if endpoint.answer == "events":
+            module.checked.setdefault(".calls", set()).add("AsyncStream")
+            return f"AsyncStream[{name}]"
         if endpoint.answer == "page":
             page = "Async" + endpoint.page
             module.checked.setdefault(".calls", set()).update(("Paginator", page))
@@ -183,6 +191,7 @@ class Api:
             "none": "nothing",
             "text": "text",
             "binary": "bytes",
+            "events": "a stream",
         }
         name = endpoint.type.name if endpoint.type else "OpenModel"
         answer = f"pages of `{name}`" if endpoint.answer == "page" else what.get(endpoint.answer, f"`{name}`")

@@ -11,13 +11,13 @@ from .answers import Answers
 from .api import Api
 from .circles import in_circles
 from .endpoints import Endpoint
-from .ir import NONE, Alias, Array, GeneratorError, Operation, Ref, Type, walk
+from .ir import FILE, NONE, Alias, Array, GeneratorError, Operation, Ref, Type, walk
 from .load import Description
 from .names import Names, Place, Root, root_place
 from .packages import by_name, home, package_text, read_exports
 from .requests import Requests
 from .source import Module
-from .tables import Overrides, Row, read_endpoints, read_surface, read_toml
+from .tables import Overrides, Row, Untyped, read_endpoints, read_surface, read_toml, read_untyped
 from .unions import Unions
 
 
@@ -33,12 +33,17 @@ class Tables:
         keys = {key for side in renames.values() for key in side}
         description = Description.read(spec, keys)
         operations = description.operations(read_endpoints(self.folder / "endpoints.toml"))
-        overrides = Overrides(read_toml(self.folder / "overrides.toml"), description, operations)
+        untyped = read_untyped(self.folder / "untyped.toml", [op.name for op in operations])
+        table = read_toml(self.folder / "overrides.toml")
+        overrides = Overrides(table, description, operations, [row.name for row in untyped])
+        operations = overrides.corrected(operations)
+        description.operation_keys = {"op " + op.name for op in operations}
         surface = read_surface(self.folder / "surface.tsv")
         exports = read_exports(self.folder / "type_names.tsv")
         wanted = set(areas)
         chosen = [op for op in operations if not wanted or op.name.partition(".")[0] in wanted]
-        return Builder(description, overrides, renames, surface, exports, operations).build(chosen)
+        others = [row for row in untyped if not wanted or row.name.partition(".")[0] in wanted]
+        return Builder(description, overrides, renames, surface, exports, operations).build(chosen, others)
 
 
 class Builder:
@@ -65,10 +70,11 @@ class Builder:
         self.params_places: dict[str, Place] = {}
         self.unpacked: dict[str, str] = {}
 
-    def build(self, operations: list[Operation]) -> dict[str, str]:
+    def build(self, operations: list[Operation], untyped: list[Untyped]) -> dict[str, str]:
         answers = self._answers(operations)
         params = self._params(operations)
-        endpoints = [self._endpoint(op) for op in operations]
+        endpoints = [*(self._endpoint(op) for op in operations), *map(rows.untyped, untyped)]
+        endpoints.sort(key=lambda endpoint: endpoint.operation.name)
         texts = {"endpoints.py": rows.module(endpoints, self.overrides)}
         for side, modules in (("types", answers), ("params", params)):
             texts |= {f"{side}/{name.replace('.', '/')}.py": module.text() for name, module in modules.items()}
@@ -178,7 +184,11 @@ class Builder:
             self.types.places[event] if event else None,
             self.requests.fields(op),
             Place(self.params_places[op.name].module, name) if name else None,
+            tuple(field.name for field in self.requests.fields(op).values() if self._uploads(field.type)),
         )
+
+    def _uploads(self, type_: Type) -> bool:
+        return any(leaf == FILE for part in self.unions.leaves(type_) for leaf in walk(part))
 
     def _place(self, type_: Type, op: Operation) -> Place | None:
         if isinstance(type_, Ref) and type_.key in self.types.places:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .ir import Field, Operation
+from .ir import ANY, Field, Operation, Param
 from .names import Place
 from .source import HEADER
-from .tables import Overrides, python_name
+from .tables import Overrides, Untyped, python_name
 
 
 @dataclass
@@ -21,6 +21,8 @@ class Endpoint:
     event: Place | None
     fields: dict[str, Field]  # parameters beside those of the path, by wire name
     params: Place | None  # the TypedDict its method unpacks
+    files: tuple[str, ...] = ()  # the fields that upload, by wire name
+    untyped: bool = False
 
     @property
     def constant(self) -> str:
@@ -31,27 +33,52 @@ class Endpoint:
         return [part[1:-1] for part in self.operation.path.partition("?")[0].split("/") if part.startswith("{")]
 
 
+OPEN = Place("", "OpenModel")
+
+
+def untyped(row: Untyped) -> Endpoint:
+    """The endpoint of a method without a schema."""
+    body = row.request if row.request in ("json", "multipart") else "none"
+    params = [Param("*", "query", ANY, False)] if row.request == "query" else []
+    operation = Operation(row.name, "", row.method, row.path, params, None, body, None)
+    kind, _, page = row.answer.partition(":")
+    event = OPEN if kind.endswith("events") else None
+    kind = kind.removesuffix("+events")
+    return Endpoint(operation, kind, None, page, event, {}, None, untyped=True)
+
+
+def where(place: Place) -> str:
+    return "model:OpenModel" if place == OPEN else f"types.{place.module}:{place.name}"
+
+
 def row(endpoint: Endpoint, overrides: Overrides) -> str:
     """The row as source."""
     op = endpoint.operation
     names = {name: python_name(name, overrides) for name in endpoint.fields}
-    query = [names[p.name] for p in op.params if p.place == "query" and p.name in names]
+    query = [names.get(p.name, p.name) for p in op.params if p.place == "query"]
+    heads = [names[p.name] for p in op.params if p.place == "header"]
     mission = overrides.mission(op.name)
     words: dict[str, str] = {
         "required": " ".join([*endpoint.path_params, *(names[n] for n, f in endpoint.fields.items() if f.required)]),
         "optional": " ".join(names[name] for name, field in endpoint.fields.items() if not field.required),
         "query": " ".join(query),
-        "wire": " ".join(f"{python}={wire}" for wire, python in names.items() if python != wire),
+        "wire": " ".join(
+            f"{python}={wire}" for wire, python in names.items() if python != wire and python not in heads
+        ),
         "body": op.body_kind if op.body_kind != "none" else "",
-        "answer": endpoint.answer if endpoint.answer != "object" else "",
-        "type": f"types.{endpoint.type.module}:{endpoint.type.name}" if endpoint.type else "",
+        "files": " ".join(endpoint.files),
+        "answer": endpoint.answer if endpoint.answer not in ("object", "events") else "",
+        "type": where(endpoint.type) if endpoint.type else "",
         "page": endpoint.page,
-        "event": f"types.{endpoint.event.module}:{endpoint.event.name}" if endpoint.event else "",
+        "event": where(endpoint.event) if endpoint.event else "",
         "headers": "\\n".join(overrides.headers(op.name)),
+        "header": " ".join(f"{names[p.name]}={p.name}" for p in op.params if p.place == "header"),
         "group": mission.group if mission else "",
     }
-    if endpoint.answer == "object" and endpoint.type is None:
-        words["type"] = "model:OpenModel"
+    if endpoint.answer in ("object", "page", "events") and endpoint.type is None:
+        words["type"] = where(OPEN)
+    if endpoint.untyped and (op.body_kind != "none" or query):
+        words["optional"] = "*"
     lines = [f"\n{endpoint.constant} = Endpoint(", f'    "{op.name}",', f'    "{op.method}",', f'    "{op.path}",']
     for word, value in words.items():
         if value:

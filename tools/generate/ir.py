@@ -53,6 +53,7 @@ Type: TypeAlias = Scalar | Enum | Array | Map | Ref | Union
 ANY = Scalar("Any")
 NONE = Scalar("None")
 STR = Scalar("str")
+FILE = Scalar("file")
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any
 
 from .ir import (
     ANY,
+    FILE,
     NONE,
     STR,
     Alias,
@@ -108,7 +109,7 @@ class Description:
         if kind == "object" or "properties" in schema:
             return self._object(schema, key)
         if kind == "string" and schema.get("format") == "binary":
-            return Scalar("file")
+            return FILE
         return _SCALARS[kind] if kind is not None else ANY
 
     def _one_of(self, members: list[Json], schema: Json, key: str) -> Type:

@@ -60,7 +60,7 @@ class Requests:
         body = self.description.shape(operation.body) if operation.body is not None else None
         if operation.body is not None and body is None:
             raise GeneratorError(f"{operation.name}: the body is no object")
-        found = {p.name: Field(p.name, p.type, p.required) for p in operation.params if p.place == "query"}
+        found = {p.name: Field(p.name, p.type, p.required) for p in operation.params if p.place != "path"}
         for name, field in body.fields.items() if body else ():
             if name in found:
                 raise GeneratorError(f"{operation.name}: {name!r} is both in the query and in the body")

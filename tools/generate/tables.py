@@ -5,6 +5,8 @@ from __future__ import annotations
 import keyword
 import re
 import tomllib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,16 @@ class Row(NamedTuple):
     request: str
     response: str
     event: str
+
+
+class Untyped(NamedTuple):
+    """A line of `untyped.toml`: a method without a schema."""
+
+    name: str
+    method: str
+    path: str
+    request: str  # json, multipart, query, none
+    answer: str  # object, binary, none, page:Class, object+events, events
 
 
 class Mission(NamedTuple):
@@ -55,14 +67,31 @@ def read_surface(path: Path) -> dict[str, Row]:
     return {row.name: row for row in (Row(*line.split("\t")[:6]) for line in lines)}
 
 
+def read_untyped(path: Path, named: Iterable[str]) -> list[Untyped]:
+    """The methods without a schema; `named` are those that have one."""
+    rows: list[Untyped] = []
+    for area, lines in read_toml(path).items():
+        for name, line in lines.items():
+            words = line.split(" ")
+            if len(words) != 4:
+                raise GeneratorError(f"untyped.toml: {area}.{name} is no 'METHOD path request answer'")
+            rows.append(Untyped(f"{area}.{name}", *words))
+    for row in rows:
+        if row.name in set(named):
+            raise GeneratorError(f"untyped.toml: {row.name} has a schema; it belongs into endpoints.toml alone")
+    return sorted(rows)
+
+
 class Overrides:
     """`overrides.toml`, checked against the description."""
 
-    def __init__(self, table: dict[str, Any], description: Description, operations: list[Operation]) -> None:
+    def __init__(
+        self, table: dict[str, Any], description: Description, operations: list[Operation], untyped: Iterable[str] = ()
+    ) -> None:
         self.table = table
         self._description = description
         self._check()
-        self._check_operations({op.name for op in operations})
+        self._check_operations({op.name for op in operations}, set(untyped))
 
     def _shape(self, section: str, key: str) -> Shape:
         found = self._description.named.get(key)
@@ -73,7 +102,7 @@ class Overrides:
     def _check(self) -> None:
         for key in self.table.get("mixins", {}):
             self._shape("mixins", key)
-        for section in ("optional", "nullable"):
+        for section in ("optional", "drop"):
             for key, fields in self.table.get(section, {}).items():
                 shape = self._shape(section, key)
                 for name in fields:
@@ -88,12 +117,12 @@ class Overrides:
                 if name not in self._shape("replace", key).fields:
                     raise GeneratorError(f"overrides.toml [replace]: {key} has no field {name!r}")
 
-    def _check_operations(self, names: set[str]) -> None:
-        known = names | {name.rpartition(".")[0] for name in names}
-        known |= {".".join(name.split(".")[:length]) for name in names for length in range(1, name.count(".") + 1)}
-        for section in ("missions", "events", "api", "headers"):
+    def _check_operations(self, names: set[str], untyped: set[str]) -> None:
+        known = names | untyped
+        known |= {".".join(name.split(".")[:length]) for name in known for length in range(1, name.count(".") + 1)}
+        for section in ("missions", "events", "api", "headers", "paths", "bodies"):
             for name in self.table.get(section, {}):
-                if name not in (names if section in ("missions", "events") else known):
+                if name not in (known if section in ("api", "headers") else names):
                     raise GeneratorError(f"overrides.toml [{section}]: there is no {name!r}")
         for name, key in self.events().items():
             if key not in self._description.named:
@@ -106,9 +135,11 @@ class Overrides:
     def fields(self, shape: Shape) -> dict[str, Field]:
         """The fields of an answer: as described, but those that usual servers leave out are optional."""
         optional = self.table.get("optional", {}).get(shape.key, ())
+        dropped = self.table.get("drop", {}).get(shape.key, ())
         return {
             name: Field(name, field.type, field.required and name not in optional)
             for name, field in shape.fields.items()
+            if name not in dropped
         }
 
     def added(self, key: str) -> dict[str, str]:
@@ -134,6 +165,19 @@ class Overrides:
             word + "Rest",
             word + "Params",
         )
+
+    def corrected(self, operations: list[Operation]) -> list[Operation]:
+        """The operations with what the tables say of their paths and bodies, and under their second names too."""
+        paths, bodies, again = (self.table.get(section, {}) for section in ("paths", "bodies", "again"))
+        found = {
+            op.name: replace(op, path=paths.get(op.name, op.path), body_kind=bodies.get(op.name, op.body_kind))
+            for op in operations
+        }
+        for name, first in again.items():
+            if first not in found or name in found:
+                raise GeneratorError(f"overrides.toml [again]: {name} = {first!r} does not fit")
+            found[name] = replace(found[first], name=name)
+        return [found[name] for name in sorted(found)]
 
     def missions(self) -> list[Mission]:
         found = [self.mission(name) for name in self.table.get("missions", {})]

@@ -47,3 +47,8 @@ class AsyncFiles(Namespace):
         """`GET /files/{file_id}` → `FileObject`."""
         answer: FileObject = await self._calls.run(endpoints.FILES_RETRIEVE, {"file_id": file_id, **params})
         return answer
+
+    async def retrieve_content(self, file_id: str, **params: Unpack[RequestOptions]) -> str:
+        """`GET /files/{file_id}/content` → text."""
+        answer: str = await self._calls.run(endpoints.FILES_RETRIEVE_CONTENT, {"file_id": file_id, **params})
+        return answer

@@ -16,19 +16,23 @@ if TYPE_CHECKING:
     from .containers import AsyncContainers
     from .content_provenance_checks import AsyncContentProvenanceChecks
     from .conversations import AsyncConversations
+    from .decisions import AsyncDecisions
     from .embeddings import AsyncEmbeddings
     from .evals import AsyncEvals
     from .files import AsyncFiles
     from .fine_tuning import AsyncFineTuning
     from .images import AsyncImages
+    from .live import AsyncLive
     from .models import AsyncModels
     from .moderations import AsyncModerations
     from .realtime import AsyncRealtime
     from .responses import AsyncResponses
+    from .safety import AsyncSafety
     from .skills import AsyncSkills
     from .uploads import AsyncUploads
     from .vector_stores import AsyncVectorStores
     from .videos import AsyncVideos
+    from .webhooks import AsyncWebhooks
 
 __all__ = ["Api"]
 
@@ -102,6 +106,13 @@ class Api:
         return AsyncConversations(self._calls)
 
     @cached_property
+    def decisions(self) -> AsyncDecisions:
+        """The methods under `decisions`."""
+        from .decisions import AsyncDecisions
+
+        return AsyncDecisions(self._calls)
+
+    @cached_property
     def embeddings(self) -> AsyncEmbeddings:
         """The methods under `embeddings`."""
         from .embeddings import AsyncEmbeddings
@@ -137,6 +148,13 @@ class Api:
         return AsyncImages(self._calls)
 
     @cached_property
+    def live(self) -> AsyncLive:
+        """The methods under `live`."""
+        from .live import AsyncLive
+
+        return AsyncLive(self._calls)
+
+    @cached_property
     def models(self) -> AsyncModels:
         """The methods under `models`."""
         from .models import AsyncModels
@@ -165,6 +183,13 @@ class Api:
         return AsyncResponses(self._calls)
 
     @cached_property
+    def safety(self) -> AsyncSafety:
+        """The methods under `safety`."""
+        from .safety import AsyncSafety
+
+        return AsyncSafety(self._calls)
+
+    @cached_property
     def skills(self) -> AsyncSkills:
         """The methods under `skills`."""
         from .skills import AsyncSkills
@@ -191,3 +216,10 @@ class Api:
         from .videos import AsyncVideos
 
         return AsyncVideos(self._calls)
+
+    @cached_property
+    def webhooks(self) -> AsyncWebhooks:
+        """The methods under `webhooks`."""
+        from .webhooks import AsyncWebhooks
+
+        return AsyncWebhooks(self._calls)

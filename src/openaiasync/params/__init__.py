@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from .image_generate_params import ImageGenerateParams as ImageGenerateParams
     from .image_input_reference_param import ImageInputReferenceParam as ImageInputReferenceParam
     from .image_model import ImageModel as ImageModel
+    from .image_generate_params import ImageOptions as ImageOptions
+    from .image_generate_params import ImageParams as ImageParams
+    from .image_generate_params import ImageRest as ImageRest
     from .shared_params.metadata import Metadata as Metadata
     from .moderation_create_params import ModerationCreateParams as ModerationCreateParams
     from .moderation_image_url_input_param import ModerationImageURLInputParam as ModerationImageURLInputParam
@@ -63,10 +66,16 @@ if TYPE_CHECKING:
     from .skill_create_params import SkillCreateParams as SkillCreateParams
     from .skill_list_params import SkillListParams as SkillListParams
     from .skill_update_params import SkillUpdateParams as SkillUpdateParams
+    from .audio.speech_create_params import SpeechOptions as SpeechOptions
+    from .audio.speech_create_params import SpeechParams as SpeechParams
+    from .audio.speech_create_params import SpeechRest as SpeechRest
     from .static_file_chunking_strategy_object_param import (
         StaticFileChunkingStrategyObjectParam as StaticFileChunkingStrategyObjectParam,
     )
     from .static_file_chunking_strategy_param import StaticFileChunkingStrategyParam as StaticFileChunkingStrategyParam
+    from .audio.transcription_create_params import TranscriptionOptions as TranscriptionOptions
+    from .audio.transcription_create_params import TranscriptionParams as TranscriptionParams
+    from .audio.transcription_create_params import TranscriptionRest as TranscriptionRest
     from .upload_complete_params import UploadCompleteParams as UploadCompleteParams
     from .upload_create_params import UploadCreateParams as UploadCreateParams
     from .vector_store_create_params import VectorStoreCreateParams as VectorStoreCreateParams
@@ -123,6 +132,9 @@ __all__ = [
     "ImageGenerateParams",
     "ImageInputReferenceParam",
     "ImageModel",
+    "ImageOptions",
+    "ImageParams",
+    "ImageRest",
     "Metadata",
     "ModerationCreateParams",
     "ModerationImageURLInputParam",
@@ -138,8 +150,14 @@ __all__ = [
     "SkillCreateParams",
     "SkillListParams",
     "SkillUpdateParams",
+    "SpeechOptions",
+    "SpeechParams",
+    "SpeechRest",
     "StaticFileChunkingStrategyObjectParam",
     "StaticFileChunkingStrategyParam",
+    "TranscriptionOptions",
+    "TranscriptionParams",
+    "TranscriptionRest",
     "UploadCompleteParams",
     "UploadCreateParams",
     "VectorStoreCreateParams",
@@ -200,6 +218,9 @@ if not TYPE_CHECKING:
             "ImageGenerateParams": ".image_generate_params",
             "ImageInputReferenceParam": ".image_input_reference_param",
             "ImageModel": ".image_model",
+            "ImageOptions": ".image_generate_params",
+            "ImageParams": ".image_generate_params",
+            "ImageRest": ".image_generate_params",
             "Metadata": ".shared_params.metadata",
             "ModerationCreateParams": ".moderation_create_params",
             "ModerationImageURLInputParam": ".moderation_image_url_input_param",
@@ -215,8 +236,14 @@ if not TYPE_CHECKING:
             "SkillCreateParams": ".skill_create_params",
             "SkillListParams": ".skill_list_params",
             "SkillUpdateParams": ".skill_update_params",
+            "SpeechOptions": ".audio.speech_create_params",
+            "SpeechParams": ".audio.speech_create_params",
+            "SpeechRest": ".audio.speech_create_params",
             "StaticFileChunkingStrategyObjectParam": ".static_file_chunking_strategy_object_param",
             "StaticFileChunkingStrategyParam": ".static_file_chunking_strategy_param",
+            "TranscriptionOptions": ".audio.transcription_create_params",
+            "TranscriptionParams": ".audio.transcription_create_params",
+            "TranscriptionRest": ".audio.transcription_create_params",
             "UploadCompleteParams": ".upload_complete_params",
             "UploadCreateParams": ".upload_create_params",
             "VectorStoreCreateParams": ".vector_store_create_params",

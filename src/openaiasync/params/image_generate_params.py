@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Required, TypeAlias
+from typing import Literal, Required, TypeAlias, TypedDict
 
 from ..core.options import RequestOptions
 from .image_model import ImageModel
@@ -12,12 +12,13 @@ __all__ = [
     "ImageGenerateParamsBase",
     "ImageGenerateParamsNonStreaming",
     "ImageGenerateParamsStreaming",
+    "ImageOptions",
+    "ImageParams",
+    "ImageRest",
 ]
 
 
-class ImageGenerateParamsBase(RequestOptions, total=False):
-    prompt: Required[str]
-    model: str | ImageModel | None
+class ImageOptions(TypedDict, total=False):
     n: int | None
     quality: Literal["standard", "hd", "low", "medium", "high", "auto"] | None
     response_format: Literal["url", "b64_json"] | None
@@ -42,6 +43,19 @@ class ImageGenerateParamsBase(RequestOptions, total=False):
     background: Literal["transparent", "opaque", "auto"] | None
     style: Literal["vivid", "natural"] | None
     user: str
+
+
+class ImageRest(ImageOptions, RequestOptions, total=False):
+    model: str | ImageModel | None
+
+
+class ImageParams(ImageRest, total=False):
+    prompt: Required[str]
+
+
+class ImageGenerateParamsBase(ImageOptions, RequestOptions, total=False):
+    prompt: Required[str]
+    model: str | ImageModel | None
 
 
 class ImageGenerateParamsNonStreaming(ImageGenerateParamsBase, total=False):

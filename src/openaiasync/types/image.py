@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ..media_answers import ImageData
 from ..model import BaseModel
 
 __all__ = ["Image"]
 
 
-class Image(BaseModel, kw_only=True):
+class Image(ImageData, BaseModel, kw_only=True):
     b64_json: str | None = None
     url: str | None = None
     revised_prompt: str | None = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from ..media_answers import ImageData
 from ..model import BaseModel
 from .image_gen_completed_event import Usage
 
 __all__ = ["ImageEditCompletedEvent"]
 
 
-class ImageEditCompletedEvent(BaseModel, kw_only=True, tag_field="type", tag="image_edit.completed"):
+class ImageEditCompletedEvent(ImageData, BaseModel, kw_only=True, tag_field="type", tag="image_edit.completed"):
     type: ClassVar[Literal["image_edit.completed"]] = "image_edit.completed"
     b64_json: str
     created_at: int

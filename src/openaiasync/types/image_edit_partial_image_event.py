@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from ..media_answers import ImageData
 from ..model import BaseModel
 
 __all__ = ["ImageEditPartialImageEvent"]
 
 
-class ImageEditPartialImageEvent(BaseModel, kw_only=True, tag_field="type", tag="image_edit.partial_image"):
+class ImageEditPartialImageEvent(ImageData, BaseModel, kw_only=True, tag_field="type", tag="image_edit.partial_image"):
     type: ClassVar[Literal["image_edit.partial_image"]] = "image_edit.partial_image"
     b64_json: str
     created_at: int

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from ..media_answers import ImageData
 from ..model import BaseModel
 
 __all__ = ["ImageGenCompletedEvent", "Usage", "UsageInputTokensDetails"]
 
 
-class ImageGenCompletedEvent(BaseModel, kw_only=True, tag_field="type", tag="image_generation.completed"):
+class ImageGenCompletedEvent(ImageData, BaseModel, kw_only=True, tag_field="type", tag="image_generation.completed"):
     type: ClassVar[Literal["image_generation.completed"]] = "image_generation.completed"
     b64_json: str
     created_at: int

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..media_answers import Images
 from ..model import BaseModel
 from .image import Image
 
 __all__ = ["ImagesResponse", "Usage", "UsageInputTokensDetails", "UsageOutputTokensDetails"]
 
 
-class ImagesResponse(BaseModel, kw_only=True):
+class ImagesResponse(Images, BaseModel, kw_only=True):
     created: int
     data: list[Image] | None = None
     background: Literal["transparent", "opaque"] | None = None

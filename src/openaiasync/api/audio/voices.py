@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ... import endpoints
 from ...calls import Namespace
 
 if TYPE_CHECKING:
+    from ...model import OpenModel
     from ...params.audio.voice_create_params import VoiceCreateParams
     from ...types.audio.voice import Voice
 
@@ -20,4 +21,9 @@ class AsyncVoices(Namespace):
     async def create(self, **params: Unpack[VoiceCreateParams]) -> Voice:
         """`POST /audio/voices` → `Voice`."""
         answer: Voice = await self._calls.run(endpoints.AUDIO_VOICES_CREATE, {**params})
+        return answer
+
+    async def delete(self, voice_id: str, **params: Any) -> OpenModel:
+        """`DELETE /audio/voices/{voice_id}` → `OpenModel`."""
+        answer: OpenModel = await self._calls.run(endpoints.AUDIO_VOICES_DELETE, {"voice_id": voice_id, **params})
         return answer

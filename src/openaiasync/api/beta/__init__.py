@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...calls import Namespace
 
 if TYPE_CHECKING:
+    from .agents import AsyncAgents
     from .assistants import AsyncAssistants
     from .chatkit import AsyncChatkit
     from .realtime import AsyncRealtime
@@ -19,6 +20,13 @@ __all__ = ["AsyncBeta"]
 
 class AsyncBeta(Namespace):
     """The methods under `beta`."""
+
+    @cached_property
+    def agents(self) -> AsyncAgents:
+        """The methods under `beta.agents`."""
+        from .agents import AsyncAgents
+
+        return AsyncAgents(self._calls)
 
     @cached_property
     def assistants(self) -> AsyncAssistants:

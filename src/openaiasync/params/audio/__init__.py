@@ -10,8 +10,14 @@ from ...lazy import lazy_names
 if TYPE_CHECKING:
     from .speech_create_params import SpeechCreateParams as SpeechCreateParams
     from .speech_model import SpeechModel as SpeechModel
+    from .speech_create_params import SpeechOptions as SpeechOptions
+    from .speech_create_params import SpeechParams as SpeechParams
+    from .speech_create_params import SpeechRest as SpeechRest
     from .transcription_create_params import TranscriptionCreateParams as TranscriptionCreateParams
     from .transcription_include import TranscriptionInclude as TranscriptionInclude
+    from .transcription_create_params import TranscriptionOptions as TranscriptionOptions
+    from .transcription_create_params import TranscriptionParams as TranscriptionParams
+    from .transcription_create_params import TranscriptionRest as TranscriptionRest
     from .translation_create_params import TranslationCreateParams as TranslationCreateParams
     from .voice_consent_create_params import VoiceConsentCreateParams as VoiceConsentCreateParams
     from .voice_consent_list_params import VoiceConsentListParams as VoiceConsentListParams
@@ -21,8 +27,14 @@ if TYPE_CHECKING:
 __all__ = [
     "SpeechCreateParams",
     "SpeechModel",
+    "SpeechOptions",
+    "SpeechParams",
+    "SpeechRest",
     "TranscriptionCreateParams",
     "TranscriptionInclude",
+    "TranscriptionOptions",
+    "TranscriptionParams",
+    "TranscriptionRest",
     "TranslationCreateParams",
     "VoiceConsentCreateParams",
     "VoiceConsentListParams",
@@ -36,8 +48,14 @@ if not TYPE_CHECKING:
         {
             "SpeechCreateParams": ".speech_create_params",
             "SpeechModel": ".speech_model",
+            "SpeechOptions": ".speech_create_params",
+            "SpeechParams": ".speech_create_params",
+            "SpeechRest": ".speech_create_params",
             "TranscriptionCreateParams": ".transcription_create_params",
             "TranscriptionInclude": ".transcription_include",
+            "TranscriptionOptions": ".transcription_create_params",
+            "TranscriptionParams": ".transcription_create_params",
+            "TranscriptionRest": ".transcription_create_params",
             "TranslationCreateParams": ".translation_create_params",
             "VoiceConsentCreateParams": ".voice_consent_create_params",
             "VoiceConsentListParams": ".voice_consent_list_params",

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal, Required, TypeAlias
+from typing import Literal, Required, TypeAlias, TypedDict
 
 from ...core.options import RequestOptions
 from ..chat.chat_completion_audio_param import Voice as ChatCompletionAudioParamVoice
 from .speech_model import SpeechModel
 
-__all__ = ["SpeechCreateParams", "Voice"]
+__all__ = ["SpeechCreateParams", "SpeechOptions", "SpeechParams", "SpeechRest", "Voice"]
 
 
-class SpeechCreateParams(RequestOptions, total=False):
-    model: Required[str | SpeechModel]
-    input: Required[str]
+class SpeechOptions(TypedDict, total=False):
     instructions: str
-    voice: Required[Voice]
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
     speed: float
     stream_format: Literal["sse", "audio"]
+
+
+class SpeechRest(SpeechOptions, RequestOptions, total=False):
+    model: str | SpeechModel
+
+
+class SpeechParams(SpeechRest, total=False):
+    input: Required[str]
+    voice: Required[Voice]
+
+
+class SpeechCreateParams(SpeechOptions, RequestOptions, total=False):
+    model: Required[str | SpeechModel]
+    input: Required[str]
+    voice: Required[Voice]
 
 
 Voice: TypeAlias = ChatCompletionAudioParamVoice

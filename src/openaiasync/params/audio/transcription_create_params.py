@@ -16,6 +16,9 @@ __all__ = [
     "TranscriptionCreateParamsBase",
     "TranscriptionCreateParamsNonStreaming",
     "TranscriptionCreateParamsStreaming",
+    "TranscriptionOptions",
+    "TranscriptionParams",
+    "TranscriptionRest",
 ]
 
 
@@ -26,16 +29,7 @@ class ChunkingStrategyVadConfig(TypedDict, total=False):
     threshold: float
 
 
-class TranscriptionCreateParamsBase(RequestOptions, total=False):
-    file: Required[FileTypes]
-    model: Required[str | Literal[
-        "whisper-1",
-        "gpt-transcribe",
-        "gpt-4o-transcribe",
-        "gpt-4o-mini-transcribe",
-        "gpt-4o-mini-transcribe-2025-12-15",
-        "gpt-4o-transcribe-diarize",
-    ]]
+class TranscriptionOptions(TypedDict, total=False):
     language: str
     languages: Sequence[str]
     keywords: Sequence[str]
@@ -47,6 +41,36 @@ class TranscriptionCreateParamsBase(RequestOptions, total=False):
     chunking_strategy: Literal["auto"] | ChunkingStrategyVadConfig | None
     known_speaker_names: Sequence[str]
     known_speaker_references: Sequence[str]
+
+
+class TranscriptionRest(TranscriptionOptions, RequestOptions, total=False):
+    model: (
+        str
+        | Literal[
+        "whisper-1",
+        "gpt-transcribe",
+        "gpt-4o-transcribe",
+        "gpt-4o-mini-transcribe",
+        "gpt-4o-mini-transcribe-2025-12-15",
+        "gpt-4o-transcribe-diarize",
+    ]
+    )
+
+
+class TranscriptionParams(TranscriptionRest, total=False):
+    file: Required[FileTypes]
+
+
+class TranscriptionCreateParamsBase(TranscriptionOptions, RequestOptions, total=False):
+    file: Required[FileTypes]
+    model: Required[str | Literal[
+        "whisper-1",
+        "gpt-transcribe",
+        "gpt-4o-transcribe",
+        "gpt-4o-mini-transcribe",
+        "gpt-4o-mini-transcribe-2025-12-15",
+        "gpt-4o-transcribe-diarize",
+    ]]
 
 
 class TranscriptionCreateParamsNonStreaming(TranscriptionCreateParamsBase, total=False):

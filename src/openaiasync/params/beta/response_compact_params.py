@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypedDict
 
 from ...core.options import RequestOptions
@@ -17,6 +17,7 @@ class PromptCacheOptions(TypedDict, total=False):
 
 
 class ResponseCompactParams(RequestOptions, total=False):
+    betas: Sequence[Literal["responses_multi_agent=v1"]]
     model: Required[str | Literal[
         "gpt-5.6-sol",
         "gpt-5.6-terra",

@@ -81,6 +81,7 @@ class ModerationPolicyInput(TypedDict, total=False):
 
 
 class ResponseCreateParamsBase(RequestOptions, total=False):
+    betas: Sequence[Literal["responses_multi_agent=v1"]]
     metadata: Mapping[str, str] | None
     top_logprobs: int
     temperature: float | None

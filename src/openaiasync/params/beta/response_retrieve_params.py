@@ -20,6 +20,7 @@ class ResponseRetrieveParamsBase(RequestOptions, total=False):
     include: Sequence[BetaResponseIncludable]
     starting_after: int
     include_obfuscation: bool
+    betas: Sequence[Literal["responses_multi_agent=v1"]]
 
 
 class ResponseRetrieveParamsNonStreaming(ResponseRetrieveParamsBase, total=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
+from ...answers import ResponseText
 from ...model import BaseModel, one_of
 from .beta_output_item import BetaOutputItem
 from .beta_response_error import BetaResponseError
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 
-class BetaResponse(BaseModel, kw_only=True):
+class BetaResponse(ResponseText, BaseModel, kw_only=True):
     metadata: dict[str, str] | None = None
     top_logprobs: int | None = None
     temperature: float | None = None
@@ -90,7 +91,6 @@ class BetaResponse(BaseModel, kw_only=True):
     output: list[BetaOutputItem]
     reasoning: Reasoning | None = None
     instructions: str | list[BetaResponseInputItem] | None
-    output_text: str | None = None
     usage: BetaResponseUsage | None = None
     prompt_cache_options: PromptCacheOptions | None = None
     moderation: Moderation | None = None

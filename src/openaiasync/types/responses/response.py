@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
+from ...answers import ResponseText
 from ...model import BaseModel, one_of
 from ..chat.chat_completion import ModerationInputModerationResultsResult
 from ..realtime.tool_choice_function import ToolChoiceFunction
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 
-class Response(BaseModel, kw_only=True):
+class Response(ResponseText, BaseModel, kw_only=True):
     metadata: Metadata | None = None
     top_logprobs: int | None = None
     temperature: float | None = None
@@ -68,7 +69,6 @@ class Response(BaseModel, kw_only=True):
     output: list[OutputItem]
     reasoning: Reasoning | None = None
     instructions: str | list[ResponseInputItem] | None
-    output_text: str | None = None
     usage: ResponseUsage | None = None
     prompt_cache_options: PromptCacheOptions | None = None
     moderation: Moderation | None = None

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .audit_logs import AsyncAuditLogs
     from .certificates import AsyncCertificates
     from .data_retention import AsyncDataRetention
+    from .external_keys import AsyncExternalKeys
+    from .external_storage import AsyncExternalStorage
     from .groups import AsyncGroups
     from .invites import AsyncInvites
     from .projects import AsyncProjects
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .spend_limit import AsyncSpendLimit
     from .usage import AsyncUsage
     from .users import AsyncUsers
+    from .workload_identity_providers import AsyncWorkloadIdentityProviders
 
 __all__ = ["AsyncOrganization"]
 
@@ -54,6 +57,20 @@ class AsyncOrganization(Namespace):
         from .data_retention import AsyncDataRetention
 
         return AsyncDataRetention(self._calls)
+
+    @cached_property
+    def external_keys(self) -> AsyncExternalKeys:
+        """The methods under `admin.organization.external_keys`."""
+        from .external_keys import AsyncExternalKeys
+
+        return AsyncExternalKeys(self._calls)
+
+    @cached_property
+    def external_storage(self) -> AsyncExternalStorage:
+        """The methods under `admin.organization.external_storage`."""
+        from .external_storage import AsyncExternalStorage
+
+        return AsyncExternalStorage(self._calls)
 
     @cached_property
     def groups(self) -> AsyncGroups:
@@ -110,3 +127,10 @@ class AsyncOrganization(Namespace):
         from .users import AsyncUsers
 
         return AsyncUsers(self._calls)
+
+    @cached_property
+    def workload_identity_providers(self) -> AsyncWorkloadIdentityProviders:
+        """The methods under `admin.organization.workload_identity_providers`."""
+        from .workload_identity_providers import AsyncWorkloadIdentityProviders
+
+        return AsyncWorkloadIdentityProviders(self._calls)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .... import endpoints
 from ....calls import Namespace
 
 if TYPE_CHECKING:
+    from ....model import OpenModel
     from ....params.admin.organization.usage_audio_speeches_params import UsageAudioSpeechesParams
     from ....params.admin.organization.usage_audio_transcriptions_params import UsageAudioTranscriptionsParams
     from ....params.admin.organization.usage_code_interpreter_sessions_params import UsageCodeInterpreterSessionsParams
@@ -66,6 +67,11 @@ class AsyncUsage(Namespace):
         answer: UsageAudioSpeechesResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_USAGE_COSTS, {**params}
         )
+        return answer
+
+    async def decisions(self, **params: Any) -> OpenModel:
+        """`GET /organization/usage/decisions` → `OpenModel`."""
+        answer: OpenModel = await self._calls.run(endpoints.ADMIN_ORGANIZATION_USAGE_DECISIONS, {**params})
         return answer
 
     async def embeddings(self, **params: Unpack[UsageEmbeddingsParams]) -> UsageAudioSpeechesResponse:

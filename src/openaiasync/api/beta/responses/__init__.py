@@ -10,9 +10,10 @@ from ....calls import Namespace
 
 if TYPE_CHECKING:
     from ....calls import AsyncStream
-    from ....core.options import RequestOptions
+    from ....params.beta.response_cancel_params import ResponseCancelParams
     from ....params.beta.response_compact_params import ResponseCompactParams
     from ....params.beta.response_create_params import ResponseCreateParamsBase
+    from ....params.beta.response_delete_params import ResponseDeleteParams
     from ....params.beta.response_retrieve_params import ResponseRetrieveParamsBase
     from ....types.beta.beta_compacted_response import BetaCompactedResponse
     from ....types.beta.beta_response import BetaResponse
@@ -40,7 +41,7 @@ class AsyncResponses(Namespace):
 
         return AsyncInputTokens(self._calls)
 
-    async def cancel(self, response_id: str, **params: Unpack[RequestOptions]) -> BetaResponse:
+    async def cancel(self, response_id: str, **params: Unpack[ResponseCancelParams]) -> BetaResponse:
         """`POST /responses/{response_id}/cancel?beta=true` → `BetaResponse`."""
         answer: BetaResponse = await self._calls.run(
             endpoints.BETA_RESPONSES_CANCEL, {"response_id": response_id, **params}
@@ -77,7 +78,7 @@ class AsyncResponses(Namespace):
         """`POST /responses?beta=true` → `BetaResponse`. With `stream=True`, a stream."""
         return await self._calls.run_or_stream(endpoints.BETA_RESPONSES_CREATE, {**params}, stream)
 
-    async def delete(self, response_id: str, **params: Unpack[RequestOptions]) -> None:
+    async def delete(self, response_id: str, **params: Unpack[ResponseDeleteParams]) -> None:
         """`DELETE /responses/{response_id}?beta=true` → nothing."""
         await self._calls.run(endpoints.BETA_RESPONSES_DELETE, {"response_id": response_id, **params})
 

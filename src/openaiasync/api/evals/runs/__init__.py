@@ -31,7 +31,7 @@ class AsyncRuns(Namespace):
         return AsyncOutputItems(self._calls)
 
     async def cancel(self, eval_id: str, run_id: str, **params: Unpack[RequestOptions]) -> RunCancelResponse:
-        """`POST /evals/{eval_id}/runs/{run_id}` → `RunCancelResponse`."""
+        """`POST /evals/{eval_id}/runs/{run_id}/cancel` → `RunCancelResponse`."""
         answer: RunCancelResponse = await self._calls.run(
             endpoints.EVALS_RUNS_CANCEL, {"eval_id": eval_id, "run_id": run_id, **params}
         )

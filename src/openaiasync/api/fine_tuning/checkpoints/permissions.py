@@ -8,9 +8,10 @@ from .... import endpoints
 from ....calls import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncPage, Paginator
+    from ....calls import AsyncConversationCursorPage, AsyncPage, Paginator
     from ....core.options import RequestOptions
     from ....params.fine_tuning.checkpoints.permission_create_params import PermissionCreateParams
+    from ....params.fine_tuning.checkpoints.permission_list_params import PermissionListParams
     from ....params.fine_tuning.checkpoints.permission_retrieve_params import PermissionRetrieveParams
     from ....types.fine_tuning.checkpoints.permission_create_response import PermissionCreateResponse
     from ....types.fine_tuning.checkpoints.permission_delete_response import PermissionDeleteResponse
@@ -44,6 +45,17 @@ class AsyncPermissions(Namespace):
             endpoints.FINE_TUNING_CHECKPOINTS_PERMISSIONS_DELETE, {"fine_tuned_model_checkpoint": fine_tuned_model_checkpoint, "permission_id": permission_id, **params}
         )
         return answer
+
+    def list(
+        self,
+        fine_tuned_model_checkpoint: str,
+        **params: Unpack[PermissionListParams],
+    ) -> Paginator[PermissionCreateResponse, AsyncConversationCursorPage[PermissionCreateResponse]]:
+        """`GET /fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions` → pages of `PermissionCreateResponse`."""
+        pages: Paginator[PermissionCreateResponse, AsyncConversationCursorPage[PermissionCreateResponse]] = self._calls.pages(
+            endpoints.FINE_TUNING_CHECKPOINTS_PERMISSIONS_LIST, {"fine_tuned_model_checkpoint": fine_tuned_model_checkpoint, **params}
+        )
+        return pages
 
     async def retrieve(
         self,

@@ -16,3 +16,4 @@ class InputItemListParams(RequestOptions, total=False):
     order: Literal["asc", "desc"]
     after: str
     include: Sequence[BetaResponseIncludable]
+    betas: Sequence[Literal["responses_multi_agent=v1"]]

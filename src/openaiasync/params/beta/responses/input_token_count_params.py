@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ....core.options import RequestOptions
@@ -16,6 +16,7 @@ __all__ = ["InputTokenCountParams"]
 
 
 class InputTokenCountParams(RequestOptions, total=False):
+    betas: Sequence[Literal["responses_multi_agent=v1"]]
     model: str | None
     input: str | Iterable[BetaResponseInputItemParam] | None
     previous_response_id: str | None

@@ -9,15 +9,17 @@ from ....lazy import lazy_names
 
 if TYPE_CHECKING:
     from .permission_create_params import PermissionCreateParams as PermissionCreateParams
+    from .permission_list_params import PermissionListParams as PermissionListParams
     from .permission_retrieve_params import PermissionRetrieveParams as PermissionRetrieveParams
 
-__all__ = ["PermissionCreateParams", "PermissionRetrieveParams"]
+__all__ = ["PermissionCreateParams", "PermissionListParams", "PermissionRetrieveParams"]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
             "PermissionCreateParams": ".permission_create_params",
+            "PermissionListParams": ".permission_list_params",
             "PermissionRetrieveParams": ".permission_retrieve_params",
         },
     )

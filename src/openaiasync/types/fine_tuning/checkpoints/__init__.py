@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     )
     from .permission_create_response import PermissionCreateResponse as PermissionCreateResponse
     from .permission_delete_response import PermissionDeleteResponse as PermissionDeleteResponse
+    from ....params.fine_tuning.checkpoints.permission_list_params import PermissionListParams as PermissionListParams
     from ....params.fine_tuning.checkpoints.permission_retrieve_params import (
         PermissionRetrieveParams as PermissionRetrieveParams,
     )
@@ -22,6 +23,7 @@ __all__ = [
     "PermissionCreateParams",
     "PermissionCreateResponse",
     "PermissionDeleteResponse",
+    "PermissionListParams",
     "PermissionRetrieveParams",
     "PermissionRetrieveResponse",
 ]
@@ -33,6 +35,7 @@ if not TYPE_CHECKING:
             "PermissionCreateParams": "....params.fine_tuning.checkpoints.permission_create_params",
             "PermissionCreateResponse": ".permission_create_response",
             "PermissionDeleteResponse": ".permission_delete_response",
+            "PermissionListParams": "....params.fine_tuning.checkpoints.permission_list_params",
             "PermissionRetrieveParams": "....params.fine_tuning.checkpoints.permission_retrieve_params",
             "PermissionRetrieveResponse": ".permission_retrieve_response",
         },

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .rate_limits import AsyncRateLimits
     from .roles import AsyncRoles
     from .service_accounts import AsyncServiceAccounts
+    from .service_tier_settings import AsyncServiceTierSettings
     from .spend_alerts import AsyncSpendAlerts
     from .spend_limit import AsyncSpendLimit
     from .users import AsyncUsers
@@ -96,6 +97,13 @@ class AsyncProjects(Namespace):
         from .service_accounts import AsyncServiceAccounts
 
         return AsyncServiceAccounts(self._calls)
+
+    @cached_property
+    def service_tier_settings(self) -> AsyncServiceTierSettings:
+        """The methods under `admin.organization.projects.service_tier_settings`."""
+        from .service_tier_settings import AsyncServiceTierSettings
+
+        return AsyncServiceTierSettings(self._calls)
 
     @cached_property
     def spend_alerts(self) -> AsyncSpendAlerts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..... import endpoints
 from .....calls import Namespace
@@ -10,6 +10,7 @@ from .....calls import Namespace
 if TYPE_CHECKING:
     from .....calls import AsyncConversationCursorPage, Paginator
     from .....core.options import RequestOptions
+    from .....model import OpenModel
     from .....params.admin.organization.projects.api_key_list_params import APIKeyListParams
     from .....types.admin.organization.projects.api_key_delete_response import APIKeyDeleteResponse
     from .....types.admin.organization.projects.project_api_key import ProjectAPIKey
@@ -47,5 +48,12 @@ class AsyncAPIKeys(Namespace):
         """`GET /organization/projects/{project_id}/api_keys/{api_key_id}` → `ProjectAPIKey`."""
         answer: ProjectAPIKey = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_API_KEYS_RETRIEVE, {"project_id": project_id, "api_key_id": api_key_id, **params}
+        )
+        return answer
+
+    async def update(self, project_id: str, api_key_id: str, **params: Any) -> OpenModel:
+        """`POST /organization/projects/{project_id}/api_keys/{api_key_id}` → `OpenModel`."""
+        answer: OpenModel = await self._calls.run(
+            endpoints.ADMIN_ORGANIZATION_PROJECTS_API_KEYS_UPDATE, {"project_id": project_id, "api_key_id": api_key_id, **params}
         )
         return answer
