@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from ..errors import OpenAIError
 from .models import models_table
-from .output import CommandError, Exit, complain, err, out, write
+from .output import CommandError, Exit, complain, out, progress, write
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -143,9 +143,8 @@ async def _many(client: Client, console: Console, calls: int, in_flight: int, se
     _heading(console, f"{calls:,} chats, {in_flight} at once")
     questions = questions_of(calls, seed)
     tally = Tally()
-    columns = (TextColumn("chats"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err(), disable=not sys.stderr.isatty(), transient=True) as progress:
-        bar = progress.add_task("chats", total=calls)
+    columns = (TextColumn("chats"), BarColumn(), MofNCompleteColumn())
+    with progress("chats", *columns, total=calls, shown=sys.stderr.isatty()) as advance:
 
         async def work() -> None:
             for question in questions:
@@ -156,7 +155,7 @@ async def _many(client: Client, console: Console, calls: int, in_flight: int, se
                 else:
                     tally.latencies.append(answer.meta.total)
                     tally.tokens += answer.usage.total_tokens if answer.usage else 0
-                progress.advance(bar)
+                advance(1)
 
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from rich.progress import SpinnerColumn, TextColumn
 
 from ..errors import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 from .connect import choose_model
-from .output import CommandError, Exit, err, note, write_bytes
+from .output import CommandError, Exit, note, progress, write_bytes
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from ..client import Client
     from .connect import Connect
 
@@ -77,27 +76,21 @@ async def _embed(
     async with connect.client(http_max_in_flight=in_flight) as client:
         options["model"] = await choose_model(client, model, "embedding")
         embedder = _Embedder(client, options)
-        with _progress() as progress:
-            line = progress.add_task("embedded", total=None)
+        # A counter would run through the lines themselves when both are on the terminal.
+        shown = sys.stderr.isatty() and not sys.stdout.isatty()
+        columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} lines"))
+        with progress("embed", *columns, total=None, shown=shown) as advance:
             async with contextlib.aclosing(_in_order(embedder, _batches(_rows(source), batch), in_flight)) as results:
                 async for done in results:
                     _refuse_all_failed(rows, done)
                     write_bytes(b"".join(map(_line, done)))
                     rows += len(done)
                     failed += sum(one.vector is None for one in done)
-                    progress.update(line, completed=rows)
+                    advance(len(done))
     if not failed:
         return Exit.OK
     note(f"{failed} of {rows} lines failed.")
     return Exit.ROWS_FAILED
-
-
-def _progress() -> Progress:
-    """A counter on stderr, unless the lines themselves appear on the terminal."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} lines"), TimeElapsedColumn())
-    return Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty() or sys.stdout.isatty())
 
 
 def _refuse_all_failed(before: int, done: list[Embedded]) -> None:

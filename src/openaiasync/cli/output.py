@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import unicodedata
+from collections.abc import Callable, Generator
 from enum import IntEnum
 
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn, TimeElapsedColumn
 from rich.text import Text
 
 __all__ = [
@@ -56,6 +59,19 @@ def out() -> Console:
 def err() -> Console:
     """A console on stderr, for progress and notes."""
     return _Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+
+@contextlib.contextmanager
+def progress(
+    label: str, *columns: ProgressColumn, total: int | None, shown: bool
+) -> Generator[Callable[[int], None], None, None]:
+    """A progress line on stderr while the block runs; gives a function that moves it on. Not `shown`: no byte of it."""
+    if not shown:
+        yield lambda steps: None
+        return
+    with Progress(*columns, TimeElapsedColumn(), console=err(), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda steps: bar.advance(task, steps)
 
 
 def printable(text: str) -> str:
