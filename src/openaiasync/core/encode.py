@@ -20,6 +20,27 @@ from ..omitted import is_omitted
 __all__ = ["encode_json", "encode_query", "plain"]
 
 _SCALARS = frozenset({str, int, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
+_MOST_CONTAINERS = 100_000  # a tree of more may contain itself, which the recursive walk tells
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether msgspec encodes the value as it stands; the usual case, told without a call for each part."""
+    if type(value) not in _CONTAINERS:
+        return False
+    todo: list[Any] = [value]
+    for container in todo:  # grows while it is walked
+        for item in container.values() if type(container) is dict else container:
+            kind = type(item)
+            if kind in _SCALARS:
+                continue
+            if kind in _CONTAINERS:
+                todo.append(item)
+            elif kind is not float or not math.isfinite(item):
+                return False
+        if len(todo) > _MOST_CONTAINERS:
+            return False
+    return True
 
 
 def _plain_mapping(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
@@ -91,7 +112,7 @@ _encoder = msgspec.json.Encoder(enc_hook=_foreign)
 def encode_json(value: Any) -> bytes:
     """JSON of a request body. `TypeError` for objects that have none, `ValueError` for text that is not Unicode."""
     try:
-        return _encoder.encode(plain(value))
+        return _encoder.encode(value if _is_plain(value) else plain(value))
     except UnicodeEncodeError:
         raise ValueError("a text holds half of a surrogate pair, which UTF-8 cannot carry; clean it before") from None
     except RecursionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -32,6 +33,7 @@ class ChatStream(_Chunks):
     """A chat answer as it is made: iterate its `ChatCompletionChunk`s; `final()` is the whole `ChatCompletion`."""
 
 
+@functools.cache
 def _endpoint() -> Endpoint:
     from ..endpoints import CHAT_COMPLETIONS_CREATE
 

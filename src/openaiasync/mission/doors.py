@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
@@ -31,6 +32,7 @@ class CompletionStream(_Completions):
     """A completion as it is made: iterate its parts; `await final()` is the whole `Completion`."""
 
 
+@functools.cache
 def _completion_endpoint() -> Endpoint:
     from ..endpoints import COMPLETIONS_CREATE
 
