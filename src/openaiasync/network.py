@@ -26,7 +26,7 @@ _NAMED: dict[str, Any] = {
     "user_agent": None,
 }
 _TCP = frozenset({"ssl", "proxy", "trust_env", "local_addr", "uds", "keepalive", "happy_eyeballs_delay"})
-_OTHER = _TCP | {"queue_timeout"}
+_OTHER = _TCP | {"queue_timeout", "transport"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,12 @@ class Network:
     queue_timeout: float | None
     tcp: Mapping[str, Any]
     http_client: Any = None
+    own_transport: Transport | None = None
 
     def transport(self) -> Transport:
         """A pool for the running event loop."""
+        if self.own_transport is not None:
+            return self.own_transport
         if self.http_client is not None:
             from .transport.httpx2 import HTTPXTransport
 
@@ -62,7 +65,8 @@ def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client
     `http_other` may hold: ``ssl`` (an `ssl.SSLContext`), ``proxy`` (URL of an HTTP proxy for every request),
     ``trust_env`` (`False`: no proxy variables), ``local_addr`` (``(host, port)``), ``uds`` (path of a Unix socket),
     ``keepalive`` (seconds an idle connection is kept, 60), ``happy_eyeballs_delay`` (seconds, 0.25),
-    ``queue_timeout`` (seconds to wait for a place in flight, no limit), and the named options without their ``http_``,
+    ``queue_timeout`` (seconds to wait for a place in flight, no limit), ``transport`` (a `Transport` of your own, as the
+    `FakeTransport` of `openaiasync.testing`; for one event loop), and the named options without their ``http_``,
     which lose against the arguments themselves.
 
     Raises `TypeError` for an unknown name, `ConfigurationError` for a value that cannot work.
@@ -88,4 +92,7 @@ def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client
     if http_client is not None and not callable(getattr(http_client, "send", None)):
         raise ConfigurationError("http_client is an AsyncClient of httpx2 or httpx")
     queue_timeout = seconds("queue_timeout", rest.pop("queue_timeout", None))
-    return Network(**values, queue_timeout=queue_timeout, tcp=rest, http_client=http_client)
+    own = rest.pop("transport", None)
+    if own is not None and not callable(getattr(own, "send", None)):
+        raise ConfigurationError("transport is an object with the methods of openaiasync.transport.base.Transport")
+    return Network(**values, queue_timeout=queue_timeout, tcp=rest, http_client=http_client, own_transport=own)

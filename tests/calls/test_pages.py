@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from conftest import run
 
+from conftest import run
 from openaiasync import Client
 from openaiasync.calls.config import BaseURL, CallConfig
 from openaiasync.calls.engine import Calls

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import open_sockets, run
 
+from conftest import open_sockets, run
 from openaiasync import Client
 from openaiasync.server import demo_app, serve
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import platform
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ from openaiasync import (
     RateLimitError,
     Timeout,
 )
+from openaiasync.testing import FakeAnswer, FakeTransport
 from scripted import CHAT, STREAM_HEAD, Scripted, Seen, chat, chunk, event, head, json_answer, scripted
 
 NO_KEY: dict[str, Any] = {"http_other": {"trust_env": False}}
@@ -689,3 +691,78 @@ class TestOther:
         for thread in threads:
             thread.join()
         assert failures == []
+
+
+class TestConnections:
+    """TLS, idle connections, the address to connect from, a transport of one's own."""
+
+    def test_tls_by_context_and_by_environment(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """`ssl=` or `SSL_CERT_FILE` make a private authority trusted; without either the call fails as a TLS error."""
+        trustme = pytest.importorskip("trustme")
+        authority = trustme.CA()
+        server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1").configure_cert(server_side)
+        client_side = ssl.create_default_context()
+        authority.configure_trust(client_side)
+        bundle = tmp_path / "ca.pem"
+        authority.cert_pem.write_to_path(str(bundle))
+
+        async def main() -> None:
+            async with scripted(tls=server_side) as server:
+                async with Client(api_base=server.url, model="m", http_other={"ssl": client_side}) as client:
+                    assert (await client.chat("hi")).text == "Hello."
+                async with Client(api_base=server.url, model="m") as client:
+                    with pytest.raises(APIConnectionError) as caught:
+                        await client.chat("hi")
+                    assert caught.value.tries == 1, "a certificate does not become valid by trying again"
+                monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+                async with Client(api_base=server.url, model="m") as client:
+                    assert (await client.chat("hi")).text == "Hello."
+
+        run(main())
+
+    def test_idle_connections_are_kept_for_so_long(self) -> None:
+        """`keepalive` seconds: sooner the connection is used again, later there is a new one."""
+
+        async def main() -> None:
+            async with scripted() as server:
+                async with Client(api_base=server.url, model="m", http_other={"keepalive": 0.3}) as client:
+                    await client.chat("hi")
+                    await client.chat("hi")
+                    assert server.connections == 1
+                    await asyncio.sleep(0.6)
+                    assert server.open == 0
+                    await client.chat("hi")
+                    assert server.connections == 2
+
+        run(main())
+
+    def test_the_address_to_connect_from(self) -> None:
+        """`local_addr` is where the server sees the call come from."""
+        seen: list[str] = []
+
+        async def script(one: Seen, writer: asyncio.StreamWriter) -> None:
+            seen.append(writer.get_extra_info("peername")[0])
+            await chat(one, writer)
+
+        async def main() -> None:
+            async with scripted(script) as server:
+                other = {"local_addr": ("127.0.0.2", 0)}
+                async with Client(api_base=server.url, model="m", http_other=other) as client:
+                    await client.chat("hi")
+            assert seen == ["127.0.0.2"]
+
+        run(main())
+
+    def test_a_transport_of_ones_own(self) -> None:
+        """The fake one answers without a network; what is none is refused."""
+
+        async def main() -> None:
+            transport = FakeTransport(lambda request: FakeAnswer(events=[chunk("Hi."), chunk(finish="stop")]))
+            async with Client(api_base="http://fake/v1", model="m", http_other={"transport": transport}) as client:
+                assert (await client.chat.stream("hello").final()).text == "Hi."
+            assert transport.requests[0].json()["stream"] is True
+
+        run(main())
+        with pytest.raises(ConfigurationError, match="Transport"):
+            Client(api_base="http://fake/v1", http_other={"transport": object()})

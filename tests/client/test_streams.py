@@ -50,7 +50,7 @@ def consume(script: Any, **options: Any) -> tuple[list[str], BaseException | Non
                 try:
                     async with client.chat.stream("hi") as stream:
                         async for piece in stream:
-                            words += [piece.text]
+                            words.append(piece.text)
                 except APIError as error:
                     return error
                 finally:
