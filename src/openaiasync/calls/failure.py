@@ -73,9 +73,9 @@ def from_transport(
         error = APITimeoutError(request, message=f"{where}: {timeout_message(clock, seconds)} {spent}", clock=clock)
     else:
         error = APIConnectionError(message=f"{where}: {failure.message} {spent}", request=request)
+        error.retryable = failure.kind not in ("protocol", "tls")
         if failure.kind == "protocol":
             error.side = "server"
-            error.retryable = False
     _finish(error, tries, elapsed)
     return error
 
