@@ -65,8 +65,8 @@ def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client
     `http_other` may hold: ``ssl`` (an `ssl.SSLContext`), ``proxy`` (URL of an HTTP proxy for every request),
     ``trust_env`` (`False`: no proxy variables), ``local_addr`` (``(host, port)``), ``uds`` (path of a Unix socket),
     ``keepalive`` (seconds an idle connection is kept, 60), ``happy_eyeballs_delay`` (seconds, 0.25),
-    ``queue_timeout`` (seconds to wait for a place in flight, no limit), ``transport`` (a `Transport` of your own, as the
-    `FakeTransport` of `openaiasync.testing`; for one event loop), and the named options without their ``http_``,
+    ``queue_timeout`` (seconds to wait for a place in flight, no limit), ``transport`` (a `Transport` of your own, as
+    the `FakeTransport` of `openaiasync.testing`; for one event loop), and the named options without their ``http_``,
     which lose against the arguments themselves.
 
     Raises `TypeError` for an unknown name, `ConfigurationError` for a value that cannot work.
