@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from ..core.coding import CodingError, Inflater
 from ..core.endpoint import Request
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["ByteStream"]
 
 _MAX_STREAM = 1 << 40  # bytes
+
+
+def _created(file: str | os.PathLike[str]) -> BinaryIO:
+    return open(file, "wb")
 
 
 class ByteStream:
@@ -142,6 +148,12 @@ class ByteStream:
             call.leave()
 
     # ---------------------------------------------------------------- around it
+
+    async def stream_to_file(self, file: str | os.PathLike[str]) -> None:
+        """Write what comes to a file, in a thread, until the end. Raises `OSError` and what iterating raises."""
+        with _created(file) as out:
+            async for piece in self:
+                await asyncio.to_thread(out.write, piece)
 
     @property
     def meta(self) -> Meta:
