@@ -213,6 +213,8 @@ class Call:
             if failure.kind == "upload" and failure.__cause__ is not None:
                 raise failure.__cause__
             error: OpenAIError = self.public(failure)
+            if self.incoming is not None:
+                error.meta = self.meta(self.incoming)
             if self._dead_on_reuse(failure):
                 return
             pause = backoff(self.retries) if self._may_repeat(failure) else None
