@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
 from ..core.endpoint import Endpoint, Request
-from ..errors import ConfigurationError
 from ..media_answers import Images
 from .config import BaseURL
 
@@ -31,10 +30,10 @@ class Fetcher:
         Raises `ValueError` for what is no http URL, and `OpenAIError`.
         """
         config = self._calls.config
-        parts = urlsplit(urljoin(f"{config.base.root}{config.base.path}/", quote(url, safe=_URL_SAFE)))
         try:
+            parts = urlsplit(urljoin(f"{config.base.root}{config.base.path}/", quote(url, safe=_URL_SAFE)))
             base = BaseURL(f"{parts.scheme}://{parts.netloc}")
-        except ConfigurationError:
+        except ValueError:
             raise ValueError("the server's link to the image is no http URL") from None
         base.userinfo = None
         agent = tuple(field for field in config.fields if field[0] == "User-Agent")
