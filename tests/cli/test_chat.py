@@ -73,7 +73,7 @@ def test_json_is_the_whole_answer(server: ServerThread) -> None:
 
 
 def test_the_answer_streams() -> None:
-    """Words are on stdout long before the answer is whole."""
+    """Words are on stdout long before the answer is whole; when nobody reads them any more, the command ends."""
     app = demo_app(token_delay=0.02)
     with (
         start_in_thread(serve(app, grace=0.0)) as server,
@@ -81,9 +81,13 @@ def test_the_answer_streams() -> None:
     ):
         assert child.stdin is not None
         assert child.stdout is not None
+        assert child.stderr is not None
         child.stdin.close()
         assert child.stdout.read(1) == b"1"
         assert child.poll() is None
+        child.stdout.close()
+        assert child.wait(10) == 0
+        assert b"Traceback" not in child.stderr.read()
 
 
 def test_ctrl_c_ends_a_question() -> None:

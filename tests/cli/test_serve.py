@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from .command import call, one_line, started
+from .command import call, inside, one_line, started
 
 
 def get(url: str, key: str | None = None) -> int:
@@ -25,21 +25,28 @@ def get(url: str, key: str | None = None) -> int:
             return error.code
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_serve_until_a_signal(number: signal.Signals, code: int) -> None:
-    """The first line is the base URL; commands work against it; a signal ends it quickly, without a traceback."""
-    with started("serve", "--port", "0") as child:
+@pytest.mark.parametrize(
+    ("number", "code", "host"), [(signal.SIGINT, 130, "127.0.0.1"), (signal.SIGTERM, 0, "0.0.0.0")]
+)
+def test_serve_until_a_signal(number: signal.Signals, code: int, host: str) -> None:
+    """The first line is the base URL; commands work against it; a signal ends it quickly, without a traceback.
+
+    Whoever listens on every address without a key is warned.
+    """
+    with started("serve", "--port", "0", "--host", host) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         url = child.stdout.readline().decode().strip()
         assert url.startswith("http://127.0.0.1:")
-        done = call("chat", "say hello", OPENAI_BASE_URL=url)
+        done = inside("chat", "say hello", "--base-url", url)
         assert done.stdout == "hello\n"
         began = time.monotonic()
         child.send_signal(number)
         assert child.wait(10) == code
         assert time.monotonic() - began < 5
-        assert b"Traceback" not in child.stderr.read()
+        told = child.stderr.read()
+        assert b"Traceback" not in told
+        assert (b"--api-key" in told) == (host == "0.0.0.0")
 
 
 @pytest.mark.parametrize("way", ["argument", "variable"])
@@ -66,23 +73,12 @@ def test_a_port_that_is_taken() -> None:
     assert done.stdout == ""
 
 
-def test_an_open_server_warns() -> None:
-    """Whoever listens on every address without a key is told."""
-    with started("serve", "--port", "0", "--host", "0.0.0.0") as child:
-        assert child.stdout is not None
-        assert child.stderr is not None
-        child.stdout.readline()
-        child.send_signal(signal.SIGTERM)
-        assert child.wait(10) == 0
-        assert b"--api-key" in child.stderr.read()
-
-
 def test_token_delay() -> None:
     """`--token-delay` is the time for each token of an answer."""
     with started("serve", "--port", "0", "--token-delay", "0.05") as child:
         assert child.stdout is not None
         url = child.stdout.readline().decode().strip()
         began = time.monotonic()
-        done = call("chat", "say one two three four five six seven eight", "-m", "demo-chat", "--base-url", url)
+        done = inside("chat", "say one two three four five six seven eight", "-m", "demo-chat", "--base-url", url)
         assert done.stdout == "one two three four five six seven eight\n"
         assert time.monotonic() - began > 0.35

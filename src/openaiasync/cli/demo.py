@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["SENTENCES", "Tally", "nearest_pairs", "questions_of", "run_demo"]
 
 _CHAT, _EMBED = "demo-chat", "demo-embed"
-_TOKEN_DELAY = 0.015  # seconds; of the streamed answer only, so that one sees it come
+_TOKEN_DELAY = 0.01  # seconds; of the streamed answer only, so that one sees it come
 
 SENTENCES = (
     "The cat sleeps on the warm sofa.",
