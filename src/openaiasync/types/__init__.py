@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..params.batch_list_params import BatchListParams as BatchListParams
     from .batch_request_counts import BatchRequestCounts as BatchRequestCounts
     from .batch_usage import BatchUsage as BatchUsage
-    from ..params.chat_model import ChatModel as ChatModel
+    from .shared.chat_model import ChatModel as ChatModel
     from .shared.comparison_filter import ComparisonFilter as ComparisonFilter
     from .completion import Completion as Completion
     from .completion_choice import CompletionChoice as CompletionChoice
@@ -274,7 +274,7 @@ if not TYPE_CHECKING:
             "BatchListParams": "..params.batch_list_params",
             "BatchRequestCounts": ".batch_request_counts",
             "BatchUsage": ".batch_usage",
-            "ChatModel": "..params.chat_model",
+            "ChatModel": ".shared.chat_model",
             "ComparisonFilter": ".shared.comparison_filter",
             "Completion": ".completion",
             "CompletionChoice": ".completion_choice",

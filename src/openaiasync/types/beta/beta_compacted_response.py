@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ...model import BaseModel
-from .beta_response_output_item import BetaResponseOutputItem
+from .beta_item_field import BetaItemField
 from .beta_response_usage import BetaResponseUsage
 
 __all__ = ["BetaCompactedResponse"]
@@ -14,6 +14,6 @@ __all__ = ["BetaCompactedResponse"]
 class BetaCompactedResponse(BaseModel, kw_only=True):
     id: str
     object: Literal["response.compaction"]
-    output: list[BetaResponseOutputItem]
+    output: list[BetaItemField]
     created_at: int
     usage: BetaResponseUsage

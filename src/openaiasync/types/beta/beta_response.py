@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from ...answers import ResponseText
 from ...model import BaseModel, one_of
-from .beta_output_item import BetaOutputItem
 from .beta_response_error import BetaResponseError
 from .beta_response_input_item import BetaResponseInputItem
+from .beta_response_output_item import BetaResponseOutputItem
 from .beta_response_prompt import BetaResponsePrompt
 from .beta_response_status import BetaResponseStatus
 from .beta_response_text_config import BetaResponseTextConfig
@@ -88,7 +88,7 @@ class BetaResponse(ResponseText, BaseModel, kw_only=True):
     completed_at: float | None = None
     error: BetaResponseError | None
     incomplete_details: IncompleteDetails | None
-    output: list[BetaOutputItem]
+    output: list[BetaResponseOutputItem]
     reasoning: Reasoning | None = None
     instructions: str | list[BetaResponseInputItem] | None
     usage: BetaResponseUsage | None = None

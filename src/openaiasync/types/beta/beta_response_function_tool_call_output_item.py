@@ -20,14 +20,15 @@ __all__ = ["BetaResponseFunctionToolCallOutputItem", "CallerDirect", "CallerProg
 
 class BetaResponseFunctionToolCallOutputItem(BaseModel, kw_only=True, tag_field="type", tag="function_call_output"):
     agent: Agent | None = None
-    id: str | None = None
+    id: str
     type: ClassVar[Literal["function_call_output"]] = "function_call_output"
     call_id: str | None = None
     name: str | None = None
     namespace: str | None = None
     caller: _beta_tool_call_caller_param.BetaToolCallCallerParam | None = None
     output: str | list[_beta_response_custom_tool_call_output.OutputOutputContentList]
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    status: Literal["in_progress", "completed", "incomplete"]
+    created_by: str | None = None
 
 
 class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):

@@ -8,7 +8,6 @@ from ...model import BaseModel, one_of
 from .beta_container_reference import BetaContainerReference
 from .beta_easy_input_message import BetaEasyInputMessage
 from .beta_local_environment import BetaLocalEnvironment
-from .beta_output_message import BetaOutputMessage
 from .beta_response_code_interpreter_tool_call import BetaResponseCodeInterpreterToolCall
 from .beta_response_compaction_item_param import BetaResponseCompactionItemParam
 from .beta_response_computer_tool_call import BetaResponseComputerToolCall, PendingSafetyCheck
@@ -31,6 +30,7 @@ from .beta_response_item import (
     McpCall,
     McpListTools,
 )
+from .beta_response_output_message import BetaResponseOutputMessage
 from .beta_response_reasoning_item import BetaResponseReasoningItem
 from .beta_response_tool_search_output_item_param import BetaResponseToolSearchOutputItemParam
 from .beta_tool import BetaTool
@@ -311,7 +311,7 @@ class ApplyPatchCallOperationUpdateFile(BaseModel, kw_only=True, tag_field="type
 if TYPE_CHECKING:
     Item: TypeAlias = (
         Message
-        | BetaOutputMessage
+        | BetaResponseOutputMessage
         | BetaResponseFileSearchToolCall
         | BetaResponseComputerToolCall
         | ComputerCallOutput
@@ -346,7 +346,7 @@ else:
         "Item",
         lambda: (
             Message,
-            BetaOutputMessage,
+            BetaResponseOutputMessage,
             BetaResponseFileSearchToolCall,
             BetaResponseComputerToolCall,
             ComputerCallOutput,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel, one_of
-from .beta_function_tool_call_output_resource import BetaFunctionToolCallOutputResource
 from .beta_image_detail import BetaImageDetail
 from .beta_mcp_tool_call_error import BetaMcpToolCallError
-from .beta_output_message import BetaOutputMessage
 from .beta_response_apply_patch_tool_call import BetaResponseApplyPatchToolCall
 from .beta_response_apply_patch_tool_call_output import BetaResponseApplyPatchToolCallOutput
 from .beta_response_code_interpreter_tool_call import BetaResponseCodeInterpreterToolCall
@@ -21,11 +19,13 @@ from .beta_response_file_search_tool_call import Agent, BetaResponseFileSearchTo
 from .beta_response_function_shell_tool_call import BetaResponseFunctionShellToolCall
 from .beta_response_function_shell_tool_call_output import BetaResponseFunctionShellToolCallOutput
 from .beta_response_function_tool_call_item import BetaResponseFunctionToolCallItem
+from .beta_response_function_tool_call_output_item import BetaResponseFunctionToolCallOutputItem
 from .beta_response_function_web_search import BetaResponseFunctionWebSearch
 from .beta_response_input_file import BetaResponseInputFile
 from .beta_response_input_image import BetaResponseInputImage
 from .beta_response_input_message_item import BetaResponseInputMessageItem
 from .beta_response_input_text import BetaResponseInputText, PromptCacheBreakpoint
+from .beta_response_output_message import BetaResponseOutputMessage
 from .beta_response_output_refusal import BetaResponseOutputRefusal
 from .beta_response_output_text import BetaResponseOutputText
 from .beta_response_reasoning_item import BetaResponseReasoningItem
@@ -254,13 +254,13 @@ class McpListToolsTool(BaseModel, kw_only=True):
 if TYPE_CHECKING:
     BetaResponseItem: TypeAlias = (
         BetaResponseInputMessageItem
-        | BetaOutputMessage
+        | BetaResponseOutputMessage
         | BetaResponseFileSearchToolCall
         | BetaResponseComputerToolCall
         | BetaResponseComputerToolCallOutputItem
         | BetaResponseFunctionWebSearch
         | BetaResponseFunctionToolCallItem
-        | BetaFunctionToolCallOutputResource
+        | BetaResponseFunctionToolCallOutputItem
         | AgentMessage
         | MultiAgentCall
         | MultiAgentCallOutput
@@ -291,13 +291,13 @@ else:
         "BetaResponseItem",
         lambda: (
             BetaResponseInputMessageItem,
-            BetaOutputMessage,
+            BetaResponseOutputMessage,
             BetaResponseFileSearchToolCall,
             BetaResponseComputerToolCall,
             BetaResponseComputerToolCallOutputItem,
             BetaResponseFunctionWebSearch,
             BetaResponseFunctionToolCallItem,
-            BetaFunctionToolCallOutputResource,
+            BetaResponseFunctionToolCallOutputItem,
             AgentMessage,
             MultiAgentCall,
             MultiAgentCallOutput,

@@ -11,7 +11,7 @@ from .beta_response_compaction_item import BetaResponseCompactionItem
 from .beta_response_computer_tool_call import BetaResponseComputerToolCall
 from .beta_response_computer_tool_call_output_item import BetaResponseComputerToolCallOutputItem
 from .beta_response_custom_tool_call import BetaResponseCustomToolCall
-from .beta_response_custom_tool_call_output import BetaResponseCustomToolCallOutput
+from .beta_response_custom_tool_call_output_item import BetaResponseCustomToolCallOutputItem
 from .beta_response_file_search_tool_call import BetaResponseFileSearchToolCall
 from .beta_response_function_shell_tool_call import BetaResponseFunctionShellToolCall
 from .beta_response_function_shell_tool_call_output import BetaResponseFunctionShellToolCallOutput
@@ -42,23 +42,23 @@ __all__ = ["BetaResponseOutputItem"]
 
 BetaResponseOutputItem: TypeAlias = (
     BetaResponseOutputMessage
-    | Program
-    | ProgramOutput
+    | BetaResponseFileSearchToolCall
     | BetaResponseFunctionToolCall
+    | BetaResponseFunctionToolCallOutputItem
+    | AgentMessage
     | MultiAgentCall
     | MultiAgentCallOutput
-    | BetaResponseToolSearchCall
-    | BetaResponseToolSearchOutputItem
-    | AdditionalTools
-    | AgentMessage
-    | BetaResponseFunctionToolCallOutputItem
-    | BetaResponseFileSearchToolCall
     | BetaResponseFunctionWebSearch
-    | ImageGenerationCall
     | BetaResponseComputerToolCall
     | BetaResponseComputerToolCallOutputItem
     | BetaResponseReasoningItem
+    | Program
+    | ProgramOutput
+    | BetaResponseToolSearchCall
+    | BetaResponseToolSearchOutputItem
+    | AdditionalTools
     | BetaResponseCompactionItem
+    | ImageGenerationCall
     | BetaResponseCodeInterpreterToolCall
     | LocalShellCall
     | LocalShellCallOutput
@@ -66,10 +66,10 @@ BetaResponseOutputItem: TypeAlias = (
     | BetaResponseFunctionShellToolCallOutput
     | BetaResponseApplyPatchToolCall
     | BetaResponseApplyPatchToolCallOutput
+    | McpCall
     | McpListTools
     | McpApprovalRequest
     | McpApprovalResponse
-    | McpCall
     | BetaResponseCustomToolCall
-    | BetaResponseCustomToolCallOutput
+    | BetaResponseCustomToolCallOutputItem
 )

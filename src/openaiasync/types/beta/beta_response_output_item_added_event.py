@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from .beta_output_item import BetaOutputItem
 from .beta_response_file_search_tool_call import Agent
+from .beta_response_output_item import BetaResponseOutputItem
 
 __all__ = ["BetaResponseOutputItemAddedEvent"]
 
@@ -16,4 +16,4 @@ class BetaResponseOutputItemAddedEvent(BaseModel, kw_only=True, tag_field="type"
     type: ClassVar[Literal["response.output_item.added"]] = "response.output_item.added"
     output_index: int
     sequence_number: int
-    item: BetaOutputItem
+    item: BetaResponseOutputItem

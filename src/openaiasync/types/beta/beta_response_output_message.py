@@ -5,19 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
-from ..responses.response_content_part_added_event import Part
-from ..responses.response_input_content import ResponseInputContent
 from .beta_response_file_search_tool_call import Agent
-from .beta_response_input_file import BetaResponseInputFile
-from .beta_response_input_image import BetaResponseInputImage
-from .beta_response_input_text import BetaResponseInputText
-from .beta_response_item import (
-    AgentMessageContentComputerScreenshot,
-    AgentMessageContentEncryptedContent,
-    AgentMessageContentReasoningText,
-    AgentMessageContentSummaryText,
-    AgentMessageContentText,
-)
 from .beta_response_output_refusal import BetaResponseOutputRefusal
 from .beta_response_output_text import BetaResponseOutputText
 
@@ -26,25 +14,12 @@ __all__ = ["BetaResponseOutputMessage", "Content"]
 
 class BetaResponseOutputMessage(BaseModel, kw_only=True, tag_field="type", tag="message"):
     agent: Agent | None = None
-    type: ClassVar[Literal["message"]] = "message"
     id: str
-    status: Literal["in_progress", "completed", "incomplete"]
-    role: (
-        Literal[
-        "unknown",
-        "user",
-        "assistant",
-        "system",
-        "critic",
-        "discriminator",
-        "developer",
-        "tool",
-    ]
-    )
-    content: (
-        list[BetaResponseInputText | BetaResponseOutputText | AgentMessageContentText | AgentMessageContentSummaryText | AgentMessageContentReasoningText | BetaResponseOutputRefusal | BetaResponseInputImage | AgentMessageContentComputerScreenshot | BetaResponseInputFile | AgentMessageContentEncryptedContent]
-    )
+    type: ClassVar[Literal["message"]] = "message"
+    role: Literal["assistant"]
+    content: list[Content]
     phase: Literal["commentary", "final_answer"] | None = None
+    status: Literal["in_progress", "completed", "incomplete"]
 
 
-Content: TypeAlias = ResponseInputContent | Part
+Content: TypeAlias = BetaResponseOutputText | BetaResponseOutputRefusal

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
-from .beta_output_item import BetaOutputItem
 from .beta_response import BetaResponse
 from .beta_response_content_part_added_event import Part
 from .beta_response_file_search_tool_call import Agent
 from .beta_response_function_shell_tool_call_output import Output
 from .beta_response_inject_created_event import BetaResponseInjectCreatedEvent
 from .beta_response_inject_failed_event import BetaResponseInjectFailedEvent
+from .beta_response_output_item import BetaResponseOutputItem
 from .beta_response_output_text import Annotation
 from .beta_response_reasoning_summary_part_added_event import Part as BetaResponseReasoningSummaryPartAddedEventPart
 from .beta_response_reasoning_summary_part_done_event import Part as BetaResponseReasoningSummaryPartDoneEventPart
@@ -282,7 +282,7 @@ class BetaResponseOutputItemWsAdded(BaseModel, kw_only=True, tag_field="type", t
     type: ClassVar[Literal["response.output_item.added"]] = "response.output_item.added"
     output_index: int
     sequence_number: int
-    item: BetaOutputItem
+    item: BetaResponseOutputItem
     stream_id: str | None = None
 
 
@@ -291,7 +291,7 @@ class BetaResponseOutputItemWsDone(BaseModel, kw_only=True, tag_field="type", ta
     type: ClassVar[Literal["response.output_item.done"]] = "response.output_item.done"
     output_index: int
     sequence_number: int
-    item: BetaOutputItem
+    item: BetaResponseOutputItem
     stream_id: str | None = None
 
 

@@ -18,12 +18,12 @@ from ..responses.response_file_search_tool_call import ResponseFileSearchToolCal
 from ..responses.response_function_shell_tool_call import ResponseFunctionShellToolCall
 from ..responses.response_function_shell_tool_call_output import ResponseFunctionShellToolCallOutput
 from ..responses.response_function_tool_call_item import ResponseFunctionToolCallItem
+from ..responses.response_function_tool_call_output_item import ResponseFunctionToolCallOutputItem
 from ..responses.response_function_web_search import ResponseFunctionWebSearch
 from ..responses.response_reasoning_item import ResponseReasoningItem
 from ..responses.response_tool_search_call import ResponseToolSearchCall
 from ..responses.response_tool_search_output_item import ResponseToolSearchOutputItem
 from ..responses.tool import Tool
-from .function_tool_call_output_resource import FunctionToolCallOutputResource
 from .message import Message
 
 __all__ = [
@@ -154,7 +154,7 @@ class McpListToolsTool(BaseModel, kw_only=True):
 ConversationItem: TypeAlias = (
     Message
     | ResponseFunctionToolCallItem
-    | FunctionToolCallOutputResource
+    | ResponseFunctionToolCallOutputItem
     | ResponseFileSearchToolCall
     | ResponseFunctionWebSearch
     | ImageGenerationCall

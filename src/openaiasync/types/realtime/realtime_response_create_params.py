@@ -6,6 +6,7 @@ from typing import Literal
 
 from ...model import BaseModel
 from ..responses.response_prompt import ResponsePrompt
+from ..responses.tool_choice_function import ToolChoiceFunction
 from ..responses.tool_choice_mcp import ToolChoiceMcp
 from ..responses.tool_choice_options import ToolChoiceOptions
 from ..shared.metadata import Metadata
@@ -14,7 +15,6 @@ from .realtime_function_tool import RealtimeFunctionTool
 from .realtime_reasoning import RealtimeReasoning
 from .realtime_response_create_audio_output import RealtimeResponseCreateAudioOutput
 from .realtime_response_create_mcp_tool import RealtimeResponseCreateMcpTool
-from .tool_choice_function import ToolChoiceFunction
 
 __all__ = ["RealtimeResponseCreateParams"]
 

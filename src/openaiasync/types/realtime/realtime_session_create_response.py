@@ -8,6 +8,7 @@ from ...lazy import LazyModule
 from ...model import BaseModel
 from ..beta.realtime.audio_transcription_response import AudioTranscriptionResponse
 from ..responses.response_prompt import ResponsePrompt
+from ..responses.tool_choice_function import ToolChoiceFunction
 from ..responses.tool_choice_mcp import ToolChoiceMcp
 from ..responses.tool_choice_options import ToolChoiceOptions
 from .noise_reduction_type import NoiseReductionType
@@ -17,7 +18,6 @@ from .realtime_function_tool import RealtimeFunctionTool
 from .realtime_reasoning import RealtimeReasoning
 from .realtime_response_create_mcp_tool import RealtimeResponseCreateMcpTool
 from .realtime_truncation import RealtimeTruncation
-from .tool_choice_function import ToolChoiceFunction
 
 if TYPE_CHECKING:
     from . import realtime_audio_input_turn_detection as _realtime_audio_input_turn_detection

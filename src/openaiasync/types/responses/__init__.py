@@ -361,6 +361,7 @@ if TYPE_CHECKING:
     from ...params.responses.tool_choice_apply_patch_param import ToolChoiceApplyPatchParam as ToolChoiceApplyPatchParam
     from .tool_choice_custom import ToolChoiceCustom as ToolChoiceCustom
     from ...params.responses.tool_choice_custom_param import ToolChoiceCustomParam as ToolChoiceCustomParam
+    from .tool_choice_function import ToolChoiceFunction as ToolChoiceFunction
     from ...params.responses.tool_choice_function_param import ToolChoiceFunctionParam as ToolChoiceFunctionParam
     from .tool_choice_mcp import ToolChoiceMcp as ToolChoiceMcp
     from ...params.responses.tool_choice_mcp_param import ToolChoiceMcpParam as ToolChoiceMcpParam
@@ -591,6 +592,7 @@ __all__ = [
     "ToolChoiceApplyPatchParam",
     "ToolChoiceCustom",
     "ToolChoiceCustomParam",
+    "ToolChoiceFunction",
     "ToolChoiceFunctionParam",
     "ToolChoiceMcp",
     "ToolChoiceMcpParam",
@@ -823,6 +825,7 @@ if not TYPE_CHECKING:
             "ToolChoiceApplyPatchParam": "...params.responses.tool_choice_apply_patch_param",
             "ToolChoiceCustom": ".tool_choice_custom",
             "ToolChoiceCustomParam": "...params.responses.tool_choice_custom_param",
+            "ToolChoiceFunction": ".tool_choice_function",
             "ToolChoiceFunctionParam": "...params.responses.tool_choice_function_param",
             "ToolChoiceMcp": ".tool_choice_mcp",
             "ToolChoiceMcpParam": "...params.responses.tool_choice_mcp_param",

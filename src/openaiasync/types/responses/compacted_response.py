@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ...model import BaseModel
-from .response_output_item import ResponseOutputItem
+from .item_field import ItemField
 from .response_usage import ResponseUsage
 
 __all__ = ["CompactedResponse"]
@@ -14,6 +14,6 @@ __all__ = ["CompactedResponse"]
 class CompactedResponse(BaseModel, kw_only=True):
     id: str
     object: Literal["response.compaction"]
-    output: list[ResponseOutputItem]
+    output: list[ItemField]
     created_at: int
     usage: ResponseUsage

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 from ...answers import ResponseText
 from ...model import BaseModel, one_of
 from ..chat.chat_completion import ModerationInputModerationResultsResult
-from ..realtime.tool_choice_function import ToolChoiceFunction
 from ..shared.metadata import Metadata
 from ..shared.reasoning import Reasoning
 from ..shared.responses_model import ResponsesModel
-from .output_item import OutputItem
 from .response_error import ResponseError
 from .response_input_item import ResponseInputItem
+from .response_output_item import ResponseOutputItem
 from .response_prompt import ResponsePrompt
 from .response_status import ResponseStatus
 from .response_text_config import ResponseTextConfig
@@ -23,6 +22,7 @@ from .tool import Tool
 from .tool_choice_allowed import ToolChoiceAllowed
 from .tool_choice_apply_patch import ToolChoiceApplyPatch
 from .tool_choice_custom import ToolChoiceCustom
+from .tool_choice_function import ToolChoiceFunction
 from .tool_choice_mcp import ToolChoiceMcp
 from .tool_choice_options import ToolChoiceOptions
 from .tool_choice_shell import ToolChoiceShell
@@ -66,7 +66,7 @@ class Response(ResponseText, BaseModel, kw_only=True):
     completed_at: float | None = None
     error: ResponseError | None
     incomplete_details: IncompleteDetails | None
-    output: list[OutputItem]
+    output: list[ResponseOutputItem]
     reasoning: Reasoning | None = None
     instructions: str | list[ResponseInputItem] | None
     usage: ResponseUsage | None = None

@@ -11,9 +11,9 @@ from .response_input_image import ResponseInputImage
 from .response_input_text import ResponseInputText
 
 if TYPE_CHECKING:
-    from ..conversations import tool_call_caller_param as _tool_call_caller_param
+    from . import tool_call_caller_param as _tool_call_caller_param
 else:
-    _tool_call_caller_param = LazyModule("..conversations.tool_call_caller_param", __package__)
+    _tool_call_caller_param = LazyModule(".tool_call_caller_param", __package__)
 
 __all__ = ["OutputOutputContentList", "ResponseCustomToolCallOutput"]
 

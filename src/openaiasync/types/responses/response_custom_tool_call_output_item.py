@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from ..conversations.tool_call_caller_param import ToolCallCallerParam
 from .response_custom_tool_call_output import OutputOutputContentList
+from .tool_call_caller_param import ToolCallCallerParam
 
 __all__ = ["ResponseCustomToolCallOutputItem"]
 

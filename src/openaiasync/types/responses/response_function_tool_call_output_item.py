@@ -8,24 +8,25 @@ from ...lazy import LazyModule
 from ...model import BaseModel
 
 if TYPE_CHECKING:
-    from ..conversations import tool_call_caller_param as _tool_call_caller_param
     from . import response_custom_tool_call_output as _response_custom_tool_call_output
+    from . import tool_call_caller_param as _tool_call_caller_param
 else:
-    _tool_call_caller_param = LazyModule("..conversations.tool_call_caller_param", __package__)
     _response_custom_tool_call_output = LazyModule(".response_custom_tool_call_output", __package__)
+    _tool_call_caller_param = LazyModule(".tool_call_caller_param", __package__)
 
 __all__ = ["CallerDirect", "CallerProgram", "ResponseFunctionToolCallOutputItem"]
 
 
 class ResponseFunctionToolCallOutputItem(BaseModel, kw_only=True, tag_field="type", tag="function_call_output"):
-    id: str | None = None
+    id: str
     type: ClassVar[Literal["function_call_output"]] = "function_call_output"
     call_id: str | None = None
     name: str | None = None
     namespace: str | None = None
     caller: _tool_call_caller_param.ToolCallCallerParam | None = None
     output: str | list[_response_custom_tool_call_output.OutputOutputContentList]
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    status: Literal["in_progress", "completed", "incomplete"]
+    created_by: str | None = None
 
 
 class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):

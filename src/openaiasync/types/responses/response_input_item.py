@@ -13,7 +13,6 @@ from ..conversations.conversation_item import (
     McpCall,
     McpListTools,
 )
-from ..conversations.tool_call_caller_param import ToolCallCallerParam
 from ..live.decision_user_message import DecisionUserMessage
 from .container_reference import ContainerReference
 from .easy_input_message import EasyInputMessage
@@ -33,6 +32,7 @@ from .response_output_message import ResponseOutputMessage
 from .response_reasoning_item import ResponseReasoningItem
 from .response_tool_search_output_item_param import ResponseToolSearchOutputItemParam
 from .tool import Tool
+from .tool_call_caller_param import ToolCallCallerParam
 
 __all__ = [
     "AdditionalTools",

@@ -17,7 +17,6 @@ from ..conversations.conversation_item import (
     Program,
     ProgramOutput,
 )
-from ..conversations.function_tool_call_output_resource import FunctionToolCallOutputResource
 from .response_apply_patch_tool_call import ResponseApplyPatchToolCall
 from .response_apply_patch_tool_call_output import ResponseApplyPatchToolCallOutput
 from .response_code_interpreter_tool_call import ResponseCodeInterpreterToolCall
@@ -30,6 +29,7 @@ from .response_file_search_tool_call import ResponseFileSearchToolCall
 from .response_function_shell_tool_call import ResponseFunctionShellToolCall
 from .response_function_shell_tool_call_output import ResponseFunctionShellToolCallOutput
 from .response_function_tool_call_item import ResponseFunctionToolCallItem
+from .response_function_tool_call_output_item import ResponseFunctionToolCallOutputItem
 from .response_function_web_search import ResponseFunctionWebSearch
 from .response_input_message_item import ResponseInputMessageItem
 from .response_output_message import ResponseOutputMessage
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         | ResponseComputerToolCallOutputItem
         | ResponseFunctionWebSearch
         | ResponseFunctionToolCallItem
-        | FunctionToolCallOutputResource
+        | ResponseFunctionToolCallOutputItem
         | ResponseToolSearchCall
         | ResponseToolSearchOutputItem
         | AdditionalTools
@@ -83,7 +83,7 @@ else:
             ResponseComputerToolCallOutputItem,
             ResponseFunctionWebSearch,
             ResponseFunctionToolCallItem,
-            FunctionToolCallOutputResource,
+            ResponseFunctionToolCallOutputItem,
             ResponseToolSearchCall,
             ResponseToolSearchOutputItem,
             AdditionalTools,

@@ -16,7 +16,6 @@ from ..conversations.conversation_item import (
     Program,
     ProgramOutput,
 )
-from ..conversations.message import Message
 from .response_apply_patch_tool_call import ResponseApplyPatchToolCall
 from .response_apply_patch_tool_call_output import ResponseApplyPatchToolCallOutput
 from .response_code_interpreter_tool_call import ResponseCodeInterpreterToolCall
@@ -24,13 +23,14 @@ from .response_compaction_item import ResponseCompactionItem
 from .response_computer_tool_call import ResponseComputerToolCall
 from .response_computer_tool_call_output_item import ResponseComputerToolCallOutputItem
 from .response_custom_tool_call import ResponseCustomToolCall
-from .response_custom_tool_call_output import ResponseCustomToolCallOutput
+from .response_custom_tool_call_output_item import ResponseCustomToolCallOutputItem
 from .response_file_search_tool_call import ResponseFileSearchToolCall
 from .response_function_shell_tool_call import ResponseFunctionShellToolCall
 from .response_function_shell_tool_call_output import ResponseFunctionShellToolCallOutput
 from .response_function_tool_call import ResponseFunctionToolCall
 from .response_function_tool_call_output_item import ResponseFunctionToolCallOutputItem
 from .response_function_web_search import ResponseFunctionWebSearch
+from .response_output_message import ResponseOutputMessage
 from .response_reasoning_item import ResponseReasoningItem
 from .response_tool_search_call import ResponseToolSearchCall
 from .response_tool_search_output_item import ResponseToolSearchOutputItem
@@ -38,21 +38,21 @@ from .response_tool_search_output_item import ResponseToolSearchOutputItem
 __all__ = ["ResponseOutputItem"]
 
 ResponseOutputItem: TypeAlias = (
-    Message
-    | Program
-    | ProgramOutput
-    | ResponseFunctionToolCall
-    | ResponseToolSearchCall
-    | ResponseToolSearchOutputItem
-    | AdditionalTools
-    | ResponseFunctionToolCallOutputItem
+    ResponseOutputMessage
     | ResponseFileSearchToolCall
+    | ResponseFunctionToolCall
+    | ResponseFunctionToolCallOutputItem
     | ResponseFunctionWebSearch
-    | ImageGenerationCall
     | ResponseComputerToolCall
     | ResponseComputerToolCallOutputItem
     | ResponseReasoningItem
+    | Program
+    | ProgramOutput
+    | ResponseToolSearchCall
+    | ResponseToolSearchOutputItem
+    | AdditionalTools
     | ResponseCompactionItem
+    | ImageGenerationCall
     | ResponseCodeInterpreterToolCall
     | LocalShellCall
     | LocalShellCallOutput
@@ -60,10 +60,10 @@ ResponseOutputItem: TypeAlias = (
     | ResponseFunctionShellToolCallOutput
     | ResponseApplyPatchToolCall
     | ResponseApplyPatchToolCallOutput
+    | McpCall
     | McpListTools
     | McpApprovalRequest
     | McpApprovalResponse
-    | McpCall
     | ResponseCustomToolCall
-    | ResponseCustomToolCallOutput
+    | ResponseCustomToolCallOutputItem
 )

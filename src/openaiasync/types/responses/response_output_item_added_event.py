@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from .output_item import OutputItem
+from .response_output_item import ResponseOutputItem
 
 __all__ = ["ResponseOutputItemAddedEvent"]
 
@@ -14,4 +14,4 @@ class ResponseOutputItemAddedEvent(BaseModel, kw_only=True, tag_field="type", ta
     type: ClassVar[Literal["response.output_item.added"]] = "response.output_item.added"
     output_index: int
     sequence_number: int
-    item: OutputItem
+    item: ResponseOutputItem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from .output_item import OutputItem
+from .response_output_item import ResponseOutputItem
 
 __all__ = ["ResponseOutputItemDoneEvent"]
 
@@ -14,4 +14,4 @@ class ResponseOutputItemDoneEvent(BaseModel, kw_only=True, tag_field="type", tag
     type: ClassVar[Literal["response.output_item.done"]] = "response.output_item.done"
     output_index: int
     sequence_number: int
-    item: OutputItem
+    item: ResponseOutputItem

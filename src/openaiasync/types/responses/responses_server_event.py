@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal, TypeAlias
 
 from ...model import BaseModel
-from .output_item import OutputItem
 from .response import Response
 from .response_content_part_added_event import Part
 from .response_function_shell_tool_call_output import Output
+from .response_output_item import ResponseOutputItem
 from .response_output_text import Annotation
 from .response_reasoning_summary_part_added_event import Part as ResponseReasoningSummaryPartAddedEventPart
 from .response_reasoning_summary_part_done_event import Part as ResponseReasoningSummaryPartDoneEventPart
@@ -258,7 +258,7 @@ class ResponseOutputItemWsAdded(BaseModel, kw_only=True, tag_field="type", tag="
     type: ClassVar[Literal["response.output_item.added"]] = "response.output_item.added"
     output_index: int
     sequence_number: int
-    item: OutputItem
+    item: ResponseOutputItem
     stream_id: str | None = None
 
 
@@ -266,7 +266,7 @@ class ResponseOutputItemWsDone(BaseModel, kw_only=True, tag_field="type", tag="r
     type: ClassVar[Literal["response.output_item.done"]] = "response.output_item.done"
     output_index: int
     sequence_number: int
-    item: OutputItem
+    item: ResponseOutputItem
     stream_id: str | None = None
 
 

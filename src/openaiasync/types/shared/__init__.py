@@ -9,6 +9,7 @@ from ...lazy import lazy_names
 
 if TYPE_CHECKING:
     from .all_models import AllModels as AllModels
+    from .chat_model import ChatModel as ChatModel
     from .comparison_filter import ComparisonFilter as ComparisonFilter
     from .compound_filter import CompoundFilter as CompoundFilter
     from .custom_tool_input_format import CustomToolInputFormat as CustomToolInputFormat
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AllModels",
+    "ChatModel",
     "ComparisonFilter",
     "CompoundFilter",
     "CustomToolInputFormat",
@@ -49,6 +51,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "AllModels": ".all_models",
+            "ChatModel": ".chat_model",
             "ComparisonFilter": ".comparison_filter",
             "CompoundFilter": ".compound_filter",
             "CustomToolInputFormat": ".custom_tool_input_format",

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from ....model import BaseModel
 from ...realtime.conversation_item import ConversationItem
 from ...realtime.realtime_response_create_audio_output import OutputVoice
-from ...realtime.tool_choice_function import ToolChoiceFunction
 from ...responses.response_prompt import ResponsePrompt
+from ...responses.tool_choice_function import ToolChoiceFunction
 from ...responses.tool_choice_mcp import ToolChoiceMcp
 from ...responses.tool_choice_options import ToolChoiceOptions
 from ...shared.metadata import Metadata

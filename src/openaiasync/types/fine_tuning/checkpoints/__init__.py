@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .permission_create_response import PermissionCreateResponse as PermissionCreateResponse
     from .permission_delete_response import PermissionDeleteResponse as PermissionDeleteResponse
     from ....params.fine_tuning.checkpoints.permission_list_params import PermissionListParams as PermissionListParams
+    from .permission_list_response import PermissionListResponse as PermissionListResponse
     from ....params.fine_tuning.checkpoints.permission_retrieve_params import (
         PermissionRetrieveParams as PermissionRetrieveParams,
     )
@@ -24,6 +25,7 @@ __all__ = [
     "PermissionCreateResponse",
     "PermissionDeleteResponse",
     "PermissionListParams",
+    "PermissionListResponse",
     "PermissionRetrieveParams",
     "PermissionRetrieveResponse",
 ]
@@ -36,6 +38,7 @@ if not TYPE_CHECKING:
             "PermissionCreateResponse": ".permission_create_response",
             "PermissionDeleteResponse": ".permission_delete_response",
             "PermissionListParams": "....params.fine_tuning.checkpoints.permission_list_params",
+            "PermissionListResponse": ".permission_list_response",
             "PermissionRetrieveParams": "....params.fine_tuning.checkpoints.permission_retrieve_params",
             "PermissionRetrieveResponse": ".permission_retrieve_response",
         },

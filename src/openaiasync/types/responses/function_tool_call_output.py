@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ...model import BaseModel
-from ..responses.response_custom_tool_call_output import OutputOutputContentList
+from .response_custom_tool_call_output import OutputOutputContentList
 from .tool_call_caller_param import ToolCallCallerParam
 
-__all__ = ["FunctionToolCallOutputResource"]
+__all__ = ["FunctionToolCallOutput"]
 
 
-class FunctionToolCallOutputResource(BaseModel, kw_only=True, tag_field="type", tag="function_call_output"):
-    id: str
+class FunctionToolCallOutput(BaseModel, kw_only=True, tag_field="type", tag="function_call_output"):
+    id: str | None = None
     type: ClassVar[Literal["function_call_output"]] = "function_call_output"
     call_id: str | None = None
     name: str | None = None
     namespace: str | None = None
     caller: ToolCallCallerParam | None = None
     output: str | list[OutputOutputContentList]
-    status: Literal["in_progress", "completed", "incomplete"]
-    created_by: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None

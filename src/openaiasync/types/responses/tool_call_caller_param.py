@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from ..responses.response_function_tool_call_output_item import CallerDirect, CallerProgram
+from .response_function_tool_call_output_item import CallerDirect, CallerProgram
 
 __all__ = ["ToolCallCallerParam"]
 

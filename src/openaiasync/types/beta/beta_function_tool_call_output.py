@@ -9,17 +9,16 @@ from .beta_response_custom_tool_call_output import OutputOutputContentList
 from .beta_response_file_search_tool_call import Agent
 from .beta_tool_call_caller_param import BetaToolCallCallerParam
 
-__all__ = ["BetaFunctionToolCallOutputResource"]
+__all__ = ["BetaFunctionToolCallOutput"]
 
 
-class BetaFunctionToolCallOutputResource(BaseModel, kw_only=True, tag_field="type", tag="function_call_output"):
+class BetaFunctionToolCallOutput(BaseModel, kw_only=True, tag_field="type", tag="function_call_output"):
     agent: Agent | None = None
-    id: str
+    id: str | None = None
     type: ClassVar[Literal["function_call_output"]] = "function_call_output"
     call_id: str | None = None
     name: str | None = None
     namespace: str | None = None
     caller: BetaToolCallCallerParam | None = None
     output: str | list[OutputOutputContentList]
-    status: Literal["in_progress", "completed", "incomplete"]
-    created_by: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None

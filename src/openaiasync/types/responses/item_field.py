@@ -16,7 +16,8 @@ from ..conversations.conversation_item import (
     Program,
     ProgramOutput,
 )
-from ..conversations.function_tool_call_output_resource import FunctionToolCallOutputResource
+from ..conversations.message import Message
+from .function_tool_call_output import FunctionToolCallOutput
 from .response_apply_patch_tool_call import ResponseApplyPatchToolCall
 from .response_apply_patch_tool_call_output import ResponseApplyPatchToolCallOutput
 from .response_code_interpreter_tool_call import ResponseCodeInterpreterToolCall
@@ -24,35 +25,34 @@ from .response_compaction_item import ResponseCompactionItem
 from .response_computer_tool_call import ResponseComputerToolCall
 from .response_computer_tool_call_output_item import ResponseComputerToolCallOutputItem
 from .response_custom_tool_call import ResponseCustomToolCall
-from .response_custom_tool_call_output_item import ResponseCustomToolCallOutputItem
+from .response_custom_tool_call_output import ResponseCustomToolCallOutput
 from .response_file_search_tool_call import ResponseFileSearchToolCall
 from .response_function_shell_tool_call import ResponseFunctionShellToolCall
 from .response_function_shell_tool_call_output import ResponseFunctionShellToolCallOutput
 from .response_function_tool_call import ResponseFunctionToolCall
 from .response_function_web_search import ResponseFunctionWebSearch
-from .response_output_message import ResponseOutputMessage
 from .response_reasoning_item import ResponseReasoningItem
 from .response_tool_search_call import ResponseToolSearchCall
 from .response_tool_search_output_item import ResponseToolSearchOutputItem
 
-__all__ = ["OutputItem"]
+__all__ = ["ItemField"]
 
-OutputItem: TypeAlias = (
-    ResponseOutputMessage
-    | ResponseFileSearchToolCall
-    | ResponseFunctionToolCall
-    | FunctionToolCallOutputResource
-    | ResponseFunctionWebSearch
-    | ResponseComputerToolCall
-    | ResponseComputerToolCallOutputItem
-    | ResponseReasoningItem
+ItemField: TypeAlias = (
+    Message
     | Program
     | ProgramOutput
+    | ResponseFunctionToolCall
     | ResponseToolSearchCall
     | ResponseToolSearchOutputItem
     | AdditionalTools
-    | ResponseCompactionItem
+    | FunctionToolCallOutput
+    | ResponseFileSearchToolCall
+    | ResponseFunctionWebSearch
     | ImageGenerationCall
+    | ResponseComputerToolCall
+    | ResponseComputerToolCallOutputItem
+    | ResponseReasoningItem
+    | ResponseCompactionItem
     | ResponseCodeInterpreterToolCall
     | LocalShellCall
     | LocalShellCallOutput
@@ -60,10 +60,10 @@ OutputItem: TypeAlias = (
     | ResponseFunctionShellToolCallOutput
     | ResponseApplyPatchToolCall
     | ResponseApplyPatchToolCallOutput
-    | McpCall
     | McpListTools
     | McpApprovalRequest
     | McpApprovalResponse
+    | McpCall
     | ResponseCustomToolCall
-    | ResponseCustomToolCallOutputItem
+    | ResponseCustomToolCallOutput
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from .beta_function_tool_call_output_resource import BetaFunctionToolCallOutputResource
-from .beta_output_message import BetaOutputMessage
+from .beta_function_tool_call_output import BetaFunctionToolCallOutput
+from .beta_message import BetaMessage
 from .beta_response_apply_patch_tool_call import BetaResponseApplyPatchToolCall
 from .beta_response_apply_patch_tool_call_output import BetaResponseApplyPatchToolCallOutput
 from .beta_response_code_interpreter_tool_call import BetaResponseCodeInterpreterToolCall
@@ -13,7 +13,7 @@ from .beta_response_compaction_item import BetaResponseCompactionItem
 from .beta_response_computer_tool_call import BetaResponseComputerToolCall
 from .beta_response_computer_tool_call_output_item import BetaResponseComputerToolCallOutputItem
 from .beta_response_custom_tool_call import BetaResponseCustomToolCall
-from .beta_response_custom_tool_call_output_item import BetaResponseCustomToolCallOutputItem
+from .beta_response_custom_tool_call_output import BetaResponseCustomToolCallOutput
 from .beta_response_file_search_tool_call import BetaResponseFileSearchToolCall
 from .beta_response_function_shell_tool_call import BetaResponseFunctionShellToolCall
 from .beta_response_function_shell_tool_call_output import BetaResponseFunctionShellToolCallOutput
@@ -38,27 +38,27 @@ from .beta_response_reasoning_item import BetaResponseReasoningItem
 from .beta_response_tool_search_call import BetaResponseToolSearchCall
 from .beta_response_tool_search_output_item import BetaResponseToolSearchOutputItem
 
-__all__ = ["BetaOutputItem"]
+__all__ = ["BetaItemField"]
 
-BetaOutputItem: TypeAlias = (
-    BetaOutputMessage
-    | BetaResponseFileSearchToolCall
-    | BetaResponseFunctionToolCall
-    | BetaFunctionToolCallOutputResource
-    | AgentMessage
-    | MultiAgentCall
-    | MultiAgentCallOutput
-    | BetaResponseFunctionWebSearch
-    | BetaResponseComputerToolCall
-    | BetaResponseComputerToolCallOutputItem
-    | BetaResponseReasoningItem
+BetaItemField: TypeAlias = (
+    BetaMessage
     | Program
     | ProgramOutput
+    | BetaResponseFunctionToolCall
+    | MultiAgentCall
+    | MultiAgentCallOutput
     | BetaResponseToolSearchCall
     | BetaResponseToolSearchOutputItem
     | AdditionalTools
-    | BetaResponseCompactionItem
+    | AgentMessage
+    | BetaFunctionToolCallOutput
+    | BetaResponseFileSearchToolCall
+    | BetaResponseFunctionWebSearch
     | ImageGenerationCall
+    | BetaResponseComputerToolCall
+    | BetaResponseComputerToolCallOutputItem
+    | BetaResponseReasoningItem
+    | BetaResponseCompactionItem
     | BetaResponseCodeInterpreterToolCall
     | LocalShellCall
     | LocalShellCallOutput
@@ -66,10 +66,10 @@ BetaOutputItem: TypeAlias = (
     | BetaResponseFunctionShellToolCallOutput
     | BetaResponseApplyPatchToolCall
     | BetaResponseApplyPatchToolCallOutput
-    | McpCall
     | McpListTools
     | McpApprovalRequest
     | McpApprovalResponse
+    | McpCall
     | BetaResponseCustomToolCall
-    | BetaResponseCustomToolCallOutputItem
+    | BetaResponseCustomToolCallOutput
 )
