@@ -199,15 +199,15 @@ class ResponseParser:
         # A field line has four bytes at least, so that short heads need no counting.
         if len(raw_fields) > 4 * MAX_LINES and raw_fields.count(b"\n") > MAX_LINES:
             raise Http1Error(f"the head is over {MAX_LINES} lines")
-        length = _content_length(_values(lowered, b"\r\ncontent-length:"))
-        encodings = _values(lowered, b"\r\ntransfer-encoding:")
-        if encodings:
+        length = _content_length(lowered)
+        chunked = lowered.find(b"\r\ntransfer-encoding:") >= 0
+        if chunked:
             if length is not None:
                 raise Http1Error("both Content-Length and Transfer-Encoding")
-            if encodings != [b"chunked"] or old:
+            if _values(lowered, b"\r\ntransfer-encoding:") != [b"chunked"] or old:
                 raise Http1Error("a Transfer-Encoding other than exactly chunked in HTTP/1.1")
-        connection = _values(lowered, b"\r\nconnection:")
-        if connection or old:
+        if old or lowered.find(b"\r\nconnection:") >= 0:
+            connection = _values(lowered, b"\r\nconnection:")
             options = {option.strip(b" \t") for value in connection for option in value.split(b",")}
             self.keep_alive = b"close" not in options and (not old or b"keep-alive" in options)
         else:
@@ -216,7 +216,7 @@ class ResponseParser:
         self.raw_fields = raw_fields
         if self.bodiless or status in (204, 304) or length == 0:
             self._finish()
-        elif encodings:
+        elif chunked:
             self._state = _IN_CHUNKS
         elif length is not None:
             self._left = length
@@ -343,15 +343,18 @@ def _values(lowered: bytes, key: bytes) -> list[bytes]:
     return values
 
 
-def _content_length(values: list[bytes]) -> int | None:
-    if not values:
+def _content_length(lowered: bytes) -> int | None:
+    start = lowered.find(b"\r\ncontent-length:")
+    if start < 0:
         return None
-    if len(values) == 1 and len(values[0]) <= 19 and values[0].isdigit():
-        return int(values[0])
-    # RFC 9110, 8.6: a list or repeated lines of one identical number may be taken for that number.
-    numbers = {number.strip(b" \t") for value in values for number in value.split(b",")}
-    number = numbers.pop()
-    if numbers or not number.isdigit() or len(number) > 19:
+    end = lowered.find(b"\r", start + 17)
+    number = lowered[start + 17 : end].strip(b" \t")
+    if lowered.find(b"\r\ncontent-length:", end) >= 0 or b"," in number:
+        # RFC 9110, 8.6: a list or repeated lines of one identical number may be taken for that number.
+        values = b",".join(_values(lowered, b"\r\ncontent-length:")).split(b",")
+        numbers = {value.strip(b" \t") for value in values}
+        number = numbers.pop() if len(numbers) == 1 else b""
+    if not number.isdigit() or len(number) > 19:
         raise Http1Error("a Content-Length that is not one number, or contradicts another")
     return int(number)
 

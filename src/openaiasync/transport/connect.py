@@ -36,7 +36,7 @@ class TcpSettings:
     """What a `TcpTransport` is configured with."""
 
     max_connections_per_host: int | None = None  # per origin; `None`: no limit
-    keepalive: float = 60.0  # seconds that an idle connection is kept
+    keepalive: float | None = 60.0  # seconds that an idle connection is kept; `None`: until the server closes it
     ssl: ssl.SSLContext | bool | None = None  # `None`, `True`: the system's certificates; `False`: no check at all
     proxy: str | None = field(default=None, repr=False)  # "http://user:password@host:port"; hidden: it may be secret
     trust_env: bool = True  # read HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY

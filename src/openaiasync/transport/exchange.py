@@ -217,7 +217,8 @@ class Exchange:
 
     # --- what the caller waits for ---
 
-    async def _wait(self, purpose: int) -> None:
+    def _wait(self, purpose: int) -> asyncio.Future[None]:
+        """What to await; who is cancelled there calls `abort`. (No coroutine: each would be paid at every wake-up.)"""
         connection = self._connection
         if connection is None:
             raise cast(TransportError, self._error)
@@ -225,17 +226,17 @@ class Exchange:
         self._waiter = waiter = self._loop.create_future()
         if self._expires < NEVER:
             connection.arm(self._expires)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            self.abort()
-            raise
+        return waiter
 
     async def head(self) -> None:
         """Wait for the head of the final answer; afterwards only the try's own end limits waiting."""
         parser = self._parser
         if not parser.status:
-            await self._wait(_FOR_HEAD)
+            try:
+                await self._wait(_FOR_HEAD)
+            except asyncio.CancelledError:
+                self.abort()
+                raise
             if not parser.status:
                 raise cast(TransportError, self._error)
         self.status = parser.status
@@ -247,7 +248,11 @@ class Exchange:
         parser = self._parser
         taken = parser.pieces
         if not taken and not parser.complete:
-            await self._wait(_FOR_PIECE)
+            try:
+                await self._wait(_FOR_PIECE)
+            except asyncio.CancelledError:
+                self.abort()
+                raise
             taken = parser.pieces
             if not taken and not parser.complete:
                 raise cast(TransportError, self._error)
@@ -262,26 +267,35 @@ class Exchange:
     async def read(self, cap: int) -> bytes:
         parser = self._parser
         if not parser.complete:
-            if (parser.content_length or 0) > cap:
-                self.fail("protocol", f"the body is over {cap} bytes")
-            self._wake_at = cap
-            if self._paused:
-                self._resume()
-            while not parser.complete:
-                if self._unread > self._wake_at:
-                    size = sum(map(len, parser.pieces))
-                    if size > cap:
-                        self.fail("protocol", f"the body is over {cap} bytes")
-                    self._wake_at = self._unread + max(cap - size, RECHECK)
-                await self._wait(_FOR_ALL)
-                if self._error is not None:
-                    raise self._error
+            await self._read_on(cap)
         pieces, parser.pieces = parser.pieces, []
         self.ended = True
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if len(body) > cap:
             raise TransportError("protocol", f"the body is over {cap} bytes", sent=True, answered=True)
         return body
+
+    async def _read_on(self, cap: int) -> None:
+        """Wait for the end of the body, once unless it is over the cap."""
+        parser = self._parser
+        if (parser.content_length or 0) > cap:
+            self.fail("protocol", f"the body is over {cap} bytes")
+        self._wake_at = cap
+        if self._paused:
+            self._resume()
+        while not parser.complete:
+            if self._unread > self._wake_at:
+                size = sum(map(len, parser.pieces))
+                if size > cap:
+                    self.fail("protocol", f"the body is over {cap} bytes")
+                self._wake_at = self._unread + max(cap - size, RECHECK)
+            try:
+                await self._wait(_FOR_ALL)
+            except asyncio.CancelledError:
+                self.abort()
+                raise
+            if self._error is not None:
+                raise self._error
 
     def abort(self) -> None:
         self.fail("closed", "the exchange was given up by its caller")

@@ -53,13 +53,13 @@ class Pool:
     """The connections of one event loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connector: Connector, limit: int | None, keepalive: float
+        self, loop: asyncio.AbstractEventLoop, connector: Connector, limit: int | None, keepalive: float | None
     ) -> None:
         """At most `limit` connections per origin; an idle one is kept for `keepalive` seconds."""
         self.loop = loop
         self._connector = connector
         self._limit = limit
-        self._keepalive = keepalive
+        self._keepalive = NEVER if keepalive is None else keepalive
         self._hosts: dict[Origin, _Host] = {}
         self._connections: set[Connection] = set()
         self._opening: set[asyncio.Timeout] = set()
@@ -195,7 +195,7 @@ class Pool:
             return
         connection.idle_since = self.loop.time()
         host.idle.append(connection)
-        if self._sweeper is None:
+        if self._sweeper is None and self._keepalive < NEVER:
             self._sweeper = self.loop.call_later(self._keepalive, self._sweep)
 
     def _is_stale(self, connection: Connection) -> bool:
