@@ -23,7 +23,7 @@ class Row(NamedTuple):
     path: str
     request: str
     response: str
-    event: str
+    event: str = ""
 
 
 class Untyped(NamedTuple):
