@@ -29,6 +29,9 @@ if TYPE_CHECKING:
         AsyncStream as AsyncStream,
     )
     from .calls import (
+        BinaryAnswer as BinaryAnswer,
+    )
+    from .calls import (
         Paginator as Paginator,
     )
     from .client import AsyncOpenAI as AsyncOpenAI
@@ -106,8 +109,19 @@ if TYPE_CHECKING:
     from .meta import Meta as Meta
     from .meta import RequestInfo as RequestInfo
     from .meta import ResponseInfo as ResponseInfo
+    from .mission.audio import (
+        AudioAnswer as AudioAnswer,
+    )
+    from .mission.audio import (
+        AudioStream as AudioStream,
+    )
+    from .mission.audio import (
+        TranscriptionStream as TranscriptionStream,
+    )
     from .mission.chat import ChatStream as ChatStream
     from .mission.doors import CompletionStream as CompletionStream
+    from .mission.images import ImageStream as ImageStream
+    from .mission.vision import VisionStream as VisionStream
     from .model import BaseModel as BaseModel
     from .omitted import NOT_GIVEN as NOT_GIVEN
     from .omitted import NotGiven as NotGiven
@@ -116,7 +130,9 @@ if TYPE_CHECKING:
     from .omitted import omit as omit
 
 _HOMES = {
-    "calls": "AsyncConversationCursorPage AsyncCursorPage AsyncNextCursorPage AsyncPage AsyncStream Paginator",
+    "calls": (
+        "AsyncConversationCursorPage AsyncCursorPage AsyncNextCursorPage AsyncPage AsyncStream BinaryAnswer Paginator"
+    ),
     "client": "AsyncOpenAI Client",
     "core.limits": "Limits",
     "core.options": "RequestOptions Timeout",
@@ -128,8 +144,11 @@ _HOMES = {
     ),
     "headers": "Headers",
     "meta": "Meta RequestInfo ResponseInfo",
+    "mission.audio": "AudioAnswer AudioStream TranscriptionStream",
     "mission.chat": "ChatStream",
     "mission.doors": "CompletionStream",
+    "mission.images": "ImageStream",
+    "mission.vision": "VisionStream",
     "model": "BaseModel",
     "omitted": "NOT_GIVEN NotGiven Omit not_given omit",
 }
