@@ -1,0 +1,16 @@
+"""The built-in server and a client in one program: nothing to install, no key, real sockets."""
+
+import asyncio
+
+from openaiasync import Client
+from openaiasync.server import demo_app, serve
+
+
+async def main() -> None:
+    async with serve(demo_app()) as server, Client(api_base=server.base_url, model="demo-chat") as client:
+        print(server.base_url)
+        print((await client.chat("What is 17 * 23?")).text)
+        print([model.id for model in (await client.models()).data])
+
+
+asyncio.run(main())
