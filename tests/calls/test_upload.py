@@ -18,7 +18,7 @@ from openaiasync import APIStatusError, APITimeoutError, Client
 from openaiasync.calls.upload import SLICE, Upload
 from openaiasync.core.endpoint import Endpoint
 from openaiasync.core.multipart import Multipart
-from scripted import Seen, json_answer, scripted
+from scripted import Seen, head, json_answer, scripted
 from wireserver import Peer, Server
 
 UPLOAD = Endpoint(
@@ -156,6 +156,32 @@ class TestSent:
 
         run(main())
         assert found == [600_001]
+
+    def test_redirects(self, tmp_path: Path) -> None:
+        """A redirect within the origin is followed with the whole body again, unless there is none any more."""
+        path = tmp_path / "data.bin"
+        path.write_bytes(content := os.urandom(300_000))
+
+        async def script(peer: Peer) -> None:
+            while True:
+                request = await peer.request()
+                seen.append(request.line.split(" ")[1])
+                if request.line.startswith("POST /v1/things"):
+                    await peer.send(head(307, "X", Location="/v1/moved", Content_Length="0"))
+                else:
+                    assert content in request.body
+                    await peer.send(ANSWER)
+
+        seen: list[str] = []
+
+        async def main() -> None:
+            async with Server(script) as server, client_of(server) as client:
+                await send(client, path)
+                with pytest.raises(APIStatusError, match="cannot be rewound"):
+                    await send(client, Unseekable(100_000))
+
+        run(main())
+        assert seen == ["/v1/things", "/v1/moved", "/v1/things"]
 
     def test_two_uploads_of_one_file_do_not_disturb_each_other(self) -> None:
         """A file in memory may be sent by several calls at once."""

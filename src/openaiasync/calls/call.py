@@ -225,12 +225,12 @@ class Call:
     def _dead_on_reuse(self, failure: TransportError) -> bool:
         """A reused connection that dies without a byte was closed by its idle server: one retry is free."""
         dead = failure.reused and not failure.answered and failure.kind in ("eof", "reset")
-        free = dead and self.free_retry and self._rewindable()
+        free = dead and self.free_retry and self.rewindable()
         self.free_retry = self.free_retry and not dead
         return free
 
     def _may_repeat(self, failure: TransportError) -> bool:
-        if failure.kind in _NEVER_RETRIED or not self._rewindable():
+        if failure.kind in _NEVER_RETRIED or not self.rewindable():
             return False
         # What was sent whole and then timed out may have been worked on, and would be paid twice.
         paid = failure.kind == "timeout" and failure.sent
@@ -238,14 +238,15 @@ class Call:
 
     def _pause_after(self, error: APIStatusError) -> float | None:
         headers = error.response.headers
-        if not retryable_status(error.status_code, headers, error.code, error.type) or not self._rewindable():
+        if not retryable_status(error.status_code, headers, error.code, error.type) or not self.rewindable():
             return None
         asked = server_pause(headers, time.time())
         if asked is None:
             return backoff(self.retries)
         return asked if asked <= LONGEST_SERVER_PAUSE else None
 
-    def _rewindable(self) -> bool:
+    def rewindable(self) -> bool:
+        """Whether the body can be sent again."""
         body = self.request.body
         return body is None or isinstance(body, bytes) or bool(body.rewindable)
 

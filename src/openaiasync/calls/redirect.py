@@ -45,6 +45,8 @@ def follow(call: Call, incoming: Incoming) -> tuple[BaseURL, str]:
     method = call.request.endpoint.method
     if method not in ("GET", "HEAD") and incoming.status in (301, 302, 303):
         raise refuse(f"a {method} is redirected in a way that would make it a GET: set api_base to where it leads")
+    if not call.rewindable():
+        raise refuse("a redirect of a file that cannot be rewound is not followed: it was sent already")
     secret = bool(call.out and call.out.credentials) or call.request.body is not None
     if base.origin != call.base.origin:
         if secret:
