@@ -91,7 +91,7 @@ def modules(package: ModuleType) -> Iterator[ModuleType]:
 def own_names(package: ModuleType) -> Iterator[tuple[str, Any]]:
     """(module and name, value) of all that the modules of a package define."""
     for module in modules(package):
-        if not hasattr(module, "__path__"):
+        if not hasattr(module, "lazy_names") and not hasattr(module, "__path__"):  # not a door to another module
             for name in module.__all__:
                 yield f"{module.__name__}:{name}", getattr(module, name)
 
@@ -165,6 +165,9 @@ class TestTypes:
             "types.chat.chat_completion_message:Annotation",
             "types.chat.chat_completion_message_tool_call:ChatCompletionMessageToolCallUnion",
             "types.chat.chat_completion_token_logprob:TopLogprob",
+            "types.chat.chat_completion_message_param:ChatCompletionMessageParam",
+            "types.chat.completion_create_params:CompletionCreateParamsStreaming",
+            "types.responses.response_create_params:ResponseCreateParamsNonStreaming",
             "types.completion_usage:CompletionTokensDetails",
             "types.create_embedding_response:Usage",
             "types.responses.response:IncompleteDetails",

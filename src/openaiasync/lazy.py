@@ -24,13 +24,14 @@ class LazyModule:
 
 
 def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module `__getattr__` for `package`: `table` maps each name to the module, relative to it, that holds it."""
+    """A module `__getattr__` for `package` (or a plain module): `table` maps names to the modules that hold them."""
 
     def __getattr__(name: str) -> Any:
         if name not in table:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(table[name], package), name)
-        setattr(sys.modules[package], name, value)
+        here = sys.modules[package]
+        value = getattr(importlib.import_module(table[name], here.__package__), name)
+        setattr(here, name, value)
         return value
 
     return __getattr__

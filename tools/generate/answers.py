@@ -186,7 +186,7 @@ def literal_type(values: tuple[str | int | bool, ...]) -> str:
     line = f"Literal[{', '.join(texts)}]"
     if len(line) < 80:
         return line
-    return "Literal[\n" + "".join(f"        {text},\n" for text in texts) + "    ]"
+    return "Literal[\n" + "".join(f"    {text},\n" for text in texts) + "]"
 
 
 def literal(value: str | int | bool) -> str:

@@ -14,7 +14,7 @@ from .endpoints import Endpoint
 from .ir import FILE, NONE, Alias, Array, GeneratorError, Operation, Ref, Type, walk
 from .load import Description
 from .names import Names, Place, Root, root_place
-from .packages import by_name, home, package_text, read_exports
+from .packages import by_name, home, lazy_text, read_exports
 from .requests import Requests
 from .source import Module
 from .tables import Overrides, Row, Untyped, read_endpoints, read_surface, read_toml, read_untyped
@@ -206,7 +206,8 @@ class Builder:
         }
         found: dict[str, str] = {}
         for side, modules in (("types", answers), ("params", params)):
-            packages = {""} | {parent for name in modules for parent in parents(name)}
+            inside = [*modules, *params]
+            packages = {""} | {parent for name in inside for parent in parents(name)}
             areas = [mission.area for mission in self.overrides.missions()]
             others = self.exports if side == "types" else areas
             packages |= {package for package in others if self._exports(side, package, offered)}
@@ -214,7 +215,18 @@ class Builder:
                 where = f"{side}/{package.replace('.', '/')}/__init__.py".replace("//", "/")
                 what = "answers (Structs) and requests (TypedDicts)" if side == "types" else "requests (TypedDicts)"
                 doc = f"The types of {what}; each is imported when asked for."
-                found[where] = package_text(side, package, self._exports(side, package, offered), doc)
+                name = f"{package}.__init__".lstrip(".")
+                found[where] = lazy_text(side, name, self._exports(side, package, offered), doc)
+        return self._doors(answers, params) | found
+
+    def _doors(self, answers: dict[str, Module], params: dict[str, Module]) -> dict[str, str]:
+        """The requests under `types`, too, where the official modules are."""
+        found: dict[str, str] = {}
+        for name, module in params.items():
+            if name not in answers:
+                exports = {one: ("params", Place(name, one)) for one in sorted(module.own | module.again)}
+                doc = f"`openaiasync.params.{name}` under its official path."
+                found[f"types/{name.replace('.', '/')}.py"] = lazy_text("types", name, exports, doc)
         return found
 
     def _exports(

@@ -41,25 +41,18 @@ def by_name(places: Iterable[Place]) -> dict[str, list[Place]]:
     return found
 
 
-def package_text(side: str, package: str, exports: dict[str, tuple[str, Place]], doc: str) -> str:
-    """An ``__init__`` that offers `exports`: name → (side, place)."""
-    module = Module(side, f"{package}.__init__".lstrip("."))
-    table: list[str] = []
-    lines: list[str] = []
-    for name, (where, place) in sorted(exports.items()):
-        relative = module.relative(f"{where}.{place.module}")
-        lines.append(indent(import_line(relative, [f"{place.name} as {name}"])))
-        table.append(f'            "{name}": "{relative}",')
+def lazy_text(side: str, name: str, exports: dict[str, tuple[str, Place]], doc: str) -> str:
+    """A module that offers `exports` (name → side and place), each imported when it is asked for."""
     if not exports:
         return HEADER + f'"""{doc}"""\n'
-    up = "." * (len([part for part in package.split(".") if part]) + 2)
+    module = Module(side, name)
+    table: list[str] = []
+    lines: list[str] = []
+    for offered, (where, place) in sorted(exports.items()):
+        relative = module.relative(f"{where}.{place.module}")
+        lines.append(indent(import_line(relative, [f"{place.name} as {offered}"])))
+        table.append(f'            "{offered}": "{relative}",')
     text = [HEADER + f'"""{doc}"""\n', "from __future__ import annotations\n", "from typing import TYPE_CHECKING\n"]
-    text += [
-        f"from {up}lazy import lazy_names\n",
-        "if TYPE_CHECKING:",
-        *lines,
-        "",
-        f"__all__ = {listing(sorted(exports))}",
-    ]
-    inner = "{\n" + "\n".join(table) + "\n        }"
-    return "\n".join(text) + "\n" + _GETATTR.format(table=inner)
+    text += [f"from {module.relative('lazy')} import lazy_names\n", "if TYPE_CHECKING:", *lines, ""]
+    text += [f"__all__ = {listing(sorted(exports))}"]
+    return "\n".join(text) + "\n" + _GETATTR.format(table="{\n" + "\n".join(table) + "\n        }")

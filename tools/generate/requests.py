@@ -148,11 +148,7 @@ class Requests:
         members = self.members(field.type, module, f"{where}.{field.name}")
         if not field.required:
             return wrap_union(f"{name}: ", members)
-        line = f"    {name}: {module.use('typing', 'Required')}[{' | '.join(members)}]"
-        if len(line) <= 120 or "\n" in line or len(members) == 1:
-            return line.strip()
-        parts = "\n        | ".join(members)
-        return f"{name}: Required[\n        {parts}\n    ]"
+        return wrap_union(f"{name}: {module.use('typing', 'Required')}", members, brackets=("[", "]"))
 
     def _value(self, field: Field, module: Module, where: str) -> str:
         text = " | ".join(self.members(field.type, module, f"{where}.{field.name}"))

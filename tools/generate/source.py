@@ -133,12 +133,17 @@ def import_line(module: str, names: Iterable[str]) -> str:
     return f"from {module} import (\n" + "".join(f"    {name},\n" for name in ordered) + ")"
 
 
-def wrap_union(head: str, members: list[str], tail: str = "", depth: int = 4) -> str:
-    """``head A | B tail``, over several lines in parentheses if it is long."""
-    line = f"{head}{' | '.join(members)}{tail}"
-    if len(line) + depth <= WIDTH:
+def wrap_union(
+    head: str, members: list[str], tail: str = "", depth: int = 4, brackets: tuple[str, str] = ("", "")
+) -> str:
+    """``head A | B tail``, over several lines if it is long; `brackets` stand around it always, or only then."""
+    opening, closing = brackets
+    line = f"{head}{opening}{' | '.join(members)}{closing}{tail}"
+    if len(line) + depth <= WIDTH and "\n" not in line:
         return line
+    if len(members) == 1:
+        return f"{head}{opening}{members[0]}{closing}{tail}".replace("\n", "\n" + " " * depth)
+    opening, closing = brackets if opening else ("(", ")")
     pad = " " * (depth + 4)
-    return (
-        f"{head}(\n{pad}{members[0]}\n" + "".join(f"{pad}| {one}\n" for one in members[1:]) + " " * depth + f"){tail}"
-    )
+    inside = f"\n{pad}| ".join(member.replace("\n", "\n" + pad) for member in members)
+    return f"{head}{opening}\n{pad}{inside}\n{' ' * depth}{closing}{tail}"

@@ -19,14 +19,14 @@ class ImageEditParamsBase(RequestOptions, total=False):
     model: (
         str
         | Literal[
-        "gpt-image-1.5",
-        "gpt-image-2",
-        "gpt-image-2-2026-04-21",
-        "dall-e-2",
-        "gpt-image-1",
-        "gpt-image-1-mini",
-        "chatgpt-image-latest",
-    ]
+            "gpt-image-1.5",
+            "gpt-image-2",
+            "gpt-image-2-2026-04-21",
+            "dall-e-2",
+            "gpt-image-1",
+            "gpt-image-1-mini",
+            "chatgpt-image-latest",
+        ]
         | None
     )
     n: int | None

@@ -28,15 +28,15 @@ class ImageOptions(TypedDict, total=False):
     size: (
         str
         | Literal[
-        "auto",
-        "1024x1024",
-        "1536x1024",
-        "1024x1536",
-        "256x256",
-        "512x512",
-        "1792x1024",
-        "1024x1792",
-    ]
+            "auto",
+            "1024x1024",
+            "1536x1024",
+            "1024x1536",
+            "256x256",
+            "512x512",
+            "1792x1024",
+            "1024x1792",
+        ]
         | None
     )
     moderation: Literal["low", "auto"] | None

@@ -21,8 +21,7 @@ class Batch(BaseModel, kw_only=True):
     errors: Errors | None = None
     input_file_id: str
     completion_window: str
-    status: (
-        Literal[
+    status: Literal[
         "validating",
         "failed",
         "in_progress",
@@ -32,7 +31,6 @@ class Batch(BaseModel, kw_only=True):
         "cancelling",
         "cancelled",
     ]
-    )
     output_file_id: str | None = None
     error_file_id: str | None = None
     created_at: int

@@ -26,9 +26,7 @@ class EvalCreateResponse(BaseModel, kw_only=True):
     id: str
     name: str
     data_source_config: EvalCustomDataSourceConfig | DataSourceConfigLogs | EvalStoredCompletionsDataSourceConfig
-    testing_criteria: (
-        list[LabelModelGrader | StringCheckGrader | TestingCriterionEvalGraderTextSimilarity | TestingCriterionEvalGraderPython | TestingCriterionEvalGraderScoreModel]
-    )
+    testing_criteria: list[LabelModelGrader | StringCheckGrader | TestingCriterionEvalGraderTextSimilarity | TestingCriterionEvalGraderPython | TestingCriterionEvalGraderScoreModel]
     created_at: int
     metadata: Metadata | None
 
@@ -44,8 +42,7 @@ class TestingCriterionEvalGraderTextSimilarity(BaseModel, kw_only=True, tag_fiel
     name: str
     input: str
     reference: str
-    evaluation_metric: (
-        Literal[
+    evaluation_metric: Literal[
         "cosine",
         "fuzzy_match",
         "bleu",
@@ -58,7 +55,6 @@ class TestingCriterionEvalGraderTextSimilarity(BaseModel, kw_only=True, tag_fiel
         "rouge_5",
         "rouge_l",
     ]
-    )
     pass_threshold: float
 
 

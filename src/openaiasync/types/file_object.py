@@ -16,8 +16,7 @@ class FileObject(BaseModel, kw_only=True):
     expires_at: int | None = None
     filename: str
     object: Literal["file"]
-    purpose: (
-        Literal[
+    purpose: Literal[
         "assistants",
         "assistants_output",
         "batch",
@@ -27,6 +26,5 @@ class FileObject(BaseModel, kw_only=True):
         "vision",
         "user_data",
     ]
-    )
     status: Literal["uploaded", "processed", "error"]
     status_details: str | None = None

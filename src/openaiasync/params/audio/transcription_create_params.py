@@ -47,13 +47,13 @@ class TranscriptionRest(TranscriptionOptions, RequestOptions, total=False):
     model: (
         str
         | Literal[
-        "whisper-1",
-        "gpt-transcribe",
-        "gpt-4o-transcribe",
-        "gpt-4o-mini-transcribe",
-        "gpt-4o-mini-transcribe-2025-12-15",
-        "gpt-4o-transcribe-diarize",
-    ]
+            "whisper-1",
+            "gpt-transcribe",
+            "gpt-4o-transcribe",
+            "gpt-4o-mini-transcribe",
+            "gpt-4o-mini-transcribe-2025-12-15",
+            "gpt-4o-transcribe-diarize",
+        ]
     )
 
 
@@ -63,14 +63,17 @@ class TranscriptionParams(TranscriptionRest, total=False):
 
 class TranscriptionCreateParamsBase(TranscriptionOptions, RequestOptions, total=False):
     file: Required[FileTypes]
-    model: Required[str | Literal[
-        "whisper-1",
-        "gpt-transcribe",
-        "gpt-4o-transcribe",
-        "gpt-4o-mini-transcribe",
-        "gpt-4o-mini-transcribe-2025-12-15",
-        "gpt-4o-transcribe-diarize",
-    ]]
+    model: Required[
+        str
+        | Literal[
+            "whisper-1",
+            "gpt-transcribe",
+            "gpt-4o-transcribe",
+            "gpt-4o-mini-transcribe",
+            "gpt-4o-mini-transcribe-2025-12-15",
+            "gpt-4o-transcribe-diarize",
+        ]
+    ]
 
 
 class TranscriptionCreateParamsNonStreaming(TranscriptionCreateParamsBase, total=False):

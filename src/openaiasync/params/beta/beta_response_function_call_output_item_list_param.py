@@ -12,6 +12,4 @@ from .beta_response_input_text_content_param import BetaResponseInputTextContent
 __all__ = ["BetaResponseFunctionCallOutputItemListParam"]
 
 
-BetaResponseFunctionCallOutputItemListParam: TypeAlias = (
-    Iterable[BetaResponseInputTextContentParam | BetaResponseInputImageContentParam | BetaResponseInputFileContentParam]
-)
+BetaResponseFunctionCallOutputItemListParam: TypeAlias = Iterable[BetaResponseInputTextContentParam | BetaResponseInputImageContentParam | BetaResponseInputFileContentParam]

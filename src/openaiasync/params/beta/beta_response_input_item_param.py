@@ -324,9 +324,7 @@ class AgentMessageContentEncryptedContent(TypedDict, total=False):
 class MultiAgentCallOutputOutput(TypedDict, total=False):
     type: Required[Literal["output_text"]]
     text: Required[str]
-    annotations: (
-        Iterable[MultiAgentCallOutputOutputAnnotationFileCitation | MultiAgentCallOutputOutputAnnotationURLCitation | MultiAgentCallOutputOutputAnnotationContainerFileCitation]
-    )
+    annotations: Iterable[MultiAgentCallOutputOutputAnnotationFileCitation | MultiAgentCallOutputOutputAnnotationURLCitation | MultiAgentCallOutputOutputAnnotationContainerFileCitation]
 
 
 class LocalShellCallAction(TypedDict, total=False):

@@ -37,8 +37,7 @@ class Mcp(TypedDict, total=False):
     type: Required[Literal["mcp"]]
     server_label: Required[str]
     server_url: str
-    connector_id: (
-        Literal[
+    connector_id: Literal[
         "connector_dropbox",
         "connector_gmail",
         "connector_googlecalendar",
@@ -48,7 +47,6 @@ class Mcp(TypedDict, total=False):
         "connector_outlookemail",
         "connector_sharepoint",
     ]
-    )
     tunnel_id: str
     authorization: str
     server_description: str
@@ -74,12 +72,12 @@ class ImageGeneration(TypedDict, total=False):
     model: (
         str
         | Literal[
-        "gpt-image-1",
-        "gpt-image-1-mini",
-        "gpt-image-1.5",
-        "gpt-image-2",
-        "gpt-image-2-2026-04-21",
-    ]
+            "gpt-image-1",
+            "gpt-image-1-mini",
+            "gpt-image-1.5",
+            "gpt-image-2",
+            "gpt-image-2-2026-04-21",
+        ]
     )
     quality: Literal["low", "medium", "high", "auto"]
     size: str | Literal["1024x1024", "1024x1536", "1536x1024", "auto"]

@@ -12,15 +12,15 @@ class AudioTranscriptionParam(TypedDict, total=False):
     model: (
         str
         | Literal[
-        "whisper-1",
-        "gpt-transcribe",
-        "gpt-live-transcribe",
-        "gpt-4o-mini-transcribe",
-        "gpt-4o-mini-transcribe-2025-12-15",
-        "gpt-4o-transcribe",
-        "gpt-4o-transcribe-diarize",
-        "gpt-realtime-whisper",
-    ]
+            "whisper-1",
+            "gpt-transcribe",
+            "gpt-live-transcribe",
+            "gpt-4o-mini-transcribe",
+            "gpt-4o-mini-transcribe-2025-12-15",
+            "gpt-4o-transcribe",
+            "gpt-4o-transcribe-diarize",
+            "gpt-realtime-whisper",
+        ]
     )
     language: str
     languages: Sequence[str]

@@ -19,8 +19,7 @@ class RealtimeResponseCreateMcpToolParam(TypedDict, total=False):
     type: Required[Literal["mcp"]]
     server_label: Required[str]
     server_url: str
-    connector_id: (
-        Literal[
+    connector_id: Literal[
         "connector_dropbox",
         "connector_gmail",
         "connector_googlecalendar",
@@ -30,7 +29,6 @@ class RealtimeResponseCreateMcpToolParam(TypedDict, total=False):
         "connector_outlookemail",
         "connector_sharepoint",
     ]
-    )
     tunnel_id: str
     authorization: str
     server_description: str

@@ -12,6 +12,4 @@ from .response_input_text_content_param import ResponseInputTextContentParam
 __all__ = ["ResponseFunctionCallOutputItemListParam"]
 
 
-ResponseFunctionCallOutputItemListParam: TypeAlias = (
-    Iterable[ResponseInputTextContentParam | ResponseInputImageContentParam | ResponseInputFileContentParam]
-)
+ResponseFunctionCallOutputItemListParam: TypeAlias = Iterable[ResponseInputTextContentParam | ResponseInputImageContentParam | ResponseInputFileContentParam]

@@ -46,12 +46,12 @@ class ImageGeneration(TypedDict, total=False):
     model: (
         str
         | Literal[
-        "gpt-image-1",
-        "gpt-image-1-mini",
-        "gpt-image-1.5",
-        "gpt-image-2",
-        "gpt-image-2-2026-04-21",
-    ]
+            "gpt-image-1",
+            "gpt-image-1-mini",
+            "gpt-image-1.5",
+            "gpt-image-2",
+            "gpt-image-2-2026-04-21",
+        ]
     )
     quality: Literal["low", "medium", "high", "auto"]
     size: str | Literal["1024x1024", "1024x1536", "1536x1024", "auto"]

@@ -27,8 +27,7 @@ class BetaMessage(BaseModel, kw_only=True, tag_field="type", tag="message"):
     type: ClassVar[Literal["message"]] = "message"
     id: str
     status: Literal["in_progress", "completed", "incomplete"]
-    role: (
-        Literal[
+    role: Literal[
         "unknown",
         "user",
         "assistant",
@@ -38,8 +37,5 @@ class BetaMessage(BaseModel, kw_only=True, tag_field="type", tag="message"):
         "developer",
         "tool",
     ]
-    )
-    content: (
-        list[BetaResponseInputText | BetaResponseOutputText | AgentMessageContentText | AgentMessageContentSummaryText | AgentMessageContentReasoningText | BetaResponseOutputRefusal | BetaResponseInputImage | AgentMessageContentComputerScreenshot | BetaResponseInputFile | AgentMessageContentEncryptedContent]
-    )
+    content: list[BetaResponseInputText | BetaResponseOutputText | AgentMessageContentText | AgentMessageContentSummaryText | AgentMessageContentReasoningText | BetaResponseOutputRefusal | BetaResponseInputImage | AgentMessageContentComputerScreenshot | BetaResponseInputFile | AgentMessageContentEncryptedContent]
     phase: Literal["commentary", "final_answer"] | None = None

@@ -10,6 +10,4 @@ from .beta_response_input_text_content import BetaResponseInputTextContent
 
 __all__ = ["BetaResponseFunctionCallOutputItemList"]
 
-BetaResponseFunctionCallOutputItemList: TypeAlias = (
-    list[BetaResponseInputTextContent | BetaResponseInputImageContent | BetaResponseInputFileContent]
-)
+BetaResponseFunctionCallOutputItemList: TypeAlias = list[BetaResponseInputTextContent | BetaResponseInputImageContent | BetaResponseInputFileContent]

@@ -143,8 +143,7 @@ class MultiAgentCall(BaseModel, kw_only=True):
     id: str | None = None
     call_id: str
     type: Literal["multi_agent_call"]
-    action: (
-        Literal[
+    action: Literal[
         "spawn_agent",
         "interrupt_agent",
         "list_agents",
@@ -152,7 +151,6 @@ class MultiAgentCall(BaseModel, kw_only=True):
         "followup_task",
         "wait_agent",
     ]
-    )
     arguments: str
 
 
@@ -161,8 +159,7 @@ class MultiAgentCallOutput(BaseModel, kw_only=True):
     id: str | None = None
     call_id: str
     type: Literal["multi_agent_call_output"]
-    action: (
-        Literal[
+    action: Literal[
         "spawn_agent",
         "interrupt_agent",
         "list_agents",
@@ -170,7 +167,6 @@ class MultiAgentCallOutput(BaseModel, kw_only=True):
         "followup_task",
         "wait_agent",
     ]
-    )
     output: list[MultiAgentCallOutputOutput]
 
 

@@ -64,9 +64,7 @@ class AgentMessage(BaseModel, kw_only=True, tag_field="type", tag="agent_message
     id: str
     author: str
     recipient: str
-    content: (
-        list[BetaResponseInputText | BetaResponseOutputText | AgentMessageContentText | AgentMessageContentSummaryText | AgentMessageContentReasoningText | BetaResponseOutputRefusal | BetaResponseInputImage | AgentMessageContentComputerScreenshot | BetaResponseInputFile | AgentMessageContentEncryptedContent]
-    )
+    content: list[BetaResponseInputText | BetaResponseOutputText | AgentMessageContentText | AgentMessageContentSummaryText | AgentMessageContentReasoningText | BetaResponseOutputRefusal | BetaResponseInputImage | AgentMessageContentComputerScreenshot | BetaResponseInputFile | AgentMessageContentEncryptedContent]
 
 
 class MultiAgentCall(BaseModel, kw_only=True, tag_field="type", tag="multi_agent_call"):
@@ -74,8 +72,7 @@ class MultiAgentCall(BaseModel, kw_only=True, tag_field="type", tag="multi_agent
     type: ClassVar[Literal["multi_agent_call"]] = "multi_agent_call"
     id: str
     call_id: str
-    action: (
-        Literal[
+    action: Literal[
         "spawn_agent",
         "interrupt_agent",
         "list_agents",
@@ -83,7 +80,6 @@ class MultiAgentCall(BaseModel, kw_only=True, tag_field="type", tag="multi_agent
         "followup_task",
         "wait_agent",
     ]
-    )
     arguments: str
 
 
@@ -92,8 +88,7 @@ class MultiAgentCallOutput(BaseModel, kw_only=True, tag_field="type", tag="multi
     type: ClassVar[Literal["multi_agent_call_output"]] = "multi_agent_call_output"
     id: str
     call_id: str
-    action: (
-        Literal[
+    action: Literal[
         "spawn_agent",
         "interrupt_agent",
         "list_agents",
@@ -101,7 +96,6 @@ class MultiAgentCallOutput(BaseModel, kw_only=True, tag_field="type", tag="multi
         "followup_task",
         "wait_agent",
     ]
-    )
     output: list[BetaResponseOutputText]
 
 
@@ -109,8 +103,7 @@ class AdditionalTools(BaseModel, kw_only=True, tag_field="type", tag="additional
     agent: Agent | None = None
     type: ClassVar[Literal["additional_tools"]] = "additional_tools"
     id: str
-    role: (
-        Literal[
+    role: Literal[
         "unknown",
         "user",
         "assistant",
@@ -120,7 +113,6 @@ class AdditionalTools(BaseModel, kw_only=True, tag_field="type", tag="additional
         "developer",
         "tool",
     ]
-    )
     tools: list[BetaTool]
 
 

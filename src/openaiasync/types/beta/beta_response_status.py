@@ -6,13 +6,11 @@ from typing import Literal, TypeAlias
 
 __all__ = ["BetaResponseStatus"]
 
-BetaResponseStatus: TypeAlias = (
-    Literal[
-        "completed",
-        "failed",
-        "in_progress",
-        "cancelled",
-        "queued",
-        "incomplete",
-    ]
-)
+BetaResponseStatus: TypeAlias = Literal[
+    "completed",
+    "failed",
+    "in_progress",
+    "cancelled",
+    "queued",
+    "incomplete",
+]

@@ -10,8 +10,7 @@ __all__ = ["BetaToolChoiceTypes"]
 
 
 class BetaToolChoiceTypes(BaseModel, kw_only=True):
-    type: (
-        Literal[
+    type: Literal[
         "file_search",
         "web_search_preview",
         "computer",
@@ -21,4 +20,3 @@ class BetaToolChoiceTypes(BaseModel, kw_only=True):
         "image_generation",
         "code_interpreter",
     ]
-    )

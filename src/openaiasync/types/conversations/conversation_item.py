@@ -53,8 +53,7 @@ class ImageGenerationCall(BaseModel, kw_only=True, tag_field="type", tag="image_
 class AdditionalTools(BaseModel, kw_only=True, tag_field="type", tag="additional_tools"):
     type: ClassVar[Literal["additional_tools"]] = "additional_tools"
     id: str
-    role: (
-        Literal[
+    role: Literal[
         "unknown",
         "user",
         "assistant",
@@ -64,7 +63,6 @@ class AdditionalTools(BaseModel, kw_only=True, tag_field="type", tag="additional
         "developer",
         "tool",
     ]
-    )
     tools: list[Tool]
 
 

@@ -21,8 +21,7 @@ class Message(BaseModel, kw_only=True, tag_field="type", tag="message"):
     type: ClassVar[Literal["message"]] = "message"
     id: str
     status: Literal["in_progress", "completed", "incomplete"]
-    role: (
-        Literal[
+    role: Literal[
         "unknown",
         "user",
         "assistant",
@@ -32,10 +31,7 @@ class Message(BaseModel, kw_only=True, tag_field="type", tag="message"):
         "developer",
         "tool",
     ]
-    )
-    content: (
-        list[ResponseInputText | ResponseOutputText | TextContent | SummaryTextContent | ContentReasoningText | ResponseOutputRefusal | ResponseInputImage | ComputerScreenshotContent | ResponseInputFile]
-    )
+    content: list[ResponseInputText | ResponseOutputText | TextContent | SummaryTextContent | ContentReasoningText | ResponseOutputRefusal | ResponseInputImage | ComputerScreenshotContent | ResponseInputFile]
     phase: Literal["commentary", "final_answer"] | None = None
 
 

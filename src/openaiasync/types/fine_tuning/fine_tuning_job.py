@@ -25,8 +25,7 @@ class FineTuningJob(BaseModel, kw_only=True):
     object: Literal["fine_tuning.job"]
     organization_id: str
     result_files: list[str]
-    status: (
-        Literal[
+    status: Literal[
         "validating_files",
         "queued",
         "running",
@@ -34,7 +33,6 @@ class FineTuningJob(BaseModel, kw_only=True):
         "failed",
         "cancelled",
     ]
-    )
     trained_tokens: int | None
     training_file: str
     validation_file: str | None

@@ -14,8 +14,7 @@ class TextSimilarityGrader(BaseModel, kw_only=True, tag_field="type", tag="text_
     name: str
     input: str
     reference: str
-    evaluation_metric: (
-        Literal[
+    evaluation_metric: Literal[
         "cosine",
         "fuzzy_match",
         "bleu",
@@ -28,4 +27,3 @@ class TextSimilarityGrader(BaseModel, kw_only=True, tag_field="type", tag="text_
         "rouge_5",
         "rouge_l",
     ]
-    )

@@ -21,15 +21,15 @@ class RealtimeResponseCreateMcpTool(BaseModel, kw_only=True, tag_field="type", t
     server_url: str | None = None
     connector_id: (
         Literal[
-        "connector_dropbox",
-        "connector_gmail",
-        "connector_googlecalendar",
-        "connector_googledrive",
-        "connector_microsoftteams",
-        "connector_outlookcalendar",
-        "connector_outlookemail",
-        "connector_sharepoint",
-    ]
+            "connector_dropbox",
+            "connector_gmail",
+            "connector_googlecalendar",
+            "connector_googledrive",
+            "connector_microsoftteams",
+            "connector_outlookcalendar",
+            "connector_outlookemail",
+            "connector_sharepoint",
+        ]
         | None
     ) = None
     tunnel_id: str | None = None

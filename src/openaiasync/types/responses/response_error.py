@@ -10,8 +10,7 @@ __all__ = ["ResponseError"]
 
 
 class ResponseError(BaseModel, kw_only=True):
-    code: (
-        Literal[
+    code: Literal[
         "server_error",
         "rate_limit_exceeded",
         "invalid_prompt",
@@ -33,5 +32,4 @@ class ResponseError(BaseModel, kw_only=True):
         "failed_to_download_image",
         "image_file_not_found",
     ]
-    )
     message: str

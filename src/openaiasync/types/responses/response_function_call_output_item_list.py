@@ -10,6 +10,4 @@ from .response_input_text_content import ResponseInputTextContent
 
 __all__ = ["ResponseFunctionCallOutputItemList"]
 
-ResponseFunctionCallOutputItemList: TypeAlias = (
-    list[ResponseInputTextContent | ResponseInputImageContent | ResponseInputFileContent]
-)
+ResponseFunctionCallOutputItemList: TypeAlias = list[ResponseInputTextContent | ResponseInputImageContent | ResponseInputFileContent]

@@ -6,13 +6,11 @@ from typing import Literal, TypeAlias
 
 __all__ = ["ResponseStatus"]
 
-ResponseStatus: TypeAlias = (
-    Literal[
-        "completed",
-        "failed",
-        "in_progress",
-        "cancelled",
-        "queued",
-        "incomplete",
-    ]
-)
+ResponseStatus: TypeAlias = Literal[
+    "completed",
+    "failed",
+    "in_progress",
+    "cancelled",
+    "queued",
+    "incomplete",
+]

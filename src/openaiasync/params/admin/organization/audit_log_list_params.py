@@ -20,8 +20,7 @@ class EffectiveAt(TypedDict, total=False):
 class AuditLogListParams(RequestOptions, total=False):
     effective_at: EffectiveAt
     project_ids: Sequence[str]
-    event_types: (
-        Sequence[Literal[
+    event_types: Sequence[Literal[
         "api_key.created",
         "api_key.updated",
         "api_key.deleted",
@@ -168,7 +167,6 @@ class AuditLogListParams(RequestOptions, total=False):
         "tenant.membership.declined",
         "tenant.workspace_invite_email_settings.updated",
     ]]
-    )
     actor_ids: Sequence[str]
     actor_emails: Sequence[str]
     resource_ids: Sequence[str]

@@ -19,8 +19,7 @@ class UsageCompletionsParams(RequestOptions, total=False):
     api_key_ids: Sequence[str]
     models: Sequence[str]
     batch: bool
-    group_by: (
-        Sequence[Literal[
+    group_by: Sequence[Literal[
         "project_id",
         "user_id",
         "api_key_id",
@@ -28,6 +27,5 @@ class UsageCompletionsParams(RequestOptions, total=False):
         "batch",
         "service_tier",
     ]]
-    )
     limit: int
     page: str

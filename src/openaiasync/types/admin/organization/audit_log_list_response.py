@@ -93,8 +93,7 @@ __all__ = [
 
 class AuditLogListResponse(BaseModel, kw_only=True):
     id: str
-    type: (
-        Literal[
+    type: Literal[
         "api_key.created",
         "api_key.updated",
         "api_key.deleted",
@@ -241,7 +240,6 @@ class AuditLogListResponse(BaseModel, kw_only=True):
         "tenant.membership.declined",
         "tenant.workspace_invite_email_settings.updated",
     ]
-    )
     effective_at: int
     project: Project | None = None
     actor: Actor | None = None
@@ -522,12 +520,12 @@ class RoleBoundToResource(BaseModel, kw_only=True):
     enabled: bool | None = None
     source: (
         Literal[
-        "role_toggle",
-        "role_connector_update",
-        "role_delete",
-        "workspace_permissions",
-        "connector_publish",
-    ]
+            "role_toggle",
+            "role_connector_update",
+            "role_delete",
+            "workspace_permissions",
+            "connector_publish",
+        ]
         | None
     ) = None
 
@@ -544,12 +542,12 @@ class RoleUnboundFromResource(BaseModel, kw_only=True):
     enabled: bool | None = None
     source: (
         Literal[
-        "role_toggle",
-        "role_connector_update",
-        "role_delete",
-        "workspace_permissions",
-        "connector_publish",
-    ]
+            "role_toggle",
+            "role_connector_update",
+            "role_delete",
+            "workspace_permissions",
+            "connector_publish",
+        ]
         | None
     ) = None
 

@@ -10,13 +10,11 @@ __all__ = ["Certificate", "CertificateDetails"]
 
 
 class Certificate(BaseModel, kw_only=True):
-    object: (
-        Literal[
+    object: Literal[
         "certificate",
         "organization.certificate",
         "organization.project.certificate",
     ]
-    )
     id: str
     name: str | None
     created_at: int

@@ -11,11 +11,9 @@ __all__ = ["OrganizationDataRetention"]
 
 class OrganizationDataRetention(BaseModel, kw_only=True):
     object: Literal["organization.data_retention"]
-    type: (
-        Literal[
+    type: Literal[
         "zero_data_retention",
         "modified_abuse_monitoring",
         "enhanced_zero_data_retention",
         "enhanced_modified_abuse_monitoring",
     ]
-    )

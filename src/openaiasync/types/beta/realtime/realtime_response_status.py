@@ -13,11 +13,11 @@ class RealtimeResponseStatus(BaseModel, kw_only=True):
     type: Literal["completed", "cancelled", "failed", "incomplete"] | None = None
     reason: (
         Literal[
-        "turn_detected",
-        "client_cancelled",
-        "max_output_tokens",
-        "content_filter",
-    ]
+            "turn_detected",
+            "client_cancelled",
+            "max_output_tokens",
+            "content_filter",
+        ]
         | None
     ) = None
     error: Error | None = None

@@ -30,15 +30,13 @@ class Message(BaseModel, kw_only=True):
 
 
 class IncompleteDetails(BaseModel, kw_only=True):
-    reason: (
-        Literal[
+    reason: Literal[
         "content_filter",
         "max_tokens",
         "run_cancelled",
         "run_expired",
         "run_failed",
     ]
-    )
 
 
 class Attachment(BaseModel, kw_only=True):

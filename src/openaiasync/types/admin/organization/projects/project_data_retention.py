@@ -11,8 +11,7 @@ __all__ = ["ProjectDataRetention"]
 
 class ProjectDataRetention(BaseModel, kw_only=True):
     object: Literal["project.data_retention"]
-    type: (
-        Literal[
+    type: Literal[
         "organization_default",
         "none",
         "zero_data_retention",
@@ -20,4 +19,3 @@ class ProjectDataRetention(BaseModel, kw_only=True):
         "enhanced_zero_data_retention",
         "enhanced_modified_abuse_monitoring",
     ]
-    )
