@@ -207,7 +207,7 @@ class OAuthError(AuthenticationError):
         fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
         description = fields.get("error_description")
         message = description if isinstance(description, str) and description else "The token exchange failed."
-        super().__init__(message, response=response, body=body)
+        super().__init__(message, response=response, body=cast("object", body))
         self.error = fields.get("error")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from ..errors import ConfigurationError
 from ..transport.base import Origin
@@ -23,8 +24,9 @@ def check_field(name: str, value: object, what: str) -> str:
     """
     if not _TOKEN.fullmatch(name):
         raise ConfigurationError(f"{what}: {name!r} is no header field name")
-    text = value if isinstance(value, str) else str(value)
+    text = value.reveal() if isinstance(value, Secret) else str(value)
     if _BAD_VALUE.search(text):
+        del value, text  # no frame of a traceback may hold them
         raise ConfigurationError(f"{what}: it holds a control character or one that header fields cannot carry")
     return text.strip(" \t")
 
@@ -32,19 +34,39 @@ def check_field(name: str, value: object, what: str) -> str:
 class Secret:
     """A key that shows itself to nobody: no `repr`, no `str`, no pickle; `reveal` is called where bytes are written."""
 
-    __slots__ = ("__value",)
+    __slots__ = ("__marks", "__value")
 
     def __init__(self, value: str) -> None:
         self.__value = value
+        self.__marks: tuple[bytes, ...] | None = None
 
     def reveal(self) -> str:
         return self.__value
+
+    def scrub(self, raw: bytes) -> bytes:
+        """The bytes without this key, also where it stands in JSON or in a URL: servers echo what they are sent."""
+        if self.__marks is None:
+            self.__marks = _marks(self.__value)
+        for mark in self.__marks:
+            if mark in raw:
+                raw = raw.replace(mark, b"[key]")
+        return raw
 
     def __repr__(self) -> str:
         return "<Secret: hidden>"
 
     def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
         return (Secret, ("",))
+
+
+def _marks(value: str) -> tuple[bytes, ...]:
+    """The ways in which a text of a server may write this value. One of three characters would be found anywhere."""
+    if len(value) < 4:
+        return ()
+    in_json = json.dumps(value)[1:-1]
+    texts = {value, in_json, in_json.replace("/", "\\/"), quote(value, safe="")}
+    marks = {text.encode() for text in texts} | {value.encode("latin-1", "replace")}
+    return tuple(sorted(marks, key=len, reverse=True))
 
 
 KeySource = Secret | Callable[[], Awaitable[str]] | None

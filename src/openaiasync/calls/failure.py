@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
+from ..core.decode import DecodeError
 from ..errors import (
     APIConnectionError,
     APIError,
@@ -161,6 +162,8 @@ def empty_answer(meta: Meta, why: str) -> EmptyAnswerError:
 def stream_error(meta: Meta, body: Any) -> APIError:
     """The error for an error object that came where an answer should be: in a 200, or in the middle of a stream."""
     inner, message = error_object(body)
+    if isinstance(body, str) and not body.lstrip().startswith("<"):
+        message = body
     text = f"{meta.request.method} {meta.url}: the server sent an error in place of an answer"
     error = APIError(f"{text}: {_short(message)}" if message else text, meta.request, body=inner)
     error.meta = meta
@@ -180,13 +183,23 @@ def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
 def holds_error(answer: Any) -> bool:
     """Whether an error object was decoded as an answer. Answers that declare `error` as a field may hold one."""
     extra: dict[str, Any] = getattr(answer, "__dict__", {})
-    return bool(extra.get("error")) or getattr(answer, "object", None) == "error"
+    return bool(extra.get("error")) or "error" in (getattr(answer, "object", None), getattr(answer, "type", None))
 
 
 def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
     """The error for bytes that are no answer: the error object in them, if there is one, or what is wrong with them."""
     found = found_error(raw)
     return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
+
+
+def refused_event(meta: Meta, name: str, raw: bytes, reason: str) -> APIError:
+    """The error for an event of this name: the error object in it, or why it is no event of its stream."""
+    if name == "error" and found_error(raw) is None:
+        try:
+            return stream_error(meta, json.loads(raw))
+        except (ValueError, RecursionError):
+            return stream_error(meta, raw.decode("utf-8", "replace"))
+    return undecodable(meta, raw, str(DecodeError(reason, raw)))
 
 
 def found_error(raw: bytes) -> dict[str, Any] | None:
@@ -197,6 +210,6 @@ def found_error(raw: bytes) -> dict[str, Any] | None:
         return None
     if isinstance(body, dict):
         fields = cast("dict[str, Any]", body)
-        if fields.get("error") or fields.get("object") == "error":
+        if fields.get("error") or "error" in (fields.get("object"), fields.get("type")):
             return fields
     return None

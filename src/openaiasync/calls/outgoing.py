@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from ..core.endpoint import Request
 from ..errors import ConfigurationError
@@ -17,9 +18,10 @@ __all__ = ["Composer"]
 
 _OURS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 _COUNT = "x-stainless-retry-count"
-_JSON = ("Accept", "application/json")
-_EVENTS = ("Accept", "text/event-stream")
-_ANYTHING = ("Accept", "*/*")
+_JSON: tuple[str, str] = ("Accept", "application/json")
+_EVENTS: tuple[str, str] = ("Accept", "text/event-stream")
+_ANYTHING: tuple[str, str] = ("Accept", "*/*")
+_NOT_JSON = frozenset({"binary", "none", "object-or-text", "text"})
 
 
 class Composer:
@@ -29,10 +31,13 @@ class Composer:
         self.config = config
         self._prebuilt: dict[tuple[str, str, bool], tuple[bytes, tuple[tuple[str, str], ...]]] = {}
         self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
+        self._passing: tuple[Secret, ...] = ()  # keys of recent tries, for what servers echo of them
         self._secrets: list[Secret] = [secret for _, secret in config.secret_fields]
         for key in (config.key, config.admin_key, config.base.userinfo):
             if isinstance(key, Secret):
                 self._secrets.append(key)
+        if config.base.userinfo is not None:
+            self._secrets += [Secret(_basic(config.base.userinfo)), Secret(_password(config.base.userinfo))]
 
     async def credentials(self, request: Request) -> Credentials:
         """The fields that carry secrets, for one try: an asynchronous key is asked again."""
@@ -40,6 +45,8 @@ class Composer:
         admin = config.admin_key is not None and request.endpoint.admin
         if request.headers is None and admin in self._static:
             return self._static[admin]
+        # What may raise comes first: no frame of a traceback may hold a field in plain text.
+        extra = None if request.headers is None else _extra(request.headers)
         pairs: list[tuple[str, str]] = []
         key = config.admin_key if admin else config.key
         asked = key is not None and not isinstance(key, Secret)
@@ -51,8 +58,8 @@ class Composer:
         elif config.base.userinfo is not None:
             pairs.append(("Authorization", "Basic " + _basic(config.base.userinfo)))
         pairs = _override(pairs, {name: secret.reveal() for name, secret in config.secret_fields})
-        if request.headers is not None:
-            return Credentials(_override(pairs, _extra(request.headers)))
+        if extra is not None:
+            return Credentials(_override(pairs, extra))
         made = Credentials(pairs)
         if not asked:
             self._static[admin] = made
@@ -61,16 +68,16 @@ class Composer:
     def _asked(self, value: Any) -> Secret:
         if not isinstance(value, str) or not value:
             raise ConfigurationError("the api_key function answered something else than a key")
-        secret = Secret(check_field("Authorization", value, "the key that api_key answered"))
-        self._secrets = [*self._secrets[-7:], secret]  # enough to recognise what a server echoes of recent tries
+        secret = Secret(value)
+        del value  # no frame of a traceback may hold it
+        secret = Secret(check_field("Authorization", secret, "the key that api_key answered"))
+        self._passing = (*self._passing[-7:], secret)
         return secret
 
     def scrub(self, raw: bytes) -> bytes:
         """The bytes without any key of ours: servers echo what they are sent."""
-        for secret in self._secrets:
-            value = secret.reveal().encode("latin-1")
-            if len(value) >= 4 and value in raw:
-                raw = raw.replace(value, b"[key]")
+        for secret in (*self._secrets, *self._passing):
+            raw = secret.scrub(raw)
         return raw
 
     def fields(self, request: Request) -> tuple[tuple[str, str], ...]:
@@ -79,7 +86,7 @@ class Composer:
         if request.stream:
             pairs = [_EVENTS]
         else:
-            pairs = [_ANYTHING if endpoint.answer in ("binary", "text", "object-or-text") else _JSON]
+            pairs = [_ANYTHING if endpoint.answer in _NOT_JSON else _JSON]
             if endpoint.answer != "binary":
                 pairs.append(("Accept-Encoding", "gzip, deflate"))
         if isinstance(request.body, bytes):
@@ -140,10 +147,12 @@ def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str]
 
 
 def _basic(userinfo: Secret) -> str:
-    from urllib.parse import unquote
-
     name, _, password = userinfo.reveal().partition(":")
     return base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+
+
+def _password(userinfo: Secret) -> str:
+    return unquote(userinfo.reveal().partition(":")[2])
 
 
 def _extra(headers: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class _RawCalls(Calls):
 
     async def open(self, request: Request) -> Any:
         stream = await super().open(request)
-        return RawResponse(stream.meta, b"", lambda to: stream)
+        return RawResponse[Any](stream.meta, b"", lambda to: stream)
 
     def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
         return self._page(endpoint, params)
@@ -332,11 +332,14 @@ class StreamedMethods(RawMethods):
         return _over(self._namespace, _StreamedCalls(self._namespace_calls))
 
     def _wrap(self, attribute: Callable[..., Awaitable[Any]]) -> Any:
-        return lambda *args, **params: _Opening(cast("Any", attribute(*args, **params)))
+        def opening(*args: Any, **params: Any) -> _Opening[Any]:
+            return _Opening(cast("Any", attribute(*args, **params)))
+
+        return opening
 
 
 def _over(thing: Any, calls: Calls) -> Any:
     """The same namespace, or client, over other calls; what it made on first use is made anew."""
-    view = object.__new__(type(thing))
+    view: Any = object.__new__(thing.__class__)
     view._calls = calls
     return view

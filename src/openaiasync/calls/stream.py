@@ -16,6 +16,7 @@ from ..core.decode import DecodeError, decoder_for
 from ..core.ending import Ending
 from ..core.sse import Event, SSEDecoder, SSEError
 from ..errors import APIConnectionError, OpenAIError
+from ..headers import Headers
 from ..meta import Meta, ResponseInfo
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
@@ -45,9 +46,12 @@ class AsyncStream(Generic[T]):
         strict = call.calls.config.strict
         self._decoder = decoder_for(endpoint.load(endpoint.event), strict=strict).stream()
         self._ending = Ending(endpoint.event)
+        self._scrub = call.calls.composer.scrub
         self._queue: deque[bytes | Event] = deque()
         self._delivered = False
         self._done = False
+        self._reading = False
+        self._damage = ""  # what is wrong with the bytes behind the events in the queue
         self.partial_source: Any = None  # whoever accumulates puts a function here: what came so far
 
     def _begin(self, call: Call, incoming: Incoming) -> None:
@@ -56,17 +60,17 @@ class AsyncStream(Generic[T]):
         self.meta: Meta = call.meta(incoming)
         self.raw_fields = incoming.raw_fields
         coding = content_coding(incoming.raw_fields)
-        self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
+        try:
+            self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
+        except CodingError as error:
+            raise failures.invalid_answer(self.meta, b"", str(error)) from None
 
     @classmethod
     async def open(cls, call: Call) -> AsyncStream[Any]:
         """The stream for a call that holds its place; raises what the call raises."""
         incoming = await call.head()
         await _require_events(call, incoming)
-        try:
-            return cls(call, incoming)
-        except CodingError as error:
-            raise failures.invalid_answer(call.meta(incoming), b"", str(error)) from None
+        return cls(call, incoming)
 
     # ---------------------------------------------------------------- iteration
 
@@ -76,13 +80,12 @@ class AsyncStream(Generic[T]):
     async def __anext__(self) -> T:
         while True:
             if self._queue:
-                event = self._queue.popleft()
-                if event == _DONE:
+                if self._queue[0] == _DONE:
                     await self._finish()
                     raise StopAsyncIteration
                 if self._call is None:
                     raise StopAsyncIteration
-                return self._typed(event)
+                return self._typed()
             if self._done or self._call is None:
                 raise StopAsyncIteration
             if not await self._more(self._call):
@@ -91,13 +94,18 @@ class AsyncStream(Generic[T]):
 
     async def _more(self, call: Call) -> bool:
         """Wait until an event is there; `False` at a complete end. Raises the public error of a broken stream."""
+        if self._reading:
+            raise RuntimeError("another task is reading this stream: a stream has one reader")
         incoming = self._incoming
         if self._delivered:
             call.expect(incoming, call.stall, "stall")
         else:
             call.expect(incoming, call.start, "start", since=call.try_began + incoming.connected)
+        self._reading = True
         try:
             while not self._queue:
+                if self._damage:
+                    raise SSEError(self._damage)
                 pieces = await incoming.pieces()
                 if not pieces:
                     self._check_end(call)
@@ -111,26 +119,38 @@ class AsyncStream(Generic[T]):
         except BaseException:
             self._release()
             raise
+        finally:
+            self._reading = False
         self._delivered = True
         return True
 
     def _feed(self, pieces: list[bytes]) -> None:
         inflater, decode, queue = self._inflater, self._events.feed, self._queue
-        for piece in pieces:
-            queue.extend(decode(piece if inflater is None else inflater.feed(piece)))
+        try:
+            for piece in pieces:
+                queue.extend(decode(piece if inflater is None else inflater.feed(piece)))
+        except (SSEError, CodingError) as error:
+            self._damage = str(error)  # raised when what came before it is delivered
 
-    def _typed(self, event: bytes | Event) -> T:
-        """The object of one event. An error object raises, and so does what cannot be decoded."""
+    def _typed(self) -> T:
+        """The object of the next event. An error object raises, and so does what cannot be decoded."""
+        event = self._queue.popleft()
         name, data = ("", event) if isinstance(event, bytes) else (event.event, event.data)
+        item: Any = None
+        reason = "an error"
         try:
             item = self._decoder.decode(data)
         except DecodeError as error:
-            self._abandon()
-            raise self._undecodable(name, data, str(error)) from None
-        if self._decoder.strayed:
-            self._refuse_error(name, item)
-        self._ending.see(item, name)
-        return item  # type: ignore[no-any-return]
+            reason = error.reason
+        else:
+            usual = self._ending.by_choice and not self._decoder.strayed and name != "error"
+            if usual or not (name == "error" or failures.holds_error(item)):
+                self._ending.see(item, name)
+                return item  # type: ignore[no-any-return]
+        refusal = failures.refused_event(self.meta, name, self._scrub(data), reason)
+        del event, data, item  # the server may have echoed a key, which no frame of a traceback may hold
+        self._abandon()
+        raise refusal
 
     # ---------------------------------------------------------------- ends
 
@@ -140,6 +160,7 @@ class AsyncStream(Generic[T]):
         self._queue.clear()
         call, incoming = self._call, self._incoming
         if call is not None:
+            call.calls.shared.budget.refill()
             try:
                 incoming.expire(call.loop.time() + _LINGER, "stall")
                 while not incoming.ended and not await incoming.pieces():
@@ -153,6 +174,7 @@ class AsyncStream(Generic[T]):
         if self._inflater is not None:
             self._inflater.finish()
         if self._ending.complete:
+            call.calls.shared.budget.refill()
             return
         self._release()
         raise self._short(call, "the stream ended before its answer was complete")
@@ -186,16 +208,6 @@ class AsyncStream(Generic[T]):
 
     def _partial(self) -> Any:
         return self.partial_source() if self.partial_source is not None else None
-
-    def _undecodable(self, name: str, data: bytes, why: str) -> OpenAIError:
-        if name == "error":
-            return failures.stream_error(self.meta, data.decode("utf-8", "replace"))
-        return failures.undecodable(self.meta, data, why)
-
-    def _refuse_error(self, name: str, item: Any) -> None:
-        if name == "error" or failures.holds_error(item):
-            self._abandon()
-            raise failures.stream_error(self.meta, item.to_dict())
 
     def _release(self) -> None:
         call, self._call = self._call, None
@@ -241,8 +253,8 @@ class AsyncStream(Generic[T]):
 
 async def _require_events(call: Call, incoming: Incoming) -> None:
     """Refuse what is no event stream, with what it is instead."""
-    kind = incoming.raw_fields.lower()
-    if b"text/event-stream" in kind:
+    kind = Headers(incoming.raw_fields).get("content-type", "")
+    if kind.partition(";")[0].strip().lower() == "text/event-stream":
         return
     call.expect(incoming, 10.0, "stall")
     raw = call.calls.composer.scrub(await read_error_body(incoming))

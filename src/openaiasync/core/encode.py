@@ -30,8 +30,9 @@ def _is_plain(value: Any) -> bool:
         return False
     todo: list[Any] = [value]
     for container in todo:  # grows while it is walked
-        for item in container.values() if type(container) is dict else container:
-            kind = type(item)
+        items: Iterable[Any] = container.values() if container.__class__ is dict else container
+        for item in items:
+            kind = item.__class__
             if kind in _SCALARS:
                 continue
             if kind in _CONTAINERS:
@@ -46,7 +47,7 @@ def _is_plain(value: Any) -> bool:
 def _plain_mapping(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
     changed: dict[Any, Any] | None = None
     for key, item in value.items():
-        kind = type(item)
+        kind = item.__class__
         if kind in _SCALARS:
             continue
         if kind.__name__ in ("NotGiven", "Omit"):
@@ -64,7 +65,7 @@ def _plain_sequence(value: Iterable[Any]) -> Any:
     changed = False
     items: list[Any] = []
     for item in value:
-        kind = type(item)
+        kind = item.__class__
         new = item if kind in _SCALARS else plain(item)
         changed = changed or new is not item
         items.append(new)
@@ -76,7 +77,7 @@ def plain(value: Any) -> Any:
 
     Raises `ValueError` for NaN and infinities, which JSON does not have (RFC 8259, section 6).
     """
-    kind = type(value)
+    kind = value.__class__
     if kind in _SCALARS:
         return value
     if kind is dict:
@@ -90,7 +91,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.to_dict(mode="json")
     if isinstance(value, Mapping):
-        return _plain_mapping(dict(value))
+        return _plain_mapping(dict(cast("Mapping[Any, Any]", value)))
     return value
 
 
@@ -103,7 +104,7 @@ def _foreign(value: Any) -> Any:
         return list(cast("set[Any]", value))
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
         raise TypeError(f"{type(value).__name__} objects cannot be sent as JSON")
-    return [plain(item) for item in value]
+    return [plain(item) for item in cast("Iterable[Any]", value)]
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_foreign)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 from .base import Outgoing, TransportError, TryClocks
@@ -100,7 +100,7 @@ def _before(one: float | None, other: float | None) -> bool:
 
 
 @contextlib.contextmanager
-def _errors(clock: str, *, answered: bool) -> Iterator[None]:
+def _errors(clock: str, *, answered: bool) -> Generator[None]:
     """Foreign errors as ours, by their class."""
     try:
         yield
