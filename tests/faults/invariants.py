@@ -129,7 +129,10 @@ def shown(error: BaseException) -> Iterator[tuple[str, str]]:
 
 def deep(value: Any, depth: int = 4) -> str:
     """The `repr` of a value and of what a debugger would unfold of it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except AttributeError:
+        text = f"<a {type(value).__name__} whose making failed>"
     if depth == 0 or isinstance(value, (str, bytes, int, float, type(None))):
         return text
     parts: list[Any] = []

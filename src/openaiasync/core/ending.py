@@ -37,18 +37,20 @@ class Ending:
     known by its `type` or by its name.
     """
 
-    __slots__ = ("_by_choice", "_finished", "_open", "_terminal")
+    __slots__ = ("_finished", "_open", "_terminal", "by_choice")
 
     def __init__(self, event_type: str) -> None:
-        self._by_choice = event_type.endswith((":ChatCompletionChunk", ":Completion"))
+        self.by_choice = event_type.endswith((":ChatCompletionChunk", ":Completion"))
+        """Whether events are chunks with choices."""
         self._open: set[Any] = set()
         self._finished: set[Any] = set()
         self._terminal = False
 
     def see(self, item: Any, name: str) -> None:
         """Take note of one event's object and name."""
-        if not self._by_choice:
-            if getattr(item, "type", None) in _TERMINAL_TYPES or name in _TERMINAL_EVENTS:
+        if not self.by_choice:
+            kind = getattr(item, "type", None)  # of a stray event it may be anything
+            if (isinstance(kind, str) and kind in _TERMINAL_TYPES) or name in _TERMINAL_EVENTS:
                 self._terminal = True
             return
         try:
@@ -60,6 +62,6 @@ class Ending:
     @property
     def complete(self) -> bool:
         """Whether nothing more has to come."""
-        if self._by_choice:
+        if self.by_choice:
             return bool(self._finished) and self._open <= self._finished
         return self._terminal
