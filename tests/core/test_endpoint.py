@@ -129,3 +129,40 @@ def test_a_row_costs_nothing_until_it_is_used() -> None:
     assert row.known == {"x", "y"}
     with pytest.raises(AttributeError):
         _ = row.nothing
+
+
+class TestWithoutSchema:
+    def test_an_open_operation_takes_any_parameter(self) -> None:
+        """All but the path parameters go to the body, or to the query if the row says so."""
+        sent = Endpoint("x.y", "POST", "/x/{id}", required="id", optional="*", body="json").request(
+            {"id": "1", "new": 2}
+        )
+        assert (sent.path, sent.body) == ("/x/1", b'{"new":2}')
+        asked = Endpoint("x.z", "GET", "/x", optional="*", query="*").request({"new": 2, "extra_query": {"b": 1}})
+        assert (asked.path, asked.body) == ("/x?new=2&b=1", None)
+
+    def test_it_still_wants_what_it_requires(self) -> None:
+        """A path without its id is no path."""
+        with pytest.raises(TypeError, match="misses the required parameter 'id'"):
+            Endpoint("x.y", "POST", "/x/{id}", required="id", optional="*", body="json").request({"new": 2})
+
+
+class TestHeaderParameters:
+    ENDPOINT = Endpoint("x.y", "POST", "/x", optional="betas a", body="json", header="betas=openai-beta")
+
+    def test_they_travel_as_fields_and_not_in_the_body(self) -> None:
+        """Several values are one list; what the caller names by `extra_headers` is kept."""
+        sent = self.ENDPOINT.request({"betas": ["one", "two"], "a": 1, "extra_headers": {"x-more": "3"}})
+        assert sent.headers == {"openai-beta": "one,two", "x-more": "3"}
+        assert sent.body == b'{"a":1}'
+
+    def test_one_that_is_not_given_is_not_sent(self) -> None:
+        """Neither an absent one nor `None`."""
+        assert self.ENDPOINT.request({"a": 1}).headers is None
+        assert self.ENDPOINT.request({"a": 1, "betas": None}).headers is None
+
+    def test_a_stream_asked_for_without_a_body_is_asked_for_in_the_query(self) -> None:
+        """`GET /responses/{id}` can stream."""
+        endpoint = Endpoint("x.get", "GET", "/x", optional="a", query="a stream")
+        assert endpoint.request({"a": 1}, stream=True).path == "/x?a=1&stream=true"
+        assert endpoint.request({"a": 1}).path == "/x?a=1"
