@@ -90,8 +90,8 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, BaseModel):
         return value.to_dict(mode="json")
-    if isinstance(value, Mapping):
-        return _plain_mapping(dict(cast("Mapping[Any, Any]", value)))
+    if issubclass(value.__class__, Mapping):
+        return _plain_mapping(dict(value))
     return value
 
 
@@ -102,9 +102,9 @@ def _foreign(value: Any) -> Any:
         return dump(mode="json", by_alias=True, exclude_unset=True)
     if isinstance(value, (set, frozenset)):
         return list(cast("set[Any]", value))
-    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, bytearray)) or not issubclass(value.__class__, Iterable):
         raise TypeError(f"{type(value).__name__} objects cannot be sent as JSON")
-    return [plain(item) for item in cast("Iterable[Any]", value)]
+    return [plain(item) for item in value]
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_foreign)

@@ -48,4 +48,4 @@ def framing(method: str, length: int | None) -> bytes:
 
 def chunk(piece: bytes | memoryview) -> bytes:
     """One chunk of a chunked body; an empty piece gives the last one."""
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
+    return b"".join((b"%x\r\n" % len(piece), piece, b"\r\n"))
