@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -77,7 +77,7 @@ def plain(value: Any) -> Any:
 
     Raises `ValueError` for NaN and infinities, which JSON does not have (RFC 8259, section 6).
     """
-    kind = value.__class__
+    kind: Any = value.__class__
     if kind in _SCALARS:
         return value
     if kind is dict:
@@ -90,21 +90,28 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, BaseModel):
         return value.to_dict(mode="json")
-    if issubclass(value.__class__, Mapping):
+    if issubclass(kind, Mapping):
         return _plain_mapping(dict(value))
     return value
 
 
 def _foreign(value: Any) -> Any:
     """Objects of other libraries: pydantic models and the official client's answers, date-likes, iterables."""
+    kind: Any = value.__class__
     dump = getattr(value, "model_dump", None)
-    if callable(dump) and not isinstance(value, type):
+    if callable(dump) and kind is not type:
         return dump(mode="json", by_alias=True, exclude_unset=True)
-    if isinstance(value, (set, frozenset)):
-        return list(cast("set[Any]", value))
-    if isinstance(value, (str, bytes, bytearray)) or not issubclass(value.__class__, Iterable):
-        raise TypeError(f"{type(value).__name__} objects cannot be sent as JSON")
-    return [plain(item) for item in value]
+    items = None if issubclass(kind, (str, bytes, bytearray)) else _iterator(value)
+    if items is None:
+        raise TypeError(f"{kind.__name__} objects cannot be sent as JSON")
+    return [plain(item) for item in items]
+
+
+def _iterator(value: Any) -> Iterator[Any] | None:
+    try:
+        return iter(value)
+    except TypeError:
+        return None
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_foreign)
