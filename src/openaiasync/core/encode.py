@@ -109,9 +109,10 @@ def _foreign(value: Any) -> Any:
 
 def _iterator(value: Any) -> Iterator[Any] | None:
     try:
-        return iter(value)
+        items: Iterator[Any] = iter(value)
     except TypeError:
         return None
+    return items
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_foreign)
