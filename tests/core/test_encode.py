@@ -131,7 +131,7 @@ def test_structs_of_the_user_are_sent() -> None:
     [
         ([("after", "a b&c")], "after=a%20b%26c"),
         ([("n", 3), ("yes", True), ("no", False)], "n=3&yes=true&no=false"),
-        ([("none", None)], "none="),
+        ([("none", None), ("deep", {"none": None, "list": [None, 1]}), ("empty", "")], "deep[list][]=1&empty="),
         ([("include", ["a", "b"])], "include[]=a&include[]=b"),
         ([("include[]", ["a"])], "include[]=a"),
         ([("metadata", {"k": "v", "deep": {"x": 1}})], "metadata[k]=v&metadata[deep][x]=1"),

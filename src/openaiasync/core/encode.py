@@ -142,9 +142,8 @@ def _scalar(value: object) -> str:
 
 def _flatten(name: str, value: Any, out: list[tuple[str, str]]) -> None:
     if value is None:
-        # The official client sends an empty value for an explicit None in a query.
-        out.append((name, ""))
-    elif isinstance(value, Mapping):
+        return  # a query has no null: what is None is not asked for
+    if isinstance(value, Mapping):
         for key, item in cast("Mapping[str, Any]", value).items():
             if not is_omitted(item):
                 _flatten(f"{name}[{key}]", item, out)

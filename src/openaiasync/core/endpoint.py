@@ -257,14 +257,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _merge(fields: dict[str, Any], extra: Any) -> Any:
-    """`extra_body` wins over the fields; mappings in both are merged, anything else replaces."""
-    if not isinstance(extra, Mapping):
-        return extra
-    merged: dict[str, Any] = dict(fields)
-    for name, value in cast("Mapping[str, Any]", extra).items():
-        have = merged.get(name)
-        merged[name] = _merge(cast("dict[str, Any]", have), value) if isinstance(have, dict) else value
-    return merged
+    """The fields with those of `extra_body` in their place; anything but a mapping is sent instead of them."""
+    return {**fields, **cast("Mapping[str, Any]", extra)} if isinstance(extra, Mapping) else extra
 
 
 def _segment(operation: str, name: str, value: Any) -> str:
