@@ -18,6 +18,7 @@ from ..errors import (
     status_error,
 )
 from ..meta import Meta, RequestInfo, ResponseInfo
+from ..model import OpenModel
 
 if TYPE_CHECKING:
     from ..transport.base import TransportError
@@ -183,6 +184,8 @@ def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
 def holds_error(answer: Any) -> bool:
     """Whether an error object was decoded as an answer. Answers that declare `error` as a field may hold one."""
     extra: dict[str, Any] = getattr(answer, "__dict__", {})
+    if type(answer) is OpenModel and extra.get("id"):
+        return False  # a thing without a schema may have a field of that name, too
     return bool(extra.get("error")) or "error" in (getattr(answer, "object", None), getattr(answer, "type", None))
 
 
