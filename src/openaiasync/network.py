@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .core.endpoint import nearest
 from .errors import ConfigurationError
@@ -62,12 +63,12 @@ class Network:
 def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client: Any = None) -> Network:
     """Options from the named arguments (`given`; `UNSET` where the caller left the default) and from `http_other`.
 
-    `http_other` may hold: ``ssl`` (an `ssl.SSLContext`), ``proxy`` (URL of an HTTP proxy for every request),
-    ``trust_env`` (`False`: no proxy variables), ``local_addr`` (``(host, port)``), ``uds`` (path of a Unix socket),
-    ``keepalive`` (seconds an idle connection is kept, 60), ``happy_eyeballs_delay`` (seconds, 0.25),
-    ``queue_timeout`` (seconds to wait for a place in flight, no limit), ``transport`` (a `Transport` of your own, as
-    the `FakeTransport` of `openaiasync.testing`; for one event loop), and the named options without their ``http_``,
-    which lose against the arguments themselves.
+    `http_other` may hold: ``ssl`` (an `ssl.SSLContext`; `False`: no certificate is checked), ``proxy`` (URL of an HTTP
+    proxy for every request), ``trust_env`` (`False`: no proxy variables), ``local_addr`` (``(host, port)``), ``uds``
+    (path of a Unix socket), ``keepalive`` (seconds an idle connection is kept, 60; `None`: until the server closes it),
+    ``happy_eyeballs_delay`` (seconds, 0.25), ``queue_timeout`` (seconds to wait for a place in flight, no limit),
+    ``transport`` (a `Transport` of your own, as the `FakeTransport` of `openaiasync.testing`; for one event loop), and
+    the named options without their ``http_``, which lose against the arguments themselves.
 
     Raises `TypeError` for an unknown name, `ConfigurationError` for a value that cannot work.
     """
@@ -87,8 +88,7 @@ def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client
         values["max_connections_per_host"] = values["max_in_flight"]
     for name in ("max_in_flight", "max_connections_per_host"):
         count(f"http_{name}", values[name], 1)
-    if rest.get("keepalive") is not None:
-        seconds("keepalive", rest["keepalive"])
+    _check(rest)
     if http_client is not None and not callable(getattr(http_client, "send", None)):
         raise ConfigurationError("http_client is an AsyncClient of httpx2 or httpx")
     queue_timeout = seconds("queue_timeout", rest.pop("queue_timeout", None))
@@ -96,3 +96,27 @@ def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client
     if own is not None and not callable(getattr(own, "send", None)):
         raise ConfigurationError("transport is an object with the methods of openaiasync.transport.base.Transport")
     return Network(**values, queue_timeout=queue_timeout, tcp=rest, http_client=http_client, own_transport=own)
+
+
+def _check(tcp: Mapping[str, Any]) -> None:
+    """`ConfigurationError` for an option of the sockets that cannot work, before anything is connected."""
+    for name in ("keepalive", "happy_eyeballs_delay"):
+        if tcp.get(name) is not None:
+            seconds(name, tcp[name])
+    tls = tcp.get("ssl")
+    if not (tls is None or isinstance(tls, bool) or hasattr(tls, "wrap_bio")):  # importing ssl here would cost
+        raise ConfigurationError("ssl is an ssl.SSLContext, or False to check no certificate")
+    if not isinstance(tcp.get("trust_env", True), bool):
+        raise ConfigurationError("trust_env is True or False")
+    local: Any = tcp.get("local_addr")
+    if local is not None and not (isinstance(local, (tuple, list)) and len(cast("list[Any]", local)) == 2):
+        raise ConfigurationError("local_addr is a pair of a host and a port")
+    if not isinstance(tcp.get("uds"), (str, os.PathLike, type(None))):
+        raise ConfigurationError("uds is the path of a Unix socket")
+    if tcp.get("proxy") is not None:
+        from .transport.proxies import parse_proxy
+
+        try:
+            parse_proxy(str(tcp["proxy"]))
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None

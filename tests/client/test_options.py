@@ -596,6 +596,25 @@ class TestOther:
         with pytest.raises(TypeError, match="did you mean 'proxy'"):
             Client(api_base="http://localhost:1", http_other={"proxi": "http://localhost:2"})
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"proxy": "socks5://localhost:1"},
+            {"proxy": "http://"},
+            {"ssl": "yes"},
+            {"trust_env": "no"},
+            {"local_addr": "127.0.0.1"},
+            {"uds": 7},
+            {"keepalive": 0},
+            {"happy_eyeballs_delay": "soon"},
+        ],
+        ids=str,
+    )
+    def test_what_cannot_work_is_refused_at_once(self, other: dict[str, Any]) -> None:
+        """An option of the sockets that cannot work is a `ConfigurationError` at construction that names it."""
+        with pytest.raises(ConfigurationError, match=next(iter(other))):
+            Client(api_base="http://localhost:1", http_other=other)
+
     def test_a_unix_socket(self, tmp_path: Path) -> None:
         """`uds` carries the calls; the API base still names host and path."""
 
