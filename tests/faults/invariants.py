@@ -124,11 +124,11 @@ def shown(error: BaseException) -> Iterator[tuple[str, str]]:
             if "openaiasync" not in code.co_filename:
                 continue  # the test's own frames know the key
             for variable, value in frame.f_locals.items():
-                yield f"{name}: local {variable} of {code.co_qualname}", deep(value, depth=2)
+                yield f"{name}: local {variable} of {code.co_qualname}", deep(value, unfold=False)
 
 
-def deep(value: Any, depth: int = 4) -> str:
-    """The `repr` of a value and of what a debugger would unfold of it."""
+def deep(value: Any, depth: int = 4, unfold: bool = True) -> str:
+    """The `repr` of a value and of what is in it; with `unfold` also of the public attributes of our own objects."""
     try:
         text = repr(value)
     except AttributeError:
@@ -140,11 +140,11 @@ def deep(value: Any, depth: int = 4) -> str:
         parts = [*value, *value.values()]
     elif isinstance(value, (list, tuple, set, frozenset)):
         parts = list(value)
-    elif type(value).__module__.startswith("openaiasync") and not callable(value):
+    elif unfold and type(value).__module__.startswith("openaiasync") and not callable(value):
         slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
         names = {*getattr(value, "__dict__", ()), *slots}
         parts = [getattr(value, name, None) for name in names if not name.startswith("_")]
-    return " ".join([text, *(deep(part, depth - 1) for part in parts[:200])])
+    return " ".join([text, *(deep(part, depth - 1, unfold) for part in parts[:200])])
 
 
 def error_faults(error: BaseException, allowed: type[BaseException], *secrets: str) -> list[str]:

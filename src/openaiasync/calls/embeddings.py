@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..answers import return_base64
+from ..answers import EmbeddingValue, return_base64
 from ..core.endpoint import Request
 from ..meta import Meta
 from ..omitted import is_omitted
@@ -19,9 +19,17 @@ def prepare(params: dict[str, Any]) -> dict[str, Any]:
     return {**params, "encoding_format": "base64"} if wanted is None or is_omitted(wanted) else params
 
 
-def finish(request: Request, meta: Meta, answer: Any) -> None:
-    """Refuse an answer without a single vector; leave the text of base64 to who asked for it."""
+def finish(request: Request, meta: Meta, answer: Any, body: bytes) -> None:
+    """Refuse an answer without a single vector, or with what is none; leave base64 to who asked for its text."""
     if not answer.data:
         raise failures.empty_answer(meta, "the answer holds no embedding")
+    items: Any = answer.data
+    if type(items) is not list or not all(map(_is_vector, items)):
+        raise failures.invalid_answer(meta, body, "an embedding that is no vector")
     if request.as_base64:
         return_base64(answer)
+
+
+def _is_vector(item: Any) -> bool:
+    value: Any = getattr(item, "value", None) if isinstance(item, EmbeddingValue) else None
+    return isinstance(value, list) or (isinstance(value, bytes) and len(value) % 4 == 0)

@@ -11,7 +11,8 @@ from ..core.endpoint import Endpoint, Request
 from ..meta import Meta
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
-from .binary import binary_answer, read_by_progress, text_answer
+from .assembled import assembled, is_unasked_stream
+from .binary import binary_answer, is_no_sound, read_by_progress, text_answer
 from .body import MAX_BODY, content_coding, inflate
 from .call import Call
 from .config import CallConfig
@@ -89,8 +90,7 @@ class Calls:
 
     async def answer(self, request: Request) -> Any:
         """Send a request that is not a stream; the decoded answer."""
-        meta, body = await self.fetch(request)
-        return self.decode(request, meta, body)
+        return self.decode(request, *await self.fetch(request))
 
     async def fetch(self, request: Request) -> tuple[Meta, bytes]:
         """Send a request that is not a stream; what is known of the call, and the body of its 2xx."""
@@ -135,20 +135,31 @@ class Calls:
         kind = endpoint.answer
         if kind == "none":
             return None
+        if endpoint.group == "text_to_speech" and is_no_sound(meta):
+            body = self.composer.scrub(body)
         if kind == "binary":
             return binary_answer(request, meta, body)
         if kind == "text":
             return body.decode("utf-8", "replace")
         if kind == "object-or-text" and request.response_format in TEXT_FORMATS:
             return text_answer(meta, body)
-        decoder = self.decoder(request)
+        answer, reason = None, "an error"
         try:
-            answer = decoder.decode(body)
+            answer = self.decoder(request).decode(body)
         except DecodeError as error:
-            raise failures.undecodable(meta, body, str(error)) from None
-        self.refuse_error_object(answer, meta)
-        if endpoint.group == "embedding":
-            finish(request, meta, answer)
+            reason = error.reason
+        else:
+            if not failures.holds_error(answer):
+                return self._finished(request, meta, answer, body)
+        if answer is None and is_unasked_stream(request, meta):
+            return assembled(self, request, meta, body)
+        raw = self.composer.scrub(body)
+        del answer, body  # the server may have echoed a key, which no frame of a traceback may hold
+        raise failures.refused(meta, raw, reason)
+
+    def _finished(self, request: Request, meta: Meta, answer: Any, body: bytes) -> Any:
+        if request.endpoint.group == "embedding":
+            finish(request, meta, answer, body)
         attach(self, answer)
         return keep(answer, body, meta)
 
@@ -163,11 +174,6 @@ class Calls:
         else:
             made = endpoint.load(endpoint.type)
         return decoder_for(made, strict=self.config.strict)
-
-    def refuse_error_object(self, answer: Any, meta: Meta) -> None:
-        """Raise what came as an error object where an answer should be; answers that declare `error` may hold one."""
-        if failures.holds_error(answer):
-            raise failures.stream_error(meta, answer.to_dict())
 
     # ---------------------------------------------------------------- streams and pages
 

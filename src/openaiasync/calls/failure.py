@@ -27,6 +27,7 @@ __all__ = [
     "error_object",
     "from_transport",
     "invalid_answer",
+    "refused",
     "refused_redirect",
     "status_failure",
     "stream_error",
@@ -195,8 +196,8 @@ def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
     return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
 
 
-def refused_event(meta: Meta, name: str, raw: bytes, reason: str) -> APIError:
-    """The error for an event of this name: the error object in it, or why it is no event of its stream."""
+def refused(meta: Meta, raw: bytes, reason: str, name: str = "") -> APIError:
+    """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be."""
     if name == "error" and found_error(raw) is None:
         try:
             return stream_error(meta, json.loads(raw))

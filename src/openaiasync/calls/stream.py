@@ -147,7 +147,7 @@ class AsyncStream(Generic[T]):
             if usual or not (name == "error" or failures.holds_error(item)):
                 self._ending.see(item, name)
                 return item  # type: ignore[no-any-return]
-        refusal = failures.refused_event(self.meta, name, self._scrub(data), reason)
+        refusal = failures.refused(self.meta, self._scrub(data), reason, name)
         del event, data, item  # the server may have echoed a key, which no frame of a traceback may hold
         self._abandon()
         raise refusal
