@@ -182,8 +182,8 @@ class APIStatusError(APIError):
         self.response = response
         self.status_code = response.status_code
         self.request_id = response.headers.get("x-request-id")
-        self.side = "server" if self.status_code >= 500 or self.status_code < 400 else "caller"
-        self.retryable = self.status_code in _RETRYABLE or self.status_code >= 500
+        self.side: Side = "server" if self.status_code >= 500 or self.status_code < 400 else "caller"
+        self.retryable: bool = self.status_code in _RETRYABLE or self.status_code >= 500
 
 
 class BadRequestError(APIStatusError):

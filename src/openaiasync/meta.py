@@ -32,11 +32,11 @@ class RequestInfo:
         fields: Sequence[tuple[str, str]] = (),
         content: bytes = b"",
     ) -> None:
-        self.method = method
-        self.base = base  # scheme and authority
-        self.target = target  # absolute path and query
+        self.method: str = method
+        self.base: str = base  # scheme and authority
+        self.target: str = target  # absolute path and query
         self._fields = fields
-        self.content = content
+        self.content: bytes = content
 
     @property
     def url(self) -> str:
@@ -62,10 +62,10 @@ class ResponseInfo:
     __slots__ = ("content", "headers", "request", "status_code")
 
     def __init__(self, status_code: int, headers: Headers, request: RequestInfo, content: bytes = b"") -> None:
-        self.status_code = status_code
-        self.headers = headers
-        self.request = request
-        self.content = content
+        self.status_code: int = status_code
+        self.headers: Headers = headers
+        self.request: RequestInfo = request
+        self.content: bytes = content
 
     @property
     def url(self) -> str:
@@ -153,15 +153,15 @@ class Meta:
         first_byte: float = 0.0,
         total: float = 0.0,
     ) -> None:
-        self.status = status
+        self.status: int = status
         self._raw_fields = raw_fields
         self._headers: Headers | None = None
-        self.request = request
-        self.tries = tries
-        self.queued = queued
-        self.connected = connected
-        self.first_byte = first_byte
-        self.total = total
+        self.request: RequestInfo = request
+        self.tries: int = tries
+        self.queued: float = queued
+        self.connected: float = connected
+        self.first_byte: float = first_byte
+        self.total: float = total
 
     @property
     def url(self) -> str:

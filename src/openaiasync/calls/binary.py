@@ -44,8 +44,8 @@ class BinaryAnswer:
     __slots__ = ("content", "meta")
 
     def __init__(self, content: bytes, meta: Meta) -> None:
-        self.content = content
-        self.meta = meta
+        self.content: bytes = content
+        self.meta: Meta = meta
 
     @property
     def headers(self) -> Headers:

@@ -92,14 +92,14 @@ class BaseURL:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError("the API base has to be an absolute http or https URL, as https://host/v1")
         host = _ascii_host(parts.hostname)
-        self.origin = Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
-        self.path = parts.path.rstrip("/")
-        self.query = parts.query
+        self.origin: Origin = Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
+        self.path: str = parts.path.rstrip("/")
+        self.query: str = parts.query
         self.userinfo: Secret | None = None
         if parts.username is not None or parts.password is not None:
             self.userinfo = Secret(parts.netloc.rpartition("@")[0])
         shown = f"[{host}]" if ":" in host else host
-        self.root = f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+        self.root: str = f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
 
     def target(self, path: str) -> str:
         """The origin-form target of a path that belongs to an endpoint."""

@@ -20,12 +20,11 @@ class Shared:
     """One pool for each event loop, everything else for all of them. Not thread-safe, as the client is not."""
 
     def __init__(self, places: int | None, factory: Callable[[], Transport], limits: Limits | None = None) -> None:
-        if limits is None:
-            self.gate = Gate(places)
-        else:
-            limits.gate = self.gate = limits.gate or Gate(limits.max_in_flight)
-        self.budget = Budget()
-        self.closed = False
+        self.gate: Gate = Gate(places) if limits is None else limits.gate or Gate(limits.max_in_flight)
+        if limits is not None:
+            limits.gate = self.gate
+        self.budget: Budget = Budget()
+        self.closed: bool = False
         self.grants: dict[Origin, bool] = {}  # whether a server that we have met grants usage in streams
         self._factory = factory
         self._transports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Transport] = weakref.WeakKeyDictionary()

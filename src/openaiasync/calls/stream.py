@@ -58,7 +58,7 @@ class AsyncStream(Generic[T]):
         self._incoming = incoming
         self._events = SSEDecoder()
         self.meta: Meta = call.meta(incoming)
-        self.raw_fields = incoming.raw_fields
+        self.raw_fields: bytes = incoming.raw_fields
         coding = content_coding(incoming.raw_fields)
         try:
             self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
@@ -100,7 +100,7 @@ class AsyncStream(Generic[T]):
         if self._delivered:
             call.expect(incoming, call.stall, "stall")
         else:
-            call.expect(incoming, call.start, "start", since=call.try_began + incoming.connected)
+            call.expect_event(incoming)
         self._reading = True
         try:
             while not self._queue:
@@ -256,7 +256,7 @@ async def _require_events(call: Call, incoming: Incoming) -> None:
     kind = Headers(incoming.raw_fields).get("content-type", "")
     if kind.partition(";")[0].strip().lower() == "text/event-stream":
         return
-    call.expect(incoming, 10.0, "stall")
+    call.expect_error(incoming)
     raw = call.calls.composer.scrub(await read_error_body(incoming))
     incoming.abort()
     raise failures.undecodable(call.meta(incoming), raw, "asked for a stream of events, the server sent something else")

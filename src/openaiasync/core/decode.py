@@ -51,7 +51,7 @@ class Decoder(Generic[T]):
     decode: Callable[[bytes], T]
 
     def __init__(self, kind: Any, *, strict: bool = False) -> None:
-        self.kind = kind
+        self.kind: Any = kind
         fast: Callable[[bytes], T] = msgspec.json.Decoder(kind, dec_hook=resolve).decode
         lenient: Callable[[bytes], T] = _lenient_for(kind)
         stray: Callable[[bytes, Exception], T] = _refuse if strict else lambda data, _: lenient(data)
@@ -62,9 +62,9 @@ class Decoder(Generic[T]):
             except (ValueError, RecursionError) as error:
                 return stray(data, error)
 
-        self.strict = strict
-        self.fast = fast
-        self.lenient = lenient
+        self.strict: bool = strict
+        self.fast: Callable[[bytes], T] = fast
+        self.lenient: Callable[[bytes], T] = lenient
         self.decode = decode
 
     def stream(self) -> StreamDecoder[T]:
@@ -80,7 +80,7 @@ class StreamDecoder(Generic[T]):
     decode: Callable[[bytes], T]
 
     def __init__(self, decoder: Decoder[T]) -> None:
-        self.strayed = False
+        self.strayed: bool = False
         """Whether an event departed from the description; the first one to do so is seen by it already."""
         fast, lenient = decoder.fast, decoder.lenient
 

@@ -29,10 +29,10 @@ class Timeout:
         write: float | None = _UNSET,
         pool: float | None = _UNSET,
     ) -> None:
-        self.connect = timeout if connect is _UNSET else connect
-        self.read = timeout if read is _UNSET else read
-        self.write = timeout if write is _UNSET else write
-        self.pool = timeout if pool is _UNSET else pool
+        self.connect: float | None = timeout if connect is _UNSET else connect
+        self.read: float | None = timeout if read is _UNSET else read
+        self.write: float | None = timeout if write is _UNSET else write
+        self.pool: float | None = timeout if pool is _UNSET else pool
 
     def _key(self) -> tuple[float | None, ...]:
         return (self.connect, self.read, self.write, self.pool)

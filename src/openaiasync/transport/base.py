@@ -70,14 +70,14 @@ class Outgoing:
         length: int | None = None,
         prebuilt: bytes | None = None,
     ) -> None:
-        self.origin = origin
-        self.method = method
-        self.target = target  # origin-form: an absolute path with its query, percent-encoded
-        self.fields = fields
-        self.credentials = credentials
-        self.body = body
-        self.length = length
-        self.prebuilt = prebuilt
+        self.origin: Origin = origin
+        self.method: str = method
+        self.target: str = target  # origin-form: an absolute path with its query, percent-encoded
+        self.fields: Sequence[tuple[str, str]] = fields
+        self.credentials: Credentials = credentials
+        self.body: bytes | AsyncIterator[bytes] = body
+        self.length: int | None = length
+        self.prebuilt: bytes | None = prebuilt
 
 
 class TryClocks(NamedTuple):
