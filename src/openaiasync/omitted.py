@@ -31,9 +31,9 @@ class Omit:
         return "omit"
 
 
-not_given = NotGiven()
+not_given: NotGiven = NotGiven()
 NOT_GIVEN = not_given
-omit = Omit()
+omit: Omit = Omit()
 
 _NAMES = frozenset({"NotGiven", "Omit"})
 

@@ -174,7 +174,7 @@ class StreamedResponse(_Facts, Generic[T]):
         self._request = request
         assert call.incoming is not None
         self._incoming = call.incoming
-        self.meta = call.meta(call.incoming)
+        self.meta: Meta = call.meta(call.incoming)
         self._content: bytes | None = None
         self._taken = False
 

@@ -17,7 +17,7 @@ from .output import CommandError, Exit, complain, out, silence, take_any_text
 
 __all__ = ["app", "run"]
 
-app = App(
+app: App = App(
     name="openaiasync",
     help="Talk to any OpenAI-compatible server.\n\n"
     "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the server or the network failed, "

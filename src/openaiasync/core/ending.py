@@ -40,7 +40,7 @@ class Ending:
     __slots__ = ("_finished", "_open", "_terminal", "by_choice")
 
     def __init__(self, event_type: str) -> None:
-        self.by_choice = event_type.endswith((":ChatCompletionChunk", ":Completion"))
+        self.by_choice: bool = event_type.endswith((":ChatCompletionChunk", ":Completion"))
         """Whether events are chunks with choices."""
         self._open: set[Any] = set()
         self._finished: set[Any] = set()

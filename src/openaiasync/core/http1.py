@@ -82,13 +82,13 @@ class ResponseParser:
 
     def __init__(self, *, bodiless: bool = False) -> None:
         """`bodiless`: the request was a HEAD, or a CONNECT, whose answers end with their head."""
-        self.bodiless = bodiless
-        self.status = 0
-        self.raw_fields = b""
+        self.bodiless: bool = bodiless
+        self.status: int = 0
+        self.raw_fields: bytes = b""
         self.pieces: list[bytes] = []
-        self.complete = False
-        self.keep_alive = False
-        self.surplus = False  # bytes came beyond the end
+        self.complete: bool = False
+        self.keep_alive: bool = False
+        self.surplus: bool = False  # bytes came beyond the end
         self._state = _IN_HEAD
         self._buffer: bytearray | None = None  # the part of a head or of trailers that has come
         self._lines = 0

@@ -37,7 +37,7 @@ class SSEDecoder:
     __slots__ = ("_clean", "_data", "_first", "_id", "_name", "_size", "_skip_lf", "_tail", "_too_large", "max_event")
 
     def __init__(self, *, max_event: int = MAX_EVENT) -> None:
-        self.max_event = max_event
+        self.max_event: int = max_event
         self._clean = True  # at the border of two events, with nothing held back
         self._first = True  # a byte order mark may still come
         self._tail = bytearray()  # the line that has not ended

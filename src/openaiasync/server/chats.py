@@ -12,6 +12,7 @@ import msgspec
 
 from .call import DONE, Event, event_of
 from .models.base import ChatAsk, ChatModel, Reply
+from .models.sight import has_images
 from .models.tokens import chance_of, count_message, count_tokens, split_tokens
 from .refusal import Refusal
 
@@ -36,11 +37,11 @@ class Choice:
         calls: list[tuple[dict[str, Any], list[str]]],
         finish: str,
     ) -> None:
-        self.index = index
-        self.reasoning = reasoning
-        self.tokens = tokens
-        self.calls = calls
-        self.finish = finish
+        self.index: int = index
+        self.reasoning: list[str] = reasoning
+        self.tokens: list[str] = tokens
+        self.calls: list[tuple[dict[str, Any], list[str]]] = calls
+        self.finish: str = finish
 
     @property
     def size(self) -> int:
@@ -214,7 +215,8 @@ def _count_prompt(body: dict[str, Any]) -> int:
 async def plan_run(model: ChatModel, body: dict[str, Any], size: int) -> ChatRun:
     """Let the model answer a checked request of `size` bytes. Raises `Refusal` (400) when it is too long, or what the
     model raises. Gives way to other calls between choices."""
-    tokens = _count_prompt(body) if size <= 4 * _MAX_CHARACTERS else _CONTEXT + 1
+    images = has_images(body["messages"])
+    tokens = _count_prompt(body) if images or size <= 4 * _MAX_CHARACTERS else _CONTEXT + 1
     if tokens > _CONTEXT:
         message = f"The messages are longer than this model's context of {_CONTEXT} tokens."
         raise Refusal(400, message, param="messages", code="context_length_exceeded")
@@ -238,5 +240,7 @@ async def plan_run(model: ChatModel, body: dict[str, Any], size: int) -> ChatRun
             effort=body.get("reasoning_effort") or "none",
             variant=(body.get("seed") or 0) + index,
         )
-        choices.append(plan_choice(index, model.reply(ask), limit, stops))
+        # Decoding an image takes longer than other calls may wait.
+        reply = await asyncio.to_thread(model.reply, ask) if images else model.reply(ask)
+        choices.append(plan_choice(index, reply, limit, stops))
     return ChatRun(body, choices, tokens)

@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._draining: asyncio.Event | None = None  # there while the transport's buffer is full
         self._broken = False  # what comes from the client makes no sense any more
         self._parting = False  # the last bytes are written, the write clock runs to the end
-        self.closing = False  # no further request is taken
+        self.closing: bool = False  # no further request is taken
 
     # What asyncio calls.
 

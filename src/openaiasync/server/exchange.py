@@ -52,11 +52,11 @@ class Exchange:
         self._news: asyncio.Event | None = None
         self._start: Message | None = None  # http.response.start, held back until the first body message
         self._framing: AnswerFraming | None = None  # there once the answer's head is written
-        self.head = head
-        self.body_ended = head.length == 0
-        self.keep_alive = head.keep_alive
-        self.ended = False  # the answer is complete
-        self.gone = False  # the client left
+        self.head: Head = head
+        self.body_ended: bool = head.length == 0
+        self.keep_alive: bool = head.keep_alive
+        self.ended: bool = False  # the answer is complete
+        self.gone: bool = False  # the client left
         self.task: asyncio.Task[None] | None = None
 
     @property

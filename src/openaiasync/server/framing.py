@@ -82,10 +82,10 @@ class AnswerFraming:
         elif request.version == "1.0":
             parts.append(b"connection: keep-alive\r\n")
         parts.append(b"\r\n")
-        self.head = b"".join(parts)
+        self.head: bytes = b"".join(parts)
         if self.head.count(b"\n") != len(parts) + 1 or self.head.count(b"\r") != len(parts) + 1:
             raise RuntimeError("a header field holds a line break")
-        self.keep_alive = keep_alive
+        self.keep_alive: bool = keep_alive
 
     def body(self, data: bytes, more: bool) -> bytes:
         """A piece of the body as it goes on the wire."""

@@ -43,13 +43,13 @@ class Server:
     ) -> None:
         self.app = app
         self.host = host
-        self.port = port
-        self.uds = None if uds is None else os.fspath(uds)
+        self.port: int = port
+        self.uds: str | None = None if uds is None else os.fspath(uds)
         self.connections = 0
-        self.peak_connections = 0
+        self.peak_connections: int = 0
         self.total_connections = 0
         self.in_flight = 0
-        self.peak_in_flight = 0
+        self.peak_in_flight: int = 0
         self.requests = 0
         self._ssl = ssl
         self._grace = grace

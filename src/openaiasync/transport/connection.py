@@ -57,19 +57,19 @@ class Connection(asyncio.BufferedProtocol):
         view: memoryview,
     ) -> None:
         """`view` receives the bytes of every read, and is free again when the read has been handled."""
-        self.loop = loop
-        self.origin = origin
+        self.loop: asyncio.AbstractEventLoop = loop
+        self.origin: Origin = origin
         # Set by the pool: who takes the connection back after an exact end, and who hears that it is gone.
         self.recycle: Callable[[Connection], None] = Connection.drop
         self.lost: Callable[[Connection], None] | None = None
         self.transport: asyncio.Transport | None = None
         # Weak, so that an answer that nobody holds any more frees its socket at once.
         self.exchange: weakref.ref[Exchange] | None = None
-        self.absolute = False  # requests go to a proxy in absolute-form
-        self.credentials = NO_CREDENTIALS  # the proxy's, if requests go to it
-        self.dropped = False
-        self.served = 0
-        self.idle_since = 0.0
+        self.absolute: bool = False  # requests go to a proxy in absolute-form
+        self.credentials: Credentials = NO_CREDENTIALS  # the proxy's, if requests go to it
+        self.dropped: bool = False
+        self.served: int = 0
+        self.idle_since: float = 0.0
         self.writable: asyncio.Future[None] | None = None  # pending while the write buffer is full
         self._view = view
         self._timer: asyncio.TimerHandle | None = None

@@ -76,16 +76,16 @@ class Exchange:
         self._start_at = NEVER
         self._expires = self._until
         self._clock = "until"
-        self.status = 0
-        self.raw_fields = b""
-        self.connected = connected
-        self.ended = False
+        self.status: int = 0
+        self.raw_fields: bytes = b""
+        self.connected: float = connected
+        self.ended: bool = False
         self.owner: object = None  # kept alive as long as the answer: a pool ends with its transport
-        self.tunnel = False  # the connection belongs to the tunnel once the answer has ended
-        self.reused = connection.served > 0
-        self.sent = False
-        self.written = False
-        self.answered = False
+        self.tunnel: bool = False  # the connection belongs to the tunnel once the answer has ended
+        self.reused: bool = connection.served > 0
+        self.sent: bool = False
+        self.written: bool = False
+        self.answered: bool = False
         connection.served += 1
         connection.exchange = weakref.ref(self, connection.drop)
 

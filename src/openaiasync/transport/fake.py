@@ -67,10 +67,10 @@ class FakeRequest:
     """A request that a `FakeTransport` was asked to send."""
 
     def __init__(self, out: Outgoing, body: bytes) -> None:
-        self.method = out.method
-        self.url = f"{out.origin.scheme}://{authority(*out.origin)}{out.target}"
-        self.path = urlsplit(self.url).path
-        self.query = urlsplit(self.url).query
+        self.method: str = out.method
+        self.url: str = f"{out.origin.scheme}://{authority(*out.origin)}{out.target}"
+        self.path: str = urlsplit(self.url).path
+        self.query: str = urlsplit(self.url).query
         self.body = body
         self._fields = _sent_fields(out)
         self._credentials = out.credentials

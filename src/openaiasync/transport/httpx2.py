@@ -50,7 +50,7 @@ class HTTPXTransport:
 class HTTPXIncoming:
     """The `Incoming` of one response."""
 
-    connected = 0.0
+    connected: float = 0.0
 
     def __init__(self, response: Any) -> None:
         self._response = response
@@ -58,8 +58,8 @@ class HTTPXIncoming:
         self._at: float | None = None
         self._clock = "stall"
         self.status: int = response.status_code
-        self.raw_fields = b"".join(b"%b: %b\r\n" % pair for pair in response.headers.raw)
-        self.ended = False
+        self.raw_fields: bytes = b"".join(b"%b: %b\r\n" % pair for pair in response.headers.raw)
+        self.ended: bool = False
 
     def expire(self, at: float | None, clock: str) -> None:
         self._at, self._clock = at, clock

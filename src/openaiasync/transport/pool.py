@@ -64,7 +64,7 @@ class Pool:
         self._connections: set[Connection] = set()
         self._opening: set[asyncio.Timeout] = set()
         self._sweeper: asyncio.TimerHandle | None = None
-        self.closed = False
+        self.closed: bool = False
 
     def take(self, origin: Origin) -> Connection | None:
         """An idle connection, if there is one that needs no second look."""

@@ -19,13 +19,13 @@ class SimpleIncoming:
     here.
     """
 
-    connected = 0.0
+    connected: float = 0.0
 
     def __init__(self, status: int, raw_fields: bytes) -> None:
         """`raw_fields`: the field lines, each with its CRLF."""
         self.status = status
         self.raw_fields = raw_fields
-        self.ended = False
+        self.ended: bool = False
         self._at: float | None = None
         self._clock = "stall"
         self._failure: TransportError | None = None

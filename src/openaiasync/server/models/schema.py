@@ -44,7 +44,7 @@ class Filler:
 
     def __init__(self, text: str, variant: int = 0) -> None:
         self.text = text
-        self.lower = text.lower()
+        self.lower: str = text.lower()
         self._numbers = [float(number) for number in _NUMBER.findall(text)]
         self._names = names_in(text)
         self._places = _PLACE.findall(text)
