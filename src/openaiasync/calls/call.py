@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..core.endpoint import Request
 from ..core.retry import LONGEST_SERVER_PAUSE, backoff, retryable_status, server_pause
 from ..errors import APIStatusError, OpenAIError
 from ..meta import Meta, RequestInfo
-from ..transport.base import Incoming, Outgoing, TransportError, TryClocks
+from ..transport.base import Credentials, Incoming, Outgoing, TransportError, TryClocks
 from . import failure as failures
 from . import log
 from .body import read_error_body
+from .clocks import sooner
 from .redirect import follow
 from .upload import with_upload
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call"]
 
+ERROR_PATIENCE = 10.0  # seconds
 _NEVER_RETRIED = frozenset({"closed", "protocol", "tls", "upload"})
 
 
@@ -39,10 +41,12 @@ class Call:
         "connect",
         "deadline",
         "deadline_at",
+        "first",
         "free_retry",
         "incoming",
         "info",
         "loop",
+        "of_try",
         "out",
         "owner",
         "queued",
@@ -73,26 +77,22 @@ class Call:
         self.free_retry = True
         self.queued = self.try_began = self.began = 0.0
         self.until_clock = "deadline"
-        self._set_clocks()
-
-    def _set_clocks(self) -> None:
-        config, request = self.calls.config, self.request
-        self.connect = config.connect_timeout
-        self.start, self.stall, self.whole = config.start_timeout, config.stall_timeout, None
-        timeout: Any = request.timeout if request.has_timeout else config.timeout
-        if request.has_timeout or config.has_timeout:
-            read = timeout.read if hasattr(timeout, "read") else timeout
-            self.start = self.stall = read
-            if hasattr(timeout, "connect"):
-                self.connect = timeout.connect
-            elif read is not None and self.connect is not None:
-                self.connect = min(self.connect, read)
-            if not request.stream and request.endpoint.answer != "binary":
-                self.whole = read
-        self.deadline: float | None = request.deadline if request.has_deadline else config.deadline
+        clocks = calls.clocks(request)
+        self.of_try, self.connect, self.start, self.stall, self.whole, self.first, self.deadline = clocks
         self.deadline_at: float | None = None
 
     # ---------------------------------------------------------------- the place in flight
+
+    def enters(self) -> bool:
+        """Take a place if that needs no waiting; if not, `enter` is due. (A coroutine costs as much again.)"""
+        body = self.request.body
+        if body is not None and body.__class__ is not bytes:
+            return False
+        owner = asyncio.current_task(self.loop)
+        if not self.calls.shared.gate.places.take(owner):
+            return False
+        self._begin(owner)
+        return True
 
     async def enter(self) -> None:
         """Take a place in flight, waiting in line if need be; the clocks begin after it.
@@ -108,6 +108,9 @@ class Call:
             began = self.loop.time()
             await gate.wait(owner, calls.config.queue_timeout, self._where(), calls.shared)
             self.queued = self.loop.time() - began
+        self._begin(owner)
+
+    def _begin(self, owner: object) -> None:
         self.owner = owner
         self.began = self.loop.time()
         if self.deadline is not None:
@@ -126,68 +129,95 @@ class Call:
 
     async def head(self) -> Incoming:
         """Try until the head of a 2xx is there. Raises the public error of the last try."""
+        calls, request = self.calls, self.request
+        composer = calls.composer
+        redirected = False
         while True:
             self.tries += 1
             self.incoming = None
+            transport = calls.shared.transport(self.loop)
+            if not redirected:  # else the try goes on elsewhere, and its clocks with it
+                self.try_began = self.loop.time()
+            clocks = self._clocks()
             try:
-                incoming = self.incoming = await self._send()
+                credentials = composer.fixed(request)
+                if credentials is None:
+                    credentials = await self._credentials(clocks.until)
+                self.out = composer.outgoing(request, self.base, self.target, credentials)
+                self.info = None
+                if calls.config.count_retries:
+                    composer.count(request, self.out, self.retries)
+                logged = log.logger.isEnabledFor(log.INFO)
+                if logged:
+                    log.sending(self)
+                incoming = self.incoming = await transport.send(self.out, clocks)
             except TransportError as caught:
                 failure = caught
             else:
-                if await self._accepts(incoming):
+                if logged:
+                    log.answered(self, incoming)
+                if 200 <= incoming.status < 300:
                     return incoming
+                redirected = await self._no_success(incoming)
                 continue
+            redirected = False
             await self.again(failure)
 
-    async def _accepts(self, incoming: Incoming) -> bool:
-        """Whether this is the head of a 2xx; follows redirects and answers errors otherwise."""
-        status = incoming.status
-        if 200 <= status < 300:
-            return True
-        if status in (301, 302, 303, 307, 308):
+    async def _no_success(self, incoming: Incoming) -> bool:
+        """Whether it is a redirect, to be followed; of any other status raise the error, or pause for the next try."""
+        if incoming.status in (301, 302, 303, 307, 308):
             self.base, self.target = follow(self, incoming)
             self.tries -= 1
             incoming.abort()
-        else:
-            await self._bad_status(incoming)
+            return True
+        await self._bad_status(incoming)
         return False
 
-    async def _send(self) -> Incoming:
-        calls, request = self.calls, self.request
-        transport = calls.shared.transport(self.loop)
-        self.try_began = self.loop.time()
-        clocks = self._clocks()
-        credentials = await calls.composer.credentials(request)
-        out = calls.composer.outgoing(request, self.base, self.target, credentials)
-        if calls.config.count_retries:
-            calls.composer.count(request, out, self.retries)
-        self.out, self.info = out, None
-        log.sending(self)
-        incoming = await transport.send(out, clocks)
-        log.answered(self, incoming)
-        return incoming
+    async def _credentials(self, until: float | None) -> Credentials:
+        composer = self.calls.composer
+        if until is None or not composer.asks:
+            return await composer.credentials(self.request)
+        limit = asyncio.timeout_at(until)
+        try:
+            async with limit:
+                return await composer.credentials(self.request)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TransportError("timeout", "the api_key function took too long", clock="until") from None
 
     def _clocks(self) -> TryClocks:
-        until = self.deadline_at
-        self.until_clock = "deadline"
-        if self.whole is not None and (until is None or self.try_began + self.whole < until):
-            until = self.try_began + self.whole
-            self.until_clock = "whole"
-        return TryClocks(self.connect, self.start, until, self.stall)
+        until = self._until(self.first if self.whole is None else self.whole)
+        return self.of_try if until is None else TryClocks(self.connect, self.start, until, self.of_try.stall)
+
+    def _until(self, seconds: float | None) -> float | None:
+        """When this try ends at the latest: at the deadline, or so many seconds after its start."""
+        until, self.until_clock = self.deadline_at, "deadline"
+        if seconds is not None and (until is None or self.try_began + seconds < until):
+            until, self.until_clock = self.try_began + seconds, "whole"
+        return until
 
     def expect(self, incoming: Incoming, seconds: float | None, clock: str, since: float | None = None) -> None:
         """Let waiting for `incoming` end `seconds` after `since` (default: now), or when the whole try ends."""
-        until = self.deadline_at
-        if self.whole is not None and (until is None or self.try_began + self.whole < until):
-            until = self.try_began + self.whole
+        until = self._until(self.whole)
         at = None if seconds is None else (self.loop.time() if since is None else since) + seconds
         if until is not None and (at is None or until < at):
             at, clock = until, "until"
         incoming.expire(at, clock)
 
+    def expect_event(self, incoming: Incoming) -> None:
+        """Let waiting for a stream's first event end with the start clock."""
+        since = self.try_began if self.first is not None else self.try_began + incoming.connected
+        self.expect(incoming, self.start, "start", since)
+
+    def expect_error(self, incoming: Incoming) -> None:
+        """Let waiting for the body of an error end soon: what has come by then will do."""
+        since = self.try_began if self.first is not None else None
+        self.expect(incoming, sooner(self.stall, ERROR_PATIENCE), "stall", since)
+
     async def _bad_status(self, incoming: Incoming) -> None:
         """Raise the error for a status that is no success, or pause before the next try."""
-        self.expect(incoming, _sooner(self.stall, 10.0), "stall")
+        self.expect_error(incoming)
         raw = self.calls.composer.scrub(await read_error_body(incoming))
         incoming.abort()
         error = failures.status_failure(self.meta(incoming), raw, self.tries, self.elapsed())
@@ -294,7 +324,3 @@ class Call:
             now - self.try_began,
             now - self.began,
         )
-
-
-def _sooner(one: float | None, other: float) -> float:
-    return other if one is None else min(one, other)

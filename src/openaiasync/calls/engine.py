@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from typing import Any
 
 from ..core.coding import CodingError
@@ -15,6 +16,7 @@ from .assembled import assembled, is_unasked_stream
 from .binary import binary_answer, is_no_sound, read_by_progress, text_answer
 from .body import MAX_BODY, content_coding, inflate
 from .call import Call
+from .clocks import Clocks, clocks_for
 from .config import CallConfig
 from .embeddings import finish, prepare
 from .fetch import attach
@@ -41,6 +43,8 @@ class Calls:
         """Use another configuration from now on."""
         self.config = config
         self.composer = Composer(config)
+        self._clocks: dict[str, Clocks] = {}
+        self._decoders: dict[Endpoint, Decoder[Any]] = {}
 
     def under(self, config: CallConfig) -> Calls:
         """Calls under another configuration that share connections, limits and retry budget with these."""
@@ -63,6 +67,16 @@ class Calls:
         request.as_base64 = asked
         return request
 
+    def clocks(self, request: Request) -> Clocks:
+        """The clocks that a call with this request runs under."""
+        if request.has_clocks:
+            return clocks_for(self.config, request)
+        kind = "stream" if request.stream else request.endpoint.answer
+        clocks = self._clocks.get(kind)
+        if clocks is None:
+            clocks = self._clocks[kind] = clocks_for(self.config, request)
+        return clocks
+
     def grants_usage(self) -> bool:
         """Whether this server is known to take ``stream_options`` and to send the usage asked for."""
         origin = self.config.base.origin
@@ -77,9 +91,9 @@ class Calls:
 
     # ---------------------------------------------------------------- whole answers
 
-    async def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
+    def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Awaitable[Any]:
         """Make the call and answer what the endpoint's row says."""
-        return await self.answer(self.request(endpoint, params))
+        return self.answer(self.request(endpoint, params))
 
     async def run_or_stream(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> Any:
         """The official ``create(stream=...)``: an answer, or an open `AsyncStream`."""
@@ -96,32 +110,30 @@ class Calls:
         """Send a request that is not a stream; what is known of the call, and the body of its 2xx."""
         call = Call(self, request)
         try:
-            await call.enter()
-            incoming, body = await self._whole(call)
+            if not call.enters():
+                await call.enter()
+            while True:  # until a whole answer is there, or `again` raises
+                incoming = await call.head()
+                call.expect(incoming, call.stall, "stall")
+                try:
+                    if request.endpoint.answer == "binary":
+                        body = await read_by_progress(call, incoming)
+                    else:
+                        body = await incoming.read(MAX_BODY)
+                    break
+                except TransportError as caught:
+                    failure = caught
+                incoming.abort()
+                await call.again(failure)
+            raw_fields = incoming.raw_fields
+            if coding := content_coding(raw_fields):
+                body = self._inflate(call, incoming, coding, body)
             meta = call.meta(incoming)
         finally:
             call.leave()
         self.shared.budget.refill()
-        self.learn(incoming.raw_fields)
+        self.learn(raw_fields)
         return meta, body
-
-    async def _whole(self, call: Call) -> tuple[Incoming, bytes]:
-        """Head and whole body, tried again while nothing was delivered."""
-        while True:
-            incoming = await call.head()
-            call.expect(incoming, call.stall, "stall")
-            try:
-                if call.request.endpoint.answer == "binary":
-                    body = await read_by_progress(call, incoming)
-                else:
-                    body = await incoming.read(MAX_BODY)
-            except TransportError as caught:
-                failure = caught
-            else:
-                coding = content_coding(incoming.raw_fields)
-                return incoming, self._inflate(call, incoming, coding, body) if coding else body
-            incoming.abort()
-            await call.again(failure)
 
     def _inflate(self, call: Call, incoming: Incoming, coding: str, body: bytes) -> bytes:
         try:
@@ -166,14 +178,13 @@ class Calls:
     def decoder(self, request: Request) -> Decoder[Any]:
         """The decoder of a request's answer."""
         endpoint = request.endpoint
-        made: Any
-        if endpoint.answer == "page":
-            made = page_type(endpoint)
-        elif endpoint.answer == "object-or-text":
-            made = formatted_type(request)
-        else:
-            made = endpoint.load(endpoint.type)
-        return decoder_for(made, strict=self.config.strict)
+        if endpoint.answer == "object-or-text":
+            return decoder_for(formatted_type(request), strict=self.config.strict)
+        decoder = self._decoders.get(endpoint)
+        if decoder is None:
+            made = page_type(endpoint) if endpoint.answer == "page" else endpoint.load(endpoint.type)
+            decoder = self._decoders[endpoint] = decoder_for(made, strict=self.config.strict)
+        return decoder
 
     # ---------------------------------------------------------------- streams and pages
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from logging import INFO
 from typing import TYPE_CHECKING
 
 from ..headers import Headers
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..transport.base import Incoming
     from .call import Call
 
-__all__ = ["answered", "logger", "retrying", "sending", "switch_on"]
+__all__ = ["INFO", "answered", "logger", "retrying", "sending", "switch_on"]
 
 logger = logging.getLogger("openaiasync")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from ..core.endpoint import Request
+from ..core.endpoint import Endpoint, Request
 from ..errors import ConfigurationError
 from ..meta import RequestInfo
 from ..omitted import is_omitted
@@ -29,8 +29,10 @@ class Composer:
 
     def __init__(self, config: CallConfig) -> None:
         self.config = config
-        self._prebuilt: dict[tuple[str, str, bool], tuple[bytes, tuple[tuple[str, str], ...]]] = {}
+        # Target, head and fields by endpoint, whether it streams, and whether it has no body.
+        self._usual: dict[tuple[Endpoint, bool, bool], tuple[str, bytes, tuple[tuple[str, str], ...]]] = {}
         self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
+        self.asks = callable(config.key)  # whether the key is asked for each try
         self._passing: tuple[Secret, ...] = ()  # keys of recent tries, for what servers echo of them
         self._secrets: list[Secret] = [secret for _, secret in config.secret_fields]
         for key in (config.key, config.admin_key, config.base.userinfo):
@@ -38,6 +40,12 @@ class Composer:
                 self._secrets.append(key)
         if config.base.userinfo is not None:
             self._secrets += [Secret(_basic(config.base.userinfo)), Secret(_password(config.base.userinfo))]
+
+    def fixed(self, request: Request) -> Credentials | None:
+        """The credentials that every request has, once they were made; `None` where `credentials` has to be asked."""
+        if request.headers is not None:
+            return None
+        return self._static.get(self.config.admin_key is not None and request.endpoint.admin)
 
     async def credentials(self, request: Request) -> Credentials:
         """The fields that carry secrets, for one try: an asynchronous key is asked again."""
@@ -93,7 +101,8 @@ class Composer:
             pairs.append(("Content-Type", "application/json"))
         elif request.body is not None:
             pairs.append(("Content-Type", request.body.content_type))
-        pairs.extend(endpoint.static_headers)
+        if endpoint.static_headers:
+            pairs = _override(pairs, dict(endpoint.static_headers))
         pairs.extend(self.config.fields)
         hidden = {name.lower() for name, _ in self.config.secret_fields}
         if request.headers is not None:
@@ -102,28 +111,29 @@ class Composer:
 
     def outgoing(self, request: Request, base: BaseURL, target: str | None, credentials: Credentials) -> Outgoing:
         """One try. `target` is where a redirect led, else `None`."""
-        endpoint = request.endpoint
-        prebuilt = None
-        plain = (
-            target is None and request.headers is None and not (request.body and not isinstance(request.body, bytes))
-        )
-        if target is None:
-            target = base.target(request.path)
-        if plain:
-            key = (endpoint.method, target, request.stream)
-            have = self._prebuilt.get(key)
-            if have is None:
+        endpoint, body = request.endpoint, request.body
+        prebuilt: bytes | None = None
+        if target is None and request.headers is None and (body is None or body.__class__ is bytes):
+            if request.path != endpoint.path:  # one of thousands of ids
+                target = base.target(request.path)
                 fields = self.fields(request)
-                have = (_head(endpoint.method, target, base, fields), fields)
-                if request.path == endpoint.path:  # not one of thousands of ids
-                    self._prebuilt[key] = have
-            prebuilt, fields = have
-        else:
-            fields = self.fields(request)
-        body, length = request.body or b"", None
-        if not isinstance(body, bytes):
+                prebuilt = _head(endpoint.method, target, base, fields)
+            else:
+                key = (endpoint, request.stream, body is None)
+                have = self._usual.get(key)
+                if have is None:
+                    target = base.target(request.path)
+                    fields = self.fields(request)
+                    have = self._usual[key] = (target, _head(endpoint.method, target, base, fields), fields)
+                target, prebuilt, fields = have
+            return Outgoing(base.origin, endpoint.method, target, fields, credentials, body or b"", None, prebuilt)
+        fields, length = self.fields(request), None
+        if body is None:
+            body = b""
+        elif not isinstance(body, bytes):
             body, length = body.open(), body.length
-        return Outgoing(base.origin, endpoint.method, target, fields, credentials, body, length, prebuilt)
+        target = base.target(request.path) if target is None else target
+        return Outgoing(base.origin, endpoint.method, target, fields, credentials, body, length)
 
     def count(self, request: Request, out: Outgoing, retries: int) -> None:
         """Tell the server which retry this is, as the official client does, unless the caller says otherwise."""

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from typing import IO, Any, NamedTuple, Protocol
 
 from ..core.endpoint import Request
-from ..core.multipart import Multipart
+from ..core.multipart import BareText, Multipart
 
 __all__ = ["SLICE", "Upload", "with_upload"]
 
@@ -40,14 +40,15 @@ class _Open(NamedTuple):
 
 
 async def with_upload(request: Request) -> Request:
-    """The same request with a body that can be sent, where its body is a `Multipart`.
+    """The same request with a body that can be sent, where its body is a `Multipart` or a `BareText`.
 
     Raises `OSError` for a file that is missing, unreadable, or not a regular one.
     """
-    if not isinstance(request.body, Multipart):
+    body = request.body
+    if not isinstance(body, Multipart | BareText):
         return request
     request = copy.copy(request)
-    request.body = await Upload.of(request.body)
+    request.body = await Upload.of(body) if isinstance(body, Multipart) else Upload(body.content_type, [body.content])
     return request
 
 

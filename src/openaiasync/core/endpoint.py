@@ -18,13 +18,14 @@ from .encode import encode_json, encode_query
 from .options import OPTION_NAMES
 
 if TYPE_CHECKING:
-    from .multipart import Multipart
+    from .multipart import BareText, Multipart
 
 __all__ = ["AnswerKind", "BodyKind", "Endpoint", "Request", "apply_options", "nearest"]
 
 AnswerKind = Literal["object", "page", "text", "binary", "none", "object-or-text"]
 BodyKind = Literal["none", "json", "multipart"]
 
+_GIVEN = frozenset({str, list, dict})  # what nearly all required parameters are, and no marker for "not given" is
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
 _TEMPLATE = re.compile(r"\{(\w+)\}")
 
@@ -41,6 +42,7 @@ class Request:
         "body",
         "deadline",
         "endpoint",
+        "has_clocks",
         "headers",
         "max_retries",
         "path",
@@ -55,6 +57,7 @@ class Request:
         self.body = body
         self.stream = stream
         self.headers: Mapping[str, Any] | None = None
+        self.has_clocks = False  # the caller named a `timeout` or a `deadline`
         self.timeout: Any = _UNSET
         self.deadline: Any = _UNSET
         self.max_retries: int | None = None
@@ -89,7 +92,9 @@ class Endpoint:
 
     Parameter names come as space-separated strings, because 288 rows are built at import and few are ever used.
     `type` and `event` name a type as ``"module:Name"`` below the package. `optional` ``"*"``: any parameter is taken;
-    `query` ``"*"``: all of them go there. `header` pairs parameters with header fields. Tables are made at first use.
+    `query` ``"*"``: all of them go there. `header` pairs parameters with header fields. `parts` pairs fields of a form
+    with media types of their own; `alone` is the one that is the whole body where no other is given. Tables are made at
+    first use.
     """
 
     def __init__(
@@ -110,6 +115,8 @@ class Endpoint:
         event: str = "",
         headers: str = "",
         header: str = "",
+        parts: str = "",
+        alone: str = "",
         group: str = "",
     ) -> None:
         self.name = name
@@ -122,7 +129,8 @@ class Endpoint:
         self.event = event
         self.group = group
         self.admin = name.startswith("admin.")  # such endpoints have a key of their own
-        self._names = (required, optional, query, wire, headers, files, header)
+        self.alone = alone
+        self._names = (required, optional, query, wire, headers, files, header, parts)
         self._ready = False
 
     def __repr__(self) -> str:
@@ -136,7 +144,7 @@ class Endpoint:
         return getattr(self, name)
 
     def _build(self) -> None:
-        required, optional, query, wire, headers, files, header = self._names
+        required, optional, query, wire, headers, files, header, parts = self._names
         self._ready = True
         self.path_params: tuple[str, ...] = tuple(_TEMPLATE.findall(self.path))
         self.required: tuple[str, ...] = tuple(required.split())
@@ -147,10 +155,11 @@ class Endpoint:
         self.query: frozenset[str] = frozenset(query.split())
         self.wire: dict[str, str] = dict(_pair(item) for item in wire.split())
         self.files: frozenset[str] = frozenset(files.split())  # fields, by wire name, that take files and no text
+        self.parts: dict[str, str] = dict(_pair(item) for item in parts.split())
         self.static_headers: tuple[tuple[str, str], ...] = tuple(_pair(item) for item in headers.split("\n") if item)
         # Body parameters need no work of their own when nothing is renamed and nothing goes elsewhere.
         self.simple_body: bool = self.body == "json" and not (
-            self.path_params or self.query or self.wire or self.header
+            self.path_params or self.query or self.wire or self.header or self.answer == "object-or-text"
         )
 
     def load(self, where: str) -> Any:
@@ -160,15 +169,14 @@ class Endpoint:
 
     def check(self, params: Mapping[str, Any]) -> None:
         """`TypeError` for a parameter that is unknown or missing, naming it and the nearest name."""
-        unknown = params.keys() - self.accepted
-        if unknown and not self.open:
-            name = min(unknown)
+        if not self.accepted.issuperset(params) and not self.open:
+            name = min(params.keys() - self.accepted)
             raise TypeError(
                 f"{self.name}() has no parameter {name!r}{nearest(name, self.accepted)} "
                 "(what a provider adds goes through extra_body)"
             )
         for name in self.required:
-            if name not in params or is_omitted(params[name]):
+            if params.get(name).__class__ not in _GIVEN and (name not in params or is_omitted(params[name])):
                 raise TypeError(f"{self.name}() misses the required parameter {name!r}")
 
     def request(self, params: dict[str, Any], *, stream: bool | None = None) -> Request:
@@ -178,6 +186,14 @@ class Endpoint:
         numbers and texts that JSON cannot carry).
         """
         self.check(params)
+        if self.simple_body and OPTION_NAMES.isdisjoint(params):
+            # The usual case, and what `_general` would make of it.
+            if stream is not None and not is_omitted(stream):
+                params = {**params, "stream": stream}
+            return Request(self, self.path, encode_json(params), bool(stream))
+        return self._general(params, stream)
+
+    def _general(self, params: dict[str, Any], stream: bool | None) -> Request:
         options: dict[str, Any] | None = None
         if not OPTION_NAMES.isdisjoint(params):
             options = {name: params[name] for name in OPTION_NAMES if name in params}
@@ -233,22 +249,20 @@ class Endpoint:
             fields = {**fields, "stream": stream}
         if extra:
             fields = _merge(fields, extra)
-        if self.body == "multipart":
-            form = self._form(fields)
-            if form.uploads or not self.files:
-                return form
-        return encode_json(fields)
+        return self._form(fields) if self.body == "multipart" else encode_json(fields)
 
-    def _form(self, fields: dict[str, Any]) -> Multipart:
-        """The fields as a form. Without a file in it the operation takes JSON, too, which keeps types and nesting."""
-        from .multipart import Multipart
+    def _form(self, fields: dict[str, Any]) -> Multipart | BareText:
+        """The fields as a form, also where there is no file in it; or the one that is sent bare."""
+        from .multipart import BareText, Multipart
 
         if not isinstance(fields, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # extra_body may be any
             raise TypeError(f"{self.name}(): extra_body is a mapping where files are uploaded")
         for name in self.files.intersection(self.required):
             if fields.get(name) is None:
                 raise TypeError(f"{self.name}() misses the file {name!r}")
-        return Multipart.of(fields, self.files)
+        if self.alone and {name for name, value in fields.items() if not is_omitted(value)} == {self.alone}:
+            return BareText.of(self.alone, fields[self.alone], self.parts[self.alone])
+        return Multipart.of(fields, self.files, self.parts)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -281,6 +295,7 @@ def apply_options(request: Request, options: Mapping[str, Any]) -> None:
         if value is not _UNSET and not is_omitted(value):
             _check_seconds(name, value)
             setattr(request, name, value)
+            request.has_clocks = True
     retries = options.get("max_retries")
     if retries is not None and not is_omitted(retries):
         if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:

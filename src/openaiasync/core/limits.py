@@ -46,7 +46,8 @@ class Places(Generic[T]):
         """Hold a place if one is free and nobody is before you."""
         if self.size is not None and (self._used >= self.size or self._queue):
             return False
-        self._hold(owner)
+        self._used += 1
+        self._held[owner] = self._held.get(owner, 0) + 1
         return True
 
     def queue(self, owner: object, ticket: T) -> None:
@@ -61,31 +62,31 @@ class Places(Generic[T]):
         owner = self._queue.pop(ticket, None)
         if owner is None:
             return False
-        self._drop(self._waiting, owner)
+        self._wait_less(owner)
         return True
 
     def release(self, owner: object) -> tuple[T, object] | None:
         """Give a place back; answers the ticket to be woken, if any, and its owner, who holds the place now."""
-        self._drop(self._held, owner)
+        left = self._held[owner] - 1
+        if left:
+            self._held[owner] = left
+        else:
+            del self._held[owner]
         self._used -= 1
         if not self._queue or (self.size is not None and self._used >= self.size):
             return None
         ticket, next_owner = self._queue.popitem(last=False)
-        self._drop(self._waiting, next_owner)
-        self._hold(next_owner)
+        self._wait_less(next_owner)
+        self._used += 1
+        self._held[next_owner] = self._held.get(next_owner, 0) + 1
         return ticket, next_owner
 
-    def _hold(self, owner: object) -> None:
-        self._used += 1
-        self._held[owner] = self._held.get(owner, 0) + 1
-
-    @staticmethod
-    def _drop(table: dict[object, int], owner: object) -> None:
-        left = table[owner] - 1
+    def _wait_less(self, owner: object) -> None:
+        left = self._waiting[owner] - 1
         if left:
-            table[owner] = left
+            self._waiting[owner] = left
         else:
-            del table[owner]
+            del self._waiting[owner]
 
 
 class Limits:

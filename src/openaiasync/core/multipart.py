@@ -17,11 +17,13 @@ from typing import IO, Any, NamedTuple, cast
 
 from ..model import BaseModel
 from ..omitted import is_omitted
+from .encode import encode_json
 
-__all__ = ["UNNAMED", "Multipart", "Part", "is_file"]
+__all__ = ["UNNAMED", "BareText", "Multipart", "Part", "is_file"]
 
 UNNAMED = "upload"  # the file name of what has none: without one, servers take a part for a text field
 _ANY_TYPE = "application/octet-stream"
+_UNTYPED: Mapping[str, str] = {}
 _UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]')
 _BAD_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\U0010ffff]")
 
@@ -47,8 +49,14 @@ class Multipart:
         self.boundary = boundary
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any], files: Collection[str] = (), boundary: str | None = None) -> Multipart:
-        """The plan for these fields; `files` names those that take nothing but files.
+    def of(
+        cls,
+        fields: Mapping[str, Any],
+        files: Collection[str] = (),
+        typed: Mapping[str, str] = _UNTYPED,
+        boundary: str | None = None,
+    ) -> Multipart:
+        """The plan for these fields: `files` names those that take nothing but files, `typed` others' media types.
 
         Raises `TypeError` for what is no file where one is due, and `ValueError` for an empty path, a number or a text
         that cannot be sent.
@@ -56,6 +64,10 @@ class Multipart:
         values: list[tuple[str, Any]] = []
         uploads: list[tuple[str, Any]] = []
         for name, value in fields.items():
+            if name in typed:
+                if not is_omitted(value):
+                    uploads.append((name, _Upload((None, _encoded(name, value, typed[name]), typed[name]))))
+                continue
             for key, item in _flat(name, value, name in files):
                 (uploads if _is_upload(item) else values).append((key, item))
         if boundary is None:
@@ -78,6 +90,27 @@ class Multipart:
 
     def __repr__(self) -> str:
         return f"<Multipart of {len(self.parts)} parts, {self.uploads} of them files>"
+
+
+class BareText(NamedTuple):
+    """A body that is the text of one field, without a form around it."""
+
+    content_type: str
+    content: bytes
+
+    @classmethod
+    def of(cls, name: str, value: Any, content_type: str) -> BareText:
+        """The field's text; `TypeError` for what is none, `ValueError` for one that UTF-8 cannot carry."""
+        return cls(content_type, _encoded(name, value, content_type))
+
+
+def _encoded(name: str, value: Any, media_type: str) -> bytes:
+    """A value as its media type has it: JSON, or text as it stands."""
+    if media_type == "application/json":
+        return encode_json(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a string, not {type(value).__name__}")
+    return _text(name, value)
 
 
 class _Upload(NamedTuple):

@@ -43,6 +43,8 @@ def _endpoint() -> Endpoint:
 def _chat_parameters(main: Any, params: dict[str, Any]) -> dict[str, Any]:
     made = parameters(_endpoint(), "chat", "messages", main, params)
     messages = made.get("messages")
+    if messages.__class__ is list:
+        return made
     if isinstance(messages, str):
         made["messages"] = [{"role": "user", "content": messages}]
     elif isinstance(messages, (bytes, bytearray)):

@@ -10,6 +10,7 @@ from ..core.endpoint import Endpoint
 __all__ = ["MISSING", "parameters"]
 
 MISSING: Any = object()
+_USUAL = frozenset({str, list})  # told apart from a mapping without asking an abstract class
 
 
 def parameters(endpoint: Endpoint, method: str, name: str, main: Any, params: dict[str, Any]) -> dict[str, Any]:
@@ -17,7 +18,8 @@ def parameters(endpoint: Endpoint, method: str, name: str, main: Any, params: di
 
     Keywords win over the dict's keys. `TypeError` for a flag that would change the type of the answer.
     """
-    if isinstance(main, Mapping):
+    whole = main.__class__ not in _USUAL and isinstance(main, Mapping)
+    if whole:
         params = {**cast("Mapping[str, Any]", main), **params}
     elif main is not MISSING:
         params[name] = main
@@ -25,7 +27,7 @@ def parameters(endpoint: Endpoint, method: str, name: str, main: Any, params: di
         if params["stream"]:
             raise TypeError(f"{method}() always answers whole; client.{method}.stream(...) streams")
         params = {key: value for key, value in params.items() if key != "stream"}
-    if isinstance(main, Mapping) and name not in params and "role" in params:
+    if whole and name not in params and "role" in params:
         raise TypeError(
             f"{method}() takes a list of messages, a text, or a whole request; put a single message in a list"
         )
