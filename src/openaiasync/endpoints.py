@@ -479,7 +479,7 @@ ADMIN_ORGANIZATION_PROJECTS_CREATE = Endpoint(
     "POST",
     "/organization/projects",
     required="name",
-    optional="residency external_key_id",
+    optional="residency external_key_id geography",
     body="json",
     type="types.admin.organization.project:Project",
 )
@@ -719,7 +719,7 @@ ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_API_KEYS_CREATE = Endpoint(
     "POST",
     "/organization/projects/{project_id}/service_accounts/{service_account_id}/api_keys",
     required="project_id service_account_id",
-    optional="name scopes",
+    optional="name scopes expires_in_seconds",
     body="json",
     type=(
         "types.admin.organization.projects.service_accounts.api_key_create_response:APIKeyCreateResponse"
@@ -731,7 +731,7 @@ ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_CREATE = Endpoint(
     "POST",
     "/organization/projects/{project_id}/service_accounts",
     required="project_id name",
-    optional="create_service_account_only",
+    optional="create_service_account_only expires_in_seconds",
     body="json",
     type="types.admin.organization.projects.service_account_create_response:ServiceAccountCreateResponse",
 )
@@ -868,7 +868,7 @@ ADMIN_ORGANIZATION_PROJECTS_UPDATE = Endpoint(
     "POST",
     "/organization/projects/{project_id}",
     required="project_id",
-    optional="name external_key_id",
+    optional="name external_key_id geography",
     body="json",
     type="types.admin.organization.project:Project",
 )
@@ -1120,8 +1120,8 @@ ADMIN_ORGANIZATION_USAGE_COSTS = Endpoint(
     "GET",
     "/organization/costs",
     required="start_time",
-    optional="end_time bucket_width project_ids api_key_ids group_by limit page",
-    query="start_time end_time bucket_width project_ids api_key_ids group_by limit page",
+    optional="end_time bucket_width project_ids api_key_ids group_by limit page line_items",
+    query="start_time end_time bucket_width project_ids api_key_ids group_by limit page line_items",
     type="types.admin.organization.usage_audio_speeches_response:UsageAudioSpeechesResponse",
 )
 
@@ -1463,7 +1463,8 @@ AUDIO_VOICES_CREATE = Endpoint(
     "audio.voices.create",
     "POST",
     "/audio/voices",
-    required="name audio_sample consent",
+    required="name",
+    optional="audio_sample consent model prompt script_hint type",
     body="multipart",
     files="audio_sample",
     type="types.audio.voice:Voice",
@@ -1641,6 +1642,7 @@ BETA_AGENTS_ENVIRONMENTS_CREATE = Endpoint(
     body="json",
     type="model:OpenModel",
     headers="OpenAI-Beta=agents=v1",
+    header="idempotency_key=Idempotency-Key",
 )
 
 BETA_AGENTS_ENVIRONMENTS_FILES_CREATE = Endpoint(
@@ -1829,6 +1831,7 @@ BETA_AGENTS_SESSIONS_EVENTS_CREATE = Endpoint(
     body="json",
     answer="none",
     headers="OpenAI-Beta=agents=v1",
+    header="idempotency_key=Idempotency-Key",
 )
 
 BETA_AGENTS_SESSIONS_EVENTS_STREAM = Endpoint(
@@ -2246,10 +2249,10 @@ BETA_REALTIME_SESSIONS_CREATE = Endpoint(
     "beta.realtime.sessions.create",
     "POST",
     "/realtime/sessions",
-    required="client_secret",
     optional=(
-        "modalities instructions voice input_audio_format output_audio_format input_audio_transcription speed "
-        "tracing turn_detection tools tool_choice temperature max_response_output_tokens truncation prompt"
+        "client_secret modalities instructions voice input_audio_format output_audio_format "
+        "input_audio_transcription speed tracing turn_detection tools tool_choice temperature "
+        "max_response_output_tokens truncation prompt input_audio_noise_reduction model"
     ),
     body="json",
     type="types.beta.realtime.session_create_response:SessionCreateResponse",
@@ -2261,7 +2264,8 @@ BETA_REALTIME_TRANSCRIPTION_SESSIONS_CREATE = Endpoint(
     "POST",
     "/realtime/transcription_sessions",
     optional=(
-        "turn_detection input_audio_noise_reduction input_audio_format input_audio_transcription include"
+        "turn_detection input_audio_noise_reduction input_audio_format input_audio_transcription include "
+        "client_secret modalities"
     ),
     body="json",
     type="types.beta.realtime.transcription_session:TranscriptionSession",
@@ -2285,7 +2289,7 @@ BETA_RESPONSES_COMPACT = Endpoint(
     required="model",
     optional=(
         "betas input previous_response_id instructions prompt_cache_key prompt_cache_retention prompt_cache_options "
-        "service_tier"
+        "service_tier image"
     ),
     body="json",
     type="types.beta.beta_compacted_response:BetaCompactedResponse",
@@ -2300,7 +2304,8 @@ BETA_RESPONSES_CREATE = Endpoint(
         "betas metadata top_logprobs temperature top_p user safety_identifier prompt_cache_key "
         "prompt_cache_retention prompt_cache_options previous_response_id model background max_tool_calls text "
         "tools tool_choice prompt service_tier truncation reasoning input include parallel_tool_calls store "
-        "instructions moderation stream_options conversation context_management max_output_tokens multi_agent"
+        "instructions moderation stream_options conversation context_management max_output_tokens multi_agent "
+        "access_programs background_options image"
     ),
     body="json",
     type="types.beta.beta_response:BetaResponse",
@@ -3152,10 +3157,10 @@ IMAGES_EDIT = Endpoint(
     required="image prompt",
     optional=(
         "mask background model n size response_format output_format output_compression user input_fidelity "
-        "partial_images quality"
+        "partial_images quality complexity frame_count frame_duration_ms markup safety_identifier svg"
     ),
     body="multipart",
-    files="image mask",
+    files="image mask markup",
     type="types.images_response:ImagesResponse",
     event="types.image_edit_stream_event:ImageEditStreamEvent",
 )
@@ -3167,7 +3172,7 @@ IMAGES_GENERATE = Endpoint(
     required="prompt",
     optional=(
         "model n quality response_format output_format output_compression partial_images size moderation background "
-        "style user"
+        "style user complexity frame_count frame_duration_ms safety_identifier svg"
     ),
     body="json",
     type="types.images_response:ImagesResponse",
@@ -3296,6 +3301,9 @@ REALTIME_CALLS_CREATE = Endpoint(
     optional="session",
     body="multipart",
     answer="binary",
+    headers="Accept=application/sdp",
+    parts="sdp=application/sdp session=application/json",
+    alone="sdp",
 )
 
 REALTIME_CALLS_HANGUP = Endpoint(
@@ -3361,7 +3369,7 @@ RESPONSES_COMPACT = Endpoint(
     required="model",
     optional=(
         "input previous_response_id instructions prompt_cache_key prompt_cache_retention prompt_cache_options "
-        "service_tier"
+        "service_tier image"
     ),
     body="json",
     type="types.responses.compacted_response:CompactedResponse",
@@ -3375,7 +3383,7 @@ RESPONSES_CREATE = Endpoint(
         "metadata top_logprobs temperature top_p user safety_identifier prompt_cache_key prompt_cache_retention "
         "prompt_cache_options previous_response_id model background max_tool_calls text tools tool_choice prompt "
         "service_tier truncation reasoning input include parallel_tool_calls store instructions moderation "
-        "stream_options conversation context_management max_output_tokens"
+        "stream_options conversation context_management max_output_tokens access_programs background_options image"
     ),
     body="json",
     type="types.responses.response:Response",
@@ -3453,7 +3461,7 @@ SKILLS_CREATE = Endpoint(
     "skills.create",
     "POST",
     "/skills",
-    required="files",
+    optional="files",
     body="multipart",
     files="files",
     type="types.skill:Skill",
@@ -3507,8 +3515,8 @@ SKILLS_VERSIONS_CREATE = Endpoint(
     "skills.versions.create",
     "POST",
     "/skills/{skill_id}/versions",
-    required="skill_id files",
-    optional="default",
+    required="skill_id",
+    optional="files default",
     body="multipart",
     files="files",
     type="types.skills.skill_version:SkillVersion",

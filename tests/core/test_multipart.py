@@ -26,6 +26,16 @@ UPLOAD = Endpoint(
 MAYBE = Endpoint(
     "things.maybe", "POST", "/things/{thing_id}", required="thing_id", optional="file n", body="multipart", files="file"
 )
+CALL = Endpoint(
+    "calls.create",
+    "POST",
+    "/calls",
+    required="sdp",
+    optional="session",
+    body="multipart",
+    parts="sdp=application/sdp session=application/json",
+    alone="sdp",
+)
 
 
 def written(form: Multipart) -> bytes:
@@ -251,15 +261,42 @@ def test_an_endpoint_makes_a_form_of_its_fields() -> None:
     ]
 
 
-def test_without_a_file_an_optional_one_leaves_json() -> None:
-    """An operation whose file is optional takes JSON where none is given; required ones are missed at once."""
-    assert MAYBE.request({"thing_id": "t", "n": 1}).body == b'{"n":1}'
-    assert MAYBE.request({"thing_id": "t", "file": {"id": "f"}}).body == b'{"file":{"id":"f"}}'
+def test_a_form_without_a_file_is_a_form() -> None:
+    """An operation whose file is optional gets a form all the same; required ones are missed at once."""
+    for fields, parts in (({"n": 1}, [("n", b"1")]), ({"file": {"id": "f"}}, [("file[id]", b"f")])):
+        form = MAYBE.request({"thing_id": "t", **fields}).body
+        assert [part[:2] for part in parts_of(form.content_type, written(form))] == parts
+    form = MAYBE.request({"thing_id": "t"}).body
+    assert written(form) == f"--{form.boundary}--\r\n".encode()
     assert isinstance(MAYBE.request({"thing_id": "t", "extra_body": {"file": b""}}).body, Multipart)
     with pytest.raises(TypeError, match="misses the file 'file'"):
         UPLOAD.request({"file": None, "name": "n"})
     with pytest.raises(TypeError, match="extra_body is a mapping"):
         UPLOAD.request({"file": b"", "name": "n", "extra_body": [1]})
+
+
+def test_fields_with_a_media_type_are_parts_of_that_type() -> None:
+    """JSON is encoded, text stands as it is; neither gets a file name, and what is omitted is left out."""
+    form = CALL.request({"sdp": "v=0", "session": {"type": "realtime", "tools": [1]}}).body
+    assert parts_of(form.content_type, written(form)) == [
+        ("sdp", b"v=0", None, "application/sdp"),
+        ("session", b'{"type":"realtime","tools":[1]}', None, "application/json"),
+    ]
+    form = CALL.request({"sdp": "v=0", "session": None}).body
+    assert [part[:2] for part in parts_of(form.content_type, written(form))] == [("sdp", b"v=0"), ("session", b"null")]
+    with pytest.raises(TypeError, match="sdp is a string, not int"):
+        CALL.request({"sdp": 1, "session": {}})
+
+
+def test_a_field_that_may_stand_alone_is_the_body() -> None:
+    """Where no other is given the body is its text, of its media type."""
+    for more in ({}, {"session": omit}, {"extra_body": {}}):
+        assert CALL.request({"sdp": "v=0 \u00e9", **more}).body == ("application/sdp", "v=0 \u00e9".encode())
+    assert isinstance(CALL.request({"sdp": "v=0", "extra_body": {"more": "1"}}).body, Multipart)
+    with pytest.raises(TypeError, match="sdp is a string, not bytes"):
+        CALL.request({"sdp": b"v=0"})
+    with pytest.raises(ValueError, match="surrogate"):
+        CALL.request({"sdp": "\ud800"})
 
 
 def test_the_format_of_a_transcript_is_known_from_the_parameters() -> None:

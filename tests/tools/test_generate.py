@@ -283,6 +283,65 @@ class TestRequests:
         assert '    optional="*",\n    body="json",\n    type="model:OpenModel",\n' in texts["endpoints.py"]
 
 
+MORE = """
+[parameters."widgets.create"]
+colour = { enum = ["red", "blue"], nullable = true }
+lid = { properties = { open = { type = "boolean" } } }
+[parameters."widgets.list"]
+kinds = { type = "array", items = { type = "string" } }
+[not_required]
+"widgets.create" = ["parts"]
+[fields]
+size = "size_"
+"Widget.owner.name" = "owner_name"
+[unions]
+Paint = "[RB]*[de]"
+"""
+
+
+class TestCorrections:
+    """What the description lacks, or has otherwise than servers."""
+
+    def test_parameters_are_added_and_set_free(self, project: Project) -> None:
+        """In the body, or in the query of an operation without one; typed as by a schema of the description."""
+        project.files["overrides.toml"] = OVERRIDES.replace("[mixins]", MORE + "[mixins]")
+        texts = project.build()
+        params = texts["params/widget_create_params.py"]
+        assert "    parts: Iterable[PartParam]\n" in params
+        assert '    colour: Literal["red", "blue"] | None\n    lid: Lid\n' in params
+        assert "class Lid(TypedDict, total=False):\n    open: bool\n" in params
+        rows = texts["endpoints.py"]
+        assert '    required="name",\n    optional="parts model colour lid",\n' in rows
+        assert '    optional="include kinds",\n    query="include kinds",\n' in rows
+
+    def test_attributes_get_the_names_of_the_table(self, project: Project) -> None:
+        """One field, or all of a name; the name on the wire stays."""
+        project.files["overrides.toml"] = OVERRIDES.replace("[mixins]", MORE + "[mixins]")
+        text = project.build()["types/widget.py"]
+        assert '    size_: float | None = field(name="size", default=None)\n' in text
+        assert '    owner_name: str = field(name="name")\n' in text
+
+    def test_a_union_is_made_of_the_schemas_that_fit(self, project: Project) -> None:
+        """It is a type like those of the description."""
+        project.files["overrides.toml"] = OVERRIDES.replace("[mixins]", MORE + "[mixins]")
+        project.files["renames.toml"] = RENAMES.replace("[params]", 'Paint = "paints.Paint"\n[params]')
+        assert "    Paint: TypeAlias = Red | Blue\n" in project.build()["types/paints/paint.py"]
+
+    def test_a_method_without_a_schema_may_have_header_parameters(self, project: Project) -> None:
+        """Named behind its answer, with a Python name of the table or made of the wire's."""
+        project.files["untyped.toml"] = UNTYPED.replace("json object", "json object X-Key openai-beta")
+        project.files["overrides.toml"] = OVERRIDES.replace("[python]", '[python]\n"openai-beta" = "betas"')
+        assert '    header="X_Key=X-Key betas=openai-beta",\n' in project.build()["endpoints.py"]
+
+    def test_fields_of_a_form_have_the_media_types_of_the_description(self, project: Project) -> None:
+        """And the field whose type is a body of its own may stand alone."""
+        content = project.spec["paths"]["/uploads"]["post"]["requestBody"]["content"]
+        content["multipart/form-data"]["encoding"] = {"file": {"contentType": "a/b"}, "n": {"contentType": "c/d"}}
+        assert '    parts="file=a/b n=c/d",\n)' in project.build()["endpoints.py"]
+        content["c/d"] = {"schema": {"type": "string"}}
+        assert '    parts="file=a/b n=c/d",\n    alone="n",\n)' in project.build()["endpoints.py"]
+
+
 class TestAll:
     def test_what_is_written_is_python_and_says_so(self, project: Project) -> None:
         """Every file begins with the mark, parses, and holds no sentence of the description."""
@@ -357,8 +416,26 @@ class TestCommand:
         ("overrides.toml", '[missions."widgets.create"]', '[missions."widgets.gone"]', "there is no 'widgets.gone'"),
         ("overrides.toml", '"widgets" = ["Beta=one"]', '"gadgets" = ["Beta=one"]', "there is no 'gadgets'"),
         ("overrides.toml", 'WidgetEvent = "answers', 'Gone = "answers', "'Gone' is no object"),
+        ("overrides.toml", "[mixins]", '[parameters."widgets.list"]\n"include[]" = {}\n[mixins]', "'include[]' by now"),
+        (
+            "overrides.toml",
+            "[mixins]",
+            '[parameters."widgets.create"]\nname = {}\n[mixins]',
+            "'name' is a parameter twice",
+        ),
+        (
+            "overrides.toml",
+            "[mixins]",
+            '[parameters."widgets.gone"]\nname = {}\n[mixins]',
+            "there is no 'widgets.gone'",
+        ),
+        ("overrides.toml", "[mixins]", '[not_required]\n"widgets.create" = ["model"]\n[mixins]', "not require 'model'"),
+        ("overrides.toml", "[mixins]", '[fields]\ngone = "here"\n[mixins]', "there is no 'gone'"),
+        ("overrides.toml", "[mixins]", '[fields]\n"Widget.gone" = "here"\n[mixins]', "there is no 'Widget.gone'"),
+        ("overrides.toml", "[mixins]", '[unions]\nPaint = "Gone*"\n[mixins]', "Paint = 'Gone\\*' does not fit"),
+        ("overrides.toml", "[mixins]", '[unions]\nPart = "*e"\n[mixins]', "Part = '\\*e' does not fit"),
         ("untyped.toml", '"paint"', '"list"', "widgets.list has a schema"),
-        ("untyped.toml", " json object", " json", "is no 'METHOD path request answer'"),
+        ("untyped.toml", " json object", " json", "is no 'METHOD path request answer "),
     ],
 )
 def test_what_matches_nothing_is_refused(project: Project, file: str, old: str, new: str, message: str) -> None:

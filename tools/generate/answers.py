@@ -6,7 +6,7 @@ from .ir import Alias, Array, Enum, Field, GeneratorError, Map, Ref, Scalar, Sha
 from .load import Description
 from .names import Names, Place, mentioned
 from .source import Module, wrap_union
-from .tables import Overrides, python_name
+from .tables import Overrides
 from .unions import Unions, widest, without_none
 
 # What every Struct has by itself: a field of this name would hide it.
@@ -81,7 +81,7 @@ class Answers:
         module.body += lines if len(lines) > 3 else [*lines, "    pass"]
 
     def _field(self, shape: Shape, field: Field, module: Module) -> str:
-        name = python_name(field.name, self.overrides)
+        name = self.overrides.field_name(shape.key, field.name)
         if name in RESERVED or name.startswith("_"):
             raise GeneratorError(f"{shape.key}.{field.name}: no field of an answer may be called {name!r}")
         optional = not field.required

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .ir import ANY, Field, Operation, Param
+from .ir import ANY, STR, Field, Operation, Param
 from .names import Place
 from .source import HEADER
 from .tables import Overrides, Untyped, python_name
@@ -40,6 +40,7 @@ def untyped(row: Untyped) -> Endpoint:
     """The endpoint of a method without a schema."""
     body = row.request if row.request in ("json", "multipart") else "none"
     params = [Param("*", "query", ANY, False)] if row.request == "query" else []
+    params += [Param(name, "header", STR, False) for name in row.headers]
     operation = Operation(row.name, "", row.method, row.path, params, None, body, None)
     kind, _, page = row.answer.partition(":")
     event = OPEN if kind.endswith("events") else None
@@ -56,7 +57,7 @@ def row(endpoint: Endpoint, overrides: Overrides) -> str:
     op = endpoint.operation
     names = {name: python_name(name, overrides) for name in endpoint.fields}
     query = [names.get(p.name, p.name) for p in op.params if p.place == "query"]
-    heads = [names[p.name] for p in op.params if p.place == "header"]
+    heads = {python_name(p.name, overrides): p.name for p in op.params if p.place == "header"}
     mission = overrides.mission(op.name)
     words: dict[str, str] = {
         "required": " ".join([*endpoint.path_params, *(names[n] for n, f in endpoint.fields.items() if f.required)]),
@@ -72,7 +73,9 @@ def row(endpoint: Endpoint, overrides: Overrides) -> str:
         "page": endpoint.page,
         "event": where(endpoint.event) if endpoint.event else "",
         "headers": "\\n".join(overrides.headers(op.name)),
-        "header": " ".join(f"{names[p.name]}={p.name}" for p in op.params if p.place == "header"),
+        "header": " ".join(f"{python}={wire}" for python, wire in heads.items()),
+        "parts": " ".join(f"{name}={media}" for name, media in op.parts),
+        "alone": op.alone,
         "group": mission.group if mission else "",
     }
     if endpoint.answer in ("object", "page", "events") and endpoint.type is None:

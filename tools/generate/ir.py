@@ -82,10 +82,10 @@ class Alias:
 
 @dataclass
 class Param:
-    """A path, query or header parameter."""
+    """A parameter beside those of the described body."""
 
     name: str
-    place: str
+    place: str  # "path", "query", "header", or "body"
     type: Type
     required: bool
 
@@ -101,6 +101,8 @@ class Operation:
     body_kind: str  # "none", "json" or "multipart"
     answer: Type | None  # of the JSON answer, if there is one
     deprecated: bool = False
+    parts: tuple[tuple[str, str], ...] = ()  # fields of a form with a media type of their own
+    alone: str = ""  # the field that is the whole body, as it stands, where no other is given
 
 
 def inner(type_: Type) -> Iterator[Type]:

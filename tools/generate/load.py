@@ -230,7 +230,16 @@ class Description:
             {"": "none", "application/json": "json"}.get(kind, "multipart"),
             answer,
             bool(op.get("deprecated")),
+            *_parts(content),
         )
+
+
+def _parts(content: Json) -> tuple[tuple[tuple[str, str], ...], str]:
+    """The media types of a form's fields, and the field that may be sent bare: the body offers its type, too."""
+    encoding: Json = content.get("multipart/form-data", {}).get("encoding", {})
+    parts = tuple((name, str(how["contentType"])) for name, how in encoding.items())
+    texts = [media for media, how in content.items() if how.get("schema", {}).get("type") == "string"]
+    return parts, next((name for name, media in parts if media in texts), "")
 
 
 __all__ = ["Description"]

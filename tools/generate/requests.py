@@ -60,11 +60,16 @@ class Requests:
         body = self.description.shape(operation.body) if operation.body is not None else None
         if operation.body is not None and body is None:
             raise GeneratorError(f"{operation.name}: the body is no object")
-        found = {p.name: Field(p.name, p.type, p.required) for p in operation.params if p.place != "path"}
-        for name, field in body.fields.items() if body else ():
-            if name in found:
-                raise GeneratorError(f"{operation.name}: {name!r} is both in the query and in the body")
-            found[name] = field
+        first = [Field(p.name, p.type, p.required) for p in operation.params if p.place in ("query", "header")]
+        last = [Field(p.name, p.type, p.required) for p in operation.params if p.place == "body"]
+        found: dict[str, Field] = {}
+        for field in (*first, *(body.fields.values() if body else ()), *last):
+            if found.setdefault(field.name, field) is not field:
+                raise GeneratorError(f"{operation.name}: {field.name!r} is a parameter twice")
+        for name in self.overrides.not_required(operation.name):
+            if name not in found or not found[name].required:
+                raise GeneratorError(f"overrides.toml [not_required]: {operation.name} does not require {name!r}")
+            found[name] = Field(name, found[name].type, False)
         if operation.name in self.overrides.events():
             found.pop("stream")
         for name in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import keyword
 import re
 import tomllib
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .ir import Field, GeneratorError, Operation, Shape
+from .ir import Alias, Field, GeneratorError, Operation, Param, Ref, Shape, Type, union
 from .load import Description
 from .names import Place
 
@@ -34,6 +35,7 @@ class Untyped(NamedTuple):
     path: str
     request: str  # json, multipart, query, none
     answer: str  # object, binary, none, page:Class, object+events, events
+    headers: tuple[str, ...] = ()  # parameters that travel as header fields of these names
 
 
 class Mission(NamedTuple):
@@ -73,9 +75,9 @@ def read_untyped(path: Path, named: Iterable[str]) -> list[Untyped]:
     for area, lines in read_toml(path).items():
         for name, line in lines.items():
             words = line.split(" ")
-            if len(words) != 4:
-                raise GeneratorError(f"untyped.toml: {area}.{name} is no 'METHOD path request answer'")
-            rows.append(Untyped(f"{area}.{name}", *words))
+            if len(words) < 4:
+                raise GeneratorError(f"untyped.toml: {area}.{name} is no 'METHOD path request answer [Header …]'")
+            rows.append(Untyped(f"{area}.{name}", *words[:4], headers=tuple(words[4:])))
     for row in rows:
         if row.name in set(named):
             raise GeneratorError(f"untyped.toml: {row.name} has a schema; it belongs into endpoints.toml alone")
@@ -90,6 +92,7 @@ class Overrides:
     ) -> None:
         self.table = table
         self._description = description
+        self._join()
         self._check()
         self._check_operations({op.name for op in operations}, set(untyped))
 
@@ -117,10 +120,25 @@ class Overrides:
                 if name not in self._shape("replace", key).fields:
                     raise GeneratorError(f"overrides.toml [replace]: {key} has no field {name!r}")
 
+        for key in self.table.get("fields", {}):
+            owner, _, name = key.rpartition(".")
+            shapes = [self._shape("fields", owner)] if owner else self._description.named.values()
+            if not any(isinstance(one, Shape) and name in one.fields for one in shapes):
+                raise GeneratorError(f"overrides.toml [fields]: there is no {key!r}")
+
+    def _join(self) -> None:
+        """Adds the unions that the description lacks."""
+        named = self._description.named
+        for key, pattern in self.table.get("unions", {}).items():
+            members: list[Type] = [Ref(one) for one in fnmatch.filter(self._description.schemas, pattern)]
+            if key in named or len(members) < 2:
+                raise GeneratorError(f"overrides.toml [unions]: {key} = {pattern!r} does not fit")
+            named[key] = Alias(key, union(members))
+
     def _check_operations(self, names: set[str], untyped: set[str]) -> None:
         known = names | untyped
         known |= {".".join(name.split(".")[:length]) for name in known for length in range(1, name.count(".") + 1)}
-        for section in ("missions", "events", "api", "headers", "paths", "bodies"):
+        for section in ("missions", "events", "api", "headers", "paths", "bodies", "parameters", "not_required"):
             for name in self.table.get(section, {}):
                 if name not in (known if section in ("api", "headers") else names):
                     raise GeneratorError(f"overrides.toml [{section}]: there is no {name!r}")
@@ -170,7 +188,12 @@ class Overrides:
         """The operations with what the tables say of their paths and bodies, and under their second names too."""
         paths, bodies, again = (self.table.get(section, {}) for section in ("paths", "bodies", "again"))
         found = {
-            op.name: replace(op, path=paths.get(op.name, op.path), body_kind=bodies.get(op.name, op.body_kind))
+            op.name: replace(
+                op,
+                path=paths.get(op.name, op.path),
+                body_kind=bodies.get(op.name, op.body_kind),
+                params=[*op.params, *self._parameters(op)],
+            )
             for op in operations
         }
         for name, first in again.items():
@@ -178,6 +201,26 @@ class Overrides:
                 raise GeneratorError(f"overrides.toml [again]: {name} = {first!r} does not fit")
             found[name] = replace(found[first], name=name)
         return [found[name] for name in sorted(found)]
+
+    def _parameters(self, op: Operation) -> list[Param]:
+        """What the operation takes beyond its description."""
+        place = "query" if op.body is None else "body"
+        key = "op " + op.name.replace(".", " ")
+        found: list[Param] = []
+        for name, schema in self.table.get("parameters", {}).get(op.name, {}).items():
+            if any(name == one.name for one in op.params):
+                raise GeneratorError(f"overrides.toml [parameters]: {op.name} has a parameter {name!r} by now")
+            found.append(Param(name, place, self._description.type(schema, f"{key}.{name}"), False))
+        return found
+
+    def not_required(self, operation: str) -> list[str]:
+        """The parameters that may be left out, though the description requires them."""
+        return list(self.table.get("not_required", {}).get(operation, ()))
+
+    def field_name(self, key: str, wire: str) -> str:
+        """The Python name of a field of an answer."""
+        table = self.table.get("fields", {})
+        return table.get(f"{key}.{wire}") or table.get(wire) or python_name(wire, self)
 
     def missions(self) -> list[Mission]:
         found = [self.mission(name) for name in self.table.get("missions", {})]

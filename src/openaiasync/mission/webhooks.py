@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import hashlib
 import hmac
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..core.decode import DecodeError, Decoder, decoder_for
+from ..core.decode import DecodeError, decoder_for
 from ..errors import InvalidWebhookSignatureError
-from ..model import one_of
 
 if TYPE_CHECKING:
     from ..calls import Calls
-    from ..model import BaseModel
+    from ..types.webhooks import UnwrapWebhookEvent
 
 __all__ = ["WebhookMethods"]
 
@@ -30,16 +28,21 @@ class WebhookMethods:
 
     _calls: Calls
 
-    def unwrap(self, payload: str | bytes, headers: Mapping[str, str], *, secret: str | None = None) -> BaseModel:
+    def unwrap(
+        self, payload: str | bytes, headers: Mapping[str, str], *, secret: str | None = None
+    ) -> UnwrapWebhookEvent:
         """Check a webhook's signature and decode its event, by its `type` one of `openaiasync.types.webhooks`.
 
         `payload` is the body exactly as it came. An event of a type that is not known yet is an open object. Raises as
         `verify_signature`, and `ValueError` for a body that is no JSON object.
         """
         self.verify_signature(payload, headers, secret=secret)
+        from ..types.webhooks import UnwrapWebhookEvent
+
         raw = payload.encode() if isinstance(payload, str) else payload
+        union: Any = UnwrapWebhookEvent  # a type checker knows no decoder of a union
         try:
-            event: BaseModel = _decoder().decode(raw)
+            event: UnwrapWebhookEvent = decoder_for(union).decode(raw)
         except DecodeError as error:
             raise ValueError(f"the webhook's body is no event: {error}") from None
         return event
@@ -96,11 +99,3 @@ def _signature(text: str) -> bytes:
         return base64.b64decode(text.removeprefix("v1,"), validate=True)
     except (binascii.Error, ValueError):
         return b""
-
-
-@functools.cache
-def _decoder() -> Decoder[Any]:
-    from ..types import webhooks
-
-    kinds = tuple(getattr(webhooks, name) for name in webhooks.__all__ if name.endswith("Event"))
-    return decoder_for(one_of("WebhookEvent", lambda: kinds))

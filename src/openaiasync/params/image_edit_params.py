@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Required, TypeAlias
 
 from ..core.files import FileTypes
@@ -38,6 +38,12 @@ class ImageEditParamsBase(RequestOptions, total=False):
     input_fidelity: Literal["high", "low"] | None
     partial_images: int | None
     quality: Literal["standard", "low", "medium", "high", "auto"] | None
+    complexity: Literal["low", "medium", "high"] | None
+    frame_count: int | None
+    frame_duration_ms: int | None
+    markup: FileTypes
+    safety_identifier: str | None
+    svg: Mapping[str, object] | None
 
 
 class ImageEditParamsNonStreaming(ImageEditParamsBase, total=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Required, TypeAlias, TypedDict
 
 from ..core.options import RequestOptions
@@ -43,6 +44,11 @@ class ImageOptions(TypedDict, total=False):
     background: Literal["transparent", "opaque", "auto"] | None
     style: Literal["vivid", "natural"] | None
     user: str
+    complexity: Literal["low", "medium", "high"] | None
+    frame_count: int | None
+    frame_duration_ms: int | None
+    safety_identifier: str | None
+    svg: Mapping[str, object] | None
 
 
 class ImageRest(ImageOptions, RequestOptions, total=False):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Required
 
 from ..core.files import FileTypes
 from ..core.options import RequestOptions
@@ -12,4 +11,4 @@ __all__ = ["SkillCreateParams"]
 
 
 class SkillCreateParams(RequestOptions, total=False):
-    files: Required[Sequence[FileTypes] | FileTypes]
+    files: Sequence[FileTypes] | FileTypes

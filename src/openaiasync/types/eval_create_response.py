@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from msgspec import field
+
 from ..model import BaseModel
 from .eval_custom_data_source_config import EvalCustomDataSourceConfig
 from .eval_stored_completions_data_source_config import EvalStoredCompletionsDataSourceConfig
@@ -34,7 +36,7 @@ class EvalCreateResponse(BaseModel, kw_only=True):
 class DataSourceConfigLogs(BaseModel, kw_only=True, tag_field="type", tag="logs"):
     type: ClassVar[Literal["logs"]] = "logs"
     metadata: Metadata | None = None
-    schema: dict[str, Any]
+    schema_: dict[str, Any] = field(name="schema")
 
 
 class TestingCriterionEvalGraderTextSimilarity(BaseModel, kw_only=True, tag_field="type", tag="text_similarity"):

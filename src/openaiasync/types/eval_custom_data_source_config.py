@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from msgspec import field
+
 from ..model import BaseModel
 
 __all__ = ["EvalCustomDataSourceConfig"]
@@ -11,4 +13,4 @@ __all__ = ["EvalCustomDataSourceConfig"]
 
 class EvalCustomDataSourceConfig(BaseModel, kw_only=True, tag_field="type", tag="custom"):
     type: ClassVar[Literal["custom"]] = "custom"
-    schema: dict[str, Any]
+    schema_: dict[str, Any] = field(name="schema")

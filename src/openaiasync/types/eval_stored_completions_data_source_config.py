@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from msgspec import field
+
 from ..model import BaseModel
 from .shared.metadata import Metadata
 
@@ -13,4 +15,4 @@ __all__ = ["EvalStoredCompletionsDataSourceConfig"]
 class EvalStoredCompletionsDataSourceConfig(BaseModel, kw_only=True, tag_field="type", tag="stored_completions"):
     type: ClassVar[Literal["stored_completions"]] = "stored_completions"
     metadata: Metadata | None = None
-    schema: dict[str, Any]
+    schema_: dict[str, Any] = field(name="schema")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Required
+from typing import Literal, Required
 
 from ...core.files import FileTypes
 from ...core.options import RequestOptions
@@ -12,5 +12,9 @@ __all__ = ["VoiceCreateParams"]
 
 class VoiceCreateParams(RequestOptions, total=False):
     name: Required[str]
-    audio_sample: Required[FileTypes]
-    consent: Required[str]
+    audio_sample: FileTypes
+    consent: str
+    model: str
+    prompt: str
+    script_hint: str
+    type: Literal["audio_sample", "prompt"]

@@ -8,12 +8,16 @@ from typing import Literal, Required, TypedDict
 from ...core.options import RequestOptions
 from .beta_response_input_item_param import BetaResponseInputItemParam
 
-__all__ = ["PromptCacheOptions", "ResponseCompactParams"]
+__all__ = ["Image", "PromptCacheOptions", "ResponseCompactParams"]
 
 
 class PromptCacheOptions(TypedDict, total=False):
     ttl: Literal["30m"]
     mode: Literal["implicit", "explicit"]
+
+
+class Image(TypedDict, total=False):
+    context_compression: Literal["auto", "enabled", "disabled"]
 
 
 class ResponseCompactParams(RequestOptions, total=False):
@@ -135,3 +139,4 @@ class ResponseCompactParams(RequestOptions, total=False):
     prompt_cache_retention: Literal["in_memory", "24h"] | None
     prompt_cache_options: PromptCacheOptions | None
     service_tier: Literal["auto", "default", "fast", "flex", "priority"] | None
+    image: Image

@@ -24,7 +24,10 @@ from .beta_tool_param import BetaToolParam
 from .response_compact_params import PromptCacheOptions
 
 __all__ = [
+    "AccessPrograms",
+    "BackgroundOptions",
     "ContextManagement",
+    "Image",
     "Moderation",
     "ModerationPolicy",
     "ModerationPolicyInput",
@@ -61,6 +64,19 @@ class ContextManagement(TypedDict, total=False):
 class MultiAgent(TypedDict, total=False):
     enabled: Required[bool]
     max_concurrent_subagents: int
+
+
+class AccessPrograms(TypedDict, total=False):
+    cyber: Literal["standard", "daybreak_blue", "daybreak_red"]
+
+
+class BackgroundOptions(TypedDict, total=False):
+    completion_window: Literal["soonest", "2h", "8h"]
+    continuation_id: str
+
+
+class Image(TypedDict, total=False):
+    context_compression: Literal["auto", "enabled", "disabled"]
 
 
 class ToolChoiceBetaSpecificProgrammaticToolCallingParam(TypedDict, total=False):
@@ -221,6 +237,9 @@ class ResponseCreateParamsBase(RequestOptions, total=False):
     context_management: Iterable[ContextManagement] | None
     max_output_tokens: int | None
     multi_agent: MultiAgent | None
+    access_programs: AccessPrograms
+    background_options: BackgroundOptions
+    image: Image
 
 
 class ResponseCreateParamsNonStreaming(ResponseCreateParamsBase, total=False):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Required
+from typing import Literal, Required, TypedDict
 
 from ...core.options import RequestOptions
 from ..chat.completion_create_params import PromptCacheOptions
 from ..shared_params.responses_model import ResponsesModel
 from .response_input_item_param import ResponseInputItemParam
 
-__all__ = ["ResponseCompactParams"]
+__all__ = ["Image", "ResponseCompactParams"]
+
+
+class Image(TypedDict, total=False):
+    context_compression: Literal["auto", "enabled", "disabled"]
 
 
 class ResponseCompactParams(RequestOptions, total=False):
@@ -22,3 +26,4 @@ class ResponseCompactParams(RequestOptions, total=False):
     prompt_cache_retention: Literal["in_memory", "24h"] | None
     prompt_cache_options: PromptCacheOptions | None
     service_tier: Literal["auto", "default", "fast", "flex", "priority"] | None
+    image: Image

@@ -27,7 +27,10 @@ from .tool_choice_types_param import ToolChoiceTypesParam
 from .tool_param import ToolParam
 
 __all__ = [
+    "AccessPrograms",
+    "BackgroundOptions",
     "ContextManagement",
+    "Image",
     "ResponseCreateParams",
     "ResponseCreateParamsBase",
     "ResponseCreateParamsNonStreaming",
@@ -41,6 +44,19 @@ __all__ = [
 class ContextManagement(TypedDict, total=False):
     type: Required[str]
     compact_threshold: int | None
+
+
+class AccessPrograms(TypedDict, total=False):
+    cyber: Literal["standard", "daybreak_blue", "daybreak_red"]
+
+
+class BackgroundOptions(TypedDict, total=False):
+    completion_window: Literal["soonest", "2h", "8h"]
+    continuation_id: str
+
+
+class Image(TypedDict, total=False):
+    context_compression: Literal["auto", "enabled", "disabled"]
 
 
 class ToolChoiceSpecificProgrammaticToolCallingParam(TypedDict, total=False):
@@ -82,6 +98,9 @@ class ResponseCreateParamsBase(RequestOptions, total=False):
     conversation: str | ResponseConversationParamParam | None
     context_management: Iterable[ContextManagement] | None
     max_output_tokens: int | None
+    access_programs: AccessPrograms
+    background_options: BackgroundOptions
+    image: Image
 
 
 class ResponseCreateParamsNonStreaming(ResponseCreateParamsBase, total=False):

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ...params.beta.response_compact_params import Image as Image
     from ...params.beta.response_compact_params import PromptCacheOptions as PromptCacheOptions
     from ...params.beta.response_compact_params import ResponseCompactParams as ResponseCompactParams
 
-__all__ = ["PromptCacheOptions", "ResponseCompactParams"]
+__all__ = ["Image", "PromptCacheOptions", "ResponseCompactParams"]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "Image": "...params.beta.response_compact_params",
             "PromptCacheOptions": "...params.beta.response_compact_params",
             "ResponseCompactParams": "...params.beta.response_compact_params",
         },

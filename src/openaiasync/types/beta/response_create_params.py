@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ...params.beta.response_create_params import AccessPrograms as AccessPrograms
+    from ...params.beta.response_create_params import BackgroundOptions as BackgroundOptions
     from ...params.beta.response_create_params import ContextManagement as ContextManagement
+    from ...params.beta.response_create_params import Image as Image
     from ...params.beta.response_create_params import Moderation as Moderation
     from ...params.beta.response_create_params import ModerationPolicy as ModerationPolicy
     from ...params.beta.response_create_params import ModerationPolicyInput as ModerationPolicyInput
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AccessPrograms",
+    "BackgroundOptions",
     "ContextManagement",
+    "Image",
     "Moderation",
     "ModerationPolicy",
     "ModerationPolicyInput",
@@ -46,7 +52,10 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "AccessPrograms": "...params.beta.response_create_params",
+            "BackgroundOptions": "...params.beta.response_create_params",
             "ContextManagement": "...params.beta.response_create_params",
+            "Image": "...params.beta.response_create_params",
             "Moderation": "...params.beta.response_create_params",
             "ModerationPolicy": "...params.beta.response_create_params",
             "ModerationPolicyInput": "...params.beta.response_create_params",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from msgspec import field
+
 from ...lazy import LazyModule
 from ...model import BaseModel
 from ..responses.response_format_text_config import ResponseFormatTextConfig
@@ -59,7 +61,7 @@ class ResultCounts(BaseModel, kw_only=True):
 
 
 class PerModelUsage(BaseModel, kw_only=True):
-    model_name: str
+    run_model_name: str = field(name="model_name")
     invocation_count: int
     prompt_tokens: int
     completion_tokens: int

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ...params.responses.response_compact_params import Image as Image
     from ...params.responses.response_compact_params import ResponseCompactParams as ResponseCompactParams
 
-__all__ = ["ResponseCompactParams"]
+__all__ = ["Image", "ResponseCompactParams"]
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "Image": "...params.responses.response_compact_params",
             "ResponseCompactParams": "...params.responses.response_compact_params",
         },
     )

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ...params.responses.response_create_params import AccessPrograms as AccessPrograms
+    from ...params.responses.response_create_params import BackgroundOptions as BackgroundOptions
     from ...params.responses.response_create_params import ContextManagement as ContextManagement
+    from ...params.responses.response_create_params import Image as Image
     from ...params.responses.response_create_params import ResponseCreateParams as ResponseCreateParams
     from ...params.responses.response_create_params import ResponseCreateParamsBase as ResponseCreateParamsBase
     from ...params.responses.response_create_params import (
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AccessPrograms",
+    "BackgroundOptions",
     "ContextManagement",
+    "Image",
     "ResponseCreateParams",
     "ResponseCreateParamsBase",
     "ResponseCreateParamsNonStreaming",
@@ -38,7 +44,10 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "AccessPrograms": "...params.responses.response_create_params",
+            "BackgroundOptions": "...params.responses.response_create_params",
             "ContextManagement": "...params.responses.response_create_params",
+            "Image": "...params.responses.response_create_params",
             "ResponseCreateParams": "...params.responses.response_create_params",
             "ResponseCreateParamsBase": "...params.responses.response_create_params",
             "ResponseCreateParamsNonStreaming": "...params.responses.response_create_params",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from msgspec import field
+
 from ...model import BaseModel
 
 __all__ = ["ResponseFormatTextJSONSchemaConfig"]
@@ -13,5 +15,5 @@ class ResponseFormatTextJSONSchemaConfig(BaseModel, kw_only=True, tag_field="typ
     type: ClassVar[Literal["json_schema"]] = "json_schema"
     description: str | None = None
     name: str
-    schema: dict[str, Any]
+    schema_: dict[str, Any] = field(name="schema")
     strict: bool | None = None

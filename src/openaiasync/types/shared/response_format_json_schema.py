@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from msgspec import field
+
 from ...model import BaseModel
 
 __all__ = ["JSONSchema", "ResponseFormatJSONSchema"]
@@ -17,5 +19,5 @@ class ResponseFormatJSONSchema(BaseModel, kw_only=True, tag_field="type", tag="j
 class JSONSchema(BaseModel, kw_only=True):
     description: str | None = None
     name: str
-    schema: dict[str, Any] | None = None
+    schema_: dict[str, Any] | None = field(name="schema", default=None)
     strict: bool | None = None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .response_completed_webhook_event import ResponseCompletedWebhookEvent as ResponseCompletedWebhookEvent
     from .response_failed_webhook_event import ResponseFailedWebhookEvent as ResponseFailedWebhookEvent
     from .response_incomplete_webhook_event import ResponseIncompleteWebhookEvent as ResponseIncompleteWebhookEvent
+    from .unwrap_webhook_event import UnwrapWebhookEvent as UnwrapWebhookEvent
 
 __all__ = [
     "BatchCancelledWebhookEvent",
@@ -48,6 +49,7 @@ __all__ = [
     "ResponseCompletedWebhookEvent",
     "ResponseFailedWebhookEvent",
     "ResponseIncompleteWebhookEvent",
+    "UnwrapWebhookEvent",
 ]
 
 if not TYPE_CHECKING:
@@ -70,5 +72,6 @@ if not TYPE_CHECKING:
             "ResponseCompletedWebhookEvent": ".response_completed_webhook_event",
             "ResponseFailedWebhookEvent": ".response_failed_webhook_event",
             "ResponseIncompleteWebhookEvent": ".response_incomplete_webhook_event",
+            "UnwrapWebhookEvent": ".unwrap_webhook_event",
         },
     )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["BatchCancelledWebhookEvent", "Data"]
 
 
-class BatchCancelledWebhookEvent(BaseModel, kw_only=True):
+class BatchCancelledWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="batch.cancelled"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["batch.cancelled"]
+    type: ClassVar[Literal["batch.cancelled"]] = "batch.cancelled"
 
 
 class Data(BaseModel, kw_only=True):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["BatchCompletedWebhookEvent", "Data"]
 
 
-class BatchCompletedWebhookEvent(BaseModel, kw_only=True):
+class BatchCompletedWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="batch.completed"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["batch.completed"]
+    type: ClassVar[Literal["batch.completed"]] = "batch.completed"
 
 
 class Data(BaseModel, kw_only=True):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["BatchExpiredWebhookEvent", "Data"]
 
 
-class BatchExpiredWebhookEvent(BaseModel, kw_only=True):
+class BatchExpiredWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="batch.expired"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["batch.expired"]
+    type: ClassVar[Literal["batch.expired"]] = "batch.expired"
 
 
 class Data(BaseModel, kw_only=True):

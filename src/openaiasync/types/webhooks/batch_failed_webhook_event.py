@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["BatchFailedWebhookEvent", "Data"]
 
 
-class BatchFailedWebhookEvent(BaseModel, kw_only=True):
+class BatchFailedWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="batch.failed"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["batch.failed"]
+    type: ClassVar[Literal["batch.failed"]] = "batch.failed"
 
 
 class Data(BaseModel, kw_only=True):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "EvalRunCanceledWebhookEvent"]
 
 
-class EvalRunCanceledWebhookEvent(BaseModel, kw_only=True):
+class EvalRunCanceledWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="eval.run.canceled"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["eval.run.canceled"]
+    type: ClassVar[Literal["eval.run.canceled"]] = "eval.run.canceled"
 
 
 class Data(BaseModel, kw_only=True):

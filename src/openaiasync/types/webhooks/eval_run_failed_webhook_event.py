@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "EvalRunFailedWebhookEvent"]
 
 
-class EvalRunFailedWebhookEvent(BaseModel, kw_only=True):
+class EvalRunFailedWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="eval.run.failed"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["eval.run.failed"]
+    type: ClassVar[Literal["eval.run.failed"]] = "eval.run.failed"
 
 
 class Data(BaseModel, kw_only=True):

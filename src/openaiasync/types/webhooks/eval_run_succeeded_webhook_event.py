@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "EvalRunSucceededWebhookEvent"]
 
 
-class EvalRunSucceededWebhookEvent(BaseModel, kw_only=True):
+class EvalRunSucceededWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="eval.run.succeeded"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["eval.run.succeeded"]
+    type: ClassVar[Literal["eval.run.succeeded"]] = "eval.run.succeeded"
 
 
 class Data(BaseModel, kw_only=True):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "FineTuningJobCancelledWebhookEvent"]
 
 
-class FineTuningJobCancelledWebhookEvent(BaseModel, kw_only=True):
+class FineTuningJobCancelledWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="fine_tuning.job.cancelled"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["fine_tuning.job.cancelled"]
+    type: ClassVar[Literal["fine_tuning.job.cancelled"]] = "fine_tuning.job.cancelled"
 
 
 class Data(BaseModel, kw_only=True):

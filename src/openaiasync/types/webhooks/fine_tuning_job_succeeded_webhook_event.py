@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "FineTuningJobSucceededWebhookEvent"]
 
 
-class FineTuningJobSucceededWebhookEvent(BaseModel, kw_only=True):
+class FineTuningJobSucceededWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="fine_tuning.job.succeeded"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["fine_tuning.job.succeeded"]
+    type: ClassVar[Literal["fine_tuning.job.succeeded"]] = "fine_tuning.job.succeeded"
 
 
 class Data(BaseModel, kw_only=True):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "DataSipHeader", "LiveCallIncomingWebhookEvent"]
 
 
-class LiveCallIncomingWebhookEvent(BaseModel, kw_only=True):
+class LiveCallIncomingWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="live.call.incoming"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["live.call.incoming"]
+    type: ClassVar[Literal["live.call.incoming"]] = "live.call.incoming"
 
 
 class Data(BaseModel, kw_only=True):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "DataSipHeader", "RealtimeCallIncomingWebhookEvent"]
 
 
-class RealtimeCallIncomingWebhookEvent(BaseModel, kw_only=True):
+class RealtimeCallIncomingWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="realtime.call.incoming"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["realtime.call.incoming"]
+    type: ClassVar[Literal["realtime.call.incoming"]] = "realtime.call.incoming"
 
 
 class Data(BaseModel, kw_only=True):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "ResponseCancelledWebhookEvent"]
 
 
-class ResponseCancelledWebhookEvent(BaseModel, kw_only=True):
+class ResponseCancelledWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="response.cancelled"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["response.cancelled"]
+    type: ClassVar[Literal["response.cancelled"]] = "response.cancelled"
 
 
 class Data(BaseModel, kw_only=True):

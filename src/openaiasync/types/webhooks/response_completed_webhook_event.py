@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "ResponseCompletedWebhookEvent"]
 
 
-class ResponseCompletedWebhookEvent(BaseModel, kw_only=True):
+class ResponseCompletedWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="response.completed"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["response.completed"]
+    type: ClassVar[Literal["response.completed"]] = "response.completed"
 
 
 class Data(BaseModel, kw_only=True):

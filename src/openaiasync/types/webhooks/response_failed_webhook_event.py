@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "ResponseFailedWebhookEvent"]
 
 
-class ResponseFailedWebhookEvent(BaseModel, kw_only=True):
+class ResponseFailedWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="response.failed"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["response.failed"]
+    type: ClassVar[Literal["response.failed"]] = "response.failed"
 
 
 class Data(BaseModel, kw_only=True):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...model import BaseModel
 
 __all__ = ["Data", "ResponseIncompleteWebhookEvent"]
 
 
-class ResponseIncompleteWebhookEvent(BaseModel, kw_only=True):
+class ResponseIncompleteWebhookEvent(BaseModel, kw_only=True, tag_field="type", tag="response.incomplete"):
     created_at: int
     id: str
     data: Data
     object: Literal["event"] | None = None
-    type: Literal["response.incomplete"]
+    type: ClassVar[Literal["response.incomplete"]] = "response.incomplete"
 
 
 class Data(BaseModel, kw_only=True):

@@ -14,3 +14,4 @@ class ProjectCreateParams(RequestOptions, total=False):
     name: Required[str]
     residency: ProjectResidency | None
     external_key_id: str | None
+    geography: str | None

@@ -10,3 +10,4 @@ __all__ = ["ProjectUpdateParams"]
 class ProjectUpdateParams(RequestOptions, total=False):
     name: str | None
     external_key_id: str | None
+    geography: str | None

@@ -19,3 +19,4 @@ class UsageCostsParams(RequestOptions, total=False):
     group_by: Sequence[Literal["project_id", "line_item", "api_key_id"]]
     limit: int
     page: str
+    line_items: Sequence[str]

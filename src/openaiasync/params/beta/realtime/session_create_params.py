@@ -12,6 +12,7 @@ from ...responses.response_prompt_param import ResponsePromptParam
 
 __all__ = [
     "ClientSecret",
+    "InputAudioNoiseReduction",
     "InputAudioTranscription",
     "SessionCreateParams",
     "Tool",
@@ -49,8 +50,12 @@ class Tool(TypedDict, total=False):
     parameters: Mapping[str, object]
 
 
+class InputAudioNoiseReduction(TypedDict, total=False):
+    type: Literal["near_field", "far_field"]
+
+
 class SessionCreateParams(RequestOptions, total=False):
-    client_secret: Required[ClientSecret]
+    client_secret: ClientSecret
     modalities: object
     instructions: str
     voice: Voice
@@ -66,3 +71,5 @@ class SessionCreateParams(RequestOptions, total=False):
     max_response_output_tokens: int | Literal["inf"]
     truncation: RealtimeTruncationParam
     prompt: ResponsePromptParam | None
+    input_audio_noise_reduction: InputAudioNoiseReduction
+    model: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from ....core.options import RequestOptions
@@ -29,3 +29,5 @@ class TranscriptionSessionCreateParams(RequestOptions, total=False):
     input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"]
     input_audio_transcription: AudioTranscriptionParam
     include: Sequence[Literal["item.input_audio_transcription.logprobs"]]
+    client_secret: Mapping[str, object]
+    modalities: Sequence[Literal["text", "audio"]]

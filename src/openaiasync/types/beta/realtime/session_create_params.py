@@ -9,6 +9,7 @@ from ....lazy import lazy_names
 
 if TYPE_CHECKING:
     from ....params.beta.realtime.session_create_params import ClientSecret as ClientSecret
+    from ....params.beta.realtime.session_create_params import InputAudioNoiseReduction as InputAudioNoiseReduction
     from ....params.beta.realtime.session_create_params import InputAudioTranscription as InputAudioTranscription
     from ....params.beta.realtime.session_create_params import SessionCreateParams as SessionCreateParams
     from ....params.beta.realtime.session_create_params import Tool as Tool
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClientSecret",
+    "InputAudioNoiseReduction",
     "InputAudioTranscription",
     "SessionCreateParams",
     "Tool",
@@ -31,6 +33,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "ClientSecret": "....params.beta.realtime.session_create_params",
+            "InputAudioNoiseReduction": "....params.beta.realtime.session_create_params",
             "InputAudioTranscription": "....params.beta.realtime.session_create_params",
             "SessionCreateParams": "....params.beta.realtime.session_create_params",
             "Tool": "....params.beta.realtime.session_create_params",

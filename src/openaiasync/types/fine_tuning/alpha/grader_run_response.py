@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import field
+
 from ....model import BaseModel
 
 __all__ = ["GraderRunResponse", "Metadata", "MetadataErrors"]
@@ -13,7 +15,7 @@ class GraderRunResponse(BaseModel, kw_only=True):
     reward: float
     metadata: Metadata
     sub_rewards: dict[str, Any]
-    model_grader_token_usage_per_model: dict[str, Any]
+    api_model_grader_token_usage_per_model: dict[str, Any] = field(name="model_grader_token_usage_per_model")
 
 
 class Metadata(BaseModel, kw_only=True):
@@ -37,7 +39,7 @@ class MetadataErrors(BaseModel, kw_only=True):
     python_grader_server_error_type: str | None
     python_grader_runtime_error: bool
     python_grader_runtime_error_details: str | None
-    model_grader_server_error: bool
-    model_grader_refusal_error: bool
-    model_grader_parse_error: bool
-    model_grader_server_error_details: str | None
+    api_model_grader_server_error: bool = field(name="model_grader_server_error")
+    api_model_grader_refusal_error: bool = field(name="model_grader_refusal_error")
+    api_model_grader_parse_error: bool = field(name="model_grader_parse_error")
+    api_model_grader_server_error_details: str | None = field(name="model_grader_server_error_details")

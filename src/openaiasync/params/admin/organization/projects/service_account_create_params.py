@@ -12,3 +12,4 @@ __all__ = ["ServiceAccountCreateParams"]
 class ServiceAccountCreateParams(RequestOptions, total=False):
     name: Required[str]
     create_service_account_only: bool | None
+    expires_in_seconds: int | None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import field
+
 from .....model import BaseModel
 
 __all__ = ["ProjectModelPermissions"]
@@ -12,4 +14,4 @@ __all__ = ["ProjectModelPermissions"]
 class ProjectModelPermissions(BaseModel, kw_only=True):
     object: Literal["project.model_permissions"]
     mode: Literal["allow_list", "deny_list"]
-    model_ids: list[str]
+    api_model_ids: list[str] = field(name="model_ids")

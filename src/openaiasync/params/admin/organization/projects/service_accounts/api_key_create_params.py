@@ -12,3 +12,4 @@ __all__ = ["APIKeyCreateParams"]
 class APIKeyCreateParams(RequestOptions, total=False):
     name: str
     scopes: Sequence[str]
+    expires_in_seconds: int | None
