@@ -81,6 +81,7 @@ class Fails:
     """The call raises exactly this class, with these facts; `delivered` is what a stream gave before."""
 
     error: type[BaseException]
+    or_below: bool = False  # a class derived from it will do
     side: str | None = None
     retryable: bool | None = None
     clock: str | None = None
@@ -232,7 +233,8 @@ def judge(scenario: Scenario, played: Played) -> None:
     if error is None:
         problems.append(f"it answered {played.answer!r} instead of raising {expect.error.__name__}")
         return
-    facts: list[tuple[str, Any, Any]] = [("class", type(error), expect.error)]
+    kind = expect.error if expect.or_below and isinstance(error, expect.error) else type(error)
+    facts: list[tuple[str, Any, Any]] = [("class", kind, expect.error)]
     plain = [(name, getattr(expect, name)) for name in ("side", "retryable", "clock")]
     facts += [(name, getattr(error, name, None), wanted) for name, wanted in plain if wanted is not None]
     if expect.meta is not None:
