@@ -23,7 +23,7 @@ LAYERS = (
     "calls",
     "mission",
     "api",
-    "settings network variants verbs client",
+    "settings network variants verbs client official",
 )
 BASE_TO_ROWS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.
@@ -48,6 +48,7 @@ THIRD_PARTY = {
     "cli": {"cyclopts", "rich"},
     "testing": {"pytest"},
     "transport": {"httpx2"},
+    "official": {"httpx2"},
 }
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
+__title__ = "openaiasync"
+
 if TYPE_CHECKING:
     from . import types as types
     from .calls import (
@@ -123,6 +125,30 @@ if TYPE_CHECKING:
     from .mission.images import ImageStream as ImageStream
     from .mission.vision import VisionStream as VisionStream
     from .model import BaseModel as BaseModel
+    from .official import (
+        DEFAULT_CONNECTION_LIMITS as DEFAULT_CONNECTION_LIMITS,
+    )
+    from .official import (
+        DEFAULT_MAX_RETRIES as DEFAULT_MAX_RETRIES,
+    )
+    from .official import (
+        DEFAULT_TIMEOUT as DEFAULT_TIMEOUT,
+    )
+    from .official import (
+        AsyncClient as AsyncClient,
+    )
+    from .official import (
+        DataResidency as DataResidency,
+    )
+    from .official import (
+        DefaultAsyncHttpx2Client as DefaultAsyncHttpx2Client,
+    )
+    from .official import (
+        NoneType as NoneType,
+    )
+    from .official import (
+        file_from_path as file_from_path,
+    )
     from .omitted import NOT_GIVEN as NOT_GIVEN
     from .omitted import NotGiven as NotGiven
     from .omitted import Omit as Omit
@@ -150,11 +176,16 @@ _HOMES = {
     "mission.images": "ImageStream",
     "mission.vision": "VisionStream",
     "model": "BaseModel",
+    "official": (
+        "AsyncClient DEFAULT_CONNECTION_LIMITS DEFAULT_MAX_RETRIES DEFAULT_TIMEOUT DataResidency "
+        "DefaultAsyncHttpx2Client NoneType file_from_path"
+    ),
     "omitted": "NOT_GIVEN NotGiven Omit not_given omit",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "__title__",
     "__version__",
     "types",
     *_HOME,

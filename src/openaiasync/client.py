@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from .api.root import Api
 from .calls import log
-from .calls.config import BaseURL
+from .calls.config import BaseURL, KeySource, Secret, unquoting
 from .calls.engine import Calls
 from .calls.shared import Shared
 from .core.limits import Limits
@@ -21,12 +21,12 @@ from .core.options import Timeout
 from .errors import ConfigurationError
 from .mission.doors import MissionMethods
 from .network import Network, network_from
+from .omitted import is_omitted
 from .settings import (
     UNSET,
     ApiKey,
     Settings,
     base_from,
-    count,
     env,
     key_from,
     secret_from,
@@ -68,6 +68,7 @@ class Client(MissionMethods, Verbs, Api):
     Raises `ConfigurationError` for options that cannot work.
     """
 
+    @unquoting
     def __init__(
         self,
         *,
@@ -120,9 +121,10 @@ class Client(MissionMethods, Verbs, Api):
         )
         self._open(settings, network, limits)
 
-    def _open(self, settings: Settings, network: Network, limits: Limits | None) -> None:
+    def _open(self, settings: Settings, network: Network, limits: Limits | None, enforced: bool = True) -> None:
         log.switch_on()
-        settings.require_key()
+        if enforced:
+            settings.require_key()
         shared = Shared(network.max_in_flight, network.transport, limits)
         self._settings = settings
         self._attach(Calls(settings.call_config(), shared))
@@ -132,6 +134,7 @@ class Client(MissionMethods, Verbs, Api):
 
     # ---------------------------------------------------------------- variants
 
+    @unquoting
     def with_options(self, **options: Any) -> Self:
         """A client with other options that shares connections, places in flight and retry budget with this one.
 
@@ -141,8 +144,10 @@ class Client(MissionMethods, Verbs, Api):
         from .variants import changed_settings
 
         made = object.__new__(type(self))
+        enforced = options.pop("_enforce_credentials", True)
         made._settings = changed_settings(self._settings, options)
-        made._settings.require_key()
+        if enforced:
+            made._settings.require_key()
         made._attach(Calls(made._settings.call_config(), self._calls.shared))
         return made
 
@@ -157,9 +162,50 @@ class Client(MissionMethods, Verbs, Api):
 
     @base_url.setter
     def base_url(self, url: str) -> None:
-        self._settings = dataclasses.replace(self._settings, base_url=str(url))
+        self._change(base_url=str(url))
+
+    def _change(self, **changes: Any) -> None:
+        self._settings = dataclasses.replace(self._settings, **changes)
         # The namespaces made so far hold these very calls: they have to see the change.
         self._calls.configure(self._settings.call_config())
+
+    @property
+    def api_key(self) -> str:
+        """The key itself, `""` without one or where a function answers it. May be set to another key or function."""
+        return _shown(self._settings.key)
+
+    @api_key.setter
+    def api_key(self, key: ApiKey | None) -> None:
+        self._change(key=key_from(key))
+
+    @property
+    def admin_api_key(self) -> str | None:
+        """The key of administration endpoints itself."""
+        return _shown(self._settings.admin_key) or None
+
+    @property
+    def webhook_secret(self) -> str | None:
+        """What checks webhooks' signatures. May be set."""
+        return _shown(self._settings.webhook_secret) or None
+
+    @webhook_secret.setter
+    def webhook_secret(self, secret: str | None) -> None:
+        self._change(webhook_secret=secret_from(secret))
+
+    @property
+    def default_headers(self) -> dict[str, Any]:
+        """The header fields that were given for every request, as a new dict."""
+        return dict(self._settings.default_headers)
+
+    @property
+    def default_query(self) -> dict[str, object]:
+        """The query parameters that were given for every request, as a new dict."""
+        return dict(self._settings.default_query)
+
+    @property
+    def websocket_base_url(self) -> str | None:
+        """Where realtime connections go, if not where everything goes."""
+        return self._settings.websocket_base_url
 
     @property
     def max_retries(self) -> int:
@@ -219,6 +265,7 @@ class AsyncOpenAI(Client):
         webhook_secret: checks webhooks' signatures. Default: ``OPENAI_WEBHOOK_SECRET``.
         base_url: as `api_base` in `Client`.
         websocket_base_url: where realtime connections go.
+        data_residency: a region of OpenAI's ("eu", "us", …) in place of `base_url`.
         timeout: seconds (600), or a `Timeout`, for each try: whole for a JSON answer, until its start and then per
             unit of progress for streams and binary answers.
         max_retries: how often a failed call is tried again (2), timeouts included.
@@ -230,6 +277,7 @@ class AsyncOpenAI(Client):
     Up to 1,000 connections to a host, 20 redirects, any number of calls in flight.
     """
 
+    @unquoting
     def __init__(
         self,
         *,
@@ -239,6 +287,7 @@ class AsyncOpenAI(Client):
         project: str | None = None,
         webhook_secret: str | None = None,
         base_url: Any = None,
+        data_residency: str | None = None,
         websocket_base_url: Any = None,
         timeout: Any = UNSET,
         max_retries: int = 2,
@@ -247,9 +296,8 @@ class AsyncOpenAI(Client):
         http_client: Any = None,
         http_other: Mapping[str, Any] | None = None,
         _strict_response_validation: bool = False,
+        _enforce_credentials: bool = True,
     ) -> None:
-        from .omitted import is_omitted
-
         official = {
             "max_in_flight": None,
             "max_connections_per_host": 1000,
@@ -258,7 +306,8 @@ class AsyncOpenAI(Client):
         }
         network = network_from(official, http_other or {}, http_client)
         settings = Settings(
-            base_url=base_from(base_url),
+            base_url=base_from(None if is_omitted(base_url) else base_url, data_residency),
+            websocket_base_url=None if websocket_base_url is None else str(websocket_base_url),
             key=key_from(api_key, "OPENAI_API_KEY"),
             admin_key=secret_from(admin_api_key, "OPENAI_ADMIN_KEY"),
             organization=organization if organization is not None else env("OPENAI_ORG_ID"),
@@ -274,6 +323,8 @@ class AsyncOpenAI(Client):
             strict=_strict_response_validation,
             official=True,
         )
-        self.websocket_base_url = websocket_base_url
-        count("max_retries", max_retries, 0)
-        self._open(settings, network, None)
+        self._open(settings, network, None, _enforce_credentials)
+
+
+def _shown(key: KeySource) -> str:
+    return key.reveal() if isinstance(key, Secret) else ""

@@ -32,6 +32,7 @@ METHODS = frozenset(
         "vision",
     }
 )
+REGIONS = ("global", "us", "eu", "ae", "au", "in", "jp")
 UNSET: Any = object()
 """Left to the default: told apart from `None`, which means "no limit" in most options."""
 
@@ -66,16 +67,22 @@ def key_from(api_key: ApiKey | None, *variables: str) -> KeySource:
     return Secret(text) if text else None
 
 
-def secret_from(value: str | None, variable: str) -> Secret | None:
+def secret_from(value: str | None, *variables: str) -> Secret | None:
     """Another secret from the argument or the environment, wrapped and checked like a key."""
-    key = key_from(value, variable)
+    key = key_from(value, *variables)
     if key is not None and not isinstance(key, Secret):
-        raise ConfigurationError(f"what {variable} stands for is a string")
+        raise ConfigurationError("only api_key may be a function: other keys and secrets are strings")
     return key
 
 
-def base_from(url: object) -> str:
-    """The API base from the argument, ``OPENAI_BASE_URL``, ``OPENAI_API_BASE``, or OpenAI's own."""
+def base_from(url: object, region: str | None = None) -> str:
+    """The API base: the argument, OpenAI's in a region, ``OPENAI_BASE_URL``, ``OPENAI_API_BASE``, or OpenAI's own."""
+    if region is not None:
+        if url is not None:
+            raise ConfigurationError("data_residency stands in place of an API base: give one of them")
+        if region not in REGIONS:
+            raise ConfigurationError(f"data_residency is one of {', '.join(REGIONS)}")
+        return DEFAULT_BASE if region == "global" else f"https://{region}.api.openai.com/v1"
     if url is None:
         return env("OPENAI_BASE_URL", "OPENAI_API_BASE") or DEFAULT_BASE
     if isinstance(url, (list, tuple, set, frozenset)):
@@ -141,6 +148,7 @@ class Settings:
     """The resolved options of one client. `call_config` is what its calls are told."""
 
     base_url: str
+    websocket_base_url: str | None = None
     key: KeySource = None
     admin_key: Secret | None = None
     webhook_secret: Secret | None = None
@@ -149,7 +157,7 @@ class Settings:
     user_agent: str | None = None
     model: str | Mapping[str, str] | None = None
     auth_scheme: str = "Bearer"
-    default_headers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    default_headers: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)  # they may be keys
     default_query: Mapping[str, object] = field(default_factory=dict[str, object])
     max_retries: int = 2
     max_redirects: int = 3
@@ -175,7 +183,7 @@ class Settings:
     @property
     def is_default_base(self) -> bool:
         """Whether calls go to OpenAI itself, which answers nobody without a key."""
-        return BaseURL(self.base_url).origin == BaseURL(DEFAULT_BASE).origin
+        return f".{BaseURL(self.base_url).origin.host}".endswith(".api.openai.com")
 
     def require_key(self) -> None:
         """`ConfigurationError` if the API base is OpenAI's own and there is no key."""

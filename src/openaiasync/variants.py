@@ -38,6 +38,8 @@ def _set(name: str) -> Callable[[Settings, Any], dict[str, Any]]:
 _CHANGES: dict[str, Callable[[Settings, Any], dict[str, Any]]] = {
     "api_base": lambda settings, value: {"base_url": base_from(value)},
     "base_url": lambda settings, value: {"base_url": base_from(value)},
+    "data_residency": lambda settings, value: {"base_url": base_from(None, value)},
+    "websocket_base_url": _set("websocket_base_url"),
     "api_key": lambda settings, value: {"key": key_from(value)},
     "admin_api_key": lambda settings, value: {"admin_key": key_from(value)},
     "webhook_secret": lambda settings, value: {"webhook_secret": key_from(value)},
