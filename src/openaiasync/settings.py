@@ -147,8 +147,8 @@ def headers_from_environment() -> dict[str, str]:
 class Settings:
     """The resolved options of one client. `call_config` is what its calls are told."""
 
-    base_url: str
-    websocket_base_url: str | None = None
+    base_url: str = field(repr=False)  # it may hold userinfo
+    websocket_base_url: str | None = field(default=None, repr=False)
     key: KeySource = None
     admin_key: Secret | None = None
     webhook_secret: Secret | None = None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ..errors import ConfigurationError
 from ..transport.base import Origin
 
-__all__ = ["BaseURL", "CallConfig", "KeySource", "Secret", "check_field"]
+__all__ = ["BaseURL", "CallConfig", "KeySource", "Secret", "check_field", "unquoting"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _BAD_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -29,6 +34,21 @@ def check_field(name: str, value: object, what: str) -> str:
         del value, text  # no frame of a traceback may hold them
         raise ConfigurationError(f"{what}: it holds a control character or one that header fields cannot carry")
     return text.strip(" \t")
+
+
+def unquoting(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a `ConfigurationError` leave `method` without the frames in which it arose: their locals may be keys."""
+
+    @functools.wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except ConfigurationError as error:
+            del args, kwargs
+            error.__context__ = None
+            raise error.with_traceback(None) from None
+
+    return wrapper
 
 
 class Secret:
