@@ -66,7 +66,14 @@ def test_models() -> None:
     """Listed, looked up (also with an escaped name), and not to be deleted."""
     listed = call("GET", "/v1/models").json()
     assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == ["demo-chat", "demo-complete", "demo-embed"]
+    assert [model["id"] for model in listed["data"]] == [
+        "demo-chat",
+        "demo-complete",
+        "demo-image",
+        "demo-tts",
+        "demo-stt",
+        "demo-embed",
+    ]
     app = App([DemoChat("org/name:1")])
     found = call("GET", "/v1/models/org%2Fname:1", app=app).json()
     assert found == {"id": "org/name:1", "object": "model", "created": found["created"], "owned_by": "openaiasync"}

@@ -11,7 +11,17 @@ from .allowance import Allowance
 from .asgi import Receive, Scope, Send
 from .call import Call, ClientLeft
 from .check import Fields, check_fields
-from .models import DemoChat, DemoComplete, DemoEmbed, Model
+from .files import FileStore
+from .images import PICTURES, PictureStore
+from .models import (
+    DemoChat,
+    DemoComplete,
+    DemoEmbed,
+    DemoImage,
+    DemoSpeech,
+    DemoTranscription,
+    Model,
+)
 from .operations import routes
 from .refusal import Refusal
 from .routes import Router
@@ -21,12 +31,14 @@ __all__ = ["App", "demo_app"]
 
 _log = logging.getLogger("openaiasync.server")
 _OPEN_PATHS = frozenset({b"/health", b"/v1/health"})
+_OPEN_FOLDERS = (PICTURES.encode(), b"/v1" + PICTURES.encode())  # what is below has names that nobody can guess
 
 
 class App:
     """Answers for its models. An ASGI application: serve it with `serve`, or with any ASGI server.
 
-    `api_key`: when given, every call but ``/health`` must carry it (``Authorization: Bearer ...``), else 401.
+    `api_key`: when given, every call but those of ``/health`` and of links to pictures must carry it
+    (``Authorization: Bearer ...``), else 401.
     `strict`: refuse unknown request fields with 400, as OpenAI does; `False` ignores them. `max_body` in bytes (413
     above it). `send_timeout` in seconds: a client that takes nothing for so long is given up.
     Raises `ValueError` when two models have one id.
@@ -45,6 +57,8 @@ class App:
         if len(self.models) != len(models):
             raise ValueError("two models have the same id")
         self.store = CompletionStore()
+        self.files = FileStore()
+        self.pictures = PictureStore()
         self.allowance = Allowance()
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
         self._strict = strict
@@ -70,7 +84,7 @@ class App:
 
     async def _answer(self, call: Call) -> None:
         path: bytes = call.scope.get("raw_path") or call.scope["path"].encode()
-        if self._key is not None and path not in _OPEN_PATHS:
+        if self._key is not None and path not in _OPEN_PATHS and not path.startswith(_OPEN_FOLDERS):
             self._check_key(call, self._key)
         handler, call.arguments = self._router.find(call.method, path)
         try:
@@ -104,9 +118,11 @@ class App:
 
 
 def demo_app(api_key: str | None = None, token_delay: float = 0.0) -> App:
-    """The demo server's application: `demo-chat`, `demo-complete` and `demo-embed`; `token_delay` in seconds."""
-    models = [DemoChat(token_delay=token_delay), DemoComplete(token_delay=token_delay), DemoEmbed()]
-    return App(models, api_key=api_key)
+    """The demo server's application, with all demo models: for chat (and images in it), completions, embeddings,
+    images, speech and transcription; `token_delay` in seconds."""
+    makers = (DemoChat, DemoComplete, DemoImage, DemoSpeech, DemoTranscription)
+    models: list[Model] = [make(token_delay=token_delay) for make in makers]
+    return App([*models, DemoEmbed()], api_key=api_key)
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
@@ -15,6 +15,7 @@ import msgspec
 from .asgi import Message, Receive, Scope, Send
 from .check import decode_object
 from .clock import Clock
+from .form import Upload, body_of, parse_boundary, parse_form
 from .refusal import Refusal
 
 __all__ = ["DONE", "Call", "ClientLeft", "Event", "Presence", "event_of"]
@@ -23,6 +24,7 @@ Event = tuple[bytes, int]
 """Bytes of a server-sent event, and how many tokens the model spends on it."""
 
 DONE: Final[Event] = (b"data: [DONE]\n\n", 0)
+_MAX_TOKEN_DELAY: Final = 10.0
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 
@@ -99,14 +101,48 @@ class Call:
                 raise Refusal(415, "The content type must be application/json.")
         return decode_object(await self.read())
 
+    async def read_form(self, arrays: Sequence[str] = ()) -> dict[str, Any]:
+        """The fields of the form in the body, by `body_of`. Raises `Refusal`: 415 for another media type, 400."""
+        boundary = parse_boundary(self.header(b"content-type"))
+        parts: list[Upload] = parse_form(boundary, await self.read())
+        return body_of(parts, arrays)
+
+    def token_delay(self, default: float) -> float:
+        """The model's pause before a token in seconds, or the one the query asks for (``?token_delay=0.05``)."""
+        if not self.scope["query_string"]:
+            return default
+        text = dict(self.query()).get("token_delay")
+        if text is None:
+            return default
+        try:
+            delay = float(text)
+        except ValueError:
+            delay = -1.0
+        if not 0 <= delay <= _MAX_TOKEN_DELAY:
+            message = f"'token_delay' must be a number of seconds from 0 to {_MAX_TOKEN_DELAY:g}."
+            raise Refusal(400, message, param="token_delay", code="invalid_value")
+        return delay
+
+    async def work(self, seconds: float) -> None:
+        """Take the time that a model would; ends with `ClientLeft` when the client goes."""
+        if seconds:
+            async with self.presence():
+                await asyncio.sleep(seconds)
+
     def presence(self) -> Presence:
         """A block that ends with `ClientLeft` once the client is gone. Only after the body was read."""
         return Presence(self._receive, self._send_timeout)
 
     async def send_json(self, value: Any, status: int = 200, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer with a JSON document."""
-        body = msgspec.json.encode(value)
-        await self._start(status, (_JSON, (b"content-length", b"%d" % len(body)), *fields))
+        await self._send_body(msgspec.json.encode(value), status, (_JSON, *fields))
+
+    async def send_bytes(self, body: bytes, media_type: bytes) -> None:
+        """Answer with anything else."""
+        await self._send_body(body, 200, ((b"content-type", media_type),))
+
+    async def _send_body(self, body: bytes, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        await self._start(status, ((b"content-length", b"%d" % len(body)), *fields))
         try:
             async with asyncio.timeout(self._send_timeout):
                 await self._send({"type": "http.response.body", "body": body})
@@ -115,9 +151,18 @@ class Call:
 
     async def send_events(self, events: Iterable[Event], token_delay: float) -> None:
         """Answer with server-sent events, `token_delay` seconds before each token; ends when the client leaves."""
+        await self._send_pieces(events, token_delay, _EVENTS)
+
+    async def send_pieces(self, pieces: Iterable[Event], token_delay: float, media_type: bytes) -> None:
+        """Answer with bytes in pieces as they are made, paced like `send_events`."""
+        await self._send_pieces(pieces, token_delay, ((b"content-type", media_type),))
+
+    async def _send_pieces(
+        self, pieces: Iterable[Event], token_delay: float, fields: Iterable[tuple[bytes, bytes]]
+    ) -> None:
         async with self.presence() as presence:
-            await self._start(200, _EVENTS)
-            for data, tokens in events:
+            await self._start(200, fields)
+            for data, tokens in pieces:
                 # Even without a delay the loop gets its turn, or a long answer would hold up all other calls.
                 await asyncio.sleep(token_delay * tokens)
                 presence.expect_send()
@@ -181,6 +226,7 @@ class Presence:
                 await asyncio.wait([self._watcher])
 
 
-def event_of(value: Any, tokens: int = 0) -> Event:
-    """A server-sent event that carries a JSON document."""
-    return b"data: %b\n\n" % msgspec.json.encode(value), tokens
+def event_of(value: Any, tokens: int = 0, *, named: bool = False) -> Event:
+    """A server-sent event that carries a JSON document; `named` events say its ``type`` before it."""
+    name = b"event: %b\n" % value["type"].encode() if named else b""
+    return b"%bdata: %b\n\n" % (name, msgspec.json.encode(value)), tokens

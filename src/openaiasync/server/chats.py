@@ -12,7 +12,7 @@ import msgspec
 
 from .call import DONE, Event, event_of
 from .models.base import ChatAsk, ChatModel, Reply
-from .models.sight import has_images
+from .models.sight import size_of_images
 from .models.tokens import chance_of, count_message, count_tokens, split_tokens
 from .refusal import Refusal
 
@@ -215,8 +215,8 @@ def _count_prompt(body: dict[str, Any]) -> int:
 async def plan_run(model: ChatModel, body: dict[str, Any], size: int) -> ChatRun:
     """Let the model answer a checked request of `size` bytes. Raises `Refusal` (400) when it is too long, or what the
     model raises. Gives way to other calls between choices."""
-    images = has_images(body["messages"])
-    tokens = _count_prompt(body) if images or size <= 4 * _MAX_CHARACTERS else _CONTEXT + 1
+    images = size_of_images(body["messages"])
+    tokens = _count_prompt(body) if size - images <= 4 * _MAX_CHARACTERS else _CONTEXT + 1
     if tokens > _CONTEXT:
         message = f"The messages are longer than this model's context of {_CONTEXT} tokens."
         raise Refusal(400, message, param="messages", code="context_length_exceeded")

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeGuard, cast
 
 import msgspec
 
+from .form import Upload
 from .refusal import Refusal
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "pattern",
     "text",
     "text_or_texts",
+    "upload",
     "whole",
     "wrong",
 ]
@@ -76,9 +78,11 @@ def _bad_value(param: str, message: str) -> Refusal:
 
 
 def kind_of(value: object) -> str:
-    """What JSON calls this value."""
+    """What JSON calls this value, or that it is a file."""
     if value is None:
         return "null"
+    if isinstance(value, Upload):
+        return "a file"
     kinds = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array"}
     return kinds.get(cast("type[Any]", type(value)), "an object")
 
@@ -103,6 +107,12 @@ def flag(value: Any, param: str) -> None:
 def text(value: Any, param: str) -> None:
     if type(value) is not str:
         raise wrong(param, "a string", value)
+
+
+def upload(value: Any, param: str) -> None:
+    """A file in a form, that is a part with a file name."""
+    if not isinstance(value, Upload):
+        raise wrong(param, "a file (a part with a file name)", value)
 
 
 def mapping(value: Any, param: str) -> None:

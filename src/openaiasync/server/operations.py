@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..endpoints import ENDPOINTS
+from .audio import create_speech, create_transcription, create_translation
 from .call import Call
 from .chats import plan_run
 from .completions import plan_completion
 from .embeddings import answer_embeddings
 from .fields import CHAT, COMPLETION, EMBEDDING, METADATA, check_chat, check_completion
+from .files import create_file, delete_file, get_file, get_file_content, list_files
+from .images import PICTURES, create_variation, edit_images, generate_images, get_picture
 from .models import ChatModel, CompletionModel, EmbeddingModel, Model
-from .refusal import Refusal
+from .refusal import Refusal, wrong_kind
 from .store import page_of, read_page_ask
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["OPERATIONS", "Handler", "routes"]
 
 Handler: TypeAlias = "Callable[[App, Call], Awaitable[None]]"
-_MAX_TOKEN_DELAY = 10.0
 
 
 async def _health(app: App, call: Call) -> None:
@@ -35,8 +36,8 @@ async def _create_chat(app: App, call: Call) -> None:
     check_chat(body)
     model = app.model(body["model"])
     if not isinstance(model, ChatModel):
-        raise _wrong_kind(model, "chat completions")
-    delay = _token_delay(call, model)
+        raise wrong_kind(model.id, "chat completions")
+    delay = call.token_delay(model.token_delay)
     run = await plan_run(model, body, call.size)
     call.fields += app.allowance.spend(run.usage["total_tokens"])
     if body.get("stream"):
@@ -47,7 +48,7 @@ async def _create_chat(app: App, call: Call) -> None:
 
         await call.send_events(run.events(keep), delay)
         return
-    await _work(call, delay * max(choice.size for choice in run.choices))
+    await call.work(delay * max(choice.size for choice in run.choices))
     completion = run.completion()
     if body.get("store"):
         app.store.keep(completion, body["messages"])
@@ -84,14 +85,14 @@ async def _create_completion(app: App, call: Call) -> None:
     check_completion(body)
     model = app.model(body["model"])
     if not isinstance(model, CompletionModel):
-        raise _wrong_kind(model, "text completions")
-    delay = _token_delay(call, model)
+        raise wrong_kind(model.id, "text completions")
+    delay = call.token_delay(model.token_delay)
     run = await plan_completion(model, body)
     call.fields += app.allowance.spend(run.usage["total_tokens"])
     if body.get("stream"):
         await call.send_events(run.events(), delay)
         return
-    await _work(call, delay * run.tokens)
+    await call.work(delay * run.tokens)
     await call.send_json(run.completion())
 
 
@@ -100,14 +101,10 @@ async def _create_embeddings(app: App, call: Call) -> None:
     app.check(body, EMBEDDING, "model", "input")
     model = app.model(body["model"])
     if not isinstance(model, EmbeddingModel):
-        raise _wrong_kind(model, "embeddings")
+        raise wrong_kind(model.id, "embeddings")
     answer = await answer_embeddings(model, body)
     call.fields += app.allowance.spend(answer["usage"]["total_tokens"])
     await call.send_json(answer)
-
-
-def _wrong_kind(model: Model, use: str) -> Refusal:
-    return Refusal(404, f"The model {model.id!r} does not do {use}.", param="model", code="model_not_supported")
 
 
 def _model_object(model: Model) -> dict[str, Any]:
@@ -129,30 +126,6 @@ async def _delete_model(app: App, call: Call) -> None:
     )
 
 
-def _token_delay(call: Call, model: Model) -> float:
-    """The model's pause before a token, or the one that the query asks for (``?token_delay=0.05``)."""
-    if not call.scope["query_string"]:
-        return model.token_delay
-    text = dict(call.query()).get("token_delay")
-    if text is None:
-        return model.token_delay
-    try:
-        delay = float(text)
-    except ValueError:
-        delay = -1.0
-    if not 0 <= delay <= _MAX_TOKEN_DELAY:
-        message = f"'token_delay' must be a number of seconds from 0 to {_MAX_TOKEN_DELAY:g}."
-        raise Refusal(400, message, param="token_delay", code="invalid_value")
-    return delay
-
-
-async def _work(call: Call, seconds: float) -> None:
-    """Take the time that a model would; ends with `ClientLeft` when the client goes."""
-    if seconds:
-        async with call.presence():
-            await asyncio.sleep(seconds)
-
-
 OPERATIONS: Final[dict[str, Handler]] = {
     "chat.completions.create": _create_chat,
     "chat.completions.list": _list_chats,
@@ -162,6 +135,17 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "chat.completions.messages.list": _list_messages,
     "completions.create": _create_completion,
     "embeddings.create": _create_embeddings,
+    "images.generate": generate_images,
+    "images.edit": edit_images,
+    "images.create_variation": create_variation,
+    "audio.speech.create": create_speech,
+    "audio.transcriptions.create": create_transcription,
+    "audio.translations.create": create_translation,
+    "files.create": create_file,
+    "files.list": list_files,
+    "files.retrieve": get_file,
+    "files.content": get_file_content,
+    "files.delete": delete_file,
     "models.list": _list_models,
     "models.retrieve": _get_model,
     "models.delete": _delete_model,
@@ -172,6 +156,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
 def routes() -> Iterator[tuple[str, str, Handler]]:
     """Method, path and handler of all that is served."""
     yield "GET", "/health", _health
+    yield "GET", f"{PICTURES}{{picture}}", get_picture
     for name, handler in OPERATIONS.items():
         endpoint = ENDPOINTS[name]
         yield endpoint.method, endpoint.path, handler

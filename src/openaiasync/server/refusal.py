@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Refusal"]
+__all__ = ["Refusal", "wrong_kind"]
 
 
 class Refusal(Exception):
@@ -35,3 +35,8 @@ class Refusal(Exception):
     def to_dict(self) -> dict[str, Any]:
         """The answer's body."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+
+def wrong_kind(model: str, use: str) -> Refusal:
+    """The refusal for a model that is there but does something else."""
+    return Refusal(404, f"The model {model!r} does not do {use}.", param="model", code="model_not_supported")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from openaiasync.server.models import ChatAsk, DemoChat
 from openaiasync.server.models.style import style_of
 
 MODEL = DemoChat()
+GIF = b"GIF89a\x20\x00\x10\x00\x00\x00\x00"
 WEATHER = {
     "type": "function",
     "function": {
@@ -148,7 +150,7 @@ def test_developer_message_is_a_system_prompt() -> None:
 def test_parts_are_read() -> None:
     parts = [
         {"type": "text", "text": "What is"},
-        {"type": "image_url", "image_url": {"url": "x"}},
+        {"type": "image_url", "image_url": {"url": f"data:image/gif;base64,{b64encode(GIF).decode()}"}},
         {"type": "text", "text": "2 + 2?"},
     ]
     assert MODEL.reply(ChatAsk([{"role": "user", "content": parts}])).text == "2 + 2 = 4."

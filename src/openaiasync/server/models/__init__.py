@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from .base import ChatAsk, ChatModel, CompletionModel, EmbeddingModel, Model, Reply, ToolCall
+from .base import (
+    ChatAsk,
+    ChatModel,
+    CompletionModel,
+    EmbeddingModel,
+    ImageModel,
+    Model,
+    Reply,
+    SpeechModel,
+    ToolCall,
+    TranscriptionModel,
+)
 from .chat import DemoChat
+from .draw import DemoImage
 from .embed import DemoEmbed
 from .markov import DemoComplete
+from .speech import DemoSpeech, DemoTranscription
 
 __all__ = [
     "ChatAsk",
@@ -14,8 +27,14 @@ __all__ = [
     "DemoChat",
     "DemoComplete",
     "DemoEmbed",
+    "DemoImage",
+    "DemoSpeech",
+    "DemoTranscription",
     "EmbeddingModel",
+    "ImageModel",
     "Model",
     "Reply",
+    "SpeechModel",
     "ToolCall",
+    "TranscriptionModel",
 ]

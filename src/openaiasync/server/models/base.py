@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from .hearing import Heard
+from .png import Picture
+from .wav import Sound
 
 __all__ = [
     "ChatAsk",
@@ -13,11 +17,15 @@ __all__ = [
     "CompletionAsk",
     "CompletionModel",
     "Continuation",
+    "Drawing",
     "EmbeddingModel",
+    "ImageModel",
     "Model",
     "Reply",
+    "SpeechModel",
     "TokenChance",
     "ToolCall",
+    "TranscriptionModel",
 ]
 
 
@@ -94,6 +102,14 @@ class Continuation:
     ended: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture that a model made, and in words what it shows."""
+
+    picture: Picture
+    prompt: str
+
+
 class ChatModel(Model, ABC):
     """A model for chat completions."""
 
@@ -125,3 +141,44 @@ class EmbeddingModel(Model, ABC):
     @abstractmethod
     def embed(self, text: str | list[int], dimensions: int) -> Sequence[float]:
         """The vector, of length one, of a text or of a list of token ids."""
+
+
+class ImageModel(Model, ABC):
+    """A model that makes pictures. The same values give the same picture; `variant` tells several apart."""
+
+    @abstractmethod
+    def draw(self, prompt: str, width: int, height: int, *, transparent: bool = False, variant: int = 0) -> Drawing:
+        """A picture of what the prompt says, of this size."""
+
+    @abstractmethod
+    def edit(self, picture: Picture, prompt: str, mask: Picture | None = None, variant: int = 0) -> Drawing:
+        """The picture changed as the prompt says; a mask of the same size spares what it does not leave open."""
+
+    @abstractmethod
+    def vary(self, picture: Picture, variant: int = 0) -> Drawing:
+        """Another picture like this one."""
+
+
+class SpeechModel(Model, ABC):
+    """A model that speaks: `rate` samples a second, in one of its `voices`."""
+
+    def __init__(self, id: str, *, rate: int, voices: Sequence[str], token_delay: float = 0.0) -> None:
+        super().__init__(id, token_delay=token_delay)
+        self.rate = rate
+        self.voices = voices
+
+    @abstractmethod
+    def length(self, text: str, speed: float) -> int:
+        """How many samples speaking the text takes."""
+
+    @abstractmethod
+    def speak(self, text: str, voice: str, speed: float) -> Iterator[tuple[bytes, str]]:
+        """The sound piece by piece, as little-endian 16-bit samples, each with the text it speaks."""
+
+
+class TranscriptionModel(Model, ABC):
+    """A model that writes down what is spoken."""
+
+    @abstractmethod
+    def hear(self, sound: Sound) -> list[Heard]:
+        """What is spoken, in order. May raise `Refusal`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from .dates import answer_date
 from .facts import answer_fact, courtesy
 from .said import Rule, Said, Turn
 from .schema import Filler, as_json, instance_of
+from .sight import describe, look_at
 from .style import Style, persona, style_of
 from .talk import reflect, remember, tell_story
 from .tasks import answer_task
@@ -30,6 +32,10 @@ _RULES: Final = (
             r"see|au|tschüss|adiós)", courtesy),
     Rule.on("", answer_fact),
 )  # fmt: skip
+_AN_IMAGE: Final = re.compile(r"\b(?:images?|pictures?|photos?)\b", re.IGNORECASE)
+_ABOUT_IMAGES: Final = re.compile(
+    r"\b(?:see|show|shown|describe|look|colou?rs?|pixels?|format)\b|^\s*what(?:'s| is) (?:this|it)\b", re.IGNORECASE
+)
 _MAX_READ = 2000  # characters of a text that the rules look at; some of their patterns are not linear
 _MAX_EARLIER = 50
 _THOUGHTS: Final = (
@@ -50,15 +56,18 @@ class DemoChat(ChatModel):
         super().__init__(id, token_delay=token_delay)
 
     def reply(self, ask: ChatAsk) -> Reply:
-        """Answer a conversation: with tool calls, with JSON, or with words."""
+        """Answer a conversation: with tool calls, with JSON, or with words. Raises `Refusal` (400) for a bad image."""
         messages = list(ask.messages)
         turn = _turn(messages, ask.variant)
+        sights, fresh = look_at(messages)
         reasoning = _think(turn, ask.effort)
         told = tell_results(messages)
         if told is None and ask.tools:
             calls = choose_calls(ask, turn.text)
             if calls:
                 return Reply(reasoning=reasoning, calls=calls)
+        if told is None and sights and (_AN_IMAGE.search(turn.text) or (fresh and _is_about_images(turn))):
+            told = describe(sights, turn.text)
         kind = (ask.response_format or {}).get("type", "text")
         if kind != "text":
             return Reply(_as_json(ask, turn, told), reasoning)
@@ -75,6 +84,11 @@ def _turn(messages: Sequence[dict[str, Any]], variant: int) -> Turn:
     return Turn(text, users[-1 - _MAX_EARLIER : -1], system[:_MAX_READ], variant)
 
 
+def _is_about_images(turn: Turn) -> bool:
+    """Whether a text that came with images asks about them, or nothing else is known to answer to it."""
+    return _ABOUT_IMAGES.search(turn.text) is not None or not turn.text.strip() or _by_rules(turn) is None
+
+
 def _say(turn: Turn, style: Style) -> Said:
     name = persona(turn.system)
     lower = turn.text.lower()
@@ -82,10 +96,14 @@ def _say(turn: Turn, style: Style) -> Said:
         return Said(f"My name is {name}.", name)
     if not turn.text.strip():
         return Said("You have said nothing yet.", "Nothing")
+    return _by_rules(turn) or reflect(turn)
+
+
+def _by_rules(turn: Turn) -> Said | None:
     for rule in _RULES:
         if rule.cue.search(turn.text) and (said := rule.answer(turn)) is not None:
             return said
-    return reflect(turn)
+    return None
 
 
 def _think(turn: Turn, effort: str) -> str:

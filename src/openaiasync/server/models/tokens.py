@@ -6,6 +6,7 @@ import re
 from typing import Any
 from zlib import crc32
 
+from ..check import is_array
 from .base import TokenChance
 
 __all__ = ["chance_of", "count_message", "count_tokens", "message_text", "split_tokens", "words_of"]
@@ -13,6 +14,7 @@ __all__ = ["chance_of", "count_message", "count_tokens", "message_text", "split_
 _TOKEN = re.compile(r" ?[^\W_]+(?:['’][^\W_]+)?| ?[^\w\s]|_+|\s")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _MESSAGE_OVERHEAD = 3  # role and separators
+_IMAGE = 85  # an image, whatever its size
 _COMMON = (" the", ",", " a", ".", " and", " of", " to", " in", " it", " is", " that", " you", " I", "!", " on", " for",
            " not", " with", " as", " we", " at", " be", " this", " have")  # fmt: skip
 
@@ -44,6 +46,9 @@ def message_text(message: dict[str, Any]) -> str:
 def count_message(message: dict[str, Any]) -> int:
     """What a message costs as part of a prompt, in tokens."""
     total = _MESSAGE_OVERHEAD + count_tokens(message_text(message))
+    content: Any = message.get("content")
+    if is_array(content):
+        total += sum(_IMAGE for part in content if part["type"] == "image_url")
     for call in message.get("tool_calls") or ():
         body: dict[str, Any] = call[call["type"]]
         total += 2 + count_tokens(str(body.get("arguments", body.get("input", ""))))
