@@ -28,6 +28,9 @@ EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 STAND_INS = {
     "demo-chat": ("gpt-4o-mini", "gpt-4o", "gpt-4.1-mini", "gpt-5-mini", "llama3.2", "qwen3", "tiny", "my-model"),
     "demo-complete": ("gpt-3.5-turbo-instruct", "my-base-model"),
+    "demo-image": ("gpt-image-1", "dall-e-3"),
+    "demo-tts": ("tts-1", "gpt-4o-mini-tts"),
+    "demo-stt": ("whisper-1", "gpt-4o-transcribe"),
     "demo-embed": ("text-embedding-3-small", "text-embedding-3-large", "nomic-embed-text", "my-embedding-model"),
 }
 API = re.compile(r"https?://[\w.-]+(:\d+)?/v1\b")
