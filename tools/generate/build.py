@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import endpoints as rows
+from . import page
 from .answers import Answers
 from .api import Api
 from .circles import in_circles
@@ -28,7 +29,7 @@ class Tables:
     folder: Path
 
     def build(self, spec: Path, areas: Iterable[str] = ()) -> dict[str, str]:
-        """Path below the package → text, for all areas or some."""
+        """Path below the package → text, for all areas or some; `page.NAME` is a page of the docs."""
         renames = read_toml(self.folder / "renames.toml")
         keys = {key for side in renames.values() for key in side}
         description = Description.read(spec, keys)
@@ -75,7 +76,7 @@ class Builder:
         params = self._params(operations)
         endpoints = [*(self._endpoint(op) for op in operations), *map(rows.untyped, untyped)]
         endpoints.sort(key=lambda endpoint: endpoint.operation.name)
-        texts = {"endpoints.py": rows.module(endpoints, self.overrides)}
+        texts = {"endpoints.py": rows.module(endpoints, self.overrides), page.NAME: page.page(endpoints)}
         for side, modules in (("types", answers), ("params", params)):
             texts |= {f"{side}/{name.replace('.', '/')}.py": module.text() for name, module in modules.items()}
         texts |= self._packages(answers, params)
