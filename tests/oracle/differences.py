@@ -38,15 +38,6 @@ def _accept(method: str, theirs: Sent, ours: Sent) -> Sent:
     return theirs
 
 
-def _json_without_files(method: str, theirs: Sent, ours: Sent) -> Sent:
-    if method != "videos.create" or theirs["fields"].get("content-type") != "multipart/form-data":
-        return theirs
-    if any(part[2] is not None for part in theirs["body"]):  # there is a file
-        return theirs
-    body = {name: content.decode() for name, content, *_ in theirs["body"]}
-    return {**theirs, "fields": {**theirs["fields"], "content-type": "application/json"}, "body": body}
-
-
 REQUESTS = (
     Difference(
         "`Content-Type` of a request without a body",
@@ -61,13 +52,6 @@ REQUESTS = (
         "`text/event-stream` for streams, else `*/*`",
         "it says what is wanted; servers of OpenAI's kind ignore it",
         _accept,
-    ),
-    Difference(
-        "`videos.create` without a file",
-        "a form",
-        "JSON",
-        "the operation takes both, and JSON keeps types",
-        _json_without_files,
     ),
 )
 
@@ -110,6 +94,30 @@ OTHERS = (
         "typed",
         "there as `.extra` and attributes, with plain values, under their names on the wire (`async`, not `async_`)",
         "they get types when the description has them",
+    ),
+    Difference(
+        "`extra_body` of a GET",
+        "ignored",
+        "sent",
+        "it was asked for",
+    ),
+    Difference(
+        "An event `error` in a stream of another kind",
+        "delivered like any event, where it has no field `error`",
+        "raises `APIError`",
+        "an error is one in whatever shape it comes",
+    ),
+    Difference(
+        "`workload_identity=`, `provider=`",
+        "other ways to authorise",
+        "not there: `api_key` may be an asynchronous function that fetches a token",
+        "one way that fits all of them",
+    ),
+    Difference(
+        "`openai.RequestOptions`",
+        "the `options` of `client.get`, `client.post`, …",
+        "`RequestOptions` are the keywords every method takes; `options=` is a plain mapping of the official words",
+        "the name was free for what is used every day",
     ),
     Difference(
         "Deprecated methods",

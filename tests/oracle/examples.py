@@ -85,7 +85,7 @@ def _scalar(hint: Any, name: str, variant: str) -> Any:
     if hint is bool:
         return variant != "last"
     if hint is datetime.datetime:
-        return datetime.datetime(2026, 11, 22, 10, 30, tzinfo=datetime.timezone.utc)
+        return datetime.datetime(2026, 11, 22, 10, 30, tzinfo=datetime.UTC)
     if hint is datetime.date:
         return datetime.date(2026, 11, 22)
     if hint is bytes:
