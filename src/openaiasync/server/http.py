@@ -151,17 +151,20 @@ class Server:
         return self.connections <= self._limits.max_connections and self._listener is not None
 
     def closed(self, connection: Connection) -> None:
+        """A connection has ended."""
         self._open.discard(connection)
         self.connections -= 1
         self._check_quiet()
 
     def begun(self, exchange: Exchange) -> None:
+        """Count a request that is being answered."""
         self._running.add(exchange)
         self.requests += 1
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
     def ended(self, exchange: Exchange) -> None:
+        """A request was answered, or given up."""
         self._running.discard(exchange)
         self.in_flight -= 1
         self._check_quiet()
