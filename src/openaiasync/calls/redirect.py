@@ -26,33 +26,37 @@ def follow(call: Call, incoming: Incoming) -> tuple[BaseURL, str]:
     POST would be another request than the one that was asked for.
     """
 
-    def refuse(why: str) -> Exception:
-        return failures.refused_redirect(call.meta(incoming), why, call.tries, call.elapsed())
-
-    config = call.calls.config
     call.redirects += 1
+    led = _destination(call, incoming)
+    if isinstance(led, str):
+        raise failures.refused_redirect(call.meta(incoming), led, call.tries, call.elapsed())
+    return led
+
+
+def _destination(call: Call, incoming: Incoming) -> tuple[BaseURL, str] | str:
+    """Where it leads, or why it is not followed. Apart, since the location may hold a key that the server echoes."""
+    config = call.calls.config
     if call.redirects > config.max_redirects:
-        raise refuse(f"the redirect after {config.max_redirects} redirects is not followed (http_max_redirects)")
+        return f"the redirect after {config.max_redirects} redirects is not followed (http_max_redirects)"
     location = Headers(incoming.raw_fields).get("location")
     if not location:
-        raise refuse("a redirect without a Location")
+        return "a redirect without a Location"
     here = call.base.root + (call.target or call.base.target(call.request.path))
     try:
         parts = urlsplit(urljoin(here, quote(location, safe=_URL_SAFE)))
         base = BaseURL(f"{parts.scheme}://{parts.netloc}")
     except (ValueError, ConfigurationError):
-        raise refuse("a redirect to something that is no http URL") from None
-    method = call.request.endpoint.method
+        return "a redirect to something that is no http URL"
+    method, body = call.request.endpoint.method, call.request.body
     if method not in ("GET", "HEAD") and incoming.status in (301, 302, 303):
-        raise refuse(f"a {method} is redirected in a way that would make it a GET: set api_base to where it leads")
-    if not call.rewindable():
-        raise refuse("a redirect of a file that cannot be rewound is not followed: it was sent already")
-    secret = bool(call.out and call.out.credentials) or call.request.body is not None
+        return f"a {method} is redirected in a way that would make it a GET: set api_base to where it leads"
+    if body is not None and not isinstance(body, bytes) and not body.rewindable:
+        return "an upload whose file cannot be rewound is not sent again: set api_base to where it leads"
+    secret = bool(call.out and call.out.credentials) or body is not None
     if base.origin != call.base.origin:
         if secret:
-            raise refuse("a redirect to another origin is not followed with a key or a body: set api_base to it")
+            return "a redirect to another origin is not followed with a key or a body: set api_base to it"
         if call.base.origin.scheme == "https" and base.origin.scheme == "http":
-            raise refuse("a redirect from https to http is not followed")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            return "a redirect from https to http is not followed"
     base.userinfo = None
-    return base, target
+    return base, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
