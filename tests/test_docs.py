@@ -21,6 +21,8 @@ from openaiasync.server.app import App, demo_app
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread
 
+pytestmark = pytest.mark.timeout(200)  # a page is several programs
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
