@@ -21,13 +21,14 @@ def run_serve(host: str, port: int, api_key: str | None, token_delay: float) -> 
     """Serve until SIGINT (exit code 130) or SIGTERM (0)."""
     from ..server import demo_app, serve
 
-    server = serve(demo_app(api_key or None, token_delay), host, port, grace=_GRACE)
+    app = demo_app(api_key or None, token_delay)
+    server = serve(app, host, port, grace=_GRACE)
     if not host.startswith(_LOOPBACK) and not api_key:
         note(f"Everybody who can reach {host} can use this server: --api-key asks for a key.")
-    return asyncio.run(_until_signal(server))
+    return asyncio.run(_until_signal(server, list(app.models)))
 
 
-async def _until_signal(server: Server) -> int:
+async def _until_signal(server: Server, models: list[str]) -> int:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Exit] = loop.create_future()
 
@@ -49,7 +50,7 @@ async def _until_signal(server: Server) -> int:
         raise CommandError(f"cannot listen on {where}: {error.strerror or error}", Exit.FAILED) from error
     try:
         write(f"{server.base_url}\n")
-        note("Demo models: demo-chat, demo-complete, demo-embed. Ctrl-C stops the server.")
+        note(f"Demo models: {', '.join(models)}. Ctrl-C stops the server.")
         return await ended
     finally:
         await server.close()
