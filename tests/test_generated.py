@@ -263,11 +263,11 @@ class TestMethods:
         assert bool(endpoint.files) <= (endpoint.body == "multipart")
 
     def test_signatures_say_what_rows_say(self) -> None:
-        """Path parameters may be given by position, everything else by name."""
+        """The last path parameter may be given by position, everything else by name, as with the official client."""
         for name, endpoint in ENDPOINTS.items():
             space, _, method = name.rpartition(".")
             parameters = list(inspect.signature(getattr(SPACES[space], method)).parameters.values())
             positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-            if endpoint.path_params:
-                assert tuple(positional) == endpoint.path_params, name
+            named = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "stream"]
+            assert (*named, *positional) == endpoint.path_params, name
             assert parameters[-1].kind is inspect.Parameter.VAR_KEYWORD, name

@@ -94,16 +94,19 @@ class Api:
         module.use(".", "endpoints")
         method = endpoint.operation.name.rpartition(".")[2]
         unpack = self._params(module, endpoint)
-        path = [f"{name}: str" for name in endpoint.path_params]
+        *named, last = [f"{name}: str" for name in endpoint.path_params] or [""]
+        # The id of the object itself may be given by position; those of what it lies in are named, as officially.
+        head = ["self", last] if last else ["self"]
         given = ", ".join([f'"{name}": {name}' for name in endpoint.path_params] + ["**params"])
         call = f"endpoints.{endpoint.constant}, {{{given}}}"
         if endpoint.event is not None and endpoint.answer != "events":
-            self._streaming(module, endpoint, method, path, unpack, call)
+            self._streaming(module, endpoint, f"{method}({', '.join([*head, '*', *named])}", unpack, call)
             return
         answer = self._answer(module, endpoint)
-        head = "def" if endpoint.answer == "page" else "async def"
+        word = "def" if endpoint.answer == "page" else "async def"
+        rest = ["*", *named, unpack] if named else [unpack]
         lines = [
-            f"{head} {method}({', '.join(['self', *path, unpack])}) -> {answer}:",
+            f"{word} {method}({', '.join([*head, *rest])}) -> {answer}:",
             f'    """{self._doc(endpoint)}"""',
         ]
         if endpoint.answer == "page":
@@ -119,9 +122,8 @@ class Api:
             lines += [_call(f"    answer: {answer} = await self._calls.run(", call), "    return answer"]
         module.body += ["", indent("\n".join(_folded(lines)))]
 
-    def _streaming(
-        self, module: Module, endpoint: Endpoint, method: str, path: list[str], unpack: str, call: str
-    ) -> None:
+    def _streaming(self, module: Module, endpoint: Endpoint, start: str, unpack: str, call: str) -> None:
+        """`start` is the signature up to the keyword `stream`."""
         whole = self._answer(module, endpoint)
         assert endpoint.event is not None
         module.use("typing", "Literal")
@@ -136,11 +138,9 @@ class Api:
         lines: list[str] = []
         for word, answer in cases:
             lines += ["@overload"]
-            lines += _folded([f"async def {method}({', '.join(['self', *path, '*', word, unpack])}) -> {answer}: ..."])
+            lines += _folded([f"async def {start}, {word}, {unpack}) -> {answer}: ..."])
         word = "stream: bool | None = None"
-        lines += _folded(
-            [f"async def {method}({', '.join(['self', *path, '*', word, unpack])}) -> {module.use('typing', 'Any')}:"]
-        )
+        lines += _folded([f"async def {start}, {word}, {unpack}) -> {module.use('typing', 'Any')}:"])
         lines += [f'    """{self._doc(endpoint)} With `stream=True`, a stream."""']
         lines += [_call("    return await self._calls.run_or_stream(", call + ", stream")]
         module.body += ["", indent("\n".join(lines))]

@@ -30,7 +30,7 @@ class AsyncItems(Namespace):
         )
         return answer
 
-    async def delete(self, conversation_id: str, item_id: str, **params: Unpack[RequestOptions]) -> Conversation:
+    async def delete(self, item_id: str, *, conversation_id: str, **params: Unpack[RequestOptions]) -> Conversation:
         """`DELETE /conversations/{conversation_id}/items/{item_id}` → `Conversation`."""
         answer: Conversation = await self._calls.run(
             endpoints.CONVERSATIONS_ITEMS_DELETE, {"conversation_id": conversation_id, "item_id": item_id, **params}
@@ -50,8 +50,9 @@ class AsyncItems(Namespace):
 
     async def retrieve(
         self,
-        conversation_id: str,
         item_id: str,
+        *,
+        conversation_id: str,
         **params: Unpack[ItemRetrieveParams],
     ) -> ConversationItem:
         """`GET /conversations/{conversation_id}/items/{item_id}` → `ConversationItem`."""

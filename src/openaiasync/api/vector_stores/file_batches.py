@@ -23,8 +23,9 @@ class AsyncFileBatches(Namespace):
 
     async def cancel(
         self,
-        vector_store_id: str,
         batch_id: str,
+        *,
+        vector_store_id: str,
         **params: Unpack[RequestOptions],
     ) -> VectorStoreFileBatch:
         """`POST /vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel` → `VectorStoreFileBatch`."""
@@ -42,8 +43,9 @@ class AsyncFileBatches(Namespace):
 
     def list_files(
         self,
-        vector_store_id: str,
         batch_id: str,
+        *,
+        vector_store_id: str,
         **params: Unpack[FileBatchListFilesParams],
     ) -> Paginator[VectorStoreFile, AsyncCursorPage[VectorStoreFile]]:
         """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}/files` → pages of `VectorStoreFile`."""
@@ -54,8 +56,9 @@ class AsyncFileBatches(Namespace):
 
     async def retrieve(
         self,
-        vector_store_id: str,
         batch_id: str,
+        *,
+        vector_store_id: str,
         **params: Unpack[RequestOptions],
     ) -> VectorStoreFileBatch:
         """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}` → `VectorStoreFileBatch`."""

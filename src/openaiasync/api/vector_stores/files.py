@@ -25,8 +25,9 @@ class AsyncFiles(Namespace):
 
     def content(
         self,
-        vector_store_id: str,
         file_id: str,
+        *,
+        vector_store_id: str,
         **params: Unpack[RequestOptions],
     ) -> Paginator[FileContentResponse, AsyncPage[FileContentResponse]]:
         """`GET /vector_stores/{vector_store_id}/files/{file_id}/content` → pages of `FileContentResponse`."""
@@ -44,8 +45,9 @@ class AsyncFiles(Namespace):
 
     async def delete(
         self,
-        vector_store_id: str,
         file_id: str,
+        *,
+        vector_store_id: str,
         **params: Unpack[RequestOptions],
     ) -> VectorStoreFileDeleted:
         """`DELETE /vector_stores/{vector_store_id}/files/{file_id}` → `VectorStoreFileDeleted`."""
@@ -65,14 +67,26 @@ class AsyncFiles(Namespace):
         )
         return pages
 
-    async def retrieve(self, vector_store_id: str, file_id: str, **params: Unpack[RequestOptions]) -> VectorStoreFile:
+    async def retrieve(
+        self,
+        file_id: str,
+        *,
+        vector_store_id: str,
+        **params: Unpack[RequestOptions],
+    ) -> VectorStoreFile:
         """`GET /vector_stores/{vector_store_id}/files/{file_id}` → `VectorStoreFile`."""
         answer: VectorStoreFile = await self._calls.run(
             endpoints.VECTOR_STORES_FILES_RETRIEVE, {"vector_store_id": vector_store_id, "file_id": file_id, **params}
         )
         return answer
 
-    async def update(self, vector_store_id: str, file_id: str, **params: Unpack[FileUpdateParams]) -> VectorStoreFile:
+    async def update(
+        self,
+        file_id: str,
+        *,
+        vector_store_id: str,
+        **params: Unpack[FileUpdateParams],
+    ) -> VectorStoreFile:
         """`POST /vector_stores/{vector_store_id}/files/{file_id}` → `VectorStoreFile`."""
         answer: VectorStoreFile = await self._calls.run(
             endpoints.VECTOR_STORES_FILES_UPDATE, {"vector_store_id": vector_store_id, "file_id": file_id, **params}

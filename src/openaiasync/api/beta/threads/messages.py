@@ -29,7 +29,7 @@ class AsyncMessages(Namespace):
         )
         return answer
 
-    async def delete(self, thread_id: str, message_id: str, **params: Unpack[RequestOptions]) -> MessageDeleted:
+    async def delete(self, message_id: str, *, thread_id: str, **params: Unpack[RequestOptions]) -> MessageDeleted:
         """`DELETE /threads/{thread_id}/messages/{message_id}` → `MessageDeleted`."""
         answer: MessageDeleted = await self._calls.run(
             endpoints.BETA_THREADS_MESSAGES_DELETE, {"thread_id": thread_id, "message_id": message_id, **params}
@@ -47,14 +47,14 @@ class AsyncMessages(Namespace):
         )
         return pages
 
-    async def retrieve(self, thread_id: str, message_id: str, **params: Unpack[RequestOptions]) -> Message:
+    async def retrieve(self, message_id: str, *, thread_id: str, **params: Unpack[RequestOptions]) -> Message:
         """`GET /threads/{thread_id}/messages/{message_id}` → `Message`."""
         answer: Message = await self._calls.run(
             endpoints.BETA_THREADS_MESSAGES_RETRIEVE, {"thread_id": thread_id, "message_id": message_id, **params}
         )
         return answer
 
-    async def update(self, thread_id: str, message_id: str, **params: Unpack[MessageUpdateParams]) -> Message:
+    async def update(self, message_id: str, *, thread_id: str, **params: Unpack[MessageUpdateParams]) -> Message:
         """`POST /threads/{thread_id}/messages/{message_id}` → `Message`."""
         answer: Message = await self._calls.run(
             endpoints.BETA_THREADS_MESSAGES_UPDATE, {"thread_id": thread_id, "message_id": message_id, **params}

@@ -36,7 +36,7 @@ class AsyncFiles(Namespace):
         )
         return answer
 
-    async def delete(self, container_id: str, file_id: str, **params: Unpack[RequestOptions]) -> None:
+    async def delete(self, file_id: str, *, container_id: str, **params: Unpack[RequestOptions]) -> None:
         """`DELETE /containers/{container_id}/files/{file_id}` → nothing."""
         await self._calls.run(
             endpoints.CONTAINERS_FILES_DELETE, {"container_id": container_id, "file_id": file_id, **params}
@@ -53,7 +53,13 @@ class AsyncFiles(Namespace):
         )
         return pages
 
-    async def retrieve(self, container_id: str, file_id: str, **params: Unpack[RequestOptions]) -> FileCreateResponse:
+    async def retrieve(
+        self,
+        file_id: str,
+        *,
+        container_id: str,
+        **params: Unpack[RequestOptions],
+    ) -> FileCreateResponse:
         """`GET /containers/{container_id}/files/{file_id}` → `FileCreateResponse`."""
         answer: FileCreateResponse = await self._calls.run(
             endpoints.CONTAINERS_FILES_RETRIEVE, {"container_id": container_id, "file_id": file_id, **params}

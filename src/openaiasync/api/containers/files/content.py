@@ -17,7 +17,7 @@ __all__ = ["AsyncContent"]
 class AsyncContent(Namespace):
     """The methods under `containers.files.content`."""
 
-    async def retrieve(self, container_id: str, file_id: str, **params: Unpack[RequestOptions]) -> BinaryAnswer:
+    async def retrieve(self, file_id: str, *, container_id: str, **params: Unpack[RequestOptions]) -> BinaryAnswer:
         """`GET /containers/{container_id}/files/{file_id}/content` → bytes."""
         answer: BinaryAnswer = await self._calls.run(
             endpoints.CONTAINERS_FILES_CONTENT_RETRIEVE, {"container_id": container_id, "file_id": file_id, **params}

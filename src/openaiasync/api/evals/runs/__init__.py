@@ -30,7 +30,7 @@ class AsyncRuns(Namespace):
 
         return AsyncOutputItems(self._calls)
 
-    async def cancel(self, eval_id: str, run_id: str, **params: Unpack[RequestOptions]) -> RunCancelResponse:
+    async def cancel(self, run_id: str, *, eval_id: str, **params: Unpack[RequestOptions]) -> RunCancelResponse:
         """`POST /evals/{eval_id}/runs/{run_id}/cancel` → `RunCancelResponse`."""
         answer: RunCancelResponse = await self._calls.run(
             endpoints.EVALS_RUNS_CANCEL, {"eval_id": eval_id, "run_id": run_id, **params}
@@ -42,7 +42,7 @@ class AsyncRuns(Namespace):
         answer: RunCancelResponse = await self._calls.run(endpoints.EVALS_RUNS_CREATE, {"eval_id": eval_id, **params})
         return answer
 
-    async def delete(self, eval_id: str, run_id: str, **params: Unpack[RequestOptions]) -> RunDeleteResponse:
+    async def delete(self, run_id: str, *, eval_id: str, **params: Unpack[RequestOptions]) -> RunDeleteResponse:
         """`DELETE /evals/{eval_id}/runs/{run_id}` → `RunDeleteResponse`."""
         answer: RunDeleteResponse = await self._calls.run(
             endpoints.EVALS_RUNS_DELETE, {"eval_id": eval_id, "run_id": run_id, **params}
@@ -60,7 +60,7 @@ class AsyncRuns(Namespace):
         )
         return pages
 
-    async def retrieve(self, eval_id: str, run_id: str, **params: Unpack[RequestOptions]) -> RunCancelResponse:
+    async def retrieve(self, run_id: str, *, eval_id: str, **params: Unpack[RequestOptions]) -> RunCancelResponse:
         """`GET /evals/{eval_id}/runs/{run_id}` → `RunCancelResponse`."""
         answer: RunCancelResponse = await self._calls.run(
             endpoints.EVALS_RUNS_RETRIEVE, {"eval_id": eval_id, "run_id": run_id, **params}

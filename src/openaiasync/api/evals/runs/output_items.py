@@ -21,8 +21,9 @@ class AsyncOutputItems(Namespace):
 
     def list(
         self,
-        eval_id: str,
         run_id: str,
+        *,
+        eval_id: str,
         **params: Unpack[OutputItemListParams],
     ) -> Paginator[OutputItemListResponse, AsyncCursorPage[OutputItemListResponse]]:
         """`GET /evals/{eval_id}/runs/{run_id}/output_items` → pages of `OutputItemListResponse`."""
@@ -33,9 +34,10 @@ class AsyncOutputItems(Namespace):
 
     async def retrieve(
         self,
+        output_item_id: str,
+        *,
         eval_id: str,
         run_id: str,
-        output_item_id: str,
         **params: Unpack[RequestOptions],
     ) -> OutputItemListResponse:
         """`GET /evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}` → `OutputItemListResponse`."""

@@ -36,8 +36,9 @@ class AsyncPermissions(Namespace):
 
     async def delete(
         self,
-        fine_tuned_model_checkpoint: str,
         permission_id: str,
+        *,
+        fine_tuned_model_checkpoint: str,
         **params: Unpack[RequestOptions],
     ) -> PermissionDeleteResponse:
         """`DELETE /fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions/{permission_id}` → `PermissionDeleteResponse`."""

@@ -37,7 +37,7 @@ class AsyncVersions(Namespace):
         )
         return answer
 
-    async def delete(self, skill_id: str, version: str, **params: Unpack[RequestOptions]) -> DeletedSkillVersion:
+    async def delete(self, version: str, *, skill_id: str, **params: Unpack[RequestOptions]) -> DeletedSkillVersion:
         """`DELETE /skills/{skill_id}/versions/{version}` → `DeletedSkillVersion`."""
         answer: DeletedSkillVersion = await self._calls.run(
             endpoints.SKILLS_VERSIONS_DELETE, {"skill_id": skill_id, "version": version, **params}
@@ -55,7 +55,7 @@ class AsyncVersions(Namespace):
         )
         return pages
 
-    async def retrieve(self, skill_id: str, version: str, **params: Unpack[RequestOptions]) -> SkillVersion:
+    async def retrieve(self, version: str, *, skill_id: str, **params: Unpack[RequestOptions]) -> SkillVersion:
         """`GET /skills/{skill_id}/versions/{version}` → `SkillVersion`."""
         answer: SkillVersion = await self._calls.run(
             endpoints.SKILLS_VERSIONS_RETRIEVE, {"skill_id": skill_id, "version": version, **params}

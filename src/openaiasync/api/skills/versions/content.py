@@ -17,7 +17,7 @@ __all__ = ["AsyncContent"]
 class AsyncContent(Namespace):
     """The methods under `skills.versions.content`."""
 
-    async def retrieve(self, skill_id: str, version: str, **params: Unpack[RequestOptions]) -> BinaryAnswer:
+    async def retrieve(self, version: str, *, skill_id: str, **params: Unpack[RequestOptions]) -> BinaryAnswer:
         """`GET /skills/{skill_id}/versions/{version}/content` → bytes."""
         answer: BinaryAnswer = await self._calls.run(
             endpoints.SKILLS_VERSIONS_CONTENT_RETRIEVE, {"skill_id": skill_id, "version": version, **params}

@@ -29,7 +29,7 @@ class AsyncRoles(Namespace):
         )
         return answer
 
-    async def delete(self, group_id: str, role_id: str, **params: Unpack[RequestOptions]) -> RoleDeleteResponse:
+    async def delete(self, role_id: str, *, group_id: str, **params: Unpack[RequestOptions]) -> RoleDeleteResponse:
         """`DELETE /organization/groups/{group_id}/roles/{role_id}` → `RoleDeleteResponse`."""
         answer: RoleDeleteResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_GROUPS_ROLES_DELETE, {"group_id": group_id, "role_id": role_id, **params}
@@ -47,7 +47,7 @@ class AsyncRoles(Namespace):
         )
         return pages
 
-    async def retrieve(self, group_id: str, role_id: str, **params: Unpack[RequestOptions]) -> RoleListResponse:
+    async def retrieve(self, role_id: str, *, group_id: str, **params: Unpack[RequestOptions]) -> RoleListResponse:
         """`GET /organization/groups/{group_id}/roles/{role_id}` → `RoleListResponse`."""
         answer: RoleListResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_GROUPS_ROLES_RETRIEVE, {"group_id": group_id, "role_id": role_id, **params}

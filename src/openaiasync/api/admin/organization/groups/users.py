@@ -30,7 +30,7 @@ class AsyncUsers(Namespace):
         )
         return answer
 
-    async def delete(self, group_id: str, user_id: str, **params: Unpack[RequestOptions]) -> UserDeleteResponse:
+    async def delete(self, user_id: str, *, group_id: str, **params: Unpack[RequestOptions]) -> UserDeleteResponse:
         """`DELETE /organization/groups/{group_id}/users/{user_id}` → `UserDeleteResponse`."""
         answer: UserDeleteResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_GROUPS_USERS_DELETE, {"group_id": group_id, "user_id": user_id, **params}
@@ -48,7 +48,13 @@ class AsyncUsers(Namespace):
         )
         return pages
 
-    async def retrieve(self, group_id: str, user_id: str, **params: Unpack[RequestOptions]) -> UserRetrieveResponse:
+    async def retrieve(
+        self,
+        user_id: str,
+        *,
+        group_id: str,
+        **params: Unpack[RequestOptions],
+    ) -> UserRetrieveResponse:
         """`GET /organization/groups/{group_id}/users/{user_id}` → `UserRetrieveResponse`."""
         answer: UserRetrieveResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_GROUPS_USERS_RETRIEVE, {"group_id": group_id, "user_id": user_id, **params}

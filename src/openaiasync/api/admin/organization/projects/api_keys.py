@@ -23,8 +23,9 @@ class AsyncAPIKeys(Namespace):
 
     async def delete(
         self,
-        project_id: str,
         api_key_id: str,
+        *,
+        project_id: str,
         **params: Unpack[RequestOptions],
     ) -> APIKeyDeleteResponse:
         """`DELETE /organization/projects/{project_id}/api_keys/{api_key_id}` → `APIKeyDeleteResponse`."""
@@ -44,14 +45,14 @@ class AsyncAPIKeys(Namespace):
         )
         return pages
 
-    async def retrieve(self, project_id: str, api_key_id: str, **params: Unpack[RequestOptions]) -> ProjectAPIKey:
+    async def retrieve(self, api_key_id: str, *, project_id: str, **params: Unpack[RequestOptions]) -> ProjectAPIKey:
         """`GET /organization/projects/{project_id}/api_keys/{api_key_id}` → `ProjectAPIKey`."""
         answer: ProjectAPIKey = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_API_KEYS_RETRIEVE, {"project_id": project_id, "api_key_id": api_key_id, **params}
         )
         return answer
 
-    async def update(self, project_id: str, api_key_id: str, **params: Any) -> OpenModel:
+    async def update(self, api_key_id: str, *, project_id: str, **params: Any) -> OpenModel:
         """`POST /organization/projects/{project_id}/api_keys/{api_key_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_API_KEYS_UPDATE, {"project_id": project_id, "api_key_id": api_key_id, **params}

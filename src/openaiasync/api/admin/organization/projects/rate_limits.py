@@ -34,8 +34,9 @@ class AsyncRateLimits(Namespace):
 
     async def update_rate_limit(
         self,
-        project_id: str,
         rate_limit_id: str,
+        *,
+        project_id: str,
         **params: Unpack[RateLimitUpdateRateLimitParams],
     ) -> ProjectRateLimit:
         """`POST /organization/projects/{project_id}/rate_limits/{rate_limit_id}` → `ProjectRateLimit`."""

@@ -29,7 +29,7 @@ class AsyncRoles(Namespace):
         )
         return answer
 
-    async def delete(self, project_id: str, role_id: str, **params: Unpack[RequestOptions]) -> RoleDeleteResponse:
+    async def delete(self, role_id: str, *, project_id: str, **params: Unpack[RequestOptions]) -> RoleDeleteResponse:
         """`DELETE /projects/{project_id}/roles/{role_id}` → `RoleDeleteResponse`."""
         answer: RoleDeleteResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_ROLES_DELETE, {"project_id": project_id, "role_id": role_id, **params}
@@ -43,14 +43,14 @@ class AsyncRoles(Namespace):
         )
         return pages
 
-    async def retrieve(self, project_id: str, role_id: str, **params: Unpack[RequestOptions]) -> Role:
+    async def retrieve(self, role_id: str, *, project_id: str, **params: Unpack[RequestOptions]) -> Role:
         """`GET /projects/{project_id}/roles/{role_id}` → `Role`."""
         answer: Role = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_ROLES_RETRIEVE, {"project_id": project_id, "role_id": role_id, **params}
         )
         return answer
 
-    async def update(self, project_id: str, role_id: str, **params: Unpack[RoleUpdateParams]) -> Role:
+    async def update(self, role_id: str, *, project_id: str, **params: Unpack[RoleUpdateParams]) -> Role:
         """`POST /projects/{project_id}/roles/{role_id}` → `Role`."""
         answer: Role = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_ROLES_UPDATE, {"project_id": project_id, "role_id": role_id, **params}

@@ -31,8 +31,9 @@ class AsyncSpendAlerts(Namespace):
 
     async def delete(
         self,
-        project_id: str,
         alert_id: str,
+        *,
+        project_id: str,
         **params: Unpack[RequestOptions],
     ) -> ProjectSpendAlertDeleted:
         """`DELETE /organization/projects/{project_id}/spend_alerts/{alert_id}` → `ProjectSpendAlertDeleted`."""
@@ -52,7 +53,13 @@ class AsyncSpendAlerts(Namespace):
         )
         return pages
 
-    async def retrieve(self, project_id: str, alert_id: str, **params: Unpack[RequestOptions]) -> ProjectSpendAlert:
+    async def retrieve(
+        self,
+        alert_id: str,
+        *,
+        project_id: str,
+        **params: Unpack[RequestOptions],
+    ) -> ProjectSpendAlert:
         """`GET /organization/projects/{project_id}/spend_alerts/{alert_id}` → `ProjectSpendAlert`."""
         answer: ProjectSpendAlert = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_RETRIEVE, {"project_id": project_id, "alert_id": alert_id, **params}
@@ -61,8 +68,9 @@ class AsyncSpendAlerts(Namespace):
 
     async def update(
         self,
-        project_id: str,
         alert_id: str,
+        *,
+        project_id: str,
         **params: Unpack[SpendAlertUpdateParams],
     ) -> ProjectSpendAlert:
         """`POST /organization/projects/{project_id}/spend_alerts/{alert_id}` → `ProjectSpendAlert`."""

@@ -29,7 +29,7 @@ class AsyncRoles(Namespace):
         )
         return answer
 
-    async def delete(self, user_id: str, role_id: str, **params: Unpack[RequestOptions]) -> RoleDeleteResponse:
+    async def delete(self, role_id: str, *, user_id: str, **params: Unpack[RequestOptions]) -> RoleDeleteResponse:
         """`DELETE /organization/users/{user_id}/roles/{role_id}` → `RoleDeleteResponse`."""
         answer: RoleDeleteResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_USERS_ROLES_DELETE, {"user_id": user_id, "role_id": role_id, **params}
@@ -47,7 +47,7 @@ class AsyncRoles(Namespace):
         )
         return pages
 
-    async def retrieve(self, user_id: str, role_id: str, **params: Unpack[RequestOptions]) -> RoleListResponse:
+    async def retrieve(self, role_id: str, *, user_id: str, **params: Unpack[RequestOptions]) -> RoleListResponse:
         """`GET /organization/users/{user_id}/roles/{role_id}` → `RoleListResponse`."""
         answer: RoleListResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_USERS_ROLES_RETRIEVE, {"user_id": user_id, "role_id": role_id, **params}

@@ -26,8 +26,9 @@ class AsyncFederationRules(Namespace):
 
     async def delete(
         self,
-        workload_identity_provider_id: str,
         workload_identity_federation_rule_id: str,
+        *,
+        workload_identity_provider_id: str,
         **params: Any,
     ) -> OpenModel:
         """`DELETE /organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}` → `OpenModel`."""
@@ -49,8 +50,9 @@ class AsyncFederationRules(Namespace):
 
     async def retrieve(
         self,
-        workload_identity_provider_id: str,
         workload_identity_federation_rule_id: str,
+        *,
+        workload_identity_provider_id: str,
         **params: Any,
     ) -> OpenModel:
         """`GET /organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}` → `OpenModel`."""
@@ -61,8 +63,9 @@ class AsyncFederationRules(Namespace):
 
     async def update(
         self,
-        workload_identity_provider_id: str,
         workload_identity_federation_rule_id: str,
+        *,
+        workload_identity_provider_id: str,
         **params: Any,
     ) -> OpenModel:
         """`POST /organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}` → `OpenModel`."""

@@ -31,7 +31,7 @@ class AsyncInvocations(Namespace):
         )
         return pages
 
-    async def retrieve(self, automation_id: str, invocation_id: str, **params: Any) -> OpenModel:
+    async def retrieve(self, invocation_id: str, *, automation_id: str, **params: Any) -> OpenModel:
         """`GET /agents/automations/{automation_id}/invocations/{invocation_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.BETA_AGENTS_AUTOMATIONS_INVOCATIONS_RETRIEVE, {"automation_id": automation_id, "invocation_id": invocation_id, **params}

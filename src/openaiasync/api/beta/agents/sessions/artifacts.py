@@ -17,14 +17,14 @@ __all__ = ["AsyncArtifacts"]
 class AsyncArtifacts(Namespace):
     """The methods under `beta.agents.sessions.artifacts`."""
 
-    async def content(self, session_id: str, artifact_id: str, **params: Any) -> BinaryAnswer:
+    async def content(self, artifact_id: str, *, session_id: str, **params: Any) -> BinaryAnswer:
         """`GET /agents/sessions/{session_id}/artifacts/{artifact_id}/content` → bytes."""
         answer: BinaryAnswer = await self._calls.run(
             endpoints.BETA_AGENTS_SESSIONS_ARTIFACTS_CONTENT, {"session_id": session_id, "artifact_id": artifact_id, **params}
         )
         return answer
 
-    async def delete(self, session_id: str, artifact_id: str, **params: Any) -> OpenModel:
+    async def delete(self, artifact_id: str, *, session_id: str, **params: Any) -> OpenModel:
         """`DELETE /agents/sessions/{session_id}/artifacts/{artifact_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.BETA_AGENTS_SESSIONS_ARTIFACTS_DELETE, {"session_id": session_id, "artifact_id": artifact_id, **params}
@@ -38,7 +38,7 @@ class AsyncArtifacts(Namespace):
         )
         return pages
 
-    async def retrieve(self, session_id: str, artifact_id: str, **params: Any) -> OpenModel:
+    async def retrieve(self, artifact_id: str, *, session_id: str, **params: Any) -> OpenModel:
         """`GET /agents/sessions/{session_id}/artifacts/{artifact_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.BETA_AGENTS_SESSIONS_ARTIFACTS_RETRIEVE, {"session_id": session_id, "artifact_id": artifact_id, **params}

@@ -24,7 +24,7 @@ class AsyncCredentials(Namespace):
         )
         return answer
 
-    async def delete(self, vault_id: str, credential_id: str, **params: Any) -> OpenModel:
+    async def delete(self, credential_id: str, *, vault_id: str, **params: Any) -> OpenModel:
         """`DELETE /vaults/{vault_id}/credentials/{credential_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.BETA_AGENTS_VAULTS_CREDENTIALS_DELETE, {"vault_id": vault_id, "credential_id": credential_id, **params}
@@ -38,14 +38,14 @@ class AsyncCredentials(Namespace):
         )
         return pages
 
-    async def retrieve(self, vault_id: str, credential_id: str, **params: Any) -> OpenModel:
+    async def retrieve(self, credential_id: str, *, vault_id: str, **params: Any) -> OpenModel:
         """`GET /vaults/{vault_id}/credentials/{credential_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.BETA_AGENTS_VAULTS_CREDENTIALS_RETRIEVE, {"vault_id": vault_id, "credential_id": credential_id, **params}
         )
         return answer
 
-    async def update(self, vault_id: str, credential_id: str, **params: Any) -> OpenModel:
+    async def update(self, credential_id: str, *, vault_id: str, **params: Any) -> OpenModel:
         """`POST /vaults/{vault_id}/credentials/{credential_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.BETA_AGENTS_VAULTS_CREDENTIALS_UPDATE, {"vault_id": vault_id, "credential_id": credential_id, **params}

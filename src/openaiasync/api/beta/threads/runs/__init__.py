@@ -32,7 +32,7 @@ class AsyncRuns(Namespace):
 
         return AsyncSteps(self._calls)
 
-    async def cancel(self, thread_id: str, run_id: str, **params: Unpack[RequestOptions]) -> Run:
+    async def cancel(self, run_id: str, *, thread_id: str, **params: Unpack[RequestOptions]) -> Run:
         """`POST /threads/{thread_id}/runs/{run_id}/cancel` → `Run`."""
         answer: Run = await self._calls.run(
             endpoints.BETA_THREADS_RUNS_CANCEL, {"thread_id": thread_id, "run_id": run_id, **params}
@@ -82,7 +82,7 @@ class AsyncRuns(Namespace):
         )
         return pages
 
-    async def retrieve(self, thread_id: str, run_id: str, **params: Unpack[RequestOptions]) -> Run:
+    async def retrieve(self, run_id: str, *, thread_id: str, **params: Unpack[RequestOptions]) -> Run:
         """`GET /threads/{thread_id}/runs/{run_id}` → `Run`."""
         answer: Run = await self._calls.run(
             endpoints.BETA_THREADS_RUNS_RETRIEVE, {"thread_id": thread_id, "run_id": run_id, **params}
@@ -92,35 +92,35 @@ class AsyncRuns(Namespace):
     @overload
     async def submit_tool_outputs(
         self,
-        thread_id: str,
         run_id: str,
         *,
+        thread_id: str,
         stream: Literal[False] | None = None,
         **params: Unpack[RunSubmitToolOutputsParamsBase],
     ) -> Run: ...
     @overload
     async def submit_tool_outputs(
         self,
-        thread_id: str,
         run_id: str,
         *,
+        thread_id: str,
         stream: Literal[True],
         **params: Unpack[RunSubmitToolOutputsParamsBase],
     ) -> AsyncStream[AssistantStreamEvent]: ...
     @overload
     async def submit_tool_outputs(
         self,
-        thread_id: str,
         run_id: str,
         *,
+        thread_id: str,
         stream: bool,
         **params: Unpack[RunSubmitToolOutputsParamsBase],
     ) -> Run | AsyncStream[AssistantStreamEvent]: ...
     async def submit_tool_outputs(
         self,
-        thread_id: str,
         run_id: str,
         *,
+        thread_id: str,
         stream: bool | None = None,
         **params: Unpack[RunSubmitToolOutputsParamsBase],
     ) -> Any:
@@ -129,7 +129,7 @@ class AsyncRuns(Namespace):
             endpoints.BETA_THREADS_RUNS_SUBMIT_TOOL_OUTPUTS, {"thread_id": thread_id, "run_id": run_id, **params}, stream
         )
 
-    async def update(self, thread_id: str, run_id: str, **params: Unpack[RunUpdateParams]) -> Run:
+    async def update(self, run_id: str, *, thread_id: str, **params: Unpack[RunUpdateParams]) -> Run:
         """`POST /threads/{thread_id}/runs/{run_id}` → `Run`."""
         answer: Run = await self._calls.run(
             endpoints.BETA_THREADS_RUNS_UPDATE, {"thread_id": thread_id, "run_id": run_id, **params}

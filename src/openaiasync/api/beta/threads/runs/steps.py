@@ -21,8 +21,9 @@ class AsyncSteps(Namespace):
 
     def list(
         self,
-        thread_id: str,
         run_id: str,
+        *,
+        thread_id: str,
         **params: Unpack[StepListParams],
     ) -> Paginator[RunStep, AsyncCursorPage[RunStep]]:
         """`GET /threads/{thread_id}/runs/{run_id}/steps` → pages of `RunStep`."""
@@ -33,9 +34,10 @@ class AsyncSteps(Namespace):
 
     async def retrieve(
         self,
+        step_id: str,
+        *,
         thread_id: str,
         run_id: str,
-        step_id: str,
         **params: Unpack[StepRetrieveParams],
     ) -> RunStep:
         """`GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}` → `RunStep`."""

@@ -38,7 +38,13 @@ class AsyncGroups(Namespace):
         )
         return answer
 
-    async def delete(self, project_id: str, group_id: str, **params: Unpack[RequestOptions]) -> GroupDeleteResponse:
+    async def delete(
+        self,
+        group_id: str,
+        *,
+        project_id: str,
+        **params: Unpack[RequestOptions],
+    ) -> GroupDeleteResponse:
         """`DELETE /organization/projects/{project_id}/groups/{group_id}` → `GroupDeleteResponse`."""
         answer: GroupDeleteResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_GROUPS_DELETE, {"project_id": project_id, "group_id": group_id, **params}
@@ -56,7 +62,13 @@ class AsyncGroups(Namespace):
         )
         return pages
 
-    async def retrieve(self, project_id: str, group_id: str, **params: Unpack[GroupRetrieveParams]) -> ProjectGroup:
+    async def retrieve(
+        self,
+        group_id: str,
+        *,
+        project_id: str,
+        **params: Unpack[GroupRetrieveParams],
+    ) -> ProjectGroup:
         """`GET /organization/projects/{project_id}/groups/{group_id}` → `ProjectGroup`."""
         answer: ProjectGroup = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_GROUPS_RETRIEVE, {"project_id": project_id, "group_id": group_id, **params}

@@ -45,8 +45,9 @@ class AsyncServiceAccounts(Namespace):
 
     async def delete(
         self,
-        project_id: str,
         service_account_id: str,
+        *,
+        project_id: str,
         **params: Unpack[RequestOptions],
     ) -> ServiceAccountDeleteResponse:
         """`DELETE /organization/projects/{project_id}/service_accounts/{service_account_id}` → `ServiceAccountDeleteResponse`."""
@@ -68,8 +69,9 @@ class AsyncServiceAccounts(Namespace):
 
     async def retrieve(
         self,
-        project_id: str,
         service_account_id: str,
+        *,
+        project_id: str,
         **params: Unpack[RequestOptions],
     ) -> ProjectServiceAccount:
         """`GET /organization/projects/{project_id}/service_accounts/{service_account_id}` → `ProjectServiceAccount`."""
@@ -80,8 +82,9 @@ class AsyncServiceAccounts(Namespace):
 
     async def update(
         self,
-        project_id: str,
         service_account_id: str,
+        *,
+        project_id: str,
         **params: Unpack[ServiceAccountUpdateParams],
     ) -> ProjectServiceAccount:
         """`POST /organization/projects/{project_id}/service_accounts/{service_account_id}` → `ProjectServiceAccount`."""

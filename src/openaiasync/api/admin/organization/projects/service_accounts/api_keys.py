@@ -19,8 +19,9 @@ class AsyncAPIKeys(Namespace):
 
     async def create(
         self,
-        project_id: str,
         service_account_id: str,
+        *,
+        project_id: str,
         **params: Unpack[APIKeyCreateParams],
     ) -> APIKeyCreateResponse:
         """`POST /organization/projects/{project_id}/service_accounts/{service_account_id}/api_keys` → `APIKeyCreateResponse`."""

@@ -38,7 +38,7 @@ class AsyncUsers(Namespace):
         )
         return answer
 
-    async def delete(self, project_id: str, user_id: str, **params: Unpack[RequestOptions]) -> UserDeleteResponse:
+    async def delete(self, user_id: str, *, project_id: str, **params: Unpack[RequestOptions]) -> UserDeleteResponse:
         """`DELETE /organization/projects/{project_id}/users/{user_id}` → `UserDeleteResponse`."""
         answer: UserDeleteResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_USERS_DELETE, {"project_id": project_id, "user_id": user_id, **params}
@@ -56,14 +56,14 @@ class AsyncUsers(Namespace):
         )
         return pages
 
-    async def retrieve(self, project_id: str, user_id: str, **params: Unpack[RequestOptions]) -> ProjectUser:
+    async def retrieve(self, user_id: str, *, project_id: str, **params: Unpack[RequestOptions]) -> ProjectUser:
         """`GET /organization/projects/{project_id}/users/{user_id}` → `ProjectUser`."""
         answer: ProjectUser = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_USERS_RETRIEVE, {"project_id": project_id, "user_id": user_id, **params}
         )
         return answer
 
-    async def update(self, project_id: str, user_id: str, **params: Unpack[UserUpdateParams]) -> ProjectUser:
+    async def update(self, user_id: str, *, project_id: str, **params: Unpack[UserUpdateParams]) -> ProjectUser:
         """`POST /organization/projects/{project_id}/users/{user_id}` → `ProjectUser`."""
         answer: ProjectUser = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_USERS_UPDATE, {"project_id": project_id, "user_id": user_id, **params}

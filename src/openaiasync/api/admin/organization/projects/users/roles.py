@@ -22,7 +22,13 @@ __all__ = ["AsyncRoles"]
 class AsyncRoles(Namespace):
     """The methods under `admin.organization.projects.users.roles`."""
 
-    async def create(self, project_id: str, user_id: str, **params: Unpack[RoleCreateParams]) -> RoleCreateResponse:
+    async def create(
+        self,
+        user_id: str,
+        *,
+        project_id: str,
+        **params: Unpack[RoleCreateParams],
+    ) -> RoleCreateResponse:
         """`POST /projects/{project_id}/users/{user_id}/roles` → `RoleCreateResponse`."""
         answer: RoleCreateResponse = await self._calls.run(
             endpoints.ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_CREATE, {"project_id": project_id, "user_id": user_id, **params}
@@ -31,9 +37,10 @@ class AsyncRoles(Namespace):
 
     async def delete(
         self,
+        role_id: str,
+        *,
         project_id: str,
         user_id: str,
-        role_id: str,
         **params: Unpack[RequestOptions],
     ) -> RoleDeleteResponse:
         """`DELETE /projects/{project_id}/users/{user_id}/roles/{role_id}` → `RoleDeleteResponse`."""
@@ -44,8 +51,9 @@ class AsyncRoles(Namespace):
 
     def list(
         self,
-        project_id: str,
         user_id: str,
+        *,
+        project_id: str,
         **params: Unpack[RoleListParams],
     ) -> Paginator[RoleListResponse, AsyncNextCursorPage[RoleListResponse]]:
         """`GET /projects/{project_id}/users/{user_id}/roles` → pages of `RoleListResponse`."""
@@ -56,9 +64,10 @@ class AsyncRoles(Namespace):
 
     async def retrieve(
         self,
+        role_id: str,
+        *,
         project_id: str,
         user_id: str,
-        role_id: str,
         **params: Unpack[RequestOptions],
     ) -> RoleListResponse:
         """`GET /projects/{project_id}/users/{user_id}/roles/{role_id}` → `RoleListResponse`."""

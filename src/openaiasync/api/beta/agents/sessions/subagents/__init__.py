@@ -41,7 +41,7 @@ class AsyncSubagents(Namespace):
         )
         return pages
 
-    async def retrieve(self, session_id: str, subagent_id: str, **params: Any) -> OpenModel:
+    async def retrieve(self, subagent_id: str, *, session_id: str, **params: Any) -> OpenModel:
         """`GET /agents/sessions/{session_id}/subagents/{subagent_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.BETA_AGENTS_SESSIONS_SUBAGENTS_RETRIEVE, {"session_id": session_id, "subagent_id": subagent_id, **params}

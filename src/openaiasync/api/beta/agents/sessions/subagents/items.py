@@ -19,8 +19,9 @@ class AsyncItems(Namespace):
 
     def list(
         self,
-        session_id: str,
         subagent_id: str,
+        *,
+        session_id: str,
         **params: Any,
     ) -> Paginator[OpenModel, AsyncCursorPage[OpenModel]]:
         """`GET /agents/sessions/{session_id}/subagents/{subagent_id}/items` → pages of `OpenModel`."""

@@ -33,7 +33,7 @@ class AsyncTurns(Namespace):
         )
         return pages
 
-    async def retrieve(self, session_id: str, turn_id: str, **params: Any) -> OpenModel:
+    async def retrieve(self, turn_id: str, *, session_id: str, **params: Any) -> OpenModel:
         """`GET /agents/sessions/{session_id}/turns/{turn_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.BETA_AGENTS_SESSIONS_TURNS_RETRIEVE, {"session_id": session_id, "turn_id": turn_id, **params}

@@ -19,8 +19,9 @@ class AsyncItems(Namespace):
 
     def list(
         self,
-        session_id: str,
         turn_id: str,
+        *,
+        session_id: str,
         **params: Any,
     ) -> Paginator[OpenModel, AsyncConversationCursorPage[OpenModel]]:
         """`GET /agents/sessions/{session_id}/turns/{turn_id}/items` → pages of `OpenModel`."""

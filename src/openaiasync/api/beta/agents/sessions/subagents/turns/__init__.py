@@ -28,8 +28,9 @@ class AsyncTurns(Namespace):
 
     def list(
         self,
-        session_id: str,
         subagent_id: str,
+        *,
+        session_id: str,
         **params: Any,
     ) -> Paginator[OpenModel, AsyncCursorPage[OpenModel]]:
         """`GET /agents/sessions/{session_id}/subagents/{subagent_id}/turns` → pages of `OpenModel`."""
@@ -38,7 +39,7 @@ class AsyncTurns(Namespace):
         )
         return pages
 
-    async def retrieve(self, session_id: str, subagent_id: str, turn_id: str, **params: Any) -> OpenModel:
+    async def retrieve(self, turn_id: str, *, session_id: str, subagent_id: str, **params: Any) -> OpenModel:
         """`GET /agents/sessions/{session_id}/subagents/{subagent_id}/turns/{turn_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(
             endpoints.BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_RETRIEVE, {"session_id": session_id, "subagent_id": subagent_id, "turn_id": turn_id, **params}

@@ -19,9 +19,10 @@ class AsyncItems(Namespace):
 
     def list(
         self,
+        turn_id: str,
+        *,
         session_id: str,
         subagent_id: str,
-        turn_id: str,
         **params: Any,
     ) -> Paginator[OpenModel, AsyncCursorPage[OpenModel]]:
         """`GET /agents/sessions/{session_id}/subagents/{subagent_id}/turns/{turn_id}/items` → pages of `OpenModel`."""
