@@ -204,10 +204,11 @@ class OAuthError(AuthenticationError):
     error: str | None = None
 
     def __init__(self, *, response: Any, body: object | None) -> None:
+        original = body
         fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
         description = fields.get("error_description")
         message = description if isinstance(description, str) and description else "The token exchange failed."
-        super().__init__(message, response=response, body=cast("object", body))
+        super().__init__(message, response=response, body=original)
         self.error = fields.get("error")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, cast
 from urllib.parse import quote
@@ -23,8 +23,8 @@ __all__ = ["encode_json", "encode_query", "plain"]
 _SCALARS = frozenset({str, int, bool, type(None)})
 _CONTAINERS = frozenset({dict, list, tuple})
 _DICTS = frozenset({dict})
-_chained = chain.from_iterable
-_values = dict.values
+_chained: Callable[[Iterable[Iterable[Any]]], Iterable[Any]] = chain.from_iterable
+_values: Callable[[Any], Iterable[Any]] = dict[Any, Any].values
 _MOST_CONTAINERS = 100_000  # a tree of more may contain itself, which the recursive walk tells
 
 
