@@ -6,7 +6,23 @@ import keyword
 from collections.abc import Iterable
 
 from .answers import literal, literal_type
-from .ir import Alias, Array, Enum, Field, GeneratorError, Map, Operation, Ref, Scalar, Shape, Type, Union, walk
+from .ir import (
+    Alias,
+    Array,
+    Enum,
+    Field,
+    GeneratorError,
+    Map,
+    Operation,
+    Ref,
+    Scalar,
+    Shape,
+    Type,
+    Union,
+    inner,
+    union,
+    walk,
+)
 from .load import Description
 from .names import Names, Place, mentioned
 from .source import Module, wrap_union
@@ -182,9 +198,17 @@ class Requests:
                 return self._reference(key, module, where)
             case Union(members):
                 texts: list[str] = []
-                for member in members:
+                for member in self._one_list(members):
                     texts += [text for text in self.members(member, module, where) if text not in texts]
                 return [text for text in texts if text != "None"] + ["None"] * ("None" in texts)
+
+    def _one_list(self, members: tuple[Type, ...]) -> list[Type]:
+        """Lists of scalars and of objects as one: mypy gives a literal no context where several iterables may stand."""
+        lists = [one for one in members if isinstance(self.description.bare(one), Array)]
+        items = [item for one in lists for item in inner(self.description.bare(one))]
+        if len(lists) < 2 or not any(self._has_shape(item) for item in items):
+            return list(members)
+        return [one for one in members if one not in lists[1:] and one != lists[0]] + [Array(union(items))]
 
     def _has_shape(self, type_: Type) -> bool:
         bare = self.description.bare(type_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Required
 
 from ..core.options import RequestOptions
@@ -13,5 +13,5 @@ __all__ = ["ModerationCreateParams"]
 
 
 class ModerationCreateParams(RequestOptions, total=False):
-    input: Required[str | Sequence[str] | Iterable[ModerationMultiModalInputParam]]
+    input: Required[str | Iterable[str | ModerationMultiModalInputParam]]
     model: str | ModerationModel
