@@ -33,7 +33,7 @@ AsyncClient = AsyncOpenAI
 DataResidency = Literal["global", "us", "eu", "ae", "au", "in", "jp"]
 """Regions that `AsyncOpenAI(data_residency=...)` knows."""
 
-DEFAULT_MAX_RETRIES = 2
+DEFAULT_MAX_RETRIES: int = 2
 
 DEFAULT_TIMEOUT: Timeout = Timeout(600.0, connect=5.0)
 """The clocks of an `AsyncOpenAI` that was given none, in seconds."""

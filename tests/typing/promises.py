@@ -1,0 +1,229 @@
+"""What an editor shall know: each line is checked by mypy and by pyright, none is run."""
+
+# pyright: strict, reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Any, Literal, assert_type
+
+import openaiasync
+from openaiasync import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncCursorPage,
+    AsyncOpenAI,
+    AsyncPage,
+    AsyncStream,
+    AudioAnswer,
+    AudioStream,
+    BinaryAnswer,
+    ChatStream,
+    Client,
+    CompletionStream,
+    Headers,
+    ImageStream,
+    IncompleteStreamError,
+    Meta,
+    Paginator,
+    RateLimitError,
+    TranscriptionStream,
+    VisionStream,
+)
+from openaiasync.types import (
+    Batch,
+    Completion,
+    CompletionUsage,
+    CreateEmbeddingResponse,
+    FileObject,
+    ImagesResponse,
+    Model,
+    VectorStore,
+)
+from openaiasync.types.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionMessage,
+    ChatCompletionMessageFunctionToolCall,
+    ChatCompletionMessageParam,
+)
+from openaiasync.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from openaiasync.types.responses import Response, ResponseOutputItem, ResponseStreamEvent
+
+
+async def chat(client: Client, choice: bool) -> None:
+    """The mission method has one type of answer; the official one has three overloads."""
+    answer = await client.chat("Hello")
+    assert_type(answer, ChatCompletion)
+    assert_type(answer.text, str)
+    assert_type(answer.message, ChatCompletionMessage | None)
+    assert_type(answer.usage, CompletionUsage | None)
+    assert_type(answer.choices[0].message.content, str | None)
+    finish: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] = answer.choices[0].finish_reason
+    assert_type(answer.extra, dict[str, Any])
+    assert_type(answer.meta, Meta)
+    assert_type(answer.meta.headers, Headers)
+    assert_type(answer.to_dict(), dict[str, Any])
+    assert_type(answer.to_json(), str)
+    assert_type(answer.copy(), ChatCompletion)
+    assert_type(answer._request_id, str | None)
+    await client.chat([{"role": "user", "content": finish}], temperature=0.5, timeout=3, extra_body={"top_k": 1})
+    await client.chat({"messages": [{"role": "user", "content": "Hello"}], "model": "m"})
+    await client.chat([answer.choices[0].message, {"role": "user", "content": "And?"}])
+
+    messages: list[ChatCompletionMessageParam] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+    ]
+    create = client.chat.completions.create
+    assert_type(await create(messages=messages, model="m"), ChatCompletion)
+    assert_type(await create(messages=messages, model="m", stream=False), ChatCompletion)
+    assert_type(await create(messages=messages, model="m", stream=None), ChatCompletion)
+    assert_type(await create(messages=messages, model="m", stream=True), AsyncStream[ChatCompletionChunk])
+    assert_type(
+        await create(messages=messages, model="m", stream=choice), ChatCompletion | AsyncStream[ChatCompletionChunk]
+    )
+    params: CompletionCreateParamsNonStreaming = {"model": "m", "messages": messages}
+    assert params["messages"]
+
+
+async def tools(answer: ChatCompletion) -> None:
+    """A tool call's `type` tells its class."""
+    for call in answer.choices[0].message.tool_calls or ():
+        if call.type == "function":
+            assert_type(call, ChatCompletionMessageFunctionToolCall)
+            assert_type(call.function.arguments, str)
+        else:
+            assert_type(call.type, Literal["custom"])
+            assert_type(call.custom.input, str)
+
+
+async def streams(client: Client) -> None:
+    """A stream is lazy, a context manager, and yields chunks; `final` is the whole answer."""
+    stream = client.chat.stream("Hello")
+    assert_type(stream, ChatStream)
+    async with stream as opened:
+        assert_type(opened, ChatStream)
+        async for chunk in opened:
+            assert_type(chunk, ChatCompletionChunk)
+            assert_type(chunk.text, str)
+            assert_type(chunk.choices[0].delta.content, str | None)
+    assert_type(await stream.final(), ChatCompletion)
+    assert_type(stream.text, str)
+
+    async with client.completion.stream("Once") as texts:
+        assert_type(texts, CompletionStream)
+        async for piece in texts:
+            assert_type(piece, Completion)
+    async with await client.responses.create(model="m", input="Hello", stream=True) as events:
+        assert_type(events, AsyncStream[ResponseStreamEvent])
+        async for event in events:
+            if event.type == "response.output_text.delta":
+                assert_type(event.delta, str)
+            elif event.type == "response.completed":
+                assert_type(event.response, Response)
+
+
+async def missions(client: Client) -> None:
+    """Every mission method has one type of answer."""
+    assert_type(await client.completion("Once", max_tokens=5), Completion)
+    vectors = await client.embedding(["a", "b"])
+    assert_type(vectors, CreateEmbeddingResponse)
+    assert_type(vectors.data[0].embedding, list[float])
+    assert_type(vectors.data[0].vector, memoryview[float])
+    image = await client.image_generate("a cat")
+    assert_type(image, ImagesResponse)
+    assert_type(client.image_generate.stream("a cat"), ImageStream)
+    audio = await client.text_to_speech("hello")
+    assert_type(audio, AudioAnswer)
+    assert_type(audio.bytes(), bytes)
+    assert_type(client.text_to_speech.stream("hello"), AudioStream)
+    assert_type((await client.speech_to_text(audio)).text, str)
+    assert_type((await client.speech_to_text(Path("a.wav"))).text, str)
+    assert_type(client.speech_to_text.stream(b"RIFF"), TranscriptionStream)
+    assert_type(await client.vision(image=Path("a.png"), prompt="What is it?"), ChatCompletion)
+    assert_type(client.vision.stream(image=b"", prompt="What is it?"), VisionStream)
+    assert_type(client.models(), Paginator[Model, AsyncPage[Model]])
+
+
+async def pages(client: AsyncOpenAI) -> None:
+    """A list is awaited for a page and iterated for all items."""
+    assert_type(client.files.list(limit=3), Paginator[FileObject, AsyncCursorPage[FileObject]])
+    page = await client.files.list()
+    assert_type(page, AsyncCursorPage[FileObject])
+    assert_type(page.data, list[FileObject])
+    assert_type(page.has_next_page(), bool)
+    assert_type(await page.get_next_page(), AsyncCursorPage[FileObject])
+    async for store in client.vector_stores.list():
+        assert_type(store, VectorStore)
+    assert_type([batch async for batch in client.batches.list()], list[Batch])
+
+
+async def responses(client: AsyncOpenAI, item: ResponseOutputItem) -> None:
+    """An output item's `type` tells its class, and so its fields."""
+    answer = await client.responses.create(model="m", input="Hello")
+    assert_type(answer, Response)
+    assert_type(answer.output_text, str)
+    if item.type == "message":
+        assert_type(item.role, Literal["assistant"])
+        for part in item.content:
+            if part.type == "output_text":
+                assert_type(part.text, str)
+            else:
+                assert_type(part.type, Literal["refusal"])
+                assert_type(part.refusal, str)
+    elif item.type == "function_call":
+        assert_type(item.name, str)
+        assert_type(item.arguments, str)
+
+
+async def others(client: AsyncOpenAI) -> None:
+    """Binary answers, uploads, verbs, relatives."""
+    content = await client.files.content("file-1")
+    assert_type(content, BinaryAnswer)
+    assert_type(content.read(), bytes)
+    assert_type(await client.files.create(file=Path("a.jsonl"), purpose="batch"), FileObject)
+    assert_type(await client.files.create(file=("a.txt", b"x", "text/plain"), purpose="user_data"), FileObject)
+    assert_type(await client.get("/models", cast_to=ChatCompletion), ChatCompletion)
+    assert_type(await client.post("/things", cast_to=dict[str, int], body={"a": 1}), dict[str, int])
+    assert_type(client.with_options(max_retries=0), AsyncOpenAI)
+    assert_type(client.copy(timeout=3), AsyncOpenAI)
+    assert_type(client.base_url, str)
+    async with client as entered:
+        assert_type(entered, AsyncOpenAI)
+    assert_type(client.is_closed(), bool)
+    assert_type(openaiasync.DEFAULT_MAX_RETRIES, int)
+
+    async def key() -> str:
+        return "sk-1"
+
+    assert_type(AsyncOpenAI(api_key=key), AsyncOpenAI)
+
+
+def errors(error: APIError) -> None:
+    """What an error knows depends on its class."""
+    assert_type(error.side, Literal["caller", "server", "network"])
+    assert_type(error.retryable, bool)
+    assert_type(error.code, str | None)
+    if isinstance(error, APIStatusError):
+        assert_type(error.status_code, int)
+        assert_type(error.request_id, str | None)
+    if isinstance(error, APITimeoutError):
+        assert_type(error.clock, str)
+    if isinstance(error, IncompleteStreamError):
+        assert_type(error.partial, Any)
+    connection: APIConnectionError = APITimeoutError(request=None)
+    limited: type[APIStatusError] = RateLimitError
+    assert connection
+    assert limited
+
+
+def protocols(stream: ChatStream, pages: Paginator[Model, AsyncPage[Model]]) -> None:
+    """Streams and lists are what other code expects."""
+    pieces: AsyncIterator[ChatCompletionChunk] = stream.__aiter__()
+    first: Awaitable[AsyncPage[Model]] = pages
+    assert pieces
+    assert first
