@@ -112,7 +112,8 @@ def structure(seen: Seen) -> dict[str, Any]:
     kind = fields.get("content-type", "")
     body: Any = seen.body
     if kind.startswith("multipart/"):
-        body = sorted(map(tuple, parts_of(kind, seen.body)), key=repr)
+        empty = seen.body.count(b"\r\n") < 2  # nothing but the end of a form
+        body = [] if empty else sorted(map(tuple, parts_of(kind, seen.body)), key=repr)
         fields["content-type"] = "multipart/form-data"
     elif kind == "application/json" and seen.body:
         body = json.loads(seen.body)
