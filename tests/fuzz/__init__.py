@@ -1,0 +1,1 @@
+"""Random mutations of what servers send; see `target`."""
