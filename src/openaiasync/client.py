@@ -157,7 +157,7 @@ class Client(MissionMethods, Verbs, Api):
 
     @property
     def base_url(self) -> str:
-        """The API base, without userinfo. May be set to another URL."""
+        """The API base, without userinfo. May be set to another URL; `ConfigurationError` for what is none."""
         return str(BaseURL(self._settings.base_url))
 
     @base_url.setter
@@ -209,7 +209,7 @@ class Client(MissionMethods, Verbs, Api):
 
     @property
     def max_retries(self) -> int:
-        """How often a failed call is tried again."""
+        """How often a failed call is tried again, where that is safe (2)."""
         return self._settings.max_retries
 
     @property

@@ -100,7 +100,10 @@ class ResponseInfo:
 
 
 class RateLimit(NamedTuple):
-    """One limit as the server tells it; `None` for what it does not tell."""
+    """One limit as the server tells it: what is allowed, what is left, seconds until it is full again.
+
+    `None` for what it does not tell, or tells in a way that is no number and no duration as "1m30s".
+    """
 
     limit: int | None
     remaining: int | None

@@ -53,7 +53,9 @@ class Verbs:
 
         `cast_to` is a `BaseModel`, ``dict``, ``list``, ``str``, ``bytes``, ``type(None)``, or any type msgspec decodes.
         `options` holds ``headers``, ``params`` (query), ``timeout``, ``max_retries``, ``extra_json``. With
-        ``stream=True, stream_cls=AsyncStream[Event]`` the answer is an open stream.
+        ``stream=True, stream_cls=AsyncStream[Event]`` the answer is an open stream. Raises `ValueError` for a URL in
+        place of a path, `TypeError` for an unknown option, and `OpenAIError`, `APIResponseValidationError` among them
+        for an answer that is no `cast_to`.
         """
         answer: T = await self._verb("GET", path, cast_to, None, options, **stream)
         return answer

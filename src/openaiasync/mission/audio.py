@@ -99,6 +99,7 @@ class TextToSpeechMethods(Namespace):
         """The same as it is spoken: ``async with ... as stream: async for piece in stream: ...``.
 
         Nothing is sent before it is entered or iterated. It holds its place in flight until its end, or `close`.
+        Reading raises `OpenAIError`, `IncompleteStreamError` among them if the sound breaks off.
         """
         made = _speech_parameters(input, voice, dict(params))
         return AudioStream(self._calls, self._calls.request(_speech_endpoint(), made))
@@ -197,7 +198,10 @@ class SpeechToTextMethods(Namespace):
     def stream(
         self, file: AudioFile | TranscriptionParams = MISSING, **params: Unpack[TranscriptionRest]
     ) -> TranscriptionStream:
-        """The same, event by event; nothing is read or sent before the stream is entered or iterated."""
+        """The same, event by event; nothing is read or sent before the stream is entered or iterated.
+
+        Reading raises `OSError` for a file that cannot be read, and `OpenAIError`, `IncompleteStreamError` among them.
+        """
         made = _transcription_parameters(file, dict(params))
         request = self._calls.request(_transcription_endpoint(), made, stream=True)
         return TranscriptionStream(self._calls, request, Transcript())

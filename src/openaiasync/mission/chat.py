@@ -75,7 +75,9 @@ class ChatMethods:
         """The same, word by word: ``async with client.chat.stream(...) as stream: async for chunk in stream: ...``.
 
         Nothing is sent before the stream is entered or iterated. Asks for `usage` where the server is known to grant
-        it; pass ``stream_options`` to decide yourself.
+        it; pass ``stream_options`` to decide yourself. It holds its place in flight until its end, or `close`.
+        Raises `TypeError` as the call does; reading raises `OpenAIError`, `IncompleteStreamError` with `.partial`
+        among them: a stream that is cut never ends like a whole one.
         """
         calls = self._calls
         made = _chat_parameters(messages, dict(params))

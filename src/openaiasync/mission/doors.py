@@ -50,7 +50,8 @@ class CompletionMethods(Namespace):
         """Continue a text; the answer whole, its words in `.text`.
 
         `prompt` is a text, several, token ids, or the whole request as one dict; further parameters are those of
-        ``POST /completions``.
+        ``POST /completions``. The client's default model is used where none is named.
+        Raises `TypeError` for a parameter that is missing or unknown, before anything is sent, and `OpenAIError`.
         """
         endpoint = _completion_endpoint()
         made = parameters(endpoint, "completion", "prompt", prompt, dict(params))
@@ -62,7 +63,11 @@ class CompletionMethods(Namespace):
         prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
         **params: Unpack[CompletionRest],
     ) -> CompletionStream:
-        """The same, piece by piece; nothing is sent before the stream is entered or iterated."""
+        """The same, piece by piece: ``async with client.completion.stream(...) as stream: async for part in stream``.
+
+        Nothing is sent before the stream is entered or iterated. Asks for `usage` where the server is known to grant
+        it. Raises `TypeError` as the call does; reading raises `OpenAIError`, `IncompleteStreamError` among them.
+        """
         endpoint, calls = _completion_endpoint(), self._calls
         made = parameters(endpoint, "completion", "prompt", prompt, dict(params))
         if "stream_options" not in made and calls.grants_usage():
@@ -82,6 +87,8 @@ class EmbeddingMethods(Namespace):
 
         `input` is a text, several, token ids, or the whole request as one dict; further parameters are those of
         ``POST /embeddings``. Vectors travel as base64, four bytes a number, unless ``encoding_format`` says otherwise.
+        Raises `TypeError` for a parameter that is missing or unknown, before anything is sent, and `OpenAIError`,
+        `APIResponseValidationError` among them if the answer holds no vector.
         """
         from ..endpoints import EMBEDDINGS_CREATE
 

@@ -81,7 +81,8 @@ class ImageGenerateMethods(Namespace):
     def stream(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImageStream:
         """The same with partial images on the way (``partial_images`` says how many).
 
-        Nothing is sent before the stream is entered or iterated.
+        Nothing is sent before the stream is entered or iterated. Reading raises `OpenAIError`, `IncompleteStreamError`
+        among them; not every model can stream.
         """
         made = parameters(_endpoint(), "image_generate", "prompt", prompt, dict(params))
         return ImageStream(self._calls, self._calls.request(_endpoint(), made, stream=True), Pictures())

@@ -101,7 +101,11 @@ class LiveStream(Generic[C, A]):
         return self._stream.meta
 
     async def final(self) -> A:
-        """The whole answer; reads what is left of the stream. Raises what reading raises."""
+        """The whole answer; reads what is left of the stream.
+
+        Raises what reading raises, again if it was raised before: `OpenAIError`, of a stream that broke off with what
+        came in `.partial`; `RuntimeError` if the stream was left before its end.
+        """
         async for _ in self:
             pass
         answer = self._sum.final()

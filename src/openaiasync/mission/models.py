@@ -18,7 +18,11 @@ class ModelsMethods:
     _calls: Calls
 
     def __call__(self, **options: Unpack[RequestOptions]) -> Paginator[Model, AsyncPage[Model]]:
-        """The models that the server offers; the same as `client.models.list()`."""
+        """The models that the server offers; the same as `client.models.list()`.
+
+        Awaited a page with all of them in `.data`, iterated one after another. Takes the options of every call.
+        Raises `OpenAIError` when it is awaited or iterated.
+        """
         from ..endpoints import MODELS_LIST
 
         return self._calls.pages(MODELS_LIST, dict(options))

@@ -172,7 +172,10 @@ class VisionMethods(Namespace):
         detail: Detail = MISSING,
         **params: Unpack[ChatRest],
     ) -> VisionStream:
-        """The same, word by word. Nothing is read or sent before the stream is entered or iterated."""
+        """The same, word by word. Nothing is read or sent before the stream is entered or iterated.
+
+        `TypeError` is raised at once, `OSError` and `ValueError` when the images are read.
+        """
         calls = self._calls
         question = _Question(calls, image, prompt, detail, dict(params))
         if "stream_options" not in question.rest and calls.grants_usage():

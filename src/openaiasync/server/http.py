@@ -90,7 +90,10 @@ class Server:
             raise
 
     async def close(self, grace: float | None = None) -> None:
-        """Stop listening, let the requests in flight end for `grace` seconds, then cancel them. Idempotent."""
+        """Stop listening, let the requests in flight end for `grace` seconds, then cancel them. Idempotent.
+
+        `grace`: default what `serve` was given (5 s); 0 cancels them at once.
+        """
         listener, self._listener = self._listener, None
         if listener is None:
             return
