@@ -6,8 +6,11 @@ import pickle
 
 import pytest
 
+from conftest import run
+from openaiasync import Client
 from openaiasync.headers import Headers
 from openaiasync.meta import Meta, RateLimit, RequestInfo
+from openaiasync.testing import FakeAnswer, FakeTransport
 
 RAW = (
     b"Content-Type: application/json\r\nx-request-id: req_1\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n"
@@ -52,3 +55,16 @@ def test_absent_fields_are_none() -> None:
     assert meta.request_id is None
     assert meta.rate_limits.requests == RateLimit(None, None, None)
     assert meta.url == "http://h/x"
+
+
+def test_the_first_byte_is_told_apart_from_the_end() -> None:
+    """`first_byte` ends with the head of the answer, `total` with its body."""
+    body = {"object": "list", "data": []}
+    transport = FakeTransport(lambda request: FakeAnswer(json=body, delay=0.1, pause=0.4))
+
+    async def main() -> Meta:
+        async with Client(api_base="http://fake/v1", http_other={"transport": transport}) as client:
+            return (await client.models()).meta
+
+    meta = run(main())
+    assert 0.09 < meta.first_byte <= meta.total - 0.3

@@ -43,6 +43,7 @@ class Call:
         "deadline_at",
         "first",
         "free_retry",
+        "head_at",
         "incoming",
         "info",
         "loop",
@@ -75,7 +76,7 @@ class Call:
         self.info: RequestInfo | None = None
         self.tries = self.retries = self.redirects = 0
         self.free_retry = True
-        self.queued = self.try_began = self.began = 0.0
+        self.queued = self.try_began = self.head_at = self.began = 0.0
         self.until_clock = "deadline"
         clocks = calls.clocks(request)
         self.of_try, self.connect, self.start, self.stall, self.whole, self.first, self.deadline = clocks
@@ -151,6 +152,7 @@ class Call:
                 if logged:
                     log.sending(self)
                 incoming = self.incoming = await transport.send(self.out, clocks)
+                self.head_at = self.loop.time()
             except TransportError as caught:
                 failure = caught
             else:
@@ -321,6 +323,6 @@ class Call:
             self.tries,
             self.queued,
             incoming.connected,
-            now - self.try_began,
+            self.head_at - self.try_began,
             now - self.began,
         )
