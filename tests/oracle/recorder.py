@@ -44,7 +44,7 @@ class Served(NamedTuple):
 
 
 def _event(value: Any) -> bytes:
-    if isinstance(value, dict) and value.keys() == {"event", "data"}:  # as Assistants name theirs
+    if isinstance(value, dict) and value.keys() >= {"event", "data"}:  # as Assistants name theirs
         raw = f"event: {value['event']}\ndata: {json.dumps(value['data'])}\n\n".encode()
         return b"%x\r\n%s\r\n" % (len(raw), raw)
     return event(value)
