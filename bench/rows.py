@@ -1,0 +1,131 @@
+"""What is measured, between whom, and which ratios are aimed at. A ratio is ours divided by the peer's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MARGIN = 1.2  # `--check` fails where a ratio is missed by more than a fifth
+
+EVERYBODY = ("ours", "floor", "pyreqwest+msgspec", "aiohttp+msgspec", "httpx2+msgspec", "openai", "openai[aiohttp]")
+USUAL = ("ours", "floor", "pyreqwest+msgspec", "aiohttp+msgspec", "openai")
+SLOW = {"openai": 10, "openai[aiohttp]": 10, "litellm": 20, "httpx2+msgspec": 5}  # get a fraction of the units
+
+
+class Row(NamedTuple):
+    """One kind of work: `units` calls a round, `at_once` of them at a time."""
+
+    name: str
+    title: str
+    work: str
+    answer: str
+    units: int
+    at_once: int
+    who: tuple[str, ...]
+    targets: dict[str, float]
+    check: tuple[str, ...] = ()  # the peers that `--check` compares with
+    uvloop: bool = False
+
+    def units_of(self, contender: str) -> int:
+        """How many units a contender does in a round."""
+        return max(self.units // SLOW.get(contender, 1), min(self.at_once, self.units))
+
+
+ROWS = (
+    Row(
+        "small64",
+        "small chat, 64 in flight (µs a call)",
+        "chat",
+        "chat",
+        1280,
+        64,
+        (*EVERYBODY, "litellm"),
+        {"openai": 1 / 90, "aiohttp+msgspec": 1 / 4, "floor": 1.4},
+        check=("aiohttp+msgspec",),
+        uvloop=True,
+    ),
+    Row(
+        "small1",
+        "small chat, one at a time (µs a call)",
+        "chat",
+        "chat",
+        200,
+        1,
+        USUAL,
+        {"openai": 1 / 30},
+    ),
+    Row(
+        "small512",
+        "small chat, 512 in flight (µs a call)",
+        "chat",
+        "chat",
+        2048,
+        512,
+        USUAL,
+        {"openai": 1 / 90},
+    ),
+    Row(
+        "burst",
+        "burst stream of 500 events (µs an event)",
+        "stream",
+        "burst",
+        10,
+        2,
+        ("ours, chat.stream", *EVERYBODY, "litellm"),
+        {"openai": 1 / 28, "aiohttp+msgspec": 1.1, "floor": 1.4},
+        check=("openai",),
+        uvloop=True,
+    ),
+    Row(
+        "paced12",
+        "12 streams, an event every 10 ms (µs an event)",
+        "stream",
+        "paced10",
+        12,
+        12,
+        USUAL,
+        {"openai": 1 / 4.5, "aiohttp+msgspec": 0.7},
+        check=("openai",),
+        uvloop=True,
+    ),
+    Row(
+        "paced60",
+        "60 streams, an event every 10 ms (µs an event)",
+        "stream",
+        "paced10",
+        60,
+        60,
+        USUAL,
+        {"openai": 1 / 2.8, "aiohttp+msgspec": 0.85, "floor": 1.2},
+    ),
+    Row(
+        "strange",
+        "burst stream, every event with unknown fields (µs an event)",
+        "stream",
+        "strange",
+        10,
+        2,
+        ("ours", "openai"),
+        {},
+    ),
+    Row(
+        "vectors",
+        "embeddings, 100 × 1,536, as each asks for them (µs a call)",
+        "embed",
+        "vectors",
+        10,
+        1,
+        ("ours", "aiohttp+msgspec", "openai"),
+        {"openai": 1 / 8},
+    ),
+    Row(
+        "floats",
+        "embeddings, 100 × 1,536, as JSON floats (µs a call)",
+        "embed",
+        "floats",
+        10,
+        1,
+        ("ours", "aiohttp+msgspec", "openai"),
+        {"openai": 1 / 40},
+    ),
+)
+GROWTH = {"ours": (1, 8, 64, 512, 2000), "aiohttp+msgspec": (1, 8, 64, 512, 2000), "openai": (1, 8, 64, 512)}
