@@ -38,7 +38,9 @@ def colour_of(word: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def name_of(red: int, green: int, blue: int) -> str:
-    """The named colour nearest to this one."""
+    """The named colour nearest to this one; black, grey or white if it has hardly any hue."""
+    if max(red, green, blue) - min(red, green, blue) <= 20:
+        return "black" if green < 64 else "grey" if green < 208 else "white"
 
     def distance(name: str) -> int:
         other = COLOURS[name]

@@ -100,7 +100,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 def _webp_size(data: bytes) -> tuple[int, int]:
     """From the first chunk: extended, lossless or lossy (RFC 9649, RFC 6386)."""
     kind = data[12:16]
-    if kind == b"VP8X":
+    if len(data) < 25:
+        return 0, 0
+    if kind == b"VP8X" and len(data) >= 30:
         return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
     if kind == b"VP8L" and data[20:21] == b"\x2f":
         bits = int.from_bytes(data[21:25], "little")

@@ -1,0 +1,29 @@
+"""Images, speech, transcription and vision, offline: against the built-in server's demo models."""
+
+import asyncio
+
+from openaiasync import Client
+from openaiasync.server import demo_app, serve
+
+MODELS = {
+    "image_generate": "demo-image",
+    "vision": "demo-chat",
+    "text_to_speech": "demo-tts",
+    "speech_to_text": "demo-stt",
+}
+
+
+async def main() -> None:
+    async with serve(demo_app()) as server, Client(api_base=server.base_url, model=MODELS) as client:
+        images = await client.image_generate("a yellow sun and a red house on a blue sky", size="512x512")
+        for image in images.data or ():
+            await image.save("sun.png")
+        answer = await client.vision("sun.png", "What do you see?")
+        print(answer.text)
+
+        speech = await client.text_to_speech(answer.text, voice="nova")
+        speech.stream_to_file("answer.wav")  # it sounds like a modem
+        print((await client.speech_to_text("answer.wav")).text)
+
+
+asyncio.run(main())
