@@ -221,6 +221,21 @@ class TestAnswers:
         assert "list[_part.Part] | None" in texts["types/wheel.py"]
         assert "from .wheel import Wheel" in texts["types/part.py"]
 
+    def test_annotations_are_evaluated_at_import_where_that_is_possible(self, project: Project) -> None:
+        """What is needed stands above; a class that needs itself, or hides a name by a field, keeps texts."""
+        texts = "from __future__ import annotations"
+        widget = project.build()["types/widget.py"]
+        assert texts not in widget
+        assert widget.index("class Owner(") < widget.index("class Widget(")
+        schemas = project.spec["components"]["schemas"]
+        schemas["Red"]["properties"]["next"] = ref("Red")
+        schemas["Blue"]["properties"]["list"] = {"type": "array", "items": {"type": "string"}}
+        built = project.build()
+        assert texts in built["types/red.py"]
+        assert texts in built["types/blue.py"]
+        assert texts in built["types/wheel.py"]
+        assert texts not in built["types/axle.py"]
+
     def test_unions_that_nothing_tells_apart_are_true_unions_for_type_checkers(self, project: Project) -> None:
         """At run time they are resolved by `one_of`."""
         text = project.build()["types/choice.py"]

@@ -62,7 +62,7 @@ class Answers:
         tag = self.unions.tags.get(shape.key)
         tagged = f', tag_field="{tag[0]}", tag="{tag[1]}"' if tag else ""
         head = ", ".join([*bases, module.use(".model", "BaseModel"), "kw_only=True"])
-        lines = ["", "", f"class {name}({head}{tagged}):"]
+        lines = [f"class {name}({head}{tagged}):"]
         replaced = self.overrides.replaced(shape.key)
         for field in self.overrides.fields(shape).values():
             if field.name in replaced:
@@ -78,7 +78,8 @@ class Answers:
             if "Any" in text:
                 module.use("typing", "Any")
             lines.append(f"    {added}: {text} = None")
-        module.body += lines if len(lines) > 3 else [*lines, "    pass"]
+        fields = [line.strip().partition(":")[0] for line in lines[1:]]
+        module.define(name, lines if len(lines) > 1 else [*lines, "    pass"], fields, is_class=True)
 
     def _field(self, shape: Shape, field: Field, module: Module) -> str:
         name = self.overrides.field_name(shape.key, field.name)
@@ -149,7 +150,7 @@ class Answers:
         if self.unions.native(type_):
             module.use("typing", "TypeAlias")
             text = wrap_union(f"{place.name}: TypeAlias = ", self._certain(type_, module, key), depth=0)
-            module.late += [*([] if module.late or not module.body else [""]), "", text]
+            module.define(place.name, [text])
             return
         module.use("typing", "TYPE_CHECKING")
         module.use(".model", "one_of")
@@ -161,7 +162,7 @@ class Answers:
         if len(run) > 110:
             several = "".join(f"            {member},\n" for member in members)
             run = f'{place.name} = one_of(\n        "{place.name}",\n        lambda: (\n{several}        ),\n    )'
-        module.late += ["", "", "if TYPE_CHECKING:", "    " + seen, "else:", "    " + run]
+        module.define(place.name, ["if TYPE_CHECKING:", "    " + seen, "else:", "    " + run])
 
     def _certain(self, type_: Type, module: Module, where: str) -> list[str]:
         """The members without `None`, each as an expression of its own."""
