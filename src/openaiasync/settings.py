@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from .calls.config import BaseURL, CallConfig, KeySource, Secret, check_field
-from .core.encode import encode_query
+from .core.encode import encode_query, merge_queries
 from .errors import ConfigurationError
 from .omitted import is_omitted
 from .version import __version__
@@ -198,8 +198,7 @@ class Settings:
         """What calls are made with; `ConfigurationError` for what cannot work."""
         base = BaseURL(self.base_url)
         if self.default_query:
-            query = encode_query(self.default_query.items())
-            base.query = f"{base.query}&{query}" if base.query else query
+            base.query = merge_queries(base.query, encode_query(self.default_query.items()))
         fields = [("User-Agent", check_field("User-Agent", self.user_agent or user_agent(), "http_user_agent"))]
         if self.organization:
             fields.append(

@@ -143,17 +143,19 @@ class TestDefaults:
                 async with client:
                     await client.models.list()
                     await client.models.list(extra_headers={"x-team": "b", "user-agent": omit}, extra_query={"w": 2})
+                    await client.models.list(extra_query={"v": 2})
                     await client.copy(default_headers={"X-More": "1"}, set_default_query={"z": 3}).models.list()
                     await client.copy(set_default_headers={"X-Only": "1"}, organization="o").models.list()
-                first, second, third, fourth = server.seen
+                first, second, _, third, fourth = server.seen
                 assert (first.headers["x-team"], first.headers["user-agent"]) == ("a", "mine/1")
                 assert first.headers["openai-project"] == "p"
                 assert "x-gone" not in first.headers
                 assert second.headers["x-team"] == "b"
                 assert "user-agent" not in second.headers
-                assert [seen.target for seen in server.seen[:3]] == [
+                assert [seen.target for seen in server.seen[:4]] == [
                     "/v1/models?v=1",
-                    "/v1/models?w=2&v=1",
+                    "/v1/models?v=1&w=2",
+                    "/v1/models?v=2",
                     "/v1/models?z=3",
                 ]
                 assert (third.headers["x-team"], third.headers["x-more"]) == ("a", "1")

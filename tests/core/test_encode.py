@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.core.encode import encode_json, encode_query, plain
+from openaiasync.core.encode import encode_json, encode_query, merge_queries, plain
 from openaiasync.model import BaseModel
 from openaiasync.omitted import NOT_GIVEN, omit
 
@@ -143,6 +143,22 @@ def test_structs_of_the_user_are_sent() -> None:
 def test_queries(pairs: list[tuple[str, Any]], query: str) -> None:
     """Nested values get brackets, everything is percent-encoded as UTF-8."""
     assert encode_query(pairs) == query
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "merged"),
+    [
+        ("", "", ""),
+        ("a=1", "", "a=1"),
+        ("", "b=2", "b=2"),
+        ("a=1&b=1&ab=1", "b=2&c=3", "a=1&ab=1&b=2&c=3"),
+        ("a[]=1&a[]=2&d[x]=1", "a[]=3&d=4", "a[]=3&d=4"),
+        ("%C3%BC=1&a=1", "ü=2", "a=1&ü=2"),
+    ],
+)
+def test_queries_merge(first: str, second: str, merged: str) -> None:
+    """What the second query names is not asked for twice; everything else stays."""
+    assert merge_queries(first, second) == merged
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text()))

@@ -95,6 +95,7 @@ def test_extras_win() -> None:
     assert json.loads(CREATE.request(params).body) == {"name": {"b": 3}, "top_k": 5}
     assert params["name"] == {"a": 1, "b": 2}
     assert LIST.request({"thing_id": "1", "after": "z", "extra_query": {"q": "w"}}).path.endswith("?after=z&q=w")
+    assert LIST.request({"thing_id": "1", "after": "z", "extra_query": {"after": "w"}}).path.endswith("?after=w")
 
 
 @pytest.mark.parametrize(

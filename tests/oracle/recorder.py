@@ -80,9 +80,11 @@ class Both:
 
 
 def _rewind(params: dict[str, Any]) -> None:
+    """What the first client read of a file, the second one reads too."""
     for value in params.values():
-        if isinstance(value, tuple) and hasattr(value[1], "seek"):
-            value[1].seek(0)
+        for part in value if isinstance(value, tuple) else ():
+            if hasattr(part, "seek"):
+                part.seek(0)
 
 
 @asynccontextmanager

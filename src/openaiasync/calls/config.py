@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 from urllib.parse import quote, urlsplit
 
+from ..core.encode import merge_queries
 from ..errors import ConfigurationError
 from ..transport.base import Origin
 
@@ -122,11 +123,11 @@ class BaseURL:
         self.root: str = f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
 
     def target(self, path: str) -> str:
-        """The origin-form target of a path that belongs to an endpoint."""
-        target = self.path + path
-        if self.query:
-            target = f"{target}{'&' if '?' in target else '?'}{self.query}"
-        return target
+        """The origin-form target of a path that belongs to an endpoint, whose query wins over the base's own."""
+        if not self.query:
+            return self.path + path
+        path, _, query = path.partition("?")
+        return f"{self.path}{path}?{merge_queries(self.query, query)}"
 
     def __str__(self) -> str:
         return f"{self.root}{self.path}" + (f"?{self.query}" if self.query else "")

@@ -98,8 +98,8 @@ def error_object(body: Any) -> tuple[Any, str | None]:
         if message is None:
             message = fields.get("detail")
     else:
-        message = fields.get("message", inner) if inner is None else inner
-        inner = fields if not isinstance(inner, dict) else inner
+        message = fields.get("message") if inner is None else inner
+        inner = fields if inner is None else inner
     if message is not None and not isinstance(message, str):
         message = json.dumps(message, ensure_ascii=False, default=str)
     return inner, message

@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from ..model import BaseModel
 from ..omitted import is_omitted
 
-__all__ = ["encode_json", "encode_query", "plain"]
+__all__ = ["encode_json", "encode_query", "merge_queries", "plain"]
 
 _SCALARS = frozenset({str, int, bool, type(None)})
 _CONTAINERS = frozenset({dict, list, tuple})
@@ -172,3 +172,15 @@ def encode_query(pairs: Iterable[tuple[str, Any]]) -> str:
         if not is_omitted(value):
             _flatten(name, value, flat)
     return "&".join(f"{quote(name, safe='[]')}={quote(value, safe='')}" for name, value in flat)
+
+
+def merge_queries(first: str, second: str) -> str:
+    """Two query strings as one: a parameter of the second takes the place of the first one's of that name."""
+    if not first or not second:
+        return first or second
+    names = {_parameter(pair) for pair in second.split("&")}
+    return "&".join([*(pair for pair in first.split("&") if _parameter(pair) not in names), second])
+
+
+def _parameter(pair: str) -> str:
+    return unquote(pair.partition("=")[0].partition("[")[0])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
 
 from ..omitted import is_omitted
-from .encode import encode_json, encode_query
+from .encode import encode_json, encode_query, merge_queries
 from .options import OPTION_NAMES
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["AnswerKind", "BodyKind", "Endpoint", "Request", "apply_options", "nearest"]
 
 AnswerKind = Literal["object", "page", "text", "binary", "none", "object-or-text"]
-BodyKind = Literal["none", "json", "multipart"]
+BodyKind = Literal["none", "json", "multipart", "multipart-or-json"]
+"""What the body of an operation is; ``"multipart-or-json"``: a form with files, and JSON without."""
 
 _GIVEN = frozenset({str, list, dict})  # what nearly all required parameters are, and no marker for "not given" is
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
@@ -203,8 +204,7 @@ class Endpoint:
             aside = {"stream": stream} if stream is not None and "stream" in self.query else {}
             path, query, fields = self._place({**params, **aside})
         if options and options.get("extra_query"):
-            more = encode_query(options["extra_query"].items())
-            query = f"{query}&{more}" if query else more
+            query = merge_queries(query, encode_query(options["extra_query"].items()))
         if query:
             path = f"{path}{'&' if '?' in path else '?'}{query}"
         request = Request(self, path, None, bool(stream))
@@ -249,10 +249,13 @@ class Endpoint:
             fields = {**fields, "stream": stream}
         if extra:
             fields = _merge(fields, extra)
-        return self._form(fields) if self.body == "multipart" else encode_json(fields)
+        if self.body == "json":
+            return encode_json(fields)
+        form = self._form(fields)
+        return form if self.body == "multipart" or form.uploads else encode_json(fields)
 
     def _form(self, fields: dict[str, Any]) -> Multipart | BareText:
-        """The fields as a form, also where there is no file in it; or the one that is sent bare."""
+        """The fields as a form; or the one that is sent bare."""
         from .multipart import BareText, Multipart
 
         if not isinstance(fields, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # extra_body may be any
