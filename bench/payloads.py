@@ -11,7 +11,7 @@ from typing import Any
 
 EVENTS = 500  # of one stream
 
-_WORDS = "the a quick brown fox jumps over lazy dog and runs far away from here to there because it can".split()
+_WORDS = ("the", "a", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "and", "runs", "far", "away", "from")
 _HEAD = {
     "date": "Sun, 01 Nov 2026 08:00:00 GMT",
     "server": "bench",
