@@ -2678,7 +2678,7 @@ CONTAINERS_FILES_CREATE = Endpoint(
     "/containers/{container_id}/files",
     required="container_id",
     optional="file_id file",
-    body="multipart",
+    body="multipart-or-json",
     files="file",
     type="types.containers.file_create_response:FileCreateResponse",
 )
@@ -3462,7 +3462,7 @@ SKILLS_CREATE = Endpoint(
     "POST",
     "/skills",
     optional="files",
-    body="multipart",
+    body="multipart-or-json",
     files="files",
     type="types.skill:Skill",
 )
@@ -3517,7 +3517,7 @@ SKILLS_VERSIONS_CREATE = Endpoint(
     "/skills/{skill_id}/versions",
     required="skill_id",
     optional="files default",
-    body="multipart",
+    body="multipart-or-json",
     files="files",
     type="types.skills.skill_version:SkillVersion",
 )

@@ -275,6 +275,15 @@ def test_a_form_without_a_file_is_a_form() -> None:
         UPLOAD.request({"file": b"", "name": "n", "extra_body": [1]})
 
 
+def test_an_operation_may_prefer_json_without_a_file() -> None:
+    """Then types and nesting stay; with a file among its fields it is a form."""
+    either = Endpoint("x.y", "POST", "/x", optional="files n", body="multipart-or-json", files="files")
+    assert either.request({"n": [1, {"a": None}]}).body == b'{"n":[1,{"a":null}]}'
+    assert either.request({}).body == b"{}"
+    assert isinstance(either.request({"files": [b"x"], "n": 1}).body, Multipart)
+    assert isinstance(either.request({"extra_body": {"more": b"x"}}).body, Multipart)
+
+
 def test_fields_with_a_media_type_are_parts_of_that_type() -> None:
     """JSON is encoded, text stands as it is; neither gets a file name, and what is omitted is left out."""
     form = CALL.request({"sdp": "v=0", "session": {"type": "realtime", "tools": [1]}}).body

@@ -97,6 +97,7 @@ class BareText(NamedTuple):
 
     content_type: str
     content: bytes
+    uploads = 0
 
     @classmethod
     def of(cls, name: str, value: Any, content_type: str) -> BareText:
