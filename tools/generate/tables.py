@@ -77,7 +77,8 @@ def read_untyped(path: Path, named: Iterable[str]) -> list[Untyped]:
             words = line.split(" ")
             if len(words) < 4:
                 raise GeneratorError(f"untyped.toml: {area}.{name} is no 'METHOD path request answer [Header …]'")
-            rows.append(Untyped(f"{area}.{name}", *words[:4], headers=tuple(words[4:])))
+            method, path_, request, answer, *headers = words
+            rows.append(Untyped(f"{area}.{name}", method, path_, request, answer, tuple(headers)))
     for row in rows:
         if row.name in set(named):
             raise GeneratorError(f"untyped.toml: {row.name} has a schema; it belongs into endpoints.toml alone")
