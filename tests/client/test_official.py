@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import openaiasync
 from conftest import run
 from openaiasync import APIError, AsyncCursorPage, AsyncOpenAI, AsyncStream, BaseModel, Client, omit
 from openaiasync.calls.raw import RawResponse
+from openaiasync.types.beta.assistant_stream_event import ThreadRunCompleted
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
 from scripted import CHAT, STREAM_HEAD, Scripted, Seen, answer, chat, chunk, event, json_answer, scripted
 
@@ -392,6 +394,24 @@ class TestLogging:
             assert logger.level == (logging.NOTSET if level is None else level)
         finally:
             logger.setLevel(logging.NOTSET)
+
+
+def test_events_of_assistants_have_their_names() -> None:
+    """What an assistant's event is stands outside of its data: it is the object's `event`, and tells its class."""
+    run_of = {"id": "run-1", "object": "thread.run", "thread_id": "t", "status": "completed"}
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        lines = f"event: thread.run.completed\ndata: {json.dumps(run_of)}\n\nevent: done\ndata: [DONE]\n\n".encode()
+        writer.write(STREAM_HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(lines), lines))
+
+    async def main() -> None:
+        async with scripted(script) as server, client_of(server) as client:
+            stream = await client.beta.threads.runs.create("t", assistant_id="a", stream=True)
+            (event,) = [one async for one in stream]
+            assert isinstance(event, ThreadRunCompleted)
+            assert (event.event, event.data.id, event.data.thread_id) == ("thread.run.completed", "run-1", "t")
+
+    run(main())
 
 
 def test_a_stream_can_be_left_like_the_official_one() -> None:

@@ -38,16 +38,6 @@ def _accept(method: str, theirs: Sent, ours: Sent) -> Sent:
     return theirs
 
 
-_FORMS = frozenset({"containers.files.create", "skills.create", "skills.versions.create"})
-
-
-def _form_without_files(method: str, theirs: Sent, ours: Sent) -> Sent:
-    if method not in _FORMS or not isinstance(theirs["body"], dict):
-        return theirs
-    body = sorted(((name, str(value).encode(), None, None) for name, value in theirs["body"].items()), key=repr)
-    return {**theirs, "fields": {**theirs["fields"], "content-type": "multipart/form-data"}, "body": body}
-
-
 REQUESTS = (
     Difference(
         "`Content-Type` of a request without a body",
@@ -62,13 +52,6 @@ REQUESTS = (
         "`text/event-stream` for streams, else `*/*`",
         "it says what is wanted; servers of OpenAI's kind ignore it",
         _accept,
-    ),
-    Difference(
-        "`containers.files.create`, `skills.create`, `skills.versions.create` without a file",
-        "JSON",
-        "a form, as with a file",
-        "one operation, one kind of body",
-        _form_without_files,
     ),
 )
 
