@@ -16,17 +16,12 @@ __all__ = ["Verbs"]
 T = TypeVar("T")
 
 
-class _Path(Endpoint):
+def _row(method: str, path: str, body: BodyKind, event_type: Any) -> Endpoint:
     """An operation that only its path tells of; `event_type` is what the events of its stream are."""
-
-    def __init__(self, method: str, path: str, body: BodyKind, event_type: Any) -> None:
-        super().__init__(
-            f"{method.lower()} {path}", method, path, body=body, answer="binary", event=f":{_name(event_type)}"
-        )
-        self._event_type = event_type
-
-    def load(self, where: str) -> Any:
-        return self._event_type
+    event = f":{_name(event_type)}"
+    row = Endpoint(f"{method.lower()} {path}", method, path, body=body, answer="binary", event=event)
+    row.load = lambda where: event_type  # type: ignore[method-assign]
+    return row
 
 
 def _name(event_type: Any) -> str:
@@ -113,7 +108,7 @@ class Verbs:
             path = f"/{path}"
         calls = self._calls
         events = getattr(stream_cls, "__args__", (None,))[0] if stream_cls is not None else cast_to
-        row = _Path(method, path, "none" if body is None else "json", events)
+        row = _row(method, path, "none" if body is None else "json", events)
         given = _as_options(options)
         request = _request(row, path, body, given, stream)
         if stream:
