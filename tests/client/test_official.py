@@ -435,3 +435,20 @@ def test_a_stream_can_be_left_like_the_official_one() -> None:
                     await asyncio.sleep(0.01)
 
     run(main())
+
+
+def test_callable_namespaces_answer_raw_too() -> None:
+    """`client.chat` seen raw can be called as itself; what cannot be called says so."""
+
+    async def main() -> None:
+        async with scripted() as server, Client(api_base=server.url, model="m") as client:
+            raw = await client.chat.with_raw_response("hi")
+            assert raw.status_code == 200
+            assert raw.parse().text == "Hello."
+            assert (await client.with_raw_response.chat("hi")).parse().text == "Hello."
+            async with client.chat.with_streaming_response("hi") as response:
+                assert (await response.parse()).text == "Hello."
+            with pytest.raises(TypeError, match="cannot be called"):
+                client.files.with_raw_response("hi")
+
+    run(main())

@@ -324,6 +324,13 @@ class RawMethods:
             raise AttributeError(f"{name!r} is no method")
         return self._wrap(attribute)
 
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """A namespace that can be called itself, as ``client.chat``, answers raw too."""
+        view = self._view()
+        if not callable(view):
+            raise TypeError(f"{type(self._namespace).__name__} cannot be called; its methods can")
+        return self._wrap(view)(*args, **params)
+
 
 class StreamedMethods(RawMethods):
     """A namespace, or a client, whose methods answer context managers of `StreamedResponse`s."""
