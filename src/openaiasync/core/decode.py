@@ -75,7 +75,7 @@ class Decoder(Generic[T]):
 class StreamDecoder(Generic[T]):
     """Decodes the events of one stream; see `Decoder.stream`. `decode(data)` raises `DecodeError` only."""
 
-    __slots__ = ("decode", "strayed")
+    __slots__ = ("decode", "fast", "strayed")
 
     decode: Callable[[bytes], T]
 
@@ -83,6 +83,8 @@ class StreamDecoder(Generic[T]):
         self.strayed: bool = False
         """Whether an event departed from the description; the first one to do so is seen by it already."""
         fast, lenient = decoder.fast, decoder.lenient
+        self.fast: Callable[[bytes], T] = fast
+        """Strictly only: raises `ValueError` or `RecursionError` where `decode` may still find an answer."""
 
         def decode(data: bytes) -> T:
             if not self.strayed:

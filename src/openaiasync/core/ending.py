@@ -48,16 +48,19 @@ class Ending:
 
     def see(self, item: Any, name: str) -> None:
         """Take note of one event's object and name."""
-        if not self.by_choice:
+        if self.by_choice:
+            try:
+                for choice in item.choices:
+                    if choice.finish_reason:
+                        self._finished.add(choice.index)
+                    elif choice.index not in self._open:
+                        self._open.add(choice.index)
+            except (AttributeError, TypeError):
+                return  # a stray event without choices decides nothing
+        else:
             kind = getattr(item, "type", None)  # of a stray event it may be anything
             if (isinstance(kind, str) and kind in _TERMINAL_TYPES) or name in _TERMINAL_EVENTS:
                 self._terminal = True
-            return
-        try:
-            for choice in item.choices:
-                (self._finished if choice.finish_reason else self._open).add(choice.index)
-        except (AttributeError, TypeError):
-            return  # a stray event without choices decides nothing
 
     @property
     def complete(self) -> bool:

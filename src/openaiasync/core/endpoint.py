@@ -132,21 +132,15 @@ class Endpoint:
         self.admin = name.startswith("admin.")  # such endpoints have a key of their own
         self.alone = alone
         self._names = (required, optional, query, wire, headers, files, header, parts)
-        self._ready = False
+        # Attributes of a class that has `__getattr__` cost twice as much, and every call asks for twenty of them.
+        self.__class__ = _Unbuilt
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name}: {self.method} {self.path}>"
 
-    def __getattr__(self, name: str) -> Any:
-        # Only reached for attributes that are not there yet: build the tables once, then look again.
-        if self.__dict__.get("_ready", True):
-            raise AttributeError(name)
-        self._build()
-        return getattr(self, name)
-
     def _build(self) -> None:
         required, optional, query, wire, headers, files, header, parts = self._names
-        self._ready = True
+        self.__class__ = Endpoint
         self.path_params: tuple[str, ...] = tuple(_TEMPLATE.findall(self.path))
         self.required: tuple[str, ...] = tuple(required.split())
         self.known: frozenset[str] = frozenset(required.split()) | frozenset(optional.split())
@@ -266,6 +260,16 @@ class Endpoint:
         if self.alone and {name for name, value in fields.items() if not is_omitted(value)} == {self.alone}:
             return BareText.of(self.alone, fields[self.alone], self.parts[self.alone])
         return Multipart.of(fields, self.files, self.parts)
+
+
+class _Unbuilt(Endpoint):
+    """An endpoint that nobody has used yet: it becomes an `Endpoint` when one of its tables is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        self._build()
+        return getattr(self, name)
 
 
 def _pair(text: str) -> tuple[str, str]:
