@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from ..answers import EmbeddingValue, return_base64
 from ..core.endpoint import Request
@@ -24,7 +25,7 @@ def finish(request: Request, meta: Meta, answer: Any, body: bytes) -> None:
     if not answer.data:
         raise failures.empty_answer(meta, "the answer holds no embedding")
     items: Any = answer.data
-    if type(items) is not list or not all(map(_is_vector, items)):
+    if not isinstance(items, list) or not all(map(_is_vector, cast("Sequence[Any]", items))):
         raise failures.invalid_answer(meta, body, "an embedding that is no vector")
     if request.as_base64:
         return_base64(answer)

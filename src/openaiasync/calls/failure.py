@@ -92,9 +92,10 @@ def error_object(body: Any) -> tuple[Any, str | None]:
     if not isinstance(body, dict):
         return body, None
     fields = cast("dict[str, Any]", body)
-    inner = fields.get("error", fields)
-    if isinstance(inner, dict):
-        message = cast("dict[str, Any]", inner).get("message", fields.get("message"))
+    inner: Any = fields.get("error", fields)
+    told = _object(inner)
+    if told is not None:
+        message = told.get("message", fields.get("message"))
         if message is None:
             message = fields.get("detail")
     else:
@@ -103,6 +104,10 @@ def error_object(body: Any) -> tuple[Any, str | None]:
     if message is not None and not isinstance(message, str):
         message = json.dumps(message, ensure_ascii=False, default=str)
     return inner, message
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def _short(text: str) -> str:
