@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
@@ -18,12 +19,13 @@ from hypothesis import strategies as st
 from conftest import run
 from openaiasync import AsyncOpenAI, BadRequestError, Client, NotFoundError
 from openaiasync.server import demo_app, serve
+from openaiasync.server.models import hearing
 from openaiasync.server.models.hearing import NotHeard, hear
 from openaiasync.server.models.speech import DemoSpeech
 from openaiasync.server.models.tones import RATE, VOICES
 from openaiasync.server.models.wav import WavError, read_wav, wav_head
 
-from .wire import Wire
+from .wire import Wire, until
 
 MODELS = {"text_to_speech": "demo-tts", "speech_to_text": "demo-stt"}
 TWO = "How are you? I am well, thanks."
@@ -276,8 +278,14 @@ class TestHearing:
                 hear(sound, RATE)
         with pytest.raises(NotHeard, match="samples a second"):
             hear(spoken("x"), 8000)
-        with pytest.raises(NotHeard, match="More than 60 seconds"):
-            hear(noise * 70, RATE)
+        for much in (noise * 70, pilot * 200):
+            with pytest.raises(NotHeard, match="Too much"):
+                hear(much, RATE)
+
+    def test_many_short_sentences(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pilots of sentences are no noise, however many there are."""
+        monkeypatch.setattr(hearing, "_MAX_NOISE", 1)
+        assert len(hear(spoken("A. " * 50, speed=4), RATE)) == 50
 
     def test_fast_enough(self) -> None:
         """A hundred characters in less than a second of CPU time."""
@@ -399,7 +407,24 @@ def test_long_texts() -> None:
                 assert (await wire.call("GET", "/health")).status == 200
                 assert (await stream.final()).text == text
 
-    run(main(), timeout=60)
+    run(main(), timeout=120)
+
+
+def test_client_that_leaves() -> None:
+    """A cancelled upload or download leaves nothing behind, and the server answers others."""
+
+    async def main() -> None:
+        async with serve(demo_app(token_delay=0.5)) as server, client_of(server) as client:
+            for call in (client.text_to_speech("one two three"), client.speech_to_text(HI)):
+                task = asyncio.ensure_future(call)
+                await until(lambda: server.in_flight == 1)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                await until(lambda: server.in_flight == 0)
+            assert (await client.models()).data
+
+    run(main())
 
 
 def test_hour_long_sound_is_refused() -> None:

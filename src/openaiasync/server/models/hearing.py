@@ -25,7 +25,7 @@ from .tones import (
 __all__ = ["MIN_RATE", "Heard", "NotHeard", "hear"]
 
 MIN_RATE: Final = 11_025  # samples a second; the highest tones need so many
-_MAX_NOISE: Final = 60  # seconds of sound without the code before it is given up
+_MAX_NOISE: Final = 60  # seconds of sound without the code before it is given up; false pilots count as one each
 _SILENCE: Final = 8  # samples within so few steps are taken for silence
 _CLEAR: Final = 0.3  # part of a window's energy in one tone that makes it this tone
 _QUICK: Final = 4  # milliseconds of a symbol that are listened to first; in these the tones are orthogonal
@@ -118,11 +118,16 @@ class _Listener:
         at = int(place)
         while at + step <= len(self._samples):
             window = self._samples[at : at + step]
+            if max(window) - min(window) >= _SILENCE:
+                self._noise += 0.02
+                if self._noise > _MAX_NOISE:
+                    raise NotHeard("Too much of the sound is nothing that this model understands.")
             voice = self._pilot_in(window)
             if voice is not None and voice == before:
                 found = self._after_pilot(voice, at)
                 if found is not None:
                     return (voice, *found)
+                self._noise += 1
             before = voice
             at += step
         return None
@@ -132,9 +137,6 @@ class _Listener:
         coarse = samples[:: self._coarse]
         if not coarse or max(coarse) - min(coarse) < _SILENCE:
             return None
-        self._noise += len(samples) / self._rate
-        if self._noise > _MAX_NOISE:
-            raise NotHeard(f"More than {_MAX_NOISE} seconds of the sound are nothing that this model understands.")
         window = list(map(float, coarse))
         powers = [_power(window, pilot) for pilot in self._coarse_pilots]
         best = max(powers)
