@@ -104,7 +104,7 @@ class Scenario:
     call: str = "chat"
     door: str = "Client"
     options: dict[str, Any] = field(default_factory=dict[str, Any])
-    limit: float = 4.0  # seconds; what the machine itself lagged is taken off
+    limit: float = 10.0  # seconds; what the machine itself lagged is taken off
     connections: int | None = None
     tls: str | None = None
     base: str = "{scheme}://127.0.0.1:{port}/v1"  # {closed}: nobody listens; {full}: a listener that never accepts

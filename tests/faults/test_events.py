@@ -20,7 +20,8 @@ from .scenario import CLOSE, HANG, KEY, READ, RESET, Drip, Fails, Gives, Repeat,
 
 HI, HO, STOP = chunk("Hi "), chunk("ho"), chunk(finish="stop")
 CLOSING = head(Content_Type="text/event-stream")
-QUICK = {"http_timeout": 0.3, "http_stall_timeout": 0.3}
+QUICK = {"http_timeout": 0.6, "http_stall_timeout": 0.6}
+PATIENT = {"http_timeout": 5.0, "http_stall_timeout": 5.0}
 WHOLE = Gives("Hi ho")
 SHORT = Fails(IncompleteStreamError, side="network", retryable=True, meta=True, partial="Hi ", delivered="Hi ", tries=1)
 EMPTY = Fails(IncompleteStreamError, meta=True, delivered="")
@@ -188,33 +189,33 @@ RESPONSES = [
 
 CLOCKS = [
     stream("no event", (READ, STREAM_HEAD, HANG), Fails(APITimeoutError, clock="start"), (1,), options=QUICK,
-           limit=0.9),
+           limit=1.6),
     stream("pings only", (READ, STREAM_HEAD, Repeat(as_chunk(b": ping\n\n"), 0.05)),
-           Fails(APITimeoutError, clock="start"), (1,), options=QUICK, limit=0.9),
+           Fails(APITimeoutError, clock="start"), (1,), options=QUICK, limit=1.6),
     stream("a silent middle", (READ, STREAM_HEAD + event(HI), HANG),
            Fails(APITimeoutError, clock="stall", delivered="Hi ", partial="Hi ", meta=True), (1,), options=QUICK,
-           limit=0.9),
+           limit=1.6),
     stream("pings in the middle", (READ, STREAM_HEAD + event(HI), Repeat(as_chunk(b": ping\n\n"), 0.05)),
-           Fails(APITimeoutError, clock="stall", delivered="Hi "), (1,), options=QUICK, limit=0.9),
+           Fails(APITimeoutError, clock="stall", delivered="Hi "), (1,), options=QUICK, limit=1.6),
     stream("a dripped event", (READ, CLOSING + data(HI), Drip(data(HO), 0.05)),
-           Fails(APITimeoutError, clock="stall", delivered="Hi "), (1,), options=QUICK, limit=0.9),
+           Fails(APITimeoutError, clock="stall", delivered="Hi "), (1,), options=QUICK, limit=1.6),
     stream("an endless line", (READ, CLOSING + data(HI) + b"data: ", Repeat(b"x" * 99, 0.02)),
-           Fails(APITimeoutError, clock="stall", delivered="Hi "), (1,), options=QUICK, limit=0.9),
+           Fails(APITimeoutError, clock="stall", delivered="Hi "), (1,), options=QUICK, limit=1.6),
     stream("slow but steady", (READ, STREAM_HEAD, Repeat(event(chunk("tick ")), 0.25, 6), event(STOP) + LAST_CHUNK),
            Gives("tick " * 6), (1,), options={"http_timeout": 1.0, "http_stall_timeout": 1.0}),
     stream("steady for ever, under a deadline", (READ, STREAM_HEAD, Repeat(event(HI), 0.05)),
-           Fails(APITimeoutError, clock="deadline", meta=True), (1,), options={"http_deadline": 0.5}, limit=1.1),
+           Fails(APITimeoutError, clock="deadline", meta=True), (1,), options={"http_deadline": 1.0}, limit=2.0),
     stream("silence after the finish_reason", (READ, STREAM_HEAD + event(HI) + event(HO) + event(STOP), HANG), WHOLE,
-           (1, 4), options=QUICK, limit=0.9),
+           (1, 4), options=QUICK, limit=1.6),
     stream("silence after [DONE]", (READ, STREAM_HEAD + event(HI) + event("[DONE]"), HANG), Gives("Hi "), (1, 4),
-           limit=0.9),
+           limit=1.6),
     stream("official timeout, no event", (READ, STREAM_HEAD, Repeat(as_chunk(b": ping\n\n"), 0.05)),
-           Fails(APITimeoutError, clock="start"), (1,), door="AsyncOpenAI", options={"timeout": 0.3}, limit=0.9),
+           Fails(APITimeoutError, clock="start"), (1,), door="AsyncOpenAI", options={"timeout": 0.6}, limit=1.6),
     stream("official timeout, silent middle", (READ, events([HI], done=False).removesuffix(LAST_CHUNK), HANG),
-           Fails(APITimeoutError, clock="stall", delivered="Hi "), (1,), door="AsyncOpenAI", options={"timeout": 0.3},
-           limit=0.9),
-    stream("closing is no timeout", (READ, STREAM_HEAD + event(HI), 0.2, CLOSE), SHORT, (3,), options=QUICK),
-    stream("nothing is no timeout", (READ, CLOSE), Fails(APIConnectionError, delivered=""), (3,), options=QUICK),
+           Fails(APITimeoutError, clock="stall", delivered="Hi "), (1,), door="AsyncOpenAI", options={"timeout": 0.6},
+           limit=1.6),
+    stream("closing is no timeout", (READ, STREAM_HEAD + event(HI), 0.2, CLOSE), SHORT, (3,), options=PATIENT),
+    stream("nothing is no timeout", (READ, CLOSE), Fails(APIConnectionError, delivered=""), (3,), options=PATIENT),
 ]  # fmt: skip
 
 test_events = as_test(PLAIN)

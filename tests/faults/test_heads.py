@@ -13,7 +13,7 @@ OK = json_answer(CHAT)
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 TYPE = b"Content-Type: application/json\r\n"
 NO_HTTP = Fails(APIConnectionError, side="server", retryable=False, meta=False)
-QUICK = {"http_timeout": 0.3, "http_stall_timeout": 0.3}
+QUICK = {"http_timeout": 0.6, "http_stall_timeout": 0.6}
 
 
 def raw(*lines: bytes, body: bytes = BODY) -> tuple[object, ...]:
@@ -31,11 +31,11 @@ def fields(*rows: bytes, body: bytes = BODY) -> tuple[object, ...]:
 
 SCENARIOS = [
     Scenario("never", (1,), (READ, HANG), Fails(APITimeoutError, clock="start", retryable=True, meta=False),
-             options=QUICK, limit=0.9),
+             options=QUICK, limit=1.6),
     Scenario("never, official timeout", (1,), (READ, HANG), Fails(APITimeoutError, clock="start", meta=False),
-             door="AsyncOpenAI", options={"timeout": 0.3}, limit=0.9),
+             door="AsyncOpenAI", options={"timeout": 0.6}, limit=1.6),
     Scenario("never, stream", (1,), (READ, HANG), Fails(APITimeoutError, clock="start", delivered=""),
-             call="stream", options=QUICK, limit=0.9),
+             call="stream", options=QUICK, limit=1.6),
     Scenario("closed without a byte", (3, 9), (READ, CLOSE), Fails(APIConnectionError, side="network", retryable=True)),
     Scenario("reset without a byte", (3, 9), (READ, RESET), Fails(APIConnectionError, side="network", retryable=True)),
     Scenario("closed without a byte, then answered", (9,), ((READ, CLOSE), (READ, OK)), Gives("Hello.", tries=2),
@@ -45,11 +45,11 @@ SCENARIOS = [
              options={"max_retries": 1}),
     Scenario("byte by byte, and quick", (1,), (READ, Drip(OK, 0.0)), Gives("Hello.")),
     Scenario("dripped", (1,), (READ, Drip(OK, 0.05), HANG), Fails(APITimeoutError, clock="stall"),
-             options=QUICK, limit=1.0),
+             options=QUICK, limit=1.8),
     Scenario("dripped, stream", (1,), (READ, Drip(STREAM_HEAD, 0.05), HANG), Fails(APITimeoutError),
-             call="stream", options=QUICK, limit=1.0),
+             call="stream", options=QUICK, limit=1.8),
     Scenario("dripped, deadline", (1,), (READ, Drip(OK, 0.05), HANG), Fails(APITimeoutError, clock="deadline"),
-             options={"http_deadline": 0.4}, limit=1.0),
+             options={"http_deadline": 0.4}, limit=1.8),
     Scenario("endless field", (8,), (READ, b"HTTP/1.1 200 OK\r\nX: ", Repeat(b"a" * 65536)), NO_HTTP),
     Scenario("endless fields", (8,), (READ, b"HTTP/1.1 200 OK\r\n", Repeat(b"X-A: b\r\n" * 500)), NO_HTTP),
     Scenario("1 MB of head", (8,), fields(LENGTH[:-2], b"X: " + b"a" * 1_000_000), NO_HTTP),
@@ -79,7 +79,7 @@ SCENARIOS = [
     Scenario("length without a number", (3,), fields(b"Content-Length: "), NO_HTTP),
     Scenario("length of 30 digits", (3, 8), fields(b"Content-Length: " + b"9" * 30), NO_HTTP),
     Scenario("length of a petabyte", (8,), fields(b"Content-Length: 1000000000000000"),
-             Fails(APIConnectionError, side="server", says="bytes"), limit=1.0),
+             Fails(APIConnectionError, side="server", says="bytes"), limit=1.8),
     Scenario("length and chunks", (3, 7), fields(LENGTH[:-2], b"Transfer-Encoding: chunked"), NO_HTTP),
     Scenario("unknown transfer coding", (3,), fields(b"Transfer-Encoding: gzip, chunked"), NO_HTTP),
     Scenario("folded line", (3,), fields(LENGTH[:-2], b"X: a", b" b"), NO_HTTP),
@@ -93,7 +93,7 @@ SCENARIOS = [
     Scenario("early hints", (3,), (READ, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0.05, OK), Gives("Hello.")),
     Scenario("interim answers for ever", (8,), (READ, Repeat(b"HTTP/1.1 102 Processing\r\n\r\n", 0.01)), NO_HTTP),
     Scenario("interim answers, slowly", (1,), (READ, Repeat(b"HTTP/1.1 102 Processing\r\n\r\n", 0.1)),
-             Fails(APITimeoutError, clock="start"), options=QUICK, limit=0.9),
+             Fails(APITimeoutError, clock="start"), options=QUICK, limit=1.6),
     Scenario("101 unasked", (3,), line(b"HTTP/1.1 101 Switching Protocols"), NO_HTTP),
     Scenario("the words of a broken head are not quoted", (11,), line(b"HTTP/1.1 abc sk-planted-0123456789abcdef"),
              NO_HTTP),

@@ -52,7 +52,7 @@ SCENARIOS = [
     Scenario("streams on one connection", (7,), (READ, STREAM, READ, STREAM), Gives("HiHi", tries=2),
              call="stream_twice", connections=1),
     Scenario("a stream whose message does not end", (7,),
-             (READ, STREAM.removesuffix(LAST_CHUNK), HANG), Gives("Hi", tries=1), call="stream", limit=1.0),
+             (READ, STREAM.removesuffix(LAST_CHUNK), HANG), Gives("Hi", tries=1), call="stream", limit=1.8),
     Scenario("a stream with bytes behind its end", (7,), ((READ, STREAM + OK, HANG), (READ, STREAM)),
              Gives("HiHi", tries=2), call="stream_twice", connections=2),
     Scenario("a stream that goes on after [DONE]", (7,),

@@ -88,10 +88,10 @@ def waits(**fields: str) -> tuple[Any, ...]:
 ONE = {"max_retries": 1}
 GIVES_UP = Fails(RateLimitError, tries=1)
 RETRY = [
-    Scenario("Retry-After: seconds", (9,), waits(Retry_After="0"), Gives("Hello.", tries=2), options=ONE, limit=1.0),
+    Scenario("Retry-After: seconds", (9,), waits(Retry_After="0"), Gives("Hello.", tries=2), options=ONE, limit=1.8),
     Scenario("Retry-After: parts of seconds", (9,), waits(Retry_After="0.2"), Gives("Hello.", tries=2), options=ONE),
     Scenario("retry-after-ms", (9,), waits(retry_after_ms="50", Retry_After="90"), Gives("Hello.", tries=2),
-             options=ONE, limit=1.0),
+             options=ONE, limit=1.8),
     Scenario("Retry-After: a date gone by", (9,), waits(Retry_After=formatdate(0, usegmt=True)), Gives("Hello."),
              options=ONE),
     Scenario("Retry-After: a date soon", (9,), waits(Retry_After=formatdate(time.time() + 1, usegmt=True)),
@@ -104,7 +104,7 @@ RETRY = [
     Scenario("Retry-After: 1e9", (9,), waits(Retry_After="1e9"), GIVES_UP, options=ONE),
     Scenario("Retry-After: 121", (9,), waits(Retry_After="121"), GIVES_UP, options=ONE),
     Scenario("Retry-After: words", (9,), waits(Retry_After="soon"), Gives("Hello."), options=ONE),
-    Scenario("Retry-After: past the deadline", (1, 9), waits(Retry_After="60"), GIVES_UP, limit=0.9,
+    Scenario("Retry-After: past the deadline", (1, 9), waits(Retry_After="60"), GIVES_UP, limit=1.8,
              options={**ONE, "http_deadline": 1.0}),
     Scenario("x-should-retry: true", (9,), ((READ, json_answer({}, 400, x_should_retry="true")), (READ, OK)),
              Gives("Hello.", tries=2), options=ONE),
@@ -120,7 +120,7 @@ RETRY = [
              (READ, answer(b"data: [DONE]\n\n", content_type="text/event-stream"))), Gives("", tries=2),
              call="stream", options=ONE),
     Scenario("sent and timed out is not tried again", (9,), (READ, HANG), Fails(APITimeoutError, tries=1),
-             options={"max_retries": 2, "http_timeout": 0.3}, limit=0.9),
+             options={"max_retries": 2, "http_timeout": 0.3}, limit=1.8),
     Scenario("but by the official door it is", (9,), ((READ, HANG), (READ, OK)), Gives("Hello.", tries=2),
              options={"max_retries": 1, "timeout": 0.3}, door="AsyncOpenAI"),
 ]  # fmt: skip
@@ -131,7 +131,7 @@ ERRORS = [
     Scenario("error body, reset", (3,), (READ, head(400, "X", Content_Length="900") + b"out of luck", 0.1, RESET),
              Fails(BadRequestError, says="out of luck")),
     Scenario("error body, dripped", (1,), (READ, head(500, "X", Content_Length="900"), Drip(b"out of luck" * 90, 0.05)),
-             Fails(InternalServerError), options={"http_stall_timeout": 0.4}, limit=1.0),
+             Fails(InternalServerError), options={"http_stall_timeout": 0.4}, limit=1.8),
     Scenario("error body, endless", (8,), (READ, head(500, "X"), Repeat(b"x" * 9000)), Fails(InternalServerError)),
     Scenario("error body, unknown coding", (8,), (READ, answer(b"?", 500, Content_Encoding="br"), HANG),
              Fails(InternalServerError)),

@@ -96,8 +96,7 @@ class AsyncStream(Generic[T]):
                 return item  # type: ignore[no-any-return]
         while True:
             if self._queue:
-                first = self._queue[0]
-                if (first if isinstance(first, bytes) else first.data) == _DONE:  # assistants give it a name
+                if _is_done(self._queue[0]):
                     await self._finish()
                     raise StopAsyncIteration
                 if self._call is None:
@@ -271,6 +270,14 @@ class AsyncStream(Generic[T]):
     def __repr__(self) -> str:
         state = "open" if self._call is not None else "closed"
         return f"<{type(self).__name__} {self.meta.request.method} {self.meta.url} {state}>"
+
+
+def _is_done(event: bytes | Event) -> bool:
+    return (event if isinstance(event, bytes) else event.data) == _DONE  # assistants give it a name
+
+
+def _data(event: bytes | Event) -> bytes:
+    return event if isinstance(event, bytes) else event.data
 
 
 async def _require_events(call: Call, incoming: Incoming) -> None:
