@@ -23,6 +23,7 @@ from .redirect import follow
 from .upload import with_upload
 
 if TYPE_CHECKING:
+    from .config import BaseURL
     from .engine import Calls
 
 __all__ = ["Call"]
@@ -63,21 +64,36 @@ class Call:
         "whole",
     )
 
+    tries: int
+    retries: int
+    redirects: int
+    queued: float
+    try_began: float
+    head_at: float
+    began: float
+    of_try: TryClocks
+    connect: float | None
+    start: float | None
+    stall: float | None
+    whole: float | None
+    first: float | None
+    deadline: float | None
+
     def __init__(self, calls: Calls, request: Request) -> None:
         config = calls.config
-        self.calls = calls
-        self.request = request
-        self.loop = asyncio.get_running_loop()
-        self.base = config.base
+        self.calls: Calls = calls
+        self.request: Request = request
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.base: BaseURL = config.base
         self.target: str | None = None
         self.owner: object = None
         self.incoming: Incoming | None = None
         self.out: Outgoing | None = None
         self.info: RequestInfo | None = None
         self.tries = self.retries = self.redirects = 0
-        self.free_retry = True
+        self.free_retry: bool = True
         self.queued = self.try_began = self.head_at = self.began = 0.0
-        self.until_clock = "deadline"
+        self.until_clock: str = "deadline"
         clocks = calls.clocks(request)
         self.of_try, self.connect, self.start, self.stall, self.whole, self.first, self.deadline = clocks
         self.deadline_at: float | None = None

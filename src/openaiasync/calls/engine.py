@@ -42,7 +42,7 @@ class Calls:
     def configure(self, config: CallConfig) -> None:
         """Use another configuration from now on."""
         self.config = config
-        self.composer = Composer(config)
+        self.composer: Composer = Composer(config)
         self._clocks: dict[str, Clocks] = {}
         self._decoders: dict[Endpoint, Decoder[Any]] = {}
 

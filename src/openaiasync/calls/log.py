@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["INFO", "answered", "logger", "retrying", "sending", "switch_on"]
 
-logger = logging.getLogger("openaiasync")
+logger: logging.Logger = logging.getLogger("openaiasync")
 
 
 def switch_on() -> None:

@@ -32,7 +32,7 @@ class Composer:
         # Target, head and fields by endpoint, whether it streams, and whether it has no body.
         self._usual: dict[tuple[Endpoint, bool, bool], tuple[str, bytes, tuple[tuple[str, str], ...]]] = {}
         self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
-        self.asks = callable(config.key)  # whether the key is asked for each try
+        self.asks: bool = callable(config.key)  # whether the key is asked for each try
         self._passing: tuple[Secret, ...] = ()  # keys of recent tries, for what servers echo of them
         self._secrets: list[Secret] = [secret for _, secret in config.secret_fields]
         for key in (config.key, config.admin_key, config.base.userinfo):

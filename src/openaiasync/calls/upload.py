@@ -62,9 +62,9 @@ class Upload:
 
     def __init__(self, content_type: str, sources: list[bytes | _Path | _Open]) -> None:
         sizes = [len(one) if isinstance(one, bytes) else one.size for one in sources]
-        self.content_type = content_type
+        self.content_type: str = content_type
         self.length: int | None = None if None in sizes else sum(size or 0 for size in sizes)
-        self.rewindable = self.length is not None
+        self.rewindable: bool = self.length is not None
         self._sources = sources
 
     @classmethod

@@ -53,17 +53,17 @@ class Request:
     )
 
     def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
-        self.endpoint = endpoint
-        self.path = path
-        self.body = body
-        self.stream = stream
+        self.endpoint: Endpoint = endpoint
+        self.path: str = path
+        self.body: Any = body
+        self.stream: bool = stream
         self.headers: Mapping[str, Any] | None = None
-        self.has_clocks = False  # the caller named a `timeout` or a `deadline`
+        self.has_clocks: bool = False  # the caller named a `timeout` or a `deadline`
         self.timeout: Any = _UNSET
         self.deadline: Any = _UNSET
         self.max_retries: int | None = None
-        self.response_format = ""  # the one asked for, where the type of the answer depends on it
-        self.as_base64 = False  # embeddings stay the text they came as: the caller named the format
+        self.response_format: str = ""  # the one asked for, where the type of the answer depends on it
+        self.as_base64: bool = False  # embeddings stay the text they came as: the caller named the format
 
     @property
     def has_timeout(self) -> bool:
@@ -129,7 +129,7 @@ class Endpoint:
         self.page = page
         self.event = event
         self.group = group
-        self.admin = name.startswith("admin.")  # such endpoints have a key of their own
+        self.admin: bool = name.startswith("admin.")  # such endpoints have a key of their own
         self.alone = alone
         self._names = (required, optional, query, wire, headers, files, header, parts)
         # Attributes of a class that has `__getattr__` cost twice as much, and every call asks for twenty of them.

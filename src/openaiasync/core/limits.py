@@ -26,7 +26,7 @@ class Places(Generic[T]):
     __slots__ = ("_held", "_queue", "_used", "_waiting", "size")
 
     def __init__(self, size: int | None) -> None:
-        self.size = size  # None: unbounded
+        self.size: int | None = size  # None: unbounded
         self._used = 0
         self._held: dict[object, int] = {}
         self._waiting: dict[object, int] = {}

@@ -44,9 +44,9 @@ class Multipart:
     __slots__ = ("boundary", "parts", "uploads")
 
     def __init__(self, parts: list[Part], uploads: int, boundary: str) -> None:
-        self.parts = parts
-        self.uploads = uploads  # how many of the parts are files
-        self.boundary = boundary
+        self.parts: list[Part] = parts
+        self.uploads: int = uploads  # how many of the parts are files
+        self.boundary: str = boundary
 
     @classmethod
     def of(
@@ -97,7 +97,11 @@ class BareText(NamedTuple):
 
     content_type: str
     content: bytes
-    uploads = 0
+
+    @property
+    def uploads(self) -> int:
+        """No file is in it."""
+        return 0
 
     @classmethod
     def of(cls, name: str, value: Any, content_type: str) -> BareText:

@@ -53,13 +53,13 @@ class App:
         max_body: int = 32 * 1024 * 1024,
         send_timeout: float = 30.0,
     ) -> None:
-        self.models = {model.id: model for model in models}
+        self.models: dict[str, Model] = {model.id: model for model in models}
         if len(self.models) != len(models):
             raise ValueError("two models have the same id")
-        self.store = CompletionStore()
-        self.files = FileStore()
-        self.pictures = PictureStore()
-        self.allowance = Allowance()
+        self.store: CompletionStore = CompletionStore()
+        self.files: FileStore = FileStore()
+        self.pictures: PictureStore = PictureStore()
+        self.allowance: Allowance = Allowance()
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
         self._strict = strict
         self._max_body = max_body

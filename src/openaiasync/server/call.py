@@ -51,11 +51,11 @@ class Call:
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body: int, send_timeout: float) -> None:
-        self.scope = scope
+        self.scope: Scope = scope
         self.method: str = scope["method"]
         self.arguments: dict[str, str] = {}
-        self.size = 0  # of the body, in bytes, once it was read
-        self.answering = False  # the head of the answer was sent
+        self.size: int = 0  # of the body, in bytes, once it was read
+        self.answering: bool = False  # the head of the answer was sent
         self.fields: list[tuple[bytes, bytes]] = [(b"x-request-id", b"req_" + os.urandom(12).hex().encode())]
         self._receive = receive
         self._send = send

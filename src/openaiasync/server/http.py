@@ -45,12 +45,12 @@ class Server:
         self.host = host
         self.port: int = port
         self.uds: str | None = None if uds is None else os.fspath(uds)
-        self.connections = 0
+        self.connections: int = 0
         self.peak_connections: int = 0
-        self.total_connections = 0
-        self.in_flight = 0
+        self.total_connections: int = 0
+        self.in_flight: int = 0
         self.peak_in_flight: int = 0
-        self.requests = 0
+        self.requests: int = 0
         self._ssl = ssl
         self._grace = grace
         self._backlog = backlog

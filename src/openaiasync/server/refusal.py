@@ -29,7 +29,7 @@ class Refusal(Exception):
         self.message = message
         self.param = param
         self.code = code
-        self.kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
+        self.kind: str = kind or ("server_error" if status >= 500 else "invalid_request_error")
         self.fields = fields
 
     def to_dict(self) -> dict[str, Any]:

@@ -57,13 +57,13 @@ class Transcript:
         self.heard = heard
         self.seconds = seconds
         self.temperature = temperature
-        self.pieces = [
+        self.pieces: list[str] = [
             part.text if part.continued or not place else f" {part.text}" for place, part in enumerate(heard)
         ]
-        self.text = "".join(self.pieces)
+        self.text: str = "".join(self.pieces)
         self.logprobs = logprobs
         code = language or next((code for script, code in _SCRIPTS if script.search(self.text)), "en")
-        self.language = _LANGUAGES.get(code, code)
+        self.language: str = _LANGUAGES.get(code, code)
         output = count_tokens(self.text)
         self.usage: dict[str, Any] = {
             "type": "tokens",
