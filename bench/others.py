@@ -48,6 +48,7 @@ import asyncio
 from payloads import messages
 {client}
 async def main():
+    global client
     await {call}
     {hold}
     before = rss()

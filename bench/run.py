@@ -1,6 +1,6 @@
 """Side by side with the peers: runs the rows, prints medians and ratios, writes JSON, plot and `docs/performance.md`.
 
-    python bench/run.py [--rounds 7] [--only small64,burst] [--check] [--python PATH]
+    python bench/run.py [--rounds 7] [--only small64,burst] [--quick] [--check] [--python PATH]
 
 `--check` measures three rows only and fails where a ratio is missed by more than a fifth, twice in a row.
 """
@@ -23,7 +23,7 @@ from typing import Any
 import payloads
 from others import others
 from report import print_row, write_page
-from rows import GROWTH, MARGIN, ROWS, Row
+from rows import GROWTH, MARGIN, ROWS, USUAL, Row
 
 HERE = Path(__file__).resolve().parent
 
@@ -92,8 +92,8 @@ def server() -> Iterator[str]:
 def measure(row: Row, base: str, rounds: int, pythons: dict[str, str], who: tuple[str, ...]) -> dict[str, list[float]]:
     """The contenders' costs in µs a unit, round by round, interleaved so that a noisy minute hits them all."""
     plans = [(name, name, False) for name in who]
-    if row.uvloop and who == row.who:
-        plans.insert(1, ("ours", "ours, uvloop", True))
+    if row.uvloop and len(who) > 2:
+        plans.insert(plans.index(("ours", "ours", False)) + 1, ("ours", "ours, uvloop", True))
     costs: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         workers: list[tuple[str, Worker]] = []
@@ -152,10 +152,17 @@ def growth(base: str, pythons: dict[str, str]) -> dict[str, dict[int, float]]:
     return grown
 
 
+def _earlier(path: Path) -> dict[str, Any]:
+    """What earlier runs found, so that rows can be repeated one by one."""
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}, "others": {}, "growth": {}}
+    return {**result, "python": platform.python_version(), "machine": platform.platform()}
+
+
 def main() -> int:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rounds", type=int, default=7)
-    words.add_argument("--only", default="", help="names of rows, with commas")
+    words.add_argument("--only", default="", help="names of rows, `others`, `growth`, with commas; the rest stays")
+    words.add_argument("--quick", action="store_true", help="leave out the slow and the exotic contenders")
     words.add_argument("--check", action="store_true")
     words.add_argument("--python", help="an interpreter whose environment has the peers")
     words.add_argument("--litellm-python")
@@ -172,19 +179,21 @@ def main() -> int:
     with server() as base:
         if given.check:
             return 0 if check(base, pythons) else 1
-        wanted = set(filter(None, given.only.split(",")))
-        result: dict[str, Any] = {"python": platform.python_version(), "machine": platform.platform(), "rows": {}}
+        wanted = set(filter(None, given.only.split(","))) or {"others", "growth", *(row.name for row in ROWS)}
+        result = _earlier(given.out)
         for row in ROWS:
-            if not wanted or row.name in wanted:
-                costs = measure(row, base, given.rounds, pythons, row.who)
+            if row.name in wanted:
+                who = tuple(name for name in row.who if name in USUAL) if given.quick else row.who
+                costs = measure(row, base, given.rounds, pythons, who)
                 ratios = {peer: ratio(costs, peer) for peer in costs if not peer.startswith("ours")}
                 result["rows"][row.name] = {"costs": costs, "ratios": ratios}
                 print_row(row, costs, ratios)
-        if not wanted:
+        if "others" in wanted:
             result["others"] = others(base, peers)
+        if "growth" in wanted:
             result["growth"] = growth(base, pythons)
-            write_page(result)
     given.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_page(result)
     return 0
 
 
