@@ -58,7 +58,7 @@ SCENARIOS = [
              tls="good"),
     Scenario("dripped", (1,), (READ, OK[:-100], Drip(OK[-100:], 0.05)), STALLED, options=QUICK, limit=1.5),
     Scenario("dripped, official timeout", (1,), (READ, OK[:-100], Drip(OK[-100:], 0.05)), STALLED, door="AsyncOpenAI",
-             options={"timeout": 0.4}, limit=1.5),
+             options={"timeout": 1.0}, limit=2.0),
     Scenario("dripped, deadline", (1,), (READ, OK[:-100], Drip(OK[-100:], 0.05)), limit=1.5,
              expect=Fails(APITimeoutError, clock="deadline"), options={"http_deadline": 0.4}),
     Scenario("dripped until close", (1,), (READ, UNTIL_CLOSE, Drip(BODY, 0.05)), STALLED, options=QUICK, limit=1.5),
