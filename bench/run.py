@@ -158,6 +158,11 @@ def _earlier(path: Path) -> dict[str, Any]:
     return {**result, "python": platform.python_version(), "machine": platform.platform()}
 
 
+def _keep(path: Path, result: dict[str, Any]) -> None:
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    write_page(result)
+
+
 def main() -> int:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rounds", type=int, default=7)
@@ -188,12 +193,12 @@ def main() -> int:
                 ratios = {peer: ratio(costs, peer) for peer in costs if not peer.startswith("ours")}
                 result["rows"][row.name] = {"costs": costs, "ratios": ratios}
                 print_row(row, costs, ratios)
+                _keep(given.out, result)
         if "others" in wanted:
             result["others"] = others(base, peers)
         if "growth" in wanted:
             result["growth"] = growth(base, pythons)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
-    write_page(result)
+    _keep(given.out, result)
     return 0
 
 

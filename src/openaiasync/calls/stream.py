@@ -276,10 +276,6 @@ def _is_done(event: bytes | Event) -> bool:
     return (event if isinstance(event, bytes) else event.data) == _DONE  # assistants give it a name
 
 
-def _data(event: bytes | Event) -> bytes:
-    return event if isinstance(event, bytes) else event.data
-
-
 async def _require_events(call: Call, incoming: Incoming) -> None:
     """Refuse what is no event stream, with what it is instead."""
     kind = Headers(incoming.raw_fields).get("content-type", "")

@@ -133,14 +133,14 @@ class Endpoint:
         self.alone = alone
         self._names = (required, optional, query, wire, headers, files, header, parts)
         # Attributes of a class that has `__getattr__` cost twice as much, and every call asks for twenty of them.
-        self.__class__ = _Unbuilt
+        object.__setattr__(self, "__class__", _Unbuilt)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name}: {self.method} {self.path}>"
 
     def _build(self) -> None:
         required, optional, query, wire, headers, files, header, parts = self._names
-        self.__class__ = Endpoint
+        object.__setattr__(self, "__class__", Endpoint)
         self.path_params: tuple[str, ...] = tuple(_TEMPLATE.findall(self.path))
         self.required: tuple[str, ...] = tuple(required.split())
         self.known: frozenset[str] = frozenset(required.split()) | frozenset(optional.split())
