@@ -29,7 +29,7 @@ def test_an_answer_on_stdout(server: ServerThread) -> None:
     done = call("chat", "say hello world", "--base-url", server.base_url)
     assert done.stdout == "hello world\n"
     assert done.returncode == 0
-    assert done.stderr == "Using demo-chat, of 3 models; --model names another.\n"
+    assert done.stderr == "Using demo-chat, of 6 models; --model names another.\n"
 
 
 @pytest.mark.parametrize(
