@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import threading
 import time
 from asyncio import runners
@@ -37,6 +38,9 @@ def run(coro: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Started in the background of a script, everything inherits that Ctrl-C is ignored, and no test of it could work.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         from hypothesis import settings
     except ImportError:
