@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-import platform
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -50,7 +50,7 @@ def env(*names: str) -> str | None:
 
 def user_agent() -> str:
     """Library, version and Python's version."""
-    return f"openaiasync/{__version__} Python/{platform.python_version()}"
+    return f"openaiasync/{__version__} Python/{sys.version.split()[0]}"
 
 
 def key_from(api_key: ApiKey | None, *variables: str) -> KeySource:

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 from ..core.endpoint import Request
@@ -133,7 +132,8 @@ class BinaryAnswer:
         It is written when this returns (a few milliseconds in which the event loop waits; `astream_to_file` writes in
         a thread); awaiting the result is allowed and changes nothing.
         """
-        Path(file).write_bytes(self.content)
+        with open(file, "wb") as out:
+            out.write(self.content)
         return Written()
 
     def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> Written:

@@ -20,7 +20,6 @@ from . import log
 from .body import read_error_body
 from .clocks import sooner
 from .redirect import follow
-from .upload import with_upload
 
 if TYPE_CHECKING:
     from .config import BaseURL
@@ -118,6 +117,8 @@ class Call:
         """
         calls = self.calls
         if self.request.body is not None and not isinstance(self.request.body, bytes):
+            from .upload import with_upload  # a client that uploads nothing need not load it
+
             self.request = await with_upload(self.request)
         gate = calls.shared.gate
         owner = asyncio.current_task()
