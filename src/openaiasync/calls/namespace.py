@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .engine import Calls
-from .raw import RawMethods, StreamedMethods
+
+if TYPE_CHECKING:
+    from .raw import RawMethods, StreamedMethods
 
 __all__ = ["Namespace"]
 
@@ -17,11 +21,15 @@ class Namespace:
     @property
     def with_raw_response(self) -> RawMethods:
         """The same methods, answering a `RawResponse`: status, header fields, body; `parse()` decodes."""
+        from .raw import RawMethods
+
         return RawMethods(self, self._calls)
 
     @property
     def with_streaming_response(self) -> StreamedMethods:
         """The same methods, answering a context manager of a `StreamedResponse`, whose body is read as you ask."""
+        from .raw import StreamedMethods
+
         return StreamedMethods(self, self._calls)
 
     def __repr__(self) -> str:

@@ -6,7 +6,6 @@ The rows themselves are generated (`endpoints.py`).
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from collections.abc import Mapping
@@ -84,6 +83,8 @@ _UNSET: Any = object()
 
 def nearest(name: str, known: frozenset[str]) -> str:
     """A hint for a misspelt name, or nothing."""
+    import difflib
+
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 
 __all__ = ["Budget", "backoff", "retryable_status", "server_pause"]
 
@@ -79,6 +78,8 @@ def server_pause(headers: Mapping[str, str], now: float) -> float | None:
         try:
             seconds = float(text) * scale
         except ValueError:
+            from email.utils import parsedate_to_datetime  # slow to load, and dates are rare
+
             try:
                 seconds = parsedate_to_datetime(text).timestamp() - now
             except (ValueError, TypeError, OverflowError):
