@@ -138,7 +138,7 @@ def test_the_wheel_alone_works(tmp_path: Path) -> None:
 @pytest.mark.peers
 @pytest.mark.timeout(300)
 def test_importing_costs_a_fifth_of_the_official_client(tmp_path: Path) -> None:
-    """CPU time of `import openaiasync; openaiasync.Client` against the official client's; starts of Python left out."""
+    """CPU time of `import openaiasync; openaiasync.Client` against `import openai; openai.AsyncOpenAI`, interleaved."""
     ours = "import openaiasync; openaiasync.Client"
     theirs = "import openai; openai.AsyncOpenAI"
     nothing = "pass"
@@ -148,7 +148,7 @@ def test_importing_costs_a_fifth_of_the_official_client(tmp_path: Path) -> None:
     bare, our_time, their_time = (sorted(times)[3] for times in zip(*rounds, strict=True))
     ratio = (our_time - bare) / (their_time - bare)
     print(f"\nimport, CPU ms: {1000 * (our_time - bare):.0f}; official {1000 * (their_time - bare):.0f}; {ratio:.3f}")
-    assert ratio < 0.2, (bare, our_time, their_time)
+    assert our_time < their_time / 5, (bare, our_time, their_time)
 
 
 def cpu_seconds(code: str, bytecode: Path) -> float:
