@@ -21,6 +21,7 @@ LAYERS = (
     "params endpoints",
     "transport",
     "calls",
+    "chat",
     "mission",
     "api",
     "settings network variants verbs client official",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .calls import (
         Paginator as Paginator,
     )
+    from .calls.live import ChatStream as ChatStream
     from .client import AsyncOpenAI as AsyncOpenAI
     from .client import Client as Client
     from .core.limits import Limits as Limits
@@ -75,6 +76,9 @@ if TYPE_CHECKING:
         ContentFilterFinishReasonError as ContentFilterFinishReasonError,
     )
     from .errors import (
+        EmbedManyError as EmbedManyError,
+    )
+    from .errors import (
         IncompleteStreamError as IncompleteStreamError,
     )
     from .errors import (
@@ -102,6 +106,9 @@ if TYPE_CHECKING:
         PermissionDeniedError as PermissionDeniedError,
     )
     from .errors import (
+        PollTimeoutError as PollTimeoutError,
+    )
+    from .errors import (
         RateLimitError as RateLimitError,
     )
     from .errors import (
@@ -120,8 +127,16 @@ if TYPE_CHECKING:
     from .mission.audio import (
         TranscriptionStream as TranscriptionStream,
     )
-    from .mission.chat import ChatStream as ChatStream
     from .mission.doors import CompletionStream as CompletionStream
+    from .mission.embed_many import (
+        EmbeddedText as EmbeddedText,
+    )
+    from .mission.embed_many import (
+        EmbedManyAnswer as EmbedManyAnswer,
+    )
+    from .mission.embed_many import (
+        EmbedManyStream as EmbedManyStream,
+    )
     from .mission.images import ImageStream as ImageStream
     from .mission.vision import VisionStream as VisionStream
     from .model import BaseModel as BaseModel
@@ -159,20 +174,22 @@ _HOMES = {
     "calls": (
         "AsyncConversationCursorPage AsyncCursorPage AsyncNextCursorPage AsyncPage AsyncStream BinaryAnswer Paginator"
     ),
+    "calls.live": "ChatStream",
     "client": "AsyncOpenAI Client",
     "core.limits": "Limits",
     "core.options": "RequestOptions Timeout",
     "errors": (
         "APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AuthenticationError "
         "BadRequestError ClientClosedError ConfigurationError ConflictError ContentFilterFinishReasonError "
-        "InFlightError IncompleteStreamError InternalServerError InvalidWebhookSignatureError LengthFinishReasonError "
-        "NotFoundError OAuthError OpenAIError PermissionDeniedError RateLimitError UnprocessableEntityError"
+        "EmbedManyError InFlightError IncompleteStreamError InternalServerError InvalidWebhookSignatureError "
+        "LengthFinishReasonError NotFoundError OAuthError OpenAIError PermissionDeniedError PollTimeoutError "
+        "RateLimitError UnprocessableEntityError"
     ),
     "headers": "Headers",
     "meta": "Meta RequestInfo ResponseInfo",
     "mission.audio": "AudioAnswer AudioStream TranscriptionStream",
-    "mission.chat": "ChatStream",
     "mission.doors": "CompletionStream",
+    "mission.embed_many": "EmbedManyAnswer EmbedManyStream EmbeddedText",
     "mission.images": "ImageStream",
     "mission.vision": "VisionStream",
     "model": "BaseModel",
@@ -216,6 +233,10 @@ __all__ = [
     "ContentFilterFinishReasonError",
     "DataResidency",
     "DefaultAsyncHttpx2Client",
+    "EmbedManyAnswer",
+    "EmbedManyError",
+    "EmbedManyStream",
+    "EmbeddedText",
     "Headers",
     "ImageStream",
     "InFlightError",
@@ -233,6 +254,7 @@ __all__ = [
     "OpenAIError",
     "Paginator",
     "PermissionDeniedError",
+    "PollTimeoutError",
     "RateLimitError",
     "RequestInfo",
     "RequestOptions",

@@ -10,6 +10,7 @@ from ..calls import Namespace
 from ..calls.binary import BinaryAnswer, is_no_sound
 from ..calls.bytestream import ByteStream
 from ..calls.formats import TEXT_FORMATS
+from ..calls.live import LiveStream
 from ..core.build import builder_for
 from ..core.decode import keep
 from ..core.endpoint import Endpoint, Request
@@ -17,7 +18,6 @@ from ..core.files import FileTypes
 from ..core.media import audio_type, extension
 from ..dump import parse
 from .common import MISSING, parameters
-from .live import LiveStream
 
 if TYPE_CHECKING:
     from ..meta import Meta

@@ -6,31 +6,22 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
+from ..calls.live import ChatStream
 from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint
 from .common import MISSING, parameters
-from .live import LiveStream
 
 if TYPE_CHECKING:
     from ..calls import Calls
     from ..params.chat import ChatParams, ChatRest
     from ..types.chat import (
         ChatCompletion,
-        ChatCompletionChunk,
         ChatCompletionMessage,
         ChatCompletionMessageParam,
     )
 
     Message = ChatCompletionMessageParam | ChatCompletionMessage
-    _Chunks = LiveStream[ChatCompletionChunk, ChatCompletion]
-else:
-    _Chunks = LiveStream
-
 __all__ = ["ChatMethods", "ChatStream"]
-
-
-class ChatStream(_Chunks):
-    """A chat answer as it is made: iterate its `ChatCompletionChunk`s; `final()` is the whole `ChatCompletion`."""
 
 
 @functools.cache

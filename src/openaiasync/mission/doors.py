@@ -8,16 +8,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from ..calls import Calls, Namespace
+from ..calls.live import LiveStream
 from ..core.accumulate import CompletionAccumulator
 from ..core.endpoint import Endpoint
 from .common import MISSING, parameters
-from .live import LiveStream
 
 if TYPE_CHECKING:
     from ..params.completions import CompletionParams, CompletionRest
     from ..params.embeddings import EmbeddingParams, EmbeddingRest
     from ..types import Completion, CreateEmbeddingResponse
     from .audio import SpeechToTextMethods, TextToSpeechMethods
+    from .embed_many import EmbedManyMethods
     from .images import ImageGenerateMethods
     from .vision import VisionMethods
 
@@ -111,6 +112,13 @@ class MissionMethods:
     def embedding(self) -> EmbeddingMethods:
         """Texts as vectors."""
         return EmbeddingMethods(self._calls)
+
+    @cached_property
+    def embed_many(self) -> EmbedManyMethods:
+        """Any number of texts as vectors, by as many requests as that takes."""
+        from .embed_many import EmbedManyMethods
+
+        return EmbedManyMethods(self._calls)
 
     @cached_property
     def image_generate(self) -> ImageGenerateMethods:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..calls import Namespace
+from ..calls.live import LiveStream
 from ..core.build import builder_for
 from ..core.endpoint import Endpoint
 from .common import MISSING, parameters
-from .live import LiveStream
 
 if TYPE_CHECKING:
     from ..params.images import ImageParams, ImageRest

@@ -5,16 +5,18 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
-from ..calls import AsyncStream, Calls
 from ..core.decode import keep
 from ..core.endpoint import Request
 from ..errors import OpenAIError
 from ..model import BaseModel
+from .engine import Calls
+from .stream import AsyncStream
 
 if TYPE_CHECKING:
     from ..meta import Meta
+    from ..types.chat import ChatCompletion, ChatCompletionChunk
 
-__all__ = ["LiveStream"]
+__all__ = ["ChatStream", "LiveStream"]
 
 C = TypeVar("C")
 A = TypeVar("A", bound=BaseModel)
@@ -132,3 +134,13 @@ class LiveStream(Generic[C, A]):
     def __repr__(self) -> str:
         state = "not sent" if self._stream is None else "ended" if self._ended else "closed" if self._closed else "open"
         return f"<{type(self).__name__} {self._request!r} {state}>"
+
+
+if TYPE_CHECKING:
+    _Chunks = LiveStream[ChatCompletionChunk, ChatCompletion]
+else:
+    _Chunks = LiveStream
+
+
+class ChatStream(_Chunks):
+    """A chat answer as it is made: iterate its `ChatCompletionChunk`s; `final()` is the whole `ChatCompletion`."""

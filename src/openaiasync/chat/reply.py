@@ -1,0 +1,138 @@
+"""What a turn ends with: the words, the object asked for, what the tools did, and what to add to the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import msgspec
+
+if TYPE_CHECKING:
+    from ..meta import Meta
+    from ..types import CompletionUsage
+    from ..types.chat import ChatCompletion, ChatCompletionMessage
+
+__all__ = ["Reply", "ToolCall", "ToolResult"]
+
+T = TypeVar("T")
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that the model asks for, as a `permit` hook and a `ToolStarted` event see it.
+
+    `id` is the one in the history: where the server gave none, or one twice, it was made here. `arguments` is the
+    JSON text that the model wrote, whatever it may be.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one tool call.
+
+    `value` is what the function returned, `content` what the model was told. `error` is what went wrong, `None` if
+    nothing did; `denied` says that the `permit` hook refused. `seconds` is how long the function ran.
+    """
+
+    call: ToolCall
+    content: str | list[dict[str, Any]]
+    value: Any = None
+    error: Exception | None = None
+    denied: bool = False
+    seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """The id of the call that this answers."""
+        return self.call.id
+
+    @property
+    def name(self) -> str:
+        """The name of the tool."""
+        return self.call.name
+
+    @property
+    def ok(self) -> bool:
+        """Whether the function ran and returned."""
+        return self.error is None and not self.denied
+
+    def message(self) -> dict[str, Any]:
+        """The message of role ``tool`` that tells the model."""
+        return {"role": "tool", "tool_call_id": self.call.id, "content": self.content}
+
+
+class Reply(msgspec.Struct, Generic[T], kw_only=True):
+    """A turn's outcome: one answer, or several with tool calls or repairs between them.
+
+    `answers` holds each `ChatCompletion` in order; `text`, `reasoning`, `message` and `finish_reason` are those of the
+    last. `messages` is what the turn adds to the history, valid for the API as it stands: assistant messages, each tool
+    call answered once and in order; the user's message and rounds of repair are not in it. `tool_calls` says what every
+    tool did, in the order of the calls. `parsed` is the object asked for with ``into=``, `None` without.
+
+    On an error, `error.partial` is a `Reply` of what had come: `messages` then holds the finished rounds, and the last
+    of `answers` may be cut short.
+    """
+
+    answers: list[ChatCompletion] = msgspec.field(default_factory=list["ChatCompletion"])
+    messages: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
+    tool_calls: list[ToolResult] = msgspec.field(default_factory=list[ToolResult])
+    text: str = ""
+    reasoning: str = ""
+    parsed: T | None = None
+
+    @property
+    def answer(self) -> ChatCompletion:
+        """The last answer as it came; `LookupError` if a failed turn's partial reply has none."""
+        if not self.answers:
+            raise LookupError("no answer had come when this turn failed")
+        return self.answers[-1]
+
+    @property
+    def message(self) -> ChatCompletionMessage | None:
+        """The last answer's message as it came; `None` if there is none."""
+        return self.answers[-1].message if self.answers else None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped: ``"stop"``, ``"length"``, …; `None` if it had not."""
+        choices = cast("list[Any]", self.answers[-1].choices or []) if self.answers else []
+        return getattr(choices[0], "finish_reason", None) if choices else None
+
+    @property
+    def usage(self) -> CompletionUsage | None:
+        """The tokens of all answers together; `None` if the server counted none."""
+        return total_usage([answer.usage for answer in self.answers])
+
+    @property
+    def meta(self) -> Meta:
+        """What is known of the last call; raises like `answer`, and `AttributeError` where none ended."""
+        return self.answer.meta
+
+
+def total_usage(counted: Sequence[Any]) -> CompletionUsage | None:
+    """The sum of several calls' usage, details included; what a server left out or garbled counts as nothing."""
+    from ..types import CompletionUsage
+
+    known = [usage for usage in counted if isinstance(usage, CompletionUsage)]
+    if not known:
+        return None
+    total: dict[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    for usage in known:
+        _add(total, usage.to_dict())
+    from ..core.build import builder_for
+
+    build = cast("Callable[[Any], CompletionUsage]", builder_for(CompletionUsage))
+    return build(total)
+
+
+def _add(total: dict[str, Any], part: dict[str, Any]) -> None:
+    for name, value in part.items():
+        before = total.get(name)
+        if isinstance(value, dict):
+            inner = cast("dict[str, Any]", before) if isinstance(before, dict) else {}
+            total[name] = inner
+            _add(inner, cast("dict[str, Any]", value))
+        elif type(value) in (int, float):
+            total[name] = value + (before if type(before) in (int, float) else 0)
