@@ -32,7 +32,15 @@ def public_classes() -> Iterator[type]:
             if inspect.isclass(value):
                 yield value
     with_key = Client(api_base="http://localhost:1/v1")
-    for name in ("completion", "embedding", "image_generate", "text_to_speech", "speech_to_text", "vision"):
+    for name in (
+        "completion",
+        "embedding",
+        "embed_many",
+        "image_generate",
+        "text_to_speech",
+        "speech_to_text",
+        "vision",
+    ):
         yield type(getattr(with_key, name))
     for name in ("chat", "models", "webhooks"):
         yield from type(getattr(with_key, name)).__mro__

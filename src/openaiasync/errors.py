@@ -4,12 +4,20 @@
     ├── ConfigurationError (ValueError)         the client's options or environment cannot work
     ├── InFlightError                           every place in flight is held by tasks that wait for one
     ├── ClientClosedError                       the client was closed before or during the call
+    ├── SubjectTokenProviderError               .response: who a workload is could not be proven; identity/errors.py
+    ├── WebSocketQueueFullError                 too much waits to be sent over a WebSocket; realtime/errors.py
     ├── LengthFinishReasonError                 an answer to be parsed was cut by its length limit
     ├── ContentFilterFinishReasonError          an answer to be parsed was held back by a filter
+    ├── EmbedManyError                          .refused .vectors .usage: some of many texts have no vector
+    ├── ContextLimitError (ValueError)          a session's request would not fit its context_limit
+    ├── BudgetError                             a session's request would pass its budget
+    ├── SessionFileError (OSError)              a saved session cannot be read or written; these three: chat/errors.py
     └── APIError                                .request .body .code .param .type; in mid-stream: an error object came
         ├── APIConnectionError                  nothing usable came
-        │   ├── APITimeoutError                 .clock: "connect", "start", "stall", "deadline" or "queue"
-        │   └── IncompleteStreamError           .partial: what had come when the stream broke off
+        │   ├── APITimeoutError                 .clock: "connect", "start", "stall", "deadline", "queue", "ping"
+        │   │   └── PollTimeoutError            .partial: the object that was waited for, as it was
+        │   ├── IncompleteStreamError           .partial: what had come when the stream broke off
+        │   └── WebSocketConnectionClosedError  .close_code .close_reason .unsent_messages; realtime/errors.py
         ├── APIResponseValidationError          .response: the answer is not what the operation promises
         └── APIStatusError                      .response .status_code .request_id
             ├── BadRequestError 400             ├── ConflictError 409
@@ -30,6 +38,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 if TYPE_CHECKING:
     from .meta import Meta
     from .types.chat import ChatCompletion
+    from .types.create_embedding_response import Usage
 
 __all__ = [
     "APIConnectionError",
@@ -43,6 +52,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "ContentFilterFinishReasonError",
+    "EmbedManyError",
     "InFlightError",
     "IncompleteStreamError",
     "InternalServerError",
@@ -52,6 +62,7 @@ __all__ = [
     "OAuthError",
     "OpenAIError",
     "PermissionDeniedError",
+    "PollTimeoutError",
     "RateLimitError",
     "Side",
     "UnprocessableEntityError",
@@ -141,13 +152,29 @@ class APIConnectionError(APIError):
 
 
 class APITimeoutError(APIConnectionError):
-    """A clock ran out. `clock` names it: ``"connect"``, ``"start"``, ``"stall"``, ``"deadline"`` or ``"queue"``."""
+    """A clock ran out. `clock` names it: ``"connect"``, ``"start"``, ``"stall"``, ``"deadline"`` or ``"queue"``.
+
+    Of a WebSocket also ``"ping"``: the server answered no ping (RFC 6455, section 5.5.2).
+    """
 
     clock: str = "start"
 
     def __init__(self, request: Any, *, message: str = "Request timed out.", clock: str = "start") -> None:
         super().__init__(message=message, request=request)
         self.clock = clock
+
+
+class PollTimeoutError(APITimeoutError, TimeoutError, RuntimeError):
+    """A helper that waits for an object waited long enough. `partial` is the object as it was last.
+
+    The official client raises `TimeoutError` from one helper and `RuntimeError` from another: this is both.
+    """
+
+    side: Side = "server"
+
+    def __init__(self, request: Any, *, message: str = "Waited long enough.", partial: Any = None) -> None:
+        super().__init__(request, message=message, clock="deadline")
+        self.partial = partial
 
 
 class IncompleteStreamError(APIConnectionError):
@@ -272,6 +299,49 @@ class ContentFilterFinishReasonError(OpenAIError):
     def __init__(self, *, completion: ChatCompletion | None = None) -> None:
         super().__init__("The answer was held back by the server's content filter and cannot be parsed.")
         self.completion = completion
+
+
+class EmbedManyError(OpenAIError):
+    """Some of the texts of `client.embed_many` have no vector; the cause is the first failure, as a single call has it.
+
+    `refused` says by index why the server refused a text, `index` is the first of them (`None`: a request failed as a
+    whole); `vectors` holds what is finished, by index; `usage` is the sum of what it took.
+    """
+
+    def __init__(
+        self,
+        cause: OpenAIError,
+        *,
+        refused: dict[int, APIStatusError],
+        vectors: dict[int, memoryview[float]],
+        usage: Usage | None,
+    ) -> None:
+        self.index: int | None = min(refused, default=None)
+        if self.index is None:
+            text = f"embed_many stopped: {cause}"
+        elif len(refused) == 1:
+            text = f"texts[{self.index}] was refused: {cause}"
+        else:
+            text = f"{len(refused)} texts were refused, the first of them texts[{self.index}]: {cause}"
+        super().__init__(text)
+        self.refused = refused
+        self.vectors = vectors
+        self.usage = usage
+        self.side: Side = cause.side
+        self.retryable: bool = cause.retryable
+        self.meta: Meta | None = cause.meta
+        self.tries: int = cause.tries
+        self.elapsed: float = cause.elapsed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        vectors = {index: vector.tobytes() for index, vector in self.vectors.items()}
+        return (_rebuild_vectors, (type(self), self.args, {**self.__dict__, "vectors": vectors}))
+
+
+def _rebuild_vectors(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
+    """A view of memory cannot be pickled, its bytes can."""
+    vectors = {index: memoryview(raw).cast("f") for index, raw in state["vectors"].items()}
+    return _rebuild(cls, args, {**state, "vectors": vectors})
 
 
 class InvalidWebhookSignatureError(ValueError):

@@ -42,6 +42,10 @@ class Places(Generic[T]):
         """Owners in the queue."""
         return len(self._queue)
 
+    def held_by(self, owner: object) -> int:
+        """Places that this owner holds."""
+        return self._held.get(owner, 0)
+
     def take(self, owner: object) -> bool:
         """Hold a place if one is free and nobody is before you."""
         if self.size is not None and (self._used >= self.size or self._queue):
