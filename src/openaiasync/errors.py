@@ -12,6 +12,8 @@
     ├── ContextLimitError (ValueError)          a session's request would not fit its context_limit
     ├── BudgetError                             a session's request would pass its budget
     ├── SessionFileError (OSError)              a saved session cannot be read or written; these three: chat/errors.py
+    ├── ToolError                               .call: a tool call of a turn failed; chat/errors.py
+    ├── TooManyRoundsError                      .max_rounds: the model asks for tools without end; chat/errors.py
     └── APIError                                .request .body .code .param .type; in mid-stream: an error object came
         ├── APIConnectionError                  nothing usable came
         │   ├── APITimeoutError                 .clock: "connect", "start", "stall", "deadline", "queue", "ping"
@@ -84,6 +86,7 @@ class OpenAIError(Exception):
     """The base of the tree.
 
     `tries` is how often the call was sent, `elapsed` the seconds it took, waiting for a place in flight left out.
+    `partial` is what had come where something is kept: a `Reply` of what a turn was made of, else `None`.
     """
 
     side: Side = "caller"
@@ -91,6 +94,7 @@ class OpenAIError(Exception):
     meta: Meta | None = None
     tries: int = 0
     elapsed: float = 0.0
+    partial: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The constructors have required keywords, so that the default way of pickling exceptions cannot work.
@@ -145,7 +149,6 @@ class APIConnectionError(APIError):
 
     side: Side = "network"
     retryable: bool = True
-    partial: Any = None
 
     def __init__(self, *, message: str = "Connection error.", request: Any) -> None:
         super().__init__(message, request, body=None)
