@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from openaiasync.core import http1
 from openaiasync.core.http1 import Http1Error, ResponseParser
+from openaiasync.core.http1_whole import whole_answer
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -526,3 +527,51 @@ def test_work_is_linear_under_any_split(data: bytes, step: int) -> None:
         parser.feed(_Counted(data[start : start + step]))
     assert parser.complete
     assert _Counted.copied <= 8 * len(data)
+
+
+# --- the usual answer, which is recognised without a parser ---
+
+
+def looks_usual(data: bytes) -> Outcome | None:
+    found = whole_answer(data)
+    if found is None:
+        return None
+    status, fields, body, _ = found
+    return Outcome("complete", status, fields, body, True)
+
+
+@settings(max_examples=400)
+@given(
+    _answers(), st.integers(0, 10_000), st.sampled_from([b"", b"\n", b"\r", b"\0", b" ", b":", b"\x7f", b"x", b"\r\n"])
+)
+def test_what_is_taken_for_usual_is_what_the_parser_makes_of_it(
+    answer: tuple[bytes, bytes, bytes], place: int, spoilt: bytes
+) -> None:
+    """Either both give the same, or the parser is left to judge; also where the bytes are wrong."""
+    data = answer[0]
+    place %= len(data) + 1
+    for one in (data, data[:place] + spoilt + data[place:], data[:place] + spoilt + data[place + 1 :]):
+        assert looks_usual(one) in (None, parse(one))
+
+
+@pytest.mark.parametrize("name", [*ACCEPTED, *REFUSED])
+def test_no_answer_of_the_corpus_is_taken_for_another(name: str) -> None:
+    """What one read brings is the same with and without the short way."""
+    data = ACCEPTED[name][0] if name in ACCEPTED else REFUSED[name]
+    assert looks_usual(data) in (None, parse(data))
+
+
+def test_usual_answers_are_usual() -> None:
+    """The short way is taken by what servers send all day, or it would be worth nothing."""
+    head = OK + b"Date: Sun, 22 Nov 2026 10:00:00 GMT\r\nServer: uvicorn\r\ncontent-type: application/json\r\n"
+    assert whole_answer(head + b"content-length: 2\r\n\r\n{}") == (
+        200,
+        head[17:] + b"content-length: 2\r\n",
+        b"{}",
+        False,
+    )
+    coded = whole_answer(head + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
+    assert coded is not None
+    assert coded[3]
+    for other in (b"content-length: 3", b"content-length: 02", b"Content-Length: 2\r\nconnection: close", b"x: y"):
+        assert whole_answer(head + other + b"\r\n\r\n{}") is None

@@ -82,7 +82,7 @@ def at_rest(client: Client) -> list[str]:
         pool = transport._pool
         if pool is None:
             continue
-        busy = [one for one in pool._connections if one.exchange is not None and not one.dropped]
+        busy = [one for one in pool._connections if one.current() is not None and not one.dropped]
         idle = sum(not one.dropped for host in pool._hosts.values() for one in host.idle)
         live = sum(not one.dropped for one in pool._connections)
         if busy or live != idle or pool._opening:

@@ -156,6 +156,13 @@ class Incoming(Protocol):
         """The rest of the body at once; more than `cap` bytes is a ``"protocol"`` error."""
         ...
 
+    def take(self) -> bytes | None:
+        """The whole body, if it has come with the head and has no content coding; the answer has ended then.
+
+        `None` where that is not known: `read` or `pieces` tells. Most small answers need no more than this.
+        """
+        ...
+
     def abort(self) -> None:
         """Drop the connection at once (nothing is sent, nothing is awaited); no-op after the end."""
         ...

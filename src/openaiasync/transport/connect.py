@@ -57,8 +57,11 @@ class Connector:
         )
         self._view = memoryview(bytearray(RECEIVE_BUFFER)) if _reads_at_once(loop) else None
 
-    async def open(self, origin: Origin) -> Connection:
-        """A fresh connection to `origin`. The caller limits its time; raises `TransportError`."""
+    async def open(self, origin: Origin, *, tunnel: bool = False) -> Connection:
+        """A fresh connection to `origin`. The caller limits its time; raises `TransportError`.
+
+        With `tunnel` a proxy passes on whatever is sent, as to every ``https`` origin.
+        """
         try:
             proxy = None if self._settings.uds else self._proxies.for_origin(origin)
         except ValueError as error:
@@ -67,7 +70,7 @@ class Connector:
         connection = Connection(self._loop, origin, self._view or memoryview(bytearray(RECEIVE_BUFFER)))
         try:
             await self._attach(connection, sock)
-            if proxy is not None and origin.scheme == "https":
+            if proxy is not None and (tunnel or origin.scheme == "https"):
                 await _tunnel(connection, origin, proxy)
             elif proxy is not None:
                 connection.absolute = True
@@ -215,7 +218,7 @@ async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
     assert transport is not None
     bracketed = f"[{origin.host}]" if ":" in origin.host else origin.host
     target = f"{bracketed}:{origin.port}"
-    exchange = Exchange(connection, TryClocks(None, None, None), bodiless=True, connected=0.0)
+    exchange = Exchange(connection, TryClocks(None, None, None), True, 0.0)
     exchange.tunnel = True
     transport.write(b"".join((request_head("CONNECT", target, target, ()), proxy.credentials.wire(), b"\r\n")))
     try:

@@ -34,7 +34,6 @@ class Connection(asyncio.BufferedProtocol):
         "__weakref__",
         "_poll",
         "_timer",
-        "_timer_at",
         "_view",
         "absolute",
         "credentials",
@@ -46,7 +45,9 @@ class Connection(asyncio.BufferedProtocol):
         "origin",
         "recycle",
         "served",
+        "timer_at",
         "transport",
+        "watched",
         "writable",
     )
 
@@ -63,8 +64,8 @@ class Connection(asyncio.BufferedProtocol):
         self.recycle: Callable[[Connection], None] = Connection.drop
         self.lost: Callable[[Connection], None] | None = None
         self.transport: asyncio.Transport | None = None
-        # Weak, so that an answer that nobody holds any more frees its socket at once.
-        self.exchange: weakref.ref[Exchange] | None = None
+        self.exchange: Exchange | None = None  # while somebody waits for its head
+        self.watched: weakref.ref[Exchange] | None = None  # afterwards
         self.absolute: bool = False  # requests go to a proxy in absolute-form
         self.credentials: Credentials = NO_CREDENTIALS  # the proxy's, if requests go to it
         self.dropped: bool = False
@@ -73,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self.writable: asyncio.Future[None] | None = None  # pending while the write buffer is full
         self._view = view
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = NEVER
+        self.timer_at = NEVER
         self._poll: select.poll | None = None
 
     # --- what the event loop calls ---
@@ -87,15 +88,14 @@ class Connection(asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        reference = self.exchange
-        exchange = reference() if reference is not None else None
+        exchange = self.exchange or self.current()
         if exchange is None:
             self.drop()  # nobody has asked for anything
         else:
             exchange.feed(bytes(self._view[:nbytes]))
 
     def eof_received(self) -> None:
-        exchange = self.exchange() if self.exchange is not None else None
+        exchange = self.current()
         if exchange is None:
             self.drop()
         else:
@@ -106,7 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        exchange = self.exchange() if self.exchange is not None else None
+        exchange = self.current()
         if exchange is not None:
             exchange.fail(*_cause_of_loss(exc))
         self.resume_writing()
@@ -125,6 +125,14 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- what exchanges and the pool call ---
 
+    def current(self) -> Exchange | None:
+        """The exchange that goes on here."""
+        return self.exchange if self.watched is None else self.watched()
+
+    def watch(self, exchange: Exchange) -> None:
+        """Hold the exchange weakly from now on: an answer that nobody holds any more frees its socket at once."""
+        self.exchange, self.watched = None, weakref.ref(exchange, self.drop)
+
     def ended_properly(self) -> bool:
         """Whether the end of the peer's bytes is genuine: over TLS it comes with a closure alert (RFC 8446, 6.1)."""
         tls = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
@@ -139,7 +147,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def drop(self, _: object = None) -> None:
         """Close at once: nothing is sent, nothing awaited. (`close` would wait 30 s for a frozen TLS peer.)"""
-        self.exchange = None
+        self.exchange = self.watched = None
         if not self.dropped:
             self.dropped = True
             if self._timer is not None:
@@ -152,16 +160,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def arm(self, at: float) -> None:
         """See to it that the timer fires at the loop's time `at` or before."""
-        if at < self._timer_at or self._timer is None:
+        if at < self.timer_at:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer_at = at
+            self.timer_at = at
             self._timer = self.loop.call_at(at, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._timer_at = NEVER
-        exchange = self.exchange() if self.exchange is not None else None
+        self.timer_at = NEVER
+        exchange = self.current()
         if exchange is not None:
             exchange.check_clock()
 

@@ -7,10 +7,10 @@ waits for (a head, any piece, the whole body).
 from __future__ import annotations
 
 import asyncio
-import weakref
 from typing import cast
 
 from ..core.http1 import Http1Error, ResponseParser
+from ..core.http1_whole import WholeAnswer, whole_answer
 from .base import TransportError, TryClocks
 from .connection import NEVER, Connection
 
@@ -32,69 +32,59 @@ _FOR_NOTHING, _FOR_HEAD, _FOR_PIECE, _FOR_ALL = range(4)
 class Exchange:
     """One request and its answer: the `Incoming` of a `Connection`."""
 
-    __slots__ = (
-        "__weakref__",
-        "_clock",
-        "_connection",
-        "_error",
-        "_expires",
-        "_for",
-        "_loop",
-        "_parser",
-        "_paused",
-        "_stall",
-        "_start_at",
-        "_unread",
-        "_until",
-        "_waiter",
-        "_wake_at",
-        "answered",
-        "connected",
-        "ended",
-        "owner",
-        "raw_fields",
-        "reused",
-        "sent",
-        "status",
-        "tunnel",
-        "written",
-    )
+    # Most exchanges need nothing of this but its default, and then it costs nothing.
+    _error: TransportError | None = None
+    _waiter: asyncio.Future[None] | None = None
+    _for: int = _FOR_NOTHING
+    _unread: int = 0  # bytes that came since the last piece was taken, framing included
+    _wake_at: int = 0
+    _paused: bool = False
+    _parser: ResponseParser | None = None  # made when an answer is not of the usual kind
+    _start_at: float = NEVER
+    _clock: str = "until"
+    status: int = 0
+    raw_fields: bytes = b""
+    _body: bytes | None = None  # of a usual answer, until it is taken
+    _coded: bool = False
+    ended: bool = False
+    owner: object = None  # kept alive as long as the answer: a pool ends with its transport
+    tunnel: bool = False  # the connection belongs to the tunnel once the answer has ended
+    sent: bool = False
+    written: bool = False
+    answered: bool = False
 
-    def __init__(self, connection: Connection, clocks: TryClocks, *, bodiless: bool, connected: float) -> None:
+    def __init__(self, connection: Connection, clocks: TryClocks, bodiless: bool, connected: float) -> None:
         """Take `connection`; `bodiless` as in `ResponseParser`, `connected` in seconds."""
         self._connection: Connection | None = connection
         self._loop = connection.loop
-        self._parser = ResponseParser(bodiless=bodiless)
-        self._error: TransportError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._for = _FOR_NOTHING
-        self._unread = 0  # bytes that came since the last piece was taken, framing included
-        self._wake_at = 0
-        self._paused = False
-        self._until = NEVER if clocks.until is None else clocks.until
+        self._bodiless = bodiless
         self._stall = clocks.start if clocks.stall is None else clocks.stall
-        self._start_at = NEVER
-        self._expires = self._until
-        self._clock = "until"
-        self.status: int = 0
-        self.raw_fields: bytes = b""
+        until = clocks.until
+        self._expires = self._until = NEVER if until is None else until
         self.connected: float = connected
-        self.ended: bool = False
-        self.owner: object = None  # kept alive as long as the answer: a pool ends with its transport
-        self.tunnel: bool = False  # the connection belongs to the tunnel once the answer has ended
         self.reused: bool = connection.served > 0
-        self.sent: bool = False
-        self.written: bool = False
-        self.answered: bool = False
         connection.served += 1
-        connection.exchange = weakref.ref(self, connection.drop)
+        connection.exchange = self
+
+    def release(self, owner: object) -> None:
+        """From now on an answer that nobody holds any more frees its socket at once; `owner` lives as long as it."""
+        self.owner = owner
+        connection = self._connection
+        if connection is not None:
+            connection.watch(self)
 
     # --- what comes from the connection ---
 
     def feed(self, data: bytes) -> None:
         """Bytes have come."""
-        parser = self._parser
         self.answered = True
+        parser = self._parser
+        if parser is None:
+            usual = None if self._bodiless else whole_answer(data)
+            if usual is not None:
+                self._take_usual(usual)
+                return
+            parser = self._parser = ResponseParser(bodiless=self._bodiless)
         self._unread += len(data)
         try:
             parser.feed(data)
@@ -103,7 +93,7 @@ class Exchange:
             return
         purpose = self._for
         if parser.complete:
-            self._finish()
+            self._finish(parser.keep_alive)
         elif purpose == _FOR_HEAD:
             if not parser.status:
                 self._watch_head()
@@ -120,12 +110,29 @@ class Exchange:
             return
         self._wake()
 
+    def _take_usual(self, usual: WholeAnswer) -> None:
+        """The whole answer has come at once, and needs no parser."""
+        self.status, self.raw_fields, self._body, self._coded = usual
+        self._finish(True)
+        self._wake()
+
+    def _as_parsed(self) -> ResponseParser:
+        """The parser; of a usual answer one that shows what it would have made of it."""
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = ResponseParser(bodiless=self._bodiless)
+            if self.status:
+                parser.status, parser.raw_fields, parser.complete = self.status, self.raw_fields, True
+                body, self._body = self._body, None
+                parser.pieces = [] if body is None else [body]
+        return parser
+
     def feed_eof(self) -> None:
         """The peer has closed its side."""
         # RFC 9112, 9.8: a body that lasts until close may have been cut by anybody unless the close is genuine.
         connection = self._connection
-        if connection is not None and connection.ended_properly() and self._parser.feed_eof():
-            self._finish()
+        if connection is not None and connection.ended_properly() and self._as_parsed().feed_eof():
+            self._finish(False)
             self._wake()
         else:
             self.fail("eof", "the server closed the connection before the end of its answer")
@@ -151,16 +158,16 @@ class Exchange:
             return
         self.fail("timeout", TIMEOUTS[self._clock], self._clock)
 
-    def _finish(self) -> None:
+    def _finish(self, keep_alive: bool) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        connection.exchange = None
-        if self.tunnel and not self._parser.surplus:
+        connection.exchange = connection.watched = None
+        if self.tunnel and not self._as_parsed().surplus:
             return
         transport = connection.transport
         if (
-            self._parser.keep_alive
+            keep_alive
             and self.written
             and transport is not None
             and not connection.dropped
@@ -200,17 +207,17 @@ class Exchange:
             self._expires, self._clock = at, clock
         else:
             self._expires, self._clock = self._until, "until"
-        if self._expires < NEVER and self._connection is not None:
+        if self._waiter is not None and self._expires < NEVER and self._connection is not None:
             self._connection.arm(self._expires)
 
-    def start_clock(self, seconds: float | None) -> None:
-        """The request is written: so many seconds from now an answer must have begun."""
-        self._start_at = NEVER if seconds is None else self._loop.time() + seconds
-        self.expire_at(self._start_at, "start")
+    def start_clock(self, seconds: float | None, now: float) -> None:
+        """The request is written: so many seconds from `now` an answer must have begun."""
+        self._start_at = at = NEVER if seconds is None else now + seconds
+        self.expire_at(at, "start")
 
     def _watch_head(self) -> None:
         # A head that has begun has started the answer; an interim one has not, and leaves the start clock as it was.
-        if not self._parser.began:
+        if not self._as_parsed().began:
             self.expire_at(self._start_at, "start")
         elif self._clock == "start":
             self.run_clock(self._stall, "stall")
@@ -224,28 +231,37 @@ class Exchange:
             raise cast(TransportError, self._error)
         self._for = purpose
         self._waiter = waiter = self._loop.create_future()
-        if self._expires < NEVER:
+        if self._expires < connection.timer_at:
             connection.arm(self._expires)
         return waiter
 
     async def head(self) -> None:
         """Wait for the head of the final answer; afterwards only the try's own end limits waiting."""
         parser = self._parser
-        if not parser.status:
+        if not self.status and (parser is None or not parser.status):
             try:
                 await self._wait(_FOR_HEAD)
             except asyncio.CancelledError:
                 self.abort()
                 raise
-            if not parser.status:
-                raise cast(TransportError, self._error)
-        self.status = parser.status
-        self.raw_fields = parser.raw_fields
+            parser = self._parser
+        if parser is not None:
+            self.status = parser.status
+            self.raw_fields = parser.raw_fields
+        if not self.status:
+            raise cast(TransportError, self._error)
         self._expires = self._until
         self._clock = "until"
 
+    def take(self) -> bytes | None:
+        body = None if self._coded else self._body
+        if body is not None:
+            self._body = None
+            self.ended = True
+        return body
+
     async def pieces(self) -> list[bytes]:
-        parser = self._parser
+        parser = self._parser or self._as_parsed()
         taken = parser.pieces
         if not taken and not parser.complete:
             try:
@@ -265,7 +281,7 @@ class Exchange:
         return taken
 
     async def read(self, cap: int) -> bytes:
-        parser = self._parser
+        parser = self._parser or self._as_parsed()
         if not parser.complete:
             await self._read_on(cap)
         pieces, parser.pieces = parser.pieces, []
@@ -277,7 +293,7 @@ class Exchange:
 
     async def _read_on(self, cap: int) -> None:
         """Wait for the end of the body, once unless it is over the cap."""
-        parser = self._parser
+        parser = self._parser or self._as_parsed()
         if (parser.content_length or 0) > cap:
             self.fail("protocol", f"the body is over {cap} bytes")
         self._wake_at = cap

@@ -82,6 +82,9 @@ class HTTPXIncoming:
                 raise TransportError("protocol", f"the body is over {cap} bytes", sent=True, answered=True)
         return bytes(body)
 
+    def take(self) -> bytes | None:
+        return None
+
     def abort(self) -> None:
         if not self.ended:
             # httpx can only close with an await; the task ends by itself within a turn of the loop.

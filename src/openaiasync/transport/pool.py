@@ -66,12 +66,12 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self.closed: bool = False
 
-    def take(self, origin: Origin) -> Connection | None:
-        """An idle connection, if there is one that needs no second look."""
+    def take(self, origin: Origin, now: float) -> Connection | None:
+        """An idle connection, if there is one that needs no second look; `now` is the loop's time."""
         host = self._hosts.get(origin)
         while host is not None and host.idle:
             connection = host.idle.pop()
-            if connection.dropped or self._is_stale(connection):
+            if connection.dropped or now - connection.idle_since >= self._keepalive:
                 connection.drop()
             elif not connection.readable():
                 return connection
@@ -110,7 +110,7 @@ class Pool:
 
     async def _settled(self, origin: Origin, host: _Host) -> Connection | None:
         """An idle connection; what may be session tickets is given to the loop to read first."""
-        while (connection := self.take(origin)) is None and host.idle:
+        while (connection := self.take(origin, self.loop.time())) is None and host.idle:
             connection = host.idle.pop()
             try:
                 # The first turn lets the loop see the bytes, the second lets it handle them: a connection to which
@@ -198,9 +198,6 @@ class Pool:
         if self._sweeper is None and self._keepalive < NEVER:
             self._sweeper = self.loop.call_later(self._keepalive, self._sweep)
 
-    def _is_stale(self, connection: Connection) -> bool:
-        return self.loop.time() - connection.idle_since >= self._keepalive
-
     def _sweep(self) -> None:
         """Drop what has been idle for too long; come again when the next one may be."""
         self._sweeper = None
@@ -229,7 +226,7 @@ class Pool:
             while host.hand_over(TransportError("closed", "the client was closed")):
                 pass
         for connection in list(self._connections):
-            exchange = connection.exchange() if connection.exchange is not None else None
+            exchange = connection.current()
             if exchange is not None:
                 exchange.fail("closed", "the client was closed")
             connection.drop()

@@ -72,6 +72,9 @@ class SimpleIncoming:
                 raise self._fail(TransportError("protocol", f"the body is over {cap} bytes", sent=True, answered=True))
         return bytes(body)
 
+    def take(self) -> bytes | None:
+        return None
+
     def abort(self) -> None:
         self.end("the exchange was given up by its caller")
 

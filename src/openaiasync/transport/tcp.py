@@ -32,26 +32,31 @@ class TcpTransport:
         self._guard: AsyncGenerator[None, None] | None = None
         self._closed = False
 
+    @property
+    def settings(self) -> TcpSettings:
+        """What its connections are made with."""
+        return self._settings
+
     async def send(self, out: Outgoing, clocks: TryClocks) -> Exchange:
         """See `Transport.send`. A field that cannot stand in a head is a `ValueError`."""
         head = out.prebuilt
         if head is None:
             head = request_head(out.method, out.target, authority(*out.origin), out.fields)
         pool = self._pool or await self._start()
-        connected = 0.0
-        connection = pool.take(out.origin)
-        if connection is None:
-            began = pool.loop.time()
+        now = pool.loop.time()
+        connection = pool.take(out.origin, now)
+        if connection is not None:
+            exchange = Exchange(connection, clocks, out.method == "HEAD", 0.0)
+        else:
             connection = await pool.acquire(out.origin, clocks)
-            connected = pool.loop.time() - began
-        exchange = Exchange(connection, clocks, bodiless=out.method == "HEAD", connected=connected)
-        exchange.owner = self
+            began, now = now, pool.loop.time()
+            exchange = Exchange(connection, clocks, out.method == "HEAD", now - began)
         try:
             body = out.body
             if isinstance(body, bytes) and len(body) <= SMALL:
-                _write(connection, out, head, framing(out.method, len(body)), body)
                 exchange.sent = exchange.written = True
-                exchange.start_clock(clocks.start)
+                _write(connection, out, head, framing(out.method, len(body)), body)
+                exchange.start_clock(clocks.start, now)
                 await exchange.head()
             else:
                 length = len(body) if isinstance(body, bytes) else out.length
@@ -61,6 +66,7 @@ class TcpTransport:
         except BaseException:
             exchange.abort()
             raise
+        exchange.release(self)
         return exchange
 
     async def aclose(self) -> None:

@@ -63,7 +63,7 @@ async def _send(connection: Connection, exchange: Exchange, out: Outgoing, patie
         if (aclose := getattr(source, "aclose", None)) is not None:
             await aclose()
     exchange.written = True
-    exchange.start_clock(patience)
+    exchange.start_clock(patience, connection.loop.time())
 
 
 async def _write(connection: Connection, exchange: Exchange, part: bytes | memoryview, patience: float | None) -> None:
