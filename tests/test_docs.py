@@ -25,7 +25,9 @@ pytestmark = pytest.mark.timeout(200)  # a page is several programs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
+# Examples that need more than the built-in server, and the test that runs each.
+ELSEWHERE = {"embeddings_pgvector.py": "tests/test_pgvector.py"}
+EXAMPLES = sorted(path for path in (REPOSITORY / "examples").glob("*.py") if path.name not in ELSEWHERE)
 # Models that the docs name, and who stands in for them.
 STAND_INS = {
     "demo-chat": ("gpt-4o-mini", "gpt-4o", "gpt-4.1-mini", "gpt-5-mini", "llama3.2", "qwen3", "tiny", "my-model"),
@@ -151,6 +153,13 @@ def test_blocks_say_their_language(page: Path) -> None:
 def test_examples_run(path: Path, api: str, tmp_path: Path) -> None:
     """Every example runs as it is."""
     run_here([sys.executable, str(path)], api, tmp_path)
+
+
+@pytest.mark.parametrize(("example", "test"), ELSEWHERE.items())
+def test_other_examples_are_run_elsewhere(example: str, test: str) -> None:
+    """What is left out here is there, and so is its test."""
+    assert (REPOSITORY / "examples" / example).exists()
+    assert example in (REPOSITORY / test).read_text(encoding="utf-8")
 
 
 MADE_UP = """\

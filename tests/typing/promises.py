@@ -134,6 +134,11 @@ async def missions(client: Client) -> None:
     assert_type(vectors, CreateEmbeddingResponse)
     assert_type(vectors.data[0].embedding, list[float])
     assert_type(vectors.data[0].vector, memoryview[float])
+    many = await client.embed_many(["a", "b"], batch_size=1, dimensions=3)
+    assert_type(many.vectors, list[memoryview[float]])
+    async with client.embed_many.stream(text for text in ("a", "b")) as rows:
+        async for row in rows:
+            assert_type(row.vector, memoryview[float])
     image = await client.image_generate("a cat")
     assert_type(image, ImagesResponse)
     assert_type(client.image_generate.stream("a cat"), ImageStream)
