@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
 from ..calls import Namespace
+from ..helpers.files import FilesHelpers
 
 if TYPE_CHECKING:
     from ..calls import AsyncCursorPage, BinaryAnswer, Paginator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncFiles"]
 
 
-class AsyncFiles(Namespace):
+class AsyncFiles(FilesHelpers, Namespace):
     """The methods under `files`."""
 
     async def content(self, file_id: str, **params: Unpack[RequestOptions]) -> BinaryAnswer:

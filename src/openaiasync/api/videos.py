@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
 from ..calls import Namespace
+from ..helpers.videos import VideosHelpers
 
 if TYPE_CHECKING:
     from ..calls import AsyncConversationCursorPage, BinaryAnswer, Paginator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncVideos"]
 
 
-class AsyncVideos(Namespace):
+class AsyncVideos(VideosHelpers, Namespace):
     """The methods under `videos`."""
 
     async def create(self, **params: Unpack[VideoCreateParams]) -> Video:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...calls import Namespace
+from ...helpers.uploads import UploadsHelpers
 
 if TYPE_CHECKING:
     from ...core.options import RequestOptions
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncUploads"]
 
 
-class AsyncUploads(Namespace):
+class AsyncUploads(UploadsHelpers, Namespace):
     """The methods under `uploads`."""
 
     @cached_property

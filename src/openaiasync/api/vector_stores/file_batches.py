@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...calls import Namespace
+from ...helpers.vector_stores import FileBatchesHelpers
 
 if TYPE_CHECKING:
     from ...calls import AsyncCursorPage, Paginator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncFileBatches"]
 
 
-class AsyncFileBatches(Namespace):
+class AsyncFileBatches(FileBatchesHelpers, Namespace):
     """The methods under `vector_stores.file_batches`."""
 
     async def cancel(

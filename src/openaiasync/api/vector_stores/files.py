@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...calls import Namespace
+from ...helpers.vector_stores import VectorStoreFilesHelpers
 
 if TYPE_CHECKING:
     from ...calls import AsyncCursorPage, AsyncPage, Paginator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncFiles"]
 
 
-class AsyncFiles(Namespace):
+class AsyncFiles(VectorStoreFilesHelpers, Namespace):
     """The methods under `vector_stores.files`."""
 
     def content(
