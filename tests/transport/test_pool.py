@@ -159,10 +159,10 @@ def test_the_limit_per_host_is_kept_first_come_first_served() -> None:
         assert len(server.peers) == 2
 
     serving(script, client, max_connections_per_host=2)
-    assert sorted(order[:2]) == [b"00", b"01"]
-    assert [sorted(order[place : place + 2]) for place in range(0, 20, 2)] == [
-        [b"%02d" % place, b"%02d" % (place + 1)] for place in range(0, 20, 2)
-    ]
+    # Two connections: a request may be overtaken by what the other one served meanwhile, not by its own line.
+    assert sorted(order) == [b"%02d" % number for number in range(20)]
+    for place, name in enumerate(order):
+        assert abs(place - int(name)) <= 2, order
 
 
 def test_the_limit_holds_for_connections_that_cannot_be_kept() -> None:
