@@ -8,8 +8,10 @@ import pytest
 
 import openaiasync
 from openaiasync import errors
+from openaiasync.core.decode import decoder_for
 from openaiasync.headers import Headers
 from openaiasync.meta import Meta, RequestInfo, ResponseInfo
+from openaiasync.types.chat import ChatCompletion
 
 REQUEST = RequestInfo("POST", "http://host", "/v1/x")
 
@@ -59,6 +61,8 @@ def test_every_error_survives_pickling() -> None:
         errors.NotFoundError("gone", response=response(404), body={"code": "c"}),
         errors.InFlightError("all taken"),
         errors.ContentFilterFinishReasonError(),
+        errors.RefusalError("No.", answer=None),
+        errors.StructuredOutputError("m", answer=None, problem=openaiasync.ShapeError("At $: wrong.", text="{")),
     ]
     made[0].meta = Meta(200, b"A: b\r\n", REQUEST, tries=3)
     for error in made:
@@ -85,3 +89,25 @@ def test_timeouts_are_connection_errors_with_a_clock() -> None:
     assert isinstance(error, errors.APIConnectionError)
     assert error.clock == "start"
     assert error.request.url == "http://host/v1/x"
+
+
+def test_errors_of_answers_to_be_parsed_hold_what_came() -> None:
+    """The answer, its words and its tokens are there, whatever was wrong with it; one `except` takes them all."""
+    answer = decoder_for(ChatCompletion).decode(
+        b'{"id":"c1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"length",'
+        b'"message":{"role":"assistant","content":"{\\"a"}}],'
+        b'"usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5}}'
+    )
+    made = [
+        errors.LengthFinishReasonError(completion=answer),
+        errors.ContentFilterFinishReasonError(completion=answer),
+        errors.RefusalError("No.", answer=answer),
+        errors.StructuredOutputError("m", answer=answer),
+    ]
+    for error in made:
+        assert isinstance(error, openaiasync.StructuredOutputError)
+        assert error.answer is error.completion is answer
+        assert error.text == '{"a'
+        assert error.usage is not None
+        assert error.usage.total_tokens == 5
+    assert "5" in str(made[0])

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from .core.limits import Limits as Limits
     from .core.options import RequestOptions as RequestOptions
     from .core.options import Timeout as Timeout
+    from .core.structured import Shape as Shape
+    from .core.structured import ShapeError as ShapeError
+    from .core.structured import shape_of as shape_of
     from .errors import (
         APIConnectionError as APIConnectionError,
     )
@@ -112,6 +115,12 @@ if TYPE_CHECKING:
         RateLimitError as RateLimitError,
     )
     from .errors import (
+        RefusalError as RefusalError,
+    )
+    from .errors import (
+        StructuredOutputError as StructuredOutputError,
+    )
+    from .errors import (
         UnprocessableEntityError as UnprocessableEntityError,
     )
     from .headers import Headers as Headers
@@ -178,12 +187,13 @@ _HOMES = {
     "client": "AsyncOpenAI Client",
     "core.limits": "Limits",
     "core.options": "RequestOptions Timeout",
+    "core.structured": "Shape ShapeError shape_of",
     "errors": (
         "APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AuthenticationError "
         "BadRequestError ClientClosedError ConfigurationError ConflictError ContentFilterFinishReasonError "
         "EmbedManyError InFlightError IncompleteStreamError InternalServerError InvalidWebhookSignatureError "
         "LengthFinishReasonError NotFoundError OAuthError OpenAIError PermissionDeniedError PollTimeoutError "
-        "RateLimitError UnprocessableEntityError"
+        "RateLimitError RefusalError StructuredOutputError UnprocessableEntityError"
     ),
     "headers": "Headers",
     "meta": "Meta RequestInfo ResponseInfo",
@@ -256,9 +266,13 @@ __all__ = [
     "PermissionDeniedError",
     "PollTimeoutError",
     "RateLimitError",
+    "RefusalError",
     "RequestInfo",
     "RequestOptions",
     "ResponseInfo",
+    "Shape",
+    "ShapeError",
+    "StructuredOutputError",
     "Timeout",
     "TranscriptionStream",
     "UnprocessableEntityError",
@@ -268,6 +282,7 @@ __all__ = [
     "file_from_path",
     "not_given",
     "omit",
+    "shape_of",
     "types",
 ]
 

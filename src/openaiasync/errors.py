@@ -6,8 +6,10 @@
     ├── ClientClosedError                       the client was closed before or during the call
     ├── SubjectTokenProviderError               .response: who a workload is could not be proven; identity/errors.py
     ├── WebSocketQueueFullError                 too much waits to be sent over a WebSocket; realtime/errors.py
-    ├── LengthFinishReasonError                 an answer to be parsed was cut by its length limit
-    ├── ContentFilterFinishReasonError          an answer to be parsed was held back by a filter
+    ├── StructuredOutputError                   .answer .text .usage .problem: an answer fits no value of the type
+    │   ├── LengthFinishReasonError             an answer to be parsed was cut by its length limit
+    │   ├── ContentFilterFinishReasonError      an answer to be parsed was held back by a filter
+    │   └── RefusalError                        .refusal: the model declined
     ├── EmbedManyError                          .refused .vectors .usage: some of many texts have no vector
     ├── ContextLimitError (ValueError)          a session's request would not fit its context_limit
     ├── BudgetError                             a session's request would pass its budget
@@ -40,6 +42,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 if TYPE_CHECKING:
     from .meta import Meta
     from .types.chat import ChatCompletion
+    from .types.completion_usage import CompletionUsage
     from .types.create_embedding_response import Usage
 
 __all__ = [
@@ -66,7 +69,9 @@ __all__ = [
     "PermissionDeniedError",
     "PollTimeoutError",
     "RateLimitError",
+    "RefusalError",
     "Side",
+    "StructuredOutputError",
     "UnprocessableEntityError",
     "status_error",
 ]
@@ -95,6 +100,13 @@ class OpenAIError(Exception):
     tries: int = 0
     elapsed: float = 0.0
     partial: Any = None
+
+    def as_curl(self) -> str:
+        """The request as a curl command without secrets (`RequestInfo.as_curl`); ``""`` where none was made."""
+        request: Any = getattr(self, "request", None)
+        if not hasattr(request, "as_curl"):
+            request = self.meta and self.meta.request
+        return "" if request is None else str(request.as_curl())
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The constructors have required keywords, so that the default way of pickling exceptions cannot work.
@@ -281,27 +293,47 @@ class InternalServerError(APIStatusError):
     """5xx: the server, or a gateway before it, failed."""
 
 
-class LengthFinishReasonError(OpenAIError):
-    """An answer that was to be parsed stopped at its length limit. `completion` is the answer as it came."""
+class StructuredOutputError(OpenAIError):
+    """An answer that was to become a value of a type did not, after all repairs.
+
+    `answer` is the last answer as it came, `text` what it says, `usage` its tokens, `problem` the `ShapeError` that
+    tells what does not fit (`None` in the subclasses).
+    """
 
     side: Side = "server"
-    completion: ChatCompletion
+    problem: ValueError | None = None
+
+    def __init__(self, message: str, *, answer: ChatCompletion | None, problem: ValueError | None = None) -> None:
+        super().__init__(message)
+        self.completion: Any = answer
+        self.answer: Any = answer
+        self.text: str = "" if answer is None else answer.text
+        self.usage: CompletionUsage | None = None if answer is None else answer.usage
+        self.problem = problem
+
+
+class LengthFinishReasonError(StructuredOutputError):
+    """An answer that was to be parsed stopped at its length limit. `completion` is the answer as it came."""
 
     def __init__(self, *, completion: ChatCompletion) -> None:
         used = f" ({completion.usage})" if completion.usage else ""
-        super().__init__(f"The answer was cut at its length limit and cannot be parsed{used}.")
-        self.completion = completion
+        super().__init__(f"The answer was cut at its length limit and cannot be parsed{used}.", answer=completion)
 
 
-class ContentFilterFinishReasonError(OpenAIError):
+class ContentFilterFinishReasonError(StructuredOutputError):
     """An answer that was to be parsed was held back by the server's content filter."""
 
-    side: Side = "server"
-    completion: ChatCompletion | None
-
     def __init__(self, *, completion: ChatCompletion | None = None) -> None:
-        super().__init__("The answer was held back by the server's content filter and cannot be parsed.")
-        self.completion = completion
+        message = "The answer was held back by the server's content filter and cannot be parsed."
+        super().__init__(message, answer=completion)
+
+
+class RefusalError(StructuredOutputError):
+    """The model declined to answer; `refusal` is what it said instead."""
+
+    def __init__(self, refusal: str, *, answer: ChatCompletion | None) -> None:
+        super().__init__(f"The model refused: {refusal}", answer=answer)
+        self.refusal: str = refusal
 
 
 class EmbedManyError(OpenAIError):
