@@ -1,0 +1,179 @@
+"""A function's parameters as one msgspec Struct: its schema is what a model is shown, its fields what it fills."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any, NamedTuple, TypeAlias, Union, cast
+
+import msgspec
+
+from ..core.schema import Schema, json_schema, strict, tighten
+from ..core.structured import Shape
+
+__all__ = ["Parameters", "function_of", "name_of"]
+
+Function: TypeAlias = Callable[..., Any]
+
+_SIMPLE = (str, int, float, bool, type(None), Enum)  # a default of these is told to the model
+_LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "title", "description")
+
+
+class _Parameter(NamedTuple):
+    name: str
+    kind: Any  # the annotation
+    default: Any  # `inspect.Parameter.empty` without one
+    positional: bool  # can be passed by place alone
+
+
+class Parameters:
+    """What a function takes from the model.
+
+    `schema` is the JSON schema of the arguments and `strict` whether it is one that strict mode takes; `bind` makes of
+    the model's arguments what the function is called with.
+    """
+
+    def __init__(self, function: Function, name: str, told: dict[str, str], strictly: bool | None) -> None:
+        self._parameters = _parameters_of(function, name)
+        kinds = _hints_of(function, name, self._parameters)
+        fields: list[Any] = []
+        names: dict[str, str] = {}
+        for place, one in enumerate(self._parameters):
+            field = _field(f"p{place}", one._replace(kind=kinds[one.name]), told.get(one.name))
+            _check(field, f"The parameter {one.name!r} of the tool {name}")
+            fields.append(field)
+            names[f"p{place}"] = one.name
+        self._fields = tuple(field[0] for field in fields)
+        try:
+            made = msgspec.defstruct(f"{name}_arguments", fields, rename=names, kw_only=True)
+            self._shape: Shape[Any] = Shape(made, f"{name}_arguments")
+        except TypeError as error:
+            raise TypeError(f"The parameters of the tool {name}: {error}") from error
+        self.strict: bool = self._shape.strict and strictly is not False
+        plain = json_schema(made)
+        schema = strict(plain) if strictly else plain if strictly is False else tighten(plain)[0]
+        self.schema: Schema = _untitled(schema)
+
+    def bind(self, arguments: str) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments by place and by name for the model's JSON text; ``""`` and ``null`` are no arguments.
+
+        What the model left out, or gave as null where null does not fit, is not passed: the function's default counts.
+        Raises `ShapeError`, whose message is for the model.
+        """
+        text = arguments.strip()
+        made = self._shape.decode("{}" if text in ("", "null") else text)
+        placed: list[Any] = []
+        named: dict[str, Any] = {}
+        for field, one in zip(self._fields, self._parameters, strict=True):
+            value = getattr(made, field)
+            if value is msgspec.UNSET:
+                value = one.default
+            if one.positional:
+                placed.append(value)
+            else:
+                named[one.name] = value
+        return placed, named
+
+
+def function_of(function: Any) -> Function:
+    """The plain function within partials, methods and callable objects: it has the annotations and the docstring."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not (inspect.isroutine(function) or inspect.isclass(function)):
+        function = type(function).__call__
+    return cast("Function", inspect.unwrap(getattr(function, "__func__", function)))
+
+
+def name_of(function: Any) -> str:
+    """The name that a function has by itself; that of the class for a callable object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", None) or type(function).__name__)
+
+
+def _parameters_of(function: Function, name: str) -> list[_Parameter]:
+    bound = _bound_by_partials(function)
+    found: list[_Parameter] = []
+    for one in inspect.signature(function).parameters.values():
+        if one.name in bound:
+            continue  # whoever made the partial has decided: the model neither sees nor sets it
+        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            stars = "*" if one.kind is one.VAR_POSITIONAL else "**"
+            raise TypeError(
+                f"The tool {name} takes {stars}{one.name}, which no schema can tell a model; name its parameters, or "
+                "take one list"
+            )
+        if one.annotation is one.empty:
+            raise TypeError(
+                f"The parameter {one.name!r} of the tool {name} has no annotation; write its type: {one.name}: str"
+            )
+        found.append(_Parameter(one.name, one.annotation, one.default, one.kind is one.POSITIONAL_ONLY))
+    return found
+
+
+def _bound_by_partials(function: Any) -> set[str]:
+    names: set[str] = set()
+    while isinstance(function, functools.partial):
+        names.update(function.keywords)
+        function = function.func
+    return names
+
+
+def _hints_of(function: Function, name: str, parameters: list[_Parameter]) -> dict[str, Any]:
+    """The annotations as types: only those of parameters, as what a function returns may not be there at run time."""
+    inner = function_of(function)
+    holder = types.SimpleNamespace(__annotations__={one.name: one.kind for one in parameters})
+    names = getattr(inner, "__globals__", None) or vars(sys.modules.get(inner.__module__, types))
+    try:
+        return typing.get_type_hints(holder, globalns=names, include_extras=True)
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
+        raise TypeError(
+            f"The annotations of the tool {name} cannot be read: {error}. Types that annotations name must be found "
+            "from the module that defines the function."
+        ) from error
+
+
+def _field(field: str, one: _Parameter, told: str | None) -> tuple[str, Any, Any]:
+    """The Struct's field for a parameter."""
+    kind, empty = _with_limits(one.kind), inspect.Parameter.empty
+    default: Any = msgspec.field()
+    if one.default is not empty:
+        simple = isinstance(one.default, _SIMPLE)
+        default = msgspec.field(default=one.default if simple else msgspec.UNSET)
+        kind = kind if simple else Union[kind, msgspec.UnsetType]  # noqa: UP007 (made at run time)
+    if told and not _is_described(one.kind):
+        kind = Annotated[kind, msgspec.Meta(description=told)]
+    return field, kind, default
+
+
+def _with_limits(kind: Any) -> Any:
+    """An annotation whose limits and descriptions by others, as pydantic's `Field`, are msgspec's."""
+    metadata: tuple[Any, ...] = getattr(kind, "__metadata__", ())
+    limits: dict[str, Any] = {}
+    for note in metadata:
+        if not isinstance(note, msgspec.Meta):
+            for one in (note, *cast("Any", getattr(note, "metadata", None) or ())):
+                limits |= {name: value for name in _LIMITS if (value := getattr(one, name, None)) is not None}
+    return Annotated[kind, msgspec.Meta(**limits)] if limits else kind
+
+
+def _is_described(kind: Any) -> bool:
+    return any(getattr(note, "description", None) for note in getattr(kind, "__metadata__", ()))
+
+
+def _check(field: tuple[str, Any, Any], what: str) -> None:
+    """Name the parameter that no schema can be made of."""
+    try:
+        json_schema(msgspec.defstruct("_Alone", [field]))
+    except (TypeError, ValueError, NameError) as error:
+        raise TypeError(f"{what}: {error}") from error
+
+
+def _untitled(schema: Schema) -> Schema:
+    """A schema without the name of the Struct that it was made of."""
+    return {name: value for name, value in schema.items() if name != "title"}
