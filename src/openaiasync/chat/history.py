@@ -1,0 +1,269 @@
+"""What was said in a session: messages in turns, valid for the API at any time, shared by forks until one changes.
+
+A turn is a user's message and all that the model and its tools made of it. Turns are values: nobody changes one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from ..core.encode import encode_json
+from ..model import BaseModel
+
+__all__ = ["History", "Turn", "check_messages", "copied", "plain_messages", "sendable", "split"]
+
+Message = dict[str, Any]
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_HEAD = frozenset({"system", "developer"})
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Turn(NamedTuple):
+    """One turn as it is kept."""
+
+    messages: tuple[Message, ...]
+    model: str | None = None  # the one that answered, by the name it gave itself
+    finish_reason: str | None = None
+
+
+def copied(value: Any) -> Any:
+    """A deep copy of plain values; texts are shared, however long."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [copied(item) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+def plain_messages(messages: Any) -> list[Message]:
+    """Messages as dicts of their own, whatever they came as: dicts, answers' messages, parts that are objects.
+
+    Raises `TypeError` for what is no message, `ValueError` for what JSON cannot carry.
+    """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
+        raise TypeError(f"messages is a list of messages, not {type(cast('object', messages)).__name__}")
+    items: list[Any] = list(cast("Any", messages))
+    for index, item in enumerate(items):
+        if not isinstance(item, (Mapping, BaseModel)):
+            raise TypeError(f"messages[{index}] is a dict or an answer's message, not {type(item).__name__}")
+    made: list[Message] = msgspec.json.decode(encode_json(items))
+    for message in made:
+        if message.get("role") == "assistant":
+            # Of an answer's fields those that are null say nothing, and strict servers refuse them.
+            for name in [name for name, value in message.items() if value is None and name != "content"]:
+                del message[name]
+    return made
+
+
+def sendable(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Copies that can be sent: half a UTF-16 pair, which a model may say and JSON cannot hold, becomes U+FFFD."""
+    return tuple(_mended(copied(list(messages))))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {key: _mended(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_mended(item) for item in cast("Any", value)]
+    return value
+
+
+# -------------------------------------------------------------------------------------------------- what is valid
+
+
+def check_messages(messages: Sequence[Any], start: int = 0) -> None:
+    """`ValueError` where no server would take these messages, naming the first that is wrong (counted from `start`).
+
+    Held are: roles that exist, content where it must be, and each tool call answered exactly once, right after it.
+    """
+    waiting: set[str] = set()  # tool calls without an answer so far
+    for index, message in enumerate(messages, start):
+        fault = _fault(message, waiting)
+        if fault:
+            raise ValueError(f"messages[{index}] {fault}")
+    if waiting:
+        last = start + len(messages) - 1
+        raise ValueError(f"messages[{last}] is the last, but the tool call {min(waiting)!r} has no answer")
+
+
+def _fault(message: Any, waiting: set[str]) -> str:
+    """What is wrong with the next message; "" if nothing is. Keeps account of the calls that wait for an answer."""
+    if not isinstance(message, dict):
+        return f"is a dict, not {type(message).__name__}"
+    fields = cast("Message", message)
+    role, content = fields.get("role"), fields.get("content")
+    if role not in ROLES:
+        return f"has the role {role!r}; it is one of {', '.join(sorted(ROLES))}"
+    if role == "tool":
+        if fields.get("tool_call_id") not in waiting:
+            return f"answers the tool call {fields.get('tool_call_id')!r}, which was not made or is answered already"
+        waiting.discard(cast("str", fields["tool_call_id"]))
+    elif waiting:
+        return f"comes before the tool call {min(waiting)!r} is answered"
+    if role == "assistant":
+        return _assistant_fault(fields, waiting)
+    return "" if isinstance(content, (str, list)) else f"has no content (a text or a list of parts) for the role {role}"
+
+
+def _assistant_fault(fields: Message, waiting: set[str]) -> str:
+    calls = fields.get("tool_calls")
+    if calls is not None:
+        if not isinstance(calls, list) or not calls:
+            return "has tool_calls that are no list of calls; leave the field out where there are none"
+        for call in cast("Any", calls):
+            name = cast("Message", call).get("id") if isinstance(call, dict) else None
+            if not isinstance(name, str) or name in waiting:
+                return f"has a tool call with the id {name!r}; each has an id of its own"
+            waiting.add(name)
+    if calls or isinstance(fields.get("content"), (str, list)):
+        return ""
+    if any(fields.get(name) for name in ("refusal", "audio", "function_call")):
+        return ""
+    return "has neither content nor tool calls"
+
+
+def split(messages: Sequence[Message]) -> tuple[list[Message], list[tuple[Message, ...]]]:
+    """The system messages at the beginning, and the rest in turns: each begins with a message of the user.
+
+    What comes before the user's first message, as a model's greeting does, is a turn of its own.
+    """
+    begin = 0
+    while begin < len(messages) and messages[begin]["role"] in _HEAD:
+        begin += 1
+    turns: list[list[Message]] = []
+    for message in messages[begin:]:
+        if not turns or message["role"] == "user":
+            turns.append([])
+        turns[-1].append(message)
+    return list(messages[:begin]), [tuple(turn) for turn in turns]
+
+
+# -------------------------------------------------------------------------------------------------- the history
+
+
+class History:
+    """The turns of a session. `fork` costs the same however much was said."""
+
+    __slots__ = ("_head", "_owned", "_turns")
+
+    def __init__(self, head: Sequence[Message] = (), turns: Iterable[Turn] = ()) -> None:
+        self._head: tuple[Message, ...] = tuple(head)
+        self._turns: list[Turn] = list(turns)
+        self._owned = True  # the list is this history's alone
+
+    @classmethod
+    def of(cls, messages: Iterable[Any]) -> History:
+        """A history of messages that exist already. Raises `TypeError` and `ValueError` for what is none."""
+        made = plain_messages(messages)
+        check_messages(made)
+        head, turns = split(made)
+        if turns and turns[-1][-1]["role"] == "user":
+            raise ValueError(
+                f"messages[{len(made) - 1}], the last one, is the user's and has no answer: leave it out and say() it"
+            )
+        return cls(head, map(Turn, turns))
+
+    def fork(self) -> History:
+        """The same history, which goes its own way from here."""
+        other = History(self._head)
+        other._turns = self._turns
+        other._owned = self._owned = False
+        return other
+
+    def _own(self) -> list[Turn]:
+        if not self._owned:
+            self._turns = self._turns.copy()
+            self._owned = True
+        return self._turns
+
+    @property
+    def head(self) -> tuple[Message, ...]:
+        """The system messages at the beginning."""
+        return self._head
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """The turns, oldest first; not to be changed."""
+        return self._turns
+
+    @property
+    def system(self) -> str | None:
+        """The text of the system message; `None` without one."""
+        if not self._head:
+            return None
+        content = self._head[0]["content"]
+        if isinstance(content, str):
+            return content
+        parts = cast("list[Any]", content)
+        return "".join(str(cast("Message", part).get("text", "")) for part in parts if isinstance(part, dict))
+
+    @system.setter
+    def system(self, text: str | None) -> None:
+        if text is None:
+            self._head = ()
+        else:
+            role = self._head[0]["role"] if self._head else "system"
+            self._head = ({"role": role, "content": text},)
+
+    def set_head(self, head: Sequence[Message]) -> None:
+        """Replace the system messages."""
+        self._head = tuple(head)
+
+    def __len__(self) -> int:
+        """How many turns there are."""
+        return len(self._turns)
+
+    def append(self, turn: Turn) -> None:
+        """Add a turn. `ValueError` if it would leave the history invalid."""
+        check_messages(turn.messages, sum(len(one.messages) for one in self._turns) + len(self._head))
+        self._own().append(turn)
+
+    def keep(self, count: int) -> list[Turn]:
+        """Keep the first `count` turns; those that are gone."""
+        gone = self._turns[count:]
+        if gone:
+            del self._own()[count:]
+        return gone
+
+    def flat(self, turns: int | None = None) -> list[Message]:
+        """The messages themselves, of all turns or the first so many; not to be changed."""
+        found = list(self._head)
+        for turn in self._turns[:turns]:
+            found += turn.messages
+        return found
+
+    def messages(self) -> list[Message]:
+        """Copies of the messages, the caller's to change."""
+        return [copied(message) for message in self.flat()]
+
+    def turn_at(self, index: int) -> int:
+        """The turn that the user's message with this index begins (an index of `messages`, negative from the end).
+
+        Raises `IndexError` where there is no message, `ValueError` where it is not a user's.
+        """
+        total = len(self._head) + sum(len(turn.messages) for turn in self._turns)
+        place = index + total if index < 0 else index
+        if not 0 <= place < total:
+            raise IndexError(f"there is no message {index}: the session has {total} messages")
+        at = len(self._head)
+        if place < at:
+            raise ValueError(f"message {index} is the system prompt: set session.system instead")
+        for number, turn in enumerate(self._turns):
+            if place < at + len(turn.messages):
+                message = turn.messages[place - at]
+                if message["role"] != "user":
+                    raise ValueError(
+                        f"message {index} is the {message['role']}'s; only what the user said can be edited"
+                    )
+                if place != at:
+                    raise ValueError(f"message {index} does not begin its turn; edit the one that does")
+                return number
+            at += len(turn.messages)
+        raise AssertionError("unreachable")

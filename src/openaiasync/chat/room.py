@@ -1,0 +1,205 @@
+"""Room for the next request: what is sent of a long history, by a policy.
+
+Nothing is taken from the history itself. The system prompt and the turn under way are always sent; turns go whole, so
+that no tool call is parted from its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+
+from ..errors import APIStatusError, ConfigurationError
+from .errors import ContextLimitError
+from .history import Message, Turn
+from .summary import Summary, pieces, question
+from .tokens import Counter, TokenCount, Tokenizer
+
+if TYPE_CHECKING:
+    from ..types.chat import ChatCompletion
+
+__all__ = ["Policy", "Room", "Window"]
+
+Policy: TypeAlias = Literal["drop", "summarise", "refuse"]
+Ask: TypeAlias = Callable[[list[Message], int], Awaitable[str]]
+"""Asks the model something aside, in so many tokens at most; its words."""
+
+POLICIES = ("drop", "summarise", "refuse")
+_SUMMARY_SHARE, _SUMMARY_LEAST, _SUMMARY_MOST = 8, 32, 1024
+# The names that servers give to this refusal, in `code` or `type` of the error object (OpenAI, llama.cpp).
+_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+
+
+class Window(NamedTuple):
+    """What there is to send: the system messages, the turns before, and the turn under way."""
+
+    head: Sequence[Message]
+    turns: Sequence[Turn]
+    current: Sequence[Message]
+
+    def messages(self, start: int = 0, summary: Summary | None = None) -> list[Message]:
+        """The messages from a turn on, with a summary of those before it."""
+        made = list(self.head)
+        if summary is not None:
+            made += summary.messages()
+        for turn in self.turns[start:]:
+            made += turn.messages
+        return [*made, *self.current]
+
+
+class Room:
+    """The room of one session."""
+
+    def __init__(
+        self, limit: int | None = None, policy: Policy | None = None, tokenizer: Tokenizer | None = None
+    ) -> None:
+        if policy is not None and policy not in POLICIES:
+            raise ConfigurationError(f'policy is "drop", "summarise" or "refuse", not {policy!r}')
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may give anything
+            raise ConfigurationError(f"context_limit is a number of tokens above 0, not {limit!r}")
+        self.limit = limit
+        self.policy: Policy | None = policy or (None if limit is None else "drop")
+        self.counter: Counter = Counter(tokenizer)
+        self.summary: Summary | None = None
+        self._found: int | None = None  # the limit that a refusal of the server showed
+
+    def fork(self) -> Room:
+        """The same room for a session of its own."""
+        other = Room(self.limit, self.policy)
+        other.counter, other.summary, other._found = self.counter.fork(), self.summary, self._found
+        return other
+
+    def forget(self, turns: int) -> None:
+        """Only the first so many turns are left: a summary that knows more is void."""
+        if self.summary is not None and self.summary.turns > turns:
+            self.summary = None
+
+    def count(self, messages: Sequence[Message], params: Mapping[str, Any]) -> TokenCount:
+        """What a request of these messages takes."""
+        weight = self.counter.weigh(messages) + self.counter.params(params)
+        return TokenCount(self.counter.tokens(weight), self.counter.source)
+
+    def answered(self, sent: Sequence[Message], params: Mapping[str, Any], answer: ChatCompletion) -> tuple[int, int]:
+        """Learn from an answer's usage; how many tokens request and answer took, as far as they can be told."""
+        counter = self.counter
+        weight = counter.weigh(sent) + counter.params(params)
+        prompt, said = counter.tokens(weight), counter.text(answer.text) + counter.text(answer.reasoning)
+        usage = answer.usage
+        counted: Any = getattr(usage, "prompt_tokens", None)
+        if type(counted) is int and counted > 0:
+            more: Any = getattr(usage, "completion_tokens", None)
+            thought: Any = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", None)
+            more = more if type(more) is int else round(said)
+            kept = max(0, more - thought) if type(thought) is int else more
+            message: Any = answer.message
+            later = 0.0 if message is None else counter.weigh([message.to_dict()])
+            counter.learn(weight, counted, later, kept)
+        return prompt, round(said)
+
+    # ---------------------------------------------------------------- before a request
+
+    async def fit(self, window: Window, params: Mapping[str, Any], ask: Ask) -> list[Message]:
+        """The messages to send. Raises `ContextLimitError` where even the least is too much, or the policy refuses."""
+        limits = [limit for limit in (self.limit, self._found) if limit is not None]
+        if not limits:
+            return window.messages()
+        limit = min(limits)
+        room = limit - _of_answer(params)
+        weights = [self.counter.weigh(turn.messages) for turn in window.turns]
+        least = self.counter.weigh(window.head) + self.counter.weigh(window.current) + self.counter.params(params)
+        if self.counter.tokens(least + sum(weights)) <= room:
+            return window.messages()
+        if self.policy == "refuse":
+            raise self._refusal("The conversation needs", least + sum(weights), limit, params)
+        if self.counter.tokens(least) > room:
+            raise self._refusal("The system prompt and the last turn alone need", least, limit, params)
+        if self.policy == "summarise":
+            made = await self._summarised(window, weights, least, room, ask)
+            if made is not None:
+                return made
+        return window.messages(self._first(weights, least, room))
+
+    def _first(self, weights: Sequence[float], least: float, room: int) -> int:
+        """The first turn that is sent: as few are left out as possible."""
+        start, weight = 0, least + sum(weights)
+        while start < len(weights) and self.counter.tokens(weight) > room:
+            weight -= weights[start]
+            start += 1
+        return start
+
+    def _refusal(self, what: str, weight: float, limit: int, params: Mapping[str, Any]) -> ContextLimitError:
+        tokens, source = self.counter.tokens(weight), self.counter.source
+        answer = _of_answer(params)
+        asked = f" and {answer:,} for the answer" if answer else ""
+        counted = {"server": "", "tokenizer": " (by the tokenizer)", "estimate": " (an estimate)"}[source]
+        return ContextLimitError(
+            f"{what} {tokens:,} tokens{counted}{asked}; context_limit is {limit:,}. Nothing was sent. "
+            "Say less, shorten the system prompt, or raise context_limit if the model takes more.",
+            tokens=tokens + answer,
+            limit=limit,
+            source=source,
+        )
+
+    # ---------------------------------------------------------------- summaries
+
+    async def _summarised(
+        self, window: Window, weights: Sequence[float], least: float, room: int, ask: Ask
+    ) -> list[Message] | None:
+        """The messages with a summary in the place of the first turns; `None` where no summary would fit."""
+        self.forget(len(weights))
+        old = self.summary
+        done = 0 if old is None else old.turns
+        if old is not None:
+            weight = least + self.counter.weigh(old.messages()) + sum(weights[done:])
+            if self.counter.tokens(weight) <= room:
+                return window.messages(done, old)
+        bound = max(_SUMMARY_LEAST, min(_SUMMARY_MOST, room // _SUMMARY_SHARE))
+        # Half the room is freed at once, or every turn from now on would ask for a summary.
+        start = max(done, self._first(weights, least + bound, room // 2))
+        if self.counter.tokens(least + bound + sum(weights[start:])) > room:
+            return None
+        if start > done:
+            text = "" if old is None else old.text
+            said = [message for turn in window.turns[done:start] for message in turn.messages]
+            for piece in pieces(said, room - 2 * bound, self.counter.text):
+                text = await ask(question(text, piece), bound)
+            old = Summary(start, text, bound)
+        summary = cast("Summary", old)
+        weight = least + self.counter.weigh(summary.messages()) + sum(weights[start:])
+        if not summary.text.strip() or self.counter.tokens(weight) > room:
+            return None
+        self.summary = summary
+        return window.messages(start, summary)
+
+    # ---------------------------------------------------------------- after a refusal of the server
+
+    async def refit(
+        self, window: Window, sent: Sequence[Message], params: Mapping[str, Any], error: APIStatusError, ask: Ask
+    ) -> list[Message] | None:
+        """Messages that take less, after the server refused these as too long; `None` where that is not the case."""
+        if self.policy not in ("drop", "summarise") or not {error.code, error.type} & _TOO_LONG:
+            return None
+        body = cast("dict[str, Any]", error.body) if isinstance(error.body, dict) else dict[str, Any]()
+        counted, told = body.get("n_prompt_tokens"), body.get("n_ctx")
+        weight = self.counter.weigh(sent) + self.counter.params(params)
+        if type(counted) is int and counted > 0:
+            self.counter.learn(weight, counted)
+        if type(told) is int and told > 0:
+            found = told - told // _SUMMARY_SHARE  # the answer takes some of it
+        else:
+            found = (self.counter.tokens(weight) + _of_answer(params)) * 3 // 4
+        self._found = max(1, found if self._found is None else min(found, self._found))
+        try:
+            made = await self.fit(window, params, ask)
+        except ContextLimitError:
+            return None
+        return made if self.counter.weigh(made) < self.counter.weigh(sent) else None
+
+
+def _of_answer(params: Mapping[str, Any]) -> int:
+    """The most tokens that the answer may take, by the request's own limit; 0 without one."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = params.get(name)
+        if type(value) is int and value > 0:
+            return value
+    return 0

@@ -1,0 +1,140 @@
+"""How many tokens messages take: as the server counted them last, and for what it has not seen yet by the caller's
+tokenizer, else by an estimate. A count says which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+from ..core.encode import encode_json
+
+__all__ = ["Counter", "Source", "TokenCount", "Tokenizer"]
+
+Source: TypeAlias = Literal["server", "tokenizer", "estimate"]
+Tokenizer: TypeAlias = Callable[[str], "int | Sized"]
+"""Takes a text; answers how many tokens it is, or the tokens."""
+
+# What an estimate goes by. Tokens of words are about four letters of ASCII; other scripts take more, by their bytes.
+_LETTERS = 0.25
+_MORE_BYTES = 0.4
+_OF_MESSAGE = 4  # role and separators
+_OF_IMAGE = {"low": 85}
+_OF_OTHER_IMAGE = 1000
+_OF_FILE = 1000
+_AUDIO_BYTES = {"wav": 3200, "mp3": 1600}  # a tenth of a second: 16 kHz and 16 bits, 128 kbit/s
+
+_SCALE_FROM = 200  # below, what a server adds by itself would be taken for a difference of tokenizers
+_SCALES = (0.5, 2.0)
+_CACHED = 1024
+
+
+class TokenCount(NamedTuple):
+    """How many tokens the next request takes, and who counted.
+
+    ``"server"``: the server's own count of the last request, with what came since by tokenizer or estimate;
+    ``"tokenizer"`` and ``"estimate"``: nothing was counted by a server yet.
+    """
+
+    tokens: int
+    source: Source
+
+
+class _Anchor(NamedTuple):
+    """What a server said of messages of a certain weight."""
+
+    tokens: int
+    weight: float
+    scale: float  # its tokens for one of ours
+
+
+class Counter:
+    """Counts messages. Their weight is what they take by tokenizer or estimate; what servers say puts it right."""
+
+    def __init__(self, tokenizer: Tokenizer | None = None) -> None:
+        if tokenizer is not None and not callable(tokenizer):
+            raise TypeError("tokenizer is a function that takes a text and answers its tokens or their number")
+        self._tokenizer = tokenizer
+        self._anchor: _Anchor | None = None
+        self._weights: dict[int, tuple[Mapping[str, Any], float]] = {}  # by id: messages are many and do not change
+
+    def fork(self) -> Counter:
+        """A counter that knows the same."""
+        other = Counter(self._tokenizer)
+        other._anchor = self._anchor
+        return other
+
+    @property
+    def source(self) -> Source:
+        """Who counts at present."""
+        return "server" if self._anchor else "tokenizer" if self._tokenizer else "estimate"
+
+    def text(self, text: str) -> float:
+        """The weight of a text."""
+        if self._tokenizer is None:
+            return _LETTERS * len(text) + _MORE_BYTES * (len(text.encode("utf-8", "replace")) - len(text))
+        count = self._tokenizer(text)
+        if isinstance(count, bool) or not isinstance(count, (int, Sized)):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller's function may answer anything
+            raise TypeError(f"tokenizer answered {type(count).__name__}; it answers tokens or their number")
+        return count if isinstance(count, int) else len(count)
+
+    def weigh(self, messages: Sequence[Mapping[str, Any]]) -> float:
+        """The weight of messages, which must not change afterwards."""
+        total = 0.0
+        for message in messages:
+            known = self._weights.get(id(message))
+            if known is None:
+                known = self._weights[id(message)] = (message, self._message(message))
+            total += known[1]
+        if len(self._weights) > _CACHED + 2 * len(messages):
+            self._weights.clear()
+        return total
+
+    def params(self, params: Mapping[str, Any]) -> float:
+        """The weight of what else a prompt is made of: descriptions of tools, the schema of the answer."""
+        given = [params[name] for name in ("tools", "functions", "response_format") if params.get(name)]
+        return self.text(encode_json(given).decode()) if given else 0.0
+
+    def tokens(self, weight: float) -> int:
+        """How many tokens a request of this weight takes."""
+        anchor = self._anchor
+        if anchor is None:
+            return round(weight)
+        return max(1, round(anchor.tokens + anchor.scale * (weight - anchor.weight)))
+
+    def learn(self, weight: float, tokens: int, later: float = 0.0, more: int = 0) -> None:
+        """A server counted `tokens` for a request of this weight, and `more` for its answer of the weight `later`."""
+        scale = 1.0
+        if weight >= _SCALE_FROM:
+            scale = min(max(tokens / weight, _SCALES[0]), _SCALES[1])
+        self._anchor = _Anchor(tokens + more, weight + later, scale)
+
+    # ---------------------------------------------------------------- messages
+
+    def _message(self, message: Mapping[str, Any]) -> float:
+        total = _OF_MESSAGE + self._content(message.get("content"))
+        for name in ("name", "refusal", "reasoning_content", "reasoning"):
+            if isinstance(value := message.get(name), str):
+                total += self.text(value)
+        if calls := message.get("tool_calls"):
+            total += self.text(encode_json(calls).decode())
+        return total
+
+    def _content(self, content: Any) -> float:
+        if isinstance(content, str):
+            return self.text(content)
+        if not isinstance(content, list):
+            return 0.0
+        parts: list[Any] = cast("Any", content)
+        return sum((self._part(part) for part in parts if isinstance(part, dict)), 0.0)
+
+    def _part(self, part: Any) -> float:
+        kind, inner = part.get("type"), part.get(cast("str", part.get("type")))
+        if isinstance(inner, str):  # "text", "refusal"
+            return self.text(inner)
+        fields = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
+        if kind == "image_url":
+            return _OF_IMAGE.get(str(fields.get("detail")), _OF_OTHER_IMAGE)
+        if kind == "input_audio":
+            return len(str(fields.get("data", ""))) * 3 / 4 / _AUDIO_BYTES.get(str(fields.get("format")), 1600)
+        return _OF_FILE
