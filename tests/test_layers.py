@@ -15,16 +15,17 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
 
 # Lowest first; a unit (a top-level module or package) may import its own layer and those before it.
 LAYERS = (
-    "version lazy omitted headers meta errors dump model answers media_answers",
+    "version lazy omitted redact curl headers meta errors dump model answers media_answers",
     "types",
     "core",
     "params endpoints",
     "transport",
     "calls",
-    "chat",
+    "chat helpers identity realtime",
     "mission",
     "api",
     "settings network variants verbs client official",
+    "auth azure compat lib",
 )
 BASE_TO_ROWS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.
@@ -50,6 +51,7 @@ THIRD_PARTY = {
     "testing": {"pytest"},
     "transport": {"httpx2"},
     "official": {"httpx2"},
+    "realtime": {"websockets"},
 }
 
 

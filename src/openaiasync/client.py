@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .api.root import Api
 from .calls import log
@@ -32,6 +32,9 @@ from .settings import (
     secret_from,
 )
 from .verbs import Verbs
+
+if TYPE_CHECKING:
+    from .calls.hooks import AnswerHook, ErrorHook, RequestHook
 
 __all__ = ["AsyncOpenAI", "Client"]
 
@@ -64,6 +67,9 @@ class Client(MissionMethods, Verbs, Api):
         strict: raise `APIResponseValidationError` where an answer strays from the API's description, instead of
             taking it as it is.
         limits: a `Limits` to share places in flight between clients; it takes the place of `http_max_in_flight`.
+        on_request: a function, asynchronous or not, that is given a `RequestEvent` before each try of every call.
+        on_answer: the same, given an `AnswerEvent` when a call ended well.
+        on_error: the same, given an `ErrorEvent` when a call failed. What a hook raises, the call raises.
 
     Raises `ConfigurationError` for options that cannot work.
     """
@@ -89,6 +95,9 @@ class Client(MissionMethods, Verbs, Api):
         auth_scheme: str = "Bearer",
         strict: bool = False,
         limits: Limits | None = None,
+        on_request: RequestHook | None = None,
+        on_answer: AnswerHook | None = None,
+        on_error: ErrorHook | None = None,
     ) -> None:
         given = {
             "max_in_flight": http_max_in_flight,
@@ -118,6 +127,9 @@ class Client(MissionMethods, Verbs, Api):
             deadline=network.deadline,
             queue_timeout=network.queue_timeout,
             strict=strict,
+            on_request=on_request,
+            on_answer=on_answer,
+            on_error=on_error,
         )
         self._open(settings, network, limits)
 
@@ -273,6 +285,7 @@ class AsyncOpenAI(Client):
         default_query: query parameters of every request.
         http_client: an ``httpx2.AsyncClient`` (or httpx's) that carries the requests in place of our connections.
         http_other: as in `Client`.
+        on_request, on_answer, on_error: as in `Client`.
 
     Up to 1,000 connections to a host, 20 redirects, any number of calls in flight.
     """
@@ -295,6 +308,9 @@ class AsyncOpenAI(Client):
         default_query: Mapping[str, object] | None = None,
         http_client: Any = None,
         http_other: Mapping[str, Any] | None = None,
+        on_request: RequestHook | None = None,
+        on_answer: AnswerHook | None = None,
+        on_error: ErrorHook | None = None,
         _strict_response_validation: bool = False,
         _enforce_credentials: bool = True,
     ) -> None:
@@ -321,6 +337,9 @@ class AsyncOpenAI(Client):
             timeout=600.0 if timeout is UNSET or is_omitted(timeout) else timeout,
             repeat_timed_out=True,
             strict=_strict_response_validation,
+            on_request=on_request,
+            on_answer=on_answer,
+            on_error=on_error,
             official=True,
         )
         self._open(settings, network, None, _enforce_credentials)

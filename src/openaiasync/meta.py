@@ -19,10 +19,10 @@ class RequestInfo:
     """The request of a call as errors and raw answers show it: without credentials.
 
     `url` is absolute and without userinfo; `headers` leaves out what carries the key; `content` is the body, `b""` for
-    none and for uploads.
+    none and for uploads. `hidden` names what is left out, each with the scheme before the value ("Bearer", or ``""``).
     """
 
-    __slots__ = ("_fields", "base", "content", "method", "target")
+    __slots__ = ("_fields", "base", "content", "hidden", "method", "target", "upload")
 
     def __init__(
         self,
@@ -31,12 +31,16 @@ class RequestInfo:
         target: str = "",
         fields: Sequence[tuple[str, str]] = (),
         content: bytes = b"",
+        hidden: Sequence[tuple[str, str]] = (),
+        upload: bool = False,
     ) -> None:
         self.method: str = method
         self.base: str = base  # scheme and authority
         self.target: str = target  # absolute path and query
         self._fields = fields
         self.content: bytes = content
+        self.hidden: Sequence[tuple[str, str]] = hidden
+        self.upload: bool = upload  # whether there was a body that `content` does not hold
 
     @property
     def url(self) -> str:
@@ -51,6 +55,16 @@ class RequestInfo:
     def read(self) -> bytes:
         """The body."""
         return self.content
+
+    def as_curl(self) -> str:
+        """The request as a curl command for a POSIX shell, without secrets: the key is ``$OPENAI_API_KEY``.
+
+        What else may be secret reads ``[redacted]``. An upload, and a body that is large or no text, is to be given on
+        standard input.
+        """
+        from .curl import curl
+
+        return curl(self)
 
     def __repr__(self) -> str:
         return f"<RequestInfo {self.method} {self.url}>"
@@ -197,6 +211,10 @@ class Meta:
                 for what in ("requests", "tokens")
             )
         )
+
+    def as_curl(self) -> str:
+        """The request as a curl command without secrets, see `RequestInfo.as_curl`."""
+        return self.request.as_curl()
 
     def __repr__(self) -> str:
         return f"<Meta {self.status} {self.request.method} {self.url} tries={self.tries} total={self.total:.3f}s>"

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from .calls.config import BaseURL, CallConfig, KeySource, Secret, check_field
 from .core.encode import encode_query, merge_queries
+from .core.options import HOOK_NAMES
 from .errors import ConfigurationError
 from .omitted import is_omitted
 from .version import __version__
@@ -169,6 +170,10 @@ class Settings:
     queue_timeout: float | None = None
     repeat_timed_out: bool = False
     strict: bool = False
+    on_request: Any = None
+    on_answer: Any = None
+    on_error: Any = None
+    observers: tuple[Callable[[Any], Any], ...] = ()  # telemetry, see `calls.observe`
     official: bool = False  # AsyncOpenAI: its user expects the official client's header fields
 
     def __post_init__(self) -> None:
@@ -179,6 +184,9 @@ class Settings:
         seconds("http_timeout", self.start_timeout)
         if self.timeout is not UNSET and not hasattr(self.timeout, "read"):
             seconds("timeout", self.timeout)
+        for name in HOOK_NAMES:
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise ConfigurationError(f"{name} is a function that takes an event, or None")
 
     @property
     def is_default_base(self) -> bool:
@@ -193,6 +201,15 @@ class Settings:
                 f"no API key for {DEFAULT_BASE}: pass api_key=, or set OPENAI_API_KEY; for another server pass its URL "
                 "or set OPENAI_BASE_URL (a local one usually needs no key)"
             )
+
+    def _websocket_base(self) -> BaseURL | None:
+        if self.websocket_base_url is None:
+            return None
+        url = self.websocket_base_url
+        base = BaseURL(f"http{url[2:]}" if url[:2].lower() == "ws" else url)
+        if self.default_query:
+            base.query = merge_queries(base.query, encode_query(self.default_query.items()))
+        return base
 
     def call_config(self) -> CallConfig:
         """What calls are made with; `ConfigurationError` for what cannot work."""
@@ -210,6 +227,7 @@ class Settings:
         has_timeout = self.timeout is not UNSET
         return CallConfig(
             base=base,
+            websocket_base=self._websocket_base(),
             key=self.key,
             admin_key=self.admin_key,
             webhook_secret=self.webhook_secret,
@@ -229,4 +247,13 @@ class Settings:
             repeat_timed_out=self.repeat_timed_out,
             strict=self.strict,
             count_retries=self.official,
+            observers=self._observers(),
         )
+
+    def _observers(self) -> tuple[Callable[[Any], Any], ...]:
+        """Telemetry, then the hooks: what they raise is measured too."""
+        if self.on_request is None and self.on_answer is None and self.on_error is None:
+            return self.observers
+        from .calls.hooks import Hooks
+
+        return (*self.observers, Hooks(self.on_request, self.on_answer, self.on_error))

@@ -9,6 +9,7 @@ from .calls import AsyncCursorPage, Calls, Paginator
 from .calls.raw import RawMethods, StreamedMethods, decode_as
 from .core.encode import encode_json, encode_query
 from .core.endpoint import BodyKind, Endpoint, Request, apply_options
+from .core.options import OPTION_NAMES
 from .omitted import is_omitted
 
 __all__ = ["Verbs"]
@@ -47,7 +48,7 @@ class Verbs:
         """``GET`` a path below the API base; the answer as `cast_to`.
 
         `cast_to` is a `BaseModel`, ``dict``, ``list``, ``str``, ``bytes``, ``type(None)``, or any type msgspec decodes.
-        `options` holds ``headers``, ``params`` (query), ``timeout``, ``max_retries``, ``extra_json``. With
+        `options` holds ``headers``, ``params`` (query), ``extra_json``, and the per-call words (``timeout``, …). With
         ``stream=True, stream_cls=AsyncStream[Event]`` the answer is an open stream. Raises `ValueError` for a URL in
         place of a path, `TypeError` for an unknown option, and `OpenAIError`, `APIResponseValidationError` among them
         for an answer that is no `cast_to`.
@@ -111,6 +112,9 @@ class Verbs:
         row = _row(method, path, "none" if body is None else "json", events)
         given = _as_options(options)
         request = _request(row, path, body, given, stream)
+        if calls.config.placing is not None:
+            model = cast("Mapping[str, Any]", body).get("model") if isinstance(body, Mapping) else None
+            request.path = calls.config.placing.path(request.path, model)
         if stream:
             return await calls.open(request)
         meta, raw = await calls.fetch(request)
@@ -123,7 +127,7 @@ def _as_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The official words for a call's options as ours."""
     words = {"headers": "extra_headers", "params": "extra_query", "extra_json": "extra_body"}
     taken = {words.get(name, name): value for name, value in (options or {}).items() if not is_omitted(value)}
-    unknown = taken.keys() - {"extra_headers", "extra_query", "extra_body", "timeout", "deadline", "max_retries"}
+    unknown = taken.keys() - OPTION_NAMES
     if unknown:
         raise TypeError(f"options has no {min(unknown)!r}")
     return taken

@@ -29,7 +29,19 @@ from .source import Module, wrap_union
 from .tables import Mission, Overrides, python_name
 from .unions import without_none
 
-OPTIONS = frozenset(("timeout", "deadline", "max_retries", "extra_headers", "extra_query", "extra_body"))
+OPTIONS = frozenset(
+    (
+        "timeout",
+        "deadline",
+        "max_retries",
+        "extra_headers",
+        "extra_query",
+        "extra_body",
+        "on_request",
+        "on_answer",
+        "on_error",
+    )
+)
 
 
 class Requests:

@@ -66,12 +66,13 @@ class ByteStream:
             await self._more()
 
     async def _open(self) -> None:
-        call = self._call = Call(self._calls, self._request)
+        call = self._call = self._calls.call(self._request)
         try:
             await call.enter()
             await self._begin(call)
-        except BaseException:
+        except BaseException as error:
             self._end()
+            await call.failed(error)
             raise
 
     async def _begin(self, call: Call) -> None:
@@ -91,6 +92,15 @@ class ByteStream:
         call, incoming = self._call, self._incoming
         if call is None or incoming is None:
             return
+        try:
+            await self._read(call, incoming)
+        except BaseException as error:
+            await call.failed(error)
+            raise
+        if self._over:
+            await call.answered(lambda: None)
+
+    async def _read(self, call: Call, incoming: Incoming) -> None:
         try:
             pieces = await incoming.pieces()
             self._take(call, incoming, pieces)
@@ -115,6 +125,7 @@ class ByteStream:
         else:
             self._queue += pieces
         if pieces:
+            call.item(None)
             return
         self._end()
         if self._speaks and not self._got:
@@ -169,8 +180,11 @@ class ByteStream:
 
     async def close(self) -> None:
         """Free the connection and the place in flight at once. Idempotent."""
+        call = self._call
         self._queue.clear()
         self._end()
+        if call is not None:
+            call.end()
 
     aclose = close
 
@@ -185,9 +199,11 @@ class ByteStream:
         await self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_call", None) is not None:
+        call: Call | None = getattr(self, "_call", None)
+        if call is not None:
             with contextlib.suppress(RuntimeError):  # its event loop may be gone
                 self._end()
+            call.end_soon()
 
     def __repr__(self) -> str:
         state = "closed" if self._over else "not sent" if self._call is None else "open"

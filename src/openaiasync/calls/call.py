@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ..core.endpoint import Request
 from ..core.retry import LONGEST_SERVER_PAUSE, backoff, retryable_status, server_pause
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from .config import BaseURL
     from .engine import Calls
 
-__all__ = ["Call"]
+__all__ = ["Call", "limited"]
+
+T = TypeVar("T")
 
 ERROR_PATIENCE = 10.0  # seconds
 _NEVER_RETRIED = frozenset({"closed", "protocol", "tls", "upload"})
@@ -63,6 +66,7 @@ class Call:
         "whole",
     )
 
+    watched: ClassVar[bool] = False
     tries: int
     retries: int
     redirects: int
@@ -194,16 +198,9 @@ class Call:
 
     async def _credentials(self, until: float | None) -> Credentials:
         composer = self.calls.composer
-        if until is None or not composer.asks:
+        if not composer.asks:
             return await composer.credentials(self.request)
-        limit = asyncio.timeout_at(until)
-        try:
-            async with limit:
-                return await composer.credentials(self.request)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise TransportError("timeout", "the api_key function took too long", clock="until") from None
+        return await limited(composer.credentials(self.request), until, "the api_key function took too long")
 
     def _clocks(self) -> TryClocks:
         until = self._until(self.first if self.whole is None else self.whole)
@@ -309,9 +306,33 @@ class Call:
         if not shared.budget.spend(timed_out):
             raise error
         self.retries += 1
-        log.retrying(error, self, pause)
+        self.retrying(error, pause)
         if pause > 0:
             await shared.pause(pause)
+
+    def retrying(self, error: OpenAIError, pause: float) -> None:
+        """The next try begins after a pause of so many seconds; this is why."""
+        log.retrying(error, self, pause)
+
+    # ---------------------------------------------------------------- who watches: nobody here, see `observe`
+
+    def item(self, item: object) -> None:
+        """A piece of the answer has come: an event, or bytes (`None`)."""
+
+    async def answered(self, made: Callable[[], object]) -> None:
+        """The call ended well; `made` gives the answer if somebody asks for it."""
+
+    async def failed(self, error: BaseException) -> None:
+        """The call ended with this error, or with the caller's cancellation. Raises what a hook raises."""
+
+    async def handed_over(self) -> None:
+        """The head of the answer is with the caller, who reads the body alone."""
+
+    def end(self) -> None:
+        """The answer was left before its end. No-op after the end."""
+
+    def end_soon(self) -> None:
+        """As `end`, from a finaliser: what it does is put off until the event loop runs."""
 
     # ---------------------------------------------------------------- facts
 
@@ -343,3 +364,17 @@ class Call:
             self.head_at - self.try_began,
             now - self.began,
         )
+
+
+async def limited(work: Awaitable[T], until: float | None, why: str) -> T:
+    """What `work` gives, unless the try ends before, at the loop's time `until`; `TransportError` then says why."""
+    if until is None:
+        return await work
+    limit = asyncio.timeout_at(until)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TransportError("timeout", why, clock="until") from None

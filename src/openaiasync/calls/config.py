@@ -7,14 +7,14 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ..core.encode import merge_queries
 from ..errors import ConfigurationError
 from ..transport.base import Origin
 
-__all__ = ["BaseURL", "CallConfig", "KeySource", "Secret", "check_field", "unquoting"]
+__all__ = ["BaseURL", "CallConfig", "KeySource", "Placing", "Secret", "check_field", "unquoting"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -145,12 +145,27 @@ def _ascii_host(host: str) -> str:
         raise ConfigurationError("the API base's host name is not valid") from None
 
 
+class Placing(Protocol):
+    """Where a server has its operations, if not all right below its base: Azure's have the model in their paths."""
+
+    def path(self, path: str, model: object) -> str:
+        """The path below the base for an operation's own path, perhaps with a query."""
+        ...
+
+    def realtime(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """The query of a realtime connection for the usual one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallConfig:
     """One client's answers to how a call is made; `dataclasses.replace` makes the variants of `with_options`."""
 
     base: BaseURL
+    websocket_base: BaseURL | None = None  # where WebSockets go, if not where everything goes
+    placing: Placing | None = None
     key: KeySource = None
+    key_field: str = "Authorization"
     key_needed: bool = False
     admin_key: Secret | None = None
     webhook_secret: Secret | None = None
@@ -170,3 +185,4 @@ class CallConfig:
     repeat_timed_out: bool = False  # also what was fully sent and then timed out before it started
     strict: bool = False
     count_retries: bool = False  # send x-stainless-retry-count
+    observers: tuple[Callable[[Any], Any], ...] = ()  # who watches calls: each is given a `WatchedCall`, see `observe`

@@ -65,6 +65,8 @@ class Calls:
             params = prepare(params)
         request = endpoint.request(params, stream=stream)
         request.as_base64 = asked
+        if self.config.placing is not None:
+            request.path = self.config.placing.path(request.path, params.get("model"))
         return request
 
     def clocks(self, request: Request) -> Clocks:
@@ -104,11 +106,31 @@ class Calls:
 
     async def answer(self, request: Request) -> Any:
         """Send a request that is not a stream; the decoded answer."""
+        if self.config.observers or request.hooks is not None:
+            from .observe import watched_answer  # who watches nothing need not load it
+
+            return await watched_answer(self, request)
         return self.decode(request, *await self.fetch(request))
 
-    async def fetch(self, request: Request) -> tuple[Meta, bytes]:
-        """Send a request that is not a stream; what is known of the call, and the body of its 2xx."""
-        call = Call(self, request)
+    def call(self, request: Request) -> Call:
+        """A call with this request; one that is watched where somebody watches."""
+        if not self.config.observers and request.hooks is None:
+            return Call(self, request)
+        from .observe import WatchedCall
+
+        return WatchedCall(self, request)
+
+    async def fetch(self, request: Request, call: Call | None = None) -> tuple[Meta, bytes]:
+        """Send a request that is not a stream; what is known of the call, and the body of its 2xx.
+
+        Whoever passes the `call` tells it how it ended.
+        """
+        if call is None:
+            if self.config.observers or request.hooks is not None:
+                from .observe import watched_fetch
+
+                return await watched_fetch(self, request)
+            call = Call(self, request)
         try:
             if not call.enters():
                 await call.enter()
@@ -190,14 +212,18 @@ class Calls:
 
     async def open(self, request: Request) -> AsyncStream[Any]:
         """Send a request for a stream; answers when the head of a 2xx is there."""
-        call = Call(self, request)
+        call = self.call(request)
         try:
             await call.enter()
-            stream = await AsyncStream.open(call)
+            kind: type[AsyncStream[Any]] = AsyncStream
+            if call.watched:
+                from .observe import WatchedStream as kind
+            stream = await kind.open(call)
             self.learn(stream.raw_fields)
             return stream
-        except BaseException:
+        except BaseException as error:
             call.leave()
+            await call.failed(error)
             raise
 
     def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Paginator[Any, Any]:

@@ -38,7 +38,14 @@ class Fetcher:
         base.userinfo = None
         agent = tuple(field for field in config.fields if field[0] == "User-Agent")
         plain = replace(
-            config, base=base, key=None, admin_key=None, fields=agent, secret_fields=(), count_retries=False
+            config,
+            base=base,
+            key=None,
+            admin_key=None,
+            fields=agent,
+            secret_fields=(),
+            count_retries=False,
+            observers=(),  # they may add header fields
         )
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         row = Endpoint("images.fetch", "GET", parts.path or "/", answer="binary")

@@ -62,13 +62,13 @@ class Composer:
             key = self._asked(await key())  # type: ignore[operator, misc]  # narrowed by `asked`
         if isinstance(key, Secret):
             scheme = f"{config.auth_scheme} " if config.auth_scheme else ""
-            pairs.append(("Authorization", scheme + key.reveal()))
+            pairs.append((config.key_field, scheme + key.reveal()))
         elif config.base.userinfo is not None:
             pairs.append(("Authorization", "Basic " + _basic(config.base.userinfo)))
         pairs = _override(pairs, {name: secret.reveal() for name, secret in config.secret_fields})
         if extra is not None:
-            return Credentials(_override(pairs, extra))
-        made = Credentials(pairs)
+            return Credentials(_override(pairs, extra), config.auth_scheme)
+        made = Credentials(pairs, config.auth_scheme)
         if not asked:
             self._static[admin] = made
         return made
@@ -145,9 +145,8 @@ class Composer:
 
     def info(self, out: Outgoing, base: BaseURL) -> RequestInfo:
         """What errors and `.meta` show of a try."""
-        return RequestInfo(
-            out.method, base.root, out.target, out.fields, out.body if isinstance(out.body, bytes) else b""
-        )
+        content, upload = (out.body, False) if isinstance(out.body, bytes) else (b"", True)
+        return RequestInfo(out.method, base.root, out.target, out.fields, content, out.credentials.shown, upload)
 
 
 def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str], ...]) -> bytes:

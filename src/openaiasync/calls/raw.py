@@ -288,12 +288,14 @@ class _StreamedCalls(Calls):
         self.plain = calls
 
     async def answer(self, request: Request) -> Any:
-        call = Call(self, request)
+        call = self.call(request)
         try:
             await call.enter()
             await call.head()
-        except BaseException:
+            await call.handed_over()
+        except BaseException as error:
             call.leave()
+            await call.failed(error)
             raise
         return StreamedResponse[Any](self.plain, call, request)
 
@@ -320,8 +322,8 @@ class RawMethods:
         attribute = getattr(self._view(), name)
         if isinstance(getattr(attribute, "_calls", None), Calls):
             return type(self)(attribute, self._namespace_calls)
-        if not callable(attribute):
-            raise AttributeError(f"{name!r} is no method")
+        if not callable(attribute) or getattr(attribute, "several_requests", False):
+            raise AttributeError(f"{name!r} is no method that makes one request")
         return self._wrap(attribute)
 
     def __call__(self, *args: Any, **params: Any) -> Any:

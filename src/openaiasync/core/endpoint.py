@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ..omitted import is_omitted
 from .encode import encode_json, encode_query, merge_queries
-from .options import OPTION_NAMES
+from .options import HOOK_NAMES, OPTION_NAMES, Hooks
 
 if TYPE_CHECKING:
     from .multipart import BareText, Multipart
@@ -44,6 +44,7 @@ class Request:
         "endpoint",
         "has_clocks",
         "headers",
+        "hooks",
         "max_retries",
         "path",
         "response_format",
@@ -61,6 +62,7 @@ class Request:
         self.timeout: Any = _UNSET
         self.deadline: Any = _UNSET
         self.max_retries: int | None = None
+        self.hooks: Hooks | None = None  # the caller's, for this call
         self.response_format: str = ""  # the one asked for, where the type of the answer depends on it
         self.as_base64: bool = False  # embeddings stay the text they came as: the caller named the format
 
@@ -304,11 +306,22 @@ def apply_options(request: Request, options: Mapping[str, Any]) -> None:
             _check_seconds(name, value)
             setattr(request, name, value)
             request.has_clocks = True
+    hooks = tuple(_hook(name, options.get(name)) for name in HOOK_NAMES)
+    if any(hooks):
+        request.hooks = hooks
     retries = options.get("max_retries")
     if retries is not None and not is_omitted(retries):
         if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
             raise ValueError("max_retries is a whole number from 0 up")
         request.max_retries = retries
+
+
+def _hook(name: str, value: Any) -> Any:
+    if value is None or is_omitted(value):
+        return None
+    if not callable(value):
+        raise TypeError(f"{name} is a function that takes an event, not {type(value).__name__}")
+    return value
 
 
 def _check_seconds(name: str, value: Any) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict
 
-__all__ = ["OPTION_NAMES", "RequestOptions", "Timeout"]
+__all__ = ["HOOK_NAMES", "OPTION_NAMES", "Hooks", "RequestOptions", "Timeout"]
 
 _UNSET: Final[Any] = object()
 
@@ -51,7 +51,9 @@ class RequestOptions(TypedDict, total=False):
     """Per call, on every method.
 
     `timeout` (seconds, per try), `deadline` (seconds, the whole call with all tries), `max_retries`; `extra_headers`,
-    `extra_query` and `extra_body` are added to the request and win over what the method would send.
+    `extra_query` and `extra_body` are added to the request and win over what the method would send. The hooks are given
+    a `RequestEvent` before each try, and an `AnswerEvent` or an `ErrorEvent` at the end; they may be asynchronous, and
+    run after the client's own. What a hook raises, the call raises.
     """
 
     timeout: float | Timeout | None
@@ -60,6 +62,13 @@ class RequestOptions(TypedDict, total=False):
     extra_headers: Mapping[str, Any] | None
     extra_query: Mapping[str, object] | None
     extra_body: object | None
+    on_request: Callable[[Any], object] | None
+    on_answer: Callable[[Any], object] | None
+    on_error: Callable[[Any], object] | None
 
+
+HOOK_NAMES = ("on_request", "on_answer", "on_error")
+Hooks = tuple[Callable[[Any], object] | None, ...]
+"""A function, or none, for each of `HOOK_NAMES`."""
 
 OPTION_NAMES = frozenset(RequestOptions.__annotations__)

@@ -22,12 +22,14 @@ class Origin(NamedTuple):
 class Credentials:
     """Header fields that must be seen by nobody: they meet the bytes only where they are written to the socket.
 
-    `fields()` gives ``(name, value)`` pairs; `repr`, `str`, pickles and copies give none of it.
+    `fields()` gives ``(name, value)`` pairs; `repr`, `str`, pickles and copies give none of it. `shown` holds what may
+    be seen: each name, and the scheme before the value (``"Bearer"``) where it is a usual one or the given `scheme`.
     """
 
-    __slots__ = ("__pairs", "__wire")
+    __slots__ = ("__pairs", "__wire", "shown")
 
-    def __init__(self, pairs: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, str]] = (), scheme: str = "") -> None:
+        self.shown: tuple[tuple[str, str], ...] = tuple((name, _scheme(value, scheme)) for name, value in pairs)
         self.__pairs = tuple(pairs)
         self.__wire = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in pairs)
 
@@ -46,6 +48,11 @@ class Credentials:
 
     def __reduce__(self) -> tuple[type[Credentials], tuple[()]]:
         return (Credentials, ())
+
+
+def _scheme(value: str, known: str) -> str:
+    first, found, _ = value.partition(" ")
+    return first if found and (first.lower() in ("basic", "bearer", "token") or first == known) else ""
 
 
 class Outgoing:

@@ -1,0 +1,247 @@
+"""Calls that somebody watches: hooks and telemetry see them pass, each end told once.
+
+Loaded by the first call of a client that has observers, or of a call that has hooks; all other calls know nothing of
+it. An observer (`CallConfig.observers`) is a function that is given the `WatchedCall` and answers its `Watcher`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from ..core.decode import keep
+from ..core.endpoint import Request
+from ..errors import OpenAIError
+from ..meta import Meta
+from ..transport.base import Credentials, Incoming, TransportError
+from .call import Call, limited
+from .hooks import Hooks
+from .log import logger
+from .stream import AsyncStream
+from .watcher import Outcome, Watcher
+
+if TYPE_CHECKING:
+    from .engine import Calls
+
+__all__ = ["WatchedCall", "WatchedStream", "watched_answer", "watched_fetch"]
+
+T = TypeVar("T")
+
+
+class WatchedCall(Call):
+    """A call that tells its watchers."""
+
+    __slots__ = ("_asked", "_deferred", "_failure", "_over", "extra", "last", "watchers")
+
+    watched: ClassVar[bool] = True
+
+    def __init__(self, calls: Calls, request: Request) -> None:
+        super().__init__(calls, request)
+        self.request = copy.copy(request)
+        self._asked: Mapping[str, Any] = request.headers or {}
+        # With header fields of its own, if an empty set of them, a request asks `_credentials` before each try.
+        self.request.headers = self._asked
+        self.extra: dict[str, Any] = {}  # header fields that watchers add to the next try; `None` takes one away
+        self.last: Meta | None = None  # of the last answer, of whatever status
+        self._deferred = self._over = False
+        self._failure: OpenAIError | None = None
+        self.watchers: list[Watcher] = [observer(self) for observer in calls.config.observers]
+        if request.hooks is not None:
+            self.watchers.append(Hooks(*request.hooks)(self))
+
+    # ---------------------------------------------------------------- on its way
+
+    async def _credentials(self, until: float | None) -> Credentials:
+        await limited(self._sending(), until, "the on_request hook took too long")
+        return await super()._credentials(until)
+
+    async def _sending(self) -> None:
+        self.extra.clear()
+        for watcher in self.watchers:
+            told = watcher.sending(self)
+            if told is not None:
+                await told
+        added = {name.lower() for name in self.extra}
+        kept = {name: value for name, value in self._asked.items() if name.lower() not in added}
+        self.request.headers = {**kept, **self.extra}
+
+    async def head(self) -> Incoming:
+        incoming = await super().head()
+        self._failure = None
+        meta = self.meta(incoming)
+        for watcher in self.watchers:
+            watcher.head(meta)
+        return incoming
+
+    def meta(self, incoming: Incoming) -> Meta:
+        self.last = super().meta(incoming)
+        return self.last
+
+    def public(self, failure: TransportError) -> OpenAIError:
+        self._failure = super().public(failure)
+        return self._failure
+
+    def retrying(self, error: OpenAIError, pause: float) -> None:
+        super().retrying(error, pause)
+        for watcher in self.watchers:
+            watcher.retrying(error, pause)
+
+    def _dead_on_reuse(self, failure: TransportError) -> bool:
+        free = super()._dead_on_reuse(failure)
+        if free:
+            error = self.public(failure)
+            for watcher in self.watchers:
+                watcher.retrying(error, 0.0)
+        return free
+
+    def item(self, item: object) -> None:
+        for watcher in self.watchers:
+            watcher.item(item)
+
+    # ---------------------------------------------------------------- ends
+
+    async def answered(self, made: Callable[[], Any]) -> None:
+        await self._tell_answered(made, ends=True)
+
+    async def handed_over(self) -> None:
+        self._deferred = True
+        await self._tell_answered(lambda: None, ends=False)
+
+    async def _tell_answered(self, made: Callable[[], Any], *, ends: bool) -> None:
+        if self._over or self.last is None:
+            return
+        try:
+            for watcher in self.watchers:
+                told = watcher.answered(self.last, made)
+                if told is not None:
+                    await told
+        except BaseException as error:
+            self._end(_outcome(error), error)
+            raise
+        if ends:
+            self._end("answered")
+
+    async def failed(self, error: BaseException) -> None:
+        if self._over:
+            return
+        try:
+            if isinstance(error, Exception):
+                for watcher in self.watchers:
+                    told = watcher.failed(error)
+                    if told is not None:
+                        await told
+        except BaseException as another:
+            error = another
+            raise
+        finally:
+            self._end(_outcome(error), error)
+
+    def end(self) -> None:
+        self._end("closed")
+
+    def end_soon(self) -> None:
+        # A finaliser may run anywhere, in the middle of an exporter that holds its lock, too.
+        if not self._over:
+            try:
+                self.loop.call_soon_threadsafe(self.end)
+            except RuntimeError:
+                self.end()
+
+    def leave(self) -> None:
+        incoming = self.incoming
+        super().leave()
+        if self._deferred and not self._over:
+            if incoming is not None and incoming.ended:
+                self._end("answered")
+            else:
+                self._end("closed" if self._failure is None else "failed", self._failure)
+
+    def _end(self, outcome: Outcome, error: BaseException | None = None) -> None:
+        if self._over:
+            return
+        self._over = True
+        for watcher in self.watchers:
+            try:
+                watcher.ended(outcome, error)
+            except Exception:
+                logger.warning("an observer failed at the end of a call", exc_info=True)
+
+
+def _outcome(error: BaseException) -> Outcome:
+    return "failed" if isinstance(error, Exception) else "cancelled"
+
+
+# -------------------------------------------------------------------------------------------------- whole answers
+
+
+async def watched_answer(calls: Calls, request: Request) -> Any:
+    """As `Calls.answer`."""
+    call = WatchedCall(calls, request)
+    try:
+        # In one line, as there: a body in which the server echoes a key may stand in no frame of a traceback.
+        answer = calls.decode(request, *await calls.fetch(call.request, call))
+    except BaseException as error:
+        await call.failed(error)
+        raise
+    await call.answered(lambda: answer)
+    return answer
+
+
+async def watched_fetch(calls: Calls, request: Request) -> tuple[Meta, bytes]:
+    """As `Calls.fetch`; the answer is not kept, since it is not decoded here."""
+    call = WatchedCall(calls, request)
+    try:
+        fetched = await calls.fetch(call.request, call)
+    except BaseException as error:
+        await call.failed(error)
+        raise
+    await call.answered(lambda: None)
+    return fetched
+
+
+# -------------------------------------------------------------------------------------------------- streams
+
+
+class WatchedStream(AsyncStream[T]):
+    """An `AsyncStream` that tells its call's watchers."""
+
+    _watched: Call | None = None
+
+    def __init__(self, call: Call, incoming: Incoming) -> None:
+        self._watched = call
+        super().__init__(call, incoming)
+
+    async def __anext__(self) -> T:
+        call = self._watched
+        assert call is not None
+        try:
+            item = await super().__anext__()
+        except StopAsyncIteration:
+            await call.answered(self._made)
+            raise
+        except BaseException as error:
+            if self._call is None:  # else another task reads it, which is told of its end
+                await call.failed(error)
+            raise
+        call.item(item)
+        return item
+
+    def _made(self) -> Any:
+        return None if self.partial_source is None else keep(self.partial_source(), None, self.meta)
+
+    async def close(self) -> None:
+        """Free the connection and the place in flight at once. Idempotent."""
+        await super().close()
+        if self._watched is not None:
+            self._watched.end()
+
+    aclose = close
+
+    def __del__(self) -> None:
+        super().__del__()
+        if self._watched is not None:
+            self._watched.end_soon()
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace(type(self).__name__, AsyncStream.__name__, 1)
