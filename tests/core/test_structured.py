@@ -280,3 +280,24 @@ def test_what_is_no_type_is_refused(kind: Any) -> None:
     """A `TypeError` before anything is sent."""
     with pytest.raises(TypeError):
         shape_of(kind)
+
+
+def test_what_has_come_so_far_is_plain() -> None:
+    """A torn answer as dicts and lists, out of its wrapping and its fence; `growing` reads each piece once."""
+    assert shape_of(Recipe).partial('```json\n{"fullTitle":"Sou') == {"fullTitle": "Sou"}
+    assert shape_of(list[int]).partial('{"value":[1,2,3') == [1, 2]
+    assert shape_of(list[int]).partial("[1,2,3") == [1, 2]
+    assert shape_of(list[int]).partial('{"val') is None
+    assert shape_of(Recipe).partial("") is None
+    growing = shape_of(list[Step]).growing()
+    seen = []
+    for piece in ('{"value":[{"te', 'xt":"stir', ' well","minutes":', "12}", "]}"):
+        growing.feed(piece)
+        seen.append(str(growing.value))
+    assert seen == [
+        "[{}]",
+        "[{'text': 'stir'}]",
+        "[{'text': 'stir well'}]",
+        "[{'text': 'stir well', 'minutes': 12}]",
+        "[{'text': 'stir well', 'minutes': 12}]",
+    ]

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin
 import msgspec
 
 from .misfit import ShapeError, faults, repair_message, shortened
+from .partial_json import PartialJSON
 from .schema import (
     Schema,
     adapter_of,
@@ -25,7 +26,7 @@ from .schema import (
     tighten,
 )
 
-__all__ = ["Shape", "ShapeError", "repair_message", "shape_of"]
+__all__ = ["Growing", "Shape", "ShapeError", "repair_message", "shape_of"]
 
 T = TypeVar("T")
 
@@ -108,6 +109,16 @@ class Shape(Generic[T]):
                     continue
         raise failure
 
+    def partial(self, text: str) -> Any:
+        """What a text that is not finished makes so far, as plain values, `None` if nothing; see `growing`."""
+        growing = self.growing()
+        growing.feed(text)
+        return growing.value
+
+    def growing(self) -> Growing:
+        """For a text that comes in pieces: each is read once, however often the value so far is asked for."""
+        return Growing(self.wrapped)
+
     def validate(self, value: Any) -> T:
         """A plain value, as JSON makes it, as a value of the type. Raises `ShapeError`."""
         return self.decode(msgspec.json.encode(value).decode())
@@ -157,6 +168,27 @@ class Shape(Generic[T]):
         found = list(faults(error, value, prefix))
         message = "\n".join(dict.fromkeys(line for _, line in found))
         return ShapeError(message, path=found[0][0], text=text.decode("utf-8", "replace"), name=self.name)
+
+
+class Growing:
+    """The plain value that a model's text makes so far. Made by `Shape.growing`."""
+
+    def __init__(self, wrapped: bool) -> None:
+        self._json: PartialJSON = PartialJSON(skip_prose=True)
+        self._wrapped = wrapped
+
+    def feed(self, piece: str) -> None:
+        """Take the next piece of the model's text."""
+        self._json.feed(piece)
+
+    @property
+    def value(self) -> Any:
+        """The value so far, not held to any type, `None` if there is nothing.
+
+        Torn texts are there, numbers only when they are finished. Its lists and dicts grow; copy what has to stay.
+        """
+        value = self._json.value
+        return value.get("value") if self._wrapped and is_schema(value) else value
 
 
 @functools.lru_cache(maxsize=256)
@@ -233,16 +265,12 @@ def _json_in(text: str) -> bytes | None:
         encoded = candidate.encode("utf-8", "surrogatepass")
         if _is_json(encoded):
             return encoded
-    for start in re.finditer(r"[{\[]", text):
-        try:
-            _, end = json.JSONDecoder().raw_decode(text, start.start())
-        except (ValueError, RecursionError):
-            if start.start() > 10_000:
-                return None
-            continue
-        encoded = text[start.start() : end].encode("utf-8", "surrogatepass")
-        return encoded if _is_json(encoded) else None
-    return None
+    parser = PartialJSON(skip_prose=True)
+    parser.feed(text)
+    if not parser.complete:
+        return None
+    encoded = text[slice(*parser.span)].encode("utf-8", "surrogatepass")
+    return encoded if _is_json(encoded) else None
 
 
 def _is_json(text: bytes) -> bool:
