@@ -1,0 +1,121 @@
+"""What an answer says, whatever dialect it came in, and the message that it becomes in the history."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from ..answers import reasoning_of, text_of
+from .reasoning import split_thinking
+from .reply import ToolCall
+
+__all__ = ["Said", "ids_in", "read_answer"]
+
+_BAD = re.compile(r"[^a-zA-Z0-9_-]+")
+_REASONING = ("reasoning_content", "reasoning", "reasoning_details")
+
+
+class Said(NamedTuple):
+    """An answer as a turn sees it."""
+
+    text: str
+    reasoning: str
+    refusal: str
+    finish_reason: str | None
+    calls: list[ToolCall]
+    message: dict[str, Any]  # for the history; a call in it waits for its answer
+
+
+def ids_in(messages: Iterable[Any]) -> set[str]:
+    """The ids of the tool calls in a history."""
+    found: set[str] = set()
+    for message in messages:
+        if isinstance(message, dict):
+            fields = cast("dict[str, Any]", message)
+            found.update(str(call.get("id")) for call in _dicts(fields.get("tool_calls")))
+    return found
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects in what should be a list of them."""
+    items: list[Any] = cast("Any", value) if isinstance(value, list) else []
+    return [one for one in items if isinstance(one, dict)]
+
+
+def read_answer(answer: Any, taken: set[str], *, keep_reasoning: bool = False, think_tags: bool = False) -> Said:
+    """Read the first choice of an answer. Ids of calls that are missing or `taken` are made anew; `taken` grows.
+
+    Raises nothing: what a server garbled is read as far as it goes. ``function_call``, the predecessor of tool calls,
+    becomes one of them.
+    """
+    choices: Any = answer.choices
+    choice: Any = cast("Any", choices)[0] if isinstance(choices, list) and choices else None
+    message: Any = getattr(choice, "message", None)
+    fields: dict[str, Any] = message.to_dict(mode="json") if hasattr(message, "to_dict") else {}
+    content = text_of(fields.get("content"))
+    text, thought = split_thinking(content) if think_tags else (content, "")
+    reasoning = reasoning_of(message) + thought
+    kept: dict[str, Any] = {"role": "assistant", "content": content if keep_reasoning else text}
+    calls, entries = _calls_of(fields, taken)
+    if entries:
+        kept["content"] = kept["content"] or None
+        kept["tool_calls"] = entries
+    refusal = fields.get("refusal")
+    if isinstance(refusal, str) and refusal:
+        kept["refusal"] = refusal
+    audio = fields.get("audio")
+    if isinstance(audio, dict) and "id" in audio:
+        kept["audio"] = {"id": cast("dict[str, Any]", audio)["id"]}
+    if keep_reasoning:
+        kept.update((name, fields[name]) for name in _REASONING if fields.get(name))
+    reason = getattr(choice, "finish_reason", None)
+    return Said(
+        text,
+        reasoning,
+        refusal if isinstance(refusal, str) else "",
+        reason if isinstance(reason, str) else None,
+        calls,
+        kept,
+    )
+
+
+def _calls_of(fields: dict[str, Any], taken: set[str]) -> tuple[list[ToolCall], list[dict[str, Any]]]:
+    """The calls, and their entries in the history."""
+    entries = _dicts(fields.get("tool_calls"))
+    if not entries and isinstance(fields.get("function_call"), dict):
+        entries = [{"function": fields["function_call"]}]
+    calls: list[ToolCall] = []
+    kept: list[dict[str, Any]] = []
+    for entry in entries:
+        word, argument = ("custom", "input") if isinstance(entry.get("custom"), dict) else ("function", "arguments")
+        inner = cast("dict[str, Any]", entry[word]) if isinstance(entry.get(word), dict) else {}
+        name, arguments = inner.get("name"), inner.get(argument)
+        name = name if isinstance(name, str) else ""
+        if not isinstance(arguments, str):
+            arguments = "" if arguments is None else msgspec.json.encode(arguments).decode()
+        call = ToolCall(id=_own_id(entry.get("id"), taken), name=name, arguments=arguments)
+        calls.append(call)
+        sent = {**inner, "name": _BAD.sub("_", name)[:64] or "unknown"}
+        sent[argument] = arguments if word == "custom" else _json_object(arguments)
+        rest = {key: value for key, value in entry.items() if key not in ("index", "function", "custom")}
+        kept.append({**rest, "id": call.id, "type": word, word: sent})
+    return calls, kept
+
+
+def _own_id(given: Any, taken: set[str]) -> str:
+    name = given if isinstance(given, str) and given and given not in taken else f"call_{os.urandom(12).hex()}"
+    taken.add(name)
+    return name
+
+
+def _json_object(arguments: str) -> str:
+    """Arguments as the history carries them: many servers parse them there, and fail on what is no JSON object."""
+    try:
+        msgspec.json.decode(arguments, type=dict[str, Any])
+    except (ValueError, RecursionError):
+        return "{}"
+    return arguments

@@ -1,0 +1,68 @@
+"""How a turn goes: which tools, how many rounds, what type, what becomes of reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeAlias, cast
+
+import msgspec
+
+from ..core.structured import Shape, shape_of
+from .reply import ToolCall
+from .toolbox import Toolbox
+
+__all__ = ["OnToolError", "Permit", "TurnOptions"]
+
+Permit: TypeAlias = Callable[[ToolCall], bool | str | Awaitable[bool | str]]
+"""Asked before each call: `True` lets it run; `False`, or the reason as a text, denies it, and the model is told.
+
+Asked one call at a time, in the order of the calls.
+"""
+
+OnToolError: TypeAlias = Literal["tell", "raise"] | Callable[[ToolCall, Exception], str | Awaitable[str]]
+"""What becomes of a failed call: the model is told, the turn raises `ToolError`, or the model is told what it says."""
+
+_FORMATS = (None, "json_schema", "json_object", "prompt")
+
+
+class TurnOptions(msgspec.Struct, kw_only=True):
+    """How a turn goes. Wrong values are refused with `TypeError` or `ValueError` when it is made.
+
+    `max_rounds` is how often the model may be asked because of tools (8). `into` is the type that the answer's text
+    shall be a value of, or its `Shape`; `repair` how often the model may try again when it is not (1); `format` names
+    the way to ask for it instead of finding out which one the server takes. `keep_reasoning` sends the model's
+    reasoning back to it with its answers; `think_tags` takes what an answer begins with between ``<think>`` and
+    ``</think>`` out of the text.
+    """
+
+    tools: Toolbox | None = None
+    max_rounds: int = 8
+    permit: Permit | None = None
+    on_tool_error: OnToolError = "tell"
+    into: Shape[Any] | None = None
+    repair: int = 1
+    format: str | None = None
+    keep_reasoning: bool = False
+    think_tags: bool = False
+
+    def __post_init__(self) -> None:
+        tools, into = cast("Any", self.tools), cast("Any", self.into)
+        if tools is not None and not isinstance(tools, Toolbox):
+            self.tools = Toolbox(tools)
+        if into is not None and not isinstance(into, Shape):
+            self.into = shape_of(into)
+        _whole("max_rounds", self.max_rounds, 1)
+        _whole("repair", self.repair, 0)
+        if self.permit is not None and not callable(self.permit):
+            raise TypeError("permit is a function of a ToolCall that answers True, False or the reason of a denial")
+        if not callable(self.on_tool_error) and self.on_tool_error not in ("tell", "raise"):
+            raise ValueError(f"on_tool_error is 'tell', 'raise' or a function, not {self.on_tool_error!r}")
+        if self.format not in _FORMATS:
+            raise ValueError(f"format is one of {', '.join(map(repr, _FORMATS[1:]))}, not {self.format!r}")
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} is at least {least}, not {value}")

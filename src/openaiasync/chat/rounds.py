@@ -1,0 +1,159 @@
+"""A turn without I/O: what to ask next, what an answer means, what the turn adds to the history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from ..core.misfit import ShapeError, repair_message
+from ..errors import (
+    ContentFilterFinishReasonError,
+    LengthFinishReasonError,
+    RefusalError,
+    StructuredOutputError,
+)
+from .errors import TooManyRoundsError
+from .messages import Said, ids_in, read_answer
+from .options import TurnOptions
+from .reply import Reply, ToolCall, ToolResult
+
+if TYPE_CHECKING:
+    from ..types.chat import ChatCompletion
+
+__all__ = ["Rounds"]
+
+_ELSEWHERE = {
+    "n": "a turn has one answer; leave n out",
+    "tools": "give tools as functions, not among the parameters of the request",
+    "response_format": "the type given as into= says it",
+    "functions": "tools have taken their place",
+    "function_call": "tool_choice has taken its place",
+    "stream": "a method with stream in its name streams",
+}
+_HARMLESS = {"n": 1, "stream": False}
+
+
+class Rounds:
+    """The rounds of one turn. Ask with `params`, hand the answer to `take`, and the results of `calls` to `told`.
+
+    After `take`: either `done`, or `calls` are to be run, or the model is to be asked again because of a `problem`.
+    """
+
+    def __init__(self, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> None:
+        self.options = options
+        self.params_given = _checked(params, options)
+        self._asked: list[Any] = list(messages)
+        self._taken = ids_in(self._asked)
+        self._reply: Reply[Any] = Reply()
+        self._waiting: dict[str, Any] = {}  # the message whose calls are being run
+        self._rounds = 0  # of tools
+        self._repairs = 0
+        self.calls: list[ToolCall] = []
+        self.problem = ""
+        self.done = False
+
+    def params(self) -> dict[str, Any]:
+        """The parameters of the next request."""
+        made = {**self.params_given, "messages": list(self._asked)}
+        tools = self.options.tools
+        if tools:
+            made["tools"] = tools.params()
+            if self._rounds and _forces(made.get("tool_choice")):
+                made["tool_choice"] = "auto"  # the model would call tools for ever
+        return made
+
+    def take(self, answer: ChatCompletion) -> None:
+        """See what an answer means.
+
+        Raises `TooManyRoundsError`; `LengthFinishReasonError` and `ContentFilterFinishReasonError` for calls and
+        objects that were cut; `RefusalError` and, after all repairs, `StructuredOutputError` for an object that did not
+        come.
+        """
+        self.calls, self.problem = [], ""
+        options = self.options
+        said = read_answer(answer, self._taken, keep_reasoning=options.keep_reasoning, think_tags=options.think_tags)
+        self._reply.answers.append(answer)
+        self._reply.text, self._reply.reasoning = said.text, said.reasoning
+        if said.calls:
+            _refuse_torn(said, answer)
+            if self._rounds + 1 >= options.max_rounds:
+                raise TooManyRoundsError(options.max_rounds)
+            self._waiting, self.calls = said.message, said.calls
+        elif options.into is None or self._parse(said, answer):
+            self._add(said.message)
+            self.done = True
+
+    def told(self, results: Sequence[ToolResult]) -> None:
+        """The model's calls were run: one result for each, in their order."""
+        self._rounds += 1
+        self._add(self._waiting, *(result.message() for result in results))
+        self._reply.tool_calls += results
+        self.calls = []
+
+    def reply(self) -> Reply[Any]:
+        """What the turn ended with."""
+        return self._reply
+
+    def partial(self, answer: Any = None) -> Reply[Any]:
+        """The turn so far, with the beginning of an answer if one is under way."""
+        reply = msgspec.structs.replace(
+            self._reply,
+            answers=list(self._reply.answers),
+            messages=list(self._reply.messages),
+            tool_calls=list(self._reply.tool_calls),
+        )
+        if answer is not None and not any(answer is one for one in reply.answers):
+            said = read_answer(answer, set(), think_tags=self.options.think_tags)
+            reply.answers.append(answer)
+            reply.text, reply.reasoning = said.text, said.reasoning
+        return reply
+
+    def _add(self, *messages: dict[str, Any]) -> None:
+        self._reply.messages += messages
+        self._asked += messages
+
+    def _parse(self, said: Said, answer: ChatCompletion) -> bool:
+        """Make the object; `False` if the model has to try again."""
+        into = self.options.into
+        assert into is not None
+        if said.refusal:
+            raise RefusalError(said.refusal, answer=answer)
+        _refuse_torn(said, answer)
+        try:
+            self._reply.parsed = into.decode(said.text)
+        except ShapeError as error:
+            if self._repairs >= self.options.repair:
+                raise StructuredOutputError(str(error), answer=answer, problem=error) from error
+            self._repairs += 1
+            self.problem = error.message
+            self._asked += [said.message, repair_message(error)]
+            return False
+        return True
+
+
+def _checked(params: Mapping[str, Any], options: TurnOptions) -> dict[str, Any]:
+    given = {name: value for name, value in params.items() if value is not None or name not in _ELSEWHERE}
+    for name, harmless in _HARMLESS.items():
+        if given.get(name) == harmless:
+            del given[name]
+    for name, reason in _ELSEWHERE.items():
+        if name in given and (name != "response_format" or options.into is not None):
+            raise TypeError(f"{name} cannot be given here: {reason}")
+    return given
+
+
+def _refuse_torn(said: Said, answer: ChatCompletion) -> None:
+    if said.finish_reason == "length":
+        raise LengthFinishReasonError(completion=answer)
+    if said.finish_reason == "content_filter":
+        raise ContentFilterFinishReasonError(completion=answer)
+
+
+def _forces(choice: Any) -> bool:
+    """Whether a ``tool_choice`` makes the model call a tool each time."""
+    if not isinstance(choice, Mapping):
+        return bool(choice == "required")
+    allowed: Any = cast("Any", choice).get("allowed_tools")
+    return not isinstance(allowed, Mapping) or cast("Any", allowed).get("mode") == "required"

@@ -1,0 +1,259 @@
+"""One turn: the model is asked, its tools are run, its answer is checked, as often as that takes; whole or streamed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import deque
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+from ..calls.engine import Calls
+from ..calls.live import ChatStream
+from ..core.accumulate import ChatAccumulator
+from ..core.endpoint import Endpoint
+from .events import (
+    Piece,
+    ReasoningPiece,
+    RepairStarted,
+    TextPiece,
+    ToolFinished,
+    ToolStarted,
+)
+from .options import TurnOptions
+from .reasoning import ThinkSplitter
+from .reply import Reply
+from .rounds import Rounds
+from .toolrun import ToolRun
+
+if TYPE_CHECKING:
+    from ..meta import Meta
+    from ..types.chat import ChatCompletion, ChatCompletionChunk
+
+__all__ = ["TurnOptions", "TurnStream", "run_turn"]
+
+T = TypeVar("T")
+
+
+@functools.cache
+def _endpoint() -> Endpoint:
+    from ..endpoints import CHAT_COMPLETIONS_CREATE
+
+    return CHAT_COMPLETIONS_CREATE
+
+
+async def run_turn(
+    calls: Calls, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions
+) -> Reply[Any]:
+    """Make one turn whole. `params` are those of the request but messages and tools.
+
+    Raises what the calls raise and what `Rounds.take` and the tools do, each with a `Reply` of what had come in
+    `.partial`; a cancelled turn's `CancelledError` has it too. Tools that still run then are cancelled.
+    """
+    rounds = Rounds(messages, params, options)
+    try:
+        while not rounds.done:
+            rounds.take(await calls.run(_endpoint(), rounds.params()))
+            if rounds.calls:
+                rounds.told(await ToolRun(rounds.calls, options, calls.composer.scrub).all())
+    except BaseException as error:
+        _attach(error, rounds)
+        raise
+    return rounds.reply()
+
+
+def _attach(error: BaseException, rounds: Rounds, answer: ChatCompletion | None = None) -> None:
+    """Let an error hold the turn so far, with the beginning of the `answer` under way."""
+    cast("Any", error).partial = rounds.partial(answer)
+
+
+class TurnStream(Generic[T]):
+    """A turn as it goes: iterate its pieces; `final()` is the whole `Reply`.
+
+    Nothing is sent before it is entered, iterated or asked for its end. Leave it with ``async with`` or `close`, which
+    frees its connection and cancels its tools. One pass, one reader. Errors are those of `run_turn`, raised after what
+    came was delivered, and again whenever it is read on.
+    """
+
+    def __init__(self, calls: Calls, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> None:
+        self._calls = calls
+        self._options = options
+        self._rounds = Rounds(messages, params, options)
+        self._live: ChatStream | None = None
+        self._tools: ToolRun | None = None
+        self._splitter: ThinkSplitter | None = None
+        self._pieces: deque[Piece] = deque()
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._meta: Meta | None = None
+        self._error: Exception | None = None
+        self._reading = False
+        self._closed = False
+
+    # ---------------------------------------------------------------- what came so far
+
+    @property
+    def text(self) -> str:
+        """The text so far of the answer under way, or of the last one."""
+        return "".join(self._text)
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning so far of the answer under way, or of the last one."""
+        return "".join(self._reasoning)
+
+    @property
+    def partial(self) -> Reply[T]:
+        """The turn so far."""
+        return self._rounds.partial(self._under_way)
+
+    @property
+    def _under_way(self) -> ChatCompletion | None:
+        return None if self._live is None else self._live.partial
+
+    @property
+    def meta(self) -> Meta:
+        """What is known of the last call; `RuntimeError` before the first was answered."""
+        if self._meta is None:
+            raise RuntimeError("nothing was answered yet: enter or iterate the stream first")
+        return self._meta
+
+    # ---------------------------------------------------------------- reading
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        while not self._pieces:
+            if self._error is not None:
+                raise self._error
+            if self._rounds.done:
+                raise StopAsyncIteration
+            await self._advance(self._step)
+        return self._pieces.popleft()
+
+    async def final(self) -> Reply[T]:
+        """The whole reply; reads what is left. Raises what reading raises, `RuntimeError` if it was closed before."""
+        async for _ in self:
+            pass
+        return cast("Reply[T]", self._rounds.reply())
+
+    async def _advance(self, step: Any) -> None:
+        """Take a step; an error of it waits until what came before it is read."""
+        if self._closed:
+            raise RuntimeError("this stream was closed before its end; `.partial` holds what had come")
+        if self._reading:
+            raise RuntimeError("another task is reading this stream: a stream has one reader")
+        self._reading = True
+        try:
+            await step()
+        except Exception as error:
+            _attach(error, self._rounds, self._under_way)
+            self._error = error
+            await self._release()
+        except BaseException as error:
+            _attach(error, self._rounds, self._under_way)
+            await self.close()
+            raise
+        finally:
+            self._reading = False
+
+    async def _step(self) -> None:
+        if self._tools is not None:
+            result = await self._tools.next()
+            if result is not None:
+                self._pieces.append(ToolFinished(result))
+            else:
+                self._rounds.told(self._tools.results())
+                self._tools = None
+        elif self._live is None:
+            await self._ask()
+        else:
+            try:
+                chunk = await self._live.__anext__()
+            except StopAsyncIteration:
+                await self._end_round(self._live)
+            else:
+                self._take(chunk)
+
+    async def _ask(self) -> None:
+        """Send the next request."""
+        calls, made = self._calls, self._rounds.params()
+        if "stream_options" not in made and calls.grants_usage():
+            made["stream_options"] = {"include_usage": True}
+        live = ChatStream(calls, calls.request(_endpoint(), made, stream=True), ChatAccumulator())
+        self._live = await live.__aenter__()
+        self._meta = live.meta
+        self._text, self._reasoning = [], []
+        self._splitter = ThinkSplitter() if self._options.think_tags else None
+
+    def _take(self, chunk: ChatCompletionChunk) -> None:
+        text, reasoning = chunk.text, chunk.reasoning
+        if text and self._splitter is not None:
+            text, thought = self._splitter.feed(text)
+            reasoning += thought
+        self._say(text, reasoning)
+
+    def _say(self, text: str, reasoning: str) -> None:
+        if reasoning:
+            self._reasoning.append(reasoning)
+            self._pieces.append(ReasoningPiece(reasoning))
+        if text:
+            self._text.append(text)
+            self._pieces.append(TextPiece(text))
+
+    async def _end_round(self, live: ChatStream) -> None:
+        """An answer is whole: see what it means."""
+        if self._splitter is not None:
+            self._say(*self._splitter.end())
+        answer: ChatCompletion = await live.final()
+        await live.close()
+        self._live = None
+        rounds = self._rounds
+        rounds.take(answer)
+        if rounds.calls:
+            self._pieces.extend(map(ToolStarted, rounds.calls))
+            self._tools = ToolRun(rounds.calls, self._options, self._calls.composer.scrub)
+        elif rounds.problem:
+            self._pieces.append(RepairStarted(rounds.problem))
+
+    # ---------------------------------------------------------------- leaving
+
+    async def _release(self) -> None:
+        live, self._live = self._live, None
+        tools, self._tools = self._tools, None
+        if live is not None:
+            await live.close()
+        if tools is not None:
+            await tools.close()
+
+    async def close(self) -> None:
+        """Free the connection and the place in flight at once, cancel the tools and wait for their end. Idempotent."""
+        if not self._rounds.done:
+            self._closed = True
+        await self._release()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        if self._live is None and self._tools is None and not self._rounds.done:
+            await self._advance(self._ask)
+            if self._error is not None:
+                raise self._error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        tools = getattr(self, "_tools", None)
+        if tools is not None:
+            with contextlib.suppress(RuntimeError):  # its event loop may be gone, and the tasks with it
+                tools.cancel()
+
+    def __repr__(self) -> str:
+        state = "ended" if self._rounds.done else "closed" if self._closed else "failed" if self._error else "open"
+        return f"<{type(self).__name__} {state if self._meta or self._closed else 'not sent'}>"
