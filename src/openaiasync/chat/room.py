@@ -179,7 +179,7 @@ class Room:
         """Messages that take less, after the server refused these as too long; `None` where that is not the case."""
         if self.policy not in ("drop", "summarise") or not {error.code, error.type} & _TOO_LONG:
             return None
-        body = cast("dict[str, Any]", error.body) if isinstance(error.body, dict) else dict[str, Any]()
+        body = cast("dict[str, Any]", error.body or {})  # with a code or type in it, it is an object
         counted, told = body.get("n_prompt_tokens"), body.get("n_ctx")
         weight = self.counter.weigh(sent) + self.counter.params(params)
         if type(counted) is int and counted > 0:

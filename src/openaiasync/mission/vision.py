@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import os
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, Required, TypeAlias, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, Unpack
 
 from ..calls import AsyncStream, Calls, Namespace
+from ..calls.attachments import ImageSource, image_urls, sources
 from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint, Request
-from ..core.media import image_type
 from .chat import ChatStream
 from .common import MISSING, parameters
 
@@ -30,68 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["VisionMethods", "VisionStream"]
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
-"""A path, a URL (http, https, data), the bytes, or an open binary file."""
-
 Detail: TypeAlias = Literal["auto", "low", "high"]
-
-_URLS = ("http://", "https://", "data:")
 
 
 def _endpoint() -> Endpoint:
     from ..endpoints import CHAT_COMPLETIONS_CREATE
 
     return CHAT_COMPLETIONS_CREATE
-
-
-# -------------------------------------------------------------------------------------------------- images to URLs
-
-
-def _sources(images: Any) -> list[Any]:
-    """The images one by one; `TypeError` and `ValueError` for what can be none."""
-    found: list[Any] = list(cast("Any", images)) if isinstance(images, (list, tuple)) else [images]
-    if not found:
-        raise ValueError("vision(): there is no image in the list")
-    for image in found:
-        if isinstance(image, (str, bytes, bytearray, memoryview, os.PathLike)):
-            if not (os.fspath(cast("os.PathLike[str]", image)) if isinstance(image, os.PathLike) else image):
-                raise ValueError("vision(): an image is empty, or its path is")
-        elif not callable(getattr(image, "read", None)):
-            raise TypeError(
-                f"vision(): {type(image).__name__} is no image; pass a path, bytes, a URL, or a file opened in binary "
-                "mode, or a list of these"
-            )
-    return found
-
-
-def _is_url(image: Any) -> bool:
-    return isinstance(image, str) and image[:8].lower().startswith(_URLS)
-
-
-def _data_url(image: Any) -> str:
-    """The image as a ``data:`` URL (RFC 2397) that says its type. May block: it reads files."""
-    where = ""
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        data = bytes(cast("bytes", image))
-    elif isinstance(image, (str, os.PathLike)):
-        path = Path(cast("str", image))
-        data, where = path.read_bytes(), f" {path.name!r}"
-    else:
-        if hasattr(image, "seekable") and image.seekable():
-            image.seek(0)  # whole, wherever it stands, as uploads are
-        read: object = image.read()
-        if not isinstance(read, (bytes, bytearray)):
-            raise TypeError("vision(): the file is not open in binary mode ('rb')")
-        data = bytes(read)
-    kind = image_type(data)
-    if kind is None:
-        raise ValueError(f"vision(): the image{where} is no PNG, JPEG, GIF, WebP or BMP ({len(data):,} bytes)")
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-async def _urls(images: list[Any]) -> list[str]:
-    # Reading and encoding a large image takes longer than the event loop may wait.
-    return [image if _is_url(image) else await asyncio.to_thread(_data_url, image) for image in images]
 
 
 # -------------------------------------------------------------------------------------------------- the request
@@ -106,7 +47,7 @@ class _Question:
         for name in ("image", "prompt"):
             if made.get(name) is None:
                 raise TypeError(f"vision() misses the required parameter {name!r}")
-        self.images = _sources(made.pop("image"))
+        self.images = sources(made.pop("image"), "image", "vision()")
         self.prompt: Any = made.pop("prompt")
         self.detail: Any = made.pop("detail", None)
         if "messages" in made:
@@ -123,7 +64,7 @@ class _Question:
         return {"messages": [{"role": "user", "content": content}], **self.rest}
 
     async def send_params(self) -> dict[str, Any]:
-        return self.params(await _urls(self.images))
+        return self.params(await image_urls(self.images, "vision()"))
 
 
 class VisionStream(ChatStream):

@@ -1,0 +1,112 @@
+"""Turns of one session come one at a time, in order, and nothing that is left behind holds them up."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from conftest import run
+from openaiasync.chat.order import Order
+
+
+def test_first_come_first_served() -> None:
+    """Who waits longest is next; who comes just when a turn ends does not jump the queue."""
+
+    async def main() -> None:
+        order, seen = Order(), []
+
+        async def turn(name: int) -> None:
+            place = await order.enter()
+            with place.inside():
+                seen.append(name)
+                await asyncio.sleep(0)
+                seen.append(name)
+            order.leave(place)
+            order.leave(place)
+
+        tasks = [asyncio.create_task(turn(name)) for name in range(5)]
+        await asyncio.sleep(0)
+        assert order.busy
+        while not tasks[0].done():
+            await asyncio.sleep(0)
+        await turn(5)
+        await asyncio.gather(*tasks)
+        assert seen == [name for name in range(6) for _ in range(2)]
+        assert not order.busy
+
+    run(main())
+
+
+def test_cancelling_a_wait_is_harmless() -> None:
+    """In the middle of the queue, and just when it was about to be served."""
+
+    async def main() -> None:
+        order = Order()
+        place = await order.enter()
+        waiting = [asyncio.create_task(order.enter()) for _ in range(4)]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+        order.leave(place)  # hands the turn to the first ...
+        waiting[0].cancel()  # ... which is cancelled before it wakes
+        order.leave(await waiting[2])
+        order.leave(await waiting[3])
+        assert [task.cancelled() for task in waiting] == [True, True, False, False]
+        assert not order.busy
+
+    run(main())
+
+
+def test_a_forgotten_turn_holds_up_nobody() -> None:
+    """Its place ends with the last reference to it."""
+
+    async def main() -> None:
+        order = Order()
+        place = await order.enter()
+        waiting = asyncio.create_task(order.enter())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        del place
+        gc.collect()
+        order.leave(await asyncio.wait_for(waiting, 10))
+
+    run(main())
+
+
+def test_a_turn_of_a_dead_loop_holds_up_nobody() -> None:
+    """A stream that was left open when its event loop ended."""
+    order = Order()
+    kept = run(order.enter())
+    assert not order.busy
+    place = run(order.enter())
+    assert place is not kept
+
+
+def test_waiting_for_oneself_is_refused() -> None:
+    """A tool within the turn, also in tasks of its own, and a task that has a stream open, are told so."""
+
+    async def main() -> None:
+        order = Order()
+
+        async def tool() -> None:
+            with pytest.raises(RuntimeError, match=r"a tool asks the session .* use session\.fork\(\)"):
+                await order.enter()
+
+        async def later() -> None:
+            await done.wait()
+            order.leave(await order.enter())
+
+        done = asyncio.Event()
+        place = await order.enter()
+        with place.inside():
+            await asyncio.gather(tool(), tool())
+            background = asyncio.create_task(later())  # of the turn, but still there after it
+        with pytest.raises(RuntimeError, match="this task has a stream of the session open"):
+            await order.enter()
+        order.leave(place)
+        done.set()
+        await background
+
+    run(main())
