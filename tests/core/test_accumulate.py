@@ -256,6 +256,21 @@ def test_whole_calls_without_index_and_id() -> None:
     ]
 
 
+@pytest.mark.parametrize("index", [None, 0])
+@pytest.mark.parametrize("id", [None, "same"])
+def test_whole_calls_that_share_index_and_id(index: int | None, id: str | None) -> None:
+    """Nothing can follow a whole object: a name with another one is another call, and cut ones are told apart too."""
+    first = [entry(index, id, "f", '{"x":1}'), entry(index, id, "f", '{"x":2}')]
+    second = [[entry(index, id, "g", '{"y"')], [entry(index, id, None, ":{}")], [entry(index, id, "g", "}")]]
+    assert calls(first, *second) == [(id, "f", '{"x":1}'), (id, "f", '{"x":2}'), (id, "g", '{"y":{}}')]
+
+
+def test_a_call_that_is_said_twice_is_one() -> None:
+    """A server that repeats the whole call at the end, id included, does not make the caller run it again."""
+    said = entry(0, "a", "f", '{"x":1}')
+    assert calls([entry(0, "a", "f", '{"x"')], [entry(0, None, None, ":1}")], [said], [said]) == [WEATHER]
+
+
 def test_null_names_ids_and_functions_do_no_harm() -> None:
     """Nulls bring nothing; neither do empty texts."""
     nulls = {"index": 0, "id": None, "type": None, "function": {"name": None, "arguments": None}}

@@ -84,6 +84,18 @@ class _Call:
         self.function = False  # a function was spoken of
         self.more: dict[str, Any] = {}
 
+    @property
+    def whole(self) -> bool:
+        """Whether the arguments are a JSON object, to which no delta can add."""
+        text = "".join(self.arguments).strip()
+        if not (text.startswith("{") and text.endswith("}")):
+            return False
+        try:
+            msgspec.json.decode(text)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
     def take(self, entry: Any) -> None:
         self.id = self.id or entry.id
         self.type = self.type or entry.type
@@ -92,6 +104,10 @@ class _Call:
         for name, value in extras_of(entry).items():
             grow(self.more, name, value)
 
+    def says(self, function: Any) -> bool:
+        """Whether a delta only says again what this call is."""
+        return bool(function.name == self.name and _text(function.arguments) == "".join(self.arguments))
+
     def take_function(self, function: Any) -> None:
         self.function = True
         name, arguments = function.name, function.arguments
@@ -99,7 +115,7 @@ class _Call:
         if isinstance(name, str) and name != self.name and not (self.name and any(self.arguments)):
             self.name += name
         if arguments is not None:
-            self.arguments.append(arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode())
+            self.arguments.append(_text(arguments))
         for key, value in extras_of(function).items():
             grow(self.more.setdefault("function", {}), key, value)
 
@@ -109,6 +125,17 @@ class _Call:
             more = cast("dict[str, Any]", built.get("function", {}))
             built["function"] = {"name": self.name or None, "arguments": "".join(self.arguments), **more}
         return built
+
+
+def _text(arguments: Any) -> str:
+    """Arguments as JSON text; some servers send the object itself."""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
+def _begins(function: Any) -> bool:
+    """Whether a delta has arguments that begin like a whole object."""
+    arguments = function.arguments
+    return isinstance(arguments, dict) or (isinstance(arguments, str) and arguments.lstrip().startswith("{"))
 
 
 class ToolCalls:
@@ -125,18 +152,24 @@ class ToolCalls:
         """Take the `tool_calls` of a delta; what is no list of entries is passed over."""
         if isinstance(entries, list):
             for entry in cast("Sequence[Any]", entries):
-                if isinstance(entry, BaseModel):
-                    self._find(entry).take(entry)
+                if isinstance(entry, BaseModel) and (call := self._find(entry)) is not None:
+                    call.take(entry)
 
     def built(self) -> list[dict[str, Any]]:
         """The calls as plain values, in the order in which they began."""
         return [call.built() for call in self._calls]
 
-    def _find(self, entry: Any) -> _Call:
+    def _find(self, entry: Any) -> _Call | None:
+        """The call that an entry belongs to; `None` for one that only says a call again."""
         index = entry.index if type(entry.index) is int else None
         key = entry.id if isinstance(entry.id, str) and entry.id else None
         named = isinstance(entry.function, BaseModel) and bool(cast("Any", entry.function).name)
         call = self._known(index, key, named)
+        if call is not None and named and _begins(entry.function) and call.whole:
+            # Whole calls, one after another, that the server gave one index or one id.
+            if key is not None and key == call.id and call.says(entry.function):
+                return None
+            call = None
         if call is None:
             call = _Call()
             self._calls.append(call)
