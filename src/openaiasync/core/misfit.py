@@ -18,22 +18,24 @@ class ShapeError(ValueError):
     """A text is not a value of the type asked for.
 
     `message` is meant for the model: what is wrong, where, and what came. `path` is the place (``$.steps[2].grams``,
-    ``$`` for the whole), `text` what the model wrote. `str(error)` is for people: it names the type too.
+    ``$`` for the whole), `text` what the model wrote, `is_json` whether there was any JSON in it. `str(error)` is for
+    people: it names the type too.
     """
 
-    def __init__(self, message: str, *, path: str = "$", text: str = "", name: str = "") -> None:
+    def __init__(self, message: str, *, path: str = "$", text: str = "", name: str = "", is_json: bool = True) -> None:
         super().__init__(f"The answer does not fit {name}: {message}" if name else message)
         self.message = message
         self.path = path
         self.text = text
         self.name = name
+        self.is_json = is_json
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuilt, (self.message, self.path, self.text, self.name))
+        return (_rebuilt, (self.message, self.path, self.text, self.name, self.is_json))
 
 
-def _rebuilt(message: str, path: str, text: str, name: str) -> ShapeError:
-    return ShapeError(message, path=path, text=text, name=name)
+def _rebuilt(message: str, path: str, text: str, name: str, is_json: bool) -> ShapeError:
+    return ShapeError(message, path=path, text=text, name=name, is_json=is_json)
 
 
 def repair_message(error: ShapeError) -> dict[str, Any]:

@@ -147,8 +147,6 @@ class Shape(Generic[T]):
         return cast("T", made.value if self.wrapped else made)
 
     def _not_json(self, text: str) -> ShapeError:
-        if not text.strip():
-            return ShapeError("It is empty; one JSON value is expected.", text=text, name=self.name)
         try:
             msgspec.json.decode(text)
             reason = "it is not JSON"
@@ -158,9 +156,10 @@ class Shape(Generic[T]):
             reason = "it is nested too deeply"
         except UnicodeError:
             reason = "it holds half a character"
-        return ShapeError(
-            f"It is not valid JSON: {reason}. It begins with {shortened(text)}.", text=text, name=self.name
-        )
+        message = f"It is not valid JSON: {reason}. It begins with {shortened(text)}."
+        if not text.strip():
+            message = "It is empty; one JSON value is expected."
+        return ShapeError(message, text=text, name=self.name, is_json=False)
 
     def _misfit(self, error: Exception, text: bytes) -> ShapeError:
         value = msgspec.json.decode(text)
