@@ -261,7 +261,7 @@ def test_whole_calls_without_index_and_id() -> None:
 def test_whole_calls_that_share_index_and_id(index: int | None, id: str | None) -> None:
     """Nothing can follow a whole object: a name with another one is another call, and cut ones are told apart too."""
     first = [entry(index, id, "f", '{"x":1}'), entry(index, id, "f", '{"x":2}')]
-    second = [[entry(index, id, "g", '{"y"')], [entry(index, id, None, ":{}")], [entry(index, id, "g", "}")]]
+    second = [[entry(index, id, "g", '{"y"')], [entry(index, id, None, ":{}")], [entry(index, id, None, "}")]]
     assert calls(first, *second) == [(id, "f", '{"x":1}'), (id, "f", '{"x":2}'), (id, "g", '{"y":{}}')]
 
 
