@@ -152,8 +152,24 @@ class ToolCalls:
         """Take the `tool_calls` of a delta; what is no list of entries is passed over."""
         if isinstance(entries, list):
             for entry in cast("Sequence[Any]", entries):
-                if isinstance(entry, BaseModel) and (call := self._find(entry)) is not None:
-                    call.take(entry)
+                if isinstance(entry, BaseModel):
+                    self.take(entry)
+
+    def take(self, entry: Any) -> int | None:
+        """Take one entry; which call it belongs to, counted from 0 in the order in which they began.
+
+        `None` for an entry that only says a call again.
+        """
+        call = self._find(entry)
+        if call is None:
+            return None
+        call.take(entry)
+        return self._calls.index(call)
+
+    def so_far(self, place: int) -> tuple[str, str]:
+        """The name of a call, and its arguments as far as they came."""
+        call = self._calls[place]
+        return call.name, "".join(call.arguments)
 
     def built(self) -> list[dict[str, Any]]:
         """The calls as plain values, in the order in which they began."""
