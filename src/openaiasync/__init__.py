@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .calls import (
         Paginator as Paginator,
     )
+    from .calls.hooks import AnswerEvent as AnswerEvent
+    from .calls.hooks import ErrorEvent as ErrorEvent
+    from .calls.hooks import RequestEvent as RequestEvent
     from .calls.live import ChatStream as ChatStream
     from .client import AsyncOpenAI as AsyncOpenAI
     from .client import Client as Client
@@ -124,6 +127,7 @@ if TYPE_CHECKING:
         UnprocessableEntityError as UnprocessableEntityError,
     )
     from .headers import Headers as Headers
+    from .identity.errors import SubjectTokenProviderError as SubjectTokenProviderError
     from .meta import Meta as Meta
     from .meta import RequestInfo as RequestInfo
     from .meta import ResponseInfo as ResponseInfo
@@ -178,11 +182,16 @@ if TYPE_CHECKING:
     from .omitted import Omit as Omit
     from .omitted import not_given as not_given
     from .omitted import omit as omit
+    from .realtime.errors import WebSocketConnectionClosedError as WebSocketConnectionClosedError
+    from .realtime.errors import WebSocketQueueFullError as WebSocketQueueFullError
+    from .realtime.reconnect import ReconnectingEvent as ReconnectingEvent
+    from .realtime.reconnect import ReconnectingOverrides as ReconnectingOverrides
 
 _HOMES = {
     "calls": (
         "AsyncConversationCursorPage AsyncCursorPage AsyncNextCursorPage AsyncPage AsyncStream BinaryAnswer Paginator"
     ),
+    "calls.hooks": "AnswerEvent ErrorEvent RequestEvent",
     "calls.live": "ChatStream",
     "client": "AsyncOpenAI Client",
     "core.limits": "Limits",
@@ -207,6 +216,9 @@ _HOMES = {
         "AsyncClient DEFAULT_CONNECTION_LIMITS DEFAULT_MAX_RETRIES DEFAULT_TIMEOUT DataResidency "
         "DefaultAsyncHttpx2Client NoneType file_from_path"
     ),
+    "realtime.errors": "WebSocketConnectionClosedError WebSocketQueueFullError",
+    "realtime.reconnect": "ReconnectingEvent ReconnectingOverrides",
+    "identity.errors": "SubjectTokenProviderError",
     "omitted": "NOT_GIVEN NotGiven Omit not_given omit",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -221,6 +233,7 @@ __all__ = [
     "APIResponseValidationError",
     "APIStatusError",
     "APITimeoutError",
+    "AnswerEvent",
     "AsyncClient",
     "AsyncConversationCursorPage",
     "AsyncCursorPage",
@@ -247,6 +260,7 @@ __all__ = [
     "EmbedManyError",
     "EmbedManyStream",
     "EmbeddedText",
+    "ErrorEvent",
     "Headers",
     "ImageStream",
     "InFlightError",
@@ -266,17 +280,23 @@ __all__ = [
     "PermissionDeniedError",
     "PollTimeoutError",
     "RateLimitError",
+    "ReconnectingEvent",
+    "ReconnectingOverrides",
     "RefusalError",
+    "RequestEvent",
     "RequestInfo",
     "RequestOptions",
     "ResponseInfo",
     "Shape",
     "ShapeError",
     "StructuredOutputError",
+    "SubjectTokenProviderError",
     "Timeout",
     "TranscriptionStream",
     "UnprocessableEntityError",
     "VisionStream",
+    "WebSocketConnectionClosedError",
+    "WebSocketQueueFullError",
     "__title__",
     "__version__",
     "file_from_path",

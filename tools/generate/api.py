@@ -73,14 +73,26 @@ class Api:
                 f"        return {name}(self._calls)",
             ]
 
+        for leaf, home in sorted(self.overrides.again_under(space).items() if package == "." else ()):
+            name = class_name(leaf)
+            module.checked.setdefault(".api." + home, set()).add(name)
+            module.body += [
+                "",
+                "    @cached_property",
+                f"    def {leaf}(self) -> {name}:",
+                f'        """The methods under `{home}`, by a name that they had before."""',
+                f"        from {module.relative('api.' + home)} import {name}",
+                "",
+                f"        return {name}(self._calls)",
+            ]
+
     def _space(self, space: str) -> str:
         leaf = space.rpartition(".")[2]
         children = self._children(space)
         module = Module("api", space + ".__init__" if children else space)
         name = class_name(leaf)
         module.own.add(name)
-        mixin = self.overrides.api_mixin(space)
-        bases = [module.use("." + mixin.module, mixin.name)] if mixin else []
+        bases = [module.use("." + mixin.module, mixin.name) for mixin in self.overrides.api_mixins(space)]
         bases.append(module.use(".calls", "Namespace"))
         module.body += ["", "", f"class {name}({', '.join(bases)}):", f'    """The methods under `{space}`."""']
         self._attributes(module, space, ".")

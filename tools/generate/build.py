@@ -228,6 +228,11 @@ class Builder:
                 exports = {one: ("params", Place(name, one)) for one in sorted(module.own | module.again)}
                 doc = f"`openaiasync.params.{name}` under its official path."
                 found[f"types/{name.replace('.', '/')}.py"] = lazy_text("types", name, exports, doc)
+        for name, (where, names) in self.overrides.elsewhere().items():
+            side, _, module_name = where.partition(".")
+            exports = {one: (side, Place(module_name, one)) for one in names}
+            doc = f"`openaiasync.{where}` under its official path."
+            found[f"types/{name.replace('.', '/')}.py"] = lazy_text("types", name, exports, doc)
         return found
 
     def _exports(
@@ -242,9 +247,14 @@ class Builder:
                 place = home(package, name, offered[where])
                 if place is not None:
                     exports.setdefault(name, (where, place))
+        for module, (where, names) in self.overrides.elsewhere().items() if side == "types" else ():
+            if module.rpartition(".")[0] == package:
+                home_side, _, home_module = where.partition(".")
+                listed = [name for name in names if name in self.exports.get(package, ())]
+                exports.update((name, (home_side, Place(home_module, name))) for name in listed)
         for mission in self.overrides.missions() if side == "params" else ():
             if package in ("", mission.area):
-                for name in (mission.options, mission.rest, mission.whole):
+                for name in (mission.common, mission.options, mission.rest, mission.whole):
                     exports.update((name, ("params", place)) for place in offered["params"].get(name, ()))
         return exports
 

@@ -137,7 +137,12 @@ class Requests:
         """`…Options` without what may be given elsewhere, `…Rest` for keywords, `…Params` for a whole request."""
         main = [fields[name] for name in mission.main]
         rest = [field for field in fields.values() if field.name not in (*mission.main, "model")]
-        self._class(module, mission.options, [module.use("typing", "TypedDict")], rest, mission.options)
+        base = module.use("typing", "TypedDict")
+        if mission.common:
+            common = [field for field in rest if field.name not in mission.apart]
+            self._class(module, mission.common, [base], common, mission.options)
+            base, rest = mission.common, [field for field in rest if field.name in mission.apart]
+        self._class(module, mission.options, [base], rest, mission.options)
         model = [Field("model", fields["model"].type, False)] if "model" in fields else []
         self._class(module, mission.rest, [mission.options, module.use(".core.options", "RequestOptions")], model, "")
         self._class(module, mission.whole, [mission.rest], main, "")

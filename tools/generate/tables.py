@@ -47,6 +47,8 @@ class Mission(NamedTuple):
     options: str
     rest: str
     whole: str
+    common: str  # the options but those in `apart`; empty where none are
+    apart: tuple[str, ...]  # what a helper takes in a form of its own
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -183,6 +185,8 @@ class Overrides:
             word + "Options",
             word + "Rest",
             word + "Params",
+            word + "Common" if "apart" in row else "",
+            tuple(row.get("apart", ())),
         )
 
     def corrected(self, operations: list[Operation]) -> list[Operation]:
@@ -227,9 +231,19 @@ class Overrides:
         found = [self.mission(name) for name in self.table.get("missions", {})]
         return [one for one in found if one is not None]
 
-    def api_mixin(self, namespace: str) -> Place | None:
-        text = self.table.get("api", {}).get(namespace)
-        return Place.parse(text) if text else None
+    def api_mixins(self, namespace: str) -> list[Place]:
+        found = self.table.get("api", {}).get(namespace, [])
+        return [Place.parse(text) for text in ([found] if isinstance(found, str) else found)]
+
+    def elsewhere(self) -> dict[str, tuple[str, list[str]]]:
+        """Modules below `types` that are written by hand: official path → where it is, and its names."""
+        table: dict[str, list[str]] = self.table.get("elsewhere", {})
+        return {module: (where, names) for module, (where, *names) in table.items()}
+
+    def again_under(self, space: str) -> dict[str, str]:
+        """Namespaces that a namespace offers a second time: name → where it is."""
+        table: dict[str, str] = self.table.get("namespaces", {})
+        return {name.rpartition(".")[2]: home for name, home in table.items() if name.rpartition(".")[0] == space}
 
     def headers(self, operation: str) -> list[str]:
         """The fixed header fields of an operation: of the longest prefix of its name in the table."""

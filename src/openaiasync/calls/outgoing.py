@@ -14,7 +14,7 @@ from ..omitted import is_omitted
 from ..transport.base import Credentials, Outgoing
 from .config import BaseURL, CallConfig, Secret, check_field
 
-__all__ = ["Composer"]
+__all__ = ["Composer", "Usual"]
 
 _OURS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 _COUNT = "x-stainless-retry-count"
@@ -24,13 +24,30 @@ _ANYTHING: tuple[str, str] = ("Accept", "*/*")
 _NOT_JSON = frozenset({"binary", "none", "object-or-text", "text"})
 
 
+class Usual:
+    """What tries of one kind have in common: all but the body."""
+
+    __slots__ = ("_out", "info")
+
+    def __init__(self, base: BaseURL, out: Outgoing) -> None:
+        self._out = out
+        self.info: RequestInfo = RequestInfo(out.method, base.root, out.target, out.fields, b"", out.credentials.shown)
+        """What errors and `.meta` show of a try, without its body."""
+
+    def outgoing(self, body: bytes) -> Outgoing:
+        """A try with this body."""
+        out = self._out
+        return Outgoing(out.origin, out.method, out.target, out.fields, out.credentials, body, None, out.prebuilt)
+
+
 class Composer:
     """Builds `Outgoing` values for one configuration; what never changes is built once."""
 
     def __init__(self, config: CallConfig) -> None:
         self.config = config
-        # Target, head and fields by endpoint, whether it streams, and whether it has no body.
-        self._usual: dict[tuple[Endpoint, bool, bool], tuple[str, bytes, tuple[tuple[str, str], ...]]] = {}
+        # By endpoint, whether it streams, and whether it has no body.
+        self._heads: dict[tuple[Endpoint, bool, bool], tuple[str, bytes, tuple[tuple[str, str], ...]]] = {}
+        self._usual: dict[tuple[Endpoint, bool, bool], Usual] = {}
         self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
         self.asks: bool = callable(config.key)  # whether the key is asked for each try
         self._passing: tuple[Secret, ...] = ()  # keys of recent tries, for what servers echo of them
@@ -46,6 +63,17 @@ class Composer:
         if request.headers is not None:
             return None
         return self._static.get(self.config.admin_key is not None and request.endpoint.admin)
+
+    def usual(self, request: Request) -> Usual | None:
+        """What all tries with requests of this kind have in common, once one was made; `None` if this is an odd one."""
+        endpoint, body = request.endpoint, request.body
+        if (
+            request.headers is not None
+            or request.path != endpoint.path
+            or not (body is None or body.__class__ is bytes)
+        ):
+            return None
+        return self._usual.get((endpoint, request.stream, body is None))
 
     async def credentials(self, request: Request) -> Credentials:
         """The fields that carry secrets, for one try: an asynchronous key is asked again."""
@@ -84,8 +112,11 @@ class Composer:
 
     def scrub(self, raw: bytes) -> bytes:
         """The bytes without any key of ours: servers echo what they are sent."""
-        for secret in (*self._secrets, *self._passing):
+        for secret in self._secrets:
             raw = secret.scrub(raw)
+        if self._passing:
+            for secret in self._passing:
+                raw = secret.scrub(raw)
         return raw
 
     def fields(self, request: Request) -> tuple[tuple[str, str], ...]:
@@ -120,12 +151,14 @@ class Composer:
                 prebuilt = _head(endpoint.method, target, base, fields)
             else:
                 key = (endpoint, request.stream, body is None)
-                have = self._usual.get(key)
+                have = self._heads.get(key)
                 if have is None:
                     target = base.target(request.path)
                     fields = self.fields(request)
-                    have = self._usual[key] = (target, _head(endpoint.method, target, base, fields), fields)
+                    have = self._heads[key] = (target, _head(endpoint.method, target, base, fields), fields)
                 target, prebuilt, fields = have
+                if not self.asks:
+                    self._usual[key] = self._as_usual(endpoint.method, target, fields, credentials, prebuilt)
             return Outgoing(base.origin, endpoint.method, target, fields, credentials, body or b"", None, prebuilt)
         fields, length = self.fields(request), None
         if body is None:
@@ -135,13 +168,23 @@ class Composer:
         target = base.target(request.path) if target is None else target
         return Outgoing(base.origin, endpoint.method, target, fields, credentials, body, length)
 
+    def _as_usual(
+        self, method: str, target: str, fields: tuple[tuple[str, str], ...], credentials: Credentials, prebuilt: bytes
+    ) -> Usual:
+        first = Outgoing(self.config.base.origin, method, target, fields, credentials, b"", None, prebuilt)
+        self._count(first, 0)
+        return Usual(self.config.base, first)
+
     def count(self, request: Request, out: Outgoing, retries: int) -> None:
         """Tell the server which retry this is, as the official client does, unless the caller says otherwise."""
-        if request.headers is not None and any(name.lower() == _COUNT for name in request.headers):
-            return
-        out.fields = (*out.fields, (_COUNT, str(retries)))
-        if out.prebuilt is not None:
-            out.prebuilt += f"{_COUNT}: {retries}\r\n".encode()
+        if request.headers is None or not any(name.lower() == _COUNT for name in request.headers):
+            self._count(out, retries)
+
+    def _count(self, out: Outgoing, retries: int) -> None:
+        if self.config.count_retries:
+            out.fields = (*out.fields, (_COUNT, str(retries)))
+            if out.prebuilt is not None:
+                out.prebuilt += f"{_COUNT}: {retries}\r\n".encode()
 
     def info(self, out: Outgoing, base: BaseURL) -> RequestInfo:
         """What errors and `.meta` show of a try."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import weakref
 from collections.abc import Callable
+from typing import Protocol
 
 from ..core.limits import Limits
 from ..core.retry import Budget
@@ -13,7 +15,17 @@ from ..errors import ClientClosedError
 from ..transport.base import Origin, Transport
 from .gate import Gate
 
-__all__ = ["Shared"]
+__all__ = ["Guest", "Shared"]
+
+
+class Guest(Protocol):
+    """What is open beside the pools and ends with the client: a WebSocket."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def drop(self) -> None:
+        """Close at once."""
+        ...
 
 
 class Shared:
@@ -30,6 +42,7 @@ class Shared:
         self._transports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Transport] = weakref.WeakKeyDictionary()
         self._last: tuple[weakref.ref[asyncio.AbstractEventLoop], Transport] | None = None
         self._pauses: set[asyncio.Future[None]] = set()
+        self._guests: weakref.WeakSet[Guest] = weakref.WeakSet()
 
     def transport(self, loop: asyncio.AbstractEventLoop) -> Transport:
         """The pool of the running loop; made at its first use. `ClientClosedError` after `aclose`."""
@@ -42,6 +55,18 @@ class Shared:
             transport = self._transports[loop] = self._factory()
         self._last = (weakref.ref(loop), transport)
         return transport
+
+    def aside(self) -> Shared:
+        """The same connections without places in flight: for what a call needs while it holds a place itself."""
+        beside = copy.copy(self)
+        beside.gate = Gate(None)
+        return beside
+
+    def admit(self, guest: Guest) -> None:
+        """Have `aclose` drop what is open beside the pools. `ClientClosedError` after it."""
+        if self.closed:
+            raise ClientClosedError("the client is closed; make a new one")
+        self._guests.add(guest)
 
     async def pause(self, seconds: float) -> None:
         """Sleep before a retry; `aclose` ends it at once."""
@@ -65,6 +90,9 @@ class Shared:
         for wake in list(self._pauses):
             with contextlib.suppress(RuntimeError):
                 wake.get_loop().call_soon_threadsafe(_wake, wake)
+        for guest in list(self._guests):
+            with contextlib.suppress(RuntimeError):
+                guest.loop.call_soon_threadsafe(guest.drop)
         running = asyncio.get_running_loop()
         here = self._transports.pop(running, None)
         for loop, transport in list(self._transports.items()):
@@ -74,6 +102,9 @@ class Shared:
         self._transports.clear()
         if here is not None:
             await here.aclose()
+        if self._guests:
+            await asyncio.sleep(0)  # those of this loop are dropped in its next turn
+            await asyncio.sleep(0)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

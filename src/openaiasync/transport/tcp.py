@@ -66,7 +66,8 @@ class TcpTransport:
         except BaseException:
             exchange.abort()
             raise
-        exchange.release(self)
+        if not exchange.complete:
+            exchange.release(self)
         return exchange
 
     async def aclose(self) -> None:

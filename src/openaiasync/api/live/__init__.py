@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import endpoints
 from ...calls import Namespace
+from ...realtime.methods import LiveConnect
 
 if TYPE_CHECKING:
     from ...model import OpenModel
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncLive"]
 
 
-class AsyncLive(Namespace):
+class AsyncLive(LiveConnect, Namespace):
     """The methods under `live`."""
 
     @cached_property

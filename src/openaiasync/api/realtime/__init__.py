@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...calls import Namespace
+from ...realtime.methods import RealtimeConnect
 
 if TYPE_CHECKING:
     from .calls import AsyncCalls
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncRealtime"]
 
 
-class AsyncRealtime(Namespace):
+class AsyncRealtime(RealtimeConnect, Namespace):
     """The methods under `realtime`."""
 
     @cached_property

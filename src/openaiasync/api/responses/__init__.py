@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ... import endpoints
 from ...calls import Namespace
+from ...realtime.methods import ResponsesConnect
 
 if TYPE_CHECKING:
     from ...calls import AsyncStream
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncResponses"]
 
 
-class AsyncResponses(Namespace):
+class AsyncResponses(ResponsesConnect, Namespace):
     """The methods under `responses`."""
 
     @cached_property

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ....calls import Namespace
+from ....realtime.methods import BetaRealtimeConnect
 
 if TYPE_CHECKING:
     from .sessions import AsyncSessions
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncRealtime"]
 
 
-class AsyncRealtime(Namespace):
+class AsyncRealtime(BetaRealtimeConnect, Namespace):
     """The methods under `beta.realtime`."""
 
     @cached_property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .... import endpoints
 from ....calls import Namespace
+from ....realtime.methods import BetaResponsesConnect
 
 if TYPE_CHECKING:
     from ....calls import AsyncStream
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncResponses"]
 
 
-class AsyncResponses(Namespace):
+class AsyncResponses(BetaResponsesConnect, Namespace):
     """The methods under `beta.responses`."""
 
     @cached_property

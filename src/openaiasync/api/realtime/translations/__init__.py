@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ....calls import Namespace
+from ....realtime.methods import TranslationsConnect
 
 if TYPE_CHECKING:
     from .client_secrets import AsyncClientSecrets
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTranslations"]
 
 
-class AsyncTranslations(Namespace):
+class AsyncTranslations(TranslationsConnect, Namespace):
     """The methods under `realtime.translations`."""
 
     @cached_property

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .realtime_response import RealtimeResponse as RealtimeResponse
     from .realtime_response_status import RealtimeResponseStatus as RealtimeResponseStatus
     from .realtime_response_usage import RealtimeResponseUsage as RealtimeResponseUsage
+    from .realtime_server_event import RealtimeServerEvent as RealtimeServerEvent
     from .response_audio_delta_event import ResponseAudioDeltaEvent as ResponseAudioDeltaEvent
     from .response_audio_done_event import ResponseAudioDoneEvent as ResponseAudioDoneEvent
     from .response_audio_transcript_delta_event import (
@@ -150,6 +151,7 @@ __all__ = [
     "RealtimeResponse",
     "RealtimeResponseStatus",
     "RealtimeResponseUsage",
+    "RealtimeServerEvent",
     "ResponseAudioDeltaEvent",
     "ResponseAudioDoneEvent",
     "ResponseAudioTranscriptDeltaEvent",
@@ -219,6 +221,7 @@ if not TYPE_CHECKING:
             "RealtimeResponse": ".realtime_response",
             "RealtimeResponseStatus": ".realtime_response_status",
             "RealtimeResponseUsage": ".realtime_response_usage",
+            "RealtimeServerEvent": ".realtime_server_event",
             "ResponseAudioDeltaEvent": ".response_audio_delta_event",
             "ResponseAudioDoneEvent": ".response_audio_done_event",
             "ResponseAudioTranscriptDeltaEvent": ".response_audio_transcript_delta_event",

@@ -1,0 +1,353 @@
+"""A connection of events, and the manager that opens and closes it: the base of every kind that there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+
+import msgspec
+
+from ..calls import failure as failures
+from ..calls.engine import Calls
+from ..calls.log import logger
+from ..core.decode import DecodeError, Decoder, decoder_for
+from ..core.encode import encode_json
+from ..errors import APIError, APIResponseValidationError, OpenAIError
+from ..headers import Headers
+from ..meta import ResponseInfo
+from ..model import BaseModel
+from ..omitted import is_omitted
+from .dial import Call, check_options, dial
+from .errors import WebSocketConnectionClosedError
+from .reconnect import OnReconnecting, Plan, may_reconnect
+from .socket import Socket
+from .waiting import SendQueue
+
+__all__ = ["Connection", "Handlers", "Manager", "Resource"]
+
+Event = TypeVar("Event")
+Made = TypeVar("Made", bound="Connection[Any]")
+Handler = Callable[[Any], Any]
+
+
+class Handlers:
+    """Functions by the type of the events they are for, in the order they came."""
+
+    def __init__(self) -> None:
+        self._by_type: dict[str, list[tuple[Handler, bool]]] = {}
+
+    def add(self, event_type: str, handler: Handler, once: bool) -> None:
+        self._by_type.setdefault(event_type, []).append((handler, once))
+
+    def remove(self, event_type: str, handler: Handler) -> None:
+        rows = self._by_type.get(event_type, [])
+        for number, (known, _) in enumerate(rows):
+            if known == handler:
+                del rows[number]
+                return
+
+    def take(self, event_type: str) -> list[Handler]:
+        """Those for a type; the ones that were to be called once are forgotten."""
+        rows = self._by_type.get(event_type, [])
+        self._by_type[event_type] = [row for row in rows if not row[1]]
+        return [handler for handler, _ in rows]
+
+
+class _Listening:
+    """`on`, `once` and `off`: of a connection, and of its manager before there is one."""
+
+    _handlers: Handlers
+
+    def on(self, event_type: str, handler: Handler | None = None) -> Any:
+        """Have `handler` (a function or coroutine function) called by `dispatch_events` for events of this type.
+
+        ``"event"`` stands for all types. Answers this object; without `handler`, a decorator.
+        """
+        return self._listen(event_type, handler, once=False)
+
+    def once(self, event_type: str, handler: Handler | None = None) -> Any:
+        """As `on`, for one event."""
+        return self._listen(event_type, handler, once=True)
+
+    def off(self, event_type: str, handler: Handler) -> Self:
+        """Forget a handler; no-op for one that is not known."""
+        self._handlers.remove(event_type, handler)
+        return self
+
+    def _listen(self, event_type: str, handler: Handler | None, once: bool) -> Any:
+        if handler is not None:
+            self._handlers.add(event_type, handler, once)
+            return self
+
+        def decorator(function: Handler) -> Handler:
+            self._handlers.add(event_type, function, once)
+            return function
+
+        return decorator
+
+
+class Resource:
+    """A group of methods of a connection, each of which sends one event."""
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection = connection
+
+    async def _send(self, event_type: str, **fields: Any) -> None:
+        await self._connection.send({"type": event_type, **fields})
+
+
+class Connection(_Listening, Generic[Event]):
+    """An open WebSocket of events: iterate it for what the server sends, `send` what it is to know.
+
+    Iterating ends when the caller closes the connection, or the server does with code 1000; any other end raises. One
+    task may iterate or receive at a time, any number may send.
+    """
+
+    _kind: ClassVar[Any]  # what its events are: a union of types
+
+    def __init__(self, socket: Socket, calls: Calls, call: Call, plan: Plan, queue: SendQueue) -> None:
+        self._socket = socket
+        self._calls = calls
+        self._call = call
+        self._plan = plan
+        self._queue = queue
+        self._handlers = Handlers()
+        self._order = asyncio.Lock()
+        self._reconnecting = False
+        self._closed = False
+        self._wake: asyncio.Event = asyncio.Event()
+        self._decoder: Decoder[Event] = decoder_for(self._kind, strict=calls.config.strict)
+
+    # ---------------------------------------------------------------- what comes
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Every event, until the connection ends. With `on_reconnecting` a lost connection is made again here."""
+        while True:
+            try:
+                event = await self.recv()
+            except APIResponseValidationError:
+                raise
+            except OpenAIError as error:
+                ended = error
+            else:
+                yield event
+                continue
+            if self._closed or not await self._reconnect(ended):
+                self._over(ended)
+                return
+
+    async def recv(self) -> Event:
+        """The next event. Cancelling loses none.
+
+        Raises `WebSocketConnectionClosedError` at the end whatever its code, `APITimeoutError` (clock ``"ping"``) when
+        the server answers no ping, `APIResponseValidationError` for what is no event: the connection is still good.
+        """
+        event = self.parse_event(await self.recv_bytes())
+        if self._plan.attempts and getattr(event, "type", None) not in (None, "error"):
+            self._plan.attempts = 0  # a server that only opens and refuses makes no progress
+        return event
+
+    async def recv_bytes(self) -> bytes:
+        """The next message as it came; see `recv`. `parse_event` makes an event of it."""
+        return await self._socket.recv()
+
+    def parse_event(self, data: str | bytes) -> Event:
+        """The event that a message is; `APIResponseValidationError` for what is none."""
+        raw = data.encode() if isinstance(data, str) else data
+        try:
+            return self._decoder.decode(raw)
+        except DecodeError as error:
+            reason = error.reason
+        raw = self._calls.composer.scrub(raw)
+        del data  # the server may have echoed a key, which no frame of a traceback may hold
+        info = self._socket.info
+        message = f"{info.method} {info.url}: {DecodeError(reason, raw)}"
+        raise APIResponseValidationError(ResponseInfo(101, _NO_FIELDS, info, raw), raw, message=message)
+
+    async def dispatch_events(self) -> None:
+        """Give every event to its handlers, one after the other, until the connection ends.
+
+        An event ``error`` for which there is no handler raises `APIError`. What a handler raises, this raises.
+        """
+        async for event in self:
+            kind = str(getattr(event, "type", ""))
+            handlers = [*self._handlers.take(kind), *self._handlers.take("event")]
+            if kind == "error" and not handlers:
+                raise self._told(event)
+            for handler in handlers:
+                answer = handler(event)
+                if hasattr(answer, "__await__"):
+                    await answer
+
+    def _told(self, event: Any) -> APIError:
+        body = event.to_dict() if isinstance(event, BaseModel) else event
+        inner, message = failures.error_object(msgspec.json.decode(self._calls.composer.scrub(encode_json(body))))
+        info = self._socket.info
+        return APIError(f"{info.method} {info.url}: the server sent an error: {message}", info, body=inner)
+
+    # ---------------------------------------------------------------- what goes
+
+    async def send(self, event: Any) -> None:
+        """Send an event: an object of a client event's type, or a dict. Returns when it is with the operating system.
+
+        While the connection is made again it waits in line (`WebSocketQueueFullError` when too much does). Raises
+        `TypeError` and `ValueError` for what JSON cannot carry, `WebSocketConnectionClosedError` after the end.
+        """
+        await self.send_raw(encode_json(event).decode())
+
+    async def send_raw(self, data: str | bytes) -> None:
+        """Send a message as it is: text or bytes. See `send`."""
+        if self._reconnecting:
+            self._queue.put(data)
+            return
+        async with self._order:
+            await self._queue.flush(self._socket.send)
+            await self._socket.send(data)
+
+    # ---------------------------------------------------------------- the end
+
+    async def close(self, *, code: int = 1000, reason: str = "") -> None:
+        """Close the connection, waiting for the server's goodbye `close_timeout` seconds at most. Idempotent."""
+        self._closed = True
+        self._wake.set()
+        await self._socket.close(code, reason)
+
+    def abandon(self) -> None:
+        """Drop the connection at once: nothing is sent, nothing awaited."""
+        self._closed = True
+        self._wake.set()
+        self._socket.abandon()
+
+    def _over(self, ended: OpenAIError) -> None:
+        """The end of iterating: quiet where the caller or the server meant it, and nothing is left unsent."""
+        unsent = self._queue.drain()
+        if unsent:
+            code = getattr(ended, "close_code", 1006)
+            message = f"{ended}; {len(unsent)} messages were not sent"
+            reason = getattr(ended, "close_reason", "")
+            raise WebSocketConnectionClosedError(
+                message, unsent_messages=unsent, close_code=code, close_reason=reason, request=self._socket.info
+            ) from None
+        if self._socket.left or getattr(ended, "close_code", None) == 1000:
+            return
+        raise ended
+
+    async def _reconnect(self, ended: OpenAIError) -> bool:
+        """Whether there is a connection again."""
+        code = may_reconnect(ended)
+        if code is None or self._plan.ask is None:
+            return False
+        self._reconnecting = True
+        try:
+            while (delay := await self._plan.next(code)) is not None and not self._closed:
+                logger.info("WebSocket lost (code %d): attempt %d in %.2f s", code, self._plan.attempts, delay)
+                try:
+                    async with asyncio.timeout(delay):
+                        await self._wake.wait()
+                    return False
+                except TimeoutError:
+                    pass
+                try:
+                    if await self._connect_again():
+                        return True
+                except OpenAIError as error:
+                    if not error.retryable:
+                        raise
+                    code = may_reconnect(error) or 1006
+            return False
+        finally:
+            self._reconnecting = False
+
+    async def _connect_again(self) -> bool:
+        plan = self._plan
+        socket = Socket(await dial(self._calls, self._call, plan.extra_query, plan.extra_headers), self._calls)
+        try:
+            await socket.watch()
+            if self._closed:
+                socket.abandon()
+                return False
+            self._socket = socket
+            async with self._order:
+                await self._queue.flush(socket.send)
+                self._reconnecting = False  # nothing is awaited between the last message and this
+        except BaseException:
+            socket.abandon()
+            raise
+        return True
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._socket.info.url}>"
+
+
+class Manager(_Listening, Generic[Made]):
+    """Opens a connection and closes it: ``async with client.realtime.connect(...) as connection``.
+
+    Or ``connection = await manager.enter()``, which you close yourself. Messages given to `send` before that are sent
+    first.
+    """
+
+    _makes: ClassVar[Any]  # the class of its connections
+
+    def __init__(
+        self,
+        calls: Calls,
+        call: Call,
+        *,
+        extra_query: Mapping[str, Any],
+        extra_headers: Mapping[str, Any],
+        on_reconnecting: OnReconnecting | None = None,
+        max_retries: int = 5,
+        initial_delay: float = 0.5,
+        max_delay: float = 8.0,
+        max_queue_size: int = 1_048_576,
+    ) -> None:
+        check_options(call.options)
+        kept = {name: value for name, value in call.query.items() if not is_omitted(value)}
+        self._calls = calls
+        self._call = call._replace(query=kept)
+        self._plan = Plan(on_reconnecting, max_retries, initial_delay, max_delay, extra_query, extra_headers)
+        self._queue = SendQueue(max_queue_size)
+        self._handlers = Handlers()
+        self._connection: Made | None = None
+
+    def send(self, event: Any) -> None:
+        """Have an event sent as soon as there is a connection. Raises `WebSocketQueueFullError`."""
+        self._queue.put(encode_json(event).decode())
+
+    async def enter(self) -> Made:
+        """Open the connection. Raises what any call raises: `APIConnectionError`, `APIStatusError` and so on."""
+        plan = self._plan
+        dialled = await dial(self._calls, self._call, plan.extra_query, plan.extra_headers)
+        socket = Socket(dialled, self._calls)
+        try:
+            await socket.watch()
+            made = cast("Made", self._makes(socket, self._calls, self._call, plan, self._queue))
+            made._handlers = self._handlers  # pyright: ignore[reportPrivateUsage]
+            await self._queue.flush(socket.send)
+        except BaseException:
+            socket.abandon()
+            raise
+        self._connection = made
+        return made
+
+    async def __aenter__(self) -> Made:
+        return await self.enter()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if error is not None and not isinstance(error, Exception):
+            connection.abandon()  # cancelled: nobody waits for a goodbye
+        else:
+            await connection.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._call.name}>"
+
+
+_NO_FIELDS = Headers()

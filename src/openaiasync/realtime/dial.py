@@ -1,0 +1,317 @@
+"""Opening a WebSocket for one client: its URL and credentials, TCP, proxy and TLS as of any call, the upgrade.
+
+The bytes of the protocol are the `websockets` library's business, imported when the first connection is opened; the
+way to the server is that of `transport.connect`, so that proxies, certificates and clocks are those of all calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from ..calls import failure as failures
+from ..calls.config import BaseURL
+from ..calls.engine import Calls
+from ..calls.log import logger
+from ..core.encode import encode_query, merge_queries
+from ..core.endpoint import Endpoint, Request, nearest
+from ..errors import APIStatusError, ConfigurationError, OpenAIError
+from ..meta import Meta, RequestInfo
+from ..transport.base import Credentials, TransportError
+from ..transport.connect import Connector, TcpSettings
+from ..transport.tcp import TcpTransport
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+__all__ = ["MAX_MESSAGE", "Call", "Dialled", "check_options", "dial"]
+
+T = TypeVar("T")
+
+MAX_MESSAGE = 50 * 1024 * 1024  # bytes of one message of the server
+_OPTIONS: dict[str, Any] = {
+    "extensions": None,
+    "subprotocols": None,
+    "compression": None,
+    "max_size": MAX_MESSAGE,
+    "max_queue": 16,
+    "write_limit": 32_768,
+    "ping_interval": 20.0,
+    "ping_timeout": 20.0,
+    "open_timeout": None,
+    "close_timeout": 10.0,
+}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Call(NamedTuple):
+    """What is dialled: an operation's name and path, the query it has, its fixed fields, the caller's options."""
+
+    name: str
+    path: str
+    query: Mapping[str, Any] = {}
+    fields: tuple[tuple[str, str], ...] = ()
+    options: Mapping[str, Any] = {}
+
+
+class Dialled(NamedTuple):
+    """An open WebSocket, what it is called in errors, and the options it has."""
+
+    ws: ClientConnection
+    info: RequestInfo
+    options: Mapping[str, Any]
+
+
+def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a connection with their defaults. `TypeError` names one that does not exist."""
+    for name in given:
+        if name not in _OPTIONS:
+            hint = nearest(name, frozenset(_OPTIONS))
+            raise TypeError(f"websocket_connection_options has no {name!r}{hint}")
+    options = {**_OPTIONS, **given}
+    if options["compression"] not in (None, "deflate"):
+        raise ConfigurationError("compression is 'deflate' or None")
+    return options
+
+
+async def dial(calls: Calls, call: Call, extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]) -> Dialled:
+    """Open a WebSocket; a server that refuses raises the error of its status, as for any call.
+
+    Redirects are followed within the origin. A key that was asked for and that the server refuses is asked for once
+    more, where a fresh one can be had. No frame of the error's traceback holds the key.
+    """
+    attempt = _Attempt(calls, call, extra_query, extra_headers)
+    try:
+        return await attempt.open()
+    except TransportError as failure:
+        error: BaseException = attempt.public(failure)
+    except asyncio.CancelledError as cancelled:
+        error = cancelled
+    except OpenAIError as refused:
+        error = refused
+    error.__context__ = None
+    raise error.with_traceback(None) from None
+
+
+class _Attempt:
+    """One opening, with its redirects."""
+
+    def __init__(
+        self, calls: Calls, call: Call, extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]
+    ) -> None:
+        self.calls = calls
+        self.options = check_options(call.options)
+        config = calls.config
+        self.base = config.websocket_base or config.base
+        query: Mapping[str, Any] = {**call.query, **extra_query}
+        if config.placing is not None and call.path == "/realtime":
+            query = config.placing.realtime(query)
+        self.target = self.base.target(call.path)
+        path, _, known = self.target.partition("?")
+        more = merge_queries(known, encode_query(query.items()))
+        self.target = f"{path}?{more}" if more else path
+        self.request = Request(Endpoint(call.name, "GET", call.path), call.path, None)
+        self.request.headers = dict(extra_headers) or None
+        hidden = {name.lower() for name in (*extra_headers, *(name for name, _ in config.secret_fields))}
+        fields = [pair for pair in (*call.fields, *config.fields) if pair[0].lower() not in hidden]
+        # What errors show of the request: without credentials.
+        self.info = RequestInfo("GET", _as_websocket(self.base.root), self.target, fields)
+        self.loop = asyncio.get_running_loop()
+        self.began = self.loop.time()
+        self.clocks = calls.clocks(self.request)
+        ends = [one for one in (self.clocks.deadline, self.options["open_timeout"]) if one is not None]
+        self.until = self.began + min(ends) if ends else None
+        self.clock, self.seconds = "deadline", min(ends, default=0.0)
+        self.tries = 0
+        self.connected = 0.0
+        self.renewed = False
+        self.closed = False
+        self.limit: asyncio.Timeout | None = None
+        calls.shared.admit(self)
+
+    def drop(self) -> None:
+        """The client is being closed."""
+        self.closed = True
+        if self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(self.loop.time())
+
+    async def open(self) -> Dialled:
+        redirects = 0
+        while True:
+            self.tries += 1
+            credentials = await self._within(None, "until", self.calls.composer.credentials(self.request))
+            ws = await self._connect()
+            try:
+                await self._upgrade(ws, credentials)
+            except _Refused as refused:
+                if refused.location and redirects < self.calls.config.max_redirects:
+                    redirects += 1
+                    if self._follow(refused.location):
+                        continue
+                if refused.status == 401 and self._renew(credentials):
+                    continue
+                raise self._status_error(refused) from None
+            logger.info("WebSocket %s: open in %.3f s", self.info.url.partition("?")[0], self.loop.time() - self.began)
+            return Dialled(ws, self.info, self.options)
+
+    async def _connect(self) -> ClientConnection:
+        """TCP, proxy and TLS; then the connection is the `websockets` library's."""
+        transport = self.calls.shared.transport(self.loop)
+        # Other HTTP clients and test transports carry no WebSockets: these go their own way.
+        settings = transport.settings if isinstance(transport, TcpTransport) else TcpSettings()
+        ws = _protocol(_as_websocket(self.base.root) + self.target, self.options)
+        connector = Connector(self.loop, settings)
+        began = self.loop.time()
+        opened = await self._within(self.clocks.connect, "connect", connector.open(self.base.origin, tunnel=True))
+        self.connected = self.loop.time() - began
+        raw, opened.transport = opened.transport, None
+        if raw is None or opened.dropped:
+            raise TransportError("protocol", "the server closed the connection, or spoke before it was asked")
+        raw.set_protocol(ws)
+        ws.connection_made(raw)
+        return ws
+
+    async def _upgrade(self, ws: ClientConnection, credentials: Credentials) -> None:
+        from websockets.exceptions import InvalidStatus, WebSocketException
+
+        refused: Exception | None = None
+        try:
+            shown = self.info.headers.raw_pairs()
+            await self._within(self.clocks.start, "start", ws.handshake([*shown, *credentials.fields()], None))
+            return
+        except InvalidStatus as error:
+            refused = _Refused(error.response)
+        except WebSocketException as error:
+            refused = _broken(error)
+        except (OSError, EOFError):
+            refused = TransportError("eof", "the connection was lost before the server answered the upgrade")
+        finally:
+            ws.request = None  # it holds the key
+            if ws.state.name != "OPEN":
+                ws.transport.abort()
+        raise refused
+
+    def _follow(self, location: str) -> bool:
+        """Go where a redirect leads, if it is within the origin: the key crosses none."""
+        here = self.base.root + self.target
+        try:
+            parts = urlsplit(urljoin(here, location))
+            scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+            base = BaseURL(f"{scheme}://{parts.netloc}")
+        except ValueError:
+            return False
+        if base.origin != self.base.origin:
+            return False
+        self.target = self.info.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return True
+
+    def _renew(self, credentials: Credentials) -> bool:
+        """Whether the key that was refused can be had anew; asked once."""
+        renew = getattr(self.calls.config.key, "renew", None)
+        again = not self.renewed and renew is not None and bool(renew(credentials))
+        self.renewed = True
+        return again
+
+    def _status_error(self, refused: _Refused) -> APIStatusError:
+        scrub = self.calls.composer.scrub
+        now = self.loop.time()
+        meta = Meta(
+            refused.status,
+            scrub(refused.raw_fields),
+            self.info,
+            self.tries,
+            0.0,
+            self.connected,
+            now - self.began,
+            now - self.began,
+        )
+        return failures.status_failure(meta, scrub(refused.body), self.tries, now - self.began)
+
+    async def _within(self, seconds: float | None, clock: str, work: Awaitable[T]) -> T:
+        """What `work` gives, under a clock and the end of the whole opening."""
+        at, name = (None if seconds is None else self.loop.time() + seconds), clock
+        if self.until is not None and (at is None or self.until < at):
+            at, name = self.until, "until"
+        limit = self.limit = asyncio.timeout_at(at)
+        try:
+            async with limit:
+                return await work
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if self.closed:
+                raise TransportError("closed", "the client was closed") from None
+            raise TransportError("timeout", "the WebSocket took too long to open", clock=name) from None
+
+    def public(self, failure: TransportError) -> OpenAIError:
+        clock = failure.clock if failure.kind == "timeout" else None
+        seconds = {"connect": self.clocks.connect, "start": self.clocks.start}.get(clock or "", self.seconds)
+        if clock == "until":
+            clock = "deadline" if self.clocks.deadline is not None else "connect"
+        elapsed = self.loop.time() - self.began
+        return failures.from_transport(failure, self.info, self.tries, elapsed, clock, seconds or 0.0)
+
+
+class _Refused(Exception):
+    """An answer to the upgrade that is not 101."""
+
+    def __init__(self, response: Any) -> None:
+        super().__init__()
+        self.status: int = response.status_code
+        self.body: bytes = bytes(response.body or b"")
+        lines = [f"{name}: {value}\r\n" for name, value in response.headers.raw_items()]
+        self.raw_fields: bytes = "".join(lines).encode("latin-1", "replace")
+        locations: list[str] = response.headers.get_all("Location") if self.status in _REDIRECTS else []
+        self.location: str = locations[0] if locations else ""
+
+
+def _broken(error: Exception) -> TransportError:
+    """Why the server's answer to the upgrade is none."""
+    if isinstance(error.__cause__, EOFError):
+        return TransportError("eof", "the server closed the connection before it answered the upgrade")
+    return TransportError("protocol", "the server's answer to the upgrade is no WebSocket handshake (RFC 6455, 4.2.2)")
+
+
+def _as_websocket(root: str) -> str:
+    return f"ws{root[4:]}"
+
+
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """The library's log of connections without its DEBUG lines: they show every header field, the key among them."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return level > logging.DEBUG and super().isEnabledFor(level)
+
+
+def _protocol(url: str, options: Mapping[str, Any]) -> ClientConnection:
+    """The protocol of a connection that is to be; `ConfigurationError` where the library is missing."""
+    try:
+        from websockets.asyncio.client import ClientConnection
+        from websockets.client import ClientProtocol
+        from websockets.extensions.permessage_deflate import enable_client_permessage_deflate
+        from websockets.uri import parse_uri
+    except ImportError:
+        raise ConfigurationError(
+            "WebSockets need the library `websockets` (14 or newer): pip install openaiasync[realtime]"
+        ) from None
+    extensions = options["extensions"]
+    if options["compression"] is not None:
+        extensions = enable_client_permessage_deflate(extensions)
+    protocol = ClientProtocol(
+        parse_uri(url),
+        extensions=extensions,
+        subprotocols=options["subprotocols"],
+        max_size=options["max_size"],
+        logger=_Quiet(logging.getLogger("openaiasync.websocket"), {}),
+    )
+    return ClientConnection(
+        protocol,
+        ping_interval=None,  # ours tells a lost server from a broken one
+        ping_timeout=None,
+        close_timeout=options["close_timeout"],
+        max_queue=options["max_queue"],
+        write_limit=options["write_limit"],
+    )

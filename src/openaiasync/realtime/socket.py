@@ -1,0 +1,190 @@
+"""One open WebSocket: what comes and goes over it, how it ends, and who ends it.
+
+Every end becomes one of the library's errors; only the caller's own `close`, and close code 1000, are no error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+from ..calls.engine import Calls
+from ..errors import APITimeoutError, ClientClosedError, OpenAIError
+from ..meta import RequestInfo
+from .errors import WebSocketConnectionClosedError
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+    from websockets.exceptions import ConnectionClosed
+
+    from .dial import Dialled
+
+__all__ = ["Socket"]
+
+_WORDS = {
+    1001: "the server is going away",
+    1002: "the WebSocket protocol was broken",
+    1005: "the server closed the connection without saying why",
+    1006: "the connection was lost",
+    1007: "a text was not UTF-8",
+    1009: "a message was too big (max_size in websocket_connection_options)",
+    1011: "the server failed",
+    1012: "the server restarts",
+    1013: "the server is busy",
+}
+
+
+class _State:
+    """What ended a connection. Apart from the `Socket`, so that its keepalive does not hold it."""
+
+    def __init__(self) -> None:
+        self.closing = False  # by the caller
+        self.unanswered = 0.0  # seconds that a ping was not answered
+        self.dropped = False  # with the client
+
+
+class Socket:
+    """An open WebSocket of a client. Only one task may receive at a time; any number may send."""
+
+    def __init__(self, dialled: Dialled, calls: Calls) -> None:
+        self._ws: ClientConnection = dialled.ws
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.info: RequestInfo = dialled.info
+        self._state = _State()
+        self._scrub = calls.composer.scrub
+        self._guard: AsyncGenerator[None, None] = _guard(weakref.ref(self._ws))
+        self._keepalive: asyncio.Task[None] | None = None
+        interval, patience = dialled.options["ping_interval"], dialled.options["ping_timeout"]
+        if interval is not None:
+            work = _keep_alive(self._ws, self._state, interval, patience)
+            self._keepalive = self.loop.create_task(work, name="openaiasync: WebSocket keepalive")
+        calls.shared.admit(self)
+
+    async def watch(self) -> None:
+        """See to it that the connection ends with the event loop, at the latest."""
+        await anext(self._guard)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent, as far as is known."""
+        return self._ws.state.name == "OPEN"
+
+    async def recv(self) -> bytes:
+        """The next message as bytes. Cancelling loses none. Raises the error of the end."""
+        from websockets.exceptions import ConcurrencyError, ConnectionClosed
+
+        try:
+            return await self._ws.recv(decode=False)
+        except ConcurrencyError:
+            raise RuntimeError("another task receives from this connection already: only one may") from None
+        except ConnectionClosed as closed:
+            error = self._error(closed)
+        raise error
+
+    async def send(self, data: str | bytes) -> None:
+        """Send one message; text, if it is a `str`. Raises the error of the end, with the message in it."""
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            await self._ws.send(data)
+            return
+        except ConnectionClosed as closed:
+            error = self._error(closed, data)
+        raise error
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye and wait for the server's, for `close_timeout` seconds at most. Idempotent."""
+        self._state.closing = True
+        try:
+            await self._ws.close(code, reason)
+        except BaseException:
+            self._ws.transport.abort()
+            raise
+        finally:
+            self._end()
+            await self._guard.aclose()
+
+    def drop(self) -> None:
+        """End the connection at once: nothing is sent, nothing awaited."""
+        self._state.dropped = True
+        self._ws.transport.abort()
+        self._end()
+
+    def abandon(self) -> None:
+        """As `drop`, by the caller."""
+        self._state.closing = True
+        self._ws.transport.abort()
+        self._end()
+
+    def _end(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+
+    @property
+    def left(self) -> bool:
+        """Whether the caller closed it."""
+        return self._state.closing
+
+    def _error(self, closed: ConnectionClosed, unsent: str | bytes | None = None) -> OpenAIError:
+        self._end()
+        state, where = self._state, f"{self.info.method} {self.info.url}"
+        if state.dropped:
+            return ClientClosedError(f"{where}: the client was closed")
+        if state.unanswered:
+            message = (
+                f"{where}: the server answered no ping within {state.unanswered:g} s (ping_timeout in "
+                "websocket_connection_options sets how long)"
+            )
+            return APITimeoutError(self.info, message=message, clock="ping")
+        theirs = closed.rcvd
+        frame: Any = theirs if theirs is not None or state.closing else closed.sent
+        code = 1006 if frame is None else int(frame.code)
+        reason = "" if frame is None else self._scrub(str(frame.reason).encode()).decode("utf-8", "replace")
+        text = "the caller closed the connection" if state.closing else _WORDS.get(code, "the connection was closed")
+        message = f"{where}: {text} (code {code}{f': {reason}' if reason else ''})"
+        return WebSocketConnectionClosedError(
+            message,
+            unsent_messages=[] if unsent is None else [unsent],
+            close_code=code,
+            close_reason=reason,
+            request=self.info,
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.info.url} {self._ws.state.name.lower()}>"
+
+
+async def _keep_alive(ws: ClientConnection, state: _State, interval: float, patience: float | None) -> None:
+    """Ping the server every `interval` seconds; end the connection when it does not answer within `patience`."""
+    from websockets.exceptions import ConnectionClosed
+
+    while True:
+        try:
+            async with asyncio.timeout(interval):
+                await ws.wait_closed()
+            return
+        except TimeoutError:
+            pass
+        try:
+            async with asyncio.timeout(patience):
+                await (await ws.ping())
+        except ConnectionClosed:
+            return
+        except TimeoutError:
+            state.unanswered = patience or 0.0
+            ws.transport.abort()
+            return
+
+
+async def _guard(ws: weakref.ref[ClientConnection]) -> AsyncGenerator[None, None]:
+    """Ends the connection with the event loop, or with its `Socket`, whichever is first: see `transport.tcp`."""
+    try:
+        yield
+    finally:
+        open_still = ws()
+        if open_still is not None and open_still.state.name != "CLOSED":
+            open_still.transport.abort()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
