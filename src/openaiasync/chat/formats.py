@@ -48,7 +48,7 @@ class Ladder:
     """
 
     def __init__(self, calls: Calls, shape: Shape[Any], model: str | None = None, chosen: str | None = None) -> None:
-        fixed = next((rung for rung in RUNGS if rung == chosen), None)
+        fixed: Rung | None = next((rung for rung in RUNGS if rung == chosen), None)
         if chosen is not None and fixed is None:
             raise ValueError(f"format is one of {', '.join(map(repr, RUNGS))}, not {chosen!r}")
         models = calls.config.models
