@@ -32,7 +32,7 @@ T = TypeVar("T")
 class WatchedCall(Call):
     """A call that tells its watchers."""
 
-    __slots__ = ("_asked", "_deferred", "_failure", "_over", "extra", "last", "watchers")
+    __slots__ = ("_asked", "_deferred", "_failure", "_over", "_raised", "extra", "last", "watchers")
 
     watched: ClassVar[bool] = True
 
@@ -46,6 +46,7 @@ class WatchedCall(Call):
         self.last: Meta | None = None  # of the last answer, of whatever status
         self._deferred = self._over = False
         self._failure: OpenAIError | None = None
+        self._raised: BaseException | None = None  # what a watcher raised
         self.watchers: list[Watcher] = [observer(self) for observer in calls.config.observers]
         if request.hooks is not None:
             self.watchers.append(Hooks(*request.hooks)(self))
@@ -58,10 +59,14 @@ class WatchedCall(Call):
 
     async def _sending(self) -> None:
         self.extra.clear()
-        for watcher in self.watchers:
-            told = watcher.sending(self)
-            if told is not None:
-                await told
+        try:
+            for watcher in self.watchers:
+                told = watcher.sending(self)
+                if told is not None:
+                    await told
+        except BaseException as error:
+            self._raised = error
+            raise
         added = {name.lower() for name in self.extra}
         kept = {name: value for name, value in self._asked.items() if name.lower() not in added}
         self.request.headers = {**kept, **self.extra}
@@ -74,8 +79,8 @@ class WatchedCall(Call):
             watcher.head(meta)
         return incoming
 
-    def meta(self, incoming: Incoming) -> Meta:
-        self.last = super().meta(incoming)
+    def meta(self, incoming: Incoming, now: float | None = None) -> Meta:
+        self.last = super().meta(incoming, now)
         return self.last
 
     def public(self, failure: TransportError) -> OpenAIError:
@@ -126,7 +131,8 @@ class WatchedCall(Call):
         if self._over:
             return
         try:
-            if isinstance(error, Exception):
+            # Hooks are told of failures, not of each other's.
+            if isinstance(error, Exception) and error is not self._raised:
                 for watcher in self.watchers:
                     told = watcher.failed(error)
                     if told is not None:

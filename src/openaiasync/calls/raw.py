@@ -322,8 +322,8 @@ class RawMethods:
         attribute = getattr(self._view(), name)
         if isinstance(getattr(attribute, "_calls", None), Calls):
             return type(self)(attribute, self._namespace_calls)
-        if not callable(attribute) or getattr(attribute, "several_requests", False):
-            raise AttributeError(f"{name!r} is no method that makes one request")
+        if not callable(attribute) or getattr(attribute, "no_raw_twin", False):
+            raise AttributeError(f"{name!r} is no method with a raw answer")
         return self._wrap(attribute)
 
     def __call__(self, *args: Any, **params: Any) -> Any:
@@ -351,4 +351,6 @@ def _over(thing: Any, calls: Calls) -> Any:
     """The same namespace, or client, over other calls; what it made on first use is made anew."""
     view: Any = object.__new__(thing.__class__)
     view._calls = calls
+    if hasattr(thing, "_settings"):  # a whole client
+        view._settings = thing._settings
     return view
