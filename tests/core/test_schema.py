@@ -176,7 +176,10 @@ def test_a_tuple_becomes_a_list_of_its_length() -> None:
     made = strict(json_schema(tuple[int, str]))
     assert made["items"] == {"anyOf": [{"type": "integer"}, {"type": "string"}]}
     assert (made["minItems"], made["maxItems"]) == (2, 2)
-    assert strict(json_schema(Plan))["$defs"]["Point"]["items"] == {"type": "integer"}
+    assert made["description"] == "(in this order: integer, string)"
+    point = strict(json_schema(Plan))["$defs"]["Point"]
+    assert point["items"] == {"type": "integer"}
+    assert point["description"] == "(x, y)"
 
 
 def test_listed_values_get_a_type() -> None:

@@ -12,6 +12,8 @@ from typing import Any, TypeGuard, cast
 
 import msgspec
 
+from .refine import refine
+
 __all__ = [
     "Schema",
     "adapter_of",
@@ -106,6 +108,7 @@ def json_schema(kind: Any) -> Schema:
         (schema,), defs = msgspec.json.schema_components([kind], schema_hook=hook, ref_template="#/$defs/{name}")
     except (TypeError, NameError, AttributeError) as error:
         raise TypeError(f"No JSON schema can be made of {_called(kind)}: {_reason(error)}") from error
+    refine(kind, schema, defs)
     for name, one in lifted.items():
         if defs.setdefault(name, one) != one:
             raise TypeError(f"Two different types are named {name}; rename one of them.")
@@ -311,6 +314,9 @@ class _Strict:
         kinds = [self.walk(one, f"{path}[{i}]", within) for i, one in enumerate(places)]
         if schema.get("items", True) not in (True, False):
             kinds.append(self.walk(schema["items"], f"{path}[]", within))
+        if any(one != kinds[0] for one in kinds):
+            order = ", ".join(_kind_of(one) for one in kinds[: len(places)])
+            made["description"] = f"{made.get('description', '')} (in this order: {order})".strip()
         apart = [one for i, one in enumerate(kinds) if one not in kinds[:i]]
         made["items"] = apart[0] if len(apart) == 1 else {"anyOf": apart}
         made.setdefault("minItems", len(places))
@@ -328,6 +334,15 @@ class _Strict:
             lost.remove(_WORDS["default"].format(None))
         if lost:
             made["description"] = f"{made.get('description', '')} ({'; '.join(lost)})".strip()
+
+
+def _kind_of(schema: Schema) -> str:
+    """A schema in a word."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(map(_kind_of, schema["anyOf"]))
+    return " or ".join(str(one) for one in _kinds(schema))
 
 
 def _pruned(schema: Schema) -> Schema:
