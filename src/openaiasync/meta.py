@@ -52,6 +52,10 @@ class RequestInfo:
         """The header fields that were sent, without credentials."""
         return Headers(pairs=tuple(self._fields))
 
+    def with_content(self, content: bytes) -> RequestInfo:
+        """The same request with another body."""
+        return RequestInfo(self.method, self.base, self.target, self._fields, content, self.hidden, self.upload)
+
     def read(self) -> bytes:
         """The body."""
         return self.content
@@ -157,7 +161,7 @@ class Meta:
     the end of the answer, retries and pauses included; of an open stream: up to its head). `tries` counts all tries.
     """
 
-    __slots__ = ("_headers", "_raw_fields", "connected", "first_byte", "queued", "request", "status", "total", "tries")
+    _headers: Headers | None = None
 
     def __init__(
         self,
@@ -169,11 +173,13 @@ class Meta:
         connected: float = 0.0,
         first_byte: float = 0.0,
         total: float = 0.0,
+        content: bytes | None = None,
     ) -> None:
+        """`content` is the request's body, where `request` is the same for many calls and has none."""
         self.status: int = status
         self._raw_fields = raw_fields
-        self._headers: Headers | None = None
-        self.request: RequestInfo = request
+        self._request = request
+        self._content = content
         self.tries: int = tries
         self.queued: float = queued
         self.connected: float = connected
@@ -181,9 +187,16 @@ class Meta:
         self.total: float = total
 
     @property
+    def request(self) -> RequestInfo:
+        """The request that was answered."""
+        if self._content is not None:
+            self._request, self._content = self._request.with_content(self._content), None
+        return self._request
+
+    @property
     def url(self) -> str:
         """The URL that answered, without userinfo."""
-        return self.request.url
+        return self._request.url
 
     @property
     def headers(self) -> Headers:

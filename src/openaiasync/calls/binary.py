@@ -191,7 +191,7 @@ async def read_by_progress(call: Call, incoming: Incoming) -> bytes:
             raise TransportError("protocol", f"the body is over {MAX_BODY} bytes", sent=True, answered=True)
         if size - granted >= PROGRESS:
             granted = size
-            call.expect(incoming, call.stall, "stall")
+            call.expect(incoming, call.clocks.stall, "stall")
     return b"".join(pieces)
 
 

@@ -46,7 +46,7 @@ async def body_pieces(call: Call, incoming: Incoming) -> AsyncIterator[bytes]:
     coding = content_coding(incoming.raw_fields)
     unit = 1 if call.request.stream else PROGRESS
     got = 0
-    call.expect(incoming, call.stall, "stall")
+    call.expect(incoming, call.clocks.stall, "stall")
     try:
         inflater = Inflater(coding, cap=MAX_BODY, ratio=MAX_RATIO) if coding else None
         while pieces := await incoming.pieces():
@@ -55,7 +55,7 @@ async def body_pieces(call: Call, incoming: Incoming) -> AsyncIterator[bytes]:
                 yield piece if inflater is None else inflater.feed(piece)
             if got >= unit:
                 got = 0
-                call.expect(incoming, call.stall, "stall")
+                call.expect(incoming, call.clocks.stall, "stall")
         if inflater is not None and (rest := inflater.finish()):
             yield rest
     except TransportError as failure:

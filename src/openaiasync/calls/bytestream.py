@@ -83,7 +83,7 @@ class ByteStream:
             self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
         except CodingError as error:
             raise failures.invalid_answer(self._meta, b"", str(error)) from None
-        call.expect(incoming, call.stall, "stall")
+        call.expect(incoming, call.clocks.stall, "stall")
         if self._speaks and is_no_sound(self._meta):
             raise no_sound(self._meta, await read_error_body(incoming))
 
@@ -117,7 +117,7 @@ class ByteStream:
         self._got += sum(map(len, pieces))
         if self._got - self._granted >= PROGRESS:
             self._granted = self._got
-            call.expect(incoming, call.stall, "stall")
+            call.expect(incoming, call.clocks.stall, "stall")
         if self._inflater is not None:
             rest = [] if pieces else [self._inflater.finish()]
             decoded = [self._inflater.feed(piece) for piece in pieces] + rest

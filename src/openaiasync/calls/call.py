@@ -19,12 +19,13 @@ from ..transport.base import Credentials, Incoming, Outgoing, TransportError, Tr
 from . import failure as failures
 from . import log
 from .body import read_error_body
-from .clocks import sooner
+from .clocks import Clocks, sooner
 from .redirect import follow
 
 if TYPE_CHECKING:
     from .config import BaseURL
     from .engine import Calls
+    from .outgoing import Usual
 
 __all__ = ["Call", "limited"]
 
@@ -37,69 +38,31 @@ _NEVER_RETRIED = frozenset({"closed", "protocol", "tls", "upload"})
 class Call:
     """The state of one call. Use: `await enter()`, then `await head()` as often as needed, at last `leave()`."""
 
-    __slots__ = (
-        "base",
-        "began",
-        "calls",
-        "connect",
-        "deadline",
-        "deadline_at",
-        "first",
-        "free_retry",
-        "head_at",
-        "incoming",
-        "info",
-        "loop",
-        "of_try",
-        "out",
-        "owner",
-        "queued",
-        "redirects",
-        "request",
-        "retries",
-        "stall",
-        "start",
-        "target",
-        "tries",
-        "try_began",
-        "until_clock",
-        "whole",
-    )
-
+    # What only some calls change has its default here, and costs the others nothing.
     watched: ClassVar[bool] = False
-    tries: int
-    retries: int
-    redirects: int
-    queued: float
-    try_began: float
-    head_at: float
-    began: float
-    of_try: TryClocks
-    connect: float | None
-    start: float | None
-    stall: float | None
-    whole: float | None
-    first: float | None
-    deadline: float | None
+    target: str | None = None
+    owner: object = None
+    incoming: Incoming | None = None
+    out: Outgoing | None = None
+    info: RequestInfo | None = None
+    usual: Usual | None = None
+    tries: int = 0
+    retries: int = 0
+    redirects: int = 0
+    free_retry: bool = True
+    queued: float = 0.0
+    try_began: float = 0.0
+    head_at: float = 0.0
+    began: float = 0.0
+    until_clock: str = "deadline"
+    deadline_at: float | None = None
 
     def __init__(self, calls: Calls, request: Request) -> None:
-        config = calls.config
         self.calls: Calls = calls
         self.request: Request = request
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.base: BaseURL = config.base
-        self.target: str | None = None
-        self.owner: object = None
-        self.incoming: Incoming | None = None
-        self.out: Outgoing | None = None
-        self.info: RequestInfo | None = None
-        self.tries = self.retries = self.redirects = 0
-        self.free_retry: bool = True
-        self.queued = self.try_began = self.head_at = self.began = 0.0
-        self.until_clock: str = "deadline"
-        clocks = calls.clocks(request)
-        self.of_try, self.connect, self.start, self.stall, self.whole, self.first, self.deadline = clocks
-        self.deadline_at: float | None = None
+        self.base: BaseURL = calls.config.base
+        self.clocks: Clocks = calls.clocks(request)
 
     # ---------------------------------------------------------------- the place in flight
 
@@ -134,9 +97,10 @@ class Call:
 
     def _begin(self, owner: object) -> None:
         self.owner = owner
-        self.began = self.loop.time()
-        if self.deadline is not None:
-            self.deadline_at = self.began + self.deadline
+        self.began = self.try_began = now = self.loop.time()
+        deadline = self.clocks.deadline
+        if deadline is not None:
+            self.deadline_at = now + deadline
 
     def leave(self) -> None:
         """Give the place back and drop the connection if the answer has not ended. Idempotent."""
@@ -153,26 +117,30 @@ class Call:
         """Try until the head of a 2xx is there. Raises the public error of the last try."""
         calls, request = self.calls, self.request
         composer = calls.composer
-        redirected = False
+        again = redirected = False
         while True:
             self.tries += 1
             self.incoming = None
             transport = calls.shared.transport(self.loop)
-            if not redirected:  # else the try goes on elsewhere, and its clocks with it
+            if again and not redirected:  # the first began with the call; a redirected one goes on, its clocks with it
                 self.try_began = self.loop.time()
-            clocks = self._clocks()
+            again = True
+            clocks = self.clocks.of_try if self.clocks.fixed else self._clocks()
             try:
-                credentials = composer.fixed(request)
-                if credentials is None:
-                    credentials = await self._credentials(clocks.until)
-                self.out = composer.outgoing(request, self.base, self.target, credentials)
-                self.info = None
-                if calls.config.count_retries:
-                    composer.count(request, self.out, self.retries)
+                usual = composer.usual(request) if self.target is None and not self.retries else None
+                if usual is not None:
+                    out = usual.outgoing(request.body or b"")
+                else:
+                    credentials = composer.fixed(request)
+                    if credentials is None:
+                        credentials = await self._credentials(clocks.until)
+                    out = composer.outgoing(request, self.base, self.target, credentials)
+                    composer.count(request, out, self.retries)
+                self.out, self.usual, self.info = out, usual, None
                 logged = log.logger.isEnabledFor(log.INFO)
                 if logged:
                     log.sending(self)
-                incoming = self.incoming = await transport.send(self.out, clocks)
+                incoming = self.incoming = await transport.send(out, clocks)
                 self.head_at = self.loop.time()
             except TransportError as caught:
                 failure = caught
@@ -203,8 +171,9 @@ class Call:
         return await limited(composer.credentials(self.request), until, "the api_key function took too long")
 
     def _clocks(self) -> TryClocks:
-        until = self._until(self.first if self.whole is None else self.whole)
-        return self.of_try if until is None else TryClocks(self.connect, self.start, until, self.of_try.stall)
+        clocks = self.clocks
+        until = self._until(clocks.first if clocks.whole is None else clocks.whole)
+        return clocks.of_try._replace(until=until)
 
     def _until(self, seconds: float | None) -> float | None:
         """When this try ends at the latest: at the deadline, or so many seconds after its start."""
@@ -215,7 +184,7 @@ class Call:
 
     def expect(self, incoming: Incoming, seconds: float | None, clock: str, since: float | None = None) -> None:
         """Let waiting for `incoming` end `seconds` after `since` (default: now), or when the whole try ends."""
-        until = self._until(self.whole)
+        until = self._until(self.clocks.whole)
         at = None if seconds is None else (self.loop.time() if since is None else since) + seconds
         if until is not None and (at is None or until < at):
             at, clock = until, "until"
@@ -223,13 +192,13 @@ class Call:
 
     def expect_event(self, incoming: Incoming) -> None:
         """Let waiting for a stream's first event end with the start clock."""
-        since = self.try_began if self.first is not None else self.try_began + incoming.connected
-        self.expect(incoming, self.start, "start", since)
+        since = self.try_began if self.clocks.first is not None else self.try_began + incoming.connected
+        self.expect(incoming, self.clocks.start, "start", since)
 
     def expect_error(self, incoming: Incoming) -> None:
         """Let waiting for the body of an error end soon: what has come by then will do."""
-        since = self.try_began if self.first is not None else None
-        self.expect(incoming, sooner(self.stall, ERROR_PATIENCE), "stall", since)
+        since = self.try_began if self.clocks.first is not None else None
+        self.expect(incoming, sooner(self.clocks.stall, ERROR_PATIENCE), "stall", since)
 
     async def _bad_status(self, incoming: Incoming) -> None:
         """Raise the error for a status that is no success, or pause before the next try."""
@@ -249,8 +218,7 @@ class Call:
             if clock == "whole":
                 clock = "stall" if failure.answered else "start"
         if clock is not None:
-            limits = {"connect": self.connect, "start": self.start, "stall": self.stall, "deadline": self.deadline}
-            seconds = limits[clock] or 0.0
+            seconds = getattr(self.clocks, clock) or 0.0
         return failures.from_transport(failure, self._where(), self.tries, self.elapsed(), clock, seconds)
 
     async def again(self, failure: TransportError | APIStatusError) -> None:
@@ -351,18 +319,21 @@ class Call:
                 self.info = RequestInfo(request.endpoint.method, self.base.root, self.base.target(request.path))
         return self.info
 
-    def meta(self, incoming: Incoming) -> Meta:
+    def meta(self, incoming: Incoming, now: float | None = None) -> Meta:
         """What is known of the call now."""
-        now = self.loop.time()
+        usual = self.usual
+        if now is None:
+            now = self.loop.time()
         return Meta(
             incoming.status,
             self.calls.composer.scrub(incoming.raw_fields),
-            self._where(),
+            self._where() if usual is None else usual.info,
             self.tries,
             self.queued,
             incoming.connected,
             self.head_at - self.try_began,
             now - self.began,
+            None if usual is None else self.request.body,
         )
 
 

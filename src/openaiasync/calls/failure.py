@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
+from ..core.build import is_struct
 from ..core.decode import DecodeError
 from ..errors import (
     APIConnectionError,
@@ -193,6 +194,21 @@ def holds_error(answer: Any) -> bool:
     if type(answer) is OpenModel and extra.get("id"):
         return False  # a thing without a schema may have a field of that name, too
     return bool(extra.get("error")) or "error" in (getattr(answer, "object", None), getattr(answer, "type", None))
+
+
+def is_no_error(kind: Any) -> bool:
+    """Whether nothing that was strictly decoded as this type can be what `holds_error` looks for.
+
+    It has no unknown fields, and its own literal says what it is.
+    """
+    if not is_struct(kind):
+        return False
+    for name in ("object", "type"):
+        declared = kind.__annotations__.get(name)
+        told = name not in kind.__struct_fields__ or get_origin(declared) is Literal
+        if not told or getattr(kind, name, None) == "error" or "error" in get_args(declared):
+            return False
+    return True
 
 
 def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:

@@ -13,7 +13,7 @@ from .config import BaseURL
 if TYPE_CHECKING:
     from .engine import Calls
 
-__all__ = ["Fetcher", "attach"]
+__all__ = ["Fetcher", "attach", "needs_nothing"]
 
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 
@@ -60,3 +60,8 @@ def attach(calls: Calls, answer: object) -> None:
     """Let images in an answer fetch what their links lead to through the client whose answer it is."""
     if isinstance(answer, Images):
         answer.attach(Fetcher(calls))
+
+
+def needs_nothing(kind: object) -> bool:
+    """Whether `attach` has nothing to do with answers of this type."""
+    return not (isinstance(kind, type) and issubclass(kind, Images))

@@ -114,7 +114,7 @@ class AsyncStream(Generic[T]):
             raise RuntimeError("another task is reading this stream: a stream has one reader")
         incoming = self._incoming
         if self._delivered:
-            call.expect(incoming, call.stall, "stall")
+            call.expect(incoming, call.clocks.stall, "stall")
         else:
             call.expect_event(incoming)
         self._reading = True

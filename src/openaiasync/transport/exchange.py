@@ -66,6 +66,11 @@ class Exchange:
         connection.served += 1
         connection.exchange = self
 
+    @property
+    def complete(self) -> bool:
+        """Whether its connection is free again, or gone."""
+        return self._connection is None
+
     def release(self, owner: object) -> None:
         """From now on an answer that nobody holds any more frees its socket at once; `owner` lives as long as it."""
         self.owner = owner
@@ -213,7 +218,10 @@ class Exchange:
     def start_clock(self, seconds: float | None, now: float) -> None:
         """The request is written: so many seconds from `now` an answer must have begun."""
         self._start_at = at = NEVER if seconds is None else now + seconds
-        self.expire_at(at, "start")
+        if self._waiter is not None:
+            self.expire_at(at, "start")
+        else:
+            self._expires, self._clock = (at, "start") if at <= self._until else (self._until, "until")
 
     def _watch_head(self) -> None:
         # A head that has begun has started the answer; an interim one has not, and leaves the start clock as it was.
@@ -239,8 +247,9 @@ class Exchange:
         """Wait for the head of the final answer; afterwards only the try's own end limits waiting."""
         parser = self._parser
         if not self.status and (parser is None or not parser.status):
+            waiter = self._wait(_FOR_HEAD)
             try:
-                await self._wait(_FOR_HEAD)
+                await waiter
             except asyncio.CancelledError:
                 self.abort()
                 raise
