@@ -58,9 +58,9 @@ class ToolFinished(msgspec.Struct, frozen=True):
 
 
 class PartialObject(msgspec.Struct, frozen=True):
-    """The object asked for with ``into=`` so far: plain dicts, lists and scalars, each time a new one that has grown.
+    """The object asked for with ``into=`` so far: plain dicts, lists and scalars, not yet held to the type.
 
-    The `TextPiece` that made it grow came just before.
+    The `TextPiece` that made it grow came just before. It is the same object each time: copy what has to stay.
     """
 
     text: ClassVar[str] = ""

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, cast
 import msgspec
 
 from ..core.structured import Shape, shape_of
+from .formats import RUNGS, Rung
 from .reply import ToolCall
 from .toolbox import Toolbox
 
@@ -21,8 +22,6 @@ Asked one call at a time, in the order of the calls.
 
 OnToolError: TypeAlias = Literal["tell", "raise"] | Callable[[ToolCall, Exception], str | Awaitable[str]]
 """What becomes of a failed call: the model is told, the turn raises `ToolError`, or the model is told what it says."""
-
-_FORMATS = (None, "json_schema", "json_object", "prompt")
 
 
 class TurnOptions(msgspec.Struct, kw_only=True):
@@ -39,14 +38,14 @@ class TurnOptions(msgspec.Struct, kw_only=True):
     max_rounds: int = 8
     permit: Permit | None = None
     on_tool_error: OnToolError = "tell"
-    into: Shape[Any] | None = None
+    into: Any = None
     repair: int = 1
-    format: str | None = None
+    format: Rung | None = None
     keep_reasoning: bool = False
     think_tags: bool = False
 
     def __post_init__(self) -> None:
-        tools, into = cast("Any", self.tools), cast("Any", self.into)
+        tools, into = cast("Any", self.tools), self.into
         if tools is not None and not isinstance(tools, Toolbox):
             self.tools = Toolbox(tools)
         if into is not None and not isinstance(into, Shape):
@@ -57,8 +56,8 @@ class TurnOptions(msgspec.Struct, kw_only=True):
             raise TypeError("permit is a function of a ToolCall that answers True, False or the reason of a denial")
         if not callable(self.on_tool_error) and self.on_tool_error not in ("tell", "raise"):
             raise ValueError(f"on_tool_error is 'tell', 'raise' or a function, not {self.on_tool_error!r}")
-        if self.format not in _FORMATS:
-            raise ValueError(f"format is one of {', '.join(map(repr, _FORMATS[1:]))}, not {self.format!r}")
+        if self.format is not None and self.format not in RUNGS:
+            raise ValueError(f"format is one of {', '.join(map(repr, RUNGS))}, not {self.format!r}")
 
 
 def _whole(name: str, value: Any, least: int) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from ..core.misfit import ShapeError, repair_message
+from ..core.misfit import ShapeError
+from ..core.structured import Shape
 from ..errors import (
     ContentFilterFinishReasonError,
     LengthFinishReasonError,
@@ -15,6 +16,7 @@ from ..errors import (
     StructuredOutputError,
 )
 from .errors import TooManyRoundsError
+from .formats import Ladder
 from .messages import Said, ids_in, read_answer
 from .options import TurnOptions
 from .reply import Reply, ToolCall, ToolResult
@@ -39,11 +41,15 @@ class Rounds:
     """The rounds of one turn. Ask with `params`, hand the answer to `take`, and the results of `calls` to `told`.
 
     After `take`: either `done`, or `calls` are to be run, or the model is to be asked again because of a `problem`.
+    `ladder` says how to ask for the type that the options name.
     """
 
-    def __init__(self, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> None:
+    def __init__(
+        self, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions, ladder: Ladder | None = None
+    ) -> None:
         self.options = options
-        self.params_given = _checked(params, options)
+        self.ladder = ladder
+        self._given = _checked(params, options)
         self._asked: list[Any] = list(messages)
         self._taken = ids_in(self._asked)
         self._reply: Reply[Any] = Reply()
@@ -56,13 +62,13 @@ class Rounds:
 
     def params(self) -> dict[str, Any]:
         """The parameters of the next request."""
-        made = {**self.params_given, "messages": list(self._asked)}
+        made = {**self._given, "messages": list(self._asked)}
         tools = self.options.tools
         if tools:
             made["tools"] = tools.params()
             if self._rounds and _forces(made.get("tool_choice")):
                 made["tool_choice"] = "auto"  # the model would call tools for ever
-        return made
+        return made if self.ladder is None else self.ladder.params(made)
 
     def take(self, answer: ChatCompletion) -> None:
         """See what an answer means.
@@ -81,7 +87,7 @@ class Rounds:
             if self._rounds + 1 >= options.max_rounds:
                 raise TooManyRoundsError(options.max_rounds)
             self._waiting, self.calls = said.message, said.calls
-        elif options.into is None or self._parse(said, answer):
+        elif self.ladder is None or options.into is None or self._parse(said, answer, options.into, self.ladder):
             self._add(said.message)
             self.done = True
 
@@ -114,21 +120,19 @@ class Rounds:
         self._reply.messages += messages
         self._asked += messages
 
-    def _parse(self, said: Said, answer: ChatCompletion) -> bool:
+    def _parse(self, said: Said, answer: ChatCompletion, shape: Shape[Any], ladder: Ladder) -> bool:
         """Make the object; `False` if the model has to try again."""
-        into = self.options.into
-        assert into is not None
         if said.refusal:
             raise RefusalError(said.refusal, answer=answer)
         _refuse_torn(said, answer)
         try:
-            self._reply.parsed = into.decode(said.text)
+            self._reply.parsed = shape.decode(said.text)
         except ShapeError as error:
             if self._repairs >= self.options.repair:
                 raise StructuredOutputError(str(error), answer=answer, problem=error) from error
             self._repairs += 1
             self.problem = error.message
-            self._asked += [said.message, repair_message(error)]
+            self._asked += [said.message, ladder.repair(error)]
             return False
         return True
 

@@ -13,7 +13,10 @@ from ..calls.engine import Calls
 from ..calls.live import ChatStream
 from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint
+from ..core.structured import Growing
+from ..errors import APIStatusError
 from .events import (
+    PartialObject,
     Piece,
     ReasoningPiece,
     RepairStarted,
@@ -21,6 +24,7 @@ from .events import (
     ToolFinished,
     ToolStarted,
 )
+from .formats import Ladder
 from .options import TurnOptions
 from .reasoning import ThinkSplitter
 from .reply import Reply
@@ -51,16 +55,47 @@ async def run_turn(
     Raises what the calls raise and what `Rounds.take` and the tools do, each with a `Reply` of what had come in
     `.partial`; a cancelled turn's `CancelledError` has it too. Tools that still run then are cancelled.
     """
-    rounds = Rounds(messages, params, options)
+    rounds = _rounds(calls, messages, params, options)
     try:
         while not rounds.done:
-            rounds.take(await calls.run(_endpoint(), rounds.params()))
+            rounds.take(await _answer(calls, rounds))
             if rounds.calls:
                 rounds.told(await ToolRun(rounds.calls, options, calls.composer.scrub).all())
     except BaseException as error:
         _attach(error, rounds)
         raise
     return rounds.reply()
+
+
+def _rounds(calls: Calls, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> Rounds:
+    ladder: Ladder | None = None
+    if options.into is not None:
+        ladder = Ladder(calls, options.into, params.get("model"), options.format)
+    return Rounds(messages, params, options, ladder)
+
+
+async def _answer(calls: Calls, rounds: Rounds) -> ChatCompletion:
+    """The next answer, asked for in a way that the server takes."""
+    while True:
+        try:
+            answer: ChatCompletion = await calls.run(_endpoint(), rounds.params())
+        except APIStatusError as error:
+            _lower(rounds, error)
+        else:
+            _held(rounds)
+            return answer
+
+
+def _lower(rounds: Rounds, error: APIStatusError) -> None:
+    """Ask in another way next time, or raise."""
+    if rounds.ladder is None:
+        raise error
+    rounds.ladder.lower(error)
+
+
+def _held(rounds: Rounds) -> None:
+    if rounds.ladder is not None:
+        rounds.ladder.held()
 
 
 def _attach(error: BaseException, rounds: Rounds, answer: ChatCompletion | None = None) -> None:
@@ -79,10 +114,11 @@ class TurnStream(Generic[T]):
     def __init__(self, calls: Calls, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> None:
         self._calls = calls
         self._options = options
-        self._rounds = Rounds(messages, params, options)
+        self._rounds = _rounds(calls, messages, params, options)
         self._live: ChatStream | None = None
         self._tools: ToolRun | None = None
         self._splitter: ThinkSplitter | None = None
+        self._growing: Growing | None = None
         self._pieces: deque[Piece] = deque()
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -178,14 +214,21 @@ class TurnStream(Generic[T]):
                 self._take(chunk)
 
     async def _ask(self) -> None:
-        """Send the next request."""
-        calls, made = self._calls, self._rounds.params()
-        if "stream_options" not in made and calls.grants_usage():
-            made["stream_options"] = {"include_usage": True}
-        live = ChatStream(calls, calls.request(_endpoint(), made, stream=True), ChatAccumulator())
-        self._live = await live.__aenter__()
-        self._meta = live.meta
+        """Send the next request, in a way that the server takes."""
+        calls = self._calls
+        while self._live is None:
+            made = self._rounds.params()
+            if "stream_options" not in made and calls.grants_usage():
+                made["stream_options"] = {"include_usage": True}
+            live = ChatStream(calls, calls.request(_endpoint(), made, stream=True), ChatAccumulator())
+            try:
+                self._live = await live.__aenter__()
+            except APIStatusError as error:
+                _lower(self._rounds, error)
+        _held(self._rounds)
+        self._meta = self._live.meta
         self._text, self._reasoning = [], []
+        self._growing = None if self._options.into is None else self._options.into.growing()
         self._splitter = ThinkSplitter() if self._options.think_tags else None
 
     def _take(self, chunk: ChatCompletionChunk) -> None:
@@ -202,6 +245,10 @@ class TurnStream(Generic[T]):
         if text:
             self._text.append(text)
             self._pieces.append(TextPiece(text))
+            if self._growing is not None:
+                self._growing.feed(text)
+                if (value := self._growing.value) is not None:
+                    self._pieces.append(PartialObject(value))
 
     async def _end_round(self, live: ChatStream) -> None:
         """An answer is whole: see what it means."""

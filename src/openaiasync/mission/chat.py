@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..calls.live import ChatStream
 from ..core.accumulate import ChatAccumulator
@@ -13,6 +13,11 @@ from .common import MISSING, parameters
 
 if TYPE_CHECKING:
     from ..calls import Calls
+    from ..chat.options import TurnOptions
+    from ..chat.params import TurnParams
+    from ..chat.reply import Reply
+    from ..chat.toolbox import Tools
+    from ..chat.turn import TurnStream
     from ..params.chat import ChatParams, ChatRest
     from ..types.chat import (
         ChatCompletion,
@@ -21,7 +26,10 @@ if TYPE_CHECKING:
     )
 
     Message = ChatCompletionMessageParam | ChatCompletionMessage
+
 __all__ = ["ChatMethods", "ChatStream"]
+
+T = TypeVar("T")
 
 
 @functools.cache
@@ -41,6 +49,20 @@ def _chat_parameters(main: Any, params: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(messages, (bytes, bytearray)):
         raise TypeError("chat() takes a text or a list of messages, not bytes")
     return made
+
+
+def _turn_parameters(
+    main: Any, params: dict[str, Any], tools: Tools | None, into: Any = None
+) -> tuple[Any, dict[str, Any], TurnOptions]:
+    """Messages, parameters of the request and options of a turn."""
+    from ..chat.options import TurnOptions
+
+    made = _chat_parameters(main, params)
+    words = {name: made.pop(name) for name in TurnOptions.__struct_fields__ if name in made and name != "tools"}
+    if "messages" not in made:
+        raise TypeError("messages are missing: what the model shall answer")
+    options: Any = TurnOptions
+    return made.pop("messages"), made, options(tools=tools, into=into, **words)
 
 
 class ChatMethods:
@@ -75,3 +97,103 @@ class ChatMethods:
         if "stream_options" not in made and calls.grants_usage():
             made["stream_options"] = {"include_usage": True}
         return ChatStream(calls, calls.request(_endpoint(), made, stream=True), ChatAccumulator())
+
+    async def run_tools(
+        self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
+    ) -> Reply[Any]:
+        """Ask a model that may call `tools`, typed Python functions, until it answers in words.
+
+        Each call's arguments are checked and made what the annotations say; the calls of one answer run at once. What
+        goes wrong in one is told to the model, or raised with ``on_tool_error="raise"``. `max_rounds` bounds how often
+        the model is asked (8); `permit` is asked before each call. Further parameters are those of the API.
+
+        Raises `TypeError` and `ValueError` for functions that can be no tools, before anything is sent;
+        `TooManyRoundsError`, `ToolError`, `LengthFinishReasonError` for calls cut by the length limit, and what calls
+        raise; each has the `Reply` so far in `.partial`.
+        """
+        from ..chat.turn import run_turn
+
+        return await run_turn(self._calls, *_turn_parameters(messages, dict(params), tools))
+
+    def stream_tools(
+        self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
+    ) -> TurnStream[Any]:
+        """The same as it goes: iterate pieces of text and reasoning, and tools as they start and finish."""
+        from ..chat.turn import TurnStream
+
+        return TurnStream(self._calls, *_turn_parameters(messages, dict(params), tools))
+
+    @overload
+    async def parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = ...,
+        *,
+        into: type[T],
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> Reply[T]: ...
+
+    @overload
+    async def parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = ...,
+        *,
+        into: Any,
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> Reply[Any]: ...
+
+    async def parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = MISSING,
+        *,
+        into: Any,
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> Reply[Any]:
+        """Ask for a value of the type `into`, which is the reply's `parsed`; `tools` may be called on the way.
+
+        `into` is a Struct, dataclass, TypedDict or pydantic model, or a list, `Literal`, union or scalar. An answer
+        that does not fit goes back to the model with what is wrong, `repair` times (1). `format` names the way to ask:
+        ``"json_schema"``, ``"json_object"`` or ``"prompt"``; by default the best that the server takes.
+
+        Raises `TypeError` for a type that no schema can be made of, before anything is sent; `StructuredOutputError`
+        for an answer that does not fit in the end, `LengthFinishReasonError`, `ContentFilterFinishReasonError` and
+        `RefusalError` among them; and what `run_tools` does.
+        """
+        from ..chat.turn import run_turn
+
+        return await run_turn(self._calls, *_turn_parameters(messages, dict(params), tools, into))
+
+    @overload
+    def stream_parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = ...,
+        *,
+        into: type[T],
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> TurnStream[T]: ...
+
+    @overload
+    def stream_parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = ...,
+        *,
+        into: Any,
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> TurnStream[Any]: ...
+
+    def stream_parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = MISSING,
+        *,
+        into: Any,
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> TurnStream[Any]:
+        """The same as it goes: a `PartialObject` after each piece of text; the `final()` reply has the value."""
+        from ..chat.turn import TurnStream
+
+        return TurnStream(self._calls, *_turn_parameters(messages, dict(params), tools, into))
