@@ -112,9 +112,8 @@ class TurnStream(Generic[T]):
     """
 
     def __init__(self, calls: Calls, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> None:
-        self._calls = calls
         self._options = options
-        self._rounds = _rounds(calls, messages, params, options)
+        self._begin(calls, messages, params)
         self._live: ChatStream | None = None
         self._tools: ToolRun | None = None
         self._splitter: ThinkSplitter | None = None
@@ -126,6 +125,11 @@ class TurnStream(Generic[T]):
         self._error: Exception | None = None
         self._reading = False
         self._closed = False
+
+    def _begin(self, calls: Calls, messages: Iterable[Any], params: Mapping[str, Any]) -> None:
+        """Say what the turn is made of; a subclass may do so again before anything is sent."""
+        self._calls = calls
+        self._rounds = _rounds(calls, messages, params, self._options)
 
     # ---------------------------------------------------------------- what came so far
 
