@@ -25,7 +25,7 @@ LAYERS = (
     "mission",
     "api",
     "settings network variants verbs client official",
-    "auth azure compat lib",
+    "auth azure compat lib otel",
 )
 BASE_TO_ROWS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.
@@ -52,6 +52,7 @@ THIRD_PARTY = {
     "transport": {"httpx2"},
     "official": {"httpx2"},
     "realtime": {"websockets"},
+    "otel": {"opentelemetry"},
 }
 
 

@@ -32,16 +32,16 @@ T = TypeVar("T")
 class WatchedCall(Call):
     """A call that tells its watchers."""
 
-    __slots__ = ("_asked", "_deferred", "_failure", "_over", "_raised", "extra", "last", "watchers")
+    __slots__ = ("_deferred", "_failure", "_over", "_raised", "asked", "extra", "last", "watchers")
 
     watched: ClassVar[bool] = True
 
     def __init__(self, calls: Calls, request: Request) -> None:
         super().__init__(calls, request)
         self.request = copy.copy(request)
-        self._asked: Mapping[str, Any] = request.headers or {}
+        self.asked: Mapping[str, Any] = request.headers or {}  # header fields that the caller named
         # With header fields of its own, if an empty set of them, a request asks `_credentials` before each try.
-        self.request.headers = self._asked
+        self.request.headers = self.asked
         self.extra: dict[str, Any] = {}  # header fields that watchers add to the next try; `None` takes one away
         self.last: Meta | None = None  # of the last answer, of whatever status
         self._deferred = self._over = False
@@ -68,7 +68,7 @@ class WatchedCall(Call):
             self._raised = error
             raise
         added = {name.lower() for name in self.extra}
-        kept = {name: value for name, value in self._asked.items() if name.lower() not in added}
+        kept = {name: value for name, value in self.asked.items() if name.lower() not in added}
         self.request.headers = {**kept, **self.extra}
 
     async def head(self) -> Incoming:
