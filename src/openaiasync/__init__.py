@@ -40,6 +40,48 @@ if TYPE_CHECKING:
     from .calls.hooks import ErrorEvent as ErrorEvent
     from .calls.hooks import RequestEvent as RequestEvent
     from .calls.live import ChatStream as ChatStream
+    from .chat.errors import (
+        ToolError as ToolError,
+    )
+    from .chat.errors import (
+        TooManyRoundsError as TooManyRoundsError,
+    )
+    from .chat.events import (
+        PartialObject as PartialObject,
+    )
+    from .chat.events import (
+        ReasoningPiece as ReasoningPiece,
+    )
+    from .chat.events import (
+        RepairStarted as RepairStarted,
+    )
+    from .chat.events import (
+        TextPiece as TextPiece,
+    )
+    from .chat.events import (
+        ToolFinished as ToolFinished,
+    )
+    from .chat.events import (
+        ToolStarted as ToolStarted,
+    )
+    from .chat.reply import (
+        Reply as Reply,
+    )
+    from .chat.reply import (
+        ToolCall as ToolCall,
+    )
+    from .chat.reply import (
+        ToolResult as ToolResult,
+    )
+    from .chat.results import ContentParts as ContentParts
+    from .chat.toolbox import Toolbox as Toolbox
+    from .chat.tools import (
+        Tool as Tool,
+    )
+    from .chat.tools import (
+        tool as tool,
+    )
+    from .chat.turn import TurnStream as TurnStream
     from .client import AsyncOpenAI as AsyncOpenAI
     from .client import Client as Client
     from .core.limits import Limits as Limits
@@ -193,6 +235,13 @@ _HOMES = {
     ),
     "calls.hooks": "AnswerEvent ErrorEvent RequestEvent",
     "calls.live": "ChatStream",
+    "chat.errors": "TooManyRoundsError ToolError",
+    "chat.events": "PartialObject ReasoningPiece RepairStarted TextPiece ToolFinished ToolStarted",
+    "chat.reply": "Reply ToolCall ToolResult",
+    "chat.results": "ContentParts",
+    "chat.toolbox": "Toolbox",
+    "chat.tools": "Tool tool",
+    "chat.turn": "TurnStream",
     "client": "AsyncOpenAI Client",
     "core.limits": "Limits",
     "core.options": "RequestOptions Timeout",
@@ -254,6 +303,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "ContentFilterFinishReasonError",
+    "ContentParts",
     "DataResidency",
     "DefaultAsyncHttpx2Client",
     "EmbedManyAnswer",
@@ -277,12 +327,16 @@ __all__ = [
     "Omit",
     "OpenAIError",
     "Paginator",
+    "PartialObject",
     "PermissionDeniedError",
     "PollTimeoutError",
     "RateLimitError",
+    "ReasoningPiece",
     "ReconnectingEvent",
     "ReconnectingOverrides",
     "RefusalError",
+    "RepairStarted",
+    "Reply",
     "RequestEvent",
     "RequestInfo",
     "RequestOptions",
@@ -291,8 +345,18 @@ __all__ = [
     "ShapeError",
     "StructuredOutputError",
     "SubjectTokenProviderError",
+    "TextPiece",
     "Timeout",
+    "TooManyRoundsError",
+    "Tool",
+    "ToolCall",
+    "ToolError",
+    "ToolFinished",
+    "ToolResult",
+    "ToolStarted",
+    "Toolbox",
     "TranscriptionStream",
+    "TurnStream",
     "UnprocessableEntityError",
     "VisionStream",
     "WebSocketConnectionClosedError",
@@ -303,6 +367,7 @@ __all__ = [
     "not_given",
     "omit",
     "shape_of",
+    "tool",
     "types",
 ]
 

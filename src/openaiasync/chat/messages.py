@@ -97,6 +97,7 @@ def _calls_of(fields: dict[str, Any], taken: set[str]) -> tuple[list[ToolCall], 
         name = name if isinstance(name, str) else ""
         if not isinstance(arguments, str):
             arguments = "" if arguments is None else msgspec.json.encode(arguments).decode()
+        arguments = _unquoted(arguments)
         call = ToolCall(id=_own_id(entry.get("id"), taken), name=name, arguments=arguments)
         calls.append(call)
         sent = {**inner, "name": _BAD.sub("_", name)[:64] or "unknown"}
@@ -110,6 +111,18 @@ def _own_id(given: Any, taken: set[str]) -> str:
     name = given if isinstance(given, str) and given and given not in taken else f"call_{os.urandom(12).hex()}"
     taken.add(name)
     return name
+
+
+def _unquoted(arguments: str) -> str:
+    """Arguments that are the JSON of a text that is the JSON of an object, as some models write them, taken out."""
+    if arguments.lstrip().startswith('"'):
+        try:
+            inner = msgspec.json.decode(arguments, type=str)
+        except (ValueError, RecursionError):
+            return arguments
+        if inner.lstrip().startswith("{"):
+            return inner
+    return arguments
 
 
 def _json_object(arguments: str) -> str:

@@ -13,10 +13,11 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, Union, cast
 
 import msgspec
 
+from ..core.misfit import ShapeError
 from ..core.schema import Schema, json_schema, strict, tighten
 from ..core.structured import Shape
 
-__all__ = ["Parameters", "function_of", "name_of"]
+__all__ = ["Parameters", "function_of", "name_of", "object_in"]
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -65,8 +66,8 @@ class Parameters:
         What the model left out, or gave as null where null does not fit, is not passed: the function's default counts.
         Raises `ShapeError`, whose message is for the model.
         """
-        text = arguments.strip()
-        made = self._shape.decode("{}" if text in ("", "null") else text)
+        given = object_in(arguments)  # `decode` alone would be content with the first value in the text
+        made = self._shape.decode(arguments if given else "{}")
         placed: list[Any] = []
         named: dict[str, Any] = {}
         for field, one in zip(self._fields, self._parameters, strict=True):
@@ -78,6 +79,20 @@ class Parameters:
             else:
                 named[one.name] = value
         return placed, named
+
+
+def object_in(arguments: str) -> dict[str, Any]:
+    """The JSON object that a model wrote; ``""`` and ``null`` are an empty one. Raises `ShapeError` for no object."""
+    text = arguments.strip()
+    if text in ("", "null"):
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        problem = str(error).removeprefix("JSON is malformed: ")
+    except (RecursionError, UnicodeError):
+        problem = "it is nested too deeply, or has characters that are none"
+    raise ShapeError(f"They have to be one JSON object: {problem}.", text=arguments)
 
 
 def function_of(function: Any) -> Function:

@@ -8,13 +8,11 @@ import re
 from collections.abc import Callable
 from typing import Any, overload
 
-import msgspec
-
-from ..core.structured import ShapeError
+from ..core.misfit import ShapeError
 from .docstrings import read_docstring
 from .errors import ToolError
 from .results import content_of
-from .signatures import Function, Parameters, function_of, name_of
+from .signatures import Function, Parameters, function_of, name_of, object_in
 
 __all__ = ["Tool", "tool"]
 
@@ -108,10 +106,8 @@ class Tool:
             raise ToolError(f"The tool {self.name} returned what cannot be told to the model: {error}") from error
 
     def _arguments(self, arguments: str) -> tuple[list[Any], dict[str, Any]]:
-        if self._bound is None:
-            return [], _object_in(arguments)
         try:
-            return self._bound.bind(arguments)
+            return self._bound.bind(arguments) if self._bound is not None else ([], object_in(arguments))
         except ShapeError as error:
             raise ToolError(f"The arguments do not fit. {error.message}") from error
 
@@ -129,14 +125,6 @@ def _outcome(function: Function, placed: list[Any], named: dict[str, Any]) -> tu
         return None, made
     except Exception as error:
         return None, error
-
-
-def _object_in(arguments: str) -> dict[str, Any]:
-    try:
-        made = msgspec.json.decode(arguments.strip() or b"{}", type=dict[str, Any] | None)
-    except (ValueError, RecursionError) as error:
-        raise ToolError(f"The arguments do not fit. They have to be one JSON object: {error}.") from error
-    return made or {}
 
 
 @overload
