@@ -1,0 +1,53 @@
+"""The official client over the bridge, and ours, to a model by script."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import openai
+
+from openaiasync import AsyncOpenAI
+from openaiasync.compat import transport
+from openaiasync.compat.library import library_named
+from scripted import Scripted, scripted
+
+from .replies import Reply, model
+
+T = TypeVar("T")
+
+
+def run(coro: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
+    async def limited() -> T:
+        async with asyncio.timeout(timeout):
+            return await coro
+
+    return asyncio.run(limited())
+
+
+class Bridged(NamedTuple):
+    """What a test needs."""
+
+    server: Scripted
+    client: openai.AsyncOpenAI
+    http: Any
+
+
+@asynccontextmanager
+async def official(*replies: Reply, **words: Any) -> AsyncIterator[Bridged]:
+    """The official client over the bridge, in front of a model that gives these replies."""
+    async with scripted(model(*replies)) as server:
+        http = library_named(None).AsyncClient(transport=transport(**words))
+        client = openai.AsyncOpenAI(base_url=server.url, api_key="sk-test", http_client=http, max_retries=0)
+        async with client:
+            yield Bridged(server, client, http)
+
+
+@asynccontextmanager
+async def ours(*replies: Reply) -> AsyncIterator[tuple[Scripted, AsyncOpenAI]]:
+    """Our own client in front of a model that gives these replies."""
+    async with scripted(model(*replies)) as server:
+        async with AsyncOpenAI(base_url=server.url, api_key="sk-test", max_retries=0) as client:
+            yield server, client
