@@ -236,6 +236,23 @@ def test_an_error_says_where_and_what_was_expected_and_what_came(
     assert error.message in shown["content"]
 
 
+def test_the_model_is_told_several_mistakes_at_once() -> None:
+    """One round of repair is often all there is; what is only left out is no mistake."""
+    with pytest.raises(ShapeError) as caught:
+        shape_of(Recipe).decode('{"fullTitle":1,"steps":[{"text":2,"minutes":null},{"minutes":"x"}]}')
+    assert caught.value.path == "$.fullTitle"
+    lines = caught.value.message.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "At $.fullTitle",
+        "At $.steps[0].text",
+        "At $.steps[1]",
+        "At $.steps[1].minutes",
+    ]
+    with pytest.raises(ShapeError) as caught:
+        shape_of(list[int]).decode(f'{{"value":{["x"] * 99}}}'.replace("'", '"'))
+    assert len(caught.value.message.splitlines()) == 8
+
+
 @pytest.mark.parametrize("text", ["", "  \n", "I cannot do that.", '{"text": "a', '{"text": nope}', "[" * 100_000])
 def test_a_text_that_is_no_json_is_a_shape_error(text: str) -> None:
     """Empty, prose, torn, malformed and absurdly deep answers alike."""
@@ -272,7 +289,23 @@ def test_a_dict_is_a_schema() -> None:
     assert shape.name == "Pet"
     assert shape.schema["additionalProperties"] is False
     assert shape.decode('{"name":"Rex"}') == {"name": "Rex"}
-    assert shape_of({"type": "array", "items": {"type": "integer"}}).decode('{"value":[1]}') == [1]
+    several = shape_of({"type": "array", "items": {"type": "integer"}})
+    assert several.decode('{"value":[1]}') == [1]
+    assert several.decode("[1]") == [1]
+    for wrong, path in (('{"name":7}', "$.name"), ("{}", "$"), ("[]", "$")):
+        with pytest.raises(ShapeError) as caught:
+            shape.decode(wrong)
+        assert caught.value.path == path
+        assert "expected" in caught.value.message
+
+
+def test_depth_is_a_shape_error() -> None:
+    """An answer nested beyond what Python can follow fails like any other."""
+    node = {"type": "object", "properties": {"n": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}}}
+    shape = shape_of({"$ref": "#/$defs/Node", "$defs": {"Node": {**node, "required": ["n"]}}})
+    deep = '{"n":' * 400 + "null" + "}" * 400
+    with pytest.raises(ShapeError, match="deep"):
+        shape.decode(deep)
 
 
 @pytest.mark.parametrize("kind", [None, Any, complex, object(), "Step"])

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-__all__ = ["ShapeError", "faults", "repair_message", "shortened"]
+from .conform import misfits
+
+__all__ = ["ShapeError", "faults", "repair_message", "shortened", "unfit"]
 
 _MISSING: Any = object()
 _STEP = re.compile(r"\.([^.\[\]`]+)|\[(\d+)\]")
@@ -47,8 +49,8 @@ def repair_message(error: ShapeError) -> dict[str, Any]:
     }
 
 
-def faults(error: Exception, value: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """The places and sentences of an error of msgspec or pydantic."""
+def faults(error: Exception, value: Any, schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """The places and sentences of an error of msgspec or pydantic; after msgspec's only one, what the schema tells."""
     listed = getattr(error, "errors", None)
     if callable(listed):
         for one in cast("list[dict[str, Any]]", listed()):
@@ -60,9 +62,20 @@ def faults(error: Exception, value: Any, prefix: str) -> Iterator[tuple[str, str
     head, at, place = text.rpartition(" - at `")
     path = place.removesuffix("`") if at else prefix
     reason = head if at else text
-    came = _at(value, path)
-    shown = "" if came is _MISSING or "missing required" in reason else f"; it is {shortened(json.dumps(came))}"
+    shown = "" if "missing required" in reason else _shown(value, path)
     yield path, f"At {path}: {reason[:1].lower()}{reason[1:]}{shown}."
+    yield from (one for one in unfit(value, schema) if one[0] != path)
+
+
+def unfit(value: Any, schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The places and sentences of what does not fit a schema."""
+    for path, expected in misfits(value, schema):
+        yield path, f"At {path}: expected {expected}{_shown(value, path)}."
+
+
+def _shown(value: Any, path: str) -> str:
+    came = _at(value, path)
+    return "" if came is _MISSING else f"; it is {shortened(json.dumps(came))}"
 
 
 def _at(value: Any, path: str) -> Any:
@@ -75,7 +88,7 @@ def _at(value: Any, path: str) -> Any:
         try:
             value = value[step[1]] if step[1] is not None else value[int(step[2])]
         except (KeyError, IndexError, TypeError):
-            return _MISSING
+            return _MISSING  # a name may hold dots
         rest = rest[step.end() :]
     return value
 

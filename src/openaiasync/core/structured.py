@@ -7,11 +7,13 @@ import json
 import re
 import sys
 import types
+from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
-from .misfit import ShapeError, faults, repair_message, shortened
+from .misfit import ShapeError, faults, repair_message, shortened, unfit
 from .partial_json import PartialJSON
 from .schema import (
     Schema,
@@ -30,6 +32,7 @@ __all__ = ["Growing", "Shape", "ShapeError", "repair_message", "shape_of"]
 
 T = TypeVar("T")
 
+_TOLD = 8  # mistakes that a message lists
 _FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n?(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -93,21 +96,9 @@ class Shape(Generic[T]):
         if found is None:
             raise self._not_json(text)
         try:
-            return self._checked(found)
-        except ShapeError as error:
-            failure = error
-        value: Any = msgspec.json.decode(found)
-        # Null stands for what was left out; a model that was not held to the schema forgets the wrapping.
-        others: list[Any] = [_without_nulls(value, self._plain, self._plain)]
-        if self.wrapped:
-            others.append({"value": value})
-        for other in others:
-            if other != value:
-                try:
-                    return self._checked(msgspec.json.encode(other))
-                except ShapeError:
-                    continue
-        raise failure
+            return self._read(found)
+        except RecursionError:
+            raise ShapeError("It is nested too deeply.", text=text, name=self.name) from None
 
     def partial(self, text: str) -> Any:
         """What a text that is not finished makes so far, as plain values, `None` if nothing; see `growing`."""
@@ -133,14 +124,32 @@ class Shape(Generic[T]):
         kind = msgspec.defstruct("_Wrapped", [("value", self.kind)]) if self.wrapped else self.kind
         return msgspec.json.Decoder(kind, dec_hook=_from_pydantic)
 
+    def _read(self, text: bytes) -> T:
+        try:
+            return self._checked(text)
+        except ShapeError as error:
+            failure = error
+        value: Any = msgspec.json.decode(text)
+        # Null stands for what was left out; a model that was not held to the schema forgets the wrapping.
+        others: list[Any] = [_without_nulls(value, self._plain, self._plain)]
+        if self.wrapped:
+            others.append({"value": value})
+        for i, other in enumerate(others):
+            if other != value:
+                try:
+                    return self._checked(msgspec.json.encode(other))
+                except ShapeError as error:
+                    failure = error if i == 0 else failure
+        failure.text = text.decode("utf-8", "replace")
+        raise failure
+
     def _checked(self, text: bytes) -> T:
+        if self._raw:
+            return self._held(msgspec.json.decode(text), text)
         try:
             if self._adapter is not None:
                 inner = self._decoder.decode(text).value if self.wrapped else text
                 return cast("T", self._adapter.validate_json(bytes(inner)))
-            if self._raw:
-                value = msgspec.json.decode(text)
-                return cast("T", value["value"] if self.wrapped else value)
             made = self._decoder.decode(text)
         except (msgspec.ValidationError, ValueError, KeyError, TypeError) as error:
             raise self._misfit(error, text) from error
@@ -164,9 +173,20 @@ class Shape(Generic[T]):
     def _misfit(self, error: Exception, text: bytes) -> ShapeError:
         value = msgspec.json.decode(text)
         prefix = "$.value" if self.wrapped and self._adapter is not None else "$"
-        found = list(faults(error, value, prefix))
-        message = "\n".join(dict.fromkeys(line for _, line in found))
-        return ShapeError(message, path=found[0][0], text=text.decode("utf-8", "replace"), name=self.name)
+        return self._told(faults(error, value, self._plain, prefix), text)
+
+    def _held(self, value: Any, text: bytes) -> T:
+        """A value held to a schema that no type stands for."""
+        found = unfit(value, self._plain)
+        first = next(found, None)
+        if first is not None:
+            raise self._told(chain([first], found), text)
+        return cast("T", value["value"] if self.wrapped else value)
+
+    def _told(self, found: Iterable[tuple[str, str]], text: bytes) -> ShapeError:
+        told = list(islice(found, _TOLD))
+        message = "\n".join(dict.fromkeys(line for _, line in told))
+        return ShapeError(message, path=told[0][0], text=text.decode("utf-8", "replace"), name=self.name)
 
 
 class Growing:
@@ -225,9 +245,14 @@ def _is_pydantics(kind: Any) -> bool:
 
 
 def _from_pydantic(kind: Any, value: Any) -> Any:
-    if is_pydantic(kind):
+    if not is_pydantic(kind):
+        raise NotImplementedError
+    try:
         return adapter_of(kind).validate_json(msgspec.json.encode(value))
-    raise NotImplementedError
+    except ValueError as error:  # pydantic's own text has lines of advice for people
+        listed: Any = cast("Any", getattr(error, "errors", list))()
+        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or kind.__name__}: {one['msg']}" for one in listed)
+        raise ValueError(told or str(error)) from error
 
 
 def _needs_wrapping(schema: Schema) -> bool:
