@@ -24,13 +24,11 @@ NOT_AT_THE_TOP = {
     "AsyncComputerDriver AsyncComputerToolset": "drivers of a desktop, not of an API",
     "DefaultAsyncHttpxClient DefaultAioHttpClient": "other HTTP clients; `DefaultAsyncHttpx2Client` is there",
     "ProxiesTypes Transport": "httpx2's own types: import them from there",
-    "ReconnectingEvent ReconnectingOverrides WebSocketConnectionClosedError WebSocketQueueFullError": "realtime: later",
 }
 # Methods that are no single request, with the reason.
 LATER = {
     "parse": "structured output",
     "stream": "accumulated events",
-    "connect": "realtime",
     "poll wait_for_processing create_and_poll upload_and_poll": "polling",
     "create_and_run_poll submit_tool_outputs_and_poll": "polling of runs",
     "create_and_stream create_and_run_stream submit_tool_outputs_stream": "accumulated events",

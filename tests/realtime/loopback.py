@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,6 +13,7 @@ from typing import Any
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from openaiasync import AsyncOpenAI
+from wireserver import Peer
 
 KEY = "sk-of-the-realtime-tests"
 CREATED = {"type": "session.created", "event_id": "e1", "session": {"type": "realtime", "model": "m", "id": "s1"}}
@@ -68,3 +71,20 @@ async def echo(ws: ServerConnection) -> None:
     """Every event comes back under ``conversation.echo``."""
     async for message in ws:
         await say(ws, {"type": "echo", "event": json.loads(message)})
+
+
+def upgraded(head: str) -> bytes:
+    """The answer of a raw server that accepts the upgrade of this request's head."""
+    lines = [line for line in head.splitlines() if line.lower().startswith("sec-websocket-key")]
+    key = lines[0].partition(":")[2].strip()
+    accept = base64.b64encode(hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    ).encode()
+
+
+async def accept(peer: Peer) -> None:
+    """Let a raw server answer the upgrade; what it sends then is its own."""
+    request = await peer.head()
+    await peer.send(upgraded("\n".join(f"{name}: {value}" for name, value in request.fields)))

@@ -14,14 +14,14 @@ from ..calls.engine import Calls
 from ..calls.log import logger
 from ..core.decode import DecodeError, Decoder, decoder_for
 from ..core.encode import encode_json
-from ..errors import APIError, APIResponseValidationError, OpenAIError
+from ..errors import APIError, APIResponseValidationError, ClientClosedError, OpenAIError
 from ..headers import Headers
 from ..meta import ResponseInfo
 from ..model import BaseModel
 from ..omitted import is_omitted
 from .dial import Call, check_options, dial
 from .errors import WebSocketConnectionClosedError
-from .reconnect import OnReconnecting, Plan, may_reconnect
+from .reconnect import Hidden, OnReconnecting, Plan, may_reconnect
 from .socket import Socket
 from .waiting import SendQueue
 
@@ -117,7 +117,6 @@ class Connection(_Listening, Generic[Event]):
         self._order = asyncio.Lock()
         self._reconnecting = False
         self._closed = False
-        self._wake: asyncio.Event = asyncio.Event()
         self._decoder: Decoder[Event] = decoder_for(self._kind, strict=calls.config.strict)
 
     # ---------------------------------------------------------------- what comes
@@ -189,7 +188,7 @@ class Connection(_Listening, Generic[Event]):
 
     # ---------------------------------------------------------------- what goes
 
-    async def send(self, event: Any) -> None:
+    async def send(self, event: BaseModel | Mapping[str, object]) -> None:
         """Send an event: an object of a client event's type, or a dict. Returns when it is with the operating system.
 
         While the connection is made again it waits in line (`WebSocketQueueFullError` when too much does). Raises
@@ -211,13 +210,11 @@ class Connection(_Listening, Generic[Event]):
     async def close(self, *, code: int = 1000, reason: str = "") -> None:
         """Close the connection, waiting for the server's goodbye `close_timeout` seconds at most. Idempotent."""
         self._closed = True
-        self._wake.set()
         await self._socket.close(code, reason)
 
     def abandon(self) -> None:
         """Drop the connection at once: nothing is sent, nothing awaited."""
         self._closed = True
-        self._wake.set()
         self._socket.abandon()
 
     def _over(self, ended: OpenAIError) -> None:
@@ -245,8 +242,8 @@ class Connection(_Listening, Generic[Event]):
                 logger.info("WebSocket lost (code %d): attempt %d in %.2f s", code, self._plan.attempts, delay)
                 try:
                     async with asyncio.timeout(delay):
-                        await self._wake.wait()
-                    return False
+                        await self._socket.dropped.wait()
+                    break
                 except TimeoutError:
                     pass
                 try:
@@ -255,7 +252,8 @@ class Connection(_Listening, Generic[Event]):
                 except OpenAIError as error:
                     if not error.retryable:
                         raise
-                    code = may_reconnect(error) or 1006
+            if not self._closed and self._socket.dropped.is_set():
+                raise ClientClosedError("the client was closed while a WebSocket was made again")
             return False
         finally:
             self._reconnecting = False
@@ -307,12 +305,12 @@ class Manager(_Listening, Generic[Made]):
         kept = {name: value for name, value in call.query.items() if not is_omitted(value)}
         self._calls = calls
         self._call = call._replace(query=kept)
-        self._plan = Plan(on_reconnecting, max_retries, initial_delay, max_delay, extra_query, extra_headers)
+        self._plan = Plan(on_reconnecting, max_retries, initial_delay, max_delay, extra_query, Hidden(extra_headers))
         self._queue = SendQueue(max_queue_size)
         self._handlers = Handlers()
         self._connection: Made | None = None
 
-    def send(self, event: Any) -> None:
+    def send(self, event: BaseModel | Mapping[str, object]) -> None:
         """Have an event sent as soon as there is a connection. Raises `WebSocketQueueFullError`."""
         self._queue.put(encode_json(event).decode())
 

@@ -245,6 +245,8 @@ class _Attempt:
             if self.closed:
                 raise TransportError("closed", "the client was closed") from None
             raise TransportError("timeout", "the WebSocket took too long to open", clock=name) from None
+        finally:
+            self.limit = None
 
     def public(self, failure: TransportError) -> OpenAIError:
         clock = failure.clock if failure.kind == "timeout" else None

@@ -5,13 +5,32 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypedDict
 
 from ..errors import OpenAIError
 from .errors import RECOVERABLE_CLOSES, WebSocketConnectionClosedError
 
-__all__ = ["OnReconnecting", "Plan", "ReconnectingEvent", "ReconnectingOverrides", "may_reconnect"]
+__all__ = ["Hidden", "OnReconnecting", "Plan", "ReconnectingEvent", "ReconnectingOverrides", "may_reconnect"]
+
+
+class Hidden(Mapping[str, Any]):
+    """Header fields of the caller that no `repr` shows: they may be keys."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = dict(fields)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} header fields: hidden>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +46,7 @@ class ReconnectingEvent:
     delay: float
     close_code: int
     extra_query: Mapping[str, Any]
-    extra_headers: Mapping[str, Any] = dataclasses.field(repr=False)  # they may be keys
+    extra_headers: Mapping[str, Any]
 
 
 class ReconnectingOverrides(TypedDict, total=False):
@@ -50,7 +69,7 @@ class Plan:
     initial_delay: float  # seconds
     max_delay: float  # seconds
     extra_query: Mapping[str, Any]
-    extra_headers: Mapping[str, Any] = dataclasses.field(repr=False)
+    extra_headers: Mapping[str, Any]
     attempts: int = 0
 
     async def next(self, close_code: int) -> float | None:
@@ -68,7 +87,7 @@ class Plan:
             if changed.get("abort"):
                 return None
             self.extra_query = changed.get("extra_query", self.extra_query)
-            self.extra_headers = changed.get("extra_headers", self.extra_headers)
+            self.extra_headers = Hidden(changed.get("extra_headers", self.extra_headers))
         return delay
 
 

@@ -52,6 +52,7 @@ class Socket:
         self._ws: ClientConnection = dialled.ws
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.info: RequestInfo = dialled.info
+        self.dropped: asyncio.Event = asyncio.Event()  # set when it ends with the client, or when the caller left it
         self._state = _State()
         self._scrub = calls.composer.scrub
         self._guard: AsyncGenerator[None, None] = _guard(weakref.ref(self._ws))
@@ -97,6 +98,7 @@ class Socket:
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye and wait for the server's, for `close_timeout` seconds at most. Idempotent."""
         self._state.closing = True
+        self.dropped.set()
         try:
             await self._ws.close(code, reason)
         except BaseException:
@@ -109,12 +111,14 @@ class Socket:
     def drop(self) -> None:
         """End the connection at once: nothing is sent, nothing awaited."""
         self._state.dropped = True
+        self.dropped.set()
         self._ws.transport.abort()
         self._end()
 
     def abandon(self) -> None:
         """As `drop`, by the caller."""
         self._state.closing = True
+        self.dropped.set()
         self._ws.transport.abort()
         self._end()
 
