@@ -41,6 +41,15 @@ if TYPE_CHECKING:
     from .calls.hooks import RequestEvent as RequestEvent
     from .calls.live import ChatStream as ChatStream
     from .chat.errors import (
+        BudgetError as BudgetError,
+    )
+    from .chat.errors import (
+        ContextLimitError as ContextLimitError,
+    )
+    from .chat.errors import (
+        SessionFileError as SessionFileError,
+    )
+    from .chat.errors import (
         ToolError as ToolError,
     )
     from .chat.errors import (
@@ -74,6 +83,15 @@ if TYPE_CHECKING:
         ToolResult as ToolResult,
     )
     from .chat.results import ContentParts as ContentParts
+    from .chat.session import ChatSession as ChatSession
+    from .chat.session_stream import SessionStream as SessionStream
+    from .chat.spend import (
+        Price as Price,
+    )
+    from .chat.spend import (
+        SessionUsage as SessionUsage,
+    )
+    from .chat.tokens import TokenCount as TokenCount
     from .chat.toolbox import Toolbox as Toolbox
     from .chat.tools import (
         Tool as Tool,
@@ -235,10 +253,14 @@ _HOMES = {
     ),
     "calls.hooks": "AnswerEvent ErrorEvent RequestEvent",
     "calls.live": "ChatStream",
-    "chat.errors": "TooManyRoundsError ToolError",
+    "chat.errors": "BudgetError ContextLimitError SessionFileError TooManyRoundsError ToolError",
     "chat.events": "PartialObject ReasoningPiece RepairStarted TextPiece ToolFinished ToolStarted",
     "chat.reply": "Reply ToolCall ToolResult",
     "chat.results": "ContentParts",
+    "chat.session": "ChatSession",
+    "chat.session_stream": "SessionStream",
+    "chat.spend": "Price SessionUsage",
+    "chat.tokens": "TokenCount",
     "chat.toolbox": "Toolbox",
     "chat.tools": "Tool tool",
     "chat.turn": "TurnStream",
@@ -296,6 +318,8 @@ __all__ = [
     "BadRequestError",
     "BaseModel",
     "BinaryAnswer",
+    "BudgetError",
+    "ChatSession",
     "ChatStream",
     "Client",
     "ClientClosedError",
@@ -304,6 +328,7 @@ __all__ = [
     "ConflictError",
     "ContentFilterFinishReasonError",
     "ContentParts",
+    "ContextLimitError",
     "DataResidency",
     "DefaultAsyncHttpx2Client",
     "EmbedManyAnswer",
@@ -330,6 +355,7 @@ __all__ = [
     "PartialObject",
     "PermissionDeniedError",
     "PollTimeoutError",
+    "Price",
     "RateLimitError",
     "ReasoningPiece",
     "ReconnectingEvent",
@@ -341,12 +367,16 @@ __all__ = [
     "RequestInfo",
     "RequestOptions",
     "ResponseInfo",
+    "SessionFileError",
+    "SessionStream",
+    "SessionUsage",
     "Shape",
     "ShapeError",
     "StructuredOutputError",
     "SubjectTokenProviderError",
     "TextPiece",
     "Timeout",
+    "TokenCount",
     "TooManyRoundsError",
     "Tool",
     "ToolCall",

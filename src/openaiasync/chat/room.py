@@ -18,7 +18,7 @@ from .tokens import Counter, TokenCount, Tokenizer
 if TYPE_CHECKING:
     from ..types.chat import ChatCompletion
 
-__all__ = ["Policy", "Room", "Window"]
+__all__ = ["Policy", "Room", "Window", "of_answer"]
 
 Policy: TypeAlias = Literal["drop", "summarise", "refuse"]
 Ask: TypeAlias = Callable[[list[Message], int], Awaitable[str]]
@@ -69,6 +69,12 @@ class Room:
         other.counter, other.summary, other._found = self.counter.fork(), self.summary, self._found
         return other
 
+    def emptied(self, summary: Summary | None) -> Room:
+        """The same room for another history, which may have its summary."""
+        other = Room(self.limit, self.policy)
+        other.counter, other.summary = self.counter.emptied(), summary
+        return other
+
     def forget(self, turns: int) -> None:
         """Only the first so many turns are left: a summary that knows more is void."""
         if self.summary is not None and self.summary.turns > turns:
@@ -96,6 +102,10 @@ class Room:
             counter.learn(weight, counted, later, kept)
         return prompt, round(said)
 
+    def weight_of(self, sent: Sequence[Message], answer: ChatCompletion) -> tuple[int, int]:
+        """How many tokens a request beside the conversation and its answer took, as far as they can be told."""
+        return round(self.counter.weigh(sent)), round(self.counter.text(answer.text))
+
     # ---------------------------------------------------------------- before a request
 
     async def fit(self, window: Window, params: Mapping[str, Any], ask: Ask) -> list[Message]:
@@ -104,7 +114,7 @@ class Room:
         if not limits:
             return window.messages()
         limit = min(limits)
-        room = limit - _of_answer(params)
+        room = limit - of_answer(params)
         weights = [self.counter.weigh(turn.messages) for turn in window.turns]
         least = self.counter.weigh(window.head) + self.counter.weigh(window.current) + self.counter.params(params)
         if self.counter.tokens(least + sum(weights)) <= room:
@@ -129,7 +139,7 @@ class Room:
 
     def _refusal(self, what: str, weight: float, limit: int, params: Mapping[str, Any]) -> ContextLimitError:
         tokens, source = self.counter.tokens(weight), self.counter.source
-        answer = _of_answer(params)
+        answer = of_answer(params)
         asked = f" and {answer:,} for the answer" if answer else ""
         counted = {"server": "", "tokenizer": " (by the tokenizer)", "estimate": " (an estimate)"}[source]
         return ContextLimitError(
@@ -187,7 +197,7 @@ class Room:
         if type(told) is int and told > 0:
             found = told - told // _SUMMARY_SHARE  # the answer takes some of it
         else:
-            found = (self.counter.tokens(weight) + _of_answer(params)) * 3 // 4
+            found = (self.counter.tokens(weight) + of_answer(params)) * 3 // 4
         self._found = max(1, found if self._found is None else min(found, self._found))
         try:
             made = await self.fit(window, params, ask)
@@ -196,7 +206,7 @@ class Room:
         return made if self.counter.weigh(made) < self.counter.weigh(sent) else None
 
 
-def _of_answer(params: Mapping[str, Any]) -> int:
+def of_answer(params: Mapping[str, Any]) -> int:
     """The most tokens that the answer may take, by the request's own limit; 0 without one."""
     for name in ("max_completion_tokens", "max_tokens"):
         value = params.get(name)

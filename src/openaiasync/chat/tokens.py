@@ -64,6 +64,10 @@ class Counter:
         other._anchor = self._anchor
         return other
 
+    def emptied(self) -> Counter:
+        """A counter with the same tokenizer that knows nothing yet."""
+        return Counter(self._tokenizer)
+
     @property
     def source(self) -> Source:
         """Who counts at present."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from ..chat.options import TurnOptions
     from ..chat.params import TurnParams
     from ..chat.reply import Reply
+    from ..chat.room import Policy
+    from ..chat.session import ChatSession
+    from ..chat.spend import Prices
+    from ..chat.tokens import Tokenizer
     from ..chat.toolbox import Tools
     from ..chat.turn import TurnStream
     from ..params.chat import ChatParams, ChatRest
@@ -197,3 +202,56 @@ class ChatMethods:
         from ..chat.turn import TurnStream
 
         return TurnStream(self._calls, *_turn_parameters(messages, dict(params), tools, into))
+
+    def session(
+        self,
+        *,
+        system: str | None = None,
+        messages: Sequence[Message] = (),
+        tools: Tools = (),
+        context_limit: int | None = None,
+        policy: Policy | None = None,
+        tokenizer: Tokenizer | None = None,
+        prices: Prices | None = None,
+        budget: float | None = None,
+        **params: Unpack[TurnParams],
+    ) -> ChatSession:
+        """A conversation that remembers itself: ``await session.say("...")``, ``session.stream("...")``.
+
+        `system` is the system prompt, `messages` what was said before, `tools` typed functions that the model may call.
+        `context_limit` is how many tokens a request may have, prompt and, where its length is limited, answer; what to
+        do at the limit is the `policy`: ``"drop"`` the oldest turns from requests (default), ``"summarise"`` them by
+        the model, or ``"refuse"`` with `ContextLimitError`; the history keeps them. Tokens are the server's count,
+        and for what it has not seen those of the `tokenizer`, or an estimate. `prices` per million tokens let
+        ``session.usage`` say what it cost; `budget`, in their currency, stops before the call that would pass it.
+        Further parameters are those of `run_tools` and of the API, for all turns.
+
+        Raises `TypeError`, `ValueError` and `ConfigurationError` for what cannot work.
+        """
+        from ..chat.session import ChatSession
+
+        return ChatSession(
+            self._calls,
+            system=system,
+            messages=messages,
+            tools=tools,
+            context_limit=context_limit,
+            policy=policy,
+            tokenizer=tokenizer,
+            prices=prices,
+            budget=budget,
+            **params,
+        )
+
+    def load_session(
+        self, path: str | os.PathLike[str], *, append: bool = False, fsync: bool = False, **options: Any
+    ) -> ChatSession:
+        """Go on with a session that was saved. `append` writes every turn to its file from now on.
+
+        `options` are those of `session` but `messages`, and win over what was saved. Tools are not in the file: name
+        them again; ``session.missing_tools`` names those that are missing. Raises `SessionFileError`: no such file,
+        another kind, in use by another session, damaged; and what `session` raises.
+        """
+        from ..chat.session import ChatSession
+
+        return ChatSession.loaded(self._calls, path, append, fsync, options)

@@ -1,0 +1,122 @@
+"""The calls of one session's turn: each request is made to fit its room and its budget, each answer is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from ..calls.engine import Calls
+from ..calls.stream import AsyncStream
+from ..core.endpoint import Endpoint, Request
+from ..core.options import OPTION_NAMES
+from ..errors import APIStatusError
+from .history import Message, Turn
+from .room import Room, Window, of_answer
+from .spend import Spend
+
+__all__ = ["SessionCalls"]
+
+
+class SessionCalls(Calls):
+    """The client's calls as a turn makes them: connections, limits and caches are the client's.
+
+    They are given all messages, those of the history first, and send what there is room for.
+    """
+
+    def __init__(self, calls: Calls, room: Room, spend: Spend, head: Sequence[Message], turns: Sequence[Turn]) -> None:
+        self.__dict__.update(calls.__dict__)
+        self._room = room
+        self._spend = spend
+        self._head = head
+        self._turns = turns
+        self._known = len(head) + sum(len(turn.messages) for turn in turns)
+        self._planned: tuple[Request, dict[str, Any]] | None = None  # a stream about to be opened
+        self._open: tuple[list[Message], dict[str, Any]] | None = None  # what a stream was opened with
+
+    async def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
+        """The answer. Raises `ContextLimitError` and `BudgetError` before anything is sent, and what calls raise."""
+        sent = await self._fit(params)
+        try:
+            answer = await super().run(endpoint, {**params, "messages": sent})
+        except APIStatusError as error:
+            sent = await self._refit(sent, params, error)
+            answer = await super().run(endpoint, {**params, "messages": sent})
+        self._count(sent, params, answer)
+        return answer
+
+    def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None = None) -> Request:
+        """The `Request` for these parameters; that of a stream is made to fit when it is opened."""
+        request = super().request(endpoint, params, stream)
+        if stream:
+            self._planned = (request, params)
+        return request
+
+    async def open(self, request: Request) -> AsyncStream[Any]:
+        """The stream. Raises what `run` raises. Hand its answer to `counted`."""
+        if self._planned is None or self._planned[0] is not request:
+            return await super().open(request)
+        params, self._planned = self._planned[1], None
+        sent = await self._fit(params)
+        if len(sent) < len(params["messages"]):
+            request = super().request(request.endpoint, {**params, "messages": sent}, stream=True)
+        try:
+            stream = await super().open(request)
+        except APIStatusError as error:
+            sent = await self._refit(sent, params, error)
+            stream = await super().open(super().request(request.endpoint, {**params, "messages": sent}, stream=True))
+        self._open = (sent, params)
+        return stream
+
+    def counted(self, answer: Any) -> None:
+        """The stream under way has ended with this answer, whole or not: count it, once."""
+        if self._open is not None:
+            (sent, params), self._open = self._open, None
+            self._count(sent, params, answer)
+
+    # ---------------------------------------------------------------- around a request
+
+    def _window(self, params: dict[str, Any]) -> Window:
+        return Window(self._head, self._turns, params["messages"][self._known :])
+
+    async def _fit(self, params: dict[str, Any]) -> list[Message]:
+        made = await self._room.fit(self._window(params), params, self._asker(params))
+        self._check(made, params)
+        return made
+
+    async def _refit(self, sent: list[Message], params: dict[str, Any], error: APIStatusError) -> list[Message]:
+        """Messages that take less; raises the server's error where there are none."""
+        made = await self._room.refit(self._window(params), sent, params, error, self._asker(params))
+        if made is None:
+            raise error
+        self._check(made, params)
+        return made
+
+    def _check(self, messages: Sequence[Message], params: dict[str, Any]) -> None:
+        if self._spend.budget is not None:
+            tokens = self._room.count(messages, params).tokens
+            self._spend.check(self._model(params), tokens, of_answer(params))
+
+    def _count(self, sent: Sequence[Message], params: dict[str, Any], answer: Any) -> None:
+        estimate = self._room.answered(sent, params, answer)
+        self._spend.add(self._model(params), answer.usage, estimate)
+
+    def _model(self, params: dict[str, Any]) -> str:
+        models = self.config.models
+        return str(params.get("model") or models.get("chat") or models.get("") or "")
+
+    def _asker(self, params: dict[str, Any]) -> Any:
+        """Asks the model for a summary: with the model and the call's options of the turn, and nothing else of it."""
+        kept = {name: value for name, value in params.items() if name in OPTION_NAMES or name == "model"}
+
+        async def ask(messages: list[Message], most: int) -> str:
+            from ..endpoints import CHAT_COMPLETIONS_CREATE
+
+            # In whichever word the turn sets its own limit: there are servers that know one of the two only.
+            limit = "max_tokens" if "max_tokens" in params else "max_completion_tokens"
+            made = {**kept, "messages": messages, limit: most}
+            self._check(messages, made)
+            answer = await super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
+            self._spend.add(self._model(made), answer.usage, self._room.weight_of(messages, answer))
+            return cast("str", answer.text)
+
+        return ask
