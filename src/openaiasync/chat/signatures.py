@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, Union, cast
 import msgspec
 
 from ..core.misfit import ShapeError
-from ..core.schema import Schema, json_schema, strict, tighten
+from ..core.schema import Schema, json_schema, resolve, strict, tighten
 from ..core.structured import Shape
 
 __all__ = ["Parameters", "function_of", "name_of", "object_in"]
@@ -51,14 +51,17 @@ class Parameters:
             names[f"p{place}"] = one.name
         self._fields = tuple(field[0] for field in fields)
         try:
-            made = msgspec.defstruct(f"{name}_arguments", fields, rename=names, kw_only=True)
+            made = msgspec.defstruct(
+                f"{name}_arguments", fields, rename=names, kw_only=True, forbid_unknown_fields=True
+            )
             self._shape: Shape[Any] = Shape(made, f"{name}_arguments")
         except TypeError as error:
             raise TypeError(f"The parameters of the tool {name}: {error}") from error
         self.strict: bool = self._shape.strict and strictly is not False
         plain = json_schema(made)
-        schema = strict(plain) if strictly else plain if strictly is False else tighten(plain)[0]
-        self.schema: Schema = _untitled(schema)
+        self.schema: Schema = _untitled(
+            strict(plain) if strictly else _rooted(plain) if strictly is False else tighten(plain)[0]
+        )
 
     def bind(self, arguments: str) -> tuple[list[Any], dict[str, Any]]:
         """Arguments by place and by name for the model's JSON text; ``""`` and ``null`` are no arguments.
@@ -114,7 +117,13 @@ def name_of(function: Any) -> str:
 def _parameters_of(function: Function, name: str) -> list[_Parameter]:
     bound = _bound_by_partials(function)
     found: list[_Parameter] = []
-    for one in inspect.signature(function).parameters.values():
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:
+        raise TypeError(
+            f"The parameters of the tool {name} cannot be read ({error}); wrap it in a function that has annotations"
+        ) from error
+    for one in signature.parameters.values():
         if one.name in bound:
             continue  # whoever made the partial has decided: the model neither sees nor sets it
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
@@ -187,6 +196,13 @@ def _check(field: tuple[str, Any, Any], what: str) -> None:
         json_schema(msgspec.defstruct("_Alone", [field]))
     except (TypeError, ValueError, NameError) as error:
         raise TypeError(f"{what}: {error}") from error
+
+
+def _rooted(schema: Schema) -> Schema:
+    """A schema that is a reference into its own definitions, written out."""
+    root = resolve(schema, schema)
+    defs = {name: one for name, one in schema.get("$defs", {}).items() if one is not root}
+    return {**root, "$defs": defs} if defs else root
 
 
 def _untitled(schema: Schema) -> Schema:
