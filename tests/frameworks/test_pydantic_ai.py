@@ -135,5 +135,23 @@ def test_a_cut_stream(kind: Any) -> None:
     run(main())
 
 
-def test_our_own_client() -> None:
-    pass
+def test_our_own_client_streams() -> None:
+    """`OpenAIProvider(openai_client=...)` takes our client for streams of chat completions, tools among them.
+
+    Whole answers, and responses of both kinds, have to be of the official classes: those take the bridge.
+    """
+
+    async def main() -> None:
+        replies = (Reply(tool="weather", arguments={"city": "Paris"}), Reply("Rain, I fear."))
+        async with ours(*replies) as (server, client):
+            one = agent(OpenAIChatModel, client)
+
+            @one.tool_plain
+            def weather(city: str) -> str:
+                return f"rain in {city}"
+
+            async with one.run_stream("the weather?") as result:
+                assert await result.get_output() == "Rain, I fear."
+            assert b"rain in Paris" in server.seen[1].body
+
+    run(main())
