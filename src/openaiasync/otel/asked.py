@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from ..core.endpoint import Request
+from .heard import clean
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
@@ -169,14 +170,14 @@ def _inner(value: Any, name: str) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return clean(value) if isinstance(value, str) and value else None
 
 
 def _texts(value: Any) -> list[str] | None:
     if isinstance(value, str):
-        return [value]
+        return [clean(value)]
     if isinstance(value, list):
-        return [text for text in cast("Sequence[Any]", value) if isinstance(text, str)]
+        return [clean(text) for text in cast("Sequence[Any]", value) if isinstance(text, str)]
     return None
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..core.accumulate import ChatAccumulator, CompletionAccumulator
 from ..core.endpoint import Request
 from ..model import BaseModel
+from .heard import clean
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
@@ -54,7 +55,7 @@ def input_attributes(request: Request) -> Attributes:
         found["gen_ai.input.messages"] = _items(body["prompt"])
     if body.get("tools"):
         found["gen_ai.tool.definitions"] = [_tool(one) for one in _dicts(body["tools"])]
-    return {name: value if isinstance(value, str) else _json(value) for name, value in found.items() if value}
+    return {name: clean(value) if isinstance(value, str) else _json(value) for name, value in found.items() if value}
 
 
 class Gathered:
@@ -196,4 +197,4 @@ def _dicts(value: Any) -> Iterable[dict[str, Any]]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return clean(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))

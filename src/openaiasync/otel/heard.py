@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     Attributes = dict[str, AttributeValue]
 
-__all__ = ["Heard"]
+__all__ = ["Heard", "clean"]
 
 # Names of details in the two dialects of `usage`, and what the conventions call them.
 _OF_INPUT = {
@@ -68,7 +68,7 @@ class Heard:
 
     def _take_reason(self, at: Any, reason: Any) -> None:
         if isinstance(reason, str) and isinstance(at, int):
-            self._reasons[at] = reason
+            self._reasons[at] = clean(reason)
 
     def attributes(self, provider: str, usage: bool) -> Attributes:
         """The attributes of a span at its end; without `usage` those of tokens are left out."""
@@ -102,5 +102,10 @@ def _first(holder: Any, *names: str) -> int | None:
     return None
 
 
+def clean(text: str) -> str:
+    """The text as UTF-8 can carry it: one lone surrogate would cost an exporter its whole batch."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return clean(value) if isinstance(value, str) and value else None

@@ -19,7 +19,7 @@ from ..redact import redacted
 from ..version import __version__
 from .asked import provider_of, request_attributes
 from .content import Gathered, input_attributes
-from .heard import Heard
+from .heard import Heard, clean
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, Meter, MeterProvider
@@ -248,7 +248,7 @@ class _SpanWatcher(Watcher):
         if getattr(error, "body", None) is not None and not self._telemetry.capture:
             status = getattr(error, "status_code", None)
             return type(error).__name__ if status is None else f"{type(error).__name__} {status}"
-        return redacted(str(error)) or type(error).__name__
+        return clean(redacted(str(error))) or type(error).__name__
 
     def _all_labels(self) -> dict[str, AttributeValue]:
         if self._heard.model is None:

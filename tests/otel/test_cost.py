@@ -1,0 +1,33 @@
+"""What telemetry costs when it is off: nothing, counted in Python calls."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bench import budgets
+from bench.test_budgets import MESSAGES, calls_of, client, live, server, streamed, whole
+from openaiasync import Client
+from openaiasync.otel import instrument, uninstrument
+
+
+async def chat(made: Client) -> None:
+    await made.chat(MESSAGES)
+
+
+def test_nothing_is_left_of_what_was_switched_off() -> None:
+    """A client that was instrumented, and is no more, runs as many Python calls as one that never was."""
+
+    async def main(base: str, stream: bool) -> tuple[int, int]:
+        act = live if stream else chat
+        async with client(base) as plain, client(base) as once:
+            instrument(once)
+            await act(once)
+            uninstrument(once)
+            return await calls_of(lambda: act(plain)), await calls_of(lambda: act(once))
+
+    with server(whole()) as base:
+        never, before = asyncio.run(main(base, False))
+    assert never == before <= budgets.CALLS_PER_REQUEST
+    with server(streamed()) as base:
+        never, before = asyncio.run(main(base, True))
+    assert abs(never - before) <= 0.02 * never  # events come in as many pieces as the socket likes
