@@ -55,17 +55,19 @@ class Calls:
 
     def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None = None) -> Request:
         """The `Request` for these parameters, the default model filled in where none is named."""
-        if endpoint.group and "model" not in params:
-            models = self.config.models
-            model = models.get(endpoint.group) or models.get("")
-            if model is not None and "model" in endpoint.known:
-                params = {**params, "model": model}
         asked = False
-        if endpoint.group == "embedding":
-            asked = params.get("encoding_format") == "base64"
-            params = prepare(params)
+        if group := endpoint.group:
+            if "model" not in params:
+                models = self.config.models
+                model = models.get(group) or models.get("")
+                if model is not None and "model" in endpoint.known:
+                    params = {**params, "model": model}
+            if group == "embedding":
+                asked = params.get("encoding_format") == "base64"
+                params = prepare(params)
         request = endpoint.request(params, stream=stream)
-        request.as_base64 = asked
+        if asked:
+            request.as_base64 = True
         if self.config.placing is not None:
             request.path = self.config.placing.path(request.path, params.get("model"))
         return request
@@ -135,25 +137,29 @@ class Calls:
         try:
             if not call.enters():
                 await call.enter()
+            begun = call.begin()
             while True:  # until a whole answer is there, or `again` raises
-                incoming = await call.head()
-                body = incoming.take()
-                if body is not None:
-                    raw_fields, coding, now = incoming.raw_fields, "", call.head_at
-                    break
-                call.expect(incoming, call.clocks.stall, "stall")
                 try:
-                    if request.endpoint.answer == "binary":
-                        body = await read_by_progress(call, incoming)
+                    if begun is None:
+                        incoming = await call.head()
                     else:
-                        body = await incoming.read(MAX_BODY)
-                    raw_fields, now = incoming.raw_fields, call.loop.time()
-                    coding = content_coding(raw_fields)
+                        incoming, begun = begun, None
+                        await incoming.head()
+                        call.incoming, call.head_at = incoming, call.loop.time()
+                        if not 200 <= incoming.status < 300:
+                            await call.no_success(incoming)
+                            continue
+                    coding, now = "", call.head_at
+                    body = incoming.take()
+                    if body is None:
+                        body, coding = await self._rest(call, incoming)
+                        now = call.loop.time()
                     break
                 except TransportError as caught:
                     failure = caught
                 incoming.abort()
                 await call.again(failure)
+            raw_fields = incoming.raw_fields
             if coding:
                 body = self._inflate(call, incoming, coding, body)
             meta = call.meta(incoming, now)
@@ -162,6 +168,15 @@ class Calls:
         self.shared.budget.refill()
         self.learn(raw_fields)
         return meta, body
+
+    async def _rest(self, call: Call, incoming: Incoming) -> tuple[bytes, str]:
+        """The body that did not come with its head, or has a content coding, and which."""
+        call.expect(incoming, call.clocks.stall, "stall")
+        if call.request.endpoint.answer == "binary":
+            body = await read_by_progress(call, incoming)
+        else:
+            body = await incoming.read(MAX_BODY)
+        return body, content_coding(incoming.raw_fields)
 
     def _inflate(self, call: Call, incoming: Incoming, coding: str, body: bytes) -> bytes:
         try:

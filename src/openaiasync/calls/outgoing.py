@@ -27,16 +27,16 @@ _NOT_JSON = frozenset({"binary", "none", "object-or-text", "text"})
 class Usual:
     """What tries of one kind have in common: all but the body."""
 
-    __slots__ = ("_out", "info")
+    __slots__ = ("info", "out")
 
     def __init__(self, base: BaseURL, out: Outgoing) -> None:
-        self._out = out
+        self.out: Outgoing = out
         self.info: RequestInfo = RequestInfo(out.method, base.root, out.target, out.fields, b"", out.credentials.shown)
         """What errors and `.meta` show of a try, without its body."""
 
     def outgoing(self, body: bytes) -> Outgoing:
         """A try with this body."""
-        out = self._out
+        out = self.out
         return Outgoing(out.origin, out.method, out.target, out.fields, out.credentials, body, None, out.prebuilt)
 
 

@@ -29,6 +29,8 @@ _GIVEN = frozenset({str, list, dict})  # what nearly all required parameters are
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
 _TEMPLATE = re.compile(r"\{(\w+)\}")
 
+_UNSET: Any = object()
+
 
 class Request:
     """One request as a value: what is asked of which operation, before anybody decided how to send it.
@@ -37,34 +39,25 @@ class Request:
     `headers` are the caller's extra header fields; a value that is omitted takes a default field away.
     """
 
-    __slots__ = (
-        "as_base64",
-        "body",
-        "deadline",
-        "endpoint",
-        "has_clocks",
-        "headers",
-        "hooks",
-        "max_retries",
-        "path",
-        "response_format",
-        "stream",
-        "timeout",
-    )
+    # What only some callers set has its default here, and costs the others nothing.
+    headers: Mapping[str, Any] | None = None
+    has_clocks: bool = False
+    """Whether the caller named a `timeout` or a `deadline`."""
+    timeout: Any = _UNSET
+    deadline: Any = _UNSET
+    max_retries: int | None = None
+    hooks: Hooks | None = None
+    """The caller's, for this call."""
+    response_format: str = ""
+    """The one asked for, where the type of the answer depends on it."""
+    as_base64: bool = False
+    """Embeddings stay the text they came as: the caller named the format."""
 
     def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
         self.endpoint: Endpoint = endpoint
         self.path: str = path
         self.body: Any = body
         self.stream: bool = stream
-        self.headers: Mapping[str, Any] | None = None
-        self.has_clocks: bool = False  # the caller named a `timeout` or a `deadline`
-        self.timeout: Any = _UNSET
-        self.deadline: Any = _UNSET
-        self.max_retries: int | None = None
-        self.hooks: Hooks | None = None  # the caller's, for this call
-        self.response_format: str = ""  # the one asked for, where the type of the answer depends on it
-        self.as_base64: bool = False  # embeddings stay the text they came as: the caller named the format
 
     @property
     def has_timeout(self) -> bool:
@@ -78,9 +71,6 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.endpoint.method} {self.path}>"
-
-
-_UNSET: Any = object()
 
 
 def nearest(name: str, known: frozenset[str]) -> str:

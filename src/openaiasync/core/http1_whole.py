@@ -15,8 +15,8 @@ _SHORT = 4_000  # bytes of a head, which then has fewer lines than the cap witho
 _USUAL = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [^\r]*+)?+\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\r]*+\r\n)*+)\r\n"
 )
-_TEXT = bytes(code for code in range(256) if code in (0x09, 0x0A, 0x0D) or 0x20 <= code != 0x7F)
-
+# Lowers letters, and makes NUL of what no text may hold.
+_LOWERED = bytes(code if code in b"\t\r\n" or 0x20 <= code != 0x7F else 0 for code in bytes(range(256)).lower())
 
 WholeAnswer = tuple[int, bytes, bytes, bool]
 """Status, field lines, body, and whether that has a content coding. (A named tuple would cost as much as the finds.)"""
@@ -31,23 +31,24 @@ def whole_answer(data: bytes) -> WholeAnswer | None:
     match = _USUAL.match(data)
     if match is None:
         return None
-    end = match.end()
     head = match[0]
-    fields = head.lower()
+    length = len(data) - len(head)
+    fields = head.translate(_LOWERED)
     at = fields.find(b"\r\ncontent-length:")
     if (
         at < 0
-        or end > _SHORT
+        or not length
+        # Another number is wrong, or written in an odd way.
+        or not fields.startswith(b" %d\r" % length, at + 17)
         or fields.find(b"\r\ncontent-length:", at + 17) > 0
         or fields.find(b"\r\ntransfer-encoding:") > 0
         or fields.find(b"\r\nconnection:") > 0
-        or head.translate(None, _TEXT)
-        or head.count(b"\n") != head.count(b"\r\n")
+        or b"\0" in fields
+        or head.count(b"\n") != head.count(b"\r")  # which come in pairs only
+        or len(head) > _SHORT
     ):
         return None
-    length = fields[at + 17 : fields.find(b"\r", at + 17)].strip(b" \t")
     status = int(match[1])
-    # A number of another length than the body's is either wrong or has leading zeros: not usual.
-    if length != b"%d" % (len(data) - end) or status in (204, 304) or length == b"0":
+    if status in (204, 304):
         return None
-    return status, match[2], data[end:], fields.find(b"\r\ncontent-encoding:") > 0
+    return status, match[2], data[-length:], fields.find(b"\r\ncontent-encoding:") > 0

@@ -175,8 +175,20 @@ class Incoming(Protocol):
         ...
 
 
+class Begun(Incoming, Protocol):
+    """An exchange that was sent before anybody waits for it."""
+
+    async def head(self) -> None:
+        """Wait for the head of the final answer. Raises `TransportError`; whoever is cancelled here has dropped it."""
+        ...
+
+
 class Transport(Protocol):
-    """A pool of connections for one event loop."""
+    """A pool of connections for one event loop.
+
+    It may also have ``begin(out, body, clocks) -> Begun | None``, which sends `out` with another body at once where
+    that takes no waiting.
+    """
 
     async def send(self, out: Outgoing, clocks: TryClocks) -> Incoming:
         """Send one request and wait for the head of its final answer.

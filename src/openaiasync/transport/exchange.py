@@ -10,7 +10,7 @@ import asyncio
 from typing import cast
 
 from ..core.http1 import Http1Error, ResponseParser
-from ..core.http1_whole import WholeAnswer, whole_answer
+from ..core.http1_whole import whole_answer
 from .base import TransportError, TryClocks
 from .connection import NEVER, Connection
 
@@ -66,18 +66,6 @@ class Exchange:
         connection.served += 1
         connection.exchange = self
 
-    @property
-    def complete(self) -> bool:
-        """Whether its connection is free again, or gone."""
-        return self._connection is None
-
-    def release(self, owner: object) -> None:
-        """From now on an answer that nobody holds any more frees its socket at once; `owner` lives as long as it."""
-        self.owner = owner
-        connection = self._connection
-        if connection is not None:
-            connection.watch(self)
-
     # --- what comes from the connection ---
 
     def feed(self, data: bytes) -> None:
@@ -86,8 +74,10 @@ class Exchange:
         parser = self._parser
         if parser is None:
             usual = None if self._bodiless else whole_answer(data)
-            if usual is not None:
-                self._take_usual(usual)
+            if usual is not None:  # the whole answer has come at once
+                self.status, self.raw_fields, self._body, self._coded = usual
+                self._finish(True)
+                self._wake()
                 return
             parser = self._parser = ResponseParser(bodiless=self._bodiless)
         self._unread += len(data)
@@ -113,12 +103,6 @@ class Exchange:
             if self._unread > UNREAD_LIMIT and not self._paused:
                 self._pause()
             return
-        self._wake()
-
-    def _take_usual(self, usual: WholeAnswer) -> None:
-        """The whole answer has come at once, and needs no parser."""
-        self.status, self.raw_fields, self._body, self._coded = usual
-        self._finish(True)
         self._wake()
 
     def _as_parsed(self) -> ResponseParser:
@@ -244,13 +228,15 @@ class Exchange:
         return waiter
 
     async def head(self) -> None:
-        """Wait for the head of the final answer; afterwards only the try's own end limits waiting."""
+        """Wait for the head of the final answer; afterwards only the try's own end limits waiting.
+
+        From then on an answer that nobody holds any more frees its socket at once.
+        """
         parser = self._parser
         if not self.status and (parser is None or not parser.status):
-            waiter = self._wait(_FOR_HEAD)
             try:
-                await waiter
-            except asyncio.CancelledError:
+                await self._wait(_FOR_HEAD)
+            except BaseException:
                 self.abort()
                 raise
             parser = self._parser
@@ -261,6 +247,8 @@ class Exchange:
             raise cast(TransportError, self._error)
         self._expires = self._until
         self._clock = "until"
+        if self._connection is not None:
+            self._connection.watch(self)
 
     def take(self) -> bytes | None:
         body = None if self._coded else self._body
