@@ -10,7 +10,7 @@ import datetime
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, cast
+from typing import Any, cast, get_origin
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -29,12 +29,25 @@ _MOST_CONTAINERS = 100_000  # a tree of more may contain itself, which the recur
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether msgspec encodes the value as it stands; the usual case, told without a call for each part.
+    """Whether msgspec encodes the value as it stands.
 
-    A list of flat dicts, as messages are, takes two passes in C and no step of its own for each dict.
+    Scalars, and a list of flat dicts, as messages are, are told in C, without a step for each dict.
     """
-    if type(value) not in _CONTAINERS:
-        return False
+    if value.__class__ is not dict:
+        return type(value) in _CONTAINERS and _is_plain_tree(value)
+    for item in value.values():
+        kind = item.__class__
+        if kind not in _SCALARS and not (
+            kind is list
+            and _DICTS.issuperset(map(type, item))
+            and _SCALARS.issuperset(map(type, _chained(map(_values, item))))
+        ):
+            return _is_plain_tree(value)
+    return True
+
+
+def _is_plain_tree(value: Any) -> bool:
+    """The same for any container, told without a call for each part."""
     todo: list[Any] = [value]
     for container in todo:  # grows while it is walked
         items: Iterable[Any] = container.values() if container.__class__ is dict else container
@@ -108,8 +121,11 @@ def plain(value: Any) -> Any:
 def _foreign(value: Any) -> Any:
     """Objects of other libraries: pydantic models and the official client's answers, date-likes, iterables."""
     kind: Any = value.__class__
+    if isinstance(value, type) or get_origin(value) is not None:
+        name = getattr(value, "__name__", value)
+        raise TypeError(f"{name} is a type, not a value: to have an answer made into one, call parse() or stream()")
     dump = getattr(value, "model_dump", None)
-    if callable(dump) and kind is not type:
+    if callable(dump):
         return dump(mode="json", by_alias=True, exclude_unset=True)
     items = None if issubclass(kind, (str, bytes, bytearray)) else _iterator(value)
     if items is None:
