@@ -1,17 +1,10 @@
-"""OpenTelemetry: spans and metrics of a client's calls, by the semantic conventions for generative AI.
-
-Needs the extra ``otel`` (``opentelemetry-api``). What is emitted is listed in `docs/telemetry.md`.
-"""
-
-from __future__ import annotations
-
-try:
-    import opentelemetry.trace  # noqa: F401  # only to say what is missing
-except ModuleNotFoundError:
+"""OpenTelemetry:
+    from .telemetry import instrument, uninstrument
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "opentelemetry":
+        raise
     raise ModuleNotFoundError(
         "telemetry needs OpenTelemetry's API: pip install 'openaiasync[otel]'", name="opentelemetry"
     ) from None
-
-from .telemetry import instrument, uninstrument
 
 __all__ = ["instrument", "uninstrument"]
