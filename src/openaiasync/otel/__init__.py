@@ -1,4 +1,11 @@
-"""OpenTelemetry:
+"""OpenTelemetry: spans and metrics of a client's calls, by the semantic conventions for generative AI.
+
+Needs the extra ``otel`` (``opentelemetry-api``). What is emitted is listed in `docs/telemetry.md`.
+"""
+
+from __future__ import annotations
+
+try:
     from .telemetry import instrument, uninstrument
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "opentelemetry":
