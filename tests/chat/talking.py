@@ -147,9 +147,11 @@ class Talker:
 
 
 @asynccontextmanager
-async def talking(limit: int | None = None, **options: Any) -> AsyncIterator[tuple[Client, Scripted, Talker]]:
+async def talking(
+    limit: int | None = None, kind: type[Talker] = Talker, **options: Any
+) -> AsyncIterator[tuple[Client, Scripted, Talker]]:
     """A client, its server, and the talker; at the end the server must have had no complaint."""
-    talker = Talker(limit)
+    talker = kind(limit)
     async with scripted(talker) as server:
         async with Client(api_base=server.url, **{"model": "m", "max_retries": 0, **options}) as client:
             yield client, server, talker

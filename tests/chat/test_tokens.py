@@ -65,13 +65,13 @@ def test_the_servers_count_is_the_basis() -> None:
     counter = Counter(lambda text: len(text.split()))
     counter.learn(100, 150, later=10, more=12)
     assert counter.source == "server"
-    assert counter.tokens(110) == 162
-    assert counter.tokens(115) == 167  # below 200, the difference may be the server's own prompt
+    assert counter.tokens(110) == 166  # with the separators of the answer
+    assert counter.tokens(115) == 171  # the 50 more may be the server's own prompt
     counter.learn(1000, 1500)
-    assert counter.tokens(1100) == 1650  # above, it is the tokenizer's
+    assert counter.tokens(1100) == 1650  # two counts tell how its tokens are to the tokenizer's
     assert counter.tokens(900) == 1350
     counter.learn(1000, 90_000)
-    assert counter.tokens(1010) == 90_020  # within limits
+    assert counter.tokens(1010) == 90_040  # within limits
     assert counter.tokens(-90_000) == 1
 
 

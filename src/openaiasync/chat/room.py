@@ -26,6 +26,8 @@ Ask: TypeAlias = Callable[[list[Message], int], Awaitable[str]]
 
 POLICIES = ("drop", "summarise", "refuse")
 _SUMMARY_SHARE, _SUMMARY_LEAST, _SUMMARY_MOST = 8, 32, 1024
+_REASONING = frozenset({"reasoning_content", "reasoning"})  # counted apart: it is rarely sent back
+_PIECE_LEAST = 32  # tokens of conversation that are worth a request
 # The names that servers give to this refusal, in `code` or `type` of the error object (OpenAI, llama.cpp).
 _TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 
@@ -95,11 +97,12 @@ class Room:
         if type(counted) is int and counted > 0:
             more: Any = getattr(usage, "completion_tokens", None)
             thought: Any = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", None)
-            more = more if type(more) is int else round(said)
-            kept = max(0, more - thought) if type(thought) is int else more
-            message: Any = answer.message
-            later = 0.0 if message is None else counter.weigh([message.to_dict()])
-            counter.learn(weight, counted, later, kept)
+            if type(thought) is not int:
+                thought = round(counter.text(answer.reasoning))
+            kept = max(0, more - thought) if type(more) is int else round(counter.text(answer.text))
+            message: dict[str, Any] = {} if answer.message is None else answer.message.to_dict()
+            bare = {name: value for name, value in message.items() if name not in _REASONING}
+            counter.learn(weight, counted, counter.weigh([bare]), kept)
         return prompt, round(said)
 
     def weight_of(self, sent: Sequence[Message], answer: ChatCompletion) -> tuple[int, int]:
@@ -169,10 +172,8 @@ class Room:
         if self.counter.tokens(least + bound + sum(weights[start:])) > room:
             return None
         if start > done:
-            text = "" if old is None else old.text
             said = [message for turn in window.turns[done:start] for message in turn.messages]
-            for piece in pieces(said, room - 2 * bound, self.counter.text):
-                text = await ask(question(text, piece), bound)
+            text = await self._summary("" if old is None else old.text, said, room, bound, ask)
             old = Summary(start, text, bound)
         summary = cast("Summary", old)
         weight = least + self.counter.weigh(summary.messages()) + sum(weights[start:])
@@ -181,13 +182,27 @@ class Room:
         self.summary = summary
         return window.messages(start, summary)
 
+    async def _summary(self, text: str, said: Sequence[Message], room: int, bound: int, ask: Ask) -> str:
+        """A summary of what was said and of the summary before; "" where the context is too small to ask for one."""
+        asking = self.counter.weigh(question("", "")) + 2 * bound  # the summary before, and the one to come
+        if room < asking + _PIECE_LEAST:
+            return ""
+        for piece in pieces(said, round(room - asking), self.counter.text):
+            try:
+                text = await ask(question(text, piece), bound)
+            except APIStatusError as error:
+                if _is_too_long(error):
+                    return ""
+                raise
+        return text
+
     # ---------------------------------------------------------------- after a refusal of the server
 
     async def refit(
         self, window: Window, sent: Sequence[Message], params: Mapping[str, Any], error: APIStatusError, ask: Ask
     ) -> list[Message] | None:
         """Messages that take less, after the server refused these as too long; `None` where that is not the case."""
-        if self.policy not in ("drop", "summarise") or not {error.code, error.type} & _TOO_LONG:
+        if self.policy not in ("drop", "summarise") or not _is_too_long(error):
             return None
         body = cast("dict[str, Any]", error.body or {})  # with a code or type in it, it is an object
         counted, told = body.get("n_prompt_tokens"), body.get("n_ctx")
@@ -204,6 +219,10 @@ class Room:
         except ContextLimitError:
             return None
         return made if self.counter.weigh(made) < self.counter.weigh(sent) else None
+
+
+def _is_too_long(error: APIStatusError) -> bool:
+    return bool({error.code, error.type} & _TOO_LONG)
 
 
 def of_answer(params: Mapping[str, Any]) -> int:

@@ -45,7 +45,6 @@ def question(before: str, piece: str) -> list[Message]:
 
 def pieces(messages: Sequence[Message], room: int, weigh: Callable[[str], float]) -> Iterator[str]:
     """The messages as text, in pieces of at most so many tokens; one message that is longer is cut."""
-    room = max(64, room - round(weigh(_INSTRUCTIONS)))
     lines: list[str] = []
     used = 0.0
     for message in messages:
@@ -53,7 +52,7 @@ def pieces(messages: Sequence[Message], room: int, weigh: Callable[[str], float]
         weight = weigh(line)
         if weight > room:
             # Its ends say most. Letters are not tokens, but in one text they are in proportion.
-            half = int(len(line) * room / weight) // 2
+            half = int(len(line) * (room - 4) / weight) // 2
             line, weight = f"{line[:half]} … {line[-half:]}", float(room)
         if lines and used + weight > room:
             yield "\n".join(lines)

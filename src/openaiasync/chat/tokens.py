@@ -24,8 +24,8 @@ _OF_OTHER_IMAGE = 1000
 _OF_FILE = 1000
 _AUDIO_BYTES = {"wav": 3200, "mp3": 1600}  # a tenth of a second: 16 kHz and 16 bits, 128 kbit/s
 
-_SCALE_FROM = 200  # below, what a server adds by itself would be taken for a difference of tokenizers
-_SCALES = (0.5, 2.0)
+_SCALE_FROM = 32  # of a difference in weight that tells how a server's tokens are to ours
+_SCALES = (0.25, 4.0)
 _CACHED = 1024
 
 
@@ -56,12 +56,14 @@ class Counter:
             raise TypeError("tokenizer is a function that takes a text and answers its tokens or their number")
         self._tokenizer = tokenizer
         self._anchor: _Anchor | None = None
+        self._least: tuple[float, int] | None = None  # the lightest request that a server counted, and its count
+        self._scale = 1.0
         self._weights: dict[int, tuple[Mapping[str, Any], float]] = {}  # by id: messages are many and do not change
 
     def fork(self) -> Counter:
         """A counter that knows the same."""
         other = Counter(self._tokenizer)
-        other._anchor = self._anchor
+        other._anchor, other._least, other._scale = self._anchor, self._least, self._scale
         return other
 
     def emptied(self) -> Counter:
@@ -108,10 +110,13 @@ class Counter:
 
     def learn(self, weight: float, tokens: int, later: float = 0.0, more: int = 0) -> None:
         """A server counted `tokens` for a request of this weight, and `more` for its answer of the weight `later`."""
-        scale = 1.0
-        if weight >= _SCALE_FROM:
-            scale = min(max(tokens / weight, _SCALES[0]), _SCALES[1])
-        self._anchor = _Anchor(tokens + more, weight + later, scale)
+        least = self._least
+        if least is None or weight < least[0]:
+            self._least = (weight, tokens)
+        elif weight - least[0] >= _SCALE_FROM:
+            # The difference of two counts leaves out what a server adds by itself.
+            self._scale = min(max((tokens - least[1]) / (weight - least[0]), _SCALES[0]), _SCALES[1])
+        self._anchor = _Anchor(tokens + (more + _OF_MESSAGE if later else 0), weight + later, self._scale)
 
     # ---------------------------------------------------------------- messages
 
