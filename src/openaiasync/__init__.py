@@ -15,6 +15,7 @@ __title__ = "openaiasync"
 
 if TYPE_CHECKING:
     from . import types as types
+    from .azure import AsyncAzureOpenAI as AsyncAzureOpenAI
     from .calls import (
         AsyncConversationCursorPage as AsyncConversationCursorPage,
     )
@@ -183,10 +184,15 @@ if TYPE_CHECKING:
     from .errors import (
         StructuredOutputError as StructuredOutputError,
     )
+    from .errors import UnfinishedResponseError as UnfinishedResponseError
     from .errors import (
         UnprocessableEntityError as UnprocessableEntityError,
     )
     from .headers import Headers as Headers
+    from .helpers.assistants import AsyncAssistantEventHandler as AsyncAssistantEventHandler
+    from .helpers.assistants import AsyncAssistantStreamManager as AsyncAssistantStreamManager
+    from .helpers.wanted import pydantic_function_tool as pydantic_function_tool
+    from .helpers.wanted import pydantic_responses_function_tool as pydantic_responses_function_tool
     from .identity.errors import SubjectTokenProviderError as SubjectTokenProviderError
     from .meta import Meta as Meta
     from .meta import RequestInfo as RequestInfo
@@ -248,6 +254,7 @@ if TYPE_CHECKING:
     from .realtime.reconnect import ReconnectingOverrides as ReconnectingOverrides
 
 _HOMES = {
+    "azure": "AsyncAzureOpenAI",
     "calls": (
         "AsyncConversationCursorPage AsyncCursorPage AsyncNextCursorPage AsyncPage AsyncStream BinaryAnswer Paginator"
     ),
@@ -273,9 +280,12 @@ _HOMES = {
         "BadRequestError ClientClosedError ConfigurationError ConflictError ContentFilterFinishReasonError "
         "EmbedManyError InFlightError IncompleteStreamError InternalServerError InvalidWebhookSignatureError "
         "LengthFinishReasonError NotFoundError OAuthError OpenAIError PermissionDeniedError PollTimeoutError "
-        "RateLimitError RefusalError StructuredOutputError UnprocessableEntityError"
+        "RateLimitError RefusalError StructuredOutputError UnfinishedResponseError "
+        "UnprocessableEntityError"
     ),
     "headers": "Headers",
+    "helpers.wanted": "pydantic_function_tool pydantic_responses_function_tool",
+    "helpers.assistants": "AsyncAssistantEventHandler AsyncAssistantStreamManager",
     "meta": "Meta RequestInfo ResponseInfo",
     "mission.audio": "AudioAnswer AudioStream TranscriptionStream",
     "mission.doors": "CompletionStream",
@@ -305,6 +315,9 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "AnswerEvent",
+    "AsyncAssistantEventHandler",
+    "AsyncAssistantStreamManager",
+    "AsyncAzureOpenAI",
     "AsyncClient",
     "AsyncConversationCursorPage",
     "AsyncCursorPage",
@@ -387,6 +400,7 @@ __all__ = [
     "Toolbox",
     "TranscriptionStream",
     "TurnStream",
+    "UnfinishedResponseError",
     "UnprocessableEntityError",
     "VisionStream",
     "WebSocketConnectionClosedError",
@@ -396,6 +410,8 @@ __all__ = [
     "file_from_path",
     "not_given",
     "omit",
+    "pydantic_function_tool",
+    "pydantic_responses_function_tool",
     "shape_of",
     "tool",
     "types",
@@ -403,8 +419,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "types":
-        return importlib.import_module(".types", __name__)
+    if name in ("compat", "types"):
+        return importlib.import_module(f".{name}", __name__)
     module = _HOME.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
 from ..calls import failure as failures
@@ -111,7 +111,7 @@ class _Attempt:
             query = config.placing.realtime(query)
         self.target = self.base.target(call.path)
         path, _, known = self.target.partition("?")
-        more = merge_queries(known, encode_query(query.items()))
+        more = merge_queries(known, encode_query(_pairs(query)))
         self.target = f"{path}?{more}" if more else path
         self.request = Request(Endpoint(call.name, "GET", call.path), call.path, None)
         self.request.headers = dict(extra_headers) or None
@@ -275,6 +275,13 @@ def _broken(error: Exception) -> TransportError:
     if isinstance(error.__cause__, EOFError):
         return TransportError("eof", "the server closed the connection before it answered the upgrade")
     return TransportError("protocol", "the server's answer to the upgrade is no WebSocket handshake (RFC 6455, 4.2.2)")
+
+
+def _pairs(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """As the official client sends them over WebSockets: lists as repeated parameters, `None` as an empty one."""
+    for name, value in query.items():
+        for item in cast("list[Any]", value) if isinstance(value, (list, tuple)) else [value]:
+            yield name, "" if item is None else item
 
 
 def _as_websocket(root: str) -> str:

@@ -1,0 +1,24 @@
+"""Modules that users of the official client import by their paths, and helpers that are at the top of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ..helpers.asking import type_to_response_format_param as type_to_response_format_param
+    from ..helpers.wanted import pydantic_function_tool as pydantic_function_tool
+    from ..helpers.wanted import pydantic_responses_function_tool as pydantic_responses_function_tool
+
+__all__ = ["pydantic_function_tool", "pydantic_responses_function_tool", "type_to_response_format_param"]
+
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "pydantic_function_tool": "..helpers.wanted",
+            "pydantic_responses_function_tool": "..helpers.wanted",
+            "type_to_response_format_param": "..helpers.asking",
+        },
+    )

@@ -1,0 +1,17 @@
+"""`openaiasync.lib.streaming`: handlers of assistants' streams under their official path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ...helpers.assistants import AsyncAssistantEventHandler as AsyncAssistantEventHandler
+    from ...helpers.assistants import AsyncAssistantEventHandlerT as AsyncAssistantEventHandlerT
+    from ...helpers.assistants import AsyncAssistantStreamManager as AsyncAssistantStreamManager
+
+__all__ = ["AsyncAssistantEventHandler", "AsyncAssistantEventHandlerT", "AsyncAssistantStreamManager"]
+
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(__name__, dict.fromkeys(__all__, "...helpers.assistants"))

@@ -1,0 +1,22 @@
+"""`openaiasync.lib.streaming.responses`: events, streams and their state under their official path."""
+
+from __future__ import annotations
+
+from ...helpers.response_events import (
+    ResponseFunctionCallArgumentsDeltaEvent,
+    ResponseStreamEvent,
+    ResponseTextDeltaEvent,
+    ResponseTextDoneEvent,
+)
+from ...helpers.response_state import ResponseStreamState
+from ...helpers.response_stream import AsyncResponseStream, AsyncResponseStreamManager
+
+__all__ = [
+    "AsyncResponseStream",
+    "AsyncResponseStreamManager",
+    "ResponseFunctionCallArgumentsDeltaEvent",
+    "ResponseStreamEvent",
+    "ResponseStreamState",
+    "ResponseTextDeltaEvent",
+    "ResponseTextDoneEvent",
+]
