@@ -18,6 +18,7 @@ async def parameters(client: Client) -> None:
     await client.chat(7)  # arg-type | reportArgumentType
     await client.chat("Hello", timeout="3 s")  # arg-type | reportArgumentType
     await client.chat("Hello", reasoning_effort="heroic")  # arg-type | reportArgumentType
+    await client.chat("Hello", on_error=lambda event: event.answer)  # attr-defined | reportAttributeAccessIssue
     await create(model="m")  # call-overload | reportCallIssue
     await create(messages=[], model="m", stream="yes")  # call-overload | reportArgumentType,reportCallIssue
     await create(messages=[{"role": "usr", "content": "Hello"}], model="m")  # list-item,misc | reportArgumentType
@@ -54,6 +55,7 @@ async def results(client: AsyncOpenAI) -> None:
 def rest(error: IncompleteStreamError) -> None:
     AsyncOpenAI(api_base="http://localhost:8000/v1")  # call-arg | reportCallIssue
     Client(base_url="http://localhost:8000/v1")  # call-arg | reportCallIssue
+    Client(on_request=3)  # arg-type | reportArgumentType
     Client(http_timeout="long")  # arg-type | reportArgumentType
     Timeout(3, reed=5)  # call-arg | reportCallIssue
     print(error.clock)  # attr-defined | reportAttributeAccessIssue

@@ -10,6 +10,7 @@ from typing import Any, Literal, assert_type
 
 import openaiasync
 from openaiasync import (
+    AnswerEvent,
     APIConnectionError,
     APIError,
     APIStatusError,
@@ -24,12 +25,14 @@ from openaiasync import (
     ChatStream,
     Client,
     CompletionStream,
+    ErrorEvent,
     Headers,
     ImageStream,
     IncompleteStreamError,
     Meta,
     Paginator,
     RateLimitError,
+    RequestEvent,
     TranscriptionStream,
     VisionStream,
 )
@@ -224,6 +227,28 @@ def errors(error: APIError) -> None:
     limited: type[APIStatusError] = RateLimitError
     assert connection
     assert limited
+
+
+async def hooks(client: Client, error: APIError) -> None:
+    """Hooks know their events, of a client and of a call, asynchronous or not."""
+
+    async def later(event: AnswerEvent) -> None:
+        assert_type(event.meta, Meta)
+        assert_type(event.headers, Headers)
+
+    def failed(event: ErrorEvent) -> None:
+        assert_type(event.error, Exception)
+        assert_type(event.meta, Meta | None)
+
+    def sign(event: RequestEvent) -> None:
+        event.headers["X-Signature"] = event.name
+        assert_type(event.content, bytes)
+
+    Client(on_request=sign, on_answer=later, on_error=failed)
+    AsyncOpenAI(on_request=lambda event: event.headers.clear(), on_answer=None)
+    answer = await client.chat("Hello", on_request=lambda event: assert_type(event, RequestEvent), on_answer=later)
+    assert_type(answer.meta.as_curl(), str)
+    assert_type(error.as_curl(), str)
 
 
 def protocols(stream: ChatStream, pages: Paginator[Model, AsyncPage[Model]]) -> None:

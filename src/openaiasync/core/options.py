@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+if TYPE_CHECKING:
+    from ..calls.hooks import AnswerHook, ErrorHook, RequestHook
+else:  # what they are, for who asks at run time
+    AnswerHook = ErrorHook = RequestHook = Callable[[Any], object]
 
 __all__ = ["HOOK_NAMES", "OPTION_NAMES", "Hooks", "RequestOptions", "Timeout"]
 
@@ -62,9 +67,9 @@ class RequestOptions(TypedDict, total=False):
     extra_headers: Mapping[str, Any] | None
     extra_query: Mapping[str, object] | None
     extra_body: object | None
-    on_request: Callable[[Any], object] | None
-    on_answer: Callable[[Any], object] | None
-    on_error: Callable[[Any], object] | None
+    on_request: RequestHook | None
+    on_answer: AnswerHook | None
+    on_error: ErrorHook | None
 
 
 HOOK_NAMES = ("on_request", "on_answer", "on_error")
