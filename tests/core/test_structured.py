@@ -13,7 +13,10 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Ty
 import msgspec
 import pydantic
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from openaiasync.core.conform import misfits
 from openaiasync.core.structured import Shape, ShapeError, repair_message, shape_of
 
 T = TypeVar("T")
@@ -334,3 +337,57 @@ def test_what_has_come_so_far_is_plain() -> None:
         "[{'text': 'stir well', 'minutes': 12}]",
         "[{'text': 'stir well', 'minutes': 12}]",
     ]
+
+
+class Node(msgspec.Struct):
+    name: Annotated[str, msgspec.Meta(max_length=3)]
+    born: datetime.date
+    colour: Colour
+    points: list[Point]
+    pair: tuple[int, bool]
+    kinds: frozenset[Literal["a", "b"]]
+    shape: Circle | Square | None
+    extra: int | str | None = None
+    next: Node | None = None
+
+
+NODES: st.SearchStrategy[Node] = st.deferred(
+    lambda: st.builds(
+        Node,
+        name=st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
+        born=st.dates(),
+        colour=st.sampled_from(Colour),
+        points=st.lists(st.builds(Point, st.integers(), st.integers()), max_size=3),
+        pair=st.tuples(st.integers(), st.booleans()),
+        kinds=st.frozensets(st.sampled_from("ab")),
+        shape=st.none()
+        | st.builds(Circle, st.floats(allow_nan=False, allow_infinity=False))
+        | st.builds(Square, st.floats(allow_nan=False, allow_infinity=False), st.text("xyz")),
+        extra=st.none() | st.integers(-(2**62), 2**62) | st.text("xyz"),
+        next=st.none() | NODES,
+    )
+)
+
+
+@given(NODES)
+def test_every_value_fits_its_schema_and_comes_back(node: Node) -> None:
+    """What is asked for and what is taken are the same: any value, written out, fits the strict schema and is read."""
+    shape = shape_of(Node)
+    text = msgspec.json.encode(node)
+    assert shape.strict
+    assert list(misfits(msgspec.json.decode(text), shape.schema)) == []
+    assert shape.decode(text.decode()) == node
+    several = shape_of(list[Node])
+    assert several.decode(f'```json\n{{"value":[{text.decode()}]}}\n```') == [node]
+
+
+@settings(max_examples=30)
+@given(NODES, st.data())
+def test_what_is_broken_is_found(node: Node, data: st.DataObject) -> None:
+    """A value with one wrong place is refused, and the place is named."""
+    value = msgspec.to_builtins(node)
+    place = data.draw(st.sampled_from(["name", "born", "colour", "points", "pair", "kinds", "extra", "next"]))
+    value[place] = [{"wrong": 1.5}]
+    with pytest.raises(ShapeError) as caught:
+        shape_of(Node).validate(value)
+    assert caught.value.path.startswith(f"$.{place}")

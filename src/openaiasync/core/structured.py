@@ -9,7 +9,7 @@ import sys
 import types
 from collections.abc import Iterable
 from itertools import chain, islice
-from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, overload
 
 import msgspec
 
@@ -213,6 +213,14 @@ class Growing:
 @functools.lru_cache(maxsize=256)
 def _cached(kind: Any, name: str | None, exact: Any) -> Shape[Any]:
     return Shape(kind, name)
+
+
+@overload
+def shape_of(kind: type[T], *, name: str | None = None) -> Shape[T]: ...
+
+
+@overload
+def shape_of(kind: Any, *, name: str | None = None) -> Shape[Any]: ...
 
 
 def shape_of(kind: Any, *, name: str | None = None) -> Shape[Any]:
