@@ -16,6 +16,7 @@ from ..core.encode import encode_json
 from ..core.endpoint import nearest
 from ..core.options import OPTION_NAMES
 from ..omitted import is_omitted
+from .errors import SessionFileError
 from .guard import SessionCalls
 from .history import History, Message, Turn, check_messages, sendable
 from .options import TurnOptions
@@ -203,9 +204,12 @@ class Talk:
             self.journal.append(made)
 
     def settings(self) -> Record:
-        """What holds for all turns, as it is saved. Raises `TypeError` and `ValueError` for what JSON cannot hold."""
+        """What holds for all turns, as it is saved. Raises `SessionFileError` for what JSON cannot hold."""
         kept = {k: v for k, v in self.params.items() if k not in OPTION_NAMES and not is_omitted(v)}
-        params = msgspec.json.decode(encode_json(kept))
+        try:
+            params = msgspec.json.decode(encode_json(kept))
+        except (TypeError, ValueError) as error:
+            raise SessionFileError(f"a parameter of the session cannot be written as JSON: {error}") from error
         return {"head": list(self.history.head), "model": self.model, "params": params, "tools": self.tools.names}
 
     def _snapshot(self) -> Saved:
