@@ -265,7 +265,7 @@ MADE_UP = {
     "a clock in core": ("core/limits.py", "from time import monotonic\n", "no clock"),
     "sockets in errors": ("errors.py", "def f():\n    import socket\n", "no I/O"),
     "a new dependency": ("calls/engine.py", "import anyio\n", "may not depend on anyio"),
-    "a unit of no layer": ("helpers.py", "from .errors import E\n", "in no layer"),
+    "a unit of no layer": ("nowhere.py", "from .errors import E\n", "in no layer"),
     "an eager package": ("__init__.py", "from .client import Client\n", "at its top"),
     "a module that imports the package": ("api/chat.py", "from .. import Client\n", "name the module"),
     "the server uses the client": ("server/app.py", "from ..client import Client\n", "may not import"),
