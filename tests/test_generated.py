@@ -78,7 +78,6 @@ MISSING = {
     "types*:*WebSocketConnectionOptions": "of a connection",
     "types:WebsocketConnectionOptions": "of a connection",
     "types*:OAuthErrorCode": "of an error",
-    "types*:Parsed*": "of a helper, not of the API",
     "types:FileContent": "a plain text",
 }
 

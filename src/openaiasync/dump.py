@@ -25,12 +25,12 @@ __all__ = [
 ]
 
 # What belongs to the call and not to the answer: "_meta": what is known of the call; "_source": what asks for the
-# next page. Copies share it, pickles leave it out.
+# next page, or makes what an event shows only when asked. Copies share it, pickles leave it out.
 CALLS = ("_meta", "_source")
 
 # "_raw": the bytes that a top-level answer came from; "_more": unknown fields whose name is taken by a method or by
-# one of these names; "_base64": an embedding that was asked for as base64 text.
-PRIVATE = frozenset({"_raw", "_more", "_base64", *CALLS})
+# one of these names; "_base64": an embedding that was asked for as base64 text; "_parsed": the value made of a text.
+PRIVATE = frozenset({"_raw", "_more", "_base64", "_parsed", *CALLS})
 
 
 class How(NamedTuple):

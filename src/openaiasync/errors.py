@@ -10,6 +10,7 @@
     │   ├── LengthFinishReasonError             an answer to be parsed was cut by its length limit
     │   ├── ContentFilterFinishReasonError      an answer to be parsed was held back by a filter
     │   └── RefusalError                        .refusal: the model declined
+    ├── UnfinishedResponseError (RuntimeError)  .answer: a response that was waited for ended as failed or incomplete
     ├── EmbedManyError                          .refused .vectors .usage: some of many texts have no vector
     ├── ContextLimitError (ValueError)          a session's request would not fit its context_limit
     ├── BudgetError                             a session's request would pass its budget
@@ -72,6 +73,7 @@ __all__ = [
     "RefusalError",
     "Side",
     "StructuredOutputError",
+    "UnfinishedResponseError",
     "UnprocessableEntityError",
     "status_error",
 ]
@@ -307,7 +309,8 @@ class StructuredOutputError(OpenAIError):
         super().__init__(message)
         self.completion: Any = answer
         self.answer: Any = answer
-        self.text: str = "" if answer is None else answer.text
+        words = getattr(answer, "output_text", None)  # of a response, whose `text` is something else
+        self.text: str = words if isinstance(words, str) else "" if answer is None else answer.text
         self.usage: CompletionUsage | None = None if answer is None else answer.usage
         self.problem = problem
 
@@ -334,6 +337,16 @@ class RefusalError(StructuredOutputError):
     def __init__(self, refusal: str, *, answer: ChatCompletion | None) -> None:
         super().__init__(f"The model refused: {refusal}", answer=answer)
         self.refusal: str = refusal
+
+
+class UnfinishedResponseError(OpenAIError, RuntimeError):
+    """A streamed response has ended, as failed, incomplete or cancelled: there is no complete one. `answer` is it."""
+
+    side: Side = "server"
+
+    def __init__(self, message: str, *, answer: Any) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 class EmbedManyError(OpenAIError):

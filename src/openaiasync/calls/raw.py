@@ -102,6 +102,11 @@ class RawResponse(_Facts, Generic[T]):
             self._parsed[key] = self._parse(to)
         return cast("T", self._parsed[key])
 
+    def then(self, finish: Callable[[Any], Any]) -> RawResponse[Any]:
+        """The same, whose `parse()` gives what `finish` makes of the decoded answer."""
+        parse = self._parse
+        return RawResponse(self.meta, self.content, lambda to: parse(to) if to is not None else finish(parse(None)))
+
     @property
     def text(self) -> str:
         """The body as text; what is not UTF-8 is replaced."""
@@ -177,6 +182,7 @@ class StreamedResponse(_Facts, Generic[T]):
         self.meta: Meta = call.meta(call.incoming)
         self._content: bytes | None = None
         self._taken = False
+        self._finish: Callable[[Any], Any] | None = None
 
     async def read(self) -> bytes:
         """The rest of the body, whole. May be asked again."""
@@ -198,7 +204,12 @@ class StreamedResponse(_Facts, Generic[T]):
             self._taken = True
             return cast("T", AsyncStream[Any](self._call, self._incoming))
         answer = decode_as(self._calls, self._request, self.meta, await self.read(), to)
-        return cast("T", answer)
+        return cast("T", answer if to is not None or self._finish is None else self._finish(answer))
+
+    def then(self, finish: Callable[[Any], Any]) -> StreamedResponse[Any]:
+        """The same, whose `parse()` gives what `finish` makes of the decoded answer."""
+        self._finish = finish
+        return self
 
     async def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """The body in pieces as they come, or of `chunk_size` bytes each (the last may be shorter)."""

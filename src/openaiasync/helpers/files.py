@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
-from .polling import Waiting, several_requests
+from .mark import no_raw_twin
+from .polling import Waiting
 
 if TYPE_CHECKING:
     from ..calls import Calls
@@ -22,7 +23,7 @@ class FilesHelpers:
 
     _calls: Calls
 
-    @several_requests
+    @no_raw_twin
     async def wait_for_processing(
         self,
         id: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..core.options import OPTION_NAMES
 from ..errors import APITimeoutError, PollTimeoutError
@@ -15,20 +15,12 @@ if TYPE_CHECKING:
     from ..calls import Calls
     from ..core.endpoint import Endpoint
 
-__all__ = ["OF_ALL", "Waiting", "gathered", "several_requests"]
+__all__ = ["OF_ALL", "Waiting", "gathered"]
 
 DEFAULT_INTERVAL = 1.0  # seconds
 LONGEST_HINT = 60.0  # seconds: a server that asks for longer pauses is asked again all the same
 _FIRST_ONLY = frozenset({"extra_query", "extra_body"})
 OF_ALL = OPTION_NAMES - _FIRST_ONLY - {"deadline"}  # options that go with each request of a helper
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def several_requests(method: F) -> F:
-    """Mark a method that has no raw twin, because no one answer is its answer."""
-    method.__dict__["several_requests"] = True
-    return method
 
 
 class Waiting:
@@ -79,6 +71,8 @@ class Waiting:
         try:
             return await self._calls.run(endpoint, params)
         except APITimeoutError as error:
+            if error.clock == "deadline" and self._until is not None:
+                raise self._too_late() from error
             error.partial = self._latest
             raise
 
@@ -94,11 +88,15 @@ class Waiting:
         left = until - asyncio.get_running_loop().time()
         if left > 0:
             return left
+        raise self._too_late()
+
+    def _too_late(self) -> PollTimeoutError:
         latest = self._latest
-        status = getattr(latest, "status", "unknown")
-        raise PollTimeoutError(
-            getattr(getattr(latest, "_meta", None), "request", None),
-            message=f"Waited long enough: {getattr(latest, 'id', 'the object')} is {status!r} still.",
+        if latest is None:
+            return PollTimeoutError(None, message="The deadline of this helper passed.")
+        return PollTimeoutError(
+            latest.meta.request,
+            message=f"Waited long enough: {getattr(latest, 'id', 'the object')} is {latest.status!r} still.",
             partial=latest,
         )
 

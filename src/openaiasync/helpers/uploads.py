@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import IO, TYPE_CHECKING, Unpack
 
+from .mark import no_raw_twin
 from .options import PART_SIZE
-from .polling import several_requests
 
 if TYPE_CHECKING:
     from ..calls import Calls
@@ -22,7 +22,7 @@ class UploadsHelpers:
 
     _calls: Calls
 
-    @several_requests
+    @no_raw_twin
     async def upload_file_chunked(
         self,
         *,

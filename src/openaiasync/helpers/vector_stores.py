@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import endpoints
 from ..omitted import is_omitted
+from .mark import no_raw_twin
 from .options import PollOptions, WaitOptions
-from .polling import OF_ALL, Waiting, gathered, several_requests
+from .polling import OF_ALL, Waiting, gathered
 
 if TYPE_CHECKING:
     from ..calls import Calls
@@ -47,14 +48,14 @@ class VectorStoreFilesHelpers:
 
     _calls: Calls
 
-    @several_requests
+    @no_raw_twin
     async def create_and_poll(
         self, file_id: str, *, vector_store_id: str, **params: Unpack[AttachOptions]
     ) -> VectorStoreFile:
         """Attach an uploaded file to a vector store and wait for it; see `poll`."""
         return await self._attached(file_id, vector_store_id, {**params})
 
-    @several_requests
+    @no_raw_twin
     async def poll(self, file_id: str, *, vector_store_id: str, **options: Unpack[WaitOptions]) -> VectorStoreFile:
         """Wait while a file of a vector store is "in_progress"; the file, which may have failed (`.last_error`).
 
@@ -78,7 +79,7 @@ class VectorStoreFilesHelpers:
         waiting = Waiting(self._calls, params := _without_gaps({**options, "chunking_strategy": chunking_strategy}))
         return await self._begin(waiting, await _uploaded(waiting, file, params), vector_store_id, params)
 
-    @several_requests
+    @no_raw_twin
     async def upload_and_poll(
         self, *, vector_store_id: str, file: FileTypes, **params: Unpack[AttachOptions]
     ) -> VectorStoreFile:
@@ -110,7 +111,7 @@ class FileBatchesHelpers:
 
     _calls: Calls
 
-    @several_requests
+    @no_raw_twin
     async def create_and_poll(
         self, vector_store_id: str, *, poll_interval_ms: float | None = None, **params: Unpack[FileBatchCreateParams]
     ) -> VectorStoreFileBatch:
@@ -118,7 +119,7 @@ class FileBatchesHelpers:
         rest: dict[str, Any] = {**params, "poll_interval_ms": poll_interval_ms}
         return await self._attached(Waiting(self._calls, rest), vector_store_id, rest)
 
-    @several_requests
+    @no_raw_twin
     async def poll(
         self, batch_id: str, *, vector_store_id: str, **options: Unpack[PollOptions]
     ) -> VectorStoreFileBatch:
@@ -128,7 +129,7 @@ class FileBatchesHelpers:
         """
         return await self._end(Waiting(self._calls, {**options}), batch_id, vector_store_id)
 
-    @several_requests
+    @no_raw_twin
     async def upload_and_poll(
         self,
         vector_store_id: str,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import endpoints
-from .polling import Waiting, several_requests
+from .mark import no_raw_twin
+from .polling import Waiting
 
 if TYPE_CHECKING:
     from ..calls import Calls
@@ -25,7 +26,7 @@ class VideosHelpers:
 
     _calls: Calls
 
-    @several_requests
+    @no_raw_twin
     async def create_and_poll(
         self, *, poll_interval_ms: float | None = None, **params: Unpack[VideoCreateParams]
     ) -> Video:
@@ -35,7 +36,7 @@ class VideosHelpers:
         video: Video = await waiting.first(endpoints.VIDEOS_CREATE, rest)
         return await self._end(waiting, video.id)
 
-    @several_requests
+    @no_raw_twin
     async def poll(self, video_id: str, **options: Unpack[PollOptions]) -> Video:
         """Wait while a video is "queued" or "in_progress"; the video, which may have failed (`.error`).
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .auto_file_chunking_strategy_param import AutoFileChunkingStrategyParam as AutoFileChunkingStrategyParam
     from .batch_create_params import BatchCreateParams as BatchCreateParams
     from .batch_list_params import BatchListParams as BatchListParams
+    from .chat.completion_create_params import ChatCommon as ChatCommon
     from .chat_model import ChatModel as ChatModel
     from .chat.completion_create_params import ChatOptions as ChatOptions
     from .chat.completion_create_params import ChatParams as ChatParams
@@ -99,6 +100,7 @@ __all__ = [
     "AutoFileChunkingStrategyParam",
     "BatchCreateParams",
     "BatchListParams",
+    "ChatCommon",
     "ChatModel",
     "ChatOptions",
     "ChatParams",
@@ -185,6 +187,7 @@ if not TYPE_CHECKING:
             "AutoFileChunkingStrategyParam": ".auto_file_chunking_strategy_param",
             "BatchCreateParams": ".batch_create_params",
             "BatchListParams": ".batch_list_params",
+            "ChatCommon": ".chat.completion_create_params",
             "ChatModel": ".chat_model",
             "ChatOptions": ".chat.completion_create_params",
             "ChatParams": ".chat.completion_create_params",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...calls import Namespace
 
 if TYPE_CHECKING:
+    from ..chat import AsyncChat
     from .agents import AsyncAgents
     from .assistants import AsyncAssistants
     from .chatkit import AsyncChatkit
@@ -62,3 +63,10 @@ class AsyncBeta(Namespace):
         from .threads import AsyncThreads
 
         return AsyncThreads(self._calls)
+
+    @cached_property
+    def chat(self) -> AsyncChat:
+        """The methods under `chat`, by a name that they had before."""
+        from ..chat import AsyncChat
+
+        return AsyncChat(self._calls)

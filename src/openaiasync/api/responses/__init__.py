@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ... import endpoints
 from ...calls import Namespace
+from ...helpers.responses import ResponsesHelpers
 from ...realtime.methods import ResponsesConnect
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncResponses"]
 
 
-class AsyncResponses(ResponsesConnect, Namespace):
+class AsyncResponses(ResponsesHelpers, ResponsesConnect, Namespace):
     """The methods under `responses`."""
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .completion_create_params import ChatCommon as ChatCommon
     from .chat_completion_allowed_tool_choice_param import (
         ChatCompletionAllowedToolChoiceParam as ChatCompletionAllowedToolChoiceParam,
     )
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ChatCommon",
     "ChatCompletionAllowedToolChoiceParam",
     "ChatCompletionAllowedToolsParam",
     "ChatCompletionAssistantMessageParam",
@@ -132,6 +134,7 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "ChatCommon": ".completion_create_params",
             "ChatCompletionAllowedToolChoiceParam": ".chat_completion_allowed_tool_choice_param",
             "ChatCompletionAllowedToolsParam": ".chat_completion_allowed_tools_param",
             "ChatCompletionAssistantMessageParam": ".chat_completion_assistant_message_param",

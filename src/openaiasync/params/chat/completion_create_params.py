@@ -23,6 +23,7 @@ from .chat_completion_tool_choice_option_param import ChatCompletionToolChoiceOp
 from .chat_completion_tool_union_param import ChatCompletionToolUnionParam
 
 __all__ = [
+    "ChatCommon",
     "ChatOptions",
     "ChatParams",
     "ChatRest",
@@ -83,7 +84,7 @@ class ModerationPolicyInput(TypedDict, total=False):
     mode: Required[Literal["score", "block"]]
 
 
-class ChatOptions(TypedDict, total=False):
+class ChatCommon(TypedDict, total=False):
     metadata: Metadata | None
     top_logprobs: int | None
     temperature: float | None
@@ -101,7 +102,6 @@ class ChatOptions(TypedDict, total=False):
     frequency_penalty: float | None
     presence_penalty: float | None
     web_search_options: WebSearchOptions
-    response_format: ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject
     audio: ChatCompletionAudioParam | None
     store: bool | None
     moderation: Moderation | None
@@ -118,6 +118,10 @@ class ChatOptions(TypedDict, total=False):
     parallel_tool_calls: bool
     function_call: Literal["none", "auto"] | ChatCompletionFunctionCallOptionParam
     functions: Iterable[Function]
+
+
+class ChatOptions(ChatCommon, total=False):
+    response_format: ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject
 
 
 class ChatRest(ChatOptions, RequestOptions, total=False):

@@ -120,6 +120,11 @@ if TYPE_CHECKING:
     from ...params.chat.create_chat_completion_request_message_param import (
         CreateChatCompletionRequestMessageParam as CreateChatCompletionRequestMessageParam,
     )
+    from ...helpers.parsed_chat import ParsedChatCompletion as ParsedChatCompletion
+    from ...helpers.parsed_chat import ParsedChatCompletionMessage as ParsedChatCompletionMessage
+    from ...helpers.parsed_chat import ParsedChoice as ParsedChoice
+    from ...helpers.parsed_chat import ParsedFunction as ParsedFunction
+    from ...helpers.parsed_chat import ParsedFunctionToolCall as ParsedFunctionToolCall
 
 __all__ = [
     "ChatCompletion",
@@ -172,6 +177,11 @@ __all__ = [
     "CompletionListParams",
     "CompletionUpdateParams",
     "CreateChatCompletionRequestMessageParam",
+    "ParsedChatCompletion",
+    "ParsedChatCompletionMessage",
+    "ParsedChoice",
+    "ParsedFunction",
+    "ParsedFunctionToolCall",
 ]
 
 if not TYPE_CHECKING:
@@ -228,5 +238,10 @@ if not TYPE_CHECKING:
             "CompletionListParams": "...params.chat.completion_list_params",
             "CompletionUpdateParams": "...params.chat.completion_update_params",
             "CreateChatCompletionRequestMessageParam": "...params.chat.create_chat_completion_request_message_param",
+            "ParsedChatCompletion": "...helpers.parsed_chat",
+            "ParsedChatCompletionMessage": "...helpers.parsed_chat",
+            "ParsedChoice": "...helpers.parsed_chat",
+            "ParsedFunction": "...helpers.parsed_chat",
+            "ParsedFunctionToolCall": "...helpers.parsed_chat",
         },
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ...params.chat.completion_create_params import ChatCommon as ChatCommon
     from ...params.chat.completion_create_params import ChatOptions as ChatOptions
     from ...params.chat.completion_create_params import ChatParams as ChatParams
     from ...params.chat.completion_create_params import ChatRest as ChatRest
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ChatCommon",
     "ChatOptions",
     "ChatParams",
     "ChatRest",
@@ -52,6 +54,7 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "ChatCommon": "...params.chat.completion_create_params",
             "ChatOptions": "...params.chat.completion_create_params",
             "ChatParams": "...params.chat.completion_create_params",
             "ChatRest": "...params.chat.completion_create_params",

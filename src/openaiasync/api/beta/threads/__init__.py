@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .... import endpoints
 from ....calls import Namespace
+from ....helpers.runs import ThreadsHelpers
 
 if TYPE_CHECKING:
     from ....calls import AsyncStream
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncThreads"]
 
 
-class AsyncThreads(Namespace):
+class AsyncThreads(ThreadsHelpers, Namespace):
     """The methods under `beta.threads`."""
 
     @cached_property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .... import endpoints
 from ....calls import Namespace
+from ....helpers.chat import ChatCompletionsHelpers
 
 if TYPE_CHECKING:
     from ....calls import AsyncCursorPage, AsyncStream, Paginator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncCompletions"]
 
 
-class AsyncCompletions(Namespace):
+class AsyncCompletions(ChatCompletionsHelpers, Namespace):
     """The methods under `chat.completions`."""
 
     @cached_property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ..... import endpoints
 from .....calls import Namespace
+from .....helpers.runs import RunsHelpers
 
 if TYPE_CHECKING:
     from .....calls import AsyncCursorPage, AsyncStream, Paginator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncRuns"]
 
 
-class AsyncRuns(Namespace):
+class AsyncRuns(RunsHelpers, Namespace):
     """The methods under `beta.threads.runs`."""
 
     @cached_property

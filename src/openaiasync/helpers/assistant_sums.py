@@ -1,0 +1,97 @@
+"""Messages and steps of an assistant's run as they grow, out of the deltas of its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+from ..core.build import builder_for
+from ..core.toolcalls import grow, settled
+from ..model import BaseModel
+from ..types.beta.threads import Message, MessageContent
+from ..types.beta.threads.runs import RunStep
+from .wanted import upgraded
+
+__all__ = ["MessageSum", "StepSum", "items_of"]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def items_of(value: Any) -> Sequence[Any]:
+    """A list that came; nothing for what is no list."""
+    return cast("Sequence[Any]", value) if type(value) is list else ()
+
+
+def _built(kind: Any, value: Any) -> Any:
+    build = builder_for(kind)
+    return value if build is None else build(value)
+
+
+class MessageSum:
+    """A message and the blocks of its content."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self._blocks: dict[int, dict[str, Any]] = {}
+        for place, block in enumerate(items_of(message.content)):
+            self._blocks[place] = dict[str, Any]()
+            for name, value in block.to_dict().items():
+                grow(self._blocks[place], name, value)
+
+    def add(self, delta: Any) -> list[int]:
+        """Take the delta of a message; the places of blocks that it begins."""
+        new: list[int] = []
+        for part in items_of(getattr(delta, "content", None)):
+            place = part.index
+            if place not in self._blocks:
+                self._blocks[place] = {}
+                new.append(place)
+            for name, value in part.to_dict().items():
+                if name != "index":
+                    grow(self._blocks[place], name, value)
+        content = [self._block(place) for place in sorted(self._blocks)]
+        self.message = upgraded(self.message, Message, content=content)
+        return new
+
+    def block(self, place: int) -> Any:
+        """The block of that index; `None` where there is none."""
+        content = items_of(self.message.content)
+        places = sorted(self._blocks) or range(len(content))
+        return next((block for at, block in zip(places, content, strict=False) if at == place), None)
+
+    def end(self, message: Message) -> None:
+        """The message as the server gives it at last."""
+        self.message = message
+
+    def _block(self, place: int) -> Any:
+        fields: dict[str, Any] = settled(self._blocks[place])
+        if fields.get("type") == "text" and isinstance(fields.get("text"), dict):
+            fields["text"] = {"value": "", "annotations": [], **fields["text"]}
+        return _built(MessageContent, fields)
+
+
+class StepSum:
+    """A step of a run and its tool calls."""
+
+    def __init__(self, step: RunStep) -> None:
+        self.step = step
+        self._fields: dict[str, Any] = {}
+        for name, value in step.to_dict().items():
+            grow(self._fields, name, value)
+
+    def add(self, delta: Any) -> None:
+        """Take the delta of a step."""
+        for name, value in delta.to_dict().items():
+            grow(self._fields, name, value)
+        step: RunStep = _built(RunStep, settled(self._fields))
+        self.step = step
+
+    def end(self, step: RunStep) -> None:
+        """The step as the server gives it at last."""
+        self.step = step
+
+    def call(self, index: int) -> Any:
+        """The tool call of that index; `None` where there is none."""
+        calls = items_of(getattr(self.step.step_details, "tool_calls", None))
+        marked = [call for call in calls if getattr(call, "index", None) == index]
+        return marked[0] if marked else calls[index] if 0 <= index < len(calls) else None

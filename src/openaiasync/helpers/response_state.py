@@ -1,0 +1,164 @@
+"""From the events of a response's stream to those of the helper: with the text so far, and with values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..core.structured import shape_of
+from ..errors import UnfinishedResponseError
+from ..model import BaseModel
+from ..omitted import is_omitted
+from ..types.responses import Response, ResponseFunctionToolCall
+from .parsed_responses import ParsedResponse, parsed_response, text_value
+from .response_events import (
+    ResponseCompletedEvent,
+    ResponseFunctionCallArgumentsDeltaEvent,
+    ResponseTextDeltaEvent,
+    ResponseTextDoneEvent,
+)
+from .wanted import Growing, Wanted, list_of, upgraded
+
+if TYPE_CHECKING:
+    from .response_events import ResponseStreamEvent
+
+__all__ = ["ResponseStreamState", "wanted_of_response"]
+
+T = TypeVar("T")
+_TEXT_DONE: type[ResponseTextDoneEvent[Any]] = ResponseTextDoneEvent
+_COMPLETED: type[ResponseCompletedEvent[Any]] = ResponseCompletedEvent
+
+
+def wanted_of_response(text_format: Any, tools: list[Any]) -> Wanted:
+    """What is to be made of a response; functions in a namespace are known by both names."""
+    plain = text_format is None or is_omitted(text_format)
+    functions: dict[Any, Any] = {}
+    for tool in tools:
+        if tool.get("type") == "function":
+            functions.setdefault(tool.get("name"), tool)
+        elif tool.get("type") == "namespace":
+            inner = [one for one in tool.get("tools", ()) if one.get("type") == "function"]
+            functions.update({(tool.get("name"), one.get("name")): one for one in inner})
+    return Wanted(None if plain else shape_of(text_format), functions)
+
+
+class ResponseStreamState(Generic[T]):
+    """Makes events of events, and keeps the response so far: for those who read ``create(stream=True)`` themselves.
+
+    `text_format` is the type that texts are made into, `input_tools` the tools as they were sent.
+    """
+
+    def __init__(self, *, text_format: type[T] | Any = None, input_tools: Iterable[Any] | None = None) -> None:
+        self._wanted = wanted_of_response(text_format, list_of(input_tools))
+        self._response: Any = None
+        self._items: dict[int, Any] = {}
+        self._texts: dict[tuple[int, int], str] = {}
+        self._growing: dict[tuple[int, int], Growing] = {}
+        self._arguments: dict[int, str] = {}
+        self._final: ParsedResponse[Any] | None = None
+
+    @property
+    def snapshot(self) -> ParsedResponse[Any] | None:
+        """The response so far, made anew each time; `None` before its first event."""
+        response = self._response
+        if not isinstance(response, Response):
+            return None
+        if self._items:
+            response = upgraded(response, Response, output=[self._so_far(at) for at in sorted(self._items)])
+        return parsed_response(response, self._wanted, whole=False)
+
+    def final(self) -> ParsedResponse[T]:
+        """The complete response. Raises `UnfinishedResponseError` where it ended in another way, or not yet."""
+        if self._final is not None:
+            return self._final
+        status = getattr(self._response, "status", None)
+        raise UnfinishedResponseError(f"There is no complete response: it is {status!r}.", answer=self.snapshot)
+
+    def handle_event(self, event: Any) -> ResponseStreamEvent[T]:
+        """The event with what it says beyond the server's. Raises `StructuredOutputError`."""
+        if isinstance(response := getattr(event, "response", None), BaseModel):
+            self._response = response
+        made: ResponseStreamEvent[T] = self._take(event)
+        return made
+
+    # ---------------------------------------------------------------- events
+
+    def _take(self, event: Any) -> Any:
+        match event.type:
+            case "response.output_text.delta":
+                return self._take_text(event)
+            case "response.output_text.done":
+                return self._take_text_end(event)
+            case "response.function_call_arguments.delta":
+                return self._take_arguments(event)
+            case "response.output_item.added" | "response.output_item.done":
+                return self._take_item(event)
+            case "response.content_part.added":
+                return self._take_part(event)
+            case "response.completed":
+                return self._take_end(event)
+            case _:
+                return event
+
+    def _take_item(self, event: Any) -> Any:
+        if isinstance(event.item, BaseModel):
+            self._items[event.output_index] = event.item
+        return event
+
+    def _take_part(self, event: Any) -> Any:
+        """A part begins: the item as it was announced does not have it yet."""
+        item = self._items.get(event.output_index)
+        content: Any = getattr(item, "content", None)
+        if item is not None and type(content) is list and len(list_of(content)) <= event.content_index:
+            self._items[event.output_index] = _changed(item, content=[*list_of(content), event.part])
+        return event
+
+    def _take_text(self, event: Any) -> Any:
+        key = (event.output_index, event.content_index)
+        text = self._texts[key] = self._texts.get(key, "") + event.delta
+        made = upgraded(event, ResponseTextDeltaEvent, snapshot=text)
+        if self._wanted.shape is not None:
+            if key not in self._growing:
+                self._growing[key] = Growing(self._wanted.shape)
+            vars(made)["_source"] = self._growing[key].value
+        return made
+
+    def _take_text_end(self, event: Any) -> Any:
+        self._texts[event.output_index, event.content_index] = event.text
+        value = text_value(event.text, self._items.get(event.output_index), self.snapshot, self._wanted)
+        return upgraded(event, _TEXT_DONE, parsed=value)
+
+    def _take_arguments(self, event: Any) -> Any:
+        text = self._arguments[event.output_index] = self._arguments.get(event.output_index, "") + event.delta
+        return upgraded(event, ResponseFunctionCallArgumentsDeltaEvent, snapshot=text)
+
+    def _take_end(self, event: Any) -> Any:
+        response: Any = event.response
+        if not isinstance(response, Response):
+            return event
+        output: Any = response.output
+        if output is None:  # some servers leave out what they said before
+            response = upgraded(response, Response, output=[self._so_far(at) for at in sorted(self._items)])
+        self._final = parsed_response(response, self._wanted)
+        return upgraded(event, _COMPLETED, response=self._final)
+
+    def _so_far(self, at: int) -> Any:
+        """An item with the text or the arguments that came since it was announced."""
+        item = self._items[at]
+        if isinstance(item, ResponseFunctionToolCall):
+            arguments = self._arguments.get(at, "")
+            return upgraded(item, ResponseFunctionToolCall, arguments=item.arguments or arguments)
+        content: Any = getattr(item, "content", None)
+        if type(content) is not list or not any(key[0] == at for key in self._texts):
+            return item
+        parts = [self._part_so_far(part, (at, place)) for place, part in enumerate(list_of(content))]
+        return _changed(item, content=parts)
+
+    def _part_so_far(self, part: Any, key: tuple[int, int]) -> Any:
+        text = self._texts.get(key)
+        return part if text is None or not hasattr(part, "text") else _changed(part, text=text)
+
+
+def _changed(model: Any, **changes: Any) -> Any:
+    cls: Any = model.__class__
+    return upgraded(model, cls, **changes)
