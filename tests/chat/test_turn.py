@@ -617,6 +617,22 @@ def test_a_stream_that_is_left_cancels_its_tools(how: str) -> None:
     run(main())
 
 
+def test_what_had_come_stays_when_a_stream_is_left() -> None:
+    """The beginning of the answer is in `partial`, after the rounds before it."""
+
+    async def main() -> None:
+        async with talking(Model(CALLS, said("Eight."))) as (client, _):
+            async with client.chat.stream_tools("hi", tools=[double, shout]) as stream:
+                async for _piece in stream:
+                    if stream.text == "Eig":
+                        break
+            partial = stream.partial
+            assert (partial.text, partial.messages, len(partial.answers)) == ("Eig", HISTORY[:3], 2)
+            assert partial.finish_reason is None
+
+    run(main())
+
+
 @pytest.mark.parametrize("tool_runs", [False, True])
 def test_a_stream_has_one_reader(tool_runs: bool) -> None:
     """A second one is told so, and does no harm."""

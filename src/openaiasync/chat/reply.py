@@ -102,7 +102,10 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
 
     @property
     def usage(self) -> CompletionUsage | None:
-        """The tokens of all answers together; `None` if the server counted none."""
+        """The tokens of all answers that the server counted, together; `None` if it counted none.
+
+        A stream is counted where the server is known to grant it, which may not be before its second answer.
+        """
         return total_usage([answer.usage for answer in self.answers])
 
     @property

@@ -115,6 +115,7 @@ class TurnStream(Generic[T]):
         self._options = options
         self._begin(calls, messages, params)
         self._live: ChatStream | None = None
+        self._cut: ChatCompletion | None = None  # what had come of the answer that was left
         self._tools: ToolRun | None = None
         self._splitter: ThinkSplitter | None = None
         self._growing: Growing | None = None
@@ -150,7 +151,7 @@ class TurnStream(Generic[T]):
 
     @property
     def _under_way(self) -> ChatCompletion | None:
-        return None if self._live is None else self._live.partial
+        return self._cut if self._live is None else self._live.partial
 
     @property
     def meta(self) -> Meta:
@@ -275,6 +276,7 @@ class TurnStream(Generic[T]):
         live, self._live = self._live, None
         tools, self._tools = self._tools, None
         if live is not None:
+            self._cut = live.partial
             await live.close()
         if tools is not None:
             await tools.close()
