@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 
 import wireserver
+from openaiasync import APIConnectionError
 from openaiasync.compat import answer as answers
 from openaiasync.core.sse import SSEDecoder
 from scripted import LAST_CHUNK, STREAM_HEAD, Seen, answer, chat, chunk, event, events, head, json_answer, scripted
@@ -181,6 +183,45 @@ def test_what_breaks_before_the_first_event_is_tried_again(first: Any) -> None:
             await read(http, got)
             assert b"".join(got).endswith(b"data: [DONE]\n\n")
             assert len(server.seen) == 2
+
+    run(main())
+
+
+def test_a_second_try_keeps_its_place() -> None:
+    """What is tried again before its first event still counts: nobody else comes between."""
+
+    async def slow(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if seen.method == "POST":
+            writer.write(FIRST)
+            await writer.drain()
+            await asyncio.sleep(0.2)
+            gc.collect()  # what is left of the first try must not end the second
+            await asyncio.sleep(0.1)
+            writer.write(event("[DONE]") + LAST_CHUNK)
+        else:
+            writer.write(json_answer({}))
+
+    async def main() -> None:
+        async with scripted(in_turn(cut(STREAM_HEAD), slow)) as server:
+            async with bridged(server.url, http_max_in_flight=1, max_retries=1) as http:
+                stream = asyncio.create_task(read(http, []))
+                await wireserver.until(lambda: bool(server.seen))
+                await http.get("/models")
+                await stream
+                assert ([one.method for one in server.seen], server.peak) == (["POST", "POST", "GET"], 1)
+
+    run(main())
+
+
+def test_the_cause_is_told() -> None:
+    """Behind the exception of httpx2 stands ours, whether anything was handed out or not."""
+
+    async def main() -> None:
+        async with scripted(in_turn(cut(b""), cut(FIRST))) as server, bridged(server.url) as http:
+            for _ in range(2):
+                with pytest.raises(httpx2.RemoteProtocolError) as caught:
+                    await read(http, [])
+                assert isinstance(caught.value.__cause__, APIConnectionError)
 
     run(main())
 

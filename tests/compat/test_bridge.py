@@ -377,6 +377,8 @@ def test_what_cannot_be_sent_is_refused() -> None:
             with pytest.raises(httpx2.UnsupportedProtocol):
                 await http.get("ws://127.0.0.1/x")
             with pytest.raises(httpx2.LocalProtocolError):
+                await http._transport.handle_async_request(httpx2.Request("GET", "http:///x"))
+            with pytest.raises(httpx2.LocalProtocolError):
                 await http.get("/models", headers={"Host": "elsewhere.example"})
             with pytest.raises(httpx2.LocalProtocolError) as caught:
                 await http.get("/models", headers={"Authorization": "Bearer sk-\x00secret"})

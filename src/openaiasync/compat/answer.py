@@ -127,24 +127,24 @@ class Answer:
     async def begin(self) -> None:
         """Wait for the first event of a stream, so that all that fails before it can be tried again.
 
-        Raises `TransportError`, and the public error of a stream that is over before it began.
+        Raises `TransportError`, and the public error of a stream that is over before it began; the call is not this
+        answer's any more then.
         """
-        call, watch = self._current(), self._watch
-        if watch is None:
+        call, watch = self._call, self._watch
+        assert call is not None
+        try:
+            if watch is not None:
+                call.expect_event(self._incoming)
+                while not watch.events:
+                    piece = await self._next(call)
+                    if not piece:
+                        self._check_end(call)
+                        return
+                    self._held += piece
             call.expect(self._incoming, call.patience, "stall")
-            return
-        call.expect_event(self._incoming)
-        while not watch.events:
-            piece = await self._next(call)
-            if not piece:
-                self._check_end(call)
-                return
-            self._held += piece
-        call.expect(self._incoming, call.patience, "stall")
-
-    def _current(self) -> BridgeCall:
-        assert self._call is not None
-        return self._call
+        except BaseException:
+            self._call = None
+            raise
 
     def __aiter__(self) -> Answer:
         return self
@@ -162,10 +162,11 @@ class Answer:
                 self._check_end(call)
         except TransportError as failure:
             if self._watch is None or not self._watch.complete:
-                raise self._broken(call, call.public(failure)) from None
+                error = call.public(failure)
+                raise self._broken(call, error) from error
             piece = b""  # the answer is there; only the connection is lost
-        except (OpenAIError, CodingError) as error:
-            raise self._broken(call, error) from None
+        except (OpenAIError, CodingError) as caught:
+            raise self._broken(call, caught) from caught
         except BaseException:
             self._release()
             raise

@@ -15,7 +15,7 @@ from ..calls.engine import Calls
 from ..calls.shared import Shared
 from ..core.coding import CodingError
 from ..core.limits import Limits
-from ..errors import APIStatusError, OpenAIError
+from ..errors import APIStatusError, ConfigurationError, OpenAIError
 from ..headers import Headers
 from ..network import network_from
 from ..settings import count, seconds
@@ -61,9 +61,10 @@ def transport(*, library: LibraryName | None = None, **options: Unpack[BridgeOpt
 
     Connections, places in flight, retries and clocks are ours; answers with an error status come out as answers;
     connection errors and timeouts as ``httpx2`` raises them; a stream that breaks off, or ends before its answer is
-    complete, raises ``RemoteProtocolError``, which is an ``openai.APIConnectionError`` as well. Redirects are left to
-    the HTTP client. Each request's own timeouts hold: ``connect``; ``read`` until an answer starts (a stream: its first
-    event) and then per unit of progress; ``pool`` for a place in flight. May be used from several event loops.
+    complete, raises ``RemoteProtocolError``, which is an ``openai.APIConnectionError`` as well. It is for servers of
+    this API alone: event streams of others would look unfinished. Redirects are left to the HTTP client. Each request's
+    own timeouts hold: ``connect``; ``read`` until an answer starts (a stream: its first event) and then per unit of
+    progress; ``pool`` for a place in flight. May be used from several event loops.
 
     Args:
         library: the HTTP library to be a transport of, ``"httpx2"`` or ``"httpx"`` (by default the one that the
@@ -124,7 +125,10 @@ class Bridge:
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request; its answer when the head is there, of JSON the whole, of a stream the first event."""
-        calls = self._calls_for(request)
+        try:
+            calls = self._calls_for(request)
+        except ConfigurationError as error:
+            raise translated(self.library, request, error) from error
         asked = await asked_of(self.library, request, calls.config)
         if is_outer_retry(request):
             asked.max_retries = 0

@@ -49,7 +49,6 @@ def translated(
         if theirs is not None:
             kind = _both(kind, theirs)
     made: Exception = kind(message, request=request)
-    made.__cause__ = error
     return made
 
 
