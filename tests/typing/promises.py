@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any, Literal, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 
 import openaiasync
 from openaiasync import (
@@ -32,9 +32,14 @@ from openaiasync import (
     Meta,
     Paginator,
     RateLimitError,
+    Reply,
     RequestEvent,
+    Shape,
+    StructuredOutputError,
     TranscriptionStream,
+    TurnStream,
     VisionStream,
+    shape_of,
 )
 from openaiasync.types import (
     Batch,
@@ -257,3 +262,19 @@ def protocols(stream: ChatStream, pages: Paginator[Model, AsyncPage[Model]]) -> 
     first: Awaitable[AsyncPage[Model]] = pages
     assert pieces
     assert first
+
+
+class Price(TypedDict):
+    amount: float
+
+
+async def structured(client: Client, error: StructuredOutputError) -> None:
+    shape = shape_of(Price)
+    assert_type(shape, Shape[Price])
+    assert_type(shape.decode("{}"), Price)
+    reply = await client.chat.parse("How much?", into=Price)
+    assert_type(reply, Reply[Price])
+    assert_type(reply.parsed, Price | None)
+    assert_type(client.chat.stream_parse("How much?", into=Price), TurnStream[Price])
+    assert_type(error.text, str)
+    assert_type(error.usage, CompletionUsage | None)
