@@ -58,6 +58,10 @@ class Gate:
     def leave(self, owner: object) -> None:
         """Give the place back and wake whoever is next, in whichever event loop it waits."""
         turn = self.places.release(owner)
+        if turn is not None:
+            self._wake(turn)
+
+    def _wake(self, turn: tuple[asyncio.Future[None], object] | None) -> None:
         # A ticket whose loop was closed under it can use its place no more: it goes to the one behind.
         while turn is not None and not _in_its_loop(turn[0], _grant):
             turn = self.places.release(turn[1])

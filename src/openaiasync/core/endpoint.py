@@ -40,14 +40,9 @@ class Request:
     """
 
     # What only some callers set has its default here, and costs the others nothing.
-    headers: Mapping[str, Any] | None = None
-    has_clocks: bool = False
-    """Whether the caller named a `timeout` or a `deadline`."""
     timeout: Any = _UNSET
     deadline: Any = _UNSET
     max_retries: int | None = None
-    hooks: Hooks | None = None
-    """The caller's, for this call."""
     response_format: str = ""
     """The one asked for, where the type of the answer depends on it."""
     as_base64: bool = False
@@ -58,6 +53,11 @@ class Request:
         self.path: str = path
         self.body: Any = body
         self.stream: bool = stream
+        self.headers: Mapping[str, Any] | None = None
+        self.has_clocks: bool = False
+        """Whether the caller named a `timeout` or a `deadline`."""
+        self.hooks: Hooks | None = None
+        """The caller's, for this call."""
 
     @property
     def has_timeout(self) -> bool:

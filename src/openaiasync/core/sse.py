@@ -11,6 +11,7 @@ from typing import NamedTuple
 __all__ = ["Event", "SSEDecoder", "SSEError"]
 
 MAX_EVENT = 64 * 1024 * 1024
+_CR = 13  # as an integer: to look for it as bytes costs five times as much
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -78,7 +79,7 @@ class SSEDecoder:
     def _feed_parts(self, piece: bytes, out: list[bytes | Event]) -> None:
         """Of a piece that begins or ends inside an event, let what is whole between take the short way."""
         start = 0
-        if b"\r" not in piece and len(piece) <= self.max_event:
+        if _CR not in piece and len(piece) <= self.max_event:
             if not self._clean and (end := piece.find(b"\n\n")) >= 0:
                 start = end + 2
                 self._feed_any(piece[:start], out)
@@ -107,7 +108,7 @@ class SSEDecoder:
             self._skip_lf = False
             if piece[0] == 0x0A:
                 piece = piece[1:]
-        if b"\r" in piece:
+        if _CR in piece:
             self._skip_lf = piece[-1] == 0x0D
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = piece.split(b"\n")
@@ -157,7 +158,7 @@ class SSEDecoder:
 
 def _whole_events(piece: bytes) -> list[bytes | Event] | None:
     """The data of a piece that is nothing but events of one ``data: `` line each; `None` for any other piece."""
-    if not (piece.startswith(b"data: ") and piece.endswith(b"\n\n")) or b"\r" in piece:
+    if not (piece.startswith(b"data: ") and piece.endswith(b"\n\n")) or _CR in piece:
         return None
     breaks = piece.count(b"\n")
     if breaks == 2:

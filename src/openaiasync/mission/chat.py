@@ -45,6 +45,9 @@ def _endpoint() -> Endpoint:
 
 
 def _chat_parameters(main: Any, params: dict[str, Any]) -> dict[str, Any]:
+    if main.__class__ is list and "stream" not in params:
+        params["messages"] = main  # the usual case, and what follows would make of it
+        return params
     made = parameters(_endpoint(), "chat", "messages", main, params)
     messages = made.get("messages")
     if messages.__class__ is list:
