@@ -27,7 +27,8 @@ def test_a_conversation() -> None:
     )
     assert made == (
         "## System\n\nbe kind\n\n## User\n\nWhat is 1 + 2?\n\n## Assistant\n\nCalls `add`:\n\n```json\n"
-        '{"a": 1}\n```\n\nResult:\n\n```\n3\n```\n\nIt is **3**.\n\n## User\n\nThanks\n\n## Assistant\n\n*Refused:* No.\n'
+        '{"a": 1}\n```\n\nResult:\n\n```\n3\n```\n\n'
+        "It is **3**.\n\n## User\n\nThanks\n\n## Assistant\n\n*Refused:* No.\n"
     )
     assert to_markdown([]) == ""
 

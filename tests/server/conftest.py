@@ -35,7 +35,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start_llamacpp(gguf: Path, *, embeddings: bool) -> Iterator[Running]:
+def start_llamacpp(gguf: Path, *, embeddings: bool, context: int = CONTEXT) -> Iterator[Running]:
     if importlib.util.find_spec("xllamacpp") is None:
         missing("the wheel `xllamacpp` (llama.cpp's server) is not installed")
 
@@ -46,12 +46,13 @@ def start_llamacpp(gguf: Path, *, embeddings: bool) -> Iterator[Running]:
             "key": KEY,
             # Of inputs in one batch llama.cpp pools only the last part of the longer ones: one at a time.
             "slots": 1 if embeddings else SLOTS,
-            "context": CONTEXT,
+            "context": context,
             "embeddings": embeddings,
         }
         return [sys.executable, llamacpp.__file__, json.dumps(options)]
 
-    with serving(command, gguf.with_name(f"llamacpp-{'embeddings' if embeddings else 'text'}.log")) as running:
+    log = gguf.with_name(f"llamacpp-{'embeddings' if embeddings else 'text'}-{context}.log")
+    with serving(command, log) as running:
         yield running
 
 

@@ -209,16 +209,18 @@ class Room:
         weight = self.counter.weigh(sent) + self.counter.params(params)
         if type(counted) is int and counted > 0:
             self.counter.learn(weight, counted)
+        limits = [(self.counter.tokens(weight) + of_answer(params)) * 3 // 4]
         if type(told) is int and told > 0:
-            found = told - told // _SUMMARY_SHARE  # the answer takes some of it
-        else:
-            found = (self.counter.tokens(weight) + of_answer(params)) * 3 // 4
-        self._found = max(1, found if self._found is None else min(found, self._found))
-        try:
-            made = await self.fit(window, params, ask)
-        except ContextLimitError:
-            return None
-        return made if self.counter.weigh(made) < self.counter.weigh(sent) else None
+            # An answer without a limit of its own takes some of it; less, where the last turn needs it.
+            limits = [told] if of_answer(params) else [told - told // _SUMMARY_SHARE, told]
+        for found in limits:
+            self._found = max(1, found)
+            try:
+                made = await self.fit(window, params, ask)
+            except ContextLimitError:
+                continue
+            return made if self.counter.weigh(made) < self.counter.weigh(sent) else None
+        return None
 
 
 def _is_too_long(error: APIStatusError) -> bool:
