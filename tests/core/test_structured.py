@@ -146,6 +146,7 @@ def test_the_request_parameter_is_the_apis() -> None:
         (Circle | Square, "Circle_or_Square"),
         (Literal["yes", "no"], "Literal_yes_no"),
         (Literal["ä" * 99], "Literal"),
+        (Annotated[list[Step], msgspec.Meta(description="all of them")], "list_Step"),
         (Box[Box[Box[dict[str, list[tuple[int, ...]]]]]], None),
     ],
 )
@@ -311,7 +312,12 @@ def test_depth_is_a_shape_error() -> None:
         shape.decode(deep)
 
 
-@pytest.mark.parametrize("kind", [None, Any, complex, object(), "Step"])
+class HoldsStep(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    step: Step
+
+
+@pytest.mark.parametrize("kind", [None, Any, complex, object(), "Step", Person | Step, HoldsStep, list[HoldsStep]])
 def test_what_is_no_type_is_refused(kind: Any) -> None:
     """A `TypeError` before anything is sent."""
     with pytest.raises(TypeError):

@@ -17,6 +17,7 @@ from .refine import refine
 __all__ = [
     "Schema",
     "adapter_of",
+    "adapter_schema",
     "hold_open",
     "is_list",
     "is_pydantic",
@@ -82,8 +83,19 @@ def is_pydantic(kind: Any) -> bool:
 
 
 def adapter_of(kind: Any) -> Any:
-    """Pydantic's ``TypeAdapter`` for a type that holds pydantic models."""
-    return sys.modules["pydantic"].TypeAdapter(kind)
+    """Pydantic's ``TypeAdapter`` for a type that holds pydantic models. `TypeError` if it can make none."""
+    try:
+        return sys.modules["pydantic"].TypeAdapter(kind)
+    except (RuntimeError, NameError, TypeError, AttributeError) as error:  # all that its own errors derive from
+        raise _no_schema(kind, error) from error
+
+
+def adapter_schema(kind: Any, adapter: Any) -> Schema:
+    """The JSON schema of a type as pydantic makes it. `TypeError` if it can make none."""
+    try:
+        return cast("Schema", adapter.json_schema())
+    except (RuntimeError, NameError, TypeError) as error:
+        raise _no_schema(kind, error) from error
 
 
 def json_schema(kind: Any) -> Schema:
@@ -92,7 +104,7 @@ def json_schema(kind: Any) -> Schema:
     Raises `TypeError` for a type of which none can be made; the text says what to change.
     """
     if is_pydantic(kind):
-        return cast("Schema", adapter_of(kind).json_schema())
+        return adapter_schema(kind, adapter_of(kind))
     lifted: dict[str, Schema] = {}
 
     def hook(custom: Any) -> Schema:
@@ -107,12 +119,16 @@ def json_schema(kind: Any) -> Schema:
     try:
         (schema,), defs = msgspec.json.schema_components([kind], schema_hook=hook, ref_template="#/$defs/{name}")
     except (TypeError, NameError, AttributeError) as error:
-        raise TypeError(f"No JSON schema can be made of {_called(kind)}: {_reason(error)}") from error
+        raise _no_schema(kind, error) from error
     refine(kind, schema, defs)
     for name, one in lifted.items():
         if defs.setdefault(name, one) != one:
             raise TypeError(f"Two different types are named {name}; rename one of them.")
     return {**schema, "$defs": defs} if defs else dict(schema)
+
+
+def _no_schema(kind: Any, error: Exception) -> TypeError:
+    return TypeError(f"No JSON schema can be made of {_called(kind)}: {_reason(error)}")
 
 
 def _called(kind: Any) -> str:

@@ -9,7 +9,7 @@ import sys
 import types
 from collections.abc import Iterable
 from itertools import chain, islice
-from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, overload
+from typing import Annotated, Any, Generic, TypeVar, Union, cast, get_args, get_origin, overload
 
 import msgspec
 
@@ -18,6 +18,7 @@ from .partial_json import PartialJSON
 from .schema import (
     Schema,
     adapter_of,
+    adapter_schema,
     hold_open,
     is_list,
     is_pydantic,
@@ -58,7 +59,11 @@ class Shape(Generic[T]):
         self._raw = isinstance(kind, dict)
         self._adapter: Any = adapter_of(kind) if not self._raw and _is_pydantics(kind) else None
         plain = (
-            cast("Schema", kind) if self._raw else self._adapter.json_schema() if self._adapter else json_schema(kind)
+            cast("Schema", kind)
+            if self._raw
+            else adapter_schema(kind, self._adapter)
+            if self._adapter
+            else json_schema(kind)
         )
         self.wrapped = _needs_wrapping(plain)
         self._plain: Schema = _wrap(plain) if self.wrapped else plain
@@ -276,6 +281,8 @@ def _name_of(kind: Any) -> str:
     origin = get_origin(kind)
     if origin is None:
         return getattr(kind, "__name__", "answer")
+    if origin is Annotated:
+        return _name_of(get_args(kind)[0])
     inner = [_name_of(one) if isinstance(one, type) or get_origin(one) else str(one) for one in get_args(kind)]
     if origin in (Union, types.UnionType):
         return "_or_".join(inner)
