@@ -201,8 +201,14 @@ def test_a_second_try_keeps_its_place() -> None:
         else:
             writer.write(json_answer({}))
 
+    async def torn(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+
     async def main() -> None:
-        async with scripted(in_turn(cut(STREAM_HEAD), slow)) as server:
+        async with scripted(in_turn(torn, slow)) as server:
             async with bridged(server.url, http_max_in_flight=1, max_retries=1) as http:
                 stream = asyncio.create_task(read(http, []))
                 await wireserver.until(lambda: bool(server.seen))

@@ -32,7 +32,7 @@ _MAX_STREAM = 1 << 40  # bytes: events are capped one by one
 class BridgeCall(Call):
     """A call that remembers why its last exchange failed, since the exception to be raised depends on it."""
 
-    reason: TransportError | None = None
+    reason: str | None = None  # the kind of a `TransportError`
 
     @property
     def patience(self) -> float | None:
@@ -41,7 +41,7 @@ class BridgeCall(Call):
         return clocks.stall
 
     def public(self, failure: TransportError) -> OpenAIError:
-        self.reason = failure
+        self.reason = failure.kind
         return super().public(failure)
 
     @property
@@ -220,7 +220,6 @@ class Answer:
 
     def _short(self, call: BridgeCall, why: str) -> IncompleteStreamError:
         request = call.meta(self._incoming).request
-        call.reason = None  # it is the answer that is at fault, whatever happened to connections before
         return IncompleteStreamError(message=f"{request.method} {request.url}: {why}", request=request)
 
     def _release(self) -> None:

@@ -178,6 +178,7 @@ class Bridge:
             except APIStatusError as refusal:
                 call.leave()
                 return self._refusal(refusal)
+            call.reason = None  # from here on it is the answer that may be at fault
             try:
                 return await self._accepted(call, asked, theirs, incoming)
             except TransportError as caught:

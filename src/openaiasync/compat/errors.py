@@ -12,7 +12,6 @@ from typing import Any
 
 from ..core.coding import CodingError
 from ..errors import APITimeoutError, ClientClosedError, ConfigurationError, InFlightError, OpenAIError
-from ..transport.base import TransportError
 
 __all__ = ["translated"]
 
@@ -30,29 +29,28 @@ def translated(
     library: Any,
     request: Any,
     error: OpenAIError | CodingError,
-    failure: TransportError | None = None,
+    reason: str | None = None,
     *,
     unsent: bool = False,
     midway: bool = False,
 ) -> Exception:
     """The exception of `library` for an error of ours.
 
-    `failure` is why the last exchange failed, `unsent` whether its body was still being sent, `midway` whether a part
-    of the answer has been handed out already.
+    `reason` is the kind of `TransportError` that ended the last exchange, `unsent` whether its body was still being
+    sent, `midway` whether a part of the answer has been handed out already.
     """
-    kind: Any = getattr(library, _name(error, failure, unsent))
-    message = str(error)
+    kind: Any = getattr(library, _name(error, reason, unsent))
     openai: Any = sys.modules.get("openai")
     if midway and openai is not None:
         timeout = issubclass(kind, library.TimeoutException)
         theirs = getattr(openai, "APITimeoutError" if timeout else "APIConnectionError", None)
         if theirs is not None:
             kind = _both(kind, theirs)
-    made: Exception = kind(message, request=request)
+    made: Exception = kind(str(error), request=request)
     return made
 
 
-def _name(error: OpenAIError | CodingError, failure: TransportError | None, unsent: bool) -> str:
+def _name(error: OpenAIError | CodingError, reason: str | None, unsent: bool) -> str:
     if isinstance(error, CodingError):
         return "DecodingError"
     if isinstance(error, APITimeoutError):
@@ -62,12 +60,12 @@ def _name(error: OpenAIError | CodingError, failure: TransportError | None, unse
     if isinstance(error, ConfigurationError):
         return "LocalProtocolError"
     if isinstance(error, ClientClosedError):
-        return "ConnectError" if failure is None else "ReadError"
-    if failure is None:
+        return "ConnectError" if reason is None else "ReadError"
+    if reason is None:
         return "RemoteProtocolError"
-    if unsent and failure.kind in ("eof", "reset"):
+    if unsent and reason in ("eof", "reset"):
         return "WriteError"
-    return _BY_KIND.get(failure.kind, "RemoteProtocolError")
+    return _BY_KIND.get(reason, "RemoteProtocolError")
 
 
 @functools.cache
