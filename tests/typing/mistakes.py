@@ -46,6 +46,9 @@ async def results(client: AsyncOpenAI) -> None:
     create = client.chat.completions.create
     async for chunk in create(messages=[], model="m", stream=True):  # attr-defined | reportGeneralTypeIssues
         print(chunk)
+    await client.chat.run_tools("Hello")  # call-arg | reportCallIssue
+    await client.chat.run_tools("Hello", tools=[len], n=2)  # call-arg | reportCallIssue
+    await client.chat.run_tools("Hello", tools=["len"])  # list-item | reportArgumentType
     for model in client.models.list():  # attr-defined | reportGeneralTypeIssues
         print(model)
     page = await client.files.list()

@@ -36,10 +36,15 @@ from openaiasync import (
     RequestEvent,
     Shape,
     StructuredOutputError,
+    Tool,
+    Toolbox,
+    ToolFinished,
+    ToolResult,
     TranscriptionStream,
     TurnStream,
     VisionStream,
     shape_of,
+    tool,
 )
 from openaiasync.types import (
     Batch,
@@ -278,3 +283,24 @@ async def structured(client: Client, error: StructuredOutputError) -> None:
     assert_type(client.chat.stream_parse("How much?", into=Price), TurnStream[Price])
     assert_type(error.text, str)
     assert_type(error.usage, CompletionUsage | None)
+
+
+@tool
+def double(x: int) -> int:
+    return 2 * x
+
+
+async def turns(client: Client) -> None:
+    """Functions are tools; every piece of a turn has a text, and its class tells what it is."""
+    assert_type(double, Tool)
+    assert_type(tool(name="half")(lambda: 0), Tool)
+    reply = await client.chat.run_tools("Hello", tools=[double, len], max_rounds=3, temperature=0)
+    assert_type(reply.text, str)
+    assert_type(reply.messages, list[dict[str, Any]])
+    assert_type(reply.tool_calls[0].call.arguments, str)
+    async with client.chat.stream_tools("Hello", tools=Toolbox([double])) as stream:
+        assert_type(stream, TurnStream[Any])
+        async for piece in stream:
+            assert_type(piece.text, str)
+            if isinstance(piece, ToolFinished):
+                assert_type(piece.result, ToolResult)
