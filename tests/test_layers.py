@@ -47,7 +47,7 @@ FORBIDDEN = {
     "core": NO_IO | {"time"},
 }
 THIRD_PARTY = {
-    "cli": {"cyclopts", "rich"},
+    "cli": {"cyclopts", "markdown_it", "prompt_toolkit", "rich"},
     "testing": {"pytest"},
     "transport": {"httpx2"},
     "official": {"httpx2"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,3 +14,10 @@ from openaiasync.server import ServerThread, demo_app, serve, start_in_thread
 def server() -> Iterator[ServerThread]:
     with start_in_thread(serve(demo_app())) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test keeps a conversation in the folder of whoever runs it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "openaiasync" / "sessions"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,3 +171,120 @@ def test_a_pipe_gets_the_text_untouched() -> None:
         done = call("chat", "hello", *MODEL, "--base-url", server.base_url)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("a\x1b[31m\ttab")
+
+
+def seen(spy: Any) -> list[list[str]]:
+    """The texts of every request."""
+    return [[message["content"] for message in body["messages"]] for body in spy.bodies("/chat/completions")]
+
+
+def test_a_session_of_questions(state_folder: Path) -> None:
+    """`--session` goes on where the one of that name was, model and system prompt too; `--continue` with the last."""
+    with spied() as (server, spy):
+        where = ("--base-url", server.base_url)
+        for options in (
+            ("say one", "--session", "a", "-s", "Be brief.", *MODEL),
+            ("say two", "--session", "b", *MODEL),
+            ("say three", "--session", "a"),
+            ("say four", "-c"),
+            ("say five", "-c", "-s", "Be long.", "--json"),
+            ("say six", *MODEL),
+        ):
+            done = inside("chat", *options, *where)
+            assert done.returncode == 0, done.stderr
+            assert "Using" not in done.stderr
+    a = ["Be brief.", "say one", "one", "say three", "three", "say four"]
+    assert seen(spy)[2:] == [a[:4], a, ["Be long.", *a[1:], "four", "say five"], ["say six"]]
+    assert sorted(path.name for path in state_folder.iterdir()) == ["a.jsonl", "b.jsonl"]
+
+
+def test_a_failed_question_is_not_kept(state_folder: Path) -> None:
+    """Nothing of it is in the file, and where there was none, there is none."""
+    with spied(lambda path, body: refused("no") if "bad" in str(body) else None) as (server, spy):
+        options = ("--session", "a", *MODEL, "--base-url", server.base_url)
+        assert inside("chat", "bad", *options).returncode == 1
+        assert list(state_folder.iterdir()) == []
+        inside("chat", "say one", *options)
+        assert inside("chat", "bad", *options).returncode == 1
+        inside("chat", "say two", *options)
+    assert seen(spy)[-1] == ["say one", "one", "say two"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "code"),
+    [
+        (["--session", "a/b"], "slash", 2),
+        (["--session", "a", "--continue"], "give one of them", 2),
+        (["--forget", "--continue"], "give one of them", 2),
+        (["--continue"], "no session to continue", 2),
+        (["--session", "other"], "no saved session", 1),
+        (["--tool", "nothing"], "module:function", 2),
+        (["--tool", "no_such_module:f"], "no module 'no_such_module'", 2),
+        (["--tool", "os.path:join"], "the tool os.path:join: ", 2),
+        (["--schema", "none.json"], "cannot read the schema", 2),
+        (["--schema", "text"], "is no JSON", 2),
+        (["--image", "none.png"], "cannot read none.png", 2),
+        (["--image", "text"], "is no image", 2),
+    ],
+)
+def test_wrong_options(
+    options: list[str],
+    words: str,
+    code: int,
+    tmp_path: Path,
+    state_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is one line that says what is wrong; the model is not asked."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (tmp_path / "text").write_text("some text", encoding="utf-8")
+    if "other" in options:
+        state_folder.mkdir(parents=True)
+        (state_folder / "other.jsonl").write_text('{"of": "another kind"}\n', encoding="utf-8")
+    with spied() as (server, spy):
+        done = inside("chat", "hello", *options, *MODEL, "--base-url", server.base_url)
+        assert spy.requests == []
+    assert done.returncode == code, done.stderr
+    assert one_line(done.stderr)
+    assert words in done.stderr
+
+
+def test_a_tool_and_a_schema_in_a_pipe(tmp_path: Path) -> None:
+    """What tools do is told on stderr; with a schema, stdout is one JSON document."""
+    (tmp_path / "sums_of_mine.py").write_text(
+        'def add(a: int, b: int) -> int:\n    "Add two numbers."\n    return a + b\n', encoding="utf-8"
+    )
+    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+    (tmp_path / "s.json").write_text(json.dumps(schema), encoding="utf-8")
+
+    def answer(path: str, body: Any) -> Answer:
+        if body["messages"][-1]["role"] == "tool":
+            return streamed(chunk("It is " + body["messages"][-1]["content"], "stop"), b"data: [DONE]\n\n")
+        call = {"index": 0, "id": "c", "type": "function", "function": {"name": "add", "arguments": '{"a":1,"b":2}'}}
+        made: Any = {"tool_calls": [call]}
+        return streamed(chunk("", "tool_calls", **made), b"data: [DONE]\n\n") if body.get("tools") else None
+
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        with spied(answer) as (server, _):
+            where = (*MODEL, "--base-url", server.base_url)
+            done = call("chat", "one and two?", "--tool", "sums_of_mine:add", *where)
+            assert done.stdout == "It is 3\n"
+            assert done.stderr == 'add({"a":1,"b":2})\nadd: 3\n'
+            done = call("chat", "one and two?", "--schema", "s.json", *where)
+    finally:
+        os.chdir(before)
+    assert done.stderr == ""
+    assert list(json.loads(done.stdout)) == ["sum"]
+
+
+def test_an_image(tmp_path: Path) -> None:
+    """Each goes into the message: a file as its bytes, an address as it is."""
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+    with spied(lambda path, body: streamed(chunk("A.", "stop"), b"data: [DONE]\n\n")) as (server, spy):
+        image = ("--image", str(tmp_path / "a.png"), "-i", "https://example.org/b.png")
+        inside("chat", "What?", *image, *MODEL, "--base-url", server.base_url)
+    (content,) = (message["content"] for message in spy.bodies("/chat/completions")[0]["messages"])
+    assert [part["type"] for part in content] == ["text", "image_url", "image_url"]

@@ -1,10 +1,9 @@
-"""What a person sees: conversations, tables and colours in a pseudo-terminal."""
+"""What a person sees of single commands: tables, Markdown and colours in a pseudo-terminal."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,13 +11,12 @@ import pytest
 
 from openaiasync.server import ServerThread
 
-from .command import COMMAND, Answer, environment, refused, spied
+from .command import COMMAND, environment, spied
 from .test_chat import chunk, streamed
 
 pexpect = pytest.importorskip("pexpect", reason="needs a pseudo-terminal")
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-PROMPT = "\r\n(?:\x1b\\[\\?2004h)?> "
 
 
 @contextmanager
@@ -33,86 +31,11 @@ def terminal(*arguments: str, **env: str) -> Iterator[Any]:
         child.close(force=True)
 
 
-@contextmanager
-def talking(answer: Callable[[str, Any], Answer] = lambda path, body: None, *more: str) -> Iterator[Any]:
-    """A conversation at its first prompt, and its server's spy."""
-    with (
-        spied(answer) as (server, spy),
-        terminal("chat", "-m", "demo-chat", "--base-url", server.base_url, *more) as child,
-    ):
-        child.expect("Ctrl-D")
-        child.expect(PROMPT)
-        yield child, spy, server
-
-
 def ended(child: Any) -> int:
     child.expect(pexpect.EOF)
     child.close()
     code: int = child.exitstatus
     return code
-
-
-def test_a_conversation_has_a_history() -> None:
-    """Each question goes out with all that was said before, the system prompt first; Ctrl-D ends with exit code 0."""
-    with talking(lambda path, body: None, "-s", "Be brief.") as (child, spy, _):
-        child.sendline("say one")
-        child.expect("one\r\n")
-        child.expect("> ")
-        child.sendline("")
-        child.expect("> ")
-        child.sendline("say two")
-        child.expect("two\r\n")
-        child.expect("> ")
-        child.sendeof()
-        assert ended(child) == 0
-    assert [body["messages"] for body in spy.bodies("/chat/completions")][1] == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "say one"},
-        {"role": "assistant", "content": "one"},
-        {"role": "user", "content": "say two"},
-    ]
-
-
-def test_exit_ends_a_conversation() -> None:
-    """The word alone ends it, without a call."""
-    with talking() as (child, spy, _):
-        child.sendline("exit")
-        assert ended(child) == 0
-    assert spy.bodies("/chat/completions") == []
-
-
-def test_ctrl_c_stops_the_answer_but_not_the_chat() -> None:
-    """The server is rid of the call, the turn is forgotten, and the next question gets its answer."""
-    with talking() as (child, spy, server):
-        child.sendline("count to 5000")
-        child.expect("1, 2, 3|1 2 3")
-        child.sendintr()
-        child.expect("Stopped")
-        child.expect("> ")
-        child.sendline("say still here")
-        child.expect("still here\r\n")
-        assert server.server.in_flight == 0
-        child.expect("> ")
-        time.sleep(0.3)  # Python's readline misses a signal between the prompt and its waiting
-        child.sendintr()
-        child.expect("> ")
-        child.sendeof()
-        assert ended(child) == 0
-    assert spy.bodies("/chat/completions")[1]["messages"] == [{"role": "user", "content": "say still here"}]
-
-
-def test_an_error_ends_a_turn_only() -> None:
-    """A refused question is forgotten; the conversation goes on."""
-    with talking(lambda path, body: refused("not that") if "bad" in str(body) else None) as (child, spy, _):
-        child.sendline("something bad")
-        child.expect("openaiasync: .*not that")
-        child.expect("> ")
-        child.sendline("say fine")
-        child.expect("fine\r\n")
-        child.expect("> ")
-        child.sendeof()
-        assert ended(child) == 0
-    assert spy.bodies("/chat/completions")[-1]["messages"] == [{"role": "user", "content": "say fine"}]
 
 
 def test_a_conversation_without_a_server_ends_at_once() -> None:

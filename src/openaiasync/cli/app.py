@@ -70,6 +70,12 @@ def chat(
     *,
     model: ModelName = None,
     system: Annotated[str | None, Parameter(name=("--system", "-s"))] = None,
+    session: str | None = None,
+    go_on: Annotated[bool, Parameter(name=("--continue", "-c"), negative="", show_default=False)] = False,
+    forget: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    tool: Annotated[tuple[str, ...], Parameter(name=("--tool", "-t"), negative="", show_default=False)] = (),
+    image: Annotated[tuple[str, ...], Parameter(name=("--image", "-i"), negative="", show_default=False)] = (),
+    schema: str | None = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     connect: Connect = ANYWHERE,
 ) -> int:
@@ -78,7 +84,8 @@ def chat(
     The question is the argument, or what is piped in, or both, the argument first:
     cat report.txt | openaiasync chat "Summarise this."
 
-    In a conversation Ctrl-C stops an answer; Ctrl-D or "exit" ends it.
+    In a conversation Ctrl-C stops an answer; Ctrl-D or "exit" ends it; /help lists its commands.
+    It is kept in $XDG_STATE_HOME/openaiasync/sessions (default: ~/.local/state).
 
     Parameters
     ----------
@@ -86,12 +93,36 @@ def chat(
         What to ask.
     system:
         The system prompt: how the model is to answer.
+    session:
+        Go on with the session of this name, or begin it; a question is kept there, too.
+    go_on:
+        Go on with the session that was used last.
+    forget:
+        Do not keep the conversation.
+    tool:
+        A Python function that the model may call, as module:function; may be repeated.
+    image:
+        An image to ask about, as path or URL; may be repeated.
+    schema:
+        A file with a JSON schema; the answer is JSON that fits it.
     json:
         Print the whole answer object as JSON, once it is there, instead of its words as they come.
     """
     from .chat import run_chat
+    from .wanted import Wanted
 
-    return run_chat(connect, model, question, system, json)
+    wanted = Wanted(
+        model=model,
+        system=system,
+        session=session,
+        go_on=go_on,
+        forget=forget,
+        tools=tool,
+        images=image,
+        schema=schema,
+        as_json=json,
+    )
+    return run_chat(connect, question, wanted)
 
 
 @app.command

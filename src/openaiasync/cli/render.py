@@ -1,0 +1,179 @@
+"""How an answer looks while it comes: Markdown on a terminal, the bare text everywhere else.
+
+On a terminal what is finished is printed for good, and only the block that still grows is drawn again and again. A
+block is finished when another one has begun after it (CommonMark: later lines change the last block only).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from .output import out, printable, write
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.live import Live
+    from rich.segment import Segment
+
+__all__ = ["Screen", "is_dumb", "screen"]
+
+_PAUSE = 0.08  # seconds between two drawings
+_LONG = 120  # lines of a growing block from which on it is drawn as bare text: drawing takes time
+_THOUGHTS = 3  # lines of reasoning on show
+
+
+class Screen:
+    """Writes an answer's pieces as they are, to stdout. Used for one answer after another."""
+
+    def __init__(self) -> None:
+        self._at_line_start = True
+
+    def text(self, piece: str) -> None:
+        """More of the answer."""
+        write(piece)
+        self._at_line_start = piece.endswith("\n")
+
+    def thought(self, piece: str) -> None:
+        """More of the reasoning: shown to a person only, and not for long."""
+
+    def end(self) -> None:
+        """What came is on stdout now, and ends with its line. Other text may follow. Idempotent."""
+        if not self._at_line_start:
+            write("\n")
+            self._at_line_start = True
+
+
+def is_dumb() -> bool:
+    """Whether the terminal takes no escape codes, by its name."""
+    return os.environ.get("TERM", "").lower() in ("", "dumb", "unknown") and os.name != "nt"
+
+
+def screen() -> Screen:
+    """The screen for stdout as it is."""
+    return MarkdownScreen() if sys.stdout.isatty() and not is_dumb() else Screen()
+
+
+class MarkdownScreen(Screen):
+    """Draws an answer as Markdown on a terminal, while an event loop runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._console: Console = out()
+        self._live: Live | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._drawn = 0.0
+        self._source = ""  # not printed for good yet
+        self._thoughts = ""
+        self._printed = False
+
+    def text(self, piece: str) -> None:
+        self._source += printable(piece)
+        self._draw_soon()
+
+    def thought(self, piece: str) -> None:
+        self._thoughts += printable(piece)
+        self._draw_soon()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+        if self._source.strip():
+            self._print(self._source)
+        self._source = self._thoughts = ""
+        self._printed = False
+
+    def _draw_soon(self) -> None:
+        if self._timer is None:
+            wait = max(0.0, self._drawn + _PAUSE - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._draw)
+
+    def _draw(self) -> None:
+        from rich.live import Live
+
+        self._timer, self._drawn = None, time.monotonic()
+        if self._live is None:
+            self._live = Live(
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                vertical_overflow="crop",
+            )
+            self._live.start()
+        finished = _finished(self._source)
+        if finished:
+            self._live.update("", refresh=True)
+            self._print(self._source[:finished])
+            self._source = self._source[finished:]
+        self._live.update(_Growing(self._source, self._thoughts, self._printed), refresh=True)
+
+    def _print(self, source: str) -> None:
+        """Print blocks for good, an empty line before them if there is something above."""
+        from rich.segment import SegmentLines
+
+        from .markdown import markdown_lines
+
+        lines = markdown_lines(source, self._console)
+        if self._printed and lines:
+            self._console.print()
+        self._console.print(SegmentLines(lines, new_lines=True), end="")
+        self._printed = self._printed or bool(lines)
+
+
+def _finished(source: str) -> int:
+    """How many characters at the beginning are whole blocks that nothing can change any more.
+
+    The last line counts once it is whole: "1" is a paragraph, "1. " goes on with a list.
+    """
+    from .markdown import last_block_line
+
+    line = last_block_line(source[: source.rfind("\n") + 1])
+    if not line:
+        return 0
+    lines = source.splitlines(keepends=True)
+    return sum(map(len, lines[:line]))
+
+
+class _Growing:
+    """What is drawn anew each time: the unfinished block, as much of its end as the terminal has lines for."""
+
+    _more: ClassVar[str] = "…"
+
+    def __init__(self, source: str, thoughts: str, below: bool) -> None:
+        self._source = source
+        self._thoughts = "" if source else thoughts
+        self._below = below
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.segment import Segment
+
+        lines = list(self._lines(console, options))
+        room = max(1, console.height - 2)
+        if self._below and lines:
+            yield Segment.line()
+        for line in lines[-room:]:
+            yield from line
+            yield Segment.line()
+
+    def _lines(self, console: Console, options: ConsoleOptions) -> Iterable[Iterable[Segment]]:
+        from rich.text import Text
+
+        from .markdown import markdown_lines
+
+        if not self._source:
+            thoughts = self._thoughts.strip().splitlines()[-_THOUGHTS:] or [self._more]
+            return console.render_lines(Text("\n".join(thoughts), style="dim italic"), options, pad=False)[-_THOUGHTS:]
+        if self._source.count("\n") > _LONG:
+            last = self._source.splitlines()[-console.height :]
+            return console.render_lines(Text("\n".join(last)), options, pad=False)
+        return markdown_lines(self._source, console, options)

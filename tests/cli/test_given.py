@@ -1,0 +1,126 @@
+"""What options and commands name: tools, schemas, images; and what is said of those that are none."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openaiasync.chat.toolbox import Toolbox
+from openaiasync.cli.given import add_tools, image_at, schema_in
+from openaiasync.cli.output import CommandError
+
+TOOLS = '''
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+def untyped(a): return a
+
+class Box:
+    @staticmethod
+    def inner(a: str) -> str:
+        """Say it."""
+        return a
+
+number = 3
+'''
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder one works in, with modules of tools."""
+    (tmp_path / "my_own_tools.py").write_text(TOOLS, encoding="utf-8")
+    (tmp_path / "my_broken_tools.py").write_text("1 / 0", encoding="utf-8")
+    (tmp_path / "my_needy_tools.py").write_text("import not_installed_at_all", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    yield tmp_path
+    for name in ("my_own_tools", "my_broken_tools", "my_needy_tools"):
+        sys.modules.pop(name, None)
+
+
+def test_tools(here: Path) -> None:
+    """A function of a module in the folder one works in, or inside a class."""
+    box = Toolbox()
+    add_tools(box.add, ["my_own_tools:add", "my_own_tools:Box.inner"])
+    assert box.names == ["add", "inner"]
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("add", "module:function"),
+        ("my_own_tools:", "module:function"),
+        (":add", "module:function"),
+        ("no_such_module_here:f", "no module 'no_such_module_here'"),
+        ("my_needy_tools:f", "no module 'not_installed_at_all'"),
+        ("my_broken_tools:f", "importing my_broken_tools failed: ZeroDivisionError"),
+        ("my_own_tools:sub", "my_own_tools has no 'sub'"),
+        ("my_own_tools:number", "the tool my_own_tools:number: "),
+        ("my_own_tools:untyped", "the tool my_own_tools:untyped: "),
+    ],
+)
+def test_what_is_no_tool(here: Path, place: str, words: str) -> None:
+    """The error names the place as it was given, and what is wrong with it."""
+    with pytest.raises(CommandError, match=words):
+        add_tools(Toolbox().add, [place])
+
+
+def test_two_tools_of_one_name(here: Path) -> None:
+    """The second is refused."""
+    with pytest.raises(CommandError, match="my_own_tools:add"):
+        add_tools(Toolbox().add, ["my_own_tools:add", "my_own_tools:add"])
+
+
+def test_a_schema(tmp_path: Path) -> None:
+    """The object in the file."""
+    path = tmp_path / "s.json"
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    path.write_text(json.dumps(schema), encoding="utf-8")
+    assert schema_in(str(path)) == schema
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is no JSON"),
+        ("{'type': 'object'}", "is no JSON"),
+        ("[1]", "no JSON schema"),
+        ('"object"', "no JSON schema"),
+        ('{"name": "Ada"}', "no JSON schema"),
+        ('{"$ref": "#/$defs/none"}', "no JSON schema that can be asked for"),
+        ('{"type": "object", "properties": 3}', "no JSON schema that can be asked for"),
+        ("[" * 100_000, "is no JSON"),
+    ],
+)
+def test_what_is_no_schema(tmp_path: Path, text: str, words: str) -> None:
+    """No JSON, no schema, or one that nothing can be made of."""
+    path = tmp_path / "s.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CommandError, match=words):
+        schema_in(str(path))
+
+
+@pytest.mark.parametrize("look", [schema_in, image_at])
+def test_files_that_cannot_be_read(tmp_path: Path, look: Any) -> None:
+    """Neither there, nor a file."""
+    with pytest.raises(CommandError, match="cannot read"):
+        look(str(tmp_path / "none"))
+    with pytest.raises(CommandError, match="cannot read"):
+        look(str(tmp_path))
+
+
+def test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is an image by its bytes; URLs are left to the server; `~` is the home folder."""
+    (tmp_path / "a.txt").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+    (tmp_path / "b.png").write_bytes(b"no image")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert image_at("~/a.txt") == str(tmp_path / "a.txt")
+    assert image_at("HTTPS://example.org/a.png") == "HTTPS://example.org/a.png"
+    with pytest.raises(CommandError, match="is no image"):
+        image_at(str(tmp_path / "b.png"))

@@ -1,0 +1,224 @@
+"""A conversation in a pseudo-terminal: turns, Ctrl-C, errors, pasted lines, history, tools, schemas, terminals."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .command import refused
+from .seat import seat
+from .test_chat import chunk, streamed
+
+UP = "\x1b[A"
+
+
+def test_a_conversation_has_a_history() -> None:
+    """Each question goes out with all that was said before, the system prompt first; Ctrl-D ends with exit code 0."""
+    with seat("-s", "Be brief.") as me:
+        me.see("Ctrl-D")
+        assert me.say("say one").splitlines()[-1] == "one"
+        assert me.say("") == ""
+        assert me.say("say two", "\n").splitlines()[-1] == "two"
+        assert me.leave() == 0
+        assert me.asked()[1] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "say one"},
+            {"role": "assistant", "content": "one"},
+            {"role": "user", "content": "say two"},
+        ]
+
+
+@pytest.mark.parametrize("word", ["exit", "/exit"])
+def test_exit_ends_a_conversation(word: str, state_folder: Path) -> None:
+    """The word alone ends it, without a call; a conversation without a word leaves no file."""
+    with seat() as me:
+        assert me.leave(f"{word}\r") == 0
+        assert me.asked() == []
+    assert list(state_folder.glob("*")) == []
+
+
+def test_ctrl_c_stops_the_answer_but_not_the_chat() -> None:
+    """The server is rid of the call, the turn is forgotten, and the next question gets its answer."""
+    with seat() as me:
+        me.type("count to 5000\r")
+        me.see("1, 2, 3|1 2 3")
+        me.type("\x03")
+        me.see("Stopped")
+        me.prompted(2)
+        assert me.say("say still here").splitlines()[-1] == "still here"
+        assert me.server.server.in_flight == 0
+        me.type("half a question\x03")
+        me.prompted(4)
+        assert me.leave() == 0
+        assert me.asked()[1] == [{"role": "user", "content": "say still here"}]
+        assert len(me.asked()) == 2
+
+
+def test_an_error_ends_a_turn_only() -> None:
+    """A refused question is forgotten; the conversation goes on, and may ask it again."""
+    refusing = [True]
+
+    def answer(path: str, body: Any) -> Any:
+        return refused("not that") if refusing[0] and "bad" in str(body) else None
+
+    with seat(answer=answer) as me:
+        assert "not that" in me.say("say something bad")
+        assert me.say("say fine").endswith("fine")
+        assert me.asked()[-1] == [{"role": "user", "content": "say fine"}]
+        assert "not that" in me.say("say something bad")
+        refusing[0] = False
+        assert me.say("/retry").endswith("something bad")
+        assert me.leave() == 0
+
+
+def test_an_answer_that_breaks_off() -> None:
+    """What had come stands there, then the error."""
+    broken = streamed(chunk("Half an "), chunk("**answer**"))
+    with seat(answer=lambda path, body: broken if body else None) as me:
+        shown = me.say("hello").splitlines()
+        assert shown[0] == "Half an answer"
+        assert shown[1].startswith("openaiasync: ")
+
+
+def test_a_pasted_question() -> None:
+    """A paste of several lines is one question, with its line ends; a line with a slash in it is no command."""
+    with seat() as me:
+        me.say("\x1b[200~say one\n/two\r\nthree\x1b[201~")
+        me.say("/etc/passwd is what?")
+        me.say("say a\x1b\rb")
+        assert [messages[-1]["content"] for messages in me.asked()] == [
+            "say one\n/two\nthree",
+            "/etc/passwd is what?",
+            "say a\nb",
+        ]
+
+
+def test_arrows_bring_back_questions() -> None:
+    """What was asked before can be had again and changed, in the session that goes on too."""
+    with seat("--session", "mine") as me:
+        me.say("say one")
+        me.say("say two")
+        me.say(f"{UP}{UP} more")
+        assert me.asked()[-1][-1]["content"] == "say one more"
+        assert me.leave() == 0
+    with seat("--session", "mine") as me:
+        me.see("Going on with mine; questions so far: 3")
+        me.type(UP)
+        me.see("> say one more")
+        me.say(" again")
+        assert me.asked()[-1][-1]["content"] == "say one more again"
+
+
+def test_markdown_on_the_terminal() -> None:
+    """An answer is laid out; nothing of how it was drawn is left over."""
+    parts = (chunk("# Ti"), chunk("tle\n\nSome **bo"), chunk("ld** text\n\n- a\n- b"), chunk("", "stop"))
+    with seat(answer=lambda path, body: streamed(*parts, b"data: [DONE]\n\n") if body else None) as me:
+        assert me.say("hello").splitlines() == ["Title", "Some bold text", " • a", " • b"]
+
+
+def test_a_dumb_terminal() -> None:
+    """Where TERM says so, not a single escape code is written, and everything works."""
+    with seat("--session", "dumb", TERM="dumb") as me:
+        assert me.say("say **one**", "\n").splitlines()[-1] == "**one**"
+        assert "no command /udno; did you mean /undo?" in me.say("/udno", "\n")
+        assert "Taken back" in me.say("/undo", "\n")
+        assert me.leave() == 0
+        assert "\x1b" not in me.written
+
+
+def test_no_color() -> None:
+    """NO_COLOR: no escape code sets a colour."""
+    parts = streamed(chunk("# T\n\n```python\nx = 1\n```\n\n`y`"), chunk("", "stop"), b"data: [DONE]\n\n")
+    coloured: list[bool] = []
+    for env in ({}, {"NO_COLOR": "1"}):
+        with seat(answer=lambda path, body: parts if body else None, **env) as me:
+            me.say("hello")
+            me.say("/udno")
+            codes = ";".join(re.findall(r"\x1b\[([0-9;]*)m", me.written)).split(";")
+            coloured.append(any(re.fullmatch("[349][0-7]|38|48", code) for code in codes))
+    assert coloured == [True, False]
+
+
+TOOLS = '''
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+def broken(a: int) -> int:
+    """Always fails."""
+    raise ValueError("no luck")
+'''
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "toolbox_of_mine.py").write_text(TOOLS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def calls(name: str, arguments: str) -> Any:
+    """A server whose first answer calls a tool, and whose second says what it was told."""
+
+    def answer(path: str, body: Any) -> Any:
+        if not body or not body.get("tools"):
+            return None
+        last = body["messages"][-1]
+        if last["role"] == "tool":
+            return streamed(chunk(f"It told me {last['content']}"), chunk("", "stop"), b"data: [DONE]\n\n")
+        call = {"index": 0, "id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}
+        made: Any = {"tool_calls": [call]}
+        return streamed(chunk("", **made), chunk("", "tool_calls"), b"data: [DONE]\n\n")
+
+    return answer
+
+
+def test_tools(here: Path) -> None:
+    """A tool that is named runs, and one sees with what and what came of it; /tools lists and adds."""
+    with seat("--tool", "toolbox_of_mine:add", answer=calls("add", '{"a": 2, "b": 40}')) as me:
+        assert me.say("what is 2 + 40?").splitlines() == ['add({"a": 2, "b": 40})', "add: 42", "It told me 42"]
+        assert me.say("/tools").endswith("add: Add two numbers.")
+        assert "broken: Always fails." in me.say("/tools toolbox_of_mine:broken")
+        assert "has no 'none'" in me.say("/tools toolbox_of_mine:none")
+        assert me.leave() == 0
+
+
+def test_a_tool_that_fails(here: Path) -> None:
+    """Its error is seen, and the model told."""
+    with seat("-t", "toolbox_of_mine:broken", answer=calls("broken", '{"a": 1}')) as me:
+        shown = me.say("try").splitlines()
+        assert shown[0] == 'broken({"a": 1})'
+        assert "broken failed: " in shown[1]
+        assert "no luck" in shown[1]
+        assert "no luck" in shown[2]
+
+
+def test_a_schema(here: Path) -> None:
+    """Every answer is JSON that fits it; the server is asked for just that."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "title": "number"}
+    (here / "s.json").write_text(json.dumps(schema), encoding="utf-8")
+    with seat("--schema", "s.json") as me:
+        shown = me.say("What is two plus three?")
+        value = json.loads(shown)
+        assert list(value) == ["n"]
+        assert isinstance(value["n"], int)
+        (body,) = me.spy.bodies("/chat/completions")
+        assert body["response_format"]["json_schema"]["schema"]["properties"] == {"n": {"type": "integer"}}
+
+
+def test_nothing_is_imported_for_a_question() -> None:
+    """A single question through a pipe needs neither the editor nor what draws Markdown."""
+    code = (
+        "import sys, openaiasync.cli.app as app\n"
+        "app.run(['chat', 'hi', '--base-url', 'http://127.0.0.1:9/v1', '-m', 'm'])\n"
+        "print([name for name in ('prompt_toolkit', 'markdown_it', 'openaiasync.cli.talk')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
