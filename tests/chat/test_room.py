@@ -175,7 +175,7 @@ class TestSessions:
                 with pytest.raises(ContextLimitError, match="The system prompt and the last turn alone need") as caught:
                     await session.say("tool")
                 assert len(server.seen) == 1
-                assert len(getattr(caught.value, "partial").tool_calls) == 1  # noqa: B009
+                assert len(caught.value.partial.tool_calls) == 1
                 assert session.messages == []
                 assert session.usage.requests == 1
 

@@ -118,7 +118,7 @@ class World:
         else:
             return True
         assert text in ("fail", "cut", "unknown tool fails")
-        assert getattr(failed, "partial", None) is not None
+        assert failed.partial is not None
         return False
 
     def check(self) -> None:

@@ -244,7 +244,7 @@ class TestFailures:
                 with pytest.raises(UnprocessableEntityError) as caught:
                     await session.say("fail")
                 assert session.messages == before
-                assert getattr(caught.value, "partial") is session.last_partial  # noqa: B009
+                assert caught.value.partial is session.last_partial
                 assert session.last_partial is not None
                 assert session.last_partial.answers == []
                 await session.say("two")
