@@ -180,6 +180,8 @@ def test_a_shape_is_made_once() -> None:
         '```json\n{"text": "stir", "minutes": 2}\n```',
         'Here you are:\n```\n{"text": "stir", "minutes": 2}\n```\nEnjoy!',
         'Sure {not this}: {"text": "stir", "minutes": 2} and more',
+        'The schema is ```json\n{"type": "object"}\n```, so: ```json\n{"text": "stir", "minutes": 2}\n```',
+        'Not {"a": 1}, not [2], but {"text": "stir", "minutes": 2}.',
         '\ufeff {"text": "stir", "minutes": 2}\n',
         '```json\n{"text": "stir", "minutes": 2}',
     ],
@@ -397,3 +399,28 @@ def test_what_is_broken_is_found(node: Node, data: st.DataObject) -> None:
     with pytest.raises(ShapeError) as caught:
         shape_of(Node).validate(value)
     assert caught.value.path.startswith(f"$.{place}")
+
+
+JSONISH = st.lists(
+    st.sampled_from(
+        ['{"', '"text"', ":", '"a"', ",", "}", "[", "]", "```", "json\n", "1", '"minutes"', "null", "\\", "x"]
+    )
+)
+
+
+@pytest.mark.parametrize("kind", [Step, list[Step], Person, list[Person], Team, int])
+@given(pieces=JSONISH | st.lists(st.text()))
+@settings(max_examples=40)
+def test_any_text_is_a_value_or_a_shape_error(kind: Any, pieces: list[str]) -> None:
+    """A model may write anything."""
+    shape, text = shape_of(kind), "".join(pieces)
+    try:
+        value = shape.decode(text)
+    except ShapeError as error:
+        problem = error
+    else:
+        again = shape.kind.__name__ if isinstance(kind, type) else "list"
+        assert type(value).__name__ == again
+        return
+    assert problem.message
+    assert problem.path.startswith("$")

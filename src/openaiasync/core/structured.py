@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Annotated, Any, Generic, TypeVar, Union, cast, get_args, get_origin, overload
 
@@ -33,6 +33,7 @@ __all__ = ["Growing", "Shape", "ShapeError", "repair_message", "shape_of"]
 
 T = TypeVar("T")
 
+_TRIED = 8  # values in a text that are tried
 _TOLD = 8  # mistakes that a message lists
 _FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n?(.*?)(?:```|\Z)", re.DOTALL)
 
@@ -97,13 +98,15 @@ class Shape(Generic[T]):
 
         Raises `ShapeError`.
         """
-        found = _json_in(text)
-        if found is None:
-            raise self._not_json(text)
-        try:
-            return self._read(found)
-        except RecursionError:
-            raise ShapeError("It is nested too deeply.", text=text, name=self.name) from None
+        failure: ShapeError | None = None
+        for found in islice(_jsons_in(text), _TRIED):
+            try:
+                return self._read(found)
+            except ShapeError as error:
+                failure = failure or error
+            except RecursionError:
+                failure = failure or ShapeError("It is nested too deeply.", text=text, name=self.name)
+        raise failure or self._not_json(text)
 
     def partial(self, text: str) -> Any:
         """What a text that is not finished makes so far, as plain values, `None` if nothing; see `growing`."""
@@ -297,19 +300,24 @@ def _valid_name(name: str) -> str:
 # -------------------------------------------------------------------- texts
 
 
-def _json_in(text: str) -> bytes | None:
-    """The JSON value in a model's text: the whole, what stands in a fence, or the first that begins with a bracket."""
+def _jsons_in(text: str) -> Iterator[bytes]:
+    """The JSON values in a model's text: the whole; else what stands in fences, and what begins with a bracket."""
     text = text.strip("\ufeff \t\r\n")
     for candidate in (text, *(match[1].strip() for match in _FENCE.finditer(text))):
         encoded = candidate.encode("utf-8", "surrogatepass")
         if _is_json(encoded):
-            return encoded
-    parser = PartialJSON(skip_prose=True)
-    parser.feed(text)
-    if not parser.complete:
-        return None
-    encoded = text[slice(*parser.span)].encode("utf-8", "surrogatepass")
-    return encoded if _is_json(encoded) else None
+            yield encoded
+            if candidate is text:
+                return
+    for _ in range(_TRIED):
+        parser = PartialJSON(skip_prose=True)
+        parser.feed(text)
+        if not parser.complete:
+            return
+        encoded = text[slice(*parser.span)].encode("utf-8", "surrogatepass")
+        if _is_json(encoded):
+            yield encoded
+        text = text[parser.span[1] :]
 
 
 def _is_json(text: bytes) -> bool:
