@@ -72,7 +72,7 @@ class Waiting:
             return await self._calls.run(endpoint, params)
         except APITimeoutError as error:
             if error.clock == "deadline" and self._until is not None:
-                raise self._too_late() from error
+                raise self._too_late(error.request) from error
             error.partial = self._latest
             raise
 
@@ -90,10 +90,10 @@ class Waiting:
             return left
         raise self._too_late()
 
-    def _too_late(self) -> PollTimeoutError:
+    def _too_late(self, request: Any = None) -> PollTimeoutError:
         latest = self._latest
         if latest is None:
-            return PollTimeoutError(None, message="The deadline of this helper passed.")
+            return PollTimeoutError(request, message="The deadline of this helper passed.")
         return PollTimeoutError(
             latest.meta.request,
             message=f"Waited long enough: {getattr(latest, 'id', 'the object')} is {latest.status!r} still.",
