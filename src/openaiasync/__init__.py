@@ -143,9 +143,6 @@ if TYPE_CHECKING:
         ContentFilterFinishReasonError as ContentFilterFinishReasonError,
     )
     from .errors import (
-        EmbedManyError as EmbedManyError,
-    )
-    from .errors import (
         IncompleteStreamError as IncompleteStreamError,
     )
     from .errors import (
@@ -207,6 +204,7 @@ if TYPE_CHECKING:
         TranscriptionStream as TranscriptionStream,
     )
     from .mission.doors import CompletionStream as CompletionStream
+    from .mission.embed_errors import EmbedManyError as EmbedManyError
     from .mission.embed_many import (
         EmbeddedText as EmbeddedText,
     )
@@ -278,7 +276,7 @@ _HOMES = {
     "errors": (
         "APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AuthenticationError "
         "BadRequestError ClientClosedError ConfigurationError ConflictError ContentFilterFinishReasonError "
-        "EmbedManyError InFlightError IncompleteStreamError InternalServerError InvalidWebhookSignatureError "
+        "InFlightError IncompleteStreamError InternalServerError InvalidWebhookSignatureError "
         "LengthFinishReasonError NotFoundError OAuthError OpenAIError PermissionDeniedError PollTimeoutError "
         "RateLimitError RefusalError StructuredOutputError UnfinishedResponseError "
         "UnprocessableEntityError"
@@ -289,6 +287,7 @@ _HOMES = {
     "meta": "Meta RequestInfo ResponseInfo",
     "mission.audio": "AudioAnswer AudioStream TranscriptionStream",
     "mission.doors": "CompletionStream",
+    "mission.embed_errors": "EmbedManyError",
     "mission.embed_many": "EmbedManyAnswer EmbedManyStream EmbeddedText",
     "mission.images": "ImageStream",
     "mission.vision": "VisionStream",

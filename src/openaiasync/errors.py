@@ -11,7 +11,7 @@
     │   ├── ContentFilterFinishReasonError      an answer to be parsed was held back by a filter
     │   └── RefusalError                        .refusal: the model declined
     ├── UnfinishedResponseError (RuntimeError)  .answer: a response that was waited for ended as failed or incomplete
-    ├── EmbedManyError                          .refused .vectors .usage: some of many texts have no vector
+    ├── EmbedManyError                          .refused .vectors: texts without a vector; mission/embed_errors.py
     ├── ContextLimitError (ValueError)          a session's request would not fit its context_limit
     ├── BudgetError                             a session's request would pass its budget
     ├── SessionFileError (OSError)              a saved session cannot be read or written; these three: chat/errors.py
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from .meta import Meta
     from .types.chat import ChatCompletion
     from .types.completion_usage import CompletionUsage
-    from .types.create_embedding_response import Usage
 
 __all__ = [
     "APIConnectionError",
@@ -58,7 +57,6 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "ContentFilterFinishReasonError",
-    "EmbedManyError",
     "InFlightError",
     "IncompleteStreamError",
     "InternalServerError",
@@ -347,49 +345,6 @@ class UnfinishedResponseError(OpenAIError, RuntimeError):
     def __init__(self, message: str, *, answer: Any) -> None:
         super().__init__(message)
         self.answer = answer
-
-
-class EmbedManyError(OpenAIError):
-    """Some of the texts of `client.embed_many` have no vector; the cause is the first failure, as a single call has it.
-
-    `refused` says by index why the server refused a text, `index` is the first of them (`None`: a request failed as a
-    whole); `vectors` holds what is finished, by index; `usage` is the sum of what it took.
-    """
-
-    def __init__(
-        self,
-        cause: OpenAIError,
-        *,
-        refused: dict[int, APIStatusError],
-        vectors: dict[int, memoryview[float]],
-        usage: Usage | None,
-    ) -> None:
-        self.index: int | None = min(refused, default=None)
-        if self.index is None:
-            text = f"embed_many stopped: {cause}"
-        elif len(refused) == 1:
-            text = f"texts[{self.index}] was refused: {cause}"
-        else:
-            text = f"{len(refused)} texts were refused, the first of them texts[{self.index}]: {cause}"
-        super().__init__(text)
-        self.refused = refused
-        self.vectors = vectors
-        self.usage = usage
-        self.side: Side = cause.side
-        self.retryable: bool = cause.retryable
-        self.meta: Meta | None = cause.meta
-        self.tries: int = cause.tries
-        self.elapsed: float = cause.elapsed
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        vectors = {index: vector.tobytes() for index, vector in self.vectors.items()}
-        return (_rebuild_vectors, (type(self), self.args, {**self.__dict__, "vectors": vectors}))
-
-
-def _rebuild_vectors(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
-    """A view of memory cannot be pickled, its bytes can."""
-    vectors = {index: memoryview(raw).cast("f") for index, raw in state["vectors"].items()}
-    return _rebuild(cls, args, {**state, "vectors": vectors})
 
 
 class InvalidWebhookSignatureError(ValueError):

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast
 from ..calls import Calls
 from ..calls import failure as failures
 from ..endpoints import EMBEDDINGS_CREATE
-from ..errors import APIStatusError, EmbedManyError, InFlightError, OpenAIError
+from ..errors import APIStatusError, InFlightError, OpenAIError
 from ..types import CreateEmbeddingResponse
+from .embed_errors import EmbedManyError
 
 if TYPE_CHECKING:
     from ..params.embeddings import EmbeddingRest
