@@ -35,6 +35,7 @@ from .verbs import Verbs
 
 if TYPE_CHECKING:
     from .calls.hooks import AnswerHook, ErrorHook, RequestHook
+    from .identity.workload import WorkloadIdentity, X509WorkloadIdentity
 
 __all__ = ["AsyncOpenAI", "Client"]
 
@@ -143,6 +144,9 @@ class Client(MissionMethods, Verbs, Api):
 
     def _attach(self, calls: Calls) -> None:
         self._calls = calls
+        bind = getattr(calls.config.key, "bind", None)
+        if bind is not None:  # it exchanges its tokens over this client's connections
+            bind(calls.shared)
 
     # ---------------------------------------------------------------- variants
 
@@ -194,6 +198,11 @@ class Client(MissionMethods, Verbs, Api):
     def admin_api_key(self) -> str | None:
         """The key of administration endpoints itself."""
         return _shown(self._settings.admin_key) or None
+
+    @property
+    def workload_identity(self) -> WorkloadIdentity | X509WorkloadIdentity | None:
+        """Who this workload is, where that stands in place of a key."""
+        return getattr(self._settings.key, "workload_identity", None)
 
     @property
     def webhook_secret(self) -> str | None:
@@ -278,6 +287,7 @@ class AsyncOpenAI(Client):
         base_url: as `api_base` in `Client`.
         websocket_base_url: where realtime connections go.
         data_residency: a region of OpenAI's ("eu", "us", …) in place of `base_url`.
+        workload_identity: who this workload is, in place of a key: see `openaiasync.auth`.
         timeout: seconds (600), or a `Timeout`, for each try: whole for a JSON answer, until its start and then per
             unit of progress for streams and binary answers.
         max_retries: how often a failed call is tried again (2), timeouts included.
@@ -301,6 +311,7 @@ class AsyncOpenAI(Client):
         webhook_secret: str | None = None,
         base_url: Any = None,
         data_residency: str | None = None,
+        workload_identity: WorkloadIdentity | X509WorkloadIdentity | None = None,
         websocket_base_url: Any = None,
         timeout: Any = UNSET,
         max_retries: int = 2,
@@ -321,10 +332,17 @@ class AsyncOpenAI(Client):
             "connect_timeout": 5.0,
         }
         network = network_from(official, http_other or {}, http_client)
+        base_url = None if is_omitted(base_url) else base_url
+        key: Any = None
+        if workload_identity is not None:
+            from .identity.workload import base_of, key_of
+
+            key = key_of(workload_identity, api_key)
+            base_url, data_residency = base_of(workload_identity, base_url, data_residency)
         settings = Settings(
-            base_url=base_from(None if is_omitted(base_url) else base_url, data_residency),
+            base_url=base_from(base_url, data_residency),
             websocket_base_url=None if websocket_base_url is None else str(websocket_base_url),
-            key=key_from(api_key, "OPENAI_API_KEY"),
+            key=key_from(api_key, "OPENAI_API_KEY") if key is None else key,
             admin_key=secret_from(admin_api_key, "OPENAI_ADMIN_KEY"),
             organization=organization if organization is not None else env("OPENAI_ORG_ID"),
             project=project if project is not None else env("OPENAI_PROJECT_ID"),

@@ -35,12 +35,19 @@ def _set(name: str) -> Callable[[Settings, Any], dict[str, Any]]:
     return lambda settings, value: {name: value}
 
 
+def _identified(settings: Settings, value: Any) -> dict[str, Any]:
+    from .identity.workload import key_of
+
+    return {"key": key_of(value, None)}
+
+
 _CHANGES: dict[str, Callable[[Settings, Any], dict[str, Any]]] = {
     "api_base": lambda settings, value: {"base_url": base_from(value)},
     "base_url": lambda settings, value: {"base_url": base_from(value)},
     "data_residency": lambda settings, value: {"base_url": base_from(None, value)},
     "websocket_base_url": _set("websocket_base_url"),
     "api_key": lambda settings, value: {"key": key_from(value)},
+    "workload_identity": lambda settings, value: _identified(settings, value),
     "admin_api_key": lambda settings, value: {"admin_key": key_from(value)},
     "webhook_secret": lambda settings, value: {"webhook_secret": key_from(value)},
     "api_org_name": _set("organization"),
@@ -71,6 +78,8 @@ _CHANGES: dict[str, Callable[[Settings, Any], dict[str, Any]]] = {
 def changed_settings(settings: Settings, options: Mapping[str, Any]) -> Settings:
     """The settings with these options changed. `TypeError`: unknown words; `ConfigurationError`: what is shared."""
     changes: dict[str, Any] = {}
+    if options.get("api_key") is not None and options.get("workload_identity") is not None:
+        raise ConfigurationError("api_key and workload_identity exclude one another: give one of them")
     for name, value in options.items():
         if name in _SHARED:
             raise ConfigurationError(f"{name} belongs to what clients made by with_options share: make a new client")

@@ -51,6 +51,7 @@ class Call:
     redirects: int = 0
     redirected: bool = False
     free_retry: bool = True
+    renewed: bool = False
     queued: float = 0.0
     try_began: float = 0.0
     head_at: float = 0.0
@@ -225,8 +226,18 @@ class Call:
         self.expect_error(incoming)
         raw = self.calls.composer.scrub(await read_error_body(incoming))
         incoming.abort()
+        if incoming.status == 401 and self._renews():
+            return
         error = failures.status_failure(self.meta(incoming), raw, self.tries, self.elapsed())
         await self.again(error)
+
+    def _renews(self) -> bool:
+        """Whether a token that was refused is had anew, once a call: it may have been withdrawn before its time."""
+        renew = getattr(self.calls.config.key, "renew", None)
+        if renew is None or self.renewed or self.out is None or not self.rewindable():
+            return False
+        self.renewed = True
+        return bool(renew(self.out.credentials))
 
     # ---------------------------------------------------------------- failures
 

@@ -1,0 +1,121 @@
+"""One exchange of a subject token for an access token, at OpenAI's token server (RFC 8693, section 2)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from ..calls import failure as failures
+from ..calls.config import BaseURL, CallConfig, Secret
+from ..calls.engine import Calls
+from ..calls.shared import Shared
+from ..core.encode import encode_json
+from ..core.endpoint import Endpoint, Request
+from ..dump import parse
+from ..errors import APIStatusError, OAuthError, OpenAIError
+from .ask import ask
+from .errors import SubjectTokenProviderError
+from .fetch import AGENT, fetch_small
+
+if TYPE_CHECKING:
+    from .providers import SubjectTokenProvider
+    from .workload import WorkloadIdentity, X509WorkloadIdentity
+
+__all__ = ["EXCHANGE_URL", "SUBJECT_TYPES", "X509_EXCHANGE_URL", "exchange"]
+
+EXCHANGE_URL = "https://auth.openai.com/oauth/token"
+X509_EXCHANGE_URL = "https://mtls.auth.openai.com/oauth/token"
+SUBJECT_TYPES = {
+    "jwt": "urn:ietf:params:oauth:token-type:jwt",
+    "id": "urn:ietf:params:oauth:token-type:id_token",
+}
+_X509 = "urn:openai:params:oauth:token-type:x509"
+_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+_SECONDS = 10.0  # for all tries of an exchange
+
+
+async def exchange(identity: WorkloadIdentity | X509WorkloadIdentity, url: str, shared: Shared) -> tuple[Secret, float]:
+    """The access token, and for how many seconds it is good.
+
+    Raises `SubjectTokenProviderError`, `OAuthError` where the server does not accept the subject token, and what any
+    call raises. No error holds a token.
+    """
+    fields: dict[str, Any] = {
+        "grant_type": _GRANT,
+        "subject_token_type": _X509,
+        "identity_provider_id": identity["identity_provider_id"],
+        "service_account_id": identity["service_account_id"],
+    }
+    subject: Secret | None = None
+    provider = cast("SubjectTokenProvider | None", identity.get("provider"))
+    if provider is not None:
+        fields["subject_token_type"] = SUBJECT_TYPES[provider["token_type"]]
+        subject = await _subject(provider)
+    parts = urlsplit(url)
+    base = BaseURL(f"{parts.scheme}://{parts.netloc}")
+    calls = Calls(
+        CallConfig(base=base, fields=AGENT, deadline=_SECONDS, max_redirects=0, repeat_timed_out=True), shared
+    )
+    row = Endpoint("identity.exchange", "POST", parts.path, body="json", answer="binary")
+    request = Request(row, parts.path + (f"?{parts.query}" if parts.query else ""), _body(fields, subject))
+    if subject is not None:
+        calls.composer.hide(subject)
+    refused: OpenAIError
+    try:
+        meta, raw = await fetch_small(calls, request)
+    except APIStatusError as error:
+        refused = _refused(error)
+    else:
+        token, seconds = _read(raw)
+        del raw
+        if token is not None and seconds is not None:
+            return token, seconds
+        refused = failures.invalid_answer(meta, b"", "the token server answered without a usable access_token")
+    raise refused.with_traceback(None) from None
+
+
+async def _subject(provider: SubjectTokenProvider) -> Secret:
+    try:
+        value: Any = await ask(provider["get_token"])
+    except OpenAIError:
+        raise
+    except Exception as error:
+        raise SubjectTokenProviderError(f"the token provider failed: {type(error).__name__}") from error
+    if not isinstance(value, str) or not value:
+        raise SubjectTokenProviderError("the token provider answered something else than a token")
+    return Secret(value)
+
+
+def _body(fields: dict[str, Any], subject: Secret | None) -> bytes:
+    return encode_json(fields if subject is None else {**fields, "subject_token": subject.reveal()})
+
+
+def _refused(error: APIStatusError) -> OpenAIError:
+    """400, 401 and 403 say that the token is not accepted; any other status is itself."""
+    if error.status_code not in (400, 401, 403):
+        return error
+    try:
+        body: Any = parse(error.response.content)
+    except (ValueError, RecursionError):
+        body = None
+    told = OAuthError(response=error.response, body=body)
+    told.meta, told.tries, told.elapsed = error.meta, error.tries, error.elapsed
+    return told
+
+
+def _read(raw: bytes) -> tuple[Secret | None, float | None]:
+    try:
+        fields: Any = parse(raw)
+    except (ValueError, RecursionError):
+        return None, None
+    if not isinstance(fields, dict):
+        return None, None
+    answer = cast("dict[str, Any]", fields)
+    token: Any = answer.get("access_token")
+    seconds: Any = answer.get("expires_in")
+    numeric = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    return (
+        Secret(token) if isinstance(token, str) and token else None,
+        float(seconds) if numeric and 0 < seconds < math.inf else None,
+    )

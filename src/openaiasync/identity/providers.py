@@ -1,0 +1,177 @@
+"""Who this workload is, by the word of whom it runs with: Kubernetes, Azure, Google.
+
+A provider is a dict of a token's type and a function that answers such a token, asynchronous or not: one of your own
+does as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+from urllib.parse import urlsplit
+
+from ..calls.config import BaseURL, CallConfig
+from ..calls.engine import Calls
+from ..calls.shared import Shared
+from ..core.encode import encode_query
+from ..core.endpoint import Endpoint, Request
+from ..dump import parse
+from ..errors import APIStatusError, OpenAIError
+from ..meta import ResponseInfo
+from ..transport.base import Transport
+from .ask import ask
+from .errors import SubjectTokenProviderError
+from .fetch import AGENT, fetch_small
+
+__all__ = [
+    "SubjectTokenProvider",
+    "azure_managed_identity_token_provider",
+    "gcp_id_token_provider",
+    "k8s_service_account_token_provider",
+]
+
+
+class SubjectTokenProvider(TypedDict):
+    """`token_type` is what `get_token` answers: a JWT (``"jwt"``) or an OpenID Connect ID token (``"id"``)."""
+
+    token_type: Literal["jwt", "id"]
+    get_token: Callable[[], str | Awaitable[str]]
+
+
+def k8s_service_account_token_provider(
+    token_file_path: str | os.PathLike[str] = "/var/run/secrets/kubernetes.io/serviceaccount/token",
+) -> SubjectTokenProvider:
+    """The service account's token that Kubernetes projects into a file, read anew for each exchange.
+
+    Its `get_token` raises `SubjectTokenProviderError` for a file that is not there, cannot be read, or is empty.
+    """
+    path = Path(token_file_path)
+
+    async def get_token() -> str:
+        try:
+            token = (await ask(lambda: path.read_text(encoding="utf-8"))).strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+        else:
+            if token:
+                return token
+            reason = "it is empty"
+        raise SubjectTokenProviderError(f"the token's file {path} could not be read: {reason}")
+
+    return {"token_type": "jwt", "get_token": get_token}
+
+
+def azure_managed_identity_token_provider(
+    resource: str = "https://management.azure.com/",
+    *,
+    object_id: str | None = None,
+    client_id: str | None = None,
+    msi_res_id: str | None = None,
+    api_version: str = "2018-02-01",
+    timeout: float = 10.0,
+    http_client: Any = None,
+    metadata_url: str = "http://169.254.169.254",
+) -> SubjectTokenProvider:
+    """The token of an Azure machine's managed identity, from its metadata server.
+
+    Of several identities one is named by `object_id`, `client_id` or `msi_res_id`. `timeout` is in seconds, for all
+    tries. The server is asked directly, past all proxies, or through `http_client`, an ``httpx2.AsyncClient``. Its
+    `get_token` raises `SubjectTokenProviderError`.
+    """
+    named = {"object_id": object_id, "client_id": client_id, "msi_res_id": msi_res_id}
+    query = {"api-version": api_version, "resource": resource, **named}
+    url = f"{metadata_url.rstrip('/')}/metadata/identity/oauth2/token?" + encode_query(query.items())
+
+    async def get_token() -> str:
+        server = "Azure's metadata server"
+        token, response = await _asked(server, url, {"Metadata": "true"}, timeout, http_client, _access_token)
+        if token:
+            return token
+        raise SubjectTokenProviderError(f"{server} answered without an access_token", response=response)
+
+    return {"token_type": "jwt", "get_token": get_token}
+
+
+def gcp_id_token_provider(
+    audience: str = "https://api.openai.com/v1",
+    *,
+    timeout: float = 10.0,
+    http_client: Any = None,
+    metadata_url: str = "http://metadata.google.internal",
+) -> SubjectTokenProvider:
+    """The ID token of a Google machine's service account, from its metadata server; `audience` is whom it is for.
+
+    `timeout` is in seconds, for all tries. The server is asked directly, past all proxies, or through `http_client`, an
+    ``httpx2.AsyncClient``. Its `get_token` raises `SubjectTokenProviderError`.
+    """
+    path = "/computeMetadata/v1/instance/service-accounts/default/identity"
+    url = f"{metadata_url.rstrip('/')}{path}?" + encode_query([("audience", audience)])
+
+    async def get_token() -> str:
+        server = "Google's metadata server"
+        token, response = await _asked(server, url, {"Metadata-Flavor": "Google"}, timeout, http_client, _text)
+        if token:
+            return token
+        raise SubjectTokenProviderError(f"{server} answered without a token", response=response)
+
+    return {"token_type": "id", "get_token": get_token}
+
+
+def _access_token(body: bytes) -> str:
+    try:
+        fields: Any = parse(body)
+    except (ValueError, RecursionError):
+        return ""
+    token = fields.get("access_token") if isinstance(fields, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return token if isinstance(token, str) else ""
+
+
+def _text(body: bytes) -> str:
+    return body.decode("utf-8", "replace").strip()
+
+
+async def _asked(
+    server: str,
+    url: str,
+    fields: dict[str, str],
+    timeout: float,
+    http_client: Any,
+    read: Callable[[bytes], str],
+) -> tuple[str, ResponseInfo]:
+    """The token in a metadata server's answer, ``""`` if there is none, and the answer without its body."""
+    parts = urlsplit(url)
+    config = CallConfig(
+        base=BaseURL(f"{parts.scheme}://{parts.netloc}"),
+        fields=AGENT,
+        connect_timeout=timeout,
+        deadline=timeout,
+        max_redirects=0,
+    )
+    shared = Shared(None, lambda: _transport(http_client))
+    row = Endpoint("identity.metadata", "GET", parts.path, answer="binary")
+    request = Request(row, f"{parts.path}?{parts.query}", None)
+    request.headers = fields
+    try:
+        meta, body = await fetch_small(Calls(config, shared), request)
+        return read(body), ResponseInfo(meta.status, meta.headers, meta.request)
+    except APIStatusError as refused:
+        response = ResponseInfo(refused.status_code, refused.response.headers, refused.request)
+        failure = SubjectTokenProviderError(f"{server} answered with status {refused.status_code}", response=response)
+    except OpenAIError as error:
+        failure = SubjectTokenProviderError(f"{server} could not be asked: {error}")
+    finally:
+        if http_client is None:
+            await shared.aclose()
+    raise failure
+
+
+def _transport(http_client: Any) -> Transport:
+    if http_client is not None:
+        from ..transport.httpx2 import HTTPXTransport
+
+        return HTTPXTransport(http_client)
+    from ..transport.tcp import TcpSettings, TcpTransport
+
+    return TcpTransport(TcpSettings(trust_env=False))  # the address means this machine: no proxy knows it

@@ -1,0 +1,255 @@
+"""Workload identity: a token of the place where a program runs, exchanged for a short-lived key (RFC 8693).
+
+`WorkloadIdentityAuth` stands where a key stands. It is asked for each try: one exchange serves all who wait, and a
+token is exchanged anew before it expires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict, cast
+
+from ..calls.config import Secret
+from ..calls.log import logger
+from ..calls.shared import Shared
+from ..core.endpoint import nearest
+from ..errors import ClientClosedError, ConfigurationError, OpenAIError
+from ..transport.base import Credentials
+from .exchange import EXCHANGE_URL, SUBJECT_TYPES, X509_EXCHANGE_URL, exchange
+from .providers import SubjectTokenProvider
+
+__all__ = [
+    "SubjectTokenWorkloadIdentity",
+    "WorkloadIdentity",
+    "WorkloadIdentityAuth",
+    "X509WorkloadIdentity",
+    "base_of",
+    "key_of",
+    "x509_workload_identity",
+]
+
+BUFFER = 1200.0  # seconds before its end in which a token is exchanged anew, if that is less than half of its life
+PATIENCE = 60.0  # seconds for the provider's token and its exchange together
+PAUSE = 30.0  # seconds until a failed exchange is tried again while the old token is still good
+clock = time.monotonic
+_X509_BASES = {
+    None: "https://mtls.api.openai.com/v1",
+    "global": "https://mtls.api.openai.com/v1",
+    "us": "https://mtls-us.api.openai.com/v1",
+    "eu": "https://mtls-eu.api.openai.com/v1",
+}
+
+
+class WorkloadIdentity(TypedDict):
+    """Who a workload is: its identity provider's and service account's ids at OpenAI, and where its token comes from.
+
+    `refresh_buffer_seconds` (1,200): how long before its end a key is exchanged anew; half of its life at most.
+    """
+
+    identity_provider_id: str
+    service_account_id: str
+    provider: SubjectTokenProvider
+    refresh_buffer_seconds: NotRequired[float]
+
+
+SubjectTokenWorkloadIdentity = WorkloadIdentity
+
+
+class X509WorkloadIdentity(TypedDict):
+    """A workload that is known by the client certificate of its TLS connections (``http_other={"ssl": context}``)."""
+
+    type: Literal["x509"]
+    identity_provider_id: str
+    service_account_id: str
+    refresh_buffer_seconds: NotRequired[float]
+
+
+def x509_workload_identity(
+    *, identity_provider_id: str, service_account_id: str, refresh_buffer_seconds: float | None = None
+) -> X509WorkloadIdentity:
+    """An `X509WorkloadIdentity`; see there."""
+    identity: X509WorkloadIdentity = {
+        "type": "x509",
+        "identity_provider_id": identity_provider_id,
+        "service_account_id": service_account_id,
+    }
+    if refresh_buffer_seconds is not None:
+        identity["refresh_buffer_seconds"] = refresh_buffer_seconds
+    return identity
+
+
+def key_of(identity: Any, api_key: object) -> WorkloadIdentityAuth:
+    """What stands in a key's place for this identity. `ConfigurationError` with an `api_key` beside it."""
+    if api_key is not None:
+        raise ConfigurationError("api_key and workload_identity exclude one another: give one of them")
+    return WorkloadIdentityAuth(workload_identity=identity)
+
+
+def base_of(identity: Mapping[str, Any], base_url: Any, region: str | None) -> tuple[Any, str | None]:
+    """API base and region for this identity: client certificates have hosts of their own."""
+    if identity.get("type") != "x509":
+        return base_url, region
+    environment = None if region else os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    base_url = base_url or environment
+    if base_url is None:
+        if region not in _X509_BASES:
+            raise ConfigurationError("client certificates are taken in the regions global, us and eu")
+        base_url, region = _X509_BASES[region], None
+    if not str(base_url).lower().startswith("https://"):
+        raise ConfigurationError("a workload known by its certificate needs an https API base")
+    return base_url, region
+
+
+class _Flight:
+    """One exchange under way in one event loop, and how many wait for it."""
+
+    def __init__(self, work: asyncio.Task[Secret]) -> None:
+        self.loop: asyncio.AbstractEventLoop = work.get_loop()
+        self.task = work
+        self.waiting = 0
+        self.closed = False
+        work.add_done_callback(lambda task: task.cancelled() or task.exception())  # all who waited may have left
+
+    def drop(self) -> None:
+        """The client is being closed."""
+        self.closed = True
+        self.task.cancel()
+
+
+class WorkloadIdentityAuth:
+    """The key of a workload: called, it answers one that is good. Belongs to one client and its relatives.
+
+    Raises `ConfigurationError` for an identity that cannot work.
+    """
+
+    def __init__(
+        self, *, workload_identity: WorkloadIdentity | X509WorkloadIdentity, token_exchange_url: str | None = None
+    ) -> None:
+        _check(workload_identity)
+        self.workload_identity: WorkloadIdentity | X509WorkloadIdentity = workload_identity
+        x509 = "provider" not in workload_identity
+        self.token_exchange_url: str = token_exchange_url or (X509_EXCHANGE_URL if x509 else EXCHANGE_URL)
+        self._shared: Shared | None = None
+        self._token: Secret | None = None
+        self._issued: deque[Secret] = deque(maxlen=8)
+        self._good_until = self._fresh_until = self._try_again_at = 0.0
+        self._flights: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Flight] = weakref.WeakKeyDictionary()
+
+    def bind(self, shared: Shared) -> None:
+        """Exchange tokens over these connections."""
+        self._shared = shared
+
+    async def __call__(self) -> str:
+        return await self.get_token_async()
+
+    async def get_token_async(self) -> str:
+        """A token that is good now. Raises `SubjectTokenProviderError`, `OAuthError`, and what any call raises."""
+        now = clock()
+        token = self._token
+        if token is not None and now < self._fresh_until:
+            return token.reveal()
+        if token is not None and now < min(self._good_until, self._try_again_at):
+            return token.reveal()
+        try:
+            token = await self._join()
+        except OpenAIError as error:
+            token = self._token
+            now = clock()
+            if token is None or now >= self._good_until or isinstance(error, ClientClosedError):
+                raise
+            self._try_again_at = now + PAUSE
+            logger.warning(
+                "a token could not be exchanged anew, the old one is good for %.0f s: %s", self._good_until - now, error
+            )
+        return token.reveal()
+
+    def renew(self, credentials: Credentials) -> bool:
+        """A server refused these: whether they hold a token of ours, which is then good no more."""
+        values = [value for _, value in credentials.fields()]
+        for token in self._issued:
+            if any(value.endswith(token.reveal()) for value in values):
+                self.invalidate_token(token.reveal())
+                return True
+        return False
+
+    def invalidate_token(self, token: str | None = None) -> None:
+        """Forget the token at hand; with `token`, only if it is that one."""
+        if self._token is not None and token in (None, self._token.reveal()):
+            self._token = None
+
+    async def _join(self) -> Secret:
+        """Wait for the exchange under way, or begin one. It ends when nobody waits for it any more."""
+        shared = self._shared
+        if shared is None:
+            raise ConfigurationError("a workload identity belongs to a client: pass it as workload_identity=")
+        loop = asyncio.get_running_loop()
+        flight = self._flights.get(loop)
+        if flight is None:
+            if shared.closed:
+                raise ClientClosedError("the client is closed; make a new one")
+            flight = self._flights[loop] = _Flight(loop.create_task(self._exchange(shared), name="openaiasync: token"))
+            shared.admit(flight)
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        except asyncio.CancelledError:
+            if flight.closed:
+                raise ClientClosedError("the client was closed while a token was exchanged") from None
+            raise
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting or flight.task.done():
+                flight.task.cancel()
+                if self._flights.get(loop) is flight:
+                    del self._flights[loop]
+
+    async def _exchange(self, shared: Shared) -> Secret:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                token, seconds = await exchange(self.workload_identity, self.token_exchange_url, shared.aside())
+        except TimeoutError:
+            raise OpenAIError(f"no token within {PATIENCE:g} s: its provider or the exchange hangs") from None
+        now = clock()
+        self._token = token
+        self._issued.append(token)
+        self._good_until = now + seconds
+        buffer = self.workload_identity.get("refresh_buffer_seconds", BUFFER)
+        self._fresh_until = self._good_until - min(buffer, seconds / 2)
+        return token
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.workload_identity['service_account_id']}>"
+
+
+_FIELDS = frozenset({"identity_provider_id", "service_account_id", "provider", "refresh_buffer_seconds", "type"})
+
+
+def _check(given: object) -> None:
+    """`ConfigurationError` that says what is wrong with an identity."""
+    if not isinstance(given, Mapping):
+        raise ConfigurationError("workload_identity is a dict, as openaiasync.auth.WorkloadIdentity")
+    identity = cast("Mapping[str, Any]", given)
+    for name in identity:
+        if name not in _FIELDS:
+            raise ConfigurationError(f"workload_identity has no {name!r}{nearest(name, _FIELDS)}")
+    for name in ("identity_provider_id", "service_account_id"):
+        if not isinstance(identity.get(name), str) or not identity[name]:
+            raise ConfigurationError(f"workload_identity misses {name}, a string")
+    buffer = identity.get("refresh_buffer_seconds", BUFFER)
+    if isinstance(buffer, bool) or not isinstance(buffer, (int, float)) or not 0 <= buffer < math.inf:
+        raise ConfigurationError("refresh_buffer_seconds is a finite number of seconds from 0 up")
+    if identity.get("type") == "x509":
+        if "provider" in identity:
+            raise ConfigurationError("a workload known by its certificate has no provider")
+        return
+    provider: Any = identity.get("provider")
+    if not isinstance(provider, Mapping) or not callable(cast("Any", provider).get("get_token")):
+        raise ConfigurationError("workload_identity misses provider: a dict with token_type and get_token, a function")
+    if cast("Any", provider).get("token_type") not in SUBJECT_TYPES:
+        raise ConfigurationError(f"a provider's token_type is one of {', '.join(SUBJECT_TYPES)}")
