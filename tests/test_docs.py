@@ -106,6 +106,7 @@ def run_here(command: list[str], api: str, folder: Path, given: str = "") -> Non
         "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
         "PYTHONWARNINGS": "error",
         "PYTHONIOENCODING": "utf-8",
+        "XDG_STATE_HOME": str(folder / "state"),  # where `openaiasync chat` keeps sessions
     }
     done = subprocess.run(
         command,
