@@ -101,6 +101,7 @@ class TestWhen:
 
         def on_request(event: RequestEvent) -> None:
             log.events.append((event.tries, event.url.rpartition("/")[2]))
+            assert "X-Try" not in event.headers
             event.headers["X-Try"] = str(len(log.events))
 
         server: Any = None

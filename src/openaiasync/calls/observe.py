@@ -59,6 +59,7 @@ class WatchedCall(Call):
 
     async def _sending(self) -> None:
         self.extra.clear()
+        self.request.headers = self.asked
         try:
             for watcher in self.watchers:
                 told = watcher.sending(self)
