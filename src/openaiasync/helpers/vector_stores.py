@@ -64,6 +64,7 @@ class VectorStoreFilesHelpers:
         """
         return await self._end(Waiting(self._calls, {**options}), file_id, vector_store_id)
 
+    @no_raw_twin
     async def upload(
         self,
         *,
