@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, Literal, TypedDict, assert_type
 
+import httpx2
+
 import openaiasync
 from openaiasync import (
     AnswerEvent,
@@ -46,6 +48,7 @@ from openaiasync import (
     shape_of,
     tool,
 )
+from openaiasync.compat import transport
 from openaiasync.types import (
     Batch,
     Completion,
@@ -304,3 +307,10 @@ async def turns(client: Client) -> None:
             assert_type(piece.text, str)
             if isinstance(piece, ToolFinished):
                 assert_type(piece.result, ToolResult)
+
+
+def bridge() -> None:
+    """The bridge goes where HTTP clients take a transport; that of the older library has no type here."""
+    assert_type(transport(max_retries=0, http_timeout=None), httpx2.AsyncBaseTransport)
+    httpx2.AsyncClient(transport=transport())
+    assert_type(transport(library="httpx"), Any)

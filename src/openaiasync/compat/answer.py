@@ -70,8 +70,8 @@ class Watch:
     """Sees the events of a stream go by: how many there were, and whether the answer may end here."""
 
     def __init__(self) -> None:
-        self.events = 0
-        self.done = False  # [DONE] came
+        self.events: int = 0
+        self.done: bool = False  # [DONE] came
         self._over = False  # an error object came: the reader raises it
         self._decoder = SSEDecoder()
         self._by_choice = Ending(":ChatCompletionChunk")

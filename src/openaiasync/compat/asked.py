@@ -33,13 +33,13 @@ class Asked(Request):
 class Source:
     """A body that is sent as it comes from the HTTP library; `sent` tells whether it came to its end."""
 
-    rewindable = False
-    content_type = ""
+    rewindable: bool = False
+    content_type: str = ""
 
     def __init__(self, stream: Any, length: int | None) -> None:
         self._stream = stream
-        self.length = length
-        self.sent = False
+        self.length: int | None = length
+        self.sent: bool = False
 
     async def open(self) -> AsyncIterator[bytes]:
         """The pieces, once."""
