@@ -76,9 +76,9 @@ def _parts(node: Any, place: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     elif isinstance(node, mi.UnionType):
         structs = [one for one in node.types if _is_object(one)]
         others = [one for one in node.types if not _is_object(one) and not isinstance(one, mi.NoneType)]
-        options: list[Any] = place.get("anyOf", [])
+        options: list[Any] = [one for one in place.get("anyOf", ()) if one != {"type": "null"}]
         if len(structs) > 1:  # they stand together, alone or after the others
-            together = place if "discriminator" in place else options[len(others)]
+            together = next((one for one in (place, *options) if "discriminator" in one), {})
             yield from zip(structs, together.get("anyOf", ()), strict=False)
             yield from zip(others, options if together is not place else (), strict=False)
         else:
