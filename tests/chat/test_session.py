@@ -17,6 +17,7 @@ from openaiasync import (
     IncompleteStreamError,
     OpenAIError,
     SessionFileError,
+    StructuredOutputError,
     UnprocessableEntityError,
 )
 from scripted import json_answer, scripted
@@ -161,6 +162,37 @@ class TestTurns:
                 assert session.messages[-1]["content"] == "half \ufffd"
                 await session.say("go on")
                 assert roles(session) == "u a u a u a"
+
+        run(main())
+
+
+class TestStructured:
+    """Answers as values; more in test_turn.py."""
+
+    def test_the_answer_as_a_value(self) -> None:
+        """Rounds of repair leave no trace in the history, and their tokens count."""
+
+        async def script(seen: Any, writer: Any) -> None:
+            messages = seen.json()["messages"]
+            assert faults(messages) == ""
+            content = '{"value": 42}' if "again" in str(messages[-1]) or len(messages) > 2 else '{"value": "x"}'
+            message = {"role": "assistant", "content": content}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+            body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+            writer.write(json_answer({**body, "usage": usage}))
+
+        async def main() -> None:
+            async with scripted(script) as server, Client(api_base=server.url, model="m") as client:
+                session = client.chat.session()
+                reply = await session.say("How many?", into=int)
+                assert reply.parsed == 42
+                assert roles(session) == "u a"
+                assert session.usage.requests == len(reply.answers) == 2
+                with pytest.raises(StructuredOutputError) as caught:
+                    await session.fork().edit(0, into=int, repair=0)
+                assert caught.value.partial is not None
+                assert (await session.say("and again", into=int)).parsed == 42
 
         run(main())
 

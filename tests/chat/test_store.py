@@ -205,6 +205,30 @@ class TestOtherFiles:
         Journal.create(tmp_path / "a", []).close()
         assert len(read_session(tmp_path / "a").history) == 0
 
+    def test_what_is_no_regular_file_is_left_alone(self, tmp_path: Path) -> None:
+        """A device or a pipe would be gone for good."""
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no pipes with names here")
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", tmp_path):
+            with pytest.raises(SessionFileError, match="is no regular file"):
+                Journal.create(path, [])
+        assert os.listdir(tmp_path) == ["pipe"]
+
+    def test_new_files_are_the_owners_and_old_ones_stay_as_open_as_they_were(self, tmp_path: Path) -> None:
+        """A link stays a link."""
+        if os.name != "posix":
+            pytest.skip("no such modes here")
+        path, link = tmp_path / "a", tmp_path / "link"
+        Journal.create(path, []).close()
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.chmod(0o644)
+        link.symlink_to(path)
+        Journal.create(link, a_session().records()).close()
+        assert link.is_symlink()
+        assert path.stat().st_mode & 0o777 == 0o644
+        assert len(read_session(path).history) == 2
+
     def test_a_newer_format_is_refused(self, tmp_path: Path) -> None:
         """It says what to update."""
         (tmp_path / "a").write_text('{"openaiasync":"session","version":2}\n')
@@ -224,9 +248,8 @@ class TestOtherFiles:
         with pytest.raises(OSError, match=r"cannot open .*; give the path of a saved session") as caught:
             Journal.open(tmp_path / "a.jsonl")
         assert isinstance(caught.value, OpenAIError)
-        for act in (read_session, lambda path: Journal.create(path, [])):
-            with pytest.raises(SessionFileError, match=r"; give (the path of a file|a path that this user may use)"):
-                act(tmp_path)
+        with pytest.raises(SessionFileError, match=r"; give (the path of a file|a path that this user may use)"):
+            read_session(tmp_path)
 
     def test_what_json_cannot_hold_is_refused(self, tmp_path: Path) -> None:
         """Nothing is written then."""

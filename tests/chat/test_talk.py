@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync import APIStatusError, ChatSession, OpenAIError, Price, SessionFileError, omit
+from openaiasync import APIStatusError, ChatSession, Client, OpenAIError, Price, SessionFileError, omit
 from openaiasync.chat import store
+from scripted import json_answer, scripted
 
 from .talking import add, talking
 
@@ -196,6 +197,56 @@ def test_a_turn_that_cannot_be_saved_is_kept(tmp_path: Path, monkeypatch: pytest
                 assert len(session.messages) == 2 + 4 * number
                 await session.say("two")
                 assert same(client.chat.load_session(tmp_path / "a"), session)
+
+    run(main())
+
+
+def test_closing_writes_what_could_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or says that it cannot; the file is let go of in any case."""
+
+    async def main() -> None:
+        async with talking() as (client, _, _talker):
+
+            def full(*_: Any) -> int:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            for lasting in (False, True):
+                session = client.chat.session()
+                session.save(tmp_path / "a")
+                with monkeypatch.context() as patch:
+                    patch.setattr(store, "_write_all", full)
+                    with pytest.raises(SessionFileError):
+                        await session.say("one")
+                    if lasting:
+                        with pytest.raises(SessionFileError, match="No space left"):
+                            session.close()
+                session.close()
+                assert session.path is None
+                assert len(client.chat.load_session(tmp_path / "a", append=True).messages) == (0 if lasting else 2)
+
+    run(main())
+
+
+def test_whatever_a_server_says_can_be_saved(tmp_path: Path) -> None:
+    """Half a surrogate pair in the answer, in the model's name, in the finish reason."""
+
+    async def script(seen: Any, writer: Any) -> None:
+        message = {"role": "assistant", "content": "a\ud83d"}
+        choice = {"index": 0, "finish_reason": "st\udc00p", "message": message}
+        body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m\ud83d", "choices": [choice]}
+        writer.write(json_answer(body))
+
+    async def main() -> None:
+        async with scripted(script) as server, Client(api_base=server.url, model="m") as client:
+            session = client.chat.session()
+            session.save(tmp_path / "a")
+            await session.say("one")
+            assert same(client.chat.load_session(tmp_path / "a"), session)
+            (turn,) = session._talk.history.turns
+            assert (turn.model, turn.finish_reason) == ("m\ufffd", "st\ufffdp")
+            for name in ("system", "model"):
+                with pytest.raises(ValueError, match=f"{name} holds half of a UTF-16 pair"):
+                    setattr(session, name, "x\ud800")
 
     run(main())
 

@@ -10,7 +10,7 @@ from ..calls.stream import AsyncStream
 from ..core.endpoint import Endpoint, Request
 from ..core.options import OPTION_NAMES
 from ..errors import APIStatusError
-from .history import Message, Turn
+from .history import Message, Turn, mended
 from .room import Room, Window, of_answer
 from .spend import Spend
 
@@ -117,6 +117,6 @@ class SessionCalls(Calls):
             self._check(messages, made)
             answer = await super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
             self._spend.add(self._model(made), answer.usage, self._room.weight_of(messages, answer))
-            return cast("str", answer.text)
+            return mended(cast("str", answer.text))
 
         return ask

@@ -14,7 +14,7 @@ import msgspec
 from ..core.encode import encode_json
 from ..model import BaseModel
 
-__all__ = ["History", "Turn", "check_messages", "copied", "plain_messages", "sendable", "split"]
+__all__ = ["History", "Turn", "check_messages", "copied", "mended", "plain_messages", "sendable", "split"]
 
 Message = dict[str, Any]
 
@@ -60,6 +60,11 @@ def plain_messages(messages: Any) -> list[Message]:
     return made
 
 
+def mended(text: str) -> str:
+    """A text that can be encoded: half a UTF-16 pair becomes U+FFFD."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
 def sendable(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Copies that can be sent: half a UTF-16 pair, which a model may say and JSON cannot hold, becomes U+FFFD."""
     return tuple(_mended(copied(list(messages))))
@@ -67,7 +72,7 @@ def sendable(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
-        return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
+        return mended(value)
     if isinstance(value, dict):
         return {key: _mended(item) for key, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
@@ -222,7 +227,11 @@ class History:
 
     def append(self, turn: Turn) -> None:
         """Add a turn. `ValueError` if it would leave the history invalid."""
-        check_messages(turn.messages, sum(len(one.messages) for one in self._turns) + len(self._head))
+        try:
+            check_messages(turn.messages)
+        except ValueError:  # again, with the index that the message would have had
+            check_messages(turn.messages, sum(len(one.messages) for one in self._turns) + len(self._head))
+            raise
         self._own().append(turn)
 
     def keep(self, count: int) -> list[Turn]:

@@ -343,5 +343,8 @@ class ChatSession:
         self._talk.load(path, append, fsync)
 
     def close(self) -> None:
-        """Stop writing to the file, which others may go on with then; the session itself goes on. Idempotent."""
+        """Stop writing to the file, which others may go on with then; the session itself goes on. Idempotent.
+
+        Raises `SessionFileError` if a turn could not be written before, and cannot be now.
+        """
         self._talk.close()

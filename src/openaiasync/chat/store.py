@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
 import weakref
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -236,6 +238,8 @@ class Journal:
         self._pending += [_line(record) for record in records]
         if not self.close.alive:
             raise SessionFileError(f"{self.path} was closed")
+        if not self._pending:
+            return
         with _file_errors("write", self.path):
             size = os.fstat(self._descriptor).st_size
             try:
@@ -256,21 +260,41 @@ def write_session(path: Path, records: Iterable[Record]) -> None:
     """Write a file anew: whole, or what was there stays. `SessionFileError` if that is no session, or in use."""
     data = _line(_HEADER) + b"".join(map(_line, records))
     with _file_errors("write", path):
-        if path.exists() and path.stat().st_size:
+        path = Path(os.path.realpath(path))  # a link stays one
+        there = path.exists()
+        if there:
             _check_replaceable(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+        # Whoever may read a new file is its owner alone: people speak their minds to a model.
+        descriptor, temporary = tempfile.mkstemp(".new", f".{path.name}.", path.parent)
         try:
-            with open(temporary, "wb") as file:
+            with open(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if there:
+                shutil.copymode(path, temporary)
             os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
             raise
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a new name in a folder survive a loss of power, where the system can do that."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _check_replaceable(path: Path) -> None:
+    if not path.is_file():
+        raise SessionFileError(f"{path} is no regular file; give the path of a file")
+    if not path.stat().st_size:
+        return
     with open(path, "rb") as file:
         header = _object(file.readline(_MOST_OF_A_HEADER))
     if header is None or header.get("openaiasync") != KIND:

@@ -18,7 +18,7 @@ from ..core.options import OPTION_NAMES
 from ..omitted import is_omitted
 from .errors import SessionFileError
 from .guard import SessionCalls
-from .history import History, Message, Turn, check_messages, sendable
+from .history import History, Message, Turn, check_messages, mended, sendable
 from .options import TurnOptions
 from .order import Order
 from .reply import Reply
@@ -129,7 +129,8 @@ class Talk:
         model: Any = reply.answer.model
         said = sendable([begun.messages[-1], *reply.messages])
         check_messages(said)
-        turn = Turn(said, model if isinstance(model, str) else None, reply.finish_reason)
+        finish = None if reply.finish_reason is None else mended(str(reply.finish_reason))
+        turn = Turn(said, mended(model) if isinstance(model, str) else None, finish)
         self.last_partial = None
         gone = self.history.keep(begun.keep)
         self.room.forget(begun.keep)
@@ -161,7 +162,8 @@ class Talk:
             self.journal.append()
         else:
             journal = Journal.create(path, self._snapshot().records(), fsync=fsync)
-            self.close()
+            with contextlib.suppress(OSError):  # what the old file lacks is in the new one
+                self.close()
             self.journal, self._written = journal, self._state()
         self.journal.fsync = fsync
         if fsync:
@@ -174,7 +176,8 @@ class Talk:
             journal, saved = Journal.open(path, fsync=fsync)
         else:
             saved = read_session(path)
-        self.close()
+        with contextlib.suppress(OSError):  # as after `close`, what could not be written is not in the old file
+            self.close()
         self.journal = journal
         self.history, self.model, self.params = saved.history, saved.model, saved.params
         self.room = self.room.emptied(saved.summary)
@@ -184,10 +187,13 @@ class Talk:
         self._written = self._state()
 
     def close(self) -> None:
-        """Stop appending. Idempotent."""
-        if self.journal is not None:
-            self.journal.close()
-            self.journal = None
+        """Stop appending. Raises `SessionFileError` if something could not be written until now. Idempotent."""
+        journal, self.journal = self.journal, None
+        if journal is not None:
+            try:
+                journal.append()
+            finally:
+                journal.close()
 
     def write(self, record: Record | None = None) -> None:
         """Append a record, with usage and summary where they have changed. Raises `SessionFileError`."""
@@ -245,6 +251,8 @@ def text_or_none(name: str, value: Any) -> str | None:
     """`TypeError` for anything but a text or `None`."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} is a text or None, not {type(value).__name__}")
+    if value is not None and mended(value) != value:
+        raise ValueError(f"{name} holds half of a UTF-16 pair (a lone surrogate), which cannot be sent")
     return value
 
 
