@@ -78,7 +78,9 @@ def _parts(node: Any, place: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
         others = [one for one in node.types if not _is_object(one) and not isinstance(one, mi.NoneType)]
         options: list[Any] = [one for one in place.get("anyOf", ()) if one != {"type": "null"}]
         if len(structs) > 1:  # they stand together, alone or after the others
-            together = next((one for one in (place, *options) if "discriminator" in one), {})
+            together: dict[str, Any] = next(
+                (one for one in (place, *options) if "discriminator" in one), dict[str, Any]()
+            )
             yield from zip(structs, together.get("anyOf", ()), strict=False)
             yield from zip(others, options if together is not place else (), strict=False)
         else:
