@@ -16,90 +16,40 @@ __title__ = "openaiasync"
 if TYPE_CHECKING:
     from . import types as types
     from .azure import AsyncAzureOpenAI as AsyncAzureOpenAI
-    from .calls import (
-        AsyncConversationCursorPage as AsyncConversationCursorPage,
-    )
-    from .calls import (
-        AsyncCursorPage as AsyncCursorPage,
-    )
-    from .calls import (
-        AsyncNextCursorPage as AsyncNextCursorPage,
-    )
-    from .calls import (
-        AsyncPage as AsyncPage,
-    )
-    from .calls import (
-        AsyncStream as AsyncStream,
-    )
-    from .calls import (
-        BinaryAnswer as BinaryAnswer,
-    )
-    from .calls import (
-        Paginator as Paginator,
-    )
+    from .calls import AsyncConversationCursorPage as AsyncConversationCursorPage
+    from .calls import AsyncCursorPage as AsyncCursorPage
+    from .calls import AsyncNextCursorPage as AsyncNextCursorPage
+    from .calls import AsyncPage as AsyncPage
+    from .calls import AsyncStream as AsyncStream
+    from .calls import BinaryAnswer as BinaryAnswer
+    from .calls import Paginator as Paginator
     from .calls.hooks import AnswerEvent as AnswerEvent
     from .calls.hooks import ErrorEvent as ErrorEvent
     from .calls.hooks import RequestEvent as RequestEvent
     from .calls.live import ChatStream as ChatStream
-    from .chat.errors import (
-        BudgetError as BudgetError,
-    )
-    from .chat.errors import (
-        ContextLimitError as ContextLimitError,
-    )
-    from .chat.errors import (
-        SessionFileError as SessionFileError,
-    )
-    from .chat.errors import (
-        ToolError as ToolError,
-    )
-    from .chat.errors import (
-        TooManyRoundsError as TooManyRoundsError,
-    )
-    from .chat.events import (
-        PartialObject as PartialObject,
-    )
-    from .chat.events import (
-        ReasoningPiece as ReasoningPiece,
-    )
-    from .chat.events import (
-        RepairStarted as RepairStarted,
-    )
-    from .chat.events import (
-        TextPiece as TextPiece,
-    )
-    from .chat.events import (
-        ToolFinished as ToolFinished,
-    )
-    from .chat.events import (
-        ToolStarted as ToolStarted,
-    )
-    from .chat.reply import (
-        Reply as Reply,
-    )
-    from .chat.reply import (
-        ToolCall as ToolCall,
-    )
-    from .chat.reply import (
-        ToolResult as ToolResult,
-    )
+    from .chat.errors import BudgetError as BudgetError
+    from .chat.errors import ContextLimitError as ContextLimitError
+    from .chat.errors import SessionFileError as SessionFileError
+    from .chat.errors import ToolError as ToolError
+    from .chat.errors import TooManyRoundsError as TooManyRoundsError
+    from .chat.events import PartialObject as PartialObject
+    from .chat.events import ReasoningPiece as ReasoningPiece
+    from .chat.events import RepairStarted as RepairStarted
+    from .chat.events import TextPiece as TextPiece
+    from .chat.events import ToolFinished as ToolFinished
+    from .chat.events import ToolStarted as ToolStarted
+    from .chat.reply import Reply as Reply
+    from .chat.reply import ToolCall as ToolCall
+    from .chat.reply import ToolResult as ToolResult
     from .chat.results import ContentParts as ContentParts
     from .chat.session import ChatSession as ChatSession
     from .chat.session_stream import SessionStream as SessionStream
-    from .chat.spend import (
-        Price as Price,
-    )
-    from .chat.spend import (
-        SessionUsage as SessionUsage,
-    )
+    from .chat.spend import Price as Price
+    from .chat.spend import SessionUsage as SessionUsage
     from .chat.tokens import TokenCount as TokenCount
     from .chat.toolbox import Toolbox as Toolbox
-    from .chat.tools import (
-        Tool as Tool,
-    )
-    from .chat.tools import (
-        tool as tool,
-    )
+    from .chat.tools import Tool as Tool
+    from .chat.tools import tool as tool
     from .chat.turn import TurnStream as TurnStream
     from .client import AsyncOpenAI as AsyncOpenAI
     from .client import Client as Client
@@ -109,82 +59,32 @@ if TYPE_CHECKING:
     from .core.structured import Shape as Shape
     from .core.structured import ShapeError as ShapeError
     from .core.structured import shape_of as shape_of
-    from .errors import (
-        APIConnectionError as APIConnectionError,
-    )
-    from .errors import (
-        APIError as APIError,
-    )
-    from .errors import (
-        APIResponseValidationError as APIResponseValidationError,
-    )
-    from .errors import (
-        APIStatusError as APIStatusError,
-    )
-    from .errors import (
-        APITimeoutError as APITimeoutError,
-    )
-    from .errors import (
-        AuthenticationError as AuthenticationError,
-    )
-    from .errors import (
-        BadRequestError as BadRequestError,
-    )
-    from .errors import (
-        ClientClosedError as ClientClosedError,
-    )
-    from .errors import (
-        ConfigurationError as ConfigurationError,
-    )
-    from .errors import (
-        ConflictError as ConflictError,
-    )
-    from .errors import (
-        ContentFilterFinishReasonError as ContentFilterFinishReasonError,
-    )
-    from .errors import (
-        IncompleteStreamError as IncompleteStreamError,
-    )
-    from .errors import (
-        InFlightError as InFlightError,
-    )
-    from .errors import (
-        InternalServerError as InternalServerError,
-    )
-    from .errors import (
-        InvalidWebhookSignatureError as InvalidWebhookSignatureError,
-    )
-    from .errors import (
-        LengthFinishReasonError as LengthFinishReasonError,
-    )
-    from .errors import (
-        NotFoundError as NotFoundError,
-    )
-    from .errors import (
-        OAuthError as OAuthError,
-    )
-    from .errors import (
-        OpenAIError as OpenAIError,
-    )
-    from .errors import (
-        PermissionDeniedError as PermissionDeniedError,
-    )
-    from .errors import (
-        PollTimeoutError as PollTimeoutError,
-    )
-    from .errors import (
-        RateLimitError as RateLimitError,
-    )
-    from .errors import (
-        RefusalError as RefusalError,
-    )
-    from .errors import (
-        StructuredOutputError as StructuredOutputError,
-    )
+    from .errors import APIConnectionError as APIConnectionError
+    from .errors import APIError as APIError
+    from .errors import APIResponseValidationError as APIResponseValidationError
+    from .errors import APIStatusError as APIStatusError
+    from .errors import APITimeoutError as APITimeoutError
+    from .errors import AuthenticationError as AuthenticationError
+    from .errors import BadRequestError as BadRequestError
+    from .errors import ClientClosedError as ClientClosedError
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import ConflictError as ConflictError
+    from .errors import ContentFilterFinishReasonError as ContentFilterFinishReasonError
+    from .errors import IncompleteStreamError as IncompleteStreamError
+    from .errors import InFlightError as InFlightError
+    from .errors import InternalServerError as InternalServerError
+    from .errors import InvalidWebhookSignatureError as InvalidWebhookSignatureError
+    from .errors import LengthFinishReasonError as LengthFinishReasonError
+    from .errors import NotFoundError as NotFoundError
+    from .errors import OAuthError as OAuthError
+    from .errors import OpenAIError as OpenAIError
+    from .errors import PermissionDeniedError as PermissionDeniedError
+    from .errors import PollTimeoutError as PollTimeoutError
+    from .errors import RateLimitError as RateLimitError
+    from .errors import RefusalError as RefusalError
+    from .errors import StructuredOutputError as StructuredOutputError
     from .errors import UnfinishedResponseError as UnfinishedResponseError
-    from .errors import (
-        UnprocessableEntityError as UnprocessableEntityError,
-    )
+    from .errors import UnprocessableEntityError as UnprocessableEntityError
     from .headers import Headers as Headers
     from .helpers.assistants import AsyncAssistantEventHandler as AsyncAssistantEventHandler
     from .helpers.assistants import AsyncAssistantStreamManager as AsyncAssistantStreamManager
@@ -194,53 +94,25 @@ if TYPE_CHECKING:
     from .meta import Meta as Meta
     from .meta import RequestInfo as RequestInfo
     from .meta import ResponseInfo as ResponseInfo
-    from .mission.audio import (
-        AudioAnswer as AudioAnswer,
-    )
-    from .mission.audio import (
-        AudioStream as AudioStream,
-    )
-    from .mission.audio import (
-        TranscriptionStream as TranscriptionStream,
-    )
+    from .mission.audio import AudioAnswer as AudioAnswer
+    from .mission.audio import AudioStream as AudioStream
+    from .mission.audio import TranscriptionStream as TranscriptionStream
     from .mission.doors import CompletionStream as CompletionStream
     from .mission.embed_errors import EmbedManyError as EmbedManyError
-    from .mission.embed_many import (
-        EmbeddedText as EmbeddedText,
-    )
-    from .mission.embed_many import (
-        EmbedManyAnswer as EmbedManyAnswer,
-    )
-    from .mission.embed_many import (
-        EmbedManyStream as EmbedManyStream,
-    )
+    from .mission.embed_many import EmbeddedText as EmbeddedText
+    from .mission.embed_many import EmbedManyAnswer as EmbedManyAnswer
+    from .mission.embed_many import EmbedManyStream as EmbedManyStream
     from .mission.images import ImageStream as ImageStream
     from .mission.vision import VisionStream as VisionStream
     from .model import BaseModel as BaseModel
-    from .official import (
-        DEFAULT_CONNECTION_LIMITS as DEFAULT_CONNECTION_LIMITS,
-    )
-    from .official import (
-        DEFAULT_MAX_RETRIES as DEFAULT_MAX_RETRIES,
-    )
-    from .official import (
-        DEFAULT_TIMEOUT as DEFAULT_TIMEOUT,
-    )
-    from .official import (
-        AsyncClient as AsyncClient,
-    )
-    from .official import (
-        DataResidency as DataResidency,
-    )
-    from .official import (
-        DefaultAsyncHttpx2Client as DefaultAsyncHttpx2Client,
-    )
-    from .official import (
-        NoneType as NoneType,
-    )
-    from .official import (
-        file_from_path as file_from_path,
-    )
+    from .official import DEFAULT_CONNECTION_LIMITS as DEFAULT_CONNECTION_LIMITS
+    from .official import DEFAULT_MAX_RETRIES as DEFAULT_MAX_RETRIES
+    from .official import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
+    from .official import AsyncClient as AsyncClient
+    from .official import DataResidency as DataResidency
+    from .official import DefaultAsyncHttpx2Client as DefaultAsyncHttpx2Client
+    from .official import NoneType as NoneType
+    from .official import file_from_path as file_from_path
     from .omitted import NOT_GIVEN as NOT_GIVEN
     from .omitted import NotGiven as NotGiven
     from .omitted import Omit as Omit

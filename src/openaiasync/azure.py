@@ -139,30 +139,20 @@ class AsyncAzureOpenAI(AsyncOpenAI):
         _strict_response_validation: bool = False,
         _enforce_credentials: bool = True,
     ) -> None:
-        key, bearer = _key_from(api_key, azure_ad_token, azure_ad_token_provider, environment=True)
-        if key is None and _enforce_credentials:
+        credentials = (api_key, azure_ad_token, azure_ad_token_provider)
+        self._azure = _resolved(credentials, azure_endpoint, azure_deployment, api_version, base_url)
+        if self._azure["key"] is None and _enforce_credentials:
             raise ConfigurationError(
                 "no credentials: pass api_key=, azure_ad_token= or azure_ad_token_provider=, or set "
                 "AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN"
             )
-        version = api_version or env("OPENAI_API_VERSION")
-        if version is None:
-            raise ConfigurationError("no API version: pass api_version=, or set OPENAI_API_VERSION")
-        endpoint = _endpoint(azure_endpoint, base_url)
-        self._azure: dict[str, Any] = {
-            "key": key,
-            "bearer": bearer,
-            "version": version,
-            "endpoint": endpoint,
-            "deployment": None if endpoint is None else azure_deployment,
-        }
         super().__init__(
             api_key=omit,  # type: ignore[arg-type]  # not the environment's: the key is among the settings above
             admin_api_key=admin_api_key,
             organization=organization,
             project=project,
             webhook_secret=webhook_secret,
-            base_url=_shown(endpoint, azure_deployment, base_url),
+            base_url=_shown(self._azure["endpoint"], azure_deployment, base_url),
             websocket_base_url=websocket_base_url,
             timeout=timeout,
             max_retries=max_retries,
@@ -231,6 +221,23 @@ class AsyncAzureOpenAI(AsyncOpenAI):
         settings = self._settings
         assert isinstance(settings, AzureSettings)
         return settings
+
+
+def _resolved(
+    credentials: tuple[ApiKey | None, str | None, AsyncAzureADTokenProvider | None],
+    azure_endpoint: str | None,
+    azure_deployment: str | None,
+    api_version: str | None,
+    base_url: Any,
+) -> dict[str, Any]:
+    """What `AzureSettings` has beside other settings, from the arguments and the environment."""
+    key, bearer = _key_from(*credentials, environment=True)
+    version = api_version or env("OPENAI_API_VERSION")
+    if version is None:
+        raise ConfigurationError("no API version: pass api_version=, or set OPENAI_API_VERSION")
+    endpoint = _endpoint(azure_endpoint, base_url)
+    deployment = None if endpoint is None else azure_deployment
+    return {"key": key, "bearer": bearer, "version": version, "endpoint": endpoint, "deployment": deployment}
 
 
 def _endpoint(azure_endpoint: str | None, base_url: Any) -> str | None:
