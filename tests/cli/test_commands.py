@@ -140,6 +140,22 @@ def test_fork(state_folder: Path) -> None:
     person(act, session="first")
 
 
+def test_the_last_conversation_goes_on() -> None:
+    """A conversation without a name is kept, too, and is the one to continue with."""
+
+    async def first(me: Person) -> None:
+        await me.types("say one")
+
+    async def second(me: Person) -> None:
+        assert me.said == ["say one", "one"]
+        await me.types("say two")
+
+    person(first)
+    person(second, go_on=True, model=None)
+    person(first)
+    assert len(state.names()) == 2
+
+
 def test_a_fork_of_what_is_not_kept() -> None:
     """Nothing is kept of it either."""
 
@@ -199,6 +215,7 @@ def test_load(tmp_path: Path, state_folder: Path) -> None:
         assert me.said == ["say other", "other"]
         assert "questions so far: 1." in await me.types("/load first")
         assert me.said == ["Be brief.", "say one", "one"]
+        await me.refused("/load first", "is the conversation that is going on")
         await me.types("say two")
         assert "say two" in state.path_of("first").read_text(encoding="utf-8")
 
@@ -330,11 +347,13 @@ def test_what_is_no_command(line: str) -> None:
     person(act)
 
 
-def test_capitals_do_not_matter() -> None:
-    """/UNDO is /undo."""
+def test_exit() -> None:
+    """The talk is over; capitals do not matter."""
 
     async def act(me: Person) -> None:
         await me.types("say one")
-        assert "Taken back" in await me.types("/UNDO")
+        assert not me.talk.ended
+        await me.types("/EXIT")
+        assert me.talk.ended
 
     person(act)

@@ -83,6 +83,7 @@ class Terminal(io.StringIO):
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     made = Terminal()
     monkeypatch.setattr(render, "_PAUSE", 0.0)
+    monkeypatch.setattr(render, "_REST", 0)
     for name, value in {"TERM": "xterm", "COLUMNS": "100", "LINES": "20"}.items():
         monkeypatch.setenv(name, value)
     return made
@@ -147,6 +148,13 @@ def test_longer_than_the_screen(terminal: Terminal) -> None:
     assert glass.text.splitlines() == [f" line {number}" for number in range(300)]
 
 
+def test_a_paragraph_without_end(terminal: Terminal) -> None:
+    """One line of 30,000 words is drawn as it comes and laid out in the end, each word once."""
+    words = [f"w{number} " for number in range(30_000)]
+    glass = drawn(terminal, *["".join(words[at : at + 3000]) for at in range(0, 30_000, 3000)])
+    assert " ".join(glass.text.split()) == "".join(words).strip()
+
+
 def test_while_it_grows(terminal: Terminal) -> None:
     """Before its end an answer stands there as far as it has come, and the cursor comes back in the end."""
 
@@ -164,6 +172,23 @@ def test_while_it_grows(terminal: Terminal) -> None:
     with redirect_stdout(terminal):
         run(show())
     assert shown(terminal).text == "Half an ans"
+
+
+def test_waiting_is_seen(terminal: Terminal) -> None:
+    """Before anything has come, a sign that something is under way; nothing of it stays."""
+
+    async def show() -> None:
+        made = screen()
+        made.begin()
+        await asyncio.sleep(0.005)
+        glass = Glass()
+        glass.feed(as_driven(terminal))
+        assert glass.text == "…"
+        made.end()
+
+    with redirect_stdout(terminal):
+        run(show())
+    assert shown(terminal).text == ""
 
 
 def test_reasoning_is_seen_and_goes(terminal: Terminal) -> None:

@@ -34,11 +34,10 @@ def test_a_conversation_has_a_history() -> None:
         ]
 
 
-@pytest.mark.parametrize("word", ["exit", "/exit"])
-def test_exit_ends_a_conversation(word: str, state_folder: Path) -> None:
+def test_exit_ends_a_conversation(state_folder: Path) -> None:
     """The word alone ends it, without a call; a conversation without a word leaves no file."""
     with seat() as me:
-        assert me.leave(f"{word}\r") == 0
+        assert me.leave("exit\r") == 0
         assert me.asked() == []
     assert list(state_folder.glob("*")) == []
 
@@ -77,15 +76,6 @@ def test_an_error_ends_a_turn_only() -> None:
         assert me.leave() == 0
 
 
-def test_an_answer_that_breaks_off() -> None:
-    """What had come stands there, then the error."""
-    broken = streamed(chunk("Half an "), chunk("**answer**"))
-    with seat(answer=lambda path, body: broken if body else None) as me:
-        shown = me.say("hello").splitlines()
-        assert shown[0] == "Half an answer"
-        assert shown[1].startswith("openaiasync: ")
-
-
 def test_a_pasted_question() -> None:
     """A paste of several lines is one question, with its line ends; a line with a slash in it is no command."""
     with seat() as me:
@@ -115,11 +105,29 @@ def test_arrows_bring_back_questions() -> None:
         assert me.asked()[-1][-1]["content"] == "say one more again"
 
 
+COLOURS = re.compile("[349][0-7]|38|48")
+
+
+def colours(written: str) -> set[str]:
+    """The parameters of escape codes that set a colour (ECMA-48, SGR)."""
+    found = ";".join(re.findall(r"\x1b\[([0-9;]*)m", written)).split(";")
+    return {one for one in found if COLOURS.fullmatch(one)}
+
+
 def test_markdown_on_the_terminal() -> None:
-    """An answer is laid out; nothing of how it was drawn is left over."""
-    parts = (chunk("# Ti"), chunk("tle\n\nSome **bo"), chunk("ld** text\n\n- a\n- b"), chunk("", "stop"))
-    with seat(answer=lambda path, body: streamed(*parts, b"data: [DONE]\n\n") if body else None) as me:
-        assert me.say("hello").splitlines() == ["Title", "Some bold text", " • a", " • b"]
+    """An answer is laid out; nothing of how it was drawn is left over. Of one that breaks off, what came, and why."""
+    parts = (chunk("# Ti"), chunk("tle\n\nSome **bo"), chunk("ld** text\n\n```python\nx = 1"), chunk("\n```", "stop"))
+    broken = streamed(chunk("Half an "), chunk("**answer**"))
+
+    def answer(path: str, body: Any) -> Any:
+        return broken if "break off" in str(body) else streamed(*parts, b"data: [DONE]\n\n")
+
+    with seat(answer=answer) as me:
+        assert me.say("hello").splitlines() == ["Title", "Some bold text", " x = 1"]
+        assert colours(me.written)
+        shown = me.say("break off").splitlines()
+        assert shown[0] == "Half an answer"
+        assert shown[1].startswith("openaiasync: ")
 
 
 def test_a_dumb_terminal() -> None:
@@ -133,16 +141,12 @@ def test_a_dumb_terminal() -> None:
 
 
 def test_no_color() -> None:
-    """NO_COLOR: no escape code sets a colour."""
-    parts = streamed(chunk("# T\n\n```python\nx = 1\n```\n\n`y`"), chunk("", "stop"), b"data: [DONE]\n\n")
-    coloured: list[bool] = []
-    for env in ({}, {"NO_COLOR": "1"}):
-        with seat(answer=lambda path, body: parts if body else None, **env) as me:
-            me.say("hello")
-            me.say("/udno")
-            codes = ";".join(re.findall(r"\x1b\[([0-9;]*)m", me.written)).split(";")
-            coloured.append(any(re.fullmatch("[349][0-7]|38|48", code) for code in codes))
-    assert coloured == [True, False]
+    """NO_COLOR: no escape code sets a colour, of an answer, a note, a complaint or the prompt."""
+    parts = streamed(chunk("# T\n\n```python\nx = 1\n```\n\n`y`", "stop"), b"data: [DONE]\n\n")
+    with seat(answer=lambda path, body: parts, NO_COLOR="1") as me:
+        me.say("hello")
+        me.say("/udno")
+        assert colours(me.written) == set()
 
 
 TOOLS = '''

@@ -141,6 +141,8 @@ async def _load(state: Talk, argument: str) -> None:
     path = _file_of(argument)
     if not path.exists():
         raise CommandError(f"there is no session {argument}; /load lists those that are")
+    if state.session.path is not None and path.resolve() == state.session.path.resolve():
+        raise CommandError(f"{argument} is the conversation that is going on")
     model = state.session.model
     state.session.load(path, append=True)
     state.shelf.path, state.failed = path, None

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Screen", "is_dumb", "screen"]
 
 _PAUSE = 0.08  # seconds between two drawings
+_REST = 4  # at least so many times as long as a drawing took: an answer must not wait for its picture
 _LONG = 120  # lines of a growing block from which on it is drawn as bare text: drawing takes time
+_LARGE = 10_000  # characters of the same
 _THOUGHTS = 3  # lines of reasoning on show
 
 
@@ -32,6 +34,9 @@ class Screen:
 
     def __init__(self) -> None:
         self._at_line_start = True
+
+    def begin(self) -> None:
+        """Something is under way; a person sees that."""
 
     def text(self, piece: str) -> None:
         """More of the answer."""
@@ -66,10 +71,13 @@ class MarkdownScreen(Screen):
         self._console: Console = out()
         self._live: Live | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._drawn = 0.0
+        self._next = 0.0  # when to draw next, at the earliest
         self._source = ""  # not printed for good yet
         self._thoughts = ""
         self._printed = False
+
+    def begin(self) -> None:
+        self._draw_soon()
 
     def text(self, piece: str) -> None:
         self._source += printable(piece)
@@ -93,13 +101,13 @@ class MarkdownScreen(Screen):
 
     def _draw_soon(self) -> None:
         if self._timer is None:
-            wait = max(0.0, self._drawn + _PAUSE - time.monotonic())
+            wait = max(0.0, self._next - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(wait, self._draw)
 
     def _draw(self) -> None:
         from rich.live import Live
 
-        self._timer, self._drawn = None, time.monotonic()
+        self._timer, began = None, time.monotonic()
         if self._live is None:
             self._live = Live(
                 console=self._console,
@@ -116,6 +124,8 @@ class MarkdownScreen(Screen):
             self._print(self._source[:finished])
             self._source = self._source[finished:]
         self._live.update(_Growing(self._source, self._thoughts, self._printed), refresh=True)
+        now = time.monotonic()
+        self._next = now + max(_PAUSE, _REST * (now - began))
 
     def _print(self, source: str) -> None:
         """Print blocks for good, an empty line before them if there is something above."""
@@ -173,7 +183,7 @@ class _Growing:
         if not self._source:
             thoughts = self._thoughts.strip().splitlines()[-_THOUGHTS:] or [self._more]
             return console.render_lines(Text("\n".join(thoughts), style="dim italic"), options, pad=False)[-_THOUGHTS:]
-        if self._source.count("\n") > _LONG:
-            last = self._source.splitlines()[-console.height :]
+        if len(self._source) > _LARGE or self._source.count("\n") > _LONG:
+            last = self._source[-_LARGE:].splitlines()[-console.height :]
             return console.render_lines(Text("\n".join(last)), options, pad=False)
         return markdown_lines(self._source, console, options)

@@ -38,6 +38,7 @@ async def say(session: ChatSession, asked: dict[str, Any], schema: dict[str, Any
 
 
 async def _shown(stream: SessionStream[Any], place: Screen) -> Reply[Any]:
+    place.begin()
     try:
         async for piece in stream:
             match piece:
@@ -51,6 +52,7 @@ async def _shown(stream: SessionStream[Any], place: Screen) -> Reply[Any]:
                 case ToolFinished():
                     place.end()
                     note(_told(piece.result))
+                    place.begin()
                 case RepairStarted():
                     place.end()
                 case _:
