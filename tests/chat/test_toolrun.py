@@ -250,6 +250,7 @@ def test_permission_is_asked_one_by_one_in_order_while_calls_run() -> None:
 
     async def permit(call: ToolCall) -> bool:
         events.append(f"asked {call.arguments}")
+        await asyncio.sleep(0)
         if call.id == "call_1":
             await first_runs.wait()
         events.append(f"said {call.arguments}")

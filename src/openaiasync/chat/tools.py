@@ -119,10 +119,6 @@ def _outcome(function: Function, placed: list[Any], named: dict[str, Any]) -> tu
     # As a value, because a future cannot carry every exception: StopIteration would never arrive.
     try:
         return function(*placed, **named), None
-    except StopIteration as error:
-        made = RuntimeError("the tool raised StopIteration")
-        made.__cause__ = error
-        return None, made
     except Exception as error:
         return None, error
 
