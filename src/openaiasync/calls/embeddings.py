@@ -7,11 +7,11 @@ from typing import Any, cast
 
 from ..answers import EmbeddingValue, return_base64
 from ..core.endpoint import Request
-from ..meta import Meta
 from ..omitted import is_omitted
-from . import failure as failures
 
-__all__ = ["finish", "prepare"]
+__all__ = ["NO_VECTOR", "fault", "prepare"]
+
+NO_VECTOR = "the answer holds no embedding"
 
 
 def prepare(params: dict[str, Any]) -> dict[str, Any]:
@@ -20,15 +20,19 @@ def prepare(params: dict[str, Any]) -> dict[str, Any]:
     return {**params, "encoding_format": "base64"} if wanted is None or is_omitted(wanted) else params
 
 
-def finish(request: Request, meta: Meta, answer: Any, body: bytes) -> None:
-    """Refuse an answer without a single vector, or with what is none; leave base64 to who asked for its text."""
+def fault(request: Request, answer: Any) -> str:
+    """What is wrong with an answer without a single vector, or with what is none; `""` if nothing is.
+
+    Base64 is left as text to who asked for it.
+    """
     if not answer.data:
-        raise failures.empty_answer(meta, "the answer holds no embedding")
+        return NO_VECTOR
     items: Any = answer.data
     if not isinstance(items, list) or not all(map(_is_vector, cast("Sequence[Any]", items))):
-        raise failures.invalid_answer(meta, body, "an embedding that is no vector")
+        return "an embedding that is no vector"
     if request.as_base64:
         return_base64(answer)
+    return ""
 
 
 def _is_vector(item: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import Any
 
 from ..core.coding import CodingError
@@ -18,7 +19,7 @@ from .body import MAX_BODY, content_coding, inflate
 from .call import Call
 from .clocks import Clocks, clocks_for
 from .config import CallConfig
-from .embeddings import finish, prepare
+from .embeddings import NO_VECTOR, fault, prepare
 from .fetch import attach, needs_nothing
 from .formats import TEXT_FORMATS, formatted_type
 from .outgoing import Composer
@@ -28,6 +29,8 @@ from .stream import AsyncStream
 
 __all__ = ["Calls"]
 
+LARGE = 1 << 20  # bytes of a body above which it is decoded in steps
+_AT_ONCE = 1 << 17  # bytes of a compressed body that are inflated in one step
 _USAGE_HOSTS = frozenset({"api.openai.com"})
 _USAGE_SERVER = re.compile(rb"^server: ?(?:llama\.cpp|openaiasync)", re.IGNORECASE | re.MULTILINE)
 
@@ -113,7 +116,8 @@ class Calls:
             from .observe import watched_answer  # who watches nothing need not load it
 
             return await watched_answer(self, request)
-        return self.decode(request, *await self.fetch(request))
+        answer = self.made(request, *await self.fetch(request))
+        return await answer if answer.__class__ is CoroutineType else answer
 
     def call(self, request: Request) -> Call:
         """A call with this request; one that is watched where somebody watches."""
@@ -161,7 +165,7 @@ class Calls:
                 await call.again(failure)
             raw_fields = incoming.raw_fields
             if coding:
-                body = self._inflate(call, incoming, coding, body)
+                body = await self._inflate(call, incoming, coding, body)
             meta = call.meta(incoming, now)
         finally:
             call.leave()
@@ -178,23 +182,35 @@ class Calls:
             body = await incoming.read(MAX_BODY)
         return body, content_coding(incoming.raw_fields)
 
-    def _inflate(self, call: Call, incoming: Incoming, coding: str, body: bytes) -> bytes:
+    async def _inflate(self, call: Call, incoming: Incoming, coding: str, body: bytes) -> bytes:
         try:
-            return inflate(coding, body)
+            if len(body) <= _AT_ONCE:
+                return inflate(coding, body)
+            from .large import inflate_large
+
+            return await inflate_large(coding, body)
         except CodingError as error:
             raise failures.invalid_answer(call.meta(incoming), body, str(error)) from None
 
-    def decode(self, request: Request, meta: Meta, body: bytes) -> Any:
-        """The answer that a body is, by its endpoint's row; `APIResponseValidationError` if it is none."""
-        endpoint = request.endpoint
-        simply = self._simply.get(endpoint)
+    def made(self, request: Request, meta: Meta, body: bytes) -> Any:
+        """The answer that a body is, as `decode` makes it; of a large one a coroutine that makes it."""
+        if len(body) > LARGE:
+            from .large import decode_large
+
+            return decode_large(self, request, [meta, body])
+        simply = self._simply.get(request.endpoint)
         if simply is not None:
             try:
                 return keep(simply(body), body, meta)
             except (ValueError, RecursionError):
                 pass  # it strays, or is none
-        elif endpoint not in self._simply:
-            self._simply[endpoint] = self._simple_decoder(request)
+        elif request.endpoint not in self._simply:
+            self._simply[request.endpoint] = self._simple_decoder(request)
+        return self.decode(request, meta, body)
+
+    def decode(self, request: Request, meta: Meta, body: bytes) -> Any:
+        """The answer that a body is, by its endpoint's row; `APIResponseValidationError` if it is none."""
+        endpoint = request.endpoint
         kind = endpoint.answer
         if kind == "none":
             return None
@@ -213,16 +229,21 @@ class Calls:
             reason = error.reason
         else:
             if not failures.holds_error(answer):
-                return self._finished(request, meta, answer, body)
+                return self.finished(request, answer, meta, body)
         if answer is None and is_unasked_stream(request, meta):
             return assembled(self, request, meta, body)
         raw = self.composer.scrub(body)
         del answer, body  # the server may have echoed a key, which no frame of a traceback may hold
         raise failures.refused(meta, raw, reason)
 
-    def _finished(self, request: Request, meta: Meta, answer: Any, body: bytes) -> Any:
-        if request.endpoint.group == "embedding":
-            finish(request, meta, answer, body)
+    def finished(self, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
+        """A decoded answer with what it needs beside: vectors checked, links that can be fetched, its meta."""
+        if request.endpoint.group == "embedding" and (wrong := fault(request, answer)):
+            raw = self.composer.scrub(body)
+            del answer, body  # as in `decode`
+            if wrong == NO_VECTOR:
+                raise failures.empty_answer(meta, wrong)
+            raise failures.invalid_answer(meta, raw, wrong)
         attach(self, answer)
         return keep(answer, body, meta)
 

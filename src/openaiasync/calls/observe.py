@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..core.decode import keep
@@ -187,7 +188,9 @@ async def watched_answer(calls: Calls, request: Request) -> Any:
     call = WatchedCall(calls, request)
     try:
         # In one line, as there: a body in which the server echoes a key may stand in no frame of a traceback.
-        answer = calls.decode(request, *await calls.fetch(call.request, call))
+        answer = calls.made(request, *await calls.fetch(call.request, call))
+        if isinstance(answer, CoroutineType):
+            answer = await answer
     except BaseException as error:
         await call.failed(error)
         raise

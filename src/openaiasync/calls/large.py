@@ -1,0 +1,68 @@
+"""Large answers, made in steps between which the event loop runs: no other call waits for tens of milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..core.coding import Inflater
+from ..core.decode import DecodeError
+from ..core.endpoint import Request
+from ..core.slices import decode_in_slices
+from ..meta import Meta
+from .body import MAX_BODY, MAX_RATIO
+from .failure import holds_error
+
+if TYPE_CHECKING:
+    from .engine import Calls
+
+__all__ = ["decode_large", "inflate_large"]
+
+T = TypeVar("T")
+
+_SLICE = 1 << 16  # bytes of a compressed body that one step takes
+_SLICED = frozenset({"object", "page"})
+
+
+async def _in_turns(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+        await asyncio.sleep(0)
+
+
+async def decode_large(calls: Calls, request: Request, fetched: list[Any]) -> Any:
+    """As `Calls.decode`, in steps. `fetched` is meta and body, and empty when this ends.
+
+    (A server may echo a key in the body, which no frame of a traceback may hold.)
+    """
+    answer: Any = None
+    if request.endpoint.answer in _SLICED:
+        with contextlib.suppress(DecodeError):  # the general way says what is wrong
+            answer = await _in_turns(decode_in_slices(calls.decoder(request), fetched[1]))
+    if answer is None or holds_error(answer):
+        del answer
+        return calls.decode(request, *_taken(fetched))
+    return calls.finished(request, answer, *_taken(fetched))
+
+
+def _taken(fetched: list[Any]) -> tuple[Meta, bytes]:
+    body, meta = fetched.pop(), fetched.pop()
+    return meta, body
+
+
+async def inflate_large(coding: str, raw: bytes) -> bytes:
+    """As `body.inflate`, in steps. Raises `CodingError`."""
+    inflater = Inflater(coding, cap=MAX_BODY, ratio=MAX_RATIO)
+    view = memoryview(raw)
+    pieces: list[bytes] = []
+    for at in range(0, len(view), _SLICE):
+        pieces.append(inflater.feed(bytes(view[at : at + _SLICE])))
+        await asyncio.sleep(0)
+    pieces.append(inflater.finish())
+    return b"".join(pieces)
