@@ -236,6 +236,25 @@ def test_response_parse(output: list[Any]) -> None:
     run(main())
 
 
+def test_tools_of_the_official_client() -> None:
+    """They may be passed to ours: their calls' arguments become their models."""
+    choice = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "1", "type": "function", "function": {"name": "P", "arguments": TEXT}}],
+    }
+    answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
+
+    async def main() -> None:
+        raw = json_answer({**answer, "choices": [{"index": 0, "finish_reason": "tool_calls", "message": choice}]})
+        async with clients(raw) as (pair, _):
+            tool = openai.pydantic_function_tool(P)
+            made = await pair[1].chat.completions.parse(model="m", messages=HI, tools=[tool])
+            assert made.choices[0].message.tool_calls[0].function.parsed_arguments == P(x=1, name="ab")
+
+    run(main())
+
+
 def logging_handler(base: Any) -> tuple[Any, list[Any]]:
     """A handler that notes its calls, and the notes."""
     log: list[Any] = []

@@ -134,10 +134,9 @@ class Wanted:
         function = self.functions.get(name)
         if function is None:
             return None
+        shape = _arguments_shape(function)
         try:
-            if isinstance(function, FunctionTool):
-                return function.shape.decode(text)
-            return msgspec.json.decode(text)
+            return msgspec.json.decode(text) if shape is None else shape.decode(text)
         except ValueError as error:
             _raise_misfit(f"The arguments of {name} cannot be used: {error}", error, answer)
 
@@ -146,7 +145,7 @@ class Wanted:
         function = self.functions.get(name)
         if function is None:
             return None
-        return Growing(function.shape if isinstance(function, FunctionTool) else None)
+        return Growing(_arguments_shape(function))
 
 
 class Growing:
@@ -172,6 +171,14 @@ def _partial_json() -> Any:
 
 def _is_parseable(function: Mapping[str, Any]) -> bool:
     return isinstance(function, FunctionTool) or bool(function.get("strict"))
+
+
+def _arguments_shape(function: Mapping[str, Any]) -> Shape[Any] | None:
+    """The shape of a function's arguments; tools of the official client remember a `model` too."""
+    if isinstance(function, FunctionTool):
+        return function.shape
+    model = getattr(function, "model", None)
+    return None if model is None else shape_of(model)
 
 
 def _raise_misfit(message: str, problem: ValueError, answer: Any) -> NoReturn:

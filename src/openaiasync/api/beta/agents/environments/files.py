@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....calls import Namespace
+from .....helpers.agents import AgentFilesHelpers
 
 if TYPE_CHECKING:
     from .....calls import AsyncTokenPage, Paginator
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncFiles"]
 
 
-class AsyncFiles(Namespace):
+class AsyncFiles(AgentFilesHelpers, Namespace):
     """The methods under `beta.agents.environments.files`."""
 
     async def create(self, environment_id: str, **params: Any) -> OpenModel:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....calls import Namespace
+from .....helpers.agents import AgentArtifactsHelpers
 
 if TYPE_CHECKING:
     from .....calls import AsyncCursorPage, BinaryAnswer, Paginator
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncArtifacts"]
 
 
-class AsyncArtifacts(Namespace):
+class AsyncArtifacts(AgentArtifactsHelpers, Namespace):
     """The methods under `beta.agents.sessions.artifacts`."""
 
     async def content(self, artifact_id: str, *, session_id: str, **params: Any) -> BinaryAnswer:

@@ -1,0 +1,1 @@
+"""`openaiasync.lib.beta`: helpers that are still being shaped, under their official paths."""
