@@ -49,6 +49,8 @@ async def results(client: AsyncOpenAI) -> None:
     await client.chat.run_tools("Hello")  # call-arg | reportCallIssue
     await client.chat.run_tools("Hello", tools=[len], n=2)  # call-arg | reportCallIssue
     await client.chat.run_tools("Hello", tools=["len"])  # list-item | reportArgumentType
+    session = client.chat.session(policy="forget")  # arg-type | reportArgumentType
+    await session.say("Hello", n=2)  # call-overload | reportCallIssue
     for model in client.models.list():  # attr-defined | reportGeneralTypeIssues
         print(model)
     page = await client.files.list()

@@ -24,6 +24,7 @@ from openaiasync import (
     AudioAnswer,
     AudioStream,
     BinaryAnswer,
+    ChatSession,
     ChatStream,
     Client,
     CompletionStream,
@@ -36,6 +37,8 @@ from openaiasync import (
     RateLimitError,
     Reply,
     RequestEvent,
+    SessionStream,
+    SessionUsage,
     Shape,
     StructuredOutputError,
     Tool,
@@ -307,6 +310,27 @@ async def turns(client: Client) -> None:
             assert_type(piece.text, str)
             if isinstance(piece, ToolFinished):
                 assert_type(piece.result, ToolResult)
+
+
+async def sessions(client: Client, path: Path) -> None:
+    """Replies know the type asked for; parameters and options are words of every turn."""
+    session = client.chat.session(system="s", tools=[double], context_limit=8000, policy="drop", temperature=0)
+    assert_type(session, ChatSession)
+    assert_type(await session.say("Hello", images=[path, b""], audio=path, seed=1, max_rounds=2), Reply[Any])
+    assert_type(await session.say("How much?", into=Price), Reply[Price])
+    assert_type((await session.edit(-2)).text, str)
+    async with session.stream("How much?", into=Price) as stream:
+        assert_type(stream, SessionStream[Price])
+        async for piece in stream:
+            assert_type(piece.text, str)
+        assert_type((await stream.final()).parsed, Price | None)
+    assert_type(session.messages, list[dict[str, Any]])
+    assert_type(session.fork().undo(), list[dict[str, Any]])
+    assert_type(session.usage, SessionUsage)
+    assert_type(session.usage.cost, float | None)
+    assert_type(session.tokens.tokens, int)
+    assert_type(session.path, Path | None)
+    assert_type(client.chat.load_session(path, append=True), ChatSession)
 
 
 def bridge() -> None:
