@@ -212,6 +212,9 @@ class TestSessions:
                 assert len(session.messages) == 81
                 assert session.usage.requests == len(bodies)
                 assert max(tokens_of(body["messages"]) for body in bodies) <= 250
+                fork = session.fork()
+                await fork.edit(1, "another beginning")
+                assert (fork.summary, session.summary) == (None, "they greeted")
                 session.undo(39)
                 assert session.summary is None
                 await session.say("again")
