@@ -175,7 +175,7 @@ class _Attempt:
         return ws
 
     async def _upgrade(self, ws: ClientConnection, credentials: Credentials) -> None:
-        from websockets.exceptions import InvalidStatus, WebSocketException
+        from websockets.exceptions import InvalidStatus
 
         refused: Exception | None = None
         try:
@@ -184,10 +184,10 @@ class _Attempt:
             return
         except InvalidStatus as error:
             refused = _Refused(error.response)
-        except WebSocketException as error:
+        except TransportError as error:
+            refused = error
+        except Exception as error:  # which ones there are differs from version to version of the library
             refused = _broken(error)
-        except (OSError, EOFError):
-            refused = TransportError("eof", "the connection was lost before the server answered the upgrade")
         finally:
             ws.request = None  # it holds the key
             if ws.state.name != "OPEN":
@@ -272,7 +272,7 @@ class _Refused(Exception):
 
 def _broken(error: Exception) -> TransportError:
     """Why the server's answer to the upgrade is none."""
-    if isinstance(error.__cause__, EOFError):
+    if isinstance(error, (EOFError, OSError)) or isinstance(error.__cause__, EOFError):
         return TransportError("eof", "the server closed the connection before it answered the upgrade")
     return TransportError("protocol", "the server's answer to the upgrade is no WebSocket handshake (RFC 6455, 4.2.2)")
 
@@ -304,7 +304,7 @@ def _protocol(url: str, options: Mapping[str, Any]) -> ClientConnection:
         from websockets.uri import parse_uri
     except ImportError:
         raise ConfigurationError(
-            "WebSockets need the library `websockets` (14 or newer): pip install openaiasync[realtime]"
+            "WebSockets need the library `websockets` (14.2 or newer): pip install openaiasync[realtime]"
         ) from None
     extensions = options["extensions"]
     if options["compression"] is not None:
