@@ -502,6 +502,20 @@ async def _use(model: Model, streamed: bool, params: Any) -> None:
             await client.chat.run_tools("hi", **params)
 
 
+@pytest.mark.parametrize("name", ["run_tools", "stream_tools", "parse", "stream_parse", "session", "load_session"])
+def test_a_turn_has_no_raw_answer(name: str) -> None:
+    """It is made of several calls: asked for, it is not there."""
+
+    async def main() -> None:
+        async with Client(api_base="http://localhost:1/v1", model="m") as client:
+            assert callable(getattr(client.chat, name))
+            for view in (client.chat.with_raw_response, client.chat.with_streaming_response):
+                with pytest.raises(AttributeError, match="no method with a raw answer"):
+                    getattr(view, name)
+
+    run(main())
+
+
 def test_messages_are_needed() -> None:
     """Said as such."""
 

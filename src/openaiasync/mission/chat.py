@@ -258,3 +258,8 @@ class ChatMethods:
         from ..chat.session import ChatSession
 
         return ChatSession.loaded(self._calls, path, append, fsync, options)
+
+
+# Made of several calls, or of none yet: there is no one raw answer to give.
+for _name in ("run_tools", "stream_tools", "parse", "stream_parse", "session", "load_session"):
+    vars(ChatMethods)[_name].no_raw_twin = True
