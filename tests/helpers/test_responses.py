@@ -291,6 +291,24 @@ class TestStream:
 
         run(main())
 
+    def test_events_without_numbers(self) -> None:
+        """llama.cpp numbers neither events nor items nor parts: they are told apart by their ids."""
+        gone = ("sequence_number", "output_index", "content_index")
+        bare = [{name: value for name, value in one.items() if name not in gone} for one in RESPONSE]
+
+        async def main() -> None:
+            async with serving(bare) as (responses, _):
+                async with responses.stream(model="m", input="q", text_format=P, tools=[TOOL]) as stream:
+                    found = [getattr(one, "snapshot", None) async for one in stream]
+                    assert [one for one in found if one] == [TEXT[:8], TEXT, TEXT[:5], TEXT]
+                    snapshot = stream.current_response_snapshot
+                    assert [item.type for item in snapshot.output] == ["message", "function_call"]
+                    assert (await stream.get_final_response()).output_parsed == VALUE
+                async with responses.stream(response_id="r", starting_after=3) as stream:
+                    assert len([one async for one in stream]) == len(bare)  # what has no number cannot be left out
+
+        run(main())
+
     def test_leaving_early(self) -> None:
         """Leaving the block frees the connection at once; a manager is entered once."""
 

@@ -51,10 +51,10 @@ class ResponseStreamState(Generic[T]):
     def __init__(self, *, text_format: type[T] | Any = None, input_tools: Iterable[Any] | None = None) -> None:
         self._wanted = wanted_of_response(text_format, list_of(input_tools))
         self._response: Any = None
-        self._items: dict[int, Any] = {}
-        self._texts: dict[tuple[int, int], str] = {}
-        self._growing: dict[tuple[int, int], Growing] = {}
-        self._arguments: dict[int, str] = {}
+        self._items: dict[Any, Any] = {}  # in the order in which they began
+        self._texts: dict[Any, str] = {}  # by item and number of the part
+        self._growing: dict[Any, Growing] = {}
+        self._arguments: dict[Any, str] = {}
         self._final: ParsedResponse[Any] | None = None
 
     @property
@@ -64,7 +64,7 @@ class ResponseStreamState(Generic[T]):
         if not isinstance(response, Response):
             return None
         if self._items:
-            response = upgraded(response, Response, output=[self._so_far(at) for at in sorted(self._items)])
+            response = upgraded(response, Response, output=[self._so_far(at) for at in self._items])
         return parsed_response(response, self._wanted, whole=False)
 
     def final(self) -> ParsedResponse[T]:
@@ -102,19 +102,20 @@ class ResponseStreamState(Generic[T]):
 
     def _take_item(self, event: Any) -> Any:
         if isinstance(event.item, BaseModel):
-            self._items[event.output_index] = event.item
+            self._items[_place(event)] = event.item
         return event
 
     def _take_part(self, event: Any) -> Any:
         """A part begins: the item as it was announced does not have it yet."""
-        item = self._items.get(event.output_index)
+        place, number = _part_place(event)
+        item = self._items.get(place)
         content: Any = getattr(item, "content", None)
-        if item is not None and type(content) is list and len(list_of(content)) <= event.content_index:
-            self._items[event.output_index] = _changed(item, content=[*list_of(content), event.part])
+        if item is not None and type(content) is list and len(list_of(content)) <= number:
+            self._items[place] = _changed(item, content=[*list_of(content), event.part])
         return event
 
     def _take_text(self, event: Any) -> Any:
-        key = (event.output_index, event.content_index)
+        key = _part_place(event)
         text = self._texts[key] = self._texts.get(key, "") + event.delta
         made = upgraded(event, ResponseTextDeltaEvent, snapshot=text)
         if self._wanted.shape is not None:
@@ -124,12 +125,14 @@ class ResponseStreamState(Generic[T]):
         return made
 
     def _take_text_end(self, event: Any) -> Any:
-        self._texts[event.output_index, event.content_index] = event.text
-        value = text_value(event.text, self._items.get(event.output_index), self.snapshot, self._wanted)
+        key = _part_place(event)
+        self._texts[key] = event.text
+        value = text_value(event.text, self._items.get(key[0]), self.snapshot, self._wanted)
         return upgraded(event, _TEXT_DONE, parsed=value)
 
     def _take_arguments(self, event: Any) -> Any:
-        text = self._arguments[event.output_index] = self._arguments.get(event.output_index, "") + event.delta
+        place = _place(event)
+        text = self._arguments[place] = self._arguments.get(place, "") + event.delta
         return upgraded(event, ResponseFunctionCallArgumentsDeltaEvent, snapshot=text)
 
     def _take_end(self, event: Any) -> Any:
@@ -138,11 +141,11 @@ class ResponseStreamState(Generic[T]):
             return event
         output: Any = response.output
         if output is None:  # some servers leave out what they said before
-            response = upgraded(response, Response, output=[self._so_far(at) for at in sorted(self._items)])
+            response = upgraded(response, Response, output=[self._so_far(at) for at in self._items])
         self._final = parsed_response(response, self._wanted)
         return upgraded(event, _COMPLETED, response=self._final)
 
-    def _so_far(self, at: int) -> Any:
+    def _so_far(self, at: Any) -> Any:
         """An item with the text or the arguments that came since it was announced."""
         item = self._items[at]
         if isinstance(item, ResponseFunctionToolCall):
@@ -154,9 +157,20 @@ class ResponseStreamState(Generic[T]):
         parts = [self._part_so_far(part, (at, place)) for place, part in enumerate(list_of(content))]
         return _changed(item, content=parts)
 
-    def _part_so_far(self, part: Any, key: tuple[int, int]) -> Any:
+    def _part_so_far(self, part: Any, key: tuple[Any, int]) -> Any:
         text = self._texts.get(key)
         return part if text is None or not hasattr(part, "text") else _changed(part, text=text)
+
+
+def _place(event: Any) -> Any:
+    """Which item an event is of: by its number, or by its id from servers that do not count."""
+    if type(event.output_index) is int:
+        return event.output_index
+    return getattr(event, "item_id", None) or getattr(getattr(event, "item", None), "id", None)
+
+
+def _part_place(event: Any) -> tuple[Any, int]:
+    return _place(event), event.content_index if type(event.content_index) is int else 0
 
 
 def _changed(model: Any, **changes: Any) -> Any:

@@ -43,7 +43,8 @@ class AsyncResponseStream(Generic[T]):
         try:
             while True:
                 event: Any = self._state.handle_event(await self._stream.__anext__())
-                if self._after is None or event.sequence_number > self._after:
+                number = event.sequence_number
+                if self._after is None or type(number) is not int or number > self._after:
                     made: ResponseStreamEvent[T] = event
                     return made
         except OpenAIError as error:
