@@ -12,8 +12,8 @@ from typing import Any, Literal, cast
 
 from ..calls.engine import Calls
 from ..calls.shared import Shared
+from ..core.jsonschema import is_list, is_schema
 from ..core.misfit import ShapeError, repair_message
-from ..core.schema import is_list, is_schema
 from ..core.structured import Shape
 from ..errors import APIStatusError
 from ..transport.base import Origin

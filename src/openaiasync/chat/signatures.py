@@ -13,8 +13,9 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, Union, cast
 
 import msgspec
 
+from ..core.jsonschema import Schema, resolve
 from ..core.misfit import ShapeError
-from ..core.schema import Schema, json_schema, resolve, strict, tighten
+from ..core.schema import json_schema, strict, tighten
 from ..core.structured import Shape
 
 __all__ = ["Parameters", "function_of", "name_of", "object_in"]
@@ -70,7 +71,12 @@ class Parameters:
         Raises `ShapeError`, whose message is for the model.
         """
         given = object_in(arguments)  # `decode` alone would be content with the first value in the text
-        made = self._shape.decode(arguments if given else "{}")
+        try:
+            made = self._shape.decode(arguments if given else "{}")
+        except ShapeError:
+            made = self._loosely(given)
+            if made is None:
+                raise
         placed: list[Any] = []
         named: dict[str, Any] = {}
         for field, one in zip(self._fields, self._parameters, strict=True):
@@ -82,6 +88,19 @@ class Parameters:
             else:
                 named[one.name] = value
         return placed, named
+
+    def _loosely(self, given: dict[str, Any]) -> Any:
+        """The same of arguments that models write as texts ("3" for 3, "true" for true); `None` if they are none."""
+        omissible = {one.name for one in self._parameters if one.default is not inspect.Parameter.empty}
+        kept = {name: value for name, value in given.items() if value is not None or name not in omissible}
+        try:
+            return msgspec.convert(kept, self._shape.kind, strict=False, dec_hook=_no_pydantic)
+        except (ValueError, TypeError, NotImplementedError):
+            return None
+
+
+def _no_pydantic(kind: Any, value: Any) -> Any:
+    raise NotImplementedError  # pydantic has been asked already, and is as loose by itself
 
 
 def object_in(arguments: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from .schema import Schema, is_list, is_schema, resolve
+from .jsonschema import Schema, is_list, is_schema, resolve
 
 __all__ = ["misfits"]
 

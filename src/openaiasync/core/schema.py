@@ -7,28 +7,15 @@ required, what may be left out nullable instead; no defaults, no composition but
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeGuard, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import msgspec
 
+from .jsonschema import Schema, hold_open, is_schema, kinds_of, may_be_null, pruned, resolve
 from .refine import refine
 
-__all__ = [
-    "Schema",
-    "adapter_of",
-    "adapter_schema",
-    "hold_open",
-    "is_list",
-    "is_pydantic",
-    "is_schema",
-    "json_schema",
-    "resolve",
-    "strict",
-    "tighten",
-]
-
-Schema = dict[str, Any]
+__all__ = ["adapter_of", "adapter_schema", "is_pydantic", "json_schema", "strict", "tighten"]
 
 _KEPT = frozenset(
     {
@@ -147,52 +134,6 @@ def _reason(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-# -------------------------------------------------------------------- reading schemas
-
-
-def is_schema(value: object) -> TypeGuard[Schema]:
-    return isinstance(value, dict)
-
-
-def is_list(value: object) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
-def resolve(schema: Schema, root: Schema) -> Schema:
-    """What a schema's ``$ref`` points to within `root`, references to references followed; itself without one."""
-    seen: set[str] = set()
-    while isinstance(ref := schema.get("$ref"), str):
-        found: Any = root
-        if ref in seen or not (ref == "#" or ref.startswith("#/")):
-            raise TypeError(f"The reference {ref!r} cannot be followed; use '#/$defs/...'.")
-        seen.add(ref)
-        for part in ref[2:].split("/") if ref != "#" else ():
-            key = part.replace("~1", "/").replace("~0", "~")
-            found = cast("Schema", found).get(key) if isinstance(found, dict) else None
-        if not is_schema(found):
-            raise TypeError(f"The reference {ref!r} points to nothing in the schema.")
-        schema = found
-    return schema
-
-
-def may_be_null(schema: Schema, root: Schema, seen: frozenset[str] = frozenset()) -> bool:
-    """Whether null fits a schema."""
-    ref = schema.get("$ref")
-    if isinstance(ref, str):
-        return ref not in seen and may_be_null(resolve(schema, root), root, seen | {ref})
-    for word in ("anyOf", "oneOf"):
-        if word in schema:
-            return any(may_be_null(one, root, seen) for one in schema[word])
-    if "enum" in schema or "const" in schema:
-        return None in schema.get("enum", [schema.get("const")])
-    return "type" not in schema or "null" in _kinds(schema)
-
-
-def _kinds(schema: Schema) -> Sequence[Any]:
-    kinds = schema.get("type")
-    return kinds if is_list(kinds) else [kinds]
-
-
 # -------------------------------------------------------------------- the strict form
 
 
@@ -212,14 +153,9 @@ def tighten(schema: Mapping[str, Any], *, nullable: bool = True) -> tuple[Schema
     """A schema as near to the strict form as it gets, and what stands in the way: empty if it is strict."""
     root = dict(schema)
     alone = {**hold_open(resolve(root, root)), **{name: one for name, one in root.items() if name != "$ref"}}
-    work = _Strict(_pruned(alone), nullable)
+    work = _Strict(pruned(alone), nullable)
     made = work.walk(work.root, "$", frozenset({"#"}))
-    return _pruned(made), work.obstacles
-
-
-def hold_open(schema: Schema) -> Schema:
-    """A schema without its definitions, to be put inside another one that holds them."""
-    return {name: value for name, value in schema.items() if name not in ("$defs", "definitions")}
+    return pruned(made), work.obstacles
 
 
 class _Strict:
@@ -248,7 +184,7 @@ class _Strict:
         if variants is not None:
             made["anyOf"] = [self.walk(one, f"{path}|{i}", within) for i, one in enumerate(variants)]
         self.values(schema, made, path)
-        kinds = _kinds(schema)
+        kinds = kinds_of(schema)
         if "object" in kinds or "properties" in schema:
             self.members(schema, made, path, within)
         if "array" in kinds or "items" in schema or "prefixItems" in schema:
@@ -358,37 +294,4 @@ def _kind_of(schema: Schema) -> str:
         return str(schema["$ref"]).rpartition("/")[2]
     if "anyOf" in schema:
         return " or ".join(map(_kind_of, schema["anyOf"]))
-    return " or ".join(str(one) for one in _kinds(schema))
-
-
-def _pruned(schema: Schema) -> Schema:
-    """A schema without the definitions that nothing in it uses."""
-    if not is_schema(schema.get("$defs")):
-        return schema
-    kept = {name: schema["$defs"][name] for name in _used(schema)}
-    return {**schema, "$defs": kept} if kept else {name: one for name, one in schema.items() if name != "$defs"}
-
-
-def _used(schema: Schema) -> list[str]:
-    """The names of the definitions that a schema uses, in the order in which it holds them."""
-    defs = cast("dict[str, Any]", schema["$defs"])
-    waiting = list(_references(hold_open(schema)))
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in defs and name not in seen:
-            seen.add(name)
-            waiting.extend(_references(defs[name]))
-    return [name for name in defs if name in seen]
-
-
-def _references(value: Any) -> Iterator[str]:
-    if is_schema(value):
-        for name, one in value.items():
-            if name == "$ref" and isinstance(one, str):
-                yield one.removeprefix("#/$defs/")
-            else:
-                yield from _references(one)
-    elif is_list(value):
-        for one in value:
-            yield from _references(one)
+    return " or ".join(str(one) for one in kinds_of(schema))

@@ -13,21 +13,11 @@ from typing import Annotated, Any, Generic, TypeVar, Union, cast, get_args, get_
 
 import msgspec
 
+from .jsonschema import Schema, hold_open, is_list, is_schema, may_be_null, resolve
 from .misfit import ShapeError, faults, repair_message, shortened, unfit
 from .partial_json import PartialJSON
-from .schema import (
-    Schema,
-    adapter_of,
-    adapter_schema,
-    hold_open,
-    is_list,
-    is_pydantic,
-    is_schema,
-    json_schema,
-    may_be_null,
-    resolve,
-    tighten,
-)
+from .schema import adapter_of, adapter_schema, is_pydantic, json_schema, tighten
+from .wellformed import check_schema
 
 __all__ = ["Growing", "Shape", "ShapeError", "repair_message", "shape_of"]
 
@@ -59,13 +49,11 @@ class Shape(Generic[T]):
         # A dict is a schema itself; its values are what JSON makes of them.
         self._raw = isinstance(kind, dict)
         self._adapter: Any = adapter_of(kind) if not self._raw and _is_pydantics(kind) else None
-        plain = (
-            cast("Schema", kind)
-            if self._raw
-            else adapter_schema(kind, self._adapter)
-            if self._adapter
-            else json_schema(kind)
-        )
+        if self._raw:
+            check_schema(kind)
+            plain: Schema = kind
+        else:
+            plain = adapter_schema(kind, self._adapter) if self._adapter else json_schema(kind)
         self.wrapped = _needs_wrapping(plain)
         self._plain: Schema = _wrap(plain) if self.wrapped else plain
         self.name = _valid_name(name or (str(plain.get("title", "answer")) if self._raw else _name_of(kind)))
@@ -272,7 +260,8 @@ def _from_pydantic(kind: Any, value: Any) -> Any:
 
 
 def _needs_wrapping(schema: Schema) -> bool:
-    return resolve(schema, schema).get("type") != "object"
+    root = resolve(schema, schema)
+    return root.get("type") != "object" or "anyOf" in root or "oneOf" in root
 
 
 def _wrap(schema: Schema) -> Schema:
