@@ -382,6 +382,75 @@ def test_bad_arguments_say_what_is_wrong(arguments: str, reason: str) -> None:
         called(weather, arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ('{"town":"a","days":"3"}', "a 3"),
+        ('{"town":"a","days":" 3"}', None),
+        ('{"town":"a","days":"three"}', None),
+        ('{"days":"3"}', None),
+    ],
+)
+def test_numbers_that_models_write_as_texts(arguments: str, expected: str | None) -> None:
+    """Are taken as numbers; what is none is refused as before."""
+    if expected is not None:
+        assert called(weather, arguments) == expected
+        return
+    with pytest.raises(ToolError, match=r"do not fit.*(days|town)"):
+        called(weather, arguments)
+
+
+def test_loose_arguments_beside_others() -> None:
+    """Nulls still stand for defaults, and unknown names are still refused."""
+
+    def f(a: int, b: bool = True, c: list[float] | None = None, d: str = "d") -> list[Any]:
+        return [a, b, c, d]
+
+    assert called(f, '{"a":"1","b":"false","c":["2.5"],"d":null}') == [1, False, [2.5], "d"]
+    assert called(f, '{"a":"1","b":null,"c":null}') == [1, True, None, "d"]
+    with pytest.raises(ToolError, match='"e"'):
+        called(f, '{"a":"1","e":1}')
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+def test_a_call_that_takes_too_long(kind: str) -> None:
+    """Ends after `timeout` seconds; a thread is left to itself."""
+    let_go = threading.Event()
+
+    async def waits() -> None:
+        await asyncio.sleep(60)
+
+    def waits_plainly() -> None:
+        let_go.wait(20)
+
+    made = tool(waits if kind == "async" else waits_plainly, name="waits", timeout=0.05)
+    try:
+        with pytest.raises(ToolError, match=r"^The tool waits took longer than 0\.05 s\.$"):
+            asyncio.run(_freed(made, let_go))
+    finally:
+        let_go.set()
+
+
+async def _freed(made: Tool, let_go: threading.Event) -> None:
+    try:
+        await made.run("")
+    finally:
+        let_go.set()  # the loop waits for its threads at its end
+
+
+def test_time_limits() -> None:
+    """A tool's own `TimeoutError` is its own; a limit is a number above 0."""
+
+    async def f() -> None:
+        raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        called(f, "", timeout=20)
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="timeout is a number of seconds above 0"):
+            tool(f, timeout=wrong)
+
+
 def test_a_schema_of_ones_own() -> None:
     """Arguments then come by name as JSON makes them: for tools that are described elsewhere."""
     schema = {"type": "object", "properties": {"x": {}}}

@@ -23,7 +23,8 @@ class Tool:
     """One function that a model may call. Make it with `tool`.
 
     `name`, `description` and `parameters` (a JSON schema) are what the model is told; `strict` says whether the server
-    is asked to hold arguments to the schema. `function` may be called as ever: a `Tool` is callable like it.
+    is asked to hold arguments to the schema. `timeout` is how many seconds a call may take, `None` for any time.
+    `function` may be called as ever: a `Tool` is callable like it.
     """
 
     def __init__(
@@ -34,10 +35,14 @@ class Tool:
         description: str | None = None,
         strict: bool | None = None,
         parameters: dict[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> None:
         if not callable(function):
             raise TypeError(f"A tool is a function, not {type(function).__name__}")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
         self.function: Function = function
+        self.timeout: float | None = timeout
         self.name: str = name_of(function) if name is None else name
         if not _NAME.fullmatch(self.name):
             raise ValueError(
@@ -79,9 +84,19 @@ class Tool:
         """Call the function with the JSON text of its arguments, checked and made what the annotations say.
 
         A function that is not async runs in a thread, under the caller's context variables. Raises `ToolError` for
-        arguments that do not fit, and whatever the function raises.
+        arguments that do not fit and for a call that takes too long, and whatever the function raises.
         """
         placed, named = self._arguments(arguments)
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                return await self._run(placed, named)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise ToolError(f"The tool {self.name} took longer than {self.timeout:g} s.") from error
+
+    async def _run(self, placed: list[Any], named: dict[str, Any]) -> Any:
         if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(
             getattr(self.function, "__call__", None)  # noqa: B004 (an object whose __call__ is async)
         ):
@@ -131,6 +146,7 @@ def tool(
     description: str | None = None,
     strict: bool | None = None,
     parameters: dict[str, Any] | None = None,
+    timeout: float | None = None,
 ) -> Tool: ...
 
 
@@ -142,6 +158,7 @@ def tool(
     description: str | None = None,
     strict: bool | None = None,
     parameters: dict[str, Any] | None = None,
+    timeout: float | None = None,
 ) -> Callable[[Function], Tool]: ...
 
 
@@ -152,6 +169,7 @@ def tool(
     description: str | None = None,
     strict: bool | None = None,
     parameters: dict[str, Any] | None = None,
+    timeout: float | None = None,
 ) -> Tool | Callable[[Function], Tool]:
     """Make a tool of a function, sync or async, a method, a partial or a callable object; also as a decorator.
 
@@ -161,10 +179,11 @@ def tool(
 
     `strict` asks the server to hold arguments to the schema: where it can by default; `True` insists, `False` never.
     `parameters` is a JSON schema to be used instead of the signature: the function then gets the arguments by name as
-    JSON makes them, unchecked. Raises `TypeError` for a function no schema can be made of, and says what to change.
+    JSON makes them, unchecked. `timeout` is how many seconds a call may take; a thread is then left to itself. Raises
+    `TypeError` for a function no schema can be made of, and says what to change.
     """
 
     def made(given: Function) -> Tool:
-        return Tool(given, name=name, description=description, strict=strict, parameters=parameters)
+        return Tool(given, name=name, description=description, strict=strict, parameters=parameters, timeout=timeout)
 
     return made if function is None else made(function)
