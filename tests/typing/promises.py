@@ -17,6 +17,7 @@ from openaiasync import (
     APIError,
     APIStatusError,
     APITimeoutError,
+    AsyncAssistantEventHandler,
     AsyncCursorPage,
     AsyncOpenAI,
     AsyncPage,
@@ -48,6 +49,7 @@ from openaiasync import (
     TranscriptionStream,
     TurnStream,
     VisionStream,
+    pydantic_function_tool,
     shape_of,
     tool,
 )
@@ -68,6 +70,7 @@ from openaiasync.types.chat import (
     ChatCompletionMessage,
     ChatCompletionMessageFunctionToolCall,
     ChatCompletionMessageParam,
+    ParsedChatCompletion,
 )
 from openaiasync.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openaiasync.types.responses import Response, ResponseOutputItem, ResponseStreamEvent
@@ -338,3 +341,56 @@ def bridge() -> None:
     assert_type(transport(max_retries=0, http_timeout=None), httpx2.AsyncBaseTransport)
     httpx2.AsyncClient(transport=transport())
     assert_type(transport(library="httpx"), Any)
+
+
+async def helpers(client: AsyncOpenAI, path: Path) -> None:
+    class Event(openaiasync.BaseModel):
+        name: str
+
+    completions = client.chat.completions
+    parsed = await completions.parse(
+        model="m", messages=[], response_format=Event, tools=[pydantic_function_tool(Event)]
+    )
+    assert_type(parsed, ParsedChatCompletion[Event])
+    assert_type(parsed.choices[0].message.parsed, Event | None)
+    assert_type(parsed.parsed, Event | None)
+    assert_type((await completions.parse(model="m", messages=[], response_format=list[int])).parsed, list[int] | None)
+    assert_type((await completions.parse(model="m", messages=[], response_format=Literal["a"])).parsed, Any | None)
+    for call in parsed.choices[0].message.tool_calls or []:
+        assert_type(call.function.name, str)
+        assert_type(call.function.parsed_arguments, Any)
+    async with completions.stream(model="m", messages=[], response_format=Event) as events:
+        async for event in events:
+            if event.type == "content.delta":
+                assert_type(event.snapshot, str)
+            elif event.type == "content.done":
+                assert_type(event.parsed, Event | None)
+            elif event.type == "tool_calls.function.arguments.done":
+                assert_type(event.index, int)
+        assert_type(await events.get_final_completion(), ParsedChatCompletion[Event])
+    response = await client.responses.parse(model="m", input="q", text_format=Event)
+    assert_type(response.output_parsed, Event | None)
+    for item in response.output:
+        if item.type == "function_call":
+            assert_type(item.parsed_arguments, Any)
+    async with client.responses.stream(model="m", input="q", text_format=Event) as changes:
+        async for change in changes:
+            if change.type == "response.output_text.delta":
+                assert_type(change.snapshot, str)
+            elif change.type == "response.output_text.done":
+                assert_type(change.parsed, Event | None)
+        assert_type((await changes.get_final_response()).output_parsed, Event | None)
+    files = client.vector_stores.files
+    assert_type((await files.upload_and_poll(vector_store_id="v", file=path, deadline=9.0)).id, str)
+    assert_type(
+        (await client.uploads.upload_file_chunked(file=path, mime_type="a/b", purpose="batch", md5=True)).id, str
+    )
+
+    class Handler(AsyncAssistantEventHandler):
+        seen = 0
+
+    async with client.beta.threads.runs.stream(thread_id="t", assistant_id="a", event_handler=Handler()) as handler:
+        assert_type(handler, Handler)
+    async with client.beta.threads.create_and_run_stream(assistant_id="a") as plain:
+        assert_type(plain, AsyncAssistantEventHandler)
+        assert_type([text async for text in plain.text_deltas], list[str])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Required, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Required, TypeVar, Unpack, overload
 
 from .mark import no_raw_twin
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         model: str
 
     PlainFormat = ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject
+    Untyped = ParsedChatCompletion[None]
+    UntypedStream = AsyncChatCompletionStreamManager[None]
 
 __all__ = ["ChatCompletionsHelpers"]
 
@@ -34,9 +36,13 @@ class ChatCompletionsHelpers:
 
     _calls: Calls
 
-    async def parse(
-        self, *, response_format: type[T] | None = None, **params: Unpack[ParseParams]
-    ) -> ParsedChatCompletion[T]:
+    @overload
+    async def parse(self, *, response_format: None = None, **params: Unpack[ParseParams]) -> Untyped: ...
+    @overload
+    async def parse(self, *, response_format: type[T], **params: Unpack[ParseParams]) -> ParsedChatCompletion[T]: ...
+    @overload
+    async def parse(self, *, response_format: object, **params: Unpack[ParseParams]) -> ParsedChatCompletion[Any]: ...
+    async def parse(self, *, response_format: Any = None, **params: Unpack[ParseParams]) -> Any:
         """Ask a chat model for a value of a type: ``answer.choices[0].message.parsed``.
 
         `response_format` is a pydantic model, Struct, dataclass, TypedDict, or anything else that has a JSON schema;
@@ -53,17 +59,22 @@ class ChatCompletionsHelpers:
 
         made, wanted = ask_chat(response_format, dict(params))
         answer: Any = await self._calls.run(CHAT_COMPLETIONS_CREATE, made)
-        found: ParsedChatCompletion[T]
         if hasattr(answer, "choices"):
-            found = parsed_completion(answer, wanted)
-        else:  # `with_raw_response`, `with_streaming_response`
-            found = answer.then(functools.partial(parsed_completion, wanted=wanted))
-        return found
+            return parsed_completion(answer, wanted)
+        return answer.then(functools.partial(parsed_completion, wanted=wanted))  # of `with_raw_response` and the like
 
-    @no_raw_twin
+    @overload
+    def stream(self, *, response_format: PlainFormat | None = None, **params: Unpack[ParseParams]) -> UntypedStream: ...
+    @overload
     def stream(
-        self, *, response_format: type[T] | PlainFormat | None = None, **params: Unpack[ParseParams]
-    ) -> AsyncChatCompletionStreamManager[T]:
+        self, *, response_format: type[T], **params: Unpack[ParseParams]
+    ) -> AsyncChatCompletionStreamManager[T]: ...
+    @overload
+    def stream(
+        self, *, response_format: object, **params: Unpack[ParseParams]
+    ) -> AsyncChatCompletionStreamManager[Any]: ...
+    @no_raw_twin
+    def stream(self, *, response_format: Any = None, **params: Unpack[ParseParams]) -> Any:
         """The same as events: ``async with ....stream(...) as stream: async for event in stream: ...``.
 
         Each chunk comes as an event, then what it brings: `content.delta` and `.done`, `refusal.delta` and `.done`,
@@ -80,5 +91,5 @@ class ChatCompletionsHelpers:
 
         made, _ = ask_chat(response_format, dict(params), strictly=False)
         request = self._calls.request(CHAT_COMPLETIONS_CREATE, made, stream=True)
-        state = ChatCompletionStreamState[T](response_format=response_format, input_tools=made.get("tools"))
+        state = ChatCompletionStreamState[Any](response_format=response_format, input_tools=made.get("tools"))
         return AsyncChatCompletionStreamManager(self._calls, request, state)

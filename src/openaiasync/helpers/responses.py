@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from .mark import no_raw_twin
 
@@ -23,13 +23,23 @@ class ResponsesHelpers:
 
     _calls: Calls
 
+    @overload
     async def parse(
-        self,
-        *,
-        text_format: type[T] | None = None,
-        parse_as: type[T] | None = None,
-        **params: Unpack[ResponseCreateParamsBase],
-    ) -> ParsedResponse[T]:
+        self, *, text_format: None = None, parse_as: None = None, **params: Unpack[ResponseCreateParamsBase]
+    ) -> ParsedResponse[None]: ...
+    @overload
+    async def parse(
+        self, *, text_format: type[T], parse_as: type[T] | None = None, **params: Unpack[ResponseCreateParamsBase]
+    ) -> ParsedResponse[T]: ...
+    @overload
+    async def parse(self, *, parse_as: type[T], **params: Unpack[ResponseCreateParamsBase]) -> ParsedResponse[T]: ...
+    @overload
+    async def parse(
+        self, *, text_format: object = None, parse_as: object = None, **params: Unpack[ResponseCreateParamsBase]
+    ) -> ParsedResponse[Any]: ...
+    async def parse(
+        self, *, text_format: Any = None, parse_as: Any = None, **params: Unpack[ResponseCreateParamsBase]
+    ) -> Any:
         """Ask for a response whose text is a value of a type: ``response.output_parsed``.
 
         `text_format` is a pydantic model, Struct, dataclass, TypedDict, or anything else that has a JSON schema; it is
@@ -45,22 +55,46 @@ class ResponsesHelpers:
 
         made, wanted = ask_response(text_format, parse_as, dict(params))
         answer: Any = await self._calls.run(RESPONSES_CREATE, made)
-        found: ParsedResponse[T]
         if hasattr(answer, "output"):
-            found = parsed_response(answer, wanted)
-        else:  # `with_raw_response`, `with_streaming_response`
-            found = answer.then(functools.partial(parsed_response, wanted=wanted))
-        return found
+            return parsed_response(answer, wanted)
+        return answer.then(functools.partial(parsed_response, wanted=wanted))  # of `with_raw_response` and the like
 
+    @overload
+    def stream(
+        self,
+        *,
+        response_id: str | None = None,
+        starting_after: int | None = None,
+        text_format: None = None,
+        **params: Unpack[ResponseCreateParamsBase],
+    ) -> AsyncResponseStreamManager[None]: ...
+    @overload
+    def stream(
+        self,
+        *,
+        response_id: str | None = None,
+        starting_after: int | None = None,
+        text_format: type[T],
+        **params: Unpack[ResponseCreateParamsBase],
+    ) -> AsyncResponseStreamManager[T]: ...
+    @overload
+    def stream(
+        self,
+        *,
+        response_id: str | None = None,
+        starting_after: int | None = None,
+        text_format: object,
+        **params: Unpack[ResponseCreateParamsBase],
+    ) -> AsyncResponseStreamManager[Any]: ...
     @no_raw_twin
     def stream(
         self,
         *,
         response_id: str | None = None,
         starting_after: int | None = None,
-        text_format: type[T] | None = None,
+        text_format: Any = None,
         **params: Unpack[ResponseCreateParamsBase],
-    ) -> AsyncResponseStreamManager[T]:
+    ) -> Any:
         """The same as events: ``async with ....stream(...) as stream: async for event in stream: ...``.
 
         The events are the server's; those of texts and of a call's arguments have all so far in `.snapshot`, those at
