@@ -126,6 +126,27 @@ class TestWhole:
         twice = [("sending", 1), ("retrying", "APIConnectionError", False), ("sending", 2), *once[1:]]
         assert told(script, act) == [*once, *twice]
 
+    def test_a_key_that_is_renewed(self) -> None:
+        """A token that the server no longer takes, and that is had anew, is another try."""
+
+        class Key:
+            async def __call__(self) -> str:
+                return "sk-token"
+
+            def renew(self, credentials: Any) -> bool:
+                return True
+
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            seen_so_far.append(seen)
+            writer.write(json_answer({}, 401) if len(seen_so_far) == 1 else json_answer(CHAT))
+
+        async def act(client: Client, server: Scripted) -> None:
+            await client.with_options(api_key=Key()).chat("hi")
+
+        seen_so_far: list[Seen] = []
+        log = [("sending", 1), ("retrying", "AuthenticationError", False), ("sending", 2), ("head", 200)]
+        assert told(script, act) == [*log, ("answered", 200, "Hello."), ("ended", "answered", None)]
+
     @pytest.mark.parametrize(("body", "error"), [(b"[]", "APIResponseValidationError"), (b'{"error": {}}', "APIError")])
     def test_an_answer_that_is_none(self, body: bytes, error: str) -> None:
         """What cannot be decoded fails the call after its head."""

@@ -16,6 +16,7 @@ from ..core.endpoint import Request
 from ..errors import OpenAIError
 from ..meta import Meta
 from ..transport.base import Credentials, Incoming, TransportError
+from . import failure as failures
 from .call import Call, limited
 from .hooks import Hooks
 from .log import logger
@@ -54,6 +55,9 @@ class WatchedCall(Call):
 
     # ---------------------------------------------------------------- on its way
 
+    def begin(self) -> None:
+        """Nothing is sent at once: the watchers come first, in `head`."""
+
     async def _credentials(self, until: float | None) -> Credentials:
         await limited(self._sending(), until, "the on_request hook took too long")
         return await super()._credentials(until)
@@ -91,16 +95,24 @@ class WatchedCall(Call):
 
     def retrying(self, error: OpenAIError, pause: float) -> None:
         super().retrying(error, pause)
-        for watcher in self.watchers:
-            watcher.retrying(error, pause)
+        self._tell_retrying(error, pause)
 
     def _dead_on_reuse(self, failure: TransportError) -> bool:
         free = super()._dead_on_reuse(failure)
         if free:
-            error = self.public(failure)
-            for watcher in self.watchers:
-                watcher.retrying(error, 0.0)
+            self._tell_retrying(self.public(failure), 0.0)
         return free
+
+    def _renews(self) -> bool:
+        renews = super()._renews()
+        if renews and self.incoming is not None:
+            error = failures.status_failure(self.meta(self.incoming), b"", self.tries, self.elapsed())
+            self._tell_retrying(error, 0.0)
+        return renews
+
+    def _tell_retrying(self, error: OpenAIError, pause: float) -> None:
+        for watcher in self.watchers:
+            watcher.retrying(error, pause)
 
     def item(self, item: object) -> None:
         for watcher in self.watchers:
@@ -188,9 +200,8 @@ async def watched_answer(calls: Calls, request: Request) -> Any:
     call = WatchedCall(calls, request)
     try:
         # In one line, as there: a body in which the server echoes a key may stand in no frame of a traceback.
-        answer = calls.made(request, *await calls.fetch(call.request, call))
-        if isinstance(answer, CoroutineType):
-            answer = await answer
+        made = calls.made(request, *await calls.fetch(call.request, call))
+        answer: Any = await made if made.__class__ is CoroutineType else made
     except BaseException as error:
         await call.failed(error)
         raise
