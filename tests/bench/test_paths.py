@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from openaiasync import Client
 from openaiasync.core.encode import encode_json, plain
-from openaiasync.core.endpoint import Endpoint, Request
+from openaiasync.core.endpoint import Endpoint
 from openaiasync.endpoints import CHAT_COMPLETIONS_CREATE
 from openaiasync.omitted import omit
 
@@ -33,7 +33,8 @@ def outcome(endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> 
         made = endpoint.request(params, stream=stream)
     except (TypeError, ValueError) as error:
         return type(error), str(error)
-    return {name: getattr(made, name) for name in Request.__slots__ if name not in ("endpoint", "timeout", "deadline")}
+    names = {*vars(made), "as_base64", "max_retries", "response_format"} - {"endpoint", "timeout", "deadline"}
+    return {name: getattr(made, name) for name in names}
 
 
 @given(
