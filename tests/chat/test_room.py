@@ -222,6 +222,26 @@ class TestSessions:
 
         run(main())
 
+    def test_a_summary_of_what_is_being_edited_is_not_sent(self) -> None:
+        """It tells of turns that the edit takes back; it stays for when the edit fails."""
+
+        async def ask(messages: Any, most: int) -> str:
+            return "new"
+
+        async def main() -> None:
+            turns = [turn(number) for number in range(12)]
+            room = Room(200, "summarise", words)
+            room.summary = Summary(10, "old")
+            short, long = [{"role": "user", "content": "x"}], [{"role": "user", "content": "word " * 150}]
+            assert await room.fit(Window([], turns[:3], short), {}, ask) == Window([], turns[:3], short).messages()
+            assert room.summary.text == "old"
+            sent = await room.fit(Window([], turns[:4], long), {}, ask)
+            assert "old" not in str(sent)
+            assert room.summary.text in ("old", "new")
+            assert "old" in str(await room.fit(Window([], turns, short), {}, ask)) or room.summary.text == "new"
+
+        run(main())
+
     def test_a_summary_that_fails_fails_the_turn(self) -> None:
         """With the error of its call; nothing is lost."""
 
@@ -360,6 +380,38 @@ class TestBudgets:
                 assert len(server.seen) == 2
                 assert session.usage.cost is not None
                 assert session.usage.cost <= 40
+
+        run(main())
+
+    @pytest.mark.parametrize("refused", [False, True])
+    def test_summaries_are_within_the_budget(self, refused: bool) -> None:
+        """One that would pass it is not asked for; nor, after one, the request that it was made for."""
+
+        async def main() -> None:
+            async with talking(limit=300 if refused else None) as (client, server, _):
+                limit = None if refused else 300
+
+                async def talk(budget: float | None) -> tuple[list[int], bool]:
+                    """Talk until there is a summary: tokens of the requests sent, and whether the budget stopped it."""
+                    session = client.chat.session(
+                        prices=Price(1e6, 1e6), budget=budget, policy="summarise", tokenizer=words, context_limit=limit
+                    )
+                    before = len(server.seen)
+                    stopped = False
+                    while session.summary is None and not stopped:
+                        try:
+                            await session.say("question")
+                        except BudgetError:
+                            stopped = True
+                    return [tokens_of(seen.json()["messages"]) for seen in server.seen[before:]], stopped
+
+                sent, stopped = await talk(None)
+                assert not stopped
+                answered = [tokens for tokens in sent if tokens <= 300]
+                up_to_last = sum(answered) + 5 * (len(answered) - 1)
+                assert await talk(up_to_last - 10) == (sent[:-1], True)
+                if not refused:
+                    assert await talk(up_to_last - answered[-1] - 10) == (sent[:-2], True)
 
         run(main())
 

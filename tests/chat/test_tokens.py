@@ -93,10 +93,12 @@ def test_long_histories_are_weighed_once() -> None:
         return 1
 
     counter = Counter(tokenizer)
-    messages = [message(str(number)) for number in range(500)]
+    messages = [message(str(number)) for number in range(5000)]
     for _ in range(3):
         counter.weigh(messages)
-    assert len(seen) == 500
-    for number in range(5000):
+        for one in messages:
+            counter.weigh([one])
+    assert len(seen) == 5000
+    for number in range(20_000):
         counter.weigh([message(str(number))])
-    assert len(counter._weights) < 2000
+    assert len(counter._weights) < 20_000

@@ -159,8 +159,9 @@ class Room:
         self, window: Window, weights: Sequence[float], least: float, room: int, ask: Ask
     ) -> list[Message] | None:
         """The messages with a summary in the place of the first turns; `None` where no summary would fit."""
-        self.forget(len(weights))
         old = self.summary
+        if old is not None and old.turns > len(weights):
+            old = None  # a message before its end is being edited
         done = 0 if old is None else old.turns
         if old is not None:
             weight = least + self.counter.weigh(old.messages()) + sum(weights[done:])

@@ -26,7 +26,7 @@ _AUDIO_BYTES = {"wav": 3200, "mp3": 1600}  # a tenth of a second: 16 kHz and 16 
 
 _SCALE_FROM = 32  # of a difference in weight that tells how a server's tokens are to ours
 _SCALES = (0.25, 4.0)
-_CACHED = 1024
+_CACHED = 16_384  # messages; more than any context holds
 
 
 class TokenCount(NamedTuple):
@@ -92,7 +92,7 @@ class Counter:
             if known is None:
                 known = self._weights[id(message)] = (message, self._message(message))
             total += known[1]
-        if len(self._weights) > _CACHED + 2 * len(messages):
+        if len(self._weights) > _CACHED:
             self._weights.clear()
         return total
 
