@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -82,6 +84,31 @@ def test_a_turn_of_a_dead_loop_holds_up_nobody() -> None:
     assert not order.busy
     place = run(order.enter())
     assert place is not kept
+
+
+def test_a_turn_dropped_in_the_middle_makes_no_noise() -> None:
+    """Its coroutine is closed by the garbage collector, outside of the task that it ran in."""
+    order = Order()
+
+    async def turn() -> None:
+        place = await order.enter()
+        try:
+            with place.inside():
+                await asyncio.Event().wait()
+        finally:
+            order.leave(place)
+
+    async def main() -> None:
+        coroutine = turn()
+        await asyncio.create_task(_first_step(coroutine))
+        coroutine.close()
+        assert not order.busy
+
+    run(main())
+
+
+async def _first_step(coroutine: Coroutine[Any, Any, None]) -> None:
+    coroutine.send(None)
 
 
 def test_waiting_for_oneself_is_refused() -> None:

@@ -43,7 +43,8 @@ class Place:
         try:
             yield
         finally:
-            _inside.reset(token)
+            with contextlib.suppress(ValueError):  # a coroutine that nobody awaits any more is closed from anywhere
+                _inside.reset(token)
 
 
 class Order:
