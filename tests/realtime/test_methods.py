@@ -98,8 +98,12 @@ def test_a_misspelt_parameter() -> None:
                 wrong: Any = {"temprature": 1}
                 with pytest.raises(TypeError, match="did you mean 'temperature'"):
                     await connection.response.create(model="m", **wrong)
-                await connection.send({"type": "next"})
-                assert (await connection.recv()).to_dict()["event"] == {"type": "next"}
+                option: Any = {"extra_headers": {"X-A": "b"}}
+                with pytest.raises(TypeError, match="takes no extra_headers"):
+                    await connection.response.create(model="m", **option)
+                await connection.response.create(model="m", extra_body={"new": 1})
+                sent = {"type": "response.create", "model": "m", "new": 1}
+                assert (await connection.recv()).to_dict()["event"] == sent
 
     run(main())
 
@@ -111,3 +115,12 @@ def test_namespaces_are_made_once(door: Any) -> None:
     assert client.live.forks is client.live.forks
     assert repr(client.live.sideband) == "<Sideband>"
     assert repr(client.realtime.connect(model="m")) == "<AsyncRealtimeConnectionManager realtime.connect>"
+
+
+@pytest.mark.parametrize("kind", list(METHODS))
+def test_connections_have_no_raw_twin(kind: str) -> None:
+    """`with_raw_response` and `with_streaming_response` do not offer what has no answer."""
+    namespace = functools.reduce(getattr, kind.split("."), AsyncOpenAI(api_key="k"))
+    for view in (namespace.with_raw_response, namespace.with_streaming_response):
+        with pytest.raises(AttributeError, match="no method with a raw answer"):
+            _ = view.connect

@@ -18,6 +18,7 @@ from openaiasync import (
     APIStatusError,
     APITimeoutError,
     AsyncAssistantEventHandler,
+    AsyncAzureOpenAI,
     AsyncCursorPage,
     AsyncOpenAI,
     AsyncPage,
@@ -36,6 +37,8 @@ from openaiasync import (
     Meta,
     Paginator,
     RateLimitError,
+    ReconnectingEvent,
+    ReconnectingOverrides,
     Reply,
     RequestEvent,
     SessionStream,
@@ -53,7 +56,9 @@ from openaiasync import (
     shape_of,
     tool,
 )
+from openaiasync.auth import WorkloadIdentity, X509WorkloadIdentity, gcp_id_token_provider
 from openaiasync.compat import transport
+from openaiasync.realtime import AsyncRealtimeConnection, WebSocketConnectionOptions
 from openaiasync.types import (
     Batch,
     Completion,
@@ -73,7 +78,9 @@ from openaiasync.types.chat import (
     ParsedChatCompletion,
 )
 from openaiasync.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from openaiasync.types.realtime.realtime_server_event import RealtimeServerEvent
 from openaiasync.types.responses import Response, ResponseOutputItem, ResponseStreamEvent
+from openaiasync.types.responses.responses_server_event import ResponsesServerEvent
 
 
 async def chat(client: Client, choice: bool) -> None:
@@ -394,3 +401,43 @@ async def helpers(client: AsyncOpenAI, path: Path) -> None:
     async with client.beta.threads.create_and_run_stream(assistant_id="a") as plain:
         assert_type(plain, AsyncAssistantEventHandler)
         assert_type([text async for text in plain.text_deltas], list[str])
+
+
+async def websockets(client: AsyncOpenAI) -> None:
+    """Events are unions that `type` narrows; what is sent is checked."""
+
+    def again(event: ReconnectingEvent) -> ReconnectingOverrides | None:
+        return {"abort": True} if event.attempt > 2 else None
+
+    options: WebSocketConnectionOptions = {"max_size": None}
+    async with client.realtime.connect(
+        model="m", on_reconnecting=again, websocket_connection_options=options
+    ) as connection:
+        assert_type(connection, AsyncRealtimeConnection)
+        await connection.conversation.item.create(
+            item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}
+        )
+        await connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+        await connection.send({"type": "response.create"})
+        async for event in connection:
+            assert_type(event, RealtimeServerEvent)
+            if event.type == "response.output_text.delta":
+                assert_type(event.delta, str)
+    responses = await client.responses.connect().enter()
+    await responses.response.create(model="m", input="x", stream_id="s")
+    assert_type(await responses.recv(), ResponsesServerEvent)
+    await responses.close()
+
+
+async def credentials() -> None:
+    """Azure's client, and who a workload is."""
+    azure = AsyncAzureOpenAI(azure_endpoint="https://h", api_version="v", azure_ad_token_provider=lambda: "t")
+    assert_type(azure.with_options(api_version="w"), AsyncAzureOpenAI)
+    identity: WorkloadIdentity = {
+        "identity_provider_id": "i",
+        "service_account_id": "s",
+        "provider": gcp_id_token_provider(),
+    }
+    assert_type(
+        AsyncOpenAI(workload_identity=identity).workload_identity, WorkloadIdentity | X509WorkloadIdentity | None
+    )

@@ -228,3 +228,16 @@ def _session_path(name: str, session_id: str, last: str) -> str:
 
     row = Endpoint(name, "GET", "/live/sessions/{session_id}/" + last, required="session_id")
     return row.request({"session_id": session_id}).path
+
+
+for _kind in (
+    RealtimeConnect,
+    TranslationsConnect,
+    BetaRealtimeConnect,
+    ResponsesConnect,
+    BetaResponsesConnect,
+    LiveConnect,
+    Forks,
+    Sideband,
+):
+    _kind.connect.__dict__["no_raw_twin"] = True  # a connection has no raw answer

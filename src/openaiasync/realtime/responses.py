@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..core.endpoint import nearest
+from ..core.endpoint import Endpoint, nearest
+from ..core.options import OPTION_NAMES
+from ..endpoints import BETA_RESPONSES_CREATE, RESPONSES_CREATE
 from ..types.beta.beta_responses_server_event import BetaResponsesServerEvent
 from ..types.responses.responses_server_event import ResponsesServerEvent
 from .connection import Connection, Manager, Resource
@@ -15,8 +17,23 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ..params.beta.beta_response_input_item_param import BetaResponseInputItemParam
-    from ..params.beta.beta_responses_client_event_param import ResponseCreate as BetaResponseCreate
-    from ..params.responses.responses_client_event_param import ResponseCreate
+    from ..params.beta.response_create_params import ResponseCreateParamsBase as BetaCreate
+    from ..params.responses.response_create_params import ResponseCreateParamsBase as Create
+
+    class ResponseParams(Create, total=False):
+        """Of `client.responses.create`, and what only WebSockets have."""
+
+        stream_id: str
+        stream: bool | None
+        generate: bool
+
+    class BetaResponseParams(BetaCreate, total=False):
+        """Of `client.beta.responses.create`, and what only WebSockets have."""
+
+        stream_id: str
+        stream: bool | None
+        generate: bool
+
 
 __all__ = [
     "AsyncResponsesConnection",
@@ -25,20 +42,19 @@ __all__ = [
     "BetaResponsesConnectionManager",
 ]
 
-_NEWER = frozenset({"access_programs", "background_options", "generate", "image"})
-"""Parameters that servers take and the public description lacks."""
+_OWN = frozenset({"stream_id", "stream", "generate"})
 
 
-def _checked(params: dict[str, Any], module: str) -> dict[str, Any]:
-    """The parameters of ``response.create``; `TypeError` names one that does not exist, and the nearest that does."""
-    import importlib
-
-    declared = importlib.import_module(f"openaiasync.params.{module}").ResponseCreate.__annotations__
-    known = frozenset(declared) - {"type"} | _NEWER
+def _fields(row: Endpoint, params: dict[str, Any]) -> dict[str, Any]:
+    """The fields of ``response.create``; `TypeError` names one that does not exist, and the nearest that does."""
+    known = row.known - {"betas"} | _OWN | {"extra_body"}
     for name in params:
+        if name in OPTION_NAMES and name not in known:
+            raise TypeError(f"response.create() takes no {name}: it is an event, not a request of its own")
         if name not in known:
             raise TypeError(f"response.create() has no parameter {name!r}{nearest(name, known)}")
-    return params
+    extra: Any = params.pop("extra_body", None) or {}
+    return {**params, **extra}
 
 
 class _Steering(Resource):
@@ -50,21 +66,21 @@ class _Steering(Resource):
 class ResponseMethods(_Steering):
     """``connection.response``."""
 
-    async def create(self, **params: Unpack[ResponseCreate]) -> None:
+    async def create(self, **params: Unpack[ResponseParams]) -> None:
         """Ask for an answer; the parameters are those of ``client.responses.create``, and ``stream_id``.
 
-        Answered by the events of a stream, up to ``response.completed``, ``.incomplete`` or ``.failed``. Raises
-        `TypeError` for a parameter that does not exist.
+        `extra_body` holds what a server takes beyond them. Answered by the events of a stream, up to
+        ``response.completed``, ``.incomplete`` or ``.failed``. Raises `TypeError` for a parameter that does not exist.
         """
-        await self._send("response.create", **_checked({**params}, "responses.responses_client_event_param"))
+        await self._send("response.create", **_fields(RESPONSES_CREATE, {**params}))
 
 
 class BetaResponseMethods(_Steering):
     """``connection.response``."""
 
-    async def create(self, **params: Unpack[BetaResponseCreate]) -> None:
+    async def create(self, **params: Unpack[BetaResponseParams]) -> None:
         """Ask for an answer; the parameters are those of ``client.beta.responses.create``, and ``stream_id``."""
-        await self._send("response.create", **_checked({**params}, "beta.beta_responses_client_event_param"))
+        await self._send("response.create", **_fields(BETA_RESPONSES_CREATE, {**params}))
 
     async def inject(self, *, response_id: str, input: Iterable[BetaResponseInputItemParam]) -> None:
         """Add items to an answer that is under way. Answered by ``response.inject.*``."""
