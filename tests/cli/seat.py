@@ -113,7 +113,7 @@ def seat(*arguments: str, answer: Callable[[str, Any], Answer] = nobody, **env: 
             made.prompted(1)
             yield made
         finally:
-            if child.isalive():
+            if not child.closed and child.isalive():
                 child.kill(signal.SIGKILL)
                 child.wait()
             child.close()

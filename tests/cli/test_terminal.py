@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,7 +29,10 @@ def terminal(*arguments: str, **env: str) -> Iterator[Any]:
     try:
         yield child
     finally:
-        child.close(force=True)
+        if not child.closed and child.isalive():
+            child.kill(signal.SIGKILL)
+            child.wait()
+        child.close()
 
 
 def ended(child: Any) -> int:
