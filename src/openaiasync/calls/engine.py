@@ -141,6 +141,7 @@ class Calls:
         try:
             if not call.enters():
                 await call.enter()
+            incoming: Incoming | None = None
             begun = call.begin()
             while True:  # until a whole answer is there, or `again` raises
                 try:
@@ -161,7 +162,8 @@ class Calls:
                     break
                 except TransportError as caught:
                     failure = caught
-                incoming.abort()
+                if incoming is not None:
+                    incoming.abort()
                 await call.again(failure)
             raw_fields = incoming.raw_fields
             if coding:
