@@ -330,6 +330,51 @@ class TestRefusalsOfTheServer:
 
         run(main())
 
+    def test_a_server_that_contradicts_itself_is_not_asked_twice_the_same(self) -> None:
+        """It refuses what by its own numbers fits: the error is its own, after one request."""
+
+        class Liar(Talker):
+            async def __call__(self, seen: Any, writer: Any) -> None:
+                if len(seen.json()["messages"]) < 5:
+                    await super().__call__(seen, writer)
+                    return
+                error = {"code": 400, "message": "too long", "type": "exceed_context_size_error"}
+                writer.write(json_answer({"error": {**error, "n_prompt_tokens": 10, "n_ctx": 100_000}}, 400))
+
+        async def main() -> None:
+            async with talking(kind=Liar) as (client, server, _):
+                session = client.chat.session(policy="drop")
+                await session.say("one")
+                await session.say("two")
+                with pytest.raises(BadRequestError):
+                    await session.say("three")
+                assert len(server.seen) == 3
+
+        run(main())
+
+    def test_a_summary_that_is_too_long_to_ask_for_is_made_do_without(self) -> None:
+        """The server's tokens are not ours: the turns are dropped then, and the talk goes on."""
+
+        class Narrow(Talker):
+            async def __call__(self, seen: Any, writer: Any) -> None:
+                if b"Summarise it" in seen.body:
+                    error = {"message": "too long", "code": "context_length_exceeded"}
+                    writer.write(json_answer({"error": error}, 400))
+                else:
+                    await super().__call__(seen, writer)
+
+        async def main() -> None:
+            async with talking(kind=Narrow) as (client, server, _):
+                session = client.chat.session(policy="summarise", context_limit=250, tokenizer=words)
+                for number in range(20):
+                    await session.say(f"question number {number}")
+                assert len(session.messages) == 40
+                assert session.summary is None
+                assert any(b"Summarise it" in seen.body for seen in server.seen)
+                assert tokens_of(server.seen[-1].json()["messages"]) <= 250
+
+        run(main())
+
 
 class TestBudgets:
     """Money."""

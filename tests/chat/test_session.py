@@ -421,6 +421,7 @@ class TestOrder:
                     await others[3]
                 said = [message["content"] for message in session.messages if message["role"] == "user"]
                 assert said == ["wait one", "three", "four"]
+                assert not any(b'"five"' in seen.body or b'"two"' in seen.body for seen in server.seen)
 
         run(main())
 

@@ -227,6 +227,30 @@ def test_closing_writes_what_could_not_be_written(tmp_path: Path, monkeypatch: p
     run(main())
 
 
+def test_saving_elsewhere_is_the_way_out_of_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new file has the turn that the old one lacks, and is the one that is gone on with."""
+
+    async def main() -> None:
+        async with talking() as (client, _, _talker):
+
+            def full(*_: Any) -> int:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            session = client.chat.session()
+            session.save(tmp_path / "a")
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "_write_all", full)
+                with pytest.raises(SessionFileError):
+                    await session.say("one")
+                session.save(tmp_path / "b")
+            await session.say("two")
+            assert session.path == tmp_path / "b"
+            assert same(client.chat.load_session(tmp_path / "b"), session)
+            assert client.chat.load_session(tmp_path / "a", append=True).messages == []
+
+    run(main())
+
+
 def test_whatever_a_server_says_can_be_saved(tmp_path: Path) -> None:
     """Half a surrogate pair in the answer, in the model's name, in the finish reason."""
 
