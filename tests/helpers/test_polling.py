@@ -254,6 +254,28 @@ def test_an_error_of_a_look_is_raised() -> None:
     run(main())
 
 
+def test_an_object_without_id() -> None:
+    """An answer that cannot be waited for is an error of the server's, not a mistake in an argument of ours."""
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer({"id": None if len(server.seen) % 2 else "", "status": "in_progress"}))
+
+    async def main() -> None:
+        nonlocal server
+        async with scripted(script) as server, AsyncOpenAI(base_url=server.url, api_key="k") as client:
+            calls: list[Poll] = [call for call, requests in CREATES.values() if requests[0][1] != requests[-1][1]]
+            calls.append(lambda c: c.beta.threads.runs.create_and_poll(thread_id="th", assistant_id="as"))
+            calls.append(
+                lambda c: c.uploads.upload_file_chunked(file=b"x", filename="f", mime_type="a/b", purpose="batch")
+            )
+            for call in calls[1:]:  # the first has its id from the caller
+                with pytest.raises(openaiasync.APIResponseValidationError, match="no 'id'"):
+                    await call(client)
+
+    server: Scripted
+    run(main())
+
+
 @pytest.mark.parametrize("by", ["cancel", "close"])
 def test_ending_it_from_outside(by: str) -> None:
     """A cancelled wait asks no more, and a closed client ends one with a typed error, both at once."""

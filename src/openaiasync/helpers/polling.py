@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..calls.failure import invalid_answer
 from ..core.options import OPTION_NAMES
 from ..errors import APITimeoutError, PollTimeoutError
 from ..omitted import is_omitted
@@ -41,10 +42,19 @@ class Waiting:
         self._once = {name: params[name] for name in _FIRST_ONLY & params.keys()}
         self._latest: Any = None
 
-    async def first(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
-        """The answer of the request that begins it all."""
+    async def first(self, endpoint: Endpoint, params: dict[str, Any], needs: str = "id") -> Any:
+        """The answer of a request that the next one builds on: it has to have the fields that are needed.
+
+        Raises `APIResponseValidationError` for one that has not.
+        """
         self._once = {}
-        return await self._ask(endpoint, params)
+        answer = await self._ask(endpoint, params)
+        for name in needs.split():
+            value = getattr(answer, name, None)
+            if not isinstance(value, str) or not value:
+                raw = self._calls.composer.scrub(vars(answer).get("_raw") or b"")
+                raise invalid_answer(answer.meta, raw, f"it has no {name!r}")
+        return answer
 
     async def end(self, endpoint: Endpoint, ids: dict[str, Any], waits: Callable[[Any], bool]) -> Any:
         """The object, asked for until `waits` is false of its status.

@@ -35,7 +35,7 @@ async def _made(calls: Calls, endpoint: Endpoint, params: dict[str, Any], interv
     """Make the request whose answer is a run, and wait for that run."""
     params["poll_interval_ms"] = interval
     waiting = Waiting(calls, params)
-    run = await waiting.first(endpoint, params)
+    run = await waiting.first(endpoint, params, "id thread_id")
     return await _ended(waiting, run.id, run.thread_id)
 
 
