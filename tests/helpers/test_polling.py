@@ -263,12 +263,11 @@ def test_an_object_without_id() -> None:
     async def main() -> None:
         nonlocal server
         async with scripted(script) as server, AsyncOpenAI(base_url=server.url, api_key="k") as client:
-            calls: list[Poll] = [call for call, requests in CREATES.values() if requests[0][1] != requests[-1][1]]
+            upload: dict[str, Any] = {"file": b"x", "filename": "f", "mime_type": "a/b", "purpose": "batch"}
+            calls: list[Poll] = [call for call, _ in CREATES.values()]
             calls.append(lambda c: c.beta.threads.runs.create_and_poll(thread_id="th", assistant_id="as"))
-            calls.append(
-                lambda c: c.uploads.upload_file_chunked(file=b"x", filename="f", mime_type="a/b", purpose="batch")
-            )
-            for call in calls[1:]:  # the first has its id from the caller
+            calls.append(lambda c: c.uploads.upload_file_chunked(**upload))
+            for call in calls:
                 with pytest.raises(openaiasync.APIResponseValidationError, match="no 'id'"):
                     await call(client)
 

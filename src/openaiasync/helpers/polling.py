@@ -52,8 +52,8 @@ class Waiting:
         for name in needs.split():
             value = getattr(answer, name, None)
             if not isinstance(value, str) or not value:
-                raw = self._calls.composer.scrub(vars(answer).get("_raw") or b"")
-                raise invalid_answer(answer.meta, raw, f"it has no {name!r}")
+                raw: bytes = answer.__dict__.get("_raw") or b""
+                raise invalid_answer(answer.meta, self._calls.composer.scrub(raw), f"it has no {name!r}")
         return answer
 
     async def end(self, endpoint: Endpoint, ids: dict[str, Any], waits: Callable[[Any], bool]) -> Any:
