@@ -436,6 +436,18 @@ class TestOptions:
         monkeypatch.setenv("OPENAI_BASE_URL", "https://mine/v1")
         assert AsyncOpenAI(workload_identity=given).base_url == "https://mine/v1"
 
+    def test_with_the_other_door(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`Client` takes the key itself where it takes a function."""
+
+        async def main() -> None:
+            async with served(monkeypatch) as (tokens, _, server):
+                auth = WorkloadIdentityAuth(workload_identity=identity())
+                async with openaiasync.Client(api_base=server.url, api_key=auth, http_max_in_flight=1) as client:
+                    await asyncio.gather(client.models.list(), client.models.list())
+            assert tokens.used == ["access-token-1"] * 2
+
+        run(main())
+
     def test_by_itself(self) -> None:
         """Outside a client it has no connections to exchange with."""
         auth = WorkloadIdentityAuth(workload_identity=identity())
