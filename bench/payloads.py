@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 EVENTS = 500  # of one stream
+SIZED_EVENTS = 60  # of one stream whose events have a chosen size
+EVENT_SIZES = (100, 1_000, 10_000, 100_000)
+LARGE = 50_000_000  # bytes of a large answer, about
 
 _WORDS = ("the", "a", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "and", "runs", "far", "away", "from")
 _HEAD = {
@@ -35,6 +38,11 @@ def messages() -> list[dict[str, str]]:
     """A conversation of 8 messages: about 2 KB of JSON."""
     roles = ["system", *["user", "assistant"] * 3, "user"]
     return [{"role": role, "content": _words(44, number)} for number, role in enumerate(roles)]
+
+
+def prompt(size: int) -> list[dict[str, str]]:
+    """A conversation of one message of this many bytes."""
+    return [{"role": "user", "content": (_words(200, 5) * (size // 800 + 1))[:size]}]
 
 
 def texts() -> list[str]:
@@ -101,14 +109,43 @@ def _chunked(parts: list[bytes]) -> list[bytes]:
     return [_head(fields) + chunks[0], *chunks[1:-1], chunks[-1] + b"0\r\n\r\n"]
 
 
+def _sized(size: int) -> list[bytes]:
+    """A stream whose events carry texts of this many bytes."""
+    return [*[_chunk({"content": "word " * (size // 5)})] * SIZED_EVENTS, _chunk({}, "stop"), b"data: [DONE]\n\n"]
+
+
+def request() -> bytes:
+    """A small chat as it goes over the wire."""
+    body = json.dumps({"model": "gpt-4o-mini", "messages": messages()}).encode()
+    head = b"POST /chat/chat/completions HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer sk-bench-0123456789abcdef\r\n"
+    return head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
 def write(folder: Path) -> None:
-    """Write the answers to where the server looks for them."""
+    """Write the answers to where the server looks for them, and the request that the limit in C sends."""
     kind = "application/json"
     (folder / "chat.http").write_bytes(_http(kind, json.dumps(_chat()).encode()))
     (folder / "floats.http").write_bytes(_http(kind, json.dumps(_embeddings(False)).encode()))
     (folder / "vectors.http").write_bytes(_http(kind, json.dumps(_embeddings(True)).encode()))
     (folder / "burst.http").write_bytes(b"".join(_chunked(_events())))
+    for size in EVENT_SIZES:
+        (folder / f"events-{size}.http").write_bytes(b"".join(_chunked(_sized(size))))
     strange = {"provider": "bench", "x_groq": {"id": "req_1", "seed": 7}}
     (folder / "strange.http").write_bytes(b"".join(_chunked(_events(**strange))))
     parts = _chunked(_events())
     (folder / "paced.parts").write_bytes(b"".join(b"%d\n%b" % (len(part), part) for part in parts))
+    (folder / "request").write_bytes(request())
+
+
+def write_large(folder: Path) -> None:
+    """Embeddings of about 50 MB: as JSON floats, and as base64."""
+    for name, as_base64 in (("large-floats", False), ("large-vectors", True)):
+        answer = _embeddings(as_base64)
+        kept = json.dumps(answer["data"]).encode()[1:-1]
+        times = LARGE // len(kept) + 1
+        tail = json.dumps({"usage": answer["usage"]}).encode()[1:]
+        body = b'{"object": "list", "model": "text-embedding-3-small", "data": [%b], %b' % (
+            b", ".join([kept] * times),
+            tail,
+        )
+        (folder / f"{name}.http").write_bytes(_http("application/json", body))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE / ".envs"
-PEERS = ["openai[aiohttp]", "aiohttp", "httpx2", "pyreqwest", "uvloop", "msgspec"]
+PEERS = ["openai[aiohttp]", "aiohttp", "httpx2", "pyreqwest", "uvloop", "msgspec", "trustme"]
 
 
 def make(name: str, *packages: str) -> None:

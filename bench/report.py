@@ -1,37 +1,47 @@
-"""Prints rows, and writes `docs/performance.md` with its plot."""
+"""Prints rows, and writes the tables and the plot of `docs/performance.md`."""
 
 from __future__ import annotations
 
-import math
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from growth import GROWTH, TOLERANCE, exponent
+from pause import ANSWERS, MOST
+from plot import Panel, plot
 from rows import ROWS, Row
+from tokens import LOADS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-_OTHERS = {
-    "import": (("import and first client, ms of CPU", 1 / 8), ("import and first client, MB", 1 / 3)),
-    "first call": (("first call after the import, ms of CPU", 1 / 4),),
-    "encoding": (("request encoding, 8 messages, µs", 1 / 100),),
-    "waiting": (("memory for each of 2,000 waiting calls, KB", 1 / 3),),
-    "100,000 calls": (("growth over 95,000 calls, after 5,000, MB", None),),
-}
-_COLOURS = {"ours": "#0a7", "aiohttp+msgspec": "#c60", "openai": "#46c"}
+BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->\n"
+
+
+class _Other(NamedTuple):
+    """One line of the table of single measurements."""
+
+    title: str
+    row: str
+    place: int = 0
+    peer: str = "openai"
+    ratio: float | None = None
+    most: float | None = None
+
+
+_OTHERS = (
+    _Other("import and first client, ms of CPU", "import", 0, ratio=1 / 8),
+    _Other("import and first client, MB", "import", 1, ratio=1 / 3),
+    _Other("first call after the import, ms of CPU", "first call", ratio=1 / 4),
+    _Other("request encoding, 8 messages, µs", "encoding", ratio=1 / 100),
+    _Other("memory for each of 2,000 waiting calls, KB", "waiting", ratio=1 / 3),
+    _Other("", "waiting", peer="aiohttp+msgspec", ratio=1.0),
+    _Other("growth over 95,000 calls, after 5,000, MB", "100,000 calls", peer="", most=2.0),
+)
 
 
 def fraction(value: float) -> str:
     """A ratio as people say it: 1/42, or 1.31."""
-    return f"1/{1 / value:.3g}" if value < 0.5 else f"{value:.2f}"
-
-
-def print_row(row: Row, costs: dict[str, list[float]], ratios: dict[str, float]) -> None:
-    """Medians and ratios of one row."""
-    print(f"\n{row.title}")
-    for name, values in costs.items():
-        aimed = f"  (aim {fraction(row.targets[name])})" if name in row.targets else ""
-        compared = f"  ours is {fraction(ratios[name])} of it{aimed}" if name in ratios else ""
-        print(f"  {name:20} {statistics.median(values):10.2f}  (least {min(values):.2f}){compared}", flush=True)
+    return f"1/{1 / value:.3g}" if 0 < value < 0.5 else f"{value:.2f}"
 
 
 def _verdict(got: float, aim: float | None) -> str:
@@ -40,98 +50,154 @@ def _verdict(got: float, aim: float | None) -> str:
     return "met" if got <= aim else f"missed by {got / aim:.2f}×"
 
 
-def _row_table(result: dict[str, Any]) -> list[str]:
-    lines = [
-        "| work | contender | median | least | ours by it | aim | |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
-    ]
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _more(row: Row, found: dict[str, Any]) -> tuple[str, str, str] | None:
+    """By how much more ours costs than ours beside it, the aim and the verdict."""
+    if row.at_most_more is None or found.get("more") is None:
+        return None
+    return f"+{found['more']:.1f} µs", f"+{row.at_most_more:g} µs", _verdict(found["more"], row.at_most_more)
+
+
+def print_row(row: Row, found: dict[str, Any]) -> None:
+    """Medians and ratios of one row."""
+    print(f"\n{row.title}")
+    for name, values in found["costs"].items():
+        compared = ""
+        if name in found["ratios"]:
+            aimed = f"  (aim {fraction(row.targets[name])})" if name in row.targets else ""
+            compared = f"  ours is {fraction(found['ratios'][name])} of it{aimed}"
+        print(f"  {name:20} {statistics.median(values):10.2f}  (least {min(values):.2f}){compared}", flush=True)
+    beside = _more(row, found)
+    if beside:
+        print("  more than plain: {}  (aim {}: {})".format(*beside))
+
+
+def _rows(measured: dict[str, Any]) -> list[str]:
+    lines = [_line(["work", "contender", "median", "least", "ours by it", "aim", ""])]
+    lines.append("| --- | --- | ---: | ---: | ---: | ---: | --- |")
     for row in ROWS:
-        measured = result["rows"].get(row.name)
+        found = measured.get(row.name)
+        if not found:
+            continue
         title = row.title
-        for name, values in measured["costs"].items() if measured else ():
-            got, aim = measured["ratios"].get(name), row.targets.get(name)
-            cells = [
-                title,
-                name,
-                f"{statistics.median(values):,.1f}",
-                f"{min(values):,.1f}",
-                "" if got is None else fraction(got),
-                "" if aim is None else fraction(aim),
-                "" if got is None else _verdict(got, aim),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
+        for name, values in found["costs"].items():
+            got, aim = found["ratios"].get(name), row.targets.get(name)
+            judged = ("", "", "")
+            if got is not None:
+                judged = (fraction(got), "" if aim is None else fraction(aim), _verdict(got, aim))
+            if name == "ours, plain":
+                judged = _more(row, found) or judged
+            lines.append(_line([title, name, f"{statistics.median(values):,.1f}", f"{min(values):,.1f}", *judged]))
             title = ""
     return lines
 
 
-def _other_table(found: dict[str, Any]) -> list[str]:
-    lines = ["| | ours | openai | ratio | aim | |", "| --- | ---: | ---: | ---: | ---: | --- |"]
-    for key, titles in _OTHERS.items():
-        for place, (title, aim) in enumerate(titles):
-            ours, theirs = (found.get(key, {}).get(who) for who in ("ours", "openai"))
-            mine = f"{ours[place]:.1f}" if ours else ""
-            cells = [title, mine, "", "", "", ""]
-            if ours and theirs:
-                cells[2] = f"{theirs[place]:,.1f}"
-                if aim:
-                    got = ours[place] / theirs[place]
-                    cells[3:] = [fraction(got), fraction(aim), _verdict(got, aim)]
-            lines.append("| " + " | ".join(cells) + " |")
+def _tokens(found: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        _line(
+            ["contender", "streams", "µs a token", "first token late, ms", "99 % of gaps within, ms", "core used", ""]
+        )
+    ]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
+    for load, measured in zip(LOADS, found, strict=False):
+        if not measured["cost"]:
+            continue
+        got = {name: statistics.median(measured[name]) for name in ("cost", "late", "gap", "core")}
+        aims = {"cost": load.cost, "late": load.late, "gap": load.gap}
+        missed = [f"{name} by {got[name] / aim:.2f}×" for name, aim in aims.items() if aim and got[name] > aim]
+        cells = [f"{got[name]:,.1f}" + (f" (aim {aim:g})" if aim else "") for name, aim in aims.items()]
+        verdict = f"missed: {', '.join(missed)}" if missed else "met" if load.cost else ""
+        lines.append(_line([load.label, str(load.streams), *cells, f"{got['core']:.0%}", verdict]))
     return lines
 
 
-def plot(grown: dict[str, dict[int, float]]) -> str:
-    """Cost by calls in flight, both axes logarithmic, as SVG."""
-    width, height, left, low = 640, 360, 70, 310
-    values = [cost for line in grown.values() for cost in line.values()] or [1.0]
-    floor, top = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-
-    def x(size: float) -> float:
-        return left + math.log2(size) / 11 * (width - left - 140)
-
-    def y(cost: float) -> float:
-        return low - (math.log10(cost) - floor) / max(top - floor, 1) * (low - 40)
-
-    text = 'font-family="sans-serif" font-size="12"'
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<text x="{left}" y="20" {text}>µs of CPU for a small chat, by calls in flight</text>',
-    ]
-    for power in range(floor, top + 1):
-        at = y(10**power)
-        parts.append(f'<line x1="{left}" x2="{width - 140}" y1="{at:.0f}" y2="{at:.0f}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 8}" y="{at + 4:.0f}" text-anchor="end" {text}>{10**power:,}</text>')
-    parts += [
-        f'<text x="{x(size):.0f}" y="{low + 20}" text-anchor="middle" {text}>{size:,}</text>'
-        for size in (1, 8, 64, 512, 2000)
-    ]
-    for name, line in grown.items():
-        if not line:
+def _others(found: dict[str, Any]) -> list[str]:
+    lines = [_line(["", "ours", "peer", "", "ratio", "aim", ""]), "| --- | ---: | --- | ---: | ---: | ---: | --- |"]
+    for other in _OTHERS:
+        ours, theirs = (found.get(other.row, {}).get(who) for who in ("ours", other.peer))
+        if not ours:
             continue
-        points = " ".join(f"{x(size):.1f},{y(cost):.1f}" for size, cost in line.items())
-        last, cost = list(line.items())[-1]
-        colour = _COLOURS.get(name, "#888")
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{x(last) + 6:.0f}" y="{y(cost) + 4:.0f}" fill="{colour}" {text}>{name}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+        mine = ours[other.place]
+        cells = [other.title, f"{mine:,.1f}", other.peer, "", "", ""]
+        verdict = ""
+        if theirs and other.ratio:
+            got = mine / theirs[other.place]
+            cells[3:] = [f"{theirs[other.place]:,.1f}", fraction(got), fraction(other.ratio)]
+            verdict = _verdict(got, other.ratio)
+        elif other.most is not None:
+            cells[5] = f"{other.most:g}"
+            verdict = _verdict(mine, other.most)
+        lines.append(_line([*cells, verdict]))
+    return lines
+
+
+def _growth(grown: dict[str, Any]) -> list[str]:
+    lines = [
+        _line(["by", "ours", "aiohttp+msgspec", "openai", "linear is", ""]),
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for panel in GROWTH:
+        found = {name: exponent(line) for name, line in grown.get(panel.name, {}).items()}
+        got = found.get("ours")
+        if got is None:
+            continue
+        cells = [
+            "" if (one := found.get(name)) is None else f"{one:+.2f}" for name in ("ours", "aiohttp+msgspec", "openai")
+        ]
+        verdict = "not faster" if got <= panel.linear + TOLERANCE else "FASTER"
+        lines.append(_line([panel.title, *cells, f"{panel.linear:+d}", f"{verdict} than linearly"]))
+    return lines
+
+
+def _pauses(found: dict[str, Any]) -> list[str]:
+    lines = [_line(["answer", "contender", "longest pause, ms", "of it CPU, ms", "whole call, ms", f"aim {MOST:g} ms"])]
+    lines.append("| --- | --- | ---: | ---: | ---: | --- |")
+    for answer, title in ANSWERS.items():
+        for name, runs in found.get(answer, {}).items():
+            wall, cpu, took = (statistics.median(column) for column in zip(*runs, strict=True))
+            verdict = _verdict(wall, MOST) if name == "ours" else ""
+            lines.append(_line([title, name, f"{wall:,.1f}", f"{cpu:,.1f}", f"{took:,.0f}", verdict]))
+            title = ""
+    return lines
 
 
 def write_page(result: dict[str, Any]) -> None:
     """The tables between the marks of `docs/performance.md`, and the plot beside it."""
-    (DOCS / "performance.svg").write_text(plot(result["growth"]), encoding="utf-8")
-    page = DOCS / "performance.md"
-    head, _, rest = page.read_text(encoding="utf-8").partition("<!-- measured -->\n")
-    _, _, tail = rest.partition("<!-- end of measured -->\n")
-    made = [
-        f"Python {result['python']} on {result['machine']}. µs of CPU (user and system) of the client's process.",
-        "",
-        *_row_table(result),
-        "",
-        *_other_table(result.get("others", {})),
-        "",
-        "![Cost of a small chat by calls in flight](performance.svg)",
-    ]
-    page.write_text(
-        head + "<!-- measured -->\n" + "\n".join(made) + "\n<!-- end of measured -->\n" + tail, encoding="utf-8"
+    grown = result.get("growth", {})
+    panels = [Panel(panel.title, grown[panel.name]) for panel in GROWTH if panel.name in grown]
+    parts = [f"Python {result['python']} on {result['machine']}."]
+    sections = (
+        ("Calls and events", "µs of CPU of the client's process, for one call or one event.", _rows, "rows"),
+        (
+            "Streams of 50 tokens/s on one core",
+            "Times by the client's clock; tokens are sent 20 ms apart.",
+            _tokens,
+            "tokens",
+        ),
+        ("Importing, first calls, memory", "Each number from processes of its own.", _others, "others"),
+        (
+            "The longest pause of the event loop",
+            "While one answer of 50 MB is received and decoded.",
+            _pauses,
+            "pauses",
+        ),
+        (
+            "How cost grows",
+            "The exponent of a unit's cost at the large end, over the two largest steps.",
+            _growth,
+            "growth",
+        ),
     )
+    for title, explained, table, key in sections:
+        if result.get(key):
+            parts += ["", f"### {title}", "", explained, "", *table(result[key])]
+    if panels:
+        (DOCS / "performance.svg").write_text(plot(panels), encoding="utf-8")
+        parts += ["", "![Cost by size, on logarithmic axes](performance.svg)"]
+    page = DOCS / "performance.md"
+    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    page.write_text(f"{head}{BEGIN}" + "\n".join(parts) + f"\n{END}{tail}", encoding="utf-8")

@@ -1,14 +1,17 @@
 /* The bench's server: one thread, prepared answers, so that what is measured is the client.
  *
- *   server FOLDER     prints its port, then serves until its standard input ends
+ *   server FOLDER [PEM]     prints its port, then serves until its standard input ends; PEM: over TLS (built with -DTLS)
  *
- * The first segment of a path names the answer: /NAME/... sends the file NAME.http as it is. /pacedMS/... sends the
- * events of paced.parts one by one, MS milliseconds apart; /hold/... never answers. Requests carry Content-Length.
+ * The first segment of a path names the answer: /NAME/... sends the file NAME.http as it is. /pacedMS-COUNT/...
+ * sends the first COUNT events of paced.parts one by one, MS milliseconds apart, the first at any time within that;
+ * /tokens-MS-FIRST-COUNT-GROUP/... sends GROUP at a time, the first FIRST milliseconds after the request. /hold/... never
+ * answers. Requests carry Content-Length.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +21,11 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+static SSL_CTX *context;
+#endif
 
 typedef struct {
     char *bytes;
@@ -37,7 +45,11 @@ typedef struct {
     size_t left;
     int part;           /* the next part of a paced answer; -1: none under way */
     long long due, gap; /* ns */
+    int count, group;   /* how many parts there are to send, how many at a time */
     int place;          /* in the table of paced connections */
+#ifdef TLS
+    SSL *tls;
+#endif
 } Peer;
 
 static Answer answers[64];
@@ -70,17 +82,47 @@ static int load(const char *name, Blob *blob) {
     return 1;
 }
 
-/* paced.parts: for each part its size in decimal, a line feed, its bytes. */
+/* paced.parts: for each part its size in decimal, a line feed, its bytes. They are moved to follow each other. */
 static void load_parts(void) {
     Blob all;
     if (!load("paced.parts", &all)) return;
+    char *to = all.bytes;
     for (char *at = all.bytes; at < all.bytes + all.size;) {
         char *after;
         long size = strtol(at, &after, 10);
-        parts[part_count].bytes = after + 1;
-        parts[part_count++].size = size;
         at = after + 1 + size;
+        memmove(to, after + 1, size);
+        parts[part_count].bytes = to;
+        parts[part_count++].size = size;
+        to += size;
     }
+}
+
+static ssize_t take(Peer *peer, char *into, size_t room) {
+#ifdef TLS
+    if (peer->tls) {
+        ERR_clear_error();
+        int got = SSL_read(peer->tls, into, (int)room);
+        if (got > 0) return got;
+        int why = SSL_get_error(peer->tls, got);
+        errno = EAGAIN;
+        return why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? -1 : 0;
+    }
+#endif
+    return recv(peer->fd, into, room, 0);
+}
+
+static ssize_t give(Peer *peer, const char *bytes, size_t size) {
+#ifdef TLS
+    if (peer->tls) {
+        ERR_clear_error();
+        int sent = SSL_write(peer->tls, bytes, (int)size);
+        if (sent > 0) return sent;
+        errno = SSL_get_error(peer->tls, sent) == SSL_ERROR_WANT_WRITE ? EAGAIN : EPIPE;
+        return -1;
+    }
+#endif
+    return send(peer->fd, bytes, size, MSG_NOSIGNAL);
 }
 
 static Blob *answer_named(const char *name) {
@@ -107,6 +149,9 @@ static void unpace(Peer *peer) {
 
 static void drop(Peer *peer) {
     unpace(peer);
+#ifdef TLS
+    if (peer->tls) SSL_free(peer->tls);
+#endif
     close(peer->fd);
     free(peer->in);
     free(peer);
@@ -114,7 +159,7 @@ static void drop(Peer *peer) {
 
 static int push(Peer *peer) {
     while (peer->left) {
-        ssize_t sent = send(peer->fd, peer->out, peer->left, MSG_NOSIGNAL);
+        ssize_t sent = give(peer, peer->out, peer->left);
         if (sent < 0) {
             if (errno != EAGAIN) return -1;
             watch(peer, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
@@ -128,9 +173,13 @@ static int push(Peer *peer) {
 
 static int begin(Peer *peer, const char *name) {
     if (!strcmp(name, "hold")) return 0;
-    if (!strncmp(name, "paced", 5) && name[5] && part_count && paced_count < 8192) {
-        peer->gap = atoi(name + 5) * 1000000LL;
-        peer->due = now() + (long long)(drand48() * peer->gap);
+    int gap, first, count, group, one_by_one = sscanf(name, "paced%d-%d", &gap, &count) == 2;
+    int grouped = sscanf(name, "tokens-%d-%d-%d-%d", &gap, &first, &count, &group) == 4;
+    if ((one_by_one || grouped) && part_count && paced_count < 8192) {
+        peer->gap = gap * 1000000LL;
+        peer->due = now() + (one_by_one ? (long long)(drand48() * peer->gap) : first * 1000000LL);
+        peer->count = count < 1 || count >= part_count ? part_count - 1 : count;
+        peer->group = one_by_one || group < 1 ? 1 : group;
         peer->part = 0;
         peer->place = paced_count;
         paced[paced_count++] = peer;
@@ -163,7 +212,7 @@ static int request(Peer *peer) {
 static int readable(Peer *peer) {
     for (;;) {
         if (peer->room - peer->have < 65536) peer->in = realloc(peer->in, peer->room += 131072);
-        ssize_t got = recv(peer->fd, peer->in + peer->have, peer->room - peer->have, 0);
+        ssize_t got = take(peer, peer->in + peer->have, peer->room - peer->have);
         if (got == 0) return -1;
         if (got < 0) {
             if (errno == EAGAIN) break;
@@ -180,14 +229,18 @@ static void pace(long long at) {
     for (int i = paced_count - 1; i >= 0; i--) {
         if (i >= paced_count || paced[i]->due > at) continue;
         Peer *peer = paced[i];
-        Blob *part = &parts[peer->part];
-        ssize_t sent = send(peer->fd, part->bytes, part->size, MSG_NOSIGNAL);
-        if (sent != (ssize_t)part->size) {
+        int next = peer->part + peer->group;
+        if (next > peer->count) next = peer->count;
+        char *first = parts[peer->part].bytes;
+        ssize_t size = parts[next].bytes - first; /* the last part, which ends the stream, is never among these */
+        Blob *end = &parts[part_count - 1];
+        if (give(peer, first, size) != size || (next == peer->count && give(peer, end->bytes, end->size) < 0)) {
             drop(peer);
             continue;
         }
         peer->due += peer->gap;
-        if (++peer->part == part_count) unpace(peer);
+        peer->part = next;
+        if (next == peer->count) unpace(peer);
     }
 }
 
@@ -198,13 +251,34 @@ static void greet(int listener) {
         Peer *peer = calloc(1, sizeof *peer);
         peer->fd = fd;
         peer->part = -1;
+#ifdef TLS
+        if (context) {
+            peer->tls = SSL_new(context);
+            SSL_set_fd(peer->tls, fd);
+            SSL_set_accept_state(peer->tls);
+        }
+#endif
         watch(peer, EPOLL_CTL_ADD, EPOLLIN);
     }
 }
 
+static int secure(const char *pem) {
+#ifdef TLS
+    context = SSL_CTX_new(TLS_server_method());
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    return SSL_CTX_use_certificate_chain_file(context, pem) == 1 &&
+           SSL_CTX_use_PrivateKey_file(context, pem, SSL_FILETYPE_PEM) == 1;
+#else
+    (void)pem;
+    return 0;
+#endif
+}
+
 int main(int count, char **words) {
-    if (count != 2) return 2;
+    if (count != 2 && count != 3) return 2;
     folder = words[1];
+    signal(SIGPIPE, SIG_IGN);
+    if (count == 3 && !secure(words[2])) return 2;
     load_parts();
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

@@ -1,0 +1,105 @@
+"""Starts the bench's servers, on a core of their own, with and without TLS; and builds what is in C."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import payloads
+from contender import CA
+
+HERE = Path(__file__).resolve().parent
+_CERTIFICATE = """
+import sys, trustme
+authority = trustme.CA()
+authority.cert_pem.write_to_path(sys.argv[1])
+authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(sys.argv[2])
+"""
+
+
+class Place(NamedTuple):
+    """Where the servers are."""
+
+    base: str
+    tls: str | None  # the same over TLS, where a certificate could be made
+    folder: Path  # of the prepared answers
+    limit: Path | None  # the client in C, where a compiler is there
+
+
+def cores(of_server: bool) -> set[int]:
+    """The cores for the server (the last), or for clients (the others); all where there is only one or no choice."""
+    if not hasattr(os, "sched_getaffinity"):
+        return set()
+    every = sorted(os.sched_getaffinity(0))
+    return set(every) if len(every) < 2 else set(every[-1:] if of_server else every[:-1])
+
+
+def pin(pid: int, chosen: set[int]) -> None:
+    """Let a process run on these cores only."""
+    if chosen:
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(pid, chosen)
+
+
+def _built(folder: Path, name: str, *words: str) -> Path | None:
+    """The program made of a file in C, or none."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not compiler or platform.system() != "Linux":
+        return None
+    program = folder / "-".join([name, *words])
+    command = [compiler, "-O2", "-o", str(program), str(HERE / f"{name}.c"), *words]
+    return program if subprocess.run(command, capture_output=True).returncode == 0 else None
+
+
+def _certificate(folder: Path, python: str) -> Path | None:
+    """A certificate for 127.0.0.1; its authority is named in the environment. None: the reason was printed."""
+    authority, own = folder / "authority.pem", folder / "own.pem"
+    command = [python, "-c", _CERTIFICATE, str(authority), str(own)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        print(f"    without TLS: {(done.stderr.strip().splitlines() or ['no certificate'])[-1]}", file=sys.stderr)
+        return None
+    os.environ[CA] = str(authority)
+    return own
+
+
+@contextlib.contextmanager
+def _running(program: Path | None, *words: str) -> Iterator[int]:
+    """A server's port, while it runs: the program in C, or the one in Python."""
+    command = [str(program)] if program else [sys.executable, str(HERE / "server.py")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, *words], **pipes) as process:
+        pin(process.pid, cores(of_server=True))
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def servers(python: str, tls: bool = True) -> Iterator[Place]:
+    """The bench's servers on ports of their own; `python` is an interpreter with trustme, for a certificate."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        payloads.write(folder)
+        plain = stack.enter_context(_running(_built(folder, "server"), str(folder)))
+        secure = None
+        certificate = _certificate(folder, python) if tls else None
+        if certificate:
+            program = _built(folder, "server", "-DTLS", "-lssl", "-lcrypto")
+            secure = stack.enter_context(_running(program, str(folder), str(certificate)))
+        yield Place(
+            f"http://127.0.0.1:{plain}",
+            f"https://127.0.0.1:{secure}" if secure else None,
+            folder,
+            _built(folder, "limit"),
+        )
