@@ -17,4 +17,4 @@ class SubjectTokenProviderError(OpenAIError):
 
     def __init__(self, message: str, *, response: Any = None) -> None:
         super().__init__(message)
-        self.response = response
+        self.response: Any = response

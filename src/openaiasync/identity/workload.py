@@ -12,7 +12,7 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from ..calls.config import Secret
@@ -37,7 +37,7 @@ __all__ = [
 BUFFER = 1200.0  # seconds before its end in which a token is exchanged anew, if that is less than half of its life
 PATIENCE = 60.0  # seconds for the provider's token and its exchange together
 PAUSE = 30.0  # seconds until a failed exchange is tried again while the old token is still good
-clock = time.monotonic
+clock: Callable[[], float] = time.monotonic
 _X509_BASES = {
     None: "https://mtls.api.openai.com/v1",
     "global": "https://mtls.api.openai.com/v1",
@@ -111,9 +111,9 @@ class _Flight:
 
     def __init__(self, work: asyncio.Task[Secret]) -> None:
         self.loop: asyncio.AbstractEventLoop = work.get_loop()
-        self.task = work
-        self.waiting = 0
-        self.closed = False
+        self.task: asyncio.Task[Secret] = work
+        self.waiting: int = 0
+        self.closed: bool = False
         work.add_done_callback(lambda task: task.cancelled() or task.exception())  # all who waited may have left
 
     def drop(self) -> None:

@@ -31,7 +31,7 @@ __all__ = ["MAX_MESSAGE", "Call", "Dialled", "check_options", "dial"]
 
 T = TypeVar("T")
 
-MAX_MESSAGE = 50 * 1024 * 1024  # bytes of one message of the server
+MAX_MESSAGE: int = 50 * 1024 * 1024  # bytes of one message of the server
 _OPTIONS: dict[str, Any] = {
     "extensions": None,
     "subprotocols": None,
@@ -102,10 +102,10 @@ class _Attempt:
     def __init__(
         self, calls: Calls, call: Call, extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]
     ) -> None:
-        self.calls = calls
-        self.options = check_options(call.options)
+        self.calls: Calls = calls
+        self.options: dict[str, Any] = check_options(call.options)
         config = calls.config
-        self.base = config.websocket_base or config.base
+        self.base: BaseURL = config.websocket_base or config.base
         query: Mapping[str, Any] = {**call.query, **extra_query}
         if config.placing is not None and call.path == "/realtime":
             query = config.placing.realtime(query)
@@ -113,13 +113,13 @@ class _Attempt:
         path, _, known = self.target.partition("?")
         more = merge_queries(known, encode_query(_pairs(query)))
         self.target = f"{path}?{more}" if more else path
-        self.request = Request(Endpoint(call.name, "GET", call.path), call.path, None)
+        self.request: Request = Request(Endpoint(call.name, "GET", call.path), call.path, None)
         self.request.headers = dict(extra_headers) or None
         hidden = {name.lower() for name in (*extra_headers, *(name for name, _ in config.secret_fields))}
         fields = [pair for pair in (*call.fields, *config.fields) if pair[0].lower() not in hidden]
         # What errors show of the request: without credentials.
-        self.info = RequestInfo("GET", _as_websocket(self.base.root), self.target, fields)
-        self.loop = asyncio.get_running_loop()
+        self.info: RequestInfo = RequestInfo("GET", _as_websocket(self.base.root), self.target, fields)
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.began = self.loop.time()
         self.clocks = calls.clocks(self.request)
         ends = [one for one in (self.clocks.deadline, self.options["open_timeout"]) if one is not None]

@@ -9,7 +9,7 @@ from ..errors import APIConnectionError, OpenAIError, Side
 
 __all__ = ["RECOVERABLE_CLOSES", "WebSocketConnectionClosedError", "WebSocketQueueFullError"]
 
-RECOVERABLE_CLOSES = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1015})
+RECOVERABLE_CLOSES: frozenset[int] = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1015})
 """Close codes that do not blame this client: going away, none, lost, broken, restarting, busy, TLS."""
 
 _NOBODY = frozenset({1000, 1001, 1005, 1006, 1015})
@@ -33,8 +33,8 @@ class WebSocketConnectionClosedError(APIConnectionError):
         request: Any = None,
     ) -> None:
         super().__init__(message=message, request=request)
-        self.close_code = close_code
-        self.close_reason = close_reason
+        self.close_code: int = close_code
+        self.close_reason: str = close_reason
         self.unsent_frames: list[str | bytes] = list(unsent_messages)
         self.retryable: bool = close_code in RECOVERABLE_CLOSES
         if close_code not in _NOBODY:

@@ -14,8 +14,8 @@ class SendQueue:
     """What was sent before there was a connection, or while it is made again."""
 
     def __init__(self, most: int) -> None:
-        self.most = most  # bytes
-        self.size = 0
+        self.most: int = most  # bytes
+        self.size: int = 0
         self._frames: deque[str | bytes] = deque()
 
     def put(self, frame: str | bytes) -> None:
@@ -38,7 +38,9 @@ class SendQueue:
 
     def drain(self) -> list[str | bytes]:
         """Everything that waits, which then waits no more."""
-        frames, self._frames, self.size = list(self._frames), deque(), 0
+        frames = list(self._frames)
+        self._frames.clear()
+        self.size = 0
         return frames
 
     def __len__(self) -> int:
