@@ -116,7 +116,7 @@ def dump_model(model: msgspec.Struct, shape: dict[str, Any] | None, how: How) ->
 
 
 def _dump(value: Any, shape: Any, how: How) -> Any:
-    if isinstance(value, msgspec.Struct):
+    if isinstance(value, msgspec.Struct) and hasattr(value, "__dict__"):  # one of ours: all of them have it
         return dump_model(value, cast("dict[str, Any]", shape) if isinstance(shape, dict) else None, how)
     if isinstance(value, dict):
         kin = cast("dict[str, Any]", shape) if isinstance(shape, dict) else {}

@@ -179,7 +179,7 @@ class TestParse:
                 async with serving({**CHAT, "choices": choices}) as (completions, _):
                     answer = await completions.parse(model="m", messages=HI, response_format=P)
                     assert answer.parsed is None
-                    assert answer.to_dict()["choices"] == (choices or [])
+                    assert answer.to_dict()["choices"] == choices
 
         run(main())
 

@@ -12,14 +12,16 @@ from ..types.beta.threads import Message, MessageContent
 from ..types.beta.threads.runs import RunStep
 from .wanted import upgraded
 
-__all__ = ["MessageSum", "StepSum", "items_of"]
+__all__ = ["MessageSum", "StepSum", "objects_of"]
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def items_of(value: Any) -> Sequence[Any]:
-    """A list that came; nothing for what is no list."""
-    return cast("Sequence[Any]", value) if type(value) is list else ()
+def objects_of(value: Any, *names: str) -> list[Any]:
+    """The objects in a list that is found by the names of fields; none where what came is something else."""
+    for name in names:
+        value = getattr(value, name, None)
+    return [one for one in cast("Sequence[Any]", value) if isinstance(one, BaseModel)] if type(value) is list else []
 
 
 def _built(kind: Any, value: Any) -> Any:
@@ -33,7 +35,7 @@ class MessageSum:
     def __init__(self, message: Message) -> None:
         self.message = message
         self._blocks: dict[int, dict[str, Any]] = {}
-        for place, block in enumerate(items_of(message.content)):
+        for place, block in enumerate(objects_of(message, "content")):
             self._blocks[place] = dict[str, Any]()
             for name, value in block.to_dict().items():
                 grow(self._blocks[place], name, value)
@@ -41,8 +43,10 @@ class MessageSum:
     def add(self, delta: Any) -> list[int]:
         """Take the delta of a message; the places of blocks that it begins."""
         new: list[int] = []
-        for part in items_of(getattr(delta, "content", None)):
-            place = part.index
+        for part in objects_of(delta, "content"):
+            place: Any = getattr(part, "index", None)
+            if type(place) is not int:
+                continue
             if place not in self._blocks:
                 self._blocks[place] = {}
                 new.append(place)
@@ -53,9 +57,9 @@ class MessageSum:
         self.message = upgraded(self.message, Message, content=content)
         return new
 
-    def block(self, place: int) -> Any:
+    def block(self, place: Any) -> Any:
         """The block of that index; `None` where there is none."""
-        content = items_of(self.message.content)
+        content = objects_of(self.message, "content")
         places = sorted(self._blocks) or range(len(content))
         return next((block for at, block in zip(places, content, strict=False) if at == place), None)
 
@@ -81,8 +85,9 @@ class StepSum:
 
     def add(self, delta: Any) -> None:
         """Take the delta of a step."""
-        for name, value in delta.to_dict().items():
-            grow(self._fields, name, value)
+        if isinstance(delta, BaseModel):
+            for name, value in delta.to_dict().items():
+                grow(self._fields, name, value)
         step: RunStep = _built(RunStep, settled(self._fields))
         self.step = step
 
@@ -90,8 +95,10 @@ class StepSum:
         """The step as the server gives it at last."""
         self.step = step
 
-    def call(self, index: int) -> Any:
+    def call(self, index: Any) -> Any:
         """The tool call of that index; `None` where there is none."""
-        calls = items_of(getattr(self.step.step_details, "tool_calls", None))
+        calls = objects_of(self.step, "step_details", "tool_calls")
         marked = [call for call in calls if getattr(call, "index", None) == index]
-        return marked[0] if marked else calls[index] if 0 <= index < len(calls) else None
+        if marked:
+            return marked[0]
+        return calls[index] if type(index) is int and 0 <= index < len(calls) else None

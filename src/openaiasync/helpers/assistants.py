@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ..errors import APITimeoutError
-from .assistant_sums import MessageSum, StepSum, items_of
+from ..model import BaseModel
+from .assistant_sums import MessageSum, StepSum, objects_of
 
 if TYPE_CHECKING:
     from ..calls import AsyncStream, Calls
@@ -118,9 +119,9 @@ class AsyncAssistantEventHandler:
     async def _text_deltas(self) -> AsyncIterator[str]:
         async for event in self:
             if event.event == "thread.message.delta":
-                for part in items_of(event.data.delta.content):
+                for part in objects_of(event.data, "delta", "content"):
                     value = getattr(getattr(part, "text", None), "value", None)
-                    if value:
+                    if isinstance(value, str) and value:
                         yield value
 
     async def _events(self, stream: AsyncStream[Any]) -> AsyncGenerator[AssistantStreamEvent, None]:
@@ -143,8 +144,9 @@ class AsyncAssistantEventHandler:
     # ---------------------------------------------------------------- who is told of what
 
     async def _dispatch(self, event: Any) -> None:
-        kind = event.event
-        if not isinstance(kind, str) or not kind.startswith("thread."):
+        kind = getattr(event, "event", None)
+        data = getattr(event, "data", None)
+        if not isinstance(kind, str) or not kind.startswith("thread.") or not isinstance(data, BaseModel):
             return
         if kind.startswith("thread.run.step."):
             await self._of_step(kind.rpartition(".")[2], event.data)
@@ -157,7 +159,7 @@ class AsyncAssistantEventHandler:
 
     async def _of_message(self, what: str, data: Any) -> None:
         if what == "created":
-            self._message = self._messages[data.id] = MessageSum(data)
+            self._message = self._messages[_name(data)] = MessageSum(data)
             self._place = None
             await self.on_message_created(data)
         elif what == "delta":
@@ -165,9 +167,7 @@ class AsyncAssistantEventHandler:
                 raise RuntimeError("a piece of a message came before the message")
             await self._of_delta(self._message, data.delta)
         elif what in ("completed", "incomplete"):
-            if data.id not in self._messages:
-                self._messages[data.id] = MessageSum(data)
-            self._message = self._messages[data.id]
+            self._message = self._messages.setdefault(_name(data), MessageSum(data))
             self._message.end(data)
             if self._place is not None:
                 await self._block_done(self._message.block(self._place))
@@ -175,17 +175,19 @@ class AsyncAssistantEventHandler:
 
     async def _of_delta(self, whole: MessageSum, delta: Any) -> None:
         ended = whole.block(self._place) if self._place is not None else None
-        for place in whole.add(delta):
-            block = whole.block(place)
+        for begun in whole.add(delta):
+            block = whole.block(begun)
             if getattr(block, "type", None) == "text":
                 await self.on_text_created(block.text)
-        for part in items_of(delta.content):
-            if part.type == "text" and part.text is not None:
-                await self.on_text_delta(part.text, whole.block(part.index).text)
-            if part.index != self._place:
+        for part in objects_of(delta, "content"):
+            place, delta_text = getattr(part, "index", None), getattr(part, "text", None)
+            text = getattr(whole.block(place), "text", None)
+            if part.type == "text" and delta_text is not None and text is not None:
+                await self.on_text_delta(delta_text, text)
+            if place != self._place:
                 if ended is not None:
                     await self._block_done(ended)
-                self._place, ended = part.index, whole.block(part.index)
+                self._place, ended = place, whole.block(place)
         await self.on_message_delta(delta, whole.message)
 
     async def _block_done(self, block: Any) -> None:
@@ -197,19 +199,19 @@ class AsyncAssistantEventHandler:
 
     async def _of_step(self, what: str, data: Any) -> None:
         if what == "created":
-            self._steps[data.id] = StepSum(data)
-            self._step_id = data.id
+            self._step_id = _name(data)
+            self._steps[self._step_id] = StepSum(data)
             self._call_place = self._call = None
             await self.on_run_step_created(data)
         elif what == "in_progress":
-            self._step_id = data.id
+            self._step_id = _name(data)
         elif what == "delta":
-            if data.id not in self._steps:
+            if _name(data) not in self._steps:
                 raise RuntimeError("a piece of a step came before the step")
-            await self._of_step_delta(self._steps[data.id], data.delta)
+            await self._of_step_delta(self._steps[_name(data)], data.delta)
         elif what in _STEP_ENDS:
-            if data.id in self._steps:
-                self._steps[data.id].end(data)
+            if _name(data) in self._steps:
+                self._steps[_name(data)].end(data)
             if self._call is not None:
                 await self.on_tool_call_done(self._call)
             self._call_place = self._call = None
@@ -218,14 +220,15 @@ class AsyncAssistantEventHandler:
 
     async def _of_step_delta(self, whole: StepSum, delta: Any) -> None:
         whole.add(delta)
-        for part in items_of(getattr(delta.step_details, "tool_calls", None)):
-            call = whole.call(part.index)
-            if part.index == self._call_place:
+        for part in objects_of(delta, "step_details", "tool_calls"):
+            place = getattr(part, "index", None)
+            call = whole.call(place)
+            if place == self._call_place:
                 await self.on_tool_call_delta(part, call)
             else:
                 if self._call is not None:
                     await self.on_tool_call_done(self._call)
-                self._call_place = part.index
+                self._call_place = place
                 await self.on_tool_call_created(call)
             self._call = call
         await self.on_run_step_delta(delta, whole.step)
@@ -282,6 +285,11 @@ class AsyncAssistantEventHandler:
 
     async def on_image_file_done(self, image_file: ImageFile) -> None:
         """An image of a message is there."""
+
+
+def _name(data: Any) -> str:
+    """The id of an object, whatever a server has put there."""
+    return str(getattr(data, "id", None))
 
 
 _RUN_ENDS = frozenset({"completed", "cancelled", "expired", "failed", "requires_action", "incomplete"})

@@ -81,8 +81,7 @@ class ChatCompletionStreamState(Generic[T]):
         """
         self._sum.add(chunk)
         came: Any = chunk.choices
-        choices: list[Any] = []
-        choices += (one for one in cast("Sequence[Any]", came or ()) if isinstance(one, BaseModel))
+        choices: list[Any] = [one for one in came if isinstance(one, BaseModel)] if _is_list(came) else []
         if self._wanted:
             for choice in choices:
                 if choice.finish_reason in ("length", "content_filter"):

@@ -105,7 +105,10 @@ def parsed_completion(answer: ChatCompletion, wanted: Wanted, *, whole: bool = T
 
     Raises what `check_finished` does, and `StructuredOutputError` for a text that does not fit its type.
     """
-    choices = [_choice(choice, answer, wanted, whole) for choice in answer.choices or ()]
+    came: Any = answer.choices
+    choices: Any = came
+    if type(came) is list:
+        choices = [_choice(choice, answer, wanted, whole) for choice in cast("Sequence[Any]", came)]
     return upgraded(answer, _COMPLETION, choices=choices)
 
 

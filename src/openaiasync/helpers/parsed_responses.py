@@ -166,7 +166,7 @@ def _items(value: Any) -> Sequence[Any]:
 def function_key(call: ResponseFunctionToolCall, wanted: Wanted) -> Any:
     """The name under which `wanted` has the function of a call; those of a namespace are a pair."""
     inside = (call.namespace, call.name)
-    if call.namespace is None or (call.namespace == call.name and inside not in wanted.functions):
+    if call.namespace is None or (call.namespace == call.name and not wanted.knows(inside)):
         return call.name
     return inside
 

@@ -116,7 +116,7 @@ class ResponseStreamState(Generic[T]):
 
     def _take_text(self, event: Any) -> Any:
         key = _part_place(event)
-        text = self._texts[key] = self._texts.get(key, "") + event.delta
+        text = self._texts[key] = self._texts.get(key, "") + _words(event.delta)
         made = upgraded(event, ResponseTextDeltaEvent, snapshot=text)
         if self._wanted.shape is not None:
             if key not in self._growing:
@@ -126,13 +126,13 @@ class ResponseStreamState(Generic[T]):
 
     def _take_text_end(self, event: Any) -> Any:
         key = _part_place(event)
-        self._texts[key] = event.text
-        value = text_value(event.text, self._items.get(key[0]), self.snapshot, self._wanted)
+        text = self._texts[key] = _words(event.text)
+        value = text_value(text, self._items.get(key[0]), self.snapshot, self._wanted)
         return upgraded(event, _TEXT_DONE, parsed=value)
 
     def _take_arguments(self, event: Any) -> Any:
         place = _place(event)
-        text = self._arguments[place] = self._arguments.get(place, "") + event.delta
+        text = self._arguments[place] = self._arguments.get(place, "") + _words(event.delta)
         return upgraded(event, ResponseFunctionCallArgumentsDeltaEvent, snapshot=text)
 
     def _take_end(self, event: Any) -> Any:
@@ -160,6 +160,10 @@ class ResponseStreamState(Generic[T]):
     def _part_so_far(self, part: Any, key: tuple[Any, int]) -> Any:
         text = self._texts.get(key)
         return part if text is None or not hasattr(part, "text") else _changed(part, text=text)
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _place(event: Any) -> Any:

@@ -10,7 +10,7 @@ import msgspec
 
 from ..core.structured import ShapeError, shape_of
 from ..errors import ContentFilterFinishReasonError, LengthFinishReasonError, StructuredOutputError
-from ..model import BaseModel
+from ..model import BaseModel, put_extra
 from ..omitted import is_omitted
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Wanted:
 
     def arguments(self, name: object, text: str, answer: Any) -> Any:
         """The value of a call's whole arguments; `None` for a function that is not strict or not known."""
-        function = self.functions.get(name)
+        function = self._function(name)
         if function is None:
             return None
         shape = _arguments_shape(function)
@@ -140,9 +140,19 @@ class Wanted:
         except ValueError as error:
             _raise_misfit(f"The arguments of {name} cannot be used: {error}", error, answer)
 
+    def knows(self, name: Any) -> bool:
+        """Whether calls of this function are to be parsed."""
+        return self._function(name) is not None
+
+    def _function(self, name: Any) -> Mapping[str, Any] | None:
+        try:
+            return self.functions.get(name)
+        except TypeError:  # a server may give anything for a name
+            return None
+
     def growing_arguments(self, name: object) -> Growing | None:
         """For the arguments of one call as they come."""
-        function = self.functions.get(name)
+        function = self._function(name)
         if function is None:
             return None
         return Growing(_arguments_shape(function))
@@ -194,6 +204,9 @@ def _raise_misfit(message: str, problem: ValueError, answer: Any) -> NoReturn:
 def upgraded(model: Any, cls: type[M], **changes: Any) -> M:
     """The same object as one of `cls`, a class with more: fields, unknown ones and what is known of the call."""
     fields = {name: getattr(model, name) for name in model.__struct_fields__}
-    made = cls(**{**fields, **changes})
+    known = set(cls.__struct_fields__)
+    made = cls(**{**fields, **{name: value for name, value in changes.items() if name in known}})
     vars(made).update(vars(cast("BaseModel", model)))
+    for name in changes.keys() - known:  # of an open object
+        put_extra(made, name, changes[name])
     return made
