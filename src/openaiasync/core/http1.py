@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from .http1_whole import Http1Error
+
 __all__ = [
     "MAX_CHUNK_EXTENSIONS",
     "MAX_CHUNK_LINE",
@@ -48,10 +50,6 @@ _SEPARATORS: dict[bytes, int] = {}
 _SEPARATORS_KEPT = 4_096
 
 _IN_HEAD, _IN_LENGTH, _IN_CHUNKS, _IN_TRAILERS, _UNTIL_CLOSE, _DONE = range(6)
-
-
-class Http1Error(ValueError):
-    """The peer's bytes are not HTTP/1.1 as RFC 9112 wants it, or they are over a cap."""
 
 
 class ResponseParser:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["WholeAnswer", "whole_answer"]
+__all__ = ["Http1Error", "WholeAnswer", "whole_answer"]
 
 _SHORT = 4_000  # bytes of a head, which then has fewer lines than the cap without being counted
 # What a text may not hold is looked for in all of the head at once, which costs a fifth of a check in the pattern.
@@ -17,6 +17,11 @@ _USUAL = re.compile(
 )
 # Lowers letters, and makes NUL of what no text may hold.
 _LOWERED = bytes(code if code in b"\t\r\n" or 0x20 <= code != 0x7F else 0 for code in bytes(range(256)).lower())
+
+
+class Http1Error(ValueError):
+    """The peer's bytes are not HTTP/1.1 as RFC 9112 wants it, or they are over a cap."""
+
 
 WholeAnswer = tuple[int, bytes, bytes, bool]
 """Status, field lines, body, and whether that has a content coding. (A named tuple would cost as much as the finds.)"""

@@ -7,12 +7,14 @@ waits for (a head, any piece, the whole body).
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from ..core.http1 import Http1Error, ResponseParser
-from ..core.http1_whole import whole_answer
+from ..core.http1_whole import Http1Error, whole_answer
 from .base import TransportError, TryClocks
 from .connection import NEVER, Connection
+
+if TYPE_CHECKING:
+    from ..core.http1 import ResponseParser
 
 __all__ = ["TIMEOUTS", "Exchange"]
 
@@ -82,7 +84,7 @@ class Exchange:
                 self._finish(True)
                 self._wake()
                 return
-            parser = self._parser = ResponseParser(bodiless=self._bodiless)
+            parser = self._parser = _new_parser(self._bodiless)
         self._unread += len(data)
         try:
             parser.feed(data)
@@ -112,7 +114,7 @@ class Exchange:
         """The parser; of a usual answer one that shows what it would have made of it."""
         parser = self._parser
         if parser is None:
-            parser = self._parser = ResponseParser(bodiless=self._bodiless)
+            parser = self._parser = _new_parser(self._bodiless)
             if self.status:
                 parser.status, parser.raw_fields, parser.complete = self.status, self.raw_fields, True
                 body, self._body = self._body, None
@@ -320,3 +322,9 @@ class Exchange:
         if self._connection is not None and self._connection.transport is not None:
             self._paused = False
             self._connection.transport.resume_reading()
+
+
+def _new_parser(bodiless: bool) -> ResponseParser:
+    from ..core.http1 import ResponseParser  # its patterns take their time, and the first answer may be a usual one
+
+    return ResponseParser(bodiless=bodiless)
