@@ -69,11 +69,14 @@ class OpenAI(Contender):
     """The official client."""
 
     def http_client(self) -> Any:
-        if self.tls is None:
-            return None
         import openai
 
-        return openai.DefaultAsyncHttpxClient(verify=self.tls)
+        if self.tls is not None:
+            return openai.DefaultAsyncHttpxClient(verify=self.tls)
+        if self.in_flight > openai.DEFAULT_CONNECTION_LIMITS.max_connections:  # the others would not be sent at all
+            limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=None, max_keepalive_connections=None)
+            return openai.DefaultAsyncHttpxClient(limits=limits)
+        return None
 
     async def open(self) -> None:
         self.clients: dict[str, Any] = {}

@@ -3,12 +3,16 @@
 Calls are those of Python functions of this package (of every version of Python the same), without comprehensions.
 """
 
-MODULES_OF_IMPORT = 36  # modules that `import openaiasync` adds to an empty interpreter's
-MODULES_OF_CLIENT = 260  # modules in all, once a client was made
-OWN_MODULES_OF_CLIENT = 68  # of these, the package's own
-CALLS_PER_REQUEST = 86  # `client.chat(messages)`, connection and decoder warm
-CALLS_PER_EVENT = 4.0  # `chat.completions.create(stream=True)`, when many events come at once
-CALLS_PER_LIVE_EVENT = 6.0  # the same through `chat.stream`
-BLOCKS_PER_EVENT = 11.0  # blocks of memory that an event holds that is kept
-BYTES_PER_EVENT = 1_200.0
+MODULES_OF_IMPORT = 33  # modules that `import openaiasync` adds to an empty interpreter's
+MODULES_OF_CLIENT = 205  # modules in all, once a client was made
+OWN_MODULES_OF_CLIENT = 60  # of these, the package's own
+CALLS_PER_REQUEST = 54  # `client.chat(messages)`, connection and decoder warm
+SYSTEM_CALLS_PER_REQUEST = 6.2  # to wait twice, send, receive, look whether the connection lives, look for a fork
+BLOCKS_PER_REQUEST = 20.0  # blocks of memory that an answer holds that is kept
+BLOCKS_LEFT_PER_REQUEST = 0.2  # by one that is not kept
+PEAK_BYTES_OF_REQUEST = 6_000  # at the worst moment of a call
+CALLS_PER_EVENT = 2.7  # `chat.completions.create(stream=True)`, when many events come at once
+CALLS_PER_LIVE_EVENT = 4.8  # the same through `chat.stream`
+BLOCKS_PER_EVENT = 9.5  # blocks of memory that an event holds that is kept
+BYTES_PER_EVENT = 1_100.0
 BLOCKS_LEFT_PER_EVENT = 0.2  # by one that is not kept

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from . import budgets
 
 PACKAGE = str(Path(openaiasync.__file__).parent)
 EVENTS = 200
+REQUESTS = 20
 COMMON = {"id": "chatcmpl-1", "created": 1_750_000_000, "model": "gpt-4o-mini"}
 MESSAGES: list[Any] = [{"role": "user", "content": "Why is the sky blue?"}] * 4
 
@@ -164,6 +167,74 @@ def test_calls_of_one_request() -> None:
 def test_calls_of_one_event(act: Callable[[Client], Awaitable[None]], budget: float) -> None:
     """An event of a stream takes a handful of Python calls; those of its request are spread over its events."""
     assert count_calls(streamed(), act) / EVENTS <= budget
+
+
+def test_memory_of_requests() -> None:
+    """A call needs little memory while it is under way, its answer holds little, and once dropped it leaves nothing."""
+
+    async def main(base: str) -> tuple[float, float, int]:
+        async with client(base) as made:
+            for _ in range(3):
+                await made.chat(MESSAGES)
+            gc.collect()
+            before = sys.getallocatedblocks()
+            for _ in range(REQUESTS):
+                await made.chat(MESSAGES)
+            gc.collect()
+            left = sys.getallocatedblocks() - before
+            tracemalloc.start()
+            try:
+                await made.chat(MESSAGES)
+                gc.collect()
+                least = tracemalloc.get_traced_memory()[0]
+                tracemalloc.reset_peak()
+                kept = [await made.chat(MESSAGES)]
+                peak = tracemalloc.get_traced_memory()[1] - least
+                gc.collect()
+                held = len(tracemalloc.take_snapshot().traces)
+                kept += [await made.chat(MESSAGES) for _ in range(REQUESTS)]
+                gc.collect()
+                assert kept[-1].text
+                return (len(tracemalloc.take_snapshot().traces) - held) / REQUESTS, peak, left
+            finally:
+                tracemalloc.stop()
+
+    with server(whole()) as base:
+        blocks, peak, left = asyncio.run(main(base))
+    assert blocks <= budgets.BLOCKS_PER_REQUEST
+    assert peak <= budgets.PEAK_BYTES_OF_REQUEST
+    assert left / REQUESTS <= budgets.BLOCKS_LEFT_PER_REQUEST
+
+
+def system_calls(base: str, count: int, report: Path) -> int:
+    """How many system calls a process makes that chats so often, one call after another."""
+    code = f"""
+import asyncio
+from openaiasync import Client
+
+async def main():
+    async with Client(api_base={base!r}, api_key="k", model="m", http_other={{"trust_env": False}}) as client:
+        for _ in range({count}):
+            await client.chat({MESSAGES!r})
+
+asyncio.run(main())
+"""
+    command = [shutil.which("strace") or "strace", "-f", "-c", "-o", str(report), sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        pytest.skip(f"strace cannot be used here: {done.stderr.strip()[-200:]}")
+    total = re.search(r"^\s*[\d.]+\s+[\d.]+\s+(?:\d+\s+)?(\d+)\s+(?:\d+\s+)?total$", report.read_text(), re.MULTILINE)
+    assert total is not None
+    return int(total[1])
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_system_calls_of_requests(tmp_path: Path) -> None:
+    """A call over a warm connection takes few system calls: to wait, to send, to receive."""
+    with server(whole()) as base:
+        few = system_calls(base, 50, tmp_path / "few")
+        many = system_calls(base, 250, tmp_path / "many")
+    assert (many - few) / 200 <= budgets.SYSTEM_CALLS_PER_REQUEST
 
 
 def test_memory_of_events() -> None:
