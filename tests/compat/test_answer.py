@@ -343,7 +343,7 @@ EVENTS: list[tuple[str, Callable[[answers.Watch], bool]]] = [
 ]
 
 
-@pytest.mark.parametrize(("data", "holds"), EVENTS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("data", "holds"), EVENTS, ids=[data[:30] for data, _ in EVENTS])
 def test_what_is_seen_of_an_event(data: str, holds: Callable[[answers.Watch], bool]) -> None:
     """Chunks, typed events and stray things are told apart, in any pieces."""
     watch = answers.Watch()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import enum
 from typing import Any, Generic, Literal, TypeVar
 
-import pydantic
 import pytest
-from openai.lib._parsing._completions import type_to_response_format_param
-from openai.lib._pydantic import to_strict_json_schema
 
 from openaiasync import shape_of
+
+pytest.importorskip("openai")
+
+import pydantic
+from openai.lib._parsing._completions import type_to_response_format_param
+from openai.lib._pydantic import to_strict_json_schema
 
 pytestmark = pytest.mark.peers
 

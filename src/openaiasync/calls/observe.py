@@ -34,13 +34,11 @@ T = TypeVar("T")
 class WatchedCall(Call):
     """A call that tells its watchers."""
 
-    __slots__ = ("_deferred", "_failure", "_over", "_raised", "asked", "extra", "last", "watchers")
-
     watched: ClassVar[bool] = True
 
     def __init__(self, calls: Calls, request: Request) -> None:
         super().__init__(calls, request)
-        self.request = copy.copy(request)
+        self.request: Request = copy.copy(request)
         self.asked: Mapping[str, Any] = request.headers or {}  # header fields that the caller named
         # With header fields of its own, if an empty set of them, a request asks `_credentials` before each try.
         self.request.headers = self.asked

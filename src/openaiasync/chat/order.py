@@ -25,7 +25,7 @@ class Place:
     __slots__ = ("__weakref__", "future", "loop", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self.future: asyncio.Future[None] | None = None
         self.task: weakref.ref[asyncio.Task[Any]] | None = None
         self.touch()

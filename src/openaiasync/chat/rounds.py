@@ -57,8 +57,8 @@ class Rounds:
         self._rounds = 0  # of tools
         self._repairs = 0
         self.calls: list[ToolCall] = []
-        self.problem = ""
-        self.done = False
+        self.problem: str = ""
+        self.done: bool = False
 
     def params(self) -> dict[str, Any]:
         """The parameters of the next request."""

@@ -97,14 +97,14 @@ class Spend:
     """The account of one session."""
 
     def __init__(self, prices: Prices | None = None, budget: float | None = None) -> None:
-        self.prices = _table(prices)
+        self.prices: dict[str, Price] | None = _table(prices)
         if budget is not None:
             if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may give anything
                 raise ConfigurationError(f"budget is an amount above 0, in the currency of the prices, not {budget!r}")
             if self.prices is None:
                 raise ConfigurationError("budget needs prices: what a million tokens of each model cost")
         self.budget = budget
-        self.total = SessionUsage(cost=None if self.prices is None else 0.0)
+        self.total: SessionUsage = SessionUsage(cost=None if self.prices is None else 0.0)
 
     def fork(self) -> Spend:
         """An account of its own that begins with what was used so far."""

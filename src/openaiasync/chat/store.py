@@ -202,7 +202,7 @@ class Journal:
         self.fsync = fsync
         self._descriptor = locked.descriptor
         self._pending: list[bytes] = []  # lines that could not be written yet
-        self.close = weakref.finalize(self, locked.close)
+        self.close: weakref.finalize[Any, Any] = weakref.finalize(self, locked.close)
 
     @classmethod
     def open(cls, path: StrPath, *, fsync: bool = False) -> tuple[Journal, Saved]:

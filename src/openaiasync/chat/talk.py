@@ -63,8 +63,8 @@ class Talk:
     def __init__(self, calls: Calls, tools: Toolbox, history: History, room: Room, spend: Spend) -> None:
         self.calls = calls
         self.tools = tools
-        self.history = history
-        self.room = room
+        self.history: History = history
+        self.room: Room = room
         self.spend = spend
         self.order: Order = Order()
         self.model: str | None = None

@@ -33,7 +33,7 @@ class MessageSum:
     """A message and the blocks of its content."""
 
     def __init__(self, message: Message) -> None:
-        self.message = message
+        self.message: Message = message
         self._blocks: dict[int, dict[str, Any]] = {}
         for place, block in enumerate(objects_of(message, "content")):
             self._blocks[place] = dict[str, Any]()
@@ -78,7 +78,7 @@ class StepSum:
     """A step of a run and its tool calls."""
 
     def __init__(self, step: RunStep) -> None:
-        self.step = step
+        self.step: RunStep = step
         self._fields: dict[str, Any] = {}
         for name, value in step.to_dict().items():
             grow(self._fields, name, value)

@@ -115,7 +115,9 @@ class Wanted:
 
     def __init__(self, shape: Shape[Any] | None, functions: Mapping[Any, Mapping[str, Any]]) -> None:
         self.shape = shape
-        self.functions = {name: one for name, one in functions.items() if _is_parseable(one)}
+        self.functions: dict[Any, Mapping[str, Any]] = {
+            name: one for name, one in functions.items() if _is_parseable(one)
+        }
 
     def __bool__(self) -> bool:
         return self.shape is not None or bool(self.functions)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 try:
     from .telemetry import instrument, uninstrument
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "opentelemetry":
+except ModuleNotFoundError as _missing:
+    if (_missing.name or "").partition(".")[0] != "opentelemetry":
         raise
     raise ModuleNotFoundError(
         "telemetry needs OpenTelemetry's API: pip install 'openaiasync[otel]'", name="opentelemetry"

@@ -98,17 +98,19 @@ class Telemetry:
         propagates: bool,
         provider: str | None,
     ) -> None:
-        self.tracer = trace.get_tracer("openaiasync", __version__, tracer_provider)
+        self.tracer: trace.Tracer = trace.get_tracer("openaiasync", __version__, tracer_provider)
         meter = metrics.get_meter("openaiasync", __version__, meter_provider)
         self.capture = capture
         self.propagates = propagates
         self.provider = provider
-        self.tokens = _histogram(meter, "token.usage", "{token}", "Number of input and output tokens used.", _TOKENS)
-        self.duration = _histogram(meter, "operation.duration", "s", "GenAI operation duration.", _SECONDS)
+        self.tokens: Histogram = _histogram(
+            meter, "token.usage", "{token}", "Number of input and output tokens used.", _TOKENS
+        )
+        self.duration: Histogram = _histogram(meter, "operation.duration", "s", "GenAI operation duration.", _SECONDS)
         first = "Time from the request to the first chunk of a stream."
-        self.first = _histogram(meter, "operation.time_to_first_chunk", "s", first, _SECONDS)
+        self.first: Histogram = _histogram(meter, "operation.time_to_first_chunk", "s", first, _SECONDS)
         between = "Time from one chunk of a stream to the next."
-        self.between = _histogram(meter, "operation.time_per_output_chunk", "s", between, _SECONDS)
+        self.between: Histogram = _histogram(meter, "operation.time_per_output_chunk", "s", between, _SECONDS)
 
     def __call__(self, call: WatchedCall) -> Watcher:
         try:

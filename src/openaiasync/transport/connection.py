@@ -74,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self.writable: asyncio.Future[None] | None = None  # pending while the write buffer is full
         self._view = view
         self._timer: asyncio.TimerHandle | None = None
-        self.timer_at = NEVER
+        self.timer_at: float = NEVER
         self._poll: select.poll | None = None
 
     # --- what the event loop calls ---
