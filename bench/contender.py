@@ -20,8 +20,11 @@ class Contender:
     """One client; `base` is the server, whose paths begin with the name of an answer.
 
     `chat` answers one typed completion, `stream` the number of typed events of one stream, `embed` the number of
-    vectors of one answer. Contenders without types of their own decode into ours.
+    vectors of one answer, which is kept: to free 50 MB takes its time too. Contenders without types of their own decode
+    into ours.
     """
+
+    answer: Any = None
 
     def __init__(self, base: str, in_flight: int) -> None:
         self.base = base

@@ -45,10 +45,8 @@ class Ours(Contender):
 
     async def embed(self, name: str) -> int:
         client = self.client(name)
-        if name.endswith("floats"):
-            answer = await client.embedding(self.texts, model=MODEL, encoding_format="float")
-        else:
-            answer = await client.embedding(self.texts, model=MODEL)
+        words = {"encoding_format": "float"} if name.endswith("floats") else {}
+        self.answer = answer = await client.embedding(self.texts, model=MODEL, **words)
         return len(answer.data[0].embedding) and len(answer.data)
 
 
@@ -105,7 +103,8 @@ class OpenAI(Contender):
 
     async def embed(self, name: str) -> int:
         words = {"encoding_format": "float"} if name.endswith("floats") else {}
-        return len((await self.client(name).embeddings.create(model=MODEL, input=self.texts, **words)).data)
+        self.answer = await self.client(name).embeddings.create(model=MODEL, input=self.texts, **words)
+        return len(self.answer.data)
 
 
 class OpenAIAiohttp(OpenAI):

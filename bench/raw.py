@@ -35,7 +35,8 @@ class Raw(Contender):
     async def embed(self, name: str) -> int:
         kind = "float" if name.endswith("floats") else "base64"
         body = self.encode({"model": MODEL, "input": self.texts, "encoding_format": kind})
-        return len(self.vectors(await self.post(name, body)).data)
+        self.answer = self.vectors(await self.post(name, body))
+        return len(self.answer.data)
 
     def events(self, rest: bytes, data: bytes, seen: Seen) -> tuple[bytes, int]:
         """Decode the events that are whole; what is left, and how many there were."""
