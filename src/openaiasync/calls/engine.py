@@ -208,7 +208,9 @@ class Calls:
                 pass  # it strays, or is none
         elif request.endpoint not in self._simply:
             self._simply[request.endpoint] = self._simple_decoder(request)
-        return self.decode(request, meta, body)
+        rest = [(meta, body)]
+        del body  # the server may have echoed a key, which no frame of a traceback may hold
+        return self.decode(request, *rest.pop())
 
     def decode(self, request: Request, meta: Meta, body: bytes) -> Any:
         """The answer that a body is, by its endpoint's row; `APIResponseValidationError` if it is none."""
@@ -235,14 +237,14 @@ class Calls:
         if answer is None and is_unasked_stream(request, meta):
             return assembled(self, request, meta, body)
         raw = self.composer.scrub(body)
-        del answer, body  # the server may have echoed a key, which no frame of a traceback may hold
+        del answer, body  # as in `made`
         raise failures.refused(meta, raw, reason)
 
     def finished(self, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
         """A decoded answer with what it needs beside: vectors checked, links that can be fetched, its meta."""
         if request.endpoint.group == "embedding" and (wrong := fault(request, answer)):
             raw = self.composer.scrub(body)
-            del answer, body  # as in `decode`
+            del answer, body  # as in `made`
             if wrong == NO_VECTOR:
                 raise failures.empty_answer(meta, wrong)
             raise failures.invalid_answer(meta, raw, wrong)
