@@ -77,7 +77,7 @@ def growth(place: Place, rounds: int, pythons: dict[str, str]) -> dict[str, dict
     for panel in GROWTH:
         lines: dict[str, dict[str, float]] = {}
         for size, row in panel.rows.items():
-            for name, costs in measure(row, place, min(rounds, 3), pythons, row.who).items():
+            for name, costs in measure(row, place, min(rounds, 2), pythons, row.who).items():
                 lines.setdefault(name, {})[str(size)] = statistics.median(costs)
         found[panel.name] = lines
         for name, line in lines.items():

@@ -103,6 +103,7 @@ ROWS = (
         {"openai": 1 / 4.5, "aiohttp+msgspec": 0.7},
         held=(("openai", 1 / 4.5),),
         uvloop=True,
+        warm=1,
     ),
     Row(
         "paced60",
@@ -113,6 +114,7 @@ ROWS = (
         60,
         MOST,
         {"openai": 1 / 2.8, "aiohttp+msgspec": 0.85, "floor": 1.2},
+        warm=1,
     ),
     Row(
         "strange",
