@@ -148,7 +148,7 @@ def _growth(grown: dict[str, Any]) -> list[str]:
             "" if (one := found.get(name)) is None else f"{one:+.2f}" for name in ("ours", "aiohttp+msgspec", "openai")
         ]
         verdict = "not faster" if got <= panel.linear + TOLERANCE else "FASTER"
-        lines.append(_line([panel.title, *cells, f"{panel.linear:+d}", f"{verdict} than linearly"]))
+        lines.append(_line([panel.title, *cells, str(panel.linear), f"{verdict} than linearly"]))
     return lines
 
 
