@@ -143,8 +143,15 @@ def measure(
                 workers.append((plan, worker))
                 costs[plan.label] = []
         for _ in range(rounds):
-            for plan, worker in workers:
-                costs[plan.label].append(worker.do(row, plan.answer) * 1e6)
+            for plan, worker in list(workers):
+                try:
+                    costs[plan.label].append(worker.do(row, plan.answer) * 1e6)
+                except Absent as why:
+                    print(f"    without {plan.label}, which failed: {why}", file=sys.stderr)
+                    workers.remove((plan, worker))
+                    del costs[plan.label]
+    if "ours" in who and "ours" not in costs:
+        raise SystemExit(f"{row.title or row.name}: without ours there is nothing to compare")
     return costs
 
 
