@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 __all__ = ["authority", "chunk", "framing", "request_head"]
 
-_TOKEN_PATTERN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
-_VALUE_PATTERN = re.compile(r"[\t\x20-\x7e\x80-\xff]*+")
-_TARGET_PATTERN = re.compile(r"[\x21-\x7e]++")
+# Compiled by `re` when they are first asked for: most heads are prebuilt, and a first call should not pay for these.
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_VALUE = r"[\t\x20-\x7e\x80-\xff]*+"
+_TARGET = r"[\x21-\x7e]++"
 
 
 def authority(scheme: str, host: str, port: int) -> str:
@@ -23,15 +24,15 @@ def request_head(method: str, target: str, host: str, fields: Iterable[tuple[str
 
     Raises `ValueError` for anything that could break out of its line; the message does not quote the value.
     """
-    if not _TOKEN_PATTERN.fullmatch(method) or not _TARGET_PATTERN.fullmatch(target):
+    if not re.fullmatch(_TOKEN, method) or not re.fullmatch(_TARGET, target):
         raise ValueError("the request line needs a token as its method and a target in printable ASCII without spaces")
-    if not _TARGET_PATTERN.fullmatch(host):
+    if not re.fullmatch(_TARGET, host):
         raise ValueError("the host must be printable ASCII without spaces")
     lines = [f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n"]
     for name, value in fields:
-        if not _TOKEN_PATTERN.fullmatch(name):
+        if not re.fullmatch(_TOKEN, name):
             raise ValueError("a header field's name must be a token (RFC 9110, 5.6.2)")
-        if not _VALUE_PATTERN.fullmatch(value):
+        if not re.fullmatch(_VALUE, value):
             raise ValueError(f"the value of the header field {name} has a control or a non-latin-1 character")
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode("latin-1")
