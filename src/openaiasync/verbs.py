@@ -21,7 +21,7 @@ def _row(method: str, path: str, body: BodyKind, event_type: Any) -> Endpoint:
     """An operation that only its path tells of; `event_type` is what the events of its stream are."""
     event = f":{_name(event_type)}"
     row = Endpoint(f"{method.lower()} {path}", method, path, body=body, answer="binary", event=event)
-    row.load = lambda where: event_type  # type: ignore[method-assign]
+    row.loaded[event] = event_type
     return row
 
 
@@ -90,7 +90,7 @@ class Verbs:
         """``GET`` a list below the API base: awaited one page, iterated every item; `page` says how pages follow."""
         name = page.__name__.removeprefix("Async")
         row = Endpoint(f"get {path}", "GET", path, optional="after page", query="after page", answer="page", page=name)
-        row.load = lambda where: model  # type: ignore[method-assign]
+        row.loaded[row.type] = model
         return Paginator(self._calls, row, _as_options(options))
 
     async def _verb(

@@ -118,7 +118,7 @@ class Call:
     def begin(self) -> Begun | None:
         """Send the first try at once, if it is a usual one that needs no waiting: its head is to be awaited.
 
-        `None` where `head` makes all tries. Two coroutines less are a tenth of a small call.
+        `None` where `head` makes all tries. It spares two coroutines.
         """
         calls, request = self.calls, self.request
         usual = calls.composer.usual(request)
@@ -132,7 +132,7 @@ class Call:
         )
         if begun is not None:
             self.tries = 1
-            self.usual = usual
+            self.out, self.usual = usual.out, usual
         return begun
 
     async def head(self) -> Incoming:

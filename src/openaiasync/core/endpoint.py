@@ -124,6 +124,8 @@ class Endpoint:
         self.group = group
         self.admin: bool = name.startswith("admin.")  # such endpoints have a key of their own
         self.alone = alone
+        self.loaded: dict[str, Any] = {}
+        """Types by how `type` and `event` name them; a row made by hand may put one here that has no name."""
         self._names = (required, optional, query, wire, headers, files, header, parts)
         # Attributes of a class that has `__getattr__` cost twice as much, and every call asks for twenty of them.
         object.__setattr__(self, "__class__", _Unbuilt)
@@ -152,8 +154,11 @@ class Endpoint:
 
     def load(self, where: str) -> Any:
         """The type that `type` or `event` names; imported at first use."""
-        module, _, name = where.partition(":")
-        return getattr(importlib.import_module(f"openaiasync.{module}"), name)
+        kind = self.loaded.get(where)
+        if kind is None:
+            module, _, name = where.partition(":")
+            kind = self.loaded[where] = getattr(importlib.import_module(f"openaiasync.{module}"), name)
+        return kind
 
     def check(self, params: Mapping[str, Any]) -> None:
         """`TypeError` for a parameter that is unknown or missing, naming it and the nearest name."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 __all__ = ["Event", "SSEDecoder", "SSEError"]
 
 MAX_EVENT = 64 * 1024 * 1024
-_CR = 13  # as an integer: to look for it as bytes costs five times as much
+_CR = 13  # as an integer: to look for it as bytes costs several times as much
 _BOM = b"\xef\xbb\xbf"
 
 

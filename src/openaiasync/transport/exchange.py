@@ -63,7 +63,7 @@ class Exchange:
         self._stall = clocks.start if clocks.stall is None else clocks.stall
         until = clocks.until
         self._expires = self._until = NEVER if until is None else until
-        # Looked at in every exchange, and a default of the class costs five times as much to look at.
+        # Looked at in every exchange, and a default of the class costs twice as much to look at.
         self._parser = self._waiter = None
         self.status = 0
         self.connected: float = connected

@@ -84,7 +84,11 @@ class TcpTransport:
         exchange = Exchange(connection, clocks, False, 0.0)
         exchange.owner = self
         exchange.sent = exchange.written = True
-        _write(connection, out, head, b"Content-Length: %d\r\n" % len(body), body)
+        try:
+            _write(connection, out, head, framing(out.method, len(body)), body)
+        except BaseException:
+            exchange.abort()
+            raise
         exchange.start_clock(clocks.start, now)
         return exchange
 
