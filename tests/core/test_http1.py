@@ -575,3 +575,14 @@ def test_usual_answers_are_usual() -> None:
     assert coded[3]
     for other in (b"content-length: 3", b"content-length: 02", b"Content-Length: 2\r\nconnection: close", b"x: y"):
         assert whole_answer(head + other + b"\r\n\r\n{}") is None
+
+
+@pytest.mark.parametrize("code", [*range(0x20), 0x7F])
+def test_no_control_character_is_usual(code: int) -> None:
+    """In a value or a reason, and whatever stands there, the parser and the short way are of one mind."""
+    for data in (
+        OK + b"X: a%cb\r\nContent-Length: 2\r\n\r\n{}" % code,
+        b"HTTP/1.1 200 O%cK\r\nContent-Length: 2\r\n\r\n{}" % code,
+    ):
+        assert looks_usual(data) in (None, parse(data))
+        assert (looks_usual(data) is not None) == (code == 0x09)
