@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
 
 # Lowest first; a unit (a top-level module or package) may import its own layer and those before it.
 LAYERS = (
-    "version lazy omitted redact curl headers meta errors dump model answers media_answers",
+    "version lazy omitted redact curl headers meta errors dump model lenient answers media_answers",
     "types",
     "core",
     "params endpoints",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openaiasync.chat.messages import Said, ids_in, read_answer
-from openaiasync.core.build import builder_for
+from openaiasync.lenient import builder_for
 from openaiasync.types.chat import ChatCompletion
 
 

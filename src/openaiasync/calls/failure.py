@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
-from ..core.build import is_struct
 from ..core.decode import DecodeError
 from ..errors import (
     APIConnectionError,
@@ -18,6 +17,7 @@ from ..errors import (
     OpenAIError,
     status_error,
 )
+from ..lenient import is_struct
 from ..meta import Meta, RequestInfo, ResponseInfo
 from ..model import OpenModel
 

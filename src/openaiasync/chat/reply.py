@@ -124,7 +124,7 @@ def total_usage(counted: Sequence[Any]) -> CompletionUsage | None:
     total: dict[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     for usage in known:
         _add(total, usage.to_dict())
-    from ..core.build import builder_for
+    from ..lenient import builder_for
 
     build = cast("Callable[[Any], CompletionUsage]", builder_for(CompletionUsage))
     return build(total)

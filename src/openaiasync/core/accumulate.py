@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..answers import text_of
 from ..dump import extras_of
+from ..lenient import builder_for
 from ..model import BaseModel
-from .build import builder_for
 from .toolcalls import ToolCalls, grow, settled
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from ..dump import parse
+from ..lenient import Builder, builder_for, flatten, is_struct, resolve
 from ..model import keep
-from .build import Builder, builder_for, flatten, is_struct, resolve
 
 __all__ = ["DecodeError", "Decoder", "StreamDecoder", "decoder_for", "keep"]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .build import flatten, is_struct
+from ..lenient import flatten, is_struct
 from .decode import DecodeError, Decoder, decoder_for
 
 __all__ = ["decode_in_slices"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from ..core.build import builder_for
 from ..core.toolcalls import grow, settled
+from ..lenient import builder_for
 from ..model import BaseModel
 from ..types.beta.threads import Message, MessageContent
 from ..types.beta.threads.runs import RunStep

@@ -11,12 +11,12 @@ from ..calls.binary import BinaryAnswer, is_no_sound
 from ..calls.bytestream import ByteStream
 from ..calls.formats import TEXT_FORMATS
 from ..calls.live import LiveStream
-from ..core.build import builder_for
 from ..core.decode import keep
 from ..core.endpoint import Endpoint, Request
 from ..core.files import FileTypes
 from ..core.media import audio_type, extension
 from ..dump import parse
+from ..lenient import builder_for
 from .common import MISSING, parameters
 
 if TYPE_CHECKING:

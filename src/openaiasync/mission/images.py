@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..calls import Namespace
 from ..calls.live import LiveStream
-from ..core.build import builder_for
 from ..core.endpoint import Endpoint
+from ..lenient import builder_for
 from .common import MISSING, parameters
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 import pytest
 
-from openaiasync.core.build import builder_for, resolve
 from openaiasync.core.decode import DecodeError, Decoder, decoder_for
+from openaiasync.lenient import builder_for, resolve
 from openaiasync.model import BaseModel, OpenModel, one_of
 
 

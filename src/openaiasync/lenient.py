@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import msgspec
 
-from ..dump import PRIVATE
-from ..model import BaseModel, OneOf, OpenModel, put_extra, takes_attribute
+from .dump import PRIVATE
+from .model import BaseModel, OneOf, OpenModel, put_extra, takes_attribute
 
 __all__ = ["Builder", "builder_for", "flatten", "is_struct", "open_object", "resolve"]
 
