@@ -45,8 +45,13 @@ class ImageData:
         return await fetch(link)
 
     async def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the image to a file, which is replaced if there is one. Raises what `bytes` raises, and `OSError`."""
-        _write(path, await self.bytes())
+        """Write the image to a file, in a thread; one that is there is replaced whole, or stays as it was.
+
+        Raises what `bytes` raises, and `OSError`.
+        """
+        from .storage.atomic import write_whole
+
+        await write_whole(path, await self.bytes())
 
 
 class Images:
@@ -77,8 +82,3 @@ def _of_data_url(url: str) -> bytes:
     if not comma:
         raise ValueError("the image's data URL has no data")
     return _decoded(data) if kind.endswith(";base64") else unquote_to_bytes(data)
-
-
-def _write(path: str | os.PathLike[str], data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)

@@ -374,7 +374,7 @@ class TestStream:
         run(main(), timeout=10)
 
     def test_it_can_be_written_to_a_file(self, tmp_path: Path) -> None:
-        """What comes goes to the file as it comes; what breaks off raises after it was written so far."""
+        """The file is there when all has come; what breaks off raises and leaves the file as it was."""
 
         async def act(client: Client) -> None:
             async with streamed(client) as stream:
@@ -384,7 +384,8 @@ class TestStream:
         assert (tmp_path / "sound").read_bytes() == SOUND
         with pytest.raises(IncompleteStreamError):
             with_script(script_of(chunked(b"one", end=b""), 0.05, -1), act)
-        assert (tmp_path / "sound").read_bytes() == b"one"
+        assert (tmp_path / "sound").read_bytes() == SOUND
+        assert os.listdir(tmp_path) == ["sound"]
         with pytest.raises(IsADirectoryError):
             with_script(script_of(answer(SOUND)), lambda client: streamed(client).stream_to_file(tmp_path))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import contextlib
 import json
@@ -127,13 +126,14 @@ class BinaryAnswer:
             yield line
 
     def write_to_file(self, file: str | os.PathLike[str]) -> Written:
-        """Write the content to a file, which is replaced if there is one. Raises `OSError`.
+        """Write the content to a file, which is replaced whole or stays as it was. Raises `OSError`.
 
         It is written when this returns (a few milliseconds in which the event loop waits; `astream_to_file` writes in
         a thread); awaiting the result is allowed and changes nothing.
         """
-        with open(file, "wb") as out:
-            out.write(self.content)
+        from ..storage.atomic import write_file  # who saves nothing need not load it
+
+        write_file(file, self.content)
         return Written()
 
     def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> Written:
@@ -142,7 +142,9 @@ class BinaryAnswer:
 
     async def astream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
         """As `write_to_file`, in a thread."""
-        await asyncio.to_thread(self.write_to_file, file)
+        from ..storage.atomic import write_whole
+
+        await write_whole(file, self.content)
 
     def close(self) -> None:
         """Nothing to do: the answer was read to its end."""

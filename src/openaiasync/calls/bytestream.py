@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Self
 
 from ..core.coding import CodingError, Inflater
 from ..core.endpoint import Request
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["ByteStream"]
 
 _MAX_STREAM = 1 << 40  # bytes
-
-
-def _created(file: str | os.PathLike[str]) -> BinaryIO:
-    return open(file, "wb")
 
 
 class ByteStream:
@@ -161,10 +156,14 @@ class ByteStream:
     # ---------------------------------------------------------------- around it
 
     async def stream_to_file(self, file: str | os.PathLike[str]) -> None:
-        """Write what comes to a file, in a thread, until the end. Raises `OSError` and what iterating raises."""
-        with _created(file) as out:
-            async for piece in self:
-                await asyncio.to_thread(out.write, piece)
+        """Write what comes to a file, in threads, until the end. Raises `OSError` and what iterating raises.
+
+        The file is there when all has come; until then, and after an error or a cancellation, what was there before
+        stays as it was. A pipe or a device is written to as it comes.
+        """
+        from ..storage.atomic import write_pieces  # who saves nothing need not load it
+
+        await write_pieces(file, self)
 
     @property
     def meta(self) -> Meta:

@@ -253,15 +253,13 @@ class StreamedResponse(_Facts, Generic[T]):
             yield held.removesuffix("\r")
 
     async def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
-        """Write the body to a file as it comes."""
-        import asyncio
+        """Write the body to a file, in threads; the file is there when all has come, else what was there stays.
 
-        out = await asyncio.to_thread(open, file, "wb")
-        try:
-            async for piece in self.iter_bytes(chunk_size):
-                await asyncio.to_thread(out.write, piece)
-        finally:
-            await asyncio.to_thread(out.close)
+        A pipe or a device is written to as it comes. Raises `OSError` and what reading raises.
+        """
+        from ..storage.atomic import write_pieces
+
+        await write_pieces(file, self.iter_bytes(chunk_size))
 
     @property
     def is_closed(self) -> bool:

@@ -1,0 +1,430 @@
+"""Files written whole or not at all.
+
+What is written goes to a temporary file in the same folder, which takes the place of the target at the end; until then
+an existing target is untouched. The temporary file is locked while its writer lives, so that a later writer in the same
+folder can remove what a killed process left behind, and only that.
+
+* Links are followed; the mode of an existing file is kept, a new file gets what the umask leaves.
+* A target that is not a regular file (a pipe, a terminal, ``/dev/null``, ``/dev/stdout``) is written to directly.
+* Where the folder takes no new file, or the target has several hard links, another owner, or is a mount point, what is
+  written is collected beside it or in the system's temporary folder and copied into the target at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import stat
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Generator
+
+from .filelock import LockedFile, open_flags, try_lock
+from .offload import in_thread_to_its_end
+
+__all__ = ["AtomicFile", "StrPath", "write_file", "write_pieces", "write_whole"]
+
+StrPath = str | os.PathLike[str]
+
+_START, _END = ".openaiasync-", ".tmp"
+_LOOKED_AT = 10_000  # names of a folder that are read in search of what others left behind
+_TOGETHER = 1 << 18  # bytes that are handed to the thread at once
+_POLL = 0.02  # seconds between two looks at a pipe that takes nothing
+_COPIED = 1 << 20  # bytes
+_NO_REPLACING = frozenset({errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ETXTBSY})
+_NO_NEW_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class AtomicFile:
+    """A file that is being written: `write` as often as needed, then `commit`, or `discard`.
+
+    All methods block; they may be called in any thread, one at a time. `abandon` and `discard` may be called beside
+    them: waiting for a pipe that nobody reads ends, and what was written is removed when the other thread is done.
+    """
+
+    def __init__(self, target: str, file: LockedFile, temporary: str | None, *, replaces: bool) -> None:
+        self._target = target
+        self._file: LockedFile | None = file
+        self._temporary = temporary  # `None`: the target itself is written to
+        self._replaces = replaces  # whether the temporary file can take the target's place
+        self._abandoned = threading.Event()
+        self._busy = threading.Lock()
+        self._discarding = False
+
+    @classmethod
+    def open(cls, path: StrPath, *, mode: int = 0o666, abandoned: Callable[[], bool] = bool) -> AtomicFile:
+        """Look at the target and begin; `mode` is that of a new file, before the umask.
+
+        Raises `OSError` for a target that could not be written to. Waits for the reader of a pipe.
+        """
+        named = os.fspath(path)
+        there = _stat(named)
+        target = None if there is not None and not stat.S_ISREG(there.st_mode) else _resolved(named)
+        if target is None:
+            return cls(named, LockedFile(_open_direct(named, abandoned)), None, replaces=False)
+        if there is None:
+            temporary, file = _temporary_in(os.path.dirname(target), mode)
+            return cls(target, file, temporary, replaces=True)
+        os.close(os.open(target, open_flags(os.O_WRONLY)))  # a file that may not be written to is not replaced either
+        replaces = there.st_nlink == 1
+        try:
+            temporary, file = _temporary_in(os.path.dirname(target), 0o600)
+        except OSError as error:
+            if error.errno not in _NO_NEW_FILE:
+                raise
+            import tempfile
+
+            temporary, file = _temporary_in(tempfile.gettempdir(), 0o600)
+            replaces = False
+        return cls(target, file, temporary, replaces=replaces and _takes_over(file.descriptor, there))
+
+    @property
+    def direct(self) -> bool:
+        """Whether the target itself is written to, at once."""
+        return self._temporary is None
+
+    def write(self, data: bytes) -> None:
+        """Write all of it. Raises `OSError`."""
+        with self._working():
+            descriptor = self._descriptor()
+            view = memoryview(data)
+            while view:
+                try:
+                    view = view[os.write(descriptor, view) :]
+                except BlockingIOError:
+                    self._wait(descriptor)
+
+    @contextlib.contextmanager
+    def _working(self) -> Generator[None, None, None]:
+        """Keep `discard` of another thread from closing the descriptor that this one uses."""
+        with self._busy:
+            yield
+        if self._discarding:
+            self.discard()
+
+    def _wait(self, descriptor: int) -> None:
+        if self._abandoned.is_set():
+            raise OSError(errno.ECANCELED, "writing was cancelled", self._target)
+        select.select([], [descriptor], [], _POLL)
+
+    def commit(self, *, sync: bool = False, exclusive: bool = False) -> None:
+        """Let what was written take the target's place. Raises `OSError`; the target is as it was then.
+
+        With `sync` it survives a loss of power. With `exclusive` an existing target is a `FileExistsError`.
+        """
+        self.publish(sync=sync, exclusive=exclusive).close()
+
+    def publish(self, *, sync: bool = False, exclusive: bool = False) -> LockedFile:
+        """As `commit`; the file that is now the target, still open and locked (unless its file system has no locks)."""
+        try:
+            with self._working():
+                descriptor = self._descriptor()
+                if self._temporary is not None:
+                    if sync:
+                        os.fsync(descriptor)
+                    self._place(exclusive)
+                    if sync:
+                        _sync_folder(os.path.dirname(self._target))
+                file, self._file = self._file, None
+                assert file is not None
+                return file
+        except BaseException:
+            self.discard()
+            raise
+
+    def _place(self, exclusive: bool) -> None:
+        temporary = self._temporary
+        assert temporary is not None
+        if exclusive:
+            _name_first(temporary, self._target)
+        elif not self._replaces:
+            self._copy()
+        else:
+            try:
+                _replace(self, temporary, self._target)
+            except OSError as error:
+                if error.errno not in _NO_REPLACING or not os.path.isfile(self._target):
+                    raise
+                self._copy()
+        self._temporary = None
+
+    def _copy(self) -> None:
+        """Put what was written into the target as it stands: its inode, links, owner and mode stay."""
+        source, temporary = self._descriptor(), self._temporary
+        target = LockedFile(os.open(self._target, open_flags(os.O_RDWR)))
+        try:
+            _copy_into(source, target.descriptor)
+        except BaseException:
+            target.close()
+            raise
+        if self._file is not None:
+            self._file.close()
+        self._file = target
+        if temporary is not None:
+            os.unlink(temporary)
+
+    def abandon(self) -> None:
+        """End waiting for a pipe. May be called from another thread."""
+        self._abandoned.set()
+
+    def discard(self) -> None:
+        """Remove what was written. Idempotent, and without effect after `commit`."""
+        self._abandoned.set()
+        self._discarding = True
+        if not self._busy.acquire(blocking=False):
+            return  # the thread under way does it
+        try:
+            file, self._file = self._file, None
+            temporary, self._temporary = self._temporary, None
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+            if file is not None:
+                file.close()
+        finally:
+            self._busy.release()
+
+    def _descriptor(self) -> int:
+        if self._file is None:
+            raise ValueError(f"{self._target} is not being written to any more")
+        return self._file.descriptor
+
+
+def write_file(path: StrPath, data: bytes) -> None:
+    """Write a file whole, or leave what is there. Blocks; raises `OSError`."""
+    file = AtomicFile.open(path)
+    try:
+        file.write(data)
+        file.commit()
+    except BaseException:
+        file.discard()
+        raise
+
+
+async def write_pieces(path: StrPath, pieces: AsyncIterator[bytes]) -> None:
+    """Write what comes to a file, in threads; whole at its end, or what was there stays.
+
+    Raises `OSError` and what iterating raises. The target is looked at before the first piece is asked for.
+    """
+    file = await _opened(path)
+    held: list[bytes] = []
+    size = 0
+
+    async def write(last: bool) -> None:
+        data = b"".join(held)
+
+        def work() -> None:
+            file.write(data)
+            if last:
+                file.commit()
+
+        await in_thread_to_its_end(work, file.abandon)
+
+    try:
+        async for piece in pieces:
+            held.append(piece)
+            size += len(piece)
+            if size >= _TOGETHER or file.direct:
+                await write(False)
+                held.clear()
+                size = 0
+        await write(True)
+    except BaseException as error:
+        file.discard()
+        aclose = getattr(pieces, "aclose", None)
+        if aclose is not None and not isinstance(error, GeneratorExit):
+            await aclose()
+        raise
+
+
+async def write_whole(path: StrPath, data: bytes) -> None:
+    """As `write_file`, in a thread."""
+
+    async def once() -> AsyncIterator[bytes]:
+        yield data
+
+    await write_pieces(path, once())
+
+
+async def _opened(path: StrPath) -> AtomicFile:
+    """The file, opened in a thread; a caller that is cancelled meanwhile leaves nothing behind."""
+    left = threading.Event()
+    made: list[AtomicFile] = []
+
+    def opened() -> AtomicFile:
+        file = AtomicFile.open(path, abandoned=left.is_set)
+        made.append(file)
+        if left.is_set():
+            file.discard()
+        return file
+
+    try:
+        return await in_thread_to_its_end(opened, left.set)
+    except BaseException:
+        left.set()
+        for file in made:
+            file.discard()
+        raise
+
+
+# -------------------------------------------------------------------------------------------------- the target
+
+
+def _stat(path: str) -> os.stat_result | None:
+    """What is at a path, links followed; `None` for nothing. Raises `OSError`, for a directory too."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    return found
+
+
+def _resolved(path: str) -> str | None:
+    """The path with its links followed; `None` for a name of an open file (``/dev/stdout``, ``/proc/self/fd/1``).
+
+    Behind such a name may be a regular file, as of a shell's ``>``: it is that descriptor which is meant, and its file
+    must not be exchanged for another.
+    """
+    for _ in range(40):
+        folder, name = os.path.split(os.path.abspath(path))
+        path = os.path.join(os.path.realpath(folder), name)
+        if path.startswith(("/proc/", "/dev/fd/")):
+            return None
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            return path
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _open_direct(path: str, abandoned: Callable[[], bool]) -> int:
+    flags = open_flags(os.O_WRONLY | os.O_APPEND)  # a shell's file may hold what others wrote
+    waiting = threading.Event()
+    while True:
+        try:
+            return os.open(path, flags)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
+                raise
+        if abandoned():
+            raise OSError(errno.ECANCELED, "writing was cancelled", path)
+        waiting.wait(_POLL)  # nobody reads the pipe yet
+
+
+def _takes_over(descriptor: int, there: os.stat_result) -> bool:
+    """Give a temporary file owner, group and mode of the file that it shall replace; whether that could be done."""
+    if sys.platform == "win32":
+        return True
+    own = os.fstat(descriptor)
+    try:
+        if (own.st_uid, own.st_gid) != (there.st_uid, there.st_gid):
+            os.fchown(descriptor, there.st_uid, there.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(there.st_mode))
+    except OSError:
+        return False
+    return True
+
+
+def _name_first(temporary: str, target: str) -> None:
+    """Give a file its name if nothing has that name yet. Raises `FileExistsError`."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EROFS):
+            raise
+        # No hard links on this file system (FAT, some network ones): the name is taken by an empty file first.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        os.replace(temporary, target)
+    else:
+        os.unlink(temporary)
+
+
+def _replace(file: AtomicFile, temporary: str, target: str) -> None:
+    if sys.platform == "win32":  # an open file has no new name there
+        held = file._file
+        if held is not None:
+            os.close(held.descriptor)
+            os.replace(temporary, target)
+            held.descriptor = os.open(target, open_flags(os.O_RDWR | os.O_APPEND))
+            return
+    os.replace(temporary, target)
+
+
+def _copy_into(source: int, target: int) -> None:
+    size = os.fstat(source).st_size
+    before = os.fstat(target).st_size
+    if hasattr(os, "posix_fallocate") and size > before:
+        try:  # what does not fit is known before the first byte is lost
+            os.posix_fallocate(target, before, size - before)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                os.ftruncate(target, before)
+                raise
+    at = 0
+    os.lseek(target, 0, os.SEEK_SET)
+    os.lseek(source, 0, os.SEEK_SET)
+    while piece := os.read(source, _COPIED):
+        view = memoryview(piece)
+        while view:
+            written = os.write(target, view)
+            at += written
+            view = view[written:]
+    os.ftruncate(target, at)
+
+
+def _sync_folder(folder: str) -> None:
+    """Let a new name in a folder survive a loss of power, where the system can do that."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# -------------------------------------------------------------------------------------------------- temporary files
+
+
+def _temporary_in(folder: str, mode: int) -> tuple[str, LockedFile]:
+    """A new, locked file with a name of its own in a folder. Raises `OSError`."""
+    _clean(folder)
+    while True:
+        path = os.path.join(folder, f"{_START}{os.urandom(8).hex()}{_END}")
+        try:
+            file = LockedFile(os.open(path, open_flags(os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL), mode))
+        except FileExistsError:
+            continue
+        # Between making and locking it another writer may have taken it for one that was left behind.
+        if try_lock(file.descriptor) is not False and os.path.lexists(path):
+            return path, file
+        file.close()
+
+
+def _clean(folder: str) -> None:
+    """Remove temporary files that killed processes left in a folder: those of this user that nobody has locked."""
+    if sys.platform == "win32":
+        return  # the system refuses to remove what is open, and nothing tells the rest from it
+    try:
+        with os.scandir(folder) as found:
+            for _, entry in zip(range(_LOOKED_AT), found, strict=False):
+                if entry.name.startswith(_START) and entry.name.endswith(_END):
+                    _remove_if_left(entry.path)
+    except OSError:
+        return  # a folder that may not be listed
+
+
+def _remove_if_left(path: str) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, open_flags(os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)))
+        try:
+            about = os.fstat(descriptor)
+            if stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid() and try_lock(descriptor):
+                os.unlink(path)
+        finally:
+            os.close(descriptor)
