@@ -145,12 +145,19 @@ class APIError(OpenAIError):
         self.message = message
         self.request = request
         self.body = body
-        if isinstance(body, dict):
-            fields = cast("dict[str, Any]", body)
-            code = fields.get("code")
-            self.code = None if code is None else str(code)
-            self.param = fields.get("param")
-            self.type = fields.get("type")
+        fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+        code, kind, param = (fields.get(name) for name in ("code", "type", "param"))
+        self.describe(
+            None if code is None else str(code),
+            kind if isinstance(kind, str) else None,
+            param if isinstance(param, str) else None,
+        )
+
+    def describe(self, code: str | None, type: str | None, param: str | None) -> None:
+        """Set what the server's error says of itself; what is `None` stays as it was."""
+        self.code = code or self.code
+        self.type = type or self.type
+        self.param = param or self.param
 
 
 class APIConnectionError(APIError):
@@ -225,7 +232,9 @@ class APIStatusError(APIError):
         self.status_code = response.status_code
         self.request_id = response.headers.get("x-request-id")
         self.side: Side = "server" if self.status_code >= 500 or self.status_code < 400 else "caller"
-        self.retryable: bool = self.status_code in _RETRYABLE or self.status_code >= 500
+        self.retryable: bool = self.status_code in _RETRYABLE or (
+            self.status_code >= 500 and self.status_code not in _NOT_IMPLEMENTED
+        )
 
 
 class BadRequestError(APIStatusError):
@@ -285,6 +294,10 @@ class RateLimitError(APIStatusError):
 
     def __init__(self, message: str, *, response: Any, body: object | None) -> None:
         super().__init__(message, response=response, body=body)
+        self.describe(None, None, None)
+
+    def describe(self, code: str | None, type: str | None, param: str | None) -> None:
+        super().describe(code, type, param)
         if "insufficient_quota" in (self.code, self.type):
             self.retryable = False
 
@@ -352,6 +365,7 @@ class InvalidWebhookSignatureError(ValueError):
 
 
 _RETRYABLE = frozenset({408, 409, 425, 429})
+_NOT_IMPLEMENTED = frozenset({501, 505})
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,

@@ -141,7 +141,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0
 
 def _duration(text: str | None) -> float | None:
     """Seconds of "6m0s", "20ms", "1.5" as OpenAI-compatible servers write them."""
-    if not text:
+    if not text or not text.isascii() or len(text) > 99:
         return None
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():

@@ -13,15 +13,15 @@ from openaiasync.core.retry import LONGEST_PAUSE, Budget, backoff, retryable_sta
 NOW = 1_700_000_000.0
 
 
-@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 507, 529])
 def test_passing_troubles_are_retried(status: int) -> None:
     """Statuses that may go away by themselves are worth another try."""
     assert retryable_status(status, {}, None, None)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-def test_the_callers_mistakes_are_not(status: int) -> None:
-    """The same request would fail again."""
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 501, 505])
+def test_lasting_troubles_are_not(status: int) -> None:
+    """The same request would fail again: a mistake of the caller, or what the server does not implement."""
     assert not retryable_status(status, {}, None, None)
 
 
@@ -52,7 +52,27 @@ def test_the_server_has_the_last_word() -> None:
         ({"retry-after": "Tue, 14 Nov 2023 22:13:00 GMT"}, None),
         ({"retry-after": "-5"}, None),
         ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, math.inf),
+        ({"retry-after": "Tuesday, 14-Nov-23 22:13:30 GMT"}, 10.0),
+        ({"retry-after": "Tue Nov 14 22:13:30 2023"}, 10.0),
+        ({"retry-after": "Tue, 14 Nov 2023 23:13:30 +0100"}, 10.0),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:30"}, 10.0),
+        ({"retry-after": "Thu, 31 Feb 2026 22:13:30 GMT"}, None),
+        ({"retry-after": "Tue, 14 Nov 99999 22:13:30 GMT"}, None),
+        ({"retry-after": "22:13:30"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "-inf"}, None),
+        ({"retry-after": "Infinity"}, None),
+        ({"retry-after": "1e999"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": "1_0"}, None),
+        ({"retry-after": "\u0663"}, None),
+        ({"retry-after": "+5"}, None),
+        ({"retry-after": "0x10"}, None),
+        ({"retry-after": " 3 "}, 3.0),
+        ({"retry-after": "3."}, 3.0),
+        ({"retry-after-ms": "inf", "retry-after": "9"}, 9.0),
+        ({"retry-after-ms": "-1", "retry-after": "9"}, 9.0),
+        ({"retry-after-ms": "nan"}, None),
         ({"retry-after": "1e9"}, 1e9),
         ({"retry-after": "later"}, None),
         ({"retry-after": ""}, None),

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 from ..core.decode import DecodeError
+from ..core.error_body import ErrorDetails, parse_error, read_error
 from ..errors import (
     APIConnectionError,
     APIError,
@@ -84,31 +85,10 @@ def from_transport(
     return error
 
 
-def error_object(body: Any) -> tuple[Any, str | None]:
-    """The error object in a parsed body and its message, whatever the dialect.
-
-    Known shapes: ``{"error": {...}}``, ``{"error": "text"}``, ``{"object": "error", "message": ...}``,
-    ``{"detail": "text" or [...]}``, ``{"message": ...}``.
-    """
-    if not isinstance(body, dict):
-        return body, None
-    fields = cast("dict[str, Any]", body)
-    inner: Any = fields.get("error", fields)
-    told = _object(inner)
-    if told is not None:
-        message = told.get("message", fields.get("message"))
-        if message is None:
-            message = fields.get("detail")
-    else:
-        message = fields.get("message") if inner is None else inner
-        inner = fields if inner is None else inner
-    if message is not None and not isinstance(message, str):
-        message = json.dumps(message, ensure_ascii=False, default=str)
-    return inner, message
-
-
-def _object(value: Any) -> dict[str, Any] | None:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+def error_object(body: Any) -> Any:
+    """What `APIError.body` is for a parsed body: the error object inside, as with the official client, or all of it."""
+    inner: Any = cast("dict[str, Any]", body).get("error") if isinstance(body, dict) else None
+    return body if inner is None else inner
 
 
 def _short(text: str) -> str:
@@ -116,19 +96,20 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
 
 
+def with_words(text: str, details: ErrorDetails) -> str:
+    """The text with what the server said behind it."""
+    return f"{text}: {_short(details.message)}" if details.message else text
+
+
 def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APIStatusError:
     """The error for an answer with an error status; its body as far as it was read."""
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
-    try:
-        body: Any = json.loads(raw)
-    except (ValueError, RecursionError):
-        body = response.text or None
-    inner, message = error_object(body)
-    if message is None and isinstance(body, str) and not body.lstrip().startswith("<"):
-        message = body
-    text = f"{meta.status} from {meta.request.method} {meta.url}"
-    text = f"{text}: {_short(message)}" if message else text
-    error = status_error(meta.status)(f"{text} ({_spent(tries, elapsed)})", response=response, body=inner)
+    body = parse_error(raw)
+    details = read_error(body)
+    text = with_words(f"{meta.status} from {meta.request.method} {meta.url}", details)
+    text = f"{text} ({_spent(tries, elapsed)})"
+    error = status_error(meta.status)(text, response=response, body=error_object(body))
+    error.describe(details.code, details.type, details.param)
     error.meta = meta
     _finish(error, tries, elapsed)
     return error
@@ -169,11 +150,10 @@ def empty_answer(meta: Meta, why: str) -> EmptyAnswerError:
 
 def stream_error(meta: Meta, body: Any) -> APIError:
     """The error for an error object that came where an answer should be: in a 200, or in the middle of a stream."""
-    inner, message = error_object(body)
-    if isinstance(body, str) and not body.lstrip().startswith("<"):
-        message = body
+    details = read_error(body)
     text = f"{meta.request.method} {meta.url}: the server sent an error in place of an answer"
-    error = APIError(f"{text}: {_short(message)}" if message else text, meta.request, body=inner)
+    error = APIError(with_words(text, details), meta.request, body=error_object(body))
+    error.describe(details.code, details.type, details.param)
     error.meta = meta
     _finish(error, meta.tries, meta.total)
     return error
@@ -220,10 +200,7 @@ def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
 def refused(meta: Meta, raw: bytes, reason: str, name: str = "") -> APIError:
     """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be."""
     if name == "error" and found_error(raw) is None:
-        try:
-            return stream_error(meta, json.loads(raw))
-        except (ValueError, RecursionError):
-            return stream_error(meta, raw.decode("utf-8", "replace"))
+        return stream_error(meta, parse_error(raw))
     return undecodable(meta, raw, str(DecodeError(reason, raw)))
 
 

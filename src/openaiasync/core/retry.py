@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Mapping
 
 __all__ = ["Budget", "backoff", "retryable_status", "server_pause"]
@@ -20,6 +21,9 @@ TIMEOUT_COST = 10
 CAPACITY = 500
 
 _STATUSES = frozenset({408, 409, 425, 429})
+_FINAL = frozenset({501, 505})  # what a server does not implement, it will not implement in a second either
+_SECONDS = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d", re.ASCII)
 
 
 class Budget:
@@ -53,8 +57,9 @@ class Budget:
 
 
 def retryable_status(status: int, headers: Mapping[str, str], code: str | None, kind: str | None) -> bool:
-    """Whether an error status may go away by itself: 408, 409, 425, 429 and 5xx, unless the quota is used up.
+    """Whether an error status may go away by itself: 408, 409, 425, 429, and 5xx but for 501 and 505.
 
+    An exhausted quota does not.
     ``x-should-retry`` has the last word. `code` and `kind` are the fields ``code`` and ``type`` of the error object.
     """
     wish = headers.get("x-should-retry", "").strip().lower()
@@ -62,33 +67,35 @@ def retryable_status(status: int, headers: Mapping[str, str], code: str | None, 
         return wish == "true"
     if "insufficient_quota" in (code, kind):
         return False
-    return status in _STATUSES or status >= 500
+    return status in _STATUSES or (status >= 500 and status not in _FINAL)
 
 
 def server_pause(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds the server asks to wait (``retry-after-ms``, ``Retry-After`` of RFC 9110 10.2.3); `None` if it does not.
 
-    `now` is the wall clock as a Unix time, for dates. An answer above `LONGEST_SERVER_PAUSE` means: do not retry.
-    What is no number and no date is as if it were absent, and so are negative and non-finite numbers.
+    `now` is the wall clock as a Unix time, for dates. A result above `LONGEST_SERVER_PAUSE` means: do not retry.
+    What is neither a number from 0 up nor a date to come counts as absent, "inf" and "nan" included.
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
-        try:
-            seconds = float(text) * scale
-        except ValueError:
-            from email.utils import parsedate_to_datetime  # slow to load, and dates are rare
-
-            try:
-                seconds = parsedate_to_datetime(text).timestamp() - now
-            except (ValueError, TypeError, OverflowError):
-                continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-        if seconds == math.inf:
-            return seconds
+        text = headers.get(name, "").strip()
+        if _SECONDS.fullmatch(text):
+            if math.isfinite(seconds := float(text) * scale):
+                return seconds
+        elif _TIME_OF_DAY.search(text) and (date := _date(text)) is not None and date >= now:
+            return date - now
     return None
+
+
+def _date(text: str) -> float | None:
+    """An HTTP date of any of its three forms (RFC 9110, section 5.6.7) as a Unix time; one without a zone is in UTC."""
+    from datetime import UTC
+    from email.utils import parsedate_to_datetime  # slow to load, and dates are rare
+
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def backoff(retries: int) -> float:

@@ -14,6 +14,7 @@ from ..calls.engine import Calls
 from ..calls.log import logger
 from ..core.decode import DecodeError, Decoder, decoder_for
 from ..core.encode import encode_json
+from ..core.error_body import read_error
 from ..errors import APIError, APIResponseValidationError, ClientClosedError, OpenAIError
 from ..headers import Headers
 from ..meta import ResponseInfo
@@ -182,9 +183,10 @@ class Connection(_Listening, Generic[Event]):
 
     def _told(self, event: Any) -> APIError:
         body = event.to_dict() if isinstance(event, BaseModel) else event
-        inner, message = failures.error_object(msgspec.json.decode(self._calls.composer.scrub(encode_json(body))))
+        told: Any = msgspec.json.decode(self._calls.composer.scrub(encode_json(body)))
         info = self._socket.info
-        return APIError(f"{info.method} {info.url}: the server sent an error: {message}", info, body=inner)
+        text = failures.with_words(f"{info.method} {info.url}: the server sent an error", read_error(told))
+        return APIError(text, info, body=failures.error_object(told))
 
     # ---------------------------------------------------------------- what goes
 
