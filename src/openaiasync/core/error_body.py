@@ -11,7 +11,7 @@ import codecs
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 __all__ = ["ErrorDetails", "parse_error", "read_error"]
@@ -69,7 +69,7 @@ _NOTHING = ErrorDetails()
 
 
 def parse_error(raw: bytes) -> Any:
-    """The values of a body that is JSON, also as JSON in a string or as an event; its text otherwise, `None` if empty."""
+    """The values of a JSON body, also of JSON in a string or in an event; the text of any other, `None` if empty."""
     text = _text(raw).strip()
     value = _parsed(text)
     if isinstance(value, str):  # JSON in a string, or an event: Bedrock, some proxies
@@ -123,7 +123,7 @@ def _read(value: Any, depth: int) -> ErrorDetails:
     if isinstance(value, str):
         return _read_text(value.strip(), depth)
     if isinstance(value, list):
-        return _joined([_read(item, depth + 1) for item in cast("list[Any]", value)[:_ITEMS]])
+        return _joined([_read(item, depth + 1) for item in value[:_ITEMS]])
     if isinstance(value, dict):
         return _read_object(cast("dict[str, Any]", value), depth)
     return _NOTHING
@@ -199,7 +199,7 @@ def _by_field(value: dict[str, Any], depth: int) -> ErrorDetails:
     """What ``{"name": ["is required"]}`` says, as validators of web frameworks (Django, Rails, ASP.NET) write it."""
     told: dict[str, str] = {}
     for name, said in list(value.items())[:_ITEMS]:
-        if isinstance(said, list) and said and all(isinstance(item, str) for item in cast("list[Any]", said)):
+        if isinstance(said, list) and said and all(isinstance(item, str) for item in said):
             told[name] = "; ".join(said[:_ITEMS])
         elif depth and isinstance(said, str) and " " in said.strip():
             told[name] = said
@@ -239,13 +239,13 @@ def _as_type(value: Any) -> str | None:
 
 
 def _as_param(value: Any) -> str | None:
-    """The name of a parameter; of a place in the request (FastAPI's `loc`) as the API writes it: ``messages[0].role``."""
+    """The name of a parameter; of a place in the request (FastAPI's `loc`) in the API's words: ``messages[0].role``."""
     if isinstance(value, str):
         return value or None
     if not isinstance(value, list):
         return None
     path = ""
-    for step in cast("list[Any]", value):
+    for step in value:
         if isinstance(step, int):
             path += f"[{step}]"
         elif isinstance(step, str) and (path or step not in ("body", "query", "path", "header")):
