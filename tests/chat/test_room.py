@@ -16,6 +16,7 @@ from openaiasync.chat.summary import MARK, Summary, pieces, question
 from scripted import json_answer
 
 from .talking import Talker, add, chat_answer, faults, reply_to, talking, tokens_of
+from .talking import words as words_in
 
 
 def words(text: str) -> int:
@@ -242,8 +243,8 @@ class TestSessions:
 
         run(main())
 
-    def test_a_summary_that_fails_fails_the_turn(self) -> None:
-        """With the error of its call; nothing is lost."""
+    def test_a_refused_summary_does_not_fail_the_turn(self) -> None:
+        """The turns are dropped then, and the server is not asked for a summary with every turn from then on."""
 
         class Sulky(Talker):
             async def __call__(self, seen: Any, writer: Any) -> None:
@@ -253,14 +254,16 @@ class TestSessions:
                     await super().__call__(seen, writer)
 
         async def main() -> None:
-            async with talking(kind=Sulky) as (client, _, _talker):
+            async with talking(kind=Sulky) as (client, server, _talker):
                 session = client.chat.session(context_limit=250, policy="summarise", tokenizer=words)
                 for number in range(14):
                     await session.say(f"question number {number}")
-                before = session.messages
-                with pytest.raises(BadRequestError):
-                    await session.say("word " * 40)
-                assert session.messages == before
+                assert (await session.say("word " * 40)).text.startswith("you said word")
+                assert len(session.messages) == 30
+                await session.say("word " * 40)
+                assert session.summary is None
+                assert sum(b"Summarise it" in seen.body for seen in server.seen) == 1
+                assert len(server.seen[-1].json()["messages"]) < 31  # what was left out goes unsummarised
 
         run(main())
 
@@ -372,6 +375,85 @@ class TestRefusalsOfTheServer:
                 assert session.summary is None
                 assert any(b"Summarise it" in seen.body for seen in server.seen)
                 assert tokens_of(server.seen[-1].json()["messages"]) <= 250
+
+        run(main())
+
+
+class LetterTalker(Talker):
+    """Counts `rate` tokens a letter, and refuses with vLLM's words more than `context` of them."""
+
+    rate = 1.0
+    context = 4000
+    usage = True
+
+    def count(self, messages: Any) -> int:
+        return round(sum(12 + self.rate * len(words_in(message.get("content"))) for message in messages))
+
+    async def __call__(self, seen: Any, writer: Any) -> None:
+        sent = seen.json()
+        prompt, answer = self.count(sent["messages"]), sent.get("max_completion_tokens") or 0
+        if prompt + answer > self.context:
+            text = (
+                f"This model's maximum context length is {self.context} tokens. However, you requested {answer} output "
+                f"tokens and your prompt contains at least {prompt} input tokens, for a total of at least "
+                f"{prompt + answer} tokens. Please reduce the length of the input prompt or the number of requested "
+                "output tokens."
+            )
+            error = {"message": text, "type": "BadRequestError", "param": "input_tokens", "code": 400}
+            writer.write(json_answer({"error": error}, 400))
+            return
+        message, finish = reply_to(sent["messages"])
+        made = chat_answer(seen, message, finish)
+        counted = {"prompt_tokens": prompt, "completion_tokens": self.count([message])}
+        writer.write(json_answer({**made, "usage": counted if self.usage else None}))
+
+
+class TestScales:
+    """A server's tokens are not ours: all that is compared is on one scale."""
+
+    @pytest.mark.parametrize("rate", [0.25, 0.75, 1.0, 1.5])
+    @pytest.mark.parametrize("limit", [None, 4000])
+    @pytest.mark.parametrize("usage", [True, False])
+    def test_summaries_are_made(self, rate: float, limit: int | None, usage: bool) -> None:
+        """From a few tokens a letter to several; with a limit given or learned, and few requests are refused."""
+
+        async def main() -> None:
+            talker = type("Rated", (LetterTalker,), {"rate": rate, "usage": usage})
+            async with talking(kind=talker) as (client, server, _):
+                session = client.chat.session(context_limit=limit, policy="summarise")
+                count = round(60 / rate)
+                for number in range(count):
+                    await session.say(f"{number}: " + "why is that so? " * 10)
+                assert session.summary == "they greeted"
+                assert len(session.messages) == 2 * count
+                refused = [one for one in server.seen if talker(None).count(one.json()["messages"]) > 4000]
+                assert len(refused) <= 3
+
+        run(main())
+
+    def test_a_refusal_without_numbers_is_trimmed_until_it_fits(self) -> None:
+        """Where only the limit is known, or not even that, each guess is lower than the one before."""
+
+        class Vague(LetterTalker):
+            async def __call__(self, seen: Any, writer: Any) -> None:
+                if self.count(seen.json()["messages"]) > 3000:
+                    text = (
+                        "This model's maximum context length is 3000 tokens" if self.limit else "the prompt is too long"
+                    )
+                    writer.write(json_answer({"error": {"message": text}}, 500))
+                else:
+                    message, finish = reply_to(seen.json()["messages"])
+                    writer.write(json_answer({**chat_answer(seen, message, finish), "usage": None}))
+
+        async def main() -> None:
+            for told in (None, 1):
+                async with talking(told, kind=Vague) as (client, server, _):
+                    session = client.chat.session(policy="drop")
+                    for number in range(30):
+                        await session.say(f"{number}: " + "why is that so? " * 10)
+                    assert len(session.messages) == 60
+                    refused = [one for one in server.seen if Vague().count(one.json()["messages"]) > 3000]
+                    assert len(refused) <= 6
 
         run(main())
 

@@ -7,14 +7,18 @@ from typing import Any, cast
 
 from ..calls.engine import Calls
 from ..calls.stream import AsyncStream
+from ..core.dialects import names_parameter
 from ..core.endpoint import Endpoint, Request
 from ..core.options import OPTION_NAMES
-from ..errors import APIStatusError
+from ..errors import APIError, APIStatusError
 from .history import Message, Turn, mended
 from .room import Room, Window, of_answer
 from .spend import Spend
 
 __all__ = ["SessionCalls"]
+
+_OTHER_WORD = {"max_completion_tokens": "max_tokens", "max_tokens": "max_completion_tokens"}
+_REFITS = 4  # how often one request is made shorter, where the server does not say by how much
 
 
 class SessionCalls(Calls):
@@ -36,11 +40,15 @@ class SessionCalls(Calls):
     async def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
         """The answer. Raises `ContextLimitError` and `BudgetError` before anything is sent, and what calls raise."""
         sent = await self._fit(params)
-        try:
-            answer = await super().run(endpoint, {**params, "messages": sent})
-        except APIStatusError as error:
-            sent = await self._refit(sent, params, error)
-            answer = await super().run(endpoint, {**params, "messages": sent})
+        for left in reversed(range(_REFITS + 1)):
+            try:
+                answer = await super().run(endpoint, {**params, "messages": sent})
+            except APIError as error:
+                if not left:
+                    raise
+                sent = await self._refit(sent, params, error)
+            else:
+                break
         self._count(sent, params, answer)
         return answer
 
@@ -57,13 +65,17 @@ class SessionCalls(Calls):
             return await super().open(request)
         params, self._planned = self._planned[1], None
         sent = await self._fit(params)
-        if len(sent) < len(params["messages"]):
-            request = super().request(request.endpoint, {**params, "messages": sent}, stream=True)
-        try:
-            stream = await super().open(request)
-        except APIStatusError as error:
-            sent = await self._refit(sent, params, error)
-            stream = await super().open(super().request(request.endpoint, {**params, "messages": sent}, stream=True))
+        for left in reversed(range(_REFITS + 1)):
+            if len(sent) < len(params["messages"]):
+                request = super().request(request.endpoint, {**params, "messages": sent}, stream=True)
+            try:
+                stream = await super().open(request)
+            except APIError as error:
+                if not left:
+                    raise
+                sent = await self._refit(sent, params, error)
+            else:
+                break
         self._open = (sent, params)
         return stream
 
@@ -83,7 +95,7 @@ class SessionCalls(Calls):
         self._check(made, params)
         return made
 
-    async def _refit(self, sent: list[Message], params: dict[str, Any], error: APIStatusError) -> list[Message]:
+    async def _refit(self, sent: list[Message], params: dict[str, Any], error: APIError) -> list[Message]:
         """Messages that take less; raises the server's error where there are none."""
         made = await self._room.refit(self._window(params), sent, params, error, self._asker(params))
         if made is None:
@@ -112,10 +124,19 @@ class SessionCalls(Calls):
             from ..endpoints import CHAT_COMPLETIONS_CREATE
 
             # In whichever word the turn sets its own limit: there are servers that know one of the two only.
-            limit = "max_tokens" if "max_tokens" in params else "max_completion_tokens"
-            made = {**kept, "messages": messages, limit: most}
+            if "max_tokens" in params:
+                self._room.answer_limit = "max_tokens"
+            made = {**kept, "messages": messages, self._room.answer_limit: most}
             self._check(messages, made)
-            answer = await super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
+            try:
+                answer = await super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
+            except APIStatusError as error:
+                if self._room.answer_limit not in made or not names_parameter(error, [self._room.answer_limit]):
+                    raise
+                del made[self._room.answer_limit]
+                self._room.answer_limit = _OTHER_WORD[self._room.answer_limit]
+                made[self._room.answer_limit] = most
+                answer = await super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
             self._spend.add(self._model(made), answer.usage, self._room.weight_of(messages, answer))
             return mended(cast("str", answer.text))
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
-from ..errors import APIStatusError, ConfigurationError
+from ..calls.log import logger
+from ..core.dialects import ContextOverflow, context_overflow
+from ..errors import APIError, ConfigurationError
 from .errors import ContextLimitError
 from .history import Message, Turn
 from .summary import Summary, pieces, question
@@ -28,8 +30,7 @@ POLICIES = ("drop", "summarise", "refuse")
 _SUMMARY_SHARE, _SUMMARY_LEAST, _SUMMARY_MOST = 8, 32, 1024
 _REASONING = frozenset({"reasoning_content", "reasoning"})  # counted apart: it is rarely sent back
 _PIECE_LEAST = 32  # tokens of conversation that are worth a request
-# The names that servers give to this refusal, in `code` or `type` of the error object (OpenAI, llama.cpp).
-_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_ATTEMPTS = 3  # requests for one piece of a summary, each shorter than the one before
 
 
 class Window(NamedTuple):
@@ -63,12 +64,15 @@ class Room:
         self.policy: Policy | None = policy or (None if limit is None else "drop")
         self.counter: Counter = Counter(tokenizer)
         self.summary: Summary | None = None
+        self.answer_limit: str = "max_completion_tokens"  # the parameter that limits a summary, as the server knows it
         self._found: int | None = None  # the limit that a refusal of the server showed
+        self._summarises: bool = True  # the server has not refused to make a summary
 
     def fork(self) -> Room:
         """The same room for a session of its own."""
         other = Room(self.limit, self.policy)
         other.counter, other.summary, other._found = self.counter.fork(), self.summary, self._found
+        other.answer_limit, other._summarises = self.answer_limit, self._summarises
         return other
 
     def emptied(self, summary: Summary | None) -> Room:
@@ -107,7 +111,8 @@ class Room:
 
     def weight_of(self, sent: Sequence[Message], answer: ChatCompletion) -> tuple[int, int]:
         """How many tokens a request beside the conversation and its answer took, as far as they can be told."""
-        return round(self.counter.weigh(sent)), round(self.counter.text(answer.text))
+        scale = self.counter.weight(1.0)
+        return round(self.counter.weigh(sent) / scale), round(self.counter.text(answer.text) / scale)
 
     # ---------------------------------------------------------------- before a request
 
@@ -126,7 +131,7 @@ class Room:
             raise self._refusal("The conversation needs", least + sum(weights), limit, params)
         if self.counter.tokens(least) > room:
             raise self._refusal("The system prompt and the last turn alone need", least, limit, params)
-        if self.policy == "summarise":
+        if self.policy == "summarise" and self._summarises:
             made = await self._summarised(window, weights, least, room, ask)
             if made is not None:
                 return made
@@ -168,14 +173,15 @@ class Room:
             if self.counter.tokens(weight) <= room:
                 return window.messages(done, old)
         bound = max(_SUMMARY_LEAST, min(_SUMMARY_MOST, room // _SUMMARY_SHARE))
+        size = self.counter.weight(bound)
         # Half the room is freed at once, or every turn from now on would ask for a summary.
-        start = max(done, self._first(weights, least + bound, room // 2))
-        if self.counter.tokens(least + bound + sum(weights[start:])) > room:
+        start = max(done, self._first(weights, least + size, room // 2))
+        if self.counter.tokens(least + size + sum(weights[start:])) > room:
             return None
         if start > done:
             said = [message for turn in window.turns[done:start] for message in turn.messages]
             text = await self._summary("" if old is None else old.text, said, room, bound, ask)
-            old = Summary(start, text, bound)
+            old = Summary(start, self._cut(text, 2 * size), bound)
         summary = cast("Summary", old)
         weight = least + self.counter.weigh(summary.messages()) + sum(weights[start:])
         if not summary.text.strip() or self.counter.tokens(weight) > room:
@@ -183,37 +189,62 @@ class Room:
         self.summary = summary
         return window.messages(start, summary)
 
+    def _cut(self, text: str, weight: float) -> str:
+        """A summary, cut where the server let it grow beyond this weight."""
+        known = self.counter.text(text)
+        return text if known <= weight else f"{text[: int(len(text) * weight / known)]} …"
+
     async def _summary(self, text: str, said: Sequence[Message], room: int, bound: int, ask: Ask) -> str:
-        """A summary of what was said and of the summary before; "" where the context is too small to ask for one."""
-        asking = self.counter.weigh(question("", "")) + 2 * bound  # the summary before, and the one to come
-        if room < asking + _PIECE_LEAST:
-            return ""
-        for piece in pieces(said, round(room - asking), self.counter.text):
+        """A summary of what was said and of the summary before; "" where the server makes none."""
+        counter = self.counter
+        for attempt in range(_ATTEMPTS):
+            # Beside the piece there are the question and the summary before, and `bound` is left for the answer.
+            free = counter.within(room - bound) - counter.weigh(question("", "")) - counter.weight(bound)
+            if free < counter.weight(_PIECE_LEAST):
+                return ""
             try:
-                text = await ask(question(text, piece), bound)
-            except APIStatusError as error:
-                if _is_too_long(error):
-                    return ""
-                raise
+                return await self._summary_of(text, said, int(free) >> attempt, bound, ask)
+            except _TooLong:
+                continue
+            except APIError as error:
+                # The turn itself needs no summary, and every turn would ask again.
+                self._summarises = error.retryable
+                logger.warning("a session goes on without a summary, which the server refused: %s", error)
+                return ""
+        self._summarises = False
+        return ""
+
+    async def _summary_of(self, text: str, said: Sequence[Message], free: int, bound: int, ask: Ask) -> str:
+        for piece in pieces(said, free, self.counter.text):
+            asked = question(text, piece)
+            try:
+                text = self._cut(await ask(asked, bound), 2 * self.counter.weight(bound))
+            except APIError as error:
+                overflow = context_overflow(error)
+                if overflow is None:
+                    raise
+                self._learn(self.counter.weigh(asked), bound, overflow)
+                raise _TooLong from None
         return text
 
     # ---------------------------------------------------------------- after a refusal of the server
 
     async def refit(
-        self, window: Window, sent: Sequence[Message], params: Mapping[str, Any], error: APIStatusError, ask: Ask
+        self, window: Window, sent: Sequence[Message], params: Mapping[str, Any], error: APIError, ask: Ask
     ) -> list[Message] | None:
         """Messages that take less, after the server refused these as too long; `None` where that is not the case."""
-        if self.policy not in ("drop", "summarise") or not _is_too_long(error):
+        overflow = context_overflow(error) if self.policy in ("drop", "summarise") else None
+        if overflow is None:
             return None
-        body = cast("dict[str, Any]", error.body or {})  # with a code or type in it, it is an object
-        counted, told = body.get("n_prompt_tokens"), body.get("n_ctx")
         weight = self.counter.weigh(sent) + self.counter.params(params)
-        if type(counted) is int and counted > 0:
-            self.counter.learn(weight, counted)
-        limits = [(self.counter.tokens(weight) + of_answer(params)) * 3 // 4]
-        if type(told) is int and told > 0:
+        answer = of_answer(params)
+        limits = [(self.counter.tokens(weight) + answer) * 3 // 4]
+        self._learn(weight, answer, overflow)
+        if (told := overflow.limit) is not None:
             # An answer without a limit of its own takes some of it; less, where the last turn needs it.
-            limits = [told] if of_answer(params) else [told - told // _SUMMARY_SHARE, told]
+            limits = [told] if answer else [told - told // _SUMMARY_SHARE, told]
+        elif overflow.prompt is not None:
+            limits = [(overflow.prompt + answer) * 3 // 4]
         for found in limits:
             self._found = max(1, found)
             try:
@@ -223,9 +254,16 @@ class Room:
             return made if self.counter.weigh(made) < self.counter.weigh(sent) else None
         return None
 
+    def _learn(self, weight: float, answer: int, overflow: ContextOverflow) -> None:
+        """Put the count of a request right that was refused: by the server's own number, or by its limit."""
+        if overflow.prompt is not None:
+            self.counter.learn(weight, overflow.prompt)
+        elif overflow.limit is not None and self.counter.tokens(weight) + answer <= overflow.limit:
+            self.counter.learn_excess(weight, overflow.limit - answer)
 
-def _is_too_long(error: APIStatusError) -> bool:
-    return bool({error.code, error.type} & _TOO_LONG)
+
+class _TooLong(Exception):
+    """A request for a summary did not fit; the next one is shorter."""
 
 
 def of_answer(params: Mapping[str, Any]) -> int:

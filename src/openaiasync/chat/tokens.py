@@ -25,7 +25,7 @@ _OF_FILE = 1000
 _AUDIO_BYTES = {"wav": 3200, "mp3": 1600}  # a tenth of a second: 16 kHz and 16 bits, 128 kbit/s
 
 _SCALE_FROM = 32  # of a difference in weight that tells how a server's tokens are to ours
-_SCALES = (0.25, 4.0)
+_SCALES = (0.1, 16.0)
 _CACHED = 16_384  # messages; more than any context holds
 
 
@@ -108,15 +108,37 @@ class Counter:
             return round(weight)
         return max(1, round(anchor.tokens + anchor.scale * (weight - anchor.weight)))
 
+    def weight(self, tokens: float) -> float:
+        """The weight of a text of so many tokens of the server."""
+        return tokens / self._scale
+
+    def within(self, tokens: int) -> float:
+        """The weight of a request that takes so many tokens: what `tokens` says, the other way round."""
+        anchor = self._anchor
+        return float(tokens) if anchor is None else anchor.weight + (tokens - anchor.tokens) / anchor.scale
+
     def learn(self, weight: float, tokens: int, later: float = 0.0, more: int = 0) -> None:
         """A server counted `tokens` for a request of this weight, and `more` for its answer of the weight `later`."""
         least = self._least
+        if least is None:
+            if self._tokenizer is None and weight >= _SCALE_FROM:
+                self._scale = _scale(tokens / weight)
+        elif abs(weight - least[0]) >= _SCALE_FROM:
+            # The difference of two counts leaves out what a server adds by itself.
+            self._scale = _scale((tokens - least[1]) / (weight - least[0]))
         if least is None or weight < least[0]:
             self._least = (weight, tokens)
-        elif weight - least[0] >= _SCALE_FROM:
-            # The difference of two counts leaves out what a server adds by itself.
-            self._scale = min(max((tokens - least[1]) / (weight - least[0]), _SCALES[0]), _SCALES[1])
         self._anchor = _Anchor(tokens + (more + _OF_MESSAGE if later else 0), weight + later, self._scale)
+
+    def learn_excess(self, weight: float, limit: int) -> None:
+        """A server refused a request of this weight as longer than `limit` tokens; how many it counted is unknown.
+
+        The next guess is a third higher. It is forgotten when the server counts.
+        """
+        tokens = max(limit + 1, round(self.tokens(weight) * 4 / 3))
+        self._scale = _scale(tokens / max(weight, 1.0))
+        self._least = None
+        self._anchor = _Anchor(tokens, weight, self._scale)
 
     # ---------------------------------------------------------------- messages
 
@@ -147,3 +169,7 @@ class Counter:
         if kind == "input_audio":
             return len(str(fields.get("data", ""))) * 3 / 4 / _AUDIO_BYTES.get(str(fields.get("format")), 1600)
         return _OF_FILE
+
+
+def _scale(ratio: float) -> float:
+    return min(max(ratio, _SCALES[0]), _SCALES[1])
