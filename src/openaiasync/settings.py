@@ -139,7 +139,7 @@ def headers_from(headers: Mapping[str, Any] | None, what: str) -> tuple[tuple[st
 
 def headers_from_environment() -> dict[str, str]:
     """``OPENAI_CUSTOM_HEADERS``: a line ``name: value`` for each field."""
-    lines = (env("OPENAI_CUSTOM_HEADERS") or "").splitlines()
+    lines = (env("OPENAI_CUSTOM_HEADERS") or "").replace("\r", "\n").split("\n")
     pairs = (line.partition(":") for line in lines if ":" in line)
     return {name.strip(): value.strip() for name, _, value in pairs}
 

@@ -119,7 +119,7 @@ ENDS = [
            options={"max_retries": 3}),
     stream("broken before a word is", ((READ, STREAM_HEAD + as_chunk(b": hi\n\n"), CLOSE), framed(GOOD)),
            Gives("Hi ho", tries=2), (9,), options={"max_retries": 1}),
-    stream("an unknown coding at the second try", ((READ, STREAM_HEAD, CLOSE), (READ, answer(GOOD,
+    stream("an unknown coding at the second try", ((READ, STREAM_HEAD, CLOSE), (READ, answer(gzip.compress(GOOD),
            content_type="text/event-stream", Content_Encoding="br"), HANG)),
            Fails(APIResponseValidationError, tries=2), (3, 8, 9), options={"max_retries": 1}),
     stream("another kind at the second try", ((READ, STREAM_HEAD, CLOSE), (READ, json_answer({}), HANG)),

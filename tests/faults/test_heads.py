@@ -13,6 +13,7 @@ OK = json_answer(CHAT)
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 TYPE = b"Content-Type: application/json\r\n"
 NO_HTTP = Fails(APIConnectionError, side="server", retryable=False, meta=False)
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
 QUICK = {"http_timeout": 0.6, "http_stall_timeout": 0.6}
 
 
@@ -80,7 +81,13 @@ SCENARIOS = [
     Scenario("length of 30 digits", (3, 8), fields(b"Content-Length: " + b"9" * 30), NO_HTTP),
     Scenario("length of a petabyte", (8,), fields(b"Content-Length: 1000000000000000"),
              Fails(APIConnectionError, side="server", says="bytes"), limit=1.8),
-    Scenario("length and chunks", (3, 7), fields(LENGTH[:-2], b"Transfer-Encoding: chunked"), NO_HTTP),
+    Scenario("length and chunks", (3, 7), (READ, b"HTTP/1.1 200 OK\r\n" + TYPE + LENGTH + CHUNKED, CLOSE),
+             Gives("Hello.")),
+    Scenario("contradicting lengths and chunks", (3, 7), (READ, b"HTTP/1.1 200 OK\r\n" + TYPE + LENGTH
+             + b"Content-Length: 3\r\nContent-Length: x\r\n" + CHUNKED, CLOSE), Gives("Hello.")),
+    Scenario("length and chunks by name only", (3, 7), fields(LENGTH[:-2], b"Transfer-Encoding: chunked"),
+             Fails(APIConnectionError, side="server", retryable=False)),
+    Scenario("chunks in HTTP/1.0", (3, 7), (READ, b"HTTP/1.0 200 OK\r\n" + TYPE + CHUNKED, CLOSE), Gives("Hello.")),
     Scenario("unknown transfer coding", (3,), fields(b"Transfer-Encoding: gzip, chunked"), NO_HTTP),
     Scenario("folded line", (3,), fields(LENGTH[:-2], b"X: a", b" b"), NO_HTTP),
     Scenario("space before the colon", (3,), fields(LENGTH[:-2], b"X : a"), NO_HTTP),

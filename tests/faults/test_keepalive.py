@@ -14,6 +14,10 @@ LIE = json_answer(
 )  # type: ignore[index]
 BOTH = Gives("Hello.Hello.", tries=2)
 STREAM = events([chunk("Hi"), chunk(finish="stop")])
+BODY = OK.partition(b"\r\n\r\n")[2]
+BESIDE = (
+    OK.removesuffix(b"\r\n" + BODY) + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(BODY), BODY) + LAST_CHUNK
+)
 FAILED = json_answer({"error": {"message": "down"}}, 500)
 
 SCENARIOS = [
@@ -44,6 +48,9 @@ SCENARIOS = [
     Scenario("two answers in one segment over TLS", (7,), ((READ, OK + LIE, HANG), (READ, OK)), BOTH, call="twice",
              connections=2, tls="good"),
     Scenario("Connection: close", (7,), ((READ, json_answer(CHAT, Connection="close"), HANG), (READ, OK)), BOTH,
+             call="twice", connections=2),
+    Scenario("a length beside chunks", (7,), ((READ, BESIDE, HANG), (READ, OK)), BOTH, call="twice", connections=2),
+    Scenario("chunks in HTTP/1.0", (7,), ((READ, BESIDE.replace(b"1.1", b"1.0", 1), HANG), (READ, OK)), BOTH,
              call="twice", connections=2),
     Scenario("HTTP/1.0", (7,), ((READ, OK.replace(b"1.1", b"1.0", 1), HANG), (READ, OK)), BOTH, call="twice",
              connections=2),

@@ -137,8 +137,10 @@ ERRORS = [
     Scenario("error body, dripped", (1,), (READ, head(500, "X", Content_Length="900"), Drip(b"out of luck" * 90, 0.05)),
              Fails(InternalServerError), options={"http_stall_timeout": 0.4}, limit=1.8),
     Scenario("error body, endless", (8,), (READ, head(500, "X"), Repeat(b"x" * 9000)), Fails(InternalServerError)),
-    Scenario("error body, unknown coding", (8,), (READ, answer(b"?", 500, Content_Encoding="br"), HANG),
+    Scenario("error body, unknown coding", (8,), (READ, answer(b"\x1b\x00\xf8", 500, Content_Encoding="br"), HANG),
              Fails(InternalServerError)),
+    Scenario("error body, coded in name only", (5,), (READ, json_answer({"error": {"message": "out of luck"}}, 500,
+             Content_Encoding="br"), HANG), Fails(InternalServerError, says="out of luck")),
     Scenario("the key in a header field", (11,), (READ, json_answer({}, 400, X_Key=KEY), HANG), Fails(BadRequestError)),
 ]  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Any
 from core.test_http1 import ask_h11, ask_httptools, bytewise, parse
 from core.test_sse import literal
 from openaiasync.calls import failure
+from openaiasync.core import coding
 from openaiasync.core.accumulate import ChatAccumulator
 from openaiasync.core.coding import CodingError, Inflater
 from openaiasync.core.decode import DecodeError, decoder_for
@@ -88,6 +89,8 @@ def check_coding(data: bytes, dice: random.Random) -> None:
         made: bytes | None = b"".join(map(inflater.feed, cuts(data, dice))) + inflater.finish()
     except CodingError:
         made = None
+    if made == data and coding._is_text(data):
+        return  # compressed by name only
     assert made == expected, f"{made!r} instead of {expected!r}"
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 from ..core.endpoint import Request
+from ..core.lines import split_lines
 from ..core.media import audio_type, extension, image_type
 from ..errors import OpenAIError
 from ..headers import Headers
@@ -105,8 +106,8 @@ class BinaryAnswer:
             yield text
 
     def iter_lines(self) -> Iterator[str]:
-        """The lines of the text, without their ends."""
-        return iter(self.text.splitlines())
+        """The lines of the text, without their ends (LF, CRLF or CR; no other character ends a line)."""
+        return iter(split_lines(self.text))
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """As `iter_bytes`, for ``async for``."""

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..core.decode import DecodeError, decoder_for, keep
 from ..core.endpoint import Endpoint, Request
+from ..core.lines import LineDecoder
 from ..headers import Headers
 from ..meta import Meta, RequestInfo
 from . import failure as failures
@@ -243,14 +244,13 @@ class StreamedResponse(_Facts, Generic[T]):
             yield text
 
     async def iter_lines(self) -> AsyncIterator[str]:
-        """The body line by line, without line ends (LF or CRLF)."""
-        held = ""
+        """The body line by line, without line ends (LF, CRLF or CR)."""
+        decoder = LineDecoder()
         async for text in self.iter_text():
-            *lines, held = (held + text).split("\n")
-            for line in lines:
-                yield line.removesuffix("\r")
-        if held:
-            yield held.removesuffix("\r")
+            for line in decoder.feed(text):
+                yield line
+        for line in decoder.feed("", final=True):
+            yield line
 
     async def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
         """Write the body to a file, in threads; the file is there when all has come, else what was there stays.

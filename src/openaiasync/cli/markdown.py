@@ -8,6 +8,8 @@ from markdown_it import MarkdownIt
 from rich.markdown import Heading, MarkdownElement
 from rich.markdown import Markdown as RichMarkdown
 
+from ..core.lines import split_lines
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.segment import Segment
@@ -42,7 +44,7 @@ def markdown_lines(source: str, console: Console, options: ConsoleOptions | None
 
 
 def _blocks(source: str) -> list[str]:
-    lines = source.splitlines(keepends=True)
+    lines = split_lines(source, keep_ends=True)
     starts = _block_starts(source)
     return ["".join(lines[begin:end]) for begin, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
 

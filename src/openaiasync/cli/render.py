@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
+from ..core.lines import split_lines
 from .output import out, printable, write
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _finished(source: str) -> int:
     line = last_block_line(source[: source.rfind("\n") + 1])
     if not line:
         return 0
-    lines = source.splitlines(keepends=True)
+    lines = split_lines(source, keep_ends=True)
     return sum(map(len, lines[:line]))
 
 
@@ -181,9 +182,9 @@ class _Growing:
         from .markdown import markdown_lines
 
         if not self._source:
-            thoughts = self._thoughts.strip().splitlines()[-_THOUGHTS:] or [self._more]
+            thoughts = split_lines(self._thoughts.strip())[-_THOUGHTS:] or [self._more]
             return console.render_lines(Text("\n".join(thoughts), style="dim italic"), options, pad=False)[-_THOUGHTS:]
         if len(self._source) > _LARGE or self._source.count("\n") > _LONG:
-            last = self._source[-_LARGE:].splitlines()[-console.height :]
+            last = split_lines(self._source[-_LARGE:])[-console.height :]
             return console.render_lines(Text("\n".join(last)), options, pad=False)
         return markdown_lines(self._source, console, options)

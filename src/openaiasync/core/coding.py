@@ -1,40 +1,59 @@
-"""Content codings undone piece by piece (RFC 9110, 8.4.1), under a cap and a ratio, so that no bomb goes off."""
+"""Content codings undone piece by piece (RFC 9110, 8.4.1), under a cap and a ratio, so that no bomb goes off.
+
+The first bytes decide, not the label: proxies that decompress a body often leave its ``Content-Encoding`` in place, and
+some servers write "none" or a character set there.
+"""
 
 from __future__ import annotations
 
+import codecs
+import re
 import zlib
 
-__all__ = ["CodingError", "Inflater"]
+__all__ = ["CodingError", "Inflater", "UnknownCodingError"]
 
 _SLICE = 1 << 18  # bytes that one step may make
 _INPUT = 1 << 14  # bytes that one step may take: what zlib leaves over is copied each time, so it must be short
 _FREE = 1 << 20  # bytes below which the ratio does not count
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's names for the three formats
+_TELLING = 16  # bytes after which it is clear whether a body is plain text
+
+# Values of the field that name no compression: placeholders, character sets, MIME's transfer encodings (RFC 2045).
+_PLAIN_NAMES = frozenset(
+    {"", "identity", "none", "null", "no", "off", "plain", "text", "json", "utf-8", "utf8", "ascii", "us-ascii",
+     "iso-8859-1", "latin-1", "utf-8-sig", "binary", "7bit", "8bit", "chunked", "aws-chunked"}
+)  # fmt: skip
+_TEXT = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*+")
+# How JSON, events and pages begin. Raw deflate has no mark of its own, but no reason to begin like this either.
+_TEXT_START = re.compile(rb"(?:\xef\xbb\xbf)?+\s*+(?:[{\[][\s\"{}\[\]]|<[!?a-zA-Z]|:|(?:data|event|id|retry):)")
 
 
 class CodingError(ValueError):
     """A coding that is not known, or a body that is damaged, cut, or larger than it may be."""
 
 
+class UnknownCodingError(CodingError):
+    """A coding that is not known, or several in layers."""
+
+
 class Inflater:
     """Undoes ``gzip`` (of any number of members) or ``deflate`` (in zlib's frame or, as some servers send it, without).
 
-    `cap` is the most bytes that may come out in all, `ratio` how many for each that goes in (from 1 MiB on).
+    A body that is plain text under the name of any coding is passed on as it is. `cap` is the most bytes that may come
+    out in all, `ratio` how many for each that goes in (from 1 MiB on).
     """
 
     def __init__(self, coding: str, *, cap: int, ratio: int) -> None:
-        """Raises `CodingError` for a coding that is not known, or more than one."""
-        name = coding.strip().lower()
-        if name not in ("gzip", "x-gzip", "deflate", "identity", ""):
-            raise CodingError(f"the content coding {name[:60]!r} is not supported")
-        self._deflate = name == "deflate"
+        names = [name for one in coding.lower().split(",") if (name := one.strip()) not in _PLAIN_NAMES]
+        self._name = ", ".join(names)
+        self._deflate = self._name == "deflate"
         self._cap = cap
         self._ratio = ratio
         self._taken = 0
         self._made = 0
-        self._held = b""  # a first byte that does not tell yet whether there is a frame
-        self._identity = name in ("identity", "")
-        self._stream = zlib.decompressobj(_GZIP) if name.endswith("gzip") else None
+        self._held = b""  # first bytes that do not tell yet what the body is
+        self._identity = not names
+        self._stream: zlib._Decompress | None = None
 
     def feed(self, piece: bytes) -> bytes:
         """What the piece decodes to. Raises `CodingError`."""
@@ -42,17 +61,38 @@ class Inflater:
         if self._identity:
             return self._checked(piece)
         if self._stream is None:
-            piece = self._held = self._held + piece
-            if len(piece) < 2:
+            piece = self._held + piece
+            if not self._begin(piece, final=False):
+                self._held = piece
                 return b""
-            # RFC 1950, 2.2: deflate is method 8, and the two bytes of the frame are a multiple of 31.
-            framed = piece[0] & 15 == 8 and (piece[0] << 8 | piece[1]) % 31 == 0
-            self._stream = zlib.decompressobj(_ZLIB if framed else _RAW)
             self._held = b""
+            if self._identity:
+                return self._checked(piece)
         if len(piece) <= _INPUT:
             return self._inflate(piece)
         view = memoryview(piece)
         return b"".join([self._inflate(bytes(view[at : at + _INPUT])) for at in range(0, len(view), _INPUT)])
+
+    def _begin(self, head: bytes, *, final: bool) -> bool:
+        """Decide by the first bytes what the body is; `False` if they do not tell yet, and are not all.
+
+        Raises `UnknownCodingError`.
+        """
+        if len(head) < 2 and not final:
+            return False
+        # RFC 1950, 2.2: deflate is method 8, and the two bytes of the frame are a multiple of 31.
+        if self._deflate and len(head) > 1 and head[0] & 15 == 8 and (head[0] << 8 | head[1]) % 31 == 0:
+            self._stream = zlib.decompressobj(_ZLIB)
+            return True
+        text = _is_text(head)
+        if text and len(head) < _TELLING and not final:
+            return False
+        self._identity = text and (not self._deflate or _TEXT_START.match(head) is not None)
+        gzip = self._name in ("gzip", "x-gzip")
+        if not (self._identity or self._deflate or gzip):
+            raise UnknownCodingError(f"the content coding {self._name[:60]!r} is not supported")
+        self._stream = zlib.decompressobj(_GZIP if gzip else _RAW)
+        return True
 
     def _inflate(self, piece: bytes) -> bytes:
         stream = self._stream
@@ -84,7 +124,21 @@ class Inflater:
         return made
 
     def finish(self) -> bytes:
-        """What was held back: nothing. Raises `CodingError` if the body ends too early; an empty one does not."""
+        """What was held back. Raises `CodingError` if the body ends too early; an empty one does not."""
+        held, self._held = self._held, b""
+        made = b""
+        if held and self._stream is None:
+            self._begin(held, final=True)
+            made = self._checked(held) if self._identity else self._inflate(held)
         if self._taken and not self._identity and (self._stream is None or not self._stream.eof):
             raise CodingError("the compressed body is cut")
-        return b""
+        return made
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether the first bytes of a body are UTF-8 without control characters, as nothing compressed is for long."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head[:_TELLING])  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return _TEXT.fullmatch(text) is not None

@@ -197,19 +197,25 @@ class ResponseParser:
         # A field line has four bytes at least, so that short heads need no counting.
         if len(raw_fields) > 4 * MAX_LINES and raw_fields.count(b"\n") > MAX_LINES:
             raise Http1Error(f"the head is over {MAX_LINES} lines")
-        length = _content_length(lowered)
         chunked = lowered.find(b"\r\ntransfer-encoding:") >= 0
         if chunked:
-            if length is not None:
-                raise Http1Error("both Content-Length and Transfer-Encoding")
-            if _values(lowered, b"\r\ntransfer-encoding:") != [b"chunked"] or old:
-                raise Http1Error("a Transfer-Encoding other than exactly chunked in HTTP/1.1")
+            if _values(lowered, b"\r\ntransfer-encoding:") != [b"chunked"]:
+                raise Http1Error("a Transfer-Encoding other than exactly chunked")
+            # RFC 9112, 6.3: chunks override a length. Whoever was in between may have believed the length, or, with
+            # HTTP/1.0, may not know of chunks (6.1): what follows on such a connection is not trusted.
+            length = None
+            unsure = old or lowered.find(b"\r\ncontent-length:") >= 0
+        else:
+            length = _content_length(lowered)
+            unsure = False
         if old or lowered.find(b"\r\nconnection:") >= 0:
             connection = _values(lowered, b"\r\nconnection:")
             options = {option.strip(b" \t") for value in connection for option in value.split(b",")}
             self.keep_alive = b"close" not in options and (not old or b"keep-alive" in options)
         else:
             self.keep_alive = True
+        if unsure:
+            self.keep_alive = False
         self.status = status
         self.raw_fields = raw_fields
         if self.bodiless or status in (204, 304) or length == 0:
