@@ -12,7 +12,7 @@ from collections import deque
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from ..core.coding import CodingError, Inflater
+from ..core.coding import CodingError, Inflater, UnknownCodingError
 from ..core.decode import DecodeError, decoder_for
 from ..core.ending import Ending
 from ..core.sse import Event, SSEDecoder, SSEError
@@ -129,6 +129,9 @@ class AsyncStream(Generic[T]):
                 self._feed(pieces)
         except TransportError as failure:
             return await self._broken(call, failure)
+        except UnknownCodingError as error:  # nothing of the answer could be read
+            self._release()
+            raise failures.invalid_answer(self.meta, b"", str(error)) from None
         except (SSEError, CodingError) as error:
             self._release()
             raise self._short(call, f"the stream is damaged: {error}") from None
@@ -148,6 +151,8 @@ class AsyncStream(Generic[T]):
                 return
             for piece in pieces:
                 queue.extend(decode(inflater.feed(piece)))
+        except UnknownCodingError:
+            raise
         except (SSEError, CodingError) as error:
             self._damage = str(error)  # raised when what came before it is delivered
 
