@@ -217,7 +217,7 @@ def test_a_failed_question_is_not_kept(state_folder: Path) -> None:
         (["--session", "a", "--continue"], "give one of them", 2),
         (["--forget", "--continue"], "give one of them", 2),
         (["--continue"], "no session to continue", 2),
-        (["--session", "other"], "no saved session", 1),
+        (["--session", "other"], "not a saved session", 1),
         (["--tool", "nothing"], "module:function", 2),
         (["--tool", "no_such_module:f"], "no module 'no_such_module'", 2),
         (["--tool", "os.path:join"], "the tool os.path:join: ", 2),

@@ -210,7 +210,7 @@ def test_load(tmp_path: Path, state_folder: Path) -> None:
         assert await me.types("/load") == "Sessions, the last used first: first"
         await me.types("say other")
         await me.refused("/load none", "no session none")
-        with pytest.raises(OpenAIError, match="is no saved session"):
+        with pytest.raises(OpenAIError, match="is not a saved session"):
             await me.types(f"/load {tmp_path / 'no.jsonl'}")
         assert me.said == ["say other", "other"]
         assert "questions so far: 1." in await me.types("/load first")

@@ -104,12 +104,15 @@ def _fault(message: Any, waiting: set[str]) -> str:
         return f"is a dict, not {type(message).__name__}"
     fields = cast("Message", message)
     role, content = fields.get("role"), fields.get("content")
-    if role not in ROLES:
-        return f"has the role {role!r}; it is one of {', '.join(sorted(ROLES))}"
+    if not isinstance(role, str) or role not in ROLES:
+        return f"has the role {role!r:.60}; it is one of {', '.join(sorted(ROLES))}"
+    if isinstance(content, list) and not all(isinstance(part, (dict, str)) for part in cast("Any", content)):
+        return "has content parts that are not objects"
     if role == "tool":
-        if fields.get("tool_call_id") not in waiting:
-            return f"answers the tool call {fields.get('tool_call_id')!r}, which was not made or is answered already"
-        waiting.discard(cast("str", fields["tool_call_id"]))
+        answered = fields.get("tool_call_id")
+        if not isinstance(answered, str) or answered not in waiting:
+            return f"answers the tool call {answered!r:.60}, which was not made or is answered already"
+        waiting.discard(answered)
     elif waiting:
         return f"comes before the tool call {min(waiting)!r} is answered"
     if role == "assistant":
@@ -125,7 +128,9 @@ def _assistant_fault(fields: Message, waiting: set[str]) -> str:
         for call in cast("Any", calls):
             name = cast("Message", call).get("id") if isinstance(call, dict) else None
             if not isinstance(name, str) or name in waiting:
-                return f"has a tool call with the id {name!r}; each has an id of its own"
+                return f"has a tool call with the id {name!r:.60}; each has an id of its own"
+            if not isinstance(cast("Message", call).get("function", {}), dict):
+                return f"has a tool call {name!r:.60} whose function is not an object"
             waiting.add(name)
     if calls or isinstance(fields.get("content"), (str, list)):
         return ""

@@ -12,7 +12,16 @@ from .formats import RUNGS, Rung
 from .reply import ToolCall
 from .toolbox import Toolbox
 
-__all__ = ["OnToolError", "Permit", "TurnOptions"]
+__all__ = ["ELSEWHERE", "OnToolError", "Permit", "TurnOptions"]
+
+ELSEWHERE: dict[str, str] = {
+    "n": "a session goes on from one answer a turn, so there is no n; fork() it to try several",
+    "stream": "session.stream(...) streams, session.say(...) answers whole",
+    "messages": "a session keeps the messages itself; session(messages=[...]) begins with some",
+    "functions": "tools have taken their place",
+    "function_call": "tool_choice has taken its place",
+}
+"""Parameters of the API that a session does not take, and what to use instead."""
 
 Permit: TypeAlias = Callable[[ToolCall], bool | str | Awaitable[bool | str]]
 """Asked before each call: `True` lets it run; `False`, or the reason as a text, denies it, and the model is told.

@@ -322,15 +322,17 @@ class ChatSession:
         """The file that the session appends to; `None` without one."""
         return None if self._talk.journal is None else self._talk.journal.path
 
-    def save(self, path: str | os.PathLike[str], *, fsync: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, fsync: bool = False, replace: bool = True) -> None:
         """Write the session to a file (JSON Lines), and from now on every turn as it is finished.
 
-        A saved session that is there is replaced. The file is this session's until `close`. With `fsync`, a turn is
-        finished when the disk has it, so that it survives a loss of power; without, it survives the end of the process.
-        Functions, options of calls (timeouts, header fields, `extra_body`), prices and limits are not in the file.
+        A saved session that is there is replaced, without `replace` it is an error. The file is this session's until
+        `close`. With `fsync`, a turn is finished when the disk has it, so that it survives a loss of power; without, it
+        survives the end of the process. Functions, options of calls (timeouts, header fields, `extra_body`), prices and
+        limits are not in the file. If it is removed or emptied meanwhile, the next turn writes it anew; if another
+        program replaces or changes it, the next turn raises and is kept, until the session is saved again.
         Raises `SessionFileError`: a path that cannot be written, a file of another kind, one in use.
         """
-        self._talk.save(path, fsync)
+        self._talk.save(path, fsync, replace)
 
     def load(self, path: str | os.PathLike[str], *, append: bool = False, fsync: bool = False) -> None:
         """Go on with a saved session in the place of this one: what was said, system prompt, model, parameters, usage.

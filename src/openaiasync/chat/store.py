@@ -9,27 +9,31 @@ no finished turn, and a last line that was torn is left out when the file is rea
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
-import tempfile
-import weakref
-from collections.abc import Generator, Iterable
+import reprlib
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import msgspec
 
+from ..core.options import OPTION_NAMES
+from ..storage.filelock import FileInUseError
+from ..storage.journal import AppendFile, FileChangedError, FileGoneError
+from ..storage.reading import FileTooLargeError, read_file
 from .errors import SessionFileError
-from .filelock import Locked, lock
 from .history import History, Message, Turn, check_messages
+from .options import ELSEWHERE, TurnOptions
 from .spend import SessionUsage
 from .summary import Summary
 
-__all__ = ["Journal", "Saved", "read_session", "write_session"]
+__all__ = ["Journal", "Saved", "read_session", "summary_record", "turn_record"]
 
 KIND, VERSION = "session", 1
 _HEADER = {"openaiasync": KIND, "version": VERSION}
-_MOST_OF_A_HEADER = 200  # bytes that tell whether a file is a session at all
+_MOST_OF_A_HEADER = 1024  # bytes that tell whether a file is a session at all
+_LARGEST = 1 << 30  # bytes of a file
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 Record: TypeAlias = dict[str, Any]
@@ -64,7 +68,7 @@ class Saved:
             messages = tuple(cast("list[Message]", _checked(record["turn"], list)))
             if not messages:
                 raise ValueError("a turn without messages")
-            self.history.append(Turn(messages, record.get("model"), record.get("finish_reason")))
+            self.history.append(Turn(messages, _text_or_none(record, "model"), _text_or_none(record, "finish_reason")))
         if "set" in record:
             self._set(_checked(record["set"], dict))
         if "summary" in record:
@@ -84,17 +88,38 @@ class Saved:
             check_messages(head)
             self.history.set_head(head)
         if "model" in known:
-            self.model = None if known["model"] is None else _checked(known["model"], str)
+            self.model = _text_or_none(known, "model")
         if "params" in known:
             self.params = _checked(known["params"], dict)
+            _check_params(self.params)
         if "tools" in known:
             self.tools = [_checked(name, str) for name in _checked(known["tools"], list)]
 
 
 def _checked(value: Any, kind: type[Any]) -> Any:
     if type(value) is not kind or (kind is int and value < 0):
-        raise ValueError(f"{kind.__name__} expected, not {value!r:.60}")
+        raise ValueError(f"{kind.__name__} expected, not {reprlib.repr(value)}")
     return value
+
+
+def _text_or_none(fields: Record, name: str) -> str | None:
+    value = fields.get(name)
+    return None if value is None else cast("str", _checked(value, str))
+
+
+def _check_params(params: Record) -> None:
+    """`ValueError` for what a saved session does not set: a file may come from anywhere.
+
+    Header fields, a body of one's own, timeouts and the options of turns decide where a request goes, what it carries
+    and which code runs; they are the caller's alone, and were never written to a file.
+    """
+    from ..endpoints import CHAT_COMPLETIONS_CREATE
+
+    for name in params:
+        if name in OPTION_NAMES or name in TurnOptions.__struct_fields__ or name in ELSEWHERE:
+            raise ValueError(f"params sets {name!r}, which is never taken from a file: pass it to load_session()")
+        if name not in CHAT_COMPLETIONS_CREATE.accepted:
+            raise ValueError(f"params has {name!r:.60}, which is not a parameter of a chat")
 
 
 def turn_record(turn: Turn, keep: int | None = None) -> Record:
@@ -119,39 +144,52 @@ def summary_record(summary: Summary) -> Record:
 def _line(record: Record) -> bytes:
     try:
         return msgspec.json.encode(record) + b"\n"
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise SessionFileError(f"what the session holds cannot be written as JSON: {error}") from error
 
 
 def _parse(data: bytes, name: str) -> tuple[Saved, int]:
     """The session that a file's bytes tell, and how many of the bytes are whole records.
 
-    A last line without its end, or that is no JSON, was torn when a process died: it is left out.
+    A last line without its end that is not JSON was torn when a process died: it is left out. Blank lines mean nothing.
     """
-    begin = data.find(b"\n") + 1
-    header = _object(data[: begin or _MOST_OF_A_HEADER])
-    if header is None or header.get("openaiasync") != KIND:
-        raise SessionFileError(f"{name} is no saved session: its first line is not {_line(_HEADER).decode().strip()}")
-    if header.get("version") != VERSION:
-        raise SessionFileError(
-            f"{name} was saved in version {header.get('version')!r} of the format, this library reads {VERSION}: "
-            "update openaiasync"
-        )
-    saved, at, number = Saved(), begin or len(data), 1
+    at, number = _check_header(data, name), 1
+    saved = Saved()
     while at < len(data):
         number += 1
         end = data.find(b"\n", at) + 1
-        record = _object(data[at : end or len(data)])
-        if record is None:
-            if end and end < len(data):
-                raise SessionFileError(f"{name}, line {number}: no JSON object; the file is damaged")
+        line = data[at : end or len(data)]
+        record = _object(line)
+        if record is None and line.strip():
+            if end:
+                raise SessionFileError(f"{name}, line {number}: not a JSON object; the file is damaged")
             break
         try:
-            saved.apply(record)
-        except ValueError as error:
+            if record is not None:
+                if "openaiasync" in record:
+                    raise ValueError("a second header: two files were joined")
+                saved.apply(record)
+        except (ValueError, TypeError, RecursionError) as error:
             raise SessionFileError(f"{name}, line {number}: {error}; the file is damaged") from None
         at = end or len(data)
     return saved, at
+
+
+def _check_header(data: bytes, name: str) -> int:
+    """Where the records begin. Raises `SessionFileError` for another kind of file, or another version of the format."""
+    begin = data.find(b"\n", 0, _MOST_OF_A_HEADER) + 1
+    header = _object(data[: begin or _MOST_OF_A_HEADER])
+    if header is None or header.get("openaiasync") != KIND:
+        raise SessionFileError(
+            f"{name} is not a saved session: its first line is not {_line(_HEADER).decode().strip()}"
+        )
+    version = header.get("version")
+    if type(version) is not int or version != VERSION:
+        raise SessionFileError(
+            f"{name} was saved in version {version!r:.60} of the format, this library reads {VERSION}: "
+            "update openaiasync"
+        )
+    return begin or len(data)
 
 
 def _object(line: bytes) -> Record | None:
@@ -165,15 +203,16 @@ def _object(line: bytes) -> Record | None:
 def read_session(path: StrPath) -> Saved:
     """The session in a file, which is only read. Raises `SessionFileError`."""
     with _file_errors("read", path):
-        data = Path(path).read_bytes()
-    return _parse(data, str(path))[0]
+        return _parse(read_file(path, _LARGEST), str(path))[0]
 
 
-_HINTS: dict[type[OSError], str] = {
+_HINTS: dict[type[Exception], str] = {
     FileNotFoundError: "give a path in a folder that exists",
     NotADirectoryError: "give a path in a folder that exists",
     IsADirectoryError: "give the path of a file",
     PermissionError: "give a path that this user may use",
+    FileTooLargeError: "give the path of a saved session",
+    FileChangedError: "save() the session to this or another path, or load() what is there now",
 }
 
 
@@ -182,13 +221,24 @@ def _file_errors(verb: str, path: StrPath) -> Generator[None, None, None]:
     """Turns what the system says into the library's error, with what to change."""
     try:
         yield
-    except SessionFileError:
+    except (SessionFileError, FileGoneError):
         raise
-    except OSError as error:
+    except FileInUseError:
+        raise SessionFileError(
+            f"{path} is in use by another session: close that one (session.close()), or save to another path"
+        ) from None
+    except FileExistsError as error:
+        raise SessionFileError(f"{path} exists: load() it, or save to another path") from error
+    except MemoryError:
+        raise SessionFileError(f"cannot {verb} {path}: it does not fit into memory") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         hint = _HINTS.get(type(error), "make room, or give another path")
         if verb != "write" and isinstance(error, FileNotFoundError):
             hint = "give the path of a saved session"
-        raise SessionFileError(f"cannot {verb} {path}: {error.strerror or error}; {hint}") from error
+        why = getattr(error, "strerror", None) or error
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            hint = "give the path of a file"
+        raise SessionFileError(f"cannot {verb} {path}: {why}; {hint}") from error
 
 
 # -------------------------------------------------------------------------------------------------- writing
@@ -197,119 +247,81 @@ def _file_errors(verb: str, path: StrPath) -> Generator[None, None, None]:
 class Journal:
     """A file that a session appends to; one session at a time, which its lock is for."""
 
-    def __init__(self, path: Path, locked: Locked, fsync: bool) -> None:
-        self.path = path
-        self.fsync = fsync
-        self._descriptor = locked.descriptor
+    def __init__(self, file: AppendFile, fsync: bool) -> None:
+        self.path: Path = Path(file.path)
+        self.fsync: bool = fsync
+        self._file = file
         self._pending: list[bytes] = []  # lines that could not be written yet
-        self.close: weakref.finalize[Any, Any] = weakref.finalize(self, locked.close)
 
     @classmethod
     def open(cls, path: StrPath, *, fsync: bool = False) -> tuple[Journal, Saved]:
         """Go on with a file that exists: a torn last line is cut off. Raises `SessionFileError`."""
-        place = Path(os.path.abspath(path))
+        found: list[Saved] = []
+
+        def whole(data: bytes) -> int:
+            saved, size = _parse(data, str(path))
+            found.append(saved)
+            return size
+
         with _file_errors("open", path):
-            locked = lock(place)
-            try:
-                data = _read_all(locked.descriptor)
-                saved, whole = _parse(data, str(path))
-                if whole < len(data):
-                    os.ftruncate(locked.descriptor, whole)
-                if not data[:whole].endswith(b"\n"):
-                    _write_all(locked.descriptor, b"\n")
-            except BaseException:
-                locked.close()
-                raise
-        return cls(place, locked, fsync), saved
+            file, _ = AppendFile.open(path, _LARGEST, whole)
+        return cls(file, fsync), found[0]
 
     @classmethod
-    def create(cls, path: StrPath, records: Iterable[Record], *, fsync: bool = False) -> Journal:
-        """Write a file anew and go on with it. Raises `SessionFileError`."""
-        place = Path(os.path.abspath(path))
-        write_session(place, records)
-        with _file_errors("open", path):
-            return cls(place, lock(place), fsync)
+    def create(cls, path: StrPath, records: Iterable[Record], *, fsync: bool = False, replace: bool = True) -> Journal:
+        """Write a file anew and go on with it; whole, or what was there stays.
 
-    def append(self, *records: Record) -> None:
+        Raises `SessionFileError`: a file that is not a session, one in use; any that exists, without `replace`.
+        """
+        data = _content(records)
+        with _file_errors("write", path):
+            return cls(AppendFile.create(path, data, _check_replaceable(path), replace=replace), fsync)
+
+    @property
+    def close(self) -> Callable[[], object]:
+        """Unlock the file. Idempotent."""
+        return self._file.close
+
+    @property
+    def intact(self) -> bool:
+        """Whether the file is open, and still what it was when it was last written to."""
+        return self._file.intact
+
+    def append(self, *records: Record, whole: Callable[[], Iterable[Record]] | None = None) -> None:
         """Write records, all or none; they are in the file when this returns, whatever happens to the process.
 
-        Raises `SessionFileError`; the records are kept then, and go before the next ones.
+        A file that was removed or emptied is made anew of `whole`, all the records that tell the session by now.
+        Raises `SessionFileError`: the disk is full, another program replaced the file; the records are kept then, and
+        go before the next ones.
         """
         self._pending += [_line(record) for record in records]
-        if not self.close.alive:
+        if not self._file.close.alive:
             raise SessionFileError(f"{self.path} was closed")
         if not self._pending:
             return
         with _file_errors("write", self.path):
-            size = os.fstat(self._descriptor).st_size
             try:
-                _write_all(self._descriptor, b"".join(self._pending))
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._descriptor, size)
-                raise
+                self._file.append(b"".join(self._pending))
+            except FileGoneError as error:
+                if whole is None:
+                    raise FileChangedError(*error.args) from error
+                self._file.rewrite(_content(whole()))
             self._pending = []
 
     def sync(self) -> None:
         """Wait until the disk has it (fsync). Raises `SessionFileError`."""
         with _file_errors("write", self.path):
-            os.fsync(self._descriptor)
+            self._file.sync()
 
 
-def write_session(path: Path, records: Iterable[Record]) -> None:
-    """Write a file anew: whole, or what was there stays. `SessionFileError` if that is no session, or in use."""
-    data = _line(_HEADER) + b"".join(map(_line, records))
-    with _file_errors("write", path):
-        path = Path(os.path.realpath(path))  # a link stays one
-        there = path.exists()
-        if there:
-            _check_replaceable(path)
-        # Whoever may read a new file is its owner alone: people speak their minds to a model.
-        descriptor, temporary = tempfile.mkstemp(".new", f".{path.name}.", path.parent)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if there:
-                shutil.copymode(path, temporary)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+def _content(records: Iterable[Record]) -> bytes:
+    return _line(_HEADER) + b"".join(map(_line, records))
 
 
-def _sync_folder(folder: Path) -> None:
-    """Let a new name in a folder survive a loss of power, where the system can do that."""
-    with contextlib.suppress(OSError):  # Windows opens no folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _check_replaceable(path: StrPath) -> Callable[[bytes], None]:
+    def check(first: bytes) -> None:
+        header = _object(first.partition(b"\n")[0])
+        if header is None or header.get("openaiasync") != KIND:
+            raise SessionFileError(f"{path} exists and is not a saved session: remove it, or give another path")
 
-
-def _check_replaceable(path: Path) -> None:
-    if not path.is_file():
-        raise SessionFileError(f"{path} is no regular file; give the path of a file")
-    if not path.stat().st_size:
-        return
-    with open(path, "rb") as file:
-        header = _object(file.readline(_MOST_OF_A_HEADER))
-    if header is None or header.get("openaiasync") != KIND:
-        raise SessionFileError(f"{path} exists and is no saved session: remove it, or give another path")
-    lock(path).close()
-
-
-def _read_all(descriptor: int) -> bytes:
-    found: list[bytes] = []
-    while piece := os.read(descriptor, 1 << 20):
-        found.append(piece)
-    return b"".join(found)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    return check

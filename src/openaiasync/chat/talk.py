@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -16,10 +14,11 @@ from ..core.encode import encode_json
 from ..core.endpoint import nearest
 from ..core.options import OPTION_NAMES
 from ..omitted import is_omitted
+from ..storage.offload import in_thread_to_its_end
 from .errors import SessionFileError
 from .guard import SessionCalls
 from .history import History, Message, Turn, check_messages, mended, sendable
-from .options import TurnOptions
+from .options import ELSEWHERE, TurnOptions
 from .order import Order
 from .reply import Reply
 from .room import Room
@@ -30,13 +29,6 @@ from .turn_input import TurnInput
 
 __all__ = ["Begun", "Plan", "Talk", "text_or_none"]
 
-_ELSEWHERE = {
-    "n": "a session goes on from one answer a turn, so there is no n; fork() it to try several",
-    "stream": "session.stream(...) streams, session.say(...) answers whole",
-    "messages": "a session keeps the messages itself; session(messages=[...]) begins with some",
-    "functions": "tools have taken their place",
-    "function_call": "tool_choice has taken its place",
-}
 _OPTIONS = frozenset(TurnOptions.__struct_fields__)
 
 
@@ -138,7 +130,7 @@ class Talk:
         try:
             self.write(turn_record(turn, begun.keep if gone else None))
             if self.journal is not None and self.journal.fsync:
-                await _in_thread(self.journal.sync)
+                await in_thread_to_its_end(self.journal.sync)
         except OSError as error:
             cast("Any", error).partial = reply
             raise
@@ -156,16 +148,19 @@ class Talk:
 
     # ---------------------------------------------------------------- the file
 
-    def save(self, path: str | os.PathLike[str], fsync: bool) -> None:
+    def save(self, path: str | os.PathLike[str], fsync: bool, replace: bool = True) -> None:
         """Write all to a file, and go on appending to it. Raises `SessionFileError`."""
-        if self.journal is not None and self.journal.path == Path(os.path.abspath(path)):
+        own = self.journal is not None and os.path.realpath(self.journal.path) == os.path.realpath(path)
+        if self.journal is not None and own and self.journal.intact:
             self.journal.append()
+            self.journal.fsync = fsync
         else:
-            journal = Journal.create(path, self._snapshot().records(), fsync=fsync)
+            if self.journal is not None and own:
+                self.journal.close()  # its file was changed by another program; what is there now is replaced
+            journal = Journal.create(path, self._snapshot().records(), fsync=fsync, replace=replace or own)
             with contextlib.suppress(OSError):  # what the old file lacks is in the new one
                 self.close()
             self.journal, self._written = journal, self._state()
-        self.journal.fsync = fsync
         if fsync:
             self.journal.sync()
 
@@ -191,7 +186,7 @@ class Talk:
         journal, self.journal = self.journal, None
         if journal is not None:
             try:
-                journal.append()
+                journal.append(whole=lambda: self._snapshot().records())
             finally:
                 journal.close()
 
@@ -207,7 +202,7 @@ class Talk:
             made |= summary_record(summary)
         self._written = state
         if made:
-            self.journal.append(made)
+            self.journal.append(made, whole=lambda: self._snapshot().records())
 
     def settings(self) -> Record:
         """What holds for all turns, as it is saved. Raises `SessionFileError` for what JSON cannot hold."""
@@ -236,8 +231,8 @@ def _parted(given: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[
 
     accepted = CHAT_COMPLETIONS_CREATE.accepted
     for name in given:
-        if name in _ELSEWHERE:
-            raise TypeError(f"{where} takes no {name}: {_ELSEWHERE[name]}")
+        if name in ELSEWHERE:
+            raise TypeError(f"{where} takes no {name}: {ELSEWHERE[name]}")
         if name not in accepted and name not in _OPTIONS:
             raise TypeError(
                 f"{where} has no parameter {name!r}{nearest(name, accepted | _OPTIONS)} "
@@ -254,13 +249,3 @@ def text_or_none(name: str, value: Any) -> str | None:
     if value is not None and mended(value) != value:
         raise ValueError(f"{name} holds half of a UTF-16 pair (a lone surrogate), which cannot be sent")
     return value
-
-
-async def _in_thread(function: Callable[[], None]) -> None:
-    """Run what blocks in a thread; cancelled, it is waited for all the same, because it cannot be stopped."""
-    task = asyncio.ensure_future(asyncio.to_thread(function))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -58,10 +58,13 @@ async def _ask_once(connect: Connect, question: str, wanted: Wanted) -> int:
         shelf = Shelf.of(wanted.session, wanted.go_on)
         session = await opened(client, wanted, shelf)
         with contextlib.closing(session):
-            if wanted.as_json:
-                reply = await session.say(question, images=images, into=schema)
-                write_bytes(reply.answer.to_json().encode("utf-8", "backslashreplace") + b"\n")
-            else:
-                await say(session, {"text": question, "images": images}, schema)
-            shelf.keep(session)
+            try:
+                if wanted.as_json:
+                    reply = await session.say(question, images=images, into=schema)
+                    write_bytes(reply.answer.to_json().encode("utf-8", "backslashreplace") + b"\n")
+                else:
+                    await say(session, {"text": question, "images": images}, schema)
+                shelf.keep(session)
+            finally:
+                shelf.release(session)
     return Exit.OK

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from .given import add_tools, image_at
 from .output import CommandError, note, out
 from .state import names, path_of, unnamed_path
+from .wanted import questions
 
 if TYPE_CHECKING:
-    from ..chat.session import ChatSession
     from .talk import Talk
 
-__all__ = ["COMMANDS", "Command", "obey", "questions"]
+__all__ = ["COMMANDS", "Command", "obey"]
 
 _OFF = "off"
 _COMMAND = re.compile(r"(/[a-zA-Z]+)(?:\s+(.*))?", re.DOTALL)  # a path such as /etc/hosts is none
@@ -77,11 +77,6 @@ async def _retry(state: Talk, argument: str) -> None:
     await state.take({"at": asked[-1]})
 
 
-def questions(session: ChatSession) -> int:
-    """How many questions a session has."""
-    return sum(message.get("role") == "user" for message in session.messages)
-
-
 def _words(content: object) -> str:
     """The text of a message."""
     from ..answers import text_of
@@ -115,9 +110,9 @@ async def _save(state: Talk, argument: str) -> None:
     if path.suffix == ".md":
         _export(state, path)
         return
-    if path.exists() and path != before:
+    if path != before and path.exists():
         raise CommandError(f"{argument} exists; /load goes on with it, another name makes a new one")
-    state.session.save(path)
+    state.session.save(path, replace=False)
     state.shelf.path = path
     if before is not None and before != path and before.name.startswith("unnamed-"):
         before.unlink(missing_ok=True)
@@ -125,11 +120,18 @@ async def _save(state: Talk, argument: str) -> None:
 
 
 def _export(state: Talk, path: Path) -> None:
+    from ..storage.atomic import AtomicFile
+
+    if path.exists():
+        raise CommandError(f"{path} exists; name another file")
+    file = AtomicFile.open(path)
     try:
-        with path.open("x", encoding="utf-8", errors="replace") as file:
-            file.write(state.session.to_markdown())
+        file.write(state.session.to_markdown().encode("utf-8", "replace"))
+        file.commit(exclusive=True)
     except FileExistsError:
         raise CommandError(f"{path} exists; name another file") from None
+    finally:
+        file.discard()
     note(f"Written to {path}, to be read by people.")
 
 
@@ -157,7 +159,7 @@ async def _fork(state: Talk, argument: str) -> None:
         raise CommandError(f"{argument} exists; another name makes a new one")
     forked, before = state.session.fork(), state.session
     if path is not None and forked.messages:
-        forked.save(path)
+        forked.save(path, replace=False)
     stays = before.path
     before.close()
     state.session, state.shelf.path = forked, path

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from .output import CommandError
 
-__all__ = ["folder", "last_session", "names", "path_of", "unnamed_path"]
+__all__ = ["UNNAMED", "folder", "last_session", "names", "path_of", "unnamed_path"]
 
 _ENDING = ".jsonl"
-_UNNAMED = "unnamed-"
+UNNAMED = "unnamed-"
 _UNNAMED_KEPT = 20
 _LONGEST = 100  # characters of a name
 
@@ -42,10 +42,10 @@ def path_of(name: str) -> Path:
     for part, why in (("/", "a slash"), ("\\", "a backslash")):
         if part in name:
             raise CommandError(f"{name!r} has {why}, and a session's name is no path; only /save and /load take paths")
-    if not name or name.startswith((".", "-", _UNNAMED)) or not name.isprintable() or len(name) > _LONGEST:
+    if not name or name.startswith((".", "-", UNNAMED)) or not name.isprintable() or len(name) > _LONGEST:
         raise CommandError(
             f"{name!r} cannot be a session's name: up to {_LONGEST} printable characters that begin with none of "
-            f"'.', '-' and {_UNNAMED!r}"
+            f"'.', '-' and {UNNAMED!r}"
         )
     return folder() / f"{name}{_ENDING}"
 
@@ -53,10 +53,10 @@ def path_of(name: str) -> Path:
 def unnamed_path() -> Path:
     """A new file for a conversation without a name; older ones of the kind make room."""
     home = folder()
-    for old in _newest_first(home, _UNNAMED)[_UNNAMED_KEPT - 1 :]:
+    for old in _newest_first(home, UNNAMED)[_UNNAMED_KEPT - 1 :]:
         with contextlib.suppress(OSError):
             old.unlink()
-    return home / f"{_UNNAMED}{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}{_ENDING}"
+    return home / f"{UNNAMED}{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}{_ENDING}"
 
 
 def last_session() -> Path:

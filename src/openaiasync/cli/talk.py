@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OpenAIError
-from .commands import COMMANDS, obey, questions
+from .commands import COMMANDS, obey
 from .given import image_at, schema_in
 from .output import CommandError, Exit, complain, note
 from .prompt import LinePrompt, prompt_for
 from .turns import say
-from .wanted import Shelf, Wanted, opened
+from .wanted import Shelf, Wanted, opened, questions
 
 if TYPE_CHECKING:
     from ..chat.session import ChatSession
@@ -62,6 +62,7 @@ def talk(connect: Connect, wanted: Wanted) -> int:
                 _greet(state, client)
                 _loop(runner, state)
             finally:
+                shelf.release(state.session)
                 state.session.close()
         finally:
             runner.run(client.aclose())

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..chat.errors import SessionFileError
 from .connect import choose_model
 from .given import add_tools
-from .state import last_session, path_of, unnamed_path
+from .state import UNNAMED, last_session, path_of, unnamed_path
 
 if TYPE_CHECKING:
     from ..chat.session import ChatSession
     from ..client import Client
 
-__all__ = ["Shelf", "Wanted", "opened"]
+__all__ = ["Shelf", "Wanted", "opened", "questions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +37,13 @@ class Wanted:
 class Shelf:
     """The file that keeps a session's turns; `path` is `None` where nothing is kept.
 
-    A new file is made once there is a turn to keep.
+    A session without a name gets its file once there is a turn to keep; a name is taken at once, so that two commands
+    that begin with one new name do not write over each other. `release` gives back one that nothing was said under.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._taken: Path | None = None
 
     @classmethod
     def of(cls, name: str | None, go_on: bool, *, unnamed: bool = False) -> Shelf:
@@ -56,9 +60,37 @@ class Shelf:
         return "" if self.path is None else self.path.stem
 
     def keep(self, session: ChatSession) -> None:
-        """Let the session write its turns to the file. Raises `SessionFileError`."""
+        """Let the session write its turns to the file. Raises `SessionFileError`, also if the file exists by now."""
         if self.path is not None and session.path is None:
-            session.save(self.path)
+            session.save(self.path, replace=False)
+
+    def take(self, session: ChatSession) -> None:
+        """Go on with the file, or make it if it does not exist. Raises `SessionFileError`, also if it is in use."""
+        if self.path is None:
+            return
+        if not self.path.exists():
+            if self.path.name.startswith(UNNAMED):
+                return  # nobody else has this name
+            try:
+                session.save(self.path, replace=False)
+                self._taken = self.path
+                return
+            except SessionFileError:
+                if not self.path.exists():
+                    raise
+        session.load(self.path, append=True)
+
+    def release(self, session: ChatSession) -> None:
+        """Remove a file that was made by `take` if nothing was said; the session still holds its lock."""
+        taken, self._taken = self._taken, None
+        if taken is not None and session.path == taken and not questions(session):
+            with contextlib.suppress(OSError):
+                taken.unlink()
+
+
+def questions(session: ChatSession) -> int:
+    """How many questions a session has."""
+    return sum(message.get("role") == "user" for message in session.messages)
 
 
 async def opened(client: Client, wanted: Wanted, shelf: Shelf) -> ChatSession:
@@ -67,13 +99,13 @@ async def opened(client: Client, wanted: Wanted, shelf: Shelf) -> ChatSession:
     session = client.chat.session(**options)
     add_tools(session.tool, wanted.tools)
     try:
-        if shelf.path is not None and shelf.path.exists():
-            session.load(shelf.path, append=True)
-            if wanted.system is not None:
-                session.system = wanted.system
+        shelf.take(session)
+        if wanted.system is not None and session.system != wanted.system:
+            session.system = wanted.system
         if wanted.model is not None or session.model is None:
             session.model = await choose_model(client, wanted.model, "chat")
     except BaseException:
+        shelf.release(session)
         session.close()
         raise
     return session
