@@ -112,7 +112,7 @@ def test_a_sole_type_is_built_whatever_its_tag() -> None:
     """Where only one kind can stand, the tag that came is kept as the attribute."""
     single = reply(b'{"items":[],"single":{"type":"funktion","name":"n"}}').single
     assert (type(single), single.type, single.name, single.arguments) == (Call, "funktion", "n", None)
-    assert single.to_dict() == {"type": "funktion", "name": "n", "arguments": None}
+    assert single.to_dict() == {"type": "funktion", "name": "n"}
 
 
 def test_values_of_every_kind_of_field() -> None:

@@ -14,6 +14,8 @@ import pytest
 from openaiasync.dump import parse
 from openaiasync.meta import Meta
 from openaiasync.model import BaseModel, OpenModel, keep, one_of, put_extra
+from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
+from openaiasync.types.responses import Response, ResponseOutputMessage, ResponseOutputText
 
 
 class Usage(BaseModel, kw_only=True):
@@ -180,6 +182,184 @@ def test_construct_takes_anything() -> None:
     made = Answer.model_construct(id=5, **{"from": 7}, other=1)
     assert (made.id, made.title, made.from_, made.extra) == (5, None, 7, {"other": 1})
     assert made.parts is None
+
+
+CHAT: dict[str, Any] = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "system_fingerprint": None,
+    "timings": {"predicted_n": 7},
+    "speed": {"tps": 3.5},
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "tool_calls",
+            "logprobs": None,
+            "token_ids": [1, 2],
+            "message": {
+                "role": "assistant",
+                "content": None,
+                "refusal": None,
+                "reasoning_content": "Hm.",
+                "mood": "good",
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+            },
+        }
+    ],
+}
+RESPONSE: dict[str, Any] = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "failed",
+    "error": {"code": "server_error", "message": "broken"},
+    "model": "m",
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "tools": [],
+    "output": [
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Hi.", "annotations": [], "confidence": 0.5}],
+        }
+    ],
+}
+
+
+def built(kind: Any, saved: dict[str, Any], way: str) -> Any:
+    text = json.dumps(saved)
+    ways: dict[str, Any] = {
+        "call": lambda: kind(**saved),
+        "construct": lambda: kind.construct(**saved),
+        "model_construct": lambda: kind.model_construct(**saved),
+        "model_validate": lambda: kind.model_validate(saved),
+        "model_validate_json": lambda: kind.model_validate_json(text),
+        "bytes": lambda: kind.model_validate_json(text.encode()),
+    }
+    return ways[way]()
+
+
+WAYS = ["call", "construct", "model_construct", "model_validate", "model_validate_json", "bytes"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_saved_answer_is_built_again_whole(way: str) -> None:
+    """Every part is an object of its class, unknown fields are kept at every depth, and the dump is what was saved."""
+    saved = copy.deepcopy(CHAT)
+    chat = built(ChatCompletion, saved, way)
+    assert saved == CHAT
+    assert type(chat) is ChatCompletion
+    choice = chat.choices[0]
+    assert isinstance(choice.message, ChatCompletionMessage)
+    assert choice.message.tool_calls is not None
+    assert choice.message.tool_calls[0].function.name == "f"
+    assert (chat.reasoning, chat.text) == ("Hm.", "")
+    assert chat.extra == {"timings": {"predicted_n": 7}, "speed": {"tps": 3.5}} == chat.model_extra
+    assert choice.extra == {"token_ids": [1, 2]}
+    assert choice.message.extra == {"reasoning_content": "Hm.", "mood": "good"}
+    assert chat.to_dict() == CHAT
+    assert choice.message.to_dict() == CHAT["choices"][0]["message"]
+    assert json.loads(chat.to_json()) == CHAT
+    assert {"system_fingerprint", "choices"} <= chat.model_fields_set
+    assert "usage" not in chat.model_fields_set
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_saved_response_finds_its_members_of_unions(way: str) -> None:
+    """Members of unions are told by their tag; a declared `error` is a value; `type` may be given to a class."""
+    response = built(Response, RESPONSE, way)
+    assert isinstance(response.output[0], ResponseOutputMessage)
+    assert response.output[0].content[0].extra == {"confidence": 0.5}
+    assert response.error is not None
+    assert response.error.message == "broken"
+    assert response.output_text == "Hi."
+    assert response.to_dict() == RESPONSE
+    assert ResponseOutputText(type="output_text", text="x", annotations=[]).to_dict() == {  # type: ignore[call-arg]
+        "type": "output_text",
+        "text": "x",
+        "annotations": [],
+    }
+
+
+def test_a_dump_of_any_kind_is_built_again() -> None:
+    """What `to_dict`, `model_dump` and their JSON forms write comes back equal, Python's names included."""
+    held = Answer.model_validate(json.loads(RAW))
+    for saved in (
+        held.to_dict(),
+        held.model_dump(),
+        held.model_dump(by_alias=True),
+        held.model_dump(exclude_none=True),
+    ):
+        again = Answer(**saved)
+        assert again == held
+        assert again.from_ == 3
+    assert Answer.model_validate_json(held.model_dump_json()) == held
+    assert Answer.model_validate(held) is held
+
+
+def test_building_is_as_lenient_as_reading() -> None:
+    """Ill-typed values stay, missing fields are `None`, and of these only those that were given as null are dumped."""
+    odd = Answer.model_validate({"id": 5, "parts": "none", "usage": {"cached": None}, "x": [1]})
+    assert (odd.id, odd.parts, odd.title, odd.extra) == (5, "none", None, {"x": [1]})
+    assert odd.usage is not None
+    assert odd.usage.to_dict() == {"cached": None}
+    assert odd.to_dict() == {"id": 5, "parts": "none", "usage": {"cached": None}, "x": [1]}
+    assert odd.model_dump()["title"] is None
+    for wrong in ("text", 5, [1], None):
+        with pytest.raises(ValueError, match="Answer is made of a dict"):
+            Answer.model_validate(wrong)
+        with pytest.raises(ValueError, match="Answer is made of a dict"):
+            Answer.model_validate_json(json.dumps(wrong))
+    with pytest.raises(ValueError, match="Expecting"):
+        Answer.model_validate_json("{")
+
+
+def test_a_class_that_is_called_is_lenient_but_wants_something() -> None:
+    """A saved answer that lacked a field is built again; a call without any required field is an error."""
+    odd = Answer(id="a", parts=[])
+    assert odd.title is None
+    assert odd.to_dict() == {"id": "a", "parts": []}
+    with pytest.raises(TypeError, match=r"Usage\(\) lacks its required arguments: 'total'"):
+        Usage(cached=None)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'id', 'parts', 'title'"):
+        Answer(speed=1)  # type: ignore[call-arg]
+    made = Answer(id="a", parts=[Part(text="x")], title=None, usage=None)
+    assert made.parts[0].text == "x"
+    assert made.to_dict() == {"id": "a", "parts": [{"type": "part", "text": "x"}], "title": None, "usage": None}
+
+
+def test_fields_of_other_servers_are_extra_only_when_they_came() -> None:
+    """They are declared for speed: dumps show them like any unknown field, so never as a null that nobody sent."""
+    whole = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
+    chunk = msgspec.json.decode(json.dumps(whole), type=ChatCompletionChunk)
+    assert chunk.extra == {}
+    assert "timings" not in chunk.model_dump()
+    assert chunk.model_dump()["usage"] is None
+    raw = json.dumps({**whole, "timings": None, "usage": None}).encode()
+    keep(chunk, raw, None)
+    assert chunk.extra == {"timings": None}
+    assert chunk.to_dict() == {**whole, "timings": None, "usage": None}
+    assert "timings" in chunk.model_dump()
+
+
+def test_include_and_exclude_reach_into_parts() -> None:
+    """As pydantic's: sets of names, places in lists, `__all__`, and dicts that say more."""
+    held = Answer(id="a", parts=[Part(text="x", note="n"), Part(text="y")], title=None, labels={"k": 1, "l": 2})
+    assert held.model_dump(include={"parts": {0: {"text"}}}) == {"parts": [{"text": "x"}]}
+    assert held.model_dump(include={"id", "parts"}, exclude={"parts": {"__all__": {"type", "note"}}}) == {
+        "id": "a",
+        "parts": [{"text": "x"}, {"text": "y"}],
+    }
+    assert held.model_dump(include={"labels": True, "parts": ...}, exclude={"parts": {1}, "labels": {"k"}}) == {
+        "parts": [{"type": "part", "text": "x", "note": "n"}],
+        "labels": {"l": 2},
+    }
+    assert json.loads(held.model_dump_json(include={"id"}, round_trip=True, warnings="none")) == {"id": "a"}
 
 
 def test_equality_wants_the_same_class_fields_tag_and_extras() -> None:

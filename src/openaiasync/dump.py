@@ -5,7 +5,7 @@ Private state lives in an instance's `__dict__` beside the unknown fields, under
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -17,20 +17,23 @@ __all__ = [
     "Plan",
     "dump_model",
     "extras_of",
-    "is_set",
     "parse",
     "plan_of",
+    "select",
     "shape_of",
     "to_text",
+    "unset_of",
 ]
 
 # What belongs to the call and not to the answer: "_meta": what is known of the call; "_source": what asks for the
 # next page, or makes what an event shows only when asked. Copies share it, pickles leave it out.
 CALLS = ("_meta", "_source")
 
-# "_raw": the bytes that a top-level answer came from; "_more": unknown fields whose name is taken by a method or by
-# one of these names; "_base64": an embedding that was asked for as base64 text; "_parsed": the value made of a text.
-PRIVATE = frozenset({"_raw", "_more", "_base64", "_parsed", *CALLS})
+# "_raw": the bytes that a top-level answer or an event came from; "_nulls" and "_absent": of an object that was built
+# leniently, the fields given as null and the required ones not given; "_more": unknown fields whose name is taken by a
+# method or by one of these names; "_base64": an embedding that was asked for as base64 text; "_parsed": the value made
+# of a text.
+PRIVATE = frozenset({"_raw", "_nulls", "_absent", "_more", "_base64", "_parsed", *CALLS})
 
 
 class How(NamedTuple):
@@ -48,6 +51,7 @@ class Plan(NamedTuple):
 
     tag_field: str | None
     fields: tuple[tuple[str, str, str, bool], ...]  # attribute, name in Python, name on the wire, required
+    added: tuple[str, ...]  # attributes of other servers' fields, which OpenAI's description does not have
 
 
 _plans: dict[type[msgspec.Struct], Plan] = {}
@@ -64,7 +68,8 @@ def plan_of(cls: type[msgspec.Struct]) -> Plan:
             known = wire if wire != name and hasattr(cls, wire) else name
             rows.append((name, known, wire, not default))
         config = cls.__struct_config__
-        plan = _plans[cls] = Plan(config.tag_field if config.tag is not None else None, tuple(rows))
+        added: tuple[str, ...] = getattr(cls, "_added", ())
+        plan = _plans[cls] = Plan(config.tag_field if config.tag is not None else None, tuple(rows), added)
     return plan
 
 
@@ -74,7 +79,7 @@ def _has_default(cls: type[msgspec.Struct]) -> list[bool]:
 
 
 def extras_of(model: msgspec.Struct) -> dict[str, Any]:
-    """The unknown fields, as a new dict."""
+    """The undeclared fields, as a new dict."""
     state = vars(model)
     if not state:
         return {}
@@ -84,9 +89,14 @@ def extras_of(model: msgspec.Struct) -> dict[str, Any]:
     return extras
 
 
-def is_set(value: Any, wire: str, required: bool, shape: dict[str, Any] | None) -> bool:
-    """Whether a field was set: by the JSON it came from where that is known, else by what it holds."""
-    return value is not None or (required if shape is None else wire in shape)
+def unset_of(model: msgspec.Struct, shape: dict[str, Any] | None) -> set[str]:
+    """The fields, by attribute, that were not set: by the JSON the object came from where that is known."""
+    fields = [row for row in plan_of(type(model)).fields if getattr(model, row[0]) is None]
+    if shape is not None:
+        return {name for name, _, wire, _ in fields if wire not in shape}
+    state = vars(model)
+    nulls, absent = state.get("_nulls", ()), state.get("_absent", ())
+    return {name for name, _, _, required in fields if (name in absent if required else name not in nulls)}
 
 
 def dump_model(model: msgspec.Struct, shape: dict[str, Any] | None, how: How) -> dict[str, Any]:
@@ -96,6 +106,7 @@ def dump_model(model: msgspec.Struct, shape: dict[str, Any] | None, how: How) ->
     """
     plan = plan_of(type(model))
     kin: dict[str, Any] = shape or {}
+    unset = unset_of(model, shape)
     out: dict[str, Any] = {}
     if (tag := plan.tag_field) is not None and (shape is None or tag in shape or not how.exclude_unset):
         out[tag] = getattr(model, tag)
@@ -104,7 +115,7 @@ def dump_model(model: msgspec.Struct, shape: dict[str, Any] | None, how: How) ->
         if value is None:
             if how.exclude_none or (how.exclude_defaults and not required):
                 continue
-            if how.exclude_unset and not is_set(value, wire, required, shape):
+            if name in unset and (how.exclude_unset or name in plan.added):
                 continue
         elif isinstance(value, bytes):
             value = getattr(model, python_name)  # a property of that name offers what users know
@@ -130,6 +141,40 @@ def _dump(value: Any, shape: Any, how: How) -> Any:
     if how.json and value is not None and not isinstance(value, (str, int, float, bool)):
         return msgspec.to_builtins(value)
     return value
+
+
+def select(values: Any, include: Any, exclude: Any) -> Any:
+    """The part of a dump that `include` and `exclude` leave, in pydantic's notation.
+
+    Each is a set of names (or of places in a list), or a dict from these (or ``"__all__"``) to what holds for the part:
+    again a set or a dict, or `True` for the whole of it.
+    """
+    if include is None and exclude is None:
+        return values
+    pairs: Iterable[tuple[Any, Any]]
+    if isinstance(values, dict):
+        pairs = values.items()  # pyright: ignore[reportUnknownVariableType]
+    elif isinstance(values, list):
+        pairs = enumerate(values)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    else:
+        return values
+    kept: list[tuple[Any, Any]] = []
+    for name, value in pairs:
+        inner, outer = _part(include, name), _part(exclude, name)
+        if outer is not True and (include is None or inner is not None):
+            kept.append((name, select(value, None if inner is True else inner, outer)))
+    return dict(kept) if isinstance(values, dict) else [value for _, value in kept]
+
+
+def _part(chosen: Any, name: Any) -> Any:
+    """What a choice says of one part: `None` nothing, `True` the whole of it, else a choice among its parts."""
+    if chosen is None or isinstance(chosen, bool):
+        return chosen or None
+    found = next((one for one in (name, "__all__") if one in chosen), None)
+    if found is None:
+        return None
+    part: Any = chosen[found] if isinstance(chosen, dict) else True
+    return True if part is ... else part
 
 
 def to_text(values: Any, indent: int | None) -> str:

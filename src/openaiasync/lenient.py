@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import msgspec
 
-from .dump import PRIVATE
-from .model import BaseModel, OneOf, OpenModel, put_extra, takes_attribute
+from .dump import PRIVATE, plan_of
+from .model import BaseModel, OneOf, OpenModel, new_model, put_extra, takes_attribute
 
 __all__ = ["Builder", "builder_for", "flatten", "is_struct", "open_object", "resolve"]
 
@@ -124,55 +124,82 @@ def open_object(value: Any) -> Any:
 
 
 def _struct_builder(kind: Any) -> Builder:
-    cls: type[BaseModel] = _class_of(kind)
-    if cls is OpenModel:
-        return open_object
-    table: dict[str, tuple[str, Builder | None]] = {}
-    required: list[str] = []
-    taken: set[str] = set()
-    tag = cls.__struct_config__.tag
-    tag_field = cls.__struct_config__.tag_field if tag is not None else None
-    count = len(cls.__struct_fields__)
+    return open_object if _class_of(kind) is OpenModel else _StructBuilder(kind).build
 
-    def prepare() -> None:  # at first use, because types may contain themselves, and most are never needed
-        taken.update(PRIVATE, (name for name in dir(cls) if not takes_attribute(cls, name)))
-        for field in msgspec.structs.fields(kind):
+
+class _StructBuilder:
+    """Builds one class. Its fields are read at first use: types may contain themselves, and most are never needed."""
+
+    def __init__(self, kind: Any) -> None:
+        cls: type[BaseModel] = _class_of(kind)
+        self.kind = kind
+        self.cls = cls
+        self.table: dict[str, tuple[str, Builder | None]] = {}  # by name on the wire
+        self.renamed: dict[str, str] = {}  # Python's name → that on the wire, where they differ
+        self.required: list[str] = []
+        self.taken: set[str] = set()  # names that no unknown field may have as an attribute
+        self.tag = cls.__struct_config__.tag
+        self.tag_field = cls.__struct_config__.tag_field if self.tag is not None else None
+
+    def prepare(self) -> None:
+        cls, table = self.cls, self.table
+        for field in msgspec.structs.fields(self.kind):
             if field.required:
-                required.append(field.name)
+                self.required.append(field.name)
             table[field.encode_name] = (field.name, builder_for(field.type))
+        for name, python_name, wire, _ in plan_of(cls).fields:
+            self.renamed.update({alias: wire for alias in (name, python_name) if alias not in table})
+        self.taken.update(PRIVATE, (name for name in dir(cls) if not takes_attribute(cls, name)))
 
-    def build(value: Any) -> Any:
+    def build(self, value: Any) -> Any:
         if type(value) is not dict:
             return value
-        if not taken:
-            prepare()
+        if not self.taken:
+            self.prepare()
+        find = self.table.get
         known: dict[str, Any] = {}
         more: dict[str, Any] = {}
         fields: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType] (a cast costs a call per object)
         for wire, item in fields.items():
-            row = table.get(wire)
+            row = find(wire)
             if row is None:
                 more[wire] = item
             elif row[1] is None:
                 known[row[0]] = item
             else:
                 known[row[0]] = row[1](item)
-        if len(known) < count:
-            for name in required:
-                if name not in known:
-                    known[name] = None
-        model = cls(**known)
+        if more and not self.renamed.keys().isdisjoint(more):
+            known |= self.by_python_names(more, fields)
+        nulls = [name for name, item in known.items() if item is None]
+        absent = [name for name in self.required if name not in known] if len(known) < len(self.table) else []
+        for name in absent:
+            known[name] = None
+        model = new_model(self.cls, **known)
+        if nulls or absent:
+            vars(model).update(_nulls=nulls, _absent=absent)
         if more:
-            if tag_field is not None and more.get(tag_field) == tag:
-                del more[tag_field]
-            if taken.isdisjoint(more):
-                vars(model).update(more)
-            else:
-                for name, item in more.items():
-                    put_extra(model, name, item)
+            self.keep(model, more)
         return model
 
-    return build
+    def by_python_names(self, more: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        """The fields given under Python's names, as `model_dump` writes them; they are taken out of `more`."""
+        known: dict[str, Any] = {}
+        for alias in self.renamed.keys() & more.keys():
+            if self.renamed[alias] not in given:
+                name, part = self.table[self.renamed[alias]]
+                item = more.pop(alias)
+                known[name] = item if part is None else part(item)
+        return known
+
+    def keep(self, model: BaseModel, more: dict[str, Any]) -> None:
+        """Give the model its unknown fields."""
+        if self.tag_field is not None and more.get(self.tag_field) == self.tag:
+            del more[self.tag_field]
+        if self.taken.isdisjoint(more):
+            vars(model).update(more)
+        else:
+            for name, item in more.items():
+                put_extra(model, name, item)
 
 
 def resolve(kind: type, value: Any) -> Any:

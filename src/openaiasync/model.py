@@ -7,44 +7,74 @@ when it copies, compares, pickles or encodes: here all of these carry the unknow
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 
 import msgspec
 
-from .dump import CALLS, PRIVATE, How, dump_model, extras_of, is_set, plan_of, shape_of, to_text
+from .dump import CALLS, PRIVATE, How, dump_model, extras_of, parse, plan_of, select, shape_of, to_text, unset_of
 
 if TYPE_CHECKING:
     from .meta import Meta
 
-__all__ = ["BaseModel", "OneOf", "OpenModel", "keep", "one_of", "put_extra"]
+__all__ = ["BaseModel", "OneOf", "OpenModel", "keep", "keep_raw", "new_model", "one_of", "put_extra"]
 
 
 M = TypeVar("M", bound="BaseModel")
 
+_PLAIN = frozenset({dict, list, type(None)})  # values that a class cannot take as they are
 
-class BaseModel(msgspec.Struct, kw_only=True, dict=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An answer, or an object in one. Declared fields are attributes; unknown ones too, and typed as `.extra`."""
+
+class ModelMeta(msgspec.StructMeta):
+    """Lets a class of answers be called as the official one is: with plain values in parts, and with unknown fields."""
+
+    if not TYPE_CHECKING:  # the signature that type checkers know is that of the fields
+
+        def __call__(cls, /, *args, **values):
+            if not args and _PLAIN.isdisjoint(map(type, values.values())):
+                try:
+                    return super().__call__(**values)
+                except TypeError:
+                    pass  # a field that is not declared or has another name, or a required one is missing
+            if args or not isinstance(getattr(cls, "__struct_fields__", None), tuple):
+                return super().__call__(*args, **values)
+            return _called(cls, values)
+
+
+new_model: Callable[..., Any] = msgspec.StructMeta.__call__
+"""Makes an object of a class (the first argument) of ready values, without a look at them."""
+
+
+class BaseModel(
+    msgspec.Struct, metaclass=ModelMeta, kw_only=True, dict=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """An answer, or an object in one. Declared fields are attributes; unknown ones too, and typed as `.extra`.
+
+    A class may be called with an object's saved fields, plain parts included: ``ChatCompletion(**answer.to_dict())``.
+    """
+
+    _added: ClassVar[tuple[str, ...]] = ()  # declared fields that are not OpenAI's: they are extra
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The fields that came and that this library does not know, as a new dict."""
-        return extras_of(self)
+        """The fields that came and that OpenAI's description does not have, as a new dict."""
+        plan = plan_of(type(self))
+        if not plan.added:
+            return extras_of(self)
+        unset = unset_of(self, shape_of(self))
+        return {name: getattr(self, name) for name in plan.added if name not in unset} | extras_of(self)
 
     @property
     def model_extra(self) -> dict[str, Any]:
         """The same as `extra`, under the name that users of pydantic know."""
-        return extras_of(self)
+        return self.extra
 
     @property
     def model_fields_set(self) -> set[str]:
-        """The declared fields that were set: for a top-level answer those that came, else those not `None`."""
+        """The declared fields that were set; in parts of an answer, optional ones count when they are not `None`."""
         plan, shape = plan_of(type(self)), shape_of(self)
-        names = {
-            python_name
-            for name, python_name, wire, required in plan.fields
-            if is_set(getattr(self, name), wire, required, shape)
-        }
+        unset = unset_of(self, shape)
+        names = {python_name for name, python_name, _, _ in plan.fields if name not in unset}
         if plan.tag_field is not None and (shape is None or plan.tag_field in shape):
             names.add(plan.tag_field)
         return names
@@ -103,36 +133,41 @@ class BaseModel(msgspec.Struct, kw_only=True, dict=True, forbid_unknown_fields=T
         self,
         *,
         mode: str = "python",
-        include: Collection[str] | None = None,
-        exclude: Collection[str] | None = None,
+        include: Any = None,
+        exclude: Any = None,
+        context: Any = None,
         by_alias: bool | None = None,
         exclude_unset: bool = False,
         exclude_defaults: bool = False,
         exclude_none: bool = False,
-        warnings: bool = True,
+        round_trip: bool = False,
+        warnings: bool | Literal["none", "warn", "error"] = True,
+        serialize_as_any: bool = False,
     ) -> dict[str, Any]:
         """As pydantic's: every declared field, unset ones as `None`, Python's names unless `by_alias`.
 
-        `include` and `exclude` name fields of this object, not of its parts.
+        `include` and `exclude` name fields under the names of the result: a set, or a dict that says more for parts
+        (``exclude={"choices": {"__all__": {"logprobs"}}}``). `context`, `round_trip`, `warnings` and
+        `serialize_as_any` are there for the official client's users and change nothing.
         """
         how = How(bool(by_alias), exclude_unset, exclude_defaults, exclude_none, mode == "json")
-        return {
-            name: value
-            for name, value in dump_model(self, shape_of(self), how).items()
-            if (include is None or name in include) and (exclude is None or name not in exclude)
-        }
+        values: dict[str, Any] = select(dump_model(self, shape_of(self), how), include, exclude)
+        return values
 
     def model_dump_json(
         self,
         *,
         indent: int | None = None,
-        include: Collection[str] | None = None,
-        exclude: Collection[str] | None = None,
+        include: Any = None,
+        exclude: Any = None,
+        context: Any = None,
         by_alias: bool | None = None,
         exclude_unset: bool = False,
         exclude_defaults: bool = False,
         exclude_none: bool = False,
-        warnings: bool = True,
+        round_trip: bool = False,
+        warnings: bool | Literal["none", "warn", "error"] = True,
+        serialize_as_any: bool = False,
     ) -> str:
         """`model_dump` as JSON text."""
         values = self.model_dump(
@@ -148,12 +183,49 @@ class BaseModel(msgspec.Struct, kw_only=True, dict=True, forbid_unknown_fields=T
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
-        """An object of these values, unchecked: missing fields are `None`, unknown ones become `extra`."""
-        known = {name: values.pop(name, values.pop(wire, None)) for name, _, wire, _ in plan_of(cls).fields}
-        model = cls(**known)
-        for name, value in values.items():
-            put_extra(model, name, value)
-        return model
+        """An object of these values: plain parts are built, missing fields `None`, unknown ones `extra`."""
+        return _built(cls, values)
+
+    @classmethod
+    def construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """The same as `model_construct`."""
+        return _built(cls, values)
+
+    @classmethod
+    def model_validate(
+        cls,
+        obj: Any,
+        *,
+        strict: bool | None = None,
+        from_attributes: bool | None = None,
+        context: Any = None,
+        by_alias: bool | None = None,
+        by_name: bool | None = None,
+    ) -> Self:
+        """An object of a dict, as `to_dict` or `model_dump` gives it, or of an object of this class, itself.
+
+        As lenient as reading an answer: unknown fields are kept, missing ones `None`, ill-typed values left as they
+        are. The options are there for the official client's users. Raises `ValueError` for anything else than a dict.
+        """
+        if isinstance(obj, cls):
+            return obj
+        if not isinstance(obj, Mapping):
+            raise ValueError(f"{cls.__name__} is made of a dict, not of {type(obj).__name__}")
+        return _built(cls, dict(cast("Mapping[str, Any]", obj)))
+
+    @classmethod
+    def model_validate_json(
+        cls,
+        json_data: str | bytes | bytearray,
+        *,
+        strict: bool | None = None,
+        context: Any = None,
+        by_alias: bool | None = None,
+        by_name: bool | None = None,
+    ) -> Self:
+        """`model_validate` of JSON text. Raises `ValueError` for what is not a JSON object."""
+        raw = json_data.encode("utf-8", "surrogatepass") if isinstance(json_data, str) else bytes(json_data)
+        return cls.model_validate(parse(raw))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, shallow or `deep`, with the fields of `update` changed; names not declared become `extra`."""
@@ -248,8 +320,26 @@ def _state(model: BaseModel) -> dict[str, Any]:
 
 
 def _restore(cls: type[Any], values: tuple[Any, ...], state: dict[str, Any]) -> Any:
-    model: BaseModel = cls(**dict(zip(cls.__struct_fields__, values, strict=True)))
+    model: BaseModel = new_model(cls, **dict(zip(cls.__struct_fields__, values, strict=True)))
     vars(model).update(state)
+    return model
+
+
+def _built(cls: type[M], values: dict[str, Any]) -> M:
+    """An object of plain values, as an answer is built that does not conform to the description."""
+    from .lenient import builder_for
+
+    build: Callable[[Any], M] | None = builder_for(cls)
+    assert build is not None  # a Struct always has one
+    return build(values)
+
+
+def _called(cls: type[M], values: dict[str, Any]) -> M:
+    """What a class makes of keywords: as lenient as `_built`, except for a call that names no required field at all."""
+    model = _built(cls, values)
+    required = [name for name, _, _, is_required in plan_of(cls).fields if is_required]
+    if required and len(vars(model).get("_absent", ())) == len(required):
+        raise TypeError(f"{cls.__name__}() lacks its required arguments: {', '.join(map(repr, required))}")
     return model
 
 
@@ -277,6 +367,13 @@ def keep(answer: M, raw: bytes | None, meta: Meta | None) -> M:
     state["_raw"] = raw
     state["_meta"] = meta
     return answer
+
+
+def keep_raw(value: Any, raw: bytes) -> Any:
+    """Let an event remember the bytes it was decoded from, as a whole answer does; other values are left alone."""
+    if isinstance(value, BaseModel):
+        vars(value)["_raw"] = raw
+    return value
 
 
 class OneOf(type):

@@ -13,6 +13,6 @@ BLOCKS_LEFT_PER_REQUEST = 0.2  # by one that is not kept
 PEAK_BYTES_OF_REQUEST = 6_000  # at the worst moment of a call
 CALLS_PER_EVENT = 2.7  # `chat.completions.create(stream=True)`, when many events come at once
 CALLS_PER_LIVE_EVENT = 4.8  # the same through `chat.stream`
-BLOCKS_PER_EVENT = 9.5  # blocks of memory that an event holds that is kept
-BYTES_PER_EVENT = 1_100.0
+BLOCKS_PER_EVENT = 12.5  # blocks of memory that an event holds that is kept, the bytes it came from among them
+BYTES_PER_EVENT = 1_650.0
 BLOCKS_LEFT_PER_EVENT = 0.2  # by one that is not kept

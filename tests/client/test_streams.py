@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
+import pickle
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from openaiasync import (
     APIConnectionError,
     APIError,
     APIResponseValidationError,
+    AsyncOpenAI,
     AsyncStream,
+    BaseModel,
     Client,
     IncompleteStreamError,
     InternalServerError,
@@ -287,5 +291,87 @@ class TestLeaving:
                 await stream.close()
                 with pytest.raises(RuntimeError, match="closed before its end"):
                     await stream.final()
+
+        run(main())
+
+
+NULLS: Any = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion.chunk",
+    "created": 1,
+    "model": "m",
+    "usage": None,
+    "timings": None,
+    "choices": [
+        {"index": 0, "delta": {"content": "Hi.", "tool_calls": None}, "logprobs": None, "finish_reason": None},
+    ],
+}
+BARE: Any = {"object": "chat.completion.chunk", "speed": {"tps": 3.5}, "choices": [{"delta": {"content": "!"}}]}
+LAST: Any = {
+    **chunk(finish="stop"),
+    "timings": {"predicted_n": 7},
+    "choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "token_ids": [5]}],
+}
+
+
+class TestDumps:
+    """`to_dict()` of an event: exactly what came, as for whole answers."""
+
+    @pytest.mark.parametrize("door", [Client, AsyncOpenAI])
+    def test_of_chunks(self, door: Any) -> None:
+        """Nulls that came are there, fields that did not come are not; the same once an event does not conform."""
+        sent = [NULLS, NULLS, BARE, NULLS, LAST]
+        word = "api_base" if door is Client else "base_url"
+
+        async def main() -> None:
+            async with scripted(sends(events(sent))) as server, door(**{word: server.url, "api_key": "k"}) as client:
+                stream = await client.chat.completions.create(model="m", messages=HI, stream=True)
+                chunks = [one async for one in stream]
+                async with client.chat.stream("hi", model="m") as live:
+                    lively = [one async for one in live]
+            for seen in (chunks, lively):
+                assert [one.to_dict() for one in seen] == sent
+                assert [json.loads(one.to_json()) for one in seen] == sent
+                assert [one.model_dump(exclude_unset=True, by_alias=True) for one in seen] == sent
+                assert "timings" in seen[0].model_dump()
+                assert "timings" not in seen[2].model_dump()
+                assert [one.extra for one in seen] == [
+                    {"timings": None},
+                    {"timings": None},
+                    {"speed": {"tps": 3.5}},
+                    {"timings": None},
+                    {"timings": {"predicted_n": 7}},
+                ]
+                assert seen[4].choices[0].extra == {"token_ids": [5]}
+                assert seen[2].model_fields_set == {"object", "choices"}
+                assert pickle.loads(pickle.dumps(seen[0])).to_dict() == NULLS
+
+        run(main())
+
+    def test_of_other_events(self) -> None:
+        """Events of responses, of completions, and of a path that no method knows."""
+        created = {"type": "response.created", "sequence_number": 0, "response": {"id": "r", "error": None, "odd": 1}}
+        delta = {"type": "response.output_text.delta", "delta": "Hi.", "item_id": "i", "obfuscation": "x"}
+        unknown = {"type": "response.new.thing", "value": None}
+        done = {
+            "type": "response.completed",
+            "response": {"id": "r", "status": "completed", "output": [], "user": None},
+        }
+        sent = [created, delta, unknown, done]
+
+        class Own(BaseModel):
+            type: str
+            user: str | None = None
+
+        async def main() -> None:
+            async with scripted(sends(events(sent, done=False))) as server:
+                async with AsyncOpenAI(base_url=server.url, api_key="k") as client:
+                    stream = await client.responses.create(model="m", input="hi", stream=True)
+                    assert [one.to_dict() async for one in stream] == sent
+            plain = [{"type": "a", "user": None}, {"type": "b"}, {"type": "c", "more": None}]
+            async with scripted(sends(events(plain))) as server:
+                async with AsyncOpenAI(base_url=server.url, api_key="k") as client:
+                    own: Any = await client.post("/own", cast_to=Own, body={}, stream=True, stream_cls=AsyncStream[Own])
+                    assert [one.to_dict() async for one in own] == plain
 
         run(main())

@@ -180,7 +180,7 @@ def test_fields_of_the_chunks_and_of_providers_are_kept() -> None:
     )
     assert (answer.id, answer.model, answer.service_tier, answer.system_fingerprint) == ("i", "m", "default", "fp")
     assert answer.timings == {"n": 2}
-    assert answer.extra == {"prompt_filter_results": [{"index": 0}]}
+    assert answer.extra == {"prompt_filter_results": [{"index": 0}], "timings": {"n": 2}}
     choice = answer.choices[0]
     assert (choice.stop_reason, choice.token_ids, choice.extra) == (7, [1, 2], {"filter": {"hate": 1}})
     assert choice.message.extra == {"thought": "xy", "details": [{"type": "t", "text": "pq", "index": 0}]}

@@ -5,15 +5,16 @@ from __future__ import annotations
 from .ir import Alias, Array, Enum, Field, GeneratorError, Map, Ref, Scalar, Shape, Type, Union
 from .load import Description
 from .names import Names, Place, mentioned
-from .source import Module, wrap_union
+from .source import WIDTH, Module, wrap_union
 from .tables import Overrides
 from .unions import Unions, widest, without_none
 
 # What every Struct has by itself: a field of this name would hide it.
 RESERVED = frozenset(
     [
-        *("copy", "extra", "meta", "replace", "to_dict", "to_json"),
+        *("construct", "copy", "extra", "meta", "replace", "to_dict", "to_json"),
         *("model_construct", "model_copy", "model_dump", "model_dump_json", "model_extra", "model_fields_set"),
+        *("model_validate", "model_validate_json"),
     ]
 )
 
@@ -74,10 +75,14 @@ class Answers:
                 lines.append(f'    {field.name}: ClassVar[Literal["{tag[1]}"]] = "{tag[1]}"')
             else:
                 lines.append(self._field(shape, field, module))
-        for added, text in self.overrides.added(shape.key).items():
+        added = self.overrides.added(shape.key)
+        for added_name, text in added.items():
             if "Any" in text:
                 module.use("typing", "Any")
-            lines.append(f"    {added}: {text} = None")
+            lines.append(f"    {added_name}: {text} = None")
+        if added:
+            module.use("typing", "ClassVar")
+            lines.append(marked(sorted(added)))
         fields = [line.strip().partition(":")[0] for line in lines[1:]]
         module.define(name, lines if len(lines) > 1 else [*lines, "    pass"], fields, is_class=True)
 
@@ -179,6 +184,15 @@ class Answers:
         name = module.place("types", self.names.places[key])
         if name != place.name:
             module.late += ["", f"{place.name}: {module.use('typing', 'TypeAlias')} = {name}"]
+
+
+def marked(names: list[str]) -> str:
+    """The attribute by which a class knows the fields that are not OpenAI's."""
+    texts = [f'"{name}",' for name in names]
+    line = f"    _added: ClassVar[tuple[str, ...]] = ({' '.join(texts) if len(names) == 1 else ' '.join(texts)[:-1]})"
+    if len(line) <= WIDTH:
+        return line
+    return line.partition("(")[0] + "(\n" + "".join(f"        {text}\n" for text in texts) + "    )"
 
 
 def literal_type(values: tuple[str | int | bool, ...]) -> str:

@@ -19,6 +19,7 @@ from ..core.sse import Event, SSEDecoder, SSEError
 from ..errors import APIConnectionError, OpenAIError
 from ..headers import Headers
 from ..meta import Meta, ResponseInfo
+from ..model import keep_raw
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
 from .body import MAX_RATIO, content_coding, read_error_body
@@ -91,7 +92,7 @@ class AsyncStream(Generic[T]):
                 if queue[0] != _DONE:
                     self._strictly = None
             else:
-                queue.popleft()
+                item._raw = queue.popleft()  # which nulls came is told by the bytes alone
                 self._ending.see(item, "")
                 return item  # type: ignore[no-any-return]
         while True:
@@ -171,6 +172,7 @@ class AsyncStream(Generic[T]):
         else:
             usual = self._ending.by_choice and not self._decoder.strayed and name != "error"
             if usual or not (name == "error" or failures.holds_error(item)):
+                keep_raw(item, data)
                 self._ending.see(item, name)
                 return item  # type: ignore[no-any-return]
         refusal = failures.refused(self.meta, self._scrub(data), reason, name)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.decode import DecodeError, decoder_for
 from ..errors import InvalidWebhookSignatureError
+from ..model import keep_raw
 
 if TYPE_CHECKING:
     from ..calls import Calls
@@ -42,7 +43,7 @@ class WebhookMethods:
         raw = payload.encode() if isinstance(payload, str) else payload
         union: Any = UnwrapWebhookEvent  # a type checker knows no decoder of a union
         try:
-            event: UnwrapWebhookEvent = decoder_for(union).decode(raw)
+            event: UnwrapWebhookEvent = keep_raw(decoder_for(union).decode(raw), raw)
         except DecodeError as error:
             raise ValueError(f"the webhook's body is no event: {error}") from None
         return event

@@ -18,7 +18,7 @@ from ..core.error_body import read_error
 from ..errors import APIError, APIResponseValidationError, ClientClosedError, OpenAIError
 from ..headers import Headers
 from ..meta import ResponseInfo
-from ..model import BaseModel
+from ..model import BaseModel, keep_raw
 from ..omitted import is_omitted
 from .dial import Call, check_options, dial
 from .errors import WebSocketConnectionClosedError
@@ -157,7 +157,8 @@ class Connection(_Listening, Generic[Event]):
         """The event that a message is; `APIResponseValidationError` for what is none."""
         raw = data.encode() if isinstance(data, str) else data
         try:
-            return self._decoder.decode(raw)
+            event: Event = keep_raw(self._decoder.decode(raw), raw)
+            return event
         except DecodeError as error:
             reason = error.reason
         raw = self._calls.composer.scrub(raw)

@@ -49,6 +49,7 @@ class Choice(BaseModel, kw_only=True):
     stop_reason: Any = None
     token_ids: list[int] | None = None
     provider_specific_fields: Any = None
+    _added: ClassVar[tuple[str, ...]] = ("provider_specific_fields", "stop_reason", "token_ids")
 
 
 class ModerationInputModerationResults(BaseModel, kw_only=True, tag_field="type", tag="moderation_results"):
@@ -78,3 +79,10 @@ class ChatCompletion(ChatCompletionText, BaseModel, kw_only=True):
     prompt_token_ids: list[int] | None = None
     provider_specific_fields: Any = None
     kv_transfer_params: Any = None
+    _added: ClassVar[tuple[str, ...]] = (
+        "kv_transfer_params",
+        "prompt_logprobs",
+        "prompt_token_ids",
+        "provider_specific_fields",
+        "timings",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from ...model import BaseModel
 
 __all__ = ["ChatCompletionTokenLogprob", "TopLogprob"]
@@ -13,6 +15,7 @@ class ChatCompletionTokenLogprob(BaseModel, kw_only=True):
     bytes: list[int] | None = None
     top_logprobs: list[TopLogprob] | None = None
     id: int | None = None
+    _added: ClassVar[tuple[str, ...]] = ("id",)
 
 
 class TopLogprob(BaseModel, kw_only=True):
@@ -20,3 +23,4 @@ class TopLogprob(BaseModel, kw_only=True):
     logprob: float
     bytes: list[int] | None = None
     id: int | None = None
+    _added: ClassVar[tuple[str, ...]] = ("id",)
