@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 import msgspec
 
 from .dump import CALLS, PRIVATE, How, dump_model, extras_of, parse, plan_of, select, shape_of, to_text, unset_of
+from .lazy import LazyModule
 
 if TYPE_CHECKING:
     from .meta import Meta
@@ -22,6 +23,8 @@ __all__ = ["BaseModel", "OneOf", "OpenModel", "keep", "keep_raw", "new_model", "
 
 M = TypeVar("M", bound="BaseModel")
 
+# The builder needs the class below, whose objects it makes, and the class needs the builder: it is loaded at first use.
+_lenient: Any = LazyModule(".lenient", __package__)
 _PLAIN = frozenset({dict, list, type(None)})  # values that a class cannot take as they are
 
 
@@ -327,10 +330,7 @@ def _restore(cls: type[Any], values: tuple[Any, ...], state: dict[str, Any]) -> 
 
 def _built(cls: type[M], values: dict[str, Any]) -> M:
     """An object of plain values, as an answer is built that does not conform to the description."""
-    from .lenient import builder_for
-
-    build: Callable[[Any], M] | None = builder_for(cls)
-    assert build is not None  # a Struct always has one
+    build: Callable[[Any], M] = _lenient.builder_for(cls)
     return build(values)
 
 

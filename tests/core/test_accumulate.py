@@ -182,7 +182,8 @@ def test_fields_of_the_chunks_and_of_providers_are_kept() -> None:
     assert answer.timings == {"n": 2}
     assert answer.extra == {"prompt_filter_results": [{"index": 0}], "timings": {"n": 2}}
     choice = answer.choices[0]
-    assert (choice.stop_reason, choice.token_ids, choice.extra) == (7, [1, 2], {"filter": {"hate": 1}})
+    assert choice.extra == {"filter": {"hate": 1}, "stop_reason": 7, "token_ids": [1, 2]}
+    assert (choice.stop_reason, choice.token_ids) == (7, [1, 2])
     assert choice.message.extra == {"thought": "xy", "details": [{"type": "t", "text": "pq", "index": 0}]}
 
 
