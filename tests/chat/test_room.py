@@ -470,13 +470,14 @@ class TestBudgets:
                 await session.say("one two")  # 6 and 5
                 assert (session.usage.prompt_tokens, session.usage.completion_tokens) == (6, 5)
                 assert session.usage.cost == pytest.approx((6 + 50) / 1e6)
-                await session.stream("three", tools=[]).final()  # no usage in this stream: an estimate
+                # No usage in this stream, as the caller wishes: an estimate.
+                await session.stream("three", tools=[], stream_options={"include_usage": False}).final()
                 assert session.usage.requests == 2
                 assert session.usage.estimated == 1
                 with pytest.raises(OpenAIError):
                     await session.say("unknown tool", on_tool_error="raise")
                 assert session.usage.requests == 3
-                await session.stream("four", stream_options={"include_usage": True}).final()
+                await session.stream("four").final()
                 assert (session.usage.requests, session.usage.estimated) == (4, 1)
                 async with session.stream("five") as stream:
                     async for piece in stream:

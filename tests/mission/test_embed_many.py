@@ -232,7 +232,7 @@ class TestRefusals:
             answer = await client.embed_many(TEXTS, batch_size=64)
             assert numbers(answer.vectors) == [vector(text) for text in TEXTS]
             assert max(sizes(server)[-6:]) == 8
-            assert sum(size > 8 for size in sizes(server)) <= 8
+            assert sum(size > 8 for size in sizes(server)) <= 9  # one of them without base64
 
         with_server(act, embedder(lambda texts: status if len(texts) > 10 else 0), http_max_in_flight=1)
 

@@ -20,6 +20,7 @@ from . import failure as failures
 from . import log
 from .body import read_error_body
 from .clocks import Clocks, sooner
+from .defaults import refuses_parameter
 from .redirect import follow
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Call:
     redirected: bool = False
     free_retry: bool = True
     renewed: bool = False
+    taken_back: tuple[str, ...] = ()
     queued: float = 0.0
     try_began: float = 0.0
     head_at: float = 0.0
@@ -137,9 +139,10 @@ class Call:
 
     async def head(self) -> Incoming:
         """Try until the head of a 2xx is there. Raises the public error of the last try."""
-        calls, request = self.calls, self.request
+        calls = self.calls
         composer = calls.composer
         while True:
+            request = self.request
             if self.redirected:  # the try goes on elsewhere, and its clocks with it
                 self.redirected = False
             elif self.tries:  # the first began with the call
@@ -170,6 +173,8 @@ class Call:
                 if logged:
                     log.answered(self, incoming)
                 if 200 <= incoming.status < 300:
+                    if self.taken_back:
+                        calls.shared.defaults.refused(calls.config.base, self.taken_back)
                     return incoming
                 await self.no_success(incoming)
                 continue
@@ -229,7 +234,18 @@ class Call:
         if incoming.status == 401 and self._renews():
             return
         error = failures.status_failure(self.meta(incoming), raw, self.tries, self.elapsed())
-        await self.again(error)
+        if not (self.request.unasked and self._takes_back(error)):
+            await self.again(error)
+
+    def _takes_back(self, error: APIStatusError) -> bool:
+        """Whether the server refuses what the library added by itself: the next try goes without, and is no retry."""
+        changed = self.calls.shared.defaults.without(self.calls.config.base, self.request, error)
+        if changed is None:
+            return False
+        self.request, self.taken_back = changed[0], (*self.taken_back, *changed[1])
+        self.tries -= 1
+        self.try_began = self.loop.time()
+        return True
 
     def _renews(self) -> bool:
         """Whether a token that was refused is had anew, once a call: it may have been withdrawn before its time."""
@@ -284,6 +300,8 @@ class Call:
     def _pause_after(self, error: APIStatusError) -> float | None:
         headers = error.response.headers
         if not retryable_status(error.status_code, headers, error.code, error.type) or not self.rewindable():
+            return None
+        if refuses_parameter(self.request, error):
             return None
         asked = server_pause(headers, time.time())
         if asked is None:

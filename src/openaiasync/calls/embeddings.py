@@ -1,4 +1,4 @@
-"""What embeddings need beside the general way: base64 asked for, and handed back as text only to who named it."""
+"""What embeddings need beside the general way: vectors are checked, and base64 that the caller named stays text."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ from typing import Any, cast
 
 from ..answers import EmbeddingValue, return_base64
 from ..core.endpoint import Request
-from ..omitted import is_omitted
 
-__all__ = ["NO_VECTOR", "fault", "prepare"]
+__all__ = ["NO_VECTOR", "fault"]
 
 NO_VECTOR = "the answer holds no embedding"
-
-
-def prepare(params: dict[str, Any]) -> dict[str, Any]:
-    """Ask for base64 unless the caller says otherwise: a quarter of the bytes, a tenth of the work."""
-    wanted = params.get("encoding_format")
-    return {**params, "encoding_format": "base64"} if wanted is None or is_omitted(wanted) else params
 
 
 def fault(request: Request, answer: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any
@@ -19,7 +18,7 @@ from .body import MAX_BODY, content_coding, inflate
 from .call import Call
 from .clocks import Clocks, clocks_for
 from .config import CallConfig
-from .embeddings import NO_VECTOR, fault, prepare
+from .embeddings import NO_VECTOR, fault
 from .fetch import attach, needs_nothing
 from .formats import TEXT_FORMATS, formatted_type
 from .outgoing import Composer
@@ -31,8 +30,6 @@ __all__ = ["Calls"]
 
 LARGE = 1 << 20  # bytes of a body above which it is decoded in steps
 _AT_ONCE = 1 << 17  # bytes of a compressed body that are inflated in one step
-_USAGE_HOSTS = frozenset({"api.openai.com"})
-_USAGE_SERVER = re.compile(rb"^server: ?(?:llama\.cpp|openaiasync)", re.IGNORECASE | re.MULTILINE)
 
 
 class Calls:
@@ -58,7 +55,7 @@ class Calls:
 
     def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None = None) -> Request:
         """The `Request` for these parameters, the default model filled in where none is named."""
-        asked = False
+        given = params
         if group := endpoint.group:
             if "model" not in params:
                 models = self.config.models
@@ -66,13 +63,23 @@ class Calls:
                 if model is not None and "model" in endpoint.known:
                     params = {**params, "model": model}
             if group == "embedding":
-                asked = params.get("encoding_format") == "base64"
-                params = prepare(params)
+                given = params
+                params = self.shared.defaults.with_base64(self.config.base, params)
         request = endpoint.request(params, stream=stream)
-        if asked:
-            request.as_base64 = True
+        if group == "embedding":
+            if params is not given:
+                request.unasked = ("encoding_format",)
+            request.as_base64 = given.get("encoding_format") == "base64"
         if self.config.placing is not None:
             request.path = self.config.placing.path(request.path, params.get("model"))
+        return request
+
+    def stream_request(self, endpoint: Endpoint, params: dict[str, Any]) -> Request:
+        """The `Request` for a stream whose usage is asked for, unless the caller gave ``stream_options``."""
+        made = self.shared.defaults.with_usage(self.config.base, params)
+        request = self.request(endpoint, made, stream=True)
+        if made is not params:
+            request.unasked = ("stream_options",)
         return request
 
     def clocks(self, request: Request) -> Clocks:
@@ -84,18 +91,6 @@ class Calls:
         if clocks is None:
             clocks = self._clocks[kind] = clocks_for(self.config, request)
         return clocks
-
-    def grants_usage(self) -> bool:
-        """Whether this server is known to take ``stream_options`` and to send the usage asked for."""
-        origin = self.config.base.origin
-        return origin.host in _USAGE_HOSTS or self.shared.grants.get(origin, False)
-
-    def learn(self, raw_fields: bytes) -> None:
-        """Remember of a server whether it grants usage in streams, by the name it gives itself in its first answer."""
-        known = self.shared.grants
-        origin = self.config.base.origin
-        if origin not in known:
-            known[origin] = _USAGE_SERVER.search(raw_fields) is not None
 
     # ---------------------------------------------------------------- whole answers
 
@@ -165,14 +160,14 @@ class Calls:
                 if incoming is not None:
                     incoming.abort()
                 await call.again(failure)
-            raw_fields = incoming.raw_fields
             if coding:
                 body = await self._inflate(call, incoming, coding, body)
             meta = call.meta(incoming, now)
         finally:
             call.leave()
         self.shared.budget.refill()
-        self.learn(raw_fields)
+        if call.request.unasked:
+            self.shared.defaults.taken(self.config.base, call.request)
         return meta, body
 
     async def _rest(self, call: Call, incoming: Incoming) -> tuple[bytes, str]:
@@ -284,7 +279,8 @@ class Calls:
             if call.watched:
                 from .observe import WatchedStream as kind
             stream = await kind.open(call)
-            self.learn(stream.raw_fields)
+            if call.request.unasked:
+                self.shared.defaults.taken(self.config.base, call.request)
             return stream
         except BaseException as error:
             call.leave()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from ..core.decode import keep
 from ..core.endpoint import Request
@@ -51,6 +51,8 @@ class LiveStream(Generic[C, A]):
         self._closed = False
         self._ended = False
         self._error: OpenAIError | None = None
+        # The chunk of usage has no choice, over which a loop by the official client's examples would stumble.
+        self._hides_usage: bool = "stream_options" in request.unasked
 
     async def _open(self) -> AsyncStream[C]:
         if self._closed:
@@ -78,6 +80,10 @@ class LiveStream(Generic[C, A]):
             self._error = error
             raise
         self._sum.add(chunk)
+        if self._hides_usage:
+            fields: Any = chunk
+            if not fields.choices and fields.usage is not None:
+                return await self.__anext__()
         return chunk
 
     @property

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..core.decode import keep
 from ..core.endpoint import Request
-from ..errors import OpenAIError
+from ..errors import APIStatusError, OpenAIError
 from ..meta import Meta
 from ..transport.base import Credentials, Incoming, TransportError
 from . import failure as failures
@@ -107,6 +107,12 @@ class WatchedCall(Call):
             error = failures.status_failure(self.meta(self.incoming), b"", self.tries, self.elapsed())
             self._tell_retrying(error, 0.0)
         return renews
+
+    def _takes_back(self, error: APIStatusError) -> bool:
+        taken = super()._takes_back(error)
+        if taken:
+            self._tell_retrying(error, 0.0)
+        return taken
 
     def _tell_retrying(self, error: OpenAIError, pause: float) -> None:
         for watcher in self.watchers:

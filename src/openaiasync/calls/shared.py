@@ -12,7 +12,8 @@ from typing import Protocol
 from ..core.limits import Limits
 from ..core.retry import Budget
 from ..errors import ClientClosedError
-from ..transport.base import Origin, Transport
+from ..transport.base import Transport
+from .defaults import Defaults
 from .gate import Gate
 
 __all__ = ["Guest", "Shared"]
@@ -37,7 +38,7 @@ class Shared:
             limits.gate = self.gate
         self.budget: Budget = Budget()
         self.closed: bool = False
-        self.grants: dict[Origin, bool] = {}  # whether a server that we have met grants usage in streams
+        self.defaults: Defaults = Defaults()
         self._factory = factory
         self._transports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Transport] = weakref.WeakKeyDictionary()
         self._last: tuple[weakref.ref[asyncio.AbstractEventLoop], Transport] | None = None

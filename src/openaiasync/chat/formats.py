@@ -1,7 +1,7 @@
 """How to ask a server for JSON: by schema, as any JSON object, or in words; found out once for each server and model.
 
 Servers that lack a way refuse it, most with a 400. The next request goes one rung down the ladder, and what worked is
-remembered. Nothing is decided from a message's text.
+remembered.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 from ..calls.engine import Calls
 from ..calls.shared import Shared
-from ..core.jsonschema import is_list, is_schema
+from ..core.dialects import refuses_format
 from ..core.misfit import ShapeError, repair_message
 from ..core.structured import Shape
 from ..errors import APIStatusError
@@ -22,11 +22,6 @@ __all__ = ["RUNGS", "Ladder", "Rung", "with_instructions"]
 
 Rung = Literal["json_schema", "json_object", "prompt"]
 RUNGS: tuple[Rung, ...] = ("json_schema", "json_object", "prompt")
-
-_STATUSES = frozenset({400, 422, 501})
-_OWN_WORDS = ("response_format", "json_schema", "json_object", "grammar", "guided_json", "structured_outputs")
-# Whatever the status says of these, asking in another way would not help.
-_OTHER_CODES = frozenset({"context_length_exceeded", "content_filter", "content_policy_violation", "model_not_found"})
 
 
 class _Known:
@@ -74,7 +69,7 @@ class Ladder:
 
     def lower(self, error: Exception) -> None:
         """The request was refused: go one rung down, or raise what was wrong, which is the first refusal."""
-        if self._held or self._fixed or not isinstance(error, APIStatusError) or not _may_mean_format(error):
+        if self._held or self._fixed or not isinstance(error, APIStatusError) or not refuses_format(error):
             raise error
         self._first = self._first or error
         if self.rung == "prompt":
@@ -103,29 +98,6 @@ class Ladder:
         if not error.is_json and self.rung != "prompt" and not self._fixed:
             self.rung = self._known.shapes[self._shape] = "prompt"
         return repair_message(error)
-
-
-def _may_mean_format(error: APIStatusError) -> bool:
-    """Whether a refusal names the format, or names nothing else."""
-    if error.status_code not in _STATUSES:
-        return False
-    if error.code in _OTHER_CODES or error.type in _OTHER_CODES:
-        return False
-    told = [str(one) for one in (error.param, error.code, error.type) if one]
-    if any(word in one for one in told for word in _OWN_WORDS):
-        return True
-    if error.param:
-        return False
-    places = list(_places(error.body))
-    return not places or any(word in place for place in places for word in _OWN_WORDS)
-
-
-def _places(body: object) -> list[str]:
-    """The fields that FastAPI's form of a 422 names, which has no error object."""
-    detail = cast("dict[str, Any]", body).get("detail") if isinstance(body, dict) else None
-    if not is_list(detail):
-        return []
-    return [".".join(map(str, one["loc"])) for one in detail if is_schema(one) and is_list(one.get("loc"))]
 
 
 def with_instructions(messages: Any, words: str) -> list[Any]:

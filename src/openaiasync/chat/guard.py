@@ -66,8 +66,10 @@ class SessionCalls(Calls):
         params, self._planned = self._planned[1], None
         sent = await self._fit(params)
         for left in reversed(range(_REFITS + 1)):
-            if len(sent) < len(params["messages"]):
+            if sent != params["messages"]:
+                unasked = request.unasked
                 request = super().request(request.endpoint, {**params, "messages": sent}, stream=True)
+                request.unasked = unasked
             try:
                 stream = await super().open(request)
             except APIError as error:

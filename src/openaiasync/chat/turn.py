@@ -222,10 +222,7 @@ class TurnStream(Generic[T]):
         """Send the next request, in a way that the server takes."""
         calls = self._calls
         while self._live is None:
-            made = self._rounds.params()
-            if "stream_options" not in made and calls.grants_usage():
-                made["stream_options"] = {"include_usage": True}
-            live = ChatStream(calls, calls.request(_endpoint(), made, stream=True), ChatAccumulator())
+            live = ChatStream(calls, calls.stream_request(_endpoint(), self._rounds.params()), ChatAccumulator())
             try:
                 self._live = await live.__aenter__()
             except APIStatusError as error:

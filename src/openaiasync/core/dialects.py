@@ -319,8 +319,6 @@ DEFAULT_WORDS: dict[str, tuple[str, ...]] = {
     "encoding_format": ("encoding_format", "base64"),
     # Azure before 2024-09: "Unrecognized request argument supplied: stream_options".
     "stream_options": ("stream_options", "include_usage"),
-    # Servers that know the older word only.
-    "max_completion_tokens": ("max_completion_tokens",),
 }
 """How servers name what this library adds to a request unasked."""
 
@@ -343,11 +341,16 @@ def _squeezed(text: str) -> str:
     return _SQUEEZED.sub("", text.lower())
 
 
-def refuses_default(error: APIError, name: str) -> bool:
-    """Whether a refusal is about a parameter that this library added, or may be: it names nothing else."""
+def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> bool:
+    """Whether a refusal is about a parameter that this library added.
+
+    Unless `certainly`, it may be: the refusal names nothing else.
+    """
     if getattr(error, "status_code", None) in _OTHER_STATUSES:
         return False
-    return names_parameter(error, DEFAULT_WORDS[name]) or _names_nothing(error)
+    if names_parameter(error, DEFAULT_WORDS[name]):
+        return True
+    return not certainly and _names_nothing(error) and not names_parameter(error, FORMAT_WORDS)
 
 
 def refuses_format(error: APIError) -> bool:

@@ -45,6 +45,8 @@ class Request:
     max_retries: int | None = None
     response_format: str = ""
     """The one asked for, where the type of the answer depends on it."""
+    unasked: tuple[str, ...] = ()
+    """Fields of the body that the library added, and takes back where the server refuses them."""
     as_base64: bool = False
     """Embeddings stay the text they came as: the caller named the format."""
 

@@ -95,16 +95,14 @@ class ChatMethods:
     ) -> ChatStream:
         """The same, word by word: ``async with client.chat.stream(...) as stream: async for chunk in stream: ...``.
 
-        Nothing is sent before the stream is entered or iterated. Asks for `usage` where the server is known to grant
-        it; pass ``stream_options`` to decide yourself. It holds its place in flight until its end, or `close`.
+        Nothing is sent before the stream is entered or iterated. `usage` is asked for, and is in the `final()` answer;
+        pass ``stream_options`` to decide yourself. It holds its place in flight until its end, or `close`.
         Raises `TypeError` as the call does; reading raises `OpenAIError`, `IncompleteStreamError` with `.partial`
         among them: a stream that is cut never ends like a whole one.
         """
         calls = self._calls
         made = _chat_parameters(messages, dict(params))
-        if "stream_options" not in made and calls.grants_usage():
-            made["stream_options"] = {"include_usage": True}
-        return ChatStream(calls, calls.request(_endpoint(), made, stream=True), ChatAccumulator())
+        return ChatStream(calls, calls.stream_request(_endpoint(), made), ChatAccumulator())
 
     async def run_tools(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]

@@ -66,14 +66,12 @@ class CompletionMethods(Namespace):
     ) -> CompletionStream:
         """The same, piece by piece: ``async with client.completion.stream(...) as stream: async for part in stream``.
 
-        Nothing is sent before the stream is entered or iterated. Asks for `usage` where the server is known to grant
-        it. Raises `TypeError` as the call does; reading raises `OpenAIError`, `IncompleteStreamError` among them.
+        Nothing is sent before the stream is entered or iterated. `usage` is asked for, and is in the `final()` answer.
+        Raises `TypeError` as the call does; reading raises `OpenAIError`, `IncompleteStreamError` among them.
         """
         endpoint, calls = _completion_endpoint(), self._calls
         made = parameters(endpoint, "completion", "prompt", prompt, dict(params))
-        if "stream_options" not in made and calls.grants_usage():
-            made["stream_options"] = {"include_usage": True}
-        return CompletionStream(calls, calls.request(endpoint, made, stream=True), CompletionAccumulator())
+        return CompletionStream(calls, calls.stream_request(endpoint, made), CompletionAccumulator())
 
 
 class EmbeddingMethods(Namespace):

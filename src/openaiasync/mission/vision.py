@@ -119,10 +119,8 @@ class VisionMethods(Namespace):
         """
         calls = self._calls
         question = _Question(calls, image, prompt, detail, dict(params))
-        if "stream_options" not in question.rest and calls.grants_usage():
-            question.rest["stream_options"] = {"include_usage": True}
 
         async def prepare() -> Request:
-            return calls.request(_endpoint(), await question.send_params(), stream=True)
+            return calls.stream_request(_endpoint(), await question.send_params())
 
-        return VisionStream(calls, calls.request(_endpoint(), question.params(()), stream=True), prepare)
+        return VisionStream(calls, calls.stream_request(_endpoint(), question.params(())), prepare)
