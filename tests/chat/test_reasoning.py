@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,3 +68,21 @@ def test_text_is_not_held_back() -> None:
     assert splitter.feed("<think>a") == ("", "a")
     assert splitter.feed("b </th") == ("", "b ")
     assert splitter.feed("ought") == ("", "</thought")
+
+
+@pytest.mark.parametrize("piece", [" ", "<think>a</think>", "<think></think> "])
+def test_telling_apart_is_linear(piece: str) -> None:
+    """White space and blocks without end, in one piece or in many."""
+
+    def seconds(count: int, whole: bool) -> float:
+        splitter = ThinkSplitter()
+        pieces = [piece * count] if whole else [piece] * count
+        began = time.process_time()
+        for one in pieces:
+            splitter.feed(one)
+        splitter.end()
+        return time.process_time() - began
+
+    for whole in (True, False):
+        small = min(seconds(4_000, whole) for _ in range(3))
+        assert seconds(64_000, whole) < 16 * 4 * small + 0.05

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from openaiasync.core.accumulate import BACKLOG, ChatAccumulator, CompletionAccumulator
 from openaiasync.core.decode import decoder_for
 from openaiasync.core.sse import SSEDecoder
+from openaiasync.core.toolcalls import ToolCalls
 from openaiasync.types import Completion
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
 from server.transcripts import FOLDER, read_file
@@ -348,6 +350,34 @@ def test_adding_is_linear() -> None:
     assert seconds(10_000) < 40 * small + 0.05
 
 
+CALLS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "calls of their own": lambda at: entry(at, f"id{at}", "f", '{"a": 1}'),
+    "all at index 0": lambda at: entry(0, f"id{at}", "f", '{"a": 1}'),
+    "without index or id": lambda at: entry(None, None, "f", '{"a": 1}'),
+    "one, whose name comes with every piece": lambda at: entry(0, "id", "f", "{}," if at else '{"a": ['),
+    "one, whose arguments are empty": lambda at: entry(0, "id", f"f{at % 2}", ""),
+    "one, again and again": lambda at: entry(0, "id", "f", '{"a": 1}'),
+}
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_tool_calls_are_told_apart_in_linear_time(kind: str) -> None:
+    """However many there are in one stream, and also where what came so far is asked for at every delta."""
+    chunks = [delta(tool_calls=[CALLS[kind](at)]) for at in range(16_000)]
+    entries: list[Any] = [chunk.choices[0].delta.tool_calls[0] for chunk in chunks]  # type: ignore[index]
+
+    def seconds(count: int) -> float:
+        told = ToolCalls()
+        began = time.process_time()
+        for one in entries[:count]:
+            place = told.take(one)
+            assert place is None or told.so_far(place)[0]
+        return time.process_time() - began
+
+    small = min(seconds(1_000) for _ in range(3))
+    assert seconds(16_000) < 16 * 4 * small + 0.05
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.text(max_size=4)), max_size=20), st.integers(1, 5))
 def test_asking_in_between_changes_nothing(pieces: list[tuple[int, str]], every: int) -> None:
     """The sum does not depend on when somebody looked."""
@@ -447,3 +477,16 @@ def test_logprobs_of_completions() -> None:
     assert logprobs is not None
     assert (logprobs.tokens, logprobs.token_logprobs) == (["a", "b"], [-1.5, -1.5])
     assert (logprobs.top_logprobs, logprobs.text_offset) == ([{"a": -1.5}, {"b": -1.5}], [3, 3])
+
+
+def test_a_repeated_name_begins_a_call_only_after_a_whole_object() -> None:
+    """Also where the arguments so far were asked for in between, and came in pieces."""
+    pieces = ['{"a"', ': [{}', "]", '}', '{"b"', ": 2}"]
+    told = ToolCalls()
+    places: list[int | None] = []
+    for text in pieces:
+        (one,) = delta(tool_calls=[entry(0, None, "f", text)]).choices[0].delta.tool_calls or []
+        places.append(told.take(one))
+        assert told.so_far(places[-1] or 0)
+    assert places == [0, 0, 0, 0, 1, 1]
+    assert [told.so_far(place)[1] for place in (0, 1)] == ['{"a": [{}]}', '{"b": 2}']

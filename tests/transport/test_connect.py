@@ -598,3 +598,41 @@ def test_only_loops_that_read_in_one_step_share_a_buffer(monkeypatch: pytest.Mon
             assert len({id(connection._view) for connection in pool._connections}) == 3
 
     run(main())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_address_needs_no_resolver(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop's resolver runs in the default thread pool, which may be full of work that never ends."""
+
+    async def refuse(self: Any, *_: Any, **__: Any) -> Any:
+        raise AssertionError("the resolver was asked")
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", refuse)
+
+    async def main() -> None:
+        async with client() as transport:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as unused:
+                unused.bind((host, 0))
+                error = await failure(transport, Origin("http", host, unused.getsockname()[1]))
+            assert error.kind == "refused"
+
+    run(main())
+
+
+@pytest.mark.parametrize("host", ["localhost", "node7", "a.b.c.d3", "1.2.3.4.5"])
+def test_names_are_resolved(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that look like an address at their end."""
+    asked: list[str] = []
+
+    async def found(self: Any, host: str, port: int, **_: Any) -> Any:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", found)
+
+    async def main() -> None:
+        async with client() as transport:
+            assert (await failure(transport, Origin("http", host, 80))).kind == "dns"
+
+    run(main())
+    assert asked == [host]

@@ -9,6 +9,7 @@ import msgspec
 
 from ..dump import extras_of
 from ..model import BaseModel
+from .partial_json import PartialJSON
 
 __all__ = ["ToolCalls", "grow", "settled"]
 
@@ -63,6 +64,8 @@ def _grow_list(items: list[Any], item: Any) -> None:
 def settled(value: Any) -> Any:
     """What has grown so far as plain values that grow no more."""
     if isinstance(value, _Pieces):
+        if len(value) > 1:
+            value[:] = ["".join(value)]  # who asks after every delta joins each piece once
         return "".join(value)
     if isinstance(value, dict):
         return {name: settled(item) for name, item in cast("dict[str, Any]", value).items()}
@@ -74,27 +77,42 @@ def settled(value: Any) -> Any:
 class _Call:
     """One tool call so far."""
 
-    __slots__ = ("arguments", "function", "id", "more", "name", "type")
+    __slots__ = ("_parser", "_read", "arguments", "function", "id", "more", "name", "place", "type")
 
-    def __init__(self) -> None:
+    def __init__(self, place: int) -> None:
+        self.place = place  # counted from 0 in the order in which calls begin
         self.id: Any = None
         self.type: Any = None
         self.name: str = ""
         self.arguments: list[str] = []
         self.function = False  # a function was spoken of
         self.more: dict[str, Any] = {}
+        self._parser: PartialJSON | None = None
+        self._read = 0  # pieces of the arguments that the parser has
 
     @property
     def whole(self) -> bool:
         """Whether the arguments are a JSON object, to which no delta can add."""
-        text = "".join(self.arguments).strip()
-        if not (text.startswith("{") and text.endswith("}")):
-            return False
-        try:
-            msgspec.json.decode(text)
-        except (ValueError, RecursionError):
-            return False
-        return True
+        if self._parser is None:
+            self._parser = PartialJSON()
+        self._parse(self._parser)
+        return self._parser.complete and isinstance(self._parser.value, dict)
+
+    def _parse(self, parser: PartialJSON) -> None:
+        # Each piece is parsed once: for servers that repeat the name in every delta, every delta asks for `whole`.
+        for piece in self.arguments[self._read :]:
+            parser.feed(piece)
+        self._read = len(self.arguments)
+
+    @property
+    def text(self) -> str:
+        """The arguments so far. The pieces become one, so that asking at every delta joins each piece once."""
+        if len(self.arguments) > 1:
+            if self._parser is not None:
+                self._parse(self._parser)
+            self.arguments = ["".join(self.arguments)]
+            self._read = min(self._read, 1)
+        return self.arguments[0] if self.arguments else ""
 
     def take(self, entry: Any) -> None:
         self.id = self.id or entry.id
@@ -106,16 +124,16 @@ class _Call:
 
     def says(self, function: Any) -> bool:
         """Whether a delta only says again what this call is."""
-        return bool(function.name == self.name and _text(function.arguments) == "".join(self.arguments))
+        return bool(function.name == self.name and _text(function.arguments) == self.text)
 
     def take_function(self, function: Any) -> None:
         self.function = True
         name, arguments = function.name, function.arguments
         # The name comes whole, or again with every delta; a server that cuts it does so before the arguments begin.
-        if isinstance(name, str) and name != self.name and not (self.name and any(self.arguments)):
+        if isinstance(name, str) and name != self.name and not (self.name and self.arguments):
             self.name += name
-        if arguments is not None:
-            self.arguments.append(_text(arguments))
+        if arguments is not None and (text := _text(arguments)):
+            self.arguments.append(text)
         for key, value in extras_of(function).items():
             grow(self.more.setdefault("function", {}), key, value)
 
@@ -123,7 +141,7 @@ class _Call:
         built: dict[str, Any] = {"id": self.id, "type": self.type or "function", **settled(self.more)}
         if self.function:
             more = cast("dict[str, Any]", built.get("function", {}))
-            built["function"] = {"name": self.name or None, "arguments": "".join(self.arguments), **more}
+            built["function"] = {"name": self.name or None, "arguments": self.text, **more}
         return built
 
 
@@ -164,12 +182,12 @@ class ToolCalls:
         if call is None:
             return None
         call.take(entry)
-        return self._calls.index(call)
+        return call.place
 
     def so_far(self, place: int) -> tuple[str, str]:
         """The name of a call, and its arguments as far as they came."""
         call = self._calls[place]
-        return call.name, "".join(call.arguments)
+        return call.name, call.text
 
     def built(self) -> list[dict[str, Any]]:
         """The calls as plain values, in the order in which they began."""
@@ -187,7 +205,7 @@ class ToolCalls:
                 return None
             call = None
         if call is None:
-            call = _Call()
+            call = _Call(len(self._calls))
             self._calls.append(call)
         if index is not None:
             self._by_index[index] = call

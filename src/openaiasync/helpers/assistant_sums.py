@@ -39,6 +39,7 @@ class MessageSum:
             self._blocks[place] = dict[str, Any]()
             for name, value in block.to_dict().items():
                 grow(self._blocks[place], name, value)
+        self._built: dict[int, Any] = {place: self._block(place) for place in self._blocks}
 
     def add(self, delta: Any) -> list[int]:
         """Take the delta of a message; the places of blocks that it begins."""
@@ -53,7 +54,8 @@ class MessageSum:
             for name, value in part.to_dict().items():
                 if name != "index":
                     grow(self._blocks[place], name, value)
-        content = [self._block(place) for place in sorted(self._blocks)]
+            self._built[place] = self._block(place)
+        content = [self._built[place] for place in sorted(self._built)]
         self.message = upgraded(self.message, Message, content=content)
         return new
 

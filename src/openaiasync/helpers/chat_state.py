@@ -196,7 +196,7 @@ class _Choice:
         """Say of all but calls, once, that it is whole."""
         if self._text and self._first("content"):
             if not self._refusal:
-                self.value = self._wanted.value(self._text, self._whole.current_completion_snapshot)
+                self.value = self._wanted.value(self._text, self._so_far)
             events.append(_CONTENT_DONE(content=self._text, parsed=self.value))
         if self._refusal is not None and self._first("refusal"):
             events.append(RefusalDoneEvent(refusal=self._refusal))
@@ -204,6 +204,10 @@ class _Choice:
             events.append(LogprobsContentDoneEvent(content=self._logprobs["content"]))
         if "refusal" in self._logprobs and self._first("logprobs of a refusal"):
             events.append(LogprobsRefusalDoneEvent(refusal=self._logprobs["refusal"]))
+
+    def _so_far(self) -> Any:
+        """The answer so far, for an error: made only if there is one, since it costs as much as the whole answer."""
+        return self._whole.current_completion_snapshot
 
     def _first(self, what: str) -> bool:
         if what in self._done:
@@ -216,7 +220,7 @@ class _Choice:
             return
         self._calls_done.add(place)
         name, arguments = self._calls.so_far(place)
-        value = self._wanted.arguments(name, arguments, self._whole.current_completion_snapshot)
+        value = self._wanted.arguments(name, arguments, self._so_far)
         events.append(
             FunctionToolCallArgumentsDoneEvent(name=name, index=place, arguments=arguments, parsed_arguments=value)
         )

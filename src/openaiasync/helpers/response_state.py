@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..core.structured import shape_of
 from ..errors import UnfinishedResponseError
@@ -52,6 +52,7 @@ class ResponseStreamState(Generic[T]):
         self._wanted = wanted_of_response(text_format, list_of(input_tools))
         self._response: Any = None
         self._items: dict[Any, Any] = {}  # in the order in which they began
+        self._own: set[Any] = set()  # items whose content is a list of ours
         self._texts: dict[Any, str] = {}  # by item and number of the part
         self._growing: dict[Any, Growing] = {}
         self._arguments: dict[Any, str] = {}
@@ -102,7 +103,9 @@ class ResponseStreamState(Generic[T]):
 
     def _take_item(self, event: Any) -> Any:
         if isinstance(event.item, BaseModel):
-            self._items[_place(event)] = event.item
+            place = _place(event)
+            self._items[place] = event.item
+            self._own.discard(place)
         return event
 
     def _take_part(self, event: Any) -> Any:
@@ -110,8 +113,12 @@ class ResponseStreamState(Generic[T]):
         place, number = _part_place(event)
         item = self._items.get(place)
         content: Any = getattr(item, "content", None)
-        if item is not None and type(content) is list and len(list_of(content)) <= number:
-            self._items[place] = _changed(item, content=[*list_of(content), event.part])
+        if item is not None and type(content) is list and len(cast("list[Any]", content)) <= number:
+            if place in self._own:
+                content.append(event.part)
+            else:  # the list that the server's event shows stays as it came
+                self._items[place] = _changed(item, content=[*list_of(content), event.part])
+                self._own.add(place)
         return event
 
     def _take_text(self, event: Any) -> Any:
@@ -127,7 +134,7 @@ class ResponseStreamState(Generic[T]):
     def _take_text_end(self, event: Any) -> Any:
         key = _part_place(event)
         text = self._texts[key] = _words(event.text)
-        value = text_value(text, self._items.get(key[0]), self.snapshot, self._wanted)
+        value = text_value(text, self._items.get(key[0]), lambda: self.snapshot, self._wanted)
         return upgraded(event, _TEXT_DONE, parsed=value)
 
     def _take_arguments(self, event: Any) -> Any:
@@ -152,7 +159,7 @@ class ResponseStreamState(Generic[T]):
             arguments = self._arguments.get(at, "")
             return upgraded(item, ResponseFunctionToolCall, arguments=item.arguments or arguments)
         content: Any = getattr(item, "content", None)
-        if type(content) is not list or not any(key[0] == at for key in self._texts):
+        if type(content) is not list:
             return item
         parts = [self._part_so_far(part, (at, place)) for place, part in enumerate(list_of(content))]
         return _changed(item, content=parts)

@@ -123,13 +123,13 @@ class Wanted:
         return self.shape is not None or bool(self.functions)
 
     def value(self, text: str, answer: Any) -> Any:
-        """The value of a whole text. Raises `StructuredOutputError`, which holds `answer`."""
+        """The value of a whole text. Raises `StructuredOutputError`, which holds `answer`, or what that returns."""
         if self.shape is None or not text:
             return None
         try:
             return self.shape.decode(text)
         except ShapeError as error:
-            _raise_misfit(str(error), error, answer)
+            _raise_misfit(str(error), error, answer() if callable(answer) else answer)
 
     def arguments(self, name: object, text: str, answer: Any) -> Any:
         """The value of a call's whole arguments; `None` for a function that is not strict or not known."""
@@ -140,7 +140,8 @@ class Wanted:
         try:
             return msgspec.json.decode(text) if shape is None else shape.decode(text)
         except ValueError as error:
-            _raise_misfit(f"The arguments of {name} cannot be used: {error}", error, answer)
+            told = f"The arguments of {name} cannot be used: {error}"
+            _raise_misfit(told, error, answer() if callable(answer) else answer)
 
     def knows(self, name: Any) -> bool:
         """Whether calls of this function are to be parsed."""

@@ -6,7 +6,6 @@ Signatures are those of Standard Webhooks (https://www.standardwebhooks.com): HM
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import time
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WebhookMethods"]
 
+_DIGITS = 15  # of a number of seconds: some thirty million years
+
 
 class WebhookMethods:
     """The hand-written part of `client.webhooks`. Nothing here talks to a server."""
@@ -35,17 +36,17 @@ class WebhookMethods:
         """Check a webhook's signature and decode its event, by its `type` one of `openaiasync.types.webhooks`.
 
         `payload` is the body exactly as it came. An event of a type that is not known yet is an open object. Raises as
-        `verify_signature`, and `ValueError` for a body that is no JSON object.
+        `verify_signature`, and `ValueError` for a body that is not a JSON object.
         """
         self.verify_signature(payload, headers, secret=secret)
         from ..types.webhooks import UnwrapWebhookEvent
 
-        raw = payload.encode() if isinstance(payload, str) else payload
+        raw = _body(payload)
         union: Any = UnwrapWebhookEvent  # a type checker knows no decoder of a union
         try:
             event: UnwrapWebhookEvent = keep_raw(decoder_for(union).decode(raw), raw)
-        except DecodeError as error:
-            raise ValueError(f"the webhook's body is no event: {error}") from None
+        except (DecodeError, UnicodeError, RecursionError) as error:
+            raise ValueError(f"the webhook's body is not an event: {error}") from None
         return event
 
     def verify_signature(
@@ -53,20 +54,21 @@ class WebhookMethods:
     ) -> None:
         """Check that a webhook was signed with the secret, at most `tolerance` seconds ago (or ahead).
 
-        `secret` is the endpoint's (default: the client's `webhook_secret`, or ``OPENAI_WEBHOOK_SECRET``). Raises
-        `InvalidWebhookSignatureError`, and `ValueError` without a secret or a header field that is needed.
+        `headers` is a mapping or a list of pairs; names and values may be bytes. `secret` is the endpoint's (default:
+        the client's `webhook_secret`, or ``OPENAI_WEBHOOK_SECRET``). Raises `InvalidWebhookSignatureError` for a
+        webhook that is not genuine, stale or ambiguous, and `ValueError` without a usable secret or a header field that
+        is needed.
         """
         key = _key(secret if secret is not None else self._client_secret())
-        lowered = {name.lower(): value for name, value in headers.items()}
-        signatures, stamp, name = (_field(lowered, f"webhook-{what}") for what in ("signature", "timestamp", "id"))
-        if not (stamp.isascii() and stamp.removeprefix("-").isdigit()):
-            raise InvalidWebhookSignatureError("webhook-timestamp is no number of seconds")
-        age = time.time() - int(stamp)
-        if abs(age) > tolerance:
+        found = _fields(headers)
+        signatures = _field(found, "webhook-signature", several=True)
+        stamp, name = _field(found, "webhook-timestamp"), _field(found, "webhook-id")
+        age = time.time() - _seconds(stamp)
+        if not abs(age) <= tolerance:
             raise InvalidWebhookSignatureError(f"the webhook is too {'old' if age > 0 else 'new'}")
-        raw = payload.encode() if isinstance(payload, str) else payload
-        expected = hmac.new(key, f"{name}.{stamp}.".encode() + raw, hashlib.sha256).digest()
-        # All are compared, so that the time taken tells nothing of which one was near.
+        signed = _signed(f"{name}.{stamp}.") + _body(payload)
+        expected = hmac.new(key, signed, hashlib.sha256).digest()
+        # All are compared, so that the time taken does not tell which one was near.
         matches = [hmac.compare_digest(_signature(text), expected) for text in signatures.split()]
         if not any(matches):
             raise InvalidWebhookSignatureError("no signature of the webhook fits its body")
@@ -78,25 +80,84 @@ class WebhookMethods:
         return secret.reveal()
 
 
-def _key(secret: str) -> bytes:
-    if not secret.startswith("whsec_"):
-        return secret.encode()
+def _key(secret: object) -> bytes:
+    """The key of a secret. Anybody could sign with an empty one."""
+    if not isinstance(secret, str):
+        raise ValueError(f"the webhook secret is a text, not {type(secret).__name__}")
+    if not secret.strip().startswith("whsec_"):
+        key = secret.encode("utf-8", "surrogatepass") if secret.strip() else b""
+    else:
+        digits = secret.strip().removeprefix("whsec_").rstrip("=")
+        try:
+            key = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+        except ValueError:
+            raise ValueError("the webhook secret begins with whsec_, but what follows is not base64") from None
+    if not key:
+        raise ValueError("the webhook secret is empty: anybody could sign with it")
+    return key
+
+
+def _body(payload: object) -> bytes:
+    if isinstance(payload, str):
+        return _signed(payload)
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        return bytes(payload)
+    raise ValueError(f"the webhook's body is its bytes or text as they came, not {type(payload).__name__}")
+
+
+def _signed(text: str) -> bytes:
+    """The bytes that were signed; a text that UTF-8 cannot carry has no signature that fits."""
     try:
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
-        raise ValueError("the webhook secret begins with whsec_, but what follows is no base64") from None
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise InvalidWebhookSignatureError("the webhook's id or body is not Unicode text") from None
 
 
-def _field(headers: Mapping[str, str], name: str) -> str:
-    value = headers.get(name)
-    if not value:
-        raise ValueError(f"the webhook has no header field {name}")
+def _fields(headers: Any) -> dict[str, list[str]]:
+    """All values of the fields by their names in lower case, from any mapping or list of pairs."""
+    multi: Any = getattr(headers, "multi_items", None)  # Starlette's and httpx's: every field, however often it came
+    pairs: Any = multi() if callable(multi) else headers.items() if hasattr(headers, "items") else headers
+    found: dict[str, list[str]] = {}
+    try:
+        for name, value in pairs:
+            values: Any = value if isinstance(value, (list, tuple)) else (value,)
+            found.setdefault(_text(name).lower(), []).extend(map(_text, values))
+    except (TypeError, ValueError):
+        raise ValueError("the webhook's headers are a mapping of names to values, or a list of pairs") from None
+    return found
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if not isinstance(value, str):
+        raise TypeError
     return value
 
 
+def _field(headers: Mapping[str, list[str]], name: str, *, several: bool = False) -> str:
+    """The value of a field. Where it came more than once and `several` values have no meaning, they have to agree."""
+    values = list(dict.fromkeys(value.strip() for value in headers.get(name, ())))
+    if len(values) > 1 and not several:
+        raise InvalidWebhookSignatureError(f"the webhook has several header fields {name}, and they differ")
+    joined = " ".join(values).strip()
+    if not joined:
+        raise ValueError(f"the webhook has no header field {name}")
+    return joined
+
+
+def _seconds(stamp: str) -> int:
+    digits = stamp.removeprefix("-")
+    if not (stamp.isascii() and digits.isdigit()):
+        raise InvalidWebhookSignatureError("webhook-timestamp is not a number of seconds")
+    if len(digits) > _DIGITS:
+        raise InvalidWebhookSignatureError("webhook-timestamp is not a time that a clock shows")
+    return int(stamp)
+
+
 def _signature(text: str) -> bytes:
-    """One of the header field's signatures, ``v1,BASE64``; what is none matches nothing."""
+    """One of the header field's signatures, ``v1,BASE64``; anything else matches nothing."""
     try:
         return base64.b64decode(text.removeprefix("v1,"), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return b""

@@ -146,7 +146,7 @@ class Connector:
 
     async def _resolve(self, host: str, port: int, what: str) -> list[_Address]:
         try:
-            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = _literal(host, port) or await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # gaierror is an OSError; a name no DNS can hold is a UnicodeError
             raise TransportError("dns", f"the name of {what} could not be resolved") from error
         local = self._settings.local_addr
@@ -197,6 +197,20 @@ class Connector:
                     raise cast(BaseException, tasks[0].exception())
         finally:
             await _discard(tasks)
+
+
+def _literal(host: str, port: int) -> list[Any]:
+    """What the resolver would answer for an address that is written out; empty for a name.
+
+    The event loop asks its resolver in the default thread pool, which the program may have filled with work of its own.
+    An address needs no thread: with AI_NUMERICHOST nothing is looked up.
+    """
+    if ":" not in host and not host[-1:].isdigit():
+        return []
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return []
 
 
 async def _discard(tasks: list[asyncio.Task[socket.socket]]) -> None:
