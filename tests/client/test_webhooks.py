@@ -120,7 +120,8 @@ def test_a_secret_with_and_without_padding(padding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "stamp", ["9" * 400, "9" * 5_000, "-" + "9" * 5_000, "--1", "1e9", "1.5", "nan", "\u0661", "0x10", "1_000", "\ud800"]
+    "stamp",
+    ["9" * 400, "9" * 5_000, "-" + "9" * 5_000, "--1", "1e9", "1.5", "nan", "\u0661", "0x10", "1_000", "\ud800"],
 )
 def test_timestamps_that_no_clock_shows(stamp: str) -> None:
     """Refused as signatures are, however long they are."""

@@ -481,7 +481,7 @@ def test_logprobs_of_completions() -> None:
 
 def test_a_repeated_name_begins_a_call_only_after_a_whole_object() -> None:
     """Also where the arguments so far were asked for in between, and came in pieces."""
-    pieces = ['{"a"', ': [{}', "]", '}', '{"b"', ": 2}"]
+    pieces = ['{"a"', ": [{}", "]", "}", '{"b"', ": 2}"]
     told = ToolCalls()
     places: list[int | None] = []
     for text in pieces:
