@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..core.structured import shape_of
 from ..errors import UnfinishedResponseError
@@ -113,9 +113,10 @@ class ResponseStreamState(Generic[T]):
         place, number = _part_place(event)
         item = self._items.get(place)
         content: Any = getattr(item, "content", None)
-        if item is not None and type(content) is list and len(cast("list[Any]", content)) <= number:
+        parts: Any = content
+        if item is not None and type(content) is list and len(parts) <= number:
             if place in self._own:
-                content.append(event.part)
+                parts.append(event.part)
             else:  # the list that the server's event shows stays as it came
                 self._items[place] = _changed(item, content=[*list_of(content), event.part])
                 self._own.add(place)
