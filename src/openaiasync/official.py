@@ -53,10 +53,12 @@ DEFAULT_CONNECTION_LIMITS: ConnectionLimits = ConnectionLimits(1000, 1000, 60.0)
 def file_from_path(path: str | os.PathLike[str]) -> FileTypes:
     """A file for an upload: its name and content, read at once.
 
-    Passing a `pathlib.Path` instead is better for large files, which are then read in slices. Raises `OSError`.
+    Passing a `pathlib.Path` instead is better for large files, which are then read in slices. Raises `OSError`, also
+    for more than 1 GiB and for what is not a regular file.
     """
-    with open(path, "rb") as file:
-        return os.path.basename(path), file.read(), None
+    from .storage.reading import read_file
+
+    return os.path.basename(path), read_file(path, 1 << 30), None
 
 
 def DefaultAsyncHttpx2Client(**options: Any) -> Any:

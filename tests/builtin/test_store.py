@@ -160,3 +160,25 @@ def test_messages_in_parts() -> None:
     parts = [{"type": "text", "text": "x"}]
     store.keep({"id": "c", "model": "m", "metadata": {}}, [{"role": "user", "content": parts}])
     assert store.messages("c") == [{"role": "user", "content": None, "content_parts": parts, "id": "c-0"}]
+
+
+def test_what_is_kept_has_an_end_in_bytes() -> None:
+    """The oldest make room, by number and by size; what never fits is not kept."""
+
+    def completion(id: str, size: int) -> dict[str, Any]:
+        return {"id": id, "model": "m", "metadata": {}, "text": "x" * size}
+
+    store = CompletionStore(capacity=5, max_all=10_000)
+    for number in range(20):
+        store.keep(completion(str(number), 3_000), [])
+        assert len(store.find([])) <= 3
+    assert [one["id"] for one in store.find([])] == ["17", "18", "19"]
+    store.keep(completion("huge", 20_000), [])
+    assert [one["id"] for one in store.find([])] == ["17", "18", "19"]
+    store.relabel("19", {"a": "y" * 100})
+    for number in range(17, 20):
+        store.delete(str(number))
+    assert store._size == 0
+    for number in range(20):
+        store.keep(completion(f"small{number}", 10), [])
+    assert len(store.find([])) == 5

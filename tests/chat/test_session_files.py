@@ -60,7 +60,7 @@ journal.append(turn)
 journal.close()
 print(name)
 """
-        for attempt in range(3):
+        for attempt in range(2):
             path = tmp_path / f"new{attempt}.jsonl"
             start = str(time.time() + 1.0)
             workers = [
@@ -71,7 +71,7 @@ print(name)
             ]
             kept = [worker.communicate(timeout=50)[0].strip() for worker in workers]
             assert sorted(said(path)) == sorted(kept) == sorted(map(str, range(6)))
-        assert sorted(os.listdir(tmp_path)) == ["new0.jsonl", "new1.jsonl", "new2.jsonl"]
+        assert sorted(os.listdir(tmp_path)) == ["new0.jsonl", "new1.jsonl"]
 
     def test_appends_and_kills(self, tmp_path: Path) -> None:
         """Many processes go on with one file, one at a time, and some are killed: no confirmed turn is missing."""
@@ -79,7 +79,7 @@ print(name)
         logs.mkdir()
         Journal.create(path, []).close()
         program = """
-import sys
+import sys, time
 from openaiasync import SessionFileError
 from openaiasync.chat.store import Journal
 path, name, number = sys.argv[1], sys.argv[2], 0
@@ -88,6 +88,7 @@ while True:
     try:
         journal, _ = Journal.open(path)
     except SessionFileError:
+        time.sleep(0.001)
         continue
     journal.append(turn)
     print(f"{name}-{number}", flush=True)
@@ -102,8 +103,8 @@ while True:
         workers = [start(f"w{number}") for number in range(4)]
         killed, size = 0, 0
         try:
-            while killed < 8:
-                while path.stat().st_size < size + 10_000:  # they get something done between two kills
+            while killed < 5:
+                while path.stat().st_size < size + 6_000:  # they get something done between two kills
                     time.sleep(0.01)
                 size = path.stat().st_size
                 workers[killed % 4].kill()
@@ -115,7 +116,7 @@ while True:
                 worker.kill()
                 worker.wait()
         confirmed = [line for log in logs.iterdir() for line in log.read_text().split("\n")[:-1]]
-        assert len(confirmed) > 100
+        assert len(confirmed) > 20
         assert set(confirmed) - set(said(path)) == set()
         Journal.open(path)[0].close()  # no lock outlives its process
         assert sorted(os.listdir(tmp_path)) == ["a.jsonl", "logs"]
@@ -129,7 +130,7 @@ import sys
 from openaiasync import SessionFileError
 from openaiasync.chat.store import Journal
 opened = 0
-for _ in range(3000):
+for _ in range(1500):
     try:
         journal, saved = Journal.open(sys.argv[1])
     except SessionFileError as error:

@@ -8,20 +8,32 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from ..core.media import audio_type, image_type
+from ..errors import APITimeoutError
+from ..meta import RequestInfo
+from ..storage.offload import in_thread
+from ..storage.reading import FileTooLargeError, read_file, read_open
+from .binary import BinaryAnswer
 
 if TYPE_CHECKING:
-    from .binary import BinaryAnswer
+    from .engine import Calls
 
-__all__ = ["AudioSource", "ImageSource", "audio_parts", "image_urls", "sources"]
+__all__ = ["AudioSource", "ImageSource", "ReadingTime", "audio_parts", "image_urls", "sources"]
+
+T = TypeVar("T")
+
+MAX_ATTACHMENT = 128 << 20  # bytes of one file; every server refuses far less
+_ENCODED = 3 << 20  # bytes that are encoded in one step: a multiple of three, and short for the other threads
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
 """A path, a URL (http, https, data), the bytes, or an open binary file."""
 
-AudioSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | BinaryAnswer"
+AudioSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | BinaryAnswer
 """A path, the bytes, an open binary file, or an answer with sound (of `client.text_to_speech`)."""
 
 _URLS = ("http://", "https://", "data:")
@@ -57,47 +69,98 @@ def is_url(value: Any) -> bool:
     return isinstance(value, str) and value[:8].lower().startswith(_URLS)
 
 
-def _read(source: Any, where: str) -> tuple[bytes, str]:
-    """The bytes, and the name of their file for an error's text. May block."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return bytes(cast("bytes", source)), ""
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(cast("str", source))
-        return path.read_bytes(), f" {path.name!r}"
-    if hasattr(source, "seekable") and source.seekable():
-        source.seek(0)  # whole, wherever it stands, as uploads are
-    read: object = source.read()
-    if not isinstance(read, (bytes, bytearray)):
-        raise TypeError(f"{where}: the file is not open in binary mode ('rb')")
-    return bytes(read), ""
+def _read(source: Any, kind: str, where: str) -> tuple[bytes, str]:
+    """The bytes, and the name of their file for an error's text. Blocks; raises what `image_urls` does."""
+    name = ""
+    try:
+        if isinstance(source, BinaryAnswer):
+            source = source.content
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            if len(source) > MAX_ATTACHMENT:
+                raise FileTooLargeError(None, MAX_ATTACHMENT)
+            return bytes(cast("bytes", source)), name
+        if isinstance(source, (str, os.PathLike)):
+            path = Path(cast("str", source))
+            name = f" {path.name!r}"
+            return read_file(path, MAX_ATTACHMENT), name
+        if hasattr(source, "seekable") and source.seekable():
+            source.seek(0)  # whole, wherever it stands, as uploads are
+        return read_open(source, MAX_ATTACHMENT), name
+    except FileTooLargeError:
+        raise ValueError(
+            f"{where}: the {kind}{name} is larger than the {MAX_ATTACHMENT:,} bytes that are sent"
+        ) from None
+    except TypeError as error:
+        raise TypeError(f"{where}: {error}") from None
+
+
+def _base64(data: bytes) -> str:
+    view = memoryview(data)
+    return "".join(base64.b64encode(view[at : at + _ENCODED]).decode() for at in range(0, len(data), _ENCODED))
 
 
 def _data_url(image: Any, where: str) -> str:
     """The image as a ``data:`` URL (RFC 2397) that says its type."""
-    data, name = _read(image, where)
+    data, name = _read(image, "image", where)
     kind = image_type(data)
     if kind is None:
         raise ValueError(f"{where}: the image{name} is no PNG, JPEG, GIF, WebP or BMP ({len(data):,} bytes)")
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return f"data:{kind};base64,{_base64(data)}"
 
 
 def _audio_part(sound: Any, where: str) -> dict[str, Any]:
-    data, name = _read(sound, where)
+    data, name = _read(sound, "sound", where)
     form = _FORMATS.get(audio_type(data) or "")
     if form is None:
         found = audio_type(data) or "none that is known"
         raise ValueError(f"{where}: the sound{name} is no WAV or MP3 ({len(data):,} bytes, {found}), as chats take it")
-    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(data).decode(), "format": form}}
+    return {"type": "input_audio", "input_audio": {"data": _base64(data), "format": form}}
+
+
+class ReadingTime:
+    """The deadline of a call whose files are still to be read: what is left of it, and the error once it is over.
+
+    A pipe or a dead network mount may give nothing for ever.
+    """
+
+    def __init__(self, calls: Calls, params: Mapping[str, Any], target: str, where: str) -> None:
+        given = params.get("deadline", calls.config.deadline)
+        wrong = isinstance(given, bool) or not isinstance(given, (int, float))  # the request says so
+        self._seconds: float | None = None if wrong else given
+        self._until: float | None = None if self._seconds is None else asyncio.get_running_loop().time() + self._seconds
+        origin = calls.config.base.origin
+        self._request = RequestInfo("POST", f"{origin.scheme}://{origin.host}:{origin.port}", target)
+        self._where = where
+
+    @property
+    def left(self) -> float | None:
+        """The seconds that are left for the call itself; `None` without a deadline."""
+        return None if self._until is None else max(0.001, self._until - asyncio.get_running_loop().time())
+
+    async def read(self, function: Callable[[], T]) -> T:
+        """Run what reads a file in a thread; its result. Raises `APITimeoutError` and what it raises."""
+        limit = asyncio.timeout_at(self._until)
+        try:
+            async with limit:
+                return await in_thread(function)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            why = f"{self._where}: the call's files could not be read within its deadline of {self._seconds:g} s"
+            raise APITimeoutError(self._request, message=why, clock="deadline") from None
 
 
 # Reading and encoding what is large takes longer than the event loop may wait.
 
 
-async def image_urls(images: list[Any], where: str) -> list[str]:
-    """A URL for each image: as given, or a ``data:`` URL. Raises `OSError`, `TypeError` and `ValueError`."""
-    return [image if is_url(image) else await asyncio.to_thread(_data_url, image, where) for image in images]
+async def image_urls(images: list[Any], where: str, time: ReadingTime) -> list[str]:
+    """A URL for each image: as given, or a ``data:`` URL.
+
+    Raises `OSError`, `TypeError`, `ValueError`, and `APITimeoutError`.
+    """
+    return [image if is_url(image) else await time.read(partial(_data_url, image, where)) for image in images]
 
 
-async def audio_parts(sounds: list[Any], where: str) -> list[dict[str, Any]]:
-    """A content part for each sound, WAV or MP3 by its bytes. Raises `OSError`, `TypeError` and `ValueError`."""
-    return [await asyncio.to_thread(_audio_part, sound, where) for sound in sounds]
+async def audio_parts(sounds: list[Any], where: str, time: ReadingTime) -> list[dict[str, Any]]:
+    """A content part for each sound, WAV or MP3 by its bytes. Raises what `image_urls` does."""
+    return [await time.read(partial(_audio_part, sound, where)) for sound in sounds]

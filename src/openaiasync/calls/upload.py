@@ -6,18 +6,18 @@ then fails the upload instead of making a message that is cut or wrong.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import errno
 import io
 import os
-import stat
 import threading
 from collections.abc import AsyncIterator
 from typing import IO, Any, NamedTuple, Protocol
 
 from ..core.endpoint import Request
 from ..core.multipart import BareText, Multipart
+from ..storage.offload import in_thread
+from ..storage.reading import open_regular
 
 __all__ = ["SLICE", "Upload", "with_upload"]
 
@@ -72,7 +72,7 @@ class Upload:
         """Look at the form's files, in a thread."""
         if all(isinstance(part.content, bytes) for part in form.parts):
             return cls(form.content_type, _sources(form))
-        return cls(form.content_type, await asyncio.to_thread(_sources, form))
+        return cls(form.content_type, await in_thread(lambda: _sources(form)))
 
     async def open(self) -> AsyncIterator[bytes]:
         """The body in pieces. Raises `OSError` and what reading the caller's files raises."""
@@ -111,12 +111,7 @@ def _add(found: list[bytes | _Path | _Open], data: bytes) -> None:
 
 
 def _look(path: str) -> _Path:
-    mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if not stat.S_ISREG(mode):  # opening a FIFO that nobody writes to would never end
-        raise OSError(errno.EINVAL, "not a regular file: open it in binary mode and pass the open file", path)
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         return _Path(path, os.fstat(file.fileno()).st_size)
 
 
@@ -180,7 +175,7 @@ class _OpenReader:
         self._count = _Count(str(getattr(source.file, "name", "upload")), source.size)
 
     async def piece(self) -> bytes:
-        return await asyncio.to_thread(self._next) if self._in_thread else self._next()
+        return await in_thread(self._next) if self._in_thread else self._next()
 
     def _next(self) -> bytes:
         if self._rewind:
@@ -204,7 +199,7 @@ class _PathReader:
         self._closed = False
 
     async def piece(self) -> bytes:
-        return await asyncio.to_thread(self._next)
+        return await in_thread(self._next)
 
     def _next(self) -> bytes:
         try:
@@ -212,7 +207,7 @@ class _PathReader:
                 if self._closed:
                     return b""
                 if self._file is None:
-                    self._file = open(self._source.path, "rb", buffering=0)  # noqa: SIM115 (closed by `close`)
+                    self._file = open_regular(self._source.path)  # closed by `close`
                     if os.fstat(self._file.fileno()).st_size != self._source.size:
                         raise _changed(self._source.path)
                 return self._count.take(self._file)

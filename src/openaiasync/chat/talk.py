@@ -112,7 +112,7 @@ class Talk:
         if plan.input is None:
             message = history.turns[keep].messages[0]
         else:
-            message = await plan.input.message()
+            message = await plan.input.message(self.calls, plan.params)
         calls = SessionCalls(self.calls, self.room, self.spend, history.head, history.turns[:keep])
         return Begun(calls, [*history.flat(keep), message], keep)
 

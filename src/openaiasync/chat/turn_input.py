@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from ..calls.attachments import AudioSource, ImageSource, audio_parts, image_urls, sources
+from ..calls.attachments import AudioSource, ImageSource, ReadingTime, audio_parts, image_urls, sources
+from ..calls.engine import Calls
 from .history import Message, check_messages, plain_messages
 
 __all__ = ["TurnInput"]
@@ -29,17 +30,18 @@ class TurnInput:
         if not self._content and not self._images and not self._audio:
             raise ValueError(f"{where}: there is nothing to say: no text, no images, no audio")
 
-    async def message(self) -> Message:
-        """The message. Reads files: raises `OSError`, and `ValueError` for what is no image or no sound."""
+    async def message(self, calls: Calls, params: Mapping[str, Any]) -> Message:
+        """The message. Reads files: raises `OSError`, `ValueError` for what is no image or no sound, and a timeout."""
         if not self._images and not self._audio:
             return {"role": "user", "content": self._content}
         content = self._content
         parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) and content else []
         if not isinstance(content, str):
             parts += content
-        urls = await image_urls(self._images, self._where)
+        time = ReadingTime(calls, params, "/chat/completions", self._where)
+        urls = await image_urls(self._images, self._where, time)
         parts += [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        parts += await audio_parts(self._audio, self._where)
+        parts += await audio_parts(self._audio, self._where, time)
         return {"role": "user", "content": parts}
 
 

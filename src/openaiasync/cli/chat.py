@@ -7,6 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
+from ..storage.reading import FileTooLargeError, read_open
 from .given import image_at, schema_in
 from .output import CommandError, Exit, write_bytes
 from .turns import say
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .connect import Connect
 
 __all__ = ["run_chat"]
+
+_LARGEST_QUESTION = 64 << 20  # bytes
 
 
 def run_chat(connect: Connect, question: str | None, wanted: Wanted) -> int:
@@ -40,7 +43,9 @@ def _question(argument: str | None) -> str | None:
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     if sys.stdin is not None and not has_terminal:
         try:
-            piped = sys.stdin.buffer.read().decode("utf-8-sig").strip()
+            piped = read_open(sys.stdin.buffer, _LARGEST_QUESTION, "stdin").decode("utf-8-sig").strip()
+        except FileTooLargeError as error:
+            raise CommandError(f"the question is {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise CommandError(f"stdin is not UTF-8 text: {error.reason} at byte {error.start}") from None
     parts = [part for part in (argument, piped) if part and part.strip()]

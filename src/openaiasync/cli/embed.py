@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["run_embed"]
 
 _CHUNK = 1 << 18  # bytes read at once
+_LONGEST = 64 << 20  # bytes of a line
 _REFUSED = frozenset({400, 413, 422})  # about the texts of one call; other statuses concern every call
 
 
@@ -200,11 +201,14 @@ async def _batches(rows: AsyncGenerator[Row, None], size: int) -> AsyncGenerator
 
 async def _rows(source: int) -> AsyncGenerator[Row, None]:
     """The lines of a file descriptor that are not blank, without their line ends; the index counts blank ones too."""
-    index = 0
+    index = size = 0
     unfinished: list[bytes] = []
     while chunk := await _read(source):
         head, *ended = chunk.split(b"\n")
         unfinished.append(head)
+        size = len(ended[-1]) if ended else size + len(head)
+        if size > _LONGEST:
+            raise CommandError(f"line {index + 1} of the input is longer than {_LONGEST:,} bytes: it is not text")
         for begun in ended:
             if row := _row(index, b"".join(unfinished)):
                 yield row

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..core.media import SNIFFED, image_type
+from ..storage.reading import open_regular, read_open
 from .output import CommandError
 
 __all__ = ["add_tools", "image_at", "schema_in"]
 
 _WORDS_OF_SCHEMAS = frozenset({"type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
+_LARGEST_SCHEMA = 16 << 20  # bytes
 _URLS = ("http://", "https://", "data:")
 
 
@@ -53,7 +55,8 @@ def schema_in(file: str) -> dict[str, Any]:
     from ..core.structured import shape_of
 
     try:
-        value: Any = json.loads(Path(file).read_bytes())
+        with open(file, "rb") as opened:  # a pipe as well: a shell's <(…)
+            value: Any = json.loads(read_open(opened, _LARGEST_SCHEMA, file))
     except OSError as error:
         raise CommandError(f"cannot read the schema {file}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -74,7 +77,7 @@ def image_at(place: str) -> str:
         return place
     path = Path(place).expanduser()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(SNIFFED)
     except OSError as error:
         raise CommandError(f"cannot read {place}: {error.strerror}") from None

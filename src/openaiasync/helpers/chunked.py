@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import io
 import os
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import endpoints
+from ..calls.attachments import ReadingTime
 from ..errors import OpenAIError
 from ..omitted import is_omitted
+from ..storage.offload import in_thread
+from ..storage.reading import open_regular
 from .options import PART_SIZE
 from .polling import Waiting
 
@@ -28,7 +31,7 @@ CANCEL_PATIENCE = 10.0  # seconds that cancelling a failed upload may take
 class Source(NamedTuple):
     """An open file, what it is called, and how many bytes are to come."""
 
-    file: IO[bytes]
+    file: IO[bytes] | io.FileIO
     name: str
     length: int
     own: bool  # we opened it
@@ -45,7 +48,7 @@ async def source_of(file: Any, name: str | None, length: Any) -> Source:
         return Source(io.BytesIO(data), name, len(data) if length is None else length, True)
     if isinstance(file, (str, os.PathLike)):
         path = Path(cast("str", file))
-        opened = await asyncio.to_thread(path.open, "rb")
+        opened = await in_thread(lambda: open_regular(path))
         size = os.fstat(opened.fileno()).st_size
         return Source(opened, name or path.name, size if length is None else length, True)
     if not callable(getattr(file, "read", None)) or isinstance(file, io.TextIOBase):
@@ -54,7 +57,7 @@ async def source_of(file: Any, name: str | None, length: Any) -> Source:
     name = name or (os.path.basename(own_name) if isinstance(own_name, str) else None)
     if not name:
         raise TypeError("this file has no name: pass filename=")
-    return Source(file, name, await asyncio.to_thread(_rest_of, file) if length is None else length, False)
+    return Source(file, name, await in_thread(lambda: _rest_of(file)) if length is None else length, False)
 
 
 def _rest_of(file: IO[bytes]) -> int:
@@ -74,6 +77,7 @@ class ChunkedUpload:
         self._calls = calls
         self._source = source
         self._part_size = part_size
+        self._whole = self._reading(options) if "deadline" in options else None
         self._waiting = Waiting(calls, options)
         self._options = options
         self._hash: Any = None
@@ -108,16 +112,23 @@ class ChunkedUpload:
         parts: list[str] = []
         left = self._source.length
         while left > 0:
-            piece = await asyncio.to_thread(self._read, min(self._part_size, left))
+            piece = await self._time().read(partial(self._read, min(self._part_size, left)))
             if not piece:
                 break
             left -= len(piece)
             part = await self._ask(endpoints.UPLOADS_PARTS_CREATE, {"upload_id": upload_id, "data": piece})
             parts.append(part.id)
-        more = b"" if left else await asyncio.to_thread(self._source.file.read, 1)
+        more = b"" if left else await self._time().read(lambda: self._source.file.read(1))
         if left or more:
             raise ValueError(f"the file is {'shorter' if left else 'longer'} than the {self._source.length} bytes said")
         return parts
+
+    def _time(self) -> ReadingTime:
+        """A deadline that was given is that of the whole upload; the client's is that of each request."""
+        return self._whole or self._reading({})
+
+    def _reading(self, options: dict[str, Any]) -> ReadingTime:
+        return ReadingTime(self._calls, options, "/uploads", "upload_file_chunked()")
 
     def _read(self, size: int) -> bytes:
         pieces: list[bytes] = []

@@ -20,6 +20,7 @@ from ..core.endpoint import Endpoint, Request
 from ..dump import parse
 from ..errors import APIStatusError, OpenAIError
 from ..meta import ResponseInfo
+from ..storage.reading import read_file
 from ..transport.base import Transport
 from .ask import ask
 from .errors import SubjectTokenProviderError
@@ -31,6 +32,9 @@ __all__ = [
     "gcp_id_token_provider",
     "k8s_service_account_token_provider",
 ]
+
+
+_LARGEST_TOKEN = 1 << 20  # bytes
 
 
 class SubjectTokenProvider(TypedDict):
@@ -51,7 +55,7 @@ def k8s_service_account_token_provider(
 
     async def get_token() -> str:
         try:
-            token = (await ask(lambda: path.read_text(encoding="utf-8"))).strip()
+            token = (await ask(lambda: read_file(path, _LARGEST_TOKEN).decode())).strip()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
         else:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, Unpack
 
 from ..calls import AsyncStream, Calls, Namespace
-from ..calls.attachments import ImageSource, image_urls, sources
+from ..calls.attachments import ImageSource, ReadingTime, image_urls, sources
 from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint, Request
 from .chat import ChatStream
@@ -56,6 +56,7 @@ class _Question:
         if "model" not in made and (model := models.get("vision") or models.get("")):
             made["model"] = model
         self.rest = made
+        self.calls = calls
 
     def params(self, urls: Sequence[str]) -> dict[str, Any]:
         detail = {} if self.detail is None else {"detail": self.detail}
@@ -64,7 +65,9 @@ class _Question:
         return {"messages": [{"role": "user", "content": content}], **self.rest}
 
     async def send_params(self) -> dict[str, Any]:
-        return self.params(await image_urls(self.images, "vision()"))
+        time = ReadingTime(self.calls, self.rest, "/chat/completions", "vision()")
+        params = self.params(await image_urls(self.images, "vision()", time))
+        return params if time.left is None else {**params, "deadline": time.left}
 
 
 class VisionStream(ChatStream):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from .refusal import Refusal
 
 __all__ = ["CompletionStore", "PageAsk", "page_of", "read_page_ask"]
+
+_MAX_ALL: Final = 64 * 1024 * 1024  # bytes; more than one request may bring
 
 
 class PageAsk(NamedTuple):
@@ -50,39 +54,59 @@ def page_of(items: Sequence[dict[str, Any]], ask: PageAsk) -> dict[str, Any]:
     }
 
 
-class CompletionStore:
-    """Completions by id, the oldest forgotten above `capacity`."""
+class _Kept(NamedTuple):
+    completion: dict[str, Any]
+    messages: list[dict[str, Any]]
+    size: int  # bytes as JSON
 
-    def __init__(self, capacity: int = 1000) -> None:
+
+class CompletionStore:
+    """Completions by id; the oldest are forgotten above `capacity` completions, or `max_all` bytes in all."""
+
+    def __init__(self, capacity: int = 1000, max_all: int = _MAX_ALL) -> None:
         self._capacity = capacity
-        self._kept: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+        self._max_all = max_all
+        self._kept: dict[str, _Kept] = {}
+        self._size = 0
 
     def keep(self, completion: dict[str, Any], messages: list[dict[str, Any]]) -> None:
-        """Keep a completion with the messages it answered."""
-        self._kept[completion["id"]] = (completion, messages)
-        if len(self._kept) > self._capacity:
-            del self._kept[next(iter(self._kept))]
+        """Keep a completion with the messages it answered; one that is larger than the store alone is not kept."""
+        size = len(msgspec.json.encode((completion, messages)))
+        self._forget(completion["id"])
+        if size > self._max_all:
+            return
+        self._kept[completion["id"]] = _Kept(completion, messages, size)
+        self._size += size
+        while len(self._kept) > self._capacity or self._size > self._max_all:
+            self._forget(next(iter(self._kept)))
 
-    def _find(self, id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _forget(self, id: str) -> None:
+        found = self._kept.pop(id, None)
+        if found is not None:
+            self._size -= found.size
+
+    def _find(self, id: str) -> _Kept:
         if id not in self._kept:
             raise Refusal(404, f"No stored completion has the id {id!r}.", param="completion_id", code="not_found")
         return self._kept[id]
 
     def get(self, id: str) -> dict[str, Any]:
         """The completion. Raises `Refusal` (404), as the other methods that take an id do."""
-        return self._find(id)[0]
+        return self._find(id).completion
 
     def relabel(self, id: str, metadata: dict[str, str] | None) -> dict[str, Any]:
         """Replace the metadata; the completion afterwards."""
-        completion, messages = self._find(id)
-        completion = {**completion, "metadata": metadata or {}}
-        self._kept[id] = (completion, messages)
+        found = self._find(id)
+        completion = {**found.completion, "metadata": metadata or {}}
+        size = len(msgspec.json.encode((completion, found.messages)))
+        self._kept[id] = _Kept(completion, found.messages, size)  # in its old place, by age
+        self._size += size - found.size
         return completion
 
     def delete(self, id: str) -> dict[str, Any]:
         """Forget a completion; the object that says so."""
         self._find(id)
-        del self._kept[id]
+        self._forget(id)
         return {"object": "chat.completion.deleted", "id": id, "deleted": True}
 
     def messages(self, id: str) -> list[dict[str, Any]]:
@@ -91,13 +115,13 @@ class CompletionStore:
             {**message, "id": f"{id}-{place}", "content_parts": None}
             if isinstance(message.get("content"), str | None)
             else {**message, "id": f"{id}-{place}", "content": None, "content_parts": message["content"]}
-            for place, message in enumerate(self._find(id)[1])
+            for place, message in enumerate(self._find(id).messages)
         ]
 
     def find(self, query: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """Completions with the ``model`` and each ``metadata[key]`` of the query, oldest first."""
         found: list[dict[str, Any]] = []
-        for completion, _ in self._kept.values():
+        for completion, _, _ in self._kept.values():
             for name, value in query:
                 if name == "model" and completion["model"] != value:
                     break
