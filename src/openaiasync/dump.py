@@ -91,12 +91,24 @@ def extras_of(model: msgspec.Struct) -> dict[str, Any]:
 
 def unset_of(model: msgspec.Struct, shape: dict[str, Any] | None) -> set[str]:
     """The fields, by attribute, that were not set: by the JSON the object came from where that is known."""
-    fields = [row for row in plan_of(type(model)).fields if getattr(model, row[0]) is None]
+    fields = [row for row in plan_of(type(model)).fields if _is_empty(getattr(model, row[0]), row[3])]
     if shape is not None:
         return {name for name, _, wire, _ in fields if wire not in shape}
     state = vars(model)
     nulls, absent = state.get("_nulls", ()), state.get("_absent", ())
     return {name for name, _, _, required in fields if (name in absent if required else name not in nulls)}
+
+
+def _is_empty(value: Any, required: bool) -> bool:
+    """Whether a value may stand for nothing: a required list is empty where none, or a null, came."""
+    return value is None or (required and value.__class__ is list and not value)
+
+
+def _came_as_none(model: msgspec.Struct, name: str, wire: str, shape: dict[str, Any] | None) -> bool:
+    if shape is not None:
+        return shape.get(wire) is None
+    state = vars(model)
+    return name in state.get("_nulls", ()) or name in state.get("_absent", ())
 
 
 def dump_model(model: msgspec.Struct, shape: dict[str, Any] | None, how: How) -> dict[str, Any]:
@@ -112,7 +124,8 @@ def dump_model(model: msgspec.Struct, shape: dict[str, Any] | None, how: How) ->
         out[tag] = getattr(model, tag)
     for name, python_name, wire, required in plan.fields:
         value = getattr(model, name)
-        if value is None:
+        if value is None or (_is_empty(value, required) and _came_as_none(model, name, wire, shape)):
+            value = None
             if how.exclude_none or (how.exclude_defaults and not required):
                 continue
             if name in unset and (how.exclude_unset or name in plan.added):

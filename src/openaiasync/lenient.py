@@ -1,8 +1,9 @@
 """Builds the answer Structs from JSON that does not keep to the description, and tells members of unions apart.
 
-Ill-typed values stay as they came, missing fields become `None`, unknown ones attributes; an object that fits no
-member of a union becomes an `OpenModel`. A *builder* is a function from a plain value to what the type makes of it,
-prepared once per type; a type whose values are used as they come has none (`None`).
+Ill-typed values stay as they came, missing fields become `None`, unknown ones attributes. A list that is missing or
+null is empty; a number that came as text is a number; an object that fits no member of a union becomes an `OpenModel`.
+A *builder* is a function from a plain value to what the type makes of it, prepared once per type; a type whose values
+are used as they come has none (`None`).
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ def _make(kind: Any) -> Builder | None:
         parts[list] = _list_builder(items)
     if float in members and int not in members:
         parts[int] = float
+    if str not in members and not any(typing.get_origin(member) is typing.Literal for member in members):
+        if float in members:
+            parts[str] = _number_or_text
+        elif int in members:
+            parts[str] = _integer_or_text
     if bytes in members and str not in members:
         parts[str] = _bytes_or_text
     parts = {origin: part for origin, part in parts.items() if part is not None}
@@ -104,6 +110,25 @@ def _map_builder(values: Any) -> Builder | None:
     return None if build is None else lambda items: {name: build(value) for name, value in items.items()}
 
 
+def _integer_or_text(value: str) -> int | str:
+    """Gateways in languages without types send indices and counts as texts."""
+    return int(value) if value.isascii() and value.removeprefix("-").isdigit() and len(value) < 20 else value
+
+
+def _number_or_text(value: str) -> float | str:
+    try:
+        return float(value) if value.isascii() and len(value) < 40 and "_" not in value else value
+    except ValueError:
+        return value
+
+
+def _is_list(kind: Any) -> bool:
+    """Whether a type is a list and nothing else, `None` included."""
+    while typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    return kind is list or typing.get_origin(kind) is list
+
+
 def _bytes_or_text(value: str) -> bytes | str:
     try:
         return msgspec.convert(value, bytes)
@@ -137,6 +162,7 @@ class _StructBuilder:
         self.table: dict[str, tuple[str, Builder | None]] = {}  # by name on the wire
         self.renamed: dict[str, str] = {}  # Python's name → that on the wire, where they differ
         self.required: list[str] = []
+        self.lists: set[str] = set()  # attributes that are lists and nothing else
         self.taken: set[str] = set()  # names that no unknown field may have as an attribute
         self.tag = cls.__struct_config__.tag
         self.tag_field = cls.__struct_config__.tag_field if self.tag is not None else None
@@ -146,6 +172,8 @@ class _StructBuilder:
         for field in msgspec.structs.fields(self.kind):
             if field.required:
                 self.required.append(field.name)
+            if _is_list(field.type):
+                self.lists.add(field.name)
             table[field.encode_name] = (field.name, builder_for(field.type))
         for name, python_name, wire, _ in plan_of(cls).fields:
             self.renamed.update({alias: wire for alias in (name, python_name) if alias not in table})
@@ -174,6 +202,8 @@ class _StructBuilder:
         absent = [name for name in self.required if name not in known] if len(known) < len(self.table) else []
         for name in absent:
             known[name] = None
+        if (nulls or absent) and self.lists:
+            known.update((name, []) for name in self.lists if name in known and known[name] is None)
         model = new_model(self.cls, **known)
         if nulls or absent:
             vars(model).update(_nulls=nulls, _absent=absent)

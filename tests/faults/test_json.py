@@ -72,13 +72,17 @@ BODIES = [
 WRONG: list[Any] = [None, True, 5, -1.5, "x", [], [1], {}, {"a": 1}]
 FIELDS = ["id", "object", "created", "model", "choices", "usage", "system_fingerprint"]
 TYPES = [
-    sends(f"{name} is {json.dumps(value)}", {**CHAT, name: value}, Gives())
+    sends(f"{name} is {json.dumps(value)}", {**CHAT, name: value}, INVALID if name == "choices" else Gives())
     for name in FIELDS
     for value in WRONG
     if not (name == "object" and value == "error")
 ]
 INNER = [
-    sends(f"choice: {name} is {json.dumps(value)}", choice(**{name: value}), Gives())
+    sends(
+        f"choice: {name} is {json.dumps(value)}",
+        choice(**{name: value}),
+        INVALID if name == "message" and not isinstance(value, dict) else Gives(),
+    )
     for name in ("index", "finish_reason", "message", "logprobs")
     for value in WRONG
 ] + [
@@ -87,15 +91,26 @@ INNER = [
     for value in WRONG
 ]
 MISSING = [
-    sends(f"without {name}", {key: value for key, value in CHAT.items() if key != name}, Gives()) for name in CHAT
+    sends(
+        f"without {name}",
+        {key: value for key, value in CHAT.items() if key != name},
+        INVALID if name == "choices" else HELLO,
+    )
+    for name in CHAT
 ] + [
-    sends("without anything", {}, Gives("")),
+    sends("without anything", {}, INVALID),
     sends("with unknown fields", {**CHAT, "x": {"y": [1]}, "_meta": 1, "to_dict": 2, "text": 3, "__class__": 4}, HELLO),
 ]
 OTHERS = [
     sends("models: data is null", {"object": "list", "data": None}, Gives([]), call="models"),
     sends("models: data is missing", {"object": "list"}, Gives([]), call="models"),
-    sends("models: a list in the page's place", [], INVALID, call="models"),
+    sends("models: a list in the page's place", [{"id": "m"}], Gives(["m"]), call="models"),
+    sends("models: an empty list in the page's place", [], Gives([]), call="models"),
+    sends("models: under their own name", {"models": [{"name": "m", "model": "m:latest"}]}, Gives(["m:latest"]),
+          call="models"),
+    sends("models: names alone", {"data": ["m"]}, Gives(["m"]), call="models"),
+    sends("models: an error with a null list", {"code": 500, "msg": "out of luck", "data": None}, ERROR, call="models"),
+    sends("models: nothing", {}, INVALID, call="models"),
     sends("models: null", "null", INVALID, call="models"),
     sends("models: one", {"object": "list", "data": [{"id": "m"}]}, Gives(["m"]), call="models"),
     sends("embeddings: none", {"object": "list", "data": [], "model": "m"}, Fails(EmptyAnswerError),
@@ -108,7 +123,10 @@ OTHERS = [
           INVALID, call="embedding"),
     sends("embeddings: an error", {"error": {"message": "out of luck"}}, ERROR, call="embedding"),
     sends("deleted", {"id": "f", "object": "file", "deleted": True}, Gives(True), call="delete"),
-    sends("deleted, empty", b"", INVALID, call="delete"),
+    sends("deleted, empty", b"", Gives(True), call="delete"),
+    sends("deleted, an empty object", {}, Gives(True), call="delete"),
+    sends("deleted, null", "null", Gives(True), call="delete"),
+    sends("deleted, an error", {"code": 500, "msg": "out of luck"}, ERROR, call="delete"),
     sends("responses: a text as output", {"id": "r", "object": "response", "output": "x"}, Gives(), call="responses"),
     sends("responses: null", "null", INVALID, call="responses"),
 ]  # fmt: skip

@@ -17,7 +17,7 @@ import pytest
 import openaiasync
 from conftest import run
 from helpers.sequences import CHATS, TEXT, piece
-from openaiasync import AsyncOpenAI, Client, pydantic_function_tool
+from openaiasync import APIResponseValidationError, AsyncOpenAI, Client, pydantic_function_tool
 from openaiasync.lib.streaming.chat import ChatCompletionStreamState
 from openaiasync.server import demo_app, serve, start_in_thread
 from openaiasync.types.chat import ChatCompletion, ParsedChatCompletion, ParsedFunctionToolCall
@@ -171,11 +171,16 @@ class TestParse:
         run(main())
 
     def test_lies(self) -> None:
-        """An answer that is only half one is as it came, without values; nothing else breaks."""
+        """An answer without a message is an error that shows it; one with half a message is as it came."""
         bad: list[Any] = [None, [], [{"index": 0}], [{"index": 0, "message": "text"}], ["text"]]
+        half: list[Any] = [[{"index": 0, "message": {}}], ["text", {"message": {"content": 5}}]]
 
         async def main() -> None:
             for choices in bad:
+                async with serving({**CHAT, "choices": choices}) as (completions, _):
+                    with pytest.raises(APIResponseValidationError, match="choices"):
+                        await completions.parse(model="m", messages=HI, response_format=P)
+            for choices in half:
                 async with serving({**CHAT, "choices": choices}) as (completions, _):
                     answer = await completions.parse(model="m", messages=HI, response_format=P)
                     assert answer.parsed is None

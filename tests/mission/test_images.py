@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync import APIError, APIStatusError, Client, IncompleteStreamError
+from openaiasync import APIError, APIResponseValidationError, APIStatusError, Client, IncompleteStreamError
 from openaiasync.types import Image, ImagesResponse
 from scripted import Script, Scripted, Seen, answer, events, head, json_answer, scripted
 
@@ -220,13 +220,14 @@ class TestSaving:
                 run(image.bytes())
 
     def test_an_answer_without_images(self) -> None:
-        """`data` may be missing, null or of another type: nothing breaks."""
-        for data in ({}, {"data": None}, {"data": "odd"}, {"data": [None, 3]}):
+        """Without a single image, whatever is in its place, it is an error that shows what came."""
+        for data in ({}, {"data": None}, {"data": []}, {"data": "odd"}, {"data": [None, 3]}, {"data": [{"url": None}]}):
 
             async def act(client: Client, server: Scripted) -> Any:
-                return await client.image_generate("x")
+                with pytest.raises(APIResponseValidationError, match="created"):
+                    await client.image_generate("x")
 
-            assert with_script(json_answer({"created": 1, **data}), act).created == 1
+            with_script(json_answer({"created": 1, **data}), act)
 
 
 class TestStream:

@@ -7,11 +7,13 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
-from typing import Any
+from typing import Any, cast
 
+from ..core.decode import DecodeError
 from ..core.endpoint import Request
 from ..core.lines import split_lines
 from ..core.media import audio_type, extension, image_type
+from ..core.success import is_error, is_nothing
 from ..errors import OpenAIError
 from ..headers import Headers
 from ..meta import Meta, ResponseInfo
@@ -20,9 +22,16 @@ from . import failure as failures
 from .body import MAX_BODY, PROGRESS
 from .call import Call
 
-__all__ = ["BinaryAnswer", "binary_answer", "is_no_sound", "media_type", "no_sound", "read_by_progress", "text_answer"]
-
-_NO_SOUND = ("application/json", "text/html", "application/problem+json")
+__all__ = [
+    "BinaryAnswer",
+    "binary_answer",
+    "is_no_sound",
+    "may_be_text",
+    "media_type",
+    "no_sound",
+    "read_by_progress",
+    "text_answer",
+]
 
 
 class Written:
@@ -200,29 +209,66 @@ async def read_by_progress(call: Call, incoming: Incoming) -> bytes:
 
 def binary_answer(request: Request, meta: Meta, body: bytes) -> BinaryAnswer:
     """The answer for a whole body. Where sound was asked for, an error object, a page or nothing at all is none."""
-    if request.endpoint.group == "text_to_speech" and (is_no_sound(meta) or not body):
+    if request.endpoint.group == "text_to_speech" and is_no_sound(meta, body):
         raise no_sound(meta, body)
     return BinaryAnswer(body, meta)
 
 
-def is_no_sound(meta: Meta) -> bool:
-    """Whether an answer is surely no sound. Sound has no shape of its own, and servers name it as they like."""
-    return media_type(meta) in _NO_SOUND
+def may_be_text(meta: Meta, head: bytes) -> bool:
+    """Whether what begins like this may be text in the place of sound: more of it has to tell."""
+    head = head.lstrip()
+    return not head or head[:1] in (b"{", b"[", b'"', b"<") or (_is_text(meta) and audio_type(head) is None)
+
+
+def is_no_sound(meta: Meta, body: bytes) -> bool:
+    """Whether a whole body is not sound: it is empty, JSON or a page, or text by its label and by its bytes."""
+    head = body.strip()
+    if not head or head[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return True
+    if head[:1] in (b"{", b"[", b'"'):
+        try:
+            json.loads(head)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return True
+    return _is_text(meta) and audio_type(body) is None and b"\0" not in body[:1024]
+
+
+def _is_text(meta: Meta) -> bool:
+    kind = media_type(meta)
+    return kind != "text/event-stream" and (kind.startswith("text/") or kind.endswith(("/json", "+json")))
 
 
 def no_sound(meta: Meta, body: bytes) -> OpenAIError:
     """The error for what came in the place of sound."""
     what = "text" if body else "nothing"
-    return _error_in(meta, body) or failures.invalid_answer(meta, body, f"asked for sound, the server sent {what}")
+    reason = f"asked for sound, the server sent {what}"
+    fields = _object(body)
+    if fields is not None and is_error(None, fields):
+        return failures.stream_error(meta, fields)
+    return failures.invalid_answer(meta, body, str(DecodeError(reason, body)))
 
 
-def text_answer(meta: Meta, body: bytes) -> str:
-    """The answer for a whole body where text was asked for; an error object in its place raises."""
-    if is_no_sound(meta) and (error := _error_in(meta, body)) is not None:
-        raise error
+def text_answer(kind: Any, meta: Meta, body: bytes) -> str:
+    """The answer for a whole body where text was asked for, and an object of this `kind` may have come.
+
+    An error object, or a page, in its place raises.
+    """
+    fields = _object(body)
+    if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
+        raise failures.refused(meta, body, failures.ERROR if is_error(kind, fields) else failures.NOTHING)
+    if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise failures.invalid_answer(meta, body, str(DecodeError("asked for text, the server sent a page", body)))
     return body.decode("utf-8", "replace")
 
 
-def _error_in(meta: Meta, body: bytes) -> OpenAIError | None:
-    found = failures.found_error(body)
-    return None if found is None else failures.stream_error(meta, found)
+def _object(body: bytes) -> dict[str, Any] | None:
+    """The fields of a body that is a JSON object."""
+    if not body.lstrip().startswith(b"{"):
+        return None
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None

@@ -13,8 +13,8 @@ from ..errors import IncompleteStreamError, OpenAIError
 from ..meta import Meta
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
-from .binary import is_no_sound, media_type, no_sound
-from .body import MAX_RATIO, PROGRESS, content_coding, read_error_body
+from .binary import is_no_sound, may_be_text, media_type, no_sound
+from .body import MAX_RATIO, PROGRESS, content_coding
 from .call import Call
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ByteStream"]
 
 _MAX_STREAM = 1 << 40  # bytes
+_MAX_TEXT = 1 << 16  # bytes of what may be text in the place of sound that are waited for
 
 
 class ByteStream:
@@ -79,8 +80,6 @@ class ByteStream:
         except CodingError as error:
             raise failures.invalid_answer(self._meta, b"", str(error)) from None
         call.expect(incoming, call.clocks.stall, "stall")
-        if self._speaks and is_no_sound(self._meta):
-            raise no_sound(self._meta, await read_error_body(incoming))
 
     async def _more(self) -> None:
         """Wait for bytes, or for the end. Raises the public error of what breaks the answer."""
@@ -97,8 +96,9 @@ class ByteStream:
 
     async def _read(self, call: Call, incoming: Incoming) -> None:
         try:
-            pieces = await incoming.pieces()
-            self._take(call, incoming, pieces)
+            self._take(call, incoming, await incoming.pieces())
+            while self._speaks and self._doubtful():
+                self._take(call, incoming, await incoming.pieces())
         except TransportError as failure:
             await self._broken(call, incoming, failure)
         except CodingError as error:
@@ -107,6 +107,18 @@ class ByteStream:
         except BaseException:
             self._end()
             raise
+
+    def _doubtful(self) -> bool:
+        """Whether more bytes have to tell whether they are sound. Raises the error for what is not."""
+        held = b"".join(self._queue)
+        if self._over or len(held) > _MAX_TEXT:
+            if is_no_sound(self.meta, held):
+                self._queue.clear()
+                raise no_sound(self.meta, self._calls.composer.scrub(held))
+        elif may_be_text(self.meta, held):
+            return True
+        self._speaks = False  # it is sound: nothing more to ask
+        return False
 
     def _take(self, call: Call, incoming: Incoming, pieces: list[bytes]) -> None:
         self._got += sum(map(len, pieces))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import Any
+from typing import Any, cast
+from urllib.parse import unquote
 
 from ..core.coding import CodingError
-from ..core.decode import DecodeError, Decoder, decoder_for, keep
+from ..core.decode import DecodeError, Decoder, decoder_for, keep, parsed
 from ..core.endpoint import Endpoint, Request
+from ..core.success import CONTENTS, as_page, deleted, has_content, is_error, is_nothing
 from ..meta import Meta
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
@@ -30,6 +32,7 @@ __all__ = ["Calls"]
 
 LARGE = 1 << 20  # bytes of a body above which it is decoded in steps
 _AT_ONCE = 1 << 17  # bytes of a compressed body that are inflated in one step
+_CONFIRMED = frozenset({b"", b"{}", b"null"})  # bodies of a deletion that worked; Google's is an empty object
 
 
 class Calls:
@@ -45,7 +48,7 @@ class Calls:
         self.composer: Composer = Composer(config)
         self._clocks: dict[str, Clocks] = {}
         self._decoders: dict[Endpoint, Decoder[Any]] = {}
-        self._simply: dict[Endpoint, Callable[[bytes], Any] | None] = {}
+        self._simply: dict[Endpoint, tuple[Callable[[bytes], Any], str] | None] = {}
 
     def under(self, config: CallConfig) -> Calls:
         """Calls under another configuration that share connections, limits and retry budget with these."""
@@ -197,10 +200,14 @@ class Calls:
             return decode_large(self, request, [meta, body])
         simply = self._simply.get(request.endpoint)
         if simply is not None:
+            decode, contents = simply
             try:
-                return keep(simply(body), body, meta)
+                answer = decode(body)
             except (ValueError, RecursionError):
-                pass  # it strays, or is none
+                pass  # it does not conform, or is not an answer
+            else:
+                if not contents or getattr(answer, contents):
+                    return keep(answer, body, meta)
         elif request.endpoint not in self._simply:
             self._simply[request.endpoint] = self._simple_decoder(request)
         rest = [(meta, body)]
@@ -212,28 +219,69 @@ class Calls:
         endpoint = request.endpoint
         kind = endpoint.answer
         if kind == "none":
+            self._check_nothing(meta, body)
             return None
-        if endpoint.group == "text_to_speech" and is_no_sound(meta):
+        if endpoint.group == "text_to_speech" and is_no_sound(meta, body):
             body = self.composer.scrub(body)
         if kind == "binary":
             return binary_answer(request, meta, body)
         if kind == "text":
             return body.decode("utf-8", "replace")
         if kind == "object-or-text" and request.response_format in TEXT_FORMATS:
-            return text_answer(meta, body)
-        answer, reason = None, "an error"
+            return text_answer(formatted_type(request), meta, body)
+        if endpoint.method == "DELETE" and body.strip() in _CONFIRMED:
+            return self._deleted(request, meta)
         try:
-            answer = self.decoder(request).decode(body)
+            answer, reason = self._read(request, body)
         except DecodeError as error:
-            reason = error.reason
-        else:
-            if not failures.holds_error(answer):
-                return self.finished(request, answer, meta, body)
-        if answer is None and is_unasked_stream(request, meta):
+            answer, reason = None, error.reason
+        if not reason:
+            return self.finished(request, answer, meta, body)
+        if is_unasked_stream(request, meta):
             return assembled(self, request, meta, body)
         raw = self.composer.scrub(body)
         del answer, body  # as in `made`
         raise failures.refused(meta, raw, reason)
+
+    def _check_nothing(self, meta: Meta, body: bytes) -> None:
+        """Raise the error in a body where an answer without one was due."""
+        try:
+            value = parsed(body) if body else None
+        except DecodeError:
+            return
+        if isinstance(value, dict) and is_error(None, cast("dict[str, Any]", value)):
+            raise failures.stream_error(meta, parsed(self.composer.scrub(body)))
+
+    def _read(self, request: Request, body: bytes) -> tuple[Any, str]:
+        """The answer that a body is, and why it may not be handed out, if so. Raises `DecodeError`."""
+        decoder = self.decoder(request)
+        try:
+            answer = decoder.fast(body)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if failures.holds_error(answer):
+                return None, failures.ERROR
+            return answer, "" if has_content(answer) else failures.NO_CONTENT
+        value = parsed(body)
+        if request.endpoint.answer == "page":
+            collection = request.endpoint.path.rpartition("/")[2]
+            value = as_page(value, collection, models=request.endpoint.path.endswith("/models"))
+        if isinstance(value, dict):
+            fields = cast("dict[str, Any]", value)
+            if is_error(decoder.kind, fields):
+                return None, failures.ERROR
+            if request.endpoint.group != "embedding" and is_nothing(decoder.kind, fields):
+                return None, failures.NOTHING
+        answer = decoder.decode(body) if decoder.strict else decoder.build(value, body)
+        return answer, "" if has_content(answer) else failures.NO_CONTENT
+
+    def _deleted(self, request: Request, meta: Meta) -> Any:
+        """The answer to a DELETE that the server confirmed with a status alone (204, or an empty 200)."""
+        decoder = self.decoder(request)
+        last = unquote(request.path.partition("?")[0].rpartition("/")[2])
+        made = deleted(decoder.kind, request.endpoint.ids_in(request.path), last)
+        return keep(decoder.build(made, b""), None, meta)
 
     def finished(self, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
         """A decoded answer with what it needs beside: vectors checked, links that can be fetched, its meta."""
@@ -241,8 +289,8 @@ class Calls:
             raw = self.composer.scrub(body)
             del answer, body  # as in `made`
             if wrong == NO_VECTOR:
-                raise failures.empty_answer(meta, wrong)
-            raise failures.invalid_answer(meta, raw, wrong)
+                raise failures.empty_answer(meta, raw, wrong)
+            raise failures.invalid_answer(meta, raw, str(DecodeError(wrong, raw)))
         attach(self, answer)
         return keep(answer, body, meta)
 
@@ -257,16 +305,19 @@ class Calls:
             decoder = self._decoders[endpoint] = decoder_for(made, strict=self.config.strict)
         return decoder
 
-    def _simple_decoder(self, request: Request) -> Callable[[bytes], Any] | None:
+    def _simple_decoder(self, request: Request) -> tuple[Callable[[bytes], Any], str] | None:
         """The strict decoder of an endpoint whose answers need nothing done to them once they are decoded.
 
-        What it decodes has no unknown field, and says by its own literal what it is: it cannot hold an error.
+        What it decodes has no unknown field, and says by its own literal what it is: it cannot hold an error. Beside it
+        the name of the list that has to hold something, if there is one.
         """
         endpoint = request.endpoint
         if endpoint.answer != "object" or endpoint.group in ("embedding", "text_to_speech"):
             return None
         decoder = self.decoder(request)
-        return decoder.fast if needs_nothing(decoder.kind) and failures.is_no_error(decoder.kind) else None
+        if not needs_nothing(decoder.kind) or not failures.is_no_error(decoder.kind):
+            return None
+        return decoder.fast, CONTENTS.get(decoder.kind.__name__, "")
 
     # ---------------------------------------------------------------- streams and pages
 

@@ -36,6 +36,11 @@ __all__ = [
     "undecodable",
 ]
 
+# Why an answer may not be handed out.
+ERROR = "an error"
+NOTHING = "nothing of what was asked for is in the answer"
+NO_CONTENT = "the answer is empty"
+
 _LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
 
 _CLOCKS = {
@@ -139,10 +144,11 @@ class EmptyAnswerError(APIResponseValidationError, ValueError):
     """An answer of the right shape with nothing in it; a `ValueError` too, as users of the official client expect."""
 
 
-def empty_answer(meta: Meta, why: str) -> EmptyAnswerError:
+def empty_answer(meta: Meta, raw: bytes, why: str) -> EmptyAnswerError:
     """The error for an answer with nothing in it."""
-    response = ResponseInfo(meta.status, meta.headers, meta.request)
-    error = EmptyAnswerError(response, None, message=f"{meta.status} from {meta.request.method} {meta.url}: {why}")
+    response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
+    message = f"{meta.status} from {meta.request.method} {meta.url}: {DecodeError(why, raw)}"
+    error = EmptyAnswerError(response, raw, message=message)
     error.meta = meta
     _finish(error, meta.tries, meta.total)
     return error
@@ -199,7 +205,7 @@ def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
 
 def refused(meta: Meta, raw: bytes, reason: str, name: str = "") -> APIError:
     """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be."""
-    if name == "error" and found_error(raw) is None:
+    if reason == ERROR or (name == "error" and found_error(raw) is None):
         return stream_error(meta, parse_error(raw))
     return undecodable(meta, raw, str(DecodeError(reason, raw)))
 

@@ -10,7 +10,7 @@ import importlib
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ..omitted import is_omitted
 from .encode import encode_json, encode_query, merge_queries
@@ -187,6 +187,11 @@ class Endpoint:
                 params = {**params, "stream": stream}
             return Request(self, self.path, encode_json(params), bool(stream))
         return self._general(params, stream)
+
+    def ids_in(self, path: str) -> dict[str, str]:
+        """The ids in the path of a request, by the names of their parameters. (A gateway's own path may go before.)"""
+        pairs = zip(reversed(self.path.split("/")), reversed(path.partition("?")[0].split("/")), strict=False)
+        return {step[1:-1]: unquote(found) for step, found in reversed(list(pairs)) if step.startswith("{")}
 
     def _general(self, params: dict[str, Any], stream: bool | None) -> Request:
         options: dict[str, Any] | None = None

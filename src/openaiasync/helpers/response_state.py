@@ -148,7 +148,7 @@ class ResponseStreamState(Generic[T]):
         if not isinstance(response, Response):
             return event
         output: Any = response.output
-        if output is None:  # some servers leave out what they said before
+        if not output:  # some servers leave out what they said before
             response = upgraded(response, Response, output=[self._so_far(at) for at in self._items])
         self._final = parsed_response(response, self._wanted)
         return upgraded(event, _COMPLETED, response=self._final)
