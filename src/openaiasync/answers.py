@@ -16,17 +16,30 @@ if TYPE_CHECKING:
     from .types.chat import ChatCompletionMessage
 
 __all__ = [
+    "CONTENTS",
     "ChatCompletionText",
     "ChunkText",
     "CompletionText",
     "EmbeddingValue",
     "ResponseText",
     "Vectors",
+    "has_content",
     "reasoning_of",
     "return_base64",
     "text_of",
 ]
 
+CONTENTS = {
+    "ChatCompletion": "choices",
+    "Completion": "choices",
+    "ImagesResponse": "data",
+    "ModerationCreateResponse": "results",
+}
+"""The list that an answer of this class is about: with nothing in it, it is not an answer."""
+
+_TRANSCRIPTS = frozenset(
+    {"Transcription", "TranscriptionVerbose", "TranscriptionDiarized", "Translation", "TranslationVerbose"}
+)
 _SWAPPED = sys.byteorder == "big"  # embeddings travel in little-endian order
 
 
@@ -211,3 +224,23 @@ def return_base64(answer: Any) -> None:
     for item in _items(answer.data):
         if isinstance(item, EmbeddingValue):
             vars(item)["_base64"] = True
+
+
+def has_content(answer: Any) -> bool:
+    """Whether an answer holds what its kind is about: a choice with a message, an image, a verdict, words."""
+    name = type(answer).__name__
+    if name in _TRANSCRIPTS:
+        return answer.text is not None
+    return name not in CONTENTS or any(_holds(name, item) for item in _items(getattr(answer, CONTENTS[name])))
+
+
+def _holds(name: str, item: Any) -> bool:
+    if not hasattr(item, "to_dict"):
+        return False
+    if name == "ChatCompletion":
+        return hasattr(item.message, "to_dict")
+    if name == "Completion":
+        return item.text is not None
+    if name == "ImagesResponse":
+        return any(value for field, value in item.to_dict().items() if field != "revised_prompt")
+    return True

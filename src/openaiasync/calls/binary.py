@@ -13,7 +13,6 @@ from ..core.decode import DecodeError
 from ..core.endpoint import Request
 from ..core.lines import split_lines
 from ..core.media import audio_type, extension, image_type
-from ..core.success import is_error, is_nothing
 from ..errors import OpenAIError
 from ..headers import Headers
 from ..meta import Meta, ResponseInfo
@@ -242,6 +241,8 @@ def _is_text(meta: Meta) -> bool:
 
 def no_sound(meta: Meta, body: bytes) -> OpenAIError:
     """The error for what came in the place of sound."""
+    from ..core.success import is_error
+
     what = "text" if body else "nothing"
     reason = f"asked for sound, the server sent {what}"
     fields = _object(body)
@@ -255,6 +256,8 @@ def text_answer(kind: Any, meta: Meta, body: bytes) -> str:
 
     An error object, or a page, in its place raises.
     """
+    from ..core.success import is_error, is_nothing
+
     fields = _object(body)
     if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
         raise failures.refused(meta, body, failures.ERROR if is_error(kind, fields) else failures.NOTHING)

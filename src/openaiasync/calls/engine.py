@@ -7,10 +7,10 @@ from types import CoroutineType
 from typing import Any, cast
 from urllib.parse import unquote
 
+from ..answers import CONTENTS, has_content
 from ..core.coding import CodingError
 from ..core.decode import DecodeError, Decoder, decoder_for, keep, parsed
 from ..core.endpoint import Endpoint, Request
-from ..core.success import CONTENTS, as_page, deleted, has_content, is_error, is_nothing
 from ..meta import Meta
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
@@ -245,6 +245,8 @@ class Calls:
 
     def _check_nothing(self, meta: Meta, body: bytes) -> None:
         """Raise the error in a body where an answer without one was due."""
+        from ..core.success import is_error
+
         try:
             value = parsed(body) if body else None
         except DecodeError:
@@ -263,6 +265,8 @@ class Calls:
             if failures.holds_error(answer):
                 return None, failures.ERROR
             return answer, "" if has_content(answer) else failures.NO_CONTENT
+        from ..core.success import as_page, is_error, is_nothing  # answers that conform need not load it
+
         value = parsed(body)
         if request.endpoint.answer == "page":
             collection = request.endpoint.path.rpartition("/")[2]
@@ -278,6 +282,8 @@ class Calls:
 
     def _deleted(self, request: Request, meta: Meta) -> Any:
         """The answer to a DELETE that the server confirmed with a status alone (204, or an empty 200)."""
+        from ..core.success import deleted
+
         decoder = self.decoder(request)
         last = unquote(request.path.partition("?")[0].rpartition("/")[2])
         made = deleted(decoder.kind, request.endpoint.ids_in(request.path), last)

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 from ..core.decode import DecodeError
-from ..core.error_body import ErrorDetails, parse_error, read_error
 from ..errors import (
     APIConnectionError,
     APIError,
@@ -23,6 +22,7 @@ from ..meta import Meta, RequestInfo, ResponseInfo
 from ..model import OpenModel
 
 if TYPE_CHECKING:
+    from ..core.error_body import ErrorDetails
     from ..transport.base import TransportError
 
 __all__ = [
@@ -108,6 +108,8 @@ def with_words(text: str, details: ErrorDetails) -> str:
 
 def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APIStatusError:
     """The error for an answer with an error status; its body as far as it was read."""
+    from ..core.error_body import parse_error, read_error  # who meets no error need not load it
+
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
     body = parse_error(raw)
     details = read_error(body)
@@ -156,6 +158,8 @@ def empty_answer(meta: Meta, raw: bytes, why: str) -> EmptyAnswerError:
 
 def stream_error(meta: Meta, body: Any) -> APIError:
     """The error for an error object that came where an answer should be: in a 200, or in the middle of a stream."""
+    from ..core.error_body import read_error
+
     details = read_error(body)
     text = f"{meta.request.method} {meta.url}: the server sent an error in place of an answer"
     error = APIError(with_words(text, details), meta.request, body=error_object(body))
@@ -206,6 +210,8 @@ def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
 def refused(meta: Meta, raw: bytes, reason: str, name: str = "") -> APIError:
     """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be."""
     if reason == ERROR or (name == "error" and found_error(raw) is None):
+        from ..core.error_body import parse_error
+
         return stream_error(meta, parse_error(raw))
     return undecodable(meta, raw, str(DecodeError(reason, raw)))
 

@@ -17,7 +17,7 @@ import msgspec
 from ..lenient import flatten, is_struct
 from ..model import BaseModel, OpenModel
 
-__all__ = ["CONTENTS", "as_page", "deleted", "has_content", "is_error", "is_nothing"]
+__all__ = ["as_page", "deleted", "is_error", "is_nothing"]
 
 # Fields that many kinds of answers have, and errors too: they do not tell that an answer is there.
 _GENERAL = frozenset(
@@ -38,14 +38,6 @@ _OTHER_ERRORS = (
     "__type",
     "exception",
 )
-
-CONTENTS = {
-    "ChatCompletion": "choices",
-    "Completion": "choices",
-    "ImagesResponse": "data",
-    "ModerationCreateResponse": "results",
-}
-"""The list that an answer of this class is about: what has nothing in it is not an answer."""
 
 
 class _Facts(NamedTuple):
@@ -155,30 +147,6 @@ def _is_nothing(facts: _Facts, fields: Mapping[str, Any]) -> bool:
         return False  # servers in Go leave an empty list out
     came = any(fields.get(name) is not None or (name in facts.lists and name in fields) for name in facts.required)
     return bool(facts.required) and not came
-
-
-def has_content(answer: Any) -> bool:
-    """Whether an answer holds what its kind is about: a choice with a message, an image, a verdict, words."""
-    name = type(answer).__name__
-    if name in ("Transcription", "Translation", "TranscriptionVerbose", "TranslationVerbose", "TranscriptionDiarized"):
-        return getattr(answer, "text", None) is not None
-    if name not in CONTENTS:
-        return True
-    items: Any = getattr(answer, CONTENTS[name], None)
-    return isinstance(items, list) and any(_holds(name, item) for item in items)
-
-
-def _holds(name: str, item: Any) -> bool:
-    if not isinstance(item, BaseModel):
-        return False
-    if name == "ChatCompletion":
-        return isinstance(getattr(item, "message", None), BaseModel)
-    if name == "Completion":
-        return getattr(item, "text", None) is not None
-    if name == "ImagesResponse":
-        fields = item.to_dict()
-        return any(value for name, value in fields.items() if name != "revised_prompt")
-    return True
 
 
 # -------------------------------------------------------------------------------------------------- other shapes
