@@ -178,7 +178,7 @@ def test_replace_changes_known_names_only() -> None:
 
 
 def test_construct_takes_anything() -> None:
-    """For tests and fakes: missing fields are `None`, missing lists empty, unknown ones extra, wire names understood."""
+    """For tests and fakes: missing fields are `None` or empty lists, unknown ones extra, wire names understood."""
     made = Answer.model_construct(id=5, **{"from": 7}, other=1)
     assert (made.id, made.title, made.from_, made.extra) == (5, None, 7, {"other": 1})
     assert made.parts == []
