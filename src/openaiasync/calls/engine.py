@@ -152,6 +152,8 @@ class Calls:
                         if not 200 <= incoming.status < 300:
                             await call.no_success(incoming)
                             continue
+                        if self.shared.refusing:
+                            self.shared.accepted(self.config.base.origin)
                     coding, now = "", call.head_at
                     body = incoming.take()
                     if body is None:

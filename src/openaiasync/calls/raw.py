@@ -264,11 +264,16 @@ class StreamedResponse(_Facts, Generic[T]):
     @property
     def is_closed(self) -> bool:
         """Whether the connection is free again."""
-        return self._call.owner is None
+        return self._call.permit is None
 
     async def close(self) -> None:
-        """Free the connection and the place in flight at once. Idempotent."""
+        """Free the connection and the slot at once. Idempotent."""
         self._call.leave()
+
+    def __del__(self) -> None:
+        call: Call | None = getattr(self, "_call", None)
+        if call is not None and not self._taken:  # else a stream has taken the call over, or is being read
+            call.abandon()
 
 
 class _Opening(Generic[T]):

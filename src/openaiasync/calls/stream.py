@@ -6,8 +6,8 @@ after ``[DONE]``, after a terminal event, or after a finish reason for every cho
 
 from __future__ import annotations
 
-import contextlib
 import json
+from asyncio import current_task
 from collections import deque
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -80,6 +80,8 @@ class AsyncStream(Generic[T]):
     # ---------------------------------------------------------------- iteration
 
     def __aiter__(self) -> AsyncStream[T]:
+        if self._call is not None:
+            self._call.read_here()
         return self
 
     async def __anext__(self) -> T:
@@ -114,6 +116,8 @@ class AsyncStream(Generic[T]):
         if self._reading:
             raise RuntimeError("another task is reading this stream: a stream has one reader")
         incoming = self._incoming
+        if current_task(call.loop) is not incoming.reader:
+            call.read_here()
         if self._delivered:
             call.expect(incoming, call.clocks.stall, "stall")
         else:
@@ -257,7 +261,7 @@ class AsyncStream(Generic[T]):
     aclose = close
 
     async def __aenter__(self) -> AsyncStream[T]:
-        return self
+        return self.__aiter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -265,9 +269,10 @@ class AsyncStream(Generic[T]):
         await self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_call", None) is not None:
-            with contextlib.suppress(RuntimeError):  # its event loop may be gone
-                self._release()
+        call: Call | None = getattr(self, "_call", None)
+        if call is not None:
+            self._call = None
+            call.abandon()
 
     @property
     def response(self) -> ResponseInfo:

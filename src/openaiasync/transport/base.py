@@ -143,6 +143,9 @@ class Incoming(Protocol):
         """Seconds spent on getting a connection (0.0 when an idle one was there)."""
         ...
 
+    reader: object
+    """The task that read last, or is to read: it can free the connection. `None` where that is not known."""
+
     @property
     def ended(self) -> bool:
         """Whether the whole body has been handed out."""
