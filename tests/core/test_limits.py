@@ -147,7 +147,7 @@ class Traffic(RuleBasedStateMachine):
         if permit is None:
             self.enqueue(owner, returning=False)
         else:
-            assert not (self.waiting or self.returning)
+            assert self.slots.waiting == 0
             self.hold(permit, owner)
 
     def release(self, permit: Permit) -> str:

@@ -88,7 +88,7 @@ class ByteStream:
         call, incoming = self._call, self._incoming
         if call is None or incoming is None:
             return
-        if asyncio.current_task(call.loop) is not incoming.reader:
+        if asyncio.current_task(call.loop) is not call.reader:
             call.read_here()
         try:
             await self._read(call, incoming)

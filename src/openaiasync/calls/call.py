@@ -17,7 +17,7 @@ from ..core.limits import Deadlock, Permit
 from ..core.retry import LONGEST_SERVER_PAUSE, backoff, is_rate_limit, retryable_status, server_pause
 from ..errors import APIStatusError, APITimeoutError, ClientClosedError, InFlightError, OpenAIError
 from ..meta import Meta, RequestInfo
-from ..transport.base import Begun, Credentials, Incoming, Outgoing, TransportError, TryClocks
+from ..transport.base import Attended, Begun, Credentials, Incoming, Outgoing, TransportError, TryClocks
 from . import failure as failures
 from . import log
 from .body import read_error_body
@@ -45,6 +45,7 @@ class Call:
     watched: ClassVar[bool] = False
     target: str | None = None
     permit: Permit | None = None
+    reader: object = None
     incoming: Incoming | None = None
     out: Outgoing | None = None
     info: RequestInfo | None = None
@@ -111,10 +112,11 @@ class Call:
 
     def read_here(self) -> None:
         """The running task reads the answer from now on: it is the one whose waiting keeps the slot from being free."""
-        owner, permit, incoming = asyncio.current_task(self.loop), self.permit, self.incoming
+        self.reader = owner = asyncio.current_task(self.loop)
+        permit, incoming = self.permit, self.incoming
         if permit is not None and permit.owner is not owner:
             self.calls.shared.limiter.slots.transfer(permit, owner)
-        if incoming is not None:
+        if isinstance(incoming, Attended):
             incoming.reader = owner
 
     def leave(self) -> None:
@@ -340,7 +342,7 @@ class Call:
         return free
 
     def _may_repeat(self, failure: TransportError) -> bool:
-        if failure.kind in _NEVER_RETRIED or not self.rewindable():
+        if failure.kind in _NEVER_RETRIED or failure.clock == "queue" or not self.rewindable():
             return False
         # What was sent whole and then timed out may have been worked on, and would be paid twice.
         paid = failure.kind == "timeout" and failure.sent

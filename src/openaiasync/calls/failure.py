@@ -14,6 +14,7 @@ from ..errors import (
     APITimeoutError,
     ClientClosedError,
     IncompleteStreamError,
+    InFlightError,
     OpenAIError,
     status_error,
 )
@@ -44,12 +45,14 @@ NO_CONTENT = "the answer is empty"
 _LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
 
 _CLOCKS = {
+    "queue": "no connection was free within {seconds:g} s; nothing was sent",
     "connect": "no connection within {seconds:g} s",
     "start": "no answer started within {seconds:g} s",
     "stall": "the answer made no progress for {seconds:g} s",
     "deadline": "the deadline of {seconds:g} s passed",
 }
 _ADVICE = {
+    "queue": "http_max_connections_per_host sets how many there are",
     "connect": "is the server there? http_connect_timeout sets how long to try",
     "start": "a slow model needs a larger http_timeout, or .stream, which shows its first words early",
     "stall": "http_stall_timeout sets how long a pause may be",
@@ -79,6 +82,8 @@ def from_transport(
     error: OpenAIError
     if failure.kind == "closed":
         error = ClientClosedError(f"{where}: the client was closed while the call was under way")
+    elif failure.kind == "stuck":
+        error = InFlightError(f"{where}: {failure.message}")
     elif clock is not None:
         error = APITimeoutError(request, message=f"{where}: {timeout_message(clock, seconds)} {spent}", clock=clock)
     else:

@@ -116,7 +116,7 @@ class AsyncStream(Generic[T]):
         if self._reading:
             raise RuntimeError("another task is reading this stream: a stream has one reader")
         incoming = self._incoming
-        if current_task(call.loop) is not incoming.reader:
+        if current_task(call.loop) is not call.reader:
             call.read_here()
         if self._delivered:
             call.expect(incoming, call.clocks.stall, "stall")

@@ -20,7 +20,6 @@ class SimpleIncoming:
     """
 
     connected: float = 0.0
-    reader: object = None
 
     def __init__(self, status: int, raw_fields: bytes) -> None:
         """`raw_fields`: the field lines, each with its CRLF."""

@@ -74,7 +74,7 @@ _warned: weakref.WeakKeyDictionary[Awaited, float] = weakref.WeakKeyDictionary()
 
 def live_owner(task: object) -> object:
     """The task itself; `None` for one that is done and so reads nothing any more."""
-    return None if isinstance(task, asyncio.Future) and cast("asyncio.Future[Any]", task).done() else task
+    return None if isinstance(task, asyncio.Task) and task.done() else task
 
 
 def _look(loop: asyncio.AbstractEventLoop) -> None:
@@ -130,7 +130,7 @@ def _end_a_deadlock(here: list[Waiting], now: float) -> None:
             wait.stuck_since = None
         elif wait.stuck_since is None:
             wait.stuck_since = now
-        elif now - wait.stuck_since >= PATIENCE and held & (_blocked_by({wait.task}) | {wait.task}):
+        elif now - wait.stuck_since >= PATIENCE and held & (_blocked_by({wait.task}, doomed) | {wait.task}):
             chosen = wait
     if chosen is not None:
         for wait in here:
@@ -152,12 +152,15 @@ def _may_be_stuck(awaited: Awaited) -> bool:
 # and futures have had in all versions; where one is missing nothing is found, and only the warning is left.
 
 
-def _blocked_by(tasks: AbstractSet[object]) -> AbstractSet[object]:
-    """The tasks that cannot go on before these do, themselves excepted, directly or over others."""
+def _blocked_by(tasks: AbstractSet[object], besides: AbstractSet[object] = frozenset()) -> AbstractSet[object]:
+    """The tasks that cannot go on before these do, themselves excepted, directly or over others.
+
+    `besides` are others that cannot go on either.
+    """
     blocked: set[object] = set()
     todo = list(tasks)
     while todo and len(blocked) < MOST:
-        for task in _awaiting(todo.pop(), tasks | blocked):
+        for task in _awaiting(todo.pop(), tasks | blocked | besides):
             if task not in blocked and task not in tasks:
                 blocked.add(task)
                 todo.append(task)
@@ -196,8 +199,7 @@ def _completed_by(callback: Any) -> Iterator[tuple[object, Iterable[asyncio.Futu
     """
     values: dict[str, Any] = {}
     if isinstance(callback, functools.partial):  # wait_for, before Python 3.12
-        given = cast("functools.partial[Any]", callback).args
-        values.update((str(number), value) for number, value in enumerate(given))
+        values.update((str(number), value) for number, value in enumerate(callback.args))
     group = getattr(callback, "__self__", None)
     if group is not None:  # TaskGroup
         values.update(getattr(group, "__dict__", {}))
