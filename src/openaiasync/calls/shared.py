@@ -15,10 +15,10 @@ from ..errors import ClientClosedError
 from ..transport.base import Origin, Transport
 from .defaults import Defaults
 from .gate import InFlightLimiter
-from .upstream import Upstream
 
 if TYPE_CHECKING:
     from .config import BaseURL
+    from .upstream import Upstream
 
 __all__ = ["Guest", "Shared"]
 
@@ -96,6 +96,8 @@ class Shared:
         """A call was answered 429, and is to be tried again at the loop's time `retry_at`, if at all."""
         upstream = self.refusing.get(base.origin)
         if upstream is None:
+            from .upstream import Upstream  # most servers never refuse
+
             upstream = self.refusing[base.origin] = Upstream(base.root)
         upstream.refused(call, now, retry_at)
 
