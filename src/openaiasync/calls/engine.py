@@ -243,7 +243,7 @@ class Calls:
             return assembled(self, request, meta, body)
         raw = self.composer.scrub(body)
         del answer, body  # as in `made`
-        raise failures.refused(meta, raw, reason)
+        raise failures.refused(meta, raw, reason, kind=self.decoder(request).kind)
 
     def _check_nothing(self, meta: Meta, body: bytes) -> None:
         """Raise the error in a body where an answer without one was due."""

@@ -212,8 +212,13 @@ def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
     return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
 
 
-def refused(meta: Meta, raw: bytes, reason: str, name: str = "") -> APIError:
-    """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be."""
+def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = None) -> APIError:
+    """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be.
+
+    A `kind` that declares `error` may have one: in an object with an id it is a value, and something else is wrong.
+    """
+    if is_struct(kind) and "error" in kind.__struct_fields__ and (found_error(raw) or {}).get("id"):
+        return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
     if reason == ERROR or (name == "error" and found_error(raw) is None):
         from ..core.error_body import parse_error
 

@@ -34,6 +34,25 @@ _LINGER = 0.2  # seconds that the end of the message may take after [DONE], so t
 _MAX_STREAM = 1 << 40  # bytes: events are capped one by one
 
 
+class OpenResponse(ResponseInfo):
+    """What a stream shows of its answer, under the names that users of the official client know."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: AsyncStream[Any]) -> None:
+        super().__init__(stream.meta.status, stream.meta.headers, stream.meta.request)
+        self._stream = stream
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the stream has ended or was closed: its connection is free."""
+        return self._stream._call is None
+
+    async def aclose(self) -> None:
+        """Close the stream. Idempotent."""
+        await self._stream.close()
+
+
 class AsyncStream(Generic[T]):
     """An open stream: iterate it for its events; leave it with ``async with`` or `close` to free its connection.
 
@@ -275,9 +294,9 @@ class AsyncStream(Generic[T]):
             call.abandon()
 
     @property
-    def response(self) -> ResponseInfo:
-        """Status and header fields of the answer."""
-        return ResponseInfo(self.meta.status, self.meta.headers, self.meta.request)
+    def response(self) -> OpenResponse:
+        """Status and header fields of the answer; closing it closes the stream."""
+        return OpenResponse(self)
 
     def __repr__(self) -> str:
         state = "open" if self._call is not None else "closed"
