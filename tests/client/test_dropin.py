@@ -258,7 +258,7 @@ class TestRawAnswers:
                     await stream.response.aclose()
                     assert stream.response.is_closed
                     await stream.response.aclose()
-                    assert client._calls.shared.gate.places.used == 0
+                    assert client._calls.shared.limiter.used == 0
                     async with client.chat.completions.stream(model="m", messages=MESSAGES) as helper:
                         await helper.response.aclose()
                         assert helper.response.is_closed
