@@ -13,6 +13,7 @@ from ..calls.engine import Calls
 from ..calls.live import ChatStream
 from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint
+from ..core.reasoning import ThinkSplitter
 from ..core.structured import Growing
 from ..errors import APIStatusError
 from .events import (
@@ -26,7 +27,6 @@ from .events import (
 )
 from .formats import Ladder
 from .options import TurnOptions
-from .reasoning import ThinkSplitter
 from .reply import Reply
 from .rounds import Rounds
 from .toolrun import ToolRun
