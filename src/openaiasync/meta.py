@@ -161,6 +161,9 @@ class Meta:
     the end of the answer, retries and pauses included; of an open stream: up to its head). `tries` counts all tries.
     """
 
+    complete: bool = True
+    """Whether all of the answer came. Of a stream `False` until its end, and for good where its server ended it
+    properly, but without a word that the answer is complete: a finish reason, a terminal event."""
     _headers: Headers | None = None
 
     def __init__(

@@ -17,7 +17,7 @@ from faults.invariants import deep, error_faults
 from openaiasync import AsyncAzureOpenAI, ConfigurationError
 from openaiasync.lib.azure import MutuallyExclusiveAuthError
 from realtime.loopback import CREATED, loopback, say
-from scripted import CHAT, STREAM_HEAD, Scripted, Seen, chat, json_answer, scripted
+from scripted import CHAT, Scripted, Seen, chat, chunk, events, json_answer, scripted
 
 KEY = "azure-key-of-the-tests"
 TOKEN = "entra-token-of-the-tests"
@@ -116,7 +116,7 @@ class TestPaths:
             async with scripted(anything) as server:
                 url = server.url.removesuffix("/v1") + base
                 async with client_of(server, azure_endpoint=None, base_url=url) as client:
-                    assert client.base_url == f"{url}/"
+                    assert client.base_url == url
                     await chats(client, "m")
             assert server.seen[0].target == f"{path}?api-version=2025-04-01"
 
@@ -126,12 +126,12 @@ class TestPaths:
         """A stream is asked for in the same place."""
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
-            writer.write(STREAM_HEAD + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+            writer.write(events([chunk("Hello."), chunk(finish="stop")]))
 
         async def main() -> None:
             async with scripted(script) as server, client_of(server) as client:
                 stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
-                assert [chunk async for chunk in stream] == []
+                assert "".join([chunk.text async for chunk in stream]) == "Hello."
             assert server.seen[0].target.startswith("/openai/deployments/m/chat/completions?")
 
         run(main())
@@ -247,11 +247,11 @@ class TestOptions:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
         monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere/v1")
         client = AsyncAzureOpenAI()
-        assert (client.base_url, client.api_key) == ("https://mine.openai.azure.com/openai/", KEY)
+        assert (client.base_url, client.api_key) == ("https://mine.openai.azure.com/openai", KEY)
         monkeypatch.setenv("AZURE_OPENAI_AD_TOKEN", TOKEN)
         assert AsyncAzureOpenAI().api_key == ""
         assert AsyncAzureOpenAI(api_key="given").api_key == "given"
-        assert AsyncAzureOpenAI(azure_deployment="d").base_url == "https://mine.openai.azure.com/openai/deployments/d/"
+        assert AsyncAzureOpenAI(azure_deployment="d").base_url == "https://mine.openai.azure.com/openai/deployments/d"
 
     @pytest.mark.parametrize(
         ("options", "error", "text"),

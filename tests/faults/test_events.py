@@ -26,7 +26,8 @@ WHOLE = Gives("Hi ho")
 SHORT = Fails(IncompleteStreamError, side="network", retryable=True, meta=True, partial="Hi ", delivered="Hi ", tries=1)
 EMPTY = Fails(IncompleteStreamError, meta=True, delivered="")
 INVALID = Fails(APIResponseValidationError, side="server", retryable=False, meta=True, delivered="Hi ")
-ERROR = Fails(APIError, side="server", meta=True, delivered="Hi ", says="out of luck")
+ERROR = Fails(APIError, side="server", meta=True, delivered="Hi ", partial="Hi ", says="out of luck")
+RESPONSE_ERROR = Fails(APIError, side="server", meta=True, delivered="Hi ", says="out of luck")
 
 
 def data(value: Any) -> bytes:
@@ -55,6 +56,13 @@ TEXT = data(HI) + data(HO) + data(STOP)
 DONE = b"data: [DONE]\n\n"
 GOOD = TEXT + DONE
 LINES = GOOD.decode()
+LABELS = ["text/plain; charset=utf-8", "application/x-ndjson", "application/json", "application/octet-stream",
+          "text/html", "nonsense", ""]  # fmt: skip
+SILENT = [b"data:\n\n", b"data:   \n\n", b"data: null\n\n", b"data: {}\n\n", b"event: ping\ndata: {}\n\n",
+          b"event: ping\ndata:\n\n", b"event: ping\n\n", b'event: ping\ndata: {"type": "ping"}\n\n',
+          b"event: keepalive\ndata: now\n\n", b"data\n\n", b"data:\ndata:\n\n", b": hi\n\n"]  # fmt: skip
+DONES = [b"data: [DONE] \n\n", b"data:  [DONE]\n\n", b"data:[DONE]\n\n", b'data: "[DONE]"\n\n', b"data: [DONE]\n",
+         b"data: [DONE]\ndata:\n\n", b"event: done\ndata: [DONE]\n\n"]  # fmt: skip
 PLAIN = [
     stream("one event a chunk", framed(data(HI), data(HO), data(STOP), DONE), WHOLE),
     stream("all in one chunk", framed(GOOD), WHOLE),
@@ -71,7 +79,14 @@ PLAIN = [
     stream("comments and pings between", framed(b": hi\n\n", data(HI), b":\n\n: ping\n", data(HO), data(STOP), DONE),
            WHOLE),
     stream("retry and id only", framed(b"retry: 3000\n\nid: 1\n\n", GOOD, b"id\n\n"), WHOLE),
-    stream("empty data", framed(b"data:\n\n", GOOD), Fails(APIResponseValidationError, delivered="")),
+    *[stream(f"an event that says nothing: {raw!r}", framed(raw, data(HI), raw + raw, data(HO), raw + data(STOP), raw,
+             DONE), WHOLE) for raw in SILENT],
+    *[stream(f"the end as {raw!r}", framed(data(HI), data(HO), data(STOP), raw), WHOLE) for raw in DONES],
+    *[stream(f"labelled {label!r}", (READ, answer(GOOD, content_type=label)), WHOLE) for label in LABELS],
+    stream("without a label", (READ, head(Content_Length=str(len(GOOD))) + GOOD), WHOLE),
+    stream("without a label, a byte a chunk", (READ, head(Transfer_Encoding="chunked"),
+           b"".join(as_chunk(bytes([byte])) for byte in GOOD) + LAST_CHUNK, HANG), WHOLE),
+    stream("labelled as JSON by the official door", (READ, answer(GOOD)), WHOLE, call="official_stream"),
     stream("unknown fields", framed(b"foo: bar\nbaz\n" + GOOD), WHOLE),
     stream("U+2028, U+0085, NEL in the text", framed(data(chunk("@")).replace(b"@", "a\u2028b\u0085c\u2029d\u000bx"
            .replace("\u000b", "\\u000b").encode()), data(STOP), DONE), Gives("a\u2028b\u0085c\u2029d\u000bx")),
@@ -112,8 +127,15 @@ ENDS = [
            Content_Encoding="gzip"), HANG), Fails(IncompleteStreamError, delivered="Hi ho"), (4, 8)),
     stream("gzip, damaged after an event", (READ, CLOSING.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n"),
            gzip.compress(data(HI)), 0.1, b"garbage", HANG), SHORT, (4, 8)),
-    stream("one choice of two unfinished", framed(data(HI), data(chunk("x", index=1)), data(STOP)),
-           Fails(IncompleteStreamError, partial="Hi "), (4,)),
+    stream("[DONE] without a finish_reason, cut", (READ, STREAM_HEAD + event(HI) + event("[DONE]"), CLOSE), SHORT,
+           (4,)),
+    stream("[DONE] without a finish_reason, reset", (READ, STREAM_HEAD + event(HI) + event("[DONE]"), 0.1, RESET),
+           SHORT, (4,)),
+    stream("[DONE] without a finish_reason, until close", closed(data(HI) + DONE), SHORT, (4,)),
+    stream("[DONE] alone", framed(DONE), EMPTY, (4,)),
+    stream("usage and [DONE]", framed(data({**HI, "choices": [], "usage": None}), DONE), EMPTY, (4,)),
+    stream("an exact end without the empty line", framed(data(HI), data(HO), data(STOP)[:-2]), WHOLE, (4,)),
+    stream("null and no more", framed(data(HI), b"data: null\n\n"), SHORT, (4, 5)),
     stream("two choices finished", framed(data(HI), data(chunk(finish="stop", index=1)), data(STOP)), Gives(), (4,)),
     stream("broken after a word is never tried again", (READ, STREAM_HEAD + event(HI), CLOSE), SHORT, (9,),
            options={"max_retries": 3}),
@@ -134,11 +156,23 @@ ENDS = [
 WRONG = [
     stream("JSON instead of events", (READ, json_answer({"id": "x"}), HANG), Fails(APIResponseValidationError), (4, 5)),
     stream("JSON under the name of events", (READ, answer(b'{"id": "x"}', content_type="text/event-stream"), HANG),
-           Fails(IncompleteStreamError), (4, 5)),
+           Fails(APIResponseValidationError, says='{"id": "x"}'), (4, 5)),
+    stream("lines of JSON", (READ, answer(b'{"id": "x"}\n{"id": "y"}\n', content_type="application/x-ndjson"), HANG),
+           Fails(APIResponseValidationError, says='{"id": "x"}'), (4, 5)),
+    stream("HTML under the name of events", (READ, answer(b"<html><body>Sign in</body></html>",
+           content_type="text/event-stream"), HANG), Fails(APIResponseValidationError, says="Sign in"), (4, 5)),
+    stream("words instead of events", (READ, answer(b"out of luck", content_type="text/plain"), HANG),
+           Fails(APIResponseValidationError, says="out of luck"), (4, 5)),
+    stream("words under the name of events", (READ, answer(b"out of luck", content_type="text/event-stream"), HANG),
+           Fails(APIResponseValidationError, says="out of luck"), (4, 5)),
+    stream("words after a word", framed(data(HI), b"out of luck"), Fails(IncompleteStreamError, partial="Hi ",
+           says="out of luck", delivered="Hi "), (4, 5)),
+    stream("a bare error object after a word", framed(data(HI), b'{"error": {"message": "out of luck"}}'),
+           Fails(APIError, says="out of luck", delivered="Hi "), (4, 5)),
+    stream("a list with an error", (READ, answer(b'[{"error": {"message": "out of luck"}}]'), HANG),
+           Fails(APIError, says="out of luck"), (4, 5)),
     stream("HTML instead of events", (READ, answer(b"<html>", content_type="text/html"), HANG),
            Fails(APIResponseValidationError, meta=True), (4, 5)),
-    stream("events under another name", (READ, answer(GOOD, content_type="text/plain"), HANG),
-           Fails(APIResponseValidationError), (4, 5)),
     stream("events named elsewhere", (READ, answer(b"{}", X_Was="text/event-stream"), HANG),
            Fails(APIResponseValidationError), (4, 5)),
     stream("an error object instead of events", (READ, json_answer({"error": {"message": "out of luck"}}), HANG),
@@ -147,7 +181,6 @@ WRONG = [
            Fails(APIError, says="bad"), (11,)),
     stream("204", (READ, answer(b"", 204), HANG), Fails(APIResponseValidationError), (4, 5)),
     stream("an event that is no JSON", framed(data(HI), b"data: {oops\n\n"), INVALID, (5,)),
-    stream("an event that is null", framed(data(HI), b"data: null\n\n"), INVALID, (5,)),
     stream("an event that is a list", framed(data(HI), b"data: [1]\n\n"), INVALID, (5,)),
     stream("an event that is a text", framed(data(HI), b'data: "x"\n\n'), INVALID, (5,)),
     stream("an event nested too deeply", framed(data(HI), b"data: " + b"[" * 100_000 + b"\n\n"), INVALID, (5,)),
@@ -165,6 +198,26 @@ ERRORS = {
     "event with object": b"event: error\n" + data({"error": OUT}),
     "event with fields": b"event: error\n" + data(OUT),
     "event with text": b"event: error\ndata: out of luck\n\n",
+    "code and msg": data({"code": 500, "msg": "out of luck"}),
+    "success": data({"success": False, "message": "out of luck"}),
+    "detail": data({"detail": "out of luck"}),
+    "base_resp": data({"choices": None, "base_resp": {"status_code": 1004, "status_msg": "out of luck"}}),
+    "in a choice": data(
+        {
+            **HO,
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {"content": ""},
+                    "finish_reason": "error",
+                    "error": {"code": 502, "message": "out of luck"},
+                }
+            ],
+        }
+    ),
+    "in a choice that goes on": data(
+        {**HO, "choices": [{"index": 0, "delta": {"content": ""}, "error": {"message": "out of luck"}}]}
+    ),
     "beside choices": data({**HO, "error": OUT}),
     "echoed key": data({"error": {"message": f"out of luck, {KEY}"}}),
     "echoed key as text": b"event: error\ndata: out of luck, %b\n\n" % KEY.encode(),
@@ -182,8 +235,8 @@ RESPONSES = [
     stream("responses: cut", framed(data(DELTA)), Fails(IncompleteStreamError, delivered="Hi "),
            call="responses_stream"),
     stream("responses: [DONE] alone", framed(data(DELTA), DONE), Gives(), call="responses_stream"),
-    stream("responses: error", framed(data(DELTA), data(FAILED)), ERROR, call="responses_stream"),
-    stream("responses: named error", framed(data(DELTA), b"event: error\n" + data(FAILED)), ERROR,
+    stream("responses: error", framed(data(DELTA), data(FAILED)), RESPONSE_ERROR, call="responses_stream"),
+    stream("responses: named error", framed(data(DELTA), b"event: error\n" + data(FAILED)), RESPONSE_ERROR,
            call="responses_stream"),
 ]  # fmt: skip
 
@@ -207,8 +260,11 @@ CLOCKS = [
            Fails(APITimeoutError, clock="deadline", meta=True), (1,), options={"http_deadline": 1.0}, limit=2.0),
     stream("silence after the finish_reason", (READ, STREAM_HEAD + event(HI) + event(HO) + event(STOP), HANG), WHOLE,
            (1, 4), options=QUICK, limit=1.6),
-    stream("silence after [DONE]", (READ, STREAM_HEAD + event(HI) + event("[DONE]"), HANG), Gives("Hi "), (1, 4),
-           limit=1.6),
+    stream("silence after [DONE]", (READ, STREAM_HEAD + event(HI) + event("[DONE]"), HANG), SHORT, (1, 4), limit=1.8),
+    stream("silence after a finish_reason and [DONE]", (READ, STREAM_HEAD + event(HI) + event(STOP) + event("[DONE]"),
+           HANG), Gives("Hi "), (1, 4), limit=1.4),
+    stream("events without data in the middle", (READ, STREAM_HEAD + event(HI), Repeat(as_chunk(b"data:\n\n"), 0.05)),
+           Fails(APITimeoutError, clock="stall", delivered="Hi "), (1, 5), options=QUICK, limit=1.6),
     stream("official timeout, no event", (READ, STREAM_HEAD, Repeat(as_chunk(b": ping\n\n"), 0.05)),
            Fails(APITimeoutError, clock="start"), (1,), door="AsyncOpenAI", options={"timeout": 0.6}, limit=1.6),
     stream("official timeout, silent middle", (READ, events([HI], done=False).removesuffix(LAST_CHUNK), HANG),

@@ -270,7 +270,8 @@ def seen_events(name: str) -> list[tuple[str, Any]]:
     async def main() -> list[tuple[str, Any]]:
         found: list[tuple[str, Any]] = []
         async with serving(CHATS[name]) as (completions, _):
-            async with completions.stream(model="m", messages=HI, response_format=P, tools=[TOOL]) as stream:
+            n = 2 if name == "two choices" else 1
+            async with completions.stream(model="m", messages=HI, response_format=P, tools=[TOOL], n=n) as stream:
                 async for one in stream:
                     match one.type:
                         case "content.delta":

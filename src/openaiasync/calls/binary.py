@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from ..core.decode import DecodeError
 from ..core.endpoint import Request
-from ..core.lines import split_lines
 from ..core.media import audio_type, extension, image_type
 from ..errors import OpenAIError
 from ..headers import Headers
@@ -115,6 +114,8 @@ class BinaryAnswer:
 
     def iter_lines(self) -> Iterator[str]:
         """The lines of the text, without their ends (LF, CRLF or CR; no other character ends a line)."""
+        from ..core.lines import split_lines
+
         return iter(split_lines(self.text))
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:

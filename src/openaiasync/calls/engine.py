@@ -152,8 +152,6 @@ class Calls:
                         if not 200 <= incoming.status < 300:
                             await call.no_success(incoming)
                             continue
-                        if self.shared.refusing:
-                            self.shared.accepted(self.config.base.origin)
                     coding, now = "", call.head_at
                     body = incoming.take()
                     if body is None:
@@ -239,11 +237,13 @@ class Calls:
             answer, reason = None, error.reason
         if not reason:
             return self.finished(request, answer, meta, body)
-        if is_unasked_stream(request, meta):
+        if is_unasked_stream(body):
             return assembled(self, request, meta, body)
-        raw = self.composer.scrub(body)
+        refusal = failures.refused(meta, self.composer.scrub(body), reason)
+        if reason == failures.ERROR and answer is not None:
+            refusal.partial = answer
         del answer, body  # as in `made`
-        raise failures.refused(meta, raw, reason, kind=self.decoder(request).kind)
+        raise refusal
 
     def _check_nothing(self, meta: Meta, body: bytes) -> None:
         """Raise the error in a body where an answer without one was due."""
@@ -275,8 +275,8 @@ class Calls:
             value = as_page(value, collection, models=request.endpoint.path.endswith("/models"))
         if isinstance(value, dict):
             fields = cast("dict[str, Any]", value)
-            if is_error(decoder.kind, fields):
-                return None, failures.ERROR
+            if is_error(decoder.kind, fields):  # with the torn answer, if an error came behind the beginning of one
+                return decoder.build(value, body) if fields.get("choices") else None, failures.ERROR
             if request.endpoint.group != "embedding" and is_nothing(decoder.kind, fields):
                 return None, failures.NOTHING
         answer = decoder.decode(body) if decoder.strict else decoder.build(value, body)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 from ..core.decode import DecodeError
+from ..core.retry import retryable_status
 from ..errors import (
     APIConnectionError,
     APIError,
@@ -14,13 +15,12 @@ from ..errors import (
     APITimeoutError,
     ClientClosedError,
     IncompleteStreamError,
-    InFlightError,
     OpenAIError,
     status_error,
 )
 from ..lenient import is_struct
 from ..meta import Meta, RequestInfo, ResponseInfo
-from ..model import OpenModel
+from ..model import BaseModel, OpenModel
 
 if TYPE_CHECKING:
     from ..core.error_body import ErrorDetails
@@ -42,17 +42,23 @@ ERROR = "an error"
 NOTHING = "nothing of what was asked for is in the answer"
 NO_CONTENT = "the answer is empty"
 
+# Codes and types of errors that pass: OpenAI's, Anthropic's, those of gateways.
+_PASSING = frozenset(
+    {"server_error", "internal_error", "internal_server_error", "internalservererror", "api_error", "overloaded",
+     "overloaded_error", "engine_overloaded", "engine_overloaded_error", "server_overloaded", "rate_limit_exceeded",
+     "rate_limit_error", "rate_limit_reached_error", "too_many_requests", "timeout", "timeout_error", "request_timeout",
+     "service_unavailable", "service_unavailable_error", "serviceunavailable", "bad_gateway", "gateway_timeout",
+     "upstream_error", "vector_store_timeout"}
+)  # fmt: skip
 _LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
 
 _CLOCKS = {
-    "queue": "no connection was free within {seconds:g} s; nothing was sent",
     "connect": "no connection within {seconds:g} s",
     "start": "no answer started within {seconds:g} s",
     "stall": "the answer made no progress for {seconds:g} s",
     "deadline": "the deadline of {seconds:g} s passed",
 }
 _ADVICE = {
-    "queue": "http_max_connections_per_host sets how many there are",
     "connect": "is the server there? http_connect_timeout sets how long to try",
     "start": "a slow model needs a larger http_timeout, or .stream, which shows its first words early",
     "stall": "http_stall_timeout sets how long a pause may be",
@@ -82,8 +88,6 @@ def from_transport(
     error: OpenAIError
     if failure.kind == "closed":
         error = ClientClosedError(f"{where}: the client was closed while the call was under way")
-    elif failure.kind == "stuck":
-        error = InFlightError(f"{where}: {failure.message}")
     elif clock is not None:
         error = APITimeoutError(request, message=f"{where}: {timeout_message(clock, seconds)} {spent}", clock=clock)
     else:
@@ -164,14 +168,25 @@ def empty_answer(meta: Meta, raw: bytes, why: str) -> EmptyAnswerError:
 def stream_error(meta: Meta, body: Any) -> APIError:
     """The error for an error object that came where an answer should be: in a 200, or in the middle of a stream."""
     from ..core.error_body import read_error
+    from ..core.success import error_of_choice
 
+    if not (isinstance(body, dict) and body.get("error")):
+        body = error_of_choice(body) or body
     details = read_error(body)
     text = f"{meta.request.method} {meta.url}: the server sent an error in place of an answer"
     error = APIError(with_words(text, details), meta.request, body=error_object(body))
     error.describe(details.code, details.type, details.param)
+    error.retryable = _may_pass(details.code, details.type)
     error.meta = meta
     _finish(error, meta.tries, meta.total)
     return error
+
+
+def _may_pass(code: str | None, kind: str | None) -> bool:
+    """Whether an error that came without a status may go away by itself, by its code or type."""
+    if code is not None and code.isascii() and code.isdigit():
+        return retryable_status(int(code[:4]), {}, code, kind)
+    return any(word is not None and word.lower() in _PASSING for word in (code, kind))
 
 
 def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
@@ -189,6 +204,42 @@ def holds_error(answer: Any) -> bool:
     if type(answer) is OpenModel and extra.get("id"):
         return False  # a thing without a schema may have a field of that name, too
     return bool(extra.get("error")) or "error" in (getattr(answer, "object", None), getattr(answer, "type", None))
+
+
+def is_error_event(item: Any, data: bytes) -> bool:
+    """Whether an event's object is an error, given as its type or as plain values, and as its bytes."""
+    kind: Any = None
+    if isinstance(item, BaseModel):
+        if holds_error(item):
+            return True
+        if any(isinstance(getattr(item, name, None), str) for name in ("type", "event")):
+            return False  # it says itself what it is
+        kind = type(item)
+    return is_error_body(parsed(data), kind)
+
+
+def is_error_body(value: Any, kind: Any = None) -> bool:
+    """Whether parsed JSON in the place of an answer of a type is an error, or a list that begins with one."""
+    from ..core.success import is_error
+
+    if isinstance(value, list):
+        items: list[Any] = cast("Any", value)
+        value = items[0] if items else None
+    return isinstance(value, dict) and is_error(kind, cast("dict[str, Any]", value))
+
+
+def parsed(raw: bytes) -> Any:
+    """What a body that may be an error holds: the values of JSON, else its text."""
+    from ..core.error_body import parse_error
+
+    return parse_error(raw)
+
+
+def words_of(raw: bytes) -> str:
+    """What a body of any kind says, cut to what an error's message repeats."""
+    from ..core.error_body import parse_error, read_error
+
+    return _short(read_error(parse_error(raw)).message)
 
 
 def is_no_error(kind: Any) -> bool:
@@ -212,13 +263,8 @@ def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
     return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
 
 
-def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = None) -> APIError:
-    """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be.
-
-    A `kind` that declares `error` may have one: in an object with an id it is a value, and something else is wrong.
-    """
-    if is_struct(kind) and "error" in kind.__struct_fields__ and (found_error(raw) or {}).get("id"):
-        return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
+def refused(meta: Meta, raw: bytes, reason: str, name: str = "") -> APIError:
+    """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be."""
     if reason == ERROR or (name == "error" and found_error(raw) is None):
         from ..core.error_body import parse_error
 

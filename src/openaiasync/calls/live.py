@@ -43,10 +43,14 @@ class LiveStream(Generic[C, A]):
     `close`; it holds a place in flight until then or until its end. One pass, one reader.
     """
 
-    def __init__(self, calls: Calls, request: Request, accumulator: Accumulator[C, A]) -> None:
+    def __init__(
+        self, calls: Calls, request: Request, accumulator: Accumulator[C, A], *, must_complete: bool = False
+    ) -> None:
+        """With `must_complete` an answer that does not say that it is complete raises, see `AsyncStream`."""
         self._calls = calls
         self._request = request
         self._sum = accumulator
+        self._must_complete = must_complete
         self._stream: AsyncStream[C] | None = None
         self._closed = False
         self._ended = False
@@ -60,11 +64,10 @@ class LiveStream(Generic[C, A]):
         if self._stream is None:
             self._stream = await self._calls.open(self._request)
             self._stream.partial_source = self._sum.partial
+            self._stream.must_complete |= self._must_complete
         return self._stream
 
     def __aiter__(self) -> Self:
-        if self._stream is not None:
-            self._stream.__aiter__()  # the running task reads from now on
         return self
 
     async def __anext__(self) -> C:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from ..headers import Headers
 
 if TYPE_CHECKING:
+    from ..core.endpoint import Request
     from ..errors import OpenAIError
     from ..transport.base import Incoming
     from .call import Call
+    from .engine import Calls
 
-__all__ = ["INFO", "answered", "logger", "retrying", "sending", "switch_on"]
+__all__ = ["INFO", "answered", "logger", "retrying", "sending", "switch_on", "unfinished"]
 
 logger: logging.Logger = logging.getLogger("openaiasync")
 
@@ -47,6 +49,23 @@ def answered(call: Call, incoming: Incoming) -> None:
         if logger.isEnabledFor(logging.DEBUG):
             fields = dict(Headers(call.calls.composer.scrub(incoming.raw_fields)))
             logger.debug("answered with fields %s", fields)
+
+
+def unfinished(calls: Calls, request: Request) -> None:
+    """A stream has ended without a word that its answer is complete (WARNING, with how many there were).
+
+    A server that never says it would fill the log: the 1st, 2nd, 4th, 8th, … are told.
+    """
+    shared = calls.shared
+    shared.unfinished += 1
+    if shared.unfinished.bit_count() == 1:
+        logger.warning(
+            "%s %s: the stream ended without a finish reason or a terminal event, its answer may be short "
+            "(%d of this client so far; .meta.complete tells which)",
+            request.endpoint.method,
+            calls.config.base.root + request.path.partition("?")[0],
+            shared.unfinished,
+        )
 
 
 def retrying(error: OpenAIError, call: Call, pause: float) -> None:

@@ -15,9 +15,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..core.decode import DecodeError, decoder_for, keep
 from ..core.endpoint import Endpoint, Request
-from ..core.lines import LineDecoder
 from ..headers import Headers
-from ..meta import Meta, RequestInfo, ResponseInfo
+from ..meta import Meta, RequestInfo
 from . import failure as failures
 from .body import body_pieces
 from .call import Call
@@ -54,14 +53,6 @@ class _Facts:
     def http_request(self) -> RequestInfo:
         """What was sent, without credentials."""
         return self.meta.request
-
-    @property
-    def http_response(self) -> ResponseInfo:
-        """Status, header fields and request together, and the body where it was read."""
-        return ResponseInfo(self.meta.status, self.meta.headers, self.meta.request, self._held())
-
-    def _held(self) -> bytes:
-        raise NotImplementedError
 
     @property
     def url(self) -> str:
@@ -115,9 +106,6 @@ class RawResponse(_Facts, Generic[T]):
         """The same, whose `parse()` gives what `finish` makes of the decoded answer."""
         parse = self._parse
         return RawResponse(self.meta, self.content, lambda to: parse(to) if to is not None else finish(parse(None)))
-
-    def _held(self) -> bytes:
-        return self.content
 
     @property
     def text(self) -> str:
@@ -210,16 +198,11 @@ class StreamedResponse(_Facts, Generic[T]):
         """The whole body as JSON; `ValueError` if it is none."""
         return json.loads(await self.read())
 
-    def _held(self) -> bytes:
-        return self._content or b""
-
     async def parse(self, *, to: Any = None) -> T:
-        """What the method would have answered; bytes where that is a binary answer, for ``stream=True`` the stream."""
+        """What the method would have answered; for ``stream=True`` the open stream."""
         if self._request.stream and to is None:
             self._taken = True
             return cast("T", AsyncStream[Any](self._call, self._incoming))
-        if to is None and self._request.endpoint.answer == "binary":
-            to = bytes  # the reading methods of a binary answer are this object's own
         answer = decode_as(self._calls, self._request, self.meta, await self.read(), to)
         return cast("T", answer if to is not None or self._finish is None else self._finish(answer))
 
@@ -261,6 +244,8 @@ class StreamedResponse(_Facts, Generic[T]):
 
     async def iter_lines(self) -> AsyncIterator[str]:
         """The body line by line, without line ends (LF, CRLF or CR)."""
+        from ..core.lines import LineDecoder
+
         decoder = LineDecoder()
         async for text in self.iter_text():
             for line in decoder.feed(text):
@@ -280,16 +265,11 @@ class StreamedResponse(_Facts, Generic[T]):
     @property
     def is_closed(self) -> bool:
         """Whether the connection is free again."""
-        return self._call.permit is None
+        return self._call.owner is None
 
     async def close(self) -> None:
-        """Free the connection and the slot at once. Idempotent."""
+        """Free the connection and the place in flight at once. Idempotent."""
         self._call.leave()
-
-    def __del__(self) -> None:
-        call: Call | None = getattr(self, "_call", None)
-        if call is not None and not self._taken:  # else a stream has taken the call over, or is being read
-            call.abandon()
 
 
 class _Opening(Generic[T]):

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from ..calls.engine import Calls
+from ..calls.failure import broken_stream
 from ..calls.live import ChatStream
 from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint
-from ..core.reasoning import ThinkSplitter
 from ..core.structured import Growing
 from ..errors import APIStatusError
 from .events import (
@@ -27,6 +27,7 @@ from .events import (
 )
 from .formats import Ladder
 from .options import TurnOptions
+from .reasoning import ThinkSplitter
 from .reply import Reply
 from .rounds import Rounds
 from .toolrun import ToolRun
@@ -83,6 +84,8 @@ async def _answer(calls: Calls, rounds: Rounds) -> ChatCompletion:
             _lower(rounds, error)
         else:
             _held(rounds)
+            if not answer.meta.complete:  # it came as a stream that nobody asked for
+                raise broken_stream(answer.meta, "nothing in the answer says that it is complete", answer)
             return answer
 
 
@@ -222,7 +225,8 @@ class TurnStream(Generic[T]):
         """Send the next request, in a way that the server takes."""
         calls = self._calls
         while self._live is None:
-            live = ChatStream(calls, calls.stream_request(_endpoint(), self._rounds.params()), ChatAccumulator())
+            request = calls.stream_request(_endpoint(), self._rounds.params())
+            live = ChatStream(calls, request, ChatAccumulator(), must_complete=True)
             try:
                 self._live = await live.__aenter__()
             except APIStatusError as error:

@@ -13,7 +13,7 @@ from ..answers import text_of
 from ..dump import extras_of
 from ..lenient import builder_for
 from ..model import BaseModel
-from .toolcalls import ToolCalls, grow, settled
+from .toolcalls import ToolCalls, as_index, grow, settled
 
 if TYPE_CHECKING:
     from ..types import Completion, CompletionUsage
@@ -186,7 +186,7 @@ class _Accumulator(Generic[C, A]):
                 self._top[name] = value
 
     def _choice_at(self, index: Any) -> _Choice:
-        place = index if type(index) is int else 0
+        place = as_index(index) or 0
         choice = self._choices.get(place)
         if choice is None:
             choice = self._choices[place] = _Choice()

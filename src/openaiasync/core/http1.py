@@ -62,6 +62,7 @@ class ResponseParser:
 
     __slots__ = (
         "_buffer",
+        "_by_close",
         "_extensions",
         "_interim",
         "_left",
@@ -88,6 +89,7 @@ class ResponseParser:
         self.keep_alive: bool = False
         self.surplus: bool = False  # bytes came beyond the end
         self._state = _IN_HEAD
+        self._by_close = False
         self._buffer: bytearray | None = None  # the part of a head or of trailers that has come
         self._lines = 0
         self._interim = 0
@@ -100,6 +102,11 @@ class ResponseParser:
     def began(self) -> bool:
         """Whether a head has begun and is not complete."""
         return self._state == _IN_HEAD and bool(self._buffer)
+
+    @property
+    def exact(self) -> bool:
+        """Whether a complete answer ended where its framing says, and not with the connection."""
+        return self.complete and not self._by_close
 
     @property
     def content_length(self) -> int | None:
@@ -126,6 +133,7 @@ class ResponseParser:
     def feed_eof(self) -> bool:
         """The peer has closed. Whether the answer is complete now; if not, it was cut."""
         if self._state == _UNTIL_CLOSE:
+            self._by_close = True
             self._finish()
         self.keep_alive = False
         return self.complete

@@ -2,17 +2,31 @@
 
 What servers of this protocol usually send, pieces that are whole ``data: …`` events, takes a short way; everything
 else takes the exact general way, and tests hold both against each other.
+
+Whether a body is events at all is told by its first bytes. ``Content-Type`` is not asked: servers label faultless event
+streams as text, JSON or bytes, or not at all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["Event", "SSEDecoder", "SSEError"]
+import msgspec
+
+__all__ = ["Event", "EventReader", "SSEDecoder", "SSEError", "is_done", "is_silent", "looks_like_events"]
 
 MAX_EVENT = 64 * 1024 * 1024
 _CR = 13  # as an integer: to look for it as bytes costs several times as much
+_STRAY = 4096  # bytes of a line that are kept
 _BOM = b"\xef\xbb\xbf"
+MAX_WHOLE = 128 * 1024 * 1024  # bytes of an object in the place of a stream
+_SHOWN = 64 * 1024  # bytes before the first event that an error may show
+_SPACE = b" \t\r\n"
+_SILENT = frozenset({b"", b"null", b"{}"})
+# Names of events that keep a connection alive: Anthropic-style proxies, OpenAI's responses, gateways.
+_PINGS = frozenset({"ping", "keepalive", "keep-alive", "heartbeat"})
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class SSEError(ValueError):
@@ -35,10 +49,24 @@ class SSEDecoder:
     without a check that it is UTF-8. `max_event` is in bytes of the event's lines.
     """
 
-    __slots__ = ("_clean", "_data", "_first", "_id", "_name", "_size", "_skip_lf", "_tail", "_too_large", "max_event")
+    __slots__ = (
+        "_clean",
+        "_data",
+        "_first",
+        "_id",
+        "_name",
+        "_size",
+        "_skip_lf",
+        "_tail",
+        "_too_large",
+        "max_event",
+        "stray",
+    )
 
     def __init__(self, *, max_event: int = MAX_EVENT) -> None:
         self.max_event: int = max_event
+        self.stray: bytes = b""
+        """The first line that is of no known field: servers that break in mid-stream write what is wrong there."""
         self._clean = True  # at the border of two events, with nothing held back
         self._first = True  # a byte order mark may still come
         self._tail = bytearray()  # the line that has not ended
@@ -71,6 +99,14 @@ class SSEDecoder:
         self._feed_parts(piece, out)
         if self._too_large and not out:
             raise self._error()
+        return out
+
+    def finish(self) -> list[bytes | Event]:
+        """The event that an end of the stream without an empty line left unfinished, if there is one."""
+        if self._clean or self._too_large:
+            return []
+        out: list[bytes | Event] = []
+        self._feed_any(b"\n\n", out)
         return out
 
     def _error(self) -> SSEError:
@@ -151,8 +187,11 @@ class SSEDecoder:
             elif field == b"event":
                 name = value.decode("utf-8", "replace")
                 self._name = "" if name == "message" else name
-            elif field == b"id" and b"\0" not in value:
-                self._id = value.decode("utf-8", "replace")
+            elif field == b"id":
+                if b"\0" not in value:
+                    self._id = value.decode("utf-8", "replace")
+            elif field != b"retry" and not self.stray:
+                self.stray = line[:_STRAY]
         self._size = size
 
 
@@ -165,3 +204,97 @@ def _whole_events(piece: bytes) -> list[bytes | Event] | None:
         return [piece[6:-2]]
     events: list[bytes | Event] = [*piece[6:-2].split(b"\n\ndata: ")]
     return events if breaks == 2 * len(events) else None
+
+
+def looks_like_events(body: bytes) -> bool:
+    """Whether a whole body is server-sent events."""
+    return body[:256].removeprefix(_BOM).lstrip(_SPACE).startswith(_FIELDS)
+
+
+def is_done(event: bytes | Event) -> bool:
+    """Whether this is the ``[DONE]`` at the end of a stream, blanks and quotes around it or not."""
+    data = event if isinstance(event, bytes) else event.data  # assistants give it a name
+    return data.strip(b" \t\r\n\"'").startswith(b"[DONE]")
+
+
+def is_silent(event: bytes | Event) -> bool:
+    """Whether an event says nothing: no data, ``null``, ``{}``, or a ping of whatever content."""
+    if isinstance(event, bytes):
+        return event.strip() in _SILENT
+    return event.event.lower() in _PINGS or (event.event != "error" and event.data.strip() in _SILENT)
+
+
+class EventReader:
+    """The events in the bytes of one stream. `feed` takes the next bytes, `finish` what is left at their end.
+
+    Where the body is not events, `feed` gives none, and `body` is all of it, or as much of it as an error may show.
+    """
+
+    __slots__ = ("_head", "_whole", "decoder", "feed")
+
+    def __init__(self) -> None:
+        self.decoder = SSEDecoder()
+        self._head: bytearray = bytearray()  # what came before the first event
+        self._whole: bool | None = None  # not events; `None` before that is known
+        self.feed: Callable[[bytes], list[bytes | Event]] = self._begin
+
+    def _begin(self, piece: bytes) -> list[bytes | Event]:
+        """The events of the first pieces, until there is one. Raises `SSEError` for what is over its cap."""
+        decided = self._whole is not None
+        if len(self._head) < _SHOWN or self._whole is not False:
+            self._head += piece
+        if not decided:
+            self._decide()
+        if self._whole is not False:
+            if len(self._head) > MAX_WHOLE:
+                raise SSEError(f"the body is larger than {MAX_WHOLE} bytes")
+            return []
+        events = self.decoder.feed(piece if decided else bytes(self._head))
+        if events:
+            self.feed = self.decoder.feed
+            self._head.clear()
+        return events
+
+    def _decide(self) -> None:
+        head = bytes(self._head[:256])
+        if len(head) < len(_BOM) and _BOM.startswith(head):
+            return
+        text = head.removeprefix(_BOM).lstrip(_SPACE)
+        if text or len(self._head) > _SHOWN:
+            # No line of an event stream begins like these; any other line may be of a field that nobody knows.
+            self._whole = text[:1] in (b"{", b"[", b"<")
+
+    def finish(self) -> list[bytes | Event]:
+        """The last event, where the body ended exactly but without the empty line behind it; else nothing.
+
+        Half an event is not one.
+        """
+        if self._whole is not False:
+            return []
+        return [event for event in self.decoder.finish() if is_done(event) or _is_json(event)]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body is an object, a list or a page instead of events."""
+        return self._whole is True
+
+    @property
+    def body(self) -> bytes:
+        """What came instead of a first event."""
+        return bytes(self._head).removeprefix(_BOM).strip()
+
+    @property
+    def words(self) -> bytes:
+        """What a server said outside of events: instead of any, or on a line of its own between them."""
+        body = self.body
+        if self._whole is False and not any(line and not line.startswith(_FIELDS) for line in body.splitlines()):
+            body = b""  # comments alone
+        return body or self.decoder.stray
+
+
+def _is_json(event: bytes | Event) -> bool:
+    try:
+        msgspec.json.decode(event if isinstance(event, bytes) else event.data)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -17,7 +17,7 @@ import msgspec
 from ..lenient import flatten, is_struct
 from ..model import BaseModel, OpenModel
 
-__all__ = ["as_page", "deleted", "is_error", "is_nothing"]
+__all__ = ["as_page", "deleted", "error_of_choice", "is_error", "is_nothing"]
 
 # Fields that many kinds of answers have, and errors too: they do not tell that an answer is there.
 _GENERAL = frozenset(
@@ -27,6 +27,7 @@ _WORDS = ("msg", "message", "error_msg", "error_message", "errmsg", "status_msg"
 _CODES = ("code", "error_code", "errcode", "status_code", "statusCode", "ret", "retcode")
 _FINE = frozenset({"", "0", "200", "ok", "success", "succeeded", "successful"})
 _BAD = frozenset({"error", "fail", "failed", "failure"})
+_FAILED = ("error", "network_error")  # OpenRouter; Zhipu, where its model broke off
 _OTHER_ERRORS = (
     "detail",
     "errors",
@@ -88,6 +89,8 @@ def _is_error(facts: _Facts, fields: Mapping[str, Any]) -> bool:
     unknown = fields.keys() - facts.declared
     if "error" in unknown and _says_something(fields["error"]):
         return bool(facts.declared) or not fields.get("id")  # what has no schema may have a field of that name
+    if "choices" in facts.declared and any(map(_is_failed_choice, _list(fields.get("choices")))):
+        return True
     for name in ("object", "type"):
         if fields.get(name) == "error" and "error" not in facts.constants.get(name, ()):
             return True
@@ -100,6 +103,27 @@ def _is_error(facts: _Facts, fields: Mapping[str, Any]) -> bool:
     if facts.main:
         return not facts.main & solid
     return fields.get("id") is None
+
+
+def _list(value: Any) -> list[Any]:
+    return cast("Any", value) if isinstance(value, list) else []
+
+
+def _is_failed_choice(choice: Any) -> bool:
+    """Whether a choice broke off with an error: what it says is torn."""
+    if not isinstance(choice, dict):
+        return False
+    fields = cast("dict[str, Any]", choice)
+    return fields.get("finish_reason") in _FAILED or ("error" in fields and _says_something(fields["error"]))
+
+
+def error_of_choice(body: Any) -> Any:
+    """The error object that a choice of an answer broke off with; `None` where none did."""
+    choices = _list(cast("dict[str, Any]", body).get("choices")) if isinstance(body, dict) else []
+    for choice in filter(_is_failed_choice, choices):
+        error: Any = choice.get("error")
+        return error if _says_something(error) else {"message": f"the answer ended with {choice['finish_reason']!r}"}
+    return None
 
 
 def _is_marked(fields: Mapping[str, Any], unknown: Collection[str]) -> bool:

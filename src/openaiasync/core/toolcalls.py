@@ -11,9 +11,18 @@ from ..dump import extras_of
 from ..model import BaseModel
 from .partial_json import PartialJSON
 
-__all__ = ["ToolCalls", "grow", "settled"]
+__all__ = ["ToolCalls", "as_index", "grow", "settled"]
 
 _WHOLE = frozenset({"id", "type", "index", "name", "role", "format"})  # texts that come whole, perhaps again and again
+
+
+def as_index(value: Any) -> int | None:
+    """A number that tells parts of an answer apart; gateways in languages without types send it as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 class _Pieces(list[str]):
@@ -195,7 +204,7 @@ class ToolCalls:
 
     def _find(self, entry: Any) -> _Call | None:
         """The call that an entry belongs to; `None` for one that only says a call again."""
-        index = entry.index if type(entry.index) is int else None
+        index = as_index(entry.index)
         key = entry.id if isinstance(entry.id, str) and entry.id else None
         named = isinstance(entry.function, BaseModel) and bool(cast("Any", entry.function).name)
         call = self._known(index, key, named)

@@ -11,9 +11,8 @@ from .chat_state import ChatCompletionStreamState
 
 if TYPE_CHECKING:
     from ..calls import AsyncStream, Calls
-    from ..calls.stream import OpenResponse
     from ..core.endpoint import Request
-    from ..meta import Meta
+    from ..meta import Meta, ResponseInfo
     from ..types.chat import ChatCompletionChunk
     from .chat_events import ChatCompletionStreamEvent
     from .parsed_chat import ParsedChatCompletion
@@ -36,6 +35,7 @@ class AsyncChatCompletionStream(Generic[T]):
         self._events: deque[ChatCompletionStreamEvent[T]] = deque()
         self._error: OpenAIError | None = None
         stream.partial_source = lambda: state.current_completion_snapshot
+        stream.must_complete |= bool(state.wanted)
 
     def __aiter__(self) -> Self:
         return self
@@ -67,7 +67,7 @@ class AsyncChatCompletionStream(Generic[T]):
         return self._stream.meta
 
     @property
-    def response(self) -> OpenResponse:
+    def response(self) -> ResponseInfo:
         """Status and header fields of the answer."""
         return self._stream.response
 

@@ -68,6 +68,11 @@ class ResponseStreamState(Generic[T]):
             response = upgraded(response, Response, output=[self._so_far(at) for at in self._items])
         return parsed_response(response, self._wanted, whole=False)
 
+    @property
+    def wanted(self) -> Wanted:
+        """What is to be made of the response."""
+        return self._wanted
+
     def final(self) -> ParsedResponse[T]:
         """The complete response. Raises `UnfinishedResponseError` where it ended in another way, or not yet."""
         if self._final is not None:

@@ -10,9 +10,8 @@ from .response_state import ResponseStreamState
 
 if TYPE_CHECKING:
     from ..calls import AsyncStream, Calls
-    from ..calls.stream import OpenResponse
     from ..core.endpoint import Request
-    from ..meta import Meta
+    from ..meta import Meta, ResponseInfo
     from .parsed_responses import ParsedResponse
     from .response_events import ResponseStreamEvent
 
@@ -34,6 +33,7 @@ class AsyncResponseStream(Generic[T]):
         self._after = starting_after
         self._error: OpenAIError | None = None
         stream.partial_source = lambda: state.snapshot
+        stream.must_complete |= bool(state.wanted)
 
     def __aiter__(self) -> Self:
         return self
@@ -64,7 +64,7 @@ class AsyncResponseStream(Generic[T]):
         return self._stream.meta
 
     @property
-    def response(self) -> OpenResponse:
+    def response(self) -> ResponseInfo:
         """Status and header fields of the answer."""
         return self._stream.response
 

@@ -49,7 +49,6 @@ class Exchange:
     _body: bytes | None = None  # of a usual answer, until it is taken
     _coded: bool = False
     ended: bool = False
-    reader: object = None
     owner: object = None  # kept alive as long as the answer: a pool ends with its transport
     tunnel: bool = False  # the connection belongs to the tunnel once the answer has ended
     sent: bool = False
@@ -121,6 +120,10 @@ class Exchange:
                 body, self._body = self._body, None
                 parser.pieces = [] if body is None else [body]
         return parser
+
+    @property
+    def exact(self) -> bool:
+        return self._parser is None or self._parser.exact
 
     def feed_eof(self) -> None:
         """The peer has closed its side."""
@@ -228,7 +231,6 @@ class Exchange:
         if connection is None:
             raise cast(TransportError, self._error)
         self._for = purpose
-        self.reader = asyncio.current_task(self._loop)
         self._waiter = waiter = self._loop.create_future()
         if self._expires < connection.timer_at:
             connection.arm(self._expires)

@@ -64,6 +64,11 @@ class HTTPXIncoming:
     def expire(self, at: float | None, clock: str) -> None:
         self._at, self._clock = at, clock
 
+    @property
+    def exact(self) -> bool:
+        fields = self._response.headers
+        return self.ended and ("content-length" in fields or "transfer-encoding" in fields)
+
     async def pieces(self) -> list[bytes]:
         try:
             with _errors(self._clock, answered=True):

@@ -37,6 +37,10 @@ class SimpleIncoming:
     def _drop(self) -> None:
         raise NotImplementedError
 
+    @property
+    def exact(self) -> bool:
+        return self.ended
+
     def expire(self, at: float | None, clock: str) -> None:
         self._at, self._clock = at, clock
 

@@ -36,8 +36,7 @@ class AsyncContainers(Namespace):
 
     async def delete(self, container_id: str, **params: Unpack[RequestOptions]) -> None:
         """`DELETE /containers/{container_id}` → nothing."""
-        nothing: None = await self._calls.run(endpoints.CONTAINERS_DELETE, {"container_id": container_id, **params})
-        return nothing  # a raw answer is something
+        await self._calls.run(endpoints.CONTAINERS_DELETE, {"container_id": container_id, **params})
 
     def list(
         self,

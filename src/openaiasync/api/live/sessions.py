@@ -19,8 +19,7 @@ class AsyncSessions(Namespace):
 
     async def accept(self, session_id: str, **params: Any) -> None:
         """`POST /live/sessions/{session_id}/accept` → nothing."""
-        nothing: None = await self._calls.run(endpoints.LIVE_SESSIONS_ACCEPT, {"session_id": session_id, **params})
-        return nothing  # a raw answer is something
+        await self._calls.run(endpoints.LIVE_SESSIONS_ACCEPT, {"session_id": session_id, **params})
 
     async def download_recording(self, session_id: str, **params: Any) -> BinaryAnswer:
         """`GET /live/sessions/{session_id}/content` → bytes."""
@@ -36,15 +35,12 @@ class AsyncSessions(Namespace):
 
     async def hangup(self, session_id: str, **params: Any) -> None:
         """`POST /live/sessions/{session_id}/hangup` → nothing."""
-        nothing: None = await self._calls.run(endpoints.LIVE_SESSIONS_HANGUP, {"session_id": session_id, **params})
-        return nothing  # a raw answer is something
+        await self._calls.run(endpoints.LIVE_SESSIONS_HANGUP, {"session_id": session_id, **params})
 
     async def refer(self, session_id: str, **params: Any) -> None:
         """`POST /live/sessions/{session_id}/refer` → nothing."""
-        nothing: None = await self._calls.run(endpoints.LIVE_SESSIONS_REFER, {"session_id": session_id, **params})
-        return nothing  # a raw answer is something
+        await self._calls.run(endpoints.LIVE_SESSIONS_REFER, {"session_id": session_id, **params})
 
     async def reject(self, session_id: str, **params: Any) -> None:
         """`POST /live/sessions/{session_id}/reject` → nothing."""
-        nothing: None = await self._calls.run(endpoints.LIVE_SESSIONS_REJECT, {"session_id": session_id, **params})
-        return nothing  # a raw answer is something
+        await self._calls.run(endpoints.LIVE_SESSIONS_REJECT, {"session_id": session_id, **params})

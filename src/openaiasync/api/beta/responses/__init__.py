@@ -81,8 +81,7 @@ class AsyncResponses(BetaResponsesConnect, Namespace):
 
     async def delete(self, response_id: str, **params: Unpack[ResponseDeleteParams]) -> None:
         """`DELETE /responses/{response_id}?beta=true` → nothing."""
-        nothing: None = await self._calls.run(endpoints.BETA_RESPONSES_DELETE, {"response_id": response_id, **params})
-        return nothing  # a raw answer is something
+        await self._calls.run(endpoints.BETA_RESPONSES_DELETE, {"response_id": response_id, **params})
 
     @overload
     async def retrieve(
