@@ -8,7 +8,7 @@ import msgspec
 
 from ..core.decode import DecodeError, decoder_for, keep
 from ..core.endpoint import Request
-from ..core.sse import SSEDecoder, SSEError, is_done, is_silent, looks_like_events
+from ..core.sse import SSEDecoder, SSEError, is_done, is_silent
 from ..core.toolcalls import as_index
 from ..meta import Meta
 from . import failure as failures
@@ -18,12 +18,7 @@ from .stream import ending_of
 if TYPE_CHECKING:
     from .engine import Calls
 
-__all__ = ["assembled", "is_unasked_stream"]
-
-
-def is_unasked_stream(body: bytes) -> bool:
-    """Whether this answer is a stream of events, whatever it is labelled as."""
-    return looks_like_events(body)
+__all__ = ["assembled"]
 
 
 def assembled(calls: Calls, request: Request, meta: Meta, body: bytes) -> Any:
