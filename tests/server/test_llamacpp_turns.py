@@ -78,7 +78,7 @@ def test_one_call(llama: Running, streamed: bool) -> None:
     assert [(one.name, one.content) for one in reply.tool_calls] == [("weather", "Rain in Bergen.")]
     assert (reply.text, reply.reasoning) == (AT_LAST, "Six times seven")
     counted = [answer.usage for answer in reply.answers if answer.usage is not None]
-    assert len(counted) == (1 if streamed else 2)  # before its first answer, nobody knows that this server counts
+    assert len(counted) == 2
     assert reply.usage is not None
     assert reply.usage.total_tokens == sum(usage.total_tokens for usage in counted) > 20
     check_messages(asked("call") + reply.messages)
