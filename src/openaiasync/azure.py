@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from .calls.callback import ask
 from .calls.config import BaseURL, CallConfig, KeySource, Secret, unquoting
 from .client import AsyncOpenAI
 from .core.limits import Limits
 from .errors import ConfigurationError
-from .identity.ask import ask
 from .network import Network
 from .omitted import is_omitted, omit
 from .settings import UNSET, ApiKey, Settings, env, key_from
@@ -285,7 +285,7 @@ def _asking(provider: AsyncAzureADTokenProvider) -> Callable[[], Awaitable[str]]
         raise ConfigurationError("azure_ad_token_provider is a function")
 
     async def token() -> str:
-        value: Any = await ask(provider)
+        value: Any = await ask(provider, "azure_ad_token_provider")
         if not isinstance(value, str) or not value:
             raise ConfigurationError("azure_ad_token_provider answered something else than a token")
         return value

@@ -12,6 +12,7 @@ from ..errors import ConfigurationError
 from ..meta import RequestInfo
 from ..omitted import is_omitted
 from ..transport.base import Credentials, Outgoing
+from .callback import awaited
 from .config import BaseURL, CallConfig, Secret, check_field
 
 __all__ = ["Composer", "Usual"]
@@ -87,7 +88,7 @@ class Composer:
         key = config.admin_key if admin else config.key
         asked = key is not None and not isinstance(key, Secret)
         if asked:
-            key = self._asked(await key())  # type: ignore[operator, misc]  # narrowed by `asked`
+            key = self._asked(await awaited(key, "the api_key function"))  # type: ignore[arg-type]  # by `asked`
         if isinstance(key, Secret):
             scheme = f"{config.auth_scheme} " if config.auth_scheme else ""
             pairs.append((config.key_field, scheme + key.reveal()))

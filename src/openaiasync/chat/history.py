@@ -5,6 +5,7 @@ A turn is a user's message and all that the model and its tools made of it. Turn
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -14,7 +15,7 @@ import msgspec
 from ..core.encode import encode_json
 from ..model import BaseModel
 
-__all__ = ["History", "Turn", "check_messages", "copied", "mended", "plain_messages", "sendable", "split"]
+__all__ = ["History", "Turn", "check_messages", "copied", "mended", "plain_json", "plain_messages", "sendable", "split"]
 
 Message = dict[str, Any]
 
@@ -66,17 +67,21 @@ def mended(text: str) -> str:
 
 
 def sendable(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Copies that can be sent: half a UTF-16 pair, which a model may say and JSON cannot hold, becomes U+FFFD."""
-    return tuple(_mended(copied(list(messages))))
+    """Copies that can be sent, whatever a model said: see `plain_json`."""
+    return tuple(plain_json(list(messages)))
 
 
-def _mended(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
+    """A copy of plain values that JSON can hold: half a UTF-16 pair, in names too, becomes U+FFFD, NaN null."""
     if isinstance(value, str):
         return mended(value)
     if isinstance(value, dict):
-        return {key: _mended(item) for key, item in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [_mended(item) for item in cast("Any", value)]
+        fields: dict[Any, Any] = value
+        return {mended(key) if isinstance(key, str) else key: plain_json(item) for key, item in fields.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in cast("Sequence[Any]", value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from ..answers import reasoning_of, text_of
+from .history import mended, plain_json
 from .reasoning import split_thinking
 from .reply import ToolCall
 
@@ -96,8 +98,8 @@ def _calls_of(fields: dict[str, Any], taken: set[str]) -> tuple[list[ToolCall], 
         name, arguments = inner.get("name"), inner.get(argument)
         name = name if isinstance(name, str) else ""
         if not isinstance(arguments, str):
-            arguments = "" if arguments is None else msgspec.json.encode(arguments).decode()
-        arguments = _unquoted(arguments)
+            arguments = "" if arguments is None else msgspec.json.encode(plain_json(arguments)).decode()
+        arguments = _encodable(_unquoted(arguments))
         call = ToolCall(id=_own_id(entry.get("id"), taken), name=name, arguments=arguments)
         calls.append(call)
         sent = {**inner, "name": _BAD.sub("_", name)[:64] or "unknown"}
@@ -108,7 +110,9 @@ def _calls_of(fields: dict[str, Any], taken: set[str]) -> tuple[list[ToolCall], 
 
 
 def _own_id(given: Any, taken: set[str]) -> str:
-    name = given if isinstance(given, str) and given and given not in taken else f"call_{os.urandom(12).hex()}"
+    name = mended(given) if isinstance(given, str) else ""
+    if not name or name in taken:
+        name = f"call_{os.urandom(12).hex()}"
     taken.add(name)
     return name
 
@@ -123,6 +127,21 @@ def _unquoted(arguments: str) -> str:
         if inner.lstrip().startswith("{"):
             return inner
     return arguments
+
+
+def _encodable(arguments: str) -> str:
+    """Arguments that can be decoded and sent: half a UTF-16 pair in them, also one that is escaped, becomes U+FFFD."""
+    text = mended(arguments)
+    if "\\u" not in text:
+        return text
+    try:
+        msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        try:
+            return msgspec.json.encode(plain_json(json.loads(text))).decode()
+        except (ValueError, RecursionError):
+            return text
+    return text
 
 
 def _json_object(arguments: str) -> str:

@@ -29,8 +29,13 @@ Permit: TypeAlias = Callable[[ToolCall], bool | str | Awaitable[bool | str]]
 Asked one call at a time, in the order of the calls.
 """
 
-OnToolError: TypeAlias = Literal["tell", "raise"] | Callable[[ToolCall, Exception], str | Awaitable[str]]
-"""What becomes of a failed call: the model is told, the turn raises `ToolError`, or the model is told what it says."""
+OnToolError: TypeAlias = Literal["tell", "tell_all", "raise"] | Callable[[ToolCall, Exception], str | Awaitable[str]]
+"""What becomes of a failed call.
+
+``"tell"``: the model is told the exception's type and the beginning of its text, without what looks like a credential;
+``"tell_all"``: the whole text, of which only the client's own keys are taken out. ``"raise"``: the turn raises
+`ToolError`. A function of the call and the exception: the model is told what it returns.
+"""
 
 
 class TurnOptions(msgspec.Struct, kw_only=True):
@@ -63,8 +68,10 @@ class TurnOptions(msgspec.Struct, kw_only=True):
         _whole("repair", self.repair, 0)
         if self.permit is not None and not callable(self.permit):
             raise TypeError("permit is a function of a ToolCall that answers True, False or the reason of a denial")
-        if not callable(self.on_tool_error) and self.on_tool_error not in ("tell", "raise"):
-            raise ValueError(f"on_tool_error is 'tell', 'raise' or a function, not {self.on_tool_error!r}")
+        if not callable(self.on_tool_error) and self.on_tool_error not in ("tell", "tell_all", "raise"):
+            raise ValueError(
+                f"on_tool_error is 'tell', 'raise' or a function, not {self.on_tool_error!r} ('tell_all': whole texts)"
+            )
         if self.format is not None and self.format not in RUNGS:
             raise ValueError(f"format is one of {', '.join(map(repr, RUNGS))}, not {self.format!r}")
 

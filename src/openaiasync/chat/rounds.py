@@ -17,6 +17,7 @@ from ..errors import (
 )
 from .errors import TooManyRoundsError
 from .formats import Ladder
+from .history import sendable
 from .messages import Said, ids_in, read_answer
 from .options import TurnOptions
 from .reply import Reply, ToolCall, ToolResult
@@ -117,8 +118,9 @@ class Rounds:
         return reply
 
     def _add(self, *messages: dict[str, Any]) -> None:
-        self._reply.messages += messages
-        self._asked += messages
+        made = sendable(messages)
+        self._reply.messages += made
+        self._asked += made
 
     def _parse(self, said: Said, answer: ChatCompletion, shape: Shape[Any], ladder: Ladder) -> bool:
         """Make the object; `False` if the model has to try again."""
@@ -132,7 +134,7 @@ class Rounds:
                 raise StructuredOutputError(str(error), answer=answer, problem=error) from error
             self._repairs += 1
             self.problem = error.message
-            self._asked += [said.message, ladder.repair(error)]
+            self._asked += sendable([said.message, ladder.repair(error)])
             return False
         return True
 

@@ -12,9 +12,9 @@ from typing import Any
 from .errors import ToolError
 from .options import TurnOptions
 from .reply import ToolCall, ToolResult
-from .results import told_error
+from .results import content_of, told_error
+from .running import GRACE, leave_behind
 from .toolbox import Toolbox
-from .tools import Tool
 
 __all__ = ["ToolRun"]
 
@@ -30,20 +30,34 @@ class ToolRun:
         self._tools = options.tools if options.tools is not None else Toolbox()
         self._scrub = scrub
         self._asking = asyncio.Lock()
-        self._tasks = [asyncio.create_task(self._one(call), name=f"tool {call.name}") for call in calls]
-        self._pending: set[asyncio.Task[ToolResult]] = set(self._tasks)
         self._finished: deque[asyncio.Task[ToolResult]] = deque()
+        self._changed = asyncio.Event()  # a call has ended since somebody looked
+        self._given = 0  # results that `next` has answered
+        self._cancelled = False
+        self._calls = list(calls)
+        self._tasks = [asyncio.create_task(self._one(call), name=f"tool {call.name}") for call in self._calls]
         for task in self._tasks:
-            task.add_done_callback(_look)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[ToolResult]) -> None:
+        if not task.cancelled():
+            task.exception()  # looked at: one of several may fail when another has been raised already
+        self._finished.append(task)
+        self._changed.set()
 
     async def next(self) -> ToolResult | None:
         """The next result, as calls end; `None` after the last. Raises `ToolError` if failures are to be raised."""
-        if not self._finished:
-            if not self._pending:
-                return None
-            done, self._pending = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
-            self._finished.extend(task for task in self._tasks if task in done)
-        return self._finished.popleft().result()
+        if self._given == len(self._tasks):
+            return None
+        while not self._finished:
+            self._changed.clear()
+            await self._changed.wait()
+        task = self._finished.popleft()
+        self._given += 1
+        if task.cancelled() and not self._cancelled:
+            call = self._calls[self._tasks.index(task)]
+            raise ToolError(f"The call of the tool {call.name} was cancelled by a hook.", call=call)
+        return task.result()
 
     async def all(self) -> list[ToolResult]:
         """All results in the order of the calls; ends every call if one raises or the caller is cancelled."""
@@ -60,15 +74,20 @@ class ToolRun:
 
     def cancel(self) -> None:
         """Cancel what still runs."""
-        for task in self._pending:
-            task.cancel()
+        self._cancelled = True
+        for task in self._tasks:
+            if not task.done():
+                task.cancel()
 
     async def close(self) -> None:
-        """Cancel what still runs and wait for its end; a thread cannot be stopped and is not waited for."""
-        self.cancel()
-        if self._pending:
-            await asyncio.wait(self._pending)
-            self._pending = set()
+        """Cancel what still runs and wait for its end; what ignores that is not waited for, nor is any thread."""
+        running = [task for task in self._tasks if not task.done()]
+        if running:
+            self.cancel()
+            await asyncio.wait(running, timeout=2 * GRACE)
+            for task in running:
+                if not task.done():  # a hook that ignores its cancellation
+                    leave_behind(task, "a hook of a tool")
 
     async def _one(self, call: ToolCall) -> ToolResult:
         tool = self._tools.get(call.name)
@@ -81,8 +100,8 @@ class ToolRun:
             return ToolResult(call=call, content=denial, denied=True)
         begun = time.perf_counter()
         try:
-            value, content = await _run(tool, call.arguments)
-        except (Exception, SystemExit) as error:
+            value, content = await tool.result(call.arguments)
+        except Exception as error:  # whatever a tool raises
             return await self._failed(call, error, time.perf_counter() - begun)
         return ToolResult(call=call, value=value, content=content, seconds=time.perf_counter() - begun)
 
@@ -100,35 +119,16 @@ class ToolRun:
         reason = f": {verdict}" if isinstance(verdict, str) and verdict else "."
         return f"Error: this call was not permitted{reason}"
 
-    async def _failed(self, call: ToolCall, error: BaseException, seconds: float) -> ToolResult:
-        cause = error if isinstance(error, Exception) else RuntimeError("the tool wanted to end the program")
-        told = told_error(cause, self._scrub)
+    async def _failed(self, call: ToolCall, error: Exception, seconds: float) -> ToolResult:
         what = self._options.on_tool_error
+        told = told_error(error, self._scrub, whole=what == "tell_all")
         if what == "raise":
             if isinstance(error, ToolError):
                 error.call = call
                 raise error
             raise ToolError(f"The tool {call.name} failed: {told}", call=call) from error
+        content: Any = f"Error: {told}"
         if callable(what):
-            said = what(call, cause)
-            content = await said if inspect.isawaitable(said) else said
-        else:
-            content = f"Error: {told}"
-        return ToolResult(call=call, content=content, error=cause, seconds=seconds)
-
-
-async def _run(tool: Tool, arguments: str) -> tuple[Any, str | list[dict[str, Any]]]:
-    try:
-        value = await tool.run(arguments)
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise ToolError(f"the tool {tool.name} was cancelled by what it waited for") from error
-    return value, tool.content(value)
-
-
-def _look(task: asyncio.Task[ToolResult]) -> None:
-    """Look at a task's exception: one of several may fail when another has been raised already."""
-    if not task.cancelled():
-        task.exception()
+            said: Any = what(call, error)
+            content = content_of(await said if inspect.isawaitable(said) else said)
+        return ToolResult(call=call, content=content, error=error, seconds=seconds)

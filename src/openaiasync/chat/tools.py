@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, overload
 
 from ..core.misfit import ShapeError
 from .docstrings import read_docstring
 from .errors import ToolError
-from .results import content_of
+from .results import collected, collected_later, content_of, is_small
+from .running import THREADS, ToolThread, in_task
 from .signatures import Function, Parameters, function_of, name_of, object_in
 
 __all__ = ["Tool", "tool"]
@@ -83,35 +84,67 @@ class Tool:
     async def run(self, arguments: str) -> Any:
         """Call the function with the JSON text of its arguments, checked and made what the annotations say.
 
-        A function that is not async runs in a thread, under the caller's context variables. Raises `ToolError` for
-        arguments that do not fit and for a call that takes too long, and whatever the function raises.
+        A function that is not async runs in a thread of its own, under the caller's context variables; what it yields,
+        if it is a generator, is gathered there. Raises `ToolError` for arguments that do not fit, for a call that takes
+        too long or is not made because 32 others hang, and whatever the function raises.
         """
-        placed, named = self._arguments(arguments)
-        limit = asyncio.timeout(self.timeout)
-        try:
-            async with limit:
-                return await self._run(placed, named)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise ToolError(f"The tool {self.name} took longer than {self.timeout:g} s.") from error
-
-    async def _run(self, placed: list[Any], named: dict[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(
-            getattr(self.function, "__call__", None)  # noqa: B004 (an object whose __call__ is async)
-        ):
-            return await self.function(*placed, **named)
-        value, error = await asyncio.to_thread(_outcome, self.function, placed, named)
-        if error is not None:
-            raise error
-        return await value if inspect.isawaitable(value) else value
+        value, _ = await self._result(arguments, tell=False)
+        return value
 
     async def call(self, arguments: str) -> str | list[dict[str, Any]]:
         """`run`, and its result as the content that the model is told.
 
         Raises what `run` does, and `ToolError` for a result that JSON cannot carry.
         """
-        return self.content(await self.run(arguments))
+        _, content = await self.result(arguments)
+        return content
+
+    async def result(self, arguments: str) -> tuple[Any, str | list[dict[str, Any]]]:
+        """What the function returned, and the same as content. Raises what `call` does."""
+        return await self._result(arguments, tell=True)
+
+    async def _result(self, arguments: str, tell: bool) -> tuple[Any, Any]:
+        placed, named = self._arguments(arguments)
+        call = functools.partial(self.function, *placed, **named)
+        if _is_asynchronous(self.function):
+            return await in_task(self._finished(call, tell), self.timeout, self.name)
+        thread = await THREADS.take(self.name)
+        try:
+            return await in_task(self._in_thread(thread, call, tell), self.timeout, self.name)
+        finally:
+            thread.leave()
+
+    async def _in_thread(self, thread: ToolThread, call: Callable[[], Any], tell: bool) -> tuple[Any, Any]:
+        """Call the function in a thread, and have all done there that may take long: gathering, encoding."""
+
+        def work() -> tuple[Any, Any, bool]:
+            value = call()
+            if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
+                return value, None, False
+            return *self._gathered(value, lambda: thread.left, tell), True
+
+        value, content, done = await thread.run(work)
+        return (value, content) if done else await self._finished(lambda: value, tell)
+
+    def _gathered(self, value: Any, is_left: Callable[[], bool], tell: bool) -> tuple[Any, Any]:
+        if isinstance(value, Iterator):
+            value = collected(value, is_left)
+        return value, self.content(value) if tell else None
+
+    async def _finished(self, call: Callable[[], Any], tell: bool) -> tuple[Any, Any]:
+        """What the event loop has to wait for, waited for; what may take long is done in a thread."""
+        value = call()
+        if inspect.isawaitable(value):
+            value = await value
+        if isinstance(value, AsyncIterator):
+            value = await collected_later(value)
+        if is_small(value):
+            return value, self.content(value) if tell else None
+        thread = await THREADS.take(self.name)
+        try:
+            return await thread.run(functools.partial(self._gathered, value, lambda: thread.left, tell))
+        finally:
+            thread.leave()
 
     def content(self, value: Any) -> str | list[dict[str, Any]]:
         """A result as the content that the model is told. Raises `ToolError` for what JSON cannot carry."""
@@ -130,12 +163,9 @@ class Tool:
         return f"Tool({self.name})"
 
 
-def _outcome(function: Function, placed: list[Any], named: dict[str, Any]) -> tuple[Any, Exception | None]:
-    # As a value, because a future cannot carry every exception: StopIteration would never arrive.
-    try:
-        return function(*placed, **named), None
-    except Exception as error:
-        return None, error
+def _is_asynchronous(function: Any) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004 (an object whose __call__ is async)
+    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (function, call))
 
 
 @overload

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from ..calls import failure as failures
+from ..calls.callback import ask
 from ..calls.config import BaseURL, CallConfig, Secret
 from ..calls.engine import Calls
 from ..calls.shared import Shared
@@ -14,7 +15,6 @@ from ..core.encode import encode_json
 from ..core.endpoint import Endpoint, Request
 from ..dump import parse
 from ..errors import APIStatusError, OAuthError, OpenAIError
-from .ask import ask
 from .errors import SubjectTokenProviderError
 from .fetch import AGENT, fetch_small
 
@@ -77,7 +77,7 @@ async def exchange(identity: WorkloadIdentity | X509WorkloadIdentity, url: str, 
 
 async def _subject(provider: SubjectTokenProvider) -> Secret:
     try:
-        value: Any = await ask(provider["get_token"])
+        value: Any = await ask(provider["get_token"], "the token provider", SubjectTokenProviderError)
     except OpenAIError:
         raise
     except Exception as error:

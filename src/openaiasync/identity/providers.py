@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
+from ..calls.callback import ask
 from ..calls.config import BaseURL, CallConfig
 from ..calls.engine import Calls
 from ..calls.shared import Shared
@@ -22,7 +23,6 @@ from ..errors import APIStatusError, OpenAIError
 from ..meta import ResponseInfo
 from ..storage.reading import read_file
 from ..transport.base import Transport
-from .ask import ask
 from .errors import SubjectTokenProviderError
 from .fetch import AGENT, fetch_small
 

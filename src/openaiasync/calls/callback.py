@@ -1,0 +1,105 @@
+"""Calling functions that users give, in a thread or in the event loop: whatever way one ends is told to its caller.
+
+A thread that ends with `SystemExit` tells nobody, a task that raises it ends the event loop, and a `CancelledError` of
+the function's own looks like one of the caller's: each would leave a call waiting, or end more than the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from ..errors import ConfigurationError
+
+__all__ = ["ask", "awaited", "run_in_thread"]
+
+T = TypeVar("T")
+
+
+async def run_in_thread(
+    function: Callable[[], T], name: str, ended: Callable[[], None] | None = None
+) -> tuple[T, None] | tuple[None, BaseException]:
+    """What a function returns or raises, run in a daemon thread of its own under the caller's context variables.
+
+    The event loop's thread pool is not used: functions that never end would fill it and keep the program from ending.
+    Cancelled, it waits no longer; a thread cannot be stopped, and what it still returns is dropped. `ended` is called
+    in the thread when the function has ended.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(outcome: Any) -> None:
+        if not answer.done():
+            answer.set_result(outcome)
+
+    def work() -> None:
+        try:
+            outcome: Any = (context.run(function), None)
+        except BaseException as error:  # also what would end this thread without a word
+            outcome = (None, error)
+        if ended is not None:
+            ended()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=work, name=name, daemon=True).start()
+    outcome: tuple[T, None] | tuple[None, BaseException] = await answer
+    return outcome
+
+
+async def ask(
+    function: Callable[[], T | Awaitable[T]],
+    what: str = "the function",
+    failure: Callable[[str], Exception] = ConfigurationError,
+) -> T:
+    """What a function answers; one that is not asynchronous runs in a thread of its own.
+
+    Raises the function's exceptions, and `failure` of a text that names `what` for those that would end a thread, the
+    event loop or the caller's task: `SystemExit`, `KeyboardInterrupt`, a cancellation that is not the caller's.
+    """
+    if _is_asynchronous(function):
+        return await awaited(cast("Callable[[], Awaitable[T]]", function), what, failure)
+    value, error = await run_in_thread(function, "openaiasync: asks for a token")
+    if isinstance(error, StopIteration):
+        raise RuntimeError(f"{what} stopped an iteration") from None  # no coroutine can raise it (PEP 479)
+    if error is not None:
+        raise error if isinstance(error, Exception) else _ended(what, error, failure)
+    if inspect.isawaitable(value):
+        return await awaited(lambda: cast("Awaitable[T]", value), what, failure)
+    return cast("T", value)
+
+
+async def awaited(
+    function: Callable[[], T | Awaitable[T]], what: str, failure: Callable[[str], Exception] = ConfigurationError
+) -> T:
+    """Call a function in the event loop, and await what it returns if it can be awaited. Raises what `ask` does."""
+    try:
+        value: Any = function()
+        made: T = await value if inspect.isawaitable(value) else value
+        return made
+    except (Exception, GeneratorExit):
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # the caller's
+        ended = _ended(what, error, failure)
+    except BaseException as error:  # each ends the event loop, or the program
+        ended = _ended(what, error, failure)
+    raise ended
+
+
+def _ended(what: str, error: BaseException, failure: Callable[[str], Exception]) -> Exception:
+    # Without the error itself, whose frames may hold a secret.
+    return failure(f"{what} did not return: it raised {type(error).__name__}")
+
+
+def _is_asynchronous(function: object) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004  # an object may be called asynchronously
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
