@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # and is run again. The summary shows such tests ("R"); one that fails again has failed.
     if config.pluginmanager.hasplugin("rerunfailures"):
         for item in items:
-            if CLOCKED.intersection(item.path.relative_to(TESTS).parts):
+            if CLOCKED.intersection(item.path.relative_to(TESTS).parts) and not item.get_closest_marker("torture"):
                 item.add_marker(pytest.mark.flaky(reruns=2))
 
 

@@ -13,14 +13,16 @@ from .invariants import Lag, LogText
 from .places import release
 from .scenario import KEY, Played, Scenario, play
 
-__all__ = ["as_test"]
+__all__ = ["REGISTERED", "as_test"]
 
 TOGETHER = 24
+REGISTERED: list[Scenario] = []  # of all modules that were imported; the torture test draws from them
 
 
 def as_test(scenarios: Iterable[Scenario], together: int = TOGETHER) -> Callable[..., None]:
     """A parametrised test. All scenarios that were selected run at the first of them, so many at a time."""
     table = {scenario.name: scenario for scenario in scenarios}
+    REGISTERED.extend(table.values())
     played: dict[str, Played] = {}
 
     @pytest.mark.parametrize("name", list(table))

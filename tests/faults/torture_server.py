@@ -1,0 +1,207 @@
+"""A server that answers rightly or with any of the fault scenarios, drawn at random; a process that may be killed.
+
+``python -m faults.torture_server PORT SEED FAULTS LOG``: prints ``ready``, and writes to LOG which scenario answered
+which request (the request's ``X-Torture`` field, a tab, the scenario's name).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import random
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, TextIO
+
+from scripted import CHAT, LAST_CHUNK, STREAM_HEAD, answer, chunk, event, json_answer
+from wireserver import Peer, Request, Server
+
+from .harness import REGISTERED
+from .scenario import HEAD, READ, Played, Scenario, act
+
+MODULES = ("bodies", "connecting", "events", "heads", "json", "keepalive", "statuses", "uploads")
+SOUND = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(300_000)
+
+
+def by_call() -> dict[str, list[Scenario]]:
+    """The scenarios of each call that one request on a plain connection can meet."""
+    for name in MODULES:
+        importlib.import_module(f"faults.test_{name}")
+    found: dict[str, list[Scenario]] = {}
+    for scenario in REGISTERED:
+        if scenario.tls is None and "{port}" in scenario.base and first_steps(scenario):
+            found.setdefault(scenario.call, []).append(scenario)
+    return found
+
+
+def first_steps(scenario: Scenario) -> tuple[Any, ...]:
+    """What the server does once the first request was read, up to the next one."""
+    steps = tuple(scenario.steps)
+    if steps and isinstance(steps[0], tuple):
+        steps = tuple(steps[0])
+    if not steps or steps[0] not in (READ, HEAD):
+        return ()
+    rest = steps[1:]
+    ends = [at for at, step in enumerate(rest) if step is READ or step is HEAD]
+    return rest[: ends[0]] if ends else rest
+
+
+class Behaviour:
+    """Decides for each request."""
+
+    def __init__(self, seed: int, faults: float, log: TextIO) -> None:
+        self.dice = random.Random(seed)
+        self.faults = faults
+        self.log = log
+        self.scenarios = by_call()
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            kind = kind_of(request)
+            choice = self.scenarios.get(kind)
+            if not choice or self.dice.random() >= self.faults:
+                await self.answer(peer, request, kind)
+                continue
+            scenario = self.dice.choice(choice)
+            self.log.write(f"{request.field('x-torture')}\t{scenario.name}\n")
+            self.log.flush()
+            await act(peer, first_steps(scenario), Played())
+            return
+
+    async def answer(self, peer: Peer, request: Request, kind: str) -> None:
+        await ANSWERS.get(kind, plain)(peer, request, self.dice)
+
+
+def kind_of(request: Request) -> str:
+    method, target, _ = request.line.split(" ")
+    path = target.partition("?")[0].removeprefix("/v1")
+    streams = b'"stream":true' in request.body.replace(b" ", b"")
+    names = {
+        "/embeddings": "embedding", "/models": "models", "/audio/speech": "speech", "/responses": "responses",
+        "/images/generations": "image",
+    }  # fmt: skip
+    if path == "/chat/completions":
+        return "stream" if streams else "chat"
+    if path == "/files":
+        return "upload"
+    if path.startswith("/files/"):
+        return "delete" if method == "DELETE" else "content"
+    found = names.get(path, "")
+    return f"{found}_stream" if found == "responses" and streams else found
+
+
+def said(body: dict[str, Any]) -> str:
+    """What a right answer to a chat says: it belongs to this request and to no other."""
+    last = body["messages"][-1]
+    if last["role"] == "tool":
+        return f"tool said {last['content']}"
+    if body.get("response_format"):
+        return json.dumps({"number": 7})
+    return f"re {last['content']}"
+
+
+def calls(body: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The tool calls that a model with tools makes after a question."""
+    if not body.get("tools") or body["messages"][-1]["role"] != "user":
+        return None
+    names = [tool["function"]["name"] for tool in body["tools"]]
+    return [
+        {"id": f"call_{at}", "type": "function", "function": {"name": name, "arguments": '{"word": "x"}'}}
+        for at, name in enumerate(names)
+    ]
+
+
+async def chat(peer: Peer, request: Request, dice: random.Random) -> None:
+    body = json.loads(request.body)
+    made, wanted = json.loads(json.dumps(CHAT)), calls(body)
+    choice = made["choices"][0]
+    if wanted:
+        choice["message"] |= {"content": None, "tool_calls": wanted}
+        choice["finish_reason"] = "tool_calls"
+    else:
+        choice["message"]["content"] = said(body)
+    made["usage"] = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    await asyncio.sleep(dice.random() * 0.02)
+    await peer.send(json_answer(made))
+
+
+async def stream(peer: Peer, request: Request, dice: random.Random) -> None:
+    body = json.loads(request.body)
+    wanted = calls(body)
+    parts: list[Any] = []
+    if wanted:
+        piece = chunk()
+        piece["choices"][0]["delta"]["tool_calls"] = [{"index": at, **one} for at, one in enumerate(wanted)]
+        parts += [piece, chunk(finish="tool_calls")]
+    else:
+        text = said(body)
+        parts += [chunk(text[at : at + 4]) for at in range(0, len(text), 4)] + [chunk(finish="stop")]
+    await peer.send(STREAM_HEAD)
+    for part in parts:
+        await asyncio.sleep(dice.random() * 0.01)
+        await peer.send(event(part))
+    await peer.send(event("[DONE]") + LAST_CHUNK)
+
+
+async def sound(peer: Peer, request: Request, dice: random.Random) -> None:
+    raw = answer(SOUND, content_type="audio/wav")
+    await peer.send(*(raw[at : at + 65_536] for at in range(0, len(raw), 65_536)), pause=dice.random() * 0.01)
+
+
+async def embedding(peer: Peer, request: Request, dice: random.Random) -> None:
+    data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
+    await peer.send(json_answer({"object": "list", "model": "m", "data": data, "usage": {"total_tokens": 1}}))
+
+
+async def models(peer: Peer, request: Request, dice: random.Random) -> None:
+    await peer.send(json_answer({"object": "list", "data": [{"id": "m", "object": "model"}]}))
+
+
+async def image(peer: Peer, request: Request, dice: random.Random) -> None:
+    await peer.send(json_answer({"created": 1, "data": [{"b64_json": "aW1hZ2U="}]}))
+
+
+async def upload(peer: Peer, request: Request, dice: random.Random) -> None:
+    await peer.send(json_answer({"id": f"file-{len(request.body)}", "object": "file", "bytes": len(request.body)}))
+
+
+async def plain(peer: Peer, request: Request, dice: random.Random) -> None:
+    await peer.send(json_answer({"error": {"message": "nothing here"}}, 404))
+
+
+ANSWERS: dict[str, Callable[[Peer, Request, random.Random], Awaitable[None]]] = {
+    "chat": chat,
+    "stream": stream,
+    "speech": sound,
+    "content": sound,
+    "embedding": embedding,
+    "models": models,
+    "image": image,
+    "upload": upload,
+}
+
+
+class FixedServer(Server):
+    """On a port that it comes back to after it was killed."""
+
+    def __init__(self, script: Any, port: int) -> None:
+        super().__init__(script)
+        self._port = port
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, limit=1 << 21)
+        return self
+
+
+async def main(port: int, seed: int, faults: float, log: str) -> None:
+    with open(log, "a", encoding="utf-8") as file:  # noqa: ASYNC230 (before anything runs)
+        server = FixedServer(Behaviour(seed, faults, file), port)
+        async with server:
+            print("ready", server.port, flush=True)
+            await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]))
