@@ -158,8 +158,11 @@ class CompletionText:
 
     @property
     def text(self: _Choices) -> str:
-        """The text of the choice with index 0; "" if there is none."""
-        return text_of(getattr(_first(self.choices), "text", None))
+        """The text of the choice with index 0, or of the only one of a whole answer; "" if there is none."""
+        first = _first(self.choices)
+        if first is None and "_meta" in vars(self) and len(_items(self.choices)) == 1:
+            first = self.choices[0]  # a server that numbers choices as it likes
+        return text_of(getattr(first, "text", None))
 
 
 class ResponseText:

@@ -57,10 +57,12 @@ class AsyncStream(Generic[T]):
         self._begin(call, incoming)
         endpoint = call.request.endpoint
         strict = call.calls.config.strict
-        self._decoder = decoder_for(endpoint.load(endpoint.event), strict=strict).stream()
+        kind: Any = endpoint.load(endpoint.event)
+        self._decoder = decoder_for(Any if kind is object else kind, strict=strict).stream()
         self._ending = ending_of(call.request)
-        self._call_event = None if self._ending.native else endpoint.event
-        self._strictly: Any = self._decoder.fast if self._ending.by_choice else None
+        self._whole_type = None if self._ending.native else endpoint.event
+        self._chunks = endpoint.event.endswith((":ChatCompletionChunk", ":Completion"))  # what choices are in
+        self._strictly: Any = self._decoder.fast if self._chunks else None
         # Assistants name the kind of an event outside of its data; as an object it is both.
         self._wrapped = endpoint.event.endswith(":AssistantStreamEvent")
         self._scrub = call.calls.composer.scrub
@@ -205,14 +207,17 @@ class AsyncStream(Generic[T]):
         reason = failures.ERROR
         try:
             item = self._decoder.decode(data)
-            if self._ending.by_choice and self._decoder.strayed and _lacks_delta(item):
+            if self._chunks and self._decoder.strayed and _lacks_delta(item):
                 # One event that is a whole answer: what it would be as a chunk.
                 from ..core.whole import events_of_whole
 
-                made = events_of_whole(self._call_event, msgspec.json.decode(data))
+                made = events_of_whole(self._whole_type, msgspec.json.decode(data))
                 item = self._decoder.decode(made[0]) if made else item
         except DecodeError as error:
             reason = error.reason
+        except BaseException:  # what a caller's own type raises
+            self._abandon()
+            raise
         else:
             if not self._is_error(item, name, data):
                 keep_raw(item, data)
@@ -228,7 +233,7 @@ class AsyncStream(Generic[T]):
         """Whether an event is an error. Of a chunk that has choices two looks at its bytes tell that it is not."""
         if name == "error":
             return True
-        if not self._ending.by_choice:
+        if not self._chunks:
             return failures.is_error_event(item, data)
         if not self._decoder.strayed:
             return False
@@ -254,7 +259,7 @@ class AsyncStream(Generic[T]):
             self._incoming.expire(call.loop.time() + (patience or _PATIENCE), "stall")
             while not self._incoming.ended:
                 await self._incoming.pieces()
-            exact = self._incoming.exact
+            exact = self._ending.native or self._incoming.exact
         except TransportError:
             pass  # of a complete answer only the connection is lost
         except BaseException:
@@ -318,7 +323,7 @@ class AsyncStream(Generic[T]):
         with contextlib.suppress(ValueError, RecursionError):
             value: Any = msgspec.json.decode(body)
             if not failures.is_error_body(value):
-                made = events_of_whole(self._call_event, value)
+                made = events_of_whole(self._whole_type, value)
             del value
         raw = b"" if made else self._scrub(body)
         del body  # the server may have echoed a key, which no frame of a traceback may hold

@@ -105,11 +105,14 @@ class Ending:
                 (self._finished if choice.finish_reason else self._open).add(self._index(choice))
 
     def end(self, *, done: bool, exact: bool) -> Verdict:
-        """Whether the answer may end now: after ``[DONE]`` or not, at the exact end of the message or not."""
+        """Whether the answer may end now: after ``[DONE]`` or not, at the exact end of the message or not.
+
+        Without either the message has ended in another way.
+        """
         if self.complete or (self.by_choice and self._finished and (done or exact)):
             return "complete"
         if self.native:
-            return "complete"
+            return "short" if done and not exact else "complete"
         return "unfinished" if done and exact and self.began else "short"
 
     @property

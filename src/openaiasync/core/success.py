@@ -89,7 +89,9 @@ def _is_error(facts: _Facts, fields: Mapping[str, Any]) -> bool:
     unknown = fields.keys() - facts.declared
     if "error" in unknown and _says_something(fields["error"]):
         return bool(facts.declared) or not fields.get("id")  # what has no schema may have a field of that name
-    if "choices" in facts.declared and any(map(_is_failed_choice, _list(fields.get("choices")))):
+    if ("choices" in facts.declared or not facts.declared) and any(
+        map(_is_failed_choice, _list(fields.get("choices")))
+    ):
         return True
     for name in ("object", "type"):
         if fields.get(name) == "error" and "error" not in facts.constants.get(name, ()):
