@@ -91,11 +91,12 @@ class OpenAIError(Exception):
     """The base of the tree.
 
     `tries` is how often the call was sent, `elapsed` the seconds it took, waiting for a place in flight left out.
-    `partial` is what had come where something is kept: a `Reply` of what a turn was made of, else `None`.
+    `sent` tells of a call without an answer whether a server may have had its request, and may charge for it. `partial` is what had come where something is kept: a `Reply` of what a turn was made of, else `None`.
     """
 
     side: Side = "caller"
     retryable: bool = False
+    sent: bool = False
     meta: Meta | None = None
     tries: int = 0
     elapsed: float = 0.0
@@ -201,6 +202,8 @@ class PollTimeoutError(APITimeoutError, TimeoutError, RuntimeError):
 
 class IncompleteStreamError(APIConnectionError):
     """A stream ended before its answer was complete. `partial` holds what had come (`None` where nothing is kept)."""
+
+    sent: bool = True
 
     def __init__(self, *, message: str = "The stream broke off.", request: Any, partial: Any = None) -> None:
         super().__init__(message=message, request=request)

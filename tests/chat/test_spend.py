@@ -55,14 +55,40 @@ def test_what_no_server_counted_is_estimated_and_said_so(given: Any) -> None:
     assert spend.total.cost == pytest.approx(1.00002)
 
 
-def test_garbled_usage_breaks_nothing() -> None:
-    """Lenient answers may hold anything."""
+NOT_COUNTS = [10**15, 10**400, -5, 1.5, math.nan, math.inf, -math.inf, 1e300, True, "7", None, [], {}]
+
+
+@pytest.mark.parametrize("value", NOT_COUNTS)
+@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
+def test_garbled_usage_is_estimated(value: Any, field: str) -> None:
+    """A number that no request takes neither uses up a budget for ever nor makes a request free."""
     strange = usage(5, 5)
-    strange.prompt_tokens = "7"  # type: ignore[assignment]
-    strange.prompt_tokens_details = "x"  # type: ignore[assignment]
-    spend = Spend()
-    spend.add("m", strange, (1, 1))
-    assert (spend.total.prompt_tokens, spend.total.completion_tokens, spend.total.cost) == (0, 5, None)
+    setattr(strange, field, value)
+    spend = Spend(PRICES, budget=1)
+    spend.add("small", strange, (3, 4))
+    assert getattr(spend.total, field) == (3 if field == "prompt_tokens" else 4)
+    assert spend.total.total_tokens == (8 if field == "prompt_tokens" else 9)
+    assert spend.total.estimated == 1
+    spend.check("small", 1_000)
+
+
+@pytest.mark.parametrize("value", NOT_COUNTS)
+def test_garbled_details_count_nothing(value: Any) -> None:
+    """They are parts of what was counted."""
+    strange = usage(5, 5, value, value)
+    spend = Spend(PRICES)
+    spend.add("small", strange, (3, 4))
+    assert (spend.total.cached_tokens, spend.total.reasoning_tokens, spend.total.estimated) == (0, 0, 0)
+    strange.prompt_tokens_details = value
+    spend.add("small", strange, (3, 4))
+    assert spend.total.cached_tokens == 0
+
+
+def test_an_answer_of_no_tokens_is_counted() -> None:
+    """A refusal says nothing; whole floats are numbers."""
+    spend = Spend(PRICES)
+    spend.add("small", usage(5.0, 0), (3, 4))  # type: ignore[arg-type]  # servers send it
+    assert (spend.total.prompt_tokens, spend.total.completion_tokens, spend.total.estimated) == (5, 0, 0)
 
 
 @pytest.mark.parametrize(

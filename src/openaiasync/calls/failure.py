@@ -95,6 +95,7 @@ def from_transport(
         error.retryable = failure.kind not in ("protocol", "tls")
         if failure.kind == "protocol":
             error.side = "server"
+    error.sent = failure.sent
     _finish(error, tries, elapsed)
     return error
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar, cast
 
 from ..calls.engine import Calls
 from ..calls.stream import AsyncStream
 from ..core.dialects import names_parameter
 from ..core.endpoint import Endpoint, Request
 from ..core.options import OPTION_NAMES
-from ..errors import APIError, APIStatusError
+from ..errors import APIError, APIResponseValidationError, APIStatusError, OpenAIError
 from .history import Message, Turn, mended
 from .room import Room, Window, of_answer
 from .spend import Spend
 
 __all__ = ["SessionCalls"]
+
+T = TypeVar("T")
 
 _OTHER_WORD = {"max_completion_tokens": "max_tokens", "max_tokens": "max_completion_tokens"}
 _REFITS = 4  # how often one request is made shorter, where the server does not say by how much
@@ -42,7 +45,7 @@ class SessionCalls(Calls):
         sent = await self._fit(params)
         for left in reversed(range(_REFITS + 1)):
             try:
-                answer = await super().run(endpoint, {**params, "messages": sent})
+                answer = await self._charged(sent, params, super().run(endpoint, {**params, "messages": sent}))
             except APIError as error:
                 if not left:
                     raise
@@ -71,7 +74,7 @@ class SessionCalls(Calls):
                 request = super().request(request.endpoint, {**params, "messages": sent}, stream=True)
                 request.unasked = unasked
             try:
-                stream = await super().open(request)
+                stream = await self._charged(sent, params, super().open(request))
             except APIError as error:
                 if not left:
                     raise
@@ -110,6 +113,16 @@ class SessionCalls(Calls):
             tokens = self._room.count(messages, params).tokens
             self._spend.check(self._model(params), tokens, of_answer(params))
 
+    async def _charged(self, sent: Sequence[Message], params: dict[str, Any], work: Awaitable[T]) -> T:
+        """What a call gives; of one that fails after its request was sent, which a server may charge, the prompt."""
+        try:
+            return await work
+        except BaseException as error:
+            for _ in range(_sends(error)):
+                tokens = self._room.count(sent, params).tokens
+                self._spend.add(self._model(params), None, (tokens, 0))
+            raise
+
     def _count(self, sent: Sequence[Message], params: dict[str, Any], answer: Any) -> None:
         estimate = self._room.answered(sent, params, answer)
         self._spend.add(self._model(params), answer.usage, estimate)
@@ -131,15 +144,29 @@ class SessionCalls(Calls):
             made = {**kept, "messages": messages, self._room.answer_limit: most}
             self._check(messages, made)
             try:
-                answer = await super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
+                work = super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
+                answer = await self._charged(messages, made, work)
             except APIStatusError as error:
                 if self._room.answer_limit not in made or not names_parameter(error, [self._room.answer_limit]):
                     raise
                 del made[self._room.answer_limit]
                 self._room.answer_limit = _OTHER_WORD[self._room.answer_limit]
                 made[self._room.answer_limit] = most
-                answer = await super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
+                work = super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
+                answer = await self._charged(messages, made, work)
             self._spend.add(self._model(made), answer.usage, self._room.weight_of(messages, answer))
             return mended(cast("str", answer.text))
 
         return ask
+
+
+def _sends(error: BaseException) -> int:
+    """How often the request of a failed call may have been answered in vain, and charged.
+
+    A server does not charge for what it refuses. Of a cancelled call it cannot be told; it was most likely sent.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return 1
+    if isinstance(error, APIResponseValidationError) or (isinstance(error, OpenAIError) and error.sent):
+        return max(1, error.tries)
+    return 0

@@ -138,4 +138,7 @@ def _add(total: dict[str, Any], part: dict[str, Any]) -> None:
             total[name] = inner
             _add(inner, cast("dict[str, Any]", value))
         elif type(value) in (int, float):
-            total[name] = value + (before if type(before) in (int, float) else 0)
+            try:
+                total[name] = value + (before if type(before) in (int, float) else 0)
+            except OverflowError:  # an integer that no float holds
+                continue

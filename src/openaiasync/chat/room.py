@@ -15,7 +15,7 @@ from ..errors import APIError, ConfigurationError
 from .errors import ContextLimitError
 from .history import Message, Turn
 from .summary import Summary, pieces, question
-from .tokens import Counter, TokenCount, Tokenizer
+from .tokens import Counter, TokenCount, Tokenizer, token_count
 
 if TYPE_CHECKING:
     from ..types.chat import ChatCompletion
@@ -97,13 +97,14 @@ class Room:
         weight = counter.weigh(sent) + counter.params(params)
         prompt, said = counter.tokens(weight), counter.text(answer.text) + counter.text(answer.reasoning)
         usage = answer.usage
-        counted: Any = getattr(usage, "prompt_tokens", None)
-        if type(counted) is int and counted > 0:
-            more: Any = getattr(usage, "completion_tokens", None)
-            thought: Any = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", None)
-            if type(thought) is not int:
+        counted = token_count(getattr(usage, "prompt_tokens", None))
+        if counted:
+            more = token_count(getattr(usage, "completion_tokens", None))
+            details = getattr(usage, "completion_tokens_details", None)
+            thought = token_count(getattr(details, "reasoning_tokens", None))
+            if thought is None:
                 thought = round(counter.text(answer.reasoning))
-            kept = max(0, more - thought) if type(more) is int else round(counter.text(answer.text))
+            kept = max(0, more - thought) if more is not None else round(counter.text(answer.text))
             message: dict[str, Any] = {} if answer.message is None else answer.message.to_dict()
             bare = {name: value for name, value in message.items() if name not in _REASONING}
             counter.learn(weight, counted, counter.weigh([bare]), kept)

@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from .errors import BudgetError
+from .tokens import token_count
 
 __all__ = ["Price", "Prices", "SessionUsage", "Spend"]
 
@@ -39,8 +40,9 @@ class SessionUsage(msgspec.Struct, frozen=True, kw_only=True):
     """What a session has used so far, failed turns and summaries included.
 
     `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of `completion_tokens`. `cost` is in the currency of
-    the prices, `None` without prices. Of the `requests`, `estimated` had no count from the server, so that their tokens
-    are an estimate, and `unpriced` were to a model without a price, so that `cost` leaves them out.
+    the prices, `None` without prices. Of the `requests`, `estimated` had no usable count from the server, as those that
+    failed after they were sent, so that their tokens are an estimate; `unpriced` were to a model without a price, so
+    that `cost` leaves them out.
     """
 
     requests: int = 0
@@ -85,12 +87,11 @@ def _table(prices: Any) -> dict[str, Price] | None:
     return {str(model): _price_of(str(model), price) for model, price in given.items()}
 
 
-def _count(usage: Any, name: str, detail: str = "") -> int:
-    """A number of a server's usage; 0 where it left it out or garbled it."""
+def _count(usage: Any, name: str, detail: str = "") -> int | None:
+    """A number of a server's usage; `None` where it left it out, or it cannot be one."""
     if detail:
         usage, name = getattr(usage, name, None), detail
-    value: Any = getattr(usage, name, None)
-    return value if type(value) is int and value > 0 else 0
+    return token_count(getattr(usage, name, None))
 
 
 class Spend:
@@ -142,12 +143,17 @@ class Spend:
             raise BudgetError(spent=spent, needed=needed, budget=self.budget)
 
     def add(self, model: str, usage: Any, estimate: tuple[int, int]) -> None:
-        """Count an answer: by the server's `usage`, else by the `estimate` of prompt and answer."""
+        """Count an answer: by the server's `usage`, and what that does not tell by the `estimate` of prompt and answer.
+
+        A prompt of no tokens was not counted; an answer may have none.
+        """
         prompt, answer = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-        counted = bool(prompt or answer)
-        if not counted:
-            prompt, answer = estimate
-        cached = min(prompt, _count(usage, "prompt_tokens_details", "cached_tokens"))
+        counted = bool(prompt) and answer is not None
+        if not prompt:
+            prompt = max(0, estimate[0])
+        if answer is None or not (answer or counted):
+            answer = max(0, estimate[1])
+        cached = min(prompt, _count(usage, "prompt_tokens_details", "cached_tokens") or 0)
         total = self.total
         cost, unpriced = total.cost, total.unpriced
         if self.prices is not None:
@@ -163,7 +169,8 @@ class Spend:
             prompt_tokens=total.prompt_tokens + prompt,
             completion_tokens=total.completion_tokens + answer,
             cached_tokens=total.cached_tokens + cached,
-            reasoning_tokens=total.reasoning_tokens + _count(usage, "completion_tokens_details", "reasoning_tokens"),
+            reasoning_tokens=total.reasoning_tokens
+            + (_count(usage, "completion_tokens_details", "reasoning_tokens") or 0),
             cost=cost,
             estimated=total.estimated + (not counted),
             unpriced=unpriced,

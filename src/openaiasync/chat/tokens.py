@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from ..core.encode import encode_json
+from .history import mended, plain_json
 
-__all__ = ["Counter", "Source", "TokenCount", "Tokenizer"]
+__all__ = ["Counter", "Source", "TokenCount", "Tokenizer", "token_count"]
 
 Source: TypeAlias = Literal["server", "tokenizer", "estimate"]
 Tokenizer: TypeAlias = Callable[[str], "int | Sized"]
@@ -27,6 +28,19 @@ _AUDIO_BYTES = {"wav": 3200, "mp3": 1600}  # a tenth of a second: 16 kHz and 16 
 _SCALE_FROM = 32  # of a difference in weight that tells how a server's tokens are to ours
 _SCALES = (0.1, 16.0)
 _CACHED = 16_384  # messages; more than any context holds
+
+
+MOST_TOKENS = 10_000_000  # of one request or answer: more than any model takes
+
+
+def token_count(value: Any) -> int | None:
+    """A number of tokens as a server tells it; `None` for one that is none, or larger than any model takes.
+
+    What such a number costs would use up a budget for ever, and leave no room in any context.
+    """
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
 
 
 class TokenCount(NamedTuple):
@@ -79,7 +93,7 @@ class Counter:
         """The weight of a text."""
         if self._tokenizer is None:
             return _LETTERS * len(text) + _MORE_BYTES * (len(text.encode("utf-8", "replace")) - len(text))
-        count = self._tokenizer(text)
+        count = self._tokenizer(mended(text))
         if isinstance(count, bool) or not isinstance(count, (int, Sized)):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller's function may answer anything
             raise TypeError(f"tokenizer answered {type(count).__name__}; it answers tokens or their number")
         return count if isinstance(count, int) else len(count)
@@ -148,7 +162,7 @@ class Counter:
             if isinstance(value := message.get(name), str):
                 total += self.text(value)
         if calls := message.get("tool_calls"):
-            total += self.text(encode_json(calls).decode())
+            total += self.text(encode_json(plain_json(calls)).decode())
         return total
 
     def _content(self, content: Any) -> float:
