@@ -91,7 +91,8 @@ class OpenAIError(Exception):
     """The base of the tree.
 
     `tries` is how often the call was sent, `elapsed` the seconds it took, waiting for a place in flight left out.
-    `sent` tells of a call without an answer whether a server may have had its request, and may charge for it. `partial` is what had come where something is kept: a `Reply` of what a turn was made of, else `None`.
+    `sent` tells of a call without an answer whether a server may have had its request, and may charge for it.
+    `partial` is what had come where something is kept: a `Reply` of what a turn was made of, else `None`.
     """
 
     side: Side = "caller"
