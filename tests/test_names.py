@@ -72,8 +72,8 @@ def test_a_client_knows_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     client = openaiasync.AsyncClient(api_key="sk-1", webhook_secret="whsec_", websocket_base_url="ws://h", **options)
     assert (client.api_key, client.admin_api_key, client.webhook_secret) == ("sk-1", "sk-admin", "whsec_")
     assert (client.default_headers, client.default_query, client.project) == ({"X-A": "1"}, {"v": 2}, "p")
-    assert (client.websocket_base_url, client.max_retries, client.timeout) == ("ws://h", 2, 600.0)
-    assert client.timeout == openaiasync.DEFAULT_TIMEOUT.read
+    assert (client.websocket_base_url, client.max_retries) == ("ws://h", 2)
+    assert client.timeout == openaiasync.DEFAULT_TIMEOUT
     assert client.max_retries == openaiasync.DEFAULT_MAX_RETRIES
     client.api_key = "sk-2"
     client.webhook_secret = "other"
@@ -88,8 +88,8 @@ def test_regions(region: str) -> None:
     """A region stands for its base URL; with another one, or unknown, it is refused."""
     client = AsyncOpenAI(api_key="k", data_residency=region)
     host = "api.openai.com" if region == "global" else f"{region}.api.openai.com"
-    assert client.base_url == f"https://{host}/v1"
-    assert client.with_options(data_residency="jp").base_url == "https://jp.api.openai.com/v1"
+    assert client.base_url == f"https://{host}/v1/"
+    assert client.with_options(data_residency="jp").base_url == "https://jp.api.openai.com/v1/"
     with pytest.raises(ValueError, match="no API key"):
         AsyncOpenAI(data_residency=region)
     assert AsyncOpenAI(data_residency=region, _enforce_credentials=False).api_key == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 from urllib.parse import quote
 
 from .calls.callback import ask
@@ -15,6 +15,7 @@ from .errors import ConfigurationError
 from .network import Network
 from .omitted import is_omitted, omit
 from .settings import UNSET, ApiKey, Settings, env, key_from
+from .variants import ClientOptions, takes
 
 if TYPE_CHECKING:
     from .calls.hooks import AnswerHook, ErrorHook, RequestHook
@@ -92,6 +93,16 @@ class AzureSettings(Settings):
             auth_scheme="Bearer" if self.bearer else "",
             placing=Deployments(self.deployment, self.version, placed),
         )
+
+
+class AzureOptions(ClientOptions, total=False):
+    """What `AsyncAzureOpenAI.with_options` takes."""
+
+    azure_endpoint: str | None
+    azure_deployment: str | None
+    api_version: str | None
+    azure_ad_token: str | None
+    azure_ad_token_provider: AsyncAzureADTokenProvider | None
 
 
 class AsyncAzureOpenAI(AsyncOpenAI):
@@ -172,12 +183,18 @@ class AsyncAzureOpenAI(AsyncOpenAI):
         azure = self.__dict__.pop("_azure")
         super()._open(AzureSettings(**{**known, **azure}), network, limits, enforced)
 
+    @takes(AzureOptions)
     @unquoting
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self, **options: Unpack[AzureOptions]) -> Self:
         """As `AsyncOpenAI.with_options`, and with the words of this constructor.
 
         Another `base_url` takes the place of endpoint and deployment; another credential that of the one there was.
         """
+        return self._variant(dict(options))
+
+    copy = with_options
+
+    def _variant(self, options: dict[str, Any]) -> Self:
         words = ("azure_endpoint", "azure_deployment", "api_version", "azure_ad_token", "azure_ad_token_provider")
         given = {name: options.pop(name) for name in words if name in options}
         credentials = [options.pop("api_key", None), *(given.get(name) for name in words[3:])]
@@ -199,12 +216,10 @@ class AsyncAzureOpenAI(AsyncOpenAI):
             deployment = given.get("azure_deployment", settings.deployment)
             changes["endpoint"], changes["deployment"] = endpoint, deployment
             changes["base_url"] = _shown(endpoint, deployment, settings.base_url)
-        made = super().with_options(**options)
+        made = super()._variant(options)
         if changes:
             made._change(**changes)
         return made
-
-    copy = with_options
 
     @property
     def api_key(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .api.root import Api
 from .calls import log
@@ -20,10 +20,11 @@ from .core.limits import Limits
 from .core.options import Timeout
 from .errors import ConfigurationError
 from .mission.doors import MissionMethods
-from .network import Network, network_from
+from .network import Network, checked_client, network_from
 from .omitted import is_omitted
 from .settings import (
     UNSET,
+    URL,
     ApiKey,
     Settings,
     base_from,
@@ -31,6 +32,7 @@ from .settings import (
     key_from,
     secret_from,
 )
+from .variants import ClientOptions, changed_settings, takes
 from .verbs import Verbs
 
 if TYPE_CHECKING:
@@ -140,6 +142,7 @@ class Client(MissionMethods, Verbs, Api):
             settings.require_key()
         shared = Shared(network.max_in_flight, network.transport, limits)
         self._settings = settings
+        self._network = network
         self._attach(Calls(settings.call_config(), shared))
 
     def _attach(self, calls: Calls) -> None:
@@ -150,21 +153,32 @@ class Client(MissionMethods, Verbs, Api):
 
     # ---------------------------------------------------------------- variants
 
+    @takes(ClientOptions)
     @unquoting
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self, **options: Unpack[ClientOptions]) -> Self:
         """A client with other options that shares connections, places in flight and retry budget with this one.
 
-        Takes the words of both constructors, but for what is shared: in-flight and connection limits, `http_other`,
-        `http_client`. Closing one closes both. Raises `TypeError` for an unknown word.
+        Takes the words of both constructors, but for what is shared: in-flight and connection limits, `http_other`.
+        Closing one closes both; only a client with another `http_client` shares nothing. `default_headers` and
+        `default_query` are added to those there are, `set_default_headers` and `set_default_query` take their place.
+        `None` for what the official client has leaves it as it is, except for `timeout`. Raises `TypeError` for an
+        unknown word.
         """
-        from .variants import changed_settings
+        return self._variant(dict(options))
 
-        made = object.__new__(type(self))
+    def _variant(self, options: dict[str, Any]) -> Self:
         enforced = options.pop("_enforce_credentials", True)
+        http_client = options.pop("http_client", None)
+        made = object.__new__(type(self))
         made._settings = changed_settings(self._settings, options)
-        if enforced:
+        made._network = self._network
+        if enforced is not False:
             made._settings.require_key()
-        made._attach(Calls(made._settings.call_config(), self._calls.shared))
+        shared = self._calls.shared
+        if http_client is not None and not is_omitted(http_client):
+            made._network = dataclasses.replace(self._network, http_client=checked_client(http_client))
+            shared = Shared(made._network.max_in_flight, made._network.transport)
+        made._attach(Calls(made._settings.call_config(), shared))
         return made
 
     copy = with_options
@@ -172,12 +186,13 @@ class Client(MissionMethods, Verbs, Api):
     # ---------------------------------------------------------------- what it is
 
     @property
-    def base_url(self) -> str:
-        """The API base, without userinfo. May be set to another URL; `ConfigurationError` for what is none."""
-        return str(BaseURL(self._settings.base_url))
+    def base_url(self) -> URL:
+        """The API base with a slash at its end, without userinfo. May be set; `ConfigurationError` for no URL."""
+        base = BaseURL(self._settings.base_url)
+        return URL(f"{base.root}{base.path}/" + (f"?{base.query}" if base.query else ""))
 
     @base_url.setter
-    def base_url(self, url: str) -> None:
+    def base_url(self, url: object) -> None:
         self._change(base_url=str(url))
 
     def _change(self, **changes: Any) -> None:
@@ -196,8 +211,12 @@ class Client(MissionMethods, Verbs, Api):
 
     @property
     def admin_api_key(self) -> str | None:
-        """The key of administration endpoints itself."""
+        """The key of administration endpoints itself. May be set."""
         return _shown(self._settings.admin_key) or None
+
+    @admin_api_key.setter
+    def admin_api_key(self, key: str | None) -> None:
+        self._change(admin_key=secret_from(key))
 
     @property
     def workload_identity(self) -> WorkloadIdentity | X509WorkloadIdentity | None:
@@ -228,29 +247,49 @@ class Client(MissionMethods, Verbs, Api):
         """Where realtime connections go, if not where everything goes."""
         return self._settings.websocket_base_url
 
+    @websocket_base_url.setter
+    def websocket_base_url(self, url: object) -> None:
+        self._change(websocket_base_url=None if url is None else str(url))
+
     @property
     def max_retries(self) -> int:
-        """How often a failed call is tried again, where that is safe (2)."""
+        """How often a failed call is tried again, where that is safe (2). May be set."""
         return self._settings.max_retries
+
+    @max_retries.setter
+    def max_retries(self, retries: int) -> None:
+        self._change(max_retries=retries)
 
     @property
     def timeout(self) -> float | Timeout | None:
-        """Seconds until an answer starts (`AsyncOpenAI`: its `timeout` option)."""
+        """Seconds until an answer starts (`AsyncOpenAI`: its `timeout` option). May be set."""
         settings = self._settings
         return settings.start_timeout if settings.timeout is UNSET else settings.timeout
 
+    @timeout.setter
+    def timeout(self, timeout: Any) -> None:
+        self._change(**{"start_timeout" if self._settings.timeout is UNSET else "timeout": timeout})
+
     @property
     def organization(self) -> str | None:
-        """What is sent as ``OpenAI-Organization``."""
+        """What is sent as ``OpenAI-Organization``. May be set."""
         return self._settings.organization
+
+    @organization.setter
+    def organization(self, organization: str | None) -> None:
+        self._change(organization=organization)
 
     @property
     def project(self) -> str | None:
-        """What is sent as ``OpenAI-Project``."""
+        """What is sent as ``OpenAI-Project``. May be set."""
         return self._settings.project
 
+    @project.setter
+    def project(self, project: str | None) -> None:
+        self._change(project=project)
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.base_url}>"
+        return f"<{type(self).__name__} {BaseURL(self._settings.base_url)}>"
 
     # ---------------------------------------------------------------- the end
 
@@ -347,12 +386,12 @@ class AsyncOpenAI(Client):
             organization=organization if organization is not None else env("OPENAI_ORG_ID"),
             project=project if project is not None else env("OPENAI_PROJECT_ID"),
             webhook_secret=secret_from(webhook_secret, "OPENAI_WEBHOOK_SECRET"),
-            default_headers=default_headers or {},
-            default_query=default_query or {},
+            default_headers={} if default_headers is None else default_headers,
+            default_query={} if default_query is None else default_query,
             max_retries=max_retries,
             max_redirects=network.max_redirects,
             connect_timeout=network.connect_timeout,
-            timeout=600.0 if timeout is UNSET or is_omitted(timeout) else timeout,
+            timeout=Timeout(600.0, connect=network.connect_timeout) if _is_unset(timeout) else timeout,
             repeat_timed_out=True,
             strict=_strict_response_validation,
             on_request=on_request,
@@ -361,6 +400,10 @@ class AsyncOpenAI(Client):
             official=True,
         )
         self._open(settings, network, None, _enforce_credentials)
+
+
+def _is_unset(value: object) -> bool:
+    return value is UNSET or is_omitted(value)
 
 
 def _shown(key: KeySource) -> str:

@@ -120,7 +120,7 @@ class ConfigurationError(OpenAIError, ValueError):
 
 
 class InFlightError(OpenAIError, RuntimeError):
-    """Waiting for a place in flight would never end: all are held by tasks that wait for one themselves."""
+    """Waiting for a slot in flight, or a connection, would never end: all are held by tasks that wait themselves."""
 
 
 class ClientClosedError(OpenAIError, RuntimeError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, cast
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec
 from .dump import PRIVATE, plan_of
 from .model import BaseModel, OneOf, OpenModel, new_model, put_extra, takes_attribute
 
-__all__ = ["Builder", "builder_for", "flatten", "is_struct", "open_object", "resolve"]
+__all__ = ["Builder", "builder_for", "flatten", "is_struct", "likely_members", "open_object", "resolve"]
 
 Builder = Callable[[Any], Any]
 
@@ -240,6 +240,17 @@ def resolve(kind: type, value: Any) -> Any:
     if choice is None:
         choice = _choices[kind] = _Choice(flatten(kind))
     return choice.resolve(value)
+
+
+@cache
+def _choice_of(structs: tuple[Any, ...]) -> _Choice:
+    return _Choice(list(structs))
+
+
+def likely_members(structs: tuple[Any, ...], value: dict[str, Any]) -> list[Any]:
+    """Which of these classes a value may be meant to be, by its constants; the likeliest first."""
+    exact, lacking = _choice_of(structs).rank(value)
+    return [marks.kind for marks in exact or lacking]
 
 
 class _Marks:

@@ -14,7 +14,7 @@ from .settings import UNSET, count, seconds
 if TYPE_CHECKING:
     from .transport.base import Transport
 
-__all__ = ["Network", "network_from"]
+__all__ = ["Network", "checked_client", "network_from"]
 
 _NAMED: dict[str, Any] = {
     "max_in_flight": 2,
@@ -89,13 +89,21 @@ def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client
     for name in ("max_in_flight", "max_connections_per_host"):
         count(f"http_{name}", values[name], 1)
     _check(rest)
-    if http_client is not None and not callable(getattr(http_client, "send", None)):
-        raise ConfigurationError("http_client is an AsyncClient of httpx2 or httpx")
+    if http_client is not None:
+        checked_client(http_client)
     queue_timeout = seconds("queue_timeout", rest.pop("queue_timeout", None))
     own = rest.pop("transport", None)
     if own is not None and not callable(getattr(own, "send", None)):
         raise ConfigurationError("transport is an object with the methods of openaiasync.transport.base.Transport")
     return Network(**values, queue_timeout=queue_timeout, tcp=rest, http_client=http_client, own_transport=own)
+
+
+def checked_client(http_client: Any) -> Any:
+    """`http_client`, or `TypeError` for anything else than an asynchronous client of httpx2 or httpx."""
+    if not (callable(getattr(http_client, "send", None)) and callable(getattr(http_client, "aclose", None))):
+        kind = f"{type(http_client).__module__}.{type(http_client).__name__}"
+        raise TypeError(f"Invalid `http_client` argument: an AsyncClient of httpx2 or httpx is needed, not {kind}")
+    return http_client
 
 
 def _check(tcp: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from .calls.config import BaseURL, CallConfig, KeySource, Secret, check_field
 from .core.encode import encode_query, merge_queries
@@ -19,7 +20,7 @@ from .errors import ConfigurationError
 from .omitted import is_omitted
 from .version import __version__
 
-__all__ = ["DEFAULT_BASE", "METHODS", "UNSET", "Settings", "base_from", "key_from", "secret_from", "user_agent"]
+__all__ = ["DEFAULT_BASE", "METHODS", "UNSET", "URL", "Settings", "base_from", "key_from", "secret_from", "user_agent"]
 
 DEFAULT_BASE = "https://api.openai.com/v1"
 METHODS = frozenset(
@@ -38,6 +39,52 @@ UNSET: Any = object()
 """Left to the default: told apart from `None`, which means "no limit" in most options."""
 
 ApiKey = str | Callable[[], Awaitable[str]]
+
+
+class URL(str):
+    """An API base as text that ends with a slash, with its parts under the names that httpx gives them."""
+
+    __slots__ = ()
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        return urlsplit(self).scheme
+
+    @property
+    def host(self) -> str:
+        """The name or address."""
+        return urlsplit(self).hostname or ""
+
+    @property
+    def port(self) -> int | None:
+        """The port, where it is not the scheme's own."""
+        return urlsplit(self).port
+
+    @property
+    def path(self) -> str:
+        """The path."""
+        return urlsplit(self).path
+
+
+def retries_from(value: float) -> int:
+    """`max_retries` as a number; `math.inf`, which the official client takes, as more than any call makes."""
+    if value is None:  # pyright: ignore[reportUnnecessaryComparison]  # callers may be untyped
+        raise TypeError(
+            "max_retries cannot be None: pass 0 for no retries, math.inf for as many as it takes, or leave it out for "
+            "the default, openaiasync.DEFAULT_MAX_RETRIES"
+        )
+    if value == math.inf:
+        return sys.maxsize
+    found = count("max_retries", cast("int", value), 0)
+    assert found is not None
+    return found
+
+
+def mapping_from(value: object, name: str) -> None:
+    """`TypeError` for default header fields or query parameters that are not a mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a mapping from names to values, not {type(value).__name__}")
 
 
 def env(*names: str) -> str | None:
@@ -177,7 +224,9 @@ class Settings:
     official: bool = False  # AsyncOpenAI: its user expects the official client's header fields
 
     def __post_init__(self) -> None:
-        count("max_retries", self.max_retries, 0)
+        object.__setattr__(self, "max_retries", retries_from(self.max_retries))
+        mapping_from(self.default_headers, "default_headers")
+        mapping_from(self.default_query, "default_query")
         count("http_max_redirects", self.max_redirects, 0)
         for name in ("connect_timeout", "stall_timeout", "deadline", "queue_timeout"):
             seconds(f"http_{name}", getattr(self, name))

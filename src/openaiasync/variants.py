@@ -4,18 +4,80 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from inspect import Parameter, Signature
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from .core.endpoint import nearest
 from .errors import ConfigurationError
-from .omitted import is_omitted
-from .settings import Settings, base_from, key_from
+from .omitted import Omit, is_omitted, omit
+from .settings import ApiKey, Settings, base_from, key_from, mapping_from, secret_from
 
-__all__ = ["changed_settings"]
+if TYPE_CHECKING:
+    from .calls.hooks import AnswerHook, ErrorHook, RequestHook
+    from .core.limits import Limits
+    from .core.options import Timeout
+    from .identity.workload import WorkloadIdentity, X509WorkloadIdentity
+
+__all__ = ["ClientOptions", "changed_settings", "takes"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ClientOptions(TypedDict, total=False):
+    """What `with_options` and `copy` take: the words of both constructors."""
+
+    api_base: str | list[str] | None
+    api_key: ApiKey | None
+    api_org_name: str | None
+    model: str | Mapping[str, str] | None
+    http_user_agent: str | None
+    http_max_in_flight: int | None
+    http_max_connections_per_host: int | None
+    http_max_redirects: int
+    http_timeout: float | None
+    http_stall_timeout: float | None
+    http_deadline: float | None
+    http_connect_timeout: float | None
+    http_other: Mapping[str, Any] | None
+    max_retries: int
+    auth_scheme: str
+    strict: bool
+    limits: Limits | None
+    on_request: RequestHook | None
+    on_answer: AnswerHook | None
+    on_error: ErrorHook | None
+    admin_api_key: str | None
+    organization: str | None
+    project: str | None
+    webhook_secret: str | None
+    base_url: Any
+    data_residency: str | None
+    workload_identity: WorkloadIdentity | X509WorkloadIdentity | None
+    websocket_base_url: Any
+    timeout: float | Timeout | Omit | None
+    default_headers: Mapping[str, Any] | None
+    set_default_headers: Mapping[str, Any] | None
+    default_query: Mapping[str, object] | None
+    set_default_query: Mapping[str, object] | None
+    http_client: Any
+    _strict_response_validation: bool
+    _enforce_credentials: bool | None
+
+
+def takes(options: Any) -> Callable[[F], F]:
+    """Show the keys of a TypedDict to `inspect.signature` as the keyword parameters that a method has."""
+    words = [Parameter(name, Parameter.KEYWORD_ONLY, default=omit) for name in options.__annotations__]
+    signature = Signature([Parameter("self", Parameter.POSITIONAL_OR_KEYWORD), *words])
+
+    def mark(method: F) -> F:
+        method.__dict__["__signature__"] = signature
+        return method
+
+    return mark
+
 
 _SHARED = frozenset(
     {
-        "http_client",
         "http_max_connections_per_host",
         "http_max_in_flight",
         "http_other",
@@ -24,8 +86,19 @@ _SHARED = frozenset(
 )
 
 
+# Official words whose `None`, there the default, changes nothing.
+_KEPT = frozenset(
+    {
+        *("api_key", "admin_api_key", "workload_identity", "organization", "project", "webhook_secret", "base_url"),
+        *("data_residency", "websocket_base_url", "default_headers", "set_default_headers", "default_query"),
+        *("set_default_query",),
+    }
+)
+
+
 def _merged(name: str) -> Callable[[Settings, Any], dict[str, Any]]:
     def change(settings: Settings, value: Mapping[str, Any]) -> dict[str, Any]:
+        mapping_from(value, name)
         return {name: {**getattr(settings, name), **value}}
 
     return change
@@ -45,11 +118,11 @@ _CHANGES: dict[str, Callable[[Settings, Any], dict[str, Any]]] = {
     "api_base": lambda settings, value: {"base_url": base_from(value)},
     "base_url": lambda settings, value: {"base_url": base_from(value)},
     "data_residency": lambda settings, value: {"base_url": base_from(None, value)},
-    "websocket_base_url": _set("websocket_base_url"),
+    "websocket_base_url": lambda settings, value: {"websocket_base_url": str(value)},
     "api_key": lambda settings, value: {"key": key_from(value)},
     "workload_identity": lambda settings, value: _identified(settings, value),
-    "admin_api_key": lambda settings, value: {"admin_key": key_from(value)},
-    "webhook_secret": lambda settings, value: {"webhook_secret": key_from(value)},
+    "admin_api_key": lambda settings, value: {"admin_key": secret_from(value)},
+    "webhook_secret": lambda settings, value: {"webhook_secret": secret_from(value)},
     "api_org_name": _set("organization"),
     "organization": _set("organization"),
     "project": _set("project"),
@@ -78,14 +151,19 @@ _CHANGES: dict[str, Callable[[Settings, Any], dict[str, Any]]] = {
 def changed_settings(settings: Settings, options: Mapping[str, Any]) -> Settings:
     """The settings with these options changed. `TypeError`: unknown words; `ConfigurationError`: what is shared."""
     changes: dict[str, Any] = {}
+    for name in ("default_headers", "default_query"):
+        if all(options.get(word) is not None and not is_omitted(options[word]) for word in (name, f"set_{name}")):
+            raise ConfigurationError(f"`{name}` and `set_{name}` arguments are mutually exclusive")
     if options.get("api_key") is not None and options.get("workload_identity") is not None:
         raise ConfigurationError("api_key and workload_identity exclude one another: give one of them")
     for name, value in options.items():
+        if is_omitted(value):
+            continue
         if name in _SHARED:
             raise ConfigurationError(f"{name} belongs to what clients made by with_options share: make a new client")
         change = _CHANGES.get(name)
         if change is None:
             raise TypeError(f"with_options() has no option {name!r}{nearest(name, frozenset(_CHANGES))}")
-        if not is_omitted(value):
+        if value is not None or name not in _KEPT:
             changes.update(change(settings, value))
     return dataclasses.replace(settings, **changes)

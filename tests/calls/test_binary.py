@@ -366,7 +366,7 @@ class TestStream:
                     async for piece in stream:
                         assert piece
                         break
-                assert client._calls.shared.gate.places.used == 0
+                assert client._calls.shared.limiter.used == 0
                 with pytest.raises(StopAsyncIteration):
                     await anext(stream)
                 assert "closed" in repr(stream)
@@ -395,9 +395,9 @@ class TestStream:
         async def act(client: Client) -> None:
             stream = streamed(client)
             await anext(stream)
-            assert client._calls.shared.gate.places.used == 1
+            assert client._calls.shared.limiter.used == 1
             del stream
-            assert client._calls.shared.gate.places.used == 0
+            assert client._calls.shared.limiter.used == 0
 
         with_script(script_of(head(Content_Type="audio/wav", Content_Length="100") + b"x", 5.0), act)
 
@@ -454,7 +454,7 @@ class TestStream:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert client._calls.shared.gate.places.used == 0
+            assert client._calls.shared.limiter.used == 0
 
         with_script(script_of(head(Content_Type="audio/wav", Content_Length="100") + b"x", 5.0), act)
 

@@ -58,7 +58,7 @@ def told(script: Any, act: Callable[[Client, Scripted], Awaitable[None]], **opti
             async with Client(api_base=server.url, model="m", api_key="sk-secret", **options) as client:
                 client._change(observers=(lambda call: Notes(log),))
                 await act(client, server)
-                assert client._calls.shared.gate.places.used == 0
+                assert client._calls.shared.limiter.used == 0
 
     run(main())
     return log

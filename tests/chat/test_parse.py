@@ -378,3 +378,40 @@ def test_the_built_in_server_answers_any_type(kind: Any, demo: str) -> None:
                 assert (await stream.final()).parsed == reply.parsed
 
     run(main())
+
+
+# ---------------------------------------------------------------- reasoning in the text
+
+DRAFT = '{"name": "Bonn", "people": 1}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>{DRAFT}</think>{ULM}",
+        f"Perhaps {DRAFT}.\n</think>\n\n```json\n{ULM}\n```",
+        f"<think>a</think>\n<think>{DRAFT}</think>\n{ULM}",
+        f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>{ULM}",
+        f"[THINK]{DRAFT}[/THINK]{ULM}",
+    ],
+)
+def test_the_answer_follows_the_reasoning_of_servers_without_a_parser(text: str) -> None:
+    """A draft within it is not the answer: whole, streamed, in a session, and with the official helpers."""
+
+    async def main() -> None:
+        async with picky({"json_schema"}, texts=(text,)) as (_, client):
+            ulm = City("Ulm", 130000)
+            assert (await client.chat.parse("Ulm?", into=City)).parsed == ulm
+            assert (await client.chat.session().say("Ulm?", into=City)).parsed == ulm
+            async with client.chat.stream_parse("Ulm?", into=City) as stream:
+                partial = [piece.value async for piece in stream if isinstance(piece, PartialObject)]
+            assert partial[-1] == {"name": "Ulm", "people": 130000}
+            assert (await stream.final()).parsed == ulm
+            hi: Any = [{"role": "user", "content": "Ulm?"}]
+            answer = await client.chat.completions.parse(messages=hi, model="m", response_format=City)
+            assert answer.choices[0].message.parsed == ulm
+            async with client.chat.completions.stream(messages=hi, model="m", response_format=City) as official:
+                final = await official.get_final_completion()
+            assert final.choices[0].message.parsed == ulm
+
+    run(main())

@@ -97,7 +97,7 @@ async def talking(model: Model, **options: Any) -> AsyncIterator[tuple[Client, S
             try:
                 yield client, server
             finally:
-                assert client.chat._calls.shared.gate.places.used == 0
+                assert client.chat._calls.shared.limiter.used == 0
 
 
 async def turn(client: Client, streamed: bool, **options: Any) -> Reply[Any]:

@@ -116,7 +116,7 @@ class TestPaths:
             async with scripted(anything) as server:
                 url = server.url.removesuffix("/v1") + base
                 async with client_of(server, azure_endpoint=None, base_url=url) as client:
-                    assert client.base_url == url
+                    assert client.base_url == f"{url}/"
                     await chats(client, "m")
             assert server.seen[0].target == f"{path}?api-version=2025-04-01"
 
@@ -247,11 +247,11 @@ class TestOptions:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
         monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere/v1")
         client = AsyncAzureOpenAI()
-        assert (client.base_url, client.api_key) == ("https://mine.openai.azure.com/openai", KEY)
+        assert (client.base_url, client.api_key) == ("https://mine.openai.azure.com/openai/", KEY)
         monkeypatch.setenv("AZURE_OPENAI_AD_TOKEN", TOKEN)
         assert AsyncAzureOpenAI().api_key == ""
         assert AsyncAzureOpenAI(api_key="given").api_key == "given"
-        assert AsyncAzureOpenAI(azure_deployment="d").base_url == "https://mine.openai.azure.com/openai/deployments/d"
+        assert AsyncAzureOpenAI(azure_deployment="d").base_url == "https://mine.openai.azure.com/openai/deployments/d/"
 
     @pytest.mark.parametrize(
         ("options", "error", "text"),

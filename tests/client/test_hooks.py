@@ -39,7 +39,7 @@ def with_client(
             word = "api_base" if door is Client else "base_url"
             async with door(**{word: server.url}, api_key=KEY, **options) as client:
                 await act(client, server)
-                assert client._calls.shared.gate.places.used == 0
+                assert client._calls.shared.limiter.used == 0
             return server.seen
 
     return run(main())

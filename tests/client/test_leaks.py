@@ -47,7 +47,7 @@ def test_ten_thousand_calls_leave_nothing_behind() -> None:
                 await calls(client, CALLS - SETTLED)
                 gc.collect()
                 grown = resident() - before
-                places = client._calls.shared.gate.places
+                places = client._calls.shared.limiter
                 assert (places.used, places.waiting) == (0, 0)
             async with asyncio.timeout(5):
                 while server.connections:

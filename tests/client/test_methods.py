@@ -328,12 +328,14 @@ class TestTheEnd:
         async def main() -> None:
             async with scripted(script) as server:
                 client = Client(api_base=server.url, model="m", http_max_in_flight=2)
-                calls = [asyncio.create_task(client.chat(text)) for text in ("pause", "wait", "in line", "in line")]
+                calls = [
+                    asyncio.create_task(client.chat(text)) for text in ("pause", "wait", "wait", "in line", "in line")
+                ]
                 await asyncio.sleep(0.2)
-                assert len(server.seen) == 2
+                assert len(server.seen) == 3, "one pauses and holds no slot"
                 await client.aclose()
                 ends = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
-                assert [type(end) for end in ends] == [ClientClosedError] * 4
+                assert [type(end) for end in ends] == [ClientClosedError] * 5
                 with pytest.raises(ClientClosedError):
                     await client.chat("late")
                 assert client.is_closed()

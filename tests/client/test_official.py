@@ -216,7 +216,7 @@ class TestDefaults:
                 completions = client.chat.completions
                 await completions.create(model="m", messages=MESSAGES)
                 client.base_url = second.url + "/"
-                assert client.base_url == second.url
+                assert client.base_url == second.url + "/"
                 await completions.create(model="m", messages=MESSAGES)
                 assert (len(first.seen), len(second.seen)) == (1, 1)
 

@@ -287,7 +287,7 @@ class TestInFlight:
                         for task in tasks[round_ % 3 :: 2]:
                             task.cancel()
                         await asyncio.gather(*tasks, return_exceptions=True)
-                    places = client._calls.shared.gate.places
+                    places = client._calls.shared.limiter
                     assert (places.used, places.waiting) == (0, 0)
                     server.peak = 0
                     await asyncio.gather(*(client.chat("hi") for _ in range(20)))

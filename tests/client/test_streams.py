@@ -58,7 +58,7 @@ def consume(script: Any, **options: Any) -> tuple[list[str], BaseException | Non
                 except APIError as error:
                     return error
                 finally:
-                    places = client._calls.shared.gate.places
+                    places = client._calls.shared.limiter
                     assert places.used == 0
         return None
 
@@ -276,7 +276,7 @@ class TestLeaving:
                 async with asyncio.timeout(5):
                     while server.open:
                         await asyncio.sleep(0.01)
-                assert client._calls.shared.gate.places.used == 0
+                assert client._calls.shared.limiter.used == 0
 
         run(main())
 

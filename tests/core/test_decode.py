@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openaiasync.answers import return_base64
 from openaiasync.core.decode import DecodeError, Decoder, decoder_for, keep
 from openaiasync.core.sse import SSEDecoder
-from openaiasync.model import BaseModel, OpenModel
+from openaiasync.model import BaseModel, OpenModel, one_of
 from openaiasync.types import Completion, CreateEmbeddingResponse
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
 from openaiasync.types.responses import Response, ResponseStreamEvent
@@ -161,12 +161,13 @@ def test_what_is_no_answer_at_all_is_an_error(body: bytes, reason: str, strict: 
     [
         (b'{"id":"i","choices":[{"index":"0","delta":{}}]}', "$.choices[0].index"),
         (b'{"id":"i"}', None),
-        (b'{"id":"i","choices":[],"new":1}', None),
+        (b'{"new":1,"id":"i","choices":[{"index":"0","delta":{}}]}', "$.choices[0].index"),
+        (b'{"new":1,"id":"i"}', None),
         (b'{"id":"\xff","choices":[]}', None),
     ],
 )
 def test_strict_raises_where_others_stray_and_names_the_place(body: bytes, path: str | None) -> None:
-    """`strict=True` accepts the description and nothing else."""
+    """`strict=True` wants required fields and right types, also where unknown fields came."""
     with pytest.raises(DecodeError) as caught:
         decoder_for(Chunk, strict=True).decode(body)
     assert caught.value.path == path
@@ -176,7 +177,7 @@ def test_strict_raises_where_others_stray_and_names_the_place(body: bytes, path:
 
 def test_the_text_of_an_error_is_short_whatever_the_body() -> None:
     """A body may be megabytes, with the fault's text itself quoting it."""
-    body = b'{"id":"i","choices":[],"' + b"k" * 1_000_000 + b'":1}'
+    body = b'{"choices":[],"' + b"k" * 1_000_000 + b'":1}'
     with pytest.raises(DecodeError) as caught:
         decoder_for(Chunk, strict=True).decode(body)
     assert len(str(caught.value)) < 700
@@ -201,8 +202,41 @@ def test_a_strict_stream_raises() -> None:
     stream = decoder_for(Chunk, strict=True).stream()
     for _ in range(2):
         with pytest.raises(DecodeError):
-            stream.decode(b'{"id":"i","choices":[],"new":1}')
+            stream.decode(b'{"id":"i","new":1}')
     assert stream.decode(GOOD).id == "i"
+    assert stream.decode(b'{"id":"i","choices":[],"new":1}').extra == {"new": 1}
+
+
+class Named(BaseModel, kw_only=True):
+    name: str
+    more: dict[str, A] | None = None
+    parts: list[A | B] | None = None
+
+
+class Counted(BaseModel, kw_only=True):
+    count: int
+
+
+UNION = one_of("UNION", lambda: (Named, Counted))
+
+
+def test_strict_keeps_unknown_fields_at_any_depth() -> None:
+    """In parts, in the values of mappings, in members of unions that a tag or only their fields tell apart."""
+    strict: Decoder[Any] = decoder_for(UNION, strict=True)
+    assert strict.decode(b'{"count":1,"odd":2}').extra == {"odd": 2}
+    named = strict.decode(
+        b'{"name":"n","odd":[1],"more":{"u":{"type":"a","x":1,"odd":3}},"parts":[{"type":"b","y":2,"z":4}]}'
+    )
+    assert (named.extra, named.more["u"].extra, named.parts[0].extra) == ({"odd": [1]}, {"odd": 3}, {"z": 4})
+    assert isinstance(named.parts[0], B)
+    for wrong in (
+        b'{"count":"1","odd":2}',
+        b'{"odd":2}',
+        b'{"name":"n","more":{"u":{"odd":3}}}',
+        b'{"name":"n","parts":[{"type":"c"}]}',
+    ):
+        with pytest.raises(DecodeError):
+            strict.decode(wrong)
 
 
 def test_a_union_at_the_top() -> None:

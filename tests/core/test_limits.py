@@ -1,126 +1,230 @@
-"""Places in flight: first come, first served, none lost, no line that can never move."""
+"""Slots in flight: first come, first served, none lost; who waits for ever is told."""
 
 from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from openaiasync.core.limits import Deadlock, Limits, Places
+from openaiasync.core.limits import Limits, Permit, SlotQueue, Waiter, stuck
 from openaiasync.errors import ConfigurationError
 
 
 def test_first_come_first_served() -> None:
-    """A place goes to who has waited longest, and nobody overtakes."""
-    places: Places[str] = Places(1)
-    assert places.take("a")
-    assert not places.take("b")
-    places.queue("b", "ticket b")
-    places.queue("c", "ticket c")
-    assert places.release("a") == ("ticket b", "b")
-    assert not places.take("d"), "the place was passed on, it is not free"
-    assert places.release("b") == ("ticket c", "c")
-    assert places.release("c") is None
-    assert places.take("d")
+    """A slot goes to who has waited longest, and nobody overtakes."""
+    slots: SlotQueue[str] = SlotQueue(1)
+    a = slots.try_acquire("a")
+    assert a is not None
+    assert slots.try_acquire("b") is None
+    b = slots.enqueue("b", "ticket b")
+    c = slots.enqueue("c", "ticket c")
+    assert slots.release(a) is b
+    assert b.permit is not None
+    assert slots.try_acquire("d") is None, "the slot was passed on, it is not free"
+    assert slots.release(b.permit) is c
+    assert c.permit is not None
+    assert slots.release(c.permit) is None
+    assert slots.try_acquire("d") is not None
+
+
+def test_those_who_come_back_go_first_in_their_order() -> None:
+    """A call whose retry is due goes before all that were never sent, and behind those whose retry was due before."""
+    slots: SlotQueue[str] = SlotQueue(1)
+    permit = slots.try_acquire("a")
+    line = [slots.enqueue(name, name, returning=name.isupper()) for name in ("b", "C", "d", "E")]
+    order: list[object] = []
+    while permit is not None:
+        waiter = slots.release(permit)
+        permit = None if waiter is None else waiter.permit
+        order += [] if waiter is None else [waiter.owner]
+    assert order == ["C", "E", "b", "d"]
+    assert [waiter.owner for waiter in line] == ["b", "C", "d", "E"]
+
+
+def test_releasing_is_idempotent() -> None:
+    """A permit that is released twice frees one slot; one from before a `reset` frees none."""
+    slots: SlotQueue[str] = SlotQueue(2)
+    one, two = slots.try_acquire("a"), slots.try_acquire("b")
+    assert one is not None
+    assert two is not None
+    assert [slots.release(one), slots.release(one)] == [None, None]
+    assert slots.used == 1
+    slots.reset()
+    assert [slots.try_acquire("c") is None, slots.try_acquire("c") is None] == [False, False]
+    assert slots.release(two) is None
+    assert slots.used == 2
 
 
 def test_unbounded_never_waits() -> None:
-    """Without a limit every owner gets a place."""
-    places: Places[int] = Places(None)
-    assert all(places.take("one") for _ in range(10_000))
-    assert places.used == 10_000
-    for _ in range(10_000):
-        assert places.release("one") is None
-    assert places.used == 0
+    """Without a limit every owner gets a slot."""
+    slots: SlotQueue[int] = SlotQueue(None)
+    permits = [slots.try_acquire("one") for _ in range(10_000)]
+    assert slots.used == slots.held_by("one") == 10_000
+    for permit in permits:
+        assert permit is not None
+        assert slots.release(permit) is None
+    assert slots.used == 0
 
 
 def test_withdrawing_leaves_the_line() -> None:
-    """A cancelled waiter is skipped; one that was given its place already has to release it."""
-    places: Places[str] = Places(1)
-    places.take("a")
-    places.queue("b", "b")
-    places.queue("c", "c")
-    assert places.withdraw("b")
-    assert places.release("a") == ("c", "c")
-    assert not places.withdraw("c")
-    assert places.release("c") is None
-    assert (places.used, places.waiting) == (0, 0)
+    """A cancelled waiter is skipped; one that was given its slot already has to release it."""
+    slots: SlotQueue[str] = SlotQueue(1)
+    a = slots.try_acquire("a")
+    assert a is not None
+    b, c = slots.enqueue("b", "b"), slots.enqueue("c", "c")
+    assert slots.withdraw(b)
+    assert slots.release(a) is c
+    assert not slots.withdraw(c)
+    assert c.permit is not None
+    assert slots.release(c.permit) is None
+    assert (slots.used, slots.waiting) == (0, 0)
 
 
-def test_a_line_that_can_never_move_is_refused() -> None:
-    """All places held by one owner that waits, or by several that all wait: `Deadlock`."""
-    places: Places[str] = Places(2)
-    places.take("a")
-    places.take("a")
-    with pytest.raises(Deadlock):
-        places.queue("a", "nested")
-    places.release("a")
-    places.take("b")
-    places.queue("a", "nested a")
-    with pytest.raises(Deadlock):
-        places.queue("b", "nested b")
-    assert places.withdraw("nested a")
-    places.queue("b", "nested b")
+class Held:
+    """Something that is held by these."""
+
+    def __init__(self, *owners: object) -> None:
+        self.owners = owners
+
+    def holders(self) -> tuple[object, ...]:
+        return self.owners
 
 
-def test_strangers_may_wait() -> None:
-    """As long as one holder does not wait, the line moves some day."""
-    places: Places[str] = Places(2)
-    places.take("a")
-    places.take("b")
-    places.queue("a", "nested")
-    places.queue("c", "c")
-    assert places.release("b") == ("nested", "a")
+def nobody(_: AbstractSet[object]) -> AbstractSet[object]:
+    return frozenset()
+
+
+def test_stuck_is_who_waits_for_the_stuck_alone() -> None:
+    """Circles, over two resources too, and those behind them; not whoever waits for one that can go on."""
+    one = Held("a", "b")
+    assert stuck({"a": one, "b": one, "c": one}, nobody) == {"a", "b", "c"}
+    assert stuck({"a": one, "c": one}, nobody) == set(), "b can go on"
+    assert stuck({"a": Held("b"), "b": Held("a"), "c": Held("a", "d")}, nobody) == {"a", "b"}
+    assert stuck({"a": Held("b"), "b": Held("c"), "c": Held("d")}, nobody) == set()
+    assert stuck({"a": Held(None)}, nobody) == set(), "who holds it is not known"
+    assert stuck({"a": Held()}, nobody) == set(), "nobody holds it"
+
+
+def test_a_parent_is_blocked_by_its_child() -> None:
+    """An owner that does not wait itself, and cannot go on before one who does, frees nothing."""
+
+    def parent_of(tasks: AbstractSet[object]) -> AbstractSet[object]:
+        return {"parent"} if "child" in tasks else frozenset()
+
+    assert stuck({"child": Held("parent")}, parent_of) == {"child"}
+    assert stuck({"other": Held("parent")}, parent_of) == set()
 
 
 class Traffic(RuleBasedStateMachine):
-    """Any order of arrivals, departures and cancellations keeps the books straight."""
+    """Any order of arrivals, departures, pauses, transfers and cancellations keeps the books straight."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.places: Places[int] = Places(3)
-        self.holding: list[str] = []
-        self.waiting: list[tuple[int, str]] = []
+        self.slots: SlotQueue[int] = SlotQueue(3)
+        self.holding: list[Permit] = []
+        self.owners: dict[Permit, str] = {}
+        self.waiting: list[Waiter[int]] = []
+        self.returning: list[Waiter[int]] = []
+        self.paused: list[str] = []
+        self.gone: list[Permit] = []
         self.next = 0
+
+    def hold(self, permit: Permit, owner: str) -> None:
+        self.holding.append(permit)
+        self.owners[permit] = owner
+
+    def enqueue(self, owner: str, *, returning: bool) -> None:
+        self.next += 1
+        waiter = self.slots.enqueue(owner, self.next, returning=returning)
+        (self.returning if returning else self.waiting).append(waiter)
 
     @rule(owner=st.sampled_from("abcde"))
     def arrive(self, owner: str) -> None:
-        if self.places.take(owner):
-            assert len(self.holding) < 3
-            assert not self.waiting
-            self.holding.append(owner)
-            return
-        self.next += 1
-        stuck = {name for _, name in self.waiting} | {owner}
-        if set(self.holding) <= stuck:
-            with pytest.raises(Deadlock):
-                self.places.queue(owner, self.next)
+        permit = self.slots.try_acquire(owner)
+        if permit is None:
+            self.enqueue(owner, returning=False)
         else:
-            self.places.queue(owner, self.next)
-            self.waiting.append((self.next, owner))
+            assert self.slots.waiting == 0
+            self.hold(permit, owner)
+
+    def release(self, permit: Permit) -> str:
+        owner = self.owners.pop(permit)
+        self.gone.append(permit)
+        turn = self.slots.release(permit)
+        line = self.returning or self.waiting
+        if line:
+            first = line.pop(0)
+            assert turn is first
+            assert first.permit is not None
+            assert first.permit.owner == first.owner
+            self.hold(first.permit, str(first.owner))
+        else:
+            assert turn is None
+        return owner
 
     @precondition(lambda self: self.holding)
     @rule(data=st.data())
     def depart(self, data: st.DataObject) -> None:
-        owner = self.holding.pop(data.draw(st.integers(0, len(self.holding) - 1)))
-        turn = self.places.release(owner)
-        if self.waiting:
-            assert turn == self.waiting[0]
-            self.holding.append(self.waiting.pop(0)[1])
-        else:
-            assert turn is None
+        self.release(self.holding.pop(data.draw(st.integers(0, len(self.holding) - 1))))
 
-    @precondition(lambda self: self.waiting)
+    @precondition(lambda self: self.holding)
+    @rule(data=st.data())
+    def pause(self, data: st.DataObject) -> None:
+        permit = self.holding.pop(data.draw(st.integers(0, len(self.holding) - 1)))
+        self.paused.append(self.release(permit))
+
+    @precondition(lambda self: self.paused)
+    @rule()
+    def resume(self) -> None:
+        owner = self.paused.pop()
+        permit = self.slots.try_acquire(owner)
+        if permit is None:
+            self.enqueue(owner, returning=True)
+        else:
+            self.hold(permit, owner)
+
+    @precondition(lambda self: self.holding)
+    @rule(data=st.data(), owner=st.sampled_from("abcde"))
+    def transfer(self, data: st.DataObject, owner: str) -> None:
+        permit = data.draw(st.sampled_from(self.holding))
+        self.slots.transfer(permit, owner)
+        self.owners[permit] = owner
+
+    @precondition(lambda self: self.gone)
+    @rule(data=st.data())
+    def release_again(self, data: st.DataObject) -> None:
+        assert self.slots.release(data.draw(st.sampled_from(self.gone))) is None
+
+    @precondition(lambda self: self.waiting or self.returning)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        ticket, _ = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
-        assert self.places.withdraw(ticket)
+        waiter = data.draw(st.sampled_from([*self.waiting, *self.returning]))
+        (self.waiting if waiter in self.waiting else self.returning).remove(waiter)
+        assert self.slots.withdraw(waiter)
+
+    @rule()
+    def fork(self) -> None:
+        self.slots.reset()
+        self.gone += self.holding
+        self.holding, self.waiting, self.returning, self.owners = [], [], [], {}
 
     @invariant()
     def books(self) -> None:
-        assert self.places.used == len(self.holding) <= 3
-        assert self.places.waiting == len(self.waiting)
+        assert self.slots.used == len(self.holding) <= 3
+        assert self.slots.waiting == len(self.waiting) + len(self.returning)
+        for owner in "abcde":
+            assert self.slots.held_by(owner) == list(self.owners.values()).count(owner)
+
+    @invariant()
+    def verdict(self) -> None:
+        """An owner is stuck exactly if every slot is held by owners that wait."""
+        line = {waiter.owner for waiter in (*self.waiting, *self.returning)}
+        held = Held(*(permit.owner for permit in self.slots.held))
+        doomed = bool(held.owners) and set(held.owners) <= line
+        assert stuck(dict.fromkeys(line, held), nobody) == (line if doomed else set())
 
 
 TestTraffic = Traffic.TestCase

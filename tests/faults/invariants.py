@@ -73,12 +73,12 @@ def at_rest(client: Client) -> list[str]:
     """What a client still holds when no call is under way: nothing but idle connections that may be used again."""
     problems: list[str] = []
     shared: Any = client._calls.shared
-    places = shared.gate.places
+    places = shared.limiter
     if places.used or places.waiting:
         problems.append(f"{places.used} places in flight are held, {places.waiting} calls wait")
-    if shared.gate._waiters or shared._pauses:
+    if shared.limiter._waiters or shared._open.pauses:
         problems.append("a waiter or a pause was left behind")
-    for transport in shared._transports.values():
+    for transport in shared._open.transports.values():
         pool = transport._pool
         if pool is None:
             continue

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import open_sockets, run
 from openaiasync import Client, InFlightError, OpenAIError
-from openaiasync.calls.gate import Gate
+from openaiasync.calls.gate import InFlightLimiter
 from scripted import CHAT, STREAM_HEAD, chunk, event, json_answer, scripted
 from wireserver import Peer, Server, client_context, server_context, until
 
@@ -104,16 +104,17 @@ def test_a_place_is_never_lost() -> None:
 
     async def main() -> None:
         dice = random.Random(3)
-        gate = Gate(3)
+        limiter = InFlightLimiter(3)
 
         async def use() -> None:
             owner = asyncio.current_task()
-            if not gate.places.take(owner):
-                await gate.wait(owner, None, None)
+            permit = limiter.try_acquire(owner)
+            if permit is None:
+                permit = await limiter.acquire(owner)
             try:
                 await asyncio.sleep(0)
             finally:
-                gate.leave(owner)
+                limiter.release(permit)
 
         done = 0
         while done < 10_000:
@@ -124,8 +125,8 @@ def test_a_place_is_never_lost() -> None:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             done += sum(task.cancelled() for task in tasks)
-            assert (gate.places.used, gate.places.waiting) == (0, 0)
-        assert not gate._waiters
+            assert (limiter.used, limiter.waiting) == (0, 0)
+        assert not limiter._waiters
 
     run(main())
 

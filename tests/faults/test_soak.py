@@ -38,15 +38,15 @@ def resident() -> int:
 
 def sample(client: Any, tally: Tally, began: float) -> Sample:
     shared = client._calls.shared
-    pools = [transport._pool for transport in shared._transports.values() if transport._pool is not None]
+    pools = [transport._pool for transport in shared._open.transports.values() if transport._pool is not None]
     return Sample(
         seconds=asyncio.get_running_loop().time() - began,
         descriptors=descriptors(),
         tasks=len(asyncio.all_tasks()),
         resident=resident(),
         connections=sum(len(pool._connections) for pool in pools),
-        places=shared.gate.places.used,
-        waiting=shared.gate.places.waiting,
+        places=shared.limiter.used,
+        waiting=shared.limiter.waiting,
         calls=tally.total,
     )
 

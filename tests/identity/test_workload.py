@@ -428,13 +428,15 @@ class TestOptions:
     def test_certificates(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A workload that its certificate proves has hosts of its own, https, and sends no subject token."""
         given = x509_workload_identity(identity_provider_id="i", service_account_id="s", refresh_buffer_seconds=1)
-        assert AsyncOpenAI(workload_identity=given).base_url == "https://mtls.api.openai.com/v1"
-        assert AsyncOpenAI(workload_identity=given, data_residency="eu").base_url == "https://mtls-eu.api.openai.com/v1"
+        assert AsyncOpenAI(workload_identity=given).base_url == "https://mtls.api.openai.com/v1/"
+        assert (
+            AsyncOpenAI(workload_identity=given, data_residency="eu").base_url == "https://mtls-eu.api.openai.com/v1/"
+        )
         for wrong in ({"data_residency": "jp"}, {"base_url": "http://h/v1"}):
             with pytest.raises(ConfigurationError, match="certificate"):
                 AsyncOpenAI(workload_identity=given, **wrong)  # type: ignore[arg-type]
         monkeypatch.setenv("OPENAI_BASE_URL", "https://mine/v1")
-        assert AsyncOpenAI(workload_identity=given).base_url == "https://mine/v1"
+        assert AsyncOpenAI(workload_identity=given).base_url == "https://mine/v1/"
 
     def test_with_the_other_door(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """`Client` takes the key itself where it takes a function."""

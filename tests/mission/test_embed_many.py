@@ -379,7 +379,7 @@ class TestFailures:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert client._calls.shared.gate.places.used == 0
+            assert client._calls.shared.limiter.used == 0
 
         with_server(act, embedder(pause=30.0))
 

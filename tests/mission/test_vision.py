@@ -180,7 +180,7 @@ class TestRequest:
                 else:
                     await client.vision(image, "x")
             assert not server.seen
-            assert client._calls.shared.gate.places.used == 0
+            assert client._calls.shared.limiter.used == 0
 
         with_server(act)
 

@@ -82,7 +82,7 @@ def measured(
             async with Client(api_base=server.url, model="m", api_key="sk-secret", **(options or {})) as client:
                 into.instrument(client, **telemetry)
                 await act(client, server, into)
-                assert client._calls.shared.gate.places.used == 0
+                assert client._calls.shared.limiter.used == 0
 
     run(main())
     return into

@@ -407,7 +407,7 @@ class TestEveryDownload:
                     with pytest.raises(OpenAIError):
                         await WAYS[name](client, path)
                 gc.collect()
-                assert client._calls.shared.gate.places.used == 0
+                assert client._calls.shared.limiter.used == 0
 
         before = descriptors()
         run(main())

@@ -129,7 +129,8 @@ class Api:
                 "    return stream",
             ]
         elif endpoint.answer == "none":
-            lines += [_call("    await self._calls.run(", call)]
+            lines += [_call("    nothing: None = await self._calls.run(", call)]
+            lines += ["    return nothing  # a raw answer is something"]
         else:
             lines += [_call(f"    answer: {answer} = await self._calls.run(", call), "    return answer"]
         module.body += ["", indent("\n".join(_folded(lines)))]

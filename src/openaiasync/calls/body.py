@@ -43,6 +43,7 @@ async def body_pieces(call: Call, incoming: Incoming) -> AsyncIterator[bytes]:
 
     Raises the public error of what breaks it. Of an event stream every piece with data is progress.
     """
+    call.read_here()
     coding = content_coding(incoming.raw_fields)
     unit = 1 if call.request.stream else PROGRESS
     got = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -49,6 +49,8 @@ class ByteStream:
     # ---------------------------------------------------------------- iteration
 
     def __aiter__(self) -> Self:
+        if self._call is not None:
+            self._call.read_here()
         return self
 
     async def __anext__(self) -> bytes:
@@ -86,6 +88,8 @@ class ByteStream:
         call, incoming = self._call, self._incoming
         if call is None or incoming is None:
             return
+        if asyncio.current_task(call.loop) is not call.reader:
+            call.read_here()
         try:
             await self._read(call, incoming)
         except BaseException as error:
@@ -212,8 +216,8 @@ class ByteStream:
     def __del__(self) -> None:
         call: Call | None = getattr(self, "_call", None)
         if call is not None:
-            with contextlib.suppress(RuntimeError):  # its event loop may be gone
-                self._end()
+            self._call = None
+            call.abandon()
             call.end_soon()
 
     def __repr__(self) -> str:

@@ -1,21 +1,23 @@
-"""One call on its way: its place in flight, its tries, its clocks, its redirects.
+"""One call on its way: its slot, its tries, its clocks, its redirects.
 
 A try ends with the head of a 2xx, with a failure that `again` either turns into the next try or raises as the public
-error, or with the caller's cancellation, which frees the socket and the place at once.
+error, or with the caller's cancellation, which frees the socket and the slot at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ..core.endpoint import Request
-from ..core.retry import LONGEST_SERVER_PAUSE, backoff, retryable_status, server_pause
-from ..errors import APIStatusError, OpenAIError
+from ..core.limits import Deadlock, Permit
+from ..core.retry import LONGEST_SERVER_PAUSE, backoff, is_rate_limit, retryable_status, server_pause
+from ..errors import APIStatusError, APITimeoutError, ClientClosedError, InFlightError, OpenAIError
 from ..meta import Meta, RequestInfo
-from ..transport.base import Begun, Credentials, Incoming, Outgoing, TransportError, TryClocks
+from ..transport.base import Attended, Begun, Credentials, Incoming, Outgoing, TransportError, TryClocks
 from . import failure as failures
 from . import log
 from .body import read_error_body
@@ -33,7 +35,7 @@ __all__ = ["Call", "limited"]
 T = TypeVar("T")
 
 ERROR_PATIENCE = 10.0  # seconds
-_NEVER_RETRIED = frozenset({"closed", "protocol", "tls", "upload"})
+_NEVER_RETRIED = frozenset({"closed", "protocol", "stuck", "tls", "upload"})
 
 
 class Call:
@@ -42,7 +44,8 @@ class Call:
     # What only some calls change has its default here, and costs the others nothing.
     watched: ClassVar[bool] = False
     target: str | None = None
-    owner: object = None
+    permit: Permit | None = None
+    reader: object = None
     incoming: Incoming | None = None
     out: Outgoing | None = None
     info: RequestInfo | None = None
@@ -68,52 +71,82 @@ class Call:
         self.base: BaseURL = calls.config.base
         self.clocks: Clocks = calls.clocks(request)
 
-    # ---------------------------------------------------------------- the place in flight
+    # ---------------------------------------------------------------- the slot
 
     def enters(self) -> bool:
-        """Take a place if that needs no waiting; if not, `enter` is due. (A coroutine costs as much again.)"""
+        """Take a slot if that needs no waiting; if not, `enter` is due. (A coroutine costs as much again.)"""
         body = self.request.body
-        if body is not None and body.__class__ is not bytes:
+        shared = self.calls.shared
+        if (body is not None and body.__class__ is not bytes) or shared.refusing:
             return False
-        owner = asyncio.current_task(self.loop)
-        if not self.calls.shared.gate.places.take(owner):
+        permit = shared.limiter.slots.try_acquire(asyncio.current_task(self.loop))
+        if permit is None:
             return False
-        self._begin(owner)
+        self._begin(permit)
         return True
 
     async def enter(self) -> None:
-        """Take a place in flight, waiting in line if need be; the clocks begin after it.
+        """Take a slot, waiting in line if need be; the clocks begin after it.
 
         Raises `OSError` for a file that is to be uploaded and cannot be read.
         """
-        calls = self.calls
         if self.request.body is not None and not isinstance(self.request.body, bytes):
             from .upload import with_upload  # a client that uploads nothing need not load it
 
             self.request = await with_upload(self.request)
-        gate = calls.shared.gate
-        owner = asyncio.current_task()
-        if not gate.places.take(owner):
+        shared = self.calls.shared
+        permit = None if shared.refusing else shared.limiter.try_acquire(asyncio.current_task(self.loop))
+        if permit is None:
             began = self.loop.time()
-            await gate.wait(owner, calls.config.queue_timeout, self._where(), calls.shared)
+            patience = self.calls.config.queue_timeout
+            permit = await admitted(self, None if patience is None else began + patience, None)
             self.queued = self.loop.time() - began
-        self._begin(owner)
+        self._begin(permit)
 
-    def _begin(self, owner: object) -> None:
-        self.owner = owner
+    def _begin(self, permit: Permit) -> None:
+        self.permit = permit
         self.began = self.try_began = now = self.loop.time()
         deadline = self.clocks.deadline
         if deadline is not None:
             self.deadline_at = now + deadline
 
+    def read_here(self) -> None:
+        """The running task reads the answer from now on: it is the one whose waiting keeps the slot from being free."""
+        self.reader = owner = asyncio.current_task(self.loop)
+        permit, incoming = self.permit, self.incoming
+        if permit is not None and permit.owner is not owner:
+            self.calls.shared.limiter.slots.transfer(permit, owner)
+        if isinstance(incoming, Attended):
+            incoming.reader = owner
+
     def leave(self) -> None:
-        """Give the place back and drop the connection if the answer has not ended. Idempotent."""
+        """Give the slot back and drop the connection if the answer has not ended. Idempotent."""
         incoming, self.incoming = self.incoming, None
-        if incoming is not None and not incoming.ended:
-            incoming.abort()
-        owner, self.owner = self.owner, None
-        if owner is not None:
-            self.calls.shared.gate.leave(owner)
+        permit, self.permit = self.permit, None
+        shared = self.calls.shared
+        try:
+            if incoming is not None and not incoming.ended:
+                incoming.abort()
+        finally:  # whatever becomes of the socket, in a loop that was closed for example
+            if permit is not None:
+                shared.limiter.release(permit)
+            if shared.refusing:
+                self.left_upstream()
+
+    def abandon(self) -> None:
+        """As `leave`, from a finalizer, which may run in any thread: sockets belong to the thread of their loop."""
+        with contextlib.suppress(RuntimeError):  # the event loop may be gone
+            if self.loop.is_running() and not _runs_here(self.loop):
+                self.loop.call_soon_threadsafe(self.leave)
+                return
+        with contextlib.suppress(RuntimeError):
+            self.leave()
+
+    def left_upstream(self) -> None:
+        """If this call was the one to try a server that refuses, another may."""
+        upstream = self.calls.shared.refusing.get(self.calls.config.base.origin)
+        if upstream is not None:
+            upstream.left(self)
 
     # ---------------------------------------------------------------- tries
 
@@ -175,6 +208,8 @@ class Call:
                 if 200 <= incoming.status < 300:
                     if self.taken_back:
                         calls.shared.defaults.refused(calls.config.base, self.taken_back)
+                    if calls.shared.refusing:
+                        calls.shared.accepted(calls.config.base.origin)
                     return incoming
                 await self.no_success(incoming)
                 continue
@@ -266,7 +301,7 @@ class Call:
                 clock = "stall" if failure.answered else "start"
         if clock is not None:
             seconds = getattr(self.clocks, clock) or 0.0
-        return failures.from_transport(failure, self._where(), self.tries, self.elapsed(), clock, seconds)
+        return failures.from_transport(failure, self.where(), self.tries, self.elapsed(), clock, seconds)
 
     async def again(self, failure: TransportError | APIStatusError) -> None:
         """Return when the next try is due, or raise the public error. Only for what was not delivered yet."""
@@ -281,7 +316,23 @@ class Call:
             pause = backoff(self.retries) if self._may_repeat(failure) else None
         else:
             error, pause = failure, self._pause_after(failure)
-        await self._pause(error, pause, getattr(failure, "kind", "") == "timeout")
+        pause = self._affordable(pause, getattr(failure, "kind", "") == "timeout")
+        if self.calls.shared.refusing or getattr(failure, "status_code", 0) == 429:
+            self._tell_upstream(error, pause)
+        if pause is None:
+            raise error
+        self.retries += 1
+        self.retrying(error, pause)
+        if pause > 0:
+            await paused(self, error, pause)
+
+    def _tell_upstream(self, error: OpenAIError, pause: float | None) -> None:
+        """The server refused this call, or the call failed in another way; it is tried again after a pause, if any."""
+        if isinstance(error, APIStatusError) and is_rate_limit(error.status_code, error.code, error.type):
+            now = self.loop.time()
+            self.calls.shared.refused(self.calls.config.base, self, now, None if pause is None else now + pause)
+        else:
+            self.left_upstream()
 
     def _dead_on_reuse(self, failure: TransportError) -> bool:
         """A reused connection that dies without a byte was closed by its idle server: one retry is free."""
@@ -291,7 +342,7 @@ class Call:
         return free
 
     def _may_repeat(self, failure: TransportError) -> bool:
-        if failure.kind in _NEVER_RETRIED or not self.rewindable():
+        if failure.kind in _NEVER_RETRIED or failure.clock == "queue" or not self.rewindable():
             return False
         # What was sent whole and then timed out may have been worked on, and would be paid twice.
         paid = failure.kind == "timeout" and failure.sent
@@ -313,19 +364,15 @@ class Call:
         body = self.request.body
         return body is None or isinstance(body, bytes) or bool(body.rewindable)
 
-    async def _pause(self, error: OpenAIError, pause: float | None, timed_out: bool) -> None:
-        request, config, shared = self.request, self.calls.config, self.calls.shared
+    def _affordable(self, pause: float | None, timed_out: bool) -> float | None:
+        """The pause before the next try; `None` if there is none: too many retries, the deadline, the budget."""
+        request, config = self.request, self.calls.config
         most = config.max_retries if request.max_retries is None else request.max_retries
         if pause is None or self.retries >= most:
-            raise error
+            return None
         if self.deadline_at is not None and self.loop.time() + pause >= self.deadline_at:
-            raise error
-        if not shared.budget.spend(timed_out):
-            raise error
-        self.retries += 1
-        self.retrying(error, pause)
-        if pause > 0:
-            await shared.pause(pause)
+            return None
+        return pause if self.calls.shared.budget.spend(timed_out) else None
 
     def retrying(self, error: OpenAIError, pause: float) -> None:
         """The next try begins after a pause of so many seconds; this is why."""
@@ -357,7 +404,7 @@ class Call:
         """Seconds since the clocks began."""
         return self.loop.time() - self.began if self.began else 0.0
 
-    def _where(self) -> RequestInfo:
+    def where(self) -> RequestInfo:
         """What errors show of the request."""
         if self.info is None:
             composer = self.calls.composer
@@ -378,7 +425,7 @@ class Call:
         return Meta(
             incoming.status,
             self.calls.composer.scrub(incoming.raw_fields),
-            self._where() if usual is None else usual.info,
+            self.where() if usual is None else usual.info,
             self.tries,
             self.queued,
             incoming.connected,
@@ -386,6 +433,74 @@ class Call:
             now - self.began,
             None if usual is None else self.request.body,
         )
+
+
+# -------------------------------------------------------------------------------------------------- waiting
+
+
+async def admitted(call: Call, until: float | None, error: OpenAIError | None) -> Permit:
+    """A permit for a call, once its server takes calls and there is a slot; up to the loop's time `until`.
+
+    Where it cannot be had a call that is to be tried again (`error` is why) raises that error, any other
+    `InFlightError` (it would wait for ever) or `APITimeoutError` with clock ``"queue"``. The slot is taken last, so
+    that calls that wait for a server keep no call of another one from being sent.
+    """
+    shared, origin = call.calls.shared, call.calls.config.base.origin
+    limiter, returning = shared.limiter, error is not None
+    owner = asyncio.current_task(call.loop)
+    try:
+        while True:
+            upstream = shared.refusing.get(origin)
+            if upstream is not None and not upstream.admit(call, call.loop.time()):
+                await upstream.wait(call, until=until, returning=returning)
+                if shared.closed:
+                    raise ClientClosedError("the client was closed while the call waited for its server")
+            permit = limiter.try_acquire(owner)
+            if permit is None:
+                permit = await limiter.acquire(owner, until=until, family=shared.family, returning=returning)
+            upstream = shared.refusing.get(origin)
+            if upstream is None or upstream.admit(call, call.loop.time()):
+                return permit
+            limiter.release(permit)
+            returning = True
+    except (Deadlock, TimeoutError) as ended:
+        call.left_upstream()
+        if error is not None:
+            raise error from None
+        if isinstance(ended, Deadlock):
+            raise InFlightError(limiter.advice()) from None
+        seconds = call.calls.config.queue_timeout or 0.0
+        message = f"no slot in flight became free within {seconds:g} s; nothing was sent"
+        message = f"{message}: {limiter.advice()}" if ended.args else message
+        raise APITimeoutError(call.where(), message=message, clock="queue") from None
+    except BaseException:
+        call.left_upstream()
+        raise
+
+
+async def paused(call: Call, error: OpenAIError, seconds: float) -> None:
+    """Pause before a retry. The slot is free meanwhile, and is taken again before anybody who has not been sent yet.
+
+    That counts against the deadline; where there is no slot to be had, the error that led here is raised.
+    """
+    shared = call.calls.shared
+    permit, call.permit = call.permit, None
+    if permit is not None:
+        shared.limiter.release(permit)
+    await shared.pause(seconds)
+    patience = call.calls.config.queue_timeout
+    until = call.deadline_at
+    if patience is not None:
+        queued = call.loop.time() + patience
+        until = queued if until is None or queued < until else until
+    call.permit = await admitted(call, until, error)
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 async def limited(work: Awaitable[T], until: float | None, why: str) -> T:

@@ -21,6 +21,7 @@ class Clocks(NamedTuple):
     whole: float | None  # one try from its start to the end of the answer
     first: float | None  # one try from its start to the head, of a stream to its first event
     deadline: float | None  # all tries and pauses
+    queue: float | None = None  # waiting for a slot, and for a connection
     fixed: bool = False  # every try runs under `of_try`: none of the last three is set
 
 
@@ -43,9 +44,9 @@ def clocks_for(config: CallConfig, request: Request) -> Clocks:
     deadline = request.deadline if request.has_deadline else config.deadline
     # A stream's start lasts up to its first event: a head that drips must not begin another period.
     in_head = sooner(start, stall) if request.stream else stall
-    of_try = TryClocks(connect, start, None, in_head)
+    of_try = TryClocks(connect, start, None, in_head, config.queue_timeout)
     fixed = whole is first is deadline is None
-    return Clocks(of_try, connect, start, stall, whole, first, deadline, fixed)
+    return Clocks(of_try, connect, start, stall, whole, first, deadline, config.queue_timeout, fixed)
 
 
 def sooner(one: float | None, other: float | None) -> float | None:

@@ -152,6 +152,8 @@ class Calls:
                         if not 200 <= incoming.status < 300:
                             await call.no_success(incoming)
                             continue
+                        if self.shared.refusing:
+                            self.shared.accepted(self.config.base.origin)
                     coding, now = "", call.head_at
                     body = incoming.take()
                     if body is None:
@@ -241,7 +243,7 @@ class Calls:
             from .assembled import assembled  # few servers stream what nobody asked them to
 
             return assembled(self, request, meta, body)
-        refusal = failures.refused(meta, self.composer.scrub(body), reason)
+        refusal = failures.refused(meta, self.composer.scrub(body), reason, kind=self.decoder(request).kind)
         if reason == failures.ERROR and answer is not None:
             refusal.partial = answer
         del answer, body  # as in `made`

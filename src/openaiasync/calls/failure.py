@@ -15,6 +15,7 @@ from ..errors import (
     APITimeoutError,
     ClientClosedError,
     IncompleteStreamError,
+    InFlightError,
     OpenAIError,
     status_error,
 )
@@ -53,12 +54,14 @@ _PASSING = frozenset(
 _LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
 
 _CLOCKS = {
+    "queue": "no connection was free within {seconds:g} s; nothing was sent",
     "connect": "no connection within {seconds:g} s",
     "start": "no answer started within {seconds:g} s",
     "stall": "the answer made no progress for {seconds:g} s",
     "deadline": "the deadline of {seconds:g} s passed",
 }
 _ADVICE = {
+    "queue": "http_max_connections_per_host sets how many there are",
     "connect": "is the server there? http_connect_timeout sets how long to try",
     "start": "a slow model needs a larger http_timeout, or .stream, which shows its first words early",
     "stall": "http_stall_timeout sets how long a pause may be",
@@ -88,6 +91,8 @@ def from_transport(
     error: OpenAIError
     if failure.kind == "closed":
         error = ClientClosedError(f"{where}: the client was closed while the call was under way")
+    elif failure.kind == "stuck":
+        error = InFlightError(f"{where}: {failure.message}")
     elif clock is not None:
         error = APITimeoutError(request, message=f"{where}: {timeout_message(clock, seconds)} {spent}", clock=clock)
     else:
@@ -264,8 +269,17 @@ def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
     return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
 
 
-def refused(meta: Meta, raw: bytes, reason: str, name: str = "") -> APIError:
-    """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be."""
+def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = None) -> APIError:
+    """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be.
+
+    A `kind` that declares `error` may have one: in an object with an id it is a value, and something else is wrong.
+    """
+    if (
+        is_struct(kind)
+        and "error" in getattr(get_origin(kind) or kind, "__struct_fields__", ())
+        and (found_error(raw) or {}).get("id")
+    ):
+        return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
     if reason == ERROR or (name == "error" and found_error(raw) is None):
         from ..core.error_body import parse_error
 

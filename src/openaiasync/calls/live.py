@@ -68,6 +68,8 @@ class LiveStream(Generic[C, A]):
         return self._stream
 
     def __aiter__(self) -> Self:
+        if self._stream is not None:
+            self._stream.__aiter__()  # the running task reads from now on
         return self
 
     async def __anext__(self) -> C:

@@ -84,6 +84,8 @@ class Composer:
             return self._static[admin]
         # What may raise comes first: no frame of a traceback may hold a field in plain text.
         extra = None if request.headers is None else _extra(request.headers)
+        if extra is not None and _told(extra):  # nothing secret: it stands among the other fields
+            extra = {name: value for name, value in extra.items() if name.lower() != _COUNT}
         pairs: list[tuple[str, str]] = []
         key = config.admin_key if admin else config.key
         asked = key is not None and not isinstance(key, Secret)
@@ -143,6 +145,8 @@ class Composer:
         hidden = {name.lower() for name, _ in self.config.secret_fields}
         if request.headers is not None:
             hidden |= {name.lower() for name in request.headers}
+            if told := _told(request.headers):
+                return (*(pair for pair in pairs if pair[0].lower() not in hidden), *told)
         return tuple(pair for pair in pairs if pair[0].lower() not in hidden)
 
     def outgoing(self, request: Request, base: BaseURL, target: str | None, credentials: Credentials) -> Outgoing:
@@ -181,7 +185,7 @@ class Composer:
         return Usual(self.config.base, first)
 
     def count(self, request: Request, out: Outgoing, retries: int) -> None:
-        """Tell the server which retry this is, as the official client does, unless the caller says otherwise."""
+        """Tell the server which retry this is, as the official client does, unless the call says so itself."""
         if request.headers is None or not any(name.lower() == _COUNT for name in request.headers):
             self._count(out, retries)
 
@@ -220,6 +224,15 @@ def _extra(headers: Mapping[str, Any]) -> dict[str, Any]:
         omitted = value is None or is_omitted(value)
         checked[name] = None if omitted else check_field(name, value, f"the header field {name!r}")
     return checked
+
+
+def _told(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The count of retries that a call gives itself, if it does, and not to leave it out."""
+    return [
+        (name, check_field(name, value, f"the header field {name!r}"))
+        for name, value in headers.items()
+        if name.lower() == _COUNT and value is not None and not is_omitted(value)
+    ]
 
 
 def _override(pairs: list[tuple[str, str]], more: Mapping[str, Any]) -> list[tuple[str, str]]:

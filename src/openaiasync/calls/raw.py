@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 from ..core.decode import DecodeError, decoder_for, keep
 from ..core.endpoint import Endpoint, Request
 from ..headers import Headers
-from ..meta import Meta, RequestInfo
+from ..meta import Meta, RequestInfo, ResponseInfo
 from . import failure as failures
 from .body import body_pieces
 from .call import Call
@@ -53,6 +53,14 @@ class _Facts:
     def http_request(self) -> RequestInfo:
         """What was sent, without credentials."""
         return self.meta.request
+
+    @property
+    def http_response(self) -> ResponseInfo:
+        """Status, header fields and request together, and the body where it was read."""
+        return ResponseInfo(self.meta.status, self.meta.headers, self.meta.request, self._held())
+
+    def _held(self) -> bytes:
+        raise NotImplementedError
 
     @property
     def url(self) -> str:
@@ -106,6 +114,9 @@ class RawResponse(_Facts, Generic[T]):
         """The same, whose `parse()` gives what `finish` makes of the decoded answer."""
         parse = self._parse
         return RawResponse(self.meta, self.content, lambda to: parse(to) if to is not None else finish(parse(None)))
+
+    def _held(self) -> bytes:
+        return self.content
 
     @property
     def text(self) -> str:
@@ -198,11 +209,16 @@ class StreamedResponse(_Facts, Generic[T]):
         """The whole body as JSON; `ValueError` if it is none."""
         return json.loads(await self.read())
 
+    def _held(self) -> bytes:
+        return self._content or b""
+
     async def parse(self, *, to: Any = None) -> T:
-        """What the method would have answered; for ``stream=True`` the open stream."""
+        """What the method would have answered; bytes where that is a binary answer, for ``stream=True`` the stream."""
         if self._request.stream and to is None:
             self._taken = True
             return cast("T", AsyncStream[Any](self._call, self._incoming))
+        if to is None and self._request.endpoint.answer == "binary":
+            to = bytes  # the reading methods of a binary answer are this object's own
         answer = decode_as(self._calls, self._request, self.meta, await self.read(), to)
         return cast("T", answer if to is not None or self._finish is None else self._finish(answer))
 
@@ -265,11 +281,16 @@ class StreamedResponse(_Facts, Generic[T]):
     @property
     def is_closed(self) -> bool:
         """Whether the connection is free again."""
-        return self._call.owner is None
+        return self._call.permit is None
 
     async def close(self) -> None:
-        """Free the connection and the place in flight at once. Idempotent."""
+        """Free the connection and the slot at once. Idempotent."""
         self._call.leave()
+
+    def __del__(self) -> None:
+        call: Call | None = getattr(self, "_call", None)
+        if call is not None and not self._taken:  # else a stream has taken the call over, or is being read
+            call.abandon()
 
 
 class _Opening(Generic[T]):

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import re
+from asyncio import current_task
 from collections import deque
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -40,6 +41,25 @@ _LINGER = 0.2  # seconds that the end of the message may take after [DONE], so t
 _PATIENCE = 1.0  # seconds that it may take where it decides whether the answer is complete
 _NO_EVENTS = "asked for a stream of events, the server sent something else"
 _MAX_STREAM = 1 << 40  # bytes: events are capped one by one
+
+
+class OpenResponse(ResponseInfo):
+    """What a stream shows of its answer, under the names that users of the official client know."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: AsyncStream[Any]) -> None:
+        super().__init__(stream.meta.status, stream.meta.headers, stream.meta.request)
+        self._stream = stream
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the stream has ended or was closed: its connection is free."""
+        return self._stream._call is None
+
+    async def aclose(self) -> None:
+        """Close the stream. Idempotent."""
+        await self._stream.close()
 
 
 class AsyncStream(Generic[T]):
@@ -107,6 +127,8 @@ class AsyncStream(Generic[T]):
     # ---------------------------------------------------------------- iteration
 
     def __aiter__(self) -> AsyncStream[T]:
+        if self._call is not None:
+            self._call.read_here()
         return self
 
     async def __anext__(self) -> T:
@@ -152,6 +174,8 @@ class AsyncStream(Generic[T]):
         if self._reading:
             raise RuntimeError("another task is reading this stream: a stream has one reader")
         incoming, queue = self._incoming, self._queue
+        if current_task(call.loop) is not call.reader:
+            call.read_here()
         if self._delivered:
             call.expect(incoming, call.clocks.stall, "stall")
         else:
@@ -382,7 +406,7 @@ class AsyncStream(Generic[T]):
     aclose = close
 
     async def __aenter__(self) -> AsyncStream[T]:
-        return self
+        return self.__aiter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -390,14 +414,15 @@ class AsyncStream(Generic[T]):
         await self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_call", None) is not None:
-            with contextlib.suppress(RuntimeError):  # its event loop may be gone
-                self._release()
+        call: Call | None = getattr(self, "_call", None)
+        if call is not None:
+            self._call = None
+            call.abandon()
 
     @property
-    def response(self) -> ResponseInfo:
-        """Status and header fields of the answer."""
-        return ResponseInfo(self.meta.status, self.meta.headers, self.meta.request)
+    def response(self) -> OpenResponse:
+        """Status and header fields of the answer; closing it closes the stream."""
+        return OpenResponse(self)
 
     def __repr__(self) -> str:
         state = "open" if self._call is not None else "closed"

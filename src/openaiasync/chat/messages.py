@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from ..answers import reasoning_of, text_of
+from ..core.reasoning import drop_lone_reasoning, split_thinking
 from .history import mended, plain_json
-from .reasoning import split_thinking
 from .reply import ToolCall
 
 __all__ = ["Said", "ids_in", "read_answer"]
@@ -60,6 +60,8 @@ def read_answer(answer: Any, taken: set[str], *, keep_reasoning: bool = False, t
     fields: dict[str, Any] = message.to_dict(mode="json") if hasattr(message, "to_dict") else {}
     content = text_of(fields.get("content"))
     text, thought = split_thinking(content) if think_tags else (content, "")
+    if think_tags and not thought:
+        text, thought = drop_lone_reasoning(text)
     reasoning = reasoning_of(message) + thought
     kept: dict[str, Any] = {"role": "assistant", "content": content if keep_reasoning else text}
     calls, entries = _calls_of(fields, taken)

@@ -45,7 +45,7 @@ class TurnOptions(msgspec.Struct, kw_only=True):
     shall be a value of, or its `Shape`; `repair` how often the model may try again when it is not (1); `format` names
     the way to ask for it instead of finding out which one the server takes. `keep_reasoning` sends the model's
     reasoning back to it with its answers; `think_tags` takes what an answer begins with between ``<think>`` and
-    ``</think>`` out of the text.
+    ``</think>``, or other models' tags, out of the text.
     """
 
     tools: Toolbox | None = None

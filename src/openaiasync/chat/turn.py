@@ -14,6 +14,7 @@ from ..calls.failure import broken_stream
 from ..calls.live import ChatStream
 from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint
+from ..core.reasoning import ThinkSplitter
 from ..core.structured import Growing
 from ..errors import APIStatusError
 from .events import (
@@ -27,7 +28,6 @@ from .events import (
 )
 from .formats import Ladder
 from .options import TurnOptions
-from .reasoning import ThinkSplitter
 from .reply import Reply
 from .rounds import Rounds
 from .toolrun import ToolRun

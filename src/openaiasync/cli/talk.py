@@ -70,8 +70,9 @@ def talk(connect: Connect, wanted: Wanted) -> int:
 
 
 def _greet(state: Talk, client: Client) -> None:
+    base = client.base_url.rstrip("/")
     note(
-        f'{state.session.model} at {client.base_url}. Ctrl-C stops an answer, Ctrl-D or "exit" ends the talk, '
+        f'{state.session.model} at {base}. Ctrl-C stops an answer, Ctrl-D or "exit" ends the talk, '
         "/help lists commands."
     )
     if asked := questions(state.session):

@@ -6,7 +6,6 @@ An event stream is passed on byte for byte and watched: it may end only when its
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, cast
 
 import msgspec
@@ -147,6 +146,8 @@ class Answer:
             raise
 
     def __aiter__(self) -> Answer:
+        if self._call is not None:
+            self._call.read_here()
         return self
 
     async def __anext__(self) -> bytes:
@@ -247,5 +248,4 @@ class Answer:
     def __del__(self) -> None:
         call: Call | None = getattr(self, "_call", None)
         if call is not None:
-            with contextlib.suppress(RuntimeError):  # its event loop may be gone
-                call.leave()
+            call.abandon()

@@ -131,4 +131,5 @@ def _clocks(config: CallConfig, stream: bool, timeout: dict[str, float | None]) 
     connect = sooner(config.connect_timeout, timeout.get("connect"))
     start, stall = sooner(config.start_timeout, read), sooner(config.stall_timeout, read)
     in_head = sooner(start, stall) if stream else stall
-    return Clocks(TryClocks(connect, start, None, in_head), connect, start, stall, None, None, config.deadline)
+    of_try = TryClocks(connect, start, None, in_head, config.queue_timeout)
+    return Clocks(of_try, connect, start, stall, None, None, config.deadline, config.queue_timeout)

@@ -41,8 +41,8 @@ class DecodeError(ValueError):
 class Decoder(Generic[T]):
     """Decodes answers of one type. `decode(data)` raises `DecodeError` only.
 
-    With `strict` every departure from the description is an error; else only a body that is no JSON, or whose kind
-    (object, array) is not the type's.
+    With `strict` every departure from the description but unknown fields is an error; else only a body that is no JSON,
+    or whose kind (object, array) is not the type's.
     """
 
     __slots__ = ("build", "decode", "fast", "kind", "lenient", "strict")
@@ -58,7 +58,10 @@ class Decoder(Generic[T]):
         def lenient(data: bytes) -> T:
             return build(parsed(data), data)
 
-        stray: Callable[[bytes, Exception], T] = _refuse if strict else lambda data, _: lenient(data)
+        def stray(data: bytes, error: Exception) -> T:
+            if strict:
+                _conforming(data, kind, error)
+            return lenient(data)
 
         def decode(data: bytes) -> T:
             try:
@@ -164,6 +167,19 @@ def _complaint(data: bytes, error: ValueError) -> str:
     ):  # Python's limit on the digits of an integer, the one refusal of json that is no syntax
         return "the body holds an integer of absurd length"
     return "the body is not JSON"
+
+
+def _conforming(data: bytes, kind: Any, error: Exception) -> None:
+    """Let pass what only has unknown fields; `DecodeError` for any other departure from the description."""
+    from .strict import check  # who is not strict need not load it
+
+    try:
+        check(msgspec.json.decode(data), kind)
+    except (ValueError, RecursionError) as reason:
+        fault = reason
+    else:
+        return
+    _refuse(data, fault if isinstance(fault, msgspec.ValidationError) else error)
 
 
 def _refuse(data: bytes, error: Exception) -> Any:

@@ -1,96 +1,163 @@
-"""Places in flight: who holds one, who waits, who is next. No I/O, no event loop: the caller wakes tickets."""
+"""Slots for calls in flight: who holds one, who waits, who is next, and who waits for ever.
+
+No I/O and no event loop: the caller wakes those whose turn has come.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import ConfigurationError
 
-__all__ = ["Deadlock", "Limits", "Places"]
+__all__ = ["Deadlock", "Limits", "Permit", "Resource", "SlotQueue", "Waiter", "stuck"]
 
 T = TypeVar("T")
 
 
 class Deadlock(Exception):
-    """All places are held by owners that wait for a place themselves."""
+    """Everything that is waited for is held by owners that wait themselves."""
 
 
-class Places(Generic[T]):
-    """A number of places, given first come, first served.
+class Permit:
+    """The right to have one call in flight, from sending its request to the end of its answer.
 
-    An *owner* is whatever holds and waits (a task), a *ticket* (`T`) whatever is woken when its turn has come (a
-    future). A place passes straight from who leaves to who waits longest, so that nobody overtakes.
+    `owner` is whoever reads the answer (a task), or `None` where that is not known. (There is no ``__init__``: it would
+    be one more Python call for each request.)
     """
 
-    __slots__ = ("_held", "_queue", "_used", "_waiting", "size")
+    __slots__ = ("owner",)
+
+    owner: object
+
+
+class Waiter(Generic[T]):
+    """A place in the line: `ticket` is what the caller wakes; `permit` is there once it has its turn."""
+
+    __slots__ = ("owner", "permit", "ticket")
+
+    def __init__(self, owner: object, ticket: T) -> None:
+        self.owner: object = owner
+        self.ticket: T = ticket
+        self.permit: Permit | None = None
+
+
+class SlotQueue(Generic[T]):
+    """A number of slots, given first come, first served; those that come back from a retry's pause go first.
+
+    A slot passes straight from who releases it to who waits longest, so that nobody overtakes.
+    """
+
+    __slots__ = ("_held", "_queue", "_returning", "size")
 
     def __init__(self, size: int | None) -> None:
         self.size: int | None = size  # None: unbounded
-        self._used = 0
-        self._held: dict[object, int] = {}
-        self._waiting: dict[object, int] = {}
-        self._queue: OrderedDict[T, object] = OrderedDict()
+        self._held: set[Permit] = set()
+        self._queue: OrderedDict[Waiter[T], None] = OrderedDict()
+        self._returning: OrderedDict[Waiter[T], None] = OrderedDict()
 
     @property
     def used(self) -> int:
-        """Places held now."""
-        return self._used
+        """Slots held now."""
+        return len(self._held)
 
     @property
     def waiting(self) -> int:
-        """Owners in the queue."""
-        return len(self._queue)
+        """Waiters in the line."""
+        return len(self._queue) + len(self._returning)
+
+    @property
+    def held(self) -> Collection[Permit]:
+        """The permits that hold a slot now."""
+        return self._held
 
     def held_by(self, owner: object) -> int:
-        """Places that this owner holds."""
-        return self._held.get(owner, 0)
+        """Slots whose permits have this owner."""
+        return sum(permit.owner is owner for permit in self._held)
 
-    def take(self, owner: object) -> bool:
-        """Hold a place if one is free and nobody is before you."""
-        if self.size is not None and (self._used >= self.size or self._queue):
-            return False
-        self._used += 1
-        self._held[owner] = self._held.get(owner, 0) + 1
-        return True
-
-    def queue(self, owner: object, ticket: T) -> None:
-        """Wait in line with this ticket; `Deadlock` if the line can never move."""
-        if all(holder is owner or holder in self._waiting for holder in self._held):
-            raise Deadlock
-        self._queue[ticket] = owner
-        self._waiting[owner] = self._waiting.get(owner, 0) + 1
-
-    def withdraw(self, ticket: T) -> bool:
-        """Leave the line; `False` if the ticket has been given its place already (then `release` is due)."""
-        owner = self._queue.pop(ticket, None)
-        if owner is None:
-            return False
-        self._wait_less(owner)
-        return True
-
-    def release(self, owner: object) -> tuple[T, object] | None:
-        """Give a place back; answers the ticket to be woken, if any, and its owner, who holds the place now."""
-        left = self._held[owner] - 1
-        if left:
-            self._held[owner] = left
-        else:
-            del self._held[owner]
-        self._used -= 1
-        if not self._queue or (self.size is not None and self._used >= self.size):
+    def try_acquire(self, owner: object) -> Permit | None:
+        """Return a permit if a slot is free and nobody is before you."""
+        held = self._held
+        if self.size is not None and (len(held) >= self.size or self._queue or self._returning):
             return None
-        ticket, next_owner = self._queue.popitem(last=False)
-        self._wait_less(next_owner)
-        self._used += 1
-        self._held[next_owner] = self._held.get(next_owner, 0) + 1
-        return ticket, next_owner
+        permit = Permit()
+        permit.owner = owner
+        held.add(permit)
+        return permit
 
-    def _wait_less(self, owner: object) -> None:
-        left = self._waiting[owner] - 1
-        if left:
-            self._waiting[owner] = left
-        else:
-            del self._waiting[owner]
+    def enqueue(self, owner: object, ticket: T, *, returning: bool = False) -> Waiter[T]:
+        """Wait in line; `returning` goes before all who are not, as a call does whose retry is due."""
+        waiter = Waiter(owner, ticket)
+        (self._returning if returning else self._queue)[waiter] = None
+        return waiter
+
+    def withdraw(self, waiter: Waiter[T]) -> bool:
+        """Leave the line; `False` if the waiter has a permit already (then `release` is due)."""
+        for line in (self._returning, self._queue):
+            if waiter in line:
+                del line[waiter]
+                return True
+        return False
+
+    def release(self, permit: Permit) -> Waiter[T] | None:
+        """Free a slot; return the waiter whose turn has come, if any, with its permit. Idempotent."""
+        held = self._held
+        if permit not in held:
+            return None
+        held.remove(permit)
+        line = self._returning or self._queue
+        if not line or (self.size is not None and len(held) >= self.size):
+            return None
+        waiter, _ = line.popitem(last=False)
+        waiter.permit = next_permit = Permit()
+        next_permit.owner = waiter.owner
+        held.add(next_permit)
+        return waiter
+
+    def transfer(self, permit: Permit, owner: object) -> None:
+        """Let another owner hold the slot: the one who reads the answer from now on. No effect after `release`."""
+        permit.owner = owner
+
+    def reset(self) -> None:
+        """Forget everybody, as in a forked child: what the parent's tasks hold can never be released here."""
+        self._held.clear()
+        self._queue.clear()
+        self._returning.clear()
+
+
+class Resource(Protocol):
+    """Something that is waited for, held by owners: slots, or connections to one host."""
+
+    def holders(self) -> Iterable[object]:
+        """Who holds it now; `None` for an owner that is not known, and so may release it at any time."""
+        ...
+
+
+def stuck(
+    waiting: Mapping[object, Resource], blocked_by: Callable[[AbstractSet[object]], AbstractSet[object]]
+) -> AbstractSet[object]:
+    """Return those of `waiting` that can never go on.
+
+    An owner is stuck if all who hold what it waits for are stuck, or blocked by others that are: `blocked_by` returns
+    those that cannot go on before the given ones do. (The greatest fixpoint: start with everybody, and take out
+    whoever waits for somebody who can go on.)
+    """
+    doomed = set(waiting)
+    while doomed:
+        blocked = doomed | blocked_by(doomed)
+        resources = {id(resource): resource for resource in map(waiting.__getitem__, doomed)}
+        free: set[int] = set()
+        for key, resource in resources.items():
+            holders = list(resource.holders())
+            if not holders or not blocked.issuperset(holders):
+                free.add(key)
+        saved = {owner for owner in doomed if id(waiting[owner]) in free}
+        if not saved:
+            break
+        doomed -= saved
+    return doomed
 
 
 class Limits:
@@ -108,7 +175,7 @@ class Limits:
         if rpm is not None or tpm is not None:
             raise ConfigurationError("limits on requests or tokens a minute (rpm, tpm) are not supported yet")
         self.max_in_flight = max_in_flight
-        self.gate: Any = None  # made by the first client that uses these limits
+        self.limiter: Any = None  # made by the first client that uses these limits
 
     def __repr__(self) -> str:
         return f"Limits(max_in_flight={self.max_in_flight})"

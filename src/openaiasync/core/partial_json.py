@@ -77,6 +77,16 @@ class PartialJSON:
         return self._mode == _END
 
     @property
+    def outside(self) -> bool:
+        """Whether no value has begun yet."""
+        return self._mode == _OUTSIDE
+
+    @property
+    def in_text(self) -> bool:
+        """Whether the text stands within a JSON string."""
+        return self._mode in _TEXTS
+
+    @property
     def broken(self) -> bool:
         """Whether the text stopped being JSON."""
         return self._mode == _BROKEN

@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Mapping
 
-__all__ = ["Budget", "backoff", "retryable_status", "server_pause"]
+__all__ = ["Budget", "backoff", "is_rate_limit", "retryable_status", "server_pause"]
 
 FIRST_PAUSE = 0.5  # seconds
 LONGEST_PAUSE = 8.0  # seconds
@@ -68,6 +68,11 @@ def retryable_status(status: int, headers: Mapping[str, str], code: str | None, 
     if "insufficient_quota" in (code, kind):
         return False
     return status in _STATUSES or (status >= 500 and status not in _FINAL)
+
+
+def is_rate_limit(status: int, code: str | None, kind: str | None) -> bool:
+    """Whether an error status says that too many calls come: 429, unless the quota is used up."""
+    return status == 429 and "insufficient_quota" not in (code, kind)
 
 
 def server_pause(headers: Mapping[str, str], now: float) -> float | None:

@@ -16,6 +16,7 @@ import msgspec
 from .jsonschema import Schema, hold_open, is_list, is_schema, may_be_null, resolve
 from .misfit import ShapeError, faults, repair_message, shortened, unfit
 from .partial_json import PartialJSON
+from .reasoning import AnswerJSON, answers_in
 from .schema import adapter_of, adapter_schema, is_pydantic, json_schema, tighten
 from .wellformed import check_schema
 
@@ -82,19 +83,20 @@ class Shape(Generic[T]):
         )
 
     def decode(self, text: str) -> T:
-        """The text as a value of the type; a Markdown fence or words around the JSON are passed over.
+        """The text as a value of the type; reasoning, a Markdown fence or words around the JSON are passed over.
 
         Raises `ShapeError`.
         """
         failure: ShapeError | None = None
-        for found in islice(_jsons_in(text), _TRIED):
+        answers = [text] if _is_json(_encoded(text)) else answers_in(text)
+        for found in islice(chain.from_iterable(map(_jsons_in, answers)), _TRIED):
             try:
                 return self._read(found)
             except ShapeError as error:
                 failure = failure or error
             except RecursionError:
                 failure = failure or ShapeError("It is nested too deeply.", text=text, name=self.name)
-        raise failure or self._not_json(text)
+        raise failure or self._not_json(answers[0], text)
 
     def partial(self, text: str) -> Any:
         """What a text that is not finished makes so far, as plain values, `None` if nothing; see `growing`."""
@@ -151,7 +153,7 @@ class Shape(Generic[T]):
             raise self._misfit(error, text) from error
         return cast("T", made.value if self.wrapped else made)
 
-    def _not_json(self, text: str) -> ShapeError:
+    def _not_json(self, text: str, whole: str) -> ShapeError:
         try:
             msgspec.json.decode(text)
             reason = "it is not JSON"
@@ -164,7 +166,9 @@ class Shape(Generic[T]):
         message = f"It is not valid JSON: {reason}. It begins with {shortened(text)}."
         if not text.strip():
             message = "It is empty; one JSON value is expected."
-        return ShapeError(message, text=text, name=self.name, is_json=False)
+            if whole.strip():
+                message = "It holds reasoning and no answer; one JSON value is expected after the reasoning."
+        return ShapeError(message, text=whole, name=self.name, is_json=False)
 
     def _misfit(self, error: Exception, text: bytes) -> ShapeError:
         value = msgspec.json.decode(text)
@@ -189,7 +193,7 @@ class Growing:
     """The plain value that a model's text makes so far. Made by `Shape.growing`."""
 
     def __init__(self, wrapped: bool) -> None:
-        self._json: PartialJSON = PartialJSON(skip_prose=True)
+        self._json: AnswerJSON = AnswerJSON()
         self._wrapped = wrapped
 
     def feed(self, piece: str) -> None:
@@ -293,7 +297,7 @@ def _jsons_in(text: str) -> Iterator[bytes]:
     """The JSON values in a model's text: the whole; else what stands in fences, and what begins with a bracket."""
     text = text.strip("\ufeff \t\r\n")
     for candidate in (text, *(match[1].strip() for match in _FENCE.finditer(text))):
-        encoded = candidate.encode("utf-8", "surrogatepass")
+        encoded = _encoded(candidate)
         if _is_json(encoded):
             yield encoded
             if candidate is text:
@@ -303,10 +307,14 @@ def _jsons_in(text: str) -> Iterator[bytes]:
         parser.feed(text)
         if not parser.complete:
             return
-        encoded = text[slice(*parser.span)].encode("utf-8", "surrogatepass")
+        encoded = _encoded(text[slice(*parser.span)])
         if _is_json(encoded):
             yield encoded
         text = text[parser.span[1] :]
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _is_json(text: bytes) -> bool:

@@ -11,8 +11,9 @@ from .chat_state import ChatCompletionStreamState
 
 if TYPE_CHECKING:
     from ..calls import AsyncStream, Calls
+    from ..calls.stream import OpenResponse
     from ..core.endpoint import Request
-    from ..meta import Meta, ResponseInfo
+    from ..meta import Meta
     from ..types.chat import ChatCompletionChunk
     from .chat_events import ChatCompletionStreamEvent
     from .parsed_chat import ParsedChatCompletion
@@ -67,7 +68,7 @@ class AsyncChatCompletionStream(Generic[T]):
         return self._stream.meta
 
     @property
-    def response(self) -> ResponseInfo:
+    def response(self) -> OpenResponse:
         """Status and header fields of the answer."""
         return self._stream.response
 

@@ -10,8 +10,9 @@ from .response_state import ResponseStreamState
 
 if TYPE_CHECKING:
     from ..calls import AsyncStream, Calls
+    from ..calls.stream import OpenResponse
     from ..core.endpoint import Request
-    from ..meta import Meta, ResponseInfo
+    from ..meta import Meta
     from .parsed_responses import ParsedResponse
     from .response_events import ResponseStreamEvent
 
@@ -64,7 +65,7 @@ class AsyncResponseStream(Generic[T]):
         return self._stream.meta
 
     @property
-    def response(self) -> ResponseInfo:
+    def response(self) -> OpenResponse:
         """Status and header fields of the answer."""
         return self._stream.response
 

@@ -161,8 +161,8 @@ class EmbedManyMethods:
     def _plan(
         self, size: int, tokens: int, tokenizer: Tokenizer | None, at_once: int | None, params: dict[str, Any]
     ) -> _Plan:
-        places = self._calls.shared.gate.places.size or _AT_ONCE
-        at_once = places if at_once is None else at_once
+        slots = self._calls.shared.limiter.size or _AT_ONCE
+        at_once = slots if at_once is None else at_once
         for name, value in (("batch_size", size), ("batch_tokens", tokens), ("concurrency", at_once)):
             _check_count(name, value)
         if "input" in params:
@@ -263,10 +263,10 @@ class EmbedManyStream:
             raise self._failed(self.refused[first], ()) from self.refused[first]
 
     def _refuse_to_wait_for_ever(self) -> None:
-        places = self._calls.shared.gate.places
-        if places.size is not None and places.held_by(asyncio.current_task()) >= places.size:
+        limiter = self._calls.shared.limiter
+        if limiter.size is not None and limiter.slots.held_by(asyncio.current_task()) >= limiter.size:
             raise InFlightError(
-                f"all {places.size} places in flight are held by the task that calls embed_many (open streams count "
+                f"all {limiter.size} slots are held by the task that calls embed_many (open streams count "
                 "until they are closed): close a stream first, or raise http_max_in_flight"
             )
 

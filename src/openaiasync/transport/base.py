@@ -6,9 +6,9 @@ Everything above (`calls`) knows these names only, so that a transport over anot
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["Credentials", "Incoming", "Origin", "Outgoing", "Transport", "TransportError", "TryClocks"]
+__all__ = ["Attended", "Credentials", "Incoming", "Origin", "Outgoing", "Transport", "TransportError", "TryClocks"]
 
 
 class Origin(NamedTuple):
@@ -94,12 +94,14 @@ class TryClocks(NamedTuple):
     start: float | None  # from the request written to the first byte of a final answer's head (1xx do not count)
     until: float | None  # the event loop's time at which this try ends, wherever it is
     stall: float | None = None  # from the first byte of a final answer's head to its end; `None`: as long as `start`
+    queue: float | None = None  # waiting for a connection, where all that there may be are in use
 
 
 class TransportError(Exception):
     """Why an exchange failed. It never leaves the library: `calls` turns it into the public error.
 
-    `kind` is one of: ``"timeout"`` (and then `clock` is ``"connect"``, ``"start"``, ``"stall"`` or ``"until"``),
+    `kind` is one of: ``"timeout"`` (and then `clock` is ``"queue"``, ``"connect"``, ``"start"``, ``"stall"`` or
+    ``"until"``), ``"stuck"`` (all connections are held by tasks that wait for one),
     ``"dns"``, ``"refused"`` (any failed connect), ``"tls"``, ``"proxy"``, ``"eof"`` (closed before the answer's end),
     ``"reset"``, ``"protocol"`` (bytes that are not HTTP/1.1, or over a cap), ``"upload"`` (the body's source raised:
     it is the `__cause__`), ``"closed"`` (the transport was closed by its owner).
@@ -181,6 +183,14 @@ class Incoming(Protocol):
     def abort(self) -> None:
         """Drop the connection at once (nothing is sent, nothing is awaited); no-op after the end."""
         ...
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """An `Incoming` that knows who reads it, as those do whose connections are limited in number."""
+
+    reader: object
+    """The task that read last, or is to read: it can free the connection. `None` where that is not known."""
 
 
 class Begun(Incoming, Protocol):

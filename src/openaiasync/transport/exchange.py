@@ -49,6 +49,7 @@ class Exchange:
     _body: bytes | None = None  # of a usual answer, until it is taken
     _coded: bool = False
     ended: bool = False
+    reader: object = None
     owner: object = None  # kept alive as long as the answer: a pool ends with its transport
     tunnel: bool = False  # the connection belongs to the tunnel once the answer has ended
     sent: bool = False
@@ -231,6 +232,7 @@ class Exchange:
         if connection is None:
             raise cast(TransportError, self._error)
         self._for = purpose
+        self.reader = asyncio.current_task(self._loop)
         self._waiter = waiter = self._loop.create_future()
         if self._expires < connection.timer_at:
             connection.arm(self._expires)

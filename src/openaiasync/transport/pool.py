@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 from .base import Origin, TransportError, TryClocks
 from .connect import Connector
 from .connection import NEVER, Connection
 from .exchange import TIMEOUTS
+from .waiting import SLOW, Waiting, live_owner
 
 __all__ = ["Pool"]
+
+SLOW_QUEUE: float = SLOW  # seconds of waiting for a connection after which the log names the option
 
 
 class _Host:
     """What the pool knows of one origin."""
 
-    __slots__ = ("idle", "places", "waiters")
+    __slots__ = ("__weakref__", "connections", "idle", "origin", "places", "waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
         self.places = 0
         # Woken with a connection, with `None` for "the place is yours", or with why there is neither.
@@ -47,6 +53,36 @@ class _Host:
     def free_place(self) -> None:
         if not self.hand_over(None):
             self.places -= 1
+
+    # --- what waiting looks at ---
+
+    def holders(self) -> Iterable[object]:
+        """The tasks that read the answers on its connections; `None` for a connection that is being made."""
+        held: list[object] = []
+        for connection in self.connections:
+            exchange = connection.current()
+            held.append(None if exchange is None else live_owner(exchange.reader))
+        return held + [None] * (self.places - len(held))
+
+    def reclaim(self) -> None:
+        """A loop that was closed took its pool along."""
+
+    def describe(self) -> str:
+        """See `Awaited`."""
+        waiting = sum(not waiter.done() for waiter in self.waiters)
+        return (
+            f"a connection to {self.origin.host}:{self.origin.port}: all {self.places} are in use and {waiting} calls "
+            "wait; http_max_connections_per_host sets how many there are, and an open stream is on one until it is "
+            "closed"
+        )
+
+    def advice(self) -> str:
+        """What an error says about a deadlock."""
+        return (
+            f"all {self.places} connections to {self.origin.host}:{self.origin.port} are held by tasks that wait for "
+            "one themselves (open streams count until they are closed): close a stream first, or raise "
+            f"http_max_connections_per_host (now {self.places})"
+        )
 
 
 class Pool:
@@ -84,7 +120,7 @@ class Pool:
 
     async def acquire(self, origin: Origin, clocks: TryClocks) -> Connection:
         """An idle connection or a new one, waiting for a place if need be. Raises `TransportError`."""
-        host = self._hosts.setdefault(origin, _Host())
+        host = self._hosts.get(origin) or self._hosts.setdefault(origin, _Host(origin))
         waited = False
         while True:
             if self.closed:
@@ -95,7 +131,7 @@ class Pool:
             if self._limit is None or host.places < self._limit:
                 host.places += 1
                 break
-            got = await self._queue(host, clocks.until, first=waited)
+            got = await self._queue(host, clocks, first=waited)
             waited = True
             if got is None:
                 break
@@ -125,12 +161,16 @@ class Pool:
             connection.drop()
         return connection
 
-    async def _queue(self, host: _Host, until: float | None, *, first: bool) -> Connection | None:
+    async def _queue(self, host: _Host, clocks: TryClocks, *, first: bool) -> Connection | None:
         waiter: asyncio.Future[Connection | TransportError | None] = self.loop.create_future()
         (host.waiters.appendleft if first else host.waiters.append)(waiter)
-        timer = None if until is None else self.loop.call_at(until, _expire, waiter)
+        at, clock = clocks.until, "until"
+        if clocks.queue is not None and (at is None or self.loop.time() + clocks.queue < at):
+            at, clock = self.loop.time() + clocks.queue, "queue"
+        timer = None if at is None else self.loop.call_at(at, _expire, waiter, clock)
         try:
-            got = await waiter
+            with Waiting(host, lambda: _end(waiter, TransportError("stuck", host.advice())), SLOW_QUEUE):
+                got = await waiter
         except asyncio.CancelledError:
             if not waiter.cancelled():
                 self._pass_on(host, waiter.result())
@@ -175,12 +215,14 @@ class Pool:
         connection.recycle = self.recycle
         connection.lost = self._forget
         self._connections.add(connection)
+        self._hosts[connection.origin].connections.add(connection)
         return connection
 
     def _forget(self, connection: Connection) -> None:
         """The socket is closed: its place is free."""
         self._connections.discard(connection)
         host = self._hosts[connection.origin]
+        host.connections.discard(connection)
         if connection in host.idle:
             host.idle.remove(connection)
         host.free_place()
@@ -232,6 +274,10 @@ class Pool:
             connection.drop()
 
 
-def _expire(waiter: asyncio.Future[Connection | TransportError | None]) -> None:
+def _expire(waiter: asyncio.Future[Connection | TransportError | None], clock: str) -> None:
+    _end(waiter, TransportError("timeout", "no connection was free in time", clock=clock))
+
+
+def _end(waiter: asyncio.Future[Connection | TransportError | None], error: TransportError) -> None:
     if not waiter.done():
-        waiter.set_result(TransportError("timeout", "no connection was free in time", clock="until"))
+        waiter.set_result(error)

@@ -36,7 +36,8 @@ class AsyncContainers(Namespace):
 
     async def delete(self, container_id: str, **params: Unpack[RequestOptions]) -> None:
         """`DELETE /containers/{container_id}` → nothing."""
-        await self._calls.run(endpoints.CONTAINERS_DELETE, {"container_id": container_id, **params})
+        nothing: None = await self._calls.run(endpoints.CONTAINERS_DELETE, {"container_id": container_id, **params})
+        return nothing  # a raw answer is something
 
     def list(
         self,

@@ -19,7 +19,8 @@ class AsyncSessions(Namespace):
 
     async def accept(self, session_id: str, **params: Any) -> None:
         """`POST /live/sessions/{session_id}/accept` → nothing."""
-        await self._calls.run(endpoints.LIVE_SESSIONS_ACCEPT, {"session_id": session_id, **params})
+        nothing: None = await self._calls.run(endpoints.LIVE_SESSIONS_ACCEPT, {"session_id": session_id, **params})
+        return nothing  # a raw answer is something
 
     async def download_recording(self, session_id: str, **params: Any) -> BinaryAnswer:
         """`GET /live/sessions/{session_id}/content` → bytes."""
@@ -35,12 +36,15 @@ class AsyncSessions(Namespace):
 
     async def hangup(self, session_id: str, **params: Any) -> None:
         """`POST /live/sessions/{session_id}/hangup` → nothing."""
-        await self._calls.run(endpoints.LIVE_SESSIONS_HANGUP, {"session_id": session_id, **params})
+        nothing: None = await self._calls.run(endpoints.LIVE_SESSIONS_HANGUP, {"session_id": session_id, **params})
+        return nothing  # a raw answer is something
 
     async def refer(self, session_id: str, **params: Any) -> None:
         """`POST /live/sessions/{session_id}/refer` → nothing."""
-        await self._calls.run(endpoints.LIVE_SESSIONS_REFER, {"session_id": session_id, **params})
+        nothing: None = await self._calls.run(endpoints.LIVE_SESSIONS_REFER, {"session_id": session_id, **params})
+        return nothing  # a raw answer is something
 
     async def reject(self, session_id: str, **params: Any) -> None:
         """`POST /live/sessions/{session_id}/reject` → nothing."""
-        await self._calls.run(endpoints.LIVE_SESSIONS_REJECT, {"session_id": session_id, **params})
+        nothing: None = await self._calls.run(endpoints.LIVE_SESSIONS_REJECT, {"session_id": session_id, **params})
+        return nothing  # a raw answer is something

@@ -23,7 +23,8 @@ class AsyncCalls(Namespace):
 
     async def accept(self, call_id: str, **params: Unpack[CallAcceptParams]) -> None:
         """`POST /realtime/calls/{call_id}/accept` → nothing."""
-        await self._calls.run(endpoints.REALTIME_CALLS_ACCEPT, {"call_id": call_id, **params})
+        nothing: None = await self._calls.run(endpoints.REALTIME_CALLS_ACCEPT, {"call_id": call_id, **params})
+        return nothing  # a raw answer is something
 
     async def create(self, **params: Unpack[CallCreateParams]) -> BinaryAnswer:
         """`POST /realtime/calls` → bytes."""
@@ -32,12 +33,15 @@ class AsyncCalls(Namespace):
 
     async def hangup(self, call_id: str, **params: Unpack[RequestOptions]) -> None:
         """`POST /realtime/calls/{call_id}/hangup` → nothing."""
-        await self._calls.run(endpoints.REALTIME_CALLS_HANGUP, {"call_id": call_id, **params})
+        nothing: None = await self._calls.run(endpoints.REALTIME_CALLS_HANGUP, {"call_id": call_id, **params})
+        return nothing  # a raw answer is something
 
     async def refer(self, call_id: str, **params: Unpack[CallReferParams]) -> None:
         """`POST /realtime/calls/{call_id}/refer` → nothing."""
-        await self._calls.run(endpoints.REALTIME_CALLS_REFER, {"call_id": call_id, **params})
+        nothing: None = await self._calls.run(endpoints.REALTIME_CALLS_REFER, {"call_id": call_id, **params})
+        return nothing  # a raw answer is something
 
     async def reject(self, call_id: str, **params: Unpack[CallRejectParams]) -> None:
         """`POST /realtime/calls/{call_id}/reject` → nothing."""
-        await self._calls.run(endpoints.REALTIME_CALLS_REJECT, {"call_id": call_id, **params})
+        nothing: None = await self._calls.run(endpoints.REALTIME_CALLS_REJECT, {"call_id": call_id, **params})
+        return nothing  # a raw answer is something

@@ -79,7 +79,8 @@ class AsyncResponses(ResponsesHelpers, ResponsesConnect, Namespace):
 
     async def delete(self, response_id: str, **params: Unpack[RequestOptions]) -> None:
         """`DELETE /responses/{response_id}` → nothing."""
-        await self._calls.run(endpoints.RESPONSES_DELETE, {"response_id": response_id, **params})
+        nothing: None = await self._calls.run(endpoints.RESPONSES_DELETE, {"response_id": response_id, **params})
+        return nothing  # a raw answer is something
 
     @overload
     async def retrieve(

@@ -81,7 +81,8 @@ class AsyncResponses(BetaResponsesConnect, Namespace):
 
     async def delete(self, response_id: str, **params: Unpack[ResponseDeleteParams]) -> None:
         """`DELETE /responses/{response_id}?beta=true` → nothing."""
-        await self._calls.run(endpoints.BETA_RESPONSES_DELETE, {"response_id": response_id, **params})
+        nothing: None = await self._calls.run(endpoints.BETA_RESPONSES_DELETE, {"response_id": response_id, **params})
+        return nothing  # a raw answer is something
 
     @overload
     async def retrieve(

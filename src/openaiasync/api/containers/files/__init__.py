@@ -38,9 +38,10 @@ class AsyncFiles(Namespace):
 
     async def delete(self, file_id: str, *, container_id: str, **params: Unpack[RequestOptions]) -> None:
         """`DELETE /containers/{container_id}/files/{file_id}` → nothing."""
-        await self._calls.run(
+        nothing: None = await self._calls.run(
             endpoints.CONTAINERS_FILES_DELETE, {"container_id": container_id, "file_id": file_id, **params}
         )
+        return nothing  # a raw answer is something
 
     def list(
         self,

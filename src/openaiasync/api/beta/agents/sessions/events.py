@@ -19,7 +19,10 @@ class AsyncEvents(Namespace):
 
     async def create(self, session_id: str, **params: Any) -> None:
         """`POST /agents/sessions/{session_id}/events` → nothing."""
-        await self._calls.run(endpoints.BETA_AGENTS_SESSIONS_EVENTS_CREATE, {"session_id": session_id, **params})
+        nothing: None = await self._calls.run(
+            endpoints.BETA_AGENTS_SESSIONS_EVENTS_CREATE, {"session_id": session_id, **params}
+        )
+        return nothing  # a raw answer is something
 
     async def stream(self, session_id: str, **params: Any) -> AsyncStream[OpenModel]:
         """`GET /agents/sessions/{session_id}/events` → a stream."""

@@ -1,0 +1,241 @@
+"""Tasks that wait for a slot or a connection: warned of when they wait long, ended when they would wait for ever.
+
+While anybody waits, a timer for each event loop looks at all of them. A deadlock is a state in which nothing changes
+any more, so it is called one only after it has lasted a while: a stream that is handed to another task is held by its
+opener until that task reads from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from types import TracebackType
+from typing import Any, Protocol, Self, cast
+
+from ..core.limits import Resource, stuck
+
+__all__ = ["SLOW", "Awaited", "Waiting", "is_stuck", "live_owner", "reset_after_fork"]
+
+SLOW: float = 5.0  # seconds of waiting after which the log names the option
+CHECK = 0.25  # seconds between two looks
+PATIENCE = 2.0  # seconds that a deadlock must last
+MOST = 2_000  # tasks that one look follows: where there are more, the warning has to do
+
+logger: logging.Logger = logging.getLogger("openaiasync")
+
+
+class Awaited(Resource, Protocol):
+    """What is waited for."""
+
+    def reclaim(self) -> None:
+        """Free what is held for an event loop that was closed."""
+        ...
+
+    def describe(self) -> str:
+        """Say for the log what is waited for, who holds it, and which option counts."""
+        ...
+
+
+class Waiting:
+    """One task's wait, as a context manager around it. `end` is called where the wait would never end."""
+
+    def __init__(self, awaited: Awaited, end: Callable[[], None], slow: float = SLOW) -> None:
+        self.awaited = awaited
+        self.end = end
+        self.slow = slow
+        self.warned = False
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.task: asyncio.Task[Any] | None = asyncio.current_task()
+        self.since = self.loop.time()
+        self.stuck_since: float | None = None
+
+    def __enter__(self) -> Self:
+        _waits[self] = None
+        if self.loop not in _watched:
+            _watched.add(self.loop)
+            self.loop.call_later(min(CHECK, self.slow), _look, self.loop)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _waits.pop(self, None)
+
+
+_waits: dict[Waiting, None] = {}  # oldest first
+_watched: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+_warned: weakref.WeakKeyDictionary[Awaited, float] = weakref.WeakKeyDictionary()
+
+
+def live_owner(task: object) -> object:
+    """The task itself; `None` for one that is done and so reads nothing any more."""
+    return None if isinstance(task, asyncio.Task) and task.done() else task
+
+
+def _look(loop: asyncio.AbstractEventLoop) -> None:
+    """Warn of those that have waited long in this loop, end one that would wait for ever, come again."""
+    here = [wait for wait in list(_waits) if wait.loop is loop]
+    if not here:
+        _watched.discard(loop)
+        return
+    loop.call_later(min(CHECK, here[0].slow), _look, loop)
+    now = loop.time()
+    for awaited in {id(wait.awaited): wait.awaited for wait in here}.values():
+        awaited.reclaim()
+    _warn(here, now)
+    _end_a_deadlock(here, now)
+
+
+def _warn(here: list[Waiting], now: float) -> None:
+    """Say that calls wait long: once for each call, and of one resource not more often than a call waits long."""
+    for wait in here:
+        if now - wait.since < wait.slow:
+            break
+        if not wait.warned:
+            wait.warned = True
+            if now - _warned.get(wait.awaited, -wait.slow) >= wait.slow:
+                _warned[wait.awaited] = now
+                logger.warning("a call has waited %g s for %s", wait.slow, wait.awaited.describe())
+
+
+def is_stuck(task: object, awaited: Awaited) -> bool:
+    """Whether a task waits for what can never be free, as far as can be told now."""
+    return _may_be_stuck(awaited) and task in stuck(_waiting_tasks(), _blocked_by)
+
+
+def _waiting_tasks() -> dict[object, Resource]:
+    return {wait.task: wait.awaited for wait in list(_waits) if wait.task is not None}
+
+
+def _end_a_deadlock(here: list[Waiting], now: float) -> None:
+    """End the wait that closed the circle: of those that have been stuck long enough the last one that helps.
+
+    Ending it helps if its own task, or one that awaits it, holds something. The others get another look later.
+    """
+    if not any(_may_be_stuck(wait.awaited) for wait in here):
+        for wait in here:
+            wait.stuck_since = None
+        return
+    waiting = _waiting_tasks()
+    doomed = stuck(waiting, _blocked_by)
+    held = {owner for task in doomed for owner in waiting[task].holders()}
+    chosen: Waiting | None = None
+    for wait in here:
+        if wait.task not in doomed:
+            wait.stuck_since = None
+        elif wait.stuck_since is None:
+            wait.stuck_since = now
+        elif now - wait.stuck_since >= PATIENCE and held & (_blocked_by({wait.task}, doomed) | {wait.task}):
+            chosen = wait
+    if chosen is not None:
+        for wait in here:
+            wait.stuck_since = None
+        chosen.end()
+
+
+def _may_be_stuck(awaited: Awaited) -> bool:
+    """Whether no holder is known to be at work: what can be told without following who awaits whom."""
+    return all(
+        isinstance(holder, asyncio.Future) and getattr(cast("Any", holder), "_fut_waiter", None) is not None
+        for holder in awaited.holders()
+    )
+
+
+# -------------------------------------------------------------------------------------------------- who awaits whom
+
+# asyncio says nowhere publicly (before Python 3.14) who awaits a task. What is read here are attributes that its tasks
+# and futures have had in all versions; where one is missing nothing is found, and only the warning is left.
+
+
+def _blocked_by(tasks: AbstractSet[object], besides: AbstractSet[object] = frozenset()) -> AbstractSet[object]:
+    """The tasks that cannot go on before these do, themselves excepted, directly or over others.
+
+    `besides` are others that cannot go on either.
+    """
+    blocked: set[object] = set()
+    todo = list(tasks)
+    while todo and len(blocked) < MOST:
+        for task in _awaiting(todo.pop(), tasks | blocked | besides):
+            if task not in blocked and task not in tasks:
+                blocked.add(task)
+                todo.append(task)
+    return blocked
+
+
+def _awaiting(task: object, blocked: AbstractSet[object]) -> Iterator[object]:
+    """Tasks that wait for this one: by ``await``, `gather`, `TaskGroup`, `wait`, `wait_for`, `shield`."""
+    for callback in _callbacks(task):
+        direct = _woken(callback, task)
+        if direct is not None:
+            yield direct
+            continue
+        for future, siblings in _completed_by(callback):
+            if all(one in blocked or one.done() for one in siblings):
+                for above in _callbacks(future):
+                    woken = _woken(above, future)
+                    if woken is not None:
+                        yield woken
+
+
+def _callbacks(future: object) -> list[Any]:
+    return [entry[0] for entry in getattr(future, "_callbacks", None) or ()]
+
+
+def _woken(callback: Any, future: object) -> object:
+    """The task that this callback of a future wakes, if the task waits for just that future."""
+    task = getattr(callback, "__self__", None)
+    return task if isinstance(task, asyncio.Task) and getattr(task, "_fut_waiter", None) is future else None
+
+
+def _completed_by(callback: Any) -> Iterator[tuple[object, Iterable[asyncio.Future[Any]]]]:
+    """Futures that this callback of a task may complete, each with the other tasks it waits for.
+
+    A sibling that can go on may be the reader of what its parent holds: then nobody is known to be stuck.
+    """
+    values: dict[str, Any] = {}
+    if isinstance(callback, functools.partial):  # wait_for, before Python 3.12
+        values.update((str(number), value) for number, value in enumerate(callback.args))
+    group = getattr(callback, "__self__", None)
+    if group is not None:  # TaskGroup
+        values.update(getattr(group, "__dict__", {}))
+    code, closure = getattr(callback, "__code__", None), getattr(callback, "__closure__", None)
+    for name, cell in zip(code.co_freevars if code is not None else (), closure or (), strict=False):
+        try:
+            values[name] = cell.cell_contents
+        except ValueError:
+            continue
+    if values.get("return_when", asyncio.ALL_COMPLETED) != asyncio.ALL_COMPLETED:
+        return
+    inner = values.get("self")  # the task groups of anyio
+    if inner is not None:
+        values.update(getattr(inner, "__dict__", {}))
+    siblings = cast("Iterable[asyncio.Future[Any]]", values.get("_tasks") or ())
+    for value in list(values.values()):
+        if isinstance(value, asyncio.Future) and not isinstance(value, asyncio.Task):
+            yield cast("Any", value), getattr(cast("Any", value), "_children", None) or siblings
+
+
+# -------------------------------------------------------------------------------------------------- forks
+
+_forked: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def reset_after_fork(thing: Any) -> None:
+    """Have ``thing.reset()`` called in every forked child: the tasks of its parent do not go on there."""
+    _forked.add(thing)
+
+
+def _in_child() -> None:
+    _waits.clear()
+    _watched.clear()
+    for thing in list(_forked):
+        thing.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
