@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,13 @@ def test_replies_cross_process_borders() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.call, again.partial) == ("m", result.call, error.partial)
     assert again.partial.answer.message.extra == {"more": 1}
+
+
+def test_choices_of_another_shape_have_no_finish_reason() -> None:
+    """A server that sends an object or a number in place of the list of choices fails no property."""
+    from openaiasync.types.chat import ChatCompletion
+
+    for choices in ({"0": 1}, 1.5, "x", None, []):
+        made: Any = ChatCompletion.model_construct(choices=choices)
+        reply: Reply[None] = Reply(answers=[made])
+        assert reply.finish_reason is None

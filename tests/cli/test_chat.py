@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,17 @@ def test_an_image(tmp_path: Path) -> None:
         inside("chat", "What?", *image, *MODEL, "--base-url", server.base_url)
     (content,) = (message["content"] for message in spy.bodies("/chat/completions")[0]["messages"])
     assert [part["type"] for part in content] == ["text", "image_url", "image_url"]
+
+
+def test_two_commands_with_one_new_session(server: ServerThread, state_folder: Path) -> None:
+    """Of two that begin with one new name together each turn that was answered is kept, or the command fails."""
+    words = ("one", "two")
+    for attempt in range(3):
+        options = ("--session", f"new{attempt}", *MODEL, "--base-url", server.base_url)
+        with ThreadPoolExecutor(2) as both:
+            ends = list(both.map(lambda word, options=options: call("chat", f"say {word}", *options), words))
+        text = (state_folder / f"new{attempt}.jsonl").read_text(encoding="utf-8")
+        assert 0 in {done.returncode for done in ends}
+        for word, done in zip(words, ends, strict=True):
+            assert (done.returncode == 0) == (f"say {word}" in text), (done.stderr, text)
+            assert done.returncode == 0 or "in use by another session" in done.stderr

@@ -76,37 +76,52 @@ class CallbackTimes:
 
 
 class ServerProcess:
-    """`torture_server` in a process of its own, on a port that it keeps."""
+    """`torture_server` in a process of its own, on a port that it keeps; another one stands by to take its place."""
 
-    def __init__(self, folder: Path, faults: float) -> None:
+    def __init__(self, folder: Path, faults: float, seed: int) -> None:
         self.folder = folder
-        self.faults = faults
         self.port = 0
         self.kills = 0
+        self._faults = faults
+        self._dice = random.Random(seed)
         self._process: subprocess.Popen[str] | None = None
+        self._next = self._spawn()
 
-    def start(self, seed: int) -> None:
-        command = [sys.executable, "-m", "faults.torture_server", str(self.port), str(seed), str(self.faults)]
+    def _spawn(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "faults.torture_server", str(self._dice.getrandbits(30)), str(self._faults)]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-        self._process = subprocess.Popen(
-            [*command, str(self.folder / "server.log")], stdout=subprocess.PIPE, text=True, env=env
-        )
-        assert self._process.stdout is not None
-        words = self._process.stdout.readline().split()
+        log, pipe = str(self.folder / "server.log"), subprocess.PIPE
+        return subprocess.Popen([*command, log], stdin=pipe, stdout=pipe, text=True, env=env)
+
+    def start(self) -> None:
+        process, self._next = self._next, self._spawn()
+        assert process.stdout is not None
+        assert process.stdin is not None
+        process.stdin.write(f"{self.port}\n")
+        process.stdin.flush()
+        words = process.stdout.readline().split()
         assert words, "the server did not start"
-        self.port = int(words[1])
+        self.port, self._process = int(words[1]), process
 
     def kill(self) -> None:
         """SIGKILL: its connections are reset."""
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            _killed(self._process)
             self._process = None
             self.kills += 1
+
+    def close(self) -> None:
+        self.kill()
+        _killed(self._next)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+
+def _killed(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
 
 
 _VICTIM = """
@@ -512,22 +527,23 @@ async def perform(world: World, name: str, function: Operation) -> None:
 
 
 async def worker(world: World, stop: asyncio.Event) -> None:
-    names = list(OPERATIONS)
+    left_out = os.environ.get("OPENAIASYNC_TORTURE_WITHOUT", "").split(",")
+    names = [name for name in OPERATIONS if name not in left_out]
     weights = [OPERATIONS[name][0] for name in names]
     while not stop.is_set():
         name = world.dice.choices(names, weights)[0]
         await perform(world, name, OPERATIONS[name][1])
 
 
-async def killer(server: ServerProcess, dice: random.Random, stop: asyncio.Event, times: CallbackTimes) -> None:
+async def killer(server: ServerProcess, dice: random.Random, stop: asyncio.Event) -> None:
     """Kills the server now and then, and starts it again."""
     while not stop.is_set():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), 2 + dice.random() * 4)
+            await asyncio.wait_for(stop.wait(), 1 + dice.random() * 4)
             return
         await asyncio.to_thread(server.kill)
         await asyncio.sleep(dice.random() * 0.2)
-        await asyncio.to_thread(server.start, dice.getrandbits(30))
+        await asyncio.to_thread(server.start)
 
 
 def client_of(server: ServerProcess, dice: random.Random) -> Client:
@@ -567,7 +583,7 @@ async def round_of(world: World, server: ServerProcess, seconds: float, workers:
     stop = asyncio.Event()
     async with sessions_of(world, 3):
         tasks = [asyncio.create_task(worker(world, stop)) for _ in range(workers)]
-        ender = asyncio.create_task(killer(server, world.dice, stop, world.times)) if kills else None
+        ender = asyncio.create_task(killer(server, world.dice, stop)) if kills else None
         await asyncio.sleep(seconds)
         closes = world.dice.random() < 0.3
         if closes:

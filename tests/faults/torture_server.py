@@ -1,7 +1,7 @@
 """A server that answers rightly or with any of the fault scenarios, drawn at random; a process that may be killed.
 
-``python -m faults.torture_server PORT SEED FAULTS LOG``: prints ``ready``, and writes to LOG which scenario answered
-which request (the request's ``X-Torture`` field, a tab, the scenario's name).
+``python -m faults.torture_server SEED FAULTS LOG`` reads a port from stdin (0: any), prints ``ready`` and the port, and
+writes to LOG which scenario answered which request (the request's ``X-Torture`` field, a tab, the scenario's name).
 """
 
 from __future__ import annotations
@@ -195,13 +195,17 @@ class FixedServer(Server):
         return self
 
 
-async def main(port: int, seed: int, faults: float, log: str) -> None:
+async def main(seed: int, faults: float, log: str) -> None:
     with open(log, "a", encoding="utf-8") as file:  # noqa: ASYNC230 (before anything runs)
-        server = FixedServer(Behaviour(seed, faults, file), port)
+        behaviour = Behaviour(seed, faults, file)
+        port = int(sys.stdin.readline() or -1)  # it is to take the place of one that is killed
+        if port < 0:
+            return
+        server = FixedServer(behaviour, port)
         async with server:
             print("ready", server.port, flush=True)
             await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]))
+    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]))

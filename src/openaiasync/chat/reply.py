@@ -97,8 +97,9 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
     @property
     def finish_reason(self) -> str | None:
         """Why the model stopped: ``"stop"``, ``"length"``, …; `None` if it had not."""
-        choices = cast("list[Any]", self.answers[-1].choices or []) if self.answers else []
-        return getattr(choices[0], "finish_reason", None) if choices else None
+        choices: Any = self.answers[-1].choices if self.answers else None
+        # Servers have sent other shapes than a list.
+        return getattr(choices[0], "finish_reason", None) if isinstance(choices, list) and choices else None
 
     @property
     def usage(self) -> CompletionUsage | None:
