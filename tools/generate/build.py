@@ -30,21 +30,35 @@ class Tables:
 
     def build(self, spec: Path, areas: Iterable[str] = ()) -> dict[str, str]:
         """Path below the package → text, for all areas or some; `page.NAME` is a page of the docs."""
+        builder, operations, untyped = self._read(spec)
+        wanted = set(areas)
+        chosen = [op for op in operations if not wanted or op.name.partition(".")[0] in wanted]
+        others = [row for row in untyped if not wanted or row.name.partition(".")[0] in wanted]
+        return builder.build(chosen, others)
+
+    def places(self, spec: Path) -> dict[str, Place]:
+        """Where each object of an answer is, by its key in the description."""
+        builder, operations, untyped = self._read(spec)
+        builder.build(operations, untyped)
+        return dict(builder.types.places)
+
+    def _read(self, spec: Path) -> tuple[Builder, list[Operation], list[Untyped]]:
         renames = read_toml(self.folder / "renames.toml")
         keys = {key for side in renames.values() for key in side}
         description = Description.read(spec, keys)
         operations = description.operations(read_endpoints(self.folder / "endpoints.toml"))
         untyped = read_untyped(self.folder / "untyped.toml", [op.name for op in operations])
         table = read_toml(self.folder / "overrides.toml")
+        loosened = self.folder / "optional.toml"
+        for key, names in (read_toml(loosened)["optional"] if loosened.is_file() else {}).items():
+            optional = table.setdefault("optional", {})
+            optional[key] = [*optional.get(key, ()), *names]
         overrides = Overrides(table, description, operations, [row.name for row in untyped])
         operations = overrides.corrected(operations)
         description.operation_keys = {"op " + op.name for op in operations}
         surface = read_surface(self.folder / "surface.tsv")
         exports = read_exports(self.folder / "type_names.tsv")
-        wanted = set(areas)
-        chosen = [op for op in operations if not wanted or op.name.partition(".")[0] in wanted]
-        others = [row for row in untyped if not wanted or row.name.partition(".")[0] in wanted]
-        return Builder(description, overrides, renames, surface, exports, operations).build(chosen, others)
+        return Builder(description, overrides, renames, surface, exports, operations), operations, untyped
 
 
 class Builder:

@@ -11,16 +11,16 @@ class ResultC2PA(BaseModel, kw_only=True, tag_field="type", tag="c2pa"):
     type: ClassVar[Literal["c2pa"]] = "c2pa"
     outcome: Literal["detected", "not_detected"]
     validation_state: Literal["trusted", "valid", "invalid", "not_present"]
-    issuer: str | None
-    model: str | None
-    generated_at: str | None
+    issuer: str | None = None
+    model: str | None = None
+    generated_at: str | None = None
 
 
 class ResultSynthID(BaseModel, kw_only=True, tag_field="type", tag="synthid"):
     type: ClassVar[Literal["synthid"]] = "synthid"
     outcome: Literal["detected", "not_detected"]
-    model: str | None
-    generated_at: str | None
+    model: str | None = None
+    generated_at: str | None = None
 
 
 class ContentProvenanceCheck(BaseModel, kw_only=True):

@@ -73,4 +73,4 @@ class EvalCreateResponse(BaseModel, kw_only=True):
     data_source_config: EvalCustomDataSourceConfig | DataSourceConfigLogs | EvalStoredCompletionsDataSourceConfig
     testing_criteria: list[LabelModelGrader | StringCheckGrader | TestingCriterionEvalGraderTextSimilarity | TestingCriterionEvalGraderPython | TestingCriterionEvalGraderScoreModel]
     created_at: int
-    metadata: Metadata | None
+    metadata: Metadata | None = None

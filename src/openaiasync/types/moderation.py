@@ -14,8 +14,8 @@ class Categories(BaseModel, kw_only=True):
     hate_threatening: bool = field(name="hate/threatening")
     harassment: bool
     harassment_threatening: bool = field(name="harassment/threatening")
-    illicit: bool | None
-    illicit_violent: bool | None = field(name="illicit/violent")
+    illicit: bool | None = None
+    illicit_violent: bool | None = field(name="illicit/violent", default=None)
     self_harm: bool = field(name="self-harm")
     self_harm_intent: bool = field(name="self-harm/intent")
     self_harm_instructions: bool = field(name="self-harm/instructions")

@@ -11,6 +11,6 @@ __all__ = ["SkillList"]
 class SkillList(BaseModel, kw_only=True):
     object: Literal["list"]
     data: list[Skill]
-    first_id: str | None
-    last_id: str | None
+    first_id: str | None = None
+    last_id: str | None = None
     has_more: bool

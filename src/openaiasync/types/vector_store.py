@@ -31,5 +31,5 @@ class VectorStore(BaseModel, kw_only=True):
     status: Literal["expired", "in_progress", "completed"]
     expires_after: ExpiresAfter | None = None
     expires_at: int | None = None
-    last_active_at: int | None
-    metadata: Metadata | None
+    last_active_at: int | None = None
+    metadata: Metadata | None = None

@@ -10,5 +10,5 @@ class VectorStoreSearchResponse(BaseModel, kw_only=True):
     file_id: str
     filename: str
     score: float
-    attributes: dict[str, str | float | bool] | None
+    attributes: dict[str, str | float | bool] | None = None
     content: list[VectorStoreSearchResultContentObject]

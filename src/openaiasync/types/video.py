@@ -17,10 +17,10 @@ class Video(BaseModel, kw_only=True):
     status: Literal["queued", "in_progress", "completed", "failed"]
     progress: int
     created_at: int
-    completed_at: int | None
-    expires_at: int | None
-    prompt: str | None
+    completed_at: int | None = None
+    expires_at: int | None = None
+    prompt: str | None = None
     size: VideoSize
     seconds: str
-    remixed_from_video_id: str | None
-    error: VideoCreateError | None
+    remixed_from_video_id: str | None = None
+    error: VideoCreateError | None = None

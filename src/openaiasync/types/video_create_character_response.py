@@ -6,6 +6,6 @@ __all__ = ["VideoCreateCharacterResponse"]
 
 
 class VideoCreateCharacterResponse(BaseModel, kw_only=True):
-    id: str | None
-    name: str | None
+    id: str | None = None
+    name: str | None = None
     created_at: int

@@ -11,8 +11,8 @@ __all__ = ["TranscriptionDiarized"]
 
 
 class TranscriptionDiarized(BaseModel, kw_only=True):
-    task: Literal["transcribe"]
-    duration: float
+    task: Literal["transcribe"] | None = None
+    duration: float | None = None
     text: str
     segments: list[TranscriptionDiarizedSegment]
     usage: Usage | UsageDuration | None = None

@@ -9,8 +9,8 @@ __all__ = ["TranscriptionVerbose"]
 
 
 class TranscriptionVerbose(BaseModel, kw_only=True):
-    language: str
-    duration: float
+    language: str | None = None
+    duration: float | None = None
     text: str
     words: list[TranscriptionWord] | None = None
     segments: list[TranscriptionSegment] | None = None

@@ -7,7 +7,7 @@ __all__ = ["TranslationVerbose"]
 
 
 class TranslationVerbose(BaseModel, kw_only=True):
-    language: str
-    duration: float
+    language: str | None = None
+    duration: float | None = None
     text: str
     segments: list[TranscriptionSegment] | None = None

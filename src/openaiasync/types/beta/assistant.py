@@ -29,13 +29,13 @@ class Assistant(BaseModel, kw_only=True):
     id: str
     object: Literal["assistant"]
     created_at: int
-    name: str | None
-    description: str | None
+    name: str | None = None
+    description: str | None = None
     model: str
-    instructions: str | None
+    instructions: str | None = None
     tools: list[CodeInterpreterTool | FileSearchTool | FunctionTool]
     tool_resources: ToolResources | None = None
-    metadata: Metadata | None
+    metadata: Metadata | None = None
     temperature: float | None = None
     top_p: float | None = None
     response_format: AssistantResponseFormatOption | None = None

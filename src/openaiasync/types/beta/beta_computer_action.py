@@ -31,7 +31,7 @@ class DoubleClick(BaseModel, kw_only=True, tag_field="type", tag="double_click")
     type: ClassVar[Literal["double_click"]] = "double_click"
     x: int
     y: int
-    keys: list[str] | None
+    keys: list[str] | None = None
 
 
 class Keypress(BaseModel, kw_only=True, tag_field="type", tag="keypress"):

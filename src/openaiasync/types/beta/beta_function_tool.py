@@ -11,8 +11,8 @@ class BetaFunctionTool(BaseModel, kw_only=True):
     type: Literal["function"]
     name: str
     description: str | None = None
-    parameters: dict[str, Any] | None
+    parameters: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
-    strict: bool | None
+    strict: bool | None = None
     defer_loading: bool | None = None
     allowed_callers: list[Literal["direct", "programmatic"]] | None = None

@@ -158,11 +158,11 @@ class BetaResponse(ResponseText, BaseModel, kw_only=True):
     status: BetaResponseStatus | None = None
     created_at: float
     completed_at: float | None = None
-    error: BetaResponseError | None
-    incomplete_details: IncompleteDetails | None
+    error: BetaResponseError | None = None
+    incomplete_details: IncompleteDetails | None = None
     output: list[BetaResponseOutputItem]
     reasoning: Reasoning | None = None
-    instructions: str | list[BetaResponseInputItem] | None
+    instructions: str | list[BetaResponseInputItem] | None = None
     usage: BetaResponseUsage | None = None
     prompt_cache_options: PromptCacheOptions | None = None
     moderation: Moderation | None = None

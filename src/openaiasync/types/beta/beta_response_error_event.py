@@ -11,7 +11,7 @@ __all__ = ["BetaResponseErrorEvent"]
 class BetaResponseErrorEvent(BaseModel, kw_only=True, tag_field="type", tag="error"):
     agent: Agent | None = None
     type: ClassVar[Literal["error"]] = "error"
-    code: str | None
+    code: str | None = None
     message: str
-    param: str | None
+    param: str | None = None
     sequence_number: int

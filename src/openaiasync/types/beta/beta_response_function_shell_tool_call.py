@@ -26,14 +26,14 @@ class BetaResponseFunctionShellToolCall(BaseModel, kw_only=True, tag_field="type
     caller: _beta_tool_call_caller.BetaToolCallCaller | None = None
     action: Action
     status: Literal["in_progress", "completed", "incomplete"]
-    environment: Environment | None
+    environment: Environment | None = None
     created_by: str | None = None
 
 
 class Action(BaseModel, kw_only=True):
     commands: list[str]
-    timeout_ms: int | None
-    max_output_length: int | None
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
 
 
 class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):

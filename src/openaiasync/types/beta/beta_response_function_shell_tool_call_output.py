@@ -33,5 +33,5 @@ class BetaResponseFunctionShellToolCallOutput(BaseModel, kw_only=True, tag_field
     caller: BetaToolCallCaller | None = None
     status: Literal["in_progress", "completed", "incomplete"]
     output: list[Output]
-    max_output_length: int | None
+    max_output_length: int | None = None
     created_by: str | None = None

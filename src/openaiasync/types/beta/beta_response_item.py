@@ -128,7 +128,7 @@ class ImageGenerationCall(BaseModel, kw_only=True, tag_field="type", tag="image_
     type: ClassVar[Literal["image_generation_call"]] = "image_generation_call"
     id: str
     status: Literal["in_progress", "completed", "generating", "failed"]
-    result: str | None
+    result: str | None = None
 
 
 class LocalShellCallOutput(BaseModel, kw_only=True, tag_field="type", tag="local_shell_call_output"):
@@ -187,8 +187,8 @@ class AgentMessageContentReasoningText(BaseModel, kw_only=True, tag_field="type"
 
 class AgentMessageContentComputerScreenshot(BaseModel, kw_only=True, tag_field="type", tag="computer_screenshot"):
     type: ClassVar[Literal["computer_screenshot"]] = "computer_screenshot"
-    image_url: str | None
-    file_id: str | None
+    image_url: str | None = None
+    file_id: str | None = None
     detail: BetaImageDetail
     prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
 
@@ -210,7 +210,7 @@ class LocalShellCallAction(BaseModel, kw_only=True):
 class McpListToolsTool(BaseModel, kw_only=True):
     name: str
     description: str | None = None
-    input_schema: dict[str, Any]
+    input_schema: dict[str, Any] | None = None
     annotations: dict[str, Any] | None = None
 
 

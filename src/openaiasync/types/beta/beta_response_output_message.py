@@ -20,4 +20,4 @@ class BetaResponseOutputMessage(BaseModel, kw_only=True, tag_field="type", tag="
     role: Literal["assistant"]
     content: list[Content]
     phase: Literal["commentary", "final_answer"] | None = None
-    status: Literal["in_progress", "completed", "incomplete"]
+    status: Literal["in_progress", "completed", "incomplete"] | None = None

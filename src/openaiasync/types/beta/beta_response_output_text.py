@@ -22,7 +22,7 @@ class BetaResponseOutputText(BaseModel, kw_only=True, tag_field="type", tag="out
     type: ClassVar[Literal["output_text"]] = "output_text"
     text: str
     annotations: list[Annotation]
-    logprobs: list[Logprob]
+    logprobs: list[Logprob] | None = None
 
 
 class AnnotationFileCitation(BaseModel, kw_only=True, tag_field="type", tag="file_citation"):

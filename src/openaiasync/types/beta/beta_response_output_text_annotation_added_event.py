@@ -17,4 +17,4 @@ class BetaResponseOutputTextAnnotationAddedEvent(BaseModel, kw_only=True, tag_fi
     content_index: int
     annotation_index: int
     sequence_number: int
-    annotation: Annotation | None
+    annotation: Annotation | None = None

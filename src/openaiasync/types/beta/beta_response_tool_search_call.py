@@ -12,7 +12,7 @@ class BetaResponseToolSearchCall(BaseModel, kw_only=True, tag_field="type", tag=
     agent: Agent | None = None
     type: ClassVar[Literal["tool_search_call"]] = "tool_search_call"
     id: str
-    call_id: str | None
+    call_id: str | None = None
     execution: Literal["server", "client"]
     arguments: Any
     status: Literal["in_progress", "completed", "incomplete"]

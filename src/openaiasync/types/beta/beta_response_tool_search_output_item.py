@@ -13,7 +13,7 @@ class BetaResponseToolSearchOutputItem(BaseModel, kw_only=True, tag_field="type"
     agent: Agent | None = None
     type: ClassVar[Literal["tool_search_output"]] = "tool_search_output"
     id: str
-    call_id: str | None
+    call_id: str | None = None
     execution: Literal["server", "client"]
     tools: list[BetaTool]
     status: Literal["in_progress", "completed", "incomplete"]

@@ -82,9 +82,9 @@ __all__ = [
 
 class BetaResponseWsErrorError(BaseModel, kw_only=True):
     type: str
-    code: str | None
+    code: str | None = None
     message: str
-    param: str | None
+    param: str | None = None
     headers: dict[str, str] | None = None
 
 
@@ -575,7 +575,7 @@ class BetaResponseOutputTextAnnotationWsAdded(BaseModel, kw_only=True, tag_field
     content_index: int
     annotation_index: int
     sequence_number: int
-    annotation: Annotation | None
+    annotation: Annotation | None = None
     stream_id: str | None = None
 
 

@@ -11,6 +11,6 @@ class Tracing(BaseModel, kw_only=True):
 
 class ChatKitWorkflow(BaseModel, kw_only=True):
     id: str
-    version: str | None
-    state_variables: dict[str, str | int | bool | float] | None
+    version: str | None = None
+    state_variables: dict[str, str | int | bool | float] | None = None
     tracing: Tracing

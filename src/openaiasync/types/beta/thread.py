@@ -25,5 +25,5 @@ class Thread(BaseModel, kw_only=True):
     id: str
     object: Literal["thread"]
     created_at: int
-    tool_resources: ToolResources | None
-    metadata: Metadata | None
+    tool_resources: ToolResources | None = None
+    metadata: Metadata | None = None

@@ -27,7 +27,7 @@ class Annotation(BaseModel, kw_only=True):
 
 
 class ChatCompletionMessage(BaseModel, kw_only=True):
-    content: str | None
+    content: str | None = None
     refusal: str | None = None
     tool_calls: list[ChatCompletionMessageToolCallUnion] | None = None
     annotations: list[Annotation] | None = None

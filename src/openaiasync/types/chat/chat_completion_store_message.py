@@ -13,8 +13,8 @@ __all__ = ["ChatCompletionStoreMessage"]
 
 
 class ChatCompletionStoreMessage(BaseModel, kw_only=True):
-    content: str | None
-    refusal: str | None
+    content: str | None = None
+    refusal: str | None = None
     tool_calls: list[ChatCompletionMessageToolCallUnion] | None = None
     annotations: list[Annotation] | None = None
     role: Literal["assistant"]

@@ -11,7 +11,7 @@ __all__ = ["ComputerScreenshotContent"]
 
 class ComputerScreenshotContent(BaseModel, kw_only=True, tag_field="type", tag="computer_screenshot"):
     type: ClassVar[Literal["computer_screenshot"]] = "computer_screenshot"
-    image_url: str | None
-    file_id: str | None
+    image_url: str | None = None
+    file_id: str | None = None
     detail: ImageDetail
     prompt_cache_breakpoint: PromptCacheBreakpoint | None = None

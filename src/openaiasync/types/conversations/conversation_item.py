@@ -45,7 +45,7 @@ class ImageGenerationCall(BaseModel, kw_only=True, tag_field="type", tag="image_
     type: ClassVar[Literal["image_generation_call"]] = "image_generation_call"
     id: str
     status: Literal["in_progress", "completed", "generating", "failed"]
-    result: str | None
+    result: str | None = None
 
 
 class AdditionalTools(BaseModel, kw_only=True, tag_field="type", tag="additional_tools"):
@@ -127,7 +127,7 @@ class LocalShellCallAction(BaseModel, kw_only=True):
 class McpListToolsTool(BaseModel, kw_only=True):
     name: str
     description: str | None = None
-    input_schema: dict[str, Any]
+    input_schema: dict[str, Any] | None = None
     annotations: dict[str, Any] | None = None
 
 

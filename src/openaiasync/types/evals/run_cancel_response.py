@@ -49,7 +49,7 @@ class RunCancelResponse(BaseModel, kw_only=True):
     per_model_usage: list[PerModelUsage]
     per_testing_criteria_results: list[PerTestingCriteriaResult]
     data_source: CreateEvalJSONLRunDataSource | CreateEvalCompletionsRunDataSource | DataSourceResponses
-    metadata: Metadata | None
+    metadata: Metadata | None = None
     error: EvalAPIError
 
 

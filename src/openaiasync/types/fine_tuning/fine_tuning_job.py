@@ -15,7 +15,7 @@ __all__ = ["Error", "FineTuningJob", "Hyperparameters", "Method"]
 class Error(BaseModel, kw_only=True):
     code: str
     message: str
-    param: str | None
+    param: str | None = None
 
 
 class Hyperparameters(BaseModel, kw_only=True):
@@ -34,9 +34,9 @@ class Method(BaseModel, kw_only=True):
 class FineTuningJob(BaseModel, kw_only=True):
     id: str
     created_at: int
-    error: Error | None
-    fine_tuned_model: str | None
-    finished_at: int | None
+    error: Error | None = None
+    fine_tuned_model: str | None = None
+    finished_at: int | None = None
     hyperparameters: Hyperparameters
     model: str
     object: Literal["fine_tuning.job"]
@@ -50,9 +50,9 @@ class FineTuningJob(BaseModel, kw_only=True):
         "failed",
         "cancelled",
     ]
-    trained_tokens: int | None
+    trained_tokens: int | None = None
     training_file: str
-    validation_file: str | None
+    validation_file: str | None = None
     integrations: list[FineTuningJobWandbIntegrationObject] | None = None
     seed: int
     estimated_finish: int | None = None

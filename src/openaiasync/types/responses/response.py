@@ -119,11 +119,11 @@ class Response(ResponseText, BaseModel, kw_only=True):
     status: ResponseStatus | None = None
     created_at: float
     completed_at: float | None = None
-    error: ResponseError | None
-    incomplete_details: IncompleteDetails | None
+    error: ResponseError | None = None
+    incomplete_details: IncompleteDetails | None = None
     output: list[ResponseOutputItem]
     reasoning: Reasoning | None = None
-    instructions: str | list[ResponseInputItem] | None
+    instructions: str | list[ResponseInputItem] | None = None
     usage: ResponseUsage | None = None
     prompt_cache_options: PromptCacheOptions | None = None
     moderation: Moderation | None = None

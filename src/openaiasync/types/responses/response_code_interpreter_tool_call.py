@@ -22,5 +22,5 @@ class ResponseCodeInterpreterToolCall(BaseModel, kw_only=True, tag_field="type",
     id: str
     status: Literal["in_progress", "completed", "incomplete", "interpreting", "failed"]
     container_id: str
-    code: str | None
-    outputs: list[OutputLogs | OutputImage] | None
+    code: str | None = None
+    outputs: list[OutputLogs | OutputImage] | None = None

@@ -57,7 +57,7 @@ class ActionDoubleClick(BaseModel, kw_only=True, tag_field="type", tag="double_c
     type: ClassVar[Literal["double_click"]] = "double_click"
     x: int
     y: int
-    keys: list[str] | None
+    keys: list[str] | None = None
 
 
 class ActionDrag(BaseModel, kw_only=True, tag_field="type", tag="drag"):

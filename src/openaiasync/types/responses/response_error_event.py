@@ -9,7 +9,7 @@ __all__ = ["ResponseErrorEvent"]
 
 class ResponseErrorEvent(BaseModel, kw_only=True, tag_field="type", tag="error"):
     type: ClassVar[Literal["error"]] = "error"
-    code: str | None
+    code: str | None = None
     message: str
-    param: str | None
+    param: str | None = None
     sequence_number: int

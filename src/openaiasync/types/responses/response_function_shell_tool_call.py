@@ -24,14 +24,14 @@ class ResponseFunctionShellToolCall(BaseModel, kw_only=True, tag_field="type", t
     caller: _tool_call_caller.ToolCallCaller | None = None
     action: Action
     status: Literal["in_progress", "completed", "incomplete"]
-    environment: ResponseLocalEnvironment | ResponseContainerReference | None
+    environment: ResponseLocalEnvironment | ResponseContainerReference | None = None
     created_by: str | None = None
 
 
 class Action(BaseModel, kw_only=True):
     commands: list[str]
-    timeout_ms: int | None
-    max_output_length: int | None
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
 
 
 class CallerDirect(BaseModel, kw_only=True, tag_field="type", tag="direct"):

@@ -31,5 +31,5 @@ class ResponseFunctionShellToolCallOutput(BaseModel, kw_only=True, tag_field="ty
     caller: ToolCallCaller | None = None
     status: Literal["in_progress", "completed", "incomplete"]
     output: list[Output]
-    max_output_length: int | None
+    max_output_length: int | None = None
     created_by: str | None = None

@@ -13,5 +13,5 @@ class ResponseInputImage(BaseModel, kw_only=True, tag_field="type", tag="input_i
     type: ClassVar[Literal["input_image"]] = "input_image"
     image_url: str | None = None
     file_id: str | None = None
-    detail: ImageDetail
+    detail: ImageDetail | None = None
     prompt_cache_breakpoint: PromptCacheBreakpoint | None = None

@@ -106,7 +106,7 @@ class ToolSearchCall(BaseModel, kw_only=True):
     call_id: str | None = None
     type: Literal["tool_search_call"]
     execution: Literal["server", "client"] | None = None
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 

@@ -18,4 +18,4 @@ class ResponseOutputMessage(BaseModel, kw_only=True, tag_field="type", tag="mess
     role: Literal["assistant"]
     content: list[Content]
     phase: Literal["commentary", "final_answer"] | None = None
-    status: Literal["in_progress", "completed", "incomplete"]
+    status: Literal["in_progress", "completed", "incomplete"] | None = None

@@ -10,7 +10,7 @@ __all__ = ["ResponseToolSearchCall"]
 class ResponseToolSearchCall(BaseModel, kw_only=True, tag_field="type", tag="tool_search_call"):
     type: ClassVar[Literal["tool_search_call"]] = "tool_search_call"
     id: str
-    call_id: str | None
+    call_id: str | None = None
     execution: Literal["server", "client"]
     arguments: Any
     status: Literal["in_progress", "completed", "incomplete"]

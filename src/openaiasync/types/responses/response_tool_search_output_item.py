@@ -11,7 +11,7 @@ __all__ = ["ResponseToolSearchOutputItem"]
 class ResponseToolSearchOutputItem(BaseModel, kw_only=True, tag_field="type", tag="tool_search_output"):
     type: ClassVar[Literal["tool_search_output"]] = "tool_search_output"
     id: str
-    call_id: str | None
+    call_id: str | None = None
     execution: Literal["server", "client"]
     tools: list[Tool]
     status: Literal["in_progress", "completed", "incomplete"]

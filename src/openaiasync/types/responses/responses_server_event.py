@@ -79,9 +79,9 @@ __all__ = [
 
 class ResponseWsErrorError(BaseModel, kw_only=True):
     type: str
-    code: str | None
+    code: str | None = None
     message: str
-    param: str | None
+    param: str | None = None
     headers: dict[str, str] | None = None
 
 
@@ -522,7 +522,7 @@ class ResponseOutputTextAnnotationWsAdded(BaseModel, kw_only=True, tag_field="ty
     content_index: int
     annotation_index: int
     sequence_number: int
-    annotation: Annotation | None
+    annotation: Annotation | None = None
     stream_id: str | None = None
 
 

@@ -6,7 +6,7 @@ __all__ = ["ErrorObject"]
 
 
 class ErrorObject(BaseModel, kw_only=True):
-    code: str | None
+    code: str | None = None
     message: str
-    param: str | None
+    param: str | None = None
     type: str

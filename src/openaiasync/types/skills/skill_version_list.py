@@ -11,6 +11,6 @@ __all__ = ["SkillVersionList"]
 class SkillVersionList(BaseModel, kw_only=True):
     object: Literal["list"]
     data: list[SkillVersion]
-    first_id: str | None
-    last_id: str | None
+    first_id: str | None = None
+    last_id: str | None = None
     has_more: bool

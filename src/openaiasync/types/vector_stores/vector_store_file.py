@@ -20,6 +20,6 @@ class VectorStoreFile(BaseModel, kw_only=True):
     created_at: int
     vector_store_id: str
     status: Literal["in_progress", "completed", "cancelled", "failed"]
-    last_error: LastError | None
+    last_error: LastError | None = None
     chunking_strategy: FileChunkingStrategy | None = None
     attributes: dict[str, str | float | bool] | None = None

@@ -14,7 +14,7 @@ class AdminAPIKeyCreateResponse(BaseModel, kw_only=True):
     name: str | None = None
     redacted_value: str
     created_at: int
-    expires_at: int | None
+    expires_at: int | None = None
     last_used_at: int | None = None
     owner: Owner
     value: str

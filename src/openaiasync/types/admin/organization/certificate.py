@@ -20,7 +20,7 @@ class Certificate(BaseModel, kw_only=True):
         "organization.project.certificate",
     ]
     id: str
-    name: str | None
+    name: str | None = None
     created_at: int
     certificate_details: CertificateDetails
     active: bool | None = None

@@ -11,7 +11,7 @@ class Role(BaseModel, kw_only=True):
     object: Literal["role"]
     id: str
     name: str
-    description: str | None
+    description: str | None = None
     permissions: list[str]
     resource_type: str
     predefined_role: bool

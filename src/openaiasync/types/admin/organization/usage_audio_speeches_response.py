@@ -158,4 +158,4 @@ class UsageAudioSpeechesResponse(BaseModel, kw_only=True):
     object: Literal["page"]
     data: list[Data]
     has_more: bool
-    next_page: str | None
+    next_page: str | None = None

@@ -7,5 +7,5 @@ __all__ = ["ChatSessionFileUpload"]
 
 class ChatSessionFileUpload(BaseModel, kw_only=True):
     enabled: bool
-    max_file_size: int | None
-    max_files: int | None
+    max_file_size: int | None = None
+    max_files: int | None = None

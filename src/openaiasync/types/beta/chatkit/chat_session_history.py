@@ -7,4 +7,4 @@ __all__ = ["ChatSessionHistory"]
 
 class ChatSessionHistory(BaseModel, kw_only=True):
     enabled: bool
-    recent_threads: int | None
+    recent_threads: int | None = None

@@ -12,4 +12,4 @@ class ChatKitAttachment(BaseModel, kw_only=True):
     id: str
     name: str
     mime_type: str
-    preview_url: str | None
+    preview_url: str | None = None

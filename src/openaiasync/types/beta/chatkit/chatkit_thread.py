@@ -13,18 +13,18 @@ class StatusActive(BaseModel, kw_only=True, tag_field="type", tag="active"):
 
 class StatusLocked(BaseModel, kw_only=True, tag_field="type", tag="locked"):
     type: ClassVar[Literal["locked"]] = "locked"
-    reason: str | None
+    reason: str | None = None
 
 
 class StatusClosed(BaseModel, kw_only=True, tag_field="type", tag="closed"):
     type: ClassVar[Literal["closed"]] = "closed"
-    reason: str | None
+    reason: str | None = None
 
 
 class ChatKitThread(BaseModel, kw_only=True):
     id: str
     object: Literal["chatkit.thread"]
     created_at: int
-    title: str | None
+    title: str | None = None
     status: StatusActive | StatusLocked | StatusClosed
     user: str

@@ -26,7 +26,7 @@ class DataChatKitClientToolCall(BaseModel, kw_only=True, tag_field="type", tag="
     call_id: str
     name: str
     arguments: str
-    output: str | None
+    output: str | None = None
 
 
 class DataChatKitTask(BaseModel, kw_only=True, tag_field="type", tag="chatkit.task"):
@@ -36,14 +36,14 @@ class DataChatKitTask(BaseModel, kw_only=True, tag_field="type", tag="chatkit.ta
     thread_id: str
     type: ClassVar[Literal["chatkit.task"]] = "chatkit.task"
     task_type: Literal["custom", "thought"]
-    heading: str | None
-    summary: str | None
+    heading: str | None = None
+    summary: str | None = None
 
 
 class DataChatKitTaskGroupTask(BaseModel, kw_only=True):
     type: Literal["custom", "thought"]
-    heading: str | None
-    summary: str | None
+    heading: str | None = None
+    summary: str | None = None
 
 
 class DataChatKitTaskGroup(BaseModel, kw_only=True, tag_field="type", tag="chatkit.task_group"):

@@ -29,8 +29,8 @@ class InferenceOptionsToolChoice(BaseModel, kw_only=True):
 
 
 class InferenceOptions(BaseModel, kw_only=True):
-    tool_choice: InferenceOptionsToolChoice | None
-    model: str | None
+    tool_choice: InferenceOptionsToolChoice | None = None
+    model: str | None = None
 
 
 class ChatKitThreadUserMessageItem(BaseModel, kw_only=True, tag_field="type", tag="chatkit.user_message"):
@@ -41,4 +41,4 @@ class ChatKitThreadUserMessageItem(BaseModel, kw_only=True, tag_field="type", ta
     type: ClassVar[Literal["chatkit.user_message"]] = "chatkit.user_message"
     content: list[ContentInputText | ContentQuotedText]
     attachments: list[ChatKitAttachment]
-    inference_options: InferenceOptions | None
+    inference_options: InferenceOptions | None = None

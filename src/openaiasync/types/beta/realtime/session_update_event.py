@@ -48,7 +48,7 @@ class SessionTurnDetection(BaseModel, kw_only=True):
 
 
 class Session(BaseModel, kw_only=True):
-    client_secret: SessionClientSecret
+    client_secret: SessionClientSecret | None = None
     modalities: Any = None
     instructions: str | None = None
     voice: OutputVoice | None = None

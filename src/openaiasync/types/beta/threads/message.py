@@ -35,12 +35,12 @@ class Message(BaseModel, kw_only=True):
     created_at: int
     thread_id: str
     status: Literal["in_progress", "incomplete", "completed"]
-    incomplete_details: IncompleteDetails | None
-    completed_at: int | None
-    incomplete_at: int | None
+    incomplete_details: IncompleteDetails | None = None
+    completed_at: int | None = None
+    incomplete_at: int | None = None
     role: Literal["user", "assistant"]
     content: list[MessageContent]
-    assistant_id: str | None
-    run_id: str | None
-    attachments: list[Attachment] | None
-    metadata: Metadata | None
+    assistant_id: str | None = None
+    run_id: str | None = None
+    attachments: list[Attachment] | None = None
+    metadata: Metadata | None = None

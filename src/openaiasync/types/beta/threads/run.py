@@ -57,24 +57,24 @@ class Run(BaseModel, kw_only=True):
     thread_id: str
     assistant_id: str
     status: RunStatus
-    required_action: RequiredAction | None
-    last_error: LastError | None
-    expires_at: int | None
-    started_at: int | None
-    cancelled_at: int | None
-    failed_at: int | None
-    completed_at: int | None
-    incomplete_details: IncompleteDetails | None
+    required_action: RequiredAction | None = None
+    last_error: LastError | None = None
+    expires_at: int | None = None
+    started_at: int | None = None
+    cancelled_at: int | None = None
+    failed_at: int | None = None
+    completed_at: int | None = None
+    incomplete_details: IncompleteDetails | None = None
     model: str
     instructions: str
     tools: list[AssistantTool]
-    metadata: Metadata | None
-    usage: Usage | None
+    metadata: Metadata | None = None
+    usage: Usage | None = None
     temperature: float | None = None
     top_p: float | None = None
-    max_prompt_tokens: int | None
-    max_completion_tokens: int | None
-    truncation_strategy: TruncationStrategy | None
-    tool_choice: AssistantToolChoiceOption | None
+    max_prompt_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    truncation_strategy: TruncationStrategy | None = None
+    tool_choice: AssistantToolChoiceOption | None = None
     parallel_tool_calls: bool
-    response_format: AssistantsApiResponseFormatOption | None
+    response_format: AssistantsApiResponseFormatOption | None = None

@@ -17,13 +17,13 @@ class MetadataErrors(BaseModel, kw_only=True):
     invalid_variable_error: bool
     other_error: bool
     python_grader_server_error: bool
-    python_grader_server_error_type: str | None
+    python_grader_server_error_type: str | None = None
     python_grader_runtime_error: bool
-    python_grader_runtime_error_details: str | None
+    python_grader_runtime_error_details: str | None = None
     api_model_grader_server_error: bool = field(name="model_grader_server_error")
     api_model_grader_refusal_error: bool = field(name="model_grader_refusal_error")
     api_model_grader_parse_error: bool = field(name="model_grader_parse_error")
-    api_model_grader_server_error_details: str | None = field(name="model_grader_server_error_details")
+    api_model_grader_server_error_details: str | None = field(name="model_grader_server_error_details", default=None)
 
 
 class Metadata(BaseModel, kw_only=True):
@@ -32,8 +32,8 @@ class Metadata(BaseModel, kw_only=True):
     errors: MetadataErrors
     execution_time: float
     scores: dict[str, Any]
-    token_usage: int | None
-    sampled_model_name: str | None
+    token_usage: int | None = None
+    sampled_model_name: str | None = None
 
 
 class GraderRunResponse(BaseModel, kw_only=True):

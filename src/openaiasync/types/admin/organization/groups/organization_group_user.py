@@ -8,4 +8,4 @@ __all__ = ["OrganizationGroupUser"]
 class OrganizationGroupUser(BaseModel, kw_only=True):
     id: str
     name: str
-    email: str | None
+    email: str | None = None

@@ -18,10 +18,10 @@ class RoleListResponse(BaseModel, kw_only=True):
     permissions: list[str]
     resource_type: str
     predefined_role: bool
-    description: str | None
-    created_at: int | None
-    updated_at: int | None
-    created_by: str | None
-    created_by_user_obj: dict[str, Any] | None
-    metadata: dict[str, Any] | None
-    assignment_sources: list[AssignmentSource] | None
+    description: str | None = None
+    created_at: int | None = None
+    updated_at: int | None = None
+    created_by: str | None = None
+    created_by_user_obj: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    assignment_sources: list[AssignmentSource] | None = None

@@ -10,7 +10,7 @@ __all__ = ["UserRetrieveResponse"]
 class UserRetrieveResponse(BaseModel, kw_only=True):
     id: str
     name: str
-    email: str | None
-    picture: str | None
-    is_service_account: bool | None
+    email: str | None = None
+    picture: str | None = None
+    is_service_account: bool | None = None
     user_type: Literal["user", "tenant_user"]

@@ -15,7 +15,7 @@ class CertificateDetails(BaseModel, kw_only=True):
 class CertificateActivateResponse(BaseModel, kw_only=True):
     object: Literal["organization.project.certificate"]
     id: str
-    name: str | None
+    name: str | None = None
     created_at: int
     certificate_details: CertificateDetails
     active: bool

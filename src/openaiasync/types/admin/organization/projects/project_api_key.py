@@ -33,7 +33,7 @@ class ProjectAPIKey(BaseModel, kw_only=True):
     redacted_value: str
     name: str
     created_at: int
-    last_used_at: int | None
+    last_used_at: int | None = None
     id: str
     owner_project_access: Literal["active", "inactive"]
     owner: Owner

@@ -21,4 +21,4 @@ class ServiceAccountCreateResponse(BaseModel, kw_only=True):
     name: str
     role: Literal["member", "none"]
     created_at: int
-    api_key: APIKey | None
+    api_key: APIKey | None = None

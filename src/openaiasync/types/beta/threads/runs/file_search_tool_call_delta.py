@@ -11,4 +11,4 @@ class FileSearchToolCallDelta(BaseModel, kw_only=True, tag_field="type", tag="fi
     index: int
     id: str | None = None
     type: ClassVar[Literal["file_search"]] = "file_search"
-    file_search: dict[str, Any]
+    file_search: dict[str, Any] | None = None

@@ -10,7 +10,7 @@ __all__ = ["Function", "FunctionToolCall"]
 class Function(BaseModel, kw_only=True):
     name: str
     arguments: str
-    output: str | None
+    output: str | None = None
 
 
 class FunctionToolCall(BaseModel, kw_only=True, tag_field="type", tag="function"):

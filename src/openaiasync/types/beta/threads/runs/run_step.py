@@ -31,10 +31,10 @@ class RunStep(BaseModel, kw_only=True):
     type: Literal["message_creation", "tool_calls"]
     status: Literal["in_progress", "cancelled", "failed", "completed", "expired"]
     step_details: MessageCreationStepDetails | ToolCallsStepDetails
-    last_error: LastError | None
-    expired_at: int | None
-    cancelled_at: int | None
-    failed_at: int | None
-    completed_at: int | None
-    metadata: Metadata | None
-    usage: Usage | None
+    last_error: LastError | None = None
+    expired_at: int | None = None
+    cancelled_at: int | None = None
+    failed_at: int | None = None
+    completed_at: int | None = None
+    metadata: Metadata | None = None
+    usage: Usage | None = None
