@@ -98,7 +98,7 @@ def test_the_predecessor_of_tool_calls() -> None:
     said = read({"content": "", "function_call": {"name": "f", "arguments": '{"x":1}'}}, "function_call")
     (one,) = said.calls
     assert (one.name, one.arguments) == ("f", '{"x":1}')
-    assert said.message == {"role": "assistant", "content": None, "tool_calls": [call(one.id, "f", '{"x":1}')]}
+    assert said.message == {"role": "assistant", "content": "", "tool_calls": [call(one.id, "f", '{"x":1}')]}
 
 
 def test_custom_tools_have_a_text() -> None:
@@ -122,6 +122,17 @@ def test_reasoning_is_apart() -> None:
     assert (plain.text, plain.reasoning) == ("<think>hm</think>\n\nFour.", "so ")
     details = read({"content": "a", "reasoning": "b", "reasoning_details": [{"text": "b"}]}, keep_reasoning=True)
     assert details.message["reasoning_details"] == [{"text": "b"}]
+
+
+def test_empty_is_not_absent() -> None:
+    """What the server sent empty goes back empty: DeepSeek refuses a history without it. Null is absent."""
+    calls = [call("a", "f", "{}")]
+    for content in ("", None):
+        said = read({"content": content, "reasoning_content": "", "tool_calls": calls}, keep_reasoning=True)
+        assert said.message == {"role": "assistant", "content": content, "tool_calls": calls, "reasoning_content": ""}
+    said = read({"content": "a", "reasoning_content": None, "reasoning_details": []}, keep_reasoning=True)
+    assert said.message == {"role": "assistant", "content": "a", "reasoning_details": []}
+    assert "reasoning_content" not in read({"content": "a", "reasoning_content": ""}).message
 
 
 def test_what_a_message_is_made_of() -> None:

@@ -33,6 +33,8 @@ from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread
 from scripted import CHAT, Scripted, Seen, chunk, events, json_answer, scripted
 
+from .talking import add
+
 ULM = '{"name":"Ulm","people":130000}'
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 
@@ -413,5 +415,122 @@ def test_the_answer_follows_the_reasoning_of_servers_without_a_parser(text: str)
             async with client.chat.completions.stream(messages=hi, model="m", response_format=City) as official:
                 final = await official.get_final_completion()
             assert final.choices[0].message.parsed == ulm
+
+    run(main())
+
+
+# ---------------------------------------------------------------- slips of the model
+
+
+def held_back(text: str | None) -> dict[str, Any]:
+    """Groq's error for an answer that is not the JSON asked for."""
+    error: dict[str, Any] = {
+        "message": "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.",
+        "type": "invalid_request_error",
+        "code": "json_validate_failed",
+    }
+    return {"error": error if text is None else {**error, "failed_generation": text}}
+
+
+@asynccontextmanager
+async def slipping(
+    slips: int, where: str, text: str | None = '{"name": "Ulm"'
+) -> AsyncIterator[tuple[Scripted, Client]]:
+    """A server whose model slips so many times: as a 400, in a 200, or in the middle of a stream."""
+    left = [slips]
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            says(writer, seen, ULM)
+        elif where == "status":
+            writer.write(json_answer(held_back(text), 400))
+        elif seen.json().get("stream"):
+            writer.write(events([chunk('{"na'), held_back(text)]))
+        else:
+            writer.write(json_answer(held_back(text)))
+
+    async with scripted(script) as server, Client(api_base=server.url, model="m") as client:
+        yield server, client
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("where", ["status", "answer"])
+@pytest.mark.parametrize("text", [None, "", '{"name": "Ulm"'])
+def test_a_slip_is_repaired_and_not_remembered(where: str, streamed: bool, text: str | None) -> None:
+    """The model is shown what it wrote; the schema is asked for with that request, and with each later one."""
+
+    async def main() -> None:
+        async with slipping(1, where, text) as (server, client):
+            session = client.chat.session()
+            for count in (2, 3):
+                if streamed:
+                    async with session.stream("Ulm?", into=City) as stream:
+                        pieces = [piece async for piece in stream]
+                    assert sum(isinstance(piece, RepairStarted) for piece in pieces) == (count == 2)
+                    reply: Any = await stream.final()
+                else:
+                    reply = await session.say("Ulm?", into=City)
+                assert reply.parsed == City("Ulm", 130000)
+                assert len(server.seen) == count
+            assert {format_of(seen) for seen in server.seen} == {"json_schema"}
+            said = server.seen[1].json()["messages"]
+            assert [one["role"] for one in said] == (["user", "assistant", "user"] if text else ["user"])
+            assert len(session.messages) == 4
+
+    run(main())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_model_that_slips_on_has_no_answer(streamed: bool) -> None:
+    """After all repairs the error has the server's words and the model's; the schema is asked for again later."""
+
+    async def main() -> None:
+        async with slipping(3, "status") as (server, client):
+            for repair, count in ((1, 2), (0, 3)):
+                with pytest.raises(StructuredOutputError, match="Failed to generate JSON") as caught:
+                    if streamed:
+                        await client.chat.stream_parse("Ulm?", into=City, repair=repair).final()
+                    else:
+                        await client.chat.parse("Ulm?", into=City, repair=repair)
+                assert caught.value.text == '{"name": "Ulm"'
+                assert isinstance(caught.value.__cause__, BadRequestError)
+                assert len(server.seen) == count
+            assert (await client.chat.parse("Ulm?", into=City)).parsed == City("Ulm", 130000)
+            assert {format_of(seen) for seen in server.seen} == {"json_schema"}
+
+    run(main())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_empty_reasoning_goes_back_to_the_server(streamed: bool) -> None:
+    """DeepSeek refuses a second round whose history has lost an empty `reasoning_content`."""
+
+    async def main() -> None:
+        call = {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
+        delta = {"role": "assistant", "content": "", "reasoning_content": "", "tool_calls": [{"index": 0, **call}]}
+
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            said = seen.json()["messages"]
+            if len(said) == 1 and streamed:
+                first = {**chunk(), "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+                writer.write(events([first, chunk(finish="tool_calls")]))
+            elif len(said) == 1:
+                answer = chat("")
+                answer["choices"][0] |= {"finish_reason": "tool_calls"}
+                answer["choices"][0]["message"] = {**delta, "tool_calls": [call]}
+                writer.write(json_answer(answer))
+            elif said[1].get("reasoning_content") != "" or said[1]["content"] != "":
+                writer.write(json_answer({"error": {"message": "Missing `reasoning_content` field"}}, 400))
+            else:
+                says(writer, seen, "three")
+
+        async with scripted(script) as server, Client(api_base=server.url, model="m") as client:
+            if streamed:
+                reply: Any = await client.chat.stream_tools("1 + 2?", tools=[add], keep_reasoning=True).final()
+            else:
+                reply = await client.chat.run_tools("1 + 2?", tools=[add], keep_reasoning=True)
+            assert reply.text == "three"
+            assert len(server.seen) == 2
 
     run(main())

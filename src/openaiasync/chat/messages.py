@@ -66,7 +66,8 @@ def read_answer(answer: Any, taken: set[str], *, keep_reasoning: bool = False, t
     kept: dict[str, Any] = {"role": "assistant", "content": content if keep_reasoning else text}
     calls, entries = _calls_of(fields, taken)
     if entries:
-        kept["content"] = kept["content"] or None
+        if fields.get("content") is None:
+            kept["content"] = None
         kept["tool_calls"] = entries
     refusal = fields.get("refusal")
     if isinstance(refusal, str) and refusal:
@@ -75,7 +76,8 @@ def read_answer(answer: Any, taken: set[str], *, keep_reasoning: bool = False, t
     if isinstance(audio, dict) and "id" in audio:
         kept["audio"] = {"id": cast("dict[str, Any]", audio)["id"]}
     if keep_reasoning:
-        kept.update((name, fields[name]) for name in _REASONING if fields.get(name))
+        # An empty text is not an absent one: DeepSeek refuses a history whose `reasoning_content` is left out.
+        kept.update((name, fields[name]) for name in _REASONING if fields.get(name) is not None)
     reason = getattr(choice, "finish_reason", None)
     return Said(
         text,

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from ..core.dialects import failed_generation
 from ..core.misfit import ShapeError
-from ..core.structured import Shape
+from ..core.structured import Shape, repair_message
 from ..errors import (
+    APIError,
     ContentFilterFinishReasonError,
     LengthFinishReasonError,
     RefusalError,
@@ -91,6 +93,30 @@ class Rounds:
         elif self.ladder is None or options.into is None or self._parse(said, answer, options.into, self.ladder):
             self._add(said.message)
             self.done = True
+
+    def slipped(self, error: APIError) -> bool:
+        """Whether an error is a slip of the model, which is to try again: the server held back what is not JSON.
+
+        Raises `StructuredOutputError` after all repairs.
+        """
+        text, shape = failed_generation(error), self.options.into
+        if text is None or shape is None or self.ladder is None:
+            return False
+        self.calls, self.problem = [], ""
+        try:
+            shape.decode(text)
+            problem = ShapeError(error.message, text=text, name=shape.name)
+        except ShapeError as caught:
+            problem = caught
+        if self._repairs >= self.options.repair:
+            failure = StructuredOutputError(f"{problem} ({error.message})", answer=None, problem=problem)
+            failure.text, failure.meta = text, error.meta
+            raise failure from error
+        self._repairs += 1
+        self.problem = problem.message
+        if text:
+            self._asked += [{"role": "assistant", "content": text}, repair_message(problem)]
+        return True
 
     def told(self, results: Sequence[ToolResult]) -> None:
         """The model's calls were run: one result for each, in their order."""

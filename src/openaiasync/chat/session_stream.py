@@ -64,6 +64,10 @@ class SessionStream(TurnStream[T]):
             finally:
                 self._leave()
 
+    async def _slipped(self, live: ChatStream) -> None:
+        self._calls.counted(live.partial)
+        await super()._slipped(live)
+
     async def _release(self) -> None:
         try:
             if self._place is not None and self._begun is not None:

@@ -16,7 +16,7 @@ from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint
 from ..core.reasoning import ThinkSplitter
 from ..core.structured import Growing
-from ..errors import APIStatusError
+from ..errors import APIError
 from .events import (
     PartialObject,
     Piece,
@@ -80,7 +80,7 @@ async def _answer(calls: Calls, rounds: Rounds) -> ChatCompletion:
     while True:
         try:
             answer: ChatCompletion = await calls.run(_endpoint(), rounds.params())
-        except APIStatusError as error:
+        except APIError as error:
             _lower(rounds, error)
         else:
             _held(rounds)
@@ -89,8 +89,10 @@ async def _answer(calls: Calls, rounds: Rounds) -> ChatCompletion:
             return answer
 
 
-def _lower(rounds: Rounds, error: APIStatusError) -> None:
-    """Ask in another way next time, or raise."""
+def _lower(rounds: Rounds, error: APIError) -> None:
+    """Ask in another way next time, or once more, or raise."""
+    if rounds.slipped(error):
+        return
     if rounds.ladder is None:
         raise error
     rounds.ladder.lower(error)
@@ -218,6 +220,10 @@ class TurnStream(Generic[T]):
                 chunk = await self._live.__anext__()
             except StopAsyncIteration:
                 await self._end_round(self._live)
+            except APIError as error:
+                if not self._rounds.slipped(error):
+                    raise
+                await self._slipped(self._live)
             else:
                 self._take(chunk)
 
@@ -229,8 +235,9 @@ class TurnStream(Generic[T]):
             live = ChatStream(calls, request, ChatAccumulator(), must_complete=True)
             try:
                 self._live = await live.__aenter__()
-            except APIStatusError as error:
+            except APIError as error:
                 _lower(self._rounds, error)
+                self._repairing()
         _held(self._rounds)
         self._meta = self._live.meta
         self._text, self._reasoning = [], []
@@ -268,8 +275,19 @@ class TurnStream(Generic[T]):
         if rounds.calls:
             self._pieces.extend(map(ToolStarted, rounds.calls))
             self._tools = ToolRun(rounds.calls, self._options, self._calls.composer.scrub)
-        elif rounds.problem:
-            self._pieces.append(RepairStarted(rounds.problem))
+        else:
+            self._repairing()
+
+    async def _slipped(self, live: ChatStream) -> None:
+        """The server ended a stream because the model wrote no JSON: it is asked once more."""
+        await live.close()
+        self._live = None
+        self._repairing()
+
+    def _repairing(self) -> None:
+        if self._rounds.problem:
+            self._pieces.append(RepairStarted(self._rounds.problem))
+            self._rounds.problem = ""
 
     # ---------------------------------------------------------------- leaving
 

@@ -307,7 +307,16 @@ def _strings(value: Any, depth: int) -> Iterator[str]:
 
 _UNFIT = frozenset({400, 422, 501})
 # Whatever the status says of these, asking in another way would not help.
-_OTHER_CODES = frozenset({"context_length_exceeded", "content_filter", "content_policy_violation", "model_not_found"})
+_OTHER_CODES = frozenset(
+    {
+        "context_length_exceeded",
+        "content_filter",
+        "content_policy_violation",
+        "model_not_found",
+        "json_validate_failed",  # Groq: what the model wrote
+        "tool_use_failed",
+    }
+)
 _SQUEEZED = re.compile(r"[^a-z0-9]+")
 
 FORMAT_WORDS = ("response_format", "json_schema", "json_object", "grammar", "guided_json", "structured_outputs")

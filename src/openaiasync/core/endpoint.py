@@ -246,7 +246,7 @@ class Endpoint:
             return None
         if stream is not None and not is_omitted(stream):
             fields = {**fields, "stream": stream}
-        if extra:
+        if extra is not None and not is_omitted(extra):
             fields = _merge(fields, extra)
         if self.body == "json":
             return encode_json(fields)
