@@ -27,7 +27,7 @@ _NAMED: dict[str, Any] = {
     "user_agent": None,
 }
 _TCP = frozenset({"ssl", "proxy", "trust_env", "local_addr", "uds", "keepalive", "happy_eyeballs_delay"})
-_OTHER = _TCP | {"queue_timeout", "transport"}
+_OTHER = _TCP | {"max_body", "queue_timeout", "transport"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Network:
     connect_timeout: float | None
     user_agent: str | None
     queue_timeout: float | None
+    max_body: int | None
     tcp: Mapping[str, Any]
     http_client: Any = None
     own_transport: Transport | None = None
@@ -66,7 +67,9 @@ def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client
     `http_other` may hold: ``ssl`` (an `ssl.SSLContext`; `False`: no certificate is checked), ``proxy`` (URL of an HTTP
     proxy for every request), ``trust_env`` (`False`: no proxy variables), ``local_addr`` (``(host, port)``), ``uds``
     (path of a Unix socket), ``keepalive`` (seconds an idle connection is kept, 60; `None`: until the server closes it),
-    ``happy_eyeballs_delay`` (seconds, 0.25), ``queue_timeout`` (seconds to wait for a place in flight, no limit),
+    ``happy_eyeballs_delay`` (seconds, 0.25), ``queue_timeout`` (seconds to wait for a slot in flight, and as many for
+    a connection, no limit), ``max_body`` (bytes that the body of an answer may have in memory; by default 1 GiB for
+    embeddings, images and files, 128 MiB for other JSON),
     ``transport`` (a `Transport` of your own, as the `FakeTransport` of `openaiasync.testing`; for one event loop), and
     the named options without their ``http_``, which lose against the arguments themselves.
 
@@ -92,10 +95,18 @@ def network_from(given: Mapping[str, Any], other: Mapping[str, Any], http_client
     if http_client is not None:
         checked_client(http_client)
     queue_timeout = seconds("queue_timeout", rest.pop("queue_timeout", None))
+    max_body = count("max_body", rest.pop("max_body", None), 1)
     own = rest.pop("transport", None)
     if own is not None and not callable(getattr(own, "send", None)):
         raise ConfigurationError("transport is an object with the methods of openaiasync.transport.base.Transport")
-    return Network(**values, queue_timeout=queue_timeout, tcp=rest, http_client=http_client, own_transport=own)
+    return Network(
+        **values,
+        queue_timeout=queue_timeout,
+        max_body=max_body,
+        tcp=rest,
+        http_client=http_client,
+        own_transport=own,
+    )
 
 
 def checked_client(http_client: Any) -> Any:

@@ -215,6 +215,7 @@ class Settings:
     timeout: Any = UNSET
     deadline: float | None = None
     queue_timeout: float | None = None
+    max_body: int | None = None
     repeat_timed_out: bool = False
     strict: bool = False
     on_request: Any = None
@@ -293,6 +294,7 @@ class Settings:
             has_timeout=has_timeout,
             deadline=self.deadline,
             queue_timeout=self.queue_timeout,
+            max_body=self.max_body,
             repeat_timed_out=self.repeat_timed_out,
             strict=self.strict,
             count_retries=self.official,

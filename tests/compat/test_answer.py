@@ -187,7 +187,7 @@ def test_what_breaks_before_the_first_event_is_tried_again(first: Any) -> None:
     run(main())
 
 
-def test_a_second_try_keeps_its_place() -> None:
+def test_a_retry_leaves_its_slot_during_its_pause() -> None:
     """What is tried again before its first event still counts: nobody else comes between."""
 
     async def slow(seen: Seen, writer: asyncio.StreamWriter) -> None:
@@ -214,7 +214,7 @@ def test_a_second_try_keeps_its_place() -> None:
                 await wireserver.until(lambda: bool(server.seen))
                 await http.get("/models")
                 await stream
-                assert ([one.method for one in server.seen], server.peak) == (["POST", "POST", "GET"], 1)
+                assert ([one.method for one in server.seen], server.peak) == (["POST", "GET", "POST"], 1)
 
     run(main())
 

@@ -15,10 +15,7 @@ from ..core.media import audio_type, extension, image_type
 from ..errors import OpenAIError
 from ..headers import Headers
 from ..meta import Meta, ResponseInfo
-from ..transport.base import Incoming, TransportError
 from . import failure as failures
-from .body import MAX_BODY, PROGRESS
-from .call import Call
 
 __all__ = [
     "BinaryAnswer",
@@ -27,7 +24,6 @@ __all__ = [
     "may_be_text",
     "media_type",
     "no_sound",
-    "read_by_progress",
     "text_answer",
 ]
 
@@ -189,22 +185,6 @@ def media_type(meta: Meta) -> str:
 
 
 # -------------------------------------------------------------------------------------------------- whole answers
-
-
-async def read_by_progress(call: Call, incoming: Incoming) -> bytes:
-    """The whole body; the stall clock grants one period for each 64 KiB. Raises `TransportError`."""
-    pieces: list[bytes] = []
-    size = granted = 0
-    while more := await incoming.pieces():
-        pieces += more
-        size += sum(map(len, more))
-        if size > MAX_BODY:
-            incoming.abort()
-            raise TransportError("protocol", f"the body is over {MAX_BODY} bytes", sent=True, answered=True)
-        if size - granted >= PROGRESS:
-            granted = size
-            call.expect(incoming, call.clocks.stall, "stall")
-    return b"".join(pieces)
 
 
 def binary_answer(request: Request, meta: Meta, body: bytes) -> BinaryAnswer:

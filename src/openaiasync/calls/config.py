@@ -182,6 +182,7 @@ class CallConfig:
     has_timeout: bool = False
     deadline: float | None = None
     queue_timeout: float | None = None
+    max_body: int | None = None  # bytes of a whole body in memory, in place of the caps by kind
     repeat_timed_out: bool = False  # also what was fully sent and then timed out before it started
     strict: bool = False
     count_retries: bool = False  # send x-stainless-retry-count

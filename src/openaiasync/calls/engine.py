@@ -15,8 +15,8 @@ from ..core.sse import looks_like_events
 from ..meta import Meta
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
-from .binary import binary_answer, is_no_sound, read_by_progress, text_answer
-from .body import MAX_BODY, content_coding, inflate
+from .binary import binary_answer, is_no_sound, text_answer
+from .body import cap_of, read_whole
 from .call import Call
 from .clocks import Clocks, clocks_for
 from .config import CallConfig
@@ -31,7 +31,6 @@ from .stream import AsyncStream
 __all__ = ["Calls"]
 
 LARGE = 1 << 20  # bytes of a body above which it is decoded in steps
-_AT_ONCE = 1 << 17  # bytes of a compressed body that are inflated in one step
 _CONFIRMED = frozenset({b"", b"{}", b"null"})  # bodies of a deletion that worked; Google's is an empty object
 
 
@@ -154,10 +153,10 @@ class Calls:
                             continue
                         if self.shared.refusing:
                             self.shared.accepted(self.config.base.origin)
-                    coding, now = "", call.head_at
+                    now = call.head_at
                     body = incoming.take()
                     if body is None:
-                        body, coding = await self._rest(call, incoming)
+                        body = await self._rest(call, incoming)
                         now = call.loop.time()
                     break
                 except TransportError as caught:
@@ -165,8 +164,6 @@ class Calls:
                 if incoming is not None:
                     incoming.abort()
                 await call.again(failure)
-            if coding:
-                body = await self._inflate(call, incoming, coding, body)
             meta = call.meta(incoming, now)
         finally:
             call.leave()
@@ -175,24 +172,16 @@ class Calls:
             self.shared.defaults.taken(self.config.base, call.request)
         return meta, body
 
-    async def _rest(self, call: Call, incoming: Incoming) -> tuple[bytes, str]:
-        """The body that did not come with its head, or has a content coding, and which."""
-        call.expect(incoming, call.clocks.stall, "stall")
-        if call.request.endpoint.answer == "binary":
-            body = await read_by_progress(call, incoming)
-        else:
-            body = await incoming.read(MAX_BODY)
-        return body, content_coding(incoming.raw_fields)
-
-    async def _inflate(self, call: Call, incoming: Incoming, coding: str, body: bytes) -> bytes:
+    async def _rest(self, call: Call, incoming: Incoming) -> bytes:
+        """The body that did not come with its head, or has a content coding."""
+        request = call.request
+        binary = request.endpoint.answer == "binary"
         try:
-            if len(body) <= _AT_ONCE:
-                return inflate(coding, body)
-            from .large import inflate_large
-
-            return await inflate_large(coding, body)
+            return await read_whole(
+                call, incoming, cap_of(self.config, request.path, binary=binary), by_progress=binary
+            )
         except CodingError as error:
-            raise failures.invalid_answer(call.meta(incoming), body, str(error)) from None
+            raise failures.invalid_answer(call.meta(incoming), b"", str(error)) from None
 
     def made(self, request: Request, meta: Meta, body: bytes) -> Any:
         """The answer that a body is, as `decode` makes it; of a large one a coroutine that makes it."""

@@ -7,22 +7,19 @@ import contextlib
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.coding import Inflater
 from ..core.decode import DecodeError
 from ..core.endpoint import Request
 from ..core.slices import decode_in_slices
 from ..meta import Meta
-from .body import MAX_BODY, MAX_RATIO
 from .failure import holds_error
 
 if TYPE_CHECKING:
     from .engine import Calls
 
-__all__ = ["decode_large", "inflate_large"]
+__all__ = ["decode_large"]
 
 T = TypeVar("T")
 
-_SLICE = 1 << 16  # bytes of a compressed body that one step takes
 _SLICED = frozenset({"object", "page"})
 
 
@@ -54,15 +51,3 @@ async def decode_large(calls: Calls, request: Request, fetched: list[Any]) -> An
 def _taken(fetched: list[Any]) -> tuple[Meta, bytes]:
     body, meta = fetched.pop(), fetched.pop()
     return meta, body
-
-
-async def inflate_large(coding: str, raw: bytes) -> bytes:
-    """As `body.inflate`, in steps. Raises `CodingError`."""
-    inflater = Inflater(coding, cap=MAX_BODY, ratio=MAX_RATIO)
-    view = memoryview(raw)
-    pieces: list[bytes] = []
-    for at in range(0, len(view), _SLICE):
-        pieces.append(inflater.feed(bytes(view[at : at + _SLICE])))
-        await asyncio.sleep(0)
-    pieces.append(inflater.finish())
-    return b"".join(pieces)

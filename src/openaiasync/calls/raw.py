@@ -18,7 +18,7 @@ from ..core.endpoint import Endpoint, Request
 from ..headers import Headers
 from ..meta import Meta, RequestInfo, ResponseInfo
 from . import failure as failures
-from .body import body_pieces
+from .body import body_pieces, cap_of, too_large
 from .call import Call
 from .engine import Calls
 from .pages import turn
@@ -198,7 +198,17 @@ class StreamedResponse(_Facts, Generic[T]):
     async def read(self) -> bytes:
         """The rest of the body, whole. May be asked again."""
         if self._content is None:
-            self._content = b"".join([piece async for piece in self.iter_bytes()])
+            request = self._request
+            binary = request.endpoint.answer == "binary"
+            cap, size = cap_of(self._calls.config, request.path, binary=binary), 0
+            pieces: list[bytes] = []
+            async for piece in self.iter_bytes():
+                pieces.append(piece)
+                size += len(piece)
+                if size > cap:
+                    await self.close()
+                    raise self._call.public(too_large(cap))
+            self._content = b"".join(pieces)
         return self._content
 
     async def text(self) -> str:

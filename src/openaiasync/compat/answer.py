@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-from ..calls.body import MAX_BODY, MAX_RATIO, PROGRESS, content_coding
+from ..calls.body import MAX_RATIO, PROGRESS, content_coding
 from ..calls.call import Call
 from ..calls.clocks import Clocks
 from ..core.coding import CodingError, Inflater
@@ -117,8 +117,7 @@ class Answer:
         self._incoming = incoming
         self._watch = watch
         coding = content_coding(incoming.raw_fields)
-        cap = MAX_BODY if watch is None else _MAX_STREAM
-        self._inflater = Inflater(coding, cap=cap, ratio=MAX_RATIO) if coding else None
+        self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
         self._unit = PROGRESS  # bytes still to come until the stall clock begins anew
         self._held = b""
         self._ended = False

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
 from ..calls import failure as failures
-from ..calls.body import MAX_BODY, content_coding, inflate, read_error_body
+from ..calls.body import cap_of, content_coding, read_error_body, read_whole
 from ..calls.config import BaseURL, CallConfig
 from ..calls.engine import Calls
 from ..calls.shared import Shared
@@ -118,6 +118,7 @@ class Bridge:
             stall_timeout=network.stall_timeout,
             deadline=network.deadline,
             queue_timeout=network.queue_timeout,
+            max_body=network.max_body,
             repeat_timed_out=True,
         )
         self._shared = Shared(network.max_in_flight, network.transport, limits)
@@ -211,9 +212,8 @@ class Bridge:
         pairs = [pair for pair in headers.raw_pairs() if not (coding and pair[0].lower() in _DECODED)]
         stream: Any
         if kind == "application/json" or kind.endswith("+json"):
-            call.expect(incoming, call.patience, "stall")
-            body = await incoming.read(MAX_BODY)
-            stream = self.library.ByteStream(inflate(coding, body) if coding else body)
+            body = await read_whole(call, incoming, cap_of(self._config, theirs.url.path))
+            stream = self.library.ByteStream(body)
             call.leave()
             self._shared.budget.refill()
         else:

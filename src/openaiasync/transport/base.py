@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["Attended", "Credentials", "Incoming", "Origin", "Outgoing", "Transport", "TransportError", "TryClocks"]
+__all__ = [
+    "Attended",
+    "Credentials",
+    "Incoming",
+    "Origin",
+    "Outgoing",
+    "Transport",
+    "TransportError",
+    "TryClocks",
+    "over_cap",
+]
 
 
 class Origin(NamedTuple):
@@ -124,6 +134,11 @@ class TransportError(Exception):
         self.reused = reused  # the connection had served a request before
         self.sent = sent  # any byte of the request may have left
         self.answered = answered  # any byte of an answer has come
+
+
+def over_cap(cap: int) -> str:
+    """What is said of a body that is larger than it may be."""
+    return f"the body is over {cap} bytes (max_body in http_other sets how many one that is held in memory may have)"
 
 
 class Incoming(Protocol):

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from ..core.http1_whole import Http1Error, whole_answer
-from .base import TransportError, TryClocks
+from .base import TransportError, TryClocks, over_cap
 from .connection import NEVER, Connection
 
 if TYPE_CHECKING:
@@ -296,14 +296,14 @@ class Exchange:
         self.ended = True
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if len(body) > cap:
-            raise TransportError("protocol", f"the body is over {cap} bytes", sent=True, answered=True)
+            raise TransportError("protocol", over_cap(cap), sent=True, answered=True)
         return body
 
     async def _read_on(self, cap: int) -> None:
         """Wait for the end of the body, once unless it is over the cap."""
         parser = self._parser or self._as_parsed()
         if (parser.content_length or 0) > cap:
-            self.fail("protocol", f"the body is over {cap} bytes")
+            self.fail("protocol", over_cap(cap))
         self._wake_at = cap
         if self._paused:
             self._resume()
@@ -311,7 +311,7 @@ class Exchange:
             if self._unread > self._wake_at:
                 size = sum(map(len, parser.pieces))
                 if size > cap:
-                    self.fail("protocol", f"the body is over {cap} bytes")
+                    self.fail("protocol", over_cap(cap))
                 self._wake_at = self._unread + max(cap - size, RECHECK)
             try:
                 await self._wait(_FOR_ALL)

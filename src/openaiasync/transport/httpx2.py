@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Generator
 from typing import Any
 
-from .base import Outgoing, TransportError, TryClocks
+from .base import Outgoing, TransportError, TryClocks, over_cap
 
 __all__ = ["HTTPXTransport"]
 
@@ -84,7 +84,7 @@ class HTTPXIncoming:
         while pieces := await self.pieces():
             body += pieces[0]
             if len(body) > cap:
-                raise TransportError("protocol", f"the body is over {cap} bytes", sent=True, answered=True)
+                raise TransportError("protocol", over_cap(cap), sent=True, answered=True)
         return bytes(body)
 
     def take(self) -> bytes | None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from .base import TransportError, TryClocks
+from .base import TransportError, TryClocks, over_cap
 
 __all__ = ["SimpleIncoming", "limited_start"]
 
@@ -73,7 +73,7 @@ class SimpleIncoming:
         while pieces := await self.pieces():
             body += pieces[0]
             if len(body) > cap:
-                raise self._fail(TransportError("protocol", f"the body is over {cap} bytes", sent=True, answered=True))
+                raise self._fail(TransportError("protocol", over_cap(cap), sent=True, answered=True))
         return bytes(body)
 
     def take(self) -> bytes | None:
