@@ -48,6 +48,11 @@ class Network:
     http_client: Any = None
     own_transport: Transport | None = None
 
+    def settings(self) -> dict[str, Any]:
+        """Those of them that are `Settings` of every client, whatever its timeouts are called."""
+        names = ("max_redirects", "connect_timeout", "deadline", "queue_timeout", "max_body")
+        return {name: getattr(self, name) for name in names}
+
     def transport(self) -> Transport:
         """A pool for the running event loop."""
         if self.own_transport is not None:
