@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, Union, cast
 
 import msgspec
 
+from ..core.annotations import adapted, has_validators, with_limits
 from ..core.jsonschema import Schema, resolve
 from ..core.misfit import ShapeError
 from ..core.schema import json_schema, strict, tighten
@@ -23,7 +24,6 @@ __all__ = ["Parameters", "function_of", "name_of", "object_in"]
 Function: TypeAlias = Callable[..., Any]
 
 _SIMPLE = (str, int, float, bool, type(None), Enum)  # a default of these is told to the model
-_LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "title", "description")
 
 
 class _Parameter(NamedTuple):
@@ -46,9 +46,8 @@ class Parameters:
         fields: list[Any] = []
         names: dict[str, str] = {}
         for place, one in enumerate(self._parameters):
-            field = _field(f"p{place}", one._replace(kind=kinds[one.name]), told.get(one.name))
-            _check(field, f"The parameter {one.name!r} of the tool {name}")
-            fields.append(field)
+            what = f"The parameter {one.name!r} of the tool {name}"
+            fields.append(_field(f"p{place}", one._replace(kind=kinds[one.name]), told.get(one.name), what))
             names[f"p{place}"] = one.name
         self._fields = tuple(field[0] for field in fields)
         try:
@@ -181,9 +180,19 @@ def _hints_of(function: Function, name: str, parameters: list[_Parameter]) -> di
         ) from error
 
 
-def _field(field: str, one: _Parameter, told: str | None) -> tuple[str, Any, Any]:
-    """The Struct's field for a parameter."""
-    kind, empty = _with_limits(one.kind), inspect.Parameter.empty
+def _field(field: str, one: _Parameter, told: str | None, what: str) -> tuple[str, Any, Any]:
+    """The Struct's field for a parameter. Raises `TypeError` that names it where no schema can be made."""
+    try:
+        made = _made_field(field, one, told)
+        json_schema(msgspec.defstruct("_Alone", [made]))
+    except (TypeError, ValueError, NameError) as error:
+        raise TypeError(f"{what}: {error}") from error
+    return made
+
+
+def _made_field(field: str, one: _Parameter, told: str | None) -> tuple[str, Any, Any]:
+    empty = inspect.Parameter.empty
+    kind = adapted(one.kind) if has_validators(one.kind) else with_limits(one.kind)
     default: Any = msgspec.field()
     if one.default is not empty:
         simple = isinstance(one.default, _SIMPLE)
@@ -194,27 +203,8 @@ def _field(field: str, one: _Parameter, told: str | None) -> tuple[str, Any, Any
     return field, kind, default
 
 
-def _with_limits(kind: Any) -> Any:
-    """An annotation whose limits and descriptions by others, as pydantic's `Field`, are msgspec's."""
-    metadata: tuple[Any, ...] = getattr(kind, "__metadata__", ())
-    limits: dict[str, Any] = {}
-    for note in metadata:
-        if not isinstance(note, msgspec.Meta):
-            for one in (note, *cast("Any", getattr(note, "metadata", None) or ())):
-                limits |= {name: value for name in _LIMITS if (value := getattr(one, name, None)) is not None}
-    return Annotated[kind, msgspec.Meta(**limits)] if limits else kind
-
-
 def _is_described(kind: Any) -> bool:
     return any(getattr(note, "description", None) for note in getattr(kind, "__metadata__", ()))
-
-
-def _check(field: tuple[str, Any, Any], what: str) -> None:
-    """Name the parameter that no schema can be made of."""
-    try:
-        json_schema(msgspec.defstruct("_Alone", [field]))
-    except (TypeError, ValueError, NameError) as error:
-        raise TypeError(f"{what}: {error}") from error
 
 
 def _rooted(schema: Schema) -> Schema:

@@ -65,14 +65,17 @@ _NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", type(
 
 
 def is_pydantic(kind: Any) -> bool:
-    """Whether a type is a model or dataclass of pydantic; never imports pydantic."""
+    """Whether a type is a model or dataclass of pydantic, or `adapted`; never imports pydantic."""
     return isinstance(kind, type) and "pydantic" in sys.modules and hasattr(kind, "__pydantic_validator__")
 
 
 def adapter_of(kind: Any) -> Any:
     """Pydantic's ``TypeAdapter`` for a type that holds pydantic models. `TypeError` if it can make none."""
+    stands = getattr(kind, "__adapted__", None)  # see `adapted`
+    if stands is not None and "__adapter__" not in vars(kind):
+        kind.__adapter__ = adapter_of(stands)
     try:
-        return sys.modules["pydantic"].TypeAdapter(kind)
+        return sys.modules["pydantic"].TypeAdapter(kind) if stands is None else kind.__adapter__
     except (RuntimeError, NameError, TypeError, AttributeError) as error:  # all that its own errors derive from
         raise _no_schema(kind, error) from error
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, cast, get_args, get_
 
 import msgspec
 
+from .annotations import has_validators, with_limits
 from .jsonschema import Schema, hold_open, is_list, is_schema, may_be_null, resolve
 from .misfit import ShapeError, faults, repair_message, shortened, unfit
 from .partial_json import PartialJSON
@@ -49,7 +50,9 @@ class Shape(Generic[T]):
         self.kind = kind
         # A dict is a schema itself; its values are what JSON makes of them.
         self._raw = isinstance(kind, dict)
-        self._adapter: Any = adapter_of(kind) if not self._raw and _is_pydantics(kind) else None
+        by_pydantic = not self._raw and (_is_pydantics(kind) or has_validators(kind))
+        self._adapter: Any = adapter_of(kind) if by_pydantic else None
+        kind = self._read_as = kind if self._raw or by_pydantic else with_limits(kind)
         if self._raw:
             check_schema(kind)
             plain: Schema = kind
@@ -119,7 +122,7 @@ class Shape(Generic[T]):
             return (
                 msgspec.json.Decoder(msgspec.defstruct("_Wrapped", [("value", msgspec.Raw)])) if self.wrapped else None
             )
-        kind = msgspec.defstruct("_Wrapped", [("value", self.kind)]) if self.wrapped else self.kind
+        kind = msgspec.defstruct("_Wrapped", [("value", self._read_as)]) if self.wrapped else self._read_as
         return msgspec.json.Decoder(kind, dec_hook=_from_pydantic)
 
     def _read(self, text: bytes) -> T:
