@@ -9,11 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import run
-from openaiasync import BadRequestError, BudgetError, ConfigurationError, ContextLimitError, OpenAIError, Price
+from openaiasync import (
+    APIError,
+    BadRequestError,
+    BudgetError,
+    ConfigurationError,
+    ContextLimitError,
+    OpenAIError,
+    Price,
+)
 from openaiasync.chat.history import Turn, check_messages
 from openaiasync.chat.room import Room, Window
 from openaiasync.chat.summary import MARK, Summary, pieces, question
-from scripted import json_answer
+from scripted import events, json_answer
 
 from .talking import Talker, add, chat_answer, faults, reply_to, talking, tokens_of
 from .talking import words as words_in
@@ -454,6 +462,34 @@ class TestScales:
                     assert len(session.messages) == 60
                     refused = [one for one in server.seen if Vague().count(one.json()["messages"]) > 3000]
                     assert len(refused) <= 6
+
+        run(main())
+
+    @pytest.mark.parametrize(
+        "text", ["Context size has been exceeded.", "the model's context length is only 3000 tokens"]
+    )
+    def test_a_stream_that_is_refused_when_it_has_begun(self, text: str) -> None:
+        """LM Studio answers 200 before it looks: the turn goes on with less, and shows nothing of it."""
+
+        class Late(LetterTalker):
+            async def __call__(self, seen: Any, writer: Any) -> None:
+                if self.count(seen.json()["messages"]) > 3000:
+                    writer.write(events([{"error": {"message": text}}], done=False))
+                else:
+                    await Talker.__call__(self, seen, writer)
+
+        async def main() -> None:
+            async with talking(kind=Late) as (client, _, _talker):
+                # This server's usage is in words, its limit in letters.
+                session = client.chat.session(policy="drop", stream_options={"include_usage": False})
+                for number in range(30):
+                    said = f"{number}: " + "why is that so? " * 10
+                    assert (await session.stream(said).final()).text.strip() == f"you said {said}".strip()
+                assert len(session.messages) == 60
+                assert session.left_out > 0
+                plain = client.chat.session(messages=session.messages)
+                with pytest.raises(APIError):
+                    await plain.stream("x").final()
 
         run(main())
 

@@ -226,3 +226,22 @@ def test_nothing_is_imported_for_a_question() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_conversation_outgrows_the_context() -> None:
+    """The oldest questions are left out of requests, which is said once for each; nothing is lost in the session."""
+
+    def narrow(path: str, body: Any) -> Any:
+        if not path.endswith("/chat/completions") or len(body["messages"]) < 4:
+            return None
+        text = "This model's maximum context length is 40 tokens. However, your request has 50 input tokens."
+        return 400, json.dumps({"error": {"message": text, "type": "BadRequestError", "code": 400}}).encode()
+
+    with seat(answer=narrow) as me:
+        assert me.say("say one").splitlines()[-1] == "one"
+        assert "two" in me.say("say two")
+        assert "three" in me.say("say three")
+        me.see("no longer sees the first [12]")
+        assert me.leave() == 0
+        assert me.asked()[-1][-1] == {"role": "user", "content": "say three"}
+        assert len(me.asked()[-1]) <= 3

@@ -39,6 +39,7 @@ class SessionCalls(Calls):
         self._known = len(head) + sum(len(turn.messages) for turn in turns)
         self._planned: tuple[Request, dict[str, Any]] | None = None  # a stream about to be opened
         self._open: tuple[list[Message], dict[str, Any]] | None = None  # what a stream was opened with
+        self._shortened = 0  # streams of this turn that were refused when they had begun
 
     async def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
         """The answer. Raises `ContextLimitError` and `BudgetError` before anything is sent, and what calls raise."""
@@ -83,6 +84,19 @@ class SessionCalls(Calls):
                 break
         self._open = (sent, params)
         return stream
+
+    async def shortened(self, error: APIError) -> bool:
+        """Whether the stream under way was refused as too long, in the stream itself, and a shorter one will do.
+
+        LM Studio and gateways answer 200 before they look at the prompt.
+        """
+        if self._open is None:
+            return False
+        (sent, params), self._open = self._open, None
+        self._shortened += 1
+        if self._shortened > _REFITS:
+            return False
+        return await self._room.refit(self._window(params), sent, params, error, self._asker(params)) is not None
 
     def counted(self, answer: Any) -> None:
         """The stream under way has ended with this answer, whole or not: count it, once."""

@@ -64,6 +64,8 @@ class Room:
         self.policy: Policy | None = policy or (None if limit is None else "drop")
         self.counter: Counter = Counter(tokenizer)
         self.summary: Summary | None = None
+        self.left_out: int = 0
+        """How many turns the last request went without, no summary in their place."""
         self.answer_limit: str = "max_completion_tokens"  # the parameter that limits a summary, as the server knows it
         self._found: int | None = None  # the limit that a refusal of the server showed
         self._summarises: bool = True  # the server has not refused to make a summary
@@ -119,6 +121,7 @@ class Room:
 
     async def fit(self, window: Window, params: Mapping[str, Any], ask: Ask) -> list[Message]:
         """The messages to send. Raises `ContextLimitError` where even the least is too much, or the policy refuses."""
+        self.left_out = 0
         limits = [limit for limit in (self.limit, self._found) if limit is not None]
         if not limits:
             return window.messages()
@@ -136,7 +139,8 @@ class Room:
             made = await self._summarised(window, weights, least, room, ask)
             if made is not None:
                 return made
-        return window.messages(self._first(weights, least, room))
+        self.left_out = self._first(weights, least, room)
+        return window.messages(self.left_out)
 
     def _first(self, weights: Sequence[float], least: float, room: int) -> int:
         """The first turn that is sent: as few are left out as possible."""

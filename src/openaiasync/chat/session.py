@@ -307,6 +307,11 @@ class ChatSession:
         summary = self._talk.room.summary
         return None if summary is None else summary.text
 
+    @property
+    def left_out(self) -> int:
+        """How many of the first turns the last request went without, for want of room; they are still there."""
+        return self._talk.room.left_out
+
     def to_markdown(self) -> str:
         """The conversation as a Markdown text, to be read by people."""
         return to_markdown(self._talk.history.flat())

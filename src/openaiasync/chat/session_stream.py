@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..calls.live import ChatStream
+from ..errors import APIError
 from .turn import TurnStream
 
 if TYPE_CHECKING:
@@ -64,9 +65,12 @@ class SessionStream(TurnStream[T]):
             finally:
                 self._leave()
 
-    async def _slipped(self, live: ChatStream) -> None:
+    async def _refits(self, error: APIError) -> bool:
+        return await self._calls.shortened(error)
+
+    async def _ask_again(self, live: ChatStream) -> None:
         self._calls.counted(live.partial)
-        await super()._slipped(live)
+        await super()._ask_again(live)
 
     async def _release(self) -> None:
         try:

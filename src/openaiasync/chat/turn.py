@@ -221,9 +221,10 @@ class TurnStream(Generic[T]):
             except StopAsyncIteration:
                 await self._end_round(self._live)
             except APIError as error:
-                if not self._rounds.slipped(error):
+                came = bool(self._text or self._reasoning)
+                if not self._rounds.slipped(error) and (came or not await self._refits(error)):
                     raise
-                await self._slipped(self._live)
+                await self._ask_again(self._live)
             else:
                 self._take(chunk)
 
@@ -278,8 +279,12 @@ class TurnStream(Generic[T]):
         else:
             self._repairing()
 
-    async def _slipped(self, live: ChatStream) -> None:
-        """The server ended a stream because the model wrote no JSON: it is asked once more."""
+    async def _refits(self, error: APIError) -> bool:
+        """Whether the next request will be shorter, after the server refused this one in the stream itself."""
+        return False
+
+    async def _ask_again(self, live: ChatStream) -> None:
+        """The server ended a stream with an error that need not be the end of the turn."""
         await live.close()
         self._live = None
         self._repairing()

@@ -27,13 +27,19 @@ _ENDINGS = {
 
 async def say(session: ChatSession, asked: dict[str, Any], schema: dict[str, Any] | None = None) -> Reply[Any]:
     """Take a turn, with what `session.stream` takes, and show it; with a schema as JSON. Raises what the turn does."""
+    before = session.left_out
     if schema is not None:
         reply = await session.say(**asked, into=schema)
         write_bytes(json_bytes(reply.parsed))
-        return reply
-    async with session.stream(**asked) as stream:
-        reply = await _shown(stream, screen())
-    _note_ending(reply)
+    else:
+        async with session.stream(**asked) as stream:
+            reply = await _shown(stream, screen())
+        _note_ending(reply)
+    if session.left_out > before:
+        note(
+            f"The conversation has outgrown the model's context: it no longer sees the first {session.left_out} "
+            "questions and their answers."
+        )
     return reply
 
 

@@ -95,7 +95,13 @@ def questions(session: ChatSession) -> int:
 
 async def opened(client: Client, wanted: Wanted, shelf: Shelf) -> ChatSession:
     """The session to go on with, or a new one, with the tools asked for. A model and a system prompt given win."""
-    options: dict[str, Any] = {"model": wanted.model, "system": wanted.system, "think_tags": True}
+    # A conversation that outgrows the model's context goes on without its oldest turns.
+    options: dict[str, Any] = {
+        "model": wanted.model,
+        "system": wanted.system,
+        "think_tags": True,
+        "policy": "drop",
+    }
     session = client.chat.session(**options)
     add_tools(session.tool, wanted.tools)
     try:
