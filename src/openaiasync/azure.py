@@ -38,6 +38,9 @@ _DEPLOYED = frozenset(
 )
 
 
+_NO_SEGMENTS = frozenset({"", ".", ".."})
+
+
 class MutuallyExclusiveAuthError(ConfigurationError):
     """More than one of `api_key`, `azure_ad_token` and `azure_ad_token_provider` was given."""
 
@@ -60,6 +63,8 @@ class Deployments:
         name = self.deployment if self.deployment is not None else model
         if name is None or is_omitted(name):
             return path
+        if str(name) in _NO_SEGMENTS:
+            raise ValueError(f"a deployment cannot have the name {str(name)!r}, which would lead to another path")
         return f"/deployments/{quote(str(name), safe=chr(39) + '!$&()*+,;=:@-._~')}{path}"
 
     def realtime(self, query: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,6 +257,8 @@ def _resolved(
         raise ConfigurationError("no API version: pass api_version=, or set OPENAI_API_VERSION")
     endpoint = _endpoint(azure_endpoint, base_url)
     deployment = None if endpoint is None else azure_deployment
+    if deployment is not None and str(deployment) in _NO_SEGMENTS:
+        raise ConfigurationError(f"azure_deployment cannot be {str(deployment)!r}, which would lead to another path")
     return {"key": key, "bearer": bearer, "version": version, "endpoint": endpoint, "deployment": deployment}
 
 

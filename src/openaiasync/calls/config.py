@@ -90,6 +90,8 @@ def _marks(value: str) -> tuple[bytes, ...]:
     return tuple(sorted(marks, key=len, reverse=True))
 
 
+_PATH_SAFE = "!$%&'()*+,/:;=@~"
+
 KeySource = Secret | Callable[[], Awaitable[str]] | None
 
 
@@ -108,14 +110,20 @@ class BaseURL:
         try:
             parts = urlsplit(url)
             port = parts.port
+            # What is not ASCII goes into a request line percent-encoded (RFC 3987, section 3.1).
+            path, query = quote(parts.path, safe=_PATH_SAFE), quote(parts.query, safe=_PATH_SAFE + "?")
         except ValueError:
-            raise ConfigurationError("the API base is no URL") from None
+            raise ConfigurationError("the API base is not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError("the API base has to be an absolute http or https URL, as https://host/v1")
+        if port == 0:
+            raise ConfigurationError("the API base names port 0, to which nothing can be sent")
+        if re.search(r"[\\\"<>^`{|}]", parts.netloc):
+            raise ConfigurationError("the API base's host name holds a character that no host name has")
         host = _ascii_host(parts.hostname)
         self.origin: Origin = Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
-        self.path: str = parts.path.rstrip("/")
-        self.query: str = parts.query
+        self.path: str = path.rstrip("/")
+        self.query: str = query
         self.userinfo: Secret | None = None
         if parts.username is not None or parts.password is not None:
             self.userinfo = Secret(parts.netloc.rpartition("@")[0])

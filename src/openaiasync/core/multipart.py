@@ -26,6 +26,9 @@ _ANY_TYPE = "application/octet-stream"
 _UNTYPED: Mapping[str, str] = {}
 _UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]')
 _BAD_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\U0010ffff]")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = frozenset({"content-disposition", "content-length", "content-transfer-encoding", "transfer-encoding"})
+"""Fields of a part that say where it begins and ends and whose it is: a second one would contradict the first."""
 
 
 class Part(NamedTuple):
@@ -285,13 +288,17 @@ def _guess(file_name: str) -> str:
 def _fields(name: str, fields: Mapping[str, str]) -> str:
     lines: list[str] = []
     for key, value in fields.items():
-        if not key or ":" in key:
-            raise ValueError(f"{name}: {key!r} is no header field name")
-        lines.append(f"{_checked(name, key)}: {_checked(name, value)}\r\n")
+        if not isinstance(key, str) or not _NAME.fullmatch(key):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"{name}: {key!r} is not the name of a header field (RFC 9110, section 5.1)")
+        if key.lower() in _OURS:
+            raise ValueError(f"{name}: {key!r} is set by the library and cannot be given")
+        lines.append(f"{key}: {_checked(name, value)}\r\n")
     return "".join(lines)
 
 
 def _checked(name: str, text: str) -> str:
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+        raise TypeError(f"{name}: a header field of a part is a string, not {type(text).__name__}")
     if _BAD_FIELD.search(text):
         raise ValueError(f"{name}: a header field of a part holds a control character")
-    return text
+    return text.strip(" \t")

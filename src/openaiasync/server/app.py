@@ -25,6 +25,7 @@ from .models import (
 from .operations import routes
 from .refusal import Refusal
 from .routes import Router
+from .same_site import check_host, check_origin
 from .store import CompletionStore
 
 __all__ = ["App", "demo_app"]
@@ -40,7 +41,10 @@ class App:
     `api_key`: when given, every call but those of ``/health`` and of links to pictures must carry it
     (``Authorization: Bearer ...``), else 401.
     `strict`: refuse unknown request fields with 400, as OpenAI does; `False` ignores them. `max_body` in bytes (413
-    above it). `send_timeout` in seconds: a client that takes nothing for so long is given up.
+    above it). `send_timeout` in seconds: a client that takes nothing for so long is given up. `allowed_hosts`: names
+    with a dot that the server answers to where it is reached over the loopback interface, as behind a proxy on the same
+    machine; others are refused with 403 there (DNS rebinding). So are requests that change something and come from a
+    page of another site, unless there is an `api_key`, which such a page does not have.
     Raises `ValueError` when two models have one id.
     """
 
@@ -52,6 +56,7 @@ class App:
         strict: bool = True,
         max_body: int = 32 * 1024 * 1024,
         send_timeout: float = 30.0,
+        allowed_hosts: Sequence[str] = (),
     ) -> None:
         self.models: dict[str, Model] = {model.id: model for model in models}
         if len(self.models) != len(models):
@@ -61,6 +66,7 @@ class App:
         self.pictures: PictureStore = PictureStore()
         self.allowance: Allowance = Allowance()
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
+        self._allowed_hosts = frozenset(name.lower() for name in allowed_hosts)
         self._strict = strict
         self._max_body = max_body
         self._send_timeout = send_timeout
@@ -83,6 +89,7 @@ class App:
             pass  # nobody is there to be told
 
     async def _answer(self, call: Call) -> None:
+        self._check_sender(call)
         path: bytes = call.scope.get("raw_path") or call.scope["path"].encode()
         if self._key is not None and path not in _OPEN_PATHS and not path.startswith(_OPEN_FOLDERS):
             self._check_key(call, self._key)
@@ -96,6 +103,13 @@ class App:
                 raise  # the ASGI server cuts the answer
             _log.exception("%s %s failed", call.method, path)
             raise Refusal(500, "The server failed to answer this request.") from None
+
+    def _check_sender(self, call: Call) -> None:
+        """Refuse what a web page may have sent without its user's knowledge."""
+        host = call.header(b"host")
+        check_host((call.scope.get("server") or (None,))[0], host, self._allowed_hosts)
+        if self._key is None:
+            check_origin(call.method, host, call.header(b"origin"), call.header(b"sec-fetch-site"))
 
     def _check_key(self, call: Call, key: bytes) -> None:
         given = call.header(b"authorization")

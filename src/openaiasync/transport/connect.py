@@ -253,6 +253,8 @@ def _default_context(verify: bool, *environment: str | None) -> ssl.SSLContext:
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    else:
+        context.hostname_checks_common_name = False  # RFC 9525, section 2: names stand in subjectAltName alone
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -268,7 +270,11 @@ def _reason(what: str, error: OSError) -> str:
     return f"{what}: {os.strerror(error.errno)}" if error.errno and error.errno > 0 else what
 
 
+_OTHER_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
 def _tls_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate was not accepted ({error.verify_message})"
+        where = "; only its subjectAltName counts, not its CN" if error.verify_code in _OTHER_NAME else ""
+        return f"the certificate was not accepted ({error.verify_message}{where})"
     return getattr(error, "reason", None) or type(error).__name__

@@ -40,7 +40,7 @@ def parse_proxy(url: str, origin_of_url: str = "proxy") -> Proxy:
         host, port, parts = None, None, urlsplit("http:")
     if parts.scheme != "http":
         raise ValueError(f"{origin_of_url}: only http:// proxies are supported, not {parts.scheme}://")
-    if not host or re.search(r"[\x00-\x20\x7f-\xff%]", host):
+    if not host or port == 0 or re.search(r"[\x00-\x20\x7f-\xff%]", host):
         raise ValueError(f"{origin_of_url}: not a proxy URL of the form http://user:password@host:port")
     pairs: list[tuple[str, str]] = []
     if parts.username is not None:
@@ -98,7 +98,11 @@ class _Bypass:
         self._everything = False
         self._names: list[tuple[str, int | None]] = []
         self._networks: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int | None]] = []
-        for entry in value.lower().replace(" ", ",").split(","):
+        self._globs: list[tuple[str, int | None]] = []
+        for entry in re.split(r"[\s,;]", value.lower()):
+            # Some write a URL where a host is meant; only its host and port count.
+            entry = entry.rpartition("://")[2]
+            entry = entry if _is_network(entry) else entry.partition("/")[0]
             if entry == "*":
                 self._everything = True
             elif entry:
@@ -113,7 +117,11 @@ class _Bypass:
         try:
             self._networks.append((ipaddress.ip_network(name, strict=False), port))
         except ValueError:
-            self._names.append((name.removeprefix("*").rstrip("."), port))
+            name = _ascii_name(name.removeprefix("*") if name.startswith("*.") else name).rstrip(".")
+            if "*" in name:
+                self._globs.append((name, port))
+            else:
+                self._names.append((f".{name.lstrip('.')}" if name.startswith(".") else name, port))
 
     def matches(self, host: str, port: int) -> bool:
         if self._everything:
@@ -122,8 +130,41 @@ class _Bypass:
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            return any(_is_within(host, name) and only in (None, port) for name, only in self._names)
+            within = any(_is_within(host, name) and only in (None, port) for name, only in self._names)
+            return within or any(_matches(host, glob) and only in (None, port) for glob, only in self._globs)
         return any(address in network and only in (None, port) for network, only in self._networks)
+
+
+def _is_network(entry: str) -> bool:
+    try:
+        ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _ascii_name(name: str) -> str:
+    """An internationalised name as the hosts of requests are written."""
+    if name.isascii():
+        return name
+    try:
+        return ".".join(part.encode("idna").decode("ascii") if part.strip("*") else part for part in name.split("."))
+    except UnicodeError:
+        return name
+
+
+def _matches(host: str, glob: str) -> bool:
+    """Whether a host is what a name with ``*`` in it stands for: any characters, none included."""
+    first, *middle, last = glob.split("*")
+    if not host.startswith(first) or not host.endswith(last) or len(host) < len(first) + len(last):
+        return False
+    at, end = len(first), len(host) - len(last)
+    for part in middle:
+        found = host.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def _is_within(host: str, name: str) -> bool:

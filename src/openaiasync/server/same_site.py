@@ -1,0 +1,73 @@
+"""Whether a request may come from a web page of somebody else's: DNS rebinding, and forms that other sites send.
+
+A browser lets any page send simple requests anywhere, a form with a file to ``http://127.0.0.1:8000/v1/files`` too; and
+a page whose name is made to mean 127.0.0.1 may also read the answers. Neither can hide what it is: the name stands in
+``Host``, the page in ``Origin`` and ``Sec-Fetch-Site`` (Fetch, section 3.2; Fetch Metadata, section 2.3).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from .refusal import Refusal
+
+__all__ = ["check_host", "check_origin"]
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def check_host(address: object, host: bytes | None, allowed: Collection[str]) -> None:
+    """Refuse (403) a name of the public DNS where the server was reached over the loopback interface.
+
+    `address` is the server's own, as ASGI tells it. Addresses, ``localhost`` and names without a dot are the machine's
+    own; others have to be `allowed`.
+    """
+    if host is None or not _is_loopback(address):
+        return
+    name = _name_of(host.decode("latin-1"))
+    if "." not in name or name.endswith(".localhost") or _is_address(name) or name in allowed:
+        return
+    raise Refusal(403, f"This server does not answer to the name {name[:100]!r}.", code="host_not_allowed")
+
+
+def check_origin(method: str, host: bytes | None, origin: bytes | None, site: bytes | None) -> None:
+    """Refuse (403) a request that changes something and that a page of another site sent."""
+    if method in _READING:
+        return
+    same = origin is None or (host is not None and _authority(origin) == host.decode("latin-1").lower())
+    if (site is not None and site.strip().lower() == b"cross-site") or not same:
+        raise Refusal(403, "This server takes no requests from pages of other sites.", code="origin_not_allowed")
+
+
+def _authority(origin: bytes) -> str:
+    """Host and port of an origin as they stand in ``Host``; ``""`` for ``null``."""
+    try:
+        return urlsplit(origin.decode("latin-1").strip().lower()).netloc
+    except ValueError:
+        return ""
+
+
+def _name_of(host: str) -> str:
+    """The name or address in a ``Host`` field, without its port."""
+    host = host.strip().lower()
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(address: object) -> bool:
+    try:
+        found = ipaddress.ip_address(str(address).partition("%")[0])
+    except ValueError:
+        return str(address) == "localhost"
+    mapped = getattr(found, "ipv4_mapped", None)
+    return bool((mapped or found).is_loopback)
