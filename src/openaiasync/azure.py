@@ -233,6 +233,7 @@ class AsyncAzureOpenAI(AsyncOpenAI):
         return key.reveal() if isinstance(key, Secret) and not self._azure_settings.bearer else ""
 
     @api_key.setter
+    @unquoting
     def api_key(self, key: ApiKey | None) -> None:
         self._change(key=key_from(key), bearer=False)
 

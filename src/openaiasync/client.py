@@ -6,6 +6,7 @@ shared), and is not thread-safe: one client per thread.
 
 from __future__ import annotations
 
+import copy as copying
 import dataclasses
 from collections.abc import Mapping
 from types import TracebackType
@@ -22,7 +23,9 @@ from .errors import ConfigurationError
 from .mission.doors import MissionMethods
 from .network import Network, checked_client, network_from
 from .omitted import is_omitted
+from .redact import redacted
 from .settings import (
+    PICKLE_ADVICE,
     UNSET,
     URL,
     ApiKey,
@@ -180,15 +183,39 @@ class Client(MissionMethods, Verbs, Api):
 
     copy = with_options
 
+    def __copy__(self) -> Self:
+        """A client with the same options, key included, that shares connections with this one: as `with_options`."""
+        return self._twin(None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """As ``copy.copy``: connections and keys are not copied. Attributes of a subclass are."""
+        return self._twin(memo)
+
+    def _twin(self, memo: dict[int, Any] | None) -> Self:
+        """A copy; with a `memo` a deep one."""
+        made = object.__new__(type(self))
+        if memo is not None:
+            memo[id(self)] = made
+        made._settings = self._settings
+        made._attach(Calls(self._calls.config, self._calls.shared))
+        for name, value in vars(self).items():
+            if name not in vars(made) and getattr(value, "_calls", None) is not self._calls:  # namespaces are made anew
+                vars(made)[name] = value if memo is None else copying.deepcopy(value, memo)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"a {type(self).__name__} holds connections and a key and cannot be pickled: {PICKLE_ADVICE}")
+
     # ---------------------------------------------------------------- what it is
 
     @property
     def base_url(self) -> URL:
-        """The API base with a slash at its end, without userinfo. May be set; `ConfigurationError` for no URL."""
+        """The API base with a slash at its end, without secrets. May be set; `ConfigurationError` for no URL."""
         base = BaseURL(self._settings.base_url)
-        return URL(f"{base.root}{base.path}/" + (f"?{base.query}" if base.query else ""))
+        return URL(f"{base.root}{base.path}/" + (redacted(f"?{base.query}") if base.query else ""))
 
     @base_url.setter
+    @unquoting
     def base_url(self, url: object) -> None:
         self._change(base_url=str(url))
 
@@ -203,6 +230,7 @@ class Client(MissionMethods, Verbs, Api):
         return _shown(self._settings.key)
 
     @api_key.setter
+    @unquoting
     def api_key(self, key: ApiKey | None) -> None:
         self._change(key=key_from(key))
 
@@ -226,6 +254,7 @@ class Client(MissionMethods, Verbs, Api):
         return _shown(self._settings.webhook_secret) or None
 
     @webhook_secret.setter
+    @unquoting
     def webhook_secret(self, secret: str | None) -> None:
         self._change(webhook_secret=secret_from(secret))
 

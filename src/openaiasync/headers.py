@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .redact import Secrets
 
 __all__ = ["Headers"]
 
@@ -41,6 +45,12 @@ class Headers(Mapping[str, str]):
     def get_list(self, name: str) -> list[str]:
         """Every value of a field, in the order they came; ``[]`` if it is absent."""
         return list(self._parsed().get(name.lower(), ()))
+
+    def cleaned(self, secrets: Secrets) -> Headers:
+        """The fields without these secrets; the same object if there are none in them."""
+        pairs = self.raw_pairs()
+        clean = secrets.clean(pairs)
+        return self if clean is pairs else Headers(pairs=clean)
 
     def __getitem__(self, name: str) -> str:
         return ", ".join(self._parsed()[name.lower()])

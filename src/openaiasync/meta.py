@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .headers import Headers
+from .redact import NO_SECRETS, Secrets, redacted
 
 __all__ = ["Meta", "RateLimit", "RateLimits", "RequestInfo", "ResponseInfo"]
 
@@ -20,9 +21,11 @@ class RequestInfo:
 
     `url` is absolute and without userinfo; `headers` leaves out what carries the key; `content` is the body, `b""` for
     none and for uploads. `hidden` names what is left out, each with the scheme before the value ("Bearer", or ``""``).
+    Secret values of the URL's query read ``[redacted]``. `secrets` is what the attempt was sent with, and is shown to
+    nobody: what is made of its answer passes through it.
     """
 
-    __slots__ = ("_fields", "base", "content", "hidden", "method", "target", "upload")
+    __slots__ = ("_fields", "base", "content", "hidden", "method", "secrets", "target", "upload")
 
     def __init__(
         self,
@@ -33,10 +36,12 @@ class RequestInfo:
         content: bytes = b"",
         hidden: Sequence[tuple[str, str]] = (),
         upload: bool = False,
+        secrets: Secrets = NO_SECRETS,
     ) -> None:
         self.method: str = method
         self.base: str = base  # scheme and authority
-        self.target: str = target  # absolute path and query
+        self.target: str = redacted(target) if "?" in target else target  # absolute path and query
+        self.secrets: Secrets = secrets
         self._fields = fields
         self.content: bytes = content
         self.hidden: Sequence[tuple[str, str]] = hidden
@@ -54,7 +59,13 @@ class RequestInfo:
 
     def with_content(self, content: bytes) -> RequestInfo:
         """The same request with another body."""
-        return RequestInfo(self.method, self.base, self.target, self._fields, content, self.hidden, self.upload)
+        return RequestInfo(
+            self.method, self.base, self.target, self._fields, content, self.hidden, self.upload, self.secrets
+        )
+
+    def cleaned(self, secrets: Secrets) -> RequestInfo:
+        """The same: it is made without secrets."""
+        return self
 
     def read(self) -> bytes:
         """The body."""
@@ -112,6 +123,13 @@ class ResponseInfo:
     def json(self) -> Any:
         """The body parsed as JSON; `ValueError` if it is none."""
         return json.loads(self.content)
+
+    def cleaned(self, secrets: Secrets) -> ResponseInfo:
+        """The same answer without the secrets that the server echoed."""
+        content, headers = secrets.scrub(self.content), self.headers.cleaned(secrets)
+        if content is self.content and headers is self.headers:
+            return self
+        return ResponseInfo(self.status_code, headers, self.request, content)
 
     def __repr__(self) -> str:
         return f"<ResponseInfo {self.status_code} {self.url}>"
@@ -203,10 +221,21 @@ class Meta:
 
     @property
     def headers(self) -> Headers:
-        """The answer's header fields."""
+        """The answer's header fields, without secrets that the server echoed."""
         if self._headers is None:
+            self._raw_fields = self._request.secrets.scrub(self._raw_fields)
             self._headers = Headers(self._raw_fields)
         return self._headers
+
+    def cleaned(self, secrets: Secrets) -> Meta:
+        """The same, the secrets taken out of what came as bytes: for errors, which others look at."""
+        self._raw_fields = secrets.scrub(self._request.secrets.scrub(self._raw_fields))
+        if self._headers is not None:
+            self._headers = self._headers.cleaned(secrets)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_raw_fields": self._request.secrets.scrub(self._raw_fields)}
 
     @property
     def request_id(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from .core.endpoint import nearest
@@ -44,7 +44,7 @@ class Network:
     user_agent: str | None
     queue_timeout: float | None
     max_body: int | None
-    tcp: Mapping[str, Any]
+    tcp: Mapping[str, Any] = field(repr=False)  # a proxy's URL may hold a password
     http_client: Any = None
     own_transport: Transport | None = None
 

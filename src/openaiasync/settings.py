@@ -10,19 +10,31 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
-from .calls.config import BaseURL, CallConfig, KeySource, Secret, check_field
+from .calls.config import BaseURL, CallConfig, KeySource, Secret, check_field, check_header
 from .core.encode import encode_query, merge_queries
 from .core.options import HOOK_NAMES
 from .errors import ConfigurationError
 from .omitted import is_omitted
 from .version import __version__
 
-__all__ = ["DEFAULT_BASE", "METHODS", "UNSET", "URL", "Settings", "base_from", "key_from", "secret_from", "user_agent"]
+__all__ = [
+    "DEFAULT_BASE",
+    "METHODS",
+    "PICKLE_ADVICE",
+    "UNSET",
+    "URL",
+    "Settings",
+    "base_from",
+    "key_from",
+    "secret_from",
+    "user_agent",
+]
 
 DEFAULT_BASE = "https://api.openai.com/v1"
+PICKLE_ADVICE = "pass the options, and make a client of them where it is used"
 METHODS = frozenset(
     {
         "chat",
@@ -111,7 +123,7 @@ def key_from(api_key: ApiKey | None, *variables: str) -> KeySource:
         return api_key
     if not isinstance(api_key, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
         raise ConfigurationError("api_key is a string or an asynchronous function that answers one")
-    text = check_field("Authorization", api_key, "api_key")
+    text = check_field(api_key, "api_key")
     return Secret(text) if text else None
 
 
@@ -178,7 +190,7 @@ def models_from(model: str | Mapping[str, str] | None) -> Mapping[str, str]:
 def headers_from(headers: Mapping[str, Any] | None, what: str) -> tuple[tuple[str, Secret], ...]:
     """Default header fields, checked and wrapped, since they may be keys. What is omitted stays out."""
     return tuple(
-        (name, Secret(check_field(name, value, f"{what} {name!r}")))
+        (name, Secret(check_header(name, value, what)))
         for name, value in (headers or {}).items()
         if not is_omitted(value) and value is not None
     )
@@ -206,7 +218,7 @@ class Settings:
     model: str | Mapping[str, str] | None = None
     auth_scheme: str = "Bearer"
     default_headers: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)  # they may be keys
-    default_query: Mapping[str, object] = field(default_factory=dict[str, object])
+    default_query: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)  # so may these
     max_retries: int = 2
     max_redirects: int = 3
     connect_timeout: float | None = 10.0
@@ -238,6 +250,15 @@ class Settings:
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise ConfigurationError(f"{name} is a function that takes an event, or None")
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"{type(self).__name__} holds a key and is not pickled: {PICKLE_ADVICE}")
+
     @property
     def is_default_base(self) -> bool:
         """Whether calls go to OpenAI itself, which answers nobody without a key."""
@@ -266,14 +287,11 @@ class Settings:
         base = BaseURL(self.base_url)
         if self.default_query:
             base.query = merge_queries(base.query, encode_query(self.default_query.items()))
-        fields = [("User-Agent", check_field("User-Agent", self.user_agent or user_agent(), "http_user_agent"))]
+        fields = [("User-Agent", check_field(self.user_agent or user_agent(), "http_user_agent"))]
         if self.organization:
-            fields.append(
-                ("OpenAI-Organization", check_field("OpenAI-Organization", self.organization, "api_org_name"))
-            )
+            fields.append(("OpenAI-Organization", check_field(self.organization, "api_org_name")))
         if self.project:
-            fields.append(("OpenAI-Project", check_field("OpenAI-Project", self.project, "project")))
-        default_headers = {**headers_from_environment(), **self.default_headers}
+            fields.append(("OpenAI-Project", check_field(self.project, "project")))
         has_timeout = self.timeout is not UNSET
         return CallConfig(
             base=base,
@@ -281,9 +299,9 @@ class Settings:
             key=self.key,
             admin_key=self.admin_key,
             webhook_secret=self.webhook_secret,
-            auth_scheme=check_field("Authorization", self.auth_scheme, "auth_scheme"),
+            auth_scheme=check_field(self.auth_scheme, "auth_scheme"),
             fields=tuple(fields),
-            secret_fields=headers_from(default_headers, "the default header field"),
+            secret_fields=self._secret_fields(),
             models=models_from(self.model),
             max_retries=self.max_retries,
             max_redirects=self.max_redirects,
@@ -300,6 +318,13 @@ class Settings:
             count_retries=self.official,
             observers=self._observers(),
         )
+
+    def _secret_fields(self) -> tuple[tuple[str, Secret], ...]:
+        """The default header fields: the environment's, unless the client has one of the same name."""
+        own = {name.lower() for name in self.default_headers if isinstance(name, str)}  # pyright: ignore[reportUnnecessaryIsInstance]
+        others = headers_from(headers_from_environment(), "OPENAI_CUSTOM_HEADERS")
+        kept = tuple(pair for pair in others if pair[0].lower() not in own)
+        return kept + headers_from(self.default_headers, "default_headers")
 
     def _observers(self) -> tuple[Callable[[Any], Any], ...]:
         """Telemetry, then the hooks: what they raise is measured too."""

@@ -7,10 +7,12 @@ from typing import Any, TypeVar, cast
 
 from .calls import AsyncCursorPage, Calls, Paginator
 from .calls.raw import RawMethods, StreamedMethods, decode_as
+from .calls.sealing import seal
 from .core.encode import encode_json, encode_query
 from .core.endpoint import BodyKind, Endpoint, Request, apply_options
 from .core.options import OPTION_NAMES
 from .omitted import is_omitted
+from .redact import HiddenFields
 
 __all__ = ["Verbs"]
 
@@ -53,6 +55,7 @@ class Verbs:
         place of a path, `TypeError` for an unknown option, and `OpenAIError`, `APIResponseValidationError` among them
         for an answer that is no `cast_to`.
         """
+        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
         answer: T = await self._verb("GET", path, cast_to, None, options, **stream)
         return answer
 
@@ -60,6 +63,7 @@ class Verbs:
         self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None, **stream: Any
     ) -> T:
         """``POST`` a path below the API base, with `body` as JSON; see `get`."""
+        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
         answer: T = await self._verb("POST", path, cast_to, body, options, **stream)
         return answer
 
@@ -67,6 +71,7 @@ class Verbs:
         self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None
     ) -> T:
         """``PUT`` a path below the API base, with `body` as JSON; see `get`."""
+        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
         answer: T = await self._verb("PUT", path, cast_to, body, options)
         return answer
 
@@ -74,6 +79,7 @@ class Verbs:
         self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None
     ) -> T:
         """``PATCH`` a path below the API base, with `body` as JSON; see `get`."""
+        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
         answer: T = await self._verb("PATCH", path, cast_to, body, options)
         return answer
 
@@ -81,6 +87,7 @@ class Verbs:
         self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None
     ) -> T:
         """``DELETE`` a path below the API base; see `get`."""
+        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
         answer: T = await self._verb("DELETE", path, cast_to, body, options)
         return answer
 
@@ -93,13 +100,20 @@ class Verbs:
         row.loaded[row.type] = model
         return Paginator(self._calls, row, _as_options(options))
 
-    async def _verb(
+    async def _verb(self, method: str, path: str, cast_to: Any, body: Any, given: HiddenFields, **stream: Any) -> Any:
+        try:
+            return await self._send(method, path, cast_to, body, given, **stream)
+        except BaseException as error:
+            seal(error)
+            raise
+
+    async def _send(
         self,
         method: str,
         path: str,
         cast_to: Any,
         body: Any,
-        options: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
         stream: bool = False,
         stream_cls: Any = None,
     ) -> Any:

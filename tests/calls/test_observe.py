@@ -407,7 +407,7 @@ async def main():
             async for _ in stream:
                 pass
     own = [name for name in sys.modules if name.startswith("openaiasync")]
-    print([name for name in own if name.split(".")[-1] in ("observe", "watcher", "hooks", "otel", "curl", "redact")])
+    print([name for name in own if name.split(".")[-1] in ("observe", "watcher", "hooks", "otel", "curl")])
 
 asyncio.run(main())
 """

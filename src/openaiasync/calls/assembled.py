@@ -30,7 +30,7 @@ def assembled(calls: Calls, request: Request, meta: Meta, body: bytes) -> Any:
     if len(events) == 1 and (answer := _alone(calls, request, meta, events[0])) is not None:
         return answer
     if not request.endpoint.event:
-        raise failures.undecodable(meta, calls.composer.scrub(body), "the body is events instead of an answer")
+        raise failures.undecodable(meta, body, "the body is events instead of an answer")
     return _Assembly(calls, request, meta).answer(events, done, decoder)
 
 
@@ -91,7 +91,9 @@ class _Assembly:
             partial = None if self._chunks is None else self._chunks.partial()
             why = "the stream ended before its answer was complete"
             if decoder.stray:
-                why = f"{why}; the server said: {failures.words_of(self._calls.composer.scrub(decoder.stray))}"
+                why = (
+                    f"{why}; the server said: {failures.words_of(self._meta.request.secrets.scrub_cut(decoder.stray))}"
+                )
             raise failures.broken_stream(self._meta, why, partial)
         if verdict == "unfinished":
             self._meta.complete = False
@@ -106,10 +108,9 @@ class _Assembly:
         except DecodeError as error:
             reason = error.reason
         if item is None or name == "error" or failures.is_error_event(item, data):
-            refusal = failures.refused(self._meta, self._calls.composer.scrub(data), reason, name)
+            refusal = failures.refused(self._meta, data, reason, name)
             if self._chunks is not None:
                 refusal.partial = self._chunks.partial()
-            del item, data
             raise refusal
         self._ending.see(item, name)
         if self._chunks is not None:

@@ -9,7 +9,6 @@ import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, cast
 
-from ..core.decode import DecodeError
 from ..core.endpoint import Request
 from ..core.media import audio_type, extension, image_type
 from ..errors import OpenAIError
@@ -229,7 +228,7 @@ def no_sound(meta: Meta, body: bytes) -> OpenAIError:
     fields = _object(body)
     if fields is not None and is_error(None, fields):
         return failures.stream_error(meta, fields)
-    return failures.invalid_answer(meta, body, str(DecodeError(reason, body)))
+    return failures.misfit(meta, body, reason)
 
 
 def text_answer(kind: Any, meta: Meta, body: bytes) -> str:
@@ -243,7 +242,7 @@ def text_answer(kind: Any, meta: Meta, body: bytes) -> str:
     if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
         raise failures.refused(meta, body, failures.ERROR if is_error(kind, fields) else failures.NOTHING)
     if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise failures.invalid_answer(meta, body, str(DecodeError("asked for text, the server sent a page", body)))
+        raise failures.misfit(meta, body, "asked for text, the server sent a page")
     return body.decode("utf-8", "replace")
 
 

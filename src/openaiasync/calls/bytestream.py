@@ -16,6 +16,7 @@ from . import failure as failures
 from .binary import is_no_sound, may_be_text, media_type, no_sound
 from .body import MAX_RATIO, PROGRESS, content_coding
 from .call import Call
+from .sealing import seal
 
 if TYPE_CHECKING:
     from .engine import Calls
@@ -54,14 +55,18 @@ class ByteStream:
         return self
 
     async def __anext__(self) -> bytes:
-        while True:
-            if self._queue:
-                return self._queue.pop(0)
-            if self._over:
-                raise StopAsyncIteration
-            if self._call is None:
-                await self._open()
-            await self._more()
+        try:
+            while True:
+                if self._queue:
+                    return self._queue.pop(0)
+                if self._over:
+                    raise StopAsyncIteration
+                if self._call is None:
+                    await self._open()
+                await self._more()
+        except OpenAIError as error:
+            seal(error)
+            raise
 
     async def _open(self) -> None:
         call = self._call = self._calls.call(self._request)
@@ -118,7 +123,7 @@ class ByteStream:
         if self._over or len(held) > _MAX_TEXT:
             if is_no_sound(self.meta, held):
                 self._queue.clear()
-                raise no_sound(self.meta, self._calls.composer.scrub(held))
+                raise no_sound(self.meta, held)
         elif may_be_text(self.meta, held):
             return True
         self._speaks = False  # it is sound: nothing more to ask
@@ -205,7 +210,11 @@ class ByteStream:
 
     async def __aenter__(self) -> Self:
         if self._call is None and not self._over:
-            await self._open()
+            try:
+                await self._open()
+            except BaseException as error:
+                seal(error)
+                raise
         return self
 
     async def __aexit__(

@@ -17,6 +17,7 @@ from ..core.limits import Deadlock, Permit
 from ..core.retry import LONGEST_SERVER_PAUSE, backoff, is_rate_limit, retryable_status, server_pause
 from ..errors import APIStatusError, APITimeoutError, ClientClosedError, InFlightError, OpenAIError
 from ..meta import Meta, RequestInfo
+from ..redact import Secrets
 from ..transport.base import Attended, Begun, Credentials, Incoming, Outgoing, TransportError, TryClocks
 from . import failure as failures
 from . import log
@@ -50,6 +51,7 @@ class Call:
     out: Outgoing | None = None
     info: RequestInfo | None = None
     usual: Usual | None = None
+    past: tuple[Credentials, ...] = ()  # of the tries before this one: an answer may echo them, too
     tries: int = 0
     retries: int = 0
     redirects: int = 0
@@ -182,6 +184,8 @@ class Call:
                 self.try_began = self.loop.time()
             self.tries += 1
             self.incoming = None
+            if self.out is not None:
+                self.past = (*self.past, self.out.credentials)
             transport = calls.shared.transport(self.loop)
             clocks = self.clocks.of_try if self.clocks.fixed else self._clocks()
             try:
@@ -264,7 +268,7 @@ class Call:
     async def _bad_status(self, incoming: Incoming) -> None:
         """Raise the error for a status that is no success, or pause before the next try."""
         self.expect_error(incoming)
-        raw = self.calls.composer.scrub(await read_error_body(incoming))
+        raw = await read_error_body(incoming)
         incoming.abort()
         if incoming.status == 401 and self._renews():
             return
@@ -404,6 +408,11 @@ class Call:
         """Seconds since the clocks began."""
         return self.loop.time() - self.began if self.began else 0.0
 
+    def secrets(self) -> Secrets:
+        """What was sent so far and nobody may see."""
+        sent = () if self.out is None else (self.out.credentials,)
+        return self.calls.composer.secrets_of(*self.past, *sent)
+
     def where(self) -> RequestInfo:
         """What errors show of the request."""
         if self.info is None:
@@ -411,10 +420,11 @@ class Call:
             if self.usual is not None:
                 self.info = self.usual.info.with_content(self.request.body or b"")
             elif self.out is not None:
-                self.info = composer.info(self.out, self.base)
+                self.info = composer.info(self.out, self.base, self.secrets())
             else:
                 request = self.request
-                self.info = RequestInfo(request.endpoint.method, self.base.root, self.base.target(request.path))
+                target = self.base.target(request.path)
+                self.info = RequestInfo(request.endpoint.method, self.base.root, target, secrets=self.secrets())
         return self.info
 
     def meta(self, incoming: Incoming, now: float | None = None) -> Meta:
@@ -424,7 +434,7 @@ class Call:
             now = self.loop.time()
         return Meta(
             incoming.status,
-            self.calls.composer.scrub(incoming.raw_fields),
+            incoming.raw_fields,
             self.where() if usual is None else usual.info,
             self.tries,
             self.queued,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,24 +11,52 @@ from urllib.parse import quote, urlsplit
 
 from ..core.encode import merge_queries
 from ..errors import ConfigurationError
+from ..redact import Secret, redacted
 from ..transport.base import Origin
 
-__all__ = ["BaseURL", "CallConfig", "KeySource", "Placing", "Secret", "check_field", "unquoting"]
+__all__ = [
+    "BaseURL",
+    "CallConfig",
+    "KeySource",
+    "Placing",
+    "Secret",
+    "check_field",
+    "check_header",
+    "unquoting",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _BAD_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_FRAMING = frozenset(
+    {
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""What says where a message ends and whom it is for (RFC 9110, sections 7.2, 7.6.1 and 10.1.1; RFC 9112, section 6):
+sent twice, or by somebody who does not write the bytes, it lets another request be smuggled in."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def check_field(name: str, value: object, what: str) -> str:
+def check_field(value: object, what: str) -> str:
     """A header field's value as text, or `ConfigurationError` without quoting it (it may be a secret).
 
     No control characters and nothing outside Latin-1 (RFC 9110, section 5.5), no space at either end.
     """
-    if not _TOKEN.fullmatch(name):
-        raise ConfigurationError(f"{what}: {name!r} is no header field name")
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
     text = value.reveal() if isinstance(value, Secret) else str(value)
     if _BAD_VALUE.search(text):
         del value, text  # no frame of a traceback may hold them
@@ -37,61 +64,35 @@ def check_field(name: str, value: object, what: str) -> str:
     return text.strip(" \t")
 
 
+def check_header(name: object, value: object, source: str) -> str:
+    """The value of a header field that a caller names, as `check_field` returns it.
+
+    `ConfigurationError` also for a name that no field has, and for one that the library alone sets.
+    """
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        # Not quoted: where a line was taken apart in the wrong place, the name holds a part of the value.
+        raise ConfigurationError(f"{source}: one of the names is not that of a header field (RFC 9110, section 5.1)")
+    if name.lower() in _FRAMING:
+        raise ConfigurationError(f"{source}: {name!r} is set by the library and cannot be given")
+    return check_field(value, f"{source}: {name!r}")
+
+
 def unquoting(method: Callable[P, R]) -> Callable[P, R]:
-    """Let a `ConfigurationError` leave `method` without the frames in which it arose: their locals may be keys."""
+    """Let an error leave `method` without the frames in which it arose: their locals may be keys."""
 
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
-        except ConfigurationError as error:
+        except Exception as error:
             del args, kwargs
-            error.__context__ = None
+            error.__context__ = error.__cause__ = None
             raise error.with_traceback(None) from None
 
     return wrapper
 
 
-class Secret:
-    """A key that shows itself to nobody: no `repr`, no `str`, no pickle; `reveal` is called where bytes are written."""
-
-    __slots__ = ("__marks", "__value")
-
-    def __init__(self, value: str) -> None:
-        self.__value = value
-        self.__marks: tuple[bytes, ...] | None = None
-
-    def reveal(self) -> str:
-        return self.__value
-
-    def scrub(self, raw: bytes) -> bytes:
-        """The bytes without this key, also where it stands in JSON or in a URL: servers echo what they are sent."""
-        if self.__marks is None:
-            self.__marks = _marks(self.__value)
-        for mark in self.__marks:
-            if raw.find(mark) >= 0:  # `in` raises and swallows an error first, which costs as much again
-                raw = raw.replace(mark, b"[key]")
-        return raw
-
-    def __repr__(self) -> str:
-        return "<Secret: hidden>"
-
-    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
-        return (Secret, ("",))
-
-
-def _marks(value: str) -> tuple[bytes, ...]:
-    """The ways in which a text of a server may write this value. One of three characters would be found anywhere."""
-    if len(value) < 4:
-        return ()
-    in_json = json.dumps(value)[1:-1]
-    texts = {value, in_json, in_json.replace("/", "\\/"), quote(value, safe="")}
-    marks = {text.encode() for text in texts} | {value.encode("latin-1", "replace")}
-    return tuple(sorted(marks, key=len, reverse=True))
-
-
 _PATH_SAFE = "!$%&'()*+,/:;=@~"
-
 KeySource = Secret | Callable[[], Awaitable[str]] | None
 
 
@@ -138,10 +139,14 @@ class BaseURL:
         return f"{self.path}{path}?{merge_queries(self.query, query)}"
 
     def __str__(self) -> str:
-        return f"{self.root}{self.path}" + (f"?{self.query}" if self.query else "")
+        """The URL without userinfo, secret values of its query redacted."""
+        return redacted(f"{self.root}{self.path}" + (f"?{self.query}" if self.query else ""))
 
     def __repr__(self) -> str:
         return f"BaseURL({str(self)!r})"
+
+    def __reduce__(self) -> tuple[type[BaseURL], tuple[str]]:
+        return (BaseURL, (str(self),))  # without what is secret
 
 
 def _ascii_host(host: str) -> str:

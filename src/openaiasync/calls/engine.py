@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any, Self, cast
 from urllib.parse import unquote
 
 from ..answers import CONTENTS, has_content
@@ -15,7 +15,7 @@ from ..core.sse import looks_like_events
 from ..meta import Meta
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
-from .binary import binary_answer, is_no_sound, text_answer
+from .binary import binary_answer, text_answer
 from .body import cap_of, read_whole
 from .call import Call
 from .clocks import Clocks, clocks_for
@@ -25,6 +25,7 @@ from .fetch import attach, needs_nothing
 from .formats import TEXT_FORMATS, formatted_type
 from .outgoing import Composer
 from .pages import Paginator, page_type
+from .sealing import seal
 from .shared import Shared
 from .stream import AsyncStream
 
@@ -44,10 +45,19 @@ class Calls:
     def configure(self, config: CallConfig) -> None:
         """Use another configuration from now on."""
         self.config = config
-        self.composer: Composer = Composer(config)
+        self.composer: Composer = Composer(config, self.shared)
         self._clocks: dict[str, Clocks] = {}
         self._decoders: dict[Endpoint, Decoder[Any]] = {}
         self._simply: dict[Endpoint, tuple[Callable[[bytes], Any], str] | None] = {}
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # connections and keys are not copied: what holds calls shares them with its copies
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("the methods of a client hold connections and a key and cannot be pickled")
 
     def under(self, config: CallConfig) -> Calls:
         """Calls under another configuration that share connections, limits and retry budget with these."""
@@ -57,6 +67,13 @@ class Calls:
 
     def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None = None) -> Request:
         """The `Request` for these parameters, the default model filled in where none is named."""
+        try:
+            return self._request(endpoint, params, stream)
+        except Exception as error:
+            seal(error)
+            raise
+
+    def _request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> Request:
         given = params
         if group := endpoint.group:
             if "model" not in params:
@@ -109,12 +126,16 @@ class Calls:
 
     async def answer(self, request: Request) -> Any:
         """Send a request that is not a stream; the decoded answer."""
-        if self.config.observers or request.hooks is not None:
-            from .observe import watched_answer  # who watches nothing need not load it
+        try:
+            if self.config.observers or request.hooks is not None:
+                from .observe import watched_answer  # who watches nothing need not load it
 
-            return await watched_answer(self, request)
-        answer = self.made(request, *await self.fetch(request))
-        return await answer if answer.__class__ is CoroutineType else answer
+                return await watched_answer(self, request)
+            answer = self.made(request, *await self.exchange(request))
+            return await answer if answer.__class__ is CoroutineType else answer
+        except BaseException as error:
+            seal(error)
+            raise
 
     def call(self, request: Request) -> Call:
         """A call with this request; one that is watched where somebody watches."""
@@ -124,11 +145,16 @@ class Calls:
 
         return WatchedCall(self, request)
 
-    async def fetch(self, request: Request, call: Call | None = None) -> tuple[Meta, bytes]:
-        """Send a request that is not a stream; what is known of the call, and the body of its 2xx.
+    async def fetch(self, request: Request) -> tuple[Meta, bytes]:
+        """Send a request that is not a stream; what is known of the call, and the body of its 2xx."""
+        try:
+            return await self.exchange(request)
+        except BaseException as error:
+            seal(error)
+            raise
 
-        Whoever passes the `call` tells it how it ended.
-        """
+    async def exchange(self, request: Request, call: Call | None = None) -> tuple[Meta, bytes]:
+        """As `fetch`, for callers that seal what it raises. Whoever passes the `call` tells it how it ended."""
         if call is None:
             if self.config.observers or request.hooks is not None:
                 from .observe import watched_fetch
@@ -188,7 +214,7 @@ class Calls:
         if len(body) > LARGE:
             from .large import decode_large
 
-            return decode_large(self, request, [meta, body])
+            return decode_large(self, request, meta, body)
         simply = self._simply.get(request.endpoint)
         if simply is not None:
             decode, contents = simply
@@ -201,9 +227,7 @@ class Calls:
                     return keep(answer, body, meta)
         elif request.endpoint not in self._simply:
             self._simply[request.endpoint] = self._simple_decoder(request)
-        rest = [(meta, body)]
-        del body  # the server may have echoed a key, which no frame of a traceback may hold
-        return self.decode(request, *rest.pop())
+        return self.decode(request, meta, body)
 
     def decode(self, request: Request, meta: Meta, body: bytes) -> Any:
         """The answer that a body is, by its endpoint's row; `APIResponseValidationError` if it is none."""
@@ -212,8 +236,6 @@ class Calls:
         if kind == "none":
             self._check_nothing(meta, body)
             return None
-        if endpoint.group == "text_to_speech" and is_no_sound(meta, body):
-            body = self.composer.scrub(body)
         if kind == "binary":
             return binary_answer(request, meta, body)
         if kind == "text":
@@ -232,10 +254,9 @@ class Calls:
             from .assembled import assembled  # few servers stream what nobody asked them to
 
             return assembled(self, request, meta, body)
-        refusal = failures.refused(meta, self.composer.scrub(body), reason, kind=self.decoder(request).kind)
+        refusal = failures.refused(meta, body, reason, kind=self.decoder(request).kind)
         if reason == failures.ERROR and answer is not None:
             refusal.partial = answer
-        del answer, body  # as in `made`
         raise refusal
 
     def _check_nothing(self, meta: Meta, body: bytes) -> None:
@@ -247,7 +268,7 @@ class Calls:
         except DecodeError:
             return
         if isinstance(value, dict) and is_error(None, cast("dict[str, Any]", value)):
-            raise failures.stream_error(meta, parsed(self.composer.scrub(body)))
+            raise failures.stream_error(meta, value)
 
     def _read(self, request: Request, body: bytes) -> tuple[Any, str]:
         """The answer that a body is, and why it may not be handed out, if so. Raises `DecodeError`."""
@@ -287,11 +308,9 @@ class Calls:
     def finished(self, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
         """A decoded answer with what it needs beside: vectors checked, links that can be fetched, its meta."""
         if request.endpoint.group == "embedding" and (wrong := fault(request, answer)):
-            raw = self.composer.scrub(body)
-            del answer, body  # as in `made`
             if wrong == NO_VECTOR:
-                raise failures.empty_answer(meta, raw, wrong)
-            raise failures.invalid_answer(meta, raw, str(DecodeError(wrong, raw)))
+                raise failures.empty_answer(meta, body, wrong)
+            raise failures.misfit(meta, body, wrong)
         attach(self, answer)
         return keep(answer, body, meta)
 
@@ -337,6 +356,7 @@ class Calls:
         except BaseException as error:
             call.leave()
             await call.failed(error)
+            seal(error)
             raise
 
     def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Paginator[Any, Any]:

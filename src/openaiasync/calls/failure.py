@@ -1,4 +1,8 @@
-"""From what went wrong to the public error: by cause, never by text; with URL, tries and time, without secrets."""
+"""From what went wrong to the public error: by cause, never by text; with URL, tries and time, without secrets.
+
+Every error is made here of what the server sent, and passes through the secrets of its attempt (`RequestInfo.secrets`):
+before its message quotes a part of it, and once more as a whole. Callers hand in bytes as they came.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from ..errors import (
 from ..lenient import is_struct
 from ..meta import Meta, RequestInfo, ResponseInfo
 from ..model import BaseModel, OpenModel
+from .sealing import cleaned_error
 
 if TYPE_CHECKING:
     from ..core.error_body import ErrorDetails
@@ -51,6 +56,7 @@ _PASSING = frozenset(
      "service_unavailable", "service_unavailable_error", "serviceunavailable", "bad_gateway", "gateway_timeout",
      "upstream_error", "vector_store_timeout"}
 )  # fmt: skip
+_LARGEST_PARSED = 1 << 20  # bytes of a body that is parsed to clean it
 _LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
 
 _CLOCKS = {
@@ -77,9 +83,24 @@ def _spent(tries: int, elapsed: float) -> str:
     return f"after {tries} {'try' if tries == 1 else 'tries'}, {elapsed:.1f} s"
 
 
-def _finish(error: OpenAIError, tries: int, elapsed: float) -> None:
+def _finish(error: OpenAIError, request: RequestInfo, tries: int, elapsed: float) -> None:
     error.tries = tries
     error.elapsed = elapsed
+    cleaned_error(error, request.secrets)
+
+
+def _cleaned(meta: Meta, raw: bytes) -> bytes:
+    """A body without the secrets that the server echoed."""
+    secrets = meta.request.secrets
+    raw = secrets.scrub_cut(raw)
+    if len(raw) > _LARGEST_PARSED:
+        return raw
+    try:
+        body: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        return raw
+    clean = secrets.clean(body)
+    return raw if clean is body else json.dumps(clean).encode()  # JSON may write any character as an escape
 
 
 def from_transport(
@@ -101,7 +122,7 @@ def from_transport(
         if failure.kind == "protocol":
             error.side = "server"
     error.sent = failure.sent
-    _finish(error, tries, elapsed)
+    _finish(error, request, tries, elapsed)
     return error
 
 
@@ -125,15 +146,16 @@ def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APISta
     """The error for an answer with an error status; its body as far as it was read."""
     from ..core.error_body import parse_error, read_error  # who meets no error need not load it
 
+    raw = _cleaned(meta, raw)
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
-    body = parse_error(raw)
+    body = meta.request.secrets.clean(parse_error(raw))
     details = read_error(body)
     text = with_words(f"{meta.status} from {meta.request.method} {meta.url}", details)
     text = f"{text} ({_spent(tries, elapsed)})"
     error = status_error(meta.status)(text, response=response, body=error_object(body))
     error.describe(details.code, details.type, details.param)
     error.meta = meta
-    _finish(error, tries, elapsed)
+    _finish(error, meta.request, tries, elapsed)
     return error
 
 
@@ -143,17 +165,18 @@ def refused_redirect(meta: Meta, why: str, tries: int, elapsed: float) -> APISta
     message = f"{meta.status} from {meta.request.method} {meta.url}: {why} ({_spent(tries, elapsed)})"
     error = APIStatusError(message, response=response, body=None)
     error.meta = meta
-    _finish(error, tries, elapsed)
+    _finish(error, meta.request, tries, elapsed)
     return error
 
 
 def invalid_answer(meta: Meta, raw: bytes, why: str) -> APIResponseValidationError:
     """The error for a 2xx answer that is not what its operation promises; it holds the raw body."""
+    raw = _cleaned(meta, raw)
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
     message = f"{meta.status} from {meta.request.method} {meta.url}: {why}"
     error = APIResponseValidationError(response, raw, message=message)
     error.meta = meta
-    _finish(error, meta.tries, meta.total)
+    _finish(error, meta.request, meta.tries, meta.total)
     return error
 
 
@@ -161,13 +184,20 @@ class EmptyAnswerError(APIResponseValidationError, ValueError):
     """An answer of the right shape with nothing in it; a `ValueError` too, as users of the official client expect."""
 
 
+def misfit(meta: Meta, raw: bytes, reason: str) -> APIResponseValidationError:
+    """The same with the beginning of the body in the message."""
+    raw = _cleaned(meta, raw)
+    return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
+
+
 def empty_answer(meta: Meta, raw: bytes, why: str) -> EmptyAnswerError:
     """The error for an answer with nothing in it."""
+    raw = _cleaned(meta, raw)
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
     message = f"{meta.status} from {meta.request.method} {meta.url}: {DecodeError(why, raw)}"
     error = EmptyAnswerError(response, raw, message=message)
     error.meta = meta
-    _finish(error, meta.tries, meta.total)
+    _finish(error, meta.request, meta.tries, meta.total)
     return error
 
 
@@ -176,6 +206,7 @@ def stream_error(meta: Meta, body: Any) -> APIError:
     from ..core.error_body import read_error
     from ..core.success import error_of_choice
 
+    body = meta.request.secrets.clean(body)
     if not (isinstance(body, dict) and body.get("error")):
         body = error_of_choice(body) or body
     details = read_error(body)
@@ -184,7 +215,7 @@ def stream_error(meta: Meta, body: Any) -> APIError:
     error.describe(details.code, details.type, details.param)
     error.retryable = _may_pass(details.code, details.type)
     error.meta = meta
-    _finish(error, meta.tries, meta.total)
+    _finish(error, meta.request, meta.tries, meta.total)
     return error
 
 
@@ -200,7 +231,7 @@ def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
     message = f"{meta.request.method} {meta.url}: {why}; `.partial` holds what had come"
     error = IncompleteStreamError(message=message, request=meta.request, partial=partial)
     error.meta = meta
-    _finish(error, meta.tries, meta.total)
+    _finish(error, meta.request, meta.tries, meta.total)
     return error
 
 
@@ -265,6 +296,7 @@ def is_no_error(kind: Any) -> bool:
 
 def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
     """The error for bytes that are no answer: the error object in them, if there is one, or what is wrong with them."""
+    raw = _cleaned(meta, raw)
     found = found_error(raw)
     return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
 
@@ -274,6 +306,7 @@ def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = Non
 
     A `kind` that declares `error` may have one: in an object with an id it is a value, and something else is wrong.
     """
+    raw = _cleaned(meta, raw)
     if (
         is_struct(kind)
         and "error" in getattr(get_origin(kind) or kind, "__struct_fields__", ())

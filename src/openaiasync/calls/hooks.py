@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..headers import Headers
 from ..meta import Meta
 from ..omitted import is_omitted
-from ..redact import HIDDEN, redacted
+from ..redact import HIDDEN
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class CallEvent:
         request = call.request
         self.name: str = request.endpoint.name
         self.method: str = request.endpoint.method
-        self.url: str = redacted(call.base.root + (call.target or call.base.target(request.path)))
+        target = call.target or call.base.target(request.path)
+        self.url: str = call.base.root + call.secrets().scrub_url(target)
         self.stream: bool = request.stream
         self.tries: int = call.tries
         self.content: bytes = request.body if isinstance(request.body, bytes) else b""

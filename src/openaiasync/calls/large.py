@@ -33,21 +33,12 @@ async def _in_turns(steps: Generator[None, None, T]) -> T:
         await asyncio.sleep(0)
 
 
-async def decode_large(calls: Calls, request: Request, fetched: list[Any]) -> Any:
-    """As `Calls.decode`, in steps. `fetched` is meta and body, and empty when this ends.
-
-    (A server may echo a key in the body, which no frame of a traceback may hold.)
-    """
+async def decode_large(calls: Calls, request: Request, meta: Meta, body: bytes) -> Any:
+    """As `Calls.decode`, in steps."""
     answer: Any = None
     if request.endpoint.answer in _SLICED:
         with contextlib.suppress(DecodeError):  # the general way says what is wrong
-            answer = await _in_turns(decode_in_slices(calls.decoder(request), fetched[1]))
+            answer = await _in_turns(decode_in_slices(calls.decoder(request), body))
     if answer is None or holds_error(answer):
-        del answer
-        return calls.decode(request, *_taken(fetched))
-    return calls.finished(request, answer, *_taken(fetched))
-
-
-def _taken(fetched: list[Any]) -> tuple[Meta, bytes]:
-    body, meta = fetched.pop(), fetched.pop()
-    return meta, body
+        return calls.decode(request, meta, body)
+    return calls.finished(request, answer, meta, body)

@@ -10,6 +10,7 @@ from ..core.endpoint import Request
 from ..errors import OpenAIError
 from ..model import BaseModel
 from .engine import Calls
+from .sealing import sealing
 from .stream import AsyncStream
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class LiveStream(Generic[C, A]):
             raise RuntimeError("nothing was sent yet: enter or iterate the stream first")
         return self._stream.meta
 
+    @sealing
     async def final(self) -> A:
         """The whole answer; reads what is left of the stream.
 

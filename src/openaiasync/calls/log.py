@@ -37,7 +37,7 @@ def sending(call: Call) -> None:
     if logger.isEnabledFor(logging.DEBUG) and call.out is not None:
         out = call.out
         size = len(out.body) if isinstance(out.body, bytes) else out.length
-        logger.debug("sending %s %s%s, %s bytes, fields %s", out.method, call.base.root, out.target, size, out.fields)
+        logger.debug("sending %s %s, %s bytes, fields %s", out.method, call.where().url, size, out.fields)
 
 
 def answered(call: Call, incoming: Incoming) -> None:
@@ -45,9 +45,10 @@ def answered(call: Call, incoming: Incoming) -> None:
     if logger.isEnabledFor(logging.INFO) and call.out is not None:
         out = call.out
         seconds = call.loop.time() - call.try_began
-        logger.info("%s %s%s: %d in %.3f s", out.method, call.base.root, out.target, incoming.status, seconds)
+        where = call.where()
+        logger.info("%s %s: %d in %.3f s", out.method, where.url, incoming.status, seconds)
         if logger.isEnabledFor(logging.DEBUG):
-            fields = dict(Headers(call.calls.composer.scrub(incoming.raw_fields)))
+            fields = dict(Headers(where.secrets.scrub(incoming.raw_fields)))
             logger.debug("answered with fields %s", fields)
 
 

@@ -203,8 +203,7 @@ async def watched_answer(calls: Calls, request: Request) -> Any:
     """As `Calls.answer`."""
     call = WatchedCall(calls, request)
     try:
-        # In one line, as there: a body in which the server echoes a key may stand in no frame of a traceback.
-        made = calls.made(request, *await calls.fetch(call.request, call))
+        made = calls.made(request, *await calls.exchange(call.request, call))
         answer: Any = await made if made.__class__ is CoroutineType else made
     except BaseException as error:
         await call.failed(error)
@@ -217,7 +216,7 @@ async def watched_fetch(calls: Calls, request: Request) -> tuple[Meta, bytes]:
     """As `Calls.fetch`; the answer is not kept, since it is not decoded here."""
     call = WatchedCall(calls, request)
     try:
-        fetched = await calls.fetch(call.request, call)
+        fetched = await calls.exchange(call.request, call)
     except BaseException as error:
         await call.failed(error)
         raise

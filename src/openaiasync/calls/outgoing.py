@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,13 +11,13 @@ from ..core.endpoint import Endpoint, Request
 from ..errors import ConfigurationError
 from ..meta import RequestInfo
 from ..omitted import is_omitted
+from ..redact import NO_SECRETS, Secret, Secrets, SecretSource, of_fields, of_query
 from ..transport.base import Credentials, Outgoing
 from .callback import awaited
-from .config import BaseURL, CallConfig, Secret, check_field
+from .config import BaseURL, CallConfig, check_field, check_header
 
 __all__ = ["Composer", "Usual"]
 
-_OURS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 _COUNT = "x-stainless-retry-count"
 _JSON: tuple[str, str] = ("Accept", "application/json")
 _EVENTS: tuple[str, str] = ("Accept", "text/event-stream")
@@ -30,9 +30,11 @@ class Usual:
 
     __slots__ = ("info", "out")
 
-    def __init__(self, base: BaseURL, out: Outgoing) -> None:
+    def __init__(self, base: BaseURL, out: Outgoing, secrets: Secrets) -> None:
         self.out: Outgoing = out
-        self.info: RequestInfo = RequestInfo(out.method, base.root, out.target, out.fields, b"", out.credentials.shown)
+        self.info: RequestInfo = RequestInfo(
+            out.method, base.root, out.target, out.fields, b"", out.credentials.shown, secrets=secrets
+        )
         """What errors and `.meta` show of a try, without its body."""
 
     def outgoing(self, body: bytes) -> Outgoing:
@@ -44,20 +46,17 @@ class Usual:
 class Composer:
     """Builds `Outgoing` values for one configuration; what never changes is built once."""
 
-    def __init__(self, config: CallConfig) -> None:
+    def __init__(self, config: CallConfig, passing: SecretSource = NO_SECRETS) -> None:
+        """`passing` knows what else requests carry on their way: a proxy's password."""
         self.config = config
         # By endpoint, whether it streams, and whether it has no body.
         self._heads: dict[tuple[Endpoint, bool, bool], tuple[str, bytes, tuple[tuple[str, str], ...]]] = {}
         self._usual: dict[tuple[Endpoint, bool, bool], Usual] = {}
         self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
         self.asks: bool = callable(config.key)  # whether the key is asked for each try
-        self._passing: tuple[Secret, ...] = ()  # keys of recent tries, for what servers echo of them
-        self._secrets: list[Secret] = [secret for _, secret in config.secret_fields]
-        for key in (config.key, config.admin_key, config.base.userinfo):
-            if isinstance(key, Secret):
-                self._secrets.append(key)
-        if config.base.userinfo is not None:
-            self._secrets += [Secret(_basic(config.base.userinfo)), Secret(_password(config.base.userinfo))]
+        self.secrets: Secrets = Secrets(*_fixed_secrets(config), passing)
+        """What every request of this client may carry; a try's own credentials come on top, see `secrets_of`."""
+        self._latest: Credentials = Credentials()
 
     def fixed(self, request: Request) -> Credentials | None:
         """The credentials that every request has, once they were made; `None` where `credentials` has to be asked."""
@@ -90,7 +89,7 @@ class Composer:
         key = config.admin_key if admin else config.key
         asked = key is not None and not isinstance(key, Secret)
         if asked:
-            key = self._asked(await awaited(key, "the api_key function"))  # type: ignore[arg-type]  # by `asked`
+            key = _asked(await awaited(key, "the api_key function"))  # type: ignore[arg-type]  # by `asked`
         if isinstance(key, Secret):
             scheme = f"{config.auth_scheme} " if config.auth_scheme else ""
             pairs.append((config.key_field, scheme + key.reveal()))
@@ -102,29 +101,21 @@ class Composer:
         made = Credentials(pairs, config.auth_scheme)
         if not asked:
             self._static[admin] = made
+        else:
+            self._latest = made
         return made
 
-    def _asked(self, value: Any) -> Secret:
-        if not isinstance(value, str) or not value:
-            raise ConfigurationError("the api_key function answered something else than a key")
-        secret = Secret(value)
-        del value  # no frame of a traceback may hold it
-        secret = Secret(check_field("Authorization", secret, "the key that api_key answered"))
-        self._passing = (*self._passing[-7:], secret)
-        return secret
-
     def hide(self, secret: Secret) -> None:
-        """Scrub this one too: a body holds it."""
-        self._secrets.append(secret)
+        """Let nothing show this one: a body holds it."""
+        self.secrets = Secrets(self.secrets, secret)
+
+    def secrets_of(self, *credentials: Credentials) -> Secrets:
+        """The secrets of a try with these credentials; of those before it, too."""
+        return Secrets(self.secrets, *credentials)
 
     def scrub(self, raw: bytes) -> bytes:
-        """The bytes without any key of ours: servers echo what they are sent."""
-        for secret in self._secrets:
-            raw = secret.scrub(raw)
-        if self._passing:
-            for secret in self._passing:
-                raw = secret.scrub(raw)
-        return raw
+        """Bytes that no try's answer consists of, as a tool's words, without the keys of this client."""
+        return Secrets(self.secrets, self._latest).scrub(raw)
 
     def fields(self, request: Request) -> tuple[tuple[str, str], ...]:
         """Every field of a request but credentials, framing and Host."""
@@ -182,7 +173,7 @@ class Composer:
     ) -> Usual:
         first = Outgoing(self.config.base.origin, method, target, fields, credentials, b"", None, prebuilt)
         self._count(first, 0)
-        return Usual(self.config.base, first)
+        return Usual(self.config.base, first, self.secrets_of(credentials))
 
     def count(self, request: Request, out: Outgoing, retries: int) -> None:
         """Tell the server which retry this is, as the official client does, unless the call says so itself."""
@@ -195,16 +186,44 @@ class Composer:
             if out.prebuilt is not None:
                 out.prebuilt += f"{_COUNT}: {retries}\r\n".encode()
 
-    def info(self, out: Outgoing, base: BaseURL) -> RequestInfo:
-        """What errors and `.meta` show of a try."""
+    def info(self, out: Outgoing, base: BaseURL, secrets: Secrets) -> RequestInfo:
+        """What errors and `.meta` show of a try with these secrets."""
         content, upload = (out.body, False) if isinstance(out.body, bytes) else (b"", True)
-        return RequestInfo(out.method, base.root, out.target, out.fields, content, out.credentials.shown, upload)
+        target = out.target
+        if base is not self.config.base:  # where the server led us: what it put there is what it pleased
+            target = secrets.scrub_url(target)
+        return RequestInfo(out.method, base.root, target, out.fields, content, out.credentials.shown, upload, secrets)
 
 
 def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str], ...]) -> bytes:
     lines = [f"{method} {target} HTTP/1.1", f"Host: {base.root.partition('://')[2]}"]
     lines.extend(f"{name}: {value}" for name, value in fields)
     return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+
+def _asked(value: Any) -> Secret:
+    """The key that a function answered; `ConfigurationError` without quoting what is none."""
+    if isinstance(value, Secret):
+        value = value.reveal()
+    good = isinstance(value, str) and bool(value)
+    secret = Secret(value if good else "")
+    del value  # no frame of a traceback may hold it
+    if not good:
+        raise ConfigurationError("the api_key function answered something else than a key")
+    return Secret(check_field(secret, "the key that api_key answered"))
+
+
+def _fixed_secrets(config: CallConfig) -> Iterator[SecretSource]:
+    """What of a client's configuration is secret and sent."""
+    for key in (config.key, config.admin_key):
+        if isinstance(key, Secret):
+            yield key
+    yield from of_fields((name, secret.reveal()) for name, secret in config.secret_fields)
+    for base in (config.base, config.websocket_base):
+        if base is not None:
+            yield from of_query(base.query)
+            if base.userinfo is not None:
+                yield from (base.userinfo, Secret(_basic(base.userinfo)), Secret(_password(base.userinfo)))
 
 
 def _basic(userinfo: Secret) -> str:
@@ -219,17 +238,16 @@ def _password(userinfo: Secret) -> str:
 def _extra(headers: Mapping[str, Any]) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for name, value in headers.items():
-        if name.lower() in _OURS:
-            raise ConfigurationError(f"the header field {name!r} is set by the library and cannot be given")
         omitted = value is None or is_omitted(value)
-        checked[name] = None if omitted else check_field(name, value, f"the header field {name!r}")
+        text = check_header(name, "" if omitted else value, "extra_headers")
+        checked[name] = None if omitted else text
     return checked
 
 
 def _told(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The count of retries that a call gives itself, if it does, and not to leave it out."""
     return [
-        (name, check_field(name, value, f"the header field {name!r}"))
+        (name, check_header(name, value, "extra_headers"))
         for name, value in headers.items()
         if name.lower() == _COUNT and value is not None and not is_omitted(value)
     ]

@@ -22,11 +22,13 @@ from .body import body_pieces, cap_of, too_large
 from .call import Call
 from .engine import Calls
 from .pages import turn
+from .sealing import seal
 from .stream import AsyncStream
 
 __all__ = ["RawMethods", "RawResponse", "StreamedMethods", "StreamedResponse"]
 
 T = TypeVar("T")
+P = TypeVar("P", str, bytes)
 
 
 class _Facts:
@@ -107,7 +109,11 @@ class RawResponse(_Facts, Generic[T]):
         """The decoded answer, of the method's type or of `to`. Raises `APIResponseValidationError`."""
         key = None if to is None else repr(to)
         if key not in self._parsed:
-            self._parsed[key] = self._parse(to)
+            try:
+                self._parsed[key] = self._parse(to)
+            except BaseException as error:
+                seal(error)
+                raise
         return cast("T", self._parsed[key])
 
     def then(self, finish: Callable[[Any], Any]) -> RawResponse[Any]:
@@ -148,7 +154,7 @@ def decode_as(calls: Calls, request: Request, meta: Meta, body: bytes, to: Any) 
     try:
         answer = decoder_for(to, strict=calls.config.strict).decode(body)
     except DecodeError as error:
-        raise failures.undecodable(meta, body, str(error)) from None
+        raise failures.refused(meta, body, error.reason) from None
     return keep(answer, body, meta) if hasattr(answer, "to_dict") else answer
 
 
@@ -224,21 +230,28 @@ class StreamedResponse(_Facts, Generic[T]):
 
     async def parse(self, *, to: Any = None) -> T:
         """What the method would have answered; bytes where that is a binary answer, for ``stream=True`` the stream."""
-        if self._request.stream and to is None:
-            self._taken = True
-            return cast("T", AsyncStream[Any](self._call, self._incoming))
-        if to is None and self._request.endpoint.answer == "binary":
+        if to is None and self._request.endpoint.answer == "binary" and not self._request.stream:
             to = bytes  # the reading methods of a binary answer are this object's own
-        answer = decode_as(self._calls, self._request, self.meta, await self.read(), to)
-        return cast("T", answer if to is not None or self._finish is None else self._finish(answer))
+        finish: Callable[[Any], Any] = _as_it_is if to is not None or self._finish is None else self._finish
+        try:
+            if self._request.stream and to is None:
+                self._taken = True
+                return cast("T", AsyncStream(self._call, self._incoming))
+            return cast("T", finish(decode_as(self._calls, self._request, self.meta, await self.read(), to)))
+        except BaseException as error:
+            seal(error)
+            raise
 
     def then(self, finish: Callable[[Any], Any]) -> StreamedResponse[Any]:
         """The same, whose `parse()` gives what `finish` makes of the decoded answer."""
         self._finish = finish
         return self
 
-    async def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+    def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """The body in pieces as they come, or of `chunk_size` bytes each (the last may be shorter)."""
+        return _sealed(self._bytes(chunk_size))
+
+    async def _bytes(self, chunk_size: int | None) -> AsyncIterator[bytes]:
         if self._content is not None:
             yield self._content
             return
@@ -257,23 +270,29 @@ class StreamedResponse(_Facts, Generic[T]):
         if held:
             yield bytes(held)
 
-    async def iter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+    def iter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
         """The body as text, in pieces; characters are never cut."""
+        return _sealed(self._text(chunk_size))
+
+    async def _text(self, chunk_size: int | None) -> AsyncIterator[str]:
         import codecs
 
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        async for piece in self.iter_bytes(chunk_size):
+        async for piece in self._bytes(chunk_size):
             if text := decode(piece):
                 yield text
         if text := decode(b"", final=True):
             yield text
 
-    async def iter_lines(self) -> AsyncIterator[str]:
+    def iter_lines(self) -> AsyncIterator[str]:
         """The body line by line, without line ends (LF, CRLF or CR)."""
+        return _sealed(self._lines())
+
+    async def _lines(self) -> AsyncIterator[str]:
         from ..core.lines import LineDecoder
 
         decoder = LineDecoder()
-        async for text in self.iter_text():
+        async for text in self._text(None):
             for line in decoder.feed(text):
                 yield line
         for line in decoder.feed("", final=True):
@@ -301,6 +320,22 @@ class StreamedResponse(_Facts, Generic[T]):
         call: Call | None = getattr(self, "_call", None)
         if call is not None and not self._taken:  # else a stream has taken the call over, or is being read
             call.abandon()
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
+
+
+async def _sealed(pieces: AsyncIterator[P]) -> AsyncIterator[P]:
+    """The same pieces, each let go before an error is raised: a traceback shows what a frame holds."""
+    piece: P | None = None
+    try:
+        async for piece in pieces:
+            yield piece
+    except BaseException as error:
+        piece = None
+        seal(error)
+        raise
 
 
 class _Opening(Generic[T]):
@@ -337,6 +372,7 @@ class _StreamedCalls(Calls):
         except BaseException as error:
             call.leave()
             await call.failed(error)
+            seal(error)
             raise
         return StreamedResponse[Any](self.plain, call, request)
 

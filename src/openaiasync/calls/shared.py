@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import copy
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.limits import Limits
 from ..core.retry import Budget
 from ..errors import ClientClosedError
+from ..redact import Secret
 from ..transport.base import Origin, Transport
 from .defaults import Defaults
 from .gate import InFlightLimiter
@@ -84,6 +85,11 @@ class Shared:
             transport = state.transports[loop] = self._factory()
         state.last = (weakref.ref(loop), transport)
         return transport
+
+    def secrets(self) -> Iterator[Secret]:
+        """What the transports add to requests and nobody may see: a proxy's password."""
+        for transport in list(self._open.transports.values()):
+            yield from getattr(transport, "secrets", tuple)()
 
     def aside(self) -> Shared:
         """The same connections without slots: for what a call needs while it holds a slot itself."""

@@ -32,6 +32,7 @@ from . import log
 from .body import MAX_RATIO, content_coding
 from .call import Call
 from .clocks import sooner
+from .sealing import seal
 
 __all__ = ["AsyncStream", "ending_of"]
 
@@ -85,7 +86,6 @@ class AsyncStream(Generic[T]):
         self._strictly: Any = self._decoder.fast if self._chunks else None
         # Assistants name the kind of an event outside of its data; as an object it is both.
         self._wrapped = endpoint.event.endswith(":AssistantStreamEvent")
-        self._scrub = call.calls.composer.scrub
         self._queue: deque[bytes | Event] = deque()
         self._delivered = False
         self._done = False
@@ -144,22 +144,26 @@ class AsyncStream(Generic[T]):
                 item._raw = queue.popleft()  # which nulls came is told by the bytes alone
                 self._ending.see(item, "")
                 return item  # type: ignore[no-any-return]
-        while True:
-            call = self._call
-            if call is None:
-                raise StopAsyncIteration
-            if queue:
-                if is_done(queue[0]):
-                    await self._finish(call)
+        try:
+            while True:
+                call = self._call
+                if call is None:
                     raise StopAsyncIteration
-                if not self._is_silent(queue[0]):
-                    return self._typed()
-                queue.popleft()
-            elif self._done:
-                raise StopAsyncIteration
-            elif not await self._more(call):
-                self._done = True
-                self._release()
+                if queue:
+                    if is_done(queue[0]):
+                        await self._finish(call)
+                        raise StopAsyncIteration
+                    if not self._is_silent(queue[0]):
+                        return self._typed()
+                    queue.popleft()
+                elif self._done:
+                    raise StopAsyncIteration
+                elif not await self._more(call):
+                    self._done = True
+                    self._release()
+        except OpenAIError as error:
+            seal(error)
+            raise
 
     def _is_silent(self, event: bytes | Event) -> bool:
         """Whether to pass over an event that says nothing. On paths of a server's own an empty object is an object."""
@@ -247,9 +251,8 @@ class AsyncStream(Generic[T]):
                 keep_raw(item, data)
                 self._ending.see(item, name)
                 return item  # type: ignore[no-any-return]
-        refusal = failures.refused(self.meta, self._scrub(data), reason, name)
+        refusal = failures.refused(self.meta, data, reason, name)
         refusal.partial = self._partial()
-        del event, data, item  # the server may have echoed a key, which no frame of a traceback may hold
         self._abandon()
         raise refusal
 
@@ -318,7 +321,7 @@ class AsyncStream(Generic[T]):
 
     def _cut(self, done: bool) -> OpenAIError:
         """The error for an answer that ended too early, with what the server said beside it."""
-        words = self._scrub(self._events.words)
+        words = self.meta.request.secrets.scrub_cut(self._events.words)
         if words and (not self._ending.began or failures.is_error_body(failures.parsed(words))):
             error = self._something_else(words)
             error.partial = self._partial()
@@ -349,7 +352,7 @@ class AsyncStream(Generic[T]):
             if not failures.is_error_body(value):
                 made = events_of_whole(self._whole_type, value)
             del value
-        raw = b"" if made else self._scrub(body)
+        raw = b"" if made else self.meta.request.secrets.scrub_cut(body)
         del body  # the server may have echoed a key, which no frame of a traceback may hold
         if not made:
             self._release()

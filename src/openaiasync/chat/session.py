@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..calls.engine import Calls
+from ..calls.sealing import sealing
 from .history import History, Message, copied
 from .markdown import to_markdown
 from .reply import Reply
@@ -103,6 +104,7 @@ class ChatSession:
         **params: Unpack[SayParams],
     ) -> Reply[Any]: ...
 
+    @sealing
     async def say(
         self,
         text: str | Sequence[Any] | None = None,

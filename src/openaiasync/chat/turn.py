@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from ..calls.engine import Calls
 from ..calls.failure import broken_stream
 from ..calls.live import ChatStream
+from ..calls.sealing import seal, sealing
 from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint
 from ..core.reasoning import ThinkSplitter
@@ -48,6 +49,7 @@ def _endpoint() -> Endpoint:
     return CHAT_COMPLETIONS_CREATE
 
 
+@sealing
 async def run_turn(
     calls: Calls, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions
 ) -> Reply[Any]:
@@ -179,6 +181,7 @@ class TurnStream(Generic[T]):
             await self._advance(self._step)
         return self._pieces.popleft()
 
+    @sealing
     async def final(self) -> Reply[T]:
         """The whole reply; reads what is left. Raises what reading raises, `RuntimeError` if it was closed before."""
         async for _ in self:
@@ -196,10 +199,12 @@ class TurnStream(Generic[T]):
             await step()
         except Exception as error:
             _attach(error, self._rounds, self._under_way)
+            seal(error)
             self._error = error
             await self._release()
         except BaseException as error:
             _attach(error, self._rounds, self._under_way)
+            seal(error)
             await self.close()
             raise
         finally:

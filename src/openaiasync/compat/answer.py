@@ -13,6 +13,7 @@ import msgspec
 from ..calls.body import MAX_RATIO, PROGRESS, content_coding
 from ..calls.call import Call
 from ..calls.clocks import Clocks
+from ..calls.sealing import seal
 from ..core.coding import CodingError, Inflater
 from ..core.ending import Ending
 from ..core.sse import Event, SSEDecoder, SSEError
@@ -178,6 +179,7 @@ class Answer:
 
     def _broken(self, call: BridgeCall, error: OpenAIError | CodingError) -> Exception:
         self._release()
+        seal(error)
         return translated(self._library, self._theirs, error, call.reason, midway=True)
 
     async def _next(self, call: BridgeCall) -> bytes:

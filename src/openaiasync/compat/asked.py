@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..calls.clocks import Clocks, sooner
-from ..calls.config import CallConfig, Secret
+from ..calls.config import CallConfig
 from ..core.endpoint import Endpoint, Request
 from ..headers import Headers
 from ..transport.base import TryClocks
@@ -24,10 +24,9 @@ _ROWS: dict[str, Endpoint] = {}
 class Asked(Request):
     """A request with clocks of its own."""
 
-    __slots__ = ("clocks", "key")
+    __slots__ = ("clocks",)
 
     clocks: Clocks
-    key: Secret  # what is sent as authorization, to be hidden where a server echoes it
 
 
 class Source:
@@ -60,7 +59,6 @@ async def asked_of(library: Any, theirs: Any, config: CallConfig) -> Asked:
     asked = Asked(_row(theirs.method), theirs.url.raw_path.decode("ascii"), body)
     asked.headers = _fields(theirs)
     asked.stream = isinstance(body, bytes) and _wants_events(theirs, body)
-    asked.key = Secret(theirs.headers.get("authorization", "").rpartition(" ")[2])
     asked.clocks = _clocks(config, asked.stream, theirs.extensions.get("timeout") or {})
     return asked
 

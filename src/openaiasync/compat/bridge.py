@@ -12,6 +12,7 @@ from ..calls import failure as failures
 from ..calls.body import cap_of, content_coding, read_error_body, read_whole
 from ..calls.config import BaseURL, CallConfig
 from ..calls.engine import Calls
+from ..calls.sealing import seal
 from ..calls.shared import Shared
 from ..core.coding import CodingError
 from ..core.limits import Limits
@@ -139,6 +140,7 @@ class Bridge:
             return await self._answer(call, asked, request)
         except (OpenAIError, CodingError) as error:
             call.leave()
+            seal(error)
             raise translated(self.library, request, error, call.reason, unsent=call.unsent) from error
         except BaseException:
             call.leave()
@@ -205,7 +207,7 @@ class Bridge:
         events = kind == "text/event-stream"
         if asked.stream and not events:
             call.expect_error(incoming)
-            body = asked.key.scrub(await read_error_body(incoming))
+            body = await read_error_body(incoming)
             why = "asked for a stream of events, the server sent something else"
             raise failures.undecodable(call.meta(incoming), body, why)
         coding = content_coding(raw)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote, unquote
 
 from ..omitted import is_omitted
+from ..redact import redacted
 from .encode import encode_json, encode_query, merge_queries
 from .options import HOOK_NAMES, OPTION_NAMES, Hooks
 
@@ -72,7 +73,7 @@ class Request:
         return self.deadline is not _UNSET
 
     def __repr__(self) -> str:
-        return f"<Request {self.endpoint.method} {self.path}>"
+        return f"<Request {self.endpoint.method} {redacted(self.path)}>"
 
 
 def nearest(name: str, known: frozenset[str]) -> str:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Required, TypeVar, Unpack, overload
 
+from ..calls.sealing import sealing
 from .mark import no_raw_twin
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class ChatCompletionsHelpers:
     async def parse(self, *, response_format: type[T], **params: Unpack[ParseParams]) -> ParsedChatCompletion[T]: ...
     @overload
     async def parse(self, *, response_format: object, **params: Unpack[ParseParams]) -> ParsedChatCompletion[Any]: ...
+    @sealing
     async def parse(self, *, response_format: Any = None, **params: Unpack[ParseParams]) -> Any:
         """Ask a chat model for a value of a type: ``answer.choices[0].message.parsed``.
 

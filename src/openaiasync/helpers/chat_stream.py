@@ -6,6 +6,7 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from ..calls.sealing import seal, sealing
 from ..errors import OpenAIError
 from .chat_state import ChatCompletionStreamState
 
@@ -52,6 +53,7 @@ class AsyncChatCompletionStream(Generic[T]):
                     continue
                 self._events.extend(self._state.handle_chunk(chunk))
         except OpenAIError as error:
+            seal(error, self.meta.request.secrets)
             self._error = error
             await self.close()
             raise
@@ -72,12 +74,14 @@ class AsyncChatCompletionStream(Generic[T]):
         """Status and header fields of the answer."""
         return self._stream.response
 
+    @sealing
     async def until_done(self) -> Self:
         """Read what is left; raises what reading raises."""
         async for _ in self:
             pass
         return self
 
+    @sealing
     async def get_final_completion(self) -> ParsedChatCompletion[T]:
         """The whole answer with its values; reads what is left of the stream, and raises what that raises.
 

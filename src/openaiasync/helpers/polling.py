@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..calls.failure import invalid_answer
+from ..calls.sealing import sealing
 from ..core.options import OPTION_NAMES
 from ..errors import APITimeoutError, PollTimeoutError
 from ..omitted import is_omitted
@@ -42,6 +43,7 @@ class Waiting:
         self._once = {name: params[name] for name in _FIRST_ONLY & params.keys()}
         self._latest: Any = None
 
+    @sealing
     async def first(self, endpoint: Endpoint, params: dict[str, Any], needs: str = "id") -> Any:
         """The answer of a request that the next one builds on: it has to have the fields that are needed.
 
@@ -53,9 +55,10 @@ class Waiting:
             value = getattr(answer, name, None)
             if not isinstance(value, str) or not value:
                 raw: bytes = answer.__dict__.get("_raw") or b""
-                raise invalid_answer(answer.meta, self._calls.composer.scrub(raw), f"it has no {name!r}")
+                raise invalid_answer(answer.meta, raw, f"it has no {name!r}")
         return answer
 
+    @sealing
     async def end(self, endpoint: Endpoint, ids: dict[str, Any], waits: Callable[[Any], bool]) -> Any:
         """The object, asked for until `waits` is false of its status.
 

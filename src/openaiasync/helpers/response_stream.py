@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from ..calls.sealing import seal, sealing
 from ..errors import OpenAIError
 from .response_state import ResponseStreamState
 
@@ -45,11 +46,12 @@ class AsyncResponseStream(Generic[T]):
         try:
             while True:
                 event: Any = self._state.handle_event(await self._stream.__anext__())
-                number = event.sequence_number
+                number: Any = getattr(event, "sequence_number", None)
                 if self._after is None or type(number) is not int or number > self._after:
                     made: ResponseStreamEvent[T] = event
                     return made
         except OpenAIError as error:
+            seal(error, self.meta.request.secrets)
             self._error = error
             await self.close()
             raise
@@ -69,12 +71,14 @@ class AsyncResponseStream(Generic[T]):
         """Status and header fields of the answer."""
         return self._stream.response
 
+    @sealing
     async def until_done(self) -> Self:
         """Read what is left; raises what reading raises."""
         async for _ in self:
             pass
         return self
 
+    @sealing
     async def get_final_response(self) -> ParsedResponse[T]:
         """The complete response with its values; reads what is left of the stream, and raises what that raises.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
+from ..calls.sealing import sealing
 from .mark import no_raw_twin
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class ResponsesHelpers:
     async def parse(
         self, *, text_format: object = None, parse_as: object = None, **params: Unpack[ResponseCreateParamsBase]
     ) -> ParsedResponse[Any]: ...
+    @sealing
     async def parse(
         self, *, text_format: Any = None, parse_as: Any = None, **params: Unpack[ResponseCreateParamsBase]
     ) -> Any:

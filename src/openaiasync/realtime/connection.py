@@ -12,6 +12,7 @@ import msgspec
 from ..calls import failure as failures
 from ..calls.engine import Calls
 from ..calls.log import logger
+from ..calls.sealing import cleaned_error
 from ..core.decode import DecodeError, Decoder, decoder_for
 from ..core.encode import encode_json
 from ..core.error_body import read_error
@@ -161,11 +162,12 @@ class Connection(_Listening, Generic[Event]):
             return event
         except DecodeError as error:
             reason = error.reason
-        raw = self._calls.composer.scrub(raw)
-        del data  # the server may have echoed a key, which no frame of a traceback may hold
         info = self._socket.info
+        raw = info.secrets.scrub(raw)
+        del data  # the server may have echoed a key, which no frame of a traceback may hold
         message = f"{info.method} {info.url}: {DecodeError(reason, raw)}"
-        raise APIResponseValidationError(ResponseInfo(101, _NO_FIELDS, info, raw), raw, message=message)
+        wrong = APIResponseValidationError(ResponseInfo(101, _NO_FIELDS, info, raw), raw, message=message)
+        raise cleaned_error(wrong, info.secrets)
 
     async def dispatch_events(self) -> None:
         """Give every event to its handlers, one after the other, until the connection ends.
@@ -184,7 +186,7 @@ class Connection(_Listening, Generic[Event]):
 
     def _told(self, event: Any) -> APIError:
         body = event.to_dict() if isinstance(event, BaseModel) else event
-        told: Any = msgspec.json.decode(self._calls.composer.scrub(encode_json(body)))
+        told: Any = self._socket.info.secrets.clean(msgspec.json.decode(encode_json(body)))
         info = self._socket.info
         text = failures.with_words(f"{info.method} {info.url}: the server sent an error", read_error(told))
         return APIError(text, info, body=failures.error_object(told))

@@ -118,7 +118,8 @@ class _Attempt:
         hidden = {name.lower() for name in (*extra_headers, *(name for name, _ in config.secret_fields))}
         fields = [pair for pair in (*call.fields, *config.fields) if pair[0].lower() not in hidden]
         # What errors show of the request: without credentials.
-        self.info: RequestInfo = RequestInfo("GET", _as_websocket(self.base.root), self.target, fields)
+        root = _as_websocket(self.base.root)
+        self.info: RequestInfo = RequestInfo("GET", root, self.target, fields, secrets=calls.composer.secrets)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.began = self.loop.time()
         self.clocks = calls.clocks(self.request)
@@ -143,6 +144,7 @@ class _Attempt:
         while True:
             self.tries += 1
             credentials = await self._within(None, "until", self.calls.composer.credentials(self.request))
+            self.info.secrets = self.calls.composer.secrets_of(credentials)
             ws = await self._connect()
             try:
                 await self._upgrade(ws, credentials)
@@ -205,7 +207,8 @@ class _Attempt:
             return False
         if base.origin != self.base.origin:
             return False
-        self.target = self.info.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.info.target = self.info.secrets.scrub_url(self.target)
         return True
 
     def _renew(self, credentials: Credentials) -> bool:
@@ -216,11 +219,10 @@ class _Attempt:
         return again
 
     def _status_error(self, refused: _Refused) -> APIStatusError:
-        scrub = self.calls.composer.scrub
         now = self.loop.time()
         meta = Meta(
             refused.status,
-            scrub(refused.raw_fields),
+            refused.raw_fields,
             self.info,
             self.tries,
             0.0,
@@ -228,7 +230,7 @@ class _Attempt:
             now - self.began,
             now - self.began,
         )
-        return failures.status_failure(meta, scrub(refused.body), self.tries, now - self.began)
+        return failures.status_failure(meta, refused.body, self.tries, now - self.began)
 
     async def _within(self, seconds: float | None, clock: str, work: Awaitable[T]) -> T:
         """What `work` gives, under a clock and the end of the whole opening."""

@@ -54,7 +54,6 @@ class Socket:
         self.info: RequestInfo = dialled.info
         self.dropped: asyncio.Event = asyncio.Event()  # set when it ends with the client, or when the caller left it
         self._state = _State()
-        self._scrub = calls.composer.scrub
         self._guard: AsyncGenerator[None, None] = _guard(weakref.ref(self._ws))
         self._keepalive: asyncio.Task[None] | None = None
         interval, patience = dialled.options["ping_interval"], dialled.options["ping_timeout"]
@@ -145,7 +144,7 @@ class Socket:
         theirs = closed.rcvd
         frame: Any = theirs if theirs is not None or state.closing else closed.sent
         code = 1006 if frame is None else int(frame.code)
-        reason = "" if frame is None else self._scrub(str(frame.reason).encode()).decode("utf-8", "replace")
+        reason = "" if frame is None else self.info.secrets.scrub_text(str(frame.reason))
         text = "the caller closed the connection" if state.closing else _WORDS.get(code, "the connection was closed")
         message = f"{where}: {text} (code {code}{f': {reason}' if reason else ''})"
         return WebSocketConnectionClosedError(

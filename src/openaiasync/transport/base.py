@@ -5,8 +5,10 @@ Everything above (`calls`) knows these names only, so that a transport over anot
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from ..redact import Secret, of_fields
 
 __all__ = [
     "Attended",
@@ -50,11 +52,21 @@ class Credentials:
         """The fields as HTTP/1.1 field lines, each with its CRLF."""
         return self.__wire
 
+    def secrets(self) -> Iterable[Secret]:
+        """What must not be seen where a server echoes it."""
+        return of_fields(self.__pairs)
+
     def __bool__(self) -> bool:
         return bool(self.__pairs)
 
     def __repr__(self) -> str:
         return "<Credentials: hidden>"
+
+    def __copy__(self) -> Credentials:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Credentials:
+        return self
 
     def __reduce__(self) -> tuple[type[Credentials], tuple[()]]:
         return (Credentials, ())

@@ -22,7 +22,7 @@ from .connection import Connection
 from .exchange import Exchange
 from .proxies import Proxies, Proxy
 
-__all__ = ["Connector", "TcpSettings"]
+__all__ = ["Connector", "TcpSettings", "proxies_of"]
 
 RECEIVE_BUFFER = 262_144  # bytes
 # `start_tls` wants a limit of its own; ours are the clocks, so that this one must never be the first.
@@ -45,6 +45,12 @@ class TcpSettings:
     happy_eyeballs_delay: float = 0.25  # seconds until the next address is tried beside the one before
 
 
+def proxies_of(settings: TcpSettings) -> Proxies:
+    """The proxies that these settings and the environment name. Raises `ValueError` for one that cannot be used."""
+    environment = os.environ if settings.trust_env else {}
+    return Proxies(settings.proxy, environment, case_blind=sys.platform == "win32")
+
+
 class Connector:
     """Opens connections for one event loop."""
 
@@ -52,9 +58,7 @@ class Connector:
         """Raises `ValueError` for a proxy that cannot be used."""
         self._loop = loop
         self._settings = settings
-        self._proxies = Proxies(
-            settings.proxy, os.environ if settings.trust_env else {}, case_blind=sys.platform == "win32"
-        )
+        self._proxies = proxies_of(settings)
         self._view = memoryview(bytearray(RECEIVE_BUFFER)) if _reads_at_once(loop) else None
 
     async def open(self, origin: Origin, *, tunnel: bool = False) -> Connection:

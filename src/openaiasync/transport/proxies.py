@@ -7,12 +7,14 @@ curl and Go read them; lower-case names win. Only ``http://`` proxies are spoken
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from ..redact import Secret
 from .base import Credentials, Origin
 
 __all__ = ["Proxies", "Proxy", "parse_proxy"]
@@ -81,6 +83,15 @@ class Proxies:
             return None
         name, url = found
         return parse_proxy(url, name)
+
+    def secrets(self) -> Iterator[Secret]:
+        """The passwords of all of them, as they are sent and as they are written."""
+        found = [self._explicit] if self._explicit is not None else []
+        for name, url in self._by_scheme.values():
+            with contextlib.suppress(ValueError):
+                found.append(parse_proxy(url, name))
+        for proxy in found:
+            yield from proxy.credentials.secrets()
 
 
 def _lookup(environment: Mapping[str, str], name: str) -> tuple[str, str]:

@@ -6,11 +6,12 @@ A small request is one write and one wake-up; see `connection`, `exchange` and `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 
 from ..core.http1_request import authority, framing, request_head
+from ..redact import Secret
 from .base import Outgoing, TransportError, TryClocks
-from .connect import Connector, TcpSettings
+from .connect import Connector, TcpSettings, proxies_of
 from .connection import Connection
 from .exchange import Exchange
 from .pool import Pool
@@ -36,6 +37,10 @@ class TcpTransport:
     def settings(self) -> TcpSettings:
         """What its connections are made with."""
         return self._settings
+
+    def secrets(self) -> Iterator[Secret]:
+        """What is sent to proxies and nobody may see."""
+        return proxies_of(self._settings).secrets()
 
     async def send(self, out: Outgoing, clocks: TryClocks) -> Exchange:
         """See `Transport.send`. A field that cannot stand in a head is a `ValueError`."""
