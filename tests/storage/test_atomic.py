@@ -172,6 +172,20 @@ class TestTargets:
             assert os.path.samefile(path, other)
         assert leftovers(tmp_path) == []
 
+    @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="no extended attributes here")
+    def test_what_is_attached_to_a_file_stays(self, tmp_path: Path) -> None:
+        """As access control lists are."""
+        path = tmp_path / "a"
+        path.write_bytes(OLD)
+        try:
+            os.setxattr(path, "user.label", b"x")
+        except OSError:
+            pytest.skip("no extended attributes on this file system")
+        write_file(os.fsencode(path), NEW)  # a path as bytes
+        assert path.read_bytes() == NEW
+        assert os.getxattr(path, "user.label") == b"x"
+        assert leftovers(tmp_path) == []
+
     def test_a_folder_that_takes_no_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file in it that may be written to is written to; not before all has come."""
         from openaiasync.storage import atomic

@@ -23,7 +23,7 @@ from .binary import BinaryAnswer
 if TYPE_CHECKING:
     from .engine import Calls
 
-__all__ = ["AudioSource", "ImageSource", "ReadingTime", "audio_parts", "image_urls", "sources"]
+__all__ = ["AudioSource", "ImageSource", "ReadingTime", "audio_parts", "image_urls", "is_url", "sources"]
 
 T = TypeVar("T")
 
@@ -76,9 +76,10 @@ def _read(source: Any, kind: str, where: str) -> tuple[bytes, str]:
         if isinstance(source, BinaryAnswer):
             source = source.content
         if isinstance(source, (bytes, bytearray, memoryview)):
-            if len(source) > MAX_ATTACHMENT:
+            data = bytes(cast("bytes", source))
+            if len(data) > MAX_ATTACHMENT:
                 raise FileTooLargeError(None, MAX_ATTACHMENT)
-            return bytes(cast("bytes", source)), name
+            return data, name
         if isinstance(source, (str, os.PathLike)):
             path = Path(cast("str", source))
             name = f" {path.name!r}"

@@ -112,6 +112,7 @@ async def _save(state: Talk, argument: str) -> None:
         return
     if path != before and path.exists():
         raise CommandError(f"{argument} exists; /load goes on with it, another name makes a new one")
+    state.shelf.release(state.session)
     state.session.save(path, replace=False)
     state.shelf.path = path
     if before is not None and before != path and before.name.startswith("unnamed-"):
@@ -146,6 +147,7 @@ async def _load(state: Talk, argument: str) -> None:
     if state.session.path is not None and path.resolve() == state.session.path.resolve():
         raise CommandError(f"{argument} is the conversation that is going on")
     model = state.session.model
+    state.shelf.release(state.session)
     state.session.load(path, append=True)
     state.shelf.path, state.failed = path, None
     if state.session.model is None:

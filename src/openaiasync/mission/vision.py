@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, Unpack
 
 from ..calls import AsyncStream, Calls, Namespace
-from ..calls.attachments import ImageSource, ReadingTime, image_urls, sources
+from ..calls.attachments import ImageSource, ReadingTime, image_urls, is_url, sources
 from ..core.accumulate import ChatAccumulator
 from ..core.endpoint import Endpoint, Request
 from .chat import ChatStream
@@ -67,7 +67,8 @@ class _Question:
     async def send_params(self) -> dict[str, Any]:
         time = ReadingTime(self.calls, self.rest, "/chat/completions", "vision()")
         params = self.params(await image_urls(self.images, "vision()", time))
-        return params if time.left is None else {**params, "deadline": time.left}
+        read = not all(map(is_url, self.images))
+        return {**params, "deadline": time.left} if read and time.left is not None else params
 
 
 class VisionStream(ChatStream):

@@ -26,7 +26,7 @@ from .offload import in_thread_to_its_end
 
 __all__ = ["AtomicFile", "StrPath", "write_file", "write_pieces", "write_whole"]
 
-StrPath = str | os.PathLike[str]
+StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _START, _END = ".openaiasync-", ".tmp"
 _LOOKED_AT = 10_000  # names of a folder that are read in search of what others left behind
@@ -59,7 +59,7 @@ class AtomicFile:
 
         Raises `OSError` for a target that could not be written to. Waits for the reader of a pipe.
         """
-        named = os.fspath(path)
+        named = os.fsdecode(path)
         there = _stat(named)
         target = None if there is not None and not stat.S_ISREG(there.st_mode) else _resolved(named)
         if target is None:
@@ -78,7 +78,7 @@ class AtomicFile:
 
             temporary, file = _temporary_in(tempfile.gettempdir(), 0o600)
             replaces = False
-        return cls(target, file, temporary, replaces=replaces and _takes_over(file.descriptor, there))
+        return cls(target, file, temporary, replaces=replaces and _takes_over(file.descriptor, target, there))
 
     @property
     def direct(self) -> bool:
@@ -315,10 +315,12 @@ def _open_direct(path: str, abandoned: Callable[[], bool]) -> int:
         waiting.wait(_POLL)  # nobody reads the pipe yet
 
 
-def _takes_over(descriptor: int, there: os.stat_result) -> bool:
-    """Give a temporary file owner, group and mode of the file that it shall replace; whether that could be done."""
+def _takes_over(descriptor: int, target: str, there: os.stat_result) -> bool:
+    """Give a temporary file owner, group and mode of the file that it shall replace; whether nothing else is lost."""
     if sys.platform == "win32":
         return True
+    if sys.platform == "linux" and not all(name.startswith("security.") for name in _attributes(target)):
+        return False  # access control lists, and what users attach; the system labels a new file itself
     own = os.fstat(descriptor)
     try:
         if (own.st_uid, own.st_gid) != (there.st_uid, there.st_gid):
@@ -327,6 +329,13 @@ def _takes_over(descriptor: int, there: os.stat_result) -> bool:
     except OSError:
         return False
     return True
+
+
+def _attributes(path: str) -> list[str]:
+    try:
+        return os.listxattr(path)
+    except OSError:
+        return []  # a file system without
 
 
 def _name_first(temporary: str, target: str) -> None:

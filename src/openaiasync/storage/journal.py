@@ -49,7 +49,7 @@ class AppendFile:
         What lies behind them was torn when a process died, and is cut off. Raises `FileInUseError`, `OSError`, and
         what `whole` raises.
         """
-        place = os.path.abspath(path)
+        place = os.path.abspath(os.fsdecode(path))
         locked = open_locked(place)
         try:
             if os.fstat(locked.descriptor).st_size > limit:
@@ -76,7 +76,7 @@ class AppendFile:
         An existing file is replaced if `replaceable` does not raise for its first bytes; without `replace` it is a
         `FileExistsError`. Raises `FileInUseError` and `OSError`.
         """
-        place = os.path.abspath(path)
+        place = os.path.abspath(os.fsdecode(path))
         for _ in range(_TRIES):
             try:
                 locked = _made(place, data, replaceable, replace)
