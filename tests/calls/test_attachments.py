@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import run
+from faults.invariants import at_rest
 from openaiasync import APITimeoutError, Client
 from openaiasync.calls import attachments
 from openaiasync.calls.attachments import ReadingTime, audio_parts, sources
@@ -122,7 +123,7 @@ def with_server(act: Callable[[Client], Awaitable[None]], **options: Any) -> Non
             url = f"http://127.0.0.1:{server.port}/v1"
             async with Client(api_base=url, model="m", max_retries=0, **options) as client:
                 await act(client)
-                assert client._calls.shared.gate.places.used == 0
+                assert at_rest(client) == []
 
     run(main(), timeout=20)
 

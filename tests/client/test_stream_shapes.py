@@ -56,7 +56,7 @@ def play(raw: bytes, act: Any, kind: Any = Client, **options: Any) -> Any:
                 try:
                     return await act(client)
                 finally:
-                    assert client._calls.shared.gate.places.used == 0
+                    assert client._calls.shared.limiter.used == 0
 
     return run(main())
 
