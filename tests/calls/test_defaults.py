@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync import AsyncOpenAI, BadRequestError, Client, InternalServerError
+from openaiasync import AsyncOpenAI, BadRequestError, Client, InternalServerError, StructuredOutputError
 from scripted import Script, Seen, chunk, events, json_answer, scripted
 
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -296,5 +296,41 @@ def test_a_500_that_names_the_format_is_not_repeated(streamed: bool) -> None:
                     reply = await client.chat.parse("numbers?", into=list[int])
                 assert reply.parsed == [1, 2]
                 assert len(server.seen) == count
+
+    run(main())
+
+
+@pytest.mark.parametrize("form", ["error", "object"])
+def test_a_refusal_in_a_200_is_one(form: str) -> None:
+    """LM Studio answers 200 before it looks: whole, and as the first event of a stream."""
+
+    def refusal(name: str) -> Any:
+        text = f"unsupported parameter: {name}"
+        return {"error": {"message": text}} if form == "error" else {"object": "error", "message": text, "code": 400}
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        sent = seen.json()
+        if "encoding_format" in sent:
+            writer.write(json_answer(refusal("encoding_format")))
+        elif "stream_options" in sent:
+            writer.write(events([refusal("stream_options")], done=False))
+        elif "response_format" in sent:
+            writer.write(events([refusal("response_format")], done=False))
+        elif "input" in sent:
+            writer.write(json_answer(vectors(seen)))
+        else:
+            writer.write(words(seen))
+
+    async def main() -> None:
+        async with scripted(script) as server, Client(api_base=server.url, model="m") as client:
+            for count in (2, 3):
+                assert (await client.embedding("a")).data[0].embedding == [1.0, 2.0]
+                assert len(server.seen) == count
+            for count in (5, 6):
+                assert (await client.chat.stream("hi").final()).text == "Hello."
+                assert len(server.seen) == count
+            with pytest.raises(StructuredOutputError):
+                await client.chat.stream_parse("hi", into=int, repair=0).final()
+            assert [("response_format" in seen.json()) for seen in server.seen[6:]] == [True, True, False]
 
     run(main())

@@ -12,6 +12,7 @@ from ..core.coding import CodingError
 from ..core.decode import DecodeError, Decoder, decoder_for, keep, parsed
 from ..core.endpoint import Endpoint, Request
 from ..core.sse import looks_like_events
+from ..errors import APIError, APIStatusError
 from ..meta import Meta
 from ..transport.base import Incoming, TransportError
 from . import failure as failures
@@ -134,8 +135,21 @@ class Calls:
             answer = self.made(request, *await self.exchange(request))
             return await answer if answer.__class__ is CoroutineType else answer
         except BaseException as error:
-            seal(error)
-            raise
+            changed = self.without_unasked(request, error)
+            if changed is None:
+                seal(error)
+                raise
+        return await self.answer(changed)
+
+    def without_unasked(self, request: Request, error: BaseException) -> Request | None:
+        """The request to send in the place of one that was refused in a 200; `None` if the error is the caller's.
+
+        Of errors by status the call itself has seen to that.
+        """
+        if not request.unasked or not isinstance(error, APIError) or isinstance(error, APIStatusError):
+            return None
+        changed = self.shared.defaults.without(self.config.base, request, error)
+        return None if changed is None else changed[0]
 
     def call(self, request: Request) -> Call:
         """A call with this request; one that is watched where somebody watches."""

@@ -85,14 +85,23 @@ class LiveStream(Generic[C, A]):
             self._ended = True
             raise
         except OpenAIError as error:
-            self._error = error
-            raise
+            changed = None if self._came() else self._calls.without_unasked(self._request, error)
+            if changed is None:
+                self._error = error
+                raise
+            self._request, self._stream = changed, None
+            return await self.__anext__()
         self._sum.add(chunk)
         if self._hides_usage:
             fields: Any = chunk
             if not fields.choices and fields.usage is not None:
                 return await self.__anext__()
         return chunk
+
+    def _came(self) -> bool:
+        """Whether anything of an answer has come, which a second request would repeat."""
+        partial: Any = self._sum.partial()
+        return bool(getattr(partial, "choices", True))
 
     @property
     def text(self) -> str:

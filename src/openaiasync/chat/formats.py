@@ -15,7 +15,7 @@ from ..calls.shared import Shared
 from ..core.dialects import refuses_format
 from ..core.misfit import ShapeError, repair_message
 from ..core.structured import Shape
-from ..errors import APIStatusError
+from ..errors import APIError
 from ..transport.base import Origin
 
 __all__ = ["RUNGS", "Ladder", "Rung", "with_instructions"]
@@ -52,7 +52,7 @@ class Ladder:
         self._known = servers.setdefault((calls.config.base.origin, str(named)), _Known())
         self._shape = shape
         self._fixed = chosen is not None
-        self._first: APIStatusError | None = None
+        self._first: APIError | None = None
         self._held = False
         self.rung: Rung = fixed or self._known.shapes.get(shape, self._known.rung)
 
@@ -69,7 +69,7 @@ class Ladder:
 
     def lower(self, error: Exception) -> None:
         """The request was refused: go one rung down, or raise what was wrong, which is the first refusal."""
-        if self._held or self._fixed or not isinstance(error, APIStatusError) or not refuses_format(error):
+        if self._held or self._fixed or not isinstance(error, APIError) or not refuses_format(error):
             raise error
         self._first = self._first or error
         if self.rung == "prompt":

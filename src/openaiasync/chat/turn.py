@@ -133,6 +133,7 @@ class TurnStream(Generic[T]):
         self._error: Exception | None = None
         self._reading = False
         self._closed = False
+        self._unheld = False  # nothing of the answer under way has come
 
     def _begin(self, calls: Calls, messages: Iterable[Any], params: Mapping[str, Any]) -> None:
         """Say what the turn is made of; a subclass may do so again before anything is sent."""
@@ -226,9 +227,8 @@ class TurnStream(Generic[T]):
             except StopAsyncIteration:
                 await self._end_round(self._live)
             except APIError as error:
-                came = bool(self._text or self._reasoning)
-                if not self._rounds.slipped(error) and (came or not await self._refits(error)):
-                    raise
+                if not self._rounds.slipped(error):
+                    await self._reconsider(error)
                 await self._ask_again(self._live)
             else:
                 self._take(chunk)
@@ -244,13 +244,16 @@ class TurnStream(Generic[T]):
             except APIError as error:
                 _lower(self._rounds, error)
                 self._repairing()
-        _held(self._rounds)
+        self._unheld = True
         self._meta = self._live.meta
         self._text, self._reasoning = [], []
         self._growing = None if self._options.into is None else self._options.into.growing()
         self._splitter = ThinkSplitter() if self._options.think_tags else None
 
     def _take(self, chunk: ChatCompletionChunk) -> None:
+        if self._unheld:
+            self._unheld = False
+            _held(self._rounds)
         text, reasoning = chunk.text, chunk.reasoning
         if text and self._splitter is not None:
             text, thought = self._splitter.feed(text)
@@ -283,6 +286,13 @@ class TurnStream(Generic[T]):
             self._tools = ToolRun(rounds.calls, self._options, self._calls.composer.scrub)
         else:
             self._repairing()
+
+    async def _reconsider(self, error: APIError) -> None:
+        """A stream ended with an error: ask in another way if nothing of it had come, or raise."""
+        if self._text or self._reasoning:
+            raise error
+        if not await self._refits(error):
+            _lower(self._rounds, error)
 
     async def _refits(self, error: APIError) -> bool:
         """Whether the next request will be shorter, after the server refused this one in the stream itself."""
