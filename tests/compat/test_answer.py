@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import gzip
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,23 @@ import pytest
 import wireserver
 from openaiasync import APIConnectionError
 from openaiasync.compat import answer as answers
+from openaiasync.core import sse
 from openaiasync.core.sse import SSEDecoder
-from scripted import LAST_CHUNK, STREAM_HEAD, Seen, answer, chat, chunk, event, events, head, json_answer, scripted
+from openaiasync.endpoints import CHAT_COMPLETIONS_CREATE
+from scripted import (
+    CHAT,
+    LAST_CHUNK,
+    STREAM_HEAD,
+    Seen,
+    answer,
+    chat,
+    chunk,
+    event,
+    events,
+    head,
+    json_answer,
+    scripted,
+)
 
 from .bridging import bridged, cut, in_turn, run, stuck
 
@@ -42,11 +58,19 @@ COMPLETE = {
     "an assistant's run": ASSISTANT + raw_event("event: thread.run.completed\ndata: {}\n\n") + LAST_CHUNK,
     "an error object, which the reader raises": FIRST + event({"error": {"message": "no"}}) + LAST_CHUNK,
     "an error event": FIRST + raw_event('event: error\ndata: {"message": "no"}\n\n') + LAST_CHUNK,
-    "carriage returns": STREAM_HEAD + raw_event("data: [DONE]\r\n\r\n") + LAST_CHUNK,
+    "carriage returns": FIRST + raw_event("data: [DONE]\r\n\r\n") + LAST_CHUNK,
+    "one of two choices ends, exactly": ENDED + event(chunk("b", index=1)) + LAST_CHUNK,
+    "blanks around [DONE]": ENDED + raw_event("data:  [DONE] \n\n") + LAST_CHUNK,
+    "frames that say nothing": FIRST
+    + raw_event("data:\n\nevent: ping\ndata: {}\n\ndata: null\n\n")
+    + event(chunk(finish="stop"))
+    + LAST_CHUNK,
+    "numbers that count up": FIRST + event(chunk("lo", index=1)) + event(chunk(finish="stop", index=2)),
 }
 BROKEN = {
     "a clean end without finish reason": FIRST + LAST_CHUNK,
-    "one of two choices ends": ENDED + event(chunk("b", index=1)) + LAST_CHUNK,
+    "[DONE] without a finish reason, cut": FIRST + event("[DONE]"),
+    "words of the server in the middle": FIRST + raw_event("out of luck\n") + LAST_CHUNK,
     "an event cut in the middle": FIRST + raw_event("data: [DO") + LAST_CHUNK,
     "a response without its end": RESPONSE + LAST_CHUNK,
     "an assistant without its end": ASSISTANT + LAST_CHUNK,
@@ -323,7 +347,7 @@ async def _endless(peer: wireserver.Peer) -> None:
 
 def test_events_have_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event over the cap ends the stream instead of filling the memory."""
-    monkeypatch.setattr(answers, "SSEDecoder", lambda: SSEDecoder(max_event=1000))
+    monkeypatch.setattr(sse, "SSEDecoder", lambda: SSEDecoder(max_event=1000))
 
     async def main() -> None:
         long = STREAM_HEAD + event(chunk("x" * 2000)) + event("[DONE]") + LAST_CHUNK
@@ -339,15 +363,87 @@ EVENTS: list[tuple[str, Callable[[answers.Watch], bool]]] = [
     ('{"choices": [{"index": 0, "finish_reason": "stop"}]}', lambda watch: watch.complete),
     ('{"choices": [{"index": 0, "delta": {}}]}', lambda watch: not watch.complete),
     ('{"type": "response.failed"}', lambda watch: watch.complete),
-    ("[DONE]", lambda watch: watch.complete and watch.done),
+    ("[DONE]", lambda watch: watch.done and watch.verdict(exact=True) == "short"),
 ]
 
 
 @pytest.mark.parametrize(("data", "holds"), EVENTS, ids=[data[:30] for data, _ in EVENTS])
 def test_what_is_seen_of_an_event(data: str, holds: Callable[[answers.Watch], bool]) -> None:
     """Chunks, typed events and stray things are told apart, in any pieces."""
-    watch = answers.Watch()
+    watch = answers.Watch(CHAT_COMPLETIONS_CREATE, b"{}")
     for byte in f"data: {data}\n\n".encode():
         watch.feed(bytes([byte]))
     assert watch.events == 1
     assert holds(watch)
+
+
+LABELS = ["text/plain", "application/json", "application/octet-stream", ""]
+WHOLE = [chunk("Hel"), chunk("lo."), chunk(finish="stop")]
+EVENTS_OF = b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in WHOLE) + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_events_are_passed_on_under_any_label(label: str) -> None:
+    """Byte for byte; cut ones raise under any label, too."""
+
+    async def main() -> None:
+        raw = answer(EVENTS_OF, content_type=label)
+        async with scripted(in_turn(raw)) as server, bridged(server.url) as http:
+            got: list[bytes] = []
+            await read(http, got)
+            assert b"".join(got) == EVENTS_OF
+        short = answer(EVENTS_OF[: EVENTS_OF.index(b"lo.")], content_type=label)
+        async with scripted(in_turn(short)) as server, bridged(server.url) as http:
+            with pytest.raises(httpx2.RemoteProtocolError):
+                await read(http, [])
+
+    run(main())
+
+
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
+def test_a_whole_object_becomes_events(label: str) -> None:
+    """Where a stream was asked for: one chunk, and `[DONE]`."""
+
+    async def main() -> None:
+        raw = answer(json.dumps(CHAT).encode(), content_type=label)
+        async with scripted(in_turn(raw)) as server, bridged(server.url) as http:
+            async with http.stream("POST", "/chat/completions", json={"stream": True}) as response:
+                assert response.headers["content-type"] == "text/event-stream"
+                first, done, rest = (await response.aread()).split(b"\n\n")
+            made = json.loads(first.removeprefix(b"data: "))
+            assert made["choices"][0]["delta"]["content"] == "Hello."
+            assert made["choices"][0]["finish_reason"] == "stop"
+            assert (done, rest) == (b"data: [DONE]", b"")
+
+    run(main())
+
+
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
+def test_events_nobody_asked_for_become_the_answer(label: str) -> None:
+    """Where one object was asked for: the chunks put together, as JSON; short ones raise."""
+
+    async def main() -> None:
+        async with scripted(in_turn(answer(EVENTS_OF, content_type=label))) as server, bridged(server.url) as http:
+            response = await http.post("/chat/completions", json={"messages": []})
+            assert response.headers["content-type"] == "application/json"
+            assert response.json()["choices"][0]["message"]["content"] == "Hello."
+        short = answer(EVENTS_OF[: EVENTS_OF.index(b"data: [DONE]") // 3], content_type=label)
+        async with scripted(in_turn(short)) as server, bridged(server.url) as http:
+            with pytest.raises(httpx2.RemoteProtocolError):
+                await http.post("/chat/completions", json={"messages": []})
+
+    run(main())
+
+
+def test_the_end_of_the_message_decides_where_no_endpoint_is_named() -> None:
+    """A server's own path streams whatever it likes."""
+
+    async def main() -> None:
+        raw = STREAM_HEAD + event({"content": "Hel"}) + event({"content": "lo.", "stop": True}) + LAST_CHUNK
+        async with scripted(in_turn(raw)) as server, bridged(server.url) as http:
+            await read(http, [], "/completion")
+        async with scripted(cut(raw.removesuffix(LAST_CHUNK))) as server, bridged(server.url) as http:
+            with pytest.raises(httpx2.RemoteProtocolError):
+                await read(http, [], "/completion")
+
+    run(main())

@@ -34,7 +34,7 @@ from .call import Call
 from .clocks import sooner
 from .sealing import seal
 
-__all__ = ["AsyncStream", "ending_of"]
+__all__ = ["AsyncStream", "ending_of", "endpoint_at"]
 
 T = TypeVar("T")
 
@@ -437,7 +437,8 @@ def ending_of(request: Request) -> Ending:
     endpoint = request.endpoint
     event: str | None = endpoint.event
     if endpoint.event.startswith(":"):  # a path as the caller wrote it
-        event = _event_at(endpoint.method, request.path.partition("?")[0])
+        named = endpoint_at(endpoint.method, request.path.partition("?")[0])
+        event = None if named is None else named.event
     return Ending(event, functools.partial(_choices_asked, request))
 
 
@@ -457,16 +458,16 @@ def _lacks_delta(chunk: Any) -> bool:
 
 
 @functools.cache
-def _events_by_path() -> list[tuple[str, re.Pattern[str], str]]:
+def _streaming() -> list[tuple[re.Pattern[str], Endpoint]]:
     from .. import endpoints
 
     rows = [row for row in vars(endpoints).values() if isinstance(row, Endpoint) and row.event]
-    return [(row.method, re.compile(re.sub(r"\{\w+\}", "[^/]+", row.path)), row.event) for row in rows]
+    return [(re.compile(".*" + re.sub(r"\{\w+\}", "[^/]+", row.path)), row) for row in rows]
 
 
-def _event_at(method: str, path: str) -> str | None:
-    """The type of the events that the operation at this path sends; `None` for a path that no endpoint names."""
-    for known, pattern, event in _events_by_path():
-        if known == method and pattern.fullmatch(path):
-            return event
+def endpoint_at(method: str, path: str) -> Endpoint | None:
+    """The operation that streams at this path, below whatever base; `None` for a path that no endpoint names."""
+    for pattern, row in _streaming():
+        if row.method == method and pattern.fullmatch(path):
+            return row
     return None

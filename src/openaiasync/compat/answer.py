@@ -10,13 +10,17 @@ from typing import Any, cast
 
 import msgspec
 
+from ..calls import log
 from ..calls.body import MAX_RATIO, PROGRESS, content_coding
 from ..calls.call import Call
 from ..calls.clocks import Clocks
+from ..calls.failure import is_error_body, words_of
 from ..calls.sealing import seal
 from ..core.coding import CodingError, Inflater
-from ..core.ending import Ending
-from ..core.sse import Event, SSEDecoder, SSEError
+from ..core.ending import Ending, Verdict
+from ..core.endpoint import Endpoint
+from ..core.sse import Event, EventReader, SSEError, is_done, is_silent
+from ..core.whole import choices_asked, events_of_whole
 from ..errors import IncompleteStreamError, OpenAIError
 from ..transport.base import Incoming, TransportError
 from .asked import Asked
@@ -24,8 +28,8 @@ from .errors import translated
 
 __all__ = ["Answer", "BridgeCall", "Watch"]
 
-_DONE = b"[DONE]"
 _LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
+_PATIENCE = 1.0  # seconds that it may take where it decides whether the answer is complete
 _MAX_STREAM = 1 << 40  # bytes: events are capped one by one
 
 
@@ -67,29 +71,42 @@ _glance = msgspec.json.Decoder(_Glance)
 
 
 class Watch:
-    """Sees the events of a stream go by: how many there were, and whether the answer may end here."""
+    """Sees the events of a stream go by: how many there were, and whether the answer may end here.
 
-    def __init__(self) -> None:
+    `endpoint` is the operation that was asked for, `None` on a path that no endpoint names; `body` the request's.
+    """
+
+    def __init__(self, endpoint: Endpoint | None, body: Any) -> None:
         self.events: int = 0
         self.done: bool = False  # [DONE] came
+        self.endpoint = endpoint
+        self.reader: EventReader = EventReader()
+        self.whole = False  # the answer came as one object, whose events were passed on
         self._over = False  # an error object came: the reader raises it
-        self._decoder = SSEDecoder()
-        self._by_choice = Ending(":ChatCompletionChunk")
+        self._by_choice = Ending(":ChatCompletionChunk", lambda: choices_asked(body))
         self._by_name = Ending("")
 
     def feed(self, piece: bytes) -> None:
         """Take note of a piece. Raises `SSEError` for an event over the cap."""
-        for event in self._decoder.feed(piece):
-            self.events += 1
-            if isinstance(event, Event):
-                self._see(event.event, event.data)
-            else:
-                self._see("", event)
+        for event in self.reader.feed(piece):
+            self._see(event)
 
-    def _see(self, name: str, data: bytes) -> None:
-        if data == _DONE:
+    def finish(self) -> None:
+        """The message ended where its framing says: take note of an event without an empty line behind it."""
+        for event in self.reader.finish():
+            self._see(event)
+
+    def _see(self, event: bytes | Event) -> None:
+        name, data = ("", event) if isinstance(event, bytes) else (event.event, event.data)
+        if is_done(event):
+            self.events += 1
             self.done = True
+            self._by_name.see_name(name)
             return
+        if is_silent(event):
+            self._by_name.see_name(name)
+            return
+        self.events += 1
         try:
             item = _glance.decode(data)
         except (ValueError, RecursionError):
@@ -100,8 +117,21 @@ class Watch:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more has to come."""
-        return self.done or self._over or self._by_choice.complete or self._by_name.complete
+        """Whether nothing more has to come, however the message ends."""
+        return self._over or self._by_choice.complete or self._by_name.complete
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the end of the message decides, since ``[DONE]`` came and nothing that says more."""
+        return self.done and self.verdict(exact=False) == "short"
+
+    def verdict(self, *, exact: bool) -> Verdict:
+        """Whether the answer may end now, at the exact end of the message or not."""
+        if self._over or self._by_name.complete or (self.endpoint is None and (exact or not self.done)):
+            return "complete"
+        if self._by_choice.began or self.endpoint is None:
+            return self._by_choice.end(done=self.done, exact=exact)
+        return self._by_name.end(done=self.done, exact=exact)
 
 
 class Answer:
@@ -122,6 +152,7 @@ class Answer:
         self._unit = PROGRESS  # bytes still to come until the stall clock begins anew
         self._held = b""
         self._ended = False
+        self._short_of: IncompleteStreamError | None = None  # raised when what came before it was handed out
 
     async def begin(self) -> None:
         """Wait for the first event of a stream, so that all that fails before it can be tried again.
@@ -183,7 +214,11 @@ class Answer:
         return translated(self._library, self._theirs, error, call.reason, midway=True)
 
     async def _next(self, call: BridgeCall) -> bytes:
-        """The next bytes, their coding undone; ``b""`` at the end of the message."""
+        """The next bytes, their coding undone; ``b""`` at the end of the message.
+
+        Of an object in the place of a stream there is one piece: its events.
+        """
+        watch = self._watch
         while not self._ended:
             pieces = await self._incoming.pieces()
             self._ended = not pieces
@@ -193,8 +228,52 @@ class Answer:
                 piece = self._inflater.feed(piece) if piece else self._inflater.finish()
             if piece:
                 self._look(call, piece)
-                return piece
+                if watch is not None and watch.undecided:
+                    return await self._decided(call, piece)
+                if watch is None or not watch.reader.is_whole:
+                    return piece
+        if self._short_of is not None:
+            raise self._short_of
+        if watch is not None and watch.reader.is_whole and not watch.events:
+            return self._made(call, watch)
         return b""
+
+    async def _decided(self, call: BridgeCall, piece: bytes) -> bytes:
+        """Wait for the end of the message before ``[DONE]`` is passed on: nobody reads behind it.
+
+        Where the answer is cut, what stands before ``[DONE]`` is passed on, and the error follows.
+        """
+        patience = call.patience
+        self._incoming.expire(call.loop.time() + (_PATIENCE if patience is None else min(patience, _PATIENCE)), "stall")
+        with contextlib.suppress(TransportError):
+            while not self._incoming.ended:
+                await self._incoming.pieces()
+        self._ended = True
+        try:
+            self._check_end(call)
+        except IncompleteStreamError as error:
+            before = piece[: piece.rfind(b"\n", 0, max(0, piece.rfind(b"[DONE]"))) + 1]
+            if not before:
+                raise
+            self._short_of = error
+            return before
+        return piece
+
+    def _made(self, call: BridgeCall, watch: Watch) -> bytes:
+        """The events that a whole answer is made into. Raises for anything else, with what it says."""
+        body = watch.reader.body
+        try:
+            value: Any = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            value = None
+        event = None if watch.endpoint is None else watch.endpoint.event
+        made = [] if is_error_body(value) else events_of_whole(event, value)
+        if not made:
+            words = _words(call, self._incoming, body)
+            raise self._short(call, f"asked for a stream of events, the server sent something else: {words}")
+        watch.events += len(made)
+        watch.whole = True
+        return b"".join(b"data: %b\n\n" % event for event in made) + b"data: [DONE]\n\n"
 
     def _progress(self, call: BridgeCall, size: int) -> None:
         """Of a body that is no event stream 64 KiB are progress."""
@@ -217,8 +296,19 @@ class Answer:
             call.expect(self._incoming, call.patience, "stall")
 
     def _check_end(self, call: BridgeCall) -> None:
-        if self._watch is not None and not self._watch.complete:
-            raise self._short(call, "the stream ended before its answer was complete")
+        watch = self._watch
+        if watch is None or watch.whole:
+            return
+        exact = self._incoming.ended and (self._incoming.exact or watch.endpoint is None)
+        if exact:
+            watch.finish()
+        verdict = watch.verdict(exact=exact)
+        if verdict == "unfinished":
+            log.unfinished(call.calls, call.request)
+        elif verdict == "short":
+            words = _words(call, self._incoming, watch.reader.words)
+            why = "the stream ended before its answer was complete"
+            raise self._short(call, f"{why}; the server said: {words}" if words else why)
 
     def _short(self, call: BridgeCall, why: str) -> IncompleteStreamError:
         request = call.meta(self._incoming).request
@@ -236,7 +326,7 @@ class Answer:
         if call is None:
             return
         try:
-            if self._watch is not None and self._watch.done:
+            if self._watch is not None and self._watch.done and not self._ended:
                 call.calls.shared.budget.refill()
                 self._incoming.expire(call.loop.time() + _LINGER, "stall")
                 while not self._incoming.ended and await self._incoming.pieces():
@@ -250,3 +340,8 @@ class Answer:
         call: Call | None = getattr(self, "_call", None)
         if call is not None:
             call.abandon()
+
+
+def _words(call: BridgeCall, incoming: Incoming, raw: bytes) -> str:
+    """What a server said, without the key that it may have echoed."""
+    return words_of(call.meta(incoming).request.secrets.scrub_cut(raw))

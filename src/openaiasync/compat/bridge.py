@@ -8,14 +8,16 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
-from ..calls import failure as failures
-from ..calls.body import cap_of, content_coding, read_error_body, read_whole
+from ..calls.body import cap_of, content_coding, read_whole
 from ..calls.config import BaseURL, CallConfig
 from ..calls.engine import Calls
 from ..calls.sealing import seal
 from ..calls.shared import Shared
+from ..calls.stream import endpoint_at
 from ..core.coding import CodingError
+from ..core.endpoint import Endpoint, Request
 from ..core.limits import Limits
+from ..core.sse import looks_like_events
 from ..errors import APIStatusError, ConfigurationError, OpenAIError
 from ..headers import Headers
 from ..network import network_from
@@ -189,6 +191,17 @@ class Bridge:
             incoming.abort()
             await call.again(failure)
 
+    def _assembled(
+        self, call: BridgeCall, asked: Asked, incoming: Incoming, endpoint: Endpoint | None, body: bytes
+    ) -> bytes:
+        """The whole answer that a stream of events is, as JSON; what is wrong with it raises."""
+        from ..calls.assembled import assembled
+
+        if endpoint is None:
+            return body
+        answer = assembled(call.calls, Request(endpoint, asked.path, asked.body), call.meta(incoming), body)
+        return bytes(answer.to_json(indent=None).encode())
+
     def _refusal(self, refusal: APIStatusError) -> Any:
         """An answer with an error status, as it came."""
         response = refusal.response
@@ -205,22 +218,28 @@ class Bridge:
         headers = Headers(raw)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         events = kind == "text/event-stream"
-        if asked.stream and not events:
-            call.expect_error(incoming)
-            body = await read_error_body(incoming)
-            why = "asked for a stream of events, the server sent something else"
-            raise failures.undecodable(call.meta(incoming), body, why)
         coding = content_coding(raw)
-        pairs = [pair for pair in headers.raw_pairs() if not (coding and pair[0].lower() in _DECODED)]
+        dropped = _DECODED if coding else frozenset[str]()
+        endpoint = endpoint_at(asked.endpoint.method, asked.path.partition("?")[0])
+        unasked = events and not asked.stream and endpoint is not None and isinstance(asked.body, bytes)
         stream: Any
-        if kind == "application/json" or kind.endswith("+json"):
+        if not asked.stream and (unasked or kind == "application/json" or kind.endswith("+json")):
             body = await read_whole(call, incoming, cap_of(self._config, theirs.url.path))
+            if looks_like_events(body):  # some servers stream whatever the request says
+                body = self._assembled(call, asked, incoming, endpoint, body)
+                dropped, kind = _DECODED | {"content-type"}, "application/json"
             stream = self.library.ByteStream(body)
             call.leave()
             self._shared.budget.refill()
         else:
-            stream = self.answer_class(self.library, theirs, call, incoming, Watch() if events else None)
+            watch = Watch(endpoint, asked.body) if events or asked.stream else None
+            stream = self.answer_class(self.library, theirs, call, incoming, watch)
             await stream.begin()
+            if watch is not None and watch.whole:
+                dropped, kind = _DECODED | {"content-type"}, "text/event-stream"
+        pairs = [pair for pair in headers.raw_pairs() if pair[0].lower() not in dropped]
+        if "content-type" in dropped:
+            pairs.append(("Content-Type", kind))
         return self.library.Response(
             incoming.status, headers=_bytes(pairs), stream=stream, extensions={"http_version": b"HTTP/1.1"}
         )
