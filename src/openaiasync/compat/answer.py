@@ -6,6 +6,7 @@ An event stream is passed on byte for byte and watched: it may end only when its
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, cast
 
 import msgspec
