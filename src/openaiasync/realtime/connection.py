@@ -29,6 +29,8 @@ from .waiting import SendQueue
 
 __all__ = ["Connection", "Handlers", "Manager", "Resource"]
 
+STEADY = 10.0  # seconds that a connection must last, and bring an event, to count as a success
+
 Event = TypeVar("Event")
 Made = TypeVar("Made", bound="Connection[Any]")
 Handler = Callable[[Any], Any]
@@ -119,6 +121,8 @@ class Connection(_Listening, Generic[Event]):
         self._order = asyncio.Lock()
         self._reconnecting = False
         self._closed = False
+        self._opened = socket.loop.time()
+        self._progress = False  # an event came since
         self._decoder: Decoder[Event] = decoder_for(self._kind, strict=calls.config.strict)
 
     # ---------------------------------------------------------------- what comes
@@ -146,8 +150,8 @@ class Connection(_Listening, Generic[Event]):
         the server answers no ping, `APIResponseValidationError` for what is no event: the connection is still good.
         """
         event = self.parse_event(await self.recv_bytes())
-        if self._plan.attempts and getattr(event, "type", None) not in (None, "error"):
-            self._plan.attempts = 0  # a server that only opens and refuses makes no progress
+        if not self._progress and getattr(event, "type", None) not in (None, "error"):
+            self._progress = True
         return event
 
     async def recv_bytes(self) -> bytes:
@@ -242,6 +246,8 @@ class Connection(_Listening, Generic[Event]):
         if code is None or self._plan.ask is None:
             return False
         self._reconnecting = True
+        if self._progress and self._socket.loop.time() - self._opened >= STEADY:
+            self._plan.attempts = 0
         try:
             while (delay := await self._plan.next(code)) is not None and not self._closed:
                 logger.info("WebSocket lost (code %d): attempt %d in %.2f s", code, self._plan.attempts, delay)
@@ -272,6 +278,7 @@ class Connection(_Listening, Generic[Event]):
                 socket.abandon()
                 return False
             self._socket = socket
+            self._opened, self._progress = socket.loop.time(), False
             async with self._order:
                 await self._queue.flush(socket.send)
                 self._reconnecting = False  # nothing is awaited between the last message and this

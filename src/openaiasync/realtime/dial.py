@@ -63,6 +63,7 @@ class Dialled(NamedTuple):
     ws: ClientConnection
     info: RequestInfo
     options: Mapping[str, Any]
+    stall: float | None = None  # seconds without progress of a message that is sent
 
 
 def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +158,7 @@ class _Attempt:
                     continue
                 raise self._status_error(refused) from None
             logger.info("WebSocket %s: open in %.3f s", self.info.url.partition("?")[0], self.loop.time() - self.began)
-            return Dialled(ws, self.info, self.options)
+            return Dialled(ws, self.info, self.options, self.clocks.stall)
 
     async def _connect(self) -> ClientConnection:
         """TCP, proxy and TLS; then the connection is the `websockets` library's."""

@@ -62,7 +62,10 @@ OnReconnecting = Callable[[ReconnectingEvent], ReconnectingOverrides | Awaitable
 
 @dataclasses.dataclass
 class Plan:
-    """How a connection is made again; `attempts` counts the tries since a message came."""
+    """How a connection is made again; `attempts` counts the tries since a connection lasted.
+
+    A server that opens, sends its first event and breaks off makes no progress, however often it does.
+    """
 
     ask: OnReconnecting | None
     max_retries: int

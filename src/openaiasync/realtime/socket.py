@@ -56,6 +56,8 @@ class Socket:
         self._state = _State()
         self._guard: AsyncGenerator[None, None] = _guard(weakref.ref(self._ws))
         self._keepalive: asyncio.Task[None] | None = None
+        self._close_timeout: float | None = dialled.options["close_timeout"]
+        self._stall = dialled.stall
         interval, patience = dialled.options["ping_interval"], dialled.options["ping_timeout"]
         if interval is not None:
             work = _keep_alive(self._ws, self._state, interval, patience)
@@ -84,22 +86,50 @@ class Socket:
         raise error
 
     async def send(self, data: str | bytes) -> None:
-        """Send one message; text, if it is a `str`. Raises the error of the end, with the message in it."""
-        from websockets.exceptions import ConnectionClosed
+        """Send one message; text, if it is a `str`. Returns when all but `write_limit` bytes are with the system.
+
+        Raises the error of the end, with the message in it, and `APITimeoutError` (clock ``"stall"``) for a server that
+        takes nothing: the connection is dropped then.
+        """
+        from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
         try:
-            await self._ws.send(data)
-            return
-        except ConnectionClosed as closed:
+            async with asyncio.timeout(self._stall) as limit:
+                watch = _Progress(self._ws.transport, limit, self._stall)
+                try:
+                    await self._ws.send(data)
+                finally:
+                    watch.stop()
+            if not self._ws.transport.is_closing():
+                return
+            # Lost while the message waited for its turn: the library takes that for sent.
+            closed = (
+                self._ws.protocol.close_exc if self._ws.state.name == "CLOSED" else ConnectionClosedError(None, None)
+            )
             error = self._error(closed, data)
+        except ConnectionClosed as ended:
+            error = self._error(ended, data)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self.abandon()
+            message = f"{self.info.method} {self.info.url}: the server took nothing of a message for {self._stall:g} s"
+            error = APITimeoutError(self.info, message=f"{message} (http_stall_timeout sets how long)", clock="stall")
         raise error
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye and wait for the server's, for `close_timeout` seconds at most. Idempotent."""
+        """Say goodbye and wait for the server's, for `close_timeout` seconds at most in all. Idempotent."""
         self._state.closing = True
         self.dropped.set()
         try:
-            await self._ws.close(code, reason)
+            # The library's own limit begins when the goodbye is with the system, which a server that does not read
+            # may keep from ever being so.
+            async with asyncio.timeout(self._close_timeout) as limit:
+                await self._ws.close(code, reason)
+        except TimeoutError:
+            self._ws.transport.abort()
+            if not limit.expired():
+                raise
         except BaseException:
             self._ws.transport.abort()
             raise
@@ -157,6 +187,34 @@ class Socket:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.info.url} {self._ws.state.name.lower()}>"
+
+
+class _Progress:
+    """Moves a limit forward while a transport's buffer shrinks."""
+
+    def __init__(self, transport: asyncio.Transport, limit: asyncio.Timeout, seconds: float | None) -> None:
+        self._transport = transport
+        self._limit = limit
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._left = transport.get_write_buffer_size()
+        self._timer: asyncio.TimerHandle | None = None
+        if seconds is not None:
+            self._timer = self._loop.call_later(seconds / 4, self._look)
+
+    def _look(self) -> None:
+        if self._seconds is None or self._limit.expired():
+            return
+        left = self._transport.get_write_buffer_size()
+        if left < self._left:
+            self._limit.reschedule(self._loop.time() + self._seconds)
+        self._left = left
+        self._timer = self._loop.call_later(self._seconds / 4, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 async def _keep_alive(ws: ClientConnection, state: _State, interval: float, patience: float | None) -> None:
