@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync import APITimeoutError, Client, Price
-from scripted import CHAT, STREAM_HEAD, Scripted, Seen, chunk, event, events, json_answer, scripted
+from openaiasync import APITimeoutError, Client, OpenAIError, Price
+from scripted import CHAT, STREAM_HEAD, Scripted, Seen, answer, chunk, event, events, json_answer, scripted
 
 HALF = "\ud83d"
 CALL = {
@@ -228,5 +228,38 @@ def test_what_was_never_sent_costs_nothing() -> None:
             with pytest.raises(Exception, match="refused"):
                 await session.say("hi")
             assert session.usage.requests == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("where", ["message", "call"])
+@pytest.mark.parametrize("kind", ["turn", "streamed", "session"])
+def test_what_is_nested_too_deeply_to_be_sent_back(where: str, kind: str) -> None:
+    """Raises the library's error, whatever Python's limit is."""
+    deep = "[" * 900 + "]" * 900
+    call = '{"index":0,"id":"c","type":"function","x":1,"function":{"name":"f","arguments":"{}"}}'
+    said = f'"role":"assistant","content":null,"y":1,"tool_calls":[{call}]'
+    said = said.replace('"x":1', f'"x":{deep}') if where == "call" else said.replace('"y":1', f'"y":{deep}')
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if seen.json().get("stream"):
+            first = json.dumps(chunk()).replace('"delta": {}', f'"delta": {{{said}}}')
+            writer.write(events([first, chunk(finish="tool_calls")]))
+        else:
+            whole = {**CHAT, "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {}}]}
+            writer.write(answer(json.dumps(whole).replace('"message": {}', f'"message": {{{said}}}').encode()))
+
+    def f() -> None: ...
+
+    async def main() -> None:
+        async with scripted(script) as server, Client(api_base=server.url, api_key="k", model="m") as client:
+            with pytest.raises(OpenAIError):
+                if kind == "turn":
+                    await client.chat.run_tools("hi", tools=[f])
+                elif kind == "session":
+                    await client.chat.session(tools=[f]).say("hi")
+                else:
+                    async with client.chat.stream_tools("hi", tools=[f]) as stream:
+                        await stream.final()
 
     run(main())

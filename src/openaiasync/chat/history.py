@@ -76,7 +76,7 @@ def plain_json(value: Any) -> Any:
     if isinstance(value, str):
         return mended(value)
     if isinstance(value, dict):
-        fields: dict[Any, Any] = value
+        fields = cast("dict[object, Any]", value)
         return {mended(key) if isinstance(key, str) else key: plain_json(item) for key, item in fields.items()}
     if isinstance(value, (list, tuple)):
         return [plain_json(item) for item in cast("Sequence[Any]", value)]

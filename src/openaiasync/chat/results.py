@@ -84,7 +84,7 @@ class _Foreign:
         if isinstance(value, os.PathLike):
             return os.fspath(cast("os.PathLike[str]", value))
         if isinstance(value, Iterable):
-            return list(self._counted(value))
+            return list(self._counted(cast("Iterable[object]", value)))
         raise TypeError(f"a result of type {kind.__name__} has no JSON form; return a text, a dict or a dataclass")
 
     def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
@@ -104,11 +104,11 @@ def is_small(value: Any) -> bool:
     count = 0
     for one in todo:  # grows while it is walked
         if isinstance(one, (dict, list, tuple)):
-            items: Any = cast("Any", one).values() if isinstance(one, dict) else one
+            items: Any = cast("Any", one)
             count += len(items)
             if count > _SMALL:
                 return False
-            todo += items
+            todo += items.values() if isinstance(one, dict) else items
         elif not isinstance(one, (str, bytes, int, float, type(None))):
             return False
     return True

@@ -13,7 +13,7 @@ from ..calls.log import logger
 from ..core.dialects import ContextOverflow, context_overflow
 from ..errors import APIError, ConfigurationError
 from .errors import ContextLimitError
-from .history import Message, Turn
+from .history import Message, Turn, plain_json
 from .summary import Summary, pieces, question
 from .tokens import Counter, TokenCount, Tokenizer, token_count
 
@@ -107,7 +107,10 @@ class Room:
             if thought is None:
                 thought = round(counter.text(answer.reasoning))
             kept = max(0, more - thought) if more is not None else round(counter.text(answer.text))
-            message: dict[str, Any] = {} if answer.message is None else answer.message.to_dict()
+            try:
+                message: dict[str, Any] = {} if answer.message is None else plain_json(answer.message.to_dict())
+            except RecursionError:  # nested too deeply to be sent back, which the turn says
+                message = {}
             bare = {name: value for name, value in message.items() if name not in _REASONING}
             counter.learn(weight, counted, counter.weigh([bare]), kept)
         return prompt, round(said)

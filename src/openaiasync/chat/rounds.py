@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from ..calls.failure import invalid_answer
 from ..core.dialects import failed_generation
 from ..core.misfit import ShapeError
 from ..core.structured import Shape, repair_message
@@ -82,7 +84,7 @@ class Rounds:
         """
         self.calls, self.problem = [], ""
         options = self.options
-        said = read_answer(answer, self._taken, keep_reasoning=options.keep_reasoning, think_tags=options.think_tags)
+        said = self._read(answer)
         self._reply.answers.append(answer)
         self._reply.text, self._reply.reasoning = said.text, said.reasoning
         if said.calls:
@@ -115,7 +117,7 @@ class Rounds:
         self._repairs += 1
         self.problem = problem.message
         if text:
-            self._asked += [{"role": "assistant", "content": text}, repair_message(problem)]
+            self._asked += sendable([{"role": "assistant", "content": text}, repair_message(problem)])
         return True
 
     def told(self, results: Sequence[ToolResult]) -> None:
@@ -138,10 +140,20 @@ class Rounds:
             tool_calls=list(self._reply.tool_calls),
         )
         if answer is not None and not any(answer is one for one in reply.answers):
-            said = read_answer(answer, set(), think_tags=self.options.think_tags)
             reply.answers.append(answer)
-            reply.text, reply.reasoning = said.text, said.reasoning
+            with contextlib.suppress(RecursionError):  # what is nested too deeply stays in the answer alone
+                said = read_answer(answer, set(), think_tags=self.options.think_tags)
+                reply.text, reply.reasoning = said.text, said.reasoning
         return reply
+
+    def _read(self, answer: ChatCompletion) -> Said:
+        """What an answer says, its message in a form that can be sent back."""
+        keep_reasoning, think_tags = self.options.keep_reasoning, self.options.think_tags
+        try:
+            said = read_answer(answer, self._taken, keep_reasoning=keep_reasoning, think_tags=think_tags)
+            return said._replace(message=sendable([said.message])[0])
+        except RecursionError:
+            raise invalid_answer(answer.meta, b"", "the answer is nested too deeply to be sent back") from None
 
     def _add(self, *messages: dict[str, Any]) -> None:
         made = sendable(messages)

@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from ..core.misfit import ShapeError
 from .docstrings import read_docstring
@@ -118,8 +118,8 @@ class Tool:
         """Call the function in a thread, and have all done there that may take long: gathering, encoding."""
 
         def work() -> tuple[Any, Any, bool]:
-            value = call()
-            if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
+            value: Any = call()
+            if inspect.isawaitable(value) or hasattr(value, "__anext__"):
                 return value, None, False
             return *self._gathered(value, lambda: thread.left, tell), True
 
@@ -128,7 +128,7 @@ class Tool:
 
     def _gathered(self, value: Any, is_left: Callable[[], bool], tell: bool) -> tuple[Any, Any]:
         if isinstance(value, Iterator):
-            value = collected(value, is_left)
+            value = collected(cast("Iterator[object]", value), is_left)
         return value, self.content(value) if tell else None
 
     async def _finished(self, call: Callable[[], Any], tell: bool) -> tuple[Any, Any]:
@@ -137,7 +137,7 @@ class Tool:
         if inspect.isawaitable(value):
             value = await value
         if isinstance(value, AsyncIterator):
-            value = await collected_later(value)
+            value = await collected_later(cast("AsyncIterator[object]", value))
         if is_small(value):
             return value, self.content(value) if tell else None
         thread = await THREADS.take(self.name)

@@ -7,6 +7,7 @@ neither can run is refused when the schema is made.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 import types
 import typing
@@ -50,12 +51,12 @@ def with_limits(kind: Any) -> Any:
     args, origin = get_args(kind), get_origin(kind)
     if not args or origin is Literal:
         return kind
-    made = tuple(one if isinstance(one, list) else with_limits(one) for one in args)
+    made: tuple[Any, ...] = tuple(with_limits(one) for one in args)  # a list, as of a Callable's, stays as it is
     if all(one is other for one, other in zip(made, args, strict=True)):
         return kind
     if origin in (Union, types.UnionType):
         return Union[made]  # noqa: UP007 (made at run time)
-    return kind.copy_with(made) if hasattr(kind, "copy_with") else cast("Any", origin)[made]
+    return kind.copy_with(made) if hasattr(kind, "copy_with") else origin[made]
 
 
 def _limits_in(notes: tuple[Any, ...]) -> dict[str, Any]:
@@ -112,17 +113,15 @@ class _Search:
 
     def _parts(self, kind: Any) -> Iterator[Any]:
         if get_origin(kind) is not Literal:
-            for one in get_args(kind):
-                if not isinstance(one, list):
-                    yield one
+            yield from get_args(kind)
 
     def _fields(self, kind: Any) -> str:
         cls: Any = get_origin(kind) or kind
-        if not isinstance(cls, type) or cls in self._seen or hasattr(cls, "__pydantic_validator__"):
+        if not inspect.isclass(cls) or cls in self._seen or hasattr(cls, "__pydantic_validator__"):
             return ""
         self._seen.add(cls)
         struct = issubclass(cls, msgspec.Struct)
-        of_typing = (issubclass(cls, dict) and hasattr(cls, "__total__")) or hasattr(cls, "_field_defaults")
+        of_typing = hasattr(cls, "__total__") or hasattr(cls, "_field_defaults")  # a TypedDict, a NamedTuple
         if not (struct or dataclasses.is_dataclass(cls) or of_typing):
             return ""
         try:

@@ -25,11 +25,14 @@ def as_index(value: Any) -> int | None:
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
+_DEEPEST = 64  # levels in which things grow; what is nested deeper is replaced
+
+
 class _Pieces(list[str]):
     """A text that came in pieces."""
 
 
-def grow(into: dict[str, Any], name: str, value: Any) -> None:
+def grow(into: dict[str, Any], name: str, value: Any, depth: int = 0) -> None:
     """Let a field grow by what a delta brings: texts and lists get longer, objects grow inside, others are replaced."""
     old = into.get(name)
     if value is None:
@@ -41,22 +44,22 @@ def grow(into: dict[str, Any], name: str, value: Any) -> None:
             old.append(value)
         else:
             into[name] = _Pieces([value])
-    elif isinstance(value, dict):
+    elif isinstance(value, dict) and depth < _DEEPEST:
         if not isinstance(old, dict):
             old = into[name] = {}
         inner = cast("dict[str, Any]", old)
         for key, item in cast("dict[str, Any]", value).items():
-            grow(inner, key, item)
-    elif isinstance(value, list):
+            grow(inner, key, item, depth + 1)
+    elif isinstance(value, list) and depth < _DEEPEST:
         if not isinstance(old, list) or isinstance(old, _Pieces):
             old = into[name] = list[Any]()
         for item in cast("Sequence[Any]", value):
-            _grow_list(cast("Any", old), item)
+            _grow_list(cast("Any", old), item, depth + 1)
     else:
         into[name] = value
 
 
-def _grow_list(items: list[Any], item: Any) -> None:
+def _grow_list(items: list[Any], item: Any, depth: int) -> None:
     if not isinstance(item, dict):
         items.append(item)
         return
@@ -67,20 +70,34 @@ def _grow_list(items: list[Any], item: Any) -> None:
         last = {}
         items.append(last)
     for name, value in fields.items():
-        grow(last, name, value)
+        grow(last, name, value, depth)
 
 
 def settled(value: Any) -> Any:
-    """What has grown so far as plain values that grow no more."""
-    if isinstance(value, _Pieces):
-        if len(value) > 1:
-            value[:] = ["".join(value)]  # who asks after every delta joins each piece once
-        return "".join(value)
-    if isinstance(value, dict):
-        return {name: settled(item) for name, item in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [settled(item) for item in cast("Sequence[Any]", value)]
-    return value
+    """What has grown so far as plain values that grow no more, however deep they are."""
+    whole: list[Any] = []
+    todo: list[tuple[Any, Any]] = [([value], whole)]
+    while todo:
+        source, made = todo.pop()
+        named = isinstance(source, dict)
+        for key, item in cast("Any", source).items() if named else enumerate(source):
+            one = _joined(item)
+            if isinstance(item, (dict, list)) and not isinstance(one, str):
+                todo.append((cast("Any", item), one))
+            if named:
+                made[key] = one
+            else:
+                made.append(one)
+    return whole[0]
+
+
+def _joined(item: Any) -> Any:
+    """An item that grows no more; of an object or a list the place for what is in it."""
+    if isinstance(item, _Pieces):
+        if len(item) > 1:
+            item[:] = ["".join(item)]  # who asks after every delta joins each piece once
+        return "".join(item)
+    return dict[str, Any]() if isinstance(item, dict) else list[Any]() if isinstance(item, list) else item
 
 
 class _Call:

@@ -100,7 +100,7 @@ def _key(secret: object) -> bytes:
 def _body(payload: object) -> bytes:
     if isinstance(payload, str):
         return _signed(payload)
-    if isinstance(payload, (bytes, bytearray, memoryview)):
+    if isinstance(payload, (bytes, bytearray)):
         return bytes(payload)
     raise ValueError(f"the webhook's body is its bytes or text as they came, not {type(payload).__name__}")
 
@@ -120,8 +120,8 @@ def _fields(headers: Any) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     try:
         for name, value in pairs:
-            values: Any = value if isinstance(value, (list, tuple)) else (value,)
-            found.setdefault(_text(name).lower(), []).extend(map(_text, values))
+            known = found.setdefault(_text(name).lower(), [])
+            known += map(_text, value) if type(value) in (list, tuple) else [_text(value)]
     except (TypeError, ValueError):
         raise ValueError("the webhook's headers are a mapping of names to values, or a list of pairs") from None
     return found
