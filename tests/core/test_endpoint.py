@@ -78,7 +78,7 @@ def test_an_id_is_one_segment(value: str) -> None:
 @pytest.mark.parametrize("value", ["", ".", ".."])
 def test_ids_that_would_change_the_path_are_refused(value: str) -> None:
     """Empty and dot segments are a `ValueError`."""
-    with pytest.raises(ValueError, match="expected a non-empty value for 'thing_id'"):
+    with pytest.raises(ValueError, match="Expected a non-empty value for `thing_id` but received"):
         UPDATE.request({"thing_id": value})
 
 

@@ -294,7 +294,7 @@ def _segment(operation: str, name: str, value: Any) -> str:
         raise TypeError(f"{operation}(): {name} is a string, not {type(value).__name__}")
     text = str(value)
     if text in _UNSAFE_SEGMENTS:
-        raise ValueError(f"{operation}(): expected a non-empty value for {name!r} that names an object, not {text!r}")
+        raise ValueError(f"{operation}(): Expected a non-empty value for `{name}` but received {text!r}")
     return quote(text, safe="!$&'()*+,;=:@-._~")
 
 
