@@ -54,6 +54,7 @@ def _make(kind: Any) -> Builder | None:
             parts[str] = _number_or_text
         elif int in members:
             parts[str] = _integer_or_text
+            parts[float] = _integer_or_float
     if bytes in members and str not in members:
         parts[str] = _bytes_or_text
     parts = {origin: part for origin, part in parts.items() if part is not None}
@@ -113,6 +114,10 @@ def _map_builder(values: Any) -> Builder | None:
 def _integer_or_text(value: str) -> int | str:
     """Gateways in languages without types send indices and counts as texts."""
     return int(value) if value.isascii() and value.removeprefix("-").isdigit() and len(value) < 20 else value
+
+
+def _integer_or_float(value: float) -> float:
+    return int(value) if value.is_integer() else value
 
 
 def _number_or_text(value: str) -> float | str:

@@ -21,7 +21,7 @@ from .body import cap_of, read_whole
 from .call import Call
 from .clocks import Clocks, clocks_for
 from .config import CallConfig
-from .embeddings import NO_VECTOR, fault
+from .embeddings import NO_VECTOR, as_embeddings, count_texts, fault
 from .fetch import attach, needs_nothing
 from .formats import TEXT_FORMATS, formatted_type
 from .outgoing import Composer
@@ -90,6 +90,7 @@ class Calls:
             if params is not given:
                 request.unasked = ("encoding_format",)
             request.as_base64 = given.get("encoding_format") == "base64"
+            request.texts = count_texts(given)
         if self.config.placing is not None:
             request.path = self.config.placing.path(request.path, params.get("model"))
         return request
@@ -301,6 +302,8 @@ class Calls:
         if request.endpoint.answer == "page":
             collection = request.endpoint.path.rpartition("/")[2]
             value = as_page(value, collection, models=request.endpoint.path.endswith("/models"))
+        elif request.endpoint.group == "embedding":
+            value = as_embeddings(value)
         if isinstance(value, dict):
             fields = cast("dict[str, Any]", value)
             if is_error(decoder.kind, fields):  # with the torn answer, if an error came behind the beginning of one

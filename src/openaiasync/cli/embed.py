@@ -139,11 +139,8 @@ class _Embedder:
                 return [Embedded(row, None, error) for row in rows]
             half = len(rows) // 2
             return [*await self._send(rows[:half]), *await self._send(rows[half:])]
-        try:
-            return [Embedded(row, list(view)) for row, view in zip(rows, answer.vectors, strict=True)]
-        except ValueError as error:  # another number of vectors, or what is no vector
-            where = answer.meta.url
-            raise CommandError(f"{where} sent no vector for each of {len(rows)} texts: {error}", Exit.FAILED) from None
+        # As many vectors as texts: the call has made sure.
+        return [Embedded(row, list(view)) for row, view in zip(rows, answer.vectors, strict=True)]
 
 
 def _about_rows(error: OpenAIError) -> bool:

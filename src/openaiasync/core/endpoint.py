@@ -50,6 +50,8 @@ class Request:
     """Fields of the body that the library added, and takes back where the server refuses them."""
     as_base64: bool = False
     """Embeddings stay the text they came as: the caller named the format."""
+    texts: int = 0
+    """How many texts are to be embedded; 0 where that is not known."""
 
     def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
         self.endpoint: Endpoint = endpoint

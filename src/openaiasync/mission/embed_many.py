@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast
 
 from ..calls import Calls
-from ..calls import failure as failures
 from ..endpoints import EMBEDDINGS_CREATE
 from ..errors import APIStatusError, InFlightError, OpenAIError
 from ..types import CreateEmbeddingResponse
@@ -328,14 +327,10 @@ class EmbedManyStream:
         async with self._slots:
             asked = {**self._plan.params, "input": [piece.text for piece in part]}
             answer: CreateEmbeddingResponse = await self._calls.run(EMBEDDINGS_CREATE, asked)
-        try:
-            rows = [
-                EmbeddedText(piece.index, piece.text, vector)
-                for piece, vector in zip(part, answer.vectors, strict=True)
-            ]
-        except ValueError as error:  # another number of vectors, or what is no vector
-            why = f"no vector for each of {len(part)} texts: {error}"
-            raise failures.invalid_answer(cast("Any", answer).meta, b"", why) from None
+        rows = [
+            EmbeddedText(piece.index, piece.text, vector)
+            for piece, vector in zip(part, answer.vectors, strict=True)  # as many as texts: the call has made sure
+        ]
         self._accepted += len(part)
         self._count(answer)
         return rows
