@@ -49,11 +49,13 @@ class Verbs:
     async def get(self, path: str, *, cast_to: type[T], options: Mapping[str, Any] | None = None, **stream: Any) -> T:
         """``GET`` a path below the API base; the answer as `cast_to`.
 
-        `cast_to` is a `BaseModel`, ``dict``, ``list``, ``str``, ``bytes``, ``type(None)``, or any type msgspec decodes.
+        `cast_to` is the class of an answer, read leniently; a type of yours (a pydantic model, a dataclass, a
+        ``TypedDict``, a ``Struct``, ``list[int]``, …), held to strictly; ``dict``, ``list``, ``int``, ``bool``; ``str``
+        or ``bytes`` for the body as it came; ``object`` or ``Any`` for whatever came; ``type(None)`` for nothing.
         `options` holds ``headers``, ``params`` (query), ``extra_json``, and the per-call words (``timeout``, …). With
         ``stream=True, stream_cls=AsyncStream[Event]`` the answer is an open stream. Raises `ValueError` for a URL in
-        place of a path, `TypeError` for an unknown option, and `OpenAIError`, `APIResponseValidationError` among them
-        for an answer that is no `cast_to`.
+        place of a path, `TypeError` for an unknown option or a type that no answer can become, and `OpenAIError`,
+        `APIResponseValidationError` among them for an answer that does not fit `cast_to`.
         """
         options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
         answer: T = await self._verb("GET", path, cast_to, None, options, **stream)
@@ -121,7 +123,10 @@ class Verbs:
             if "://" in path:
                 raise ValueError("the path is below the API base, not a URL; with_options(api_base=...) goes elsewhere")
             path = f"/{path}"
+        from .calls.cast import cast_for
+
         calls = self._calls
+        into = None if stream else cast_for(type(None) if cast_to is None else cast_to)
         events = getattr(stream_cls, "__args__", (None,))[0] if stream_cls is not None else cast_to
         row = _row(method, path, "none" if body is None else "json", events)
         given = _as_options(options)
@@ -131,10 +136,11 @@ class Verbs:
             request.path = calls.config.placing.path(request.path, model)
         if stream:
             return await calls.open(request)
+        request.cast = into
+        if calls.raw:
+            return await calls.answer(request)
         meta, raw = await calls.fetch(request)
-        if cast_to is type(None) or cast_to is None:
-            return None
-        return decode_as(calls, request, meta, raw, cast_to)
+        return decode_as(calls, request, meta, raw, None)
 
 
 def _as_options(options: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -236,11 +236,11 @@ def text_answer(kind: Any, meta: Meta, body: bytes) -> str:
 
     An error object, or a page, in its place raises.
     """
-    from ..core.success import is_error, is_nothing
+    from ..core.success import ERROR, NOTHING, is_error, is_nothing
 
     fields = _object(body)
     if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
-        raise failures.refused(meta, body, failures.ERROR if is_error(kind, fields) else failures.NOTHING)
+        raise failures.refused(meta, body, ERROR if is_error(kind, fields) else NOTHING)
     if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise failures.misfit(meta, body, "asked for text, the server sent a page")
     return body.decode("utf-8", "replace")

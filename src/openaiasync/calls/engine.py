@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 from urllib.parse import unquote
 
 from ..answers import CONTENTS, has_content
@@ -38,6 +38,9 @@ _CONFIRMED = frozenset({b"", b"{}", b"null"})  # bodies of a deletion that worke
 
 class Calls:
     """How a client's calls are made: its configuration and what it shares with its relatives."""
+
+    raw: ClassVar[bool] = False
+    """Whether answers are handed out as they came."""
 
     def __init__(self, config: CallConfig, shared: Shared) -> None:
         self.shared = shared
@@ -295,8 +298,8 @@ class Calls:
         else:
             if failures.holds_error(answer):
                 return None, failures.ERROR
-            return answer, "" if has_content(answer) else failures.NO_CONTENT
-        from ..core.success import as_page, is_error, is_nothing  # answers that conform need not load it
+            return answer, "" if has_content(answer) else "the answer is empty"
+        from ..core.success import as_page, read_leniently  # answers that conform need not load it
 
         value = parsed(body)
         if request.endpoint.answer == "page":
@@ -304,14 +307,7 @@ class Calls:
             value = as_page(value, collection, models=request.endpoint.path.endswith("/models"))
         elif request.endpoint.group == "embedding":
             value = as_embeddings(value)
-        if isinstance(value, dict):
-            fields = cast("dict[str, Any]", value)
-            if is_error(decoder.kind, fields):  # with the torn answer, if an error came behind the beginning of one
-                return decoder.build(value, body) if fields.get("choices") else None, failures.ERROR
-            if request.endpoint.group != "embedding" and is_nothing(decoder.kind, fields):
-                return None, failures.NOTHING
-        answer = decoder.decode(body) if decoder.strict else decoder.build(value, body)
-        return answer, "" if has_content(answer) else failures.NO_CONTENT
+        return read_leniently(decoder, value, body)
 
     def _deleted(self, request: Request, meta: Meta) -> Any:
         """The answer to a DELETE that the server confirmed with a status alone (204, or an empty 200)."""

@@ -43,10 +43,7 @@ __all__ = [
     "undecodable",
 ]
 
-# Why an answer may not be handed out.
-ERROR = "an error"
-NOTHING = "nothing of what was asked for is in the answer"
-NO_CONTENT = "the answer is empty"
+ERROR = "an error"  # why an answer may not be handed out: it is one
 
 # Codes and types of errors that pass: OpenAI's, Anthropic's, those of gateways.
 _PASSING = frozenset(

@@ -13,11 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 
-from ..core.decode import DecodeError, decoder_for, keep
 from ..core.endpoint import Endpoint, Request
 from ..headers import Headers
 from ..meta import Meta, RequestInfo, ResponseInfo
-from . import failure as failures
 from .body import body_pieces, cap_of, too_large
 from .call import Call
 from .engine import Calls
@@ -146,20 +144,18 @@ class RawResponse(_Facts, Generic[T]):
 def decode_as(calls: Calls, request: Request, meta: Meta, body: bytes, to: Any) -> Any:
     """The body as what the endpoint answers, or as the type `to`."""
     if to is None:
-        return calls.decode(request, meta, body)
-    if to is bytes:
-        return body
-    if to is str:
-        return body.decode("utf-8", "replace")
-    try:
-        answer = decoder_for(to, strict=calls.config.strict).decode(body)
-    except DecodeError as error:
-        raise failures.refused(meta, body, error.reason) from None
-    return keep(answer, body, meta) if hasattr(answer, "to_dict") else answer
+        return (
+            calls.decode(request, meta, body) if request.cast is None else request.cast.read(calls, request, meta, body)
+        )
+    from .cast import cast_for
+
+    return cast_for(to).read(calls, request, meta, body)
 
 
 class _RawCalls(Calls):
     """`Calls` that answer `RawResponse`s."""
+
+    raw = True
 
     def __init__(self, calls: Calls) -> None:
         super().__init__(calls.config, calls.shared)
@@ -230,7 +226,8 @@ class StreamedResponse(_Facts, Generic[T]):
 
     async def parse(self, *, to: Any = None) -> T:
         """What the method would have answered; bytes where that is a binary answer, for ``stream=True`` the stream."""
-        if to is None and self._request.endpoint.answer == "binary" and not self._request.stream:
+        request = self._request
+        if to is None and request.cast is None and request.endpoint.answer == "binary" and not request.stream:
             to = bytes  # the reading methods of a binary answer are this object's own
         finish: Callable[[Any], Any] = _as_it_is if to is not None or self._finish is None else self._finish
         try:
@@ -358,6 +355,8 @@ class _Opening(Generic[T]):
 
 class _StreamedCalls(Calls):
     """`Calls` that answer `StreamedResponse`s."""
+
+    raw = True
 
     def __init__(self, calls: Calls) -> None:
         super().__init__(calls.config, calls.shared)

@@ -50,6 +50,8 @@ class Request:
     """Fields of the body that the library added, and takes back where the server refuses them."""
     as_base64: bool = False
     """Embeddings stay the text they came as: the caller named the format."""
+    cast: Any = None
+    """What makes the answer of a path that no endpoint names: a `Cast`."""
     texts: int = 0
     """How many texts are to be embedded; 0 where that is not known."""
 

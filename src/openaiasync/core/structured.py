@@ -21,7 +21,7 @@ from .reasoning import AnswerJSON, answers_in
 from .schema import adapter_of, adapter_schema, is_pydantic, json_schema, tighten
 from .wellformed import check_schema
 
-__all__ = ["Growing", "Shape", "ShapeError", "repair_message", "shape_of"]
+__all__ = ["Growing", "Shape", "ShapeError", "from_pydantic", "is_pydantics", "repair_message", "shape_of"]
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Shape(Generic[T]):
         self.kind = kind
         # A dict is a schema itself; its values are what JSON makes of them.
         self._raw = isinstance(kind, dict)
-        by_pydantic = not self._raw and (_is_pydantics(kind) or has_validators(kind))
+        by_pydantic = not self._raw and (is_pydantics(kind) or has_validators(kind))
         self._adapter: Any = adapter_of(kind) if by_pydantic else None
         kind = self._read_as = kind if self._raw or by_pydantic else with_limits(kind)
         if self._raw:
@@ -123,7 +123,7 @@ class Shape(Generic[T]):
                 msgspec.json.Decoder(msgspec.defstruct("_Wrapped", [("value", msgspec.Raw)])) if self.wrapped else None
             )
         kind = msgspec.defstruct("_Wrapped", [("value", self._read_as)]) if self.wrapped else self._read_as
-        return msgspec.json.Decoder(kind, dec_hook=_from_pydantic)
+        return msgspec.json.Decoder(kind, dec_hook=from_pydantic)
 
     def _read(self, text: bytes) -> T:
         try:
@@ -248,14 +248,15 @@ def shape_of(kind: Any, *, name: str | None = None) -> Shape[Any]:
 # -------------------------------------------------------------------- types
 
 
-def _is_pydantics(kind: Any) -> bool:
+def is_pydantics(kind: Any) -> bool:
     """Whether pydantic has to read values of a type: it is pydantic's own, or made of such."""
     if "pydantic" not in sys.modules:
         return False
-    return is_pydantic(kind) or any(_is_pydantics(one) for one in get_args(kind) if one is not kind)
+    return is_pydantic(kind) or any(is_pydantics(one) for one in get_args(kind) if one is not kind)
 
 
-def _from_pydantic(kind: Any, value: Any) -> Any:
+def from_pydantic(kind: Any, value: Any) -> Any:
+    """The `dec_hook` of msgspec for types that hold pydantic models. Raises `ValueError` for what does not fit one."""
     if not is_pydantic(kind):
         raise NotImplementedError
     try:

@@ -14,10 +14,27 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from ..answers import has_content
 from ..lenient import flatten, is_struct
 from ..model import BaseModel, OpenModel
+from .decode import Decoder
 
-__all__ = ["as_page", "deleted", "error_of_choice", "is_error", "is_nothing"]
+__all__ = [
+    "EMPTY",
+    "ERROR",
+    "NOTHING",
+    "as_page",
+    "deleted",
+    "error_of_choice",
+    "is_error",
+    "is_nothing",
+    "read_leniently",
+]
+
+# Why an answer may not be handed out.
+ERROR = "an error"
+NOTHING = "nothing of what was asked for is in the answer"
+EMPTY = "the answer is empty"
 
 # Fields that many kinds of answers have, and errors too: they do not tell that an answer is there.
 _GENERAL = frozenset(
@@ -72,6 +89,21 @@ def _facts(kind: Any) -> _Facts:
         constants[cast("str", config.tag_field)] = (config.tag,)
     named = frozenset(required)
     return _Facts(frozenset(declared), named, frozenset(lists), named - _GENERAL, constants)
+
+
+def read_leniently(decoder: Decoder[Any], value: Any, body: bytes) -> tuple[Any, str]:
+    """The answer that plain values are, and why it may not be handed out, if so. Raises `DecodeError`.
+
+    `body` is what the values came from.
+    """
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        if is_error(decoder.kind, fields):  # with the torn answer, if an error came behind the beginning of one
+            return decoder.build(value, body) if fields.get("choices") else None, ERROR
+        if is_nothing(decoder.kind, fields):
+            return None, NOTHING
+    answer = decoder.decode(body) if decoder.strict else decoder.build(value, body)
+    return answer, "" if has_content(answer) else EMPTY
 
 
 # -------------------------------------------------------------------------------------------------- errors
