@@ -58,9 +58,8 @@ class Cast:
         try:
             if self._whole is not None:
                 return self._whole(meta, body)
-            if self._strictly is not None:
-                return self._strictly(body)
-            answer, reason = self._leniently(calls, request, body)
+            strictly = self._strictly
+            answer, reason = (strictly(body), "") if strictly else self._leniently(calls, request, body)
         except DecodeError as error:
             answer, reason = None, str(error.reason)
         if reason:
