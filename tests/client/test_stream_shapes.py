@@ -639,3 +639,74 @@ class TestErrors:
 
         assert play(events(notes), act) == "Hello."
         assert play(events(notes), final) == ("Hello.", 3)
+
+
+DELTA = {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "item_id": "m", "logprobs": []}
+BEGUN = {
+    "type": "response.created",
+    "sequence_number": 0,
+    "response": {**RESPONSE, "status": "in_progress", "output": []},
+}
+ADDED = {"type": "response.output_item.added", "output_index": 0, "item": {**MESSAGE, "content": []}}
+DONE = {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE}
+TEXTS = [{**DELTA, "delta": "Hel"}, {**DELTA, "delta": "lo."}]
+
+
+class TestResponsesWithoutTheirOutput:
+    """What was streamed stands in for what the terminal event leaves out."""
+
+    @pytest.mark.parametrize("output", [[], None, ..., [{**MESSAGE, "content": []}]])
+    @pytest.mark.parametrize(
+        "came",
+        [
+            [ADDED, *TEXTS, DONE],
+            [ADDED, *TEXTS],
+            TEXTS,
+            [DONE],
+            [{**one, "output_index": "0"} for one in (ADDED, *TEXTS)],
+        ],
+        ids=["all", "no item done", "texts alone", "item alone", "numbers as texts"],
+    )
+    def test_the_final_response_has_it(self, came: list[Any], output: Any) -> None:
+        """Its text, and its value where a type was asked for."""
+        if output and came == [DONE]:
+            return  # an empty message may be one; nothing tells otherwise
+        last: Any = {**RESPONSE, "output": output}
+        if output is ...:
+            del last["output"]
+        raw = events([BEGUN, *came, {"type": "response.completed", "sequence_number": 9, "response": last}], done=False)
+
+        async def helper(client: Any) -> Any:
+            async with client.responses.stream(input="hi", model="m") as stream:
+                ends = [one.response.output_text async for one in stream if one.type == "response.completed"]
+                assert ends == ["Hello."]
+                return (await stream.get_final_response()).output_text
+
+        assert play(raw, helper) == "Hello."
+
+    def test_without_the_response(self) -> None:
+        """A terminal event without any response ends the one that began."""
+        raw = events([BEGUN, ADDED, *TEXTS, {"type": "response.completed", "sequence_number": 9, "response": None}])
+
+        async def helper(client: Any) -> Any:
+            async with client.responses.stream(input="hi", model="m") as stream:
+                got = await stream.get_final_response()
+                return got.output_text, got.status
+
+        assert play(raw, helper) == ("Hello.", "completed")
+
+    def test_its_value(self) -> None:
+        """`output_parsed` is made of the streamed text."""
+        texts = [{**DELTA, "delta": '{"x":'}, {**DELTA, "delta": " 1}"}]
+        last = {"type": "response.completed", "sequence_number": 9, "response": {**RESPONSE, "output": []}}
+
+        async def helper(client: Any) -> Any:
+            from openaiasync import BaseModel
+
+            class P(BaseModel):
+                x: int
+
+            async with client.responses.stream(input="hi", model="m", text_format=P) as stream:
+                return (await stream.get_final_response()).output_parsed.x
+
+        assert play(events([BEGUN, *texts, last]), helper) == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..core.structured import shape_of
+from ..core.toolcalls import as_index
 from ..errors import UnfinishedResponseError
 from ..model import BaseModel
 from ..omitted import is_omitted
-from ..types.responses import Response, ResponseFunctionToolCall
+from ..types.responses import Response, ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 from .parsed_responses import ParsedResponse, parsed_response, text_value
 from .response_events import (
     ResponseCompletedEvent,
@@ -64,8 +65,8 @@ class ResponseStreamState(Generic[T]):
         response = self._response
         if not isinstance(response, Response):
             return None
-        if self._items:
-            response = upgraded(response, Response, output=[self._so_far(at) for at in self._items])
+        if output := self._streamed():
+            response = upgraded(response, Response, output=output)
         return parsed_response(response, self._wanted, whole=False)
 
     @property
@@ -151,16 +152,27 @@ class ResponseStreamState(Generic[T]):
     def _take_end(self, event: Any) -> Any:
         response: Any = event.response
         if not isinstance(response, Response):
-            return event
-        output: Any = response.output
-        if not output:  # some servers leave out what they said before
-            response = upgraded(response, Response, output=[self._so_far(at) for at in self._items])
+            if not isinstance(self._response, Response):
+                return event
+            response = upgraded(self._response, Response, status="completed")  # as it was when it began
+        if not response.output or (any(self._texts.values()) and not response.output_text):
+            response = upgraded(response, Response, output=self._streamed())  # some leave out what they said before
         self._final = parsed_response(response, self._wanted)
         return upgraded(event, _COMPLETED, response=self._final)
 
+    def _streamed(self) -> list[Any]:
+        """The output as it was streamed. Some servers announce no item, or no part of one, and only send its text."""
+        places = list(dict.fromkeys([*self._items, *(place for place, _ in self._texts)]))
+        if all(type(place) is int for place in places):
+            places.sort()
+        return [self._so_far(place) for place in places]
+
     def _so_far(self, at: Any) -> Any:
         """An item with the text or the arguments that came since it was announced."""
-        item = self._items[at]
+        item = self._items.get(at)
+        if item is None:
+            message = {"type": "message", "id": at if isinstance(at, str) else "", "role": "assistant"}
+            item = _build_message({**message, "status": "in_progress", "content": []})
         if isinstance(item, ResponseFunctionToolCall):
             arguments = self._arguments.get(at, "")
             return upgraded(item, ResponseFunctionToolCall, arguments=item.arguments or arguments)
@@ -168,6 +180,10 @@ class ResponseStreamState(Generic[T]):
         if type(content) is not list:
             return item
         parts = [self._part_so_far(part, (at, place)) for place, part in enumerate(list_of(content))]
+        numbers = sorted(number for place, number in self._texts if place == at)
+        if item.type == "message" and numbers and numbers[-1] >= len(parts):
+            texts = [self._texts[at, number] for number in numbers if number >= len(parts)]
+            parts += [_build_text({"type": "output_text", "text": text, "annotations": []}) for text in texts]
         return _changed(item, content=parts)
 
     def _part_so_far(self, part: Any, key: tuple[Any, int]) -> Any:
@@ -181,13 +197,26 @@ def _words(value: Any) -> str:
 
 def _place(event: Any) -> Any:
     """Which item an event is of: by its number, or by its id from servers that do not count."""
-    if type(event.output_index) is int:
-        return event.output_index
+    place = as_index(event.output_index)
+    if place is not None:
+        return place
     return getattr(event, "item_id", None) or getattr(getattr(event, "item", None), "id", None)
 
 
 def _part_place(event: Any) -> tuple[Any, int]:
-    return _place(event), event.content_index if type(event.content_index) is int else 0
+    return _place(event), as_index(event.content_index) or 0
+
+
+def _build_message(fields: dict[str, Any]) -> Any:
+    from ..lenient import builder_for
+
+    return cast("Any", builder_for(ResponseOutputMessage))(fields)
+
+
+def _build_text(fields: dict[str, Any]) -> Any:
+    from ..lenient import builder_for
+
+    return cast("Any", builder_for(ResponseOutputText))(fields)
 
 
 def _changed(model: Any, **changes: Any) -> Any:
