@@ -18,18 +18,23 @@ from .waiting import SLOW, Waiting, live_owner
 
 __all__ = ["Pool"]
 
+RELIEF = 0.2  # seconds without an answer on new connections after which idle ones are dropped
 SLOW_QUEUE: float = SLOW  # seconds of waiting for a connection after which the log names the option
 
 
 class _Host:
     """What the pool knows of one origin."""
 
-    __slots__ = ("__weakref__", "connections", "idle", "origin", "places", "waiters")
+    __slots__ = ("__weakref__", "answered_at", "connections", "fresh", "idle", "origin", "places", "proven", "waiters")
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
+        # Connections whose first request has no byte of an answer yet: the server may not have come to them.
+        self.fresh: set[Connection] = set()
+        self.answered_at = 0.0  # the loop's time at which there was one less of them
+        self.proven = 0  # how many connections the server is known to serve at once
         self.places = 0
         # Woken with a connection, with `None` for "the place is yours", or with why there is neither.
         self.waiters: deque[asyncio.Future[Connection | TransportError | None]] = deque()
@@ -53,6 +58,24 @@ class _Host:
     def free_place(self) -> None:
         if not self.hand_over(None):
             self.places -= 1
+
+    def starves(self, now: float) -> list[Connection]:
+        """The idle connections that keep the server from others: see `Pool`."""
+        left = {connection for connection in self.fresh if _waits_for_its_first_byte(connection)}
+        if len(left) < len(self.fresh):
+            self.fresh = left
+            self.answered(now)
+        bound = len(self.connections) - len(left)
+        patience = RELIEF if bound >= self.proven else 5 * RELIEF
+        since = max([self.answered_at, *[connection.idle_since for connection in self.idle]])
+        if not left or not self.idle or now - max(since, min(one.idle_since for one in left)) < patience:
+            return []
+        return list(self.idle)
+
+    def answered(self, now: float) -> None:
+        """A first request was answered, or its connection is gone."""
+        self.answered_at = now
+        self.proven = max(self.proven, len(self.connections) - len(self.fresh))
 
     # --- what waiting looks at ---
 
@@ -86,7 +109,14 @@ class _Host:
 
 
 class Pool:
-    """The connections of one event loop."""
+    """The connections of one event loop.
+
+    Some servers (llama.cpp, others on cpp-httplib, threaded ones in Python) have a thread for each connection and few
+    of them. A connection that is idle keeps its thread for some seconds, and those that are new wait for one. So idle
+    connections of a host are dropped while the first requests of new ones get no answer: when there was none for
+    `RELIEF` seconds. Of a server that has served more connections at once than are taken now this is not assumed so
+    soon.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, connector: Connector, limit: int | None, keepalive: float | None
@@ -100,6 +130,7 @@ class Pool:
         self._connections: set[Connection] = set()
         self._opening: set[asyncio.Timeout] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._relief: asyncio.TimerHandle | None = None
         self.closed: bool = False
 
     def take(self, origin: Origin, now: float) -> Connection | None:
@@ -215,7 +246,10 @@ class Pool:
         connection.recycle = self.recycle
         connection.lost = self._forget
         self._connections.add(connection)
-        self._hosts[connection.origin].connections.add(connection)
+        host = self._hosts[connection.origin]
+        host.connections.add(connection)
+        host.fresh.add(connection)
+        connection.idle_since = self.loop.time()
         return connection
 
     def _forget(self, connection: Connection) -> None:
@@ -223,6 +257,7 @@ class Pool:
         self._connections.discard(connection)
         host = self._hosts[connection.origin]
         host.connections.discard(connection)
+        host.fresh.discard(connection)
         if connection in host.idle:
             host.idle.remove(connection)
         host.free_place()
@@ -233,10 +268,15 @@ class Pool:
             connection.drop()
             return
         host = self._hosts[connection.origin]
+        if host.fresh and connection in host.fresh:
+            host.fresh.remove(connection)
+            host.answered(self.loop.time())
         if host.waiters and host.hand_over(connection):
             return
         connection.idle_since = self.loop.time()
         host.idle.append(connection)
+        if host.fresh and self._relief is None:
+            self._relief = self.loop.call_later(RELIEF, self._relieve)
         if self._sweeper is None and self._keepalive < NEVER:
             self._sweeper = self.loop.call_later(self._keepalive, self._sweep)
 
@@ -254,12 +294,26 @@ class Pool:
         if oldest < NEVER:
             self._sweeper = self.loop.call_at(oldest + self._keepalive, self._sweep)
 
+    def _relieve(self) -> None:
+        """Drop idle connections of hosts that do not come to new ones; come again while there are both."""
+        self._relief = None
+        now = self.loop.time()
+        for host in self._hosts.values():
+            for connection in host.starves(now):
+                connection.drop()
+                host.idle.remove(connection)
+        if any(host.fresh and host.idle for host in self._hosts.values()):
+            self._relief = self.loop.call_later(RELIEF / 2, self._relieve)
+
     def close(self) -> None:
         """Drop every connection; whoever uses, opens or awaits one gets a `TransportError` of kind ``"closed"``."""
         self.closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        if self._relief is not None:
+            self._relief.cancel()
+            self._relief = None
         for timeout in self._opening:
             if not timeout.expired():
                 timeout.reschedule(0)
@@ -272,6 +326,11 @@ class Pool:
             if exchange is not None:
                 exchange.fail("closed", "the client was closed")
             connection.drop()
+
+
+def _waits_for_its_first_byte(connection: Connection) -> bool:
+    exchange = connection.current()
+    return exchange is not None and not exchange.reused and not exchange.answered and not connection.dropped
 
 
 def _expire(waiter: asyncio.Future[Connection | TransportError | None], clock: str) -> None:
