@@ -321,3 +321,26 @@ def test_the_format_of_a_transcript_is_known_from_the_parameters() -> None:
         ({"response_format": "text", "extra_body": {"response_format": "json"}}, "json"),
     ):
         assert endpoint.request({"file": b"", **more}).response_format == wanted
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"X A": "1"},
+        {"": "1"},
+        {"X:A": "1"},
+        {"X-A ": "1"},
+        {"X\r\nA": "1"},
+        {"Content-Disposition": 'form-data; name="other"'},
+        {"content-disposition": "attachment"},
+        {"Content-Length": "1"},
+        {"Transfer-Encoding": "chunked"},
+        {"Content-Transfer-Encoding": "base64"},
+        {"X-A": "a\r\nContent-Disposition: x"},
+        {"X-A": "a\0"},
+    ],
+)
+def test_fields_of_a_part_that_would_change_it_are_refused(fields: dict[str, str]) -> None:
+    """A second disposition, a name that is none, a line end: what a part is stays the library's to say."""
+    with pytest.raises(ValueError, match="file: "):
+        Multipart.of({"file": ("f", b"x", "text/plain", fields)}, {"file"})

@@ -636,3 +636,34 @@ def test_names_are_resolved(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     run(main())
     assert asked == [host]
+
+
+def test_a_certificate_with_nothing_but_a_cn_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names count in subjectAltName alone (RFC 9525), and the error says so."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    until = now + datetime.timedelta(days=30)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, until)
+    certificate = builder.add_extension(x509.BasicConstraints(True, None), True).sign(key, hashes.SHA256())
+    pem, secret = tmp_path / "cn.pem", tmp_path / "cn.key"
+    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    secret.write_bytes(key.private_bytes(encoding, form, serialization.NoEncryption()))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pem, secret)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+
+    async def main() -> None:
+        async with Server(tls=tls) as server, client() as transport:
+            with pytest.raises(TransportError, match="only its subjectAltName counts") as caught:
+                await call(transport, Origin("https", "localhost", server.port))
+            assert caught.value.kind == "tls"
+
+    run(main())

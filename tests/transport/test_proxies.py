@@ -147,3 +147,38 @@ def test_a_bad_proxy_url_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(ValueError, match="ALL_PROXY") as caught:
         proxies.for_origin(HTTPS)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "port", "past"),
+    [
+        ("bücher.example", "xn--bcher-kva.example", 80, True),
+        (".bücher.example", "www.xn--bcher-kva.example", 80, True),
+        ("http://a.example", "a.example", 443, True),
+        ("https://a.example:8443/path", "a.example", 8443, True),
+        ("https://a.example:8443/path", "a.example", 443, False),
+        ("10.0.0.0/8", "10.1.2.3", 80, True),
+        ("http://[::1]:80", "::1", 80, True),
+        ("*.a.example", "b.a.example", 80, True),
+        ("*.a.example", "a.example", 80, False),
+        ("api-*.example", "api-7.example", 80, True),
+        ("api-*.example", "web-7.example", 80, False),
+        ("a.*.example", "a.b.example", 80, True),
+        ("*a*b*", "xxaxxbxx", 80, True),
+        ("*a*b*", "xxbxxaxx", 80, False),
+        ("..a.example", "b.a.example", 80, True),
+        ("a.example;b.example\tc.example", "c.example", 80, True),
+        ("a.example:8080", "b.a.example", 8080, True),
+        ("a.example:8080", "a.example", 80, False),
+    ],
+)
+def test_how_no_proxy_is_written(entry: str, host: str, port: int, past: bool) -> None:
+    """Names as people write them, URLs in place of hosts, stars anywhere."""
+    proxies = Proxies(None, {"http_proxy": "http://p:1", "https_proxy": "http://p:1", "no_proxy": entry})
+    assert (proxies.for_origin(Origin("http", host, port)) is None) is past
+
+
+def test_a_proxy_at_port_0_is_refused() -> None:
+    """Nothing listens there, and it is not the default."""
+    with pytest.raises(ValueError, match="not a proxy URL"):
+        parse_proxy("http://p:0")

@@ -15,7 +15,7 @@ _SECTIONS = re.compile(
 )
 _FIELD = re.compile(r":(\w+)(?:\s+([^:\n]*))?:(?=\s|$)\s*(.*)")
 _FIELD_WORDS = frozenset({"param", "parameter", "arg", "argument", "key", "keyword"})
-_GOOGLE = re.compile(r"\*{0,2}(\w+)\s*(?:\(.*?\))?\s*:(?!:)\s*(.*)")
+_GOOGLE = re.compile(r"\*{0,2}(\w++)\s*+(?:\(.*?\)\s*+)?:(?!:)\s*(.*)")
 _NUMPY = re.compile(r"\*{0,2}(\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
 
 
