@@ -231,7 +231,8 @@ CONTEXT_OVERFLOWS: tuple[Dialect, ...] = (
 
 # How much of a `total` was meant for the answer.
 _ANSWER = re.compile(
-    r"(?<![0-9,])([0-9][0-9,]*+) (?:tokens )?(?:in|for) the (?:completion|output)|requested ([0-9][0-9,]*) output", re.IGNORECASE
+    r"(?<![0-9,])([0-9][0-9,]*+) (?:tokens )?(?:in|for) the (?:completion|output)|requested ([0-9][0-9,]*) output",
+    re.IGNORECASE,
 )
 _OVERFLOW_CODES = frozenset(
     {
