@@ -21,6 +21,7 @@ from .harness import REGISTERED
 from .scenario import HEAD, READ, Played, Scenario, act
 
 MODULES = ("bodies", "connecting", "events", "heads", "json", "keepalive", "statuses", "uploads")
+ECHOES = 0.15  # of all faults
 SOUND = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(300_000)
 
 
@@ -60,6 +61,11 @@ class Behaviour:
         while True:
             request = await peer.request()
             kind = kind_of(request)
+            if self.dice.random() < self.faults * ECHOES:
+                self.log.write(f"{request.field('x-torture')}\techo\n")
+                self.log.flush()
+                await echo(peer, request, kind, self.dice)
+                return
             choice = self.scenarios.get(kind)
             if not choice or self.dice.random() >= self.faults:
                 await self.answer(peer, request, kind)
@@ -72,6 +78,23 @@ class Behaviour:
 
     async def answer(self, peer: Peer, request: Request, kind: str) -> None:
         await ANSWERS.get(kind, plain)(peer, request, self.dice)
+
+
+async def echo(peer: Peer, request: Request, kind: str, dice: random.Random) -> None:
+    """Sends the key back, as servers do that want to be helpful."""
+    key = (request.field("authorization") or "").removeprefix("Bearer ")
+    error = {"error": {"message": f"the key {key} is wrong", "code": key, "param": {"was": [key]}}}
+    forms = [
+        json_answer(error, dice.choice([400, 401, 404, 429, 500]), X_Request_Id=key),
+        answer(f"<html><body>who is {key}?</body></html>".encode(), 403, content_type="text/html"),
+        answer(f"Bearer {key}".encode(), 500, content_type="text/plain"),
+        json_answer(error),
+        json_answer({"detail": [{"msg": "wrong", "input": {"headers": {"authorization": f"Bearer {key}"}}}]}, 422),
+        STREAM_HEAD + event(chunk("re")) + event(error) + LAST_CHUNK,
+        answer(key.encode(), 307, Location=f"http://elsewhere.example/?key={key}"),
+        json_answer({"choices": key}),
+    ]
+    await peer.send(dice.choice(forms))
 
 
 def kind_of(request: Request) -> str:
