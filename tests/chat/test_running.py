@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from conftest import run
@@ -210,6 +211,36 @@ def test_a_tool_that_cancels_its_own_task() -> None:
     failed, other = results_of(calls("quits", "fine"), quits, tool(lambda: 1, name="fine"))
     assert failed.content == "Error: the tool quits was cancelled by what it waited for"
     assert other.content == "1"
+
+
+class Leaving(msgspec.Struct):
+    x: int
+
+    def __post_init__(self) -> None:
+        raise SystemExit(3)
+
+
+def test_arguments_that_want_to_end_the_program() -> None:
+    """Code of a parameter's type is the tool's as well."""
+
+    def f(a: Leaving) -> None: ...
+
+    (got,) = results_of(calls('f {"a":{"x":1}}'), f)
+    assert got.content == "Error: RuntimeError: the tool wanted to end the program"
+
+
+def test_a_child_process_begins_without_threads(threads: ToolThreads) -> None:
+    """Those that run in its parent do not count."""
+
+    async def main() -> None:
+        with hung() as hang:
+            with pytest.raises(ToolError, match="took longer"):
+                await tool(hang, name="hang", timeout=0.05).run("{}")
+            assert threads._running == 1
+            threads.after_fork()
+            assert threads._running == 0
+
+    run(main())
 
 
 def test_a_hook_that_cancels_its_own_task() -> None:

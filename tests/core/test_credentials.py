@@ -130,6 +130,7 @@ TOKENS = [
     "0123456789abcdef0123456789abcdef",
 ]
 HARMLESS = [
+    "duplicate key value violates unique constraint pk_orders_customer_id",
     "no such town",
     "KeyError: 'town'",
     "file /usr/lib/python3.11/site-packages/Some/Library/With/A/long/path.py not found",

@@ -18,7 +18,7 @@ from ..calls.callback import run_in_thread
 from ..calls.log import logger
 from .errors import ToolError
 
-__all__ = ["GRACE", "THREADS", "ToolThread", "ToolThreads", "end_task", "in_task", "leave_behind"]
+__all__ = ["GRACE", "THREADS", "ToolThread", "ToolThreads", "as_failure", "end_task", "in_task", "leave_behind"]
 
 T = TypeVar("T")
 
@@ -183,7 +183,7 @@ async def in_task(work: Coroutine[Any, Any, T], seconds: float | None, name: str
         raise ToolError(f"the tool {name} was cancelled by what it waited for")
     ended = task.exception()
     if ended is not None:  # a GeneratorExit of the tool's own
-        raise _failure(ended)
+        raise as_failure(ended)
     value, error = task.result()
     if error is not None:
         raise error
@@ -199,10 +199,10 @@ async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseExceptio
     except Exception as error:  # whatever a tool raises
         return None, error
     except BaseException as error:
-        return None, _failure(error)
+        return None, as_failure(error)
 
 
-def _failure(error: BaseException) -> Exception:
+def as_failure(error: BaseException) -> Exception:
     """What would end the program, as the failure of a tool."""
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         failure = RuntimeError("the tool wanted to end the program")

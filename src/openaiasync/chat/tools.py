@@ -12,7 +12,7 @@ from ..core.misfit import ShapeError
 from .docstrings import read_docstring
 from .errors import ToolError
 from .results import collected, collected_later, content_of, is_small
-from .running import THREADS, ToolThread, in_task
+from .running import THREADS, ToolThread, as_failure, in_task
 from .signatures import Function, Parameters, function_of, name_of, object_in
 
 __all__ = ["Tool", "tool"]
@@ -158,6 +158,10 @@ class Tool:
             return self._bound.bind(arguments) if self._bound is not None else ([], object_in(arguments))
         except ShapeError as error:
             raise ToolError(f"The arguments do not fit. {error.message}") from error
+        except BaseException as error:  # code of the types' own, as a validator
+            if isinstance(error, Exception):
+                raise
+            raise as_failure(error) from error
 
     def __repr__(self) -> str:
         return f"Tool({self.name})"
