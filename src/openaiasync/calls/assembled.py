@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -61,8 +61,10 @@ def _alone(calls: Calls, request: Request, meta: Meta, event: tuple[str, bytes])
         return None
     if name == "error" or not isinstance(value, dict):
         return None
-    of_stream = "choices" in value and not is_whole_chat(value) and request.endpoint.group == "chat"
-    typed = isinstance(value.get("type"), str) and "." in value["type"]
+    fields: dict[str, Any] = cast("Any", value)
+    of_stream = "choices" in fields and not is_whole_chat(fields) and request.endpoint.group == "chat"
+    kind = fields.get("type")
+    typed = isinstance(kind, str) and "." in kind
     return None if of_stream or typed else calls.decode(request, meta, data)
 
 
@@ -149,9 +151,10 @@ class _Assembly:
             return None
         if not isinstance(response, dict):
             return None
+        fields: dict[str, Any] = cast("Any", response)
         raw = bytes(msgspec.json.decode(data, type=dict[str, msgspec.Raw])["response"])
-        if not response.get("output") and (output := self._output()):
-            raw = msgspec.json.encode({**response, "output": output})
+        if not fields.get("output") and (output := self._output()):
+            raw = msgspec.json.encode({**fields, "output": output})
         try:
             return keep(self._calls.decoder(self._request).decode(raw), raw, self._meta)
         except DecodeError:

@@ -204,8 +204,10 @@ def stream_error(meta: Meta, body: Any) -> APIError:
     from ..core.success import error_of_choice
 
     body = meta.request.secrets.clean(body)
-    if not (isinstance(body, dict) and body.get("error")):
-        body = error_of_choice(body) or body
+    fields: dict[str, Any] = cast("Any", body) if isinstance(body, dict) else {}
+    if not fields.get("error"):
+        told: Any = error_of_choice(fields)
+        body = told or cast("Any", body)
     details = read_error(body)
     text = f"{meta.request.method} {meta.url}: the server sent an error in place of an answer"
     error = APIError(with_words(text, details), meta.request, body=error_object(body))

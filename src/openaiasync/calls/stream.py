@@ -264,9 +264,10 @@ class AsyncStream(Generic[T]):
             return failures.is_error_event(item, data)
         if not self._decoder.strayed:
             return False
-        if item.choices.__class__ is not list:
-            item.choices = []
-        if item.choices and data.find(b'error"') < 0:
+        choices: Any = item.choices
+        if choices.__class__ is not list:
+            choices = item.choices = list[Any]()
+        if choices and data.find(b'error"') < 0:
             return False
         return failures.is_error_event(item, data)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 import zlib
+from typing import Any
 
 __all__ = ["CodingError", "Inflater", "UnknownCodingError"]
 
@@ -53,7 +54,7 @@ class Inflater:
         self._made = 0
         self._held = b""  # first bytes that do not tell yet what the body is
         self._identity = not names
-        self._stream: zlib._Decompress | None = None
+        self._stream: Any = None  # zlib's decompressor, whose class has no name
 
     def feed(self, piece: bytes) -> bytes:
         """What the piece decodes to. Raises `CodingError`."""

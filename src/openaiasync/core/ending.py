@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from .toolcalls import as_index
 
@@ -96,11 +96,14 @@ class Ending:
 
     def _see_plain(self, item: Any) -> None:
         """Of an event that is not of its type: plain values, or choices that are not such."""
-        choices: Any = item.get("choices") if isinstance(item, dict) else getattr(item, "choices", None)
-        for choice in choices if isinstance(choices, list) else ():
+        plain: dict[str, Any] = cast("Any", item) if isinstance(item, dict) else {}
+        came: Any = plain.get("choices") if plain else getattr(cast("Any", item), "choices", None)
+        choices: list[Any] = cast("Any", came) if isinstance(came, list) else []
+        for choice in choices:
             if isinstance(choice, dict):
-                index = as_index(choice.get("index")) or 0
-                (self._finished if choice.get("finish_reason") else self._open).add(index)
+                fields: dict[str, Any] = cast("Any", choice)
+                index = as_index(fields.get("index")) or 0
+                (self._finished if fields.get("finish_reason") else self._open).add(index)
             elif hasattr(choice, "index") and hasattr(choice, "finish_reason"):
                 (self._finished if choice.finish_reason else self._open).add(self._index(choice))
 

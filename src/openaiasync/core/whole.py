@@ -112,8 +112,17 @@ def _response(fields: dict[str, Any]) -> list[dict[str, Any]]:
         parts = _list(item.get("content")) if item.get("type") == "message" else []
         for number, part in enumerate(map(_object, parts)):
             if isinstance(part.get("text"), str):
-                where = {"item_id": item.get("id") or "", "output_index": place, "content_index": number}
-                delta = {"type": "response.output_text.delta", **where, "delta": part["text"], "logprobs": []}
+                where: dict[str, Any] = {
+                    "item_id": item.get("id") or "",
+                    "output_index": place,
+                    "content_index": number,
+                }
+                delta: dict[str, Any] = {
+                    "type": "response.output_text.delta",
+                    **where,
+                    "delta": part["text"],
+                    "logprobs": [],
+                }
                 events.append({**delta, "sequence_number": len(events)})
     status = _STATUSES.get(str(fields.get("status")), "completed")
     return [*events, {"type": f"response.{status}", "sequence_number": len(events), "response": fields}]
