@@ -93,8 +93,9 @@ class Socket:
         """
         from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
+        limit = asyncio.timeout(self._stall)
         try:
-            async with asyncio.timeout(self._stall) as limit:
+            async with limit:
                 watch = _Progress(self._ws.transport, limit, self._stall)
                 try:
                     await self._ws.send(data)
@@ -121,10 +122,11 @@ class Socket:
         """Say goodbye and wait for the server's, for `close_timeout` seconds at most in all. Idempotent."""
         self._state.closing = True
         self.dropped.set()
+        # The library's own limit begins when the goodbye is with the system, which a server that does not read may keep
+        # from ever being so.
+        limit = asyncio.timeout(self._close_timeout)
         try:
-            # The library's own limit begins when the goodbye is with the system, which a server that does not read
-            # may keep from ever being so.
-            async with asyncio.timeout(self._close_timeout) as limit:
+            async with limit:
                 await self._ws.close(code, reason)
         except TimeoutError:
             self._ws.transport.abort()

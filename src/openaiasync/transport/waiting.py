@@ -72,9 +72,13 @@ _watched: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 _warned: weakref.WeakKeyDictionary[Awaited, float] = weakref.WeakKeyDictionary()
 
 
-def live_owner(task: object) -> object:
+def live_owner(task: Any) -> Any:
     """The task itself; `None` for one that is done and so reads nothing any more."""
-    return None if isinstance(task, asyncio.Task) and task.done() else task
+    return None if _is_task(task) and task.done() else task
+
+
+def _is_task(value: Any) -> bool:
+    return isinstance(value, asyncio.Task)
 
 
 def _look(loop: asyncio.AbstractEventLoop) -> None:
@@ -188,8 +192,8 @@ def _callbacks(future: object) -> list[Any]:
 
 def _woken(callback: Any, future: object) -> object:
     """The task that this callback of a future wakes, if the task waits for just that future."""
-    task = getattr(callback, "__self__", None)
-    return task if isinstance(task, asyncio.Task) and getattr(task, "_fut_waiter", None) is future else None
+    task: Any = getattr(callback, "__self__", None)
+    return task if _is_task(task) and getattr(task, "_fut_waiter", None) is future else None
 
 
 def _completed_by(callback: Any) -> Iterator[tuple[object, Iterable[asyncio.Future[Any]]]]:
@@ -198,7 +202,7 @@ def _completed_by(callback: Any) -> Iterator[tuple[object, Iterable[asyncio.Futu
     A sibling that can go on may be the reader of what its parent holds: then nobody is known to be stuck.
     """
     values: dict[str, Any] = {}
-    if isinstance(callback, functools.partial):  # wait_for, before Python 3.12
+    if _is_partial(callback):  # wait_for, before Python 3.12
         values.update((str(number), value) for number, value in enumerate(callback.args))
     group = getattr(callback, "__self__", None)
     if group is not None:  # TaskGroup
@@ -218,6 +222,10 @@ def _completed_by(callback: Any) -> Iterator[tuple[object, Iterable[asyncio.Futu
     for value in list(values.values()):
         if isinstance(value, asyncio.Future) and not isinstance(value, asyncio.Task):
             yield cast("Any", value), getattr(cast("Any", value), "_children", None) or siblings
+
+
+def _is_partial(value: Any) -> bool:
+    return isinstance(value, functools.partial)
 
 
 # -------------------------------------------------------------------------------------------------- forks
