@@ -222,9 +222,12 @@ class Secrets:
         if depth == 0:
             return HIDDEN
         if kind is list or kind is tuple:
-            made = [self._clean(item, depth - 1) for item in value]
-            same = all(new is old for new, old in zip(made, value, strict=True))
-            return value if same else kind(made)
+            items: list[Any] = value
+            made = [self._clean(item, depth - 1) for item in items]
+            same = all(new is old for new, old in zip(made, items, strict=True))
+            if same:
+                return items
+            return made if kind is list else tuple(made)
         if kind is dict:
             return self._clean_dict(value, depth)
         if hasattr(kind, "__struct_fields__"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -82,7 +81,9 @@ def seal(error: BaseException, secrets: Secrets | None = None) -> None:
     `secrets` are those of the attempt that it tells of, where the error itself does not know.
     """
     _seal(error, secrets_of(error) if secrets is None else secrets, set())
-    _hide_callers(sys._getframe(1))
+    trace = error.__traceback__
+    if trace is not None:
+        _hide_callers(trace.tb_frame)  # of whoever caught it here
 
 
 def sealing(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
