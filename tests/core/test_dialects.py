@@ -78,8 +78,12 @@ def test_each_servers_words(text: str, limit: int | None, prompt: int | None) ->
     ]
     for body in bodies:
         for status in (400, 413, 422, 500):
-            assert context_overflow(refusal(body, status)) == (limit, prompt), body
-    assert context_overflow(APIError(text, REQUEST, body=None)) == (limit, prompt)  # in mid-stream
+            found = context_overflow(refusal(body, status))
+            assert found is not None, body
+            assert found[:2] == (limit, prompt), body
+    found = context_overflow(APIError(text, REQUEST, body=None))  # in mid-stream
+    assert found is not None
+    assert found[:2] == (limit, prompt)
 
 
 def test_every_entry_has_its_text() -> None:
@@ -116,13 +120,13 @@ def test_a_refusal_of_the_caller_is_never_one(status: int) -> None:
 )
 def test_codes_say_it_without_words(error: dict[str, str]) -> None:
     """Where a code names the cause, the text may be anything."""
-    assert context_overflow(refusal({"error": {"message": "no", **error}})) == (None, None)
+    assert context_overflow(refusal({"error": {"message": "no", **error}})) == (None, None, None)
 
 
 def test_llamacpps_fields() -> None:
     """llama.cpp names both numbers in fields of their own."""
     error = {"message": "no", "type": "exceed_context_size_error", "n_prompt_tokens": 5000, "n_ctx": 4096}
-    assert context_overflow(refusal({"error": error})) == (4096, 5000)
+    assert context_overflow(refusal({"error": error})) == (4096, 5000, None)
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 500, 501, 502])
@@ -185,3 +189,11 @@ def test_words_in_a_message_need_to_be_exact_where_a_field_is_named() -> None:
     """A message about another parameter may mention JSON schemas by the way."""
     assert not names_parameter(refusal({"error": {"message": "a JSON schema", "param": "tools"}}), ["x", "json_schema"])
     assert names_parameter(refusal({"error": {"message": "a JSON schema"}}), ["x", "json_schema"])
+
+
+def test_what_is_set_aside_for_the_answer() -> None:
+    """A server that adds a limit of its own says so."""
+    answers = [
+        found.answer for text, _, _ in OVERFLOWS if (found := context_overflow(APIError(text, REQUEST, body=None)))
+    ]
+    assert sorted(answer for answer in answers if answer) == [64, 100, 512, 1024, 4000, 4100, 5000, 18000, 21333, 64000]

@@ -44,12 +44,14 @@ class SessionCalls(Calls):
     async def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
         """The answer. Raises `ContextLimitError` and `BudgetError` before anything is sent, and what calls raise."""
         sent = await self._fit(params)
-        for left in reversed(range(_REFITS + 1)):
+        left = _REFITS
+        while True:
             try:
                 answer = await self._charged(sent, params, super().run(endpoint, {**params, "messages": sent}))
             except APIError as error:
                 if not left:
                     raise
+                left -= 1
                 sent = await self._refit(sent, params, error)
             else:
                 break
@@ -69,7 +71,8 @@ class SessionCalls(Calls):
             return await super().open(request)
         params, self._planned = self._planned[1], None
         sent = await self._fit(params)
-        for left in reversed(range(_REFITS + 1)):
+        left = _REFITS
+        while True:
             if sent != params["messages"]:
                 unasked = request.unasked
                 request = super().request(request.endpoint, {**params, "messages": sent}, stream=True)
@@ -79,6 +82,7 @@ class SessionCalls(Calls):
             except APIError as error:
                 if not left:
                     raise
+                left -= 1
                 sent = await self._refit(sent, params, error)
             else:
                 break

@@ -249,12 +249,16 @@ class Room:
         limits = [(self.counter.tokens(weight) + answer) * 3 // 4]
         self._learn(weight, answer, overflow)
         if (told := overflow.limit) is not None:
-            # An answer without a limit of its own takes some of it; less, where the last turn needs it.
-            limits = [told] if answer else [told - told // _SUMMARY_SHARE, told]
+            # An answer without a limit of its own takes some of it: what the server set aside, else a share, or less
+            # where the last turn needs it.
+            aside = overflow.answer if overflow.answer and overflow.answer < told else told // _SUMMARY_SHARE
+            limits = [told] if answer else [told - aside, told]
         elif overflow.prompt is not None:
             limits = [(overflow.prompt + answer) * 3 // 4]
         for found in limits:
-            self._found = max(1, found)
+            if found < 1:
+                continue
+            self._found = found
             try:
                 made = await self.fit(window, params, ask)
             except ContextLimitError:
@@ -265,7 +269,7 @@ class Room:
     def _learn(self, weight: float, answer: int, overflow: ContextOverflow) -> None:
         """Put the count of a request right that was refused: by the server's own number, or by its limit."""
         if overflow.prompt is not None:
-            self.counter.learn(weight, overflow.prompt)
+            self.counter.learn(weight, overflow.prompt, refused=True)
         elif overflow.limit is not None and self.counter.tokens(weight) + answer <= overflow.limit:
             self.counter.learn_excess(weight, overflow.limit - answer)
 

@@ -131,12 +131,15 @@ class Counter:
         anchor = self._anchor
         return float(tokens) if anchor is None else anchor.weight + (tokens - anchor.tokens) / anchor.scale
 
-    def learn(self, weight: float, tokens: int, later: float = 0.0, more: int = 0) -> None:
-        """A server counted `tokens` for a request of this weight, and `more` for its answer of the weight `later`."""
+    def learn(self, weight: float, tokens: int, later: float = 0.0, more: int = 0, *, refused: bool = False) -> None:
+        """A server counted `tokens` for a request of this weight, and `more` for its answer of the weight `later`.
+
+        Of a request that it `refused` as too long, nearly all were the messages'.
+        """
         least = self._least
         if least is None:
             if self._tokenizer is None and weight >= _SCALE_FROM:
-                self._scale = _scale(tokens / weight)
+                self._scale = tokens / weight if refused else _scale(tokens / weight)
         elif abs(weight - least[0]) >= _SCALE_FROM:
             # The difference of two counts leaves out what a server adds by itself.
             self._scale = _scale((tokens - least[1]) / (weight - least[0]))

@@ -31,6 +31,8 @@ class ContextOverflow(NamedTuple):
     """How many tokens the context holds."""
     prompt: int | None
     """How many tokens the server counted in the prompt."""
+    answer: int | None = None
+    """How many it set aside for the answer, by itself where the request did not say."""
 
 
 class Dialect(NamedTuple):
@@ -231,7 +233,8 @@ CONTEXT_OVERFLOWS: tuple[Dialect, ...] = (
 
 # How much of a `total` was meant for the answer.
 _ANSWER = re.compile(
-    r"(?<![0-9,])([0-9][0-9,]*+) (?:tokens )?(?:in|for) the (?:completion|output)|requested ([0-9][0-9,]*) output",
+    r"(?<![0-9,])([0-9][0-9,]*+) (?:(?:tokens )?(?:in|for) the (?:completion|output)|`max_new_tokens`)"
+    r"|requested ([0-9][0-9,]*) output",
     re.IGNORECASE,
 )
 _OVERFLOW_CODES = frozenset(
@@ -256,7 +259,7 @@ def context_overflow(error: Exception) -> ContextOverflow | None:
         return None
     told = {str(one) for one in (error.code, error.type) if one is not None}
     known = bool(told & _OVERFLOW_CODES)
-    numbers: Mapping[str, Any] = cast("Any", error.body) if isinstance(error.body, Mapping) else {}
+    numbers = _fields(error)
     limit, prompt = _count(numbers.get("n_ctx")), _count(numbers.get("n_prompt_tokens"))  # llama.cpp
     for text in _texts(error):
         if _PACE.search(text) and not known:
@@ -264,20 +267,26 @@ def context_overflow(error: Exception) -> ContextOverflow | None:
         for dialect in CONTEXT_OVERFLOWS:
             found = dialect.pattern.search(text)
             if found is not None:
-                told_limit, told_prompt = _numbers(found, text)
-                return ContextOverflow(limit or told_limit, prompt or told_prompt)
+                named = _numbers(found, text)
+                return named._replace(limit=limit or named.limit, prompt=prompt or named.prompt)
     return ContextOverflow(limit, prompt) if known else None
 
 
-def _numbers(found: re.Match[str], text: str) -> tuple[int | None, int | None]:
+def _fields(error: APIError) -> Mapping[str, Any]:
+    body: Any = error.body
+    return cast("Mapping[str, Any]", body) if isinstance(body, Mapping) else {}
+
+
+def _numbers(found: re.Match[str], text: str) -> ContextOverflow:
     groups = found.groupdict()
-    limit, prompt, total = (_count(groups.get(name)) for name in ("limit", "prompt", "total"))
+    limit, prompt, answer, total = (_count(groups.get(name)) for name in ("limit", "prompt", "answer", "total"))
     if "characters" in found[0]:  # vLLM counts so where it does not tokenize
         prompt = None
+    if answer is None and (named := _ANSWER.search(text, found.start())):
+        answer = _count(named[1] or named[2])
     if prompt is None and total is not None:
-        answer = _ANSWER.search(text, found.start())
-        prompt = max(1, total - (_count(answer[1] or answer[2]) or 0)) if answer else total
-    return limit, prompt
+        prompt = max(1, total - (answer or 0))
+    return ContextOverflow(limit, prompt, answer)
 
 
 def _count(value: Any) -> int | None:
@@ -299,8 +308,8 @@ def _strings(value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif depth and isinstance(value, (Mapping, list)):
-        inner: Any = cast("Any", value).values() if isinstance(value, Mapping) else value
-        for one in inner:
+        inner: Any = cast("Any", value)
+        for one in inner.values() if isinstance(value, Mapping) else inner:
             yield from _strings(one, depth - 1)
 
 
@@ -394,6 +403,5 @@ def failed_generation(error: Exception) -> str | None:
     """
     if not isinstance(error, APIError) or error.code != "json_validate_failed":
         return None
-    body: Mapping[str, Any] = cast("Any", error.body) if isinstance(error.body, Mapping) else {}
-    text = body.get("failed_generation")
+    text = _fields(error).get("failed_generation")
     return text if isinstance(text, str) else ""
