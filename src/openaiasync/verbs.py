@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .calls import AsyncCursorPage, Calls, Paginator
 from .calls.raw import RawMethods, StreamedMethods, decode_as
@@ -13,6 +14,9 @@ from .core.endpoint import BodyKind, Endpoint, Request, apply_options
 from .core.options import OPTION_NAMES
 from .omitted import is_omitted
 from .redact import HiddenFields
+
+if TYPE_CHECKING:
+    from .core.multipart import Multipart
 
 __all__ = ["Verbs"]
 
@@ -52,7 +56,8 @@ class Verbs:
         `cast_to` is the class of an answer, read leniently; a type of yours (a pydantic model, a dataclass, a
         ``TypedDict``, a ``Struct``, ``list[int]``, …), held to strictly; ``dict``, ``list``, ``int``, ``bool``; ``str``
         or ``bytes`` for the body as it came; ``object`` or ``Any`` for whatever came; ``type(None)`` for nothing.
-        `options` holds ``headers``, ``params`` (query), ``extra_json``, and the per-call words (``timeout``, …). With
+        `options` holds ``headers``, ``params`` (query), ``extra_json``, ``idempotency_key``, ``follow_redirects``,
+        ``security`` (``{"admin_api_key_auth": True}``: that key), and the per-call words (``timeout``, …). With
         ``stream=True, stream_cls=AsyncStream[Event]`` the answer is an open stream. Raises `ValueError` for a URL in
         place of a path, `TypeError` for an unknown option or a type that no answer can become, and `OpenAIError`,
         `APIResponseValidationError` among them for an answer that does not fit `cast_to`.
@@ -62,35 +67,57 @@ class Verbs:
         return answer
 
     async def post(
-        self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None, **stream: Any
+        self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None, **sent: Any
     ) -> T:
-        """``POST`` a path below the API base, with `body` as JSON; see `get`."""
+        """``POST`` a path below the API base, with `body` as JSON; see `get`.
+
+        In place of it: ``content=``, bytes, text, an open file, or an asynchronous iterable of bytes, sent as it is; or
+        ``files=``, files by name, sent as a form with the fields of `body`.
+        """
         options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
-        answer: T = await self._verb("POST", path, cast_to, body, options, **stream)
+        answer: T = await self._verb("POST", path, cast_to, body, options, **sent)
         return answer
 
     async def put(
-        self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None
+        self,
+        path: str,
+        *,
+        cast_to: type[T],
+        body: Any = None,
+        options: Mapping[str, Any] | None = None,
+        **sent: Any,
     ) -> T:
         """``PUT`` a path below the API base, with `body` as JSON; see `get`."""
         options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
-        answer: T = await self._verb("PUT", path, cast_to, body, options)
+        answer: T = await self._verb("PUT", path, cast_to, body, options, **sent)
         return answer
 
     async def patch(
-        self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None
+        self,
+        path: str,
+        *,
+        cast_to: type[T],
+        body: Any = None,
+        options: Mapping[str, Any] | None = None,
+        **sent: Any,
     ) -> T:
         """``PATCH`` a path below the API base, with `body` as JSON; see `get`."""
         options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
-        answer: T = await self._verb("PATCH", path, cast_to, body, options)
+        answer: T = await self._verb("PATCH", path, cast_to, body, options, **sent)
         return answer
 
     async def delete(
-        self, path: str, *, cast_to: type[T], body: Any = None, options: Mapping[str, Any] | None = None
+        self,
+        path: str,
+        *,
+        cast_to: type[T],
+        body: Any = None,
+        options: Mapping[str, Any] | None = None,
+        **sent: Any,
     ) -> T:
         """``DELETE`` a path below the API base; see `get`."""
         options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
-        answer: T = await self._verb("DELETE", path, cast_to, body, options)
+        answer: T = await self._verb("DELETE", path, cast_to, body, options, **sent)
         return answer
 
     def get_api_list(
@@ -118,6 +145,8 @@ class Verbs:
         options: Mapping[str, Any],
         stream: bool = False,
         stream_cls: Any = None,
+        content: Any = None,
+        files: Any = None,
     ) -> Any:
         if not path.startswith("/"):
             if "://" in path:
@@ -130,7 +159,14 @@ class Verbs:
         events = getattr(stream_cls, "__args__", (None,))[0] if stream_cls is not None else cast_to
         row = _row(method, path, "none" if body is None else "json", events)
         given = _as_options(options)
-        request = _request(row, path, body, given, stream)
+        calls = _special(calls, row, given)
+        request = _request(row, path, None if files else body, given, stream)
+        if files:
+            request.body = _form(body, files)
+        if content is not None and not is_omitted(content):
+            from .calls.upload import raw_body  # who sends JSON need not load it
+
+            request.body = raw_body(content)
         if calls.config.placing is not None:
             model = cast("Mapping[str, Any]", body).get("model") if isinstance(body, Mapping) else None
             request.path = calls.config.placing.path(request.path, model)
@@ -143,11 +179,36 @@ class Verbs:
         return decode_as(calls, request, meta, raw, None)
 
 
+def _special(calls: Calls, row: Endpoint, options: dict[str, Any]) -> Calls:
+    """Take from the options what decides how the call is made: which key is sent, whether redirects are followed."""
+    if (options.pop("security", None) or {}).get("admin_api_key_auth"):
+        if calls.config.admin_key is None:
+            raise TypeError("Could not resolve authentication method: admin_api_key is needed, and not set")
+        row.admin = True
+    if options.pop("follow_redirects", None) is False:
+        return calls.under(dataclasses.replace(calls.config, max_redirects=0))
+    return calls
+
+
+def _form(body: Any, files: Any) -> Multipart:
+    """The fields of a body and files by name (a mapping, or pairs, in which a name may come again) as a form."""
+    from .core.multipart import Multipart  # as above
+
+    fields: dict[str, Any] = dict(body or {})
+    named: dict[str, list[Any]] = {}
+    for name, file in files.items() if isinstance(files, Mapping) else files:
+        named.setdefault(name.removesuffix("[]"), []).append(file)
+    fields.update({name: several[0] if len(several) == 1 else several for name, several in named.items()})
+    return Multipart.of(fields, named.keys())
+
+
 def _as_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The official words for a call's options as ours."""
     words = {"headers": "extra_headers", "params": "extra_query", "extra_json": "extra_body"}
     taken = {words.get(name, name): value for name, value in (options or {}).items() if not is_omitted(value)}
-    unknown = taken.keys() - OPTION_NAMES
+    if (key := taken.pop("idempotency_key", None)) is not None:
+        taken["extra_headers"] = {"Idempotency-Key": key, **(taken.get("extra_headers") or {})}
+    unknown = taken.keys() - OPTION_NAMES - {"follow_redirects", "security"}
     if unknown:
         raise TypeError(f"options has no {min(unknown)!r}")
     return taken

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import openaiasync
 from conftest import run
 from openaiasync import (
     APIResponseValidationError,
+    APIStatusError,
     AsyncAzureOpenAI,
     AsyncOpenAI,
     BaseModel,
@@ -262,6 +265,71 @@ class TestRawAnswers:
                     async with client.chat.completions.stream(model="m", messages=MESSAGES) as helper:
                         await helper.response.aclose()
                         assert helper.response.is_closed
+
+        run(main())
+
+
+class TestVerbs:
+    """`client.post` and its relatives with what the official ones take beside a JSON body."""
+
+    def test_bodies_that_are_sent_as_they_are(self, tmp_path: Path) -> None:
+        """Bytes, text, files and iterables, under the type that the caller names; what can be sent once is."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"one "
+            yield b"two"
+
+        async def read(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            writer.write(json_answer({"type": seen.headers["content-type"], "body": seen.body.decode()}))
+
+        async def main() -> None:
+            async with scripted(read) as server, client_of(server) as client:
+                path = tmp_path / "a.bin"
+                path.write_bytes(b"from disk")
+                with path.open("rb") as file:
+                    for content, body in ((b"raw", "raw"), ("text", "text"), (file, "from disk")):
+                        got = await client.post("/upload", content=content, cast_to=dict)
+                        assert got == {"type": "application/octet-stream", "body": body}
+                named: Any = {"headers": {"Content-Type": "text/csv"}}
+                assert await client.put("/upload", content=b"a,b", cast_to=dict, options=named) == {
+                    "type": "text/csv",
+                    "body": "a,b",
+                }
+                files = {"file": ("a.txt", b"hello", "text/plain"), "more": [b"1", b"2"]}
+                form = await client.post("/form", body={"purpose": "test"}, files=files, cast_to=dict)
+                assert form["type"].startswith("multipart/form-data; boundary=")
+                assert [word in form["body"] for word in ('name="purpose"', 'filename="a.txt"', "hello")] == [True] * 3
+                with pytest.raises(TypeError, match="content is bytes, text, a file"):
+                    await client.post("/upload", content=5, cast_to=dict)
+
+        async def once() -> None:
+            async with scripted(replies(json_answer({}, 503, Retry_After="0"))) as server, client_of(server) as client:
+                with pytest.raises(InternalServerError):
+                    await client.post("/upload", content=pieces(), cast_to=dict)
+                assert server.connections == 1
+
+        run(main())
+        run(once())
+
+    def test_options_of_a_call(self) -> None:
+        """Which key is sent, an idempotency key, and whether redirects are followed."""
+
+        async def main() -> None:
+            moved = head(307, "Moved", Location="/v1/there", Content_Length="0")
+            async with scripted(replies(moved, json_answer({}), moved)) as server:
+                async with client_of(server, admin_api_key="sk-admin") as client:
+                    options: Any = {"security": {"admin_api_key_auth": True}, "idempotency_key": "once"}
+                    await client.get("/here", cast_to=dict, options=options)
+                    assert [seen.target for seen in server.seen] == ["/v1/here", "/v1/there"]
+                    assert server.seen[0].headers["authorization"] == "Bearer sk-admin"
+                    assert server.seen[0].headers["idempotency-key"] == "once"
+                    with pytest.raises(APIStatusError) as caught:
+                        await client.get("/here", cast_to=dict, options={"follow_redirects": False})
+                    assert caught.value.response.headers["location"] == "/v1/there"
+                    assert server.seen[-1].headers["authorization"] == "Bearer sk-secret-1"
+                async with client_of(server) as client:
+                    with pytest.raises(TypeError, match="Could not resolve authentication method"):
+                        await client.get("/here", cast_to=dict, options={"security": {"admin_api_key_auth": True}})
 
         run(main())
 

@@ -11,7 +11,7 @@ import errno
 import io
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import IO, Any, NamedTuple, Protocol
 
 from ..core.endpoint import Request
@@ -19,9 +19,10 @@ from ..core.multipart import BareText, Multipart
 from ..storage.offload import in_thread
 from ..storage.reading import open_regular
 
-__all__ = ["SLICE", "Upload", "with_upload"]
+__all__ = ["SLICE", "Pieces", "Upload", "raw_body", "with_upload"]
 
 SLICE = 262_144  # bytes that are read at once
+OCTETS = "application/octet-stream"
 TOGETHER = 65_536  # bytes up to which neighbours are sent as one piece
 
 
@@ -86,6 +87,36 @@ class Upload:
                     yield piece
             finally:
                 reader.close()
+
+
+class Pieces:
+    """A body that the caller gives piece by piece: once, so it is sent once."""
+
+    __slots__ = ("_pieces", "content_type", "length", "rewindable")
+
+    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
+        self.content_type: str = OCTETS
+        self.length: int | None = None
+        self.rewindable: bool = False
+        self._pieces = pieces
+
+    async def open(self) -> AsyncIterator[bytes]:
+        """The pieces as they come. Raises what the caller's iterable raises."""
+        async for piece in self._pieces:
+            yield piece
+
+
+def raw_body(content: Any) -> Upload | Pieces:
+    """A body that is sent as it is: bytes, text, an open file, or an asynchronous iterable of bytes."""
+    if isinstance(content, str):
+        content = content.encode()
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return Upload(OCTETS, [bytes(content)])
+    if hasattr(content, "__aiter__"):
+        return Pieces(content)
+    if hasattr(content, "read"):
+        return Upload(OCTETS, [_measure(content)])
+    raise TypeError(f"content is bytes, text, a file or an asynchronous iterable, not {type(content).__name__}")
 
 
 def _sources(form: Multipart) -> list[bytes | _Path | _Open]:
