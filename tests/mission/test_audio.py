@@ -170,8 +170,8 @@ class TestFiles:
 
     def test_bytes_are_named_by_what_they_are(self) -> None:
         """Servers tell formats by names: bytes get one that fits, if they are known."""
-        assert self.sent(WAV)[:2] == ("audio.wav", "audio/wav")
-        assert self.sent(bytearray(b"fLaC0000"))[:2] == ("audio.flac", "audio/flac")
+        assert self.sent(WAV)[:2] == ("upload.wav", "audio/wav")
+        assert self.sent(bytearray(b"fLaC0000"))[:2] == ("upload.flac", "audio/flac")
         assert self.sent(memoryview(b"????"))[:2] == ("upload", "application/octet-stream")
 
     def test_files_and_tuples(self, tmp_path: Path) -> None:

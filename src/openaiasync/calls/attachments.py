@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from ..core.media import audio_type, image_type
+from ..core.multipart import is_file
 from ..errors import APITimeoutError
 from ..meta import RequestInfo
 from ..storage.offload import in_thread
@@ -47,7 +48,10 @@ def sources(given: Any, kind: str, where: str) -> list[Any]:
 
     `where` is what the error's text begins with.
     """
-    found: list[Any] = list(cast("Any", given)) if isinstance(given, (list, tuple)) else [given]
+    iterated = isinstance(given, Iterator) and not hasattr(given, "read")  # open files can be iterated, too
+    several = iterated or (isinstance(given, (list, tuple)) and not _is_named(given))
+    listed: list[Any] = list(cast("Any", given)) if several else [given]
+    found = [one[1] if _is_named(one) else one for one in listed]
     if not found:
         raise ValueError(f"{where}: there is no {kind} in the list")
     for one in found:
@@ -62,6 +66,11 @@ def sources(given: Any, kind: str, where: str) -> list[Any]:
                 "binary mode, or a list of these"
             )
     return found
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a tuple is a file with its name, as uploads take it: ``(name or None, content[, media type])``."""
+    return isinstance(value, tuple) and is_file(value) and not is_url(cast("Any", value)[0])
 
 
 def is_url(value: Any) -> bool:

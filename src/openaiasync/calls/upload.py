@@ -12,10 +12,11 @@ import io
 import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
 from ..core.endpoint import Request
-from ..core.multipart import BareText, Multipart
+from ..core.media import SNIFFED
+from ..core.multipart import BareText, Multipart, Naming
 from ..storage.offload import in_thread
 from ..storage.reading import open_regular
 
@@ -40,6 +41,16 @@ class _Open(NamedTuple):
     size: int | None
 
 
+class _Unnamed(NamedTuple):
+    """A file that cannot be rewound, whose first bytes make the header of its part when they are sent."""
+
+    naming: Naming
+    source: _Open
+
+
+_Source: TypeAlias = bytes | _Path | _Open | _Unnamed
+
+
 async def with_upload(request: Request) -> Request:
     """The same request with a body that can be sent, where its body is a `Multipart` or a `BareText`.
 
@@ -61,8 +72,8 @@ class Upload:
 
     __slots__ = ("_sources", "content_type", "length", "rewindable")
 
-    def __init__(self, content_type: str, sources: list[bytes | _Path | _Open]) -> None:
-        sizes = [len(one) if isinstance(one, bytes) else one.size for one in sources]
+    def __init__(self, content_type: str, sources: list[_Source]) -> None:
+        sizes = [_size_of(one) for one in sources]
         self.content_type: str = content_type
         self.length: int | None = None if None in sizes else sum(size or 0 for size in sizes)
         self.rewindable: bool = self.length is not None
@@ -81,8 +92,12 @@ class Upload:
             if isinstance(source, bytes):
                 yield source
                 continue
+            naming, source = source if isinstance(source, _Unnamed) else (None, source)
             reader = _PathReader(source) if isinstance(source, _Path) else _reader(source)
             try:
+                if naming is not None:
+                    first = await reader.piece()
+                    yield naming(first) + first
                 while piece := await reader.piece():
                     yield piece
             finally:
@@ -119,21 +134,41 @@ def raw_body(content: Any) -> Upload | Pieces:
     raise TypeError(f"content is bytes, text, a file or an asynchronous iterable, not {type(content).__name__}")
 
 
-def _sources(form: Multipart) -> list[bytes | _Path | _Open]:
-    found: list[bytes | _Path | _Open] = []
+def _sources(form: Multipart) -> list[_Source]:
+    found: list[_Source] = []
     for part in form.parts:
-        _add(found, part.head)
         content = part.content
         if isinstance(content, bytes):
+            _add(found, part.head)
             _add(found, content)
         else:
-            found.append(_look(content) if isinstance(content, str) else _measure(content))
+            source = _look(content) if isinstance(content, str) else _measure(content)
+            if part.naming is not None and isinstance(source, _Open) and source.size is None:
+                found.append(_Unnamed(part.naming, source))
+            else:
+                _add(found, part.head if part.naming is None else part.naming(_first_bytes(source)))
+                found.append(source)
         _add(found, b"\r\n")
     _add(found, form.tail)
     return found
 
 
-def _add(found: list[bytes | _Path | _Open], data: bytes) -> None:
+def _first_bytes(source: _Path | _Open) -> bytes:
+    if isinstance(source, _Path):
+        with open(source.path, "rb", buffering=0) as file:
+            return file.read(SNIFFED)
+    first: object = source.file.read(SNIFFED)
+    source.file.seek(0)
+    return first if isinstance(first, bytes) else b""  # what reads no bytes is refused when it is sent
+
+
+def _size_of(source: _Source) -> int | None:
+    if isinstance(source, bytes):
+        return len(source)
+    return None if isinstance(source, _Unnamed) else source.size
+
+
+def _add(found: list[_Source], data: bytes) -> None:
     last = found[-1] if found else None
     if isinstance(last, bytes) and len(last) + len(data) <= TOGETHER:
         found[-1] = last + data

@@ -6,7 +6,7 @@ MIME sniffing standard lists them; names and declared types are not asked.
 
 from __future__ import annotations
 
-__all__ = ["SNIFFED", "audio_type", "extension", "image_type"]
+__all__ = ["SNIFFED", "audio_type", "extension", "image_type", "media_type_of"]
 
 SNIFFED = 64  # bytes from a file's beginning that are enough to tell
 
@@ -54,7 +54,7 @@ _BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 40, 52, 56,
 def audio_type(data: bytes) -> str | None:
     """The media type of WAV, MP3, FLAC, Ogg, WebM, MP4 or AAC sound; `None` for anything else (raw PCM has no mark)."""
     head = bytes(data[:SNIFFED])
-    if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
+    if head.startswith((b"RIFF", b"RF64")) and head[8:12] == b"WAVE":
         return "audio/wav"
     if head.startswith(b"fLaC"):
         return "audio/flac"
@@ -62,8 +62,8 @@ def audio_type(data: bytes) -> str | None:
         return "audio/ogg"
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         return "audio/webm"
-    if head[4:8] == b"ftyp":
-        return "audio/mp4"
+    if head[4:8] == b"ftyp":  # the same box begins images (AVIF, HEIC), told by their brand
+        return None if head[8:12] in _IMAGE_BRANDS else "audio/mp4"
     if head.startswith(b"ID3"):
         return "audio/mpeg"
     if len(head) >= 4 and head[0] == 0xFF:
@@ -73,6 +73,14 @@ def audio_type(data: bytes) -> str | None:
         if head[1] & 0xE6 in (0xE2, 0xE4, 0xE6) and head[1] & 0x18 != 0x08 and head[2] & 0xF0 != 0xF0:
             return "audio/mpeg"
     return None
+
+
+_IMAGE_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1"})
+
+
+def media_type_of(data: bytes) -> str | None:
+    """The media type of an image or a sound by its first bytes; `None` for anything else."""
+    return image_type(data) or audio_type(data)
 
 
 def extension(media_type: str) -> str | None:

@@ -12,14 +12,16 @@ import enum
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import IO, Any, NamedTuple, cast
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import IO, Any, NamedTuple, TypeAlias, cast
 
 from ..model import BaseModel
 from ..omitted import is_omitted
 from .encode import encode_json
+from .media import SNIFFED, extension, media_type_of
 
-__all__ = ["UNNAMED", "BareText", "Multipart", "Part", "is_file"]
+__all__ = ["UNNAMED", "BareText", "Multipart", "Naming", "Part", "is_file"]
 
 UNNAMED = "upload"  # the file name of what has none: without one, servers take a part for a text field
 _ANY_TYPE = "application/octet-stream"
@@ -31,14 +33,19 @@ _OURS = frozenset({"content-disposition", "content-length", "content-transfer-en
 """Fields of a part that say where it begins and ends and whose it is: a second one would contradict the first."""
 
 
+Naming: TypeAlias = Callable[[bytes], bytes]
+
+
 class Part(NamedTuple):
     """One part: its header with the empty line behind it, and its content: bytes, a path as `str`, or an open file.
 
-    A CRLF follows the content.
+    A CRLF follows the content. Where the first bytes of a file have to tell its name or its type, `naming` makes the
+    header of them, and `head` is the one for bytes that tell nothing.
     """
 
     head: bytes
     content: bytes | str | IO[bytes]
+    naming: Naming | None = None
 
 
 class Multipart:
@@ -69,7 +76,9 @@ class Multipart:
         for name, value in fields.items():
             if name in typed:
                 if not is_omitted(value):
-                    uploads.append((name, _Upload((None, _encoded(name, value, typed[name]), typed[name]))))
+                    uploads.append(
+                        (name, _Upload((None, _encoded(name, value, typed[name]), typed[name]), is_file=False))
+                    )
                 continue
             for key, item in _flat(name, value, name in files):
                 (uploads if _is_upload(item) else values).append((key, item))
@@ -78,7 +87,7 @@ class Multipart:
 
             boundary = secrets.token_hex(16)  # nobody can put it into a field beforehand
         parts = [Part(_head(boundary, key, None, None), _text(key, value)) for key, value in values]
-        parts += [_file_part(boundary, key, item.value) for key, item in uploads]
+        parts += [_file_part(boundary, key, item) for key, item in uploads]
         return cls(parts, len(uploads), boundary)
 
     @property
@@ -121,10 +130,30 @@ def _encoded(name: str, value: Any, media_type: str) -> bytes:
     return _text(name, value)
 
 
+_LISTS = frozenset({"image", "files"})  # fields that take several files: what is iterated there are files
+
+
+class _Pieces:
+    """A file whose content an iterator gives, piece by piece."""
+
+    def __init__(self, pieces: Iterator[Any]) -> None:
+        self._pieces = pieces
+
+    def read(self, size: int = -1) -> bytes:
+        """The next piece, whatever its size; empty at the end."""
+        for piece in self._pieces:
+            if not isinstance(piece, (bytes, bytearray, memoryview)):
+                raise TypeError(f"the content of a file is made of bytes, not of {type(piece).__name__}")
+            if piece:
+                return bytes(cast("bytes", piece))
+        return b""
+
+
 class _Upload(NamedTuple):
-    """Marks a value as a file among plain values."""
+    """Marks a value as a file among plain values, or as a field with a media type of its own."""
 
     value: Any
+    is_file: bool = True
 
 
 def _is_upload(item: Any) -> bool:
@@ -167,7 +196,14 @@ def _flat(name: str, value: Any, file_field: bool) -> Iterator[tuple[str, Any]]:
         for key, item in cast("Mapping[str, Any]", value).items():
             yield from _flat(f"{name}[{key}]", item, file_field=False)
     elif isinstance(value, Iterable) and not isinstance(value, str):
-        for item in cast("Any", value):
+        items: Any = value
+        if file_field and isinstance(value, Iterator) and name not in _LISTS:
+            first: Any = next(items, b"")
+            items = chain((first,), items)
+            if isinstance(first, (bytes, bytearray, memoryview)):
+                yield name, _Upload(_Pieces(items))
+                return
+        for item in items:
             yield from _flat(f"{name}[]", item, file_field)
     elif file_field:
         raise TypeError(_no_file(name, value))
@@ -223,23 +259,77 @@ def _quoted(text: str) -> str:
     return _UNQUOTABLE.sub(lambda match: "\\\\" if match[0] == "\\" else f"%{ord(match[0]):02X}", text)
 
 
-def _file_part(boundary: str, name: str, value: Any) -> Part:
+def _file_part(boundary: str, name: str, upload: _Upload) -> Part:
+    value = upload.value
     if callable(getattr(value, "as_file", None)):
         value = value.as_file()
     if not _is_named(value):
         content = _content(name, value)
-        file_name = _name_of(content)
-        return Part(_head(boundary, name, file_name, _guess(file_name)), content)
+        naming = _Naming(boundary, name, _name_of(content), None, named=False)
+        return _part(naming, content)
     items: tuple[Any, ...] = (*value, None, None)
-    file_name, media_type, more = items[0], items[2], items[3]
+    media_type, more = items[2], items[3]
     fields = _fields(name, cast("Mapping[str, str]", more or {}))
+    typed = any(key.lower() == "content-type" for key in more or ())
     if media_type is not None:
         media_type = _checked(name, media_type)
-    elif any(key.lower() == "content-type" for key in more or ()):
-        media_type = None
-    elif file_name:
-        media_type = _guess(file_name)
-    return Part(_head(boundary, name, file_name, media_type, fields), _content(name, items[1]))
+    content = _content(name, items[1])
+    if not upload.is_file or (not items[0] and isinstance(items[1], str)):  # a text without a name is not a file
+        return Part(_head(boundary, name, None, media_type, fields), content)
+    file_name = items[0] or _name_of(content)
+    return _part(
+        _Naming(boundary, name, file_name, media_type, named=bool(items[0]), fields=fields, typed=typed), content
+    )
+
+
+class _Naming:
+    """Makes the header of a part that is a file: its first bytes tell its name and its type where nobody else does.
+
+    Servers of speech look at the ending of a name alone, and refuse what has none that they know.
+    """
+
+    def __init__(
+        self,
+        boundary: str,
+        name: str,
+        file_name: str,
+        media_type: str | None,
+        *,
+        named: bool,
+        fields: str = "",
+        typed: bool = False,
+    ) -> None:
+        self.boundary = boundary
+        self.name = name
+        self.file_name = file_name
+        self.media_type = media_type
+        self.named = named  # the caller chose the file's name, which stays as it is
+        self.fields = fields
+        self.typed = typed  # the type is among the fields
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the first bytes make no difference."""
+        return self._guess() is not None and (self.named or bool(os.path.splitext(self.file_name)[1]))
+
+    def _guess(self) -> str | None:
+        return self.media_type or _guess(self.file_name) or ("" if self.typed else None)
+
+    def __call__(self, first: bytes) -> bytes:
+        """The header for a file that begins like this."""
+        media_type = self._guess()
+        if media_type is None:
+            media_type = media_type_of(first[:SNIFFED]) or _ANY_TYPE
+        file_name = self.file_name
+        if not self.named and not os.path.splitext(file_name)[1] and (ending := extension(media_type)):
+            file_name = f"{file_name}.{ending}"
+        return _head(self.boundary, self.name, file_name, None if self.typed else media_type, self.fields)
+
+
+def _part(naming: _Naming, content: bytes | str | IO[bytes]) -> Part:
+    if isinstance(content, bytes):
+        return Part(naming(content), content)
+    return Part(naming(b""), content, None if naming.is_decided else naming.__call__)
 
 
 def _content(name: str, value: Any) -> bytes | str | IO[bytes]:
@@ -279,10 +369,10 @@ def _name_of(content: bytes | str | IO[bytes]) -> str:
     return (os.path.basename(name) if isinstance(name, str) else "") or UNNAMED
 
 
-def _guess(file_name: str) -> str:
+def _guess(file_name: str) -> str | None:
     import mimetypes
 
-    return mimetypes.guess_type(file_name)[0] or _ANY_TYPE
+    return mimetypes.guess_type(file_name)[0]
 
 
 def _fields(name: str, fields: Mapping[str, str]) -> str:

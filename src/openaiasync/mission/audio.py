@@ -14,7 +14,6 @@ from ..calls.live import LiveStream
 from ..core.decode import keep
 from ..core.endpoint import Endpoint, Request
 from ..core.files import FileTypes
-from ..core.media import audio_type, extension
 from ..dump import parse
 from ..lenient import builder_for
 from .common import MISSING, parameters
@@ -115,15 +114,11 @@ def _transcription_endpoint() -> Endpoint:
 
 
 def _audio_file(value: Any) -> Any:
-    """What to upload: a text is a path here, and bytes get a name that tells servers what they are."""
+    """What to upload: a text is a path here."""
     if isinstance(value, str):
         if not value:
             raise ValueError("speech_to_text(): an empty path names no file")
         return Path(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        data = bytes(cast("bytes", value))
-        kind = audio_type(data)
-        return data if kind is None else (f"audio.{extension(kind)}", data, kind)
     return value
 
 
