@@ -25,6 +25,19 @@ def test_names_one_a_line(server: ServerThread) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [[{"id": "a"}, {"id": "b"}], {"models": [{"name": "a", "model": "a"}, {"name": "b"}]}, {"data": ["a", "b"]}],
+    ids=["bare", "Ollama", "names"],
+)
+def test_lists_of_other_servers(answer: Any) -> None:
+    """However a server writes its list, the names are printed."""
+    with spied(lambda path, body: (200, json.dumps(answer).encode())) as (server, _):
+        assert inside("models", "--base-url", server.base_url).stdout == "a\nb\n"
+        listed = json.loads(inside("models", "--json", "--base-url", server.base_url).stdout)
+    assert [model["id"] for model in listed] == ["a", "b"]
+
+
 def test_json_is_all_that_the_server_tells(server: ServerThread) -> None:
     """`--json` gives an array of the objects as they came."""
     models = json.loads(inside("models", "--json", "--base-url", server.base_url).stdout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
@@ -48,7 +48,7 @@ def sources(given: Any, kind: str, where: str) -> list[Any]:
 
     `where` is what the error's text begins with.
     """
-    iterated = isinstance(given, Iterator) and not hasattr(given, "read")  # open files can be iterated, too
+    iterated = hasattr(given, "__next__") and not hasattr(given, "read")  # open files can be iterated, too
     several = iterated or (isinstance(given, (list, tuple)) and not _is_named(given))
     listed: list[Any] = list(cast("Any", given)) if several else [given]
     found = [one[1] if _is_named(one) else one for one in listed]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Cast", "cast_for"]
 
 _Reader = Callable[[bytes], Any]
+_Whole = Callable[[Meta, bytes], Any]
 
 
 class Cast:
@@ -40,15 +41,14 @@ class Cast:
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
-        self._whole = _WHOLE.get(kind) if isinstance(kind, type) else _WHOLE.get(object) if kind is Any else None
+        self._whole: _Whole | None = (
+            _WHOLE.get(kind) if isinstance(kind, type) else _WHOLE.get(object) if kind is Any else None
+        )
         self._ours = self._whole is None and _is_ours(kind)
         self._strictly: _Reader | None = None
         if self._whole is None and not self._ours:
-            if isinstance(kind, type) and issubclass(kind, BinaryAnswer):
-                self._whole = lambda meta, body: kind(body, meta)
-            elif kind is ResponseInfo:
-                self._whole = lambda meta, body: BinaryAnswer(body, meta).response
-            else:
+            self._whole = _whole_answer(kind)
+            if self._whole is None:
                 self._strictly = _strict_reader(kind)
 
     def read(self, calls: Calls, request: Request, meta: Meta, body: bytes) -> Any:
@@ -86,9 +86,10 @@ class Cast:
             last = unquote(request.path.partition("?")[0].rpartition("/")[2])
             made: Any = decoder_for(self.kind).build(deleted(self.kind, {}, last), b"")
             return keep(made, None, meta)
-        empty = typing.get_origin(self.kind) or self.kind
+        empty: Any = typing.get_origin(self.kind) or self.kind
         if empty in (dict, list, tuple, set, frozenset):
-            return empty()
+            nothing: object = empty()
+            return nothing
         if type(None) in flatten_all(self.kind) or request.endpoint.method == "DELETE":
             return None
         raise failures.invalid_answer(meta, body, "the body is empty")
@@ -126,13 +127,23 @@ def _anything(meta: Meta, body: bytes) -> Any:
         return _text(meta, body)
 
 
-_WHOLE: dict[Any, Callable[[Meta, bytes], Any]] = {
+_WHOLE: dict[Any, _Whole] = {
     type(None): lambda meta, body: None,
     bytes: lambda meta, body: body,
     bytearray: lambda meta, body: bytearray(body),
     str: _text,
     object: _anything,
 }
+
+
+def _whole_answer(kind: Any) -> _Whole | None:
+    """For the classes that hold a whole answer: what makes one."""
+    if kind is ResponseInfo:
+        return lambda meta, body: BinaryAnswer(body, meta).response
+    if not isinstance(kind, type) or not issubclass(kind, BinaryAnswer):
+        return None
+    made: Any = kind
+    return lambda meta, body: made(body, meta)
 
 
 # -------------------------------------------------------------------------------------------------- whose it is
@@ -215,15 +226,15 @@ def _msgspec_reader(kind: Any) -> _Reader:
         raise _unreadable(kind, error) from error
     if unknown is not None:
         raise _unreadable(kind, f"there is no way to make a {unknown!r} of JSON")
-    scalar = isinstance(kind, type) and issubclass(kind, (bool, int, float))
+    scalar: Any = kind if kind in (bool, int, float) else None
 
     def read(body: bytes) -> Any:
         try:
             return decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-            if scalar:
+            if scalar is not None:
                 with contextlib.suppress(ValueError, DecodeError):  # "True", and numbers in quotes
-                    return msgspec.convert(body.decode().strip(' \t\r\n"'), kind, strict=False)
+                    return msgspec.convert(body.decode().strip(' \t\r\n"'), scalar, strict=False)
             parsed(body)
             reason = "the body is nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise DecodeError(reason, body) from None

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from ..answers import EmbeddingValue, return_base64
 from ..core.endpoint import Request
+from ..core.jsonschema import is_list
 
 __all__ = ["NO_VECTOR", "as_embeddings", "count_texts", "fault"]
 
@@ -66,11 +67,12 @@ def _put_right(item: Any) -> bool:
         value = cast("Any", item).value = _from_text(value)
     if isinstance(value, bytes):
         return bool(value) and len(value) % 4 == 0
-    if not isinstance(value, list) or not value:
+    if not is_list(value) or not value:
         return False
     numbers = value
-    if len(numbers) == 1 and isinstance(numbers[0], list):  # llama.cpp without pooling, of a single token
-        numbers = cast("Any", item).value = numbers[0]
+    if len(numbers) == 1 and is_list(numbers[0]):  # llama.cpp without pooling, of a single token
+        numbers = numbers[0]
+        cast("Any", item).value = numbers
     try:
         return bool(array("d", numbers))
     except (TypeError, OverflowError):
@@ -95,7 +97,9 @@ def _from_text(text: str) -> Any:
 
 def as_embeddings(value: Any) -> Any:
     """An answer's plain values where a server sends the bare list of its items, or of its vectors (TEI)."""
-    if not isinstance(value, list):
+    if not is_list(value):
         return value
-    items = [{"embedding": item, "index": i} if isinstance(item, list) else item for i, item in enumerate(value)]
+    items: list[Any] = [
+        {"embedding": item, "index": i} if isinstance(item, list) else item for i, item in enumerate(value)
+    ]
     return {"object": "list", "data": items}

@@ -125,8 +125,11 @@ def from_transport(
 
 def error_object(body: Any) -> Any:
     """What `APIError.body` is for a parsed body: the error object inside, as with the official client, or all of it."""
-    inner: Any = cast("dict[str, Any]", body).get("error") if isinstance(body, dict) else None
-    return body if inner is None else inner
+    if not isinstance(body, dict):
+        return body
+    fields = cast("dict[str, Any]", body)
+    inner: Any = fields.get("error")
+    return fields if inner is None else inner
 
 
 def _short(text: str) -> str:

@@ -157,7 +157,7 @@ def _first_bytes(source: _Path | _Open) -> bytes:
     if isinstance(source, _Path):
         with open(source.path, "rb", buffering=0) as file:
             return file.read(SNIFFED)
-    first: object = source.file.read(SNIFFED)
+    first: Any = source.file.read(SNIFFED)
     source.file.seek(0)
     return first if isinstance(first, bytes) else b""  # what reads no bytes is refused when it is sent
 

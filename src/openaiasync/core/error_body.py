@@ -14,6 +14,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
+from .jsonschema import is_list, is_schema
+
 __all__ = ["ErrorDetails", "parse_error", "read_error"]
 
 _SHOWN = 300  # characters of a body in which no words were found
@@ -71,10 +73,10 @@ _NOTHING = ErrorDetails()
 def parse_error(raw: bytes) -> Any:
     """The values of a JSON body, also of JSON in a string or in an event; the text of any other, `None` if empty."""
     text = _text(raw).strip()
-    value = _parsed(text)
+    value: Any = _parsed(text)
     if isinstance(value, str):  # JSON in a string, or an event: Bedrock, some proxies
-        inner = _parsed(value.strip().removeprefix("data:").partition("\n\n")[0].strip())
-        value = inner if isinstance(inner, (dict, list)) else value
+        inner: Any = _parsed(value.strip().removeprefix("data:").partition("\n\n")[0].strip())
+        value = inner if is_schema(inner) or is_list(inner) else value
     return value if value != "" else None
 
 
@@ -122,7 +124,7 @@ def _read(value: Any, depth: int) -> ErrorDetails:
         return _NOTHING
     if isinstance(value, str):
         return _read_text(value.strip(), depth)
-    if isinstance(value, list):
+    if is_list(value):
         return _joined([_read(item, depth + 1) for item in value[:_ITEMS]])
     if isinstance(value, dict):
         return _read_object(cast("dict[str, Any]", value), depth)
@@ -199,7 +201,7 @@ def _by_field(value: dict[str, Any], depth: int) -> ErrorDetails:
     """What ``{"name": ["is required"]}`` says, as validators of web frameworks (Django, Rails, ASP.NET) write it."""
     told: dict[str, str] = {}
     for name, said in list(value.items())[:_ITEMS]:
-        if isinstance(said, list) and said and all(isinstance(item, str) for item in said):
+        if is_list(said) and said and all(isinstance(item, str) for item in said):
             told[name] = "; ".join(said[:_ITEMS])
         elif depth and isinstance(said, str) and " " in said.strip():
             told[name] = said
@@ -242,7 +244,7 @@ def _as_param(value: Any) -> str | None:
     """The name of a parameter; of a place in the request (FastAPI's `loc`) in the API's words: ``messages[0].role``."""
     if isinstance(value, str):
         return value or None
-    if not isinstance(value, list):
+    if not is_list(value):
         return None
     path = ""
     for step in value:

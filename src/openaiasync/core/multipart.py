@@ -196,8 +196,8 @@ def _flat(name: str, value: Any, file_field: bool) -> Iterator[tuple[str, Any]]:
         for key, item in cast("Mapping[str, Any]", value).items():
             yield from _flat(f"{name}[{key}]", item, file_field=False)
     elif isinstance(value, Iterable) and not isinstance(value, str):
-        items: Any = value
-        if file_field and isinstance(value, Iterator) and name not in _LISTS:
+        items: Any = cast("Any", value)
+        if file_field and hasattr(items, "__next__") and name not in _LISTS:
             first: Any = next(items, b"")
             items = chain((first,), items)
             if isinstance(first, (bytes, bytearray, memoryview)):
