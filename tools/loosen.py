@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="loosen", description="Find required fields that the official types omit.")
     parser.add_argument("--spec", type=Path, required=True, metavar="PATH", help="the OpenAPI description (JSON)")
     options = parser.parse_args(arguments)
-    before = read_toml(TABLE).get("optional", {}) if TABLE.exists() else {}
+    before: dict[str, list[str]] = read_toml(TABLE)["optional"] if TABLE.exists() else {}
     places = Tables(ROOT / "spec").places(options.spec)
     fields = table(loose_fields(), {(place.module, place.name): key for key, place in places.items()}, before)
     TABLE.write_text(text(fields), encoding="utf-8")

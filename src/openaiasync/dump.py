@@ -164,13 +164,10 @@ def select(values: Any, include: Any, exclude: Any) -> Any:
     """
     if include is None and exclude is None:
         return values
-    pairs: Iterable[tuple[Any, Any]]
-    if isinstance(values, dict):
-        pairs = values.items()  # pyright: ignore[reportUnknownVariableType]
-    elif isinstance(values, list):
-        pairs = enumerate(values)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    else:
+    if not isinstance(values, (dict, list)):
         return values
+    whole = cast("Any", values)
+    pairs: Iterable[tuple[Any, Any]] = whole.items() if isinstance(values, dict) else enumerate(whole)
     kept: list[tuple[Any, Any]] = []
     for name, value in pairs:
         inner, outer = _part(include, name), _part(exclude, name)
@@ -186,7 +183,7 @@ def _part(chosen: Any, name: Any) -> Any:
     found = next((one for one in (name, "__all__") if one in chosen), None)
     if found is None:
         return None
-    part: Any = chosen[found] if isinstance(chosen, dict) else True
+    part: Any = chosen[found] if hasattr(chosen, "items") else True
     return True if part is ... else part
 
 

@@ -211,7 +211,7 @@ class _StructBuilder:
             known.update((name, []) for name in self.lists if name in known and known[name] is None)
         model = new_model(self.cls, **known)
         if nulls or absent:
-            vars(model).update(_nulls=nulls, _absent=absent)
+            vars(model)["_nulls"], vars(model)["_absent"] = nulls, absent
         if more:
             self.keep(model, more)
         return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .calls import AsyncCursorPage, Calls, Paginator
@@ -181,7 +181,8 @@ class Verbs:
 
 def _special(calls: Calls, row: Endpoint, options: dict[str, Any]) -> Calls:
     """Take from the options what decides how the call is made: which key is sent, whether redirects are followed."""
-    if (options.pop("security", None) or {}).get("admin_api_key_auth"):
+    security: Mapping[str, Any] = options.pop("security", None) or {}
+    if security.get("admin_api_key_auth"):
         if calls.config.admin_key is None:
             raise TypeError("Could not resolve authentication method: admin_api_key is needed, and not set")
         row.admin = True
@@ -196,7 +197,8 @@ def _form(body: Any, files: Any) -> Multipart:
 
     fields: dict[str, Any] = dict(body or {})
     named: dict[str, list[Any]] = {}
-    for name, file in files.items() if isinstance(files, Mapping) else files:
+    pairs: Iterable[tuple[str, Any]] = files.items() if hasattr(files, "items") else files
+    for name, file in pairs:
         named.setdefault(name.removesuffix("[]"), []).append(file)
     fields.update({name: several[0] if len(several) == 1 else several for name, several in named.items()})
     return Multipart.of(fields, named.keys())
