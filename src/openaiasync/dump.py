@@ -167,13 +167,17 @@ def select(values: Any, include: Any, exclude: Any) -> Any:
     if not isinstance(values, (dict, list)):
         return values
     whole = cast("Any", values)
-    pairs: Iterable[tuple[Any, Any]] = whole.items() if isinstance(values, dict) else enumerate(whole)
+    pairs: Iterable[tuple[Any, Any]] = whole.items() if isinstance(values, dict) else _numbered(whole)
     kept: list[tuple[Any, Any]] = []
     for name, value in pairs:
         inner, outer = _part(include, name), _part(exclude, name)
         if outer is not True and (include is None or inner is not None):
             kept.append((name, select(value, None if inner is True else inner, outer)))
     return dict(kept) if isinstance(values, dict) else [value for _, value in kept]
+
+
+def _numbered(items: list[Any]) -> Iterable[tuple[Any, Any]]:
+    return enumerate(items)
 
 
 def _part(chosen: Any, name: Any) -> Any:
