@@ -275,7 +275,7 @@ def test_images(tmp_path: Path) -> None:
         assert await me.types("/image") == "No image goes with the next question."
         await me.types("/image https://example.org/x.png")
         assert await me.types("/image off") == "No image goes with the next question."
-        *_, seen, after = me.spy.bodies("/chat/completions")
+        _, seen, after = me.spy.bodies("/chat/completions")
         text, *urls = seen["messages"][0]["content"]
         assert text == {"type": "text", "text": "What is it?"}
         assert [part["image_url"]["url"][:22] for part in urls] == ["data:image/png;base64,", "https://example.org/x."]

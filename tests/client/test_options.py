@@ -145,7 +145,7 @@ class TestBaseAndKey:
         [
             ({"api_base": "localhost:8000"}, "absolute http or https URL"),
             ({"api_base": "ftp://host"}, "absolute http or https URL"),
-            ({"api_base": "http://host:99999"}, "no URL"),
+            ({"api_base": "http://host:99999"}, "not a URL"),
             ({"api_base": "http://ho st"}, "space or a control"),
             ({"api_base": ["http://a", "http://b"]}, "several API bases"),
             ({"api_key": "sk-1\r\nX: y"}, "api_key"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openaiasync import APIConnectionError, APITimeoutError
-from scripted import CHAT, json_answer
+from scripted import CHAT, chunk, events, json_answer
 
 from .harness import as_test
 from .scenario import CLOSE, HANG, READ, RESET, Drip, Fails, Gives, Scenario
@@ -43,8 +43,8 @@ SCENARIOS = [
              base="http://" + "x" * 70 + ".example/v1"),
     Scenario("one of two addresses is dead", (3,), (READ, OK), Gives("Hello."), base="http://localhost:{port}/v1"),
     Scenario("TLS: all well", (3,), (READ, OK), Gives("Hello."), tls="good"),
-    Scenario("TLS: stream", (4,), (READ, b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: [DONE]\n\n"),
-             Gives(""), tls="good", call="stream"),
+    Scenario("TLS: stream", (4,), (READ, events([chunk("Hi"), chunk(finish="stop")])),
+             Gives("Hi"), tls="good", call="stream"),
     Scenario("TLS: wrong host", (3,), (READ, OK), tls="wrong host",
              expect=Fails(APIConnectionError, side="network", retryable=False, says="certificate", tries=0)),
     Scenario("TLS: expired", (3,), (READ, OK), tls="expired",

@@ -20,12 +20,13 @@ from openaiasync import (
     RateLimitError,
     UnprocessableEntityError,
 )
-from scripted import CHAT, answer, head, json_answer
+from scripted import CHAT, answer, chunk, events, head, json_answer
 
 from .harness import as_test
 from .scenario import CLOSE, HANG, KEY, READ, RESET, Drip, Fails, Gives, Repeat, Scenario
 
 OK = json_answer(CHAT)
+STREAM = events([chunk("Hi"), chunk(finish="stop")])
 CLASSES: dict[int, type[APIStatusError]] = {
     400: BadRequestError, 401: AuthenticationError, 403: PermissionDeniedError, 404: NotFoundError,
     409: ConflictError, 422: UnprocessableEntityError, 429: RateLimitError, 500: InternalServerError,
@@ -121,7 +122,7 @@ RETRY = [
     Scenario("three tries", (9,), (READ, json_answer({}, 503, retry_after_ms="1"), CLOSE),
              Fails(InternalServerError, tries=3, says="after 3 tries"), options={"max_retries": 2}),
     Scenario("a stream's status is tried again", (9,), ((READ, json_answer({}, 503, retry_after_ms="1")),
-             (READ, answer(b"data: [DONE]\n\n", content_type="text/event-stream"))), Gives("", tries=2),
+             (READ, STREAM)), Gives("Hi", tries=2),
              call="stream", options=ONE),
     Scenario("sent and timed out is not tried again", (9,), (READ, HANG), Fails(APITimeoutError, tries=1),
              options={"max_retries": 2, "http_timeout": 0.3}, limit=1.8),
@@ -179,7 +180,7 @@ REDIRECTS = [
     Scenario("in a slow loop under the deadline", (1, 10), (READ, 0.2, to("/v1/chat/completions")), limit=1.4,
              expect=Fails(APITimeoutError, clock="deadline"), options={"http_deadline": 0.5}),
     Scenario("of a stream", (10,), ((READ, to("/else")),
-             (READ, answer(b"data: [DONE]\n\n", content_type="text/event-stream"))), Gives(""), call="stream"),
+             (READ, STREAM)), Gives("Hi"), call="stream"),
     Scenario("to userinfo", (10,), (READ, to("http://user:pass@127.0.0.1:1/")), REFUSED),
     Scenario("to a dead place of the same origin", (3, 10), ((READ, to("/else")), (CLOSE,)), Fails(APIConnectionError)),
 ]  # fmt: skip

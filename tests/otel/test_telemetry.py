@@ -275,10 +275,10 @@ class TestRobustness:
     @pytest.mark.parametrize(
         "strange",
         [
-            {"usage": "many", "id": 3, "model": [], "choices": [{"index": "x", "finish_reason": 7, "message": None}]},
-            {"usage": {"prompt_tokens": "3", "completion_tokens": True, "prompt_tokens_details": 4}, "choices": None},
-            {"usage": {"prompt_tokens": 2, "completion_tokens_details": {"reasoning_tokens": None}}, "choices": [None]},
-            {"response": {"id": 1}, "type": "response.x", "choices": {}, "service_tier": 1, "system_fingerprint": {}},
+            {"usage": "many", "id": 3, "model": [], "choices": [{"index": "x", "finish_reason": 7, "message": {"content": "Hi"}}]},
+            {"usage": {"prompt_tokens": "3", "completion_tokens": True, "prompt_tokens_details": 4}, "created": "x"},
+            {"usage": {"prompt_tokens": 2, "completion_tokens_details": {"reasoning_tokens": None}}, "object": 3},
+            {"response": {"id": 1}, "type": "response.x", "service_tier": 1, "system_fingerprint": {}},
         ],
     )
     def test_strange_answers(self, strange: Any, caplog: pytest.LogCaptureFixture) -> None:

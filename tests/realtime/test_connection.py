@@ -68,7 +68,7 @@ class TestEvents:
                     unknown, delta, bare = [event async for event in connection]
                 assert (unknown.type, unknown.extra["x"].y) == ("session.invented", [1])
                 assert isinstance(delta, ResponseTextDeltaEvent)
-                assert (delta.output_index, delta.extra) == ("0", {"new": 1})
+                assert (delta.output_index, delta.extra) == (0, {"new": 1})
                 assert (bare.type, bare.extra) == (None, {"no": "type"})
                 strict = client.with_options(strict=True)
                 async with strict.realtime.connect() as connection:

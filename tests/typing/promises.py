@@ -225,7 +225,7 @@ async def others(client: AsyncOpenAI) -> None:
     assert_type(await client.post("/things", cast_to=dict[str, int], body={"a": 1}), dict[str, int])
     assert_type(client.with_options(max_retries=0), AsyncOpenAI)
     assert_type(client.copy(timeout=3), AsyncOpenAI)
-    assert_type(client.base_url, str)
+    assert_type(str(client.base_url), str)
     async with client as entered:
         assert_type(entered, AsyncOpenAI)
     assert_type(client.is_closed(), bool)

@@ -360,16 +360,26 @@ def _squeezed(text: str) -> str:
     return _SQUEEZED.sub("", text.lower())
 
 
+_ABOUT_FORM = re.compile(
+    r"unknown|unrecogni[sz]ed|support|unexpected|extra|permitted|allowed|additional|valid|schema|parameter|argument|"
+    r"field|option|format|float|bad request",
+    re.IGNORECASE,
+)
+
+
 def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> bool:
     """Whether a refusal is about a parameter that this library added.
 
-    Unless `certainly`, it may be: the refusal names nothing else.
+    Unless `certainly`, a refusal that names no parameter counts, too: 422 and 501 are about the form of a request, 400
+    only if its words are. A refusal for any other reason would only be repeated.
     """
     if getattr(error, "status_code", None) in _OTHER_STATUSES:
         return False
     if names_parameter(error, DEFAULT_WORDS[name]):
         return True
-    return not certainly and _names_nothing(error) and not names_parameter(error, FORMAT_WORDS)
+    if certainly or not _names_nothing(error) or names_parameter(error, FORMAT_WORDS):
+        return False
+    return getattr(error, "status_code", 0) != 400 or any(_ABOUT_FORM.search(text) for text in _texts(error))
 
 
 def refuses_format(error: APIError) -> bool:
