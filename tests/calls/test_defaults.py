@@ -112,7 +112,7 @@ class TestBase64:
         """A refusal that names something else comes at once; one that names nothing is tried without it once."""
 
         async def main() -> None:
-            refusal: dict[str, Any] = {"message": "no", "param": "model"}
+            refusal: dict[str, Any] = {"message": "bad parameter", "param": "model"}
 
             async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
                 writer.write(json_answer({"error": refusal}, 400))
