@@ -33,7 +33,7 @@ def answering(body: bytes, coding: str = "") -> Any:
     return script
 
 
-async def ask(body: bytes, coding: str = "") -> tuple[Any, int]:
+async def ask(body: bytes, texts: int, coding: str = "") -> tuple[Any, int]:
     """The answer, and how often another task ran while it was made of the bytes that had come."""
     turns = 0
 
@@ -47,7 +47,7 @@ async def ask(body: bytes, coding: str = "") -> tuple[Any, int]:
         scripted(answering(body, coding)) as server,
         Client(api_base=server.url, api_key=KEY, model="m") as client,
     ):
-        request = client._calls.request(_endpoint(), {"input": "x", "encoding_format": "float"})
+        request = client._calls.request(_endpoint(), {"input": ["x"] * texts, "encoding_format": "float"})
         meta, raw = await client._calls.fetch(request)
         other = asyncio.create_task(count())
         try:
@@ -67,7 +67,7 @@ def test_others_run_while_a_large_answer_is_decoded() -> None:
     """An answer of several megabytes is made in many steps, and is what a small one is."""
     body = embeddings(600)
     assert len(body) > 3 * LARGE
-    answer, turns = run(ask(body))
+    answer, turns = run(ask(body, 600))
     assert turns > 20
     assert len(answer.data) == 600
     assert answer.data[599].embedding[500] == 0.5
@@ -81,7 +81,7 @@ def test_a_compressed_one_is_inflated_in_steps() -> None:
     async def main() -> None:
         body = embeddings(300)
         async with scripted(answering(gzip.compress(body, 1), "gzip")) as server, Client(api_base=server.url) as client:
-            answer = await client.embedding("x", model="m", encoding_format="float")
+            answer = await client.embedding(["x"] * 300, model="m", encoding_format="float")
             assert len(answer.data) == 300
         bomb = gzip.compress(b" " * 200_000_000)
         async with scripted(answering(bomb, "gzip")) as server, Client(api_base=server.url) as client:
@@ -126,7 +126,7 @@ def test_hooks_see_large_answers() -> None:
             scripted(answering(embeddings(300))) as server,
             Client(api_base=server.url, on_answer=seen.append) as client,
         ):
-            answer = await client.embedding("x", model="m", encoding_format="float")
+            answer = await client.embedding(["x"] * 300, model="m", encoding_format="float")
             assert len(answer.data) == 300
 
     run(main())

@@ -648,20 +648,23 @@ class TestOther:
 
         run(main())
 
-    def test_strict_raises_where_an_answer_strays(self) -> None:
-        """By default a stray field is kept; with `strict` the answer is refused, its body in the error."""
+    def test_strict_raises_where_an_answer_does_not_conform(self) -> None:
+        """Unknown fields are kept. With `strict` a missing or ill-typed field is refused, the body in the error."""
 
-        async def stray(seen: Seen, writer: asyncio.StreamWriter) -> None:
-            writer.write(json_answer({**CHAT, "surprise": 1}))
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            fields = {"created": "yesterday"} if "bad" in str(seen.json()) else {"surprise": 1}
+            writer.write(json_answer({**CHAT, **fields}))
 
         async def main() -> None:
-            async with scripted(stray) as server:
+            async with scripted(script) as server:
                 async with Client(api_base=server.url, model="m") as client:
                     assert (await client.chat("hi")).extra == {"surprise": 1}
+                    assert str((await client.chat("bad")).created) == "yesterday"
                 async with Client(api_base=server.url, model="m", strict=True) as client:
-                    with pytest.raises(openaiasync.APIResponseValidationError, match="surprise") as caught:
-                        await client.chat("hi")
-                    assert b"surprise" in caught.value.response.content
+                    assert (await client.chat("hi")).extra == {"surprise": 1}
+                    with pytest.raises(openaiasync.APIResponseValidationError, match="created") as caught:
+                        await client.chat("bad")
+                    assert b"yesterday" in caught.value.response.content
 
         run(main())
 

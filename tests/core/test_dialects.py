@@ -156,12 +156,14 @@ def test_a_refusal_of_something_else_is_not_taken_for_one_of_a_default() -> None
         {"error": {"message": "no such model", "param": "model"}},
         {"error": {"message": OVERFLOWS[0][0]}},
         {"error": {"message": "no", "code": "model_not_found"}},
+        {"error": {"message": "not today"}},
         {"detail": [{"loc": ["body", "input"], "msg": "too short", "input": {"encoding_format": "base64"}}]},
     ):
         assert not refuses_default(refusal(body), "encoding_format")
     for status in (401, 403, 404, 429, 500):
         assert not refuses_default(refusal({"error": {"message": "no"}}, status), "encoding_format")
-    assert refuses_default(refusal(""), "encoding_format")  # it may be: nothing is named
+    for body in ("", {"detail": "Invalid request."}):  # it may be: nothing is named
+        assert refuses_default(refusal(body), "encoding_format")
 
 
 def test_formats() -> None:

@@ -275,7 +275,12 @@ class TestRobustness:
     @pytest.mark.parametrize(
         "strange",
         [
-            {"usage": "many", "id": 3, "model": [], "choices": [{"index": "x", "finish_reason": 7, "message": {"content": "Hi"}}]},
+            {
+                "usage": "many",
+                "id": 3,
+                "model": [],
+                "choices": [{"index": "x", "finish_reason": 7, "message": {"content": "Hi"}}],
+            },
             {"usage": {"prompt_tokens": "3", "completion_tokens": True, "prompt_tokens_details": 4}, "created": "x"},
             {"usage": {"prompt_tokens": 2, "completion_tokens_details": {"reasoning_tokens": None}}, "object": 3},
             {"response": {"id": 1}, "type": "response.x", "service_tier": 1, "system_fingerprint": {}},

@@ -50,7 +50,8 @@ class Tables:
         untyped = read_untyped(self.folder / "untyped.toml", [op.name for op in operations])
         table = read_toml(self.folder / "overrides.toml")
         loosened = self.folder / "optional.toml"
-        for key, names in (read_toml(loosened)["optional"] if loosened.is_file() else {}).items():
+        optional_too: dict[str, list[str]] = read_toml(loosened)["optional"] if loosened.is_file() else {}
+        for key, names in optional_too.items():
             optional = table.setdefault("optional", {})
             optional[key] = [*optional.get(key, ()), *names]
         overrides = Overrides(table, description, operations, [row.name for row in untyped])

@@ -88,8 +88,7 @@ class Cast:
             return keep(made, None, meta)
         empty: Any = typing.get_origin(self.kind) or self.kind
         if empty in (dict, list, tuple, set, frozenset):
-            nothing: object = empty()
-            return nothing
+            return cast("Callable[[], object]", empty)()
         if type(None) in flatten_all(self.kind) or request.endpoint.method == "DELETE":
             return None
         raise failures.invalid_answer(meta, body, "the body is empty")

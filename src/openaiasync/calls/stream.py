@@ -56,7 +56,7 @@ class OpenResponse(ResponseInfo):
     @property
     def is_closed(self) -> bool:
         """Whether the stream has ended or was closed: its connection is free."""
-        return self._stream._call is None
+        return self._stream.is_closed
 
     async def aclose(self) -> None:
         """Close the stream. Idempotent."""
@@ -403,8 +403,13 @@ class AsyncStream(Generic[T]):
 
     # ---------------------------------------------------------------- leaving
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the stream has ended or was closed: its connection is free."""
+        return self._call is None
+
     async def close(self) -> None:
-        """Free the connection and the place in flight at once. Idempotent."""
+        """Free the connection and the slot at once. Idempotent."""
         self._abandon()
 
     aclose = close

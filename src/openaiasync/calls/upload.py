@@ -126,7 +126,8 @@ def raw_body(content: Any) -> Upload | Pieces:
     if isinstance(content, str):
         content = content.encode()
     if isinstance(content, (bytes, bytearray, memoryview)):
-        return Upload(OCTETS, [bytes(content)])
+        data: Any = content
+        return Upload(OCTETS, [bytes(data)])
     if hasattr(content, "__aiter__"):
         return Pieces(content)
     if hasattr(content, "read"):

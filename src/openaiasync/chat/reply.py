@@ -99,7 +99,10 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
         """Why the model stopped: ``"stop"``, ``"length"``, …; `None` if it had not."""
         choices: Any = self.answers[-1].choices if self.answers else None
         # Servers have sent other shapes than a list.
-        return getattr(choices[0], "finish_reason", None) if isinstance(choices, list) and choices else None
+        if not isinstance(choices, list):
+            return None
+        known: list[Any] = choices
+        return getattr(known[0], "finish_reason", None) if known else None
 
     @property
     def usage(self) -> CompletionUsage | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from ..errors import APIError
+from .error_body import read_error
 
 __all__ = [
     "CONTEXT_OVERFLOWS",
@@ -371,7 +372,7 @@ def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> b
     """Whether a refusal is about a parameter that this library added.
 
     Unless `certainly`, a refusal that names no parameter counts, too: 422 and 501 are about the form of a request, 400
-    only if its words are. A refusal for any other reason would only be repeated.
+    if its words are, or if it has none. A refusal for any other reason would only be repeated.
     """
     if getattr(error, "status_code", None) in _OTHER_STATUSES:
         return False
@@ -379,7 +380,8 @@ def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> b
         return True
     if certainly or not _names_nothing(error) or names_parameter(error, FORMAT_WORDS):
         return False
-    return getattr(error, "status_code", 0) != 400 or any(_ABOUT_FORM.search(text) for text in _texts(error))
+    words = read_error(error.body).message
+    return getattr(error, "status_code", 0) != 400 or not words or _ABOUT_FORM.search(words) is not None
 
 
 def refuses_format(error: APIError) -> bool:

@@ -144,8 +144,8 @@ def _asked(request: Request) -> _Asked:
         except msgspec.DecodeError:
             return _Asked()  # extra_body may be anything
     asked = _Asked()
-    for head, content in getattr(body, "parts", ()):
-        name = _PARTS.search(head)
+    for part in getattr(body, "parts", ()):
+        name, content = _PARTS.search(part.head), part.content
         if name is not None and isinstance(content, bytes) and len(content) < _LONGEST_FIELD:
             field = name[1].decode()
             if field in ("model", "response_format"):

@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, zip_longest
@@ -47,7 +47,7 @@ class TcpSettings:
 
 def proxies_of(settings: TcpSettings) -> Proxies:
     """The proxies that these settings and the environment name. Raises `ValueError` for one that cannot be used."""
-    environment = os.environ if settings.trust_env else {}
+    environment: Mapping[str, str] = os.environ if settings.trust_env else {}
     return Proxies(settings.proxy, environment, case_blind=sys.platform == "win32")
 
 
