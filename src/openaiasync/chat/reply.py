@@ -101,7 +101,7 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
         # Servers have sent other shapes than a list.
         if not isinstance(choices, list):
             return None
-        known: list[Any] = choices
+        known: list[Any] = cast("Any", choices)
         return getattr(known[0], "finish_reason", None) if known else None
 
     @property

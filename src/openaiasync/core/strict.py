@@ -22,11 +22,11 @@ def known_part(value: Any, kind: Any) -> Any:
     """The value without the fields that its type does not declare, at any depth."""
     if type(value) is list:
         items = _items(kind, list, 0)
-        values = cast("list[Any]", value)
+        values: list[Any] = cast("Any", value)
         return values if items is None else [known_part(item, items) for item in values]
     if type(value) is not dict:
         return value
-    fields = cast("dict[str, Any]", value)
+    fields: dict[str, Any] = cast("Any", value)
     structs = [member for member in flatten(kind) if is_struct(member)]
     if structs:
         return _of_struct(fields, structs)
