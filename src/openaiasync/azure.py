@@ -190,7 +190,8 @@ class AsyncAzureOpenAI(AsyncOpenAI):
 
     @takes(AzureOptions)
     @unquoting
-    def with_options(self, **options: Unpack[AzureOptions]) -> Self:
+    # It takes all that the base takes, and more. pyright holds each further keyword against the base's whole table.
+    def with_options(self, **options: Unpack[AzureOptions]) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
         """As `AsyncOpenAI.with_options`, and with the words of this constructor.
 
         Another `base_url` takes the place of endpoint and deployment; another credential that of the one there was.

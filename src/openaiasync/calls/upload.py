@@ -12,7 +12,7 @@ import io
 import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import IO, Any, NamedTuple, Protocol, TypeAlias
+from typing import IO, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from ..core.endpoint import Request
 from ..core.media import SNIFFED
@@ -126,7 +126,7 @@ def raw_body(content: Any) -> Upload | Pieces:
     if isinstance(content, str):
         content = content.encode()
     if isinstance(content, (bytes, bytearray, memoryview)):
-        data: Any = content
+        data: Any = cast("Any", content)
         return Upload(OCTETS, [bytes(data)])
     if hasattr(content, "__aiter__"):
         return Pieces(content)
