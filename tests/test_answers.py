@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from openaiasync import answers
-from openaiasync.answers import ResponseText, return_base64
-from openaiasync.core.decode import decoder_for, keep
-from openaiasync.model import BaseModel
+from openaiasync.core.codec.decode import decoder_for, keep
+from openaiasync.core.model import mixins as answers
+from openaiasync.core.model.base import BaseModel
+from openaiasync.core.model.mixins import ResponseText, return_base64
 from openaiasync.types import Completion, CreateEmbeddingResponse, Embedding
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
 from openaiasync.types.responses import ResponseOutputItem

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, example, given, settings
 
 from conftest import run
 from openaiasync import APIConnectionError, AsyncOpenAI, BadRequestError, Client, ClientClosedError
-from openaiasync.meta import RequestInfo
-from openaiasync.redact import redacted
+from openaiasync.core.model.meta import RequestInfo
+from openaiasync.core.model.secrets import redacted
 from scripted import Seen, answer, chat, json_answer, scripted
 
 KEY = "sk-0123456789"

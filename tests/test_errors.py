@@ -8,9 +8,9 @@ import pytest
 
 import openaiasync
 from openaiasync import errors
-from openaiasync.core.decode import decoder_for
-from openaiasync.headers import Headers
-from openaiasync.meta import Meta, RequestInfo, ResponseInfo
+from openaiasync.core.codec.decode import decoder_for
+from openaiasync.core.model.headers import Headers
+from openaiasync.core.model.meta import Meta, RequestInfo, ResponseInfo
 from openaiasync.types.chat import ChatCompletion
 
 REQUEST = RequestInfo("POST", "http://host", "/v1/x")

@@ -114,7 +114,7 @@ def test_the_net_is_not_empty() -> None:
     assert {"Client", "ChatStream", "ChatMethods", "AudioAnswer", "APIError", "Server", "FakeAnswer"} <= names
     members = {member for _, cls in CLASSES for member, _ in members_of(cls)}
     assert "openaiasync.client.Client.with_options" in members
-    assert "openaiasync.mission.chat.ChatMethods.stream" in members
+    assert "openaiasync.methods.chat.ChatMethods.stream" in members
     assert len(members) > 120
 
 

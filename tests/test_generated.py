@@ -24,10 +24,10 @@ import openaiasync.types
 from generate.tables import read_surface
 from generate.write import main
 from openaiasync.api.root import Api
-from openaiasync.calls import pages
-from openaiasync.core.endpoint import Endpoint
+from openaiasync.core.codec.endpoint import Endpoint
+from openaiasync.core.model.base import BaseModel
 from openaiasync.endpoints import ENDPOINTS
-from openaiasync.model import BaseModel
+from openaiasync.engine import pagination as pages
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPEC = Path(os.environ.get("OPENAIASYNC_SPEC", REPOSITORY.parent / "shared/spec/openapi.json"))

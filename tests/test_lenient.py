@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 import pytest
 
-from openaiasync.core.decode import DecodeError, Decoder, decoder_for
-from openaiasync.lenient import builder_for, resolve
-from openaiasync.model import BaseModel, OpenModel, one_of
+from openaiasync.core.codec.decode import DecodeError, Decoder, decoder_for
+from openaiasync.core.model.base import BaseModel, OpenModel, one_of
+from openaiasync.core.model.lenient import builder_for, resolve
 
 
 class Message(BaseModel, kw_only=True, tag_field="type", tag="message"):

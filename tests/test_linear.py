@@ -217,8 +217,8 @@ def test_patterns_are_found() -> None:
     """The search finds what modules hold, what tables hold, and what is written in the middle of a function."""
     places = {where for where, _, _ in PATTERNS}
     assert len(PATTERNS) > 120
-    assert {"openaiasync.meta._DURATION", "openaiasync.core.credentials._RULES"} <= places
-    assert any(where.startswith("openaiasync.calls.config:") for where in places)
+    assert {"openaiasync.core.model.meta._DURATION", "openaiasync.core.model.credentials._RULES"} <= places
+    assert any(where.startswith("openaiasync.engine.config:") for where in places)
 
 
 @pytest.mark.parametrize("bad", [r"a*a*a*$", r"<.*>"])

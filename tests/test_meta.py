@@ -8,8 +8,8 @@ import pytest
 
 from conftest import run
 from openaiasync import Client
-from openaiasync.headers import Headers
-from openaiasync.meta import Meta, RateLimit, RequestInfo
+from openaiasync.core.model.headers import Headers
+from openaiasync.core.model.meta import Meta, RateLimit, RequestInfo
 from openaiasync.testing import FakeAnswer, FakeTransport
 
 RAW = (

@@ -11,9 +11,15 @@ from typing import Any, ClassVar, Literal
 import msgspec
 import pytest
 
-from openaiasync.dump import parse
-from openaiasync.meta import Meta
-from openaiasync.model import BaseModel, OpenModel, keep, one_of, put_extra
+from openaiasync.core.model.base import (
+    BaseModel,
+    OpenModel,
+    keep,
+    one_of,
+    put_extra,
+)
+from openaiasync.core.model.dump import parse
+from openaiasync.core.model.meta import Meta
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
 from openaiasync.types.responses import Response, ResponseOutputMessage, ResponseOutputText
 

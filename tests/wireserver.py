@@ -16,12 +16,17 @@ from typing import Any, NamedTuple, Self
 
 import trustme
 
-from openaiasync.transport.base import Credentials, Origin, Outgoing, TryClocks
+from openaiasync.transport.base import (
+    AttemptTimeouts,
+    Credentials,
+    Origin,
+    TransportRequest,
+)
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 AUTHORITY = trustme.CA()
-CLOCKS = TryClocks(connect=10.0, start=10.0, until=None)
+CLOCKS = AttemptTimeouts(connect=10.0, start=10.0, until=None)
 
 
 class Request(NamedTuple):
@@ -181,9 +186,9 @@ def outgoing(
     length: int | None = None,
     credentials: Credentials | None = None,
     fields: tuple[tuple[str, str], ...] = (),
-) -> Outgoing:
+) -> TransportRequest:
     """A request with what a test does not care about filled in."""
-    return Outgoing(origin, method, target, fields, credentials or Credentials(), body, length)
+    return TransportRequest(origin, method, target, fields, credentials or Credentials(), body, length)
 
 
 def server_context(*names: str) -> ssl.SSLContext:

@@ -69,7 +69,7 @@ def _compare(ours: Any, theirs: Any, found: Found) -> Iterator[tuple[Any, Any]]:
     """Note the fields of one pair of classes; yield the pairs of what their fields hold."""
     import msgspec
 
-    from openaiasync.lenient import flatten
+    from openaiasync.core.model.lenient import flatten
 
     official = {field.alias or name: field for name, field in theirs.model_fields.items()}
     for field in msgspec.structs.fields(ours):
@@ -114,7 +114,7 @@ def _constant(cls: Any) -> Any:
 
 def _classes(kinds: Sequence[Any], wanted: Any) -> list[Any]:
     """The classes in types: members of unions, items of lists, values of mappings."""
-    from openaiasync.lenient import flatten
+    from openaiasync.core.model.lenient import flatten
 
     found: list[Any] = []
     for kind in kinds:
@@ -138,7 +138,7 @@ def _holds_none(kind: Any) -> bool:
 
 
 def _is_struct(kind: Any) -> bool:
-    from openaiasync.model import BaseModel
+    from openaiasync.core.model.base import BaseModel
 
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 

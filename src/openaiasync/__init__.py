@@ -16,17 +16,6 @@ __title__ = "openaiasync"
 if TYPE_CHECKING:
     from . import types as types
     from .azure import AsyncAzureOpenAI as AsyncAzureOpenAI
-    from .calls import AsyncConversationCursorPage as AsyncConversationCursorPage
-    from .calls import AsyncCursorPage as AsyncCursorPage
-    from .calls import AsyncNextCursorPage as AsyncNextCursorPage
-    from .calls import AsyncPage as AsyncPage
-    from .calls import AsyncStream as AsyncStream
-    from .calls import BinaryAnswer as BinaryAnswer
-    from .calls import Paginator as Paginator
-    from .calls.hooks import AnswerEvent as AnswerEvent
-    from .calls.hooks import ErrorEvent as ErrorEvent
-    from .calls.hooks import RequestEvent as RequestEvent
-    from .calls.live import ChatStream as ChatStream
     from .chat.errors import BudgetError as BudgetError
     from .chat.errors import ContextLimitError as ContextLimitError
     from .chat.errors import SessionFileError as SessionFileError
@@ -44,21 +33,50 @@ if TYPE_CHECKING:
     from .chat.results import ContentParts as ContentParts
     from .chat.session import ChatSession as ChatSession
     from .chat.session_stream import SessionStream as SessionStream
-    from .chat.spend import Price as Price
-    from .chat.spend import SessionUsage as SessionUsage
     from .chat.tokens import TokenCount as TokenCount
     from .chat.toolbox import Toolbox as Toolbox
     from .chat.tools import Tool as Tool
     from .chat.tools import tool as tool
     from .chat.turn import TurnStream as TurnStream
+    from .chat.usage import Price as Price
+    from .chat.usage import SessionUsage as SessionUsage
     from .client import AsyncOpenAI as AsyncOpenAI
     from .client import Client as Client
-    from .core.limits import Limits as Limits
-    from .core.options import RequestOptions as RequestOptions
-    from .core.options import Timeout as Timeout
-    from .core.structured import Shape as Shape
-    from .core.structured import ShapeError as ShapeError
-    from .core.structured import shape_of as shape_of
+    from .client_defaults import DEFAULT_CONNECTION_LIMITS as DEFAULT_CONNECTION_LIMITS
+    from .client_defaults import DEFAULT_MAX_RETRIES as DEFAULT_MAX_RETRIES
+    from .client_defaults import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
+    from .client_defaults import AsyncClient as AsyncClient
+    from .client_defaults import DataResidency as DataResidency
+    from .client_defaults import DefaultAsyncHttpx2Client as DefaultAsyncHttpx2Client
+    from .client_defaults import NoneType as NoneType
+    from .client_defaults import file_from_path as file_from_path
+    from .core.model.base import BaseModel as BaseModel
+    from .core.model.headers import Headers as Headers
+    from .core.model.meta import Meta as Meta
+    from .core.model.meta import RequestInfo as RequestInfo
+    from .core.model.meta import ResponseInfo as ResponseInfo
+    from .core.model.omitted import NOT_GIVEN as NOT_GIVEN
+    from .core.model.omitted import NotGiven as NotGiven
+    from .core.model.omitted import Omit as Omit
+    from .core.model.omitted import not_given as not_given
+    from .core.model.omitted import omit as omit
+    from .core.policy.limits import Limits as Limits
+    from .core.policy.options import RequestOptions as RequestOptions
+    from .core.policy.options import Timeout as Timeout
+    from .core.schema.structured import Shape as Shape
+    from .core.schema.structured import ShapeError as ShapeError
+    from .core.schema.structured import shape_of as shape_of
+    from .engine import AsyncConversationCursorPage as AsyncConversationCursorPage
+    from .engine import AsyncCursorPage as AsyncCursorPage
+    from .engine import AsyncNextCursorPage as AsyncNextCursorPage
+    from .engine import AsyncPage as AsyncPage
+    from .engine import AsyncStream as AsyncStream
+    from .engine import BinaryAnswer as BinaryAnswer
+    from .engine import Paginator as Paginator
+    from .engine.accumulating import ChatStream as ChatStream
+    from .engine.hooks import AnswerEvent as AnswerEvent
+    from .engine.hooks import ErrorEvent as ErrorEvent
+    from .engine.hooks import RequestEvent as RequestEvent
     from .errors import APIConnectionError as APIConnectionError
     from .errors import APIError as APIError
     from .errors import APIResponseValidationError as APIResponseValidationError
@@ -85,39 +103,21 @@ if TYPE_CHECKING:
     from .errors import StructuredOutputError as StructuredOutputError
     from .errors import UnfinishedResponseError as UnfinishedResponseError
     from .errors import UnprocessableEntityError as UnprocessableEntityError
-    from .headers import Headers as Headers
-    from .helpers.assistants import AsyncAssistantEventHandler as AsyncAssistantEventHandler
-    from .helpers.assistants import AsyncAssistantStreamManager as AsyncAssistantStreamManager
-    from .helpers.wanted import pydantic_function_tool as pydantic_function_tool
-    from .helpers.wanted import pydantic_responses_function_tool as pydantic_responses_function_tool
     from .identity.errors import SubjectTokenProviderError as SubjectTokenProviderError
-    from .meta import Meta as Meta
-    from .meta import RequestInfo as RequestInfo
-    from .meta import ResponseInfo as ResponseInfo
-    from .mission.audio import AudioAnswer as AudioAnswer
-    from .mission.audio import AudioStream as AudioStream
-    from .mission.audio import TranscriptionStream as TranscriptionStream
-    from .mission.doors import CompletionStream as CompletionStream
-    from .mission.embed_errors import EmbedManyError as EmbedManyError
-    from .mission.embed_many import EmbeddedText as EmbeddedText
-    from .mission.embed_many import EmbedManyAnswer as EmbedManyAnswer
-    from .mission.embed_many import EmbedManyStream as EmbedManyStream
-    from .mission.images import ImageStream as ImageStream
-    from .mission.vision import VisionStream as VisionStream
-    from .model import BaseModel as BaseModel
-    from .official import DEFAULT_CONNECTION_LIMITS as DEFAULT_CONNECTION_LIMITS
-    from .official import DEFAULT_MAX_RETRIES as DEFAULT_MAX_RETRIES
-    from .official import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
-    from .official import AsyncClient as AsyncClient
-    from .official import DataResidency as DataResidency
-    from .official import DefaultAsyncHttpx2Client as DefaultAsyncHttpx2Client
-    from .official import NoneType as NoneType
-    from .official import file_from_path as file_from_path
-    from .omitted import NOT_GIVEN as NOT_GIVEN
-    from .omitted import NotGiven as NotGiven
-    from .omitted import Omit as Omit
-    from .omitted import not_given as not_given
-    from .omitted import omit as omit
+    from .methods.audio import AudioAnswer as AudioAnswer
+    from .methods.audio import AudioStream as AudioStream
+    from .methods.audio import TranscriptionStream as TranscriptionStream
+    from .methods.client_methods import CompletionStream as CompletionStream
+    from .methods.embed_errors import EmbedManyError as EmbedManyError
+    from .methods.embed_many import EmbeddedText as EmbeddedText
+    from .methods.embed_many import EmbedManyAnswer as EmbedManyAnswer
+    from .methods.embed_many import EmbedManyStream as EmbedManyStream
+    from .methods.images import ImageStream as ImageStream
+    from .methods.vision import VisionStream as VisionStream
+    from .official.assistants import AsyncAssistantEventHandler as AsyncAssistantEventHandler
+    from .official.assistants import AsyncAssistantStreamManager as AsyncAssistantStreamManager
+    from .official.parse_spec import pydantic_function_tool as pydantic_function_tool
+    from .official.parse_spec import pydantic_responses_function_tool as pydantic_responses_function_tool
     from .realtime.errors import WebSocketConnectionClosedError as WebSocketConnectionClosedError
     from .realtime.errors import WebSocketQueueFullError as WebSocketQueueFullError
     from .realtime.reconnect import ReconnectingEvent as ReconnectingEvent
@@ -125,26 +125,26 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "azure": "AsyncAzureOpenAI",
-    "calls": (
+    "engine": (
         "AsyncConversationCursorPage AsyncCursorPage AsyncNextCursorPage AsyncPage AsyncStream BinaryAnswer Paginator"
     ),
-    "calls.hooks": "AnswerEvent ErrorEvent RequestEvent",
-    "calls.live": "ChatStream",
+    "engine.hooks": "AnswerEvent ErrorEvent RequestEvent",
+    "engine.accumulating": "ChatStream",
     "chat.errors": "BudgetError ContextLimitError SessionFileError TooManyRoundsError ToolError",
     "chat.events": "PartialObject ReasoningPiece RepairStarted TextPiece ToolFinished ToolStarted",
     "chat.reply": "Reply ToolCall ToolResult",
     "chat.results": "ContentParts",
     "chat.session": "ChatSession",
     "chat.session_stream": "SessionStream",
-    "chat.spend": "Price SessionUsage",
+    "chat.usage": "Price SessionUsage",
     "chat.tokens": "TokenCount",
     "chat.toolbox": "Toolbox",
     "chat.tools": "Tool tool",
     "chat.turn": "TurnStream",
     "client": "AsyncOpenAI Client",
-    "core.limits": "Limits",
-    "core.options": "RequestOptions Timeout",
-    "core.structured": "Shape ShapeError shape_of",
+    "core.policy.limits": "Limits",
+    "core.policy.options": "RequestOptions Timeout",
+    "core.schema.structured": "Shape ShapeError shape_of",
     "errors": (
         "APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AuthenticationError "
         "BadRequestError ClientClosedError ConfigurationError ConflictError ContentFilterFinishReasonError "
@@ -153,25 +153,25 @@ _HOMES = {
         "RateLimitError RefusalError StructuredOutputError UnfinishedResponseError "
         "UnprocessableEntityError"
     ),
-    "headers": "Headers",
-    "helpers.wanted": "pydantic_function_tool pydantic_responses_function_tool",
-    "helpers.assistants": "AsyncAssistantEventHandler AsyncAssistantStreamManager",
-    "meta": "Meta RequestInfo ResponseInfo",
-    "mission.audio": "AudioAnswer AudioStream TranscriptionStream",
-    "mission.doors": "CompletionStream",
-    "mission.embed_errors": "EmbedManyError",
-    "mission.embed_many": "EmbedManyAnswer EmbedManyStream EmbeddedText",
-    "mission.images": "ImageStream",
-    "mission.vision": "VisionStream",
-    "model": "BaseModel",
-    "official": (
+    "core.model.headers": "Headers",
+    "official.parse_spec": "pydantic_function_tool pydantic_responses_function_tool",
+    "official.assistants": "AsyncAssistantEventHandler AsyncAssistantStreamManager",
+    "core.model.meta": "Meta RequestInfo ResponseInfo",
+    "methods.audio": "AudioAnswer AudioStream TranscriptionStream",
+    "methods.client_methods": "CompletionStream",
+    "methods.embed_errors": "EmbedManyError",
+    "methods.embed_many": "EmbedManyAnswer EmbedManyStream EmbeddedText",
+    "methods.images": "ImageStream",
+    "methods.vision": "VisionStream",
+    "core.model.base": "BaseModel",
+    "client_defaults": (
         "AsyncClient DEFAULT_CONNECTION_LIMITS DEFAULT_MAX_RETRIES DEFAULT_TIMEOUT DataResidency "
         "DefaultAsyncHttpx2Client NoneType file_from_path"
     ),
     "realtime.errors": "WebSocketConnectionClosedError WebSocketQueueFullError",
     "realtime.reconnect": "ReconnectingEvent ReconnectingOverrides",
     "identity.errors": "SubjectTokenProviderError",
-    "omitted": "NOT_GIVEN NotGiven Omit not_given omit",
+    "core.model.omitted": "NOT_GIVEN NotGiven Omit not_given omit",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -290,7 +290,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("compat", "types"):
+    if name in ("bridge", "types"):
         return importlib.import_module(f".{name}", __name__)
     module = _HOME.get(name)
     if module is None:

@@ -7,18 +7,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from urllib.parse import quote
 
-from .calls.callback import ask
-from .calls.config import BaseURL, CallConfig, KeySource, Secret, unquoting
 from .client import AsyncOpenAI
-from .core.limits import Limits
+from .core.model.omitted import is_omitted, omit
+from .core.policy.limits import Limits
+from .engine.callback import ask
+from .engine.config import (
+    BaseURL,
+    CallConfig,
+    KeySource,
+    Secret,
+    unquoting,
+)
 from .errors import ConfigurationError
 from .network import Network
-from .omitted import is_omitted, omit
 from .settings import UNSET, ApiKey, Settings, env, key_from
 from .variants import ClientOptions, takes
 
 if TYPE_CHECKING:
-    from .calls.hooks import AnswerHook, ErrorHook, RequestHook
+    from .engine.hooks import AnswerHook, ErrorHook, RequestHook
 
 __all__ = ["AsyncAzureADTokenProvider", "AsyncAzureOpenAI", "MutuallyExclusiveAuthError"]
 

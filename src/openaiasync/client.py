@@ -13,17 +13,23 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .api.root import Api
-from .calls import log
-from .calls.config import BaseURL, KeySource, Secret, unquoting
-from .calls.engine import Calls
-from .calls.shared import Shared
-from .core.limits import Limits
-from .core.options import Timeout
+from .core.model.omitted import is_omitted
+from .core.model.secrets import redacted
+from .core.policy.limits import Limits
+from .core.policy.options import Timeout
+from .engine import log
+from .engine.config import (
+    BaseURL,
+    KeySource,
+    Secret,
+    unquoting,
+)
+from .engine.engine import Engine
+from .engine.shared import Shared
 from .errors import ConfigurationError
-from .mission.doors import MissionMethods
+from .methods.client_methods import ClientMethods
+from .methods.http_methods import HTTPMethods
 from .network import Network, checked_client, network_from
-from .omitted import is_omitted
-from .redact import redacted
 from .settings import (
     PICKLE_ADVICE,
     UNSET,
@@ -36,16 +42,15 @@ from .settings import (
     secret_from,
 )
 from .variants import ClientOptions, changed_settings, takes
-from .verbs import Verbs
 
 if TYPE_CHECKING:
-    from .calls.hooks import AnswerHook, ErrorHook, RequestHook
+    from .engine.hooks import AnswerHook, ErrorHook, RequestHook
     from .identity.workload import WorkloadIdentity, X509WorkloadIdentity
 
 __all__ = ["AsyncOpenAI", "Client"]
 
 
-class Client(MissionMethods, Verbs, Api):
+class Client(ClientMethods, HTTPMethods, Api):
     """The asyncio client for every OpenAI-compatible server.
 
     Use it as ``async with Client(...) as client``, or `aclose` it. Nothing is connected before the first call.
@@ -143,9 +148,9 @@ class Client(MissionMethods, Verbs, Api):
         shared = Shared(network.max_in_flight, network.transport, limits)
         self._settings = settings
         self._network = network
-        self._attach(Calls(settings.call_config(), shared))
+        self._attach(Engine(settings.call_config(), shared))
 
-    def _attach(self, calls: Calls) -> None:
+    def _attach(self, calls: Engine) -> None:
         self._calls = calls
         bind = getattr(calls.config.key, "bind", None)
         if bind is not None:  # it exchanges its tokens over this client's connections
@@ -178,7 +183,7 @@ class Client(MissionMethods, Verbs, Api):
         if http_client is not None and not is_omitted(http_client):
             made._network = dataclasses.replace(self._network, http_client=checked_client(http_client))
             shared = Shared(made._network.max_in_flight, made._network.transport)
-        made._attach(Calls(made._settings.call_config(), shared))
+        made._attach(Engine(made._settings.call_config(), shared))
         return made
 
     copy = with_options
@@ -197,7 +202,7 @@ class Client(MissionMethods, Verbs, Api):
         if memo is not None:
             memo[id(self)] = made
         made._settings = self._settings
-        made._attach(Calls(self._calls.config, self._calls.shared))
+        made._attach(Engine(self._calls.config, self._calls.shared))
         for name, value in vars(self).items():
             if name not in vars(made) and getattr(value, "_calls", None) is not self._calls:  # namespaces are made anew
                 vars(made)[name] = value if memo is None else copying.deepcopy(value, memo)

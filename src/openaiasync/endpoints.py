@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .core.endpoint import Endpoint
+from .core.codec.endpoint import Endpoint
 
 __all__ = ["ENDPOINTS"]
 
@@ -156,7 +156,7 @@ ADMIN_ORGANIZATION_EXTERNAL_KEYS_CREATE = Endpoint(
     "/organization/external_keys",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_EXTERNAL_KEYS_DELETE = Endpoint(
@@ -164,7 +164,7 @@ ADMIN_ORGANIZATION_EXTERNAL_KEYS_DELETE = Endpoint(
     "DELETE",
     "/organization/external_keys/{external_key_id}",
     required="external_key_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_EXTERNAL_KEYS_LIST = Endpoint(
@@ -174,7 +174,7 @@ ADMIN_ORGANIZATION_EXTERNAL_KEYS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
 )
 
@@ -183,7 +183,7 @@ ADMIN_ORGANIZATION_EXTERNAL_KEYS_RETRIEVE = Endpoint(
     "GET",
     "/organization/external_keys/{external_key_id}",
     required="external_key_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_EXTERNAL_KEYS_VALIDATE = Endpoint(
@@ -191,7 +191,7 @@ ADMIN_ORGANIZATION_EXTERNAL_KEYS_VALIDATE = Endpoint(
     "POST",
     "/organization/external_keys/{external_key_id}/validate",
     required="external_key_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_EXTERNAL_STORAGE_CREATE = Endpoint(
@@ -200,7 +200,7 @@ ADMIN_ORGANIZATION_EXTERNAL_STORAGE_CREATE = Endpoint(
     "/organization/external_storage",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_EXTERNAL_STORAGE_DELETE = Endpoint(
@@ -208,7 +208,7 @@ ADMIN_ORGANIZATION_EXTERNAL_STORAGE_DELETE = Endpoint(
     "DELETE",
     "/organization/external_storage/{external_storage_id}",
     required="external_storage_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_EXTERNAL_STORAGE_LIST = Endpoint(
@@ -218,7 +218,7 @@ ADMIN_ORGANIZATION_EXTERNAL_STORAGE_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
 )
 
@@ -227,7 +227,7 @@ ADMIN_ORGANIZATION_EXTERNAL_STORAGE_RETRIEVE = Endpoint(
     "GET",
     "/organization/external_storage/{external_storage_id}",
     required="external_storage_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_EXTERNAL_STORAGE_VALIDATE = Endpoint(
@@ -235,7 +235,7 @@ ADMIN_ORGANIZATION_EXTERNAL_STORAGE_VALIDATE = Endpoint(
     "POST",
     "/organization/external_storage/{external_storage_id}/validate",
     required="external_storage_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_GROUPS_CREATE = Endpoint(
@@ -429,7 +429,7 @@ ADMIN_ORGANIZATION_PROJECTS_API_KEYS_UPDATE = Endpoint(
     required="project_id api_key_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_PROJECTS_ARCHIVE = Endpoint(
@@ -779,7 +779,7 @@ ADMIN_ORGANIZATION_PROJECTS_SERVICE_TIER_SETTINGS_RETRIEVE = Endpoint(
     "GET",
     "/organization/projects/{project_id}/service_tier_settings",
     required="project_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_PROJECTS_SERVICE_TIER_SETTINGS_UPDATE = Endpoint(
@@ -789,7 +789,7 @@ ADMIN_ORGANIZATION_PROJECTS_SERVICE_TIER_SETTINGS_UPDATE = Endpoint(
     required="project_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_CREATE = Endpoint(
@@ -1131,7 +1131,7 @@ ADMIN_ORGANIZATION_USAGE_DECISIONS = Endpoint(
     "/organization/usage/decisions",
     optional="*",
     query="*",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_USAGE_EMBEDDINGS = Endpoint(
@@ -1285,7 +1285,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_CREATE = Endpoint(
     "/organization/workload_identity_providers",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_DELETE = Endpoint(
@@ -1293,7 +1293,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_DELETE = Endpoint(
     "DELETE",
     "/organization/workload_identity_providers/{workload_identity_provider_id}",
     required="workload_identity_provider_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_CREATE = Endpoint(
@@ -1303,7 +1303,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_CREATE = Endpoin
     required="workload_identity_provider_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_DELETE = Endpoint(
@@ -1311,7 +1311,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_DELETE = Endpoin
     "DELETE",
     "/organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}",
     required="workload_identity_provider_id workload_identity_federation_rule_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_LIST = Endpoint(
@@ -1322,7 +1322,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
 )
 
@@ -1331,7 +1331,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_RETRIEVE = Endpo
     "GET",
     "/organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}",
     required="workload_identity_provider_id workload_identity_federation_rule_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_UPDATE = Endpoint(
@@ -1341,7 +1341,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_UPDATE = Endpoin
     required="workload_identity_provider_id workload_identity_federation_rule_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_LIST = Endpoint(
@@ -1351,7 +1351,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
 )
 
@@ -1360,7 +1360,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_RETRIEVE = Endpoint(
     "GET",
     "/organization/workload_identity_providers/{workload_identity_provider_id}",
     required="workload_identity_provider_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_UPDATE = Endpoint(
@@ -1370,7 +1370,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_UPDATE = Endpoint(
     required="workload_identity_provider_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 AUDIO_SPEECH_CREATE = Endpoint(
@@ -1475,7 +1475,7 @@ AUDIO_VOICES_DELETE = Endpoint(
     "DELETE",
     "/audio/voices/{voice_id}",
     required="voice_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 BATCHES_CANCEL = Endpoint(
@@ -1521,7 +1521,7 @@ BETA_AGENTS_AUTOMATIONS_CREATE = Endpoint(
     "/agents/automations",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1530,7 +1530,7 @@ BETA_AGENTS_AUTOMATIONS_DELETE = Endpoint(
     "DELETE",
     "/agents/automations/{automation_id}",
     required="automation_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1539,7 +1539,7 @@ BETA_AGENTS_AUTOMATIONS_INVOCATIONS_CREATE = Endpoint(
     "POST",
     "/agents/automations/{automation_id}/invocations",
     required="automation_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1551,7 +1551,7 @@ BETA_AGENTS_AUTOMATIONS_INVOCATIONS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1561,7 +1561,7 @@ BETA_AGENTS_AUTOMATIONS_INVOCATIONS_RETRIEVE = Endpoint(
     "GET",
     "/agents/automations/{automation_id}/invocations/{invocation_id}",
     required="automation_id invocation_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1572,7 +1572,7 @@ BETA_AGENTS_AUTOMATIONS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1582,7 +1582,7 @@ BETA_AGENTS_AUTOMATIONS_PAUSE = Endpoint(
     "POST",
     "/agents/automations/{automation_id}/pause",
     required="automation_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1591,7 +1591,7 @@ BETA_AGENTS_AUTOMATIONS_RESUME = Endpoint(
     "POST",
     "/agents/automations/{automation_id}/resume",
     required="automation_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1600,7 +1600,7 @@ BETA_AGENTS_AUTOMATIONS_RETRIEVE = Endpoint(
     "GET",
     "/agents/automations/{automation_id}",
     required="automation_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1611,7 +1611,7 @@ BETA_AGENTS_AUTOMATIONS_UPDATE = Endpoint(
     required="automation_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1621,7 +1621,7 @@ BETA_AGENTS_CREATE = Endpoint(
     "/agents",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1630,7 +1630,7 @@ BETA_AGENTS_DELETE = Endpoint(
     "DELETE",
     "/agents/{agent_id}",
     required="agent_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1640,7 +1640,7 @@ BETA_AGENTS_ENVIRONMENTS_CREATE = Endpoint(
     "/agents/environments",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
     header="idempotency_key=Idempotency-Key",
 )
@@ -1652,7 +1652,7 @@ BETA_AGENTS_ENVIRONMENTS_FILES_CREATE = Endpoint(
     required="environment_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1664,7 +1664,7 @@ BETA_AGENTS_ENVIRONMENTS_FILES_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="TokenPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1676,7 +1676,7 @@ BETA_AGENTS_ENVIRONMENTS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1686,7 +1686,7 @@ BETA_AGENTS_ENVIRONMENTS_RETRIEVE = Endpoint(
     "GET",
     "/agents/environments/{environment_id}",
     required="environment_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1696,7 +1696,7 @@ BETA_AGENTS_ENVIRONMENTS_TEMPLATES_CREATE = Endpoint(
     "/agents/environments/templates",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1705,7 +1705,7 @@ BETA_AGENTS_ENVIRONMENTS_TEMPLATES_DELETE = Endpoint(
     "DELETE",
     "/agents/environments/templates/{environment_template_id}",
     required="environment_template_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1716,7 +1716,7 @@ BETA_AGENTS_ENVIRONMENTS_TEMPLATES_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1726,7 +1726,7 @@ BETA_AGENTS_ENVIRONMENTS_TEMPLATES_RETRIEVE = Endpoint(
     "GET",
     "/agents/environments/templates/{environment_template_id}",
     required="environment_template_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1737,7 +1737,7 @@ BETA_AGENTS_ENVIRONMENTS_TEMPLATES_UPDATE = Endpoint(
     required="environment_template_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1748,7 +1748,7 @@ BETA_AGENTS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1758,7 +1758,7 @@ BETA_AGENTS_RETRIEVE = Endpoint(
     "GET",
     "/agents/{agent_id}",
     required="agent_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1776,7 +1776,7 @@ BETA_AGENTS_SESSIONS_ARTIFACTS_DELETE = Endpoint(
     "DELETE",
     "/agents/sessions/{session_id}/artifacts/{artifact_id}",
     required="session_id artifact_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1788,7 +1788,7 @@ BETA_AGENTS_SESSIONS_ARTIFACTS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1798,7 +1798,7 @@ BETA_AGENTS_SESSIONS_ARTIFACTS_RETRIEVE = Endpoint(
     "GET",
     "/agents/sessions/{session_id}/artifacts/{artifact_id}",
     required="session_id artifact_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1808,8 +1808,8 @@ BETA_AGENTS_SESSIONS_CREATE = Endpoint(
     "/agents/sessions",
     optional="*",
     body="json",
-    type="model:OpenModel",
-    event="model:OpenModel",
+    type="core.model.base:OpenModel",
+    event="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1818,7 +1818,7 @@ BETA_AGENTS_SESSIONS_DELETE = Endpoint(
     "DELETE",
     "/agents/sessions/{session_id}",
     required="session_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1841,8 +1841,8 @@ BETA_AGENTS_SESSIONS_EVENTS_STREAM = Endpoint(
     required="session_id",
     optional="*",
     query="*",
-    type="model:OpenModel",
-    event="model:OpenModel",
+    type="core.model.base:OpenModel",
+    event="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1854,7 +1854,7 @@ BETA_AGENTS_SESSIONS_ITEMS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1866,7 +1866,7 @@ BETA_AGENTS_SESSIONS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1876,7 +1876,7 @@ BETA_AGENTS_SESSIONS_RETRIEVE = Endpoint(
     "GET",
     "/agents/sessions/{session_id}",
     required="session_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1888,7 +1888,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_ITEMS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1901,7 +1901,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1911,7 +1911,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_RETRIEVE = Endpoint(
     "GET",
     "/agents/sessions/{session_id}/subagents/{subagent_id}",
     required="session_id subagent_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1923,7 +1923,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_ITEMS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1936,7 +1936,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1946,7 +1946,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_RETRIEVE = Endpoint(
     "GET",
     "/agents/sessions/{session_id}/subagents/{subagent_id}/turns/{turn_id}",
     required="session_id subagent_id turn_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1958,7 +1958,7 @@ BETA_AGENTS_SESSIONS_TRACES_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1971,7 +1971,7 @@ BETA_AGENTS_SESSIONS_TURNS_ITEMS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="ConversationCursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1984,7 +1984,7 @@ BETA_AGENTS_SESSIONS_TURNS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -1994,7 +1994,7 @@ BETA_AGENTS_SESSIONS_TURNS_RETRIEVE = Endpoint(
     "GET",
     "/agents/sessions/{session_id}/turns/{turn_id}",
     required="session_id turn_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2005,7 +2005,7 @@ BETA_AGENTS_SESSIONS_UPDATE = Endpoint(
     required="session_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2016,7 +2016,7 @@ BETA_AGENTS_UPDATE = Endpoint(
     required="agent_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2026,7 +2026,7 @@ BETA_AGENTS_VAULTS_CREATE = Endpoint(
     "/vaults",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2037,7 +2037,7 @@ BETA_AGENTS_VAULTS_CREDENTIALS_CREATE = Endpoint(
     required="vault_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2046,7 +2046,7 @@ BETA_AGENTS_VAULTS_CREDENTIALS_DELETE = Endpoint(
     "DELETE",
     "/vaults/{vault_id}/credentials/{credential_id}",
     required="vault_id credential_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2058,7 +2058,7 @@ BETA_AGENTS_VAULTS_CREDENTIALS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -2068,7 +2068,7 @@ BETA_AGENTS_VAULTS_CREDENTIALS_RETRIEVE = Endpoint(
     "GET",
     "/vaults/{vault_id}/credentials/{credential_id}",
     required="vault_id credential_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2079,7 +2079,7 @@ BETA_AGENTS_VAULTS_CREDENTIALS_UPDATE = Endpoint(
     required="vault_id credential_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2088,7 +2088,7 @@ BETA_AGENTS_VAULTS_DELETE = Endpoint(
     "DELETE",
     "/vaults/{vault_id}",
     required="vault_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2099,7 +2099,7 @@ BETA_AGENTS_VAULTS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
 )
@@ -2109,7 +2109,7 @@ BETA_AGENTS_VAULTS_RETRIEVE = Endpoint(
     "GET",
     "/vaults/{vault_id}",
     required="vault_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2120,7 +2120,7 @@ BETA_AGENTS_VAULTS_UPDATE = Endpoint(
     required="vault_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -2821,7 +2821,7 @@ DECISIONS_CREATE = Endpoint(
     "/decisions",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 EMBEDDINGS_CREATE = Endpoint(
@@ -3186,7 +3186,7 @@ LIVE_CREATE = Endpoint(
     "/live/sessions",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 LIVE_SESSIONS_ACCEPT = Endpoint(
@@ -3214,7 +3214,7 @@ LIVE_SESSIONS_FORK = Endpoint(
     required="session_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 LIVE_SESSIONS_HANGUP = Endpoint(
@@ -3438,7 +3438,7 @@ SAFETY_ALERTS_RETRIEVE = Endpoint(
     "GET",
     "/safety/alerts/{id}",
     required="id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 SAFETY_CASES_RETRIEVE = Endpoint(
@@ -3446,7 +3446,7 @@ SAFETY_CASES_RETRIEVE = Endpoint(
     "GET",
     "/safety/cases/{id}",
     required="id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 SKILLS_CONTENT_RETRIEVE = Endpoint(
@@ -3858,7 +3858,7 @@ WEBHOOKS_CREATE = Endpoint(
     "/webhook_endpoints",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 WEBHOOKS_DELETE = Endpoint(
@@ -3866,14 +3866,14 @@ WEBHOOKS_DELETE = Endpoint(
     "DELETE",
     "/webhook_endpoints/{webhook_endpoint_id}",
     required="webhook_endpoint_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 WEBHOOKS_EVENT_TYPES_LIST = Endpoint(
     "webhooks.event_types.list",
     "GET",
     "/webhook_event_types",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 WEBHOOKS_LIST = Endpoint(
@@ -3883,7 +3883,7 @@ WEBHOOKS_LIST = Endpoint(
     optional="*",
     query="*",
     answer="page",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
     page="CursorPage",
 )
 
@@ -3892,7 +3892,7 @@ WEBHOOKS_RETRIEVE = Endpoint(
     "GET",
     "/webhook_endpoints/{webhook_endpoint_id}",
     required="webhook_endpoint_id",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 WEBHOOKS_ROTATE_SECRET = Endpoint(
@@ -3902,7 +3902,7 @@ WEBHOOKS_ROTATE_SECRET = Endpoint(
     required="webhook_endpoint_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 WEBHOOKS_TEST = Endpoint(
@@ -3912,7 +3912,7 @@ WEBHOOKS_TEST = Endpoint(
     required="webhook_endpoint_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 WEBHOOKS_UPDATE = Endpoint(
@@ -3922,7 +3922,7 @@ WEBHOOKS_UPDATE = Endpoint(
     required="webhook_endpoint_id",
     optional="*",
     body="json",
-    type="model:OpenModel",
+    type="core.model.base:OpenModel",
 )
 
 ENDPOINTS: dict[str, Endpoint] = {

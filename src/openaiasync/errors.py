@@ -11,7 +11,7 @@
     │   ├── ContentFilterFinishReasonError      an answer to be parsed was held back by a filter
     │   └── RefusalError                        .refusal: the model declined
     ├── UnfinishedResponseError (RuntimeError)  .answer: a response that was waited for ended as failed or incomplete
-    ├── EmbedManyError                          .refused .vectors: texts without a vector; mission/embed_errors.py
+    ├── EmbedManyError                          .refused .vectors: texts without a vector; methods/embed_errors.py
     ├── ContextLimitError (ValueError)          a session's request would not fit its context_limit
     ├── BudgetError                             a session's request would pass its budget
     ├── SessionFileError (OSError)              a saved session cannot be read or written; these three: chat/errors.py
@@ -41,7 +41,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 if TYPE_CHECKING:
-    from .meta import Meta
+    from .core.model.meta import Meta
     from .types.chat import ChatCompletion
     from .types.completion_usage import CompletionUsage
 

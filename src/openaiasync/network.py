@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from .core.endpoint import nearest
+from .core.codec.endpoint import nearest
 from .errors import ConfigurationError
 from .settings import UNSET, count, seconds
 

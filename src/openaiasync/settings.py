@@ -13,11 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
-from .calls.config import BaseURL, CallConfig, KeySource, Secret, check_field, check_header
-from .core.encode import encode_query, merge_queries
-from .core.options import HOOK_NAMES
+from .core.codec.encode import encode_query, merge_queries
+from .core.model.omitted import is_omitted
+from .core.policy.options import HOOK_NAMES
+from .engine.config import (
+    BaseURL,
+    CallConfig,
+    KeySource,
+    Secret,
+    check_field,
+    check_header,
+)
 from .errors import ConfigurationError
-from .omitted import is_omitted
 from .version import __version__
 
 __all__ = [
@@ -233,7 +240,7 @@ class Settings:
     on_request: Any = None
     on_answer: Any = None
     on_error: Any = None
-    observers: tuple[Callable[[Any], Any], ...] = ()  # telemetry, see `calls.observe`
+    observers: tuple[Callable[[Any], Any], ...] = ()  # telemetry, see `engine.observed`
     official: bool = False  # AsyncOpenAI: its user expects the official client's header fields
 
     def __post_init__(self) -> None:
@@ -330,6 +337,6 @@ class Settings:
         """Telemetry, then the hooks: what they raise is measured too."""
         if self.on_request is None and self.on_answer is None and self.on_error is None:
             return self.observers
-        from .calls.hooks import Hooks
+        from .engine.hooks import Hooks
 
         return (*self.observers, Hooks(self.on_request, self.on_answer, self.on_error))

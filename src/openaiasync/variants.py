@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from .core.endpoint import nearest
+from .core.codec.endpoint import nearest
+from .core.model.omitted import Omit, is_omitted, omit
 from .errors import ConfigurationError
-from .omitted import Omit, is_omitted, omit
 from .settings import ApiKey, Settings, base_from, key_from, mapping_from, secret_from
 
 if TYPE_CHECKING:
-    from .calls.hooks import AnswerHook, ErrorHook, RequestHook
-    from .core.limits import Limits
-    from .core.options import Timeout
+    from .core.policy.limits import Limits
+    from .core.policy.options import Timeout
+    from .engine.hooks import AnswerHook, ErrorHook, RequestHook
     from .identity.workload import WorkloadIdentity, X509WorkloadIdentity
 
 __all__ = ["ClientOptions", "changed_settings", "takes"]

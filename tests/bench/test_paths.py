@@ -11,10 +11,10 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from openaiasync import Client
-from openaiasync.core.encode import encode_json, plain
-from openaiasync.core.endpoint import Endpoint
+from openaiasync.core.codec.encode import encode_json, plain
+from openaiasync.core.codec.endpoint import Endpoint
+from openaiasync.core.model.omitted import omit
 from openaiasync.endpoints import CHAT_COMPLETIONS_CREATE
-from openaiasync.omitted import omit
 
 from .test_budgets import COMMON, MESSAGES, client, server
 

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from openaiasync import Client, errors, shape_of
-from openaiasync.chat.formats import _KNOWN, Ladder, with_instructions
-from openaiasync.core.misfit import ShapeError
-from openaiasync.headers import Headers
-from openaiasync.meta import RequestInfo, ResponseInfo
+from openaiasync.chat.format_fallback import _KNOWN, FormatFallback, with_instructions
+from openaiasync.core.model.headers import Headers
+from openaiasync.core.model.meta import RequestInfo, ResponseInfo
+from openaiasync.core.schema.validation_errors import ShapeError
 
 
 class City(msgspec.Struct):
@@ -34,8 +34,8 @@ def refusal(status: int = 400, body: Any = None, **fields: Any) -> errors.APISta
     return errors.status_error(status)("no", response=response, body=fields if body is None else body)
 
 
-def ladder(client: Client, shape: Any = CITY, model: str | None = "m", chosen: str | None = None) -> Ladder:
-    return Ladder(client.chat._calls, shape, model, chosen)
+def ladder(client: Client, shape: Any = CITY, model: str | None = "m", chosen: str | None = None) -> FormatFallback:
+    return FormatFallback(client.chat._calls, shape, model, chosen)
 
 
 @pytest.fixture

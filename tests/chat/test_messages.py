@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from openaiasync.chat.messages import Said, ids_in, read_answer
-from openaiasync.lenient import builder_for
+from openaiasync.chat.messages import ParsedAnswer, ids_in, read_answer
+from openaiasync.core.model.lenient import builder_for
 from openaiasync.types.chat import ChatCompletion
 
 
@@ -25,14 +25,14 @@ def call(id: Any = "a", name: Any = "f", arguments: Any = "{}", **fields: Any) -
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}, **fields}
 
 
-def read(message: Any, finish: Any = "tool_calls", **options: Any) -> Said:
+def read(message: Any, finish: Any = "tool_calls", **options: Any) -> ParsedAnswer:
     return read_answer(answer({"role": "assistant", **message}, finish), set(), **options)
 
 
 def test_words() -> None:
     """A plain answer."""
     said = read({"content": "Hello."}, "stop")
-    assert said == Said("Hello.", "", "", "stop", [], {"role": "assistant", "content": "Hello."})
+    assert said == ParsedAnswer("Hello.", "", "", "stop", [], {"role": "assistant", "content": "Hello."})
 
 
 def test_calls() -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync.chat.order import Order
+from openaiasync.chat.turn_lock import TurnLock
 
 
 def test_first_come_first_served() -> None:
     """Who waits longest is next; who comes just when a turn ends does not jump the queue."""
 
     async def main() -> None:
-        order, seen = Order(), []
+        order, seen = TurnLock(), []
 
         async def turn(name: int) -> None:
             place = await order.enter()
@@ -45,7 +45,7 @@ def test_cancelling_a_wait_is_harmless() -> None:
     """In the middle of the queue, and just when it was about to be served."""
 
     async def main() -> None:
-        order = Order()
+        order = TurnLock()
         place = await order.enter()
         waiting = [asyncio.create_task(order.enter()) for _ in range(4)]
         await asyncio.sleep(0)
@@ -65,7 +65,7 @@ def test_a_forgotten_turn_holds_up_nobody() -> None:
     """Its place ends with the last reference to it."""
 
     async def main() -> None:
-        order = Order()
+        order = TurnLock()
         place = await order.enter()
         waiting = asyncio.create_task(order.enter())
         await asyncio.sleep(0)
@@ -79,7 +79,7 @@ def test_a_forgotten_turn_holds_up_nobody() -> None:
 
 def test_a_turn_of_a_dead_loop_holds_up_nobody() -> None:
     """A stream that was left open when its event loop ended."""
-    order = Order()
+    order = TurnLock()
     kept = run(order.enter())
     assert not order.busy
     place = run(order.enter())
@@ -88,7 +88,7 @@ def test_a_turn_of_a_dead_loop_holds_up_nobody() -> None:
 
 def test_a_turn_dropped_in_the_middle_makes_no_noise() -> None:
     """Its coroutine is closed by the garbage collector, outside of the task that it ran in."""
-    order = Order()
+    order = TurnLock()
 
     async def turn() -> None:
         place = await order.enter()
@@ -115,7 +115,7 @@ def test_waiting_for_oneself_is_refused() -> None:
     """A tool within the turn, also in tasks of its own, and a task that has a stream open, are told so."""
 
     async def main() -> None:
-        order = Order()
+        order = TurnLock()
 
         async def tool() -> None:
             with pytest.raises(RuntimeError, match=r"a tool asks the session .* use session\.fork\(\)"):

@@ -6,9 +6,9 @@ import typing
 from typing import Any
 
 import openaiasync.chat.params as module
-from openaiasync.chat.formats import Rung
+from openaiasync.chat.format_fallback import Rung
 from openaiasync.chat.options import OnToolError, Permit, TurnOptions
-from openaiasync.core.options import RequestOptions
+from openaiasync.core.policy.options import RequestOptions
 from openaiasync.params import chat, shared_params
 from openaiasync.params.chat import completion_create_params
 

@@ -20,8 +20,8 @@ from openaiasync import (
     OpenAIError,
     Price,
 )
+from openaiasync.chat.context_window import ContextWindow, Window
 from openaiasync.chat.history import Turn, check_messages
-from openaiasync.chat.room import Room, Window
 from openaiasync.chat.summary import MARK, Summary, pieces, question
 from scripted import events, json_answer
 
@@ -67,7 +67,7 @@ class TestDropping:
         window = Window(
             head, [turn(n, tools) for n, tools in enumerate(turns)], [{"role": "user", "content": "and now"}]
         )
-        room = Room(limit, policy, words)
+        room = ContextWindow(limit, policy, words)
 
         async def ask(messages: Any, most: int) -> str:
             assert faults(messages) == ""
@@ -103,9 +103,9 @@ class TestDropping:
 
         async def main() -> None:
             window = Window([], [turn(1)], [{"role": "user", "content": "x"}])
-            total = Room(None, None, words).count(window.messages(), {}).tokens
+            total = ContextWindow(None, None, words).count(window.messages(), {}).tokens
             for name in ("max_tokens", "max_completion_tokens"):
-                room = Room(total + 10, "drop", words)
+                room = ContextWindow(total + 10, "drop", words)
                 assert len(await room.fit(window, {name: 10}, no_asking)) == 3
                 assert len(await room.fit(window, {name: 11}, no_asking)) == 1
                 assert len(await room.fit(window, {name: None}, no_asking)) == 3
@@ -115,9 +115,9 @@ class TestDropping:
     def test_no_limit_sends_everything(self) -> None:
         """A policy alone only answers refusals of the server."""
         window = Window([], [turn(n) for n in range(99)], [{"role": "user", "content": "x"}])
-        assert run(Room(None, "drop").fit(window, {}, no_asking)) == window.messages()
-        assert Room(1000).policy == "drop"
-        assert Room().policy is None
+        assert run(ContextWindow(None, "drop").fit(window, {}, no_asking)) == window.messages()
+        assert ContextWindow(1000).policy == "drop"
+        assert ContextWindow().policy is None
 
 
 class TestRefusing:
@@ -241,7 +241,7 @@ class TestSessions:
 
         async def main() -> None:
             turns = [turn(number) for number in range(12)]
-            room = Room(200, "summarise", words)
+            room = ContextWindow(200, "summarise", words)
             room.summary = Summary(10, "old")
             short, long = [{"role": "user", "content": "x"}], [{"role": "user", "content": "word " * 150}]
             assert await room.fit(Window([], turns[:3], short), {}, ask) == Window([], turns[:3], short).messages()

@@ -17,10 +17,10 @@ from openaiasync import (
     ToolResult,
     TooManyRoundsError,
 )
-from openaiasync.chat.formats import Ladder
+from openaiasync.chat.format_fallback import FormatFallback
 from openaiasync.chat.history import check_messages
 from openaiasync.chat.options import TurnOptions
-from openaiasync.chat.rounds import Rounds
+from openaiasync.chat.tool_loop import ToolLoop
 
 from .test_messages import answer, call
 
@@ -31,15 +31,15 @@ def f(x: int = 0) -> str:
     return "done"
 
 
-def rounds(params: dict[str, Any] | None = None, messages: Any = HI, **options: Any) -> Rounds:
+def rounds(params: dict[str, Any] | None = None, messages: Any = HI, **options: Any) -> ToolLoop:
     made = TurnOptions(**options)
     ladder = None
     if made.into is not None:
-        ladder = Ladder(Client(api_base="http://localhost:1/v1").chat._calls, made.into, "m", "json_schema")
-    return Rounds(messages, params or {}, made, ladder)
+        ladder = FormatFallback(Client(api_base="http://localhost:1/v1").chat._calls, made.into, "m", "json_schema")
+    return ToolLoop(messages, params or {}, made, ladder)
 
 
-def run_calls(turn: Rounds) -> None:
+def run_calls(turn: ToolLoop) -> None:
     turn.told([ToolResult(call=one, content=f"result of {one.name}") for one in turn.calls])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from openaiasync import ConfigurationError, OpenAIError
 from openaiasync.chat.errors import BudgetError
-from openaiasync.chat.spend import Price, SessionUsage, Spend
+from openaiasync.chat.usage import Price, SessionUsage, UsageTracker
 from openaiasync.types import CompletionUsage
 from openaiasync.types.completion_usage import CompletionTokensDetails, PromptTokensDetails
 
@@ -28,7 +28,7 @@ def usage(prompt: int, answer: int, cached: int | None = None, thought: int | No
 
 def test_tokens_and_cost_add_up() -> None:
     """Prompt, answer, cached and reasoning tokens; cost by each model's price."""
-    spend = Spend(PRICES)
+    spend = UsageTracker(PRICES)
     spend.add("small", usage(1000, 500, 100, 50), (0, 0))
     spend.add("other", usage(1000, 500, 100, 50), (0, 0))
     assert spend.total == SessionUsage(
@@ -48,7 +48,7 @@ def test_tokens_and_cost_add_up() -> None:
 )
 def test_what_no_server_counted_is_estimated_and_said_so(given: Any) -> None:
     """Servers that give no usage do not make everything free."""
-    spend = Spend(PRICES)
+    spend = UsageTracker(PRICES)
     spend.add("small", given, (1_000_000, 10))
     assert spend.total.estimated == 1
     assert spend.total.prompt_tokens == 1_000_000
@@ -64,7 +64,7 @@ def test_garbled_usage_is_estimated(value: Any, field: str) -> None:
     """A number that no request takes neither uses up a budget for ever nor makes a request free."""
     strange = usage(5, 5)
     setattr(strange, field, value)
-    spend = Spend(PRICES, budget=1)
+    spend = UsageTracker(PRICES, budget=1)
     spend.add("small", strange, (3, 4))
     assert getattr(spend.total, field) == (3 if field == "prompt_tokens" else 4)
     assert spend.total.total_tokens == (8 if field == "prompt_tokens" else 9)
@@ -76,7 +76,7 @@ def test_garbled_usage_is_estimated(value: Any, field: str) -> None:
 def test_garbled_details_count_nothing(value: Any) -> None:
     """They are parts of what was counted."""
     strange = usage(5, 5, value, value)
-    spend = Spend(PRICES)
+    spend = UsageTracker(PRICES)
     spend.add("small", strange, (3, 4))
     assert (spend.total.cached_tokens, spend.total.reasoning_tokens, spend.total.estimated) == (0, 0, 0)
     strange.prompt_tokens_details = value
@@ -86,7 +86,7 @@ def test_garbled_details_count_nothing(value: Any) -> None:
 
 def test_an_answer_of_no_tokens_is_counted() -> None:
     """A refusal says nothing; whole floats are numbers."""
-    spend = Spend(PRICES)
+    spend = UsageTracker(PRICES)
     spend.add("small", usage(5.0, 0), (3, 4))  # type: ignore[arg-type]  # servers send it
     assert (spend.total.prompt_tokens, spend.total.completion_tokens, spend.total.estimated) == (5, 0, 0)
 
@@ -97,17 +97,17 @@ def test_an_answer_of_no_tokens_is_counted() -> None:
 )
 def test_a_name_stands_for_its_versions(model: str, price: float) -> None:
     """The longest name that fits counts; "*" is for all others."""
-    found = Spend(PRICES).price(model)
+    found = UsageTracker(PRICES).price(model)
     assert found is not None
     assert found.input == price
 
 
 def test_a_model_without_price_is_left_out_and_said_so() -> None:
     """The sum does not pretend to know."""
-    spend = Spend({"a": (1, 1)})
+    spend = UsageTracker({"a": (1, 1)})
     spend.add("b", usage(10, 10), (0, 0))
     assert (spend.total.cost, spend.total.unpriced, spend.total.requests) == (0.0, 1, 1)
-    assert Spend(Price(3, 4)).price("anything") == Price(3, 4)
+    assert UsageTracker(Price(3, 4)).price("anything") == Price(3, 4)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ def test_a_model_without_price_is_left_out_and_said_so() -> None:
 def test_options_that_cannot_work_say_what_to_change(options: Any, complaint: str) -> None:
     """At once, as configuration errors."""
     with pytest.raises(ConfigurationError, match=complaint):
-        Spend(**options)
+        UsageTracker(**options)
 
 
 def test_a_budget_stops_before_it_is_passed() -> None:
     """The prompt and the most the answer may take are counted before the request goes out."""
-    spend = Spend(PRICES, budget=0.01)
+    spend = UsageTracker(PRICES, budget=0.01)
     spend.check("small", 4000, 3000)  # exactly the budget
     with pytest.raises(
         BudgetError, match=r"needs about 0.010002, 0 of the budget of 0.01 are spent; nothing was"
@@ -146,25 +146,25 @@ def test_a_budget_stops_before_it_is_passed() -> None:
     spend.add("small", usage(10_000, 0), (0, 0))
     with pytest.raises(BudgetError):
         spend.check("small", 0)
-    Spend(PRICES).check("small", 10**9)  # no budget
+    UsageTracker(PRICES).check("small", 10**9)  # no budget
 
 
 def test_a_budget_needs_to_know_the_price() -> None:
     """A model outside the table cannot be let through."""
     with pytest.raises(ConfigurationError, match=r"prices has no 'b'; add it, or '\*'"):
-        Spend({"a": (1, 1)}, budget=1).check("b", 1)
+        UsageTracker({"a": (1, 1)}, budget=1).check("b", 1)
 
 
 def test_a_fork_goes_on_alone() -> None:
     """It begins with what was used so far."""
-    spend = Spend(PRICES)
+    spend = UsageTracker(PRICES)
     spend.add("small", usage(1, 1), (0, 0))
     other = spend.fork()
     other.add("small", usage(1, 1), (0, 0))
     assert (spend.total.requests, other.total.requests) == (1, 2)
-    plain = Spend()
+    plain = UsageTracker()
     plain.restore(other.total)
     assert (plain.total.requests, plain.total.cost) == (2, None)
-    priced = Spend(PRICES)
+    priced = UsageTracker(PRICES)
     priced.restore(plain.total)
     assert priced.total.cost == 0.0

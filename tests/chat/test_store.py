@@ -20,9 +20,9 @@ from openaiasync import OpenAIError
 from openaiasync.chat import store
 from openaiasync.chat.errors import SessionFileError
 from openaiasync.chat.history import Turn
-from openaiasync.chat.spend import SessionUsage
 from openaiasync.chat.store import Journal, Saved, read_session, turn_record
 from openaiasync.chat.summary import Summary
+from openaiasync.chat.usage import SessionUsage
 
 
 def turn(text: str = "hi") -> Turn:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openaiasync.chat.tokens import Counter
+from openaiasync.chat.tokens import TokenCounter
 
 
 def message(text: str) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def message(text: str) -> dict[str, Any]:
 
 def test_an_estimate_is_near() -> None:
     """About four letters of English a token, fewer of other scripts."""
-    counter = Counter()
+    counter = TokenCounter()
     assert counter.source == "estimate"
     assert counter.text("Why is the sky blue? " * 100) == pytest.approx(600, rel=0.2)  # 6 tokens by cl100k
     assert counter.text("为什么天空是蓝色的?" * 100) == pytest.approx(1100, rel=0.2)
@@ -26,7 +26,7 @@ def test_an_estimate_is_near() -> None:
 @pytest.mark.parametrize("tokenizer", [lambda text: len(text.split()), lambda text: text.split()])
 def test_a_tokenizer_answers_tokens_or_their_number(tokenizer: Any) -> None:
     """Whatever `encode` function there is can be passed."""
-    counter = Counter(tokenizer)
+    counter = TokenCounter(tokenizer)
     assert counter.source == "tokenizer"
     assert counter.weigh([message("one two three")]) == 3 + 4
 
@@ -35,14 +35,14 @@ def test_a_tokenizer_answers_tokens_or_their_number(tokenizer: Any) -> None:
 def test_a_tokenizer_that_answers_something_else_is_told(answer: Any) -> None:
     """The error names the option."""
     with pytest.raises(TypeError, match="tokenizer"):
-        Counter(lambda _: answer).text("x")
+        TokenCounter(lambda _: answer).text("x")
     with pytest.raises(TypeError, match="tokenizer is a function"):
-        Counter("cl100k")  # type: ignore[arg-type]
+        TokenCounter("cl100k")  # type: ignore[arg-type]
 
 
 def test_everything_that_a_message_holds_has_weight() -> None:
     """Texts, parts, images by how closely they are looked at, sound by its length, calls; not the letters of data."""
-    counter = Counter(lambda text: len(text.split()))
+    counter = TokenCounter(lambda text: len(text.split()))
 
     def weight(**fields: Any) -> float:
         return counter.weigh([{"role": "user", **fields}]) - 4
@@ -62,7 +62,7 @@ def test_everything_that_a_message_holds_has_weight() -> None:
 
 def test_the_servers_count_is_the_basis() -> None:
     """What it counted stays; only what is new or gone is weighed."""
-    counter = Counter(lambda text: len(text.split()))
+    counter = TokenCounter(lambda text: len(text.split()))
     counter.learn(100, 150, later=10, more=12)
     assert counter.source == "server"
     assert counter.tokens(110) == 166  # with the separators of the answer
@@ -77,7 +77,7 @@ def test_the_servers_count_is_the_basis() -> None:
 
 def test_a_fork_knows_the_same() -> None:
     """And learns alone."""
-    counter = Counter()
+    counter = TokenCounter()
     counter.learn(10, 50)
     other = counter.fork()
     other.learn(10, 70)
@@ -92,7 +92,7 @@ def test_long_histories_are_weighed_once() -> None:
         seen.append(text)
         return 1
 
-    counter = Counter(tokenizer)
+    counter = TokenCounter(tokenizer)
     messages = [message(str(number)) for number in range(5000)]
     for _ in range(3):
         counter.weigh(messages)

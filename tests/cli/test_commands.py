@@ -13,11 +13,11 @@ import pytest
 
 from conftest import run
 from openaiasync import Client, OpenAIError
-from openaiasync.cli import state
+from openaiasync.cli import session_files as state
+from openaiasync.cli.chat_options import ChatOptions, SessionStore, opened
 from openaiasync.cli.commands import COMMANDS, obey
 from openaiasync.cli.output import CommandError
-from openaiasync.cli.talk import Talk
-from openaiasync.cli.wanted import Shelf, Wanted, opened
+from openaiasync.cli.repl import Repl
 
 from .command import Answer, Spy, refused, spied
 from .seat import nobody
@@ -29,7 +29,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 class Person:
     """Someone who types lines into a conversation and reads what comes, without a terminal."""
 
-    def __init__(self, talk: Talk, spy: Spy) -> None:
+    def __init__(self, talk: Repl, spy: Spy) -> None:
         self.talk = talk
         self.spy = spy
 
@@ -64,8 +64,8 @@ def person(
 
     async def main(url: str, spy: Spy) -> None:
         async with Client(api_base=url, max_retries=0) as client:
-            shelf = Shelf.of(wanted.get("session"), wanted.get("go_on", False), unnamed=not wanted.get("forget"))
-            talk = Talk(await opened(client, Wanted(**{"model": "demo-chat", **wanted}), shelf), shelf, [], None)
+            shelf = SessionStore.of(wanted.get("session"), wanted.get("go_on", False), unnamed=not wanted.get("forget"))
+            talk = Repl(await opened(client, ChatOptions(**{"model": "demo-chat", **wanted}), shelf), shelf, [], None)
             try:
                 await act(Person(talk, spy))
             finally:

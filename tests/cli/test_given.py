@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from openaiasync.chat.toolbox import Toolbox
-from openaiasync.cli.given import add_tools, image_at, schema_in
+from openaiasync.cli.arguments import add_tools, image_at, schema_in
 from openaiasync.cli.output import CommandError
 
 TOOLS = '''

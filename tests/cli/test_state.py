@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openaiasync.cli import state
+from openaiasync.cli import session_files as state
 from openaiasync.cli.output import CommandError
 
 

@@ -221,7 +221,7 @@ def test_nothing_is_imported_for_a_question() -> None:
     code = (
         "import sys, openaiasync.cli.app as app\n"
         "app.run(['chat', 'hi', '--base-url', 'http://127.0.0.1:9/v1', '-m', 'm'])\n"
-        "print([name for name in ('prompt_toolkit', 'markdown_it', 'openaiasync.cli.talk')"
+        "print([name for name in ('prompt_toolkit', 'markdown_it', 'openaiasync.cli.repl')"
         " if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

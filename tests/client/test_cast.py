@@ -18,8 +18,8 @@ import pytest
 
 from conftest import run
 from openaiasync import APIError, APIResponseValidationError, AsyncOpenAI, BaseModel, BinaryAnswer, Client
-from openaiasync.calls import AsyncPage
-from openaiasync.meta import ResponseInfo
+from openaiasync.core.model.meta import ResponseInfo
+from openaiasync.engine import AsyncPage
 from openaiasync.types import FileDeleted, Model
 from openaiasync.types.chat import ChatCompletion
 from scripted import CHAT, Scripted, Seen, answer, scripted

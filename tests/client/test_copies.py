@@ -11,7 +11,7 @@ import pytest
 
 from conftest import run
 from openaiasync import AsyncAzureOpenAI, AsyncOpenAI, Client, ConfigurationError
-from openaiasync.calls.config import BaseURL
+from openaiasync.engine.config import BaseURL
 from openaiasync.network import network_from
 from scripted import json_answer, scripted
 

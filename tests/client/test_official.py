@@ -13,7 +13,7 @@ import pytest
 import openaiasync
 from conftest import run
 from openaiasync import APIError, AsyncCursorPage, AsyncOpenAI, AsyncStream, BaseModel, Client, omit
-from openaiasync.calls.raw import RawResponse
+from openaiasync.engine.raw import RawResponse
 from openaiasync.types.beta.assistant_stream_event import ThreadRunCompleted
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
 from scripted import CHAT, STREAM_HEAD, Scripted, Seen, answer, chat, chunk, event, json_answer, scripted

@@ -248,7 +248,7 @@ class TestInFlight:
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """After 5 s (shortened here) a WARNING names `http_max_in_flight`; a short wait says nothing."""
-        monkeypatch.setattr("openaiasync.calls.gate.SLOW_QUEUE", 0.1)
+        monkeypatch.setattr("openaiasync.engine.in_flight.SLOW_QUEUE", 0.1)
 
         async def main() -> None:
             async with scripted(slow(0.3)) as server:

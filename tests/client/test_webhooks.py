@@ -11,8 +11,8 @@ import time
 import pytest
 
 from openaiasync import AsyncOpenAI, Client, InvalidWebhookSignatureError
-from openaiasync.calls import Calls
-from openaiasync.mission.webhooks import WebhookMethods
+from openaiasync.engine import Engine
+from openaiasync.methods.webhooks import WebhookMethods
 from openaiasync.types.webhooks import BatchCompletedWebhookEvent
 
 KEY = b"a secret of some bytes"
@@ -29,7 +29,7 @@ EVENT = json.dumps(
 
 
 class Webhooks(WebhookMethods):
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Engine) -> None:
         self._calls = calls
 
 

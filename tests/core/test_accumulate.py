@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.core.accumulate import BACKLOG, ChatAccumulator, CompletionAccumulator
-from openaiasync.core.decode import decoder_for
-from openaiasync.core.sse import SSEDecoder
-from openaiasync.core.toolcalls import ToolCalls
+from openaiasync.core.codec.accumulate import BACKLOG, ChatAccumulator, CompletionAccumulator
+from openaiasync.core.codec.decode import decoder_for
+from openaiasync.core.codec.tool_calls import ToolCalls
+from openaiasync.core.http.sse import SSEDecoder
 from openaiasync.types import Completion
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
-from server.transcripts import FOLDER, read_file
+from real_servers.transcripts import FOLDER, read_file
 
 
 def chunk(*choices: dict[str, Any], **fields: Any) -> ChatCompletionChunk:

@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from conftest import run
 from openaiasync import ToolError, tool
-from openaiasync.core.annotations import has_validators
-from openaiasync.core.structured import ShapeError, shape_of
+from openaiasync.core.schema.annotations import has_validators
+from openaiasync.core.schema.structured import ShapeError, shape_of
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.core import coding
-from openaiasync.core.coding import CodingError, Inflater, UnknownCodingError
+from openaiasync.core.http import codings as coding
+from openaiasync.core.http.codings import CodingError, Inflater, UnknownCodingError
 
 
 def raw_deflate(data: bytes) -> bytes:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from openaiasync.core.conform import misfits
-from openaiasync.core.schema import json_schema
-from openaiasync.core.structured import shape_of
+from openaiasync.core.schema.from_type import json_schema
+from openaiasync.core.schema.structured import shape_of
+from openaiasync.core.schema.validate import misfits
 
 TREE = {
     "$ref": "#/$defs/Node",

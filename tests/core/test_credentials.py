@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from openaiasync.core.credentials import without_credentials
+from openaiasync.core.model.credentials import without_credentials
 
 SECRET = "hunter2secret"
 FORMS = """

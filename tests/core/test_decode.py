@@ -11,14 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.answers import return_base64
-from openaiasync.core.decode import DecodeError, Decoder, decoder_for, keep
-from openaiasync.core.sse import SSEDecoder
-from openaiasync.model import BaseModel, OpenModel, one_of
+from openaiasync.core.codec.decode import (
+    DecodeError,
+    Decoder,
+    decoder_for,
+    keep,
+)
+from openaiasync.core.http.sse import SSEDecoder
+from openaiasync.core.model.base import BaseModel, OpenModel, one_of
+from openaiasync.core.model.mixins import return_base64
 from openaiasync.types import Completion, CreateEmbeddingResponse
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
 from openaiasync.types.responses import Response, ResponseStreamEvent
-from server.transcripts import read_all
+from real_servers.transcripts import read_all
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openaiasync.core.dialects import (
+from openaiasync.core.codec.dialects import (
     CONTEXT_OVERFLOWS,
     context_overflow,
     failed_generation,
@@ -16,9 +16,9 @@ from openaiasync.core.dialects import (
     refuses_default,
     refuses_format,
 )
+from openaiasync.core.model.headers import Headers
+from openaiasync.core.model.meta import RequestInfo, ResponseInfo
 from openaiasync.errors import APIError, APIStatusError, status_error
-from openaiasync.headers import Headers
-from openaiasync.meta import RequestInfo, ResponseInfo
 
 REQUEST = RequestInfo("POST", "http://server", "/v1/chat/completions")
 

@@ -15,9 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.core.encode import encode_json, encode_query, merge_queries, plain
-from openaiasync.model import BaseModel
-from openaiasync.omitted import NOT_GIVEN, omit
+from openaiasync.core.codec.encode import (
+    encode_json,
+    encode_query,
+    merge_queries,
+    plain,
+)
+from openaiasync.core.model.base import BaseModel
+from openaiasync.core.model.omitted import NOT_GIVEN, omit
 
 JSON = st.recursive(
     st.none()

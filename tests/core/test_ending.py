@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from openaiasync.core.decode import decoder_for
-from openaiasync.core.ending import Ending
-from openaiasync.model import OpenModel
+from openaiasync.core.codec.completion import CompletionDetector
+from openaiasync.core.codec.decode import decoder_for
+from openaiasync.core.model.base import OpenModel
 from openaiasync.types.chat import ChatCompletionChunk
 
 CHAT = "types.chat.chat_completion_chunk:ChatCompletionChunk"
@@ -44,7 +44,7 @@ def chunk(*choices: tuple[int, str | None]) -> Any:
 )
 def test_every_choice_seen_has_to_finish(chunks: list[Any], complete: bool) -> None:
     """A finish reason for each choice seen; an empty one is none; a usage chunk changes nothing."""
-    ending = Ending(CHAT)
+    ending = CompletionDetector(CHAT)
     for choices in chunks:
         ending.see(chunk(*choices), "")
     assert ending.complete is complete
@@ -69,14 +69,14 @@ def test_every_choice_seen_has_to_finish(chunks: list[Any], complete: bool) -> N
 def test_other_streams_end_with_a_terminal_event(kind: str, name: str, complete: bool) -> None:
     """Known by its `type`, or by the name of the event."""
     item = decoder_for(OpenModel).decode(b'{"type": "%s"}' % kind.encode())
-    ending = Ending("types.responses:ResponseStreamEvent")
+    ending = CompletionDetector("types.responses:ResponseStreamEvent")
     ending.see(item, name)
     assert ending.complete is complete
 
 
 def test_what_has_no_choices_decides_nothing() -> None:
     """A stray event in a chat stream neither ends it nor breaks it."""
-    ending = Ending(CHAT)
+    ending = CompletionDetector(CHAT)
     for raw in (b"{}", b'{"choices": null}', b'{"choices": 3}', b'{"choices": [{}]}', b'{"choices": [{"index": []}]}'):
         ending.see(decoder_for(OpenModel).decode(raw), "")
     assert not ending.complete

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.core.endpoint import Endpoint
-from openaiasync.core.options import Timeout
-from openaiasync.omitted import omit
+from openaiasync.core.codec.endpoint import Endpoint
+from openaiasync.core.model.omitted import omit
+from openaiasync.core.policy.options import Timeout
 
 CREATE = Endpoint("things.create", "POST", "/things", required="name", optional="size color", body="json", event="x:Y")
 LIST = Endpoint(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openaiasync.core import http1
-from openaiasync.core.http1 import Http1Error, ResponseParser
-from openaiasync.core.http1_whole import whole_answer
+from openaiasync.core.http import response as http1
+from openaiasync.core.http.complete_response import whole_answer
+from openaiasync.core.http.response import Http1Error, ResponseParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

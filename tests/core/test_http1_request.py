@@ -5,7 +5,12 @@ from __future__ import annotations
 import h11
 import pytest
 
-from openaiasync.core.http1_request import authority, chunk, framing, request_head
+from openaiasync.core.http.request import (
+    authority,
+    chunk,
+    framing,
+    request_head,
+)
 
 
 @pytest.mark.parametrize(

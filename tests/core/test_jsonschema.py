@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openaiasync.core.jsonschema import may_be_null, pruned, resolve
+from openaiasync.core.schema.jsonschema import may_be_null, pruned, resolve
 
 ROOT: dict[str, Any] = {
     "$ref": "#/$defs/A",

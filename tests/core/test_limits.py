@@ -9,7 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from openaiasync.core.limits import Limits, Permit, SlotQueue, Waiter, stuck
+from openaiasync.core.policy.limits import (
+    Limits,
+    Permit,
+    SlotQueue,
+    Waiter,
+    stuck,
+)
 from openaiasync.errors import ConfigurationError
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import run
 from openaiasync import Client
-from openaiasync.core.lines import LineDecoder, split_lines
+from openaiasync.core.http.lines import LineDecoder, split_lines
 from scripted import Seen, answer, scripted
 
 TEXTS = st.text(st.sampled_from("ab\r\n\u2028\u2029\x85\x0b\x0c\x1c"), max_size=30)

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.core.media import SNIFFED, audio_type, extension, image_type
+from openaiasync.core.http.media_types import (
+    SNIFFED,
+    audio_type,
+    extension,
+    image_type,
+)
 
 
 @pytest.mark.parametrize(

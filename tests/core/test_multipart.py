@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forms import Part, parts_of
-from openaiasync.core.endpoint import Endpoint
-from openaiasync.core.multipart import Multipart
-from openaiasync.model import OpenModel
-from openaiasync.omitted import NOT_GIVEN, omit
+from openaiasync.core.codec.endpoint import Endpoint
+from openaiasync.core.http.multipart import Multipart
+from openaiasync.core.model.base import OpenModel
+from openaiasync.core.model.omitted import NOT_GIVEN, omit
 
 UPLOAD = Endpoint(
     "things.create", "POST", "/things", required="file name", optional="tags", body="multipart", files="file"

@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.core.reasoning import TAGS, AnswerJSON, ThinkSplitter, answers_in, drop_lone_reasoning, split_thinking
-from openaiasync.core.structured import ShapeError, shape_of
+from openaiasync.core.codec.reasoning import (
+    TAGS,
+    AnswerJSON,
+    ThinkSplitter,
+    answers_in,
+    drop_lone_reasoning,
+    split_thinking,
+)
+from openaiasync.core.schema.structured import ShapeError, shape_of
 
 TEXTS = st.lists(
     st.sampled_from(["<think>", "</think>", "<", "/", "thin", "k>", " ", "\n", "a", "é", "<think"]), max_size=12

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 import msgspec
 import pytest
 
-from openaiasync.core.schema import json_schema
+from openaiasync.core.schema.from_type import json_schema
 
 MOMENT = {"type": "string", "format": "date-time"}
 Stamp = datetime.datetime

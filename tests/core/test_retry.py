@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.core.retry import LONGEST_PAUSE, Budget, backoff, retryable_status, server_pause
+from openaiasync.core.policy.retry import (
+    LONGEST_PAUSE,
+    Budget,
+    backoff,
+    retryable_status,
+    server_pause,
+)
 
 NOW = 1_700_000_000.0
 

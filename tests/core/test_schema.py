@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Ty
 import msgspec
 import pytest
 
-from openaiasync.core.schema import json_schema, strict, tighten
+from openaiasync.core.schema.from_type import json_schema, strict, tighten
 
 T = TypeVar("T")
 

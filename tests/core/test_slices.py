@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openaiasync.calls.pages import page_type
-from openaiasync.core import slices
-from openaiasync.core.decode import DecodeError, decoder_for
-from openaiasync.core.slices import decode_in_slices
+from openaiasync.core.codec import slices
+from openaiasync.core.codec.decode import DecodeError, decoder_for
+from openaiasync.core.codec.slices import decode_in_slices
 from openaiasync.endpoints import MODELS_LIST
+from openaiasync.engine.pagination import page_type
 from openaiasync.types import CreateEmbeddingResponse
 from openaiasync.types.chat import ChatCompletion
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openaiasync.core.sse import Event, SSEDecoder, SSEError
-from server.transcripts import read_all
+from openaiasync.core.http.sse import Event, SSEDecoder, SSEError
+from real_servers.transcripts import read_all
 
 
 def literal(stream: bytes) -> list[bytes | Event]:

@@ -16,8 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openaiasync.core.conform import misfits
-from openaiasync.core.structured import Shape, ShapeError, repair_message, shape_of
+from openaiasync.core.schema.structured import (
+    Shape,
+    ShapeError,
+    repair_message,
+    shape_of,
+)
+from openaiasync.core.schema.validate import misfits
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openaiasync.core.conform import misfits
-from openaiasync.core.structured import ShapeError, shape_of
-from openaiasync.core.wellformed import check_schema
+from openaiasync.core.schema.check import check_schema
+from openaiasync.core.schema.structured import ShapeError, shape_of
+from openaiasync.core.schema.validate import misfits
 
 DEEP: dict[str, Any] = {}
 for _ in range(300):

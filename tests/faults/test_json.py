@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from openaiasync import APIError, APIResponseValidationError
-from openaiasync.calls.failure import EmptyAnswerError
+from openaiasync.engine.failures import EmptyAnswerError
 from scripted import CHAT, answer
 
 from .harness import as_test

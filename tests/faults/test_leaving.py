@@ -14,7 +14,7 @@ import pytest
 
 from conftest import open_sockets, run
 from openaiasync import Client, InFlightError, OpenAIError
-from openaiasync.calls.gate import InFlightLimiter
+from openaiasync.engine.in_flight import InFlightLimiter
 from scripted import CHAT, STREAM_HEAD, chunk, event, json_answer, scripted
 from wireserver import Peer, Server, client_context, server_context, until
 

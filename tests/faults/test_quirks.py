@@ -10,8 +10,8 @@ import pytest
 
 from conftest import run
 from openaiasync import APIError, Client, IncompleteStreamError
+from real_servers.transcripts import Exchange, read_all
 from scripted import LAST_CHUNK, STREAM_HEAD, answer, chunk, event
-from server.transcripts import Exchange, read_all
 from wireserver import Peer, Server
 
 from .invariants import at_rest

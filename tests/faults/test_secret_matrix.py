@@ -22,7 +22,7 @@ import pytest
 
 from conftest import run
 from openaiasync import AsyncAzureOpenAI, AsyncOpenAI, AsyncStream, BaseModel, Client, OpenAIError
-from openaiasync.compat import transport
+from openaiasync.bridge import transport
 from scripted import CHAT, STREAM_HEAD, answer, chunk, event, head
 from wireserver import Peer, Server
 

@@ -99,7 +99,7 @@ ECHOES: dict[str, bytes] = {
 @pytest.mark.parametrize("make", WAYS, ids=lambda make: make.__name__)
 def test_a_key_is_shown_nowhere(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not in a repr, the log at DEBUG, an error, its causes, their tracebacks' locals, or a pickle; echoed or not."""
-    monkeypatch.setattr("openaiasync.core.retry.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("openaiasync.core.policy.retry.FIRST_PAUSE", 0.01)
     problems: list[str] = []
     seen: list[str] = []
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import openai
 
 from openaiasync import AsyncOpenAI
-from openaiasync.compat import transport
-from openaiasync.compat.library import library_named
+from openaiasync.bridge import transport
+from openaiasync.bridge.httpx import library_named
 from scripted import Scripted, scripted
 
 from .replies import Reply, model

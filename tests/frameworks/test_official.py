@@ -10,8 +10,8 @@ import pytest
 
 openai = pytest.importorskip("openai")
 
-from openaiasync.compat import transport  # noqa: E402
-from openaiasync.compat.library import library_named  # noqa: E402
+from openaiasync.bridge import transport  # noqa: E402
+from openaiasync.bridge.httpx import library_named  # noqa: E402
 from scripted import LAST_CHUNK, STREAM_HEAD, Seen, chunk, event, json_answer, scripted  # noqa: E402
 
 from .bridged import official, run  # noqa: E402

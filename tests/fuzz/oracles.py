@@ -11,16 +11,16 @@ from typing import Any
 
 from core.test_http1 import ask_h11, ask_httptools, bytewise, parse
 from core.test_sse import literal
-from openaiasync.calls import failure
-from openaiasync.core import coding
-from openaiasync.core.accumulate import ChatAccumulator
-from openaiasync.core.coding import CodingError, Inflater
-from openaiasync.core.decode import DecodeError, decoder_for
-from openaiasync.core.ending import Ending
-from openaiasync.core.retry import server_pause
-from openaiasync.core.sse import SSEDecoder
-from openaiasync.headers import Headers
-from openaiasync.meta import Meta, RequestInfo
+from openaiasync.core.codec.accumulate import ChatAccumulator
+from openaiasync.core.codec.completion import CompletionDetector
+from openaiasync.core.codec.decode import DecodeError, decoder_for
+from openaiasync.core.http import codings as coding
+from openaiasync.core.http.codings import CodingError, Inflater
+from openaiasync.core.http.sse import SSEDecoder
+from openaiasync.core.model.headers import Headers
+from openaiasync.core.model.meta import Meta, RequestInfo
+from openaiasync.core.policy.retry import server_pause
+from openaiasync.engine import failures as failure
 from openaiasync.types import CreateEmbeddingResponse
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk
 from openaiasync.types.responses import ResponseStreamEvent
@@ -120,7 +120,7 @@ def look_at(item: Any, kind: Any) -> None:
     assert isinstance(dumped, dict)
     assert item == item or any(isinstance(one, float) and math.isnan(one) for one in flat(dumped))
     failure.holds_error(item)
-    for ending in (Ending(CHUNKS), Ending(OTHERS)):
+    for ending in (CompletionDetector(CHUNKS), CompletionDetector(OTHERS)):
         ending.see(item, "x")
         assert ending.complete in (True, False)
     if kind is ChatCompletionChunk:

@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "src")]
 
 import openaiasync  # noqa: E402
 from fuzz.oracles import check_coding, check_decode, check_http1, check_sse  # noqa: E402
-from server.transcripts import read_all  # noqa: E402
+from real_servers.transcripts import read_all  # noqa: E402
 
 PACKAGE = str(Path(openaiasync.__file__).parent / "core")
 TARGETS: dict[str, Callable[[bytes, random.Random], None]] = {

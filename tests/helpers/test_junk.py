@@ -13,7 +13,7 @@ import pytest
 
 from helpers.sequences import CHATS, RESPONSE, RUN
 from openaiasync import AsyncAssistantEventHandler, pydantic_function_tool, pydantic_responses_function_tool
-from openaiasync.core.decode import decoder_for
+from openaiasync.core.codec.decode import decoder_for
 from openaiasync.errors import OpenAIError
 from openaiasync.lib.streaming.chat import ChatCompletionStreamState
 from openaiasync.lib.streaming.responses import ResponseStreamState

@@ -17,8 +17,8 @@ import openaiasync
 from conftest import run
 from helpers.sequences import RESPONSE, RESPONSES, TEXT, function_call, message, response
 from openaiasync import AsyncOpenAI, pydantic_responses_function_tool
-from openaiasync.helpers import parsed_responses, response_events
 from openaiasync.lib.streaming.responses import ResponseStreamState
+from openaiasync.official import parsed_responses, response_events
 from openaiasync.types import responses as types
 from scripted import LAST_CHUNK, STREAM_HEAD, Scripted, Seen, event, json_answer, scripted
 

@@ -16,7 +16,7 @@ import openaiasync
 from conftest import run
 from forms import parts_of
 from openaiasync import AsyncOpenAI
-from openaiasync.helpers.options import PART_SIZE
+from openaiasync.methods.options import PART_SIZE
 from scripted import Scripted, Seen, json_answer, scripted
 
 DATA = bytes(range(256)) * 10

@@ -130,7 +130,7 @@ class TestMetadata:
     )
     def test_servers_that_fail(self, kind: Any, raw: bytes, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """One error for all of them, with the answer's status but not its body; nothing is left."""
-        monkeypatch.setattr("openaiasync.core.retry.FIRST_PAUSE", 0.001)
+        monkeypatch.setattr("openaiasync.core.policy.retry.FIRST_PAUSE", 0.001)
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
             writer.write(raw)

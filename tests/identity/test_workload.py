@@ -179,7 +179,7 @@ class TestExchange:
         """As long as it is good: with a warning, and another try after a pause; then the failure is raised."""
         now = [1000.0]
         monkeypatch.setattr(workload, "clock", lambda: now[0])
-        monkeypatch.setattr("openaiasync.core.retry.FIRST_PAUSE", 0.001)
+        monkeypatch.setattr("openaiasync.core.policy.retry.FIRST_PAUSE", 0.001)
 
         async def main() -> None:
             async with served(monkeypatch) as (tokens, client, _):

@@ -13,7 +13,7 @@ from conftest import run
 from openaiasync import (
     Client,
 )
-from openaiasync.otel.asked import provider_of
+from openaiasync.otel.request import provider_of
 from openaiasync.server.app import demo_app
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from openaiasync import BadRequestError, Client
-from openaiasync.core.endpoint import Request
+from openaiasync.core.codec.endpoint import Request
 from openaiasync.endpoints import CHAT_COMPLETIONS_CREATE, RESPONSES_CREATE
 from openaiasync.otel.content import Gathered, input_attributes
 from scripted import CHAT, Scripted, Seen, chunk, events, json_answer

@@ -245,7 +245,7 @@ class TestFailures:
 class TestRobustness:
     """Telemetry fails no call."""
 
-    @pytest.mark.parametrize("where", ["request_attributes", "Heard", "propagate", "_error_type"])
+    @pytest.mark.parametrize("where", ["request_attributes", "ResponseFacts", "propagate", "_error_type"])
     def test_a_fault_of_its_own(
         self, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

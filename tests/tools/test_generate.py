@@ -121,7 +121,7 @@ main = ["name"]
 [headers]
 "widgets" = ["Beta=one"]
 [api]
-widgets = "mission.widgets:WidgetMethods"
+widgets = "methods.widgets:WidgetMethods"
 [mixins]
 WidgetEvent = "answers:ChunkText"
 """
@@ -296,7 +296,7 @@ class TestRequests:
         """It answers an open object."""
         texts = project.build()
         assert "async def paint(self, widget_id: str, **params: Any) -> OpenModel:" in texts["api/widgets.py"]
-        assert '    optional="*",\n    body="json",\n    type="model:OpenModel",\n' in texts["endpoints.py"]
+        assert '    optional="*",\n    body="json",\n    type="core.model.base:OpenModel",\n' in texts["endpoints.py"]
 
 
 MORE = """

@@ -11,7 +11,13 @@ import h11
 import pytest
 
 from conftest import run
-from openaiasync.transport.base import Incoming, Outgoing, Transport, TransportError, TryClocks
+from openaiasync.transport.base import (
+    AttemptTimeouts,
+    Transport,
+    TransportError,
+    TransportRequest,
+    TransportResponse,
+)
 from openaiasync.transport.simple import SimpleIncoming, limited_start
 from wireserver import CHUNKED, HELLO, Peer, Server, outgoing
 
@@ -38,7 +44,7 @@ class H11Incoming(SimpleIncoming):
 class H11Transport:
     """One connection a request, over asyncio's streams and h11."""
 
-    async def send(self, out: Outgoing, clocks: TryClocks) -> H11Incoming:
+    async def send(self, out: TransportRequest, clocks: AttemptTimeouts) -> H11Incoming:
         """See `Transport.send`; bodies are bytes here."""
         try:
             async with asyncio.timeout(clocks.connect):
@@ -89,14 +95,16 @@ def test_an_adapter_is_short() -> None:
     assert len([line for line in lines.splitlines() if line.strip()]) < 60
 
 
-CLOCKS = TryClocks(5, 5, None)
+CLOCKS = AttemptTimeouts(5, 5, None)
 
 
-def with_server(script: Any, clocks: TryClocks = CLOCKS, expire: float | None = None, cap: int = 1 << 20) -> bytes:
+def with_server(
+    script: Any, clocks: AttemptTimeouts = CLOCKS, expire: float | None = None, cap: int = 1 << 20
+) -> bytes:
     async def main() -> bytes:
         async with Server(script) as server:
             try:
-                incoming: Incoming = await H11Transport().send(outgoing(server.origin), clocks)
+                incoming: TransportResponse = await H11Transport().send(outgoing(server.origin), clocks)
                 if expire is not None:
                     incoming.expire(asyncio.get_running_loop().time() + expire, "stall")
                 body = await incoming.read(cap)
@@ -129,7 +137,7 @@ def test_an_adapter_reads_answers() -> None:
 @pytest.mark.parametrize(
     ("script", "options", "kind", "clock"),
     [
-        (replying(), {"clocks": TryClocks(5, 0.05, None)}, "timeout", "start"),
+        (replying(), {"clocks": AttemptTimeouts(5, 0.05, None)}, "timeout", "start"),
         (replying(CHUNKED), {"expire": 0.05}, "timeout", "stall"),
         (replying(CHUNKED, b"5\r\nhello\r\n"), {"cap": 4}, "protocol", None),
         (replying(b"SSH-2.0\r\n\r\n"), {}, "protocol", None),

@@ -17,7 +17,12 @@ import trustme
 
 from conftest import run
 from openaiasync.transport import connect
-from openaiasync.transport.base import Credentials, Origin, TransportError, TryClocks
+from openaiasync.transport.base import (
+    AttemptTimeouts,
+    Credentials,
+    Origin,
+    TransportError,
+)
 from openaiasync.transport.connect import TcpSettings
 from openaiasync.transport.tcp import TcpTransport
 from wireserver import (
@@ -46,13 +51,13 @@ async def client(**settings: Any) -> AsyncIterator[TcpTransport]:
         await transport.aclose()
 
 
-async def call(transport: TcpTransport, origin: Origin, clocks: TryClocks = CLOCKS, **options: Any) -> bytes:
+async def call(transport: TcpTransport, origin: Origin, clocks: AttemptTimeouts = CLOCKS, **options: Any) -> bytes:
     answer = await transport.send(outgoing(origin, **options), clocks)
     return await answer.read(1 << 20)
 
 
 async def failure(
-    transport: TcpTransport, origin: Origin, clocks: TryClocks = CLOCKS, **options: Any
+    transport: TcpTransport, origin: Origin, clocks: AttemptTimeouts = CLOCKS, **options: Any
 ) -> TransportError:
     with pytest.raises(TransportError) as caught:
         await call(transport, origin, clocks, **options)
@@ -160,7 +165,7 @@ def test_a_silent_address_ends_by_clock_cancellation_and_close(
             fillers = fill(full)
             resolver(monkeypatch, *[("127.0.0.1", full.getsockname()[1])] * count)
             loop = asyncio.get_running_loop()
-            clocks = TryClocks(0.1 if end == "connect" else 20, 20, loop.time() + 0.1 if end == "until" else None)
+            clocks = AttemptTimeouts(0.1 if end == "connect" else 20, 20, loop.time() + 0.1 if end == "until" else None)
             async with client(happy_eyeballs_delay=0.02) as transport:
                 task = asyncio.create_task(call(transport, Origin("http", "some.name", 80), clocks))
                 await asyncio.sleep(0.06)
@@ -193,7 +198,7 @@ def test_slow_dns_ends_by_clock_cancellation_and_close(monkeypatch: pytest.Monke
 
     async def main() -> None:
         async with client() as transport:
-            clocks = TryClocks(0.05 if end == "connect" else None, None, None)
+            clocks = AttemptTimeouts(0.05 if end == "connect" else None, None, None)
             task = asyncio.create_task(call(transport, Origin("http", "some.name", 80), clocks))
             await asyncio.sleep(0.02)
             if end == "cancel":
@@ -368,7 +373,9 @@ def test_a_tls_handshake_that_stalls_leaves_no_socket(end: str) -> None:
     async def main() -> None:
         async with Server(script) as server, client(ssl=client_context()) as transport:
             origin = server.origin._replace(scheme="https")
-            task = asyncio.create_task(call(transport, origin, TryClocks(0.1 if end == "connect" else 20, 5, None)))
+            task = asyncio.create_task(
+                call(transport, origin, AttemptTimeouts(0.1 if end == "connect" else 20, 5, None))
+            )
             await until(lambda: server.open == 1)
             await asyncio.sleep(0.03)
             if end == "cancel":
@@ -539,7 +546,7 @@ def test_a_proxy_that_stalls_is_under_the_connect_clock() -> None:
 
     async def main() -> None:
         async with Server(Peer.gone) as middle, client(proxy=f"http://127.0.0.1:{middle.port}") as transport:
-            error = await failure(transport, Origin("https", "api.example", 443), TryClocks(0.1, 5, None))
+            error = await failure(transport, Origin("https", "api.example", 443), AttemptTimeouts(0.1, 5, None))
             assert (error.kind, error.clock) == ("timeout", "connect")
             await middle.settled(0)
 

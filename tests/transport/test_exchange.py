@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync.core.http1 import MAX_INTERIM
-from openaiasync.transport.base import TransportError, TryClocks
+from openaiasync.core.http.response import MAX_INTERIM
+from openaiasync.transport.base import AttemptTimeouts, TransportError
 from openaiasync.transport.exchange import UNREAD_LIMIT, Exchange
 from openaiasync.transport.tcp import TcpTransport
 from wireserver import CHUNKED, CLOCKS, HELLO, Peer, Server, outgoing, until
@@ -19,7 +19,7 @@ from wireserver import CHUNKED, CLOCKS, HELLO, Peer, Server, outgoing, until
 MEGABYTE = 1 << 20
 
 
-def talk(script: Any, talker: Any, *, clocks: TryClocks = CLOCKS, method: str = "POST") -> Any:
+def talk(script: Any, talker: Any, *, clocks: AttemptTimeouts = CLOCKS, method: str = "POST") -> Any:
     """Send one request to a scripted server, give the answer to `talker`, and see every socket closed at the end."""
 
     async def main() -> Any:
@@ -47,7 +47,7 @@ async def drain(answer: Exchange) -> list[bytes]:
     return got
 
 
-def fails(script: Any, talker: Any = read, *, clocks: TryClocks = CLOCKS) -> TransportError:
+def fails(script: Any, talker: Any = read, *, clocks: AttemptTimeouts = CLOCKS) -> TransportError:
     with pytest.raises(TransportError) as caught:
         talk(script, talker, clocks=clocks)
     return caught.value
@@ -222,7 +222,7 @@ def test_an_answer_that_does_not_come_ends_by_a_clock(parts: list[bytes], clocks
     """Silence, interim answers without end and a trickled head outlive neither the start nor the stall clock."""
     began = time.monotonic()
     script = after_request(*parts, then="hold", pause=0.02)
-    error = fails(script, clocks=TryClocks(5.0, clocks["start"], None, clocks.get("stall")))
+    error = fails(script, clocks=AttemptTimeouts(5.0, clocks["start"], None, clocks.get("stall")))
     assert (error.kind, error.clock) == ("timeout", clock)
     assert 0.09 < time.monotonic() - began < 3.0
 
@@ -235,7 +235,7 @@ def test_until_ends_a_try_wherever_it_is(parts: list[bytes], talker: Any) -> Non
     async def main() -> None:
         async with Server(after_request(*parts, then="hold")) as server:
             transport = TcpTransport()
-            clocks = TryClocks(5.0, 5.0, asyncio.get_running_loop().time() + 0.1, 5.0)
+            clocks = AttemptTimeouts(5.0, 5.0, asyncio.get_running_loop().time() + 0.1, 5.0)
             with pytest.raises(TransportError) as caught:
                 await talker(await transport.send(outgoing(server.origin), clocks))
             assert (caught.value.kind, caught.value.clock) == ("timeout", "until")

@@ -9,20 +9,27 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync.core.http1_request import request_head
-from openaiasync.transport.base import Credentials, Incoming, Origin, Transport, TransportError, TryClocks
+from openaiasync.core.http.request import request_head
+from openaiasync.transport.base import (
+    AttemptTimeouts,
+    Credentials,
+    Origin,
+    Transport,
+    TransportError,
+    TransportResponse,
+)
 from openaiasync.transport.fake import FakeAnswer, FakeRequest, FakeTransport
 from wireserver import CLOCKS, outgoing
 
 ORIGIN = Origin("https", "api.example", 443)
 
 
-async def call(fake: FakeTransport, target: str = "/v1/x", clocks: TryClocks = CLOCKS, **options: Any) -> Any:
+async def call(fake: FakeTransport, target: str = "/v1/x", clocks: AttemptTimeouts = CLOCKS, **options: Any) -> Any:
     answer = await fake.send(outgoing(ORIGIN, target=target, **options), clocks)
     return answer.status, await answer.read(1 << 20)
 
 
-async def pieces(answer: Incoming) -> list[bytes]:
+async def pieces(answer: TransportResponse) -> list[bytes]:
     got: list[bytes] = []
     while more := await answer.pieces():
         got += more
@@ -130,15 +137,17 @@ def test_clocks_hold() -> None:
     """`start` and `until` before the head, `expire` and `until` within the body."""
 
     async def late() -> None:
-        await call(FakeTransport(lambda _: FakeAnswer(delay=9)), clocks=TryClocks(None, 0.02, None))
+        await call(FakeTransport(lambda _: FakeAnswer(delay=9)), clocks=AttemptTimeouts(None, 0.02, None))
 
     async def over() -> None:
         until = asyncio.get_running_loop().time() + 0.02
-        await call(FakeTransport(lambda _: FakeAnswer(delay=9)), clocks=TryClocks(None, 5, until))
+        await call(FakeTransport(lambda _: FakeAnswer(delay=9)), clocks=AttemptTimeouts(None, 5, until))
 
     async def dripping() -> None:
         until = asyncio.get_running_loop().time() + 0.05
-        await call(FakeTransport(lambda _: FakeAnswer(body=[b"x"] * 99, pause=0.01)), clocks=TryClocks(None, 5, until))
+        await call(
+            FakeTransport(lambda _: FakeAnswer(body=[b"x"] * 99, pause=0.01)), clocks=AttemptTimeouts(None, 5, until)
+        )
 
     async def stalling() -> None:
         answer = await FakeTransport(lambda _: FakeAnswer(body=[b"x"], pause=9)).send(outgoing(ORIGIN), CLOCKS)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync.transport.base import Origin, TransportError, TryClocks
+from openaiasync.transport.base import AttemptTimeouts, Origin, TransportError
 from openaiasync.transport.tcp import TcpSettings, TcpTransport
 from wireserver import CHUNKED, CLOCKS, HELLO, Peer, Server, forever, outgoing, until
 
 
-async def call(transport: TcpTransport, origin: Origin, clocks: TryClocks = CLOCKS, **options: Any) -> bytes:
+async def call(transport: TcpTransport, origin: Origin, clocks: AttemptTimeouts = CLOCKS, **options: Any) -> bytes:
     answer = await transport.send(outgoing(origin, **options), clocks)
     return await answer.read(1 << 20)
 
@@ -258,9 +258,9 @@ def test_waiting_for_a_place_ends_with_the_try_and_counts_in_no_other_clock() ->
         loop = asyncio.get_running_loop()
         held = asyncio.create_task(call(transport, server.origin))
         await until(lambda: server.open == 1)
-        patient = asyncio.create_task(call(transport, server.origin, TryClocks(0.05, 0.05, None)))
+        patient = asyncio.create_task(call(transport, server.origin, AttemptTimeouts(0.05, 0.05, None)))
         with pytest.raises(TransportError) as caught:
-            await call(transport, server.origin, TryClocks(None, None, loop.time() + 0.15))
+            await call(transport, server.origin, AttemptTimeouts(None, None, loop.time() + 0.15))
         assert (caught.value.kind, caught.value.clock, caught.value.sent) == ("timeout", "until", False)
         gate.set()
         assert await held == await patient == b"hello"

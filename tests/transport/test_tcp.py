@@ -17,8 +17,13 @@ import pytest
 import uvloop
 
 from conftest import run
-from openaiasync.core.http1_request import request_head
-from openaiasync.transport.base import Credentials, Origin, TransportError, TryClocks
+from openaiasync.core.http.request import request_head
+from openaiasync.transport.base import (
+    AttemptTimeouts,
+    Credentials,
+    Origin,
+    TransportError,
+)
 from openaiasync.transport.tcp import TcpSettings, TcpTransport
 from wireserver import CHUNKED, CLOCKS, HELLO, Peer, Server, client_context, forever, outgoing, server_context, until
 
@@ -107,7 +112,7 @@ def test_everything_works_on_every_loop(loop_run: Runner, tls: bool) -> None:
         async with Server(script, tls=server_context() if tls else None) as server:
             transport = TcpTransport(TcpSettings(ssl=client_context(), max_connections_per_host=4))
 
-            async def call(body: Any, clocks: TryClocks = CLOCKS) -> list[bytes]:
+            async def call(body: Any, clocks: AttemptTimeouts = CLOCKS) -> list[bytes]:
                 answer = await transport.send(outgoing(server.origin, body=body), clocks)
                 got: list[bytes] = []
                 while not answer.ended:
@@ -121,8 +126,8 @@ def test_everything_works_on_every_loop(loop_run: Runner, tls: bool) -> None:
             assert len(server.peers) == 1
             assert await asyncio.gather(*[call(b"ping") for _ in range(40)]) == [[b"hello"]] * 40
             for body, clocks, kinds in (
-                (b"silence", TryClocks(5, 0.1, None), {"timeout"}),
-                (b"silence", TryClocks(5, 5, asyncio.get_running_loop().time() + 0.1), {"timeout"}),
+                (b"silence", AttemptTimeouts(5, 0.1, None), {"timeout"}),
+                (b"silence", AttemptTimeouts(5, 5, asyncio.get_running_loop().time() + 0.1), {"timeout"}),
                 (b"cut", CLOCKS, {"eof", "reset"}),
             ):
                 with pytest.raises(TransportError) as caught:
@@ -290,7 +295,7 @@ def test_credentials_are_in_no_traceback() -> None:
                     await transport.send(request, CLOCKS)
                 shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
                 assert "sk-secret" not in shown
-                assert "Credentials: hidden" in shown or "Outgoing" in shown
+                assert "Credentials: hidden" in shown or "TransportRequest" in shown
             await transport.aclose()
 
     run(main())
@@ -367,7 +372,7 @@ def test_a_thousand_failures_leave_no_descriptor() -> None:
 
             async def one(number: int) -> None:
                 body = b"cut" if number % 3 == 0 else b"silence"
-                clocks = TryClocks(5, 0.02 if number % 3 == 1 else 5, None)
+                clocks = AttemptTimeouts(5, 0.02 if number % 3 == 1 else 5, None)
                 async with asyncio.timeout(0.02 if number % 3 == 2 else 20):
                     answer = await transport.send(outgoing(server.origin, body=body), clocks)
                     await answer.read(9)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync.transport.base import TransportError, TryClocks
+from openaiasync.transport.base import AttemptTimeouts, TransportError
 from openaiasync.transport.tcp import TcpTransport
 from openaiasync.transport.upload import SLICE, SMALL
 from wireserver import CLOCKS, HELLO, Peer, Server, forever, outgoing, until
@@ -57,7 +57,7 @@ async def frozen(peer: Peer) -> None:
 
 
 def upload(
-    script: Any, body: Any, length: int | None = None, clocks: TryClocks = CLOCKS, then: Any = None
+    script: Any, body: Any, length: int | None = None, clocks: AttemptTimeouts = CLOCKS, then: Any = None
 ) -> tuple[int, bytes]:
     """Send one request with this body, and see all sockets closed."""
 
@@ -206,7 +206,7 @@ def test_a_server_that_stops_reading_ends_by_the_start_clock(body: str) -> None:
     """A slice that cannot be got rid of in time is a timeout."""
     source = Source(*[LARGE] * 9)
     with pytest.raises(TransportError) as caught:
-        upload(frozen, LARGE * 2 if body == "bytes" else source.body, clocks=TryClocks(5, 0.2, None))
+        upload(frozen, LARGE * 2 if body == "bytes" else source.body, clocks=AttemptTimeouts(5, 0.2, None))
     assert (caught.value.kind, caught.value.clock) == ("timeout", "start")
     assert source.closed or body == "bytes"
 
@@ -214,7 +214,7 @@ def test_a_server_that_stops_reading_ends_by_the_start_clock(body: str) -> None:
 def test_a_slow_source_is_not_the_servers_fault() -> None:
     """The start clock does not run while the source is awaited; it runs from the end of the body."""
     source = Source(*[b"x"] * 4, pause=0.1)
-    assert upload(keep, source.body, clocks=TryClocks(5, 0.25, None)) == (200, b"4 chunked")
+    assert upload(keep, source.body, clocks=AttemptTimeouts(5, 0.25, None)) == (200, b"4 chunked")
 
 
 def test_until_ends_an_upload() -> None:
@@ -224,7 +224,7 @@ def test_until_ends_an_upload() -> None:
         for script, source in ((frozen, Source(*[LARGE] * 9)), (keep, Source(b"x", b"x", pause=5.0))):
             async with Server(script) as server:
                 transport = TcpTransport()
-                clocks = TryClocks(5, None, asyncio.get_running_loop().time() + 1.0)
+                clocks = AttemptTimeouts(5, None, asyncio.get_running_loop().time() + 1.0)
                 with pytest.raises(TransportError) as caught:
                     await transport.send(outgoing(server.origin, body=source.body), clocks)
                 assert (caught.value.kind, caught.value.clock) == ("timeout", "until")

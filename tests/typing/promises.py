@@ -57,7 +57,7 @@ from openaiasync import (
     tool,
 )
 from openaiasync.auth import WorkloadIdentity, X509WorkloadIdentity, gcp_id_token_provider
-from openaiasync.compat import transport
+from openaiasync.bridge import transport
 from openaiasync.realtime import AsyncRealtimeConnection, WebSocketConnectionOptions
 from openaiasync.types import (
     Batch,

@@ -62,7 +62,7 @@ class Answers:
         bases = [module.use("." + mixin.module, mixin.name)] if mixin else []
         tag = self.unions.tags.get(shape.key)
         tagged = f', tag_field="{tag[0]}", tag="{tag[1]}"' if tag else ""
-        head = ", ".join([*bases, module.use(".model", "BaseModel"), "kw_only=True"])
+        head = ", ".join([*bases, module.use(".core.model.base", "BaseModel"), "kw_only=True"])
         lines = [f"class {name}({head}{tagged}):"]
         replaced = self.overrides.replaced(shape.key)
         for field in self.overrides.fields(shape).values():
@@ -158,7 +158,7 @@ class Answers:
             module.define(place.name, [text])
             return
         module.use("typing", "TYPE_CHECKING")
-        module.use(".model", "one_of")
+        module.use(".core.model.base", "one_of")
         members = self._certain(type_, module, key)
         module.use("typing", "TypeAlias")
         seen = wrap_union(f"{place.name}: TypeAlias = ", members)

@@ -7,7 +7,7 @@ from .names import Place, camel
 from .source import HEADER, Module, indent
 from .tables import Overrides
 
-_OPTIONS = ".core.options"
+_OPTIONS = ".core.policy.options"
 
 
 class Api:
@@ -50,9 +50,9 @@ class Api:
             '    """What a client offers: one attribute an area, imported when touched."""',
             "",
         ]
-        module.body += ["    _calls: Calls"]
+        module.body += ["    _calls: Engine"]
         module.use("typing", "TYPE_CHECKING")
-        module.checked.setdefault(".calls", set()).add("Calls")
+        module.checked.setdefault(".engine", set()).add("Engine")
         self._attributes(module, "", ".")
         return module.text()
 
@@ -93,7 +93,7 @@ class Api:
         name = class_name(leaf)
         module.own.add(name)
         bases = [module.use("." + mixin.module, mixin.name) for mixin in self.overrides.api_mixins(space)]
-        bases.append(module.use(".calls", "Namespace"))
+        bases.append(module.use(".engine", "Namespace"))
         module.body += ["", "", f"class {name}({', '.join(bases)}):", f'    """The methods under `{space}`."""']
         self._attributes(module, space, ".")
         for endpoint in self.spaces[space]:
@@ -141,7 +141,7 @@ class Api:
         assert endpoint.event is not None
         module.use("typing", "Literal")
         module.use("typing", "overload")
-        module.checked.setdefault(".calls", set()).add("AsyncStream")
+        module.checked.setdefault(".engine", set()).add("AsyncStream")
         stream = f"AsyncStream[{self._type(module, endpoint.event)}]"
         cases = [
             ("stream: Literal[False] | None = None", whole),
@@ -170,7 +170,7 @@ class Api:
     def _type(self, module: Module, place: Place) -> str:
         module.use("typing", "TYPE_CHECKING")
         if place == OPEN:
-            module.checked.setdefault(".model", set()).add("OpenModel")
+            module.checked.setdefault(".core.model.base", set()).add("OpenModel")
             return "OpenModel"
         where = ".types." + place.module
         taken = {n.rpartition(" as ")[2]: m for m, names in module.checked.items() for n in names}
@@ -186,15 +186,15 @@ class Api:
         if endpoint.answer in ("none", "text"):
             return {"none": "None", "text": "str"}[endpoint.answer]
         if endpoint.answer == "binary":
-            module.checked.setdefault(".calls", set()).add("BinaryAnswer")
+            module.checked.setdefault(".engine", set()).add("BinaryAnswer")
             return "BinaryAnswer"
         name = self._type(module, endpoint.type or OPEN)
         if endpoint.answer == "events":
-            module.checked.setdefault(".calls", set()).add("AsyncStream")
+            module.checked.setdefault(".engine", set()).add("AsyncStream")
             return f"AsyncStream[{name}]"
         if endpoint.answer == "page":
             page = "Async" + endpoint.page
-            module.checked.setdefault(".calls", set()).update(("Paginator", page))
+            module.checked.setdefault(".engine", set()).update(("Paginator", page))
             return f"Paginator[{name}, {page}[{name}]]"
         return f"{name} | str" if endpoint.answer == "object-or-text" else name
 

@@ -49,7 +49,7 @@ def untyped(row: Untyped) -> Endpoint:
 
 
 def where(place: Place) -> str:
-    return "model:OpenModel" if place == OPEN else f"types.{place.module}:{place.name}"
+    return "core.model.base:OpenModel" if place == OPEN else f"types.{place.module}:{place.name}"
 
 
 def row(endpoint: Endpoint, overrides: Overrides) -> str:
@@ -111,7 +111,7 @@ def module(endpoints: list[Endpoint], overrides: Overrides) -> str:
         [
             HEADER + '"""Every operation of the API, as a row."""\n',
             "from __future__ import annotations\n",
-            "from .core.endpoint import Endpoint\n",
+            "from .core.codec.endpoint import Endpoint\n",
             '__all__ = ["ENDPOINTS"]',
             *rows,
             "",

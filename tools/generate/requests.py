@@ -111,7 +111,7 @@ class Requests:
         if not fields:
             return ""
         module = self.module(place)
-        options = module.use(".core.options", "RequestOptions")
+        options = module.use(".core.policy.options", "RequestOptions")
         bases = [options]
         own = list(fields.values())
         if mission:
@@ -144,7 +144,9 @@ class Requests:
             base, rest = mission.common, [field for field in rest if field.name in mission.apart]
         self._class(module, mission.options, [base], rest, mission.options)
         model = [Field("model", fields["model"].type, False)] if "model" in fields else []
-        self._class(module, mission.rest, [mission.options, module.use(".core.options", "RequestOptions")], model, "")
+        self._class(
+            module, mission.rest, [mission.options, module.use(".core.policy.options", "RequestOptions")], model, ""
+        )
         self._class(module, mission.whole, [mission.rest], main, "")
 
     # -- TypedDicts ----------------------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ class Requests:
             case Scalar("Any"):
                 return ["object"]
             case Scalar("file"):
-                return [module.use(".core.files", "FileTypes")]
+                return [module.use(".core.codec.files", "FileTypes")]
             case Scalar(name):
                 return [name]
             case Enum(values):

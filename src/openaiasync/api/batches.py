@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
-from ..calls import Namespace
+from ..engine import Namespace
 
 if TYPE_CHECKING:
-    from ..calls import AsyncCursorPage, Paginator
-    from ..core.options import RequestOptions
+    from ..core.policy.options import RequestOptions
+    from ..engine import AsyncCursorPage, Paginator
     from ..params.batch_create_params import BatchCreateParams
     from ..params.batch_list_params import BatchListParams
     from ..types.batch import Batch

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .. import endpoints
-from ..calls import Namespace
+from ..engine import Namespace
 
 if TYPE_CHECKING:
-    from ..calls import AsyncStream
+    from ..engine import AsyncStream
     from ..params.completion_create_params import CompletionCreateParamsBase
     from ..types.completion import Completion
 

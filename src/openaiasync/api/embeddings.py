@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
-from ..calls import Namespace
+from ..engine import Namespace
 
 if TYPE_CHECKING:
     from ..params.embedding_create_params import EmbeddingCreateParams

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
-from ..calls import Namespace
-from ..helpers.files import FilesHelpers
+from ..engine import Namespace
+from ..methods.files import FilesHelpers
 
 if TYPE_CHECKING:
-    from ..calls import AsyncCursorPage, BinaryAnswer, Paginator
-    from ..core.options import RequestOptions
+    from ..core.policy.options import RequestOptions
+    from ..engine import AsyncCursorPage, BinaryAnswer, Paginator
     from ..params.file_create_params import FileCreateParams
     from ..params.file_list_params import FileListParams
     from ..types.file_deleted import FileDeleted

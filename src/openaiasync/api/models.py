@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
-from ..calls import Namespace
-from ..mission.models import ModelsMethods
+from ..engine import Namespace
+from ..methods.models import ModelsMethods
 
 if TYPE_CHECKING:
-    from ..calls import AsyncPage, Paginator
-    from ..core.options import RequestOptions
+    from ..core.policy.options import RequestOptions
+    from ..engine import AsyncPage, Paginator
     from ..types.model import Model
     from ..types.model_deleted import ModelDeleted
 

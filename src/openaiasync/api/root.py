@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..calls import Calls
+    from ..engine import Engine
     from .admin import AsyncAdmin
     from .audio import AsyncAudio
     from .batches import AsyncBatches
@@ -40,7 +40,7 @@ __all__ = ["Api"]
 class Api:
     """What a client offers: one attribute an area, imported when touched."""
 
-    _calls: Calls
+    _calls: Engine
 
     @cached_property
     def admin(self) -> AsyncAdmin:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
-from ..calls import Namespace
-from ..helpers.videos import VideosHelpers
+from ..engine import Namespace
+from ..methods.videos import VideosHelpers
 
 if TYPE_CHECKING:
-    from ..calls import AsyncConversationCursorPage, BinaryAnswer, Paginator
-    from ..core.options import RequestOptions
+    from ..core.policy.options import RequestOptions
+    from ..engine import AsyncConversationCursorPage, BinaryAnswer, Paginator
     from ..params.video_create_character_params import VideoCreateCharacterParams
     from ..params.video_create_params import VideoCreateParams
     from ..params.video_download_content_params import VideoDownloadContentParams

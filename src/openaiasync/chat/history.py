@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from ..core.encode import encode_json
-from ..model import BaseModel
+from ..core.codec.encode import encode_json
+from ..core.model.base import BaseModel
 
 __all__ = ["History", "Turn", "check_messages", "copied", "mended", "plain_json", "plain_messages", "sendable", "split"]
 

@@ -10,18 +10,18 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from ..answers import reasoning_of, text_of
-from ..core.reasoning import drop_lone_reasoning, split_thinking
+from ..core.codec.reasoning import drop_lone_reasoning, split_thinking
+from ..core.model.mixins import reasoning_of, text_of
 from .history import mended, plain_json
 from .reply import ToolCall
 
-__all__ = ["Said", "ids_in", "read_answer"]
+__all__ = ["ParsedAnswer", "ids_in", "read_answer"]
 
 _BAD = re.compile(r"[^a-zA-Z0-9_-]+")
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
 
 
-class Said(NamedTuple):
+class ParsedAnswer(NamedTuple):
     """An answer as a turn sees it."""
 
     text: str
@@ -48,7 +48,9 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
     return [one for one in items if isinstance(one, dict)]
 
 
-def read_answer(answer: Any, taken: set[str], *, keep_reasoning: bool = False, think_tags: bool = False) -> Said:
+def read_answer(
+    answer: Any, taken: set[str], *, keep_reasoning: bool = False, think_tags: bool = False
+) -> ParsedAnswer:
     """Read the first choice of an answer. Ids of calls that are missing or `taken` are made anew; `taken` grows.
 
     Raises nothing: what a server garbled is read as far as it goes. ``function_call``, the predecessor of tool calls,
@@ -79,7 +81,7 @@ def read_answer(answer: Any, taken: set[str], *, keep_reasoning: bool = False, t
         # An empty text is not an absent one: DeepSeek refuses a history whose `reasoning_content` is left out.
         kept.update((name, fields[name]) for name in _REASONING if fields.get(name) is not None)
     reason = getattr(choice, "finish_reason", None)
-    return Said(
+    return ParsedAnswer(
         text,
         reasoning,
         refusal if isinstance(refusal, str) else "",

@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
-from ..core.structured import Shape, shape_of
-from .formats import RUNGS, Rung
+from ..core.schema.structured import Shape, shape_of
+from .format_fallback import RUNGS, Rung
 from .reply import ToolCall
 from .toolbox import Toolbox
 

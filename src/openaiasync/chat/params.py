@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from ..core.options import RequestOptions
+from ..core.policy.options import RequestOptions
 
 if TYPE_CHECKING:
     from ..params.chat import (
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..params.shared_params.response_format_json_object import ResponseFormatJSONObject
     from ..params.shared_params.response_format_json_schema import ResponseFormatJSONSchema
     from ..params.shared_params.response_format_text import ResponseFormatText
-    from .formats import Rung
+    from .format_fallback import Rung
     from .options import OnToolError, Permit
 
 __all__ = ["SayParams", "TurnParams"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import msgspec
 
 if TYPE_CHECKING:
-    from ..meta import Meta
+    from ..core.model.meta import Meta
     from ..types import CompletionUsage
     from ..types.chat import ChatCompletion, ChatCompletionMessage
 
@@ -128,7 +128,7 @@ def total_usage(counted: Sequence[Any]) -> CompletionUsage | None:
     total: dict[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     for usage in known:
         _add(total, usage.to_dict())
-    from ..lenient import builder_for
+    from ..core.model.lenient import builder_for
 
     build = cast("Callable[[Any], CompletionUsage]", builder_for(CompletionUsage))
     return build(total)

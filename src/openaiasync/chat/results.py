@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
-from ..model import BaseModel
+from ..core.model.base import BaseModel
 from .errors import ToolError
 from .history import mended, plain_json
 
@@ -177,7 +177,7 @@ def told_error(error: BaseException, scrub: Callable[[bytes], bytes], *, whole: 
     text = scrub(text.encode("utf-8", "replace")).decode("utf-8", "replace")
     written = isinstance(error, ToolError)
     if not whole:
-        from ..core.credentials import without_credentials
+        from ..core.model.credentials import without_credentials
 
         text = without_credentials(text)
         most = MAX_TOLD if written else MAX_ERROR

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
-from ..calls.callback import run_in_thread
-from ..calls.log import logger
+from ..engine.callback import run_in_thread
+from ..engine.log import logger
 from .errors import ToolError
 
 __all__ = ["GRACE", "THREADS", "ToolThread", "ToolThreads", "as_failure", "end_task", "in_task", "leave_behind"]

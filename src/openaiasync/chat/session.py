@@ -7,21 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from ..calls.engine import Calls
-from ..calls.sealing import sealing
+from ..engine.engine import Engine
+from ..engine.sealing import sealing
+from .context_window import ContextWindow, Policy
 from .history import History, Message, copied
 from .markdown import to_markdown
 from .reply import Reply
-from .room import Policy, Room
 from .session_stream import SessionStream
-from .spend import Prices, SessionUsage, Spend
-from .talk import Talk, text_or_none
+from .state import SessionState, text_or_none
 from .tokens import TokenCount, Tokenizer
 from .toolbox import Toolbox, Tools
 from .turn import run_turn
+from .usage import Prices, SessionUsage, UsageTracker
 
 if TYPE_CHECKING:
-    from ..calls.attachments import AudioSource, ImageSource
+    from ..engine.attachments import AudioSource, ImageSource
     from .params import SayParams, TurnParams
 
 __all__ = ["ChatSession"]
@@ -39,7 +39,7 @@ class ChatSession:
 
     def __init__(
         self,
-        calls: Calls,
+        calls: Engine,
         *,
         system: str | None = None,
         messages: Sequence[Any] = (),
@@ -51,15 +51,15 @@ class ChatSession:
         budget: float | None = None,
         **params: Unpack[TurnParams],
     ) -> None:
-        room, spend = Room(context_limit, policy, tokenizer), Spend(prices, budget)
-        self._talk = Talk(calls, Toolbox(tools), History.of(messages), room, spend)
+        room, spend = ContextWindow(context_limit, policy, tokenizer), UsageTracker(prices, budget)
+        self._talk = SessionState(calls, Toolbox(tools), History.of(messages), room, spend)
         self._talk.configure(params)
         if system is not None:
             self._talk.history.system = text_or_none("system", system)
 
     @classmethod
     def loaded(
-        cls, calls: Calls, path: str | os.PathLike[str], append: bool, fsync: bool, options: Mapping[str, Any]
+        cls, calls: Engine, path: str | os.PathLike[str], append: bool, fsync: bool, options: Mapping[str, Any]
     ) -> ChatSession:
         """A session from a file; `client.chat.load_session` explains."""
         if "messages" in options:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..calls.live import ChatStream
+from ..engine.accumulating import ChatStream
 from ..errors import APIError
 from .turn import TurnStream
 
 if TYPE_CHECKING:
-    from .guard import SessionCalls
-    from .order import Place
-    from .talk import Begun, Plan, Talk
+    from .middleware import SessionCalls
+    from .state import SessionState, StartedTurn, TurnRequest
+    from .turn_lock import Ticket
 
 __all__ = ["SessionStream"]
 
@@ -28,12 +28,12 @@ class SessionStream(TurnStream[T]):
 
     _calls: SessionCalls  # from the beginning of the turn on
 
-    def __init__(self, talk: Talk, plan: Plan) -> None:
+    def __init__(self, talk: SessionState, plan: TurnRequest) -> None:
         super().__init__(talk.calls, [], plan.params, plan.options)
         self._talk = talk
         self._plan = plan
-        self._begun: Begun | None = None
-        self._place: Place | None = None
+        self._begun: StartedTurn | None = None
+        self._place: Ticket | None = None
 
     async def _ask(self) -> None:
         if self._begun is not None:

@@ -13,11 +13,11 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, Union, cast
 
 import msgspec
 
-from ..core.annotations import adapted, has_validators, with_limits
-from ..core.jsonschema import Schema, resolve
-from ..core.misfit import ShapeError
-from ..core.schema import json_schema, strict, tighten
-from ..core.structured import Shape
+from ..core.schema.annotations import adapted, has_validators, with_limits
+from ..core.schema.from_type import json_schema, strict, tighten
+from ..core.schema.jsonschema import Schema, resolve
+from ..core.schema.structured import Shape
+from ..core.schema.validation_errors import ShapeError
 
 __all__ = ["Parameters", "function_of", "name_of", "object_in"]
 

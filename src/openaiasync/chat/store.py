@@ -18,15 +18,15 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from ..core.options import OPTION_NAMES
+from ..core.policy.options import OPTION_NAMES
 from ..storage.filelock import FileInUseError
 from ..storage.journal import AppendFile, FileChangedError, FileGoneError
 from ..storage.reading import FileTooLargeError, read_file
 from .errors import SessionFileError
 from .history import History, Message, Turn, check_messages
 from .options import ELSEWHERE, TurnOptions
-from .spend import SessionUsage
 from .summary import Summary
+from .usage import SessionUsage
 
 __all__ = ["Journal", "Saved", "read_session", "summary_record", "turn_record"]
 

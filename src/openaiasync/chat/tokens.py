@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
-from ..core.encode import encode_json
+from ..core.codec.encode import encode_json
 from .history import mended, plain_json
 
-__all__ = ["Counter", "Source", "TokenCount", "Tokenizer", "token_count"]
+__all__ = ["Source", "TokenCount", "TokenCounter", "Tokenizer", "token_count"]
 
 Source: TypeAlias = Literal["server", "tokenizer", "estimate"]
 Tokenizer: TypeAlias = Callable[[str], "int | Sized"]
@@ -62,7 +62,7 @@ class _Anchor(NamedTuple):
     scale: float  # its tokens for one of ours
 
 
-class Counter:
+class TokenCounter:
     """Counts messages. Their weight is what they take by tokenizer or estimate; what servers say puts it right."""
 
     def __init__(self, tokenizer: Tokenizer | None = None) -> None:
@@ -74,15 +74,15 @@ class Counter:
         self._scale = 1.0
         self._weights: dict[int, tuple[Mapping[str, Any], float]] = {}  # by id: messages are many and do not change
 
-    def fork(self) -> Counter:
+    def fork(self) -> TokenCounter:
         """A counter that knows the same."""
-        other = Counter(self._tokenizer)
+        other = TokenCounter(self._tokenizer)
         other._anchor, other._least, other._scale = self._anchor, self._least, self._scale
         return other
 
-    def emptied(self) -> Counter:
+    def emptied(self) -> TokenCounter:
         """A counter with the same tokenizer that knows nothing yet."""
-        return Counter(self._tokenizer)
+        return TokenCounter(self._tokenizer)
 
     @property
     def source(self) -> Source:

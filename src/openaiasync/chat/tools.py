@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast, overload
 
-from ..core.misfit import ShapeError
+from ..core.schema.validation_errors import ShapeError
 from .docstrings import read_docstring
 from .errors import ToolError
 from .results import collected, collected_later, content_of, is_small

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from ..calls.engine import Calls
-from ..calls.failure import broken_stream
-from ..calls.live import ChatStream
-from ..calls.sealing import seal, sealing
-from ..core.accumulate import ChatAccumulator
-from ..core.endpoint import Endpoint
-from ..core.reasoning import ThinkSplitter
-from ..core.structured import Growing
+from ..core.codec.accumulate import ChatAccumulator
+from ..core.codec.endpoint import Endpoint
+from ..core.codec.reasoning import ThinkSplitter
+from ..core.schema.structured import PartialValue
+from ..engine.accumulating import ChatStream
+from ..engine.engine import Engine
+from ..engine.failures import broken_stream
+from ..engine.sealing import seal, sealing
 from ..errors import APIError
 from .events import (
     PartialObject,
@@ -27,14 +27,14 @@ from .events import (
     ToolFinished,
     ToolStarted,
 )
-from .formats import Ladder
+from .format_fallback import FormatFallback
 from .options import TurnOptions
 from .reply import Reply
-from .rounds import Rounds
+from .tool_loop import ToolLoop
 from .toolrun import ToolRun
 
 if TYPE_CHECKING:
-    from ..meta import Meta
+    from ..core.model.meta import Meta
     from ..types.chat import ChatCompletion, ChatCompletionChunk
 
 __all__ = ["TurnOptions", "TurnStream", "run_turn"]
@@ -51,11 +51,11 @@ def _endpoint() -> Endpoint:
 
 @sealing
 async def run_turn(
-    calls: Calls, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions
+    calls: Engine, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions
 ) -> Reply[Any]:
     """Make one turn whole. `params` are those of the request but messages and tools.
 
-    Raises what the calls raise and what `Rounds.take` and the tools do, each with a `Reply` of what had come in
+    Raises what the calls raise and what `ToolLoop.take` and the tools do, each with a `Reply` of what had come in
     `.partial`; a cancelled turn's `CancelledError` has it too. Tools that still run then are cancelled.
     """
     rounds = _rounds(calls, messages, params, options)
@@ -70,14 +70,14 @@ async def run_turn(
     return rounds.reply()
 
 
-def _rounds(calls: Calls, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> Rounds:
-    ladder: Ladder | None = None
+def _rounds(calls: Engine, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> ToolLoop:
+    ladder: FormatFallback | None = None
     if options.into is not None:
-        ladder = Ladder(calls, options.into, params.get("model"), options.format)
-    return Rounds(messages, params, options, ladder)
+        ladder = FormatFallback(calls, options.into, params.get("model"), options.format)
+    return ToolLoop(messages, params, options, ladder)
 
 
-async def _answer(calls: Calls, rounds: Rounds) -> ChatCompletion:
+async def _answer(calls: Engine, rounds: ToolLoop) -> ChatCompletion:
     """The next answer, asked for in a way that the server takes."""
     while True:
         try:
@@ -91,7 +91,7 @@ async def _answer(calls: Calls, rounds: Rounds) -> ChatCompletion:
             return answer
 
 
-def _lower(rounds: Rounds, error: APIError) -> None:
+def _lower(rounds: ToolLoop, error: APIError) -> None:
     """Ask in another way next time, or once more, or raise."""
     if rounds.slipped(error):
         return
@@ -100,12 +100,12 @@ def _lower(rounds: Rounds, error: APIError) -> None:
     rounds.ladder.lower(error)
 
 
-def _held(rounds: Rounds) -> None:
+def _held(rounds: ToolLoop) -> None:
     if rounds.ladder is not None:
         rounds.ladder.held()
 
 
-def _attach(error: BaseException, rounds: Rounds, answer: ChatCompletion | None = None) -> None:
+def _attach(error: BaseException, rounds: ToolLoop, answer: ChatCompletion | None = None) -> None:
     """Let an error hold the turn so far, with the beginning of the `answer` under way."""
     cast("Any", error).partial = rounds.partial(answer)
 
@@ -118,14 +118,14 @@ class TurnStream(Generic[T]):
     came was delivered, and again whenever it is read on.
     """
 
-    def __init__(self, calls: Calls, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> None:
+    def __init__(self, calls: Engine, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> None:
         self._options = options
         self._begin(calls, messages, params)
         self._live: ChatStream | None = None
         self._cut: ChatCompletion | None = None  # what had come of the answer that was left
         self._tools: ToolRun | None = None
         self._splitter: ThinkSplitter | None = None
-        self._growing: Growing | None = None
+        self._growing: PartialValue | None = None
         self._pieces: deque[Piece] = deque()
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -135,7 +135,7 @@ class TurnStream(Generic[T]):
         self._closed = False
         self._unheld = False  # nothing of the answer under way has come
 
-    def _begin(self, calls: Calls, messages: Iterable[Any], params: Mapping[str, Any]) -> None:
+    def _begin(self, calls: Engine, messages: Iterable[Any], params: Mapping[str, Any]) -> None:
         """Say what the turn is made of; a subclass may do so again before anything is sent."""
         self._calls = calls
         self._rounds = _rounds(calls, messages, params, self._options)

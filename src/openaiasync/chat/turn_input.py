@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from ..calls.attachments import AudioSource, ImageSource, ReadingTime, audio_parts, image_urls, sources
-from ..calls.engine import Calls
+from ..engine.attachments import (
+    AudioSource,
+    ImageSource,
+    ReadingTime,
+    audio_parts,
+    image_urls,
+    sources,
+)
+from ..engine.engine import Engine
 from .history import Message, check_messages, plain_messages
 
 __all__ = ["TurnInput"]
@@ -30,7 +37,7 @@ class TurnInput:
         if not self._content and not self._images and not self._audio:
             raise ValueError(f"{where}: there is nothing to say: no text, no images, no audio")
 
-    async def message(self, calls: Calls, params: Mapping[str, Any]) -> Message:
+    async def message(self, calls: Engine, params: Mapping[str, Any]) -> Message:
         """The message. Reads files: raises `OSError`, `ValueError` for what is no image or no sound, and a timeout."""
         if not self._images and not self._audio:
             return {"role": "user", "content": self._content}

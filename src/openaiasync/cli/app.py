@@ -109,9 +109,9 @@ def chat(
         Print the whole answer object as JSON, once it is there, instead of its words as they come.
     """
     from .chat import run_chat
-    from .wanted import Wanted
+    from .chat_options import ChatOptions
 
-    wanted = Wanted(
+    wanted = ChatOptions(
         model=model,
         system=system,
         session=session,

@@ -8,10 +8,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..storage.reading import FileTooLargeError, read_open
-from .given import image_at, schema_in
+from .arguments import image_at, schema_in
+from .chat_options import ChatOptions, SessionStore, opened
 from .output import CommandError, Exit, write_bytes
 from .turns import say
-from .wanted import Shelf, Wanted, opened
 
 if TYPE_CHECKING:
     from .connect import Connect
@@ -21,7 +21,7 @@ __all__ = ["run_chat"]
 _LARGEST_QUESTION = 64 << 20  # bytes
 
 
-def run_chat(connect: Connect, question: str | None, wanted: Wanted) -> int:
+def run_chat(connect: Connect, question: str | None, wanted: ChatOptions) -> int:
     """Ask once if there is a question (argument, pipe, or both), else talk."""
     if wanted.go_on and wanted.session is not None:
         raise CommandError("--continue takes the last session and --session the one it names; give one of them")
@@ -32,7 +32,7 @@ def run_chat(connect: Connect, question: str | None, wanted: Wanted) -> int:
         return asyncio.run(_ask_once(connect, asked, wanted))
     if wanted.as_json:
         raise CommandError("--json needs a question, as an argument or through a pipe")
-    from .talk import talk
+    from .repl import talk
 
     return talk(connect, wanted)
 
@@ -56,11 +56,11 @@ def _question(argument: str | None) -> str | None:
     raise CommandError("the question is empty")
 
 
-async def _ask_once(connect: Connect, question: str, wanted: Wanted) -> int:
+async def _ask_once(connect: Connect, question: str, wanted: ChatOptions) -> int:
     images = [image_at(place) for place in wanted.images]
     schema = None if wanted.schema is None else schema_in(wanted.schema)
     async with connect.client() as client:
-        shelf = Shelf.of(wanted.session, wanted.go_on)
+        shelf = SessionStore.of(wanted.session, wanted.go_on)
         session = await opened(client, wanted, shelf)
         with contextlib.closing(session):
             try:

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .given import add_tools, image_at
+from .arguments import add_tools, image_at
+from .chat_options import questions
 from .output import CommandError, note, out
-from .state import names, path_of, unnamed_path
-from .wanted import questions
+from .session_files import names, path_of, unnamed_path
 
 if TYPE_CHECKING:
-    from .talk import Talk
+    from .repl import Repl
 
 __all__ = ["COMMANDS", "Command", "obey"]
 
@@ -30,10 +30,10 @@ class Command(NamedTuple):
     name: str
     argument: str
     help: str
-    run: Callable[[Talk, str], Awaitable[None]]
+    run: Callable[[Repl, str], Awaitable[None]]
 
 
-async def obey(state: Talk, typed: str) -> None:
+async def obey(state: Repl, typed: str) -> None:
     """Carry out a command, or ask the model what is none. Raises what that raises, `CommandError` for a wrong one."""
     match = _COMMAND.fullmatch(typed)
     if match is None:
@@ -53,7 +53,7 @@ async def obey(state: Talk, typed: str) -> None:
 # ---------------------------------------------------------------- turns
 
 
-async def _undo(state: Talk, argument: str) -> None:
+async def _undo(state: Repl, argument: str) -> None:
     count = int(argument) if argument.isdecimal() and int(argument) else 1 if not argument else 0
     if not count:
         raise CommandError(f"/undo takes a number of questions, from 1 up, not {argument!r}")
@@ -67,7 +67,7 @@ async def _undo(state: Talk, argument: str) -> None:
     note(f"Taken back: {'; '.join(map(_quoted, asked))}")
 
 
-async def _retry(state: Talk, argument: str) -> None:
+async def _retry(state: Repl, argument: str) -> None:
     if state.failed is not None:
         await state.take(state.failed)
         return
@@ -79,7 +79,7 @@ async def _retry(state: Talk, argument: str) -> None:
 
 def _words(content: object) -> str:
     """The text of a message."""
-    from ..answers import text_of
+    from ..core.model.mixins import text_of
 
     return text_of(content)
 
@@ -99,7 +99,7 @@ def _file_of(given: str) -> Path:
     return path_of(given)
 
 
-async def _save(state: Talk, argument: str) -> None:
+async def _save(state: Repl, argument: str) -> None:
     before = state.session.path
     if not argument:
         if before is None:
@@ -120,7 +120,7 @@ async def _save(state: Talk, argument: str) -> None:
     note(f"Saved to {path}, and so will be every answer from now on.")
 
 
-def _export(state: Talk, path: Path) -> None:
+def _export(state: Repl, path: Path) -> None:
     from ..storage.atomic import AtomicFile
 
     if path.exists():
@@ -136,7 +136,7 @@ def _export(state: Talk, path: Path) -> None:
     note(f"Written to {path}, to be read by people.")
 
 
-async def _load(state: Talk, argument: str) -> None:
+async def _load(state: Repl, argument: str) -> None:
     if not argument:
         known = names()
         note(f"Sessions, the last used first: {', '.join(known)}" if known else "There are no saved sessions.")
@@ -155,7 +155,7 @@ async def _load(state: Talk, argument: str) -> None:
     note(f"Going on with {argument}, {state.session.model}; questions so far: {questions(state.session)}.")
 
 
-async def _fork(state: Talk, argument: str) -> None:
+async def _fork(state: Repl, argument: str) -> None:
     path = _file_of(argument) if argument else unnamed_path() if state.shelf.path is not None else None
     if path is not None and path.exists():
         raise CommandError(f"{argument} exists; another name makes a new one")
@@ -172,19 +172,19 @@ async def _fork(state: Talk, argument: str) -> None:
 # ---------------------------------------------------------------- what is asked, and of whom
 
 
-async def _model(state: Talk, argument: str) -> None:
+async def _model(state: Repl, argument: str) -> None:
     if argument:
         state.session.model = argument
     note(f"Model: {state.session.model}")
 
 
-async def _system(state: Talk, argument: str) -> None:
+async def _system(state: Repl, argument: str) -> None:
     if argument:
         state.session.system = None if argument == _OFF else argument
     note(f"System prompt: {state.session.system}" if state.session.system else "There is no system prompt.")
 
 
-async def _tools(state: Talk, argument: str) -> None:
+async def _tools(state: Repl, argument: str) -> None:
     if argument:
         add_tools(state.session.tool, [argument])
     tools = list(state.session.tools)
@@ -194,7 +194,7 @@ async def _tools(state: Talk, argument: str) -> None:
         note(f"{tool.name}: {(tool.description or 'without description').splitlines()[0]}")
 
 
-async def _image(state: Talk, argument: str) -> None:
+async def _image(state: Repl, argument: str) -> None:
     if argument == _OFF:
         state.images.clear()
     elif argument:
@@ -203,7 +203,7 @@ async def _image(state: Talk, argument: str) -> None:
     note(f"With the next question: {listed}" if listed else "No image goes with the next question.")
 
 
-async def _usage(state: Talk, argument: str) -> None:
+async def _usage(state: Repl, argument: str) -> None:
     used, now = state.session.usage, state.session.tokens
     cost = "" if used.cost is None else f"; cost: {used.cost:.6g}"
     about = "; estimated where the server did not count" if used.estimated else ""
@@ -217,7 +217,7 @@ async def _usage(state: Talk, argument: str) -> None:
 # ---------------------------------------------------------------- the rest
 
 
-async def _help(state: Talk, argument: str) -> None:
+async def _help(state: Repl, argument: str) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -230,7 +230,7 @@ async def _help(state: Talk, argument: str) -> None:
     out().print(table)
 
 
-async def _exit(state: Talk, argument: str) -> None:
+async def _exit(state: Repl, argument: str) -> None:
     state.ended = True
 
 

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from rich.markdown import Heading, MarkdownElement
 from rich.markdown import Markdown as RichMarkdown
 
-from ..core.lines import split_lines
+from ..core.http.lines import split_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

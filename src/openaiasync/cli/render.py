@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
-from ..core.lines import split_lines
+from ..core.http.lines import split_lines
 from .output import out, printable, write
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from ..calls import failure as failures
-from ..calls.callback import ask
-from ..calls.config import BaseURL, CallConfig, Secret
-from ..calls.engine import Calls
-from ..calls.shared import Shared
-from ..core.encode import encode_json
-from ..core.endpoint import Endpoint, Request
-from ..dump import parse
+from ..core.codec.encode import encode_json
+from ..core.codec.endpoint import Endpoint, Request
+from ..core.model.dump import parse
+from ..engine import failures
+from ..engine.callback import ask
+from ..engine.config import BaseURL, CallConfig, Secret
+from ..engine.engine import Engine
+from ..engine.shared import Shared
 from ..errors import APIStatusError, OAuthError, OpenAIError
 from .errors import SubjectTokenProviderError
 from .fetch import AGENT, fetch_small
@@ -54,7 +54,7 @@ async def exchange(identity: WorkloadIdentity | X509WorkloadIdentity, url: str, 
         subject = await _subject(provider)
     parts = urlsplit(url)
     base = BaseURL(f"{parts.scheme}://{parts.netloc}")
-    calls = Calls(
+    calls = Engine(
         CallConfig(base=base, fields=AGENT, deadline=_SECONDS, max_redirects=0, repeat_timed_out=True), shared
     )
     row = Endpoint("identity.exchange", "POST", parts.path, body="json", answer="binary")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..calls.call import Call
-from ..calls.engine import Calls
-from ..core.endpoint import Request
+from ..core.codec.endpoint import Request
+from ..core.model.meta import Meta, RequestInfo
+from ..engine.call import Call
+from ..engine.engine import Engine
 from ..errors import OpenAIError
-from ..meta import Meta, RequestInfo
 from ..transport.base import TransportError
 from ..version import __version__
 
@@ -16,7 +16,7 @@ AGENT = (("User-Agent", f"openaiasync/{__version__}"),)
 MOST = 1 << 20  # bytes
 
 
-async def fetch_small(calls: Calls, request: Request) -> tuple[Meta, bytes]:
+async def fetch_small(calls: Engine, request: Request) -> tuple[Meta, bytes]:
     """What is known of the call, and the body of its 2xx: 1 MiB at most. Raises `OpenAIError` without any body."""
     call = Call(calls, request)
     try:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
-from ..calls.callback import ask
-from ..calls.config import BaseURL, CallConfig
-from ..calls.engine import Calls
-from ..calls.shared import Shared
-from ..core.encode import encode_query
-from ..core.endpoint import Endpoint, Request
-from ..dump import parse
+from ..core.codec.encode import encode_query
+from ..core.codec.endpoint import Endpoint, Request
+from ..core.model.dump import parse
+from ..core.model.meta import ResponseInfo
+from ..engine.callback import ask
+from ..engine.config import BaseURL, CallConfig
+from ..engine.engine import Engine
+from ..engine.shared import Shared
 from ..errors import APIStatusError, OpenAIError
-from ..meta import ResponseInfo
 from ..storage.reading import read_file
 from ..transport.base import Transport
 from .errors import SubjectTokenProviderError
@@ -158,7 +158,7 @@ async def _asked(
     request = Request(row, f"{parts.path}?{parts.query}", None)
     request.headers = fields
     try:
-        meta, body = await fetch_small(Calls(config, shared), request)
+        meta, body = await fetch_small(Engine(config, shared), request)
         return read(body), ResponseInfo(meta.status, meta.headers, meta.request)
     except APIStatusError as refused:
         response = ResponseInfo(refused.status_code, refused.response.headers, refused.request)

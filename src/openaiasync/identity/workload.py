@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
-from ..calls.config import Secret
-from ..calls.log import logger
-from ..calls.shared import Shared
-from ..core.endpoint import nearest
+from ..core.codec.endpoint import nearest
+from ..engine.config import Secret
+from ..engine.log import logger
+from ..engine.shared import Shared
 from ..errors import ClientClosedError, ConfigurationError, OpenAIError
 from ..transport.base import Credentials
 from .exchange import EXCHANGE_URL, SUBJECT_TYPES, X509_EXCHANGE_URL, exchange

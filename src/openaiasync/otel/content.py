@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from ..core.accumulate import ChatAccumulator, CompletionAccumulator
-from ..core.endpoint import Request
-from ..model import BaseModel
-from .heard import clean
+from ..core.codec.accumulate import ChatAccumulator, CompletionAccumulator
+from ..core.codec.endpoint import Request
+from ..core.model.base import BaseModel
+from .response import clean
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from ..calls.log import logger
-from ..calls.watcher import Outcome, Watcher
 from ..client import Client
+from ..core.model.meta import Meta
+from ..core.model.secrets import redacted
+from ..engine.log import logger
+from ..engine.observer import CallObserver, Outcome
 from ..errors import APIStatusError, APITimeoutError, OpenAIError
-from ..meta import Meta
-from ..redact import redacted
 from ..version import __version__
-from .asked import provider_of, request_attributes
 from .content import Gathered, input_attributes
-from .heard import Heard, clean
+from .request import provider_of, request_attributes
+from .response import ResponseFacts, clean
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, Meter, MeterProvider
     from opentelemetry.trace import TracerProvider
     from opentelemetry.util.types import AttributeValue
 
-    from ..calls.observe import WatchedCall
+    from ..engine.observed import ObservedCall
 
 __all__ = ["instrument", "uninstrument"]
 
@@ -112,12 +112,12 @@ class Telemetry:
         between = "Time from one chunk of a stream to the next."
         self.between: Histogram = _histogram(meter, "operation.time_per_output_chunk", "s", between, _SECONDS)
 
-    def __call__(self, call: WatchedCall) -> Watcher:
+    def __call__(self, call: ObservedCall) -> CallObserver:
         try:
             return _SpanWatcher(self, call)
         except Exception:
             logger.warning("telemetry of a call failed", exc_info=True)
-            return Watcher()
+            return CallObserver()
 
     def __repr__(self) -> str:
         return "<Telemetry>"
@@ -146,10 +146,10 @@ def _safely(
     return wrapper
 
 
-class _SpanWatcher(Watcher):
+class _SpanWatcher(CallObserver):
     """One call as a span."""
 
-    def __init__(self, telemetry: Telemetry, call: WatchedCall) -> None:
+    def __init__(self, telemetry: Telemetry, call: ObservedCall) -> None:
         self._telemetry = telemetry
         self._call = call
         self._provider = telemetry.provider or provider_of(call.base.origin.host)
@@ -162,7 +162,7 @@ class _SpanWatcher(Watcher):
         name = " ".join(str(part) for part in (operation, target) if part)
         self._span = telemetry.tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         self._context = trace.set_span_in_context(self._span, context.get_current())
-        self._heard = Heard()
+        self._heard = ResponseFacts()
         self._gathered = Gathered(call.request) if telemetry.capture and self._span.is_recording() else None
         self._counts_tokens = operation != "fetch_response"
         self._began = call.loop.time()
@@ -170,7 +170,7 @@ class _SpanWatcher(Watcher):
         self._first: float | None = None  # seconds to the first chunk
 
     @_safely
-    def sending(self, call: WatchedCall) -> None:
+    def sending(self, call: ObservedCall) -> None:
         if self._telemetry.propagates:
             fields: dict[str, str] = {}
             propagate.inject(fields, self._context)

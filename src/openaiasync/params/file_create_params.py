@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypedDict
 
-from ..core.files import FileTypes
-from ..core.options import RequestOptions
+from ..core.codec.files import FileTypes
+from ..core.policy.options import RequestOptions
 from .file_purpose import FilePurpose
 
 __all__ = ["ExpiresAfter", "FileCreateParams"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, Required, TypeAlias
 
-from ..core.files import FileTypes
-from ..core.options import RequestOptions
+from ..core.codec.files import FileTypes
+from ..core.policy.options import RequestOptions
 
 __all__ = ["ImageEditParams", "ImageEditParamsBase", "ImageEditParamsNonStreaming", "ImageEditParamsStreaming"]
 

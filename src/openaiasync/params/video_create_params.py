@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Required
 
-from ..core.files import FileTypes
-from ..core.options import RequestOptions
+from ..core.codec.files import FileTypes
+from ..core.policy.options import RequestOptions
 from .image_input_reference_param import ImageInputReferenceParam
 from .video_model_param import VideoModelParam
 from .video_seconds import VideoSeconds

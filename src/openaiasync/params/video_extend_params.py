@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Required, TypeAlias
 
-from ..core.files import FileTypes
-from ..core.options import RequestOptions
+from ..core.codec.files import FileTypes
+from ..core.policy.options import RequestOptions
 from .video_edit_params import VideoVideoReferenceInputParam
 from .video_seconds import VideoSeconds
 

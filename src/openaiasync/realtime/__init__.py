@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .connection import Connection as Connection
     from .connection import Manager as Manager
+    from .connection import WebSocketConnection as WebSocketConnection
     from .errors import WebSocketConnectionClosedError as WebSocketConnectionClosedError
     from .errors import WebSocketQueueFullError as WebSocketQueueFullError
     from .methods import ConnectOptions as ConnectOptions
@@ -26,10 +26,10 @@ __all__ = [
     "AsyncResponsesConnection",
     "AsyncResponsesConnectionManager",
     "ConnectOptions",
-    "Connection",
     "Manager",
     "ReconnectingEvent",
     "ReconnectingOverrides",
+    "WebSocketConnection",
     "WebSocketConnectionClosedError",
     "WebSocketConnectionOptions",
     "WebSocketQueueFullError",
@@ -44,7 +44,7 @@ if not TYPE_CHECKING:
             "AsyncResponsesConnection": ".responses",
             "AsyncResponsesConnectionManager": ".responses",
             "ConnectOptions": ".methods",
-            "Connection": ".connection",
+            "WebSocketConnection": ".connection",
             "Manager": ".connection",
             "ReconnectingEvent": ".reconnect",
             "ReconnectingOverrides": ".reconnect",

@@ -9,30 +9,35 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import msgspec
 
-from ..calls import failure as failures
-from ..calls.engine import Calls
-from ..calls.log import logger
-from ..calls.sealing import cleaned_error
-from ..core.decode import DecodeError, Decoder, decoder_for
-from ..core.encode import encode_json
-from ..core.error_body import read_error
+from ..core.codec.decode import DecodeError, Decoder, decoder_for
+from ..core.codec.encode import encode_json
+from ..core.codec.error_body import read_error
+from ..core.model.base import BaseModel, keep_raw
+from ..core.model.headers import Headers
+from ..core.model.meta import ResponseInfo
+from ..core.model.omitted import is_omitted
+from ..engine import failures
+from ..engine.engine import Engine
+from ..engine.log import logger
+from ..engine.sealing import cleaned_error
 from ..errors import APIError, APIResponseValidationError, ClientClosedError, OpenAIError
-from ..headers import Headers
-from ..meta import ResponseInfo
-from ..model import BaseModel, keep_raw
-from ..omitted import is_omitted
-from .dial import Call, check_options, dial
+from .dial import DialContext, check_options, dial
 from .errors import WebSocketConnectionClosedError
-from .reconnect import Hidden, OnReconnecting, Plan, may_reconnect
+from .reconnect import (
+    Hidden,
+    OnReconnecting,
+    ReconnectPolicy,
+    may_reconnect,
+)
 from .socket import Socket
 from .waiting import SendQueue
 
-__all__ = ["Connection", "Handlers", "Manager", "Resource"]
+__all__ = ["Handlers", "Manager", "Resource", "WebSocketConnection"]
 
 STEADY = 10.0  # seconds that a connection must last, and bring an event, to count as a success
 
 Event = TypeVar("Event")
-Made = TypeVar("Made", bound="Connection[Any]")
+Made = TypeVar("Made", bound="WebSocketConnection[Any]")
 Handler = Callable[[Any], Any]
 
 
@@ -95,14 +100,14 @@ class _Listening:
 class Resource:
     """A group of methods of a connection, each of which sends one event."""
 
-    def __init__(self, connection: Connection[Any]) -> None:
+    def __init__(self, connection: WebSocketConnection[Any]) -> None:
         self._connection = connection
 
     async def _send(self, event_type: str, **fields: Any) -> None:
         await self._connection.send({"type": event_type, **fields})
 
 
-class Connection(_Listening, Generic[Event]):
+class WebSocketConnection(_Listening, Generic[Event]):
     """An open WebSocket of events: iterate it for what the server sends, `send` what it is to know.
 
     Iterating ends when the caller closes the connection, or the server does with code 1000; any other end raises. One
@@ -111,7 +116,9 @@ class Connection(_Listening, Generic[Event]):
 
     _kind: ClassVar[Any]  # what its events are: a union of types
 
-    def __init__(self, socket: Socket, calls: Calls, call: Call, plan: Plan, queue: SendQueue) -> None:
+    def __init__(
+        self, socket: Socket, calls: Engine, call: DialContext, plan: ReconnectPolicy, queue: SendQueue
+    ) -> None:
         self._socket = socket
         self._calls = calls
         self._call = call
@@ -302,8 +309,8 @@ class Manager(_Listening, Generic[Made]):
 
     def __init__(
         self,
-        calls: Calls,
-        call: Call,
+        calls: Engine,
+        call: DialContext,
         *,
         extra_query: Mapping[str, Any],
         extra_headers: Mapping[str, Any],
@@ -317,7 +324,9 @@ class Manager(_Listening, Generic[Made]):
         kept = {name: value for name, value in call.query.items() if not is_omitted(value)}
         self._calls = calls
         self._call = call._replace(query=kept)
-        self._plan = Plan(on_reconnecting, max_retries, initial_delay, max_delay, extra_query, Hidden(extra_headers))
+        self._plan = ReconnectPolicy(
+            on_reconnecting, max_retries, initial_delay, max_delay, extra_query, Hidden(extra_headers)
+        )
         self._queue = SendQueue(max_queue_size)
         self._handlers = Handlers()
         self._connection: Made | None = None

@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
-from ..calls import failure as failures
-from ..calls.config import BaseURL
-from ..calls.engine import Calls
-from ..calls.log import logger
-from ..core.encode import encode_query, merge_queries
-from ..core.endpoint import Endpoint, Request, nearest
+from ..core.codec.encode import encode_query, merge_queries
+from ..core.codec.endpoint import Endpoint, Request, nearest
+from ..core.model.meta import Meta, RequestInfo
+from ..engine import failures
+from ..engine.config import BaseURL
+from ..engine.engine import Engine
+from ..engine.log import logger
 from ..errors import APIStatusError, ConfigurationError, OpenAIError
-from ..meta import Meta, RequestInfo
 from ..transport.base import Credentials, TransportError
 from ..transport.connect import Connector, TcpSettings
 from ..transport.tcp import TcpTransport
@@ -27,7 +27,7 @@ from ..transport.tcp import TcpTransport
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
-__all__ = ["MAX_MESSAGE", "Call", "Dialled", "check_options", "dial"]
+__all__ = ["MAX_MESSAGE", "DialContext", "Dialled", "check_options", "dial"]
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ _OPTIONS: dict[str, Any] = {
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-class Call(NamedTuple):
+class DialContext(NamedTuple):
     """What is dialled: an operation's name and path, the query it has, its fixed fields, the caller's options."""
 
     name: str
@@ -78,7 +78,9 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-async def dial(calls: Calls, call: Call, extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]) -> Dialled:
+async def dial(
+    calls: Engine, call: DialContext, extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]
+) -> Dialled:
     """Open a WebSocket; a server that refuses raises the error of its status, as for any call.
 
     Redirects are followed within the origin. A key that was asked for and that the server refuses is asked for once
@@ -101,9 +103,9 @@ class _Attempt:
     """One opening, with its redirects."""
 
     def __init__(
-        self, calls: Calls, call: Call, extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]
+        self, calls: Engine, call: DialContext, extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]
     ) -> None:
-        self.calls: Calls = calls
+        self.calls: Engine = calls
         self.options: dict[str, Any] = check_options(call.options)
         config = calls.config
         self.base: BaseURL = config.websocket_base or config.base

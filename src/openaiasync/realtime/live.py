@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from ..model import OpenModel
-from ..omitted import Omit, omit
-from .connection import Connection, Manager, Resource
+from ..core.model.base import OpenModel
+from ..core.model.omitted import Omit, omit
+from .connection import Manager, Resource, WebSocketConnection
 
 __all__ = [
     "AsyncForksConnection",
@@ -205,7 +205,7 @@ class TransportMethods(Resource):
         return DtmfMethods(self._connection)
 
 
-class _Deciding(Connection[OpenModel]):
+class _Deciding(WebSocketConnection[OpenModel]):
     _kind = OpenModel
 
     @cached_property

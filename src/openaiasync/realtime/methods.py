@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from ..calls.namespace import Namespace
-from ..omitted import Omit, omit
+from ..core.model.omitted import Omit, omit
+from ..engine.namespace import Namespace
 
 if TYPE_CHECKING:
-    from ..calls import Calls
+    from ..engine import Engine
     from .connection import Manager
     from .live import AsyncForksConnectionManager, AsyncLiveConnectionManager, AsyncSidebandConnectionManager
     from .realtime import (
@@ -82,22 +82,22 @@ _KNOWN = frozenset(ConnectOptions.__annotations__)
 
 def _manager(
     manager: type[M],
-    calls: Calls,
+    calls: Engine,
     name: str,
     path: str,
     query: Mapping[str, Any],
     options: Mapping[str, Any],
     fields: tuple[tuple[str, str], ...] = (),
 ) -> M:
-    from .dial import Call
+    from .dial import DialContext
 
     given = dict(options)
     for unknown in given.keys() - _KNOWN:
-        from ..core.endpoint import nearest
+        from ..core.codec.endpoint import nearest
 
         raise TypeError(f"{name}() has no parameter {unknown!r}{nearest(unknown, _KNOWN)}")
     websocket: Mapping[str, Any] = given.pop("websocket_connection_options", None) or {}
-    call = Call(name, path, query, fields, websocket)
+    call = DialContext(name, path, query, fields, websocket)
     extra_query: Mapping[str, Any] = given.pop("extra_query", None) or {}
     extra_headers: Mapping[str, Any] = given.pop("extra_headers", None) or {}
     return manager(calls, call, extra_query=extra_query, extra_headers=extra_headers, **given)
@@ -106,7 +106,7 @@ def _manager(
 class RealtimeConnect:
     """`connect` of ``client.realtime``."""
 
-    _calls: Calls
+    _calls: Engine
 
     def connect(
         self, *, model: str | Omit = omit, call_id: str | Omit = omit, **options: Unpack[ConnectOptions]
@@ -125,7 +125,7 @@ class RealtimeConnect:
 class TranslationsConnect:
     """`connect` of ``client.realtime.translations``."""
 
-    _calls: Calls
+    _calls: Engine
 
     def connect(self, *, model: str, **options: Unpack[ConnectOptions]) -> AsyncTranslationsConnectionManager:
         """Speech translated as it is spoken, over a WebSocket; see `RealtimeConnect.connect`."""
@@ -138,7 +138,7 @@ class TranslationsConnect:
 class BetaRealtimeConnect:
     """`connect` of ``client.beta.realtime``."""
 
-    _calls: Calls
+    _calls: Engine
 
     def connect(self, *, model: str, **options: Unpack[ConnectOptions]) -> BetaRealtimeConnectionManager:
         """The realtime protocol as it was before its release; see `RealtimeConnect.connect`."""
@@ -151,7 +151,7 @@ class BetaRealtimeConnect:
 class ResponsesConnect:
     """`connect` of ``client.responses``."""
 
-    _calls: Calls
+    _calls: Engine
 
     def connect(self, **options: Unpack[ConnectOptions]) -> AsyncResponsesConnectionManager:
         """Responses over one WebSocket, which saves a connection for each; see `RealtimeConnect.connect`."""
@@ -163,7 +163,7 @@ class ResponsesConnect:
 class BetaResponsesConnect:
     """`connect` of ``client.beta.responses``."""
 
-    _calls: Calls
+    _calls: Engine
 
     def connect(self, **options: Unpack[ConnectOptions]) -> BetaResponsesConnectionManager:
         """Responses over one WebSocket; see `RealtimeConnect.connect`."""
@@ -204,7 +204,7 @@ class Sideband(Namespace):
 class LiveConnect:
     """`connect` of ``client.live``, and what is beside it."""
 
-    _calls: Calls
+    _calls: Engine
 
     def connect(self, **options: Unpack[ConnectOptions]) -> AsyncLiveConnectionManager:
         """A live session over a WebSocket; see `RealtimeConnect.connect`. 2 MiB of messages may wait."""
@@ -224,7 +224,7 @@ class LiveConnect:
 
 
 def _session_path(name: str, session_id: str, last: str) -> str:
-    from ..core.endpoint import Endpoint
+    from ..core.codec.endpoint import Endpoint
 
     row = Endpoint(name, "GET", "/live/sessions/{session_id}/" + last, required="session_id")
     return row.request({"session_id": session_id}).path

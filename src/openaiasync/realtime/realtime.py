@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..omitted import Omit, omit
+from ..core.model.omitted import Omit, omit
 from ..types.beta.realtime.realtime_server_event import RealtimeServerEvent as BetaServerEvent
 from ..types.realtime.realtime_server_event import RealtimeServerEvent
 from ..types.realtime.realtime_translation_server_event import RealtimeTranslationServerEvent
-from .connection import Connection, Manager, Resource
+from .connection import Manager, Resource, WebSocketConnection
 
 if TYPE_CHECKING:
     from ..params.beta.realtime.realtime_session_create_request_param import (
@@ -129,7 +129,7 @@ class ConversationMethods(Resource):
         return ItemMethods(self._connection)
 
 
-class AsyncRealtimeConnection(Connection[RealtimeServerEvent]):
+class AsyncRealtimeConnection(WebSocketConnection[RealtimeServerEvent]):
     """An open connection of ``client.realtime``; its events are `openaiasync.types.realtime.RealtimeServerEvent`."""
 
     _kind = RealtimeServerEvent
@@ -194,7 +194,7 @@ class BetaResponseMethods(Resource):
         await self._send("response.cancel", response_id=response_id, event_id=event_id)
 
 
-class BetaRealtimeConnection(Connection[BetaServerEvent]):
+class BetaRealtimeConnection(WebSocketConnection[BetaServerEvent]):
     """An open connection of ``client.beta.realtime``, the protocol before its release."""
 
     _kind = BetaServerEvent
@@ -263,7 +263,7 @@ class TranslationSessionMethods(Resource):
         await self._send("session.close", event_id=event_id)
 
 
-class AsyncTranslationsConnection(Connection[RealtimeTranslationServerEvent]):
+class AsyncTranslationsConnection(WebSocketConnection[RealtimeTranslationServerEvent]):
     """An open connection of ``client.realtime.translations``."""
 
     _kind = RealtimeTranslationServerEvent

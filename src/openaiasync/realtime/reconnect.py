@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from ..errors import OpenAIError
 from .errors import RECOVERABLE_CLOSES, WebSocketConnectionClosedError
 
-__all__ = ["Hidden", "OnReconnecting", "Plan", "ReconnectingEvent", "ReconnectingOverrides", "may_reconnect"]
+__all__ = ["Hidden", "OnReconnecting", "ReconnectPolicy", "ReconnectingEvent", "ReconnectingOverrides", "may_reconnect"]
 
 
 class Hidden(Mapping[str, Any]):
@@ -61,7 +61,7 @@ OnReconnecting = Callable[[ReconnectingEvent], ReconnectingOverrides | Awaitable
 
 
 @dataclasses.dataclass
-class Plan:
+class ReconnectPolicy:
     """How a connection is made again; `attempts` counts the tries since a connection lasted.
 
     A server that opens, sends its first event and breaks off makes no progress, however often it does.

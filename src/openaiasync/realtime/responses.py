@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..core.endpoint import Endpoint, nearest
-from ..core.options import OPTION_NAMES
+from ..core.codec.endpoint import Endpoint, nearest
+from ..core.policy.options import OPTION_NAMES
 from ..endpoints import BETA_RESPONSES_CREATE, RESPONSES_CREATE
 from ..types.beta.beta_responses_server_event import BetaResponsesServerEvent
 from ..types.responses.responses_server_event import ResponsesServerEvent
-from .connection import Connection, Manager, Resource
+from .connection import Manager, Resource, WebSocketConnection
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -87,7 +87,7 @@ class BetaResponseMethods(_Steering):
         await self._send("response.inject", response_id=response_id, input=input)
 
 
-class AsyncResponsesConnection(Connection[ResponsesServerEvent]):
+class AsyncResponsesConnection(WebSocketConnection[ResponsesServerEvent]):
     """An open connection of ``client.responses``."""
 
     _kind = ResponsesServerEvent
@@ -104,7 +104,7 @@ class AsyncResponsesConnectionManager(Manager[AsyncResponsesConnection]):
     _makes = AsyncResponsesConnection
 
 
-class BetaResponsesConnection(Connection[BetaResponsesServerEvent]):
+class BetaResponsesConnection(WebSocketConnection[BetaResponsesServerEvent]):
     """An open connection of ``client.beta.responses``."""
 
     _kind = BetaResponsesServerEvent

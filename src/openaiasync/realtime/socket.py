@@ -10,9 +10,9 @@ import weakref
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from ..calls.engine import Calls
+from ..core.model.meta import RequestInfo
+from ..engine.engine import Engine
 from ..errors import APITimeoutError, ClientClosedError, OpenAIError
-from ..meta import RequestInfo
 from .errors import WebSocketConnectionClosedError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _State:
 class Socket:
     """An open WebSocket of a client. Only one task may receive at a time; any number may send."""
 
-    def __init__(self, dialled: Dialled, calls: Calls) -> None:
+    def __init__(self, dialled: Dialled, calls: Engine) -> None:
         self._ws: ClientConnection = dialled.ws
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.info: RequestInfo = dialled.info

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .app import App, demo_app
 from .connection import ServerLimits
+from .errors import HTTPError
 from .http import Server, serve
-from .refusal import Refusal
 from .thread import ServerThread, start_in_thread
 
 __all__ = [
     "App",
-    "Refusal",
+    "HTTPError",
     "Server",
     "ServerLimits",
     "ServerThread",
@@ -18,3 +18,5 @@ __all__ = [
     "serve",
     "start_in_thread",
 ]
+
+Refusal = HTTPError  # its former name

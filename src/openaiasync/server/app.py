@@ -7,10 +7,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from .allowance import Allowance
 from .asgi import Receive, Scope, Send
-from .call import Call, ClientLeft
-from .check import Fields, check_fields
+from .context import ClientLeft, RequestContext
+from .errors import HTTPError
 from .files import FileStore
 from .images import PICTURES, PictureStore
 from .models import (
@@ -23,10 +22,11 @@ from .models import (
     Model,
 )
 from .operations import routes
-from .refusal import Refusal
+from .rate_limit import SimulatedRateLimit
 from .routes import Router
 from .same_site import check_host, check_origin
 from .store import CompletionStore
+from .validation import Fields, check_fields
 
 __all__ = ["App", "demo_app"]
 
@@ -64,7 +64,7 @@ class App:
         self.store: CompletionStore = CompletionStore()
         self.files: FileStore = FileStore()
         self.pictures: PictureStore = PictureStore()
-        self.allowance: Allowance = Allowance()
+        self.allowance: SimulatedRateLimit = SimulatedRateLimit()
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
         self._allowed_hosts = frozenset(name.lower() for name in allowed_hosts)
         self._strict = strict
@@ -79,16 +79,16 @@ class App:
             return
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served, not {scope['type']!r}")
-        call = Call(scope, receive, send, self._max_body, self._send_timeout)
+        call = RequestContext(scope, receive, send, self._max_body, self._send_timeout)
         try:
             try:
                 await self._answer(call)
-            except Refusal as refusal:
+            except HTTPError as refusal:
                 await call.send_json(refusal.to_dict(), refusal.status, refusal.fields)
         except (ClientLeft, OSError):
             pass  # nobody is there to be told
 
-    async def _answer(self, call: Call) -> None:
+    async def _answer(self, call: RequestContext) -> None:
         self._check_sender(call)
         path: bytes = call.scope.get("raw_path") or call.scope["path"].encode()
         if self._key is not None and path not in _OPEN_PATHS and not path.startswith(_OPEN_FOLDERS):
@@ -96,38 +96,38 @@ class App:
         handler, call.arguments = self._router.find(call.method, path)
         try:
             await handler(self, call)
-        except (Refusal, ClientLeft, OSError):
+        except (HTTPError, ClientLeft, OSError):
             raise
         except Exception:
             if call.answering:
                 raise  # the ASGI server cuts the answer
             _log.exception("%s %s failed", call.method, path)
-            raise Refusal(500, "The server failed to answer this request.") from None
+            raise HTTPError(500, "The server failed to answer this request.") from None
 
-    def _check_sender(self, call: Call) -> None:
+    def _check_sender(self, call: RequestContext) -> None:
         """Refuse what a web page may have sent without its user's knowledge."""
         host = call.header(b"host")
         check_host((call.scope.get("server") or (None,))[0], host, self._allowed_hosts)
         if self._key is None:
             check_origin(call.method, host, call.header(b"origin"), call.header(b"sec-fetch-site"))
 
-    def _check_key(self, call: Call, key: bytes) -> None:
+    def _check_key(self, call: RequestContext, key: bytes) -> None:
         given = call.header(b"authorization")
         if given is None:
             message = "You did not give an API key: send it as 'Authorization: Bearer KEY'."
-            raise Refusal(401, message, code="invalid_api_key")
+            raise HTTPError(401, message, code="invalid_api_key")
         if not hmac.compare_digest(given, key):
-            raise Refusal(401, "That is not this server's API key.", code="invalid_api_key")
+            raise HTTPError(401, "That is not this server's API key.", code="invalid_api_key")
 
     def model(self, name: str) -> Model:
-        """The model of this name. Raises `Refusal` (404) when there is none."""
+        """The model of this name. Raises `HTTPError` (404) when there is none."""
         model = self.models.get(name)
         if model is None:
-            raise Refusal(404, f"There is no model {name!r} here.", param="model", code="model_not_found")
+            raise HTTPError(404, f"There is no model {name!r} here.", param="model", code="model_not_found")
         return model
 
     def check(self, body: dict[str, Any], fields: Fields, *required: str) -> None:
-        """Check a body by a table of fields. Raises `Refusal` (400)."""
+        """Check a body by a table of fields. Raises `HTTPError` (400)."""
         check_fields(body, fields, required, strict=self._strict)
 
 

@@ -7,15 +7,15 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..core.media import audio_type
-from .call import Call, Event, event_of
-from .form import Upload
+from ..core.http.media_types import audio_type
+from .context import Event, RequestContext, event_of
+from .errors import HTTPError, wrong_kind
+from .form import UploadedFile
 from .media_fields import SPEECH, TRANSCRIPTION, TRANSLATION
 from .models import SpeechModel, TranscriptionModel
 from .models.tokens import count_tokens
 from .models.tones import RATE
 from .models.wav import Sound, WavError, read_pcm, read_wav, wav_head
-from .refusal import Refusal, wrong_kind
 from .transcripts import Transcript, as_diarized, as_json, as_srt, as_text, as_verbose, as_vtt, transcript_events
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _WRITERS: Final = {"text": as_text, "srt": as_srt, "vtt": as_vtt}
 # -------------------------------------------------------------------------------------------------- speech
 
 
-async def create_speech(app: App, call: Call) -> None:
+async def create_speech(app: App, call: RequestContext) -> None:
     body = await call.read_object()
     app.check(body, SPEECH, "model", "input", "voice")
     model = app.model(body["model"])
@@ -59,21 +59,21 @@ def _voice(model: SpeechModel, value: Any) -> str:
     voice: str = value if isinstance(value, str) else value["id"]
     if voice not in model.voices:
         message = f"There is no voice {voice!r} here; there are {', '.join(sorted(model.voices))}."
-        raise Refusal(400, message, param="voice", code="invalid_value")
+        raise HTTPError(400, message, param="voice", code="invalid_value")
     return voice
 
 
 def _length(model: SpeechModel, text: str, speed: float) -> int:
-    """How many samples the text takes. Raises `Refusal` (400) for nothing, and for too much."""
+    """How many samples the text takes. Raises `HTTPError` (400) for nothing, and for too much."""
     if not text:
-        raise Refusal(400, "'input' is empty.", param="input", code="invalid_value")
+        raise HTTPError(400, "'input' is empty.", param="input", code="invalid_value")
     if len(text) > _MAX_INPUT:
         message = f"'input' has {len(text)} characters; at most {_MAX_INPUT} are spoken."
-        raise Refusal(400, message, param="input", code="string_above_max_length")
+        raise HTTPError(400, message, param="input", code="string_above_max_length")
     samples = model.length(text, speed)
     if samples > _MAX_SECONDS * model.rate:
         message = f"'input' would take {samples // model.rate} seconds; at most {_MAX_SECONDS} are spoken."
-        raise Refusal(400, message, param="input", code="string_above_max_length")
+        raise HTTPError(400, message, param="input", code="string_above_max_length")
     return samples
 
 
@@ -94,7 +94,7 @@ def _speech_events(head: bytes, sound: Iterator[tuple[bytes, str]], usage: dict[
 # -------------------------------------------------------------------------------------------------- transcripts
 
 
-async def create_transcription(app: App, call: Call) -> None:
+async def create_transcription(app: App, call: RequestContext) -> None:
     body = await call.read_form()
     app.check(body, TRANSCRIPTION, "file", "model")
     form = _check_format(body)
@@ -120,7 +120,7 @@ async def create_transcription(app: App, call: Call) -> None:
         await call.send_json(as_diarized(transcript) if form == "diarized_json" else as_json(transcript))
 
 
-async def create_translation(app: App, call: Call) -> None:
+async def create_translation(app: App, call: RequestContext) -> None:
     """Tones are no language: what was spoken comes as it is."""
     body = await call.read_form()
     app.check(body, TRANSLATION, "file", "model")
@@ -148,11 +148,11 @@ def _model(app: App, body: dict[str, Any]) -> TranscriptionModel:
 
 
 def _check_format(body: dict[str, Any]) -> str:
-    """The format asked for. Raises `Refusal` (400) for what does not go with it."""
+    """The format asked for. Raises `HTTPError` (400) for what does not go with it."""
     form: str = body.get("response_format") or "json"
 
-    def refuse(param: str, message: str) -> Refusal:
-        return Refusal(400, message, param=param, code="invalid_value")
+    def refuse(param: str, message: str) -> HTTPError:
+        return HTTPError(400, message, param=param, code="invalid_value")
 
     if body.get("timestamp_granularities") and form != "verbose_json":
         raise refuse("timestamp_granularities", "'timestamp_granularities' need the format verbose_json.")
@@ -167,7 +167,7 @@ def _check_format(body: dict[str, Any]) -> str:
 
 
 async def _listen(model: TranscriptionModel, body: dict[str, Any]) -> Transcript:
-    upload: Upload = body["file"]
+    upload: UploadedFile = body["file"]
     raw = upload.media_type in _RAW or (upload.file_name or "").lower().endswith(".pcm")
     sound = _sound(upload.content, raw, "file")
     heard = await asyncio.to_thread(model.hear, sound)
@@ -183,16 +183,16 @@ async def _listen(model: TranscriptionModel, body: dict[str, Any]) -> Transcript
 
 
 def _sound(data: bytes, raw: bool, param: str) -> Sound:
-    """The sound in an upload: a WAV file, or samples as ``pcm`` speech has them. Raises `Refusal` (400)."""
+    """The sound in an upload: a WAV file, or samples as ``pcm`` speech has them. Raises `HTTPError` (400)."""
     try:
         sound = read_pcm(data, RATE) if raw else read_wav(data)
     except WavError as error:
         kind = audio_type(data)
         found = f"it is {kind}; WAV and PCM are read here" if kind not in (None, "audio/wav") else str(error)
-        raise Refusal(400, f"The '{param}' cannot be used: {found}.", param=param, code="invalid_audio") from None
+        raise HTTPError(400, f"The '{param}' cannot be used: {found}.", param=param, code="invalid_audio") from None
     if sound.seconds > _MAX_SECONDS:
         message = f"The '{param}' lasts {sound.seconds:.0f} seconds; at most {_MAX_SECONDS} are listened to."
-        raise Refusal(400, message, param=param, code="audio_too_long")
+        raise HTTPError(400, message, param=param, code="audio_too_long")
     return sound
 
 
@@ -205,5 +205,5 @@ def _reference(value: str, place: int) -> Sound:
     except ValueError:
         content = b""
     if not kind.startswith("data:") or not content:
-        raise Refusal(400, f"'{param}' is no data URL in base64.", param=param, code="invalid_value")
+        raise HTTPError(400, f"'{param}' is no data URL in base64.", param=param, code="invalid_value")
     return _sound(content, kind[5:].lower() in _RAW, param)

@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from .call import DONE, Event, event_of
-from .models.base import ChatAsk, ChatModel, Reply
+from .context import DONE, Event, event_of
+from .errors import HTTPError
+from .models.base import ChatModel, ChatRequest, Reply
 from .models.sight import size_of_images
 from .models.tokens import chance_of, count_message, count_tokens, split_tokens
-from .refusal import Refusal
 
-__all__ = ["ChatRun", "Choice", "cut_at_stop", "plan_choice", "plan_run"]
+__all__ = ["ChatChoice", "ChatRun", "cut_at_stop", "plan_choice", "plan_run"]
 
 _MAX_TOKENS = 16_384  # of one choice
 _MAX_ALL_TOKENS = 65_536  # of all choices together
@@ -24,7 +24,7 @@ _CONTEXT = 128_000
 _MAX_CHARACTERS = 1_000_000  # not even counted above this
 
 
-class Choice:
+class ChatChoice:
     """One choice, worked out: its tokens, its tool calls (each with the tokens of its arguments), how it ends."""
 
     __slots__ = ("calls", "finish", "index", "reasoning", "tokens")
@@ -60,11 +60,11 @@ def stops_of(body: dict[str, Any]) -> list[str]:
     return [] if stop is None else [stop] if isinstance(stop, str) else stop
 
 
-def plan_choice(index: int, reply: Reply, limit: int, stops: list[str]) -> Choice:
+def plan_choice(index: int, reply: Reply, limit: int, stops: list[str]) -> ChatChoice:
     """Cut a reply by the stop strings and by the token limit, which reasoning counts towards."""
     reasoning = split_tokens(reply.reasoning)
     if len(reasoning) >= limit:
-        return Choice(index, reasoning[:limit], [], [], "length")
+        return ChatChoice(index, reasoning[:limit], [], [], "length")
     limit -= len(reasoning)
     if reply.calls:
         calls: list[tuple[dict[str, Any], list[str]]] = []
@@ -73,19 +73,19 @@ def plan_choice(index: int, reply: Reply, limit: int, stops: list[str]) -> Choic
             calls.append(({"id": f"call_{os.urandom(12).hex()}", "type": call.kind, "name": call.name}, tokens))
             limit -= len(tokens)
             if "".join(tokens) != call.arguments:
-                return Choice(index, reasoning, [], calls, "length")
-        return Choice(index, reasoning, [], calls, "tool_calls")
+                return ChatChoice(index, reasoning, [], calls, "length")
+        return ChatChoice(index, reasoning, [], calls, "tool_calls")
     text, _ = cut_at_stop(reply.text, stops)
     tokens = split_tokens(text)
     if len(tokens) > limit:
-        return Choice(index, reasoning, tokens[:limit], [], "length")
-    return Choice(index, reasoning, tokens, [], "stop")
+        return ChatChoice(index, reasoning, tokens[:limit], [], "length")
+    return ChatChoice(index, reasoning, tokens, [], "stop")
 
 
 class ChatRun:
     """All choices of one request, ready to be answered whole or in chunks."""
 
-    def __init__(self, body: dict[str, Any], choices: list[Choice], prompt_tokens: int) -> None:
+    def __init__(self, body: dict[str, Any], choices: list[ChatChoice], prompt_tokens: int) -> None:
         self._body = body
         self._top: int | None = (body.get("top_logprobs") or 0) if body.get("logprobs") else None
         self._id = f"chatcmpl-{os.urandom(12).hex()}"
@@ -175,7 +175,7 @@ class ChatRun:
         at_end()
         yield DONE
 
-    def _deltas(self, choice: Choice) -> Iterator[tuple[dict[str, Any], int]]:
+    def _deltas(self, choice: ChatChoice) -> Iterator[tuple[dict[str, Any], int]]:
         """A choice's chunks, each with the tokens it takes."""
 
         def step(delta: dict[str, Any], tokens: int, logprobs: Any = None, finish: str | None = None) -> Any:
@@ -213,13 +213,13 @@ def _count_prompt(body: dict[str, Any]) -> int:
 
 
 async def plan_run(model: ChatModel, body: dict[str, Any], size: int) -> ChatRun:
-    """Let the model answer a checked request of `size` bytes. Raises `Refusal` (400) when it is too long, or what the
+    """Let the model answer a checked request of `size` bytes. Raises `HTTPError` (400) when it is too long, or what the
     model raises. Gives way to other calls between choices."""
     images = size_of_images(body["messages"])
     tokens = _count_prompt(body) if size - images <= 4 * _MAX_CHARACTERS else _CONTEXT + 1
     if tokens > _CONTEXT:
         message = f"The messages are longer than this model's context of {_CONTEXT} tokens."
-        raise Refusal(400, message, param="messages", code="context_length_exceeded")
+        raise HTTPError(400, message, param="messages", code="context_length_exceeded")
     count = body.get("n") or 1
     limit = min(
         body.get("max_completion_tokens") or body.get("max_tokens") or _MAX_TOKENS,
@@ -227,11 +227,11 @@ async def plan_run(model: ChatModel, body: dict[str, Any], size: int) -> ChatRun
         _MAX_ALL_TOKENS // count,
     )
     stops = stops_of(body)
-    choices: list[Choice] = []
+    choices: list[ChatChoice] = []
     for index in range(count):
         if index:
             await asyncio.sleep(0)
-        ask = ChatAsk(
+        ask = ChatRequest(
             messages=body["messages"],
             tools=body.get("tools") or (),
             tool_choice=body.get("tool_choice") or "auto",

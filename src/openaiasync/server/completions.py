@@ -8,11 +8,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .call import DONE, Event, event_of
 from .chats import cut_at_stop, stops_of
-from .models.base import CompletionAsk, CompletionModel, Continuation, TokenChance
+from .context import DONE, Event, event_of
+from .errors import HTTPError
+from .models.base import (
+    CompletionModel,
+    CompletionRequest,
+    Continuation,
+    TokenChance,
+)
 from .models.tokens import count_tokens, split_tokens
-from .refusal import Refusal
 
 __all__ = ["CompletionRun", "plan_completion"]
 
@@ -21,7 +26,7 @@ _MAX_ALL_TOKENS = 65_536
 _MAX_PROMPTS = 256
 
 
-class _Choice:
+class _CompletionChoice:
     __slots__ = ("chances", "finish", "index")
 
     def __init__(self, index: int, chances: list[TokenChance], finish: str) -> None:
@@ -34,7 +39,7 @@ class CompletionRun:
     """All choices of one request, ready to be answered whole or in chunks."""
 
     def __init__(
-        self, body: dict[str, Any], choices: list[_Choice], prompt_tokens: int, completion_tokens: int
+        self, body: dict[str, Any], choices: list[_CompletionChoice], prompt_tokens: int, completion_tokens: int
     ) -> None:
         self._body = body
         self._choices = choices
@@ -61,7 +66,7 @@ class CompletionRun:
             "choices": choices,
         }
 
-    def _part(self, choice: _Choice, start: int, end: int, offset: int, finish: str | None) -> dict[str, Any]:
+    def _part(self, choice: _CompletionChoice, start: int, end: int, offset: int, finish: str | None) -> dict[str, Any]:
         chances = choice.chances[start:end]
         text = "".join(chance.token for chance in chances)
         logprobs = None
@@ -102,7 +107,7 @@ class CompletionRun:
             yield event_of({**self._frame([]), "usage": self.usage})
         yield DONE
 
-    def _steps(self, choice: _Choice) -> Iterator[tuple[dict[str, Any], int]]:
+    def _steps(self, choice: _CompletionChoice) -> Iterator[tuple[dict[str, Any], int]]:
         offset = 0
         for place, chance in enumerate(choice.chances):
             yield self._part(choice, place, place + 1, offset, None), 1
@@ -143,7 +148,7 @@ def _likelihood(continuation: Continuation) -> float:
 
 
 async def plan_completion(model: CompletionModel, body: dict[str, Any]) -> CompletionRun:
-    """Let the model continue every prompt of a checked request. Raises `Refusal` (400) when that is too much."""
+    """Let the model continue every prompt of a checked request. Raises `HTTPError` (400) when that is too much."""
     prompts = _prompts(model, body["prompt"])
     count = body.get("n") or 1
     tries = max(body.get("best_of") or count, count)
@@ -151,15 +156,15 @@ async def plan_completion(model: CompletionModel, body: dict[str, Any]) -> Compl
     limit = _DEFAULT_TOKENS if given is None else given
     if len(prompts) > _MAX_PROMPTS or len(prompts) * tries * limit > _MAX_ALL_TOKENS:
         message = f"All continuations together may have at most {_MAX_ALL_TOKENS} tokens of {_MAX_PROMPTS} prompts."
-        raise Refusal(400, message, param="max_tokens", code="invalid_value")
+        raise HTTPError(400, message, param="max_tokens", code="invalid_value")
     stops, seed, top = stops_of(body), body.get("seed") or 0, body.get("logprobs") or 0
-    choices: list[_Choice] = []
+    choices: list[_CompletionChoice] = []
     prompt_tokens = completion_tokens = 0
     for prompt in prompts:
         prompt_tokens += count_tokens(prompt)
         tried: list[Continuation] = []
         for variant in range(tries):
-            tried.append(model.continue_text(CompletionAsk(prompt, limit, seed, variant, top)))
+            tried.append(model.continue_text(CompletionRequest(prompt, limit, seed, variant, top)))
             await asyncio.sleep(0)
         if tries > count:
             tried.sort(key=_likelihood, reverse=True)
@@ -168,5 +173,5 @@ async def plan_completion(model: CompletionModel, body: dict[str, Any]) -> Compl
             completion_tokens += len(chances)
             if body.get("echo"):
                 chances = [*(TokenChance(token, 0.0) for token in split_tokens(prompt)), *chances]
-            choices.append(_Choice(len(choices), chances, finish))
+            choices.append(_CompletionChoice(len(choices), chances, finish))
     return CompletionRun(body, choices, prompt_tokens, completion_tokens)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .asgi import Scope
 from .clock import Clock
-from .exchange import Exchange
+from .exchange import ServerExchange
 from .framing import error_answer
 from .parse import BadRequest, Head, RequestParser
 
 if TYPE_CHECKING:
     from .http import Server
 
-__all__ = ["Connection", "ServerLimits"]
+__all__ = ["ServerConnection", "ServerLimits"]
 
 _MAX_PIPELINED = 64 * 1024
 _PROGRESS = 64 * 1024
@@ -42,7 +42,7 @@ class ServerLimits:
     """Above this a new connection is answered 503 and closed."""
 
 
-class Connection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """The protocol object of one accepted connection."""
 
     def __init__(self, server: Server, limits: ServerLimits) -> None:
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser(limits.max_head, limits.max_fields, limits.max_body)
         self._transport: asyncio.Transport | None = None
         self._scope: dict[str, Any] = {}
-        self._exchange: Exchange | None = None
+        self._exchange: ServerExchange | None = None
         self._read_clock = Clock(loop, self._late_reading)
         self._write_clock = Clock(loop, self.abort)
         self._in_head = False
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
             if self._exchange is not None and not self._exchange.body_ended:
                 self._read_clock.set(self._limits.body_timeout)
 
-    def finished(self, exchange: Exchange) -> None:
+    def finished(self, exchange: ServerExchange) -> None:
         """The application is done with this request: take the next one, or close."""
         self._exchange = None
         self._server.ended(exchange)
@@ -204,11 +204,11 @@ class Connection(asyncio.Protocol):
             "query_string": head.query,
             "headers": head.fields,
         }
-        exchange = self._exchange = Exchange(self, head)
+        exchange = self._exchange = ServerExchange(self, head)
         self._server.begun(exchange)
         exchange.task = self._loop.create_task(exchange.run(self._server.app, scope))
 
-    def _take_body(self, exchange: Exchange, piece: bytes) -> None:
+    def _take_body(self, exchange: ServerExchange, piece: bytes) -> None:
         exchange.add_body(piece)
         if not piece:
             self._read_clock.clear()

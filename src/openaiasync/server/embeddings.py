@@ -8,9 +8,9 @@ import time
 from base64 import b64encode
 from typing import Any
 
+from .errors import HTTPError
 from .models.base import EmbeddingModel
 from .models.tokens import count_tokens
-from .refusal import Refusal
 
 __all__ = ["answer_embeddings"]
 
@@ -24,7 +24,7 @@ def _inputs(value: Any) -> list[str | list[int]]:
 
 
 async def answer_embeddings(model: EmbeddingModel, body: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a checked request. Raises `Refusal` (400) for an empty or too long input."""
+    """The answer to a checked request. Raises `HTTPError` (400) for an empty or too long input."""
     inputs = _inputs(body["input"])
     dimensions = body.get("dimensions") or model.dimensions
     base64 = body.get("encoding_format") == "base64"
@@ -35,11 +35,11 @@ async def answer_embeddings(model: EmbeddingModel, body: dict[str, Any]) -> dict
     for index, item in enumerate(inputs):
         param = "input" if inputs[0] is body["input"] else f"input[{index}]"
         if not item:
-            raise Refusal(400, f"'{param}' is empty.", param=param, code="invalid_value")
+            raise HTTPError(400, f"'{param}' is empty.", param=param, code="invalid_value")
         size = len(item) if isinstance(item, list) else count_tokens(item)
         if size > model.max_tokens:
             message = f"'{param}' has {size} tokens; this model takes {model.max_tokens}."
-            raise Refusal(400, message, param=param, code="context_length_exceeded")
+            raise HTTPError(400, message, param=param, code="context_length_exceeded")
         tokens += size
         vector = model.embed(item, dimensions)
         embedding: Any = b64encode(pack(*vector)).decode() if base64 else vector

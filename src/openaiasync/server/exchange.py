@@ -11,9 +11,9 @@ from .framing import AnswerFraming, error_answer
 from .parse import Head
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from .connection import ServerConnection
 
-__all__ = ["ClientGone", "Exchange"]
+__all__ = ["ClientGone", "ServerExchange"]
 
 _log = logging.getLogger("openaiasync.server")
 _MAX_UNREAD = 256 * 1024
@@ -23,7 +23,7 @@ class ClientGone(OSError):
     """Raised by `send` when the client has left or takes nothing: there is nobody to answer any more."""
 
 
-class Exchange:
+class ServerExchange:
     """Runs the application for one request. The connection pushes the body in and says when the client leaves."""
 
     __slots__ = (
@@ -43,7 +43,7 @@ class Exchange:
         "task",
     )
 
-    def __init__(self, connection: Connection, head: Head) -> None:
+    def __init__(self, connection: ServerConnection, head: Head) -> None:
         self._connection = connection
         self._unread: list[bytes] = []
         self._unread_size = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .check import (
+from .errors import HTTPError
+from .validation import (
     Fields,
     anything,
     flag,
@@ -20,7 +21,6 @@ from .check import (
     whole,
     wrong,
 )
-from .refusal import Refusal
 
 __all__ = ["CHAT", "COMPLETION", "EMBEDDING", "METADATA", "check_chat", "check_completion"]
 
@@ -38,7 +38,7 @@ _PART_FIELDS = {
 def _required(value: dict[str, Any], name: str, param: str) -> Any:
     if value.get(name) is None:
         where = f"{param}.{name}"
-        raise Refusal(400, f"'{where}' is missing.", param=where, code="missing_required_parameter")
+        raise HTTPError(400, f"'{where}' is missing.", param=where, code="missing_required_parameter")
     return value[name]
 
 
@@ -143,7 +143,7 @@ def _stream_options(value: Any, param: str) -> None:
 def _metadata(value: Any, param: str) -> None:
     mapping(value, param)
     if len(value) > 16:
-        raise Refusal(400, f"'{param}' has more than 16 keys.", param=param, code="invalid_value")
+        raise HTTPError(400, f"'{param}' has more than 16 keys.", param=param, code="invalid_value")
     for name, item in value.items():
         text(item, f"{param}.{name}")
 
@@ -233,22 +233,24 @@ METADATA: Fields = {"metadata": _metadata}
 def check_chat(body: dict[str, Any]) -> None:
     """What no field can tell alone."""
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
-        raise Refusal(400, "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value")
+        raise HTTPError(400, "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value")
     _check_stream_options(body)
     tools: list[dict[str, Any]] = body.get("tools") or []
     choice: Any = body.get("tool_choice")
     if choice not in (None, "none", "auto") and not tools:
-        raise Refusal(400, "'tool_choice' needs 'tools'.", param="tool_choice", code="invalid_value")
+        raise HTTPError(400, "'tool_choice' needs 'tools'.", param="tool_choice", code="invalid_value")
     if is_object(choice) and choice["type"] != "allowed_tools":
         kind: str = choice["type"]
         name = choice[kind]["name"]
         if not any(tool["type"] == kind and tool[kind]["name"] == name for tool in tools):
-            raise Refusal(
+            raise HTTPError(
                 400, f"'tool_choice' names {name!r}, which 'tools' has not.", param="tool_choice", code="invalid_value"
             )
     for name in ("audio", "functions", "function_call"):
         if body.get(name):
-            raise Refusal(400, f"This server's models do not serve '{name}'.", param=name, code="unsupported_parameter")
+            raise HTTPError(
+                400, f"This server's models do not serve '{name}'.", param=name, code="unsupported_parameter"
+            )
 
 
 def check_completion(body: dict[str, Any]) -> None:
@@ -256,12 +258,12 @@ def check_completion(body: dict[str, Any]) -> None:
     _check_stream_options(body)
     best_of, n = body.get("best_of"), body.get("n") or 1
     if best_of is not None and best_of < n:
-        raise Refusal(400, "'best_of' must be at least 'n'.", param="best_of", code="invalid_value")
+        raise HTTPError(400, "'best_of' must be at least 'n'.", param="best_of", code="invalid_value")
     if best_of is not None and best_of > n and body.get("stream"):
-        raise Refusal(400, "'best_of' cannot be streamed.", param="best_of", code="invalid_value")
+        raise HTTPError(400, "'best_of' cannot be streamed.", param="best_of", code="invalid_value")
 
 
 def _check_stream_options(body: dict[str, Any]) -> None:
     if body.get("stream_options") is not None and not body.get("stream"):
         message = "'stream_options' is only allowed when 'stream' is true."
-        raise Refusal(400, message, param="stream_options", code="invalid_value")
+        raise HTTPError(400, message, param="stream_options", code="invalid_value")

@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from .refusal import Refusal
+from .errors import HTTPError
 
-__all__ = ["Upload", "body_of", "parse_boundary", "parse_form"]
+__all__ = ["UploadedFile", "body_of", "parse_boundary", "parse_form"]
 
 _MAX_PARTS: Final = 256
 _MAX_HEAD: Final = 8192  # bytes of a part's header
@@ -29,7 +29,7 @@ _NUMBERS: Final = frozenset({"temperature"})
 _FLAGS: Final = {"true": True, "false": False}
 
 
-class Upload(NamedTuple):
+class UploadedFile(NamedTuple):
     """A part of a form; a file if it has a `file_name`, else a plain value. `media_type` is as the client declared it,
     in lower case and without parameters, or empty."""
 
@@ -40,19 +40,19 @@ class Upload(NamedTuple):
 
 
 def parse_boundary(content_type: bytes | None) -> bytes:
-    """The boundary in a ``Content-Type``. Raises `Refusal`: 415 for another media type, 400 without a boundary."""
+    """The boundary in a ``Content-Type``. Raises `HTTPError`: 415 for another media type, 400 without a boundary."""
     value = (content_type or b"").decode("latin-1")
     media, _, _ = value.partition(";")
     if media.strip().lower() != "multipart/form-data":
-        raise Refusal(415, "The content type must be multipart/form-data.")
+        raise HTTPError(415, "The content type must be multipart/form-data.")
     boundary = _parameters(value[len(media) :], "Content-Type").get("boundary", "")
     if _BOUNDARY.fullmatch(boundary) is None:
         raise _malformed("the Content-Type has no valid boundary")
     return boundary.encode("ascii")
 
 
-def parse_form(boundary: bytes, body: bytes) -> list[Upload]:
-    """The parts of a body, in order. Raises `Refusal` (400) for what is no such form, 413 for too many parts."""
+def parse_form(boundary: bytes, body: bytes) -> list[UploadedFile]:
+    """The parts of a body, in order. Raises `HTTPError` (400) for what is no such form, 413 for too many parts."""
     delimiter = b"\r\n--" + boundary
     if body.startswith(delimiter[2:]):
         place = len(delimiter) - 2
@@ -60,10 +60,10 @@ def parse_form(boundary: bytes, body: bytes) -> list[Upload]:
         place = len(delimiter)
     else:
         raise _malformed("it does not begin with its boundary")
-    parts: list[Upload] = []
+    parts: list[UploadedFile] = []
     while (start := _after_delimiter(body, place)) is not None:
         if len(parts) == _MAX_PARTS:
-            raise Refusal(413, f"The form has more than {_MAX_PARTS} parts.")
+            raise HTTPError(413, f"The form has more than {_MAX_PARTS} parts.")
         end = body.find(delimiter, start)
         if end < 0:
             raise _malformed("it ends before its last boundary")
@@ -84,7 +84,7 @@ def _after_delimiter(body: bytes, place: int) -> int | None:
     return line_end + 2
 
 
-def _part(body: bytes, start: int, end: int) -> Upload:
+def _part(body: bytes, start: int, end: int) -> UploadedFile:
     # The CRLF of the line before counts: a part without a header begins with the empty line.
     head_end = body.find(b"\r\n\r\n", start - 2, min(end, start + _MAX_HEAD))
     if head_end < 0:
@@ -97,10 +97,10 @@ def _part(body: bytes, start: int, end: int) -> Upload:
     if file_name is None:
         charset = _parameters(";" + parameters, "Content-Type").get("charset", "utf-8") if parameters else "utf-8"
         if charset.lower() not in ("utf-8", "us-ascii"):
-            raise Refusal(400, f"The field '{name}' is not in UTF-8.", param=name, code="invalid_value")
+            raise HTTPError(400, f"The field '{name}' is not in UTF-8.", param=name, code="invalid_value")
         if len(content) > _MAX_TEXT:
-            raise Refusal(413, f"The field '{name}' is larger than {_MAX_TEXT} bytes.", param=name)
-    return Upload(name, file_name, kind.strip().lower(), content)
+            raise HTTPError(413, f"The field '{name}' is larger than {_MAX_TEXT} bytes.", param=name)
+    return UploadedFile(name, file_name, kind.strip().lower(), content)
 
 
 def _head(head: bytes) -> dict[str, str]:
@@ -140,7 +140,7 @@ def _check_encoding(name: str, fields: dict[str, str]) -> None:
     encoding = fields.get("content-transfer-encoding", "binary").lower()
     if encoding not in ("7bit", "8bit", "binary"):
         message = f"The part '{name}' has the transfer encoding {encoding!r}; RFC 7578 wants it as it is."
-        raise Refusal(400, message, param=name, code="invalid_value")
+        raise HTTPError(400, message, param=name, code="invalid_value")
 
 
 def _parameters(text: str, field: str) -> dict[str, str]:
@@ -165,19 +165,19 @@ def _unquoted(text: str) -> str:
     return re.sub("%(?:22|0D|0A)", lambda match: _UNQUOTED[match[0]], text)
 
 
-def _malformed(why: str) -> Refusal:
-    return Refusal(400, f"The form cannot be read: {why}.", code="invalid_multipart")
+def _malformed(why: str) -> HTTPError:
+    return HTTPError(400, f"The form cannot be read: {why}.", code="invalid_multipart")
 
 
 # -------------------------------------------------------------------------------------------------- fields
 
 
-def body_of(parts: Sequence[Upload], arrays: Sequence[str] = ()) -> dict[str, Any]:
+def body_of(parts: Sequence[UploadedFile], arrays: Sequence[str] = ()) -> dict[str, Any]:
     """A form's fields as a JSON body would have them: ``name[]`` as an array, ``name[key]`` as an object.
 
-    Files stay `Upload`. Numbers and booleans are told by the fields' names; what does not read as one stays a text,
-    for the checks to refuse. `arrays` may also come under their bare name, as arrays of one. Raises `Refusal` (400)
-    for a name that comes twice without brackets, or with and without.
+    Files stay `UploadedFile`. Numbers and booleans are told by the fields' names; what does not read as one stays a
+    text, for the checks to refuse. `arrays` may also come under their bare name, as arrays of one. Raises `HTTPError`
+    (400) for a name that comes twice without brackets, or with and without.
     """
     body: dict[str, Any] = {}
     lists: dict[str, list[Any]] = {}
@@ -185,13 +185,13 @@ def body_of(parts: Sequence[Upload], arrays: Sequence[str] = ()) -> dict[str, An
     for part in parts:
         match = _KEYED.fullmatch(part.name)
         if match is None:
-            raise Refusal(400, f"'{part.name}' is no name of a field.", param=part.name, code="invalid_value")
+            raise HTTPError(400, f"'{part.name}' is no name of a field.", param=part.name, code="invalid_value")
         name, key, value = match[1], match[2], _value(match[1], part)
         if key is None and name in arrays:
             key = ""
         own = lists if key == "" else objects
         if name in body and (key is None or name not in own or key in objects.get(name, ())):
-            raise Refusal(400, f"The field '{name}' comes more than once.", param=name, code="invalid_value")
+            raise HTTPError(400, f"The field '{name}' comes more than once.", param=name, code="invalid_value")
         if key is None:
             body[name] = value
         elif not key:
@@ -203,13 +203,13 @@ def body_of(parts: Sequence[Upload], arrays: Sequence[str] = ()) -> dict[str, An
     return body
 
 
-def _value(name: str, part: Upload) -> Any:
+def _value(name: str, part: UploadedFile) -> Any:
     if part.file_name is not None:
         return part
     try:
         text = part.content.decode("utf-8")
     except UnicodeDecodeError:
-        raise Refusal(400, f"The field '{name}' is not in UTF-8.", param=name, code="invalid_value") from None
+        raise HTTPError(400, f"The field '{name}' is not in UTF-8.", param=name, code="invalid_value") from None
     if name in _INTEGERS and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
     if name in _NUMBERS and re.fullmatch(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?", text):

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from .asgi import AsgiApp
-from .connection import Connection, ServerLimits
-from .exchange import Exchange
+from .connection import ServerConnection, ServerLimits
+from .exchange import ServerExchange
 from .lifespan import Lifespan
 
 __all__ = ["Server", "serve"]
@@ -57,8 +57,8 @@ class Server:
         self._limits = limits
         self._lifespan = Lifespan(app)
         self._listener: asyncio.Server | None = None
-        self._open: set[Connection] = set()
-        self._running: set[Exchange] = set()
+        self._open: set[ServerConnection] = set()
+        self._running: set[ServerExchange] = set()
         self._quiet: asyncio.Event | None = None  # set once nothing is open or running, while closing
 
     @property
@@ -140,12 +140,12 @@ class Server:
             except OSError:
                 pass  # somebody else was faster
 
-    def _accept(self) -> Connection:
-        return Connection(self, self._limits)
+    def _accept(self) -> ServerConnection:
+        return ServerConnection(self, self._limits)
 
     # What connections report.
 
-    def opened(self, connection: Connection) -> bool:
+    def opened(self, connection: ServerConnection) -> bool:
         """Count a connection; whether there is room for it."""
         self._open.add(connection)
         self.connections += 1
@@ -153,20 +153,20 @@ class Server:
         self.peak_connections = max(self.peak_connections, self.connections)
         return self.connections <= self._limits.max_connections and self._listener is not None
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: ServerConnection) -> None:
         """A connection has ended."""
         self._open.discard(connection)
         self.connections -= 1
         self._check_quiet()
 
-    def begun(self, exchange: Exchange) -> None:
+    def begun(self, exchange: ServerExchange) -> None:
         """Count a request that is being answered."""
         self._running.add(exchange)
         self.requests += 1
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
-    def ended(self, exchange: Exchange) -> None:
+    def ended(self, exchange: ServerExchange) -> None:
         """A request was answered, or given up."""
         self._running.discard(exchange)
         self.in_flight -= 1

@@ -9,15 +9,15 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .call import Call, Event, event_of
-from .form import Upload
+from .context import Event, RequestContext, event_of
+from .errors import HTTPError, wrong_kind
+from .form import UploadedFile
 from .media_fields import EDIT, GENERATE, VARIATION
 from .models import ImageModel
 from .models.base import Drawing
 from .models.draw import enlarged, resized
 from .models.png import Picture, PngError, decode_png, encode_png
 from .models.tokens import count_tokens
-from .refusal import Refusal, wrong_kind
 
 if TYPE_CHECKING:
     from .app import App
@@ -50,10 +50,10 @@ class PictureStore:
         return name
 
     def get(self, name: str) -> bytes:
-        """The picture. Raises `Refusal` (404)."""
+        """The picture. Raises `HTTPError` (404)."""
         found = self._kept.get(name)
         if found is None:
-            raise Refusal(404, "There is no such picture here, or not any more.", code="not_found")
+            raise HTTPError(404, "There is no such picture here, or not any more.", code="not_found")
         return found
 
 
@@ -75,7 +75,7 @@ class _Task(NamedTuple):
     inputs: tuple[Picture, ...]
 
 
-async def generate_images(app: App, call: Call) -> None:
+async def generate_images(app: App, call: RequestContext) -> None:
     body = await call.read_object()
     app.check(body, GENERATE, "prompt")
     width, height = _size(body) or _DEFAULT_SIZE
@@ -88,7 +88,7 @@ async def generate_images(app: App, call: Call) -> None:
     await _answer(app, call, _Task(model, body, "image_generation", make, ()))
 
 
-async def edit_images(app: App, call: Call) -> None:
+async def edit_images(app: App, call: RequestContext) -> None:
     body = await call.read_form(arrays=("image",))
     app.check(body, EDIT, "image", "prompt")
     model = _model(app, body)
@@ -107,7 +107,7 @@ async def edit_images(app: App, call: Call) -> None:
     await _answer(app, call, _Task(model, body, "image_edit", make, inputs))
 
 
-async def create_variation(app: App, call: Call) -> None:
+async def create_variation(app: App, call: RequestContext) -> None:
     body = await call.read_form(arrays=("image",))
     app.check(body, VARIATION, "image")
     model = _model(app, body)
@@ -121,7 +121,7 @@ async def create_variation(app: App, call: Call) -> None:
     await _answer(app, call, _Task(model, body, "image_variation", make, (picture,)))
 
 
-async def get_picture(app: App, call: Call) -> None:
+async def get_picture(app: App, call: RequestContext) -> None:
     await call.send_bytes(app.pictures.get(call.arguments["picture"]), b"image/png")
 
 
@@ -134,7 +134,7 @@ def _model(app: App, body: dict[str, Any]) -> ImageModel:
         for model in app.models.values():
             if isinstance(model, ImageModel):
                 return model
-        raise Refusal(400, "You must give the parameter 'model'.", param="model", code="missing_required_parameter")
+        raise HTTPError(400, "You must give the parameter 'model'.", param="model", code="missing_required_parameter")
     named = app.model(body["model"])
     if not isinstance(named, ImageModel):
         raise wrong_kind(named.id, "images")
@@ -149,30 +149,30 @@ def _size(body: dict[str, Any]) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-async def _picture(upload: Upload, param: str) -> Picture:
+async def _picture(upload: UploadedFile, param: str) -> Picture:
     try:
         return await asyncio.to_thread(decode_png, upload.content)
     except PngError as error:
         raise _bad_image(param, str(error)) from None
 
 
-def _bad_image(param: str, why: str) -> Refusal:
-    return Refusal(400, f"The '{param}' cannot be used: {why}.", param=param, code="invalid_image")
+def _bad_image(param: str, why: str) -> HTTPError:
+    return HTTPError(400, f"The '{param}' cannot be used: {why}.", param=param, code="invalid_image")
 
 
 # -------------------------------------------------------------------------------------------------- answers
 
 
-async def _answer(app: App, call: Call, task: _Task) -> None:
+async def _answer(app: App, call: RequestContext, task: _Task) -> None:
     body = task.body
     streamed = bool(body.get("stream"))
     if body.get("partial_images") and not streamed:
-        raise Refusal(400, "'partial_images' needs 'stream'.", param="partial_images", code="invalid_value")
+        raise HTTPError(400, "'partial_images' needs 'stream'.", param="partial_images", code="invalid_value")
     if streamed and body.get("response_format") == "url":
-        raise Refusal(400, "Events carry base64, no URLs.", param="response_format", code="invalid_value")
+        raise HTTPError(400, "Events carry base64, no URLs.", param="response_format", code="invalid_value")
     if streamed and body.get("size") not in (None, "auto", *_SAID_SIZES):
         message = f"Images of {body['size']} are not streamed; {', '.join(_SAID_SIZES)} are."
-        raise Refusal(400, message, param="size", code="invalid_value")
+        raise HTTPError(400, message, param="size", code="invalid_value")
     delay = call.token_delay(task.model.token_delay)
     async with call.presence():
         made = [await asyncio.to_thread(_make, task, variant) for variant in range(body.get("n") or 1)]
@@ -214,7 +214,7 @@ def _cost(picture: Picture) -> int:
     return -(-picture.width * picture.height // _TILE)
 
 
-def _link(call: Call, name: str) -> str:
+def _link(call: RequestContext, name: str) -> str:
     host = (call.header(b"host") or b"localhost").decode("latin-1")
     return f"{call.scope.get('scheme', 'http')}://{host}/v1{PICTURES}{name}"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .check import (
+from .errors import HTTPError
+from .validation import (
     Fields,
     anything,
     flag,
@@ -19,7 +20,6 @@ from .check import (
     whole,
     wrong,
 )
-from .refusal import Refusal
 
 __all__ = ["EDIT", "FILE", "GENERATE", "SPEECH", "TRANSCRIPTION", "TRANSLATION", "VARIATION", "check_voice"]
 
@@ -33,7 +33,7 @@ def _prompt(value: Any, param: str) -> None:
     text(value, param)
     if not 1 <= len(value) <= _PROMPT_LENGTH:
         message = f"'{param}' must have from 1 to {_PROMPT_LENGTH} characters, not {len(value)}."
-        raise Refusal(400, message, param=param, code="invalid_value")
+        raise HTTPError(400, message, param=param, code="invalid_value")
 
 
 def check_voice(value: Any, param: str) -> None:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..endpoints import ENDPOINTS
 from .audio import create_speech, create_transcription, create_translation
-from .call import Call
 from .chats import plan_run
 from .completions import plan_completion
+from .context import RequestContext
 from .embeddings import answer_embeddings
+from .errors import HTTPError, wrong_kind
 from .fields import CHAT, COMPLETION, EMBEDDING, METADATA, check_chat, check_completion
 from .files import create_file, delete_file, get_file, get_file_content, list_files
 from .images import PICTURES, create_variation, edit_images, generate_images, get_picture
 from .models import ChatModel, CompletionModel, EmbeddingModel, Model
-from .refusal import Refusal, wrong_kind
 from .store import page_of, read_page_ask
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["OPERATIONS", "Handler", "routes"]
 
-Handler: TypeAlias = "Callable[[App, Call], Awaitable[None]]"
+Handler: TypeAlias = "Callable[[App, RequestContext], Awaitable[None]]"
 
 
-async def _health(app: App, call: Call) -> None:
+async def _health(app: App, call: RequestContext) -> None:
     await call.send_json({"status": "ok"})
 
 
-async def _create_chat(app: App, call: Call) -> None:
+async def _create_chat(app: App, call: RequestContext) -> None:
     body = await call.read_object()
     app.check(body, CHAT, "model", "messages")
     check_chat(body)
@@ -55,31 +55,31 @@ async def _create_chat(app: App, call: Call) -> None:
     await call.send_json(completion)
 
 
-async def _list_chats(app: App, call: Call) -> None:
+async def _list_chats(app: App, call: RequestContext) -> None:
     query = call.query()
     await call.send_json(page_of(app.store.find(query), read_page_ask(query)))
 
 
-async def _get_chat(app: App, call: Call) -> None:
+async def _get_chat(app: App, call: RequestContext) -> None:
     await call.send_json(app.store.get(call.arguments["completion_id"]))
 
 
-async def _update_chat(app: App, call: Call) -> None:
+async def _update_chat(app: App, call: RequestContext) -> None:
     body = await call.read_object()
     app.check(body, METADATA, "metadata")
     await call.send_json(app.store.relabel(call.arguments["completion_id"], body["metadata"]))
 
 
-async def _delete_chat(app: App, call: Call) -> None:
+async def _delete_chat(app: App, call: RequestContext) -> None:
     await call.send_json(app.store.delete(call.arguments["completion_id"]))
 
 
-async def _list_messages(app: App, call: Call) -> None:
+async def _list_messages(app: App, call: RequestContext) -> None:
     messages = app.store.messages(call.arguments["completion_id"])
     await call.send_json(page_of(messages, read_page_ask(call.query())))
 
 
-async def _create_completion(app: App, call: Call) -> None:
+async def _create_completion(app: App, call: RequestContext) -> None:
     body = await call.read_object()
     app.check(body, COMPLETION, "model", "prompt")
     check_completion(body)
@@ -96,7 +96,7 @@ async def _create_completion(app: App, call: Call) -> None:
     await call.send_json(run.completion())
 
 
-async def _create_embeddings(app: App, call: Call) -> None:
+async def _create_embeddings(app: App, call: RequestContext) -> None:
     body = await call.read_object()
     app.check(body, EMBEDDING, "model", "input")
     model = app.model(body["model"])
@@ -111,17 +111,17 @@ def _model_object(model: Model) -> dict[str, Any]:
     return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
 
 
-async def _list_models(app: App, call: Call) -> None:
+async def _list_models(app: App, call: RequestContext) -> None:
     await call.send_json({"object": "list", "data": [_model_object(model) for model in app.models.values()]})
 
 
-async def _get_model(app: App, call: Call) -> None:
+async def _get_model(app: App, call: RequestContext) -> None:
     await call.send_json(_model_object(app.model(call.arguments["model"])))
 
 
-async def _delete_model(app: App, call: Call) -> None:
+async def _delete_model(app: App, call: RequestContext) -> None:
     name = app.model(call.arguments["model"]).id
-    raise Refusal(
+    raise HTTPError(
         403, f"The model {name!r} belongs to the server and stays.", param="model", code="model_not_deletable"
     )
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
+from .errors import HTTPError
 from .operations import Handler
-from .refusal import Refusal
 
 __all__ = ["Router"]
 
@@ -27,7 +27,7 @@ class Router:
             methods[method] = handler
 
     def find(self, method: str, path: bytes) -> tuple[Handler, dict[str, str]]:
-        """The handler and the path's arguments, percent-decoded. Raises `Refusal` (404, 405 with ``Allow``)."""
+        """The handler and the path's arguments, percent-decoded. Raises `HTTPError` (404, 405 with ``Allow``)."""
         short = path[3:] if path.startswith(b"/v1/") else path
         methods = self._plain.get(short)
         arguments: dict[str, str] = {}
@@ -41,11 +41,11 @@ class Router:
                     break
         if methods is None:
             shown = path[:200].decode("latin-1")
-            raise Refusal(404, f"There is nothing at {method} {shown}.", code="unknown_url")
+            raise HTTPError(404, f"There is nothing at {method} {shown}.", code="unknown_url")
         handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:
             allowed = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
-            raise Refusal(
+            raise HTTPError(
                 405, f"{method} is not allowed here.", code="method_not_allowed", fields=((b"allow", allowed.encode()),)
             )
         return handler, arguments

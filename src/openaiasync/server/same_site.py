@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from .refusal import Refusal
+from .errors import HTTPError
 
 __all__ = ["check_host", "check_origin"]
 
@@ -29,7 +29,7 @@ def check_host(address: object, host: bytes | None, allowed: Collection[str]) ->
     name = _name_of(host.decode("latin-1"))
     if "." not in name or name.endswith(".localhost") or _is_address(name) or name in allowed:
         return
-    raise Refusal(403, f"This server does not answer to the name {name[:100]!r}.", code="host_not_allowed")
+    raise HTTPError(403, f"This server does not answer to the name {name[:100]!r}.", code="host_not_allowed")
 
 
 def check_origin(method: str, host: bytes | None, origin: bytes | None, site: bytes | None) -> None:
@@ -38,7 +38,7 @@ def check_origin(method: str, host: bytes | None, origin: bytes | None, site: by
         return
     same = origin is None or (host is not None and _authority(origin) == host.decode("latin-1").lower())
     if (site is not None and site.strip().lower() == b"cross-site") or not same:
-        raise Refusal(403, "This server takes no requests from pages of other sites.", code="origin_not_allowed")
+        raise HTTPError(403, "This server takes no requests from pages of other sites.", code="origin_not_allowed")
 
 
 def _authority(origin: bytes) -> str:

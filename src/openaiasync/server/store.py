@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from .refusal import Refusal
+from .errors import HTTPError
 
 __all__ = ["CompletionStore", "PageAsk", "page_of", "read_page_ask"]
 
@@ -23,24 +23,24 @@ class PageAsk(NamedTuple):
 
 
 def read_page_ask(query: Sequence[tuple[str, str]]) -> PageAsk:
-    """Read ``after``, ``limit`` (1 to 100, default 20) and ``order`` (``asc``, ``desc``). Raises `Refusal` (400)."""
+    """Read ``after``, ``limit`` (1 to 100, default 20) and ``order`` (``asc``, ``desc``). Raises `HTTPError` (400)."""
     values = dict(query)
     limit = values.get("limit") or "20"
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= 100:
-        raise Refusal(400, "'limit' must be a number from 1 to 100.", param="limit", code="invalid_value")
+        raise HTTPError(400, "'limit' must be a number from 1 to 100.", param="limit", code="invalid_value")
     order = values.get("order") or "asc"
     if order not in ("asc", "desc"):
-        raise Refusal(400, "'order' must be asc or desc.", param="order", code="invalid_value")
+        raise HTTPError(400, "'order' must be asc or desc.", param="order", code="invalid_value")
     return PageAsk(values.get("after") or None, int(limit), order == "desc")
 
 
 def page_of(items: Sequence[dict[str, Any]], ask: PageAsk) -> dict[str, Any]:
-    """The list object for this page. Raises `Refusal` (400) when `after` names nothing in the list."""
+    """The list object for this page. Raises `HTTPError` (400) when `after` names nothing in the list."""
     ordered = list(reversed(items)) if ask.descending else list(items)
     if ask.after is not None:
         places = [place for place, item in enumerate(ordered) if item["id"] == ask.after]
         if not places:
-            raise Refusal(
+            raise HTTPError(
                 400, f"'after' names no item of this list: {ask.after!r}.", param="after", code="invalid_value"
             )
         ordered = ordered[places[0] + 1 :]
@@ -87,11 +87,11 @@ class CompletionStore:
 
     def _find(self, id: str) -> _Kept:
         if id not in self._kept:
-            raise Refusal(404, f"No stored completion has the id {id!r}.", param="completion_id", code="not_found")
+            raise HTTPError(404, f"No stored completion has the id {id!r}.", param="completion_id", code="not_found")
         return self._kept[id]
 
     def get(self, id: str) -> dict[str, Any]:
-        """The completion. Raises `Refusal` (404), as the other methods that take an id do."""
+        """The completion. Raises `HTTPError` (404), as the other methods that take an id do."""
         return self._find(id).completion
 
     def relabel(self, id: str, metadata: dict[str, str] | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from math import log
 from typing import Any, Final
 
-from .call import Event, event_of
+from .context import Event, event_of
 from .models.hearing import Heard
 from .models.tokens import count_tokens, split_tokens
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from ..redact import Secret, of_fields
+from ..core.model.secrets import Secret, of_fields
 
 __all__ = [
+    "AttemptTimeouts",
     "Attended",
     "Credentials",
-    "Incoming",
     "Origin",
-    "Outgoing",
     "Transport",
     "TransportError",
-    "TryClocks",
+    "TransportRequest",
+    "TransportResponse",
     "over_cap",
 ]
 
@@ -77,7 +77,7 @@ def _scheme(value: str, known: str) -> str:
     return first if found and (first.lower() in ("basic", "bearer", "token") or first == known) else ""
 
 
-class Outgoing:
+class TransportRequest:
     """One request as it goes to a transport, once per try.
 
     `fields` holds every header field but the credentials, the framing (``Content-Length``, ``Transfer-Encoding``) and
@@ -109,7 +109,7 @@ class Outgoing:
         self.prebuilt: bytes | None = prebuilt
 
 
-class TryClocks(NamedTuple):
+class AttemptTimeouts(NamedTuple):
     """The clocks of one try. Times in seconds; `None` is "no limit"."""
 
     connect: float | None  # for DNS, TCP, TLS and proxy together, from the start of each
@@ -153,8 +153,8 @@ def over_cap(cap: int) -> str:
     return f"the body is over {cap} bytes (max_body in http_other sets how many one that is held in memory may have)"
 
 
-class Incoming(Protocol):
-    """The answer to one `Outgoing`: its head is there, its body may still be coming.
+class TransportResponse(Protocol):
+    """The answer to one `TransportRequest`: its head is there, its body may still be coming.
 
     It gives its connection back by itself at the exact end of the body; before that only `abort` frees it.
     All waiting raises `TransportError`. Only one task may wait at a time.
@@ -214,13 +214,13 @@ class Incoming(Protocol):
 
 @runtime_checkable
 class Attended(Protocol):
-    """An `Incoming` that knows who reads it, as those do whose connections are limited in number."""
+    """An `TransportResponse` that knows who reads it, as those do whose connections are limited in number."""
 
     reader: object
     """The task that read last, or is to read: it can free the connection. `None` where that is not known."""
 
 
-class Begun(Incoming, Protocol):
+class Begun(TransportResponse, Protocol):
     """An exchange that was sent before anybody waits for it."""
 
     async def head(self) -> None:
@@ -235,7 +235,7 @@ class Transport(Protocol):
     that takes no waiting.
     """
 
-    async def send(self, out: Outgoing, clocks: TryClocks) -> Incoming:
+    async def send(self, out: TransportRequest, clocks: AttemptTimeouts) -> TransportResponse:
         """Send one request and wait for the head of its final answer.
 
         Cancelled or failed, it leaves no socket, task or timer behind. Raises `TransportError` only.

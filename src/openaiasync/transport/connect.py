@@ -16,8 +16,8 @@ from functools import lru_cache
 from itertools import chain, zip_longest
 from typing import Any, cast
 
-from ..core.http1_request import request_head
-from .base import Origin, TransportError, TryClocks
+from ..core.http.request import request_head
+from .base import AttemptTimeouts, Origin, TransportError
 from .connection import Connection
 from .exchange import Exchange
 from .proxies import Proxies, Proxy
@@ -236,7 +236,7 @@ async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
     assert transport is not None
     bracketed = f"[{origin.host}]" if ":" in origin.host else origin.host
     target = f"{bracketed}:{origin.port}"
-    exchange = Exchange(connection, TryClocks(None, None, None), True, 0.0)
+    exchange = Exchange(connection, AttemptTimeouts(None, None, None), True, 0.0)
     exchange.tunnel = True
     transport.write(b"".join((request_head("CONNECT", target, target, ()), proxy.credentials.wire(), b"\r\n")))
     try:

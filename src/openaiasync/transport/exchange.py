@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from ..core.http1_whole import Http1Error, whole_answer
-from .base import TransportError, TryClocks, over_cap
+from ..core.http.complete_response import Http1Error, whole_answer
+from .base import AttemptTimeouts, TransportError, over_cap
 from .connection import NEVER, Connection
 
 if TYPE_CHECKING:
-    from ..core.http1 import ResponseParser
+    from ..core.http.response import ResponseParser
 
 __all__ = ["TIMEOUTS", "Exchange"]
 
@@ -56,7 +56,7 @@ class Exchange:
     written: bool = False
     answered: bool = False
 
-    def __init__(self, connection: Connection, clocks: TryClocks, bodiless: bool, connected: float) -> None:
+    def __init__(self, connection: Connection, clocks: AttemptTimeouts, bodiless: bool, connected: float) -> None:
         """Take `connection`; `bodiless` as in `ResponseParser`, `connected` in seconds."""
         self._connection: Connection | None = connection
         self._loop = connection.loop
@@ -331,6 +331,8 @@ class Exchange:
 
 
 def _new_parser(bodiless: bool) -> ResponseParser:
-    from ..core.http1 import ResponseParser  # its patterns take their time, and the first answer may be a usual one
+    from ..core.http.response import (
+        ResponseParser,  # its patterns take their time, and the first answer may be a usual one
+    )
 
     return ResponseParser(bodiless=bodiless)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core.http1_request import authority
-from ..headers import Headers
-from .base import Outgoing, TransportError, TryClocks
+from ..core.http.request import authority
+from ..core.model.headers import Headers
+from .base import AttemptTimeouts, TransportError, TransportRequest
 from .simple import SimpleIncoming, limited_start
 
 __all__ = ["FakeAnswer", "FakeRequest", "FakeTransport"]
@@ -66,7 +66,7 @@ class FakeAnswer:
 class FakeRequest:
     """A request that a `FakeTransport` was asked to send."""
 
-    def __init__(self, out: Outgoing, body: bytes) -> None:
+    def __init__(self, out: TransportRequest, body: bytes) -> None:
         self.method: str = out.method
         self.url: str = f"{out.origin.scheme}://{authority(*out.origin)}{out.target}"
         self.path: str = urlsplit(self.url).path
@@ -123,7 +123,7 @@ class FakeTransport:
         self._current: set[_FakeIncoming] = set()
         self._closed = False
 
-    async def send(self, out: Outgoing, clocks: TryClocks) -> SimpleIncoming:
+    async def send(self, out: TransportRequest, clocks: AttemptTimeouts) -> SimpleIncoming:
         """See `Transport.send`; `start` and `until` hold, there is nothing to connect."""
         if self._closed:
             raise TransportError("closed", "the client was closed")
@@ -184,7 +184,7 @@ class _FakeIncoming(SimpleIncoming):
         self._current.discard(self)
 
 
-def _sent_fields(out: Outgoing) -> tuple[tuple[str, str], ...]:
+def _sent_fields(out: TransportRequest) -> tuple[tuple[str, str], ...]:
     """The header fields that were sent, but for credentials and framing."""
     if out.prebuilt is None:
         return (("Host", authority(*out.origin)), *out.fields)
@@ -192,7 +192,7 @@ def _sent_fields(out: Outgoing) -> tuple[tuple[str, str], ...]:
     return tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
 
 
-async def _whole(out: Outgoing) -> bytes:
+async def _whole(out: TransportRequest) -> bytes:
     """The body, however it is given. Raises `TransportError` of kind ``"upload"`` as a real transport would."""
     if isinstance(out.body, bytes):
         return out.body

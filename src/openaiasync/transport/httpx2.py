@@ -10,7 +10,12 @@ import contextlib
 from collections.abc import AsyncIterator, Generator
 from typing import Any
 
-from .base import Outgoing, TransportError, TryClocks, over_cap
+from .base import (
+    AttemptTimeouts,
+    TransportError,
+    TransportRequest,
+    over_cap,
+)
 
 __all__ = ["HTTPXTransport"]
 
@@ -23,7 +28,7 @@ class HTTPXTransport:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    async def send(self, out: Outgoing, clocks: TryClocks) -> HTTPXIncoming:
+    async def send(self, out: TransportRequest, clocks: AttemptTimeouts) -> HTTPXIncoming:
         """See `Transport.send`."""
         scheme, host, port = out.origin
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{out.target}"

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-from .base import Origin, TransportError, TryClocks
+from .base import AttemptTimeouts, Origin, TransportError
 from .connect import Connector
 from .connection import NEVER, Connection
 from .exchange import TIMEOUTS
@@ -149,7 +149,7 @@ class Pool:
                 connection.drop()
         return None
 
-    async def acquire(self, origin: Origin, clocks: TryClocks) -> Connection:
+    async def acquire(self, origin: Origin, clocks: AttemptTimeouts) -> Connection:
         """An idle connection or a new one, waiting for a place if need be. Raises `TransportError`."""
         host = self._hosts.get(origin) or self._hosts.setdefault(origin, _Host(origin))
         waited = False
@@ -192,7 +192,7 @@ class Pool:
             connection.drop()
         return connection
 
-    async def _queue(self, host: _Host, clocks: TryClocks, *, first: bool) -> Connection | None:
+    async def _queue(self, host: _Host, clocks: AttemptTimeouts, *, first: bool) -> Connection | None:
         waiter: asyncio.Future[Connection | TransportError | None] = self.loop.create_future()
         (host.waiters.appendleft if first else host.waiters.append)(waiter)
         at, clock = clocks.until, "until"
@@ -221,7 +221,7 @@ class Pool:
         elif isinstance(got, Connection):
             self.recycle(got)
 
-    async def _open(self, origin: Origin, clocks: TryClocks) -> Connection:
+    async def _open(self, origin: Origin, clocks: AttemptTimeouts) -> Connection:
         at = NEVER if clocks.connect is None else self.loop.time() + clocks.connect
         clock = "connect"
         if clocks.until is not None and clocks.until < at:

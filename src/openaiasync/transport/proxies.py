@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..redact import Secret
+from ..core.model.secrets import Secret
 from .base import Credentials, Origin
 
 __all__ = ["Proxies", "Proxy", "parse_proxy"]

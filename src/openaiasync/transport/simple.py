@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from .base import TransportError, TryClocks, over_cap
+from .base import AttemptTimeouts, TransportError, over_cap
 
 __all__ = ["SimpleIncoming", "limited_start"]
 
@@ -98,7 +98,7 @@ class SimpleIncoming:
 
 
 @asynccontextmanager
-async def limited_start(clocks: TryClocks) -> AsyncGenerator[None, None]:
+async def limited_start(clocks: AttemptTimeouts) -> AsyncGenerator[None, None]:
     """Within it, sending and waiting for a head is limited by `start` and `until`: a `TransportError` then."""
     at, clock = clocks.until, "until"
     if clocks.start is not None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 
-from ..core.http1_request import authority, framing, request_head
-from ..redact import Secret
-from .base import Outgoing, TransportError, TryClocks
+from ..core.http.request import authority, framing, request_head
+from ..core.model.secrets import Secret
+from .base import AttemptTimeouts, TransportError, TransportRequest
 from .connect import Connector, TcpSettings, proxies_of
 from .connection import Connection
 from .exchange import Exchange
@@ -42,7 +42,7 @@ class TcpTransport:
         """What is sent to proxies and nobody may see."""
         return proxies_of(self._settings).secrets()
 
-    async def send(self, out: Outgoing, clocks: TryClocks) -> Exchange:
+    async def send(self, out: TransportRequest, clocks: AttemptTimeouts) -> Exchange:
         """See `Transport.send`. A field that cannot stand in a head is a `ValueError`."""
         head = out.prebuilt
         if head is None:
@@ -74,7 +74,7 @@ class TcpTransport:
             raise
         return exchange
 
-    def begin(self, out: Outgoing, body: bytes, clocks: TryClocks) -> Exchange | None:
+    def begin(self, out: TransportRequest, body: bytes, clocks: AttemptTimeouts) -> Exchange | None:
         """Send `out` with this body at once, if a connection is idle: the exchange, whose `head` is to be awaited.
 
         `None` where `send` is needed. It spares most calls two coroutines.
@@ -119,7 +119,7 @@ class TcpTransport:
         return pool
 
 
-def _write(connection: Connection, out: Outgoing, head: bytes, framing_line: bytes, body: bytes) -> None:
+def _write(connection: Connection, out: TransportRequest, head: bytes, framing_line: bytes, body: bytes) -> None:
     """Hand the request to the loop. Credentials become bytes only within this one expression."""
     transport = connection.transport
     assert transport is not None

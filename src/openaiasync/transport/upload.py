@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from ..core.http1_request import chunk
-from .base import Outgoing, TryClocks
+from ..core.http.request import chunk
+from .base import AttemptTimeouts, TransportRequest
 from .connection import NEVER, Connection
 from .exchange import Exchange
 
@@ -20,7 +20,7 @@ class _WrongLengthError(ValueError):
     pass
 
 
-async def upload(connection: Connection, exchange: Exchange, out: Outgoing, clocks: TryClocks) -> None:
+async def upload(connection: Connection, exchange: Exchange, out: TransportRequest, clocks: AttemptTimeouts) -> None:
     """Send `out`'s body behind its head and wait for the head of the answer.
 
     If the answer comes first, sending stops there (and the connection is not used again). A source that raises, or
@@ -35,7 +35,7 @@ async def upload(connection: Connection, exchange: Exchange, out: Outgoing, cloc
             await asyncio.wait([task])
 
 
-async def _send(connection: Connection, exchange: Exchange, out: Outgoing, patience: float | None) -> None:
+async def _send(connection: Connection, exchange: Exchange, out: TransportRequest, patience: float | None) -> None:
     source = _slices(out.body) if isinstance(out.body, bytes) else out.body
     length = len(out.body) if isinstance(out.body, bytes) else out.length
     count = 0

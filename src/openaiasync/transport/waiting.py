@@ -17,7 +17,7 @@ from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
-from ..core.limits import Resource, stuck
+from ..core.policy.limits import Resource, stuck
 
 __all__ = ["SLOW", "Awaited", "Waiting", "is_stuck", "live_owner", "reset_after_fork"]
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ..model import BaseModel
+from ..core.model.base import BaseModel
 from .batch_error import BatchError
 from .batch_request_counts import BatchRequestCounts
 from .batch_usage import BatchUsage

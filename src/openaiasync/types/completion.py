@@ -2,8 +2,8 @@
 
 from typing import Any, ClassVar, Literal
 
-from ..answers import CompletionText
-from ..model import BaseModel
+from ..core.model.base import BaseModel
+from ..core.model.mixins import CompletionText
 from .completion_choice import CompletionChoice
 from .completion_usage import CompletionUsage
 

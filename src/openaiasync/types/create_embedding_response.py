@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from ..answers import Vectors
-from ..model import BaseModel
+from ..core.model.base import BaseModel
+from ..core.model.mixins import Vectors
 from .embedding import Embedding
 
 __all__ = ["CreateEmbeddingResponse", "Usage"]

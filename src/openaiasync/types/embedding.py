@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from msgspec import field
 
-from ..answers import EmbeddingValue
-from ..model import BaseModel
+from ..core.model.base import BaseModel
+from ..core.model.mixins import EmbeddingValue
 
 __all__ = ["Embedding"]
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from msgspec import field
 
-from ..model import BaseModel
+from ..core.model.base import BaseModel
 from .eval_custom_data_source_config import EvalCustomDataSourceConfig
 from .eval_stored_completions_data_source_config import EvalStoredCompletionsDataSourceConfig
 from .graders.label_model_grader import LabelModelGrader

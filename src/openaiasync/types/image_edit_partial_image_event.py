@@ -2,8 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from ..media_answers import ImageData
-from ..model import BaseModel
+from ..core.model.base import BaseModel
+from ..core.model.media import ImageData
 
 __all__ = ["ImageEditPartialImageEvent"]
 

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from ..media_answers import Images
-from ..model import BaseModel
+from ..core.model.base import BaseModel
+from ..core.model.media import Images
 from .image import Image
 
 __all__ = ["ImagesResponse", "Usage", "UsageInputTokensDetails", "UsageOutputTokensDetails"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..model import BaseModel
+from ..core.model.base import BaseModel
 from .file_object import FileObject
 
 __all__ = ["Upload"]

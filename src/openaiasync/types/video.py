@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ..model import BaseModel
+from ..core.model.base import BaseModel
 from .video_create_error import VideoCreateError
 from .video_model import VideoModel
 from .video_size import VideoSize

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ..model import BaseModel
+from ..core.model.base import BaseModel
 
 __all__ = ["VideoDeleteResponse"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
+from ...engine import Namespace
 
 if TYPE_CHECKING:
-    from ...calls import BinaryAnswer
+    from ...engine import BinaryAnswer
     from ...params.audio.speech_create_params import SpeechCreateParams
 
 __all__ = ["AsyncSpeech"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
+from ...engine import Namespace
 
 if TYPE_CHECKING:
-    from ...model import OpenModel
+    from ...core.model.base import OpenModel
     from ...params.audio.voice_create_params import VoiceCreateParams
     from ...types.audio.voice import Voice
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ...calls import Namespace
-from ...mission.chat import ChatMethods
+from ...engine import Namespace
+from ...methods.chat import ChatMethods
 
 if TYPE_CHECKING:
     from .completions import AsyncCompletions

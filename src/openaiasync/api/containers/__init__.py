@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
+from ...engine import Namespace
 
 if TYPE_CHECKING:
-    from ...calls import AsyncCursorPage, Paginator
-    from ...core.options import RequestOptions
+    from ...core.policy.options import RequestOptions
+    from ...engine import AsyncCursorPage, Paginator
     from ...params.container_create_params import ContainerCreateParams
     from ...params.container_list_params import ContainerListParams
     from ...types.container_create_response import ContainerCreateResponse

@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
+from ...engine import Namespace
 
 if TYPE_CHECKING:
-    from ...core.options import RequestOptions
+    from ...core.policy.options import RequestOptions
     from ...params.conversations.conversation_create_params import ConversationCreateParams
     from ...params.conversations.conversation_update_params import ConversationUpdateParams
     from ...types.conversations.conversation import Conversation

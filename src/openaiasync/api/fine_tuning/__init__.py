@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ...calls import Namespace
+from ...engine import Namespace
 
 if TYPE_CHECKING:
     from .alpha import AsyncAlpha

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ... import endpoints
-from ...calls import Namespace
+from ...engine import Namespace
 from ...realtime.methods import LiveConnect
 
 if TYPE_CHECKING:
-    from ...model import OpenModel
+    from ...core.model.base import OpenModel
     from .sessions import AsyncSessions
 
 __all__ = ["AsyncLive"]

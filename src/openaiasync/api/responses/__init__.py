@@ -6,13 +6,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ... import endpoints
-from ...calls import Namespace
-from ...helpers.responses import ResponsesHelpers
+from ...engine import Namespace
+from ...methods.responses import ResponsesHelpers
 from ...realtime.methods import ResponsesConnect
 
 if TYPE_CHECKING:
-    from ...calls import AsyncStream
-    from ...core.options import RequestOptions
+    from ...core.policy.options import RequestOptions
+    from ...engine import AsyncStream
     from ...params.responses.response_compact_params import ResponseCompactParams
     from ...params.responses.response_create_params import ResponseCreateParamsBase
     from ...params.responses.response_retrieve_params import ResponseRetrieveParamsBase

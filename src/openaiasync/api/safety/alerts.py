@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ... import endpoints
-from ...calls import Namespace
+from ...engine import Namespace
 
 if TYPE_CHECKING:
-    from ...model import OpenModel
+    from ...core.model.base import OpenModel
 
 __all__ = ["AsyncAlerts"]
 

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
+from ...engine import Namespace
 
 if TYPE_CHECKING:
-    from ...calls import AsyncCursorPage, Paginator
-    from ...core.options import RequestOptions
+    from ...core.policy.options import RequestOptions
+    from ...engine import AsyncCursorPage, Paginator
     from ...params.skill_create_params import SkillCreateParams
     from ...params.skill_list_params import SkillListParams
     from ...params.skill_update_params import SkillUpdateParams

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
+from ...engine import Namespace
 
 if TYPE_CHECKING:
-    from ...calls import BinaryAnswer
-    from ...core.options import RequestOptions
+    from ...core.policy.options import RequestOptions
+    from ...engine import BinaryAnswer
 
 __all__ = ["AsyncContent"]
 

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
-from ...helpers.uploads import UploadsHelpers
+from ...engine import Namespace
+from ...methods.uploads import UploadsHelpers
 
 if TYPE_CHECKING:
-    from ...core.options import RequestOptions
+    from ...core.policy.options import RequestOptions
     from ...params.upload_complete_params import UploadCompleteParams
     from ...params.upload_create_params import UploadCreateParams
     from ...types.upload import Upload

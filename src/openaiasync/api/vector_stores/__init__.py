@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
+from ...engine import Namespace
 
 if TYPE_CHECKING:
-    from ...calls import AsyncCursorPage, AsyncPage, Paginator
-    from ...core.options import RequestOptions
+    from ...core.policy.options import RequestOptions
+    from ...engine import AsyncCursorPage, AsyncPage, Paginator
     from ...params.vector_store_create_params import VectorStoreCreateParams
     from ...params.vector_store_list_params import VectorStoreListParams
     from ...params.vector_store_search_params import VectorStoreSearchParams

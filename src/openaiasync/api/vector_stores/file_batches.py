@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
-from ...helpers.vector_stores import FileBatchesHelpers
+from ...engine import Namespace
+from ...methods.vector_stores import FileBatchesHelpers
 
 if TYPE_CHECKING:
-    from ...calls import AsyncCursorPage, Paginator
-    from ...core.options import RequestOptions
+    from ...core.policy.options import RequestOptions
+    from ...engine import AsyncCursorPage, Paginator
     from ...params.vector_stores.file_batch_create_params import FileBatchCreateParams
     from ...params.vector_stores.file_batch_list_files_params import FileBatchListFilesParams
     from ...types.vector_stores.vector_store_file import VectorStoreFile

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
-from ...calls import Namespace
-from ...helpers.vector_stores import VectorStoreFilesHelpers
+from ...engine import Namespace
+from ...methods.vector_stores import VectorStoreFilesHelpers
 
 if TYPE_CHECKING:
-    from ...calls import AsyncCursorPage, AsyncPage, Paginator
-    from ...core.options import RequestOptions
+    from ...core.policy.options import RequestOptions
+    from ...engine import AsyncCursorPage, AsyncPage, Paginator
     from ...params.vector_stores.file_create_params import FileCreateParams
     from ...params.vector_stores.file_list_params import FileListParams
     from ...params.vector_stores.file_update_params import FileUpdateParams

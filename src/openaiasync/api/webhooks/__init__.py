@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ... import endpoints
-from ...calls import Namespace
-from ...mission.webhooks import WebhookMethods
+from ...engine import Namespace
+from ...methods.webhooks import WebhookMethods
 
 if TYPE_CHECKING:
-    from ...calls import AsyncCursorPage, Paginator
-    from ...model import OpenModel
+    from ...core.model.base import OpenModel
+    from ...engine import AsyncCursorPage, Paginator
     from .event_types import AsyncEventTypes
 
 __all__ = ["AsyncWebhooks"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...helpers.agent_artifacts import AsyncAgentResultArtifacts
-from ...helpers.agent_files import (
+from ...methods.agent_artifacts import AsyncAgentResultArtifacts
+from ...methods.agent_files import (
     AgentFilePreparationError,
     AgentFileStagingError,
     PreparedAgentFiles,

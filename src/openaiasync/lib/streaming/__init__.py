@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ...helpers.assistants import AsyncAssistantEventHandler as AsyncAssistantEventHandler
-    from ...helpers.assistants import AsyncAssistantEventHandlerT as AsyncAssistantEventHandlerT
-    from ...helpers.assistants import AsyncAssistantStreamManager as AsyncAssistantStreamManager
+    from ...official.assistants import AsyncAssistantEventHandler as AsyncAssistantEventHandler
+    from ...official.assistants import AsyncAssistantEventHandlerT as AsyncAssistantEventHandlerT
+    from ...official.assistants import AsyncAssistantStreamManager as AsyncAssistantStreamManager
 
 __all__ = ["AsyncAssistantEventHandler", "AsyncAssistantEventHandlerT", "AsyncAssistantStreamManager"]
 
 if not TYPE_CHECKING:
-    __getattr__ = lazy_names(__name__, dict.fromkeys(__all__, "...helpers.assistants"))
+    __getattr__ = lazy_names(__name__, dict.fromkeys(__all__, "...official.assistants"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...helpers.chat_events import (
+from ...official.chat_events import (
     ChatCompletionStreamEvent,
     ChunkEvent,
     ContentDeltaEvent,
@@ -16,11 +16,11 @@ from ...helpers.chat_events import (
     RefusalDeltaEvent,
     RefusalDoneEvent,
 )
-from ...helpers.chat_state import ChatCompletionStreamState
-from ...helpers.chat_stream import AsyncChatCompletionStream, AsyncChatCompletionStreamManager
-from ...helpers.parsed_chat import ParsedChatCompletion as ParsedChatCompletionSnapshot
-from ...helpers.parsed_chat import ParsedChatCompletionMessage as ParsedChatCompletionMessageSnapshot
-from ...helpers.parsed_chat import ParsedChoice as ParsedChoiceSnapshot
+from ...official.chat_state import ChatCompletionStreamState
+from ...official.chat_stream import AsyncChatCompletionStream, AsyncChatCompletionStreamManager
+from ...official.parsed_chat import ParsedChatCompletion as ParsedChatCompletionSnapshot
+from ...official.parsed_chat import ParsedChatCompletionMessage as ParsedChatCompletionMessageSnapshot
+from ...official.parsed_chat import ParsedChoice as ParsedChoiceSnapshot
 
 __all__ = [
     "AsyncChatCompletionStream",

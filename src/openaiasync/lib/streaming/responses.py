@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ...helpers.response_events import (
+from ...official.response_events import (
     ResponseFunctionCallArgumentsDeltaEvent,
     ResponseStreamEvent,
     ResponseTextDeltaEvent,
     ResponseTextDoneEvent,
 )
-from ...helpers.response_state import ResponseStreamState
-from ...helpers.response_stream import AsyncResponseStream, AsyncResponseStreamManager
+from ...official.response_state import ResponseStreamState
+from ...official.response_stream import AsyncResponseStream, AsyncResponseStreamManager
 
 __all__ = [
     "AsyncResponseStream",

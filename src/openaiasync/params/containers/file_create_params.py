@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...core.files import FileTypes
-from ...core.options import RequestOptions
+from ...core.codec.files import FileTypes
+from ...core.policy.options import RequestOptions
 
 __all__ = ["FileCreateParams"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .base import (
-    ChatAsk,
     ChatModel,
+    ChatRequest,
     CompletionModel,
     EmbeddingModel,
     ImageModel,
@@ -21,8 +21,8 @@ from .markov import DemoComplete
 from .speech import DemoSpeech, DemoTranscription
 
 __all__ = [
-    "ChatAsk",
     "ChatModel",
+    "ChatRequest",
     "CompletionModel",
     "DemoChat",
     "DemoComplete",

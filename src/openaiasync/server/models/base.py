@@ -12,10 +12,10 @@ from .png import Picture
 from .wav import Sound
 
 __all__ = [
-    "ChatAsk",
     "ChatModel",
-    "CompletionAsk",
+    "ChatRequest",
     "CompletionModel",
+    "CompletionRequest",
     "Continuation",
     "Drawing",
     "EmbeddingModel",
@@ -49,7 +49,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatAsk:
+class ChatRequest:
     """One choice to be made by a chat model.
 
     `messages` and `tools` are as the request has them; `variant` tells choices apart: the same ask with the same
@@ -84,8 +84,8 @@ class TokenChance:
 
 
 @dataclass(frozen=True, slots=True)
-class CompletionAsk:
-    """One text to be continued by at most `max_tokens` tokens; `variant` as in `ChatAsk`, `top` alternatives wanted."""
+class CompletionRequest:
+    """One text to be continued by at most `max_tokens` tokens; `variant` as in `ChatRequest`, `top` alternatives."""
 
     prompt: str
     max_tokens: int
@@ -114,7 +114,7 @@ class ChatModel(Model, ABC):
     """A model for chat completions."""
 
     @abstractmethod
-    def reply(self, ask: ChatAsk) -> Reply:
+    def reply(self, ask: ChatRequest) -> Reply:
         """One answer; the same for the same ask. May raise `Refusal`."""
 
 
@@ -126,7 +126,7 @@ class CompletionModel(Model, ABC):
         """The text of a prompt that came as token ids."""
 
     @abstractmethod
-    def continue_text(self, ask: CompletionAsk) -> Continuation:
+    def continue_text(self, ask: CompletionRequest) -> Continuation:
         """How the text goes on; the same for the same ask."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from .arithmetic import answer_arithmetic
-from .base import ChatAsk, ChatModel, Reply
+from .base import ChatModel, ChatRequest, Reply
 from .dates import answer_date
 from .facts import answer_fact, courtesy
 from .said import Rule, Said, Turn
@@ -55,7 +55,7 @@ class DemoChat(ChatModel):
     def __init__(self, id: str = "demo-chat", *, token_delay: float = 0.0) -> None:
         super().__init__(id, token_delay=token_delay)
 
-    def reply(self, ask: ChatAsk) -> Reply:
+    def reply(self, ask: ChatRequest) -> Reply:
         """Answer a conversation: with tool calls, with JSON, or with words. Raises `Refusal` (400) for a bad image."""
         messages = list(ask.messages)
         turn = _turn(messages, ask.variant)
@@ -113,7 +113,7 @@ def _think(turn: Turn, effort: str) -> str:
     return " ".join(line.format(text=turn.text.strip(" .!?")[:80], topic=topic, size=len(words)) for line in lines)
 
 
-def _as_json(ask: ChatAsk, turn: Turn, told: str | None) -> str:
+def _as_json(ask: ChatRequest, turn: Turn, told: str | None) -> str:
     form = ask.response_format or {}
     if form["type"] == "json_object":
         said = told if told is not None else _say(turn, Style()).text

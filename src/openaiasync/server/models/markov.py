@@ -7,7 +7,12 @@ from functools import cached_property
 from math import log
 from random import Random
 
-from .base import CompletionAsk, CompletionModel, Continuation, TokenChance
+from .base import (
+    CompletionModel,
+    CompletionRequest,
+    Continuation,
+    TokenChance,
+)
 from .tokens import split_tokens
 
 __all__ = ["DemoComplete"]
@@ -74,7 +79,7 @@ class DemoComplete(CompletionModel):
         words = self._vocabulary
         return "".join(words[number % len(words)] for number in ids)
 
-    def continue_text(self, ask: CompletionAsk) -> Continuation:
+    def continue_text(self, ask: CompletionRequest) -> Continuation:
         """Go on from the end of the prompt; the end of a paragraph of the learnt text is an end."""
         random = Random(f"{ask.seed}:{ask.variant}:{ask.prompt}")
         context = [" " + token.strip() if token.strip().isalnum() else token for token in split_tokens(ask.prompt)[-2:]]

@@ -7,8 +7,8 @@ import math
 import re
 from typing import Any
 
-from ..check import is_array, is_object
-from ..refusal import Refusal
+from ..errors import HTTPError
+from ..validation import is_array, is_object
 from .dates import find_dates
 from .talk import names_in
 from .tokens import words_of
@@ -82,7 +82,7 @@ class Filler:
 
 
 def instance_of(schema: dict[str, Any], filler: Filler) -> Any:
-    """A value that fits the schema. Raises `Refusal` (400) for a schema that cannot be followed."""
+    """A value that fits the schema. Raises `HTTPError` (400) for a schema that cannot be followed."""
     try:
         return _Maker(schema, filler).make(schema, "", 0)
     except OverflowError:
@@ -145,11 +145,11 @@ class _Maker:
         # An option that is not null says more; one that recurses too deeply is left for a plainer one.
         ordered = sorted(options, key=lambda option: option == {"type": "null"}, reverse=depth > _OPTIONAL_DEPTH)
         rest = {key: value for key, value in node.items() if key not in ("anyOf", "oneOf")}
-        problem: Refusal | None = None
+        problem: HTTPError | None = None
         for option in ordered:
             try:
                 return self.make(_merge([self._flat(option)], rest), name, depth + 1)
-            except Refusal as error:
+            except HTTPError as error:
                 problem = error
         raise problem or _unfit("a choice is empty")
 
@@ -267,8 +267,8 @@ def _merge(parts: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _unfit(reason: str) -> Refusal:
-    return Refusal(
+def _unfit(reason: str) -> HTTPError:
+    return HTTPError(
         400, f"The JSON schema cannot be followed: {reason}.", param="response_format", code="invalid_schema"
     )
 

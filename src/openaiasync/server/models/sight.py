@@ -12,9 +12,9 @@ from threading import Lock
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
-from ...core.media import image_type
-from ..check import is_array
-from ..refusal import Refusal
+from ...core.http.media_types import image_type
+from ..errors import HTTPError
+from ..validation import is_array
 from .colours import name_of
 from .png import Picture, UnreadPng, decode_png
 
@@ -145,22 +145,22 @@ def size_of_images(messages: Sequence[dict[str, Any]]) -> int:
 
 
 def image_bytes(url: str, param: str) -> bytes:
-    """The file in a ``data:`` URL (RFC 2397). Raises `Refusal` (400) for other URLs and for malformed ones."""
+    """The file in a ``data:`` URL (RFC 2397). Raises `HTTPError` (400) for other URLs and for malformed ones."""
     head, comma, data = url.partition(",")
     if head[:5].lower() != "data:":
         message = f"'{param}' is no data URL; this server fetches nothing."
-        raise Refusal(400, message, param=param, code="invalid_image_url")
+        raise HTTPError(400, message, param=param, code="invalid_image_url")
     try:
         found = b64decode(unquote_to_bytes(data), validate=True) if head.endswith(";base64") else unquote_to_bytes(data)
     except ValueError:
         found = b""
     if not comma or not found:
-        raise Refusal(400, f"'{param}' is no valid data URL.", param=param, code="invalid_image_url")
+        raise HTTPError(400, f"'{param}' is no valid data URL.", param=param, code="invalid_image_url")
     return found
 
 
 def look_at(messages: Sequence[dict[str, Any]]) -> tuple[list[Sight], bool]:
-    """The images of the last message that has any, and whether no text came after it. Raises `Refusal` (400)."""
+    """The images of the last message that has any, and whether no text came after it. Raises `HTTPError` (400)."""
     sights: list[Sight] = []
     fresh = False
     for number, message in enumerate(messages):
@@ -172,7 +172,7 @@ def look_at(messages: Sequence[dict[str, Any]]) -> tuple[list[Sight], bool]:
                     found.append(look(image_bytes(part["image_url"]["url"], param)))
                 except ValueError as error:
                     message_text = f"The image in '{param}' cannot be read: {error}."
-                    raise Refusal(400, message_text, param=param, code="invalid_image") from None
+                    raise HTTPError(400, message_text, param=param, code="invalid_image") from None
         sights, fresh = found or sights, bool(found)
     return sights, fresh
 

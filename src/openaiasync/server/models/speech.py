@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..refusal import Refusal
+from ..errors import HTTPError
 from .base import SpeechModel, TranscriptionModel
 from .hearing import Heard, NotHeard, hear
 from .tones import GAP, RATE, VOICES, frames_of, length_of_frame, sound_of_frame, symbol_of
@@ -39,8 +39,8 @@ class DemoTranscription(TranscriptionModel):
         super().__init__(id, token_delay=token_delay)
 
     def hear(self, sound: Sound) -> list[Heard]:
-        """What is spoken. Raises `Refusal` (400) for sound without speech, or with damaged speech."""
+        """What is spoken. Raises `HTTPError` (400) for sound without speech, or with damaged speech."""
         try:
             return hear(sound.samples, sound.rate)
         except NotHeard as error:
-            raise Refusal(400, str(error), param="file", code="invalid_audio") from None
+            raise HTTPError(400, str(error), param="file", code="invalid_audio") from None

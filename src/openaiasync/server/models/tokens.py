@@ -6,7 +6,7 @@ import re
 from typing import Any
 from zlib import crc32
 
-from ..check import is_array
+from ..validation import is_array
 from .base import TokenChance
 
 __all__ = ["chance_of", "count_message", "count_tokens", "message_text", "split_tokens", "words_of"]

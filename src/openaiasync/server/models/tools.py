@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..check import is_object
+from ..validation import is_object
 from .arithmetic import find_expression
-from .base import ChatAsk, ToolCall
+from .base import ChatRequest, ToolCall
 from .schema import Filler, as_json, instance_of
 from .tokens import message_text
 
@@ -32,7 +32,7 @@ def _score(tool: dict[str, Any], asked: set[str]) -> float:
     return 2 * name + described
 
 
-def choose_calls(ask: ChatAsk, text: str) -> tuple[ToolCall, ...]:
+def choose_calls(ask: ChatRequest, text: str) -> tuple[ToolCall, ...]:
     """The calls to make for the user's last text; none when no tool suits, unless one is required or named."""
     tools = list(ask.tools)
     choice = ask.tool_choice

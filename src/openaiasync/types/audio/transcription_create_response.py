@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from ...model import one_of
+from ...core.model.base import one_of
 from .transcription import Transcription
 from .transcription_diarized import TranscriptionDiarized
 from .transcription_verbose import TranscriptionVerbose

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .transcription import UsageDuration
 from .transcription_diarized_segment import TranscriptionDiarizedSegment
 from .transcription_text_done_event import Usage

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..shared.metadata import Metadata
 from .assistant_response_format_option import AssistantResponseFormatOption
 from .code_interpreter_tool import CodeInterpreterTool

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..shared.error_object import ErrorObject
 from .done_event import DoneEvent
 from .thread import Thread

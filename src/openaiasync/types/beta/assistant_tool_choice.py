@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .assistant_tool_choice_function import AssistantToolChoiceFunction
 
 __all__ = ["AssistantToolChoice"]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_item_field import BetaItemField
 from .beta_response_usage import BetaResponseUsage
 

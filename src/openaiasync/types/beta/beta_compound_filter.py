@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from ...model import one_of
+from ...core.model.base import one_of
 from .beta_file_search_tool import FiltersComparisonFilter, FiltersCompoundFilter
 
 __all__ = ["Filter"]

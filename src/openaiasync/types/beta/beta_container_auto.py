@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_container_network_policy_allowlist import BetaContainerNetworkPolicyAllowlist
 from .beta_container_network_policy_disabled import BetaContainerNetworkPolicyDisabled
 from .beta_inline_skill import BetaInlineSkill

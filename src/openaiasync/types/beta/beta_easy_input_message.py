@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_response_input_message_content_list import BetaResponseInputMessageContentList
 
 __all__ = ["BetaEasyInputMessage"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ...core.model.base import BaseModel, one_of
 from ...lazy import LazyModule
-from ...model import BaseModel, one_of
 from ..shared.comparison_filter import ComparisonFilter
 from ..shared.compound_filter import CompoundFilter
 

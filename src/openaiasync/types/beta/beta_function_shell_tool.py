@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_container_auto import BetaContainerAuto
 from .beta_container_reference import BetaContainerReference
 from .beta_local_environment import BetaLocalEnvironment

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_local_skill import BetaLocalSkill
 
 __all__ = ["BetaLocalEnvironment"]

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 
 __all__ = ["BetaMCPToolCallError", "BetaMcpToolCallError", "HTTPError", "McpProtocolError", "McpToolExecutionError"]
 

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_custom_tool import BetaCustomTool
 
 __all__ = ["BetaNamespaceTool", "ToolFunction"]

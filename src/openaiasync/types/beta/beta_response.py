@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
-from ...answers import ResponseText
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
+from ...core.model.mixins import ResponseText
 from .beta_response_error import BetaResponseError
 from .beta_response_input_item import BetaResponseInputItem
 from .beta_response_output_item import BetaResponseOutputItem

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_response_file_search_tool_call import Agent
 from .beta_response_item import AgentMessageContentReasoningText
 from .beta_response_output_refusal import BetaResponseOutputRefusal

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_response_file_search_tool_call import Agent
 
 __all__ = ["BetaResponseImageGenCallGeneratingEvent"]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_image_detail import BetaImageDetail
 from .beta_response_input_text import PromptCacheBreakpoint
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
 from .beta_container_reference import BetaContainerReference
 from .beta_easy_input_message import BetaEasyInputMessage
 from .beta_local_environment import BetaLocalEnvironment

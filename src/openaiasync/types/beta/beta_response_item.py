@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
 from .beta_image_detail import BetaImageDetail
 from .beta_mcp_tool_call_error import BetaMcpToolCallError
 from .beta_response_apply_patch_tool_call import BetaResponseApplyPatchToolCall

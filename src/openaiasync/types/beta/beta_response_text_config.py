@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_response_format_text_config import BetaResponseFormatTextConfig
 
 __all__ = ["BetaResponseTextConfig"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from ...core.model.base import BaseModel
 from ...lazy import LazyModule
-from ...model import BaseModel
 from .beta_tool import BetaTool
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .beta_response import Reasoning, ToolChoice
 from .beta_response_conversation_param import BetaResponseConversationParam
 from .beta_response_includable import BetaResponseIncludable

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
 from .beta_apply_patch_tool import BetaApplyPatchTool
 from .beta_computer_tool import BetaComputerTool
 from .beta_computer_use_preview_tool import BetaComputerUsePreviewTool

@@ -120,11 +120,11 @@ if TYPE_CHECKING:
     from ...params.chat.create_chat_completion_request_message_param import (
         CreateChatCompletionRequestMessageParam as CreateChatCompletionRequestMessageParam,
     )
-    from ...helpers.parsed_chat import ParsedChatCompletion as ParsedChatCompletion
-    from ...helpers.parsed_chat import ParsedChatCompletionMessage as ParsedChatCompletionMessage
-    from ...helpers.parsed_chat import ParsedChoice as ParsedChoice
-    from ...helpers.parsed_chat import ParsedFunction as ParsedFunction
-    from ...helpers.parsed_chat import ParsedFunctionToolCall as ParsedFunctionToolCall
+    from ...official.parsed_chat import ParsedChatCompletion as ParsedChatCompletion
+    from ...official.parsed_chat import ParsedChatCompletionMessage as ParsedChatCompletionMessage
+    from ...official.parsed_chat import ParsedChoice as ParsedChoice
+    from ...official.parsed_chat import ParsedFunction as ParsedFunction
+    from ...official.parsed_chat import ParsedFunctionToolCall as ParsedFunctionToolCall
 
 __all__ = [
     "ChatCompletion",
@@ -238,10 +238,10 @@ if not TYPE_CHECKING:
             "CompletionListParams": "...params.chat.completion_list_params",
             "CompletionUpdateParams": "...params.chat.completion_update_params",
             "CreateChatCompletionRequestMessageParam": "...params.chat.create_chat_completion_request_message_param",
-            "ParsedChatCompletion": "...helpers.parsed_chat",
-            "ParsedChatCompletionMessage": "...helpers.parsed_chat",
-            "ParsedChoice": "...helpers.parsed_chat",
-            "ParsedFunction": "...helpers.parsed_chat",
-            "ParsedFunctionToolCall": "...helpers.parsed_chat",
+            "ParsedChatCompletion": "...official.parsed_chat",
+            "ParsedChatCompletionMessage": "...official.parsed_chat",
+            "ParsedChoice": "...official.parsed_chat",
+            "ParsedFunction": "...official.parsed_chat",
+            "ParsedFunctionToolCall": "...official.parsed_chat",
         },
     )

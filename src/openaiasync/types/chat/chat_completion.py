@@ -2,8 +2,8 @@
 
 from typing import Any, ClassVar, Literal
 
-from ...answers import ChatCompletionText
-from ...model import BaseModel
+from ...core.model.base import BaseModel
+from ...core.model.mixins import ChatCompletionText
 from ..completion_usage import CompletionUsage
 from ..shared.metadata import Metadata
 from ..shared.service_tier import ServiceTier

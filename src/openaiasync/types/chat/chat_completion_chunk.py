@@ -2,8 +2,8 @@
 
 from typing import Any, ClassVar, Literal
 
-from ...answers import ChunkText
-from ...model import BaseModel
+from ...core.model.base import BaseModel
+from ...core.model.mixins import ChunkText
 from ..completion_usage import CompletionUsage
 from ..shared.service_tier import ServiceTier
 from .chat_completion import Moderation

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .chat_completion_content_part_text import PromptCacheBreakpoint
 
 __all__ = ["ChatCompletionContentPartImage", "ImageURL"]

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .chat_completion_audio import ChatCompletionAudio
 from .chat_completion_message_tool_call_union import ChatCompletionMessageToolCallUnion
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 
 __all__ = ["ChatCompletionMessageCustomToolCall", "Custom"]
 

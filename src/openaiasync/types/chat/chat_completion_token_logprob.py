@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 
 __all__ = ["ChatCompletionTokenLogprob", "TopLogprob"]
 

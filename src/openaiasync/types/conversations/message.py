@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..responses.response_input_file import ResponseInputFile
 from ..responses.response_input_image import ResponseInputImage
 from ..responses.response_input_text import ResponseInputText

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
 from ..chat.chat_completion_function_tool import ChatCompletionFunctionTool
 from ..graders.score_model_grader import Input
 from ..responses.easy_input_message import EasyInputMessage

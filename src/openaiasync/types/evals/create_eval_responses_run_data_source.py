@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from ...model import one_of
+from ...core.model.base import one_of
 from ..graders.score_model_grader import Input
 from .run_cancel_response import DataSourceResponsesInputMessagesTemplateTemplateChatMessage
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import field
 
+from ...core.model.base import BaseModel
 from ...lazy import LazyModule
-from ...model import BaseModel
 from ..responses.response_format_text_config import ResponseFormatTextConfig
 from ..responses.tool import Tool
 from ..shared.metadata import Metadata

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..shared.metadata import Metadata
 from .dpo_method import DpoMethod
 from .fine_tuning_job_wandb_integration_object import FineTuningJobWandbIntegrationObject

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .fine_tuning_job_wandb_integration import FineTuningJobWandbIntegration
 
 __all__ = ["FineTuningJobWandbIntegrationObject"]

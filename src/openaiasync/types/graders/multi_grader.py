@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .label_model_grader import LabelModelGrader
 from .python_grader import PythonGrader
 from .score_model_grader import ScoreModelGrader

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..shared.reasoning_effort import ReasoningEffort
 from .grader_inputs import GraderInputItem, GraderInputs
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..responses.response_input_message_content_list import ResponseInputMessageContentList
 
 __all__ = ["DecisionUserMessage"]

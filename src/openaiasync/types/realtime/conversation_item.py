@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from ...model import one_of
+from ...core.model.base import one_of
 from .realtime_conversation_item_assistant_message import RealtimeConversationItemAssistantMessage
 from .realtime_conversation_item_function_call import RealtimeConversationItemFunctionCall
 from .realtime_conversation_item_function_call_output import RealtimeConversationItemFunctionCallOutput

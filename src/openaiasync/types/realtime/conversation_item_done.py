@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .conversation_item import ConversationItem
 
 __all__ = ["ConversationItemDone"]

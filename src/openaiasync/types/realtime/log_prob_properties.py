@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 
 __all__ = ["LogProbProperties"]
 

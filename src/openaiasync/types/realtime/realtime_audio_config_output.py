@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from ...core.model.base import BaseModel
 from ...lazy import LazyModule
-from ...model import BaseModel
 from .realtime_audio_formats import RealtimeAudioFormats
 
 if TYPE_CHECKING:

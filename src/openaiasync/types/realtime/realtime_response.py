@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..shared.metadata import Metadata
 from .conversation_item import ConversationItem
 from .realtime_audio_config_output import Voice

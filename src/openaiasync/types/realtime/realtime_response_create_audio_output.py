@@ -2,7 +2,7 @@
 
 from typing import TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .realtime_audio_config_output import Voice
 from .realtime_audio_formats import RealtimeAudioFormats
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .conversation_created_event import ConversationCreatedEvent
 from .conversation_item import ConversationItem
 from .conversation_item_added import ConversationItemAdded

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..responses.response_prompt import ResponsePrompt
 from .realtime_audio_config import RealtimeAudioConfig
 from .realtime_reasoning import RealtimeReasoning

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .realtime_session_create_response import TracingTracingConfiguration
 
 __all__ = ["RealtimeTracingConfig", "TracingConfiguration"]

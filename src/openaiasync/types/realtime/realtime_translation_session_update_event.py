@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .realtime_translation_session_update_request import RealtimeTranslationSessionUpdateRequest
 
 __all__ = ["RealtimeTranslationSessionUpdateEvent"]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .realtime_session_create_response import RealtimeSessionCreateResponse
 from .realtime_transcription_session_create_response import RealtimeTranscriptionSessionCreateResponse
 

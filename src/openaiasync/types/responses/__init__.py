@@ -65,12 +65,12 @@ if TYPE_CHECKING:
     from ...params.responses.mcp_tool_call_error_param import McpToolCallErrorParam as McpToolCallErrorParam
     from .namespace_tool import NamespaceTool as NamespaceTool
     from ...params.responses.namespace_tool_param import NamespaceToolParam as NamespaceToolParam
-    from ...helpers.parsed_responses import ParsedContent as ParsedContent
-    from ...helpers.parsed_responses import ParsedResponse as ParsedResponse
-    from ...helpers.parsed_responses import ParsedResponseFunctionToolCall as ParsedResponseFunctionToolCall
-    from ...helpers.parsed_responses import ParsedResponseOutputItem as ParsedResponseOutputItem
-    from ...helpers.parsed_responses import ParsedResponseOutputMessage as ParsedResponseOutputMessage
-    from ...helpers.parsed_responses import ParsedResponseOutputText as ParsedResponseOutputText
+    from ...official.parsed_responses import ParsedContent as ParsedContent
+    from ...official.parsed_responses import ParsedResponse as ParsedResponse
+    from ...official.parsed_responses import ParsedResponseFunctionToolCall as ParsedResponseFunctionToolCall
+    from ...official.parsed_responses import ParsedResponseOutputItem as ParsedResponseOutputItem
+    from ...official.parsed_responses import ParsedResponseOutputMessage as ParsedResponseOutputMessage
+    from ...official.parsed_responses import ParsedResponseOutputText as ParsedResponseOutputText
     from .response import Response as Response
     from .response_apply_patch_tool_call import ResponseApplyPatchToolCall as ResponseApplyPatchToolCall
     from .response_apply_patch_tool_call_output import (
@@ -675,12 +675,12 @@ if not TYPE_CHECKING:
             "McpToolCallErrorParam": "...params.responses.mcp_tool_call_error_param",
             "NamespaceTool": ".namespace_tool",
             "NamespaceToolParam": "...params.responses.namespace_tool_param",
-            "ParsedContent": "...helpers.parsed_responses",
-            "ParsedResponse": "...helpers.parsed_responses",
-            "ParsedResponseFunctionToolCall": "...helpers.parsed_responses",
-            "ParsedResponseOutputItem": "...helpers.parsed_responses",
-            "ParsedResponseOutputMessage": "...helpers.parsed_responses",
-            "ParsedResponseOutputText": "...helpers.parsed_responses",
+            "ParsedContent": "...official.parsed_responses",
+            "ParsedResponse": "...official.parsed_responses",
+            "ParsedResponseFunctionToolCall": "...official.parsed_responses",
+            "ParsedResponseOutputItem": "...official.parsed_responses",
+            "ParsedResponseOutputMessage": "...official.parsed_responses",
+            "ParsedResponseOutputText": "...official.parsed_responses",
             "Response": ".response",
             "ResponseApplyPatchToolCall": ".response_apply_patch_tool_call",
             "ResponseApplyPatchToolCallOutput": ".response_apply_patch_tool_call_output",

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .container_network_policy_domain_secret import ContainerNetworkPolicyDomainSecret
 
 __all__ = ["ContainerNetworkPolicyAllowlist"]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..shared.custom_tool_input_format import CustomToolInputFormat
 
 __all__ = ["CustomTool"]

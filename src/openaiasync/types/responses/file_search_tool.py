@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..beta.beta_file_search_tool import Filters
 
 __all__ = ["FileSearchTool", "RankingOptions", "RankingOptionsHybridSearch"]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .response_custom_tool_call_output import OutputOutputContentList
 from .tool_call_caller_param import ToolCallCallerParam
 

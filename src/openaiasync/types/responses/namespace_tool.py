@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .custom_tool import CustomTool
 
 __all__ = ["NamespaceTool", "Tool", "ToolFunction"]

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
-from ...answers import ResponseText
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
+from ...core.model.mixins import ResponseText
 from ..chat.chat_completion import ModerationInputModerationResultsResult
 from ..shared.metadata import Metadata
 from ..shared.reasoning import Reasoning

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
+from ...core.model.base import BaseModel
 from ...lazy import LazyModule
-from ...model import BaseModel
 
 if TYPE_CHECKING:
     from . import computer_action_list as _computer_action_list

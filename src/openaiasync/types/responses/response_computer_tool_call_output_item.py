@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .response_computer_tool_call import PendingSafetyCheck
 from .response_computer_tool_call_output_screenshot import ResponseComputerToolCallOutputScreenshot
 

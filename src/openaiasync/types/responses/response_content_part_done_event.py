@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .response_content_part_added_event import Part
 
 __all__ = ["ResponseContentPartDoneEvent"]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .tool_call_caller import ToolCallCaller
 
 __all__ = ["Output", "OutputOutcomeExit", "OutputOutcomeTimeout", "ResponseFunctionShellToolCallOutput"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ...core.model.base import BaseModel
 from ...lazy import LazyModule
-from ...model import BaseModel
 
 if TYPE_CHECKING:
     from . import response_custom_tool_call_output as _response_custom_tool_call_output

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
 from ..conversations.conversation_item import (
     ImageGenerationCall,
     LocalShellCall,

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .response_output_refusal import ResponseOutputRefusal
 from .response_output_text import ResponseOutputText
 

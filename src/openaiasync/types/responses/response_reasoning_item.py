@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..conversations.message import ContentReasoningText
 from ..conversations.summary_text_content import SummaryTextContent
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .response_function_shell_tool_call_output import Output
 
 __all__ = ["ResponseShellCallOutputContentDoneEvent"]

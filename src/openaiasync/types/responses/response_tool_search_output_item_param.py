@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
 from .tool import Tool as ToolTool
 
 __all__ = ["ResponseToolSearchOutputItemParam", "Tool"]

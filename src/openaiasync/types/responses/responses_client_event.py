@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..shared.metadata import Metadata
 from ..shared.reasoning import Reasoning
 from ..shared.responses_model import ResponsesModel

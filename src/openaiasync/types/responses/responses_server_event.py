@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .response import Response
 from .response_content_part_added_event import Part
 from .response_function_shell_tool_call_output import Output

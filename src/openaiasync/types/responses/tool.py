@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
 from ..realtime.realtime_response_create_mcp_tool import RealtimeResponseCreateMcpTool
 from .apply_patch_tool import ApplyPatchTool
 from .computer_tool import ComputerTool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ...model import BaseModel, one_of
+from ...core.model.base import BaseModel, one_of
 from .comparison_filter import ComparisonFilter
 
 __all__ = ["CompoundFilter", "Filter"]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from .reasoning_effort import ReasoningEffort
 
 __all__ = ["Reasoning"]

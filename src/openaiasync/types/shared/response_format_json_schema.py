@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from msgspec import field
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 
 __all__ = ["JSONSchema", "ResponseFormatJSONSchema"]
 

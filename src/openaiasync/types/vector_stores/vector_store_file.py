@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...model import BaseModel
+from ...core.model.base import BaseModel
 from ..file_chunking_strategy import FileChunkingStrategy
 
 __all__ = ["LastError", "VectorStoreFile"]

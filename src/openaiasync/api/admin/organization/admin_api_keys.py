@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncCursorPage, Paginator
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
+    from ....engine import AsyncCursorPage, Paginator
     from ....params.admin.organization.admin_api_key_create_params import AdminAPIKeyCreateParams
     from ....params.admin.organization.admin_api_key_list_params import AdminAPIKeyListParams
     from ....types.admin.organization.admin_api_key import AdminAPIKey

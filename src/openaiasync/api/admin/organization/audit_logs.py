@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncConversationCursorPage, Paginator
+    from ....engine import AsyncConversationCursorPage, Paginator
     from ....params.admin.organization.audit_log_list_params import AuditLogListParams
     from ....types.admin.organization.audit_log_list_response import AuditLogListResponse
 

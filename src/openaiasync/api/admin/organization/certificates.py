@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncConversationCursorPage, AsyncPage, Paginator
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
+    from ....engine import AsyncConversationCursorPage, AsyncPage, Paginator
     from ....params.admin.organization.certificate_activate_params import CertificateActivateParams
     from ....params.admin.organization.certificate_create_params import CertificateCreateParams
     from ....params.admin.organization.certificate_deactivate_params import CertificateDeactivateParams

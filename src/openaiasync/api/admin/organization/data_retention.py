@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
     from ....params.admin.organization.data_retention_update_params import DataRetentionUpdateParams
     from ....types.admin.organization.organization_data_retention import OrganizationDataRetention
 

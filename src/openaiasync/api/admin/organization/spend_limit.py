@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
     from ....params.admin.organization.spend_limit_update_params import SpendLimitUpdateParams
     from ....types.admin.organization.organization_spend_limit import OrganizationSpendLimit
     from ....types.admin.organization.organization_spend_limit_deleted import OrganizationSpendLimitDeleted

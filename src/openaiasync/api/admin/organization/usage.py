@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....model import OpenModel
+    from ....core.model.base import OpenModel
     from ....params.admin.organization.usage_audio_speeches_params import UsageAudioSpeechesParams
     from ....params.admin.organization.usage_audio_transcriptions_params import UsageAudioTranscriptionsParams
     from ....params.admin.organization.usage_code_interpreter_sessions_params import UsageCodeInterpreterSessionsParams

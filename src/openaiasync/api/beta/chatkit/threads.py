@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncConversationCursorPage, Paginator
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
+    from ....engine import AsyncConversationCursorPage, Paginator
     from ....params.beta.chatkit.thread_list_items_params import ThreadListItemsParams
     from ....params.beta.chatkit.thread_list_params import ThreadListParams
     from ....types.beta.chatkit.chatkit_thread import ChatKitThread

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 from ....realtime.methods import BetaResponsesConnect
 
 if TYPE_CHECKING:
-    from ....calls import AsyncStream
+    from ....engine import AsyncStream
     from ....params.beta.response_cancel_params import ResponseCancelParams
     from ....params.beta.response_compact_params import ResponseCompactParams
     from ....params.beta.response_create_params import ResponseCreateParamsBase

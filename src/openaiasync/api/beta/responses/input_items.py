@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncCursorPage, Paginator
+    from ....engine import AsyncCursorPage, Paginator
     from ....params.beta.responses.input_item_list_params import InputItemListParams
     from ....types.beta.beta_response_item import BetaResponseItem
 

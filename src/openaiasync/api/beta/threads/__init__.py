@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .... import endpoints
-from ....calls import Namespace
-from ....helpers.runs import ThreadsHelpers
+from ....engine import Namespace
+from ....methods.runs import ThreadsHelpers
 
 if TYPE_CHECKING:
-    from ....calls import AsyncStream
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
+    from ....engine import AsyncStream
     from ....params.beta.thread_create_and_run_params import ThreadCreateAndRunParamsBase
     from ....params.beta.thread_create_params import ThreadCreateParams
     from ....params.beta.thread_update_params import ThreadUpdateParams

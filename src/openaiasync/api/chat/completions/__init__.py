@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .... import endpoints
-from ....calls import Namespace
-from ....helpers.chat import ChatCompletionsHelpers
+from ....engine import Namespace
+from ....methods.chat_completions import ChatCompletionsHelpers
 
 if TYPE_CHECKING:
-    from ....calls import AsyncCursorPage, AsyncStream, Paginator
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
+    from ....engine import AsyncCursorPage, AsyncStream, Paginator
     from ....params.chat.completion_create_params import CompletionCreateParamsBase
     from ....params.chat.completion_list_params import CompletionListParams
     from ....params.chat.completion_update_params import CompletionUpdateParams

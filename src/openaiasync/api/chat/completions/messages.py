@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncCursorPage, Paginator
+    from ....engine import AsyncCursorPage, Paginator
     from ....params.chat.completions.message_list_params import MessageListParams
     from ....types.chat.chat_completion_store_message import ChatCompletionStoreMessage
 

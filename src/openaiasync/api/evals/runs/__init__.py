@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncCursorPage, Paginator
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
+    from ....engine import AsyncCursorPage, Paginator
     from ....params.evals.run_create_params import RunCreateParams
     from ....params.evals.run_list_params import RunListParams
     from ....types.evals.run_cancel_response import RunCancelResponse

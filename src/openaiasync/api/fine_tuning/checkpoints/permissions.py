@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncConversationCursorPage, AsyncPage, Paginator
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
+    from ....engine import AsyncConversationCursorPage, AsyncPage, Paginator
     from ....params.fine_tuning.checkpoints.permission_create_params import PermissionCreateParams
     from ....params.fine_tuning.checkpoints.permission_list_params import PermissionListParams
     from ....params.fine_tuning.checkpoints.permission_retrieve_params import PermissionRetrieveParams

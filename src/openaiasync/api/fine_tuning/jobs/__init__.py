@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
-from ....calls import Namespace
+from ....engine import Namespace
 
 if TYPE_CHECKING:
-    from ....calls import AsyncCursorPage, Paginator
-    from ....core.options import RequestOptions
+    from ....core.policy.options import RequestOptions
+    from ....engine import AsyncCursorPage, Paginator
     from ....params.fine_tuning.job_create_params import JobCreateParams
     from ....params.fine_tuning.job_list_events_params import JobListEventsParams
     from ....params.fine_tuning.job_list_params import JobListParams

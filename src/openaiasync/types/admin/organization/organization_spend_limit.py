@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from .projects.project_spend_limit import Enforcement
 
 __all__ = ["OrganizationSpendLimit"]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from .project_residency import ProjectResidency
 
 __all__ = ["Project"]

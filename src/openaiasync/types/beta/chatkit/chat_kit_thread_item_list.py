@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from .chatkit_thread_item_list import Data
 
 __all__ = ["ChatKitThreadItemList"]

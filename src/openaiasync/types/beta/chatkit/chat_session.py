@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ..chatkit_workflow import ChatKitWorkflow
 from .chat_session_chatkit_configuration import ChatSessionChatKitConfiguration
 from .chat_session_rate_limits import ChatSessionRateLimits

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from .chatkit_thread_assistant_message_item import ChatKitThreadAssistantMessageItem
 from .chatkit_thread_user_message_item import ChatKitThreadUserMessageItem
 from .chatkit_widget_item import ChatKitWidgetItem

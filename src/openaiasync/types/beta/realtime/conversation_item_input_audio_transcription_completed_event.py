@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ...audio.transcription import UsageDuration
 from ...audio.transcription_language import TranscriptionLanguage
 from ...audio.transcription_text_done_event import Usage

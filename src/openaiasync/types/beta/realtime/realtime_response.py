@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ...realtime.conversation_item import ConversationItem
 from ...realtime.realtime_audio_config_output import Voice
 from ...shared.metadata import Metadata

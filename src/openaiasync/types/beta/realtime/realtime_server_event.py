@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ...realtime.conversation_item import ConversationItem
 from .conversation_item_created_event import ConversationItemCreatedEvent
 from .conversation_item_deleted_event import ConversationItemDeletedEvent

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ...realtime.noise_reduction_type import NoiseReductionType
 from ...realtime.realtime_audio_config_output import Voice
 from ...realtime.realtime_audio_formats import RealtimeAudioFormats

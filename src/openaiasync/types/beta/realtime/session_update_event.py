@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ...realtime.realtime_response_create_audio_output import OutputVoice
 from ...realtime.realtime_truncation import RealtimeTruncation
 from ...responses.response_prompt import ResponsePrompt

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from .audio_transcription_response import AudioTranscriptionResponse
 
 __all__ = ["ClientSecret", "TranscriptionSession", "TurnDetection"]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ...realtime.audio_transcription import AudioTranscription
 from ...realtime.noise_reduction_type import NoiseReductionType
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ...shared.metadata import Metadata
 from ..code_interpreter_tool import CodeInterpreterTool
 from .message_content import MessageContent

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from .message_delta import MessageDelta
 
 __all__ = ["MessageDeltaEvent"]

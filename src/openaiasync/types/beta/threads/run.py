@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ...shared.metadata import Metadata
 from ..assistant_tool import AssistantTool
 from ..assistant_tool_choice_option import AssistantToolChoiceOption

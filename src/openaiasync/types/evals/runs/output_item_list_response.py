@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 from ..eval_api_error import EvalAPIError
 
 __all__ = ["OutputItemListResponse", "Result", "Sample", "SampleInput", "SampleOutput", "SampleUsage"]

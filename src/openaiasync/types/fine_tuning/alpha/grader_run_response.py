@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import field
 
-from ....model import BaseModel
+from ....core.model.base import BaseModel
 
 __all__ = ["GraderRunResponse", "Metadata", "MetadataErrors"]
 

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....calls import AsyncConversationCursorPage, Paginator
-    from .....core.options import RequestOptions
+    from .....core.policy.options import RequestOptions
+    from .....engine import AsyncConversationCursorPage, Paginator
     from .....params.admin.organization.project_create_params import ProjectCreateParams
     from .....params.admin.organization.project_list_params import ProjectListParams
     from .....params.admin.organization.project_update_params import ProjectUpdateParams

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....calls import AsyncConversationCursorPage, Paginator
-    from .....core.options import RequestOptions
-    from .....model import OpenModel
+    from .....core.model.base import OpenModel
+    from .....core.policy.options import RequestOptions
+    from .....engine import AsyncConversationCursorPage, Paginator
     from .....params.admin.organization.projects.api_key_list_params import APIKeyListParams
     from .....types.admin.organization.projects.api_key_delete_response import APIKeyDeleteResponse
     from .....types.admin.organization.projects.project_api_key import ProjectAPIKey

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....calls import AsyncConversationCursorPage, AsyncPage, Paginator
+    from .....engine import AsyncConversationCursorPage, AsyncPage, Paginator
     from .....params.admin.organization.projects.certificate_activate_params import CertificateActivateParams
     from .....params.admin.organization.projects.certificate_deactivate_params import CertificateDeactivateParams
     from .....params.admin.organization.projects.certificate_list_params import CertificateListParams

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....core.options import RequestOptions
+    from .....core.policy.options import RequestOptions
     from .....params.admin.organization.projects.model_permission_update_params import ModelPermissionUpdateParams
     from .....types.admin.organization.projects.project_model_permissions import ProjectModelPermissions
     from .....types.admin.organization.projects.project_model_permissions_deleted import ProjectModelPermissionsDeleted

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....calls import AsyncConversationCursorPage, Paginator
+    from .....engine import AsyncConversationCursorPage, Paginator
     from .....params.admin.organization.projects.rate_limit_list_rate_limits_params import RateLimitListRateLimitsParams
     from .....params.admin.organization.projects.rate_limit_update_rate_limit_params import (
         RateLimitUpdateRateLimitParams,

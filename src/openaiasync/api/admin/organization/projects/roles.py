@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....calls import AsyncNextCursorPage, Paginator
-    from .....core.options import RequestOptions
+    from .....core.policy.options import RequestOptions
+    from .....engine import AsyncNextCursorPage, Paginator
     from .....params.admin.organization.projects.role_create_params import RoleCreateParams
     from .....params.admin.organization.projects.role_list_params import RoleListParams
     from .....params.admin.organization.projects.role_update_params import RoleUpdateParams

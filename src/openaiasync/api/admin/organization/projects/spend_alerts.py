@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....calls import AsyncConversationCursorPage, Paginator
-    from .....core.options import RequestOptions
+    from .....core.policy.options import RequestOptions
+    from .....engine import AsyncConversationCursorPage, Paginator
     from .....params.admin.organization.projects.spend_alert_create_params import SpendAlertCreateParams
     from .....params.admin.organization.projects.spend_alert_list_params import SpendAlertListParams
     from .....params.admin.organization.projects.spend_alert_update_params import SpendAlertUpdateParams

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....core.options import RequestOptions
+    from .....core.policy.options import RequestOptions
     from .....params.admin.organization.projects.spend_limit_update_params import SpendLimitUpdateParams
     from .....types.admin.organization.projects.project_spend_limit import ProjectSpendLimit
     from .....types.admin.organization.projects.project_spend_limit_deleted import ProjectSpendLimitDeleted

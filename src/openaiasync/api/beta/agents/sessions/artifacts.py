@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
-from .....calls import Namespace
-from .....helpers.agents import AgentArtifactsHelpers
+from .....engine import Namespace
+from .....methods.agents import AgentArtifactsHelpers
 
 if TYPE_CHECKING:
-    from .....calls import AsyncCursorPage, BinaryAnswer, Paginator
-    from .....model import OpenModel
+    from .....core.model.base import OpenModel
+    from .....engine import AsyncCursorPage, BinaryAnswer, Paginator
 
 __all__ = ["AsyncArtifacts"]
 

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....calls import AsyncCursorPage, Paginator
-    from .....model import OpenModel
+    from .....core.model.base import OpenModel
+    from .....engine import AsyncCursorPage, Paginator
     from .credentials import AsyncCredentials
 
 __all__ = ["AsyncVaults"]

@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ..... import endpoints
-from .....calls import Namespace
-from .....helpers.runs import RunsHelpers
+from .....engine import Namespace
+from .....methods.runs import RunsHelpers
 
 if TYPE_CHECKING:
-    from .....calls import AsyncCursorPage, AsyncStream, Paginator
-    from .....core.options import RequestOptions
+    from .....core.policy.options import RequestOptions
+    from .....engine import AsyncCursorPage, AsyncStream, Paginator
     from .....params.beta.threads.run_create_params import RunCreateParamsBase
     from .....params.beta.threads.run_list_params import RunListParams
     from .....params.beta.threads.run_submit_tool_outputs_params import RunSubmitToolOutputsParamsBase

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
-from .....calls import Namespace
+from .....engine import Namespace
 
 if TYPE_CHECKING:
-    from .....calls import AsyncCursorPage, Paginator
+    from .....engine import AsyncCursorPage, Paginator
     from .....params.beta.threads.runs.step_list_params import StepListParams
     from .....params.beta.threads.runs.step_retrieve_params import StepRetrieveParams
     from .....types.beta.threads.runs.run_step import RunStep

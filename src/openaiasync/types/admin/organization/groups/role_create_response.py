@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from .....model import BaseModel
+from .....core.model.base import BaseModel
 from ..role import Role
 
 __all__ = ["Group", "RoleCreateResponse"]

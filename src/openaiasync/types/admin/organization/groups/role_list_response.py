@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .....model import BaseModel
+from .....core.model.base import BaseModel
 
 __all__ = ["AssignmentSource", "RoleListResponse"]
 

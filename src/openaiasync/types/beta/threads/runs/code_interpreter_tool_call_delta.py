@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from .....model import BaseModel
+from .....core.model.base import BaseModel
 from .code_interpreter_logs import CodeInterpreterLogs
 from .code_interpreter_output_image import CodeInterpreterOutputImage
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from .....model import BaseModel
+from .....core.model.base import BaseModel
 from ....shared.metadata import Metadata
 from .message_creation_step_details import MessageCreationStepDetails
 from .tool_calls_step_details import ToolCallsStepDetails

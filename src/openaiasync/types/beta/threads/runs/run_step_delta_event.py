@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from .....model import BaseModel
+from .....core.model.base import BaseModel
 from .run_step_delta import RunStepDelta
 
 __all__ = ["RunStepDeltaEvent"]

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from ...... import endpoints
-from ......calls import Namespace
+from ......engine import Namespace
 
 if TYPE_CHECKING:
-    from ......calls import AsyncNextCursorPage, Paginator
-    from ......core.options import RequestOptions
+    from ......core.policy.options import RequestOptions
+    from ......engine import AsyncNextCursorPage, Paginator
     from ......params.admin.organization.projects.group_create_params import GroupCreateParams
     from ......params.admin.organization.projects.group_list_params import GroupListParams
     from ......params.admin.organization.projects.group_retrieve_params import GroupRetrieveParams

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ...... import endpoints
-from ......calls import Namespace
+from ......engine import Namespace
 
 if TYPE_CHECKING:
     from ......params.admin.organization.projects.service_accounts.api_key_create_params import APIKeyCreateParams

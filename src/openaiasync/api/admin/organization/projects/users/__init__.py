@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from ...... import endpoints
-from ......calls import Namespace
+from ......engine import Namespace
 
 if TYPE_CHECKING:
-    from ......calls import AsyncConversationCursorPage, Paginator
-    from ......core.options import RequestOptions
+    from ......core.policy.options import RequestOptions
+    from ......engine import AsyncConversationCursorPage, Paginator
     from ......params.admin.organization.projects.user_create_params import UserCreateParams
     from ......params.admin.organization.projects.user_list_params import UserListParams
     from ......params.admin.organization.projects.user_update_params import UserUpdateParams

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ....... import endpoints
-from .......calls import Namespace
+from .......engine import Namespace
 
 if TYPE_CHECKING:
-    from .......calls import AsyncCursorPage, Paginator
-    from .......model import OpenModel
+    from .......core.model.base import OpenModel
+    from .......engine import AsyncCursorPage, Paginator
 
 __all__ = ["AsyncItems"]
 

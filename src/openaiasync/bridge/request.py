@@ -1,0 +1,133 @@
+"""A request of the HTTP library as one of the engine's: its fields, its body, the clocks it names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from ..core.codec.endpoint import Endpoint, Request
+from ..core.model.headers import Headers
+from ..engine.config import CallConfig
+from ..engine.timeouts import CallTimeouts, sooner
+from ..transport.base import AttemptTimeouts
+
+__all__ = ["BridgedBody", "BridgedRequest", "asked_of", "is_outer_retry"]
+
+READ_FIRST = 1 << 20  # bytes of a form up to which it is read before it is sent, so that it can be sent again
+_FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+_FILLED_IN = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_ROWS: dict[str, Endpoint] = {}
+
+
+class BridgedRequest(Request):
+    """A request with clocks of its own."""
+
+    __slots__ = ("clocks",)
+
+    clocks: CallTimeouts
+
+
+class BridgedBody:
+    """A body that is sent as it comes from the HTTP library; `sent` tells whether it came to its end."""
+
+    rewindable: bool = False
+    content_type: str = ""
+
+    def __init__(self, stream: Any, length: int | None) -> None:
+        self._stream = stream
+        self.length: int | None = length
+        self.sent: bool = False
+
+    async def open(self) -> AsyncIterator[bytes]:
+        """The pieces, once."""
+        async for piece in self._stream:
+            yield piece
+        self.sent = True
+
+
+async def asked_of(library: Any, theirs: Any, config: CallConfig) -> BridgedRequest:
+    """The engine's request for one of the library's, under the client's words and its own timeouts.
+
+    Raises the library's ``LocalProtocolError`` for a ``Host`` that is not the URL's.
+    """
+    host = theirs.headers.get("host", "")
+    if host and host.lower() != theirs.url.netloc.decode("ascii").lower():
+        raise library.LocalProtocolError("the bridge sends the URL's host as Host, no other", request=theirs)
+    body = await _body(library, theirs)
+    asked = BridgedRequest(_row(theirs.method), theirs.url.raw_path.decode("ascii"), body)
+    asked.headers = _fields(theirs)
+    asked.stream = isinstance(body, bytes) and _wants_events(theirs, body)
+    asked.clocks = _clocks(config, asked.stream, theirs.extensions.get("timeout") or {})
+    return asked
+
+
+def is_outer_retry(theirs: Any) -> bool:
+    """Whether the official client itself tries again: then we do not multiply its tries by ours."""
+    return bool(theirs.headers.get("x-stainless-retry-count", "0") != "0")
+
+
+def _row(method: str) -> Endpoint:
+    row = _ROWS.get(method)
+    if row is None:
+        row = _ROWS[method] = Endpoint(method, method, "/", answer="binary")
+    return row
+
+
+def _fields(theirs: Any) -> dict[str, Any]:
+    """The header fields as they are; what the engine would add of its own is taken away."""
+    table = Headers(
+        pairs=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in theirs.headers.raw)
+    )
+    fields: dict[str, Any] = {name: None for name in _FILLED_IN if name not in table}
+    for name in dict.fromkeys(name for name, _ in table.raw_pairs() if name.lower() not in _FRAMING):
+        # RFC 9110, 5.3; the values of a cookie are the exception (RFC 6265, 5.4).
+        fields[name] = ("; " if name.lower() == "cookie" else ", ").join(table.get_list(name))
+        if name.lower() == "accept-encoding":
+            # Only what can be undone piece by piece and under a cap is asked for.
+            fields[name] = "gzip, deflate" if "gzip" in fields[name] else "identity"
+    return fields
+
+
+async def _body(library: Any, theirs: Any) -> Any:
+    """The body: bytes where it lies in memory or is a short form, else a `BridgedBody`; `None` for none."""
+    try:
+        content: bytes = theirs.content
+    except library.RequestNotRead:
+        text = theirs.headers.get("content-length", "")
+        length = int(text) if text.isdecimal() else None
+        # What can be read without waiting is no stream of somebody else's, which may take its time.
+        at_hand = isinstance(theirs.stream, library.SyncByteStream)
+        if length is None or length > READ_FIRST or not at_hand:
+            return BridgedBody(theirs.stream, length)
+        content = await theirs.aread()
+    return content or None
+
+
+class _RequestSummary(msgspec.Struct):
+    """All that is looked at of a request's JSON."""
+
+    stream: object = None
+
+
+_glance = msgspec.json.Decoder(_RequestSummary)
+
+
+def _wants_events(theirs: Any, body: bytes) -> bool:
+    if "json" not in theirs.headers.get("content-type", ""):
+        return False
+    try:
+        return _glance.decode(body).stream is True
+    except (ValueError, RecursionError):
+        return False
+
+
+def _clocks(config: CallConfig, stream: bool, timeout: dict[str, float | None]) -> CallTimeouts:
+    """The shorter of the bridge's own times and of what the request names."""
+    read = timeout.get("read")
+    connect = sooner(config.connect_timeout, timeout.get("connect"))
+    start, stall = sooner(config.start_timeout, read), sooner(config.stall_timeout, read)
+    in_head = sooner(start, stall) if stream else stall
+    of_try = AttemptTimeouts(connect, start, None, in_head, config.queue_timeout)
+    return CallTimeouts(of_try, connect, start, stall, None, None, config.deadline, config.queue_timeout)

@@ -1,0 +1,356 @@
+"""The body of an answer on its way to the HTTP library: as it comes, under the clocks, and complete or an error.
+
+An event stream is passed on byte for byte and watched: it may end only when its answer is complete, by the rules of
+`core.ending`. Everything that ends it otherwise raises, where the official client would take it for whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, cast
+
+import msgspec
+
+from ..core.codec.completion import CompletionDetector, Verdict
+from ..core.codec.endpoint import Endpoint
+from ..core.codec.whole import choices_asked, events_of_whole
+from ..core.http.codings import CodingError, Inflater
+from ..core.http.sse import (
+    Event,
+    EventReader,
+    SSEError,
+    is_done,
+    is_silent,
+)
+from ..engine import log
+from ..engine.body import MAX_RATIO, PROGRESS, content_coding
+from ..engine.call import Call
+from ..engine.failures import is_error_body, words_of
+from ..engine.sealing import seal
+from ..engine.timeouts import CallTimeouts
+from ..errors import IncompleteStreamError, OpenAIError
+from ..transport.base import TransportError, TransportResponse
+from .errors import translated
+from .request import BridgedRequest
+
+__all__ = ["Answer", "BridgeCall", "Watch"]
+
+_LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
+_PATIENCE = 1.0  # seconds that it may take where it decides whether the answer is complete
+_MAX_STREAM = 1 << 40  # bytes: events are capped one by one
+
+
+class BridgeCall(Call):
+    """A call that remembers why its last exchange failed, since the exception to be raised depends on it."""
+
+    reason: str | None = None  # the kind of a `TransportError`
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds that an answer may go without progress."""
+        clocks: CallTimeouts = cast("BridgedRequest", self.request).clocks
+        return clocks.stall
+
+    def public(self, failure: TransportError) -> OpenAIError:
+        self.reason = failure.kind
+        return super().public(failure)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a body that is sent piece by piece has not come to its end."""
+        return getattr(self.request.body, "sent", True) is False
+
+
+class _ChoiceState(msgspec.Struct):
+    index: object = 0
+    finish_reason: object = None
+
+
+class _EventSummary(msgspec.Struct):
+    """All that is looked at of an event."""
+
+    choices: list[_ChoiceState] | None = None
+    type: object = None
+    error: object = None
+
+
+_glance = msgspec.json.Decoder(_EventSummary)
+
+
+class Watch:
+    """Sees the events of a stream go by: how many there were, and whether the answer may end here.
+
+    `endpoint` is the operation that was asked for, `None` on a path that no endpoint names; `body` the request's.
+    """
+
+    def __init__(self, endpoint: Endpoint | None, body: Any) -> None:
+        self.events: int = 0
+        self.done: bool = False  # [DONE] came
+        self.endpoint = endpoint
+        self.reader: EventReader = EventReader()
+        self.whole = False  # the answer came as one object, whose events were passed on
+        self._over = False  # an error object came: the reader raises it
+        self._by_choice = CompletionDetector(":ChatCompletionChunk", lambda: choices_asked(body))
+        self._by_name = CompletionDetector("")
+
+    def feed(self, piece: bytes) -> None:
+        """Take note of a piece. Raises `SSEError` for an event over the cap."""
+        for event in self.reader.feed(piece):
+            self._see(event)
+
+    def finish(self) -> None:
+        """The message ended where its framing says: take note of an event without an empty line behind it."""
+        for event in self.reader.finish():
+            self._see(event)
+
+    def _see(self, event: bytes | Event) -> None:
+        name, data = ("", event) if isinstance(event, bytes) else (event.event, event.data)
+        if is_done(event):
+            self.events += 1
+            self.done = True
+            self._by_name.see_name(name)
+            return
+        if is_silent(event):
+            self._by_name.see_name(name)
+            return
+        self.events += 1
+        try:
+            item = _glance.decode(data)
+        except (ValueError, RecursionError):
+            item = _EventSummary()  # what is no object decides nothing; its name may
+        self._over = self._over or bool(item.error) or "error" in (name, item.type)
+        self._by_choice.see(item, name)
+        self._by_name.see(item, name)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more has to come, however the message ends."""
+        return self._over or self._by_choice.complete or self._by_name.complete
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the end of the message decides, since ``[DONE]`` came and nothing that says more."""
+        return self.done and self.verdict(exact=False) == "short"
+
+    def verdict(self, *, exact: bool) -> Verdict:
+        """Whether the answer may end now, at the exact end of the message or not."""
+        if self._over or self._by_name.complete or (self.endpoint is None and (exact or not self.done)):
+            return "complete"
+        if self._by_choice.began or self.endpoint is None:
+            return self._by_choice.end(done=self.done, exact=exact)
+        return self._by_name.end(done=self.done, exact=exact)
+
+
+class Answer:
+    """The body of one 2xx, beside the HTTP library's own class of asynchronous byte streams.
+
+    Holds connection and place in flight until its end, `aclose`, an error, or until nobody refers to it any more.
+    """
+
+    def __init__(
+        self, library: Any, theirs: Any, call: BridgeCall, incoming: TransportResponse, watch: Watch | None
+    ) -> None:
+        """Raises `CodingError` for a coding that is not known."""
+        self._library = library
+        self._theirs = theirs
+        self._call: BridgeCall | None = call
+        self._incoming = incoming
+        self._watch = watch
+        coding = content_coding(incoming.raw_fields)
+        self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
+        self._unit = PROGRESS  # bytes still to come until the stall clock begins anew
+        self._held = b""
+        self._ended = False
+        self._short_of: IncompleteStreamError | None = None  # raised when what came before it was handed out
+
+    async def begin(self) -> None:
+        """Wait for the first event of a stream, so that all that fails before it can be tried again.
+
+        Raises `TransportError`, and the public error of a stream that is over before it began; the call is not this
+        answer's any more then.
+        """
+        call, watch = self._call, self._watch
+        assert call is not None
+        try:
+            if watch is not None:
+                call.expect_event(self._incoming)
+                while not watch.events:
+                    piece = await self._next(call)
+                    if not piece:
+                        self._check_end(call)
+                        return
+                    self._held += piece
+            call.expect(self._incoming, call.patience, "stall")
+        except BaseException:
+            self._call = None
+            raise
+
+    def __aiter__(self) -> Answer:
+        if self._call is not None:
+            self._call.read_here()
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._held:
+            piece, self._held = self._held, b""
+            return piece
+        call = self._call
+        if call is None:
+            raise StopAsyncIteration
+        try:
+            piece = await self._next(call)
+            if not piece:
+                self._check_end(call)
+        except TransportError as failure:
+            if self._watch is None or not self._watch.complete:
+                error = call.public(failure)
+                raise self._broken(call, error) from error
+            piece = b""  # the answer is there; only the connection is lost
+        except (OpenAIError, CodingError) as caught:
+            raise self._broken(call, caught) from caught
+        except BaseException:
+            self._release()
+            raise
+        if not piece:
+            call.calls.shared.budget.refill()
+            self._release()
+            raise StopAsyncIteration
+        return piece
+
+    def _broken(self, call: BridgeCall, error: OpenAIError | CodingError) -> Exception:
+        self._release()
+        seal(error)
+        return translated(self._library, self._theirs, error, call.reason, midway=True)
+
+    async def _next(self, call: BridgeCall) -> bytes:
+        """The next bytes, their coding undone; ``b""`` at the end of the message.
+
+        Of an object in the place of a stream there is one piece: its events.
+        """
+        watch = self._watch
+        while not self._ended:
+            pieces = await self._incoming.pieces()
+            self._ended = not pieces
+            piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._progress(call, len(piece))
+            if self._inflater is not None:
+                piece = self._inflater.feed(piece) if piece else self._inflater.finish()
+            if piece:
+                self._look(call, piece)
+                if watch is not None and watch.undecided:
+                    return await self._decided(call, piece)
+                if watch is None or not watch.reader.is_whole:
+                    return piece
+        if self._short_of is not None:
+            raise self._short_of
+        if watch is not None and watch.reader.is_whole and not watch.events:
+            return self._made(call, watch)
+        return b""
+
+    async def _decided(self, call: BridgeCall, piece: bytes) -> bytes:
+        """Wait for the end of the message before ``[DONE]`` is passed on: nobody reads behind it.
+
+        Where the answer is cut, what stands before ``[DONE]`` is passed on, and the error follows.
+        """
+        patience = call.patience
+        self._incoming.expire(call.loop.time() + (_PATIENCE if patience is None else min(patience, _PATIENCE)), "stall")
+        with contextlib.suppress(TransportError):
+            while not self._incoming.ended:
+                await self._incoming.pieces()
+        self._ended = True
+        try:
+            self._check_end(call)
+        except IncompleteStreamError as error:
+            before = piece[: piece.rfind(b"\n", 0, max(0, piece.rfind(b"[DONE]"))) + 1]
+            if not before:
+                raise
+            self._short_of = error
+            return before
+        return piece
+
+    def _made(self, call: BridgeCall, watch: Watch) -> bytes:
+        """The events that a whole answer is made into. Raises for anything else, with what it says."""
+        body = watch.reader.body
+        try:
+            value: Any = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            value = None
+        event = None if watch.endpoint is None else watch.endpoint.event
+        made = [] if is_error_body(value) else events_of_whole(event, value)
+        if not made:
+            words = _words(call, self._incoming, body)
+            raise self._short(call, f"asked for a stream of events, the server sent something else: {words}")
+        watch.events += len(made)
+        watch.whole = True
+        return b"".join(b"data: %b\n\n" % event for event in made) + b"data: [DONE]\n\n"
+
+    def _progress(self, call: BridgeCall, size: int) -> None:
+        """Of a body that is no event stream 64 KiB are progress."""
+        self._unit -= size
+        if self._unit <= 0 and self._watch is None:
+            self._unit = PROGRESS
+            call.expect(self._incoming, call.patience, "stall")
+
+    def _look(self, call: BridgeCall, piece: bytes) -> None:
+        """Of an event stream every event is progress, and nothing else."""
+        watch = self._watch
+        if watch is None:
+            return
+        seen = watch.events
+        try:
+            watch.feed(piece)
+        except SSEError as error:
+            raise self._short(call, f"the stream is damaged: {error}") from None
+        if watch.events > seen:
+            call.expect(self._incoming, call.patience, "stall")
+
+    def _check_end(self, call: BridgeCall) -> None:
+        watch = self._watch
+        if watch is None or watch.whole:
+            return
+        exact = self._incoming.ended and (self._incoming.exact or watch.endpoint is None)
+        if exact:
+            watch.finish()
+        verdict = watch.verdict(exact=exact)
+        if verdict == "unfinished":
+            log.unfinished(call.calls, call.request)
+        elif verdict == "short":
+            words = _words(call, self._incoming, watch.reader.words)
+            why = "the stream ended before its answer was complete"
+            raise self._short(call, f"{why}; the server said: {words}" if words else why)
+
+    def _short(self, call: BridgeCall, why: str) -> IncompleteStreamError:
+        request = call.meta(self._incoming).request
+        return IncompleteStreamError(message=f"{request.method} {request.url}: {why}", request=request)
+
+    def _release(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.leave()
+
+    async def aclose(self) -> None:
+        """Free connection and place at once; after ``[DONE]`` the end of the message is taken first. Idempotent."""
+        call, self._call = self._call, None
+        self._held = b""
+        if call is None:
+            return
+        try:
+            if self._watch is not None and self._watch.done and not self._ended:
+                call.calls.shared.budget.refill()
+                self._incoming.expire(call.loop.time() + _LINGER, "stall")
+                while not self._incoming.ended and await self._incoming.pieces():
+                    pass
+        except TransportError:
+            pass  # the answer is complete; only the connection is lost
+        finally:
+            call.leave()
+
+    def __del__(self) -> None:
+        call: Call | None = getattr(self, "_call", None)
+        if call is not None:
+            call.abandon()
+
+
+def _words(call: BridgeCall, incoming: TransportResponse, raw: bytes) -> str:
+    """What a server said, without the key that it may have echoed."""
+    return words_of(call.meta(incoming).request.secrets.scrub_cut(raw))

@@ -1,0 +1,292 @@
+"""Room for the next request: what is sent of a long history, by a policy.
+
+Nothing is taken from the history itself. The system prompt and the turn under way are always sent; turns go whole, so
+that no tool call is parted from its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+
+from ..core.codec.dialects import ContextOverflow, context_overflow
+from ..engine.log import logger
+from ..errors import APIError, ConfigurationError
+from .errors import ContextLimitError
+from .history import Message, Turn, plain_json
+from .summary import Summary, pieces, question
+from .tokens import (
+    TokenCount,
+    TokenCounter,
+    Tokenizer,
+    token_count,
+)
+
+if TYPE_CHECKING:
+    from ..types.chat import ChatCompletion
+
+__all__ = ["ContextWindow", "Policy", "Window", "of_answer"]
+
+Policy: TypeAlias = Literal["drop", "summarise", "refuse"]
+Ask: TypeAlias = Callable[[list[Message], int], Awaitable[str]]
+"""Asks the model something aside, in so many tokens at most; its words."""
+
+POLICIES = ("drop", "summarise", "refuse")
+_SUMMARY_SHARE, _SUMMARY_LEAST, _SUMMARY_MOST = 8, 32, 1024
+_REASONING = frozenset({"reasoning_content", "reasoning"})  # counted apart: it is rarely sent back
+_PIECE_LEAST = 32  # tokens of conversation that are worth a request
+_ATTEMPTS = 3  # requests for one piece of a summary, each shorter than the one before
+
+
+class Window(NamedTuple):
+    """What there is to send: the system messages, the turns before, and the turn under way."""
+
+    head: Sequence[Message]
+    turns: Sequence[Turn]
+    current: Sequence[Message]
+
+    def messages(self, start: int = 0, summary: Summary | None = None) -> list[Message]:
+        """The messages from a turn on, with a summary of those before it."""
+        made = list(self.head)
+        if summary is not None:
+            made += summary.messages()
+        for turn in self.turns[start:]:
+            made += turn.messages
+        return [*made, *self.current]
+
+
+class ContextWindow:
+    """The room of one session."""
+
+    def __init__(
+        self, limit: int | None = None, policy: Policy | None = None, tokenizer: Tokenizer | None = None
+    ) -> None:
+        if policy is not None and policy not in POLICIES:
+            raise ConfigurationError(f'policy is "drop", "summarise" or "refuse", not {policy!r}')
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may give anything
+            raise ConfigurationError(f"context_limit is a number of tokens above 0, not {limit!r}")
+        self.limit = limit
+        self.policy: Policy | None = policy or (None if limit is None else "drop")
+        self.counter: TokenCounter = TokenCounter(tokenizer)
+        self.summary: Summary | None = None
+        self.left_out: int = 0
+        """How many turns the last request went without, no summary in their place."""
+        self.answer_limit: str = "max_completion_tokens"  # the parameter that limits a summary, as the server knows it
+        self._found: int | None = None  # the limit that a refusal of the server showed
+        self._summarises: bool = True  # the server has not refused to make a summary
+
+    def fork(self) -> ContextWindow:
+        """The same room for a session of its own."""
+        other = ContextWindow(self.limit, self.policy)
+        other.counter, other.summary, other._found = self.counter.fork(), self.summary, self._found
+        other.answer_limit, other._summarises = self.answer_limit, self._summarises
+        return other
+
+    def emptied(self, summary: Summary | None) -> ContextWindow:
+        """The same room for another history, which may have its summary."""
+        other = ContextWindow(self.limit, self.policy)
+        other.counter, other.summary = self.counter.emptied(), summary
+        return other
+
+    def forget(self, turns: int) -> None:
+        """Only the first so many turns are left: a summary that knows more is void."""
+        if self.summary is not None and self.summary.turns > turns:
+            self.summary = None
+
+    def count(self, messages: Sequence[Message], params: Mapping[str, Any]) -> TokenCount:
+        """What a request of these messages takes."""
+        weight = self.counter.weigh(messages) + self.counter.params(params)
+        return TokenCount(self.counter.tokens(weight), self.counter.source)
+
+    def answered(self, sent: Sequence[Message], params: Mapping[str, Any], answer: ChatCompletion) -> tuple[int, int]:
+        """Learn from an answer's usage; how many tokens request and answer took, as far as they can be told."""
+        counter = self.counter
+        weight = counter.weigh(sent) + counter.params(params)
+        prompt, said = counter.tokens(weight), counter.text(answer.text) + counter.text(answer.reasoning)
+        usage = answer.usage
+        counted = token_count(getattr(usage, "prompt_tokens", None))
+        if counted:
+            more = token_count(getattr(usage, "completion_tokens", None))
+            details = getattr(usage, "completion_tokens_details", None)
+            thought = token_count(getattr(details, "reasoning_tokens", None))
+            if thought is None:
+                thought = round(counter.text(answer.reasoning))
+            kept = max(0, more - thought) if more is not None else round(counter.text(answer.text))
+            try:
+                message: dict[str, Any] = {} if answer.message is None else plain_json(answer.message.to_dict())
+            except RecursionError:  # nested too deeply to be sent back, which the turn says
+                message = {}
+            bare = {name: value for name, value in message.items() if name not in _REASONING}
+            counter.learn(weight, counted, counter.weigh([bare]), kept)
+        return prompt, round(said)
+
+    def weight_of(self, sent: Sequence[Message], answer: ChatCompletion) -> tuple[int, int]:
+        """How many tokens a request beside the conversation and its answer took, as far as they can be told."""
+        scale = self.counter.weight(1.0)
+        return round(self.counter.weigh(sent) / scale), round(self.counter.text(answer.text) / scale)
+
+    # ---------------------------------------------------------------- before a request
+
+    async def fit(self, window: Window, params: Mapping[str, Any], ask: Ask) -> list[Message]:
+        """The messages to send. Raises `ContextLimitError` where even the least is too much, or the policy refuses."""
+        self.left_out = 0
+        limits = [limit for limit in (self.limit, self._found) if limit is not None]
+        if not limits:
+            return window.messages()
+        limit = min(limits)
+        room = limit - of_answer(params)
+        weights = [self.counter.weigh(turn.messages) for turn in window.turns]
+        least = self.counter.weigh(window.head) + self.counter.weigh(window.current) + self.counter.params(params)
+        if self.counter.tokens(least + sum(weights)) <= room:
+            return window.messages()
+        if self.policy == "refuse":
+            raise self._refusal("The conversation needs", least + sum(weights), limit, params)
+        if self.counter.tokens(least) > room:
+            raise self._refusal("The system prompt and the last turn alone need", least, limit, params)
+        if self.policy == "summarise" and self._summarises:
+            made = await self._summarised(window, weights, least, room, ask)
+            if made is not None:
+                return made
+        self.left_out = self._first(weights, least, room)
+        return window.messages(self.left_out)
+
+    def _first(self, weights: Sequence[float], least: float, room: int) -> int:
+        """The first turn that is sent: as few are left out as possible."""
+        start, weight = 0, least + sum(weights)
+        while start < len(weights) and self.counter.tokens(weight) > room:
+            weight -= weights[start]
+            start += 1
+        return start
+
+    def _refusal(self, what: str, weight: float, limit: int, params: Mapping[str, Any]) -> ContextLimitError:
+        tokens, source = self.counter.tokens(weight), self.counter.source
+        answer = of_answer(params)
+        asked = f" and {answer:,} for the answer" if answer else ""
+        counted = {"server": "", "tokenizer": " (by the tokenizer)", "estimate": " (an estimate)"}[source]
+        return ContextLimitError(
+            f"{what} {tokens:,} tokens{counted}{asked}; context_limit is {limit:,}. Nothing was sent. "
+            "Say less, shorten the system prompt, or raise context_limit if the model takes more.",
+            tokens=tokens + answer,
+            limit=limit,
+            source=source,
+        )
+
+    # ---------------------------------------------------------------- summaries
+
+    async def _summarised(
+        self, window: Window, weights: Sequence[float], least: float, room: int, ask: Ask
+    ) -> list[Message] | None:
+        """The messages with a summary in the place of the first turns; `None` where no summary would fit."""
+        old = self.summary
+        if old is not None and old.turns > len(weights):
+            old = None  # a message before its end is being edited
+        done = 0 if old is None else old.turns
+        if old is not None:
+            weight = least + self.counter.weigh(old.messages()) + sum(weights[done:])
+            if self.counter.tokens(weight) <= room:
+                return window.messages(done, old)
+        bound = max(_SUMMARY_LEAST, min(_SUMMARY_MOST, room // _SUMMARY_SHARE))
+        size = self.counter.weight(bound)
+        # Half the room is freed at once, or every turn from now on would ask for a summary.
+        start = max(done, self._first(weights, least + size, room // 2))
+        if self.counter.tokens(least + size + sum(weights[start:])) > room:
+            return None
+        if start > done:
+            said = [message for turn in window.turns[done:start] for message in turn.messages]
+            text = await self._summary("" if old is None else old.text, said, room, bound, ask)
+            old = Summary(start, self._cut(text, 2 * size), bound)
+        summary = cast("Summary", old)
+        weight = least + self.counter.weigh(summary.messages()) + sum(weights[start:])
+        if not summary.text.strip() or self.counter.tokens(weight) > room:
+            return None
+        self.summary = summary
+        return window.messages(start, summary)
+
+    def _cut(self, text: str, weight: float) -> str:
+        """A summary, cut where the server let it grow beyond this weight."""
+        known = self.counter.text(text)
+        return text if known <= weight else f"{text[: int(len(text) * weight / known)]} …"
+
+    async def _summary(self, text: str, said: Sequence[Message], room: int, bound: int, ask: Ask) -> str:
+        """A summary of what was said and of the summary before; "" where the server makes none."""
+        counter = self.counter
+        for attempt in range(_ATTEMPTS):
+            # Beside the piece there are the question and the summary before, and `bound` is left for the answer.
+            free = counter.within(room - bound) - counter.weigh(question("", "")) - counter.weight(bound)
+            if free < counter.weight(_PIECE_LEAST):
+                return ""
+            try:
+                return await self._summary_of(text, said, int(free) >> attempt, bound, ask)
+            except _TooLong:
+                continue
+            except APIError as error:
+                # The turn itself needs no summary, and every turn would ask again.
+                self._summarises = error.retryable
+                logger.warning("a session goes on without a summary, which the server refused: %s", error)
+                return ""
+        self._summarises = False
+        return ""
+
+    async def _summary_of(self, text: str, said: Sequence[Message], free: int, bound: int, ask: Ask) -> str:
+        for piece in pieces(said, free, self.counter.text):
+            asked = question(text, piece)
+            try:
+                text = self._cut(await ask(asked, bound), 2 * self.counter.weight(bound))
+            except APIError as error:
+                overflow = context_overflow(error)
+                if overflow is None:
+                    raise
+                self._learn(self.counter.weigh(asked), bound, overflow)
+                raise _TooLong from None
+        return text
+
+    # ---------------------------------------------------------------- after a refusal of the server
+
+    async def refit(
+        self, window: Window, sent: Sequence[Message], params: Mapping[str, Any], error: APIError, ask: Ask
+    ) -> list[Message] | None:
+        """Messages that take less, after the server refused these as too long; `None` where that is not the case."""
+        overflow = context_overflow(error) if self.policy in ("drop", "summarise") else None
+        if overflow is None:
+            return None
+        weight = self.counter.weigh(sent) + self.counter.params(params)
+        answer = of_answer(params)
+        limits = [(self.counter.tokens(weight) + answer) * 3 // 4]
+        self._learn(weight, answer, overflow)
+        if (told := overflow.limit) is not None:
+            # An answer without a limit of its own takes some of it: what the server set aside, else a share, or less
+            # where the last turn needs it.
+            aside = overflow.answer if overflow.answer and overflow.answer < told else told // _SUMMARY_SHARE
+            limits = [told] if answer else [told - aside, told]
+        elif overflow.prompt is not None:
+            limits = [(overflow.prompt + answer) * 3 // 4]
+        for found in limits:
+            if found < 1:
+                continue
+            self._found = found
+            try:
+                made = await self.fit(window, params, ask)
+            except ContextLimitError:
+                continue
+            return made if self.counter.weigh(made) < self.counter.weigh(sent) else None
+        return None
+
+    def _learn(self, weight: float, answer: int, overflow: ContextOverflow) -> None:
+        """Put the count of a request right that was refused: by the server's own number, or by its limit."""
+        if overflow.prompt is not None:
+            self.counter.learn(weight, overflow.prompt, refused=True)
+        elif overflow.limit is not None and self.counter.tokens(weight) + answer <= overflow.limit:
+            self.counter.learn_excess(weight, overflow.limit - answer)
+
+
+class _TooLong(Exception):
+    """A request for a summary did not fit; the next one is shorter."""
+
+
+def of_answer(params: Mapping[str, Any]) -> int:
+    """The most tokens that the answer may take, by the request's own limit; 0 without one."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = params.get(name)
+        if type(value) is int and value > 0:
+            return value
+    return 0

@@ -1,0 +1,86 @@
+"""What options and commands name: tools to import, a JSON schema in a file, an image on the disk."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from ..core.http.media_types import SNIFFED, image_type
+from ..storage.reading import open_regular, read_open
+from .output import CommandError
+
+__all__ = ["add_tools", "image_at", "schema_in"]
+
+_WORDS_OF_SCHEMAS = frozenset({"type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
+_LARGEST_SCHEMA = 16 << 20  # bytes
+_URLS = ("http://", "https://", "data:")
+
+
+def add_tools(add: Callable[[Any], object], places: Iterable[str]) -> None:
+    """Import each ``module:function`` and `add` it. `CommandError` says what is wrong with which."""
+    for place in places:
+        try:
+            add(_imported(place))
+        except (TypeError, ValueError) as error:
+            raise CommandError(f"the tool {place}: {error}") from error
+
+
+def _imported(place: str) -> Any:
+    module, colon, name = place.partition(":")
+    if not colon or not module or not name:
+        raise CommandError(f"{place!r} names no tool; write module:function, as mytools:search")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does: one's tools are where one works
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise CommandError(f"the tool {place}: there is no module {error.name!r} here") from error
+    except Exception as error:  # the module's own code fails
+        raise CommandError(f"the tool {place}: importing {module} failed: {error!r}") from error
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise CommandError(f"the tool {place}: {module} has no {part!r}") from None
+    return found
+
+
+def schema_in(file: str) -> dict[str, Any]:
+    """The JSON schema in a file. `CommandError` if it cannot be read, is no JSON, or no schema."""
+    from ..core.schema.structured import shape_of
+
+    try:
+        with open(file, "rb") as opened:  # a pipe as well: a shell's <(…)
+            value: Any = json.loads(read_open(opened, _LARGEST_SCHEMA, file))
+    except OSError as error:
+        raise CommandError(f"cannot read the schema {file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"the schema {file} is no JSON: {error}") from None
+    if not isinstance(value, dict) or not _WORDS_OF_SCHEMAS & set(cast("dict[str, Any]", value)):
+        raise CommandError(f'the schema {file} is JSON, but no JSON schema; one begins like {{"type": "object", …')
+    schema = cast("dict[str, Any]", value)
+    try:
+        shape_of(schema)
+    except (TypeError, ValueError, AttributeError, LookupError, RecursionError) as error:
+        raise CommandError(f"the schema {file} is no JSON schema that can be asked for: {error}") from error
+    return schema
+
+
+def image_at(place: str) -> str:
+    """A URL as it is, or the path of a file that is an image. `CommandError` if it is none."""
+    if place[:8].lower().startswith(_URLS):
+        return place
+    path = Path(place).expanduser()
+    try:
+        with open_regular(path) as file:
+            head = file.read(SNIFFED)
+    except OSError as error:
+        raise CommandError(f"cannot read {place}: {error.strerror}") from None
+    if image_type(head) is None:
+        raise CommandError(f"{place} is no image: PNG, JPEG, GIF, WebP and BMP are")
+    return str(path)

@@ -1,0 +1,1 @@
+"""Parameters to requests, bytes to answers, events to whole answers."""

@@ -1,0 +1,419 @@
+"""What the words of a refusal mean: the one place that decides from the text of a server's message.
+
+Statuses, codes and types decide first: OpenAI names a prompt that is too long ``context_length_exceeded``. Most other
+servers say it in words alone, each in its own. Every entry names the servers it was seen on, and where.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from ...errors import APIError
+from .error_body import read_error
+
+__all__ = [
+    "CONTEXT_OVERFLOWS",
+    "ContextOverflow",
+    "Dialect",
+    "context_overflow",
+    "failed_generation",
+    "names_parameter",
+    "refuses_default",
+    "refuses_format",
+]
+
+
+class ContextOverflow(NamedTuple):
+    """A request that does not fit the model's context: what the server said of it, `None` for what it left out."""
+
+    limit: int | None
+    """How many tokens the context holds."""
+    prompt: int | None
+    """How many tokens the server counted in the prompt."""
+    answer: int | None = None
+    """How many it set aside for the answer, by itself where the request did not say."""
+
+
+class Dialect(NamedTuple):
+    """One way to say that a prompt is too long."""
+
+    servers: str
+    pattern: re.Pattern[str]
+    """Its groups name the numbers: ``limit``, ``prompt``, and ``total``, which is prompt and answer together."""
+    source: str
+
+
+def _dialect(servers: str, pattern: str, source: str) -> Dialect:
+    """`pattern` with ``<name>`` for a number and a blank for any white space."""
+    numbered = re.sub(r"<(\w+)>", r"(?P<\1>[0-9][0-9,]*)", pattern)
+    return Dialect(servers, re.compile(numbered.replace(" ", r"\s+"), re.IGNORECASE), source)
+
+
+# Apostrophes are left out of the patterns: some servers escape or typeset them. Entries with numbers come first.
+CONTEXT_OVERFLOWS: tuple[Dialect, ...] = (
+    _dialect(
+        "OpenAI, Azure, text-generation-webui",
+        r"maximum context length is <limit> tokens\. However, your messages resulted in (?:over )?<prompt> tokens",
+        "api.openai.com; text-generation-webui, modules/api/completions.py",
+    ),
+    _dialect(
+        "vLLM since 0.11",
+        r"maximum context length is <limit> tokens\. However, you requested <answer> output tokens and your prompt "
+        r"contains (?:at least )?<prompt> (?:input tokens|characters)",
+        "vllm/renderers/params.py",
+    ),
+    _dialect(
+        "OpenAI, Azure, DeepSeek, OpenRouter, vLLM before 0.10, llama-cpp-python",
+        r"maximum context length is <limit> tokens[.,] however,? you requested (?:about )?<total> tokens",
+        "api.openai.com; openrouter.ai; vllm/entrypoints/openai/serving_engine.py; llama_cpp/server/errors.py",
+    ),
+    _dialect(
+        "vLLM 0.10",
+        r"maximum context length is <limit> tokens\. However, your request has <prompt> input tokens",
+        "vllm/entrypoints/openai/serving_engine.py",
+    ),
+    _dialect(
+        "vLLM 0.8 to 0.10",
+        r"is too large: <answer>\. This model.{1,8} maximum context length is <limit> tokens and your request has "
+        r"<prompt> input tokens",
+        "vllm/entrypoints/openai/serving_engine.py",
+    ),
+    _dialect(
+        "vLLM since 0.12",
+        r"You passed <prompt> input tokens and requested <answer> output tokens\. However, the model.{1,8} context "
+        r"length is only <limit> tokens",
+        "vllm/renderers/params.py",
+    ),
+    _dialect("vLLM since 0.12", r"context length is only <limit> tokens", "vllm/renderers/params.py"),
+    _dialect(
+        "vLLM",
+        r"prompt \(length <prompt>\) is longer than the maximum model length of <limit>",
+        "vllm/v1/engine/processor.py",
+    ),
+    _dialect(
+        "vLLM before 0.9",
+        r"prompt \(total length <prompt>\) is too long to fit into the model \(context length <limit>\)",
+        "vllm/engine/llm_engine.py",
+    ),
+    _dialect(
+        "SGLang, Cloudflare Workers AI, Together",
+        r"exceeds the model.{1,8} maximum context length of <limit> tokens(?:\. You requested a total of <total> "
+        r"tokens: <prompt> tokens from the input messages)?",
+        "sglang/srt/managers/tokenizer_manager.py",
+    ),
+    _dialect(
+        "SGLang, Together",
+        r"input \(<prompt> tokens\) is longer than the model.{1,8} context length \(<limit> tokens\)",
+        "sglang/srt/managers/tokenizer_manager.py",
+    ),
+    _dialect(
+        "gateways before SGLang",
+        r"Input length \(?<prompt>\)? exceeds (?:the )?model(?:.{1,8} maximum)? context length \(?<limit>",
+        "reports of their users",
+    ),
+    _dialect(
+        "llama.cpp",
+        r"request \(<prompt> tokens\) exceeds the available context size \(<limit> tokens\)",
+        "llama.cpp, tools/server/server-context.cpp",
+    ),
+    _dialect("llama.cpp", r"exceeds the available context size", "llama.cpp, tools/server/server.cpp"),
+    _dialect("llama.cpp, LM Studio, in mid-stream", r"context size has been exceeded", "llama.cpp, tools/server"),
+    _dialect(
+        "servers over llama.cpp",
+        r"prompt has <prompt> tokens?, but the configured context size is <limit>",
+        "reports of their users",
+    ),
+    _dialect(
+        "llama-cpp-python",
+        r"Requested tokens \(<total>\) exceed context window of <limit>",
+        "llama_cpp/llama.py",
+    ),
+    _dialect(
+        "LM Studio",
+        r"Trying to keep the first <prompt> tokens when context (?:the )?overflows\. However, the model is loaded with "
+        r"context length of only <limit> tokens",
+        "LM Studio 0.3, reports of its users",
+    ),
+    _dialect(
+        "LM Studio",
+        r"tokens to keep from the initial prompt is greater than the context length"
+        r"(?: \(n_keep: <prompt>\s*>=\s*n_ctx: <limit>\))?",
+        "LM Studio 0.3 and 0.4, reports of its users",
+    ),
+    _dialect("Ollama", r"input length exceeds (?:the |maximum )?context length", "ollama, server/routes.go"),
+    _dialect("Ollama", r"prompt too long; exceeded (?:max )?context length", "ollama.com, reports of its users"),
+    _dialect("Ollama", r"prompt is longer than the context length", "ollama, reports of its users"),
+    _dialect(
+        "Mistral",
+        r"Prompt contains <prompt> tokens(?: and [0-9]+ draft tokens)?, too large for model with <limit> maximum "
+        r"context length",
+        "api.mistral.ai",
+    ),
+    _dialect(
+        "Text Generation Inference, Together, Hugging Face",
+        r"`inputs` tokens \+ `max_new_tokens` must be <= <limit>(?:\. Given: <prompt> `inputs` tokens)?",
+        "text-generation-inference, router/src/validation.rs",
+    ),
+    _dialect(
+        "Text Generation Inference, Hugging Face",
+        r"`inputs` must have less than <limit> tokens\. Given: <prompt>",
+        "text-generation-inference, router/src/validation.rs",
+    ),
+    _dialect(
+        "Cerebras",
+        r"reduce the length of the messages or completion\. Current length is <prompt> while limit is <limit>",
+        "api.cerebras.ai",
+    ),
+    _dialect("Groq", r"reduce the length of the messages or completion", "api.groq.com"),
+    _dialect(
+        "xAI",
+        r"maximum prompt length is <limit> but the request contains <prompt> tokens",
+        "api.x.ai",
+    ),
+    _dialect("Anthropic, Vertex AI", r"prompt is too long: <prompt> tokens > <limit> maximum", "api.anthropic.com"),
+    _dialect(
+        "Anthropic, Bedrock",
+        r"input length and `?max_tokens`? exceed context limit: <prompt> \+ <answer> > <limit>",
+        "api.anthropic.com",
+    ),
+    _dialect("Fireworks", r"prompt is too long: <prompt>, model maximum context length: <limit>", "api.fireworks.ai"),
+    _dialect("Anthropic, gateways", r"(?:prompt|input) is too long\b", "api.anthropic.com; bedrock-runtime"),
+    _dialect(
+        "Gemini, Vertex AI",
+        r"input token count(?: \(<prompt>\))? exceeds the maximum number of tokens allowed \(?<limit>",
+        "generativelanguage.googleapis.com",
+    ),
+    _dialect(
+        "Bedrock",
+        r"Too many input tokens\. Max input tokens: <limit>, request input token count: <prompt>",
+        "bedrock-runtime, reports of its users",
+    ),
+    _dialect(
+        "Cohere",
+        r"too many tokens: total number of tokens in the prompt cannot exceed <limit>(?: - received <prompt>)?",
+        "docs.cohere.com, errors",
+    ),
+    _dialect("Cohere", r"too many tokens: size limit exceeded by", "api.cohere.com, reports of its users"),
+    _dialect(
+        "Moonshot",
+        r"exceeded model token limit: <limit>(?: \(requested: <total>\))?",
+        "api.moonshot.ai",
+    ),
+    _dialect("DashScope", r"Range of input length should be \[1,\s*<limit>\]", "dashscope.aliyuncs.com, error codes"),
+    _dialect("MiniMax", r"context window exceeds limit", "api.minimax.io"),
+    _dialect(
+        "servers over MLX",
+        r"Prompt too long: <prompt> tokens exceeds max context window of <limit> tokens",
+        "reports of their users",
+    ),
+    _dialect("Zhipu, Z.ai", r"prompt (?:exceeds max length|too long\b)", "open.bigmodel.cn, error 1261"),
+    _dialect(
+        "Azure, OpenAI",
+        r"Input tokens exceed the configured limit of <limit> tokens\. Your messages resulted in <prompt> tokens",
+        "Azure OpenAI, reports of its users",
+    ),
+    _dialect("OpenAI Responses", r"exceeds the context window", "api.openai.com"),
+    _dialect(
+        "Cloudflare Workers AI",
+        r"input and maximum output tokens \(<total>\) exceeded this model context window limit \(<limit>\)",
+        "developers.cloudflare.com, errors 5021 and 3010",
+    ),
+    _dialect(
+        "GitHub Copilot",
+        r"prompt token count of <prompt> exceeds the limit of <limit>",
+        "api.githubcopilot.com, reports of its users",
+    ),
+    _dialect("GitHub Models", r"Request body too large for \S+ model\. Max size: <limit> tokens", "models.github.ai"),
+    _dialect("TabbyAPI", r"Prompt length <prompt> is greater than max_seq_len <limit>", "tabbyAPI, backends/exllamav2"),
+    _dialect("LiteLLM", r"ContextWindowExceededError", "litellm/exceptions.py"),
+    _dialect("gateways, which cut what follows", r"maximum context length(?: (?:is|of) <limit> tokens)?", "vLLM"),
+    _dialect("gateways", r"context[ _]length[ _]exceeded", "reports of their users"),
+)
+
+# How much of a `total` was meant for the answer.
+_ANSWER = re.compile(
+    r"(?<![0-9,])([0-9][0-9,]*+) (?:(?:tokens )?(?:in|for) the (?:completion|output)|`max_new_tokens`)"
+    r"|requested ([0-9][0-9,]*) output",
+    re.IGNORECASE,
+)
+_OVERFLOW_CODES = frozenset(
+    {
+        "context_length_exceeded",  # OpenAI, Azure, Groq
+        "exceed_context_size_error",  # llama.cpp
+        "model_max_prompt_tokens_exceeded",  # GitHub Copilot
+        "tokens_limit_reached",  # GitHub Models
+        "model_context_window_exceeded",  # Z.ai
+        "1261",  # Zhipu
+        "ContextWindowExceededError",  # LiteLLM
+    }
+)
+# Refusals of the caller or of the pace: their words may name tokens and limits, too.
+_OTHER_STATUSES = frozenset({401, 402, 403, 429})
+_PACE = re.compile(r"per (?:minute|min|second|day)|rate.?limit|quota|throttl|wait before", re.IGNORECASE)
+
+
+def context_overflow(error: Exception) -> ContextOverflow | None:
+    """Whether a refusal says that the prompt is too long, and what it says of the numbers."""
+    if not isinstance(error, APIError) or getattr(error, "status_code", None) in _OTHER_STATUSES:
+        return None
+    told = {str(one) for one in (error.code, error.type) if one is not None}
+    known = bool(told & _OVERFLOW_CODES)
+    numbers = _fields(error)
+    limit, prompt = _count(numbers.get("n_ctx")), _count(numbers.get("n_prompt_tokens"))  # llama.cpp
+    for text in _texts(error):
+        if _PACE.search(text) and not known:
+            continue
+        for dialect in CONTEXT_OVERFLOWS:
+            found = dialect.pattern.search(text)
+            if found is not None:
+                named = _numbers(found, text)
+                return named._replace(limit=limit or named.limit, prompt=prompt or named.prompt)
+    return ContextOverflow(limit, prompt) if known else None
+
+
+def _fields(error: APIError) -> Mapping[str, Any]:
+    body: Any = error.body
+    return cast("Mapping[str, Any]", body) if isinstance(body, Mapping) else {}
+
+
+def _numbers(found: re.Match[str], text: str) -> ContextOverflow:
+    groups = found.groupdict()
+    limit, prompt, answer, total = (_count(groups.get(name)) for name in ("limit", "prompt", "answer", "total"))
+    if "characters" in found[0]:  # vLLM counts so where it does not tokenize
+        prompt = None
+    if answer is None and (named := _ANSWER.search(text, found.start())):
+        answer = _count(named[1] or named[2])
+    if prompt is None and total is not None:
+        prompt = max(1, total - (answer or 0))
+    return ContextOverflow(limit, prompt, answer)
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, str):
+        value = int(value.replace(",", "")) if len(value) < 16 else 0
+    return value if type(value) is int and value > 0 else None
+
+
+def _texts(error: APIError) -> Iterator[str]:
+    """The server's own words: its message, and every text in the body, which gateways nest (OpenRouter's `raw`)."""
+    yield error.message
+    yield from _strings(error.body, 6)
+    raw = getattr(getattr(error, "response", None), "text", None)
+    if isinstance(raw, str):
+        yield raw
+
+
+def _strings(value: Any, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif depth and isinstance(value, (Mapping, list)):
+        inner: Any = cast("Any", value)
+        for one in inner.values() if isinstance(value, Mapping) else inner:
+            yield from _strings(one, depth - 1)
+
+
+# ------------------------------------------------------------------------------- parameters that a server refuses
+
+_UNFIT = frozenset({400, 422, 501})
+# Whatever the status says of these, asking in another way would not help.
+_OTHER_CODES = frozenset(
+    {
+        "context_length_exceeded",
+        "content_filter",
+        "content_policy_violation",
+        "model_not_found",
+        "json_validate_failed",  # Groq: what the model wrote
+        "tool_use_failed",
+    }
+)
+_SQUEEZED = re.compile(r"[^a-z0-9]+")
+
+FORMAT_WORDS = ("response_format", "json_schema", "json_object", "grammar", "guided_json", "structured_outputs")
+"""How servers name the format of an answer: llama-cpp-python ``('body', 'response_format', 'type')``, vLLM
+``guided_json``, llama.cpp ``grammar``."""
+
+DEFAULT_WORDS: dict[str, tuple[str, ...]] = {
+    # LiteLLM: "Setting {'encoding_format': 'base64'} is not supported by ollama".
+    "encoding_format": ("encoding_format", "base64"),
+    # Azure before 2024-09: "Unrecognized request argument supplied: stream_options".
+    "stream_options": ("stream_options", "include_usage"),
+}
+"""How servers name what this library adds to a request unasked."""
+
+
+def names_parameter(error: APIError, words: Sequence[str]) -> bool:
+    """Whether a refusal names a parameter, in its fields or in its words, however they are spelt or quoted."""
+    names = [_squeezed(word) for word in words]
+    told = [_squeezed(str(one)) for one in (error.param, error.code, error.type) if one]
+    if any(name in text for text in told for name in names):
+        return True
+    places = list(_places(error.body))
+    if places:  # what else such an error holds may be the request itself, echoed
+        return any(name in _squeezed(place) for place in places for name in names)
+    # Where the server names another parameter, its words have to be exact.
+    looked_for = names[:1] if error.param else names
+    return any(name in _squeezed(text) for text in _texts(error) for name in looked_for)
+
+
+def _squeezed(text: str) -> str:
+    return _SQUEEZED.sub("", text.lower())
+
+
+_ABOUT_FORM = re.compile(
+    r"unknown|unrecogni[sz]ed|support|unexpected|extra|permitted|allowed|additional|valid|schema|parameter|argument|"
+    r"field|option|format|float|bad request",
+    re.IGNORECASE,
+)
+
+
+def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> bool:
+    """Whether a refusal is about a parameter that this library added.
+
+    Unless `certainly`, a refusal that names no parameter counts, too: 422 and 501 are about the form of a request, 400
+    if its words are, or if it has none. A refusal for any other reason would only be repeated.
+    """
+    if getattr(error, "status_code", None) in _OTHER_STATUSES:
+        return False
+    if names_parameter(error, DEFAULT_WORDS[name]):
+        return True
+    if certainly or not _names_nothing(error) or names_parameter(error, FORMAT_WORDS):
+        return False
+    words = read_error(error.body).message
+    return getattr(error, "status_code", 0) != 400 or not words or _ABOUT_FORM.search(words) is not None
+
+
+def refuses_format(error: APIError) -> bool:
+    """Whether a refusal is about the format asked for, or may be: it names nothing else."""
+    if getattr(error, "status_code", None) in _OTHER_STATUSES or {str(error.code), str(error.type)} & _OTHER_CODES:
+        return False
+    return names_parameter(error, FORMAT_WORDS) or _names_nothing(error)
+
+
+def _names_nothing(error: APIError) -> bool:
+    """Whether a refusal of the request as it is leaves open which parameter it is about."""
+    if getattr(error, "status_code", None) not in _UNFIT or {str(error.code), str(error.type)} & _OTHER_CODES:
+        return False
+    return not error.param and not any(_places(error.body)) and context_overflow(error) is None
+
+
+def _places(body: object) -> Iterator[str]:
+    """The fields that FastAPI's form of a 422 names, which has no error object, and what it says of them."""
+    detail = cast("dict[str, Any]", body).get("detail") if isinstance(body, dict) else None
+    items: list[Any] = cast("Any", detail) if isinstance(detail, list) else []
+    for one in items:
+        fields = cast("dict[str, Any]", one) if isinstance(one, dict) else {}
+        if isinstance(fields.get("loc"), list):
+            yield f"{'.'.join(map(str, fields['loc']))}: {fields.get('msg')}"
+
+
+def failed_generation(error: Exception) -> str | None:
+    """What a model wrote that its server holds back, because it is not the JSON asked for; `None` of other errors.
+
+    Groq's ``json_validate_failed``: a slip of the model, which says nothing of what the server takes.
+    """
+    if not isinstance(error, APIError) or error.code != "json_validate_failed":
+        return None
+    text = _fields(error).get("failed_generation")
+    return text if isinstance(text, str) else ""

@@ -1,0 +1,202 @@
+"""Parameters as JSON bodies and query strings, exactly as given; what cannot be sent is refused before anything is.
+
+The walk before encoding exists for what msgspec would encode silently wrong: markers for "not given", answers passed
+back as parameters (their unknown fields would be lost), NaN and infinities (they would become `null`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, cast, get_origin
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from ..model.base import BaseModel
+from ..model.omitted import is_omitted
+
+__all__ = ["encode_json", "encode_query", "merge_queries", "plain"]
+
+_SCALARS = frozenset({str, int, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
+_DICTS = frozenset({dict})
+_chained: Callable[[Iterable[Iterable[Any]]], Iterable[Any]] = chain.from_iterable
+_values: Callable[[Any], Iterable[Any]] = dict[Any, Any].values
+_MOST_CONTAINERS = 100_000  # a tree of more may contain itself, which the recursive walk tells
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether msgspec encodes the value as it stands.
+
+    Scalars, and a list of flat dicts, as messages are, are told in C, without a step for each dict.
+    """
+    if value.__class__ is not dict:
+        return type(value) in _CONTAINERS and _is_plain_tree(value)
+    for item in value.values():
+        kind = item.__class__
+        if kind not in _SCALARS and not (
+            kind is list
+            and _DICTS.issuperset(map(type, item))
+            and _SCALARS.issuperset(map(type, _chained(map(_values, item))))
+        ):
+            return _is_plain_tree(value)
+    return True
+
+
+def _is_plain_tree(value: Any) -> bool:
+    """The same for any container, told without a call for each part."""
+    todo: list[Any] = [value]
+    for container in todo:  # grows while it is walked
+        items: Iterable[Any] = container.values() if container.__class__ is dict else container
+        for item in items:
+            kind = item.__class__
+            if kind in _SCALARS:
+                continue
+            if kind in _CONTAINERS:
+                if kind is dict or not (
+                    _DICTS.issuperset(map(type, item)) and _SCALARS.issuperset(map(type, _chained(map(_values, item))))
+                ):
+                    todo.append(item)
+            elif kind is not float or not math.isfinite(item):
+                return False
+        if len(todo) > _MOST_CONTAINERS:
+            return False
+    return True
+
+
+def _plain_mapping(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    changed: dict[Any, Any] | None = None
+    for key, item in value.items():
+        kind = item.__class__
+        if kind in _SCALARS:
+            continue
+        if kind.__name__ in ("NotGiven", "Omit"):
+            changed = dict(value) if changed is None else changed
+            del changed[key]
+            continue
+        new = plain(item)
+        if new is not item:
+            changed = dict(value) if changed is None else changed
+            changed[key] = new
+    return value if changed is None else changed
+
+
+def _plain_sequence(value: Iterable[Any]) -> Any:
+    changed = False
+    items: list[Any] = []
+    for item in value:
+        kind = item.__class__
+        new = item if kind in _SCALARS else plain(item)
+        changed = changed or new is not item
+        items.append(new)
+    return items if changed else value
+
+
+def plain(value: Any) -> Any:
+    """The same value if it can be encoded as it stands, else a copy without what cannot.
+
+    Raises `ValueError` for NaN and infinities, which JSON does not have (RFC 8259, section 6).
+    """
+    kind: Any = value.__class__
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return _plain_mapping(value)
+    if kind is list or kind is tuple:
+        return _plain_sequence(value)
+    if kind is float:
+        if not math.isfinite(value):
+            raise ValueError(f"{value!r} cannot be sent: JSON has no NaN and no infinities")
+        return value
+    if isinstance(value, BaseModel):
+        return value.to_dict(mode="json")
+    if issubclass(kind, Mapping):
+        return _plain_mapping(dict(value))
+    return value
+
+
+def _foreign(value: Any) -> Any:
+    """Objects of other libraries: pydantic models and the official client's answers, date-likes, iterables."""
+    kind: Any = value.__class__
+    if isinstance(value, type) or get_origin(value) is not None:
+        name = getattr(value, "__name__", value)
+        raise TypeError(f"{name} is a type, not a value: to have an answer made into one, call parse() or stream()")
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json", by_alias=True, exclude_unset=True)
+    items = None if issubclass(kind, (str, bytes, bytearray)) else _iterator(value)
+    if items is None:
+        raise TypeError(f"{kind.__name__} objects cannot be sent as JSON")
+    return [plain(item) for item in items]
+
+
+def _iterator(value: Any) -> Iterator[Any] | None:
+    try:
+        items: Iterator[Any] = iter(value)
+    except TypeError:
+        return None
+    return items
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_foreign)
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON of a request body. `TypeError` for objects that have none, `ValueError` for text that is not Unicode."""
+    try:
+        return _encoder.encode(value if _is_plain(value) else plain(value))
+    except UnicodeEncodeError:
+        raise ValueError("a text holds half of a surrogate pair, which UTF-8 cannot carry; clean it before") from None
+    except RecursionError:
+        raise ValueError("the parameters are nested too deeply, or contain themselves") from None
+
+
+def _scalar(value: object) -> str:
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value!r} cannot be sent in a query")
+    return str(value)
+
+
+def _flatten(name: str, value: Any, out: list[tuple[str, str]]) -> None:
+    if value is None:
+        return  # a query has no null: what is None is not asked for
+    if isinstance(value, Mapping):
+        for key, item in cast("Mapping[str, Any]", value).items():
+            if not is_omitted(item):
+                _flatten(f"{name}[{key}]", item, out)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inner = name if name.endswith("[]") else f"{name}[]"
+        for item in cast("Iterable[Any]", value):
+            _flatten(inner, item, out)
+    else:
+        out.append((name, _scalar(value)))
+
+
+def encode_query(pairs: Iterable[tuple[str, Any]]) -> str:
+    """A query string with brackets for what is nested (``a[b]=1&c[]=2``), percent-encoded as UTF-8."""
+    flat: list[tuple[str, str]] = []
+    for name, value in pairs:
+        if not is_omitted(value):
+            _flatten(name, value, flat)
+    return "&".join(f"{quote(name, safe='[]')}={quote(value, safe='')}" for name, value in flat)
+
+
+def merge_queries(first: str, second: str) -> str:
+    """Two query strings as one: a parameter of the second takes the place of the first one's of that name."""
+    if not first or not second:
+        return first or second
+    names = {_parameter(pair) for pair in second.split("&")}
+    return "&".join([*(pair for pair in first.split("&") if _parameter(pair) not in names), second])
+
+
+def _parameter(pair: str) -> str:
+    return unquote(pair.partition("=")[0].partition("[")[0])

@@ -1,0 +1,291 @@
+"""What the body of an error says, whatever its shape: the server's words, and a code, type and param where it has them.
+
+Servers agree on a status and on little else. The names below are those that real servers use for the same few things;
+case, underscores and hyphens make no difference. A body in which no words are found speaks for itself: its first
+characters are shown.
+"""
+
+from __future__ import annotations
+
+import codecs
+import html
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+from ..schema.jsonschema import is_list, is_schema
+
+__all__ = ["ErrorDetails", "parse_error", "read_error"]
+
+_SHOWN = 300  # characters of a body in which no words were found
+_MARKUP = 20_000  # characters of a page that are looked through
+_DEPTH = 6  # levels of objects that are looked through
+_ITEMS = 5  # items of a list of errors that are told
+
+# An error object inside the body, the most telling first.
+_NESTED = (
+    "error",
+    "errors",
+    "err",
+    "fault",  # Apigee, SOAP
+    "exception",
+    "errordata",
+    "baseresp",  # MiniMax
+)
+# The words. Cohere and many others: `message`; FastAPI: `detail`; Baidu: `error_msg`; OAuth: `error_description`.
+_WORDS = (
+    "message",
+    "msg",
+    "errormessage",
+    "errormsg",
+    "errmsg",
+    "statusmsg",
+    "detail",
+    "errordescription",
+    "faultstring",
+    "reason",  # Elasticsearch
+    "description",
+    "cause",
+    "details",
+)
+# Where the words are if they are in none of the above: envelopes of other errors and of answers.
+_ENVELOPES = ("title", "result", "response", "data", "body", "metadata", "innererror", "messages", "statusdescription")
+_CODES = ("code", "errorcode", "errcode", "statuscode")
+_TYPES = ("type", "errortype", "status")
+_PARAMS = ("param", "parameter", "field", "loc", "pointer")
+_NO_TYPES = frozenset({"error", "fail", "failed", "failure"})
+_TOKEN = re.compile(r"[A-Za-z0-9_.#:/-]{1,80}")
+
+
+class ErrorDetails(NamedTuple):
+    """What an error body says: `message` is ``""`` where it says nothing in words."""
+
+    message: str = ""
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
+
+
+_NOTHING = ErrorDetails()
+
+
+def parse_error(raw: bytes) -> Any:
+    """The values of a JSON body, also of JSON in a string or in an event; the text of any other, `None` if empty."""
+    text = _text(raw).strip()
+    value: Any = _parsed(text)
+    if isinstance(value, str):  # JSON in a string, or an event: Bedrock, some proxies
+        inner: Any = _parsed(value.strip().removeprefix("data:").partition("\n\n")[0].strip())
+        value = inner if is_schema(inner) or is_list(inner) else value
+    return value if value != "" else None
+
+
+def read_error(body: Any) -> ErrorDetails:
+    """What a parsed body says, as `parse_error` gives it. Never fails; words are found if there are any."""
+    try:
+        details = _read(body, 0)
+    except RecursionError:
+        details = _NOTHING
+    if details.message or body is None:
+        return details
+    if isinstance(body, str):
+        return details._replace(message=body[:_SHOWN])
+    try:
+        shown = json.dumps(body, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):
+        return details
+    return details._replace(message=shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…")
+
+
+def _text(raw: bytes) -> str:
+    """UTF-8 or UTF-16 by its mark; anything that is neither as Windows-1252, which has a character for most bytes."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16", "replace")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.end >= len(raw) - 3 and error.reason == "unexpected end of data":
+            return raw.decode("utf-8-sig", "replace")  # a body that was cut inside a character
+    return raw.decode("cp1252", "replace")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+# -------------------------------------------------------------------------------------------------- looking through
+
+
+def _read(value: Any, depth: int) -> ErrorDetails:
+    if depth > _DEPTH:
+        return _NOTHING
+    if isinstance(value, str):
+        return _read_text(value.strip(), depth)
+    if is_list(value):
+        return _joined([_read(item, depth + 1) for item in value[:_ITEMS]])
+    if isinstance(value, dict):
+        return _read_object(cast("dict[str, Any]", value), depth)
+    return _NOTHING
+
+
+def _read_text(text: str, depth: int) -> ErrorDetails:
+    if text.startswith(("{", "[", '"')):  # an upstream's body, passed on as a text
+        parsed = _parsed(text)
+        inner = _read(parsed, depth + 1) if parsed != text else _NOTHING
+        return inner if inner.message else ErrorDetails(text)
+    return _read_markup(text) if text.startswith("<") else ErrorDetails(text)
+
+
+def _read_object(value: dict[str, Any], depth: int) -> ErrorDetails:
+    fields = {_plain(name): item for name, item in reversed(value.items()) if item is not None}
+    own = ErrorDetails(
+        code=_code(value, fields),
+        type=_first(fields, _TYPES, _as_type),
+        param=_first(fields, _PARAMS, _as_param) or _as_param(_object(fields.get("source")).get("pointer")),  # JSON:API
+    )
+    nested = _look(fields, _NESTED, depth)
+    words = _look(fields, _WORDS, depth)
+    if not nested.message and not words.message:
+        words = _look(fields, _ENVELOPES, depth)
+    elif title := fields.get("title"):  # RFC 9457: a title for the kind, a detail for the case
+        words = _together(_read(title, depth + 1), words)
+    if "raw" in (more := _object(fields.get("metadata"))):  # OpenRouter: what the provider behind it said
+        words = _together(words, _read(more["raw"], depth + 1)._replace(code=None, type=None))
+    name = fields.get("error")
+    if own.code is None and isinstance(name, str) and words.message and _TOKEN.fullmatch(name):
+        own = own._replace(code=name)  # OAuth: {"error": "invalid_client", "error_description": "…"}
+    found = _together(nested, words)
+    if own.param and depth and "loc" in fields:
+        found = found._replace(message=f"{own.param}: {found.message}")
+    if not found.message:
+        found = _together(_by_field(value, depth), found)
+    return ErrorDetails(
+        found.message, nested.code or own.code or found.code, nested.type or own.type or found.type,
+        nested.param or own.param or found.param,
+    )  # fmt: skip
+
+
+def _look(fields: Mapping[str, Any], names: tuple[str, ...], depth: int) -> ErrorDetails:
+    """What the first of these fields with words in it says."""
+    silent = _NOTHING
+    for name in names:
+        if name in fields:
+            silent = _together(_read(fields[name], depth + 1), silent)
+            if silent.message:
+                break
+    return silent
+
+
+def _together(one: ErrorDetails, other: ErrorDetails) -> ErrorDetails:
+    """Two parts of one error; words that are in both are said once."""
+    if other.message in one.message:
+        message = one.message
+    elif one.message in other.message:
+        message = other.message
+    else:
+        message = f"{one.message}: {other.message}"
+    return ErrorDetails(message, one.code or other.code, one.type or other.type, one.param or other.param)
+
+
+def _joined(parts: list[ErrorDetails]) -> ErrorDetails:
+    """Several errors as one: all words, and the first that has a code, a type or a param gives it."""
+    words = dict.fromkeys(part.message for part in parts if part.message)
+    code, kind, param = (next((part[i] for part in parts if part[i]), None) for i in (1, 2, 3))
+    return ErrorDetails("; ".join(words), code, kind, param)
+
+
+def _by_field(value: dict[str, Any], depth: int) -> ErrorDetails:
+    """What ``{"name": ["is required"]}`` says, as validators of web frameworks (Django, Rails, ASP.NET) write it."""
+    told: dict[str, str] = {}
+    for name, said in list(value.items())[:_ITEMS]:
+        if is_list(said) and said and all(isinstance(item, str) for item in said):
+            told[name] = "; ".join(said[:_ITEMS])
+        elif depth and isinstance(said, str) and " " in said.strip():
+            told[name] = said
+    return ErrorDetails("; ".join(f"{name}: {words}" for name, words in told.items()), param=next(iter(told), None))
+
+
+# -------------------------------------------------------------------------------------------------- single fields
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _first(fields: Mapping[str, Any], names: tuple[str, ...], read: Any) -> str | None:
+    return next((found for name in names if name in fields and (found := read(fields[name]))), None)
+
+
+def _code(value: Mapping[str, Any], fields: Mapping[str, Any]) -> str | None:
+    named: Any = value.get("__type")  # AWS: the name of an exception, sometimes behind its namespace
+    if isinstance(named, str) and named:
+        return named.rpartition("#")[2]
+    return _first(fields, _CODES, _as_code) or _as_code(_object(fields.get("extensions")).get("code"))  # GraphQL
+
+
+def _as_code(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        return None
+    return str(value) if isinstance(value, str) or abs(value) < 10**12 else None
+
+
+def _as_type(value: Any) -> str | None:
+    return value.rpartition("#")[2] if isinstance(value, str) and value.lower() not in _NO_TYPES else None
+
+
+def _as_param(value: Any) -> str | None:
+    """The name of a parameter; of a place in the request (FastAPI's `loc`) in the API's words: ``messages[0].role``."""
+    if isinstance(value, str):
+        return value or None
+    if not is_list(value):
+        return None
+    path = ""
+    for step in value:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif isinstance(step, str) and (path or step not in ("body", "query", "path", "header")):
+            path += f".{step}" if path else step
+    return path or None
+
+
+# -------------------------------------------------------------------------------------------------- markup
+
+_UNSEEN = (("<script", "</script"), ("<style", "</style"), ("<!--", "--"))
+_TAG = re.compile(r"<[^<>]*>")
+_ELEMENT = re.compile(r"<(?:\w+:)?(code|errorcode|type|message|msg|faultstring|detail|title)>([^<]*)<", re.IGNORECASE)
+
+
+def _read_markup(text: str) -> ErrorDetails:
+    """The words of XML (S3: ``<Code>``, ``<Message>``) or of a page; ``""`` where it has none."""
+    text = text[:_MARKUP]
+    elements = {name.lower(): html.unescape(words).strip() for name, words in reversed(_ELEMENT.findall(text))}
+    words = next((elements[name] for name in ("message", "msg", "faultstring", "detail") if elements.get(name)), "")
+    if not words:
+        for start, end in _UNSEEN:
+            text = _without(text, start, end)
+        words = " ".join(html.unescape(_TAG.sub(" ", text)).split())
+        if title := " ".join(elements.get("title", "").split()):  # a page often repeats it as its headline
+            words = words.replace(f"{title} {title}", title, 1)
+        words = words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
+    return ErrorDetails(words, elements.get("code") or elements.get("errorcode"), elements.get("type"))
+
+
+def _without(text: str, start: str, end: str) -> str:
+    """The text without what stands between these marks (the rest of it where the second is missing)."""
+    lowered = text.lower()
+    kept: list[str] = []
+    at = 0
+    while (begin := lowered.find(start, at)) >= 0:
+        kept.append(text[at:begin])
+        close = lowered.find(end, begin + len(start))
+        at = lowered.find(">", close) + 1 if close >= 0 else 0
+        if not at:
+            return "".join(kept)
+    return "".join([*kept, text[at:]])

@@ -1,0 +1,261 @@
+"""Whether what came with a status of success is an answer: gateways say 200 to errors and to nothing at all, too.
+
+Two questions decide. Did anything come that this kind of answer consists of? And, where a field stands beside it that
+servers put into errors, did the part come that the answer is about? Fields that the type declares are values, never
+marks of an error.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from ..model.base import BaseModel, OpenModel
+from ..model.lenient import flatten, is_struct
+from ..model.mixins import has_content
+from .decode import Decoder
+
+__all__ = [
+    "EMPTY",
+    "ERROR",
+    "NOTHING",
+    "as_page",
+    "deleted",
+    "error_of_choice",
+    "is_error",
+    "is_nothing",
+    "read_leniently",
+]
+
+# Why an answer may not be handed out.
+ERROR = "an error"
+NOTHING = "nothing of what was asked for is in the answer"
+EMPTY = "the answer is empty"
+
+# Fields that many kinds of answers have, and errors too: they do not tell that an answer is there.
+_GENERAL = frozenset(
+    {"id", "object", "type", "created", "created_at", "model", "status", "usage", "metadata", "system_fingerprint"}
+)
+_WORDS = ("msg", "message", "error_msg", "error_message", "errmsg", "status_msg", "detail", "reason", "description")
+_CODES = ("code", "error_code", "errcode", "status_code", "statusCode", "ret", "retcode")
+_FINE = frozenset({"", "0", "200", "ok", "success", "succeeded", "successful"})
+_BAD = frozenset({"error", "fail", "failed", "failure"})
+_FAILED = ("error", "network_error")  # OpenRouter; Zhipu, where its model broke off
+_OTHER_ERRORS = (
+    "detail",
+    "errors",
+    "fault",
+    "error_msg",
+    "errorMessage",
+    "error_message",
+    "Error",
+    "__type",
+    "exception",
+)
+
+
+class _AnswerFacts(NamedTuple):
+    """What is asked of a class of answers."""
+
+    declared: frozenset[str]
+    required: frozenset[str]
+    lists: frozenset[str]
+    main: frozenset[str]
+    constants: dict[str, tuple[Any, ...]]
+
+
+@cache
+def _facts(kind: Any) -> _AnswerFacts:
+    declared: set[str] = set()
+    required: set[str] = set()
+    lists: set[str] = set()
+    constants: dict[str, tuple[Any, ...]] = {}
+    for field in msgspec.structs.fields(kind):
+        name, members = field.encode_name, flatten(field.type)
+        declared.add(name)
+        if members and all(typing.get_origin(member) is typing.Literal for member in members):
+            constants[name] = tuple(value for member in members for value in typing.get_args(member))
+        elif field.required and name not in ("error", "errors", "last_error"):
+            required.add(name)
+            if all(typing.get_origin(member) is list for member in members):
+                lists.add(name)
+    config = cast("type[BaseModel]", typing.get_origin(kind) or kind).__struct_config__
+    if config.tag is not None:
+        declared.add(cast("str", config.tag_field))
+        constants[cast("str", config.tag_field)] = (config.tag,)
+    named = frozenset(required)
+    return _AnswerFacts(frozenset(declared), named, frozenset(lists), named - _GENERAL, constants)
+
+
+def read_leniently(decoder: Decoder[Any], value: Any, body: bytes) -> tuple[Any, str]:
+    """The answer that plain values are, and why it may not be handed out, if so. Raises `DecodeError`.
+
+    `body` is what the values came from.
+    """
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        if is_error(decoder.kind, fields):  # with the torn answer, if an error came behind the beginning of one
+            return decoder.build(value, body) if fields.get("choices") else None, ERROR
+        if is_nothing(decoder.kind, fields):
+            return None, NOTHING
+    answer = decoder.decode(body) if decoder.strict else decoder.build(value, body)
+    return answer, "" if has_content(answer) else EMPTY
+
+
+# -------------------------------------------------------------------------------------------------- errors
+
+
+def is_error(kind: Any, fields: Mapping[str, Any]) -> bool:
+    """Whether an object in the place of an answer of this type is an error object, by what it says of itself."""
+    members = [member for member in flatten(kind) if is_struct(member)]
+    if not members:
+        return _is_error(_AnswerFacts(frozenset(), frozenset(), frozenset(), frozenset(), {}), fields)
+    return all(_is_error(_facts(member), fields) for member in members)
+
+
+def _is_error(facts: _AnswerFacts, fields: Mapping[str, Any]) -> bool:
+    unknown = fields.keys() - facts.declared
+    if "error" in unknown and _says_something(fields["error"]):
+        return bool(facts.declared) or not fields.get("id")  # what has no schema may have a field of that name
+    if ("choices" in facts.declared or not facts.declared) and any(
+        map(_is_failed_choice, _list(fields.get("choices")))
+    ):
+        return True
+    for name in ("object", "type"):
+        if fields.get(name) == "error" and "error" not in facts.constants.get(name, ()):
+            return True
+    status: Any = fields.get("base_resp") if "base_resp" in unknown else None  # MiniMax
+    if isinstance(status, dict) and not _is_fine(cast("dict[str, Any]", status).get("status_code")):
+        return True
+    if not _is_marked(fields, unknown) or any(fields.get(name) in values for name, values in facts.constants.items()):
+        return False  # its own literal says what it is
+    solid = {name for name in facts.required if fields.get(name) is not None}
+    if facts.main:
+        return not facts.main & solid
+    return fields.get("id") is None
+
+
+def _list(value: Any) -> list[Any]:
+    return cast("Any", value) if isinstance(value, list) else []
+
+
+def _is_failed_choice(choice: Any) -> bool:
+    """Whether a choice broke off with an error: what it says is torn."""
+    if not isinstance(choice, dict):
+        return False
+    fields = cast("dict[str, Any]", choice)
+    return fields.get("finish_reason") in _FAILED or ("error" in fields and _says_something(fields["error"]))
+
+
+def error_of_choice(body: Any) -> Any:
+    """The error object that a choice of an answer broke off with; `None` where none did."""
+    choices = _list(cast("dict[str, Any]", body).get("choices")) if isinstance(body, dict) else []
+    for choice in filter(_is_failed_choice, choices):
+        error: Any = choice.get("error")
+        return error if _says_something(error) else {"message": f"the answer ended with {choice['finish_reason']!r}"}
+    return None
+
+
+def _is_marked(fields: Mapping[str, Any], unknown: Collection[str]) -> bool:
+    """Whether fields that the type does not declare are those of an error."""
+    if "success" in unknown and fields["success"] in (False, "false"):
+        return True
+    if any(name in unknown and not _is_fine(fields[name]) for name in _CODES) and any(
+        name in unknown and fields[name] for name in _WORDS
+    ):
+        return True
+    status = fields["status"] if "status" in unknown else None
+    if (isinstance(status, str) and status.lower() in _BAD) or (type(status) is int and status >= 400):
+        return True
+    return any(name in unknown and bool(fields[name]) for name in _OTHER_ERRORS)
+
+
+def _is_fine(code: Any) -> bool:
+    if isinstance(code, str):
+        return code.lower() in _FINE
+    return code is None or code is True or (isinstance(code, int) and (code == 0 or 200 <= code < 300))
+
+
+def _says_something(error: Any) -> bool:
+    """Whether an error object is one: some servers send an empty one, or a code 0, beside each answer."""
+    if isinstance(error, dict):
+        fields = cast("dict[str, Any]", error)
+        fine = any(fields.get(name) is not None and _is_fine(fields[name]) for name in _CODES)
+        return not fine and any(fields.values())
+    return bool(error)
+
+
+# -------------------------------------------------------------------------------------------------- nothing
+
+
+def is_nothing(kind: Any, fields: Mapping[str, Any]) -> bool:
+    """Whether nothing came of what an answer of this type has to have. (A list that came as null is an empty one.)"""
+    members = [member for member in flatten(kind) if is_struct(member)]
+    if not members or not fields:
+        return not fields
+    return all(_is_nothing(_facts(member), fields) for member in members)
+
+
+def _is_nothing(facts: _AnswerFacts, fields: Mapping[str, Any]) -> bool:
+    if facts.lists and fields.get("object") == "list":
+        return False  # servers in Go leave an empty list out
+    came = any(fields.get(name) is not None or (name in facts.lists and name in fields) for name in facts.required)
+    return bool(facts.required) and not came
+
+
+# -------------------------------------------------------------------------------------------------- other shapes
+
+_LISTS = ("models", "items", "results", "list", "objects")
+
+
+def as_page(value: Any, name: str, *, models: bool) -> Any:
+    """A page's plain values where servers do not write it as one: a bare list (Together), or under another name.
+
+    `name` is that of the collection in the path; of `models` (Ollama, Gemini) the name stands for a missing id.
+    """
+    if isinstance(value, list):
+        page: dict[str, Any] = {"object": "list", "data": value, "has_more": False}
+    elif isinstance(value, dict):
+        page = cast("dict[str, Any]", value)
+        if page.get("data") is None:
+            other = next((one for one in (name, *_LISTS) if isinstance(page.get(one), list)), None)
+            if other is not None:
+                rest = {key: item for key, item in page.items() if key != other}
+                page = {"has_more": False, **rest, "data": page[other]}  # without a word of more this is all
+    else:
+        return value
+    if models and isinstance(page.get("data"), list):
+        page = {**page, "data": [_as_model(item) for item in cast("list[Any]", page["data"])]}
+    return page
+
+
+def _as_model(item: Any) -> Any:
+    if isinstance(item, str):
+        return {"id": item}
+    if isinstance(item, dict):
+        fields = cast("dict[str, Any]", item)
+        name: Any = fields.get("id") or fields.get("model") or fields.get("name")
+        return fields if fields.get("id") is not None or not isinstance(name, str) else {**fields, "id": name}
+    return item
+
+
+def deleted(kind: Any, ids: Mapping[str, str], last: str) -> dict[str, Any]:
+    """The plain values of a deletion that the server confirmed without a body.
+
+    `ids` are the ids of the request's path by their names, `last` is that of what was deleted.
+    """
+    members = [member for member in flatten(kind) if is_struct(member)]
+    if not members or members[0] is OpenModel:
+        return {"id": last, "deleted": True}
+    facts = _facts(members[0])
+    made: dict[str, Any] = {name: values[0] for name, values in facts.constants.items() if len(values) == 1}
+    made |= {name: value for name, value in ids.items() if name in facts.declared}
+    if "deleted" in facts.declared:
+        made["deleted"] = True
+    if "id" in facts.declared:  # a type without `deleted` is what the deleted part belonged to
+        made["id"] = last if "deleted" in facts.declared else next(iter(ids.values()), last)
+    return made

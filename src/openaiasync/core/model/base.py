@@ -1,0 +1,410 @@
+"""The base of every answer: a msgspec Struct that keeps what it does not know and forgets nothing.
+
+Unknown fields live in the instance's `__dict__`, so that they are attributes at run time. msgspec drops `__dict__`
+when it copies, compares, pickles or encodes: here all of these carry the unknown fields along.
+"""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
+
+import msgspec
+
+from ...lazy import LazyModule
+from .dump import CALLS, PRIVATE, How, dump_model, extras_of, parse, plan_of, select, shape_of, to_text, unset_of
+
+if TYPE_CHECKING:
+    from .meta import Meta
+
+__all__ = ["BaseModel", "LazyUnion", "OpenModel", "keep", "keep_raw", "new_model", "one_of", "put_extra"]
+
+
+M = TypeVar("M", bound="BaseModel")
+
+# The builder needs the class below, whose objects it makes, and the class needs the builder: it is loaded at first use.
+_lenient: Any = LazyModule(".lenient", __package__)
+_PLAIN = frozenset({dict, list, type(None)})  # values that a class cannot take as they are
+
+
+class ModelMeta(msgspec.StructMeta):
+    """Lets a class of answers be called as the official one is: with plain values in parts, and with unknown fields."""
+
+    if not TYPE_CHECKING:  # the signature that type checkers know is that of the fields
+
+        def __call__(cls, /, *args, **values):
+            if not args and _PLAIN.isdisjoint(map(type, values.values())):
+                try:
+                    return super().__call__(**values)
+                except TypeError:
+                    pass  # a field that is not declared or has another name, or a required one is missing
+            if args or not isinstance(getattr(cls, "__struct_fields__", None), tuple):
+                return super().__call__(*args, **values)
+            return _called(cls, values)
+
+
+new_model: Callable[..., Any] = msgspec.StructMeta.__call__
+"""Makes an object of a class (the first argument) of ready values, without a look at them."""
+
+
+class BaseModel(
+    msgspec.Struct, metaclass=ModelMeta, kw_only=True, dict=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """An answer, or an object in one. Declared fields are attributes; unknown ones too, and typed as `.extra`.
+
+    A class may be called with an object's saved fields, plain parts included: ``ChatCompletion(**answer.to_dict())``.
+    """
+
+    _added: ClassVar[tuple[str, ...]] = ()  # declared fields that are not OpenAI's: they are extra
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The fields that came and that OpenAI's description does not have, as a new dict."""
+        plan = plan_of(type(self))
+        if not plan.added:
+            return extras_of(self)
+        unset = unset_of(self, shape_of(self))
+        return {name: getattr(self, name) for name in plan.added if name not in unset} | extras_of(self)
+
+    @property
+    def model_extra(self) -> dict[str, Any]:
+        """The same as `extra`, under the name that users of pydantic know."""
+        return self.extra
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The declared fields that were set; in parts of an answer, optional ones count when they are not `None`."""
+        plan, shape = plan_of(type(self)), shape_of(self)
+        unset = unset_of(self, shape)
+        names = {python_name for name, python_name, _, _ in plan.fields if name not in unset}
+        if plan.tag_field is not None and (shape is None or plan.tag_field in shape):
+            names.add(plan.tag_field)
+        return names
+
+    @property
+    def meta(self) -> Meta:
+        """What is known of the call: status, headers, request id, times. Only the answer of a call has it.
+
+        Raises `AttributeError` on its parts, on what was unpickled and on what was made by hand.
+        """
+        meta: Meta | None = vars(self).get("_meta")
+        if meta is None:
+            raise AttributeError(f"this {type(self).__name__} has no 'meta': it is not the answer of a call")
+        return meta
+
+    @property
+    def _request_id(self) -> str | None:
+        """The server's id of the request, as users of the official client ask for it; `None` without one."""
+        meta: Meta | None = vars(self).get("_meta")
+        return None if meta is None else meta.request_id
+
+    def to_dict(
+        self,
+        *,
+        mode: Literal["json", "python"] = "python",
+        use_api_names: bool = True,
+        exclude_unset: bool = True,
+        exclude_defaults: bool = False,
+        exclude_none: bool = False,
+        warnings: bool = True,
+    ) -> dict[str, Any]:
+        """Plain dicts and lists. Of a top-level answer: exactly the fields that came, with the values held now.
+
+        In parts of an answer, required fields are there always, optional ones when they are not `None`.
+        `exclude_unset=False` gives every declared field. `warnings` is there for the official client's users: there
+        is nothing to warn of.
+        """
+        how = How(use_api_names, exclude_unset, exclude_defaults, exclude_none, mode == "json")
+        return dump_model(self, shape_of(self), how)
+
+    def to_json(
+        self,
+        *,
+        indent: int | None = 2,
+        use_api_names: bool = True,
+        exclude_unset: bool = True,
+        exclude_defaults: bool = False,
+        exclude_none: bool = False,
+        warnings: bool = True,
+    ) -> str:
+        """`to_dict` as JSON text; `indent=None` gives one line without spaces."""
+        how = How(use_api_names, exclude_unset, exclude_defaults, exclude_none, True)
+        return to_text(dump_model(self, shape_of(self), how), indent)
+
+    def model_dump(
+        self,
+        *,
+        mode: str = "python",
+        include: Any = None,
+        exclude: Any = None,
+        context: Any = None,
+        by_alias: bool | None = None,
+        exclude_unset: bool = False,
+        exclude_defaults: bool = False,
+        exclude_none: bool = False,
+        round_trip: bool = False,
+        warnings: bool | Literal["none", "warn", "error"] = True,
+        serialize_as_any: bool = False,
+    ) -> dict[str, Any]:
+        """As pydantic's: every declared field, unset ones as `None`, Python's names unless `by_alias`.
+
+        `include` and `exclude` name fields under the names of the result: a set, or a dict that says more for parts
+        (``exclude={"choices": {"__all__": {"logprobs"}}}``). `context`, `round_trip`, `warnings` and
+        `serialize_as_any` are there for the official client's users and change nothing.
+        """
+        how = How(bool(by_alias), exclude_unset, exclude_defaults, exclude_none, mode == "json")
+        values: dict[str, Any] = select(dump_model(self, shape_of(self), how), include, exclude)
+        return values
+
+    def model_dump_json(
+        self,
+        *,
+        indent: int | None = None,
+        include: Any = None,
+        exclude: Any = None,
+        context: Any = None,
+        by_alias: bool | None = None,
+        exclude_unset: bool = False,
+        exclude_defaults: bool = False,
+        exclude_none: bool = False,
+        round_trip: bool = False,
+        warnings: bool | Literal["none", "warn", "error"] = True,
+        serialize_as_any: bool = False,
+    ) -> str:
+        """`model_dump` as JSON text."""
+        values = self.model_dump(
+            mode="json",
+            include=include,
+            exclude=exclude,
+            by_alias=by_alias,
+            exclude_unset=exclude_unset,
+            exclude_defaults=exclude_defaults,
+            exclude_none=exclude_none,
+        )
+        return to_text(values, indent)
+
+    @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """An object of these values: plain parts are built, missing fields `None`, unknown ones `extra`."""
+        return _built(cls, values)
+
+    @classmethod
+    def construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """The same as `model_construct`."""
+        return _built(cls, values)
+
+    @classmethod
+    def model_validate(
+        cls,
+        obj: Any,
+        *,
+        strict: bool | None = None,
+        from_attributes: bool | None = None,
+        context: Any = None,
+        by_alias: bool | None = None,
+        by_name: bool | None = None,
+    ) -> Self:
+        """An object of a dict, as `to_dict` or `model_dump` gives it, or of an object of this class, itself.
+
+        As lenient as reading an answer: unknown fields are kept, missing ones `None`, ill-typed values left as they
+        are. The options are there for the official client's users. Raises `ValueError` for anything else than a dict.
+        """
+        if isinstance(obj, cls):
+            return obj
+        if not isinstance(obj, Mapping):
+            raise ValueError(f"{cls.__name__} is made of a dict, not of {type(obj).__name__}")
+        return _built(cls, dict(cast("Mapping[str, Any]", obj)))
+
+    @classmethod
+    def model_validate_json(
+        cls,
+        json_data: str | bytes | bytearray,
+        *,
+        strict: bool | None = None,
+        context: Any = None,
+        by_alias: bool | None = None,
+        by_name: bool | None = None,
+    ) -> Self:
+        """`model_validate` of JSON text. Raises `ValueError` for what is not a JSON object."""
+        raw = json_data.encode("utf-8", "surrogatepass") if isinstance(json_data, str) else bytes(json_data)
+        return cls.model_validate(parse(raw))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, shallow or `deep`, with the fields of `update` changed; names not declared become `extra`."""
+        model = copying.deepcopy(self) if deep else copying.copy(self)
+        attributes = _attributes(type(self))
+        for name, value in (update or {}).items():
+            if name in attributes:
+                setattr(model, attributes[name], value)
+            else:
+                put_extra(model, name, value)
+        return model
+
+    def copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The same as `model_copy`."""
+        return self.model_copy(update=update, deep=deep)
+
+    def replace(self, **changes: Any) -> Self:
+        """A shallow copy with these fields changed. Raises `TypeError` for a name that the object does not have."""
+        for name in changes:
+            if name not in _attributes(type(self)) and name not in extras_of(self):
+                raise TypeError(f"{type(self).__name__} has no field {name!r}")
+        return self.model_copy(update=changes)
+
+    def __replace__(self, /, **changes: Any) -> Self:
+        return self.replace(**changes)
+
+    def __copy__(self) -> Self:
+        model: Self = _restore(type(self), _values(self), _state(self))
+        return model
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        state = _state(self)
+        shared = {name: state.pop(name) for name in CALLS if name in state}
+        model: Self = _restore(type(self), copying.deepcopy(_values(self), memo), copying.deepcopy(state, memo))
+        vars(model).update(shared)
+        return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = _state(self)
+        for name in CALLS:  # header fields, addresses and clients do not belong into a file
+            state.pop(name, None)
+        return _restore, (type(self), _values(self), state)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BaseModel) or type(self) is not type(other):
+            return NotImplemented
+        if _values(self) != _values(other):
+            return False
+        tag_field = plan_of(type(self)).tag_field
+        if tag_field is not None and getattr(self, tag_field) != getattr(other, tag_field):
+            return False
+        return extras_of(self) == extras_of(other)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        plan = plan_of(type(self))
+        pairs: list[tuple[str, Any]] = []
+        if plan.tag_field is not None:
+            pairs.append((plan.tag_field, getattr(self, plan.tag_field)))
+        for name, python_name, _, required in plan.fields:
+            value = getattr(self, name)
+            if value is not None or required:
+                pairs.append((python_name, value))
+        return pairs + list(extras_of(self).items())
+
+    def __repr__(self) -> str:
+        parts = (f"{name}={value!r}" for name, value in BaseModel.__rich_repr__(self))
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+class OpenModel(BaseModel, kw_only=True):
+    """An object of a kind that this library does not know: every field is an attribute, and typed as `.extra`."""
+
+    type: ClassVar[str | None] = None  # code that tells objects apart by their type meets None where none came
+
+
+def _attributes(cls: type[BaseModel]) -> dict[str, str]:
+    """Attribute by the name in Python, and by itself where the two differ."""
+    rows = plan_of(cls).fields
+    return {name: name for name, *_ in rows} | {python_name: name for name, python_name, *_ in rows}
+
+
+def _values(model: BaseModel) -> tuple[Any, ...]:
+    return tuple(getattr(model, name) for name in model.__struct_fields__)
+
+
+def _state(model: BaseModel) -> dict[str, Any]:
+    """A copy of an instance's `__dict__` that shares no container of ours with it."""
+    state = dict(vars(model))
+    if "_more" in state:
+        state["_more"] = dict(state["_more"])
+    return state
+
+
+def _restore(cls: type[Any], values: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    model: BaseModel = new_model(cls, **dict(zip(cls.__struct_fields__, values, strict=True)))
+    vars(model).update(state)
+    return model
+
+
+def _built(cls: type[M], values: dict[str, Any]) -> M:
+    """An object of plain values, as an answer is built that does not conform to the description."""
+    build: Callable[[Any], M] = _lenient.builder_for(cls)
+    return build(values)
+
+
+def _called(cls: type[M], values: dict[str, Any]) -> M:
+    """What a class makes of keywords: as lenient as `_built`, except for a call that names no required field at all."""
+    model = _built(cls, values)
+    required = [name for name, _, _, is_required in plan_of(cls).fields if is_required]
+    if required and len(vars(model).get("_absent", ())) == len(required):
+        raise TypeError(f"{cls.__name__}() lacks its required arguments: {', '.join(map(repr, required))}")
+    return model
+
+
+def put_extra(model: BaseModel, name: str, value: Any) -> None:
+    """Give `model` an unknown field: an attribute, unless the class or private state owns that name."""
+    if takes_attribute(type(model), name):
+        vars(model)[name] = value
+    else:
+        vars(model).setdefault("_more", {})[name] = value
+
+
+def takes_attribute(cls: type[BaseModel], name: str) -> bool:
+    """Whether an unknown field of this name may be an attribute: no method is ever hidden by what a server sends."""
+    if name in PRIVATE:
+        return False
+    return not hasattr(cls, name) or name == plan_of(cls).tag_field or (name == "type" and cls is OpenModel)
+
+
+def keep(answer: M, raw: bytes | None, meta: Meta | None) -> M:
+    """Make `answer` a top-level one: it remembers the bytes it was decoded from and what is known of its call.
+
+    `raw` is `None` for an answer put together from several events.
+    """
+    state = vars(answer)
+    state["_raw"] = raw
+    state["_meta"] = meta
+    return answer
+
+
+def keep_raw(value: Any, raw: bytes) -> Any:
+    """Let an event remember the bytes it was decoded from, as a whole answer does; other values are left alone."""
+    if isinstance(value, BaseModel):
+        vars(value)["_raw"] = raw
+    return value
+
+
+class LazyUnion(type):
+    """The class of a union's stand-in at run time; see `one_of`."""
+
+    find_members: Callable[[], tuple[Any, ...]]
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, _classes(cls.find_members()))
+
+
+def _classes(members: tuple[Any, ...]) -> tuple[Any, ...]:
+    import types
+    import typing
+
+    found: list[Any] = [OpenModel]  # an object that fits no member
+    for member in members:
+        origin = typing.get_origin(member)
+        if origin is typing.Union or origin is types.UnionType:
+            found += _classes(typing.get_args(member))
+        elif origin is Literal:
+            found += [type(value) for value in typing.get_args(member)]
+        else:
+            found.append(object if member is Any else origin or member)
+    return tuple(found)
+
+
+def one_of(name: str, members: Callable[[], tuple[Any, ...]]) -> Any:
+    """A stand-in at run time for a union that msgspec cannot build, because no tag tells its members apart.
+
+    Type checkers see the true union: ``if TYPE_CHECKING: U = A | B``, ``else: U = one_of("U", lambda: (A, B))``.
+    `members` is called at first use, so it may name what is defined later. A field may be typed ``U`` or ``U | None``.
+    """
+    return LazyUnion(name, (), {"find_members": staticmethod(members)})

@@ -1,0 +1,361 @@
+"""Secrets: values that show themselves to nobody, and how they are taken out of what servers echo.
+
+Every attempt carries the secrets it was sent with, as the `Secrets` of its `RequestInfo`; whatever is made of its
+answer for an error, the log or a hook passes through them. See `engine.sealing` for the tracebacks.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, cast
+from urllib.parse import quote, unquote, unquote_plus
+
+import msgspec
+
+__all__ = [
+    "HIDDEN",
+    "NO_SECRETS",
+    "HiddenFields",
+    "Secret",
+    "SecretSource",
+    "Secrets",
+    "is_secret_name",
+    "of_fields",
+    "of_query",
+    "redacted",
+]
+
+HIDDEN = "[redacted]"
+_ECHO = "[key]"  # what is shown in place of a secret that a server echoes
+_ECHOED = _ECHO.encode()
+_SHORTEST = 4  # characters: a shorter value would be found anywhere
+_SHORTEST_FIELD = 8  # the same for header fields whose names do not say that they are secret
+_CUT = 8  # characters of a secret that may stand at the end of a body that was cut
+_DEEPEST = 60  # levels of a server's JSON that are looked through; nothing that deep is worth showing
+
+_NAME_PART = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
+_WORDS = frozenset(
+    {
+        "accesskey",
+        "accesstoken",
+        "apikey",
+        "auth",
+        "authorization",
+        "authtoken",
+        "clientsecret",
+        "code",
+        "cookie",
+        "credential",
+        "credentials",
+        "jwt",
+        "key",
+        "passphrase",
+        "passwd",
+        "password",
+        "pwd",
+        "sas",
+        "secret",
+        "secretkey",
+        "sig",
+        "signature",
+        "token",
+    }
+)
+"""Last words of names, as ``x-api-key``, ``accessToken``, ``X-Amz-Signature``."""
+_OPEN_FIELDS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "content-type",
+        "from",
+        "http-referer",
+        "idempotency-key",
+        "openai-beta",
+        "openai-organization",
+        "openai-project",
+        "origin",
+        "referer",
+        "traceparent",
+        "tracestate",
+        "user-agent",
+        "x-client-request-id",
+        "x-request-id",
+        "x-title",
+    }
+)
+"""Header fields that are never secret: to take their values out of an error's text would only damage it."""
+
+T = TypeVar("T")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a query parameter's or a header field's name says that its value is secret."""
+    parts = [part for part in _NAME_PART.split(unquote(name)) if part]
+    return bool(parts) and parts[-1].lower() in _WORDS
+
+
+def redacted(url: str) -> str:
+    """The URL without the values of query parameters whose names say that they are secret: ``key``, ``api-key``,
+    ``access_token``, ``sig`` and the like."""
+    before, found, query = url.partition("?")
+    if not found:
+        return url
+    query, hashed, fragment = query.partition("#")
+    return before + "?" + "&".join(map(_shown, query.split("&"))) + hashed + fragment
+
+
+def _shown(pair: str) -> str:
+    name, found, value = pair.partition("=")
+    return f"{name}={HIDDEN}" if found and value and is_secret_name(name) else pair
+
+
+class Secret:
+    """A key that shows itself to nobody: no `repr`, no `str`, no pickle; `reveal` is called where bytes are written."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        return self.__value
+
+    def secrets(self) -> Iterable[Secret]:
+        return (self,)
+
+    def __repr__(self) -> str:
+        return "<Secret: hidden>"
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
+        return self
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        return (Secret, ("",))
+
+
+class SecretSource(Protocol):
+    """What holds secrets: a `Secret`, the `Credentials` of an attempt, other `Secrets`."""
+
+    def secrets(self) -> Iterable[Secret]: ...
+
+
+class Secrets:
+    """The secrets that were in use, to be taken out of text. Nothing is worked out before a text has to be cleaned."""
+
+    __slots__ = ("__marks", "__sources")
+
+    def __init__(self, *sources: SecretSource) -> None:
+        self.__sources: tuple[SecretSource, ...] = sources
+        self.__marks: tuple[bytes, ...] | None = None
+
+    def secrets(self) -> Iterator[Secret]:
+        for source in self.__sources:
+            yield from source.secrets()
+
+    def _marks(self) -> tuple[bytes, ...]:
+        if self.__marks is None:
+            found = {mark for secret in self.secrets() for mark in _marks(secret.reveal())}
+            self.__marks = tuple(sorted(found, key=len, reverse=True))
+        return self.__marks
+
+    def scrub(self, raw: bytes) -> bytes:
+        """The bytes without the secrets, also where they stand in JSON, in a URL or in HTML."""
+        marks = self._marks()
+        for mark in marks:
+            if raw.find(mark) >= 0:  # `in` raises and swallows an error first, which costs as much again
+                raw = raw.replace(mark, _ECHOED)
+        return raw
+
+    def scrub_cut(self, raw: bytes) -> bytes:
+        """As `scrub`, for what may end in the middle of a secret: a body that was cut off."""
+        raw = self.scrub(raw)
+        for mark in self._marks():
+            for size in range(min(len(mark) - 1, len(raw)), _CUT - 1, -1):
+                if raw.endswith(mark[:size]):
+                    return raw[:-size] + _ECHOED
+        return raw
+
+    def scrub_text(self, text: str) -> str:
+        """The text without the secrets."""
+        raw = text.encode("utf-8", "surrogatepass")
+        clean = self.scrub(raw)
+        return text if clean is raw else clean.decode("utf-8", "surrogatepass")
+
+    def scrub_url(self, url: str) -> str:
+        """The URL without the secrets, and without the values that their names call secret."""
+        return self.scrub_text(redacted(url))
+
+    def tells(self, error: BaseException) -> bool:
+        """Whether an error's text still shows a secret."""
+        text = f"{error} {error!r}"
+        return self.scrub_text(text) is not text
+
+    def clean(self, value: T, depth: int = _DEEPEST) -> T:
+        """The value without the secrets in any text of it; the same object if there are none.
+
+        Looks through plain containers, answers, and what says itself how it is cleaned (``cleaned(secrets)``).
+        """
+        if not self._marks():
+            return value
+        return cast("T", self._clean(value, depth))
+
+    def _clean(self, value: Any, depth: int) -> Any:
+        kind: Any = value.__class__
+        if kind is str:
+            return self.scrub_text(value)
+        if kind is bytes:
+            return self.scrub(value)
+        if value is None or kind is bool:
+            return value
+        if kind is int or kind is float:
+            text = str(value) if kind is float or abs(value) < 1 << 512 else ""
+            return _ECHO if text.encode() in self._marks() else value
+        if depth == 0:
+            return HIDDEN
+        if kind is list or kind is tuple:
+            items: list[Any] = value
+            made = [self._clean(item, depth - 1) for item in items]
+            same = all(new is old for new, old in zip(made, items, strict=True))
+            if same:
+                return items
+            return made if kind is list else tuple(made)
+        if kind is dict:
+            return self._clean_dict(value, depth)
+        if hasattr(kind, "__struct_fields__"):
+            return self._clean_struct(value, depth)
+        cleaned = getattr(value, "cleaned", None)
+        return cleaned(self) if callable(cleaned) else value
+
+    def _clean_dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
+        made = {self._clean(key, 1): self._clean(item, depth - 1) for key, item in value.items()}
+        same = len(made) == len(value) and all(
+            new is old and made[new] is value[old] for new, old in zip(made, value, strict=True)
+        )
+        return value if same else made
+
+    def _clean_struct(self, value: Any, depth: int) -> Any:
+        """An answer: a shallow copy with clean fields, the unknown ones too."""
+        made = value
+        for name in value.__struct_fields__:
+            old = getattr(value, name)
+            new = self._clean(old, depth - 1)
+            if new is not old:
+                made = copy.copy(value) if made is value else made
+                try:
+                    setattr(made, name, new)
+                except AttributeError:  # a frozen one
+                    made = msgspec.structs.replace(made, **{name: new})
+        extra: dict[str, Any] | None = getattr(value, "__dict__", None)
+        if extra:
+            clean = self._clean_dict(extra, depth)
+            if clean is not extra:
+                made = copy.copy(value) if made is value else made
+                made.__dict__.update(clean)
+        return made
+
+    def __repr__(self) -> str:
+        return "<Secrets: hidden>"
+
+    def __copy__(self) -> Secrets:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Secrets:
+        return self
+
+    def __reduce__(self) -> tuple[type[Secrets], tuple[()]]:
+        return (Secrets, ())
+
+
+NO_SECRETS = Secrets()
+
+
+def _marks(value: str) -> set[bytes]:
+    """The ways in which a text of a server may write this value. One of three characters would be found anywhere."""
+    if len(value) < _SHORTEST:
+        return set()
+    in_json = json.dumps(value)[1:-1]
+    quoted = quote(value, safe="")
+    in_html = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    escaped = "".join(one if one.isalnum() else f"\\u{ord(one):04x}" for one in value)
+    texts = {
+        value,
+        in_json,
+        in_json.replace("/", "\\/"),
+        quoted,
+        quote(value),
+        re.sub("%..", lambda code: code[0].lower(), quoted),
+        in_html,
+        in_html.replace("/", "&#x2F;"),
+        re.sub(r"[^0-9A-Za-z]", lambda one: f"&#{ord(one[0])};", value),
+        escaped,
+        re.sub(r"\\u....", lambda code: "\\u" + code[0][2:].upper(), escaped),
+    }
+    raw = {value.encode(coding, "replace") for coding in ("latin-1", "utf-16-le", "utf-16-be")}
+    return raw | {text.encode("utf-8", "surrogatepass") for text in texts}
+
+
+def of_fields(pairs: Iterable[tuple[str, str]]) -> Iterator[Secret]:
+    """What is secret in header fields: keys whole and without their scheme, the password of Basic credentials."""
+    for name, value in pairs:
+        if name.lower() in _OPEN_FIELDS:
+            continue
+        scheme, found, rest = value.partition(" ")
+        if is_secret_name(name):
+            yield Secret(value)
+            if found:  # a scheme, perhaps one of two words
+                yield from (Secret(rest.strip()), Secret(value.rpartition(" ")[2]))
+            if scheme.lower() == "basic":
+                yield from _of_basic(rest)
+        elif len(value) >= _SHORTEST_FIELD:
+            yield Secret(value)
+
+
+def _of_basic(encoded: str) -> Iterator[Secret]:
+    try:
+        userinfo = base64.b64decode(encoded).decode()
+    except ValueError:
+        return
+    yield Secret(userinfo)
+    yield Secret(userinfo.partition(":")[2])
+
+
+def of_query(query: str) -> Iterator[Secret]:
+    """The values of a query that their names call secret."""
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if value and is_secret_name(name):
+            yield Secret(value)
+            yield Secret(unquote_plus(value))
+
+
+class HiddenFields(Mapping[str, Any]):
+    """A caller's header fields or query parameters, whose values show themselves in no `repr`."""
+
+    __slots__ = ("__fields",)
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.__fields = fields
+
+    def __getitem__(self, name: str) -> Any:
+        return self.__fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__fields)
+
+    def __len__(self) -> int:
+        return len(self.__fields)
+
+    def __repr__(self) -> str:
+        return repr(dict.fromkeys(self.__fields, HIDDEN))
+
+    def __reduce__(self) -> tuple[type[HiddenFields], tuple[dict[str, Any]]]:
+        return (HiddenFields, (dict.fromkeys(self.__fields, HIDDEN),))

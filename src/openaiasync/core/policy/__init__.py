@@ -1,0 +1,1 @@
+"""Retries, limits, timeouts: decisions as pure functions of facts."""

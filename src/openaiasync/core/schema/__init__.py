@@ -1,0 +1,1 @@
+"""JSON schemas: from Python types, checked, and used to validate values."""

@@ -1,0 +1,29 @@
+"""How one call travels: place in flight → transport → retries → decoding; streams and pages of answers."""
+
+from __future__ import annotations
+
+from .binary import BinaryAnswer
+from .engine import Engine
+from .namespace import Namespace
+from .pagination import (
+    AsyncConversationCursorPage,
+    AsyncCursorPage,
+    AsyncNextCursorPage,
+    AsyncPage,
+    AsyncTokenPage,
+    Paginator,
+)
+from .streams import AsyncStream
+
+__all__ = [
+    "AsyncConversationCursorPage",
+    "AsyncCursorPage",
+    "AsyncNextCursorPage",
+    "AsyncPage",
+    "AsyncStream",
+    "AsyncTokenPage",
+    "BinaryAnswer",
+    "Engine",
+    "Namespace",
+    "Paginator",
+]

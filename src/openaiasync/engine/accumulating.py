@@ -1,0 +1,170 @@
+"""A stream that keeps what came: lazy, one pass, with the text and the answer so far, and the whole one at last."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+from ..core.codec.decode import keep
+from ..core.codec.endpoint import Request
+from ..core.model.base import BaseModel
+from ..errors import OpenAIError
+from .engine import Engine
+from .sealing import sealing
+from .streams import AsyncStream
+
+if TYPE_CHECKING:
+    from ..core.model.meta import Meta
+    from ..types.chat import ChatCompletion, ChatCompletionChunk
+
+__all__ = ["AccumulatingStream", "ChatStream"]
+
+C = TypeVar("C")
+A = TypeVar("A", bound=BaseModel)
+A_co = TypeVar("A_co", covariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+class Accumulator(Protocol[C_contra, A_co]):
+    """Puts the events of a stream together."""
+
+    def add(self, chunk: C_contra, /) -> None: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def reasoning(self) -> str: ...
+    def partial(self) -> A_co: ...
+    def final(self) -> A_co: ...
+
+
+class AccumulatingStream(Generic[C, A]):
+    """A stream of chunks that also keeps their sum.
+
+    Nothing is sent before it is entered, iterated or asked for its `final` answer. Leave it with ``async with`` or
+    `close`; it holds a place in flight until then or until its end. One pass, one reader.
+    """
+
+    def __init__(
+        self, calls: Engine, request: Request, accumulator: Accumulator[C, A], *, must_complete: bool = False
+    ) -> None:
+        """With `must_complete` an answer that does not say that it is complete raises, see `AsyncStream`."""
+        self._calls = calls
+        self._request = request
+        self._sum = accumulator
+        self._must_complete = must_complete
+        self._stream: AsyncStream[C] | None = None
+        self._closed = False
+        self._ended = False
+        self._error: OpenAIError | None = None
+        # The chunk of usage has no choice, over which a loop by the official client's examples would stumble.
+        self._hides_usage: bool = "stream_options" in request.unasked
+
+    async def _open(self) -> AsyncStream[C]:
+        if self._closed:
+            raise RuntimeError("this stream was closed before its end; `.partial` holds what had come")
+        if self._stream is None:
+            self._stream = await self._calls.open(self._request)
+            self._stream.partial_source = self._sum.partial
+            self._stream.must_complete |= self._must_complete
+        return self._stream
+
+    def __aiter__(self) -> Self:
+        if self._stream is not None:
+            self._stream.__aiter__()  # the running task reads from now on
+        return self
+
+    async def __anext__(self) -> C:
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            raise StopAsyncIteration
+        stream = await self._open() if self._stream is None or self._closed else self._stream
+        try:
+            chunk = await stream.__anext__()
+        except StopAsyncIteration:
+            self._ended = True
+            raise
+        except OpenAIError as error:
+            changed = None if self._came() else self._calls.without_unasked(self._request, error)
+            if changed is None:
+                self._error = error
+                raise
+            self._request, self._stream = changed, None
+            return await self.__anext__()
+        self._sum.add(chunk)
+        if self._hides_usage:
+            fields: Any = chunk
+            if not fields.choices and fields.usage is not None:
+                return await self.__anext__()
+        return chunk
+
+    def _came(self) -> bool:
+        """Whether anything of an answer has come, which a second request would repeat."""
+        partial: Any = self._sum.partial()
+        return bool(getattr(partial, "choices", True))
+
+    @property
+    def text(self) -> str:
+        """The text so far, of the first choice."""
+        return self._sum.text
+
+    @property
+    def reasoning(self) -> str:
+        """The model's reasoning so far, where the server shows it."""
+        return self._sum.reasoning
+
+    @property
+    def partial(self) -> A:
+        """The answer so far, put together from what came."""
+        return self._sum.partial()
+
+    @property
+    def meta(self) -> Meta:
+        """What is known of the call; `RuntimeError` before it was opened."""
+        if self._stream is None:
+            raise RuntimeError("nothing was sent yet: enter or iterate the stream first")
+        return self._stream.meta
+
+    @sealing
+    async def final(self) -> A:
+        """The whole answer; reads what is left of the stream.
+
+        Raises what reading raises, again if it was raised before: `OpenAIError`, of a stream that broke off with what
+        came in `.partial`; `RuntimeError` if the stream was left before its end.
+        """
+        async for _ in self:
+            pass
+        answer = self._sum.final()
+        return keep(answer, None, self.meta)
+
+    async def close(self) -> None:
+        """Free the connection and the place in flight at once. Idempotent."""
+        if not self._ended:
+            self._closed = True
+        if self._stream is not None:
+            await self._stream.close()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "not sent" if self._stream is None else "ended" if self._ended else "closed" if self._closed else "open"
+        return f"<{type(self).__name__} {self._request!r} {state}>"
+
+
+if TYPE_CHECKING:
+    _Chunks = AccumulatingStream[ChatCompletionChunk, ChatCompletion]
+else:
+    _Chunks = AccumulatingStream
+
+
+class ChatStream(_Chunks):
+    """A chat answer as it is made: iterate its `ChatCompletionChunk`s; `final()` is the whole `ChatCompletion`."""

@@ -1,0 +1,171 @@
+"""The answer in a stream of events that nobody asked for: some servers stream whatever the request says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from ..core.codec.decode import DecodeError, decoder_for, keep
+from ..core.codec.endpoint import Request
+from ..core.codec.tool_calls import as_index
+from ..core.http.sse import (
+    SSEDecoder,
+    SSEError,
+    is_done,
+    is_silent,
+)
+from ..core.model.meta import Meta
+from . import failures, log
+from .streams import ending_of
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["assembled"]
+
+
+def assembled(calls: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+    """The whole answer: chunks put together, what the terminal event carries as `response`, or what one event holds.
+
+    Raises what reading the stream would raise: `IncompleteStreamError`, or the error object in it.
+    """
+    events, done, decoder = _events(meta, body)
+    if len(events) == 1 and (answer := _alone(calls, request, meta, events[0])) is not None:
+        return answer
+    if not request.endpoint.event:
+        raise failures.undecodable(meta, body, "the body is events instead of an answer")
+    return _Assembly(calls, request, meta).answer(events, done, decoder)
+
+
+def _events(meta: Meta, body: bytes) -> tuple[list[tuple[str, bytes]], bool, SSEDecoder]:
+    """The name and data of each event that says something, whether ``[DONE]`` came, and what read them."""
+    decoder = SSEDecoder()
+    try:
+        events = [*decoder.feed(body), *decoder.finish()]
+    except SSEError as error:
+        raise failures.invalid_answer(meta, b"", str(error)) from None
+    found: list[tuple[str, bytes]] = []
+    for event in events:
+        if is_done(event):
+            return found, True, decoder
+        if not is_silent(event):
+            found.append(("", event) if isinstance(event, bytes) else (event.event, event.data))
+    return found, False, decoder
+
+
+def _alone(calls: Engine, request: Request, meta: Meta, event: tuple[str, bytes]) -> Any:
+    """The answer that a single event holds, where it is not one of a stream; `None` if it holds none."""
+    from ..core.codec.whole import is_whole_chat
+
+    name, data = event
+    try:
+        value: Any = msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return None
+    if name == "error" or not isinstance(value, dict):
+        return None
+    fields: dict[str, Any] = cast("Any", value)
+    of_stream = "choices" in fields and not is_whole_chat(fields) and request.endpoint.group == "chat"
+    kind = fields.get("type")
+    typed = isinstance(kind, str) and "." in kind
+    return None if of_stream or typed else calls.decode(request, meta, data)
+
+
+class _Assembly:
+    """Puts the events of one stream together."""
+
+    def __init__(self, calls: Engine, request: Request, meta: Meta) -> None:
+        self._calls = calls
+        self._request = request
+        self._meta = meta
+        self._ending = ending_of(request)
+        event = request.endpoint.event
+        self._decode = decoder_for(request.endpoint.load(event), strict=calls.config.strict).decode
+        self._chunks: Any = _accumulator(event) if self._ending.by_choice else None
+        self._items: dict[int, Any] = {}  # of a response, by their place in its output
+        self._texts: dict[tuple[int, int], str] = {}
+        self._answer: Any = None
+
+    def answer(self, events: list[tuple[str, bytes]], done: bool, decoder: SSEDecoder) -> Any:
+        for name, data in events:
+            self._take(name, data)
+            if self._answer is not None:
+                return self._answer
+        verdict = self._ending.end(done=done, exact=True)
+        if self._chunks is None or verdict == "short" or (verdict == "unfinished" and self._calls.config.strict):
+            partial = None if self._chunks is None else self._chunks.partial()
+            why = "the stream ended before its answer was complete"
+            if decoder.stray:
+                why = (
+                    f"{why}; the server said: {failures.words_of(self._meta.request.secrets.scrub_cut(decoder.stray))}"
+                )
+            raise failures.broken_stream(self._meta, why, partial)
+        if verdict == "unfinished":
+            self._meta.complete = False
+            log.unfinished(self._calls, self._request)
+        return keep(self._chunks.final(), None, self._meta)
+
+    def _take(self, name: str, data: bytes) -> None:
+        reason = failures.ERROR
+        item: Any = None
+        try:
+            item = self._decode(data)
+        except DecodeError as error:
+            reason = error.reason
+        if item is None or name == "error" or failures.is_error_event(item, data):
+            refusal = failures.refused(self._meta, data, reason, name)
+            if self._chunks is not None:
+                refusal.partial = self._chunks.partial()
+            raise refusal
+        self._ending.see(item, name)
+        if self._chunks is not None:
+            self._chunks.add(item)
+            return
+        self._note(data)
+        if self._ending.complete:
+            self._answer = self._carried(data)
+
+    def _note(self, data: bytes) -> None:
+        """Keep what a response is made of: some servers send a terminal event without it."""
+        value: Any = msgspec.json.decode(data)
+        kind, place = value.get("type"), as_index(value.get("output_index")) or 0
+        if kind == "response.output_item.done" and isinstance(value.get("item"), dict):
+            self._items[place] = value["item"]
+        elif kind == "response.output_text.delta" and isinstance(value.get("delta"), str):
+            key = (place, as_index(value.get("content_index")) or 0)
+            self._texts[key] = self._texts.get(key, "") + value["delta"]
+
+    def _output(self) -> list[Any]:
+        """The output as it was streamed; of an item that was not told whole, its texts."""
+        texts: dict[int, list[Any]] = {}
+        for (place, _), text in sorted(self._texts.items()):
+            texts.setdefault(place, []).append({"type": "output_text", "text": text, "annotations": []})
+        messages = {
+            place: {"type": "message", "id": "", "role": "assistant", "status": "completed", "content": content}
+            for place, content in texts.items()
+        }
+        return [item for _, item in sorted({**messages, **self._items}.items())]
+
+    def _carried(self, data: bytes) -> Any:
+        """The answer that a terminal event carries; `None` if it carries none."""
+        try:
+            response: Any = msgspec.json.decode(data).get("response")
+        except (ValueError, RecursionError, AttributeError):
+            return None
+        if not isinstance(response, dict):
+            return None
+        fields: dict[str, Any] = cast("Any", response)
+        raw = bytes(msgspec.json.decode(data, type=dict[str, msgspec.Raw])["response"])
+        if not fields.get("output") and (output := self._output()):
+            raw = msgspec.json.encode({**fields, "output": output})
+        try:
+            return keep(self._calls.decoder(self._request).decode(raw), raw, self._meta)
+        except DecodeError:
+            return None
+
+
+def _accumulator(event: str) -> Any:
+    from ..core.codec.accumulate import ChatAccumulator, CompletionAccumulator
+
+    return ChatAccumulator() if event.endswith(":ChatCompletionChunk") else CompletionAccumulator()

@@ -1,0 +1,176 @@
+"""Images and sound inside a request: paths, bytes, files and URLs become what the API takes.
+
+They are checked when they are given, and read when they are sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+from ..core.http.media_types import audio_type, image_type
+from ..core.http.multipart import is_file
+from ..core.model.meta import RequestInfo
+from ..errors import APITimeoutError
+from ..storage.offload import in_thread
+from ..storage.reading import FileTooLargeError, read_file, read_open
+from .binary import BinaryAnswer
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["AudioSource", "ImageSource", "ReadingTime", "audio_parts", "image_urls", "is_url", "sources"]
+
+T = TypeVar("T")
+
+MAX_ATTACHMENT = 128 << 20  # bytes of one file; every server refuses far less
+_ENCODED = 3 << 20  # bytes that are encoded in one step: a multiple of three, and short for the other threads
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
+"""A path, a URL (http, https, data), the bytes, or an open binary file."""
+
+AudioSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | BinaryAnswer
+"""A path, the bytes, an open binary file, or an answer with sound (of `client.text_to_speech`)."""
+
+_URLS = ("http://", "https://", "data:")
+_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}  # what a chat takes (`input_audio.format`)
+_ONE = {"image": "an image", "sound": "a sound"}
+_ALSO = {"image": ", a URL", "sound": ""}
+
+
+def sources(given: Any, kind: str, where: str) -> list[Any]:
+    """What was given, one by one; `TypeError` and `ValueError` for what can be none of its `kind` ("image", "sound").
+
+    `where` is what the error's text begins with.
+    """
+    iterated = hasattr(given, "__next__") and not hasattr(given, "read")  # open files can be iterated, too
+    several = iterated or (isinstance(given, (list, tuple)) and not _is_named(given))
+    listed: list[Any] = list(cast("Any", given)) if several else [given]
+    found = [one[1] if _is_named(one) else one for one in listed]
+    if not found:
+        raise ValueError(f"{where}: there is no {kind} in the list")
+    for one in found:
+        if isinstance(one, (str, bytes, bytearray, memoryview, os.PathLike)):
+            if not (os.fspath(cast("os.PathLike[str]", one)) if isinstance(one, os.PathLike) else one):
+                raise ValueError(f"{where}: {_ONE[kind]} is empty, or its path is")
+            if kind == "sound" and is_url(one):
+                raise ValueError(f"{where}: sound is sent in the request itself, and cannot be a URL")
+        elif not callable(getattr(one, "read", None)):
+            raise TypeError(
+                f"{where}: {type(one).__name__} is no {kind}; pass a path, bytes{_ALSO[kind]}, or a file opened in "
+                "binary mode, or a list of these"
+            )
+    return found
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a tuple is a file with its name, as uploads take it: ``(name or None, content[, media type])``."""
+    return isinstance(value, tuple) and is_file(value) and not is_url(cast("Any", value)[0])
+
+
+def is_url(value: Any) -> bool:
+    """Whether a text is a URL that servers fetch, or that holds the data."""
+    return isinstance(value, str) and value[:8].lower().startswith(_URLS)
+
+
+def _read(source: Any, kind: str, where: str) -> tuple[bytes, str]:
+    """The bytes, and the name of their file for an error's text. Blocks; raises what `image_urls` does."""
+    name = ""
+    try:
+        if isinstance(source, BinaryAnswer):
+            source = source.content
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            data = bytes(cast("bytes", source))
+            if len(data) > MAX_ATTACHMENT:
+                raise FileTooLargeError(None, MAX_ATTACHMENT)
+            return data, name
+        if isinstance(source, (str, os.PathLike)):
+            path = Path(cast("str", source))
+            name = f" {path.name!r}"
+            return read_file(path, MAX_ATTACHMENT), name
+        if hasattr(source, "seekable") and source.seekable():
+            source.seek(0)  # whole, wherever it stands, as uploads are
+        return read_open(source, MAX_ATTACHMENT), name
+    except FileTooLargeError:
+        raise ValueError(
+            f"{where}: the {kind}{name} is larger than the {MAX_ATTACHMENT:,} bytes that are sent"
+        ) from None
+    except TypeError as error:
+        raise TypeError(f"{where}: {error}") from None
+
+
+def _base64(data: bytes) -> str:
+    view = memoryview(data)
+    return "".join(base64.b64encode(view[at : at + _ENCODED]).decode() for at in range(0, len(data), _ENCODED))
+
+
+def _data_url(image: Any, where: str) -> str:
+    """The image as a ``data:`` URL (RFC 2397) that says its type."""
+    data, name = _read(image, "image", where)
+    kind = image_type(data)
+    if kind is None:
+        raise ValueError(f"{where}: the image{name} is no PNG, JPEG, GIF, WebP or BMP ({len(data):,} bytes)")
+    return f"data:{kind};base64,{_base64(data)}"
+
+
+def _audio_part(sound: Any, where: str) -> dict[str, Any]:
+    data, name = _read(sound, "sound", where)
+    form = _FORMATS.get(audio_type(data) or "")
+    if form is None:
+        found = audio_type(data) or "none that is known"
+        raise ValueError(f"{where}: the sound{name} is no WAV or MP3 ({len(data):,} bytes, {found}), as chats take it")
+    return {"type": "input_audio", "input_audio": {"data": _base64(data), "format": form}}
+
+
+class ReadingTime:
+    """The deadline of a call whose files are still to be read: what is left of it, and the error once it is over.
+
+    A pipe or a dead network mount may give nothing for ever.
+    """
+
+    def __init__(self, calls: Engine, params: Mapping[str, Any], target: str, where: str) -> None:
+        given = params.get("deadline", calls.config.deadline)
+        wrong = isinstance(given, bool) or not isinstance(given, (int, float))  # the request says so
+        self._seconds: float | None = None if wrong else given
+        self._until: float | None = None if self._seconds is None else asyncio.get_running_loop().time() + self._seconds
+        origin = calls.config.base.origin
+        self._request = RequestInfo("POST", f"{origin.scheme}://{origin.host}:{origin.port}", target)
+        self._where = where
+
+    @property
+    def left(self) -> float | None:
+        """The seconds that are left for the call itself; `None` without a deadline."""
+        return None if self._until is None else max(0.001, self._until - asyncio.get_running_loop().time())
+
+    async def read(self, function: Callable[[], T]) -> T:
+        """Run what reads a file in a thread; its result. Raises `APITimeoutError` and what it raises."""
+        limit = asyncio.timeout_at(self._until)
+        try:
+            async with limit:
+                return await in_thread(function)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            why = f"{self._where}: the call's files could not be read within its deadline of {self._seconds:g} s"
+            raise APITimeoutError(self._request, message=why, clock="deadline") from None
+
+
+# Reading and encoding what is large takes longer than the event loop may wait.
+
+
+async def image_urls(images: list[Any], where: str, time: ReadingTime) -> list[str]:
+    """A URL for each image: as given, or a ``data:`` URL.
+
+    Raises `OSError`, `TypeError`, `ValueError`, and `APITimeoutError`.
+    """
+    return [image if is_url(image) else await time.read(partial(_data_url, image, where)) for image in images]
+
+
+async def audio_parts(sounds: list[Any], where: str, time: ReadingTime) -> list[dict[str, Any]]:
+    """A content part for each sound, WAV or MP3 by its bytes. Raises what `image_urls` does."""
+    return [await time.read(partial(_audio_part, sound, where)) for sound in sounds]

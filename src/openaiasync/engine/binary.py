@@ -1,0 +1,262 @@
+"""Answers that are bytes, read whole: the content of a file, spoken audio, a video; and answers that are plain text."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any, cast
+
+from ..core.codec.endpoint import Request
+from ..core.http.media_types import audio_type, extension, image_type
+from ..core.model.headers import Headers
+from ..core.model.meta import Meta, ResponseInfo
+from ..errors import OpenAIError
+from . import failures
+
+__all__ = [
+    "BinaryAnswer",
+    "binary_answer",
+    "is_no_sound",
+    "may_be_text",
+    "media_type",
+    "no_sound",
+    "text_answer",
+]
+
+
+class Written:
+    """What writing to a file answers: it is done already, and may be awaited as well."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+class BinaryAnswer:
+    """The body of an answer as it came: `content`, or by the reading methods that the official client has.
+
+    It may be passed wherever a file is uploaded.
+    """
+
+    __slots__ = ("content", "meta")
+
+    def __init__(self, content: bytes, meta: Meta) -> None:
+        self.content: bytes = content
+        self.meta: Meta = meta
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields of the answer."""
+        return self.meta.headers
+
+    @property
+    def content_type(self) -> str:
+        """The media type that the server named, in lower case and without parameters; ``""`` if it named none."""
+        return media_type(self.meta)
+
+    @property
+    def response(self) -> ResponseInfo:
+        """Status, header fields and body together."""
+        return ResponseInfo(self.meta.status, self.meta.headers, self.meta.request, self.content)
+
+    @property
+    def encoding(self) -> str:
+        """The character set that the server named, if Python knows it, else UTF-8."""
+        _, _, rest = self.meta.headers.get("content-type", "").lower().partition("charset=")
+        name = rest.partition(";")[0].strip(' "')
+        with contextlib.suppress(LookupError):
+            return codecs.lookup(name).name if name else "utf-8"
+        return "utf-8"
+
+    @property
+    def text(self) -> str:
+        """The content as text in its `encoding`; what does not fit is replaced by U+FFFD."""
+        return self.content.decode(self.encoding, "replace")
+
+    def json(self) -> Any:
+        """The content as JSON. Raises `ValueError` if it is none."""
+        return json.loads(self.content)
+
+    def read(self) -> bytes:
+        """The whole content."""
+        return self.content
+
+    async def aread(self) -> bytes:
+        """The whole content."""
+        return self.content
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """The content in pieces of `chunk_size` bytes (65,536), the last may be shorter. It is all there already."""
+        size = 65_536 if chunk_size is None else chunk_size
+        if size < 1:
+            raise ValueError(f"chunk_size is a number of bytes from 1 up, not {size}")
+        return (self.content[start : start + size] for start in range(0, len(self.content), size))
+
+    iter_raw = iter_bytes
+
+    def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
+        """The text in pieces; characters are never cut."""
+        decode = codecs.getincrementaldecoder(self.encoding)("replace").decode
+        for piece in self.iter_bytes(chunk_size):
+            if text := decode(piece):
+                yield text
+        if text := decode(b"", final=True):
+            yield text
+
+    def iter_lines(self) -> Iterator[str]:
+        """The lines of the text, without their ends (LF, CRLF or CR; no other character ends a line)."""
+        from ..core.http.lines import split_lines
+
+        return iter(split_lines(self.text))
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """As `iter_bytes`, for ``async for``."""
+        for piece in self.iter_bytes(chunk_size):
+            yield piece
+
+    aiter_raw = aiter_bytes
+
+    async def aiter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+        """As `iter_text`, for ``async for``."""
+        for text in self.iter_text(chunk_size):
+            yield text
+
+    async def aiter_lines(self) -> AsyncIterator[str]:
+        """As `iter_lines`, for ``async for``."""
+        for line in self.iter_lines():
+            yield line
+
+    def write_to_file(self, file: str | os.PathLike[str]) -> Written:
+        """Write the content to a file, which is replaced whole or stays as it was. Raises `OSError`.
+
+        It is written when this returns (a few milliseconds in which the event loop waits; `astream_to_file` writes in
+        a thread); awaiting the result is allowed and changes nothing.
+        """
+        from ..storage.atomic import write_file  # who saves nothing need not load it
+
+        write_file(file, self.content)
+        return Written()
+
+    def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> Written:
+        """The same as `write_to_file`."""
+        return self.write_to_file(file)
+
+    async def astream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
+        """As `write_to_file`, in a thread."""
+        from ..storage.atomic import write_whole
+
+        await write_whole(file, self.content)
+
+    def close(self) -> None:
+        """Nothing to do: the answer was read to its end."""
+
+    async def aclose(self) -> None:
+        """Nothing to do: the answer was read to its end."""
+
+    def as_file(self) -> tuple[str, bytes, str | None]:
+        """Name, content and media type for an upload: told by the content, else by what the server named."""
+        sniffed = audio_type(self.content) or image_type(self.content)
+        kind = sniffed or self.content_type
+        ending = extension(kind)
+        return (f"upload.{ending}" if ending else "upload", self.content, kind or None)
+
+    def __bytes__(self) -> bytes:
+        return self.content
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def __bool__(self) -> bool:
+        return True  # an answer, if an empty one
+
+    def __repr__(self) -> str:
+        kind = self.content_type
+        return f"<{type(self).__name__} of {len(self.content):,} bytes{f', {kind}' if kind else ''}>"
+
+
+def media_type(meta: Meta) -> str:
+    """The media type that an answer's server named, in lower case and without parameters; ``""`` without one."""
+    return meta.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+# -------------------------------------------------------------------------------------------------- whole answers
+
+
+def binary_answer(request: Request, meta: Meta, body: bytes) -> BinaryAnswer:
+    """The answer for a whole body. Where sound was asked for, an error object, a page or nothing at all is none."""
+    if request.endpoint.group == "text_to_speech" and is_no_sound(meta, body):
+        raise no_sound(meta, body)
+    return BinaryAnswer(body, meta)
+
+
+def may_be_text(meta: Meta, head: bytes) -> bool:
+    """Whether what begins like this may be text in the place of sound: more of it has to tell."""
+    head = head.lstrip()
+    return not head or head[:1] in (b"{", b"[", b'"', b"<") or (_is_text(meta) and audio_type(head) is None)
+
+
+def is_no_sound(meta: Meta, body: bytes) -> bool:
+    """Whether a whole body is not sound: it is empty, JSON or a page, or text by its label and by its bytes."""
+    head = body.strip()
+    if not head or head[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return True
+    if head[:1] in (b"{", b"[", b'"'):
+        try:
+            json.loads(head)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return True
+    return _is_text(meta) and audio_type(body) is None and b"\0" not in body[:1024]
+
+
+def _is_text(meta: Meta) -> bool:
+    kind = media_type(meta)
+    return kind != "text/event-stream" and (kind.startswith("text/") or kind.endswith(("/json", "+json")))
+
+
+def no_sound(meta: Meta, body: bytes) -> OpenAIError:
+    """The error for what came in the place of sound."""
+    from ..core.codec.success import is_error
+
+    what = "text" if body else "nothing"
+    reason = f"asked for sound, the server sent {what}"
+    fields = _object(body)
+    if fields is not None and is_error(None, fields):
+        return failures.stream_error(meta, fields)
+    return failures.misfit(meta, body, reason)
+
+
+def text_answer(kind: Any, meta: Meta, body: bytes) -> str:
+    """The answer for a whole body where text was asked for, and an object of this `kind` may have come.
+
+    An error object, or a page, in its place raises.
+    """
+    from ..core.codec.success import (
+        ERROR,
+        NOTHING,
+        is_error,
+        is_nothing,
+    )
+
+    fields = _object(body)
+    if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
+        raise failures.refused(meta, body, ERROR if is_error(kind, fields) else NOTHING)
+    if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise failures.misfit(meta, body, "asked for text, the server sent a page")
+    return body.decode("utf-8", "replace")
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    """The fields of a body that is a JSON object."""
+    if not body.lstrip().startswith(b"{"):
+        return None
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None

@@ -1,0 +1,159 @@
+"""Reading whole bodies: under a cap, and decoded by their content coding."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from ..core.http.codings import CodingError, Inflater
+from ..transport.base import TransportError, TransportResponse, over_cap
+from . import failures
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .config import CallConfig
+
+__all__ = [
+    "MAX_BODY",
+    "MAX_STREAM",
+    "body_pieces",
+    "cap_of",
+    "content_coding",
+    "read_error_body",
+    "read_whole",
+    "too_large",
+]
+
+MAX_BODY = 1 << 30  # bytes of embeddings, images and files that are held in memory, decompressed
+MAX_JSON = 128 << 20  # bytes of any other JSON body
+MAX_STREAM = 1 << 40  # bytes of what is passed on as it comes: no cap
+MAX_ERROR_BODY = 64 * 1024
+MAX_RATIO = 200
+PROGRESS = 64 * 1024  # bytes of a body that count as progress
+
+_SLICE = 1 << 16  # bytes of a compressed body that one step takes
+_ERROR_SLICE = 256  # the same of an error's body, so that little is decompressed in vain
+_LARGE = re.compile(r"/embeddings$|/images/")
+
+
+def cap_of(config: CallConfig, path: str, *, binary: bool = False) -> int:
+    """How many bytes the whole body of an answer may have, by what is asked for, unless ``max_body`` says it."""
+    if config.max_body is not None:
+        return config.max_body
+    return MAX_BODY if binary or _LARGE.search(path) else MAX_JSON
+
+
+def too_large(cap: int) -> TransportError:
+    """The failure of a body that is over its cap."""
+    return TransportError("protocol", over_cap(cap), sent=True, answered=True)
+
+
+async def read_whole(call: Call, incoming: TransportResponse, cap: int, *, by_progress: bool = False) -> bytes:
+    """The rest of a body, its coding undone. What is over `cap` is refused while it comes.
+
+    The stall clock grants one period for the whole, or with `by_progress` for each 64 KiB. Raises `TransportError` and
+    `CodingError`.
+    """
+    call.expect(incoming, call.clocks.stall, "stall")
+    coding = content_coding(incoming.raw_fields)
+    if not coding and not by_progress:
+        return await incoming.read(cap)
+    inflater = Inflater(coding, cap=cap, ratio=MAX_RATIO) if coding else None
+    made: list[bytes] = []
+    got = granted = 0
+    while pieces := await incoming.pieces():
+        for piece in pieces:
+            got += len(piece)
+            if inflater is None:
+                made.append(piece)
+                continue
+            for at in range(0, len(piece), _SLICE):
+                if at:
+                    await asyncio.sleep(0)  # a slice may take a few milliseconds
+                made.append(inflater.feed(piece[at : at + _SLICE]))
+        if inflater is None and got > cap:
+            incoming.abort()
+            raise too_large(cap)
+        if by_progress and got - granted >= PROGRESS:
+            granted = got
+            call.expect(incoming, call.clocks.stall, "stall")
+    if inflater is not None:
+        made.append(inflater.finish())
+    return b"".join(made)
+
+
+def content_coding(raw_fields: bytes) -> str:
+    """The answer's content coding in lower case, ``""`` for none."""
+    lowered = raw_fields.lower()
+    at = lowered.find(b"content-encoding:")
+    while at > 0 and lowered[at - 1] != 0x0A:
+        at = lowered.find(b"content-encoding:", at + 1)
+    if at < 0:
+        return ""
+    value = lowered[at + 17 : lowered.find(b"\r\n", at)].strip().decode("latin-1")
+    return "" if value == "identity" else value
+
+
+async def body_pieces(call: Call, incoming: TransportResponse) -> AsyncIterator[bytes]:
+    """The body as it comes, its coding undone; the stall clock grants one period for each 64 KiB.
+
+    Raises the public error of what breaks it. Of an event stream every piece with data is progress.
+    """
+    call.read_here()
+    coding = content_coding(incoming.raw_fields)
+    unit = 1 if call.request.stream else PROGRESS
+    got = 0
+    call.expect(incoming, call.clocks.stall, "stall")
+    try:
+        inflater = Inflater(coding, cap=MAX_STREAM, ratio=MAX_RATIO) if coding else None
+        while pieces := await incoming.pieces():
+            for piece in pieces:
+                got += len(piece)
+                yield piece if inflater is None else inflater.feed(piece)
+            if got >= unit:
+                got = 0
+                call.expect(incoming, call.clocks.stall, "stall")
+        if inflater is not None and (rest := inflater.finish()):
+            yield rest
+    except TransportError as failure:
+        error = call.public(failure)
+        error.meta = call.meta(incoming)
+        raise error from None
+    except CodingError as error:
+        raise failures.invalid_answer(call.meta(incoming), b"", str(error)) from None
+    finally:
+        call.leave()
+
+
+async def read_error_body(incoming: TransportResponse) -> bytes:
+    """The body of an error answer as far as it comes: 64 KiB at most, cut where the connection breaks or stalls."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while size < MAX_ERROR_BODY:
+            more = await incoming.pieces()
+            if not more:
+                break
+            pieces.extend(more)
+            size += sum(map(len, more))
+    except TransportError:
+        pass  # what has come tells more than how it ended
+    raw = b"".join(pieces)[:MAX_ERROR_BODY]
+    coding = content_coding(incoming.raw_fields)
+    return _inflated(coding, raw)[:MAX_ERROR_BODY] if coding else raw
+
+
+def _inflated(coding: str, raw: bytes) -> bytes:
+    """What the beginning of a compressed body says: as far as it is whole, and little more than an error's cap."""
+    made = b""
+    try:
+        inflater = Inflater(coding, cap=MAX_STREAM, ratio=MAX_STREAM)
+        for at in range(0, len(raw), _ERROR_SLICE):
+            made += inflater.feed(raw[at : at + _ERROR_SLICE])
+            if len(made) >= MAX_ERROR_BODY:
+                break
+    except CodingError:
+        return made or raw  # a coding that is not known may be a label without a meaning
+    return made

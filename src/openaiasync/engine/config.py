@@ -1,0 +1,202 @@
+"""What a call needs to know of its client: where to, with which fields and key, under which clocks."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, Protocol, TypeVar
+from urllib.parse import quote, urlsplit
+
+from ..core.codec.encode import merge_queries
+from ..core.model.secrets import Secret, redacted
+from ..errors import ConfigurationError
+from ..transport.base import Origin
+
+__all__ = [
+    "BaseURL",
+    "CallConfig",
+    "KeySource",
+    "Placing",
+    "Secret",
+    "check_field",
+    "check_header",
+    "unquoting",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_BAD_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_FRAMING = frozenset(
+    {
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""What says where a message ends and whom it is for (RFC 9110, sections 7.2, 7.6.1 and 10.1.1; RFC 9112, section 6):
+sent twice, or by somebody who does not write the bytes, it lets another request be smuggled in."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def check_field(value: object, what: str) -> str:
+    """A header field's value as text, or `ConfigurationError` without quoting it (it may be a secret).
+
+    No control characters and nothing outside Latin-1 (RFC 9110, section 5.5), no space at either end.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    text = value.reveal() if isinstance(value, Secret) else str(value)
+    if _BAD_VALUE.search(text):
+        del value, text  # no frame of a traceback may hold them
+        raise ConfigurationError(f"{what}: it holds a control character or one that header fields cannot carry")
+    return text.strip(" \t")
+
+
+def check_header(name: object, value: object, source: str) -> str:
+    """The value of a header field that a caller names, as `check_field` returns it.
+
+    `ConfigurationError` also for a name that no field has, and for one that the library alone sets.
+    """
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        # Not quoted: where a line was taken apart in the wrong place, the name holds a part of the value.
+        raise ConfigurationError(f"{source}: one of the names is not that of a header field (RFC 9110, section 5.1)")
+    if name.lower() in _FRAMING:
+        raise ConfigurationError(f"{source}: {name!r} is set by the library and cannot be given")
+    return check_field(value, f"{source}: {name!r}")
+
+
+def unquoting(method: Callable[P, R]) -> Callable[P, R]:
+    """Let an error leave `method` without the frames in which it arose: their locals may be keys."""
+
+    @functools.wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            del args, kwargs
+            error.__context__ = error.__cause__ = None
+            raise error.with_traceback(None) from None
+
+    return wrapper
+
+
+_PATH_SAFE = "!$%&'()*+,/:;=@~"
+KeySource = Secret | Callable[[], Awaitable[str]] | None
+
+
+class BaseURL:
+    """An API base taken apart: origin, path before every endpoint's own, query that every request carries.
+
+    Raises `ConfigurationError` for anything but an absolute ``http`` or ``https`` URL. Userinfo in the URL is sent as
+    HTTP Basic credentials and shown nowhere.
+    """
+
+    __slots__ = ("origin", "path", "query", "root", "userinfo")
+
+    def __init__(self, url: str) -> None:
+        if re.search(r"[\x00-\x20\x7f]", url):
+            raise ConfigurationError("the API base holds a space or a control character")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+            # What is not ASCII goes into a request line percent-encoded (RFC 3987, section 3.1).
+            path, query = quote(parts.path, safe=_PATH_SAFE), quote(parts.query, safe=_PATH_SAFE + "?")
+        except ValueError:
+            raise ConfigurationError("the API base is not a URL") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError("the API base has to be an absolute http or https URL, as https://host/v1")
+        if port == 0:
+            raise ConfigurationError("the API base names port 0, to which nothing can be sent")
+        if re.search(r"[\\\"<>^`{|}]", parts.netloc):
+            raise ConfigurationError("the API base's host name holds a character that no host name has")
+        host = _ascii_host(parts.hostname)
+        self.origin: Origin = Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
+        self.path: str = path.rstrip("/")
+        self.query: str = query
+        self.userinfo: Secret | None = None
+        if parts.username is not None or parts.password is not None:
+            self.userinfo = Secret(parts.netloc.rpartition("@")[0])
+        shown = f"[{host}]" if ":" in host else host
+        self.root: str = f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+
+    def target(self, path: str) -> str:
+        """The origin-form target of a path that belongs to an endpoint, whose query wins over the base's own."""
+        if not self.query:
+            return self.path + path
+        path, _, query = path.partition("?")
+        return f"{self.path}{path}?{merge_queries(self.query, query)}"
+
+    def __str__(self) -> str:
+        """The URL without userinfo, secret values of its query redacted."""
+        return redacted(f"{self.root}{self.path}" + (f"?{self.query}" if self.query else ""))
+
+    def __repr__(self) -> str:
+        return f"BaseURL({str(self)!r})"
+
+    def __reduce__(self) -> tuple[type[BaseURL], tuple[str]]:
+        return (BaseURL, (str(self),))  # without what is secret
+
+
+def _ascii_host(host: str) -> str:
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ConfigurationError("the API base's host name is not valid") from None
+
+
+class Placing(Protocol):
+    """Where a server has its operations, if not all right below its base: Azure's have the model in their paths."""
+
+    def path(self, path: str, model: object) -> str:
+        """The path below the base for an operation's own path, perhaps with a query."""
+        ...
+
+    def realtime(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """The query of a realtime connection for the usual one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallConfig:
+    """One client's answers to how a call is made; `dataclasses.replace` makes the variants of `with_options`."""
+
+    base: BaseURL
+    websocket_base: BaseURL | None = None  # where WebSockets go, if not where everything goes
+    placing: Placing | None = None
+    key: KeySource = None
+    key_field: str = "Authorization"
+    key_needed: bool = False
+    admin_key: Secret | None = None
+    webhook_secret: Secret | None = None
+    auth_scheme: str = "Bearer"
+    fields: tuple[tuple[str, str], ...] = ()  # User-Agent, organisation and the like: nothing secret
+    secret_fields: tuple[tuple[str, Secret], ...] = ()  # default header fields of the user: they may be secret
+    models: Mapping[str, str] = field(default_factory=dict[str, str])  # mission method, or "" for all → model
+    max_retries: int = 2
+    max_redirects: int = 3
+    connect_timeout: float | None = 10.0
+    start_timeout: float | None = 120.0
+    stall_timeout: float | None = 600.0
+    timeout: object = None  # of the official vocabulary, for every call; wins over start and stall
+    has_timeout: bool = False
+    deadline: float | None = None
+    queue_timeout: float | None = None
+    max_body: int | None = None  # bytes of a whole body in memory, in place of the caps by kind
+    repeat_timed_out: bool = False  # also what was fully sent and then timed out before it started
+    strict: bool = False
+    count_retries: bool = False  # send x-stainless-retry-count
+    observers: tuple[Callable[[Any], Any], ...] = ()  # who watches calls: each is given a `WatchedCall`, see `observe`

@@ -1,0 +1,335 @@
+"""From what went wrong to the public error: by cause, never by text; with URL, tries and time, without secrets.
+
+Every error is made here of what the server sent, and passes through the secrets of its attempt (`RequestInfo.secrets`):
+before its message quotes a part of it, and once more as a whole. Callers hand in bytes as they came.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
+
+from ..core.codec.decode import DecodeError
+from ..core.model.base import BaseModel, OpenModel
+from ..core.model.lenient import is_struct
+from ..core.model.meta import Meta, RequestInfo, ResponseInfo
+from ..core.policy.retry import retryable_status
+from ..errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseValidationError,
+    APIStatusError,
+    APITimeoutError,
+    ClientClosedError,
+    IncompleteStreamError,
+    InFlightError,
+    OpenAIError,
+    status_error,
+)
+from .sealing import cleaned_error
+
+if TYPE_CHECKING:
+    from ..core.codec.error_body import ErrorDetails
+    from ..transport.base import TransportError
+
+__all__ = [
+    "error_object",
+    "from_transport",
+    "invalid_answer",
+    "refused",
+    "refused_redirect",
+    "status_failure",
+    "stream_error",
+    "undecodable",
+]
+
+ERROR = "an error"  # why an answer may not be handed out: it is one
+
+# Codes and types of errors that pass: OpenAI's, Anthropic's, those of gateways.
+_PASSING = frozenset(
+    {"server_error", "internal_error", "internal_server_error", "internalservererror", "api_error", "overloaded",
+     "overloaded_error", "engine_overloaded", "engine_overloaded_error", "server_overloaded", "rate_limit_exceeded",
+     "rate_limit_error", "rate_limit_reached_error", "too_many_requests", "timeout", "timeout_error", "request_timeout",
+     "service_unavailable", "service_unavailable_error", "serviceunavailable", "bad_gateway", "gateway_timeout",
+     "upstream_error", "vector_store_timeout"}
+)  # fmt: skip
+_LARGEST_PARSED = 1 << 20  # bytes of a body that is parsed to clean it
+_LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
+
+_CLOCKS = {
+    "queue": "no connection was free within {seconds:g} s; nothing was sent",
+    "connect": "no connection within {seconds:g} s",
+    "start": "no answer started within {seconds:g} s",
+    "stall": "the answer made no progress for {seconds:g} s",
+    "deadline": "the deadline of {seconds:g} s passed",
+}
+_ADVICE = {
+    "queue": "http_max_connections_per_host sets how many there are",
+    "connect": "is the server there? http_connect_timeout sets how long to try",
+    "start": "a slow model needs a larger http_timeout, or .stream, which shows its first words early",
+    "stall": "http_stall_timeout sets how long a pause may be",
+    "deadline": "http_deadline or deadline= sets it",
+}
+
+
+def timeout_message(clock: str, seconds: float) -> str:
+    return f"{_CLOCKS[clock].format(seconds=seconds)} ({_ADVICE[clock]})"
+
+
+def _spent(tries: int, elapsed: float) -> str:
+    return f"after {tries} {'try' if tries == 1 else 'tries'}, {elapsed:.1f} s"
+
+
+def _finish(error: OpenAIError, request: RequestInfo, tries: int, elapsed: float) -> None:
+    error.tries = tries
+    error.elapsed = elapsed
+    cleaned_error(error, request.secrets)
+
+
+def _cleaned(meta: Meta, raw: bytes) -> bytes:
+    """A body without the secrets that the server echoed."""
+    secrets = meta.request.secrets
+    raw = secrets.scrub_cut(raw)
+    if len(raw) > _LARGEST_PARSED:
+        return raw
+    try:
+        body: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        return raw
+    clean = secrets.clean(body)
+    return raw if clean is body else json.dumps(clean).encode()  # JSON may write any character as an escape
+
+
+def from_transport(
+    failure: TransportError, request: RequestInfo, tries: int, elapsed: float, clock: str | None, seconds: float
+) -> OpenAIError:
+    """The public error for a failed exchange. `clock` is the public name of the clock that ran out, if one did."""
+    where = f"{request.method} {request.url}"
+    spent = _spent(tries, elapsed)
+    error: OpenAIError
+    if failure.kind == "closed":
+        error = ClientClosedError(f"{where}: the client was closed while the call was under way")
+    elif failure.kind == "stuck":
+        error = InFlightError(f"{where}: {failure.message}")
+    elif clock is not None:
+        error = APITimeoutError(request, message=f"{where}: {timeout_message(clock, seconds)} {spent}", clock=clock)
+    else:
+        error = APIConnectionError(message=f"{where}: {failure.message} {spent}", request=request)
+        error.retryable = failure.kind not in ("protocol", "tls")
+        if failure.kind == "protocol":
+            error.side = "server"
+    error.sent = failure.sent
+    _finish(error, request, tries, elapsed)
+    return error
+
+
+def error_object(body: Any) -> Any:
+    """What `APIError.body` is for a parsed body: the error object inside, as with the official client, or all of it."""
+    if not isinstance(body, dict):
+        return body
+    fields = cast("dict[str, Any]", body)
+    inner: Any = fields.get("error")
+    return fields if inner is None else inner
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
+
+
+def with_words(text: str, details: ErrorDetails) -> str:
+    """The text with what the server said behind it."""
+    return f"{text}: {_short(details.message)}" if details.message else text
+
+
+def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APIStatusError:
+    """The error for an answer with an error status; its body as far as it was read."""
+    from ..core.codec.error_body import parse_error, read_error  # who meets no error need not load it
+
+    raw = _cleaned(meta, raw)
+    response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
+    body = meta.request.secrets.clean(parse_error(raw))
+    details = read_error(body)
+    text = with_words(f"{meta.status} from {meta.request.method} {meta.url}", details)
+    text = f"{text} ({_spent(tries, elapsed)})"
+    error = status_error(meta.status)(text, response=response, body=error_object(body))
+    error.describe(details.code, details.type, details.param)
+    error.meta = meta
+    _finish(error, meta.request, tries, elapsed)
+    return error
+
+
+def refused_redirect(meta: Meta, why: str, tries: int, elapsed: float) -> APIStatusError:
+    """The error for a redirect that may not be followed."""
+    response = ResponseInfo(meta.status, meta.headers, meta.request)
+    message = f"{meta.status} from {meta.request.method} {meta.url}: {why} ({_spent(tries, elapsed)})"
+    error = APIStatusError(message, response=response, body=None)
+    error.meta = meta
+    _finish(error, meta.request, tries, elapsed)
+    return error
+
+
+def invalid_answer(meta: Meta, raw: bytes, why: str) -> APIResponseValidationError:
+    """The error for a 2xx answer that is not what its operation promises; it holds the raw body."""
+    raw = _cleaned(meta, raw)
+    response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
+    message = f"{meta.status} from {meta.request.method} {meta.url}: {why}"
+    error = APIResponseValidationError(response, raw, message=message)
+    error.meta = meta
+    _finish(error, meta.request, meta.tries, meta.total)
+    return error
+
+
+class EmptyAnswerError(APIResponseValidationError, ValueError):
+    """An answer of the right shape with nothing in it; a `ValueError` too, as users of the official client expect."""
+
+
+def misfit(meta: Meta, raw: bytes, reason: str) -> APIResponseValidationError:
+    """The same with the beginning of the body in the message."""
+    raw = _cleaned(meta, raw)
+    return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
+
+
+def empty_answer(meta: Meta, raw: bytes, why: str) -> EmptyAnswerError:
+    """The error for an answer with nothing in it."""
+    raw = _cleaned(meta, raw)
+    response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
+    message = f"{meta.status} from {meta.request.method} {meta.url}: {DecodeError(why, raw)}"
+    error = EmptyAnswerError(response, raw, message=message)
+    error.meta = meta
+    _finish(error, meta.request, meta.tries, meta.total)
+    return error
+
+
+def stream_error(meta: Meta, body: Any) -> APIError:
+    """The error for an error object that came where an answer should be: in a 200, or in the middle of a stream."""
+    from ..core.codec.error_body import read_error
+    from ..core.codec.success import error_of_choice
+
+    body = meta.request.secrets.clean(body)
+    fields: dict[str, Any] = cast("Any", body) if isinstance(body, dict) else {}
+    if not fields.get("error"):
+        told: Any = error_of_choice(fields)
+        body = told or cast("Any", body)
+    details = read_error(body)
+    text = f"{meta.request.method} {meta.url}: the server sent an error in place of an answer"
+    error = APIError(with_words(text, details), meta.request, body=error_object(body))
+    error.describe(details.code, details.type, details.param)
+    error.retryable = _may_pass(details.code, details.type)
+    error.meta = meta
+    _finish(error, meta.request, meta.tries, meta.total)
+    return error
+
+
+def _may_pass(code: str | None, kind: str | None) -> bool:
+    """Whether an error that came without a status may go away by itself, by its code or type."""
+    if code is not None and code.isascii() and code.isdigit():
+        return retryable_status(int(code[:4]), {}, code, kind)
+    return any(word is not None and word.lower() in _PASSING for word in (code, kind))
+
+
+def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
+    """The error for a stream that ended before its answer was complete."""
+    message = f"{meta.request.method} {meta.url}: {why}; `.partial` holds what had come"
+    error = IncompleteStreamError(message=message, request=meta.request, partial=partial)
+    error.meta = meta
+    _finish(error, meta.request, meta.tries, meta.total)
+    return error
+
+
+def holds_error(answer: Any) -> bool:
+    """Whether an error object was decoded as an answer. Answers that declare `error` as a field may hold one."""
+    extra: dict[str, Any] = getattr(answer, "__dict__", {})
+    if type(answer) is OpenModel and extra.get("id"):
+        return False  # a thing without a schema may have a field of that name, too
+    return bool(extra.get("error")) or "error" in (getattr(answer, "object", None), getattr(answer, "type", None))
+
+
+def is_error_event(item: Any, data: bytes) -> bool:
+    """Whether an event's object is an error, given as its type or as plain values, and as its bytes."""
+    kind: Any = None
+    if isinstance(item, BaseModel):
+        if holds_error(item):
+            return True
+        if any(isinstance(getattr(item, name, None), str) for name in ("type", "event")):
+            return False  # it says itself what it is
+        kind = type(item)
+    return is_error_body(parsed(data), kind)
+
+
+def is_error_body(value: Any, kind: Any = None) -> bool:
+    """Whether parsed JSON in the place of an answer of a type is an error, or a list that begins with one."""
+    from ..core.codec.success import is_error
+
+    if isinstance(value, list):
+        items: list[Any] = cast("Any", value)
+        value = items[0] if items else None
+    return isinstance(value, dict) and is_error(kind, cast("dict[str, Any]", value))
+
+
+def parsed(raw: bytes) -> Any:
+    """What a body that may be an error holds: the values of JSON, else its text."""
+    from ..core.codec.error_body import parse_error
+
+    return parse_error(raw)
+
+
+def words_of(raw: bytes) -> str:
+    """What a body of any kind says, cut to what an error's message repeats."""
+    from ..core.codec.error_body import parse_error, read_error
+
+    return _short(read_error(parse_error(raw)).message)
+
+
+def is_no_error(kind: Any) -> bool:
+    """Whether nothing that was strictly decoded as this type can be what `holds_error` looks for.
+
+    It has no unknown fields, and its own literal says what it is.
+    """
+    if not is_struct(kind):
+        return False
+    for name in ("object", "type"):
+        declared = kind.__annotations__.get(name)
+        told = name not in kind.__struct_fields__ or get_origin(declared) is Literal
+        if not told or getattr(kind, name, None) == "error" or "error" in get_args(declared):
+            return False
+    return True
+
+
+def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
+    """The error for bytes that are no answer: the error object in them, if there is one, or what is wrong with them."""
+    raw = _cleaned(meta, raw)
+    found = found_error(raw)
+    return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
+
+
+def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = None) -> APIError:
+    """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be.
+
+    A `kind` that declares `error` may have one: in an object with an id it is a value, and something else is wrong.
+    """
+    raw = _cleaned(meta, raw)
+    if (
+        is_struct(kind)
+        and "error" in getattr(get_origin(kind) or kind, "__struct_fields__", ())
+        and (found_error(raw) or {}).get("id")
+    ):
+        return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
+    if reason == ERROR or (name == "error" and found_error(raw) is None):
+        from ..core.codec.error_body import parse_error
+
+        return stream_error(meta, parse_error(raw))
+    return undecodable(meta, raw, str(DecodeError(reason, raw)))
+
+
+def found_error(raw: bytes) -> dict[str, Any] | None:
+    """The parsed body if it is an object with an error in it."""
+    try:
+        body: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(body, dict):
+        fields = cast("dict[str, Any]", body)
+        if fields.get("error") or "error" in (fields.get("object"), fields.get("type")):
+            return fields
+    return None

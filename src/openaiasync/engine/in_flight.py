@@ -1,0 +1,174 @@
+"""Slots for calls in flight: the asyncio side of `core.limits.SlotQueue`.
+
+First come, first served over all event loops that use the client; a cancelled waiter or holder never loses a slot. What
+is held where it can never be released is freed: for an event loop that was closed, and in a forked child everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from ..core.policy.limits import (
+    Deadlock,
+    Permit,
+    SlotQueue,
+    Waiter,
+)
+from ..errors import ClientClosedError
+from ..transport.waiting import SLOW, Waiting, is_stuck, live_owner, reset_after_fork
+
+__all__ = ["InFlightLimiter", "in_its_loop"]
+
+SLOW_QUEUE: float = SLOW  # seconds of waiting after which the log names the option
+
+Ticket = asyncio.Future[None]
+
+
+class InFlightLimiter:
+    """How many calls of a client, and of all clients made from it by `with_options`, are in flight at once."""
+
+    def __init__(self, size: int | None) -> None:
+        self.slots: SlotQueue[Ticket] = SlotQueue(size)
+        self._waiters: dict[Ticket, object] = {}
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None  # the one that waited last
+        reset_after_fork(self)
+
+    @property
+    def size(self) -> int | None:
+        """How many slots there are; `None`: no limit."""
+        return self.slots.size
+
+    @property
+    def used(self) -> int:
+        """Slots held now."""
+        return self.slots.used
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a slot."""
+        return self.slots.waiting
+
+    def try_acquire(self, owner: object) -> Permit | None:
+        """Return a permit if a slot is free and nobody is before you."""
+        return self.slots.try_acquire(owner)
+
+    async def acquire(
+        self, owner: object, *, until: float | None = None, family: object = None, returning: bool = False
+    ) -> Permit:
+        """Wait for a permit, up to the loop's time `until`. `returning` calls go before others; `close` names `family`.
+
+        Raises `Deadlock` (it would wait for ever), `TimeoutError` (with `advice` where the same seems to be so),
+        `ClientClosedError`.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is None or self._loop() is not loop:
+            self._loop = weakref.ref(loop)
+            self.reclaim()
+        permit = self.slots.try_acquire(owner)
+        if permit is not None:
+            return permit
+        ticket: Ticket = loop.create_future()
+        waiter = self.slots.enqueue(owner, ticket, returning=returning)
+        self._waiters[ticket] = family
+        timer = None if until is None else loop.call_at(until, self._time_out, ticket, owner)
+        try:
+            with Waiting(self, partial(_fail, ticket, Deadlock()), SLOW_QUEUE):
+                await ticket
+        except BaseException:
+            if not self.slots.withdraw(waiter) and waiter.permit is not None:
+                self.release(waiter.permit)
+            raise
+        finally:
+            self._waiters.pop(ticket, None)
+            if timer is not None:
+                timer.cancel()
+        assert waiter.permit is not None
+        return waiter.permit
+
+    def _time_out(self, ticket: Ticket, owner: object) -> None:
+        _fail(ticket, TimeoutError(self.advice()) if is_stuck(owner, self) else TimeoutError())
+
+    def release(self, permit: Permit) -> None:
+        """Free the slot and wake whoever is next, in whichever event loop it waits. Idempotent."""
+        waiter = self.slots.release(permit)
+        if waiter is not None:
+            self._wake(waiter)
+
+    def _wake(self, waiter: Waiter[Ticket] | None) -> None:
+        # A ticket whose loop was closed under it can use its slot no more: it goes to the one behind.
+        while waiter is not None and waiter.permit is not None and not in_its_loop(waiter.ticket, _grant):
+            waiter = self.slots.release(waiter.permit)
+
+    def close(self, family: object) -> None:
+        """End the waiting of one family of clients with `ClientClosedError`."""
+        for ticket in [ticket for ticket, waiter in self._waiters.items() if waiter is family]:
+            in_its_loop(ticket, _refuse)
+
+    def reset(self) -> None:
+        """Forget everything, in a forked child."""
+        self.slots.reset()
+        self._waiters.clear()
+        self._loop = None
+
+    # ---------------------------------------------------------------- what waiting looks at
+
+    def holders(self) -> Iterable[object]:
+        """The tasks that read the answers of the calls in flight."""
+        return [live_owner(permit.owner) for permit in self.slots.held]
+
+    def reclaim(self) -> None:
+        """Release what is held for tasks of closed event loops."""
+        for permit in [permit for permit in self.slots.held if _is_lost(permit.owner)]:
+            self.release(permit)
+
+    def describe(self) -> str:
+        """See `Awaited`."""
+        return (
+            f"a slot: all {self.size} are taken and {self.waiting} calls wait; http_max_in_flight sets how many calls "
+            "are in flight at once, and an open stream is one of them until it is closed"
+        )
+
+    def advice(self) -> str:
+        """What an error says about a deadlock."""
+        return (
+            f"all {self.size} slots are held by tasks that wait for one themselves (open streams count until they are "
+            f"closed): close a stream first, or raise http_max_in_flight (now {self.size})"
+        )
+
+
+def _is_lost(owner: object) -> bool:
+    return isinstance(owner, asyncio.Task) and owner.get_loop().is_closed()
+
+
+def _grant(ticket: Ticket) -> None:
+    if not ticket.done():
+        ticket.set_result(None)
+
+
+def _fail(ticket: Ticket, error: BaseException) -> None:
+    if not ticket.done():
+        ticket.set_exception(error)
+
+
+def _refuse(ticket: Ticket) -> None:
+    _fail(ticket, ClientClosedError("the client was closed while the call waited for a slot"))
+
+
+def in_its_loop(ticket: Ticket, act: Callable[[Ticket], None]) -> bool:
+    """Do something with a future in its own event loop; `False` if that was closed."""
+    loop = ticket.get_loop()
+    running: asyncio.AbstractEventLoop | None = None
+    with contextlib.suppress(RuntimeError):
+        running = asyncio.get_running_loop()
+    if loop is running:
+        act(ticket)
+        return True
+    try:
+        loop.call_soon_threadsafe(act, ticket)
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,273 @@
+"""From a `Request` value and a client's configuration to the bytes and fields of one try."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from ..core.codec.endpoint import Endpoint, Request
+from ..core.model.meta import RequestInfo
+from ..core.model.omitted import is_omitted
+from ..core.model.secrets import (
+    NO_SECRETS,
+    Secret,
+    Secrets,
+    SecretSource,
+    of_fields,
+    of_query,
+)
+from ..errors import ConfigurationError
+from ..transport.base import Credentials, TransportRequest
+from .callback import awaited
+from .config import BaseURL, CallConfig, check_field, check_header
+
+__all__ = ["PreparedRequest", "RequestBuilder"]
+
+_COUNT = "x-stainless-retry-count"
+_JSON: tuple[str, str] = ("Accept", "application/json")
+_EVENTS: tuple[str, str] = ("Accept", "text/event-stream")
+_ANYTHING: tuple[str, str] = ("Accept", "*/*")
+_NOT_JSON = frozenset({"binary", "none", "object-or-text", "text"})
+
+
+class PreparedRequest:
+    """What tries of one kind have in common: all but the body."""
+
+    __slots__ = ("info", "out")
+
+    def __init__(self, base: BaseURL, out: TransportRequest, secrets: Secrets) -> None:
+        self.out: TransportRequest = out
+        self.info: RequestInfo = RequestInfo(
+            out.method, base.root, out.target, out.fields, b"", out.credentials.shown, secrets=secrets
+        )
+        """What errors and `.meta` show of a try, without its body."""
+
+    def outgoing(self, body: bytes) -> TransportRequest:
+        """A try with this body."""
+        out = self.out
+        return TransportRequest(
+            out.origin, out.method, out.target, out.fields, out.credentials, body, None, out.prebuilt
+        )
+
+
+class RequestBuilder:
+    """Builds `TransportRequest` values for one configuration; what never changes is built once."""
+
+    def __init__(self, config: CallConfig, passing: SecretSource = NO_SECRETS) -> None:
+        """`passing` knows what else requests carry on their way: a proxy's password."""
+        self.config = config
+        # By endpoint, whether it streams, and whether it has no body.
+        self._heads: dict[tuple[Endpoint, bool, bool], tuple[str, bytes, tuple[tuple[str, str], ...]]] = {}
+        self._usual: dict[tuple[Endpoint, bool, bool], PreparedRequest] = {}
+        self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
+        self.asks: bool = callable(config.key)  # whether the key is asked for each try
+        self.secrets: Secrets = Secrets(*_fixed_secrets(config), passing)
+        """What every request of this client may carry; a try's own credentials come on top, see `secrets_of`."""
+        self._latest: Credentials = Credentials()
+
+    def fixed(self, request: Request) -> Credentials | None:
+        """The credentials that every request has, once they were made; `None` where `credentials` has to be asked."""
+        if request.headers is not None:
+            return None
+        return self._static.get(self.config.admin_key is not None and request.endpoint.admin)
+
+    def usual(self, request: Request) -> PreparedRequest | None:
+        """What all tries with requests of this kind have in common, once one was made; `None` if this is an odd one."""
+        endpoint, body = request.endpoint, request.body
+        if (
+            request.headers is not None
+            or request.path != endpoint.path
+            or not (body is None or body.__class__ is bytes)
+        ):
+            return None
+        return self._usual.get((endpoint, request.stream, body is None))
+
+    async def credentials(self, request: Request) -> Credentials:
+        """The fields that carry secrets, for one try: an asynchronous key is asked again."""
+        config = self.config
+        admin = config.admin_key is not None and request.endpoint.admin
+        if request.headers is None and admin in self._static:
+            return self._static[admin]
+        # What may raise comes first: no frame of a traceback may hold a field in plain text.
+        extra = None if request.headers is None else _extra(request.headers)
+        if extra is not None and _told(extra):  # nothing secret: it stands among the other fields
+            extra = {name: value for name, value in extra.items() if name.lower() != _COUNT}
+        pairs: list[tuple[str, str]] = []
+        key = config.admin_key if admin else config.key
+        asked = key is not None and not isinstance(key, Secret)
+        if asked:
+            key = _asked(await awaited(key, "the api_key function"))  # type: ignore[arg-type]  # by `asked`
+        if isinstance(key, Secret):
+            scheme = f"{config.auth_scheme} " if config.auth_scheme else ""
+            pairs.append((config.key_field, scheme + key.reveal()))
+        elif config.base.userinfo is not None:
+            pairs.append(("Authorization", "Basic " + _basic(config.base.userinfo)))
+        pairs = _override(pairs, {name: secret.reveal() for name, secret in config.secret_fields})
+        if extra is not None:
+            return Credentials(_override(pairs, extra), config.auth_scheme)
+        made = Credentials(pairs, config.auth_scheme)
+        if not asked:
+            self._static[admin] = made
+        else:
+            self._latest = made
+        return made
+
+    def hide(self, secret: Secret) -> None:
+        """Let nothing show this one: a body holds it."""
+        self.secrets = Secrets(self.secrets, secret)
+
+    def secrets_of(self, *credentials: Credentials) -> Secrets:
+        """The secrets of a try with these credentials; of those before it, too."""
+        return Secrets(self.secrets, *credentials)
+
+    def scrub(self, raw: bytes) -> bytes:
+        """Bytes that no try's answer consists of, as a tool's words, without the keys of this client."""
+        return Secrets(self.secrets, self._latest).scrub(raw)
+
+    def fields(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """Every field of a request but credentials, framing and Host."""
+        endpoint = request.endpoint
+        if request.stream:
+            pairs = [_EVENTS]
+        else:
+            pairs = [_ANYTHING if endpoint.answer in _NOT_JSON else _JSON]
+            if endpoint.answer != "binary":
+                pairs.append(("Accept-Encoding", "gzip, deflate"))
+        if isinstance(request.body, bytes):
+            pairs.append(("Content-Type", "application/json"))
+        elif request.body is not None:
+            pairs.append(("Content-Type", request.body.content_type))
+        if endpoint.static_headers:
+            pairs = _override(pairs, dict(endpoint.static_headers))
+        pairs.extend(self.config.fields)
+        hidden = {name.lower() for name, _ in self.config.secret_fields}
+        if request.headers is not None:
+            hidden |= {name.lower() for name in request.headers}
+            if told := _told(request.headers):
+                return (*(pair for pair in pairs if pair[0].lower() not in hidden), *told)
+        return tuple(pair for pair in pairs if pair[0].lower() not in hidden)
+
+    def outgoing(
+        self, request: Request, base: BaseURL, target: str | None, credentials: Credentials
+    ) -> TransportRequest:
+        """One try. `target` is where a redirect led, else `None`."""
+        endpoint, body = request.endpoint, request.body
+        prebuilt: bytes | None = None
+        if target is None and request.headers is None and (body is None or body.__class__ is bytes):
+            if request.path != endpoint.path:  # one of thousands of ids
+                target = base.target(request.path)
+                fields = self.fields(request)
+                prebuilt = _head(endpoint.method, target, base, fields)
+            else:
+                key = (endpoint, request.stream, body is None)
+                have = self._heads.get(key)
+                if have is None:
+                    target = base.target(request.path)
+                    fields = self.fields(request)
+                    have = self._heads[key] = (target, _head(endpoint.method, target, base, fields), fields)
+                target, prebuilt, fields = have
+                if not self.asks:
+                    self._usual[key] = self._as_usual(endpoint.method, target, fields, credentials, prebuilt)
+            return TransportRequest(
+                base.origin, endpoint.method, target, fields, credentials, body or b"", None, prebuilt
+            )
+        fields, length = self.fields(request), None
+        if body is None:
+            body = b""
+        elif not isinstance(body, bytes):
+            body, length = body.open(), body.length
+        target = base.target(request.path) if target is None else target
+        return TransportRequest(base.origin, endpoint.method, target, fields, credentials, body, length)
+
+    def _as_usual(
+        self, method: str, target: str, fields: tuple[tuple[str, str], ...], credentials: Credentials, prebuilt: bytes
+    ) -> PreparedRequest:
+        first = TransportRequest(self.config.base.origin, method, target, fields, credentials, b"", None, prebuilt)
+        self._count(first, 0)
+        return PreparedRequest(self.config.base, first, self.secrets_of(credentials))
+
+    def count(self, request: Request, out: TransportRequest, retries: int) -> None:
+        """Tell the server which retry this is, as the official client does, unless the call says so itself."""
+        if request.headers is None or not any(name.lower() == _COUNT for name in request.headers):
+            self._count(out, retries)
+
+    def _count(self, out: TransportRequest, retries: int) -> None:
+        if self.config.count_retries:
+            out.fields = (*out.fields, (_COUNT, str(retries)))
+            if out.prebuilt is not None:
+                out.prebuilt += f"{_COUNT}: {retries}\r\n".encode()
+
+    def info(self, out: TransportRequest, base: BaseURL, secrets: Secrets) -> RequestInfo:
+        """What errors and `.meta` show of a try with these secrets."""
+        content, upload = (out.body, False) if isinstance(out.body, bytes) else (b"", True)
+        target = out.target
+        if base is not self.config.base:  # where the server led us: what it put there is what it pleased
+            target = secrets.scrub_url(target)
+        return RequestInfo(out.method, base.root, target, out.fields, content, out.credentials.shown, upload, secrets)
+
+
+def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str], ...]) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {base.root.partition('://')[2]}"]
+    lines.extend(f"{name}: {value}" for name, value in fields)
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+
+def _asked(value: Any) -> Secret:
+    """The key that a function answered; `ConfigurationError` without quoting what is none."""
+    if isinstance(value, Secret):
+        value = value.reveal()
+    good = isinstance(value, str) and bool(value)
+    secret = Secret(value if good else "")
+    del value  # no frame of a traceback may hold it
+    if not good:
+        raise ConfigurationError("the api_key function answered something else than a key")
+    return Secret(check_field(secret, "the key that api_key answered"))
+
+
+def _fixed_secrets(config: CallConfig) -> Iterator[SecretSource]:
+    """What of a client's configuration is secret and sent."""
+    for key in (config.key, config.admin_key):
+        if isinstance(key, Secret):
+            yield key
+    yield from of_fields((name, secret.reveal()) for name, secret in config.secret_fields)
+    for base in (config.base, config.websocket_base):
+        if base is not None:
+            yield from of_query(base.query)
+            if base.userinfo is not None:
+                yield from (base.userinfo, Secret(_basic(base.userinfo)), Secret(_password(base.userinfo)))
+
+
+def _basic(userinfo: Secret) -> str:
+    name, _, password = userinfo.reveal().partition(":")
+    return base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+
+
+def _password(userinfo: Secret) -> str:
+    return unquote(userinfo.reveal().partition(":")[2])
+
+
+def _extra(headers: Mapping[str, Any]) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for name, value in headers.items():
+        omitted = value is None or is_omitted(value)
+        text = check_header(name, "" if omitted else value, "extra_headers")
+        checked[name] = None if omitted else text
+    return checked
+
+
+def _told(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The count of retries that a call gives itself, if it does, and not to leave it out."""
+    return [
+        (name, check_header(name, value, "extra_headers"))
+        for name, value in headers.items()
+        if name.lower() == _COUNT and value is not None and not is_omitted(value)
+    ]
+
+
+def _override(pairs: list[tuple[str, str]], more: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The pairs with `more` put in place of what has the same name; `None` takes it away."""
+    names = {name.lower() for name in more}
+    kept = [pair for pair in pairs if pair[0].lower() not in names]
+    return kept + [(name, value) for name, value in more.items() if value is not None]

@@ -1,0 +1,432 @@
+"""`with_raw_response` and `with_streaming_response`: the answer as it came, decoded when it is asked for.
+
+A namespace seen through one of them is the same class over other `Engine`, so that every method has its raw twin
+without a line of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+
+from ..core.codec.endpoint import Endpoint, Request
+from ..core.model.headers import Headers
+from ..core.model.meta import Meta, RequestInfo, ResponseInfo
+from .body import body_pieces, cap_of, too_large
+from .call import Call
+from .engine import Engine
+from .pagination import turn
+from .sealing import seal
+from .streams import AsyncStream
+
+__all__ = ["RawMethods", "RawResponse", "StreamedMethods", "StreamedResponse"]
+
+T = TypeVar("T")
+P = TypeVar("P", str, bytes)
+
+
+class _Facts:
+    """What raw answers of both kinds tell of their call."""
+
+    meta: Meta
+
+    @property
+    def status_code(self) -> int:
+        """The status."""
+        return self.meta.status
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields of the answer."""
+        return self.meta.headers
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's name for the call."""
+        return self.meta.request_id
+
+    @property
+    def http_request(self) -> RequestInfo:
+        """What was sent, without credentials."""
+        return self.meta.request
+
+    @property
+    def http_response(self) -> ResponseInfo:
+        """Status, header fields and request together, and the body where it was read."""
+        return ResponseInfo(self.meta.status, self.meta.headers, self.meta.request, self._held())
+
+    def _held(self) -> bytes:
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        """The URL that answered."""
+        return self.meta.url
+
+    @property
+    def method(self) -> str:
+        """The request's method."""
+        return self.meta.request.method
+
+    @property
+    def http_version(self) -> str:
+        """The protocol."""
+        return "HTTP/1.1"
+
+    @property
+    def retries_taken(self) -> int:
+        """Tries after the first."""
+        return self.meta.tries - 1
+
+    @property
+    def elapsed(self) -> datetime.timedelta:
+        """The time from the first try to the head or the end of the answer."""
+        return datetime.timedelta(seconds=self.meta.total)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status_code} {self.url}>"
+
+
+class RawResponse(_Facts, Generic[T]):
+    """An answer that was read whole and not decoded: `parse()` gives what the method would have answered.
+
+    For ``stream=True`` the body is still coming, `parse()` gives the open stream, and `content` is empty.
+    """
+
+    def __init__(self, meta: Meta, content: bytes, parse: Callable[[Any], Any]) -> None:
+        self.meta = meta
+        self.content = content
+        self._parse = parse
+        self._parsed: dict[Any, Any] = {}
+
+    def parse(self, *, to: Any = None) -> T:
+        """The decoded answer, of the method's type or of `to`. Raises `APIResponseValidationError`."""
+        key = None if to is None else repr(to)
+        if key not in self._parsed:
+            try:
+                self._parsed[key] = self._parse(to)
+            except BaseException as error:
+                seal(error)
+                raise
+        return cast("T", self._parsed[key])
+
+    def then(self, finish: Callable[[Any], Any]) -> RawResponse[Any]:
+        """The same, whose `parse()` gives what `finish` makes of the decoded answer."""
+        parse = self._parse
+        return RawResponse(self.meta, self.content, lambda to: parse(to) if to is not None else finish(parse(None)))
+
+    def _held(self) -> bytes:
+        return self.content
+
+    @property
+    def text(self) -> str:
+        """The body as text; what is not UTF-8 is replaced."""
+        return self.content.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The body as JSON; `ValueError` if it is none."""
+        return json.loads(self.content)
+
+    def read(self) -> bytes:
+        """The body."""
+        return self.content
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is free again: a raw answer was read to its end."""
+        return True
+
+
+def decode_as(calls: Engine, request: Request, meta: Meta, body: bytes, to: Any) -> Any:
+    """The body as what the endpoint answers, or as the type `to`."""
+    if to is None:
+        return (
+            calls.decode(request, meta, body) if request.cast is None else request.cast.read(calls, request, meta, body)
+        )
+    from .cast import cast_for
+
+    return cast_for(to).read(calls, request, meta, body)
+
+
+class _RawCalls(Engine):
+    """`Engine` that answer `RawResponse`s."""
+
+    raw = True
+
+    def __init__(self, calls: Engine) -> None:
+        super().__init__(calls.config, calls.shared)
+        self.plain = calls
+
+    async def answer(self, request: Request) -> RawResponse[Any]:
+        meta, body = await self.fetch(request)
+        return RawResponse(meta, body, lambda to: decode_as(self.plain, request, meta, body, to))
+
+    async def open(self, request: Request) -> Any:
+        stream = await super().open(request)
+        return RawResponse[Any](stream.meta, b"", lambda to: stream)
+
+    def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
+        return self._page(endpoint, params)
+
+    async def _page(self, endpoint: Endpoint, params: dict[str, Any]) -> RawResponse[Any]:
+        request = self.request(endpoint, params)
+        meta, body = await self.fetch(request)
+
+        def parse(to: Any) -> Any:
+            page = decode_as(self.plain, request, meta, body, to)
+            return turn(page, self.plain, endpoint, params) if to is None else page
+
+        return RawResponse(meta, body, parse)
+
+
+class StreamedResponse(_Facts, Generic[T]):
+    """An answer whose head is there and whose body is read as you ask: in pieces, lines, whole, or decoded."""
+
+    def __init__(self, calls: Engine, call: Call, request: Request) -> None:
+        self._calls = calls
+        self._call = call
+        self._request = request
+        assert call.incoming is not None
+        self._incoming = call.incoming
+        self.meta: Meta = call.meta(call.incoming)
+        self._content: bytes | None = None
+        self._taken = False
+        self._finish: Callable[[Any], Any] | None = None
+
+    async def read(self) -> bytes:
+        """The rest of the body, whole. May be asked again."""
+        if self._content is None:
+            request = self._request
+            binary = request.endpoint.answer == "binary"
+            cap, size = cap_of(self._calls.config, request.path, binary=binary), 0
+            pieces: list[bytes] = []
+            async for piece in self.iter_bytes():
+                pieces.append(piece)
+                size += len(piece)
+                if size > cap:
+                    await self.close()
+                    raise self._call.public(too_large(cap))
+            self._content = b"".join(pieces)
+        return self._content
+
+    async def text(self) -> str:
+        """The whole body as text."""
+        return (await self.read()).decode("utf-8", "replace")
+
+    async def json(self) -> Any:
+        """The whole body as JSON; `ValueError` if it is none."""
+        return json.loads(await self.read())
+
+    def _held(self) -> bytes:
+        return self._content or b""
+
+    async def parse(self, *, to: Any = None) -> T:
+        """What the method would have answered; bytes where that is a binary answer, for ``stream=True`` the stream."""
+        request = self._request
+        if to is None and request.cast is None and request.endpoint.answer == "binary" and not request.stream:
+            to = bytes  # the reading methods of a binary answer are this object's own
+        finish: Callable[[Any], Any] = _as_it_is if to is not None or self._finish is None else self._finish
+        try:
+            if self._request.stream and to is None:
+                self._taken = True
+                return cast("T", AsyncStream(self._call, self._incoming))
+            return cast("T", finish(decode_as(self._calls, self._request, self.meta, await self.read(), to)))
+        except BaseException as error:
+            seal(error)
+            raise
+
+    def then(self, finish: Callable[[Any], Any]) -> StreamedResponse[Any]:
+        """The same, whose `parse()` gives what `finish` makes of the decoded answer."""
+        self._finish = finish
+        return self
+
+    def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """The body in pieces as they come, or of `chunk_size` bytes each (the last may be shorter)."""
+        return _sealed(self._bytes(chunk_size))
+
+    async def _bytes(self, chunk_size: int | None) -> AsyncIterator[bytes]:
+        if self._content is not None:
+            yield self._content
+            return
+        if self._taken:
+            raise RuntimeError("this body was read already; read() keeps it")
+        self._taken = True
+        held = bytearray()
+        async for piece in body_pieces(self._call, self._incoming):
+            if chunk_size is None:
+                yield piece
+                continue
+            held += piece
+            while len(held) >= chunk_size:
+                yield bytes(held[:chunk_size])
+                del held[:chunk_size]
+        if held:
+            yield bytes(held)
+
+    def iter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+        """The body as text, in pieces; characters are never cut."""
+        return _sealed(self._text(chunk_size))
+
+    async def _text(self, chunk_size: int | None) -> AsyncIterator[str]:
+        import codecs
+
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        async for piece in self._bytes(chunk_size):
+            if text := decode(piece):
+                yield text
+        if text := decode(b"", final=True):
+            yield text
+
+    def iter_lines(self) -> AsyncIterator[str]:
+        """The body line by line, without line ends (LF, CRLF or CR)."""
+        return _sealed(self._lines())
+
+    async def _lines(self) -> AsyncIterator[str]:
+        from ..core.http.lines import LineDecoder
+
+        decoder = LineDecoder()
+        async for text in self._text(None):
+            for line in decoder.feed(text):
+                yield line
+        for line in decoder.feed("", final=True):
+            yield line
+
+    async def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
+        """Write the body to a file, in threads; the file is there when all has come, else what was there stays.
+
+        A pipe or a device is written to as it comes. Raises `OSError` and what reading raises.
+        """
+        from ..storage.atomic import write_pieces
+
+        await write_pieces(file, self.iter_bytes(chunk_size))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is free again."""
+        return self._call.permit is None
+
+    async def close(self) -> None:
+        """Free the connection and the slot at once. Idempotent."""
+        self._call.leave()
+
+    def __del__(self) -> None:
+        call: Call | None = getattr(self, "_call", None)
+        if call is not None and not self._taken:  # else a stream has taken the call over, or is being read
+            call.abandon()
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
+
+
+async def _sealed(pieces: AsyncIterator[P]) -> AsyncIterator[P]:
+    """The same pieces, each let go before an error is raised: a traceback shows what a frame holds."""
+    piece: P | None = None
+    try:
+        async for piece in pieces:
+            yield piece
+    except BaseException as error:
+        piece = None
+        seal(error)
+        raise
+
+
+class _Opening(Generic[T]):
+    """What a method of `with_streaming_response` answers: ``async with`` it for the `StreamedResponse`."""
+
+    def __init__(self, opening: Coroutine[Any, Any, StreamedResponse[T]]) -> None:
+        self._opening = opening
+        self._response: StreamedResponse[T] | None = None
+
+    async def __aenter__(self) -> StreamedResponse[T]:
+        self._response = await self._opening
+        return self._response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._response is not None:
+            await self._response.close()
+
+
+class _StreamedCalls(Engine):
+    """`Engine` that answer `StreamedResponse`s."""
+
+    raw = True
+
+    def __init__(self, calls: Engine) -> None:
+        super().__init__(calls.config, calls.shared)
+        self.plain = calls
+
+    async def answer(self, request: Request) -> Any:
+        call = self.call(request)
+        try:
+            await call.enter()
+            await call.head()
+            await call.handed_over()
+        except BaseException as error:
+            call.leave()
+            await call.failed(error)
+            seal(error)
+            raise
+        return StreamedResponse[Any](self.plain, call, request)
+
+    open = answer
+
+    def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
+        return self.answer(self.request(endpoint, params))
+
+
+class RawMethods:
+    """A namespace, or a client, whose methods answer `RawResponse`s: ``client.chat.completions.with_raw_response``."""
+
+    def __init__(self, namespace: Any, calls: Engine) -> None:
+        self._namespace = namespace
+        self._namespace_calls = calls
+
+    def _wrap(self, attribute: Any) -> Any:
+        return attribute
+
+    def _view(self) -> Any:
+        return _over(self._namespace, _RawCalls(self._namespace_calls))
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._view(), name)
+        if isinstance(getattr(attribute, "_calls", None), Engine):
+            return type(self)(attribute, self._namespace_calls)
+        if not callable(attribute) or getattr(attribute, "no_raw_twin", False):
+            raise AttributeError(f"{name!r} is no method with a raw answer")
+        return self._wrap(attribute)
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """A namespace that can be called itself, as ``client.chat``, answers raw too."""
+        view = self._view()
+        if not callable(view):
+            raise TypeError(f"{type(self._namespace).__name__} cannot be called; its methods can")
+        return self._wrap(view)(*args, **params)
+
+
+class StreamedMethods(RawMethods):
+    """A namespace, or a client, whose methods answer context managers of `StreamedResponse`s."""
+
+    def _view(self) -> Any:
+        return _over(self._namespace, _StreamedCalls(self._namespace_calls))
+
+    def _wrap(self, attribute: Callable[..., Awaitable[Any]]) -> Any:
+        def opening(*args: Any, **params: Any) -> _Opening[Any]:
+            return _Opening(cast("Any", attribute(*args, **params)))
+
+        return opening
+
+
+def _over(thing: Any, calls: Engine) -> Any:
+    """The same namespace, or client, over other calls; what it made on first use is made anew."""
+    view: Any = object.__new__(thing.__class__)
+    view._calls = calls
+    if hasattr(thing, "_settings"):  # a whole client
+        view._settings = thing._settings
+    return view

@@ -1,0 +1,164 @@
+"""What an error may take along when it leaves the library: no secret, in its own texts, its causes or its tracebacks.
+
+The failing path alone pays for it. `cleaned_error` is for errors as they are made (`engine.failures`), `seal` for where
+they leave an engine's method: it also clears the locals of the frames below, which hold the bytes that came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from ..core.model.meta import RequestInfo
+from ..core.model.secrets import NO_SECRETS, HiddenFields, Secrets
+from ..errors import OpenAIError
+from ..transport.base import TransportError
+
+__all__ = ["cleaned_error", "seal", "sealing", "secrets_of"]
+
+E = TypeVar("E", bound=BaseException)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PACKAGE = __name__.partition(".")[0]
+_OTHERS = frozenset(
+    {
+        "codecs",
+        "encodings",
+        "gzip",
+        "httpcore",
+        "httpcore2",
+        "httpx",
+        "httpx2",
+        "json",
+        "msgspec",
+        "pydantic",
+        "typing",
+        "websockets",
+        "zlib",
+    }
+)
+"""Where bytes of an answer and fields of a request also stand in locals: libraries that we hand them to."""
+_CLEANED = (OpenAIError, TransportError, ValueError, TypeError, OSError)
+_CALLERS = ("extra_headers", "extra_query")
+
+
+def secrets_of(error: BaseException) -> Secrets:
+    """The secrets of the attempt that an error tells of."""
+    for value in (*vars(error).values(), error.__cause__):
+        for one in (value, getattr(value, "request", None), getattr(_meta_of(value), "request", None)):
+            if isinstance(one, RequestInfo) and one.secrets is not NO_SECRETS:
+                return one.secrets
+    return NO_SECRETS
+
+
+def _meta_of(value: Any) -> Any:
+    try:
+        return getattr(value, "meta", None)
+    except LookupError:  # of a turn that has no answer yet
+        return None
+
+
+def cleaned_error(error: E, secrets: Secrets) -> E:
+    """The error with the secrets taken out of everything it says and holds."""
+    error.args = secrets.clean(error.args)
+    for name, value in list(vars(error).items()):
+        if isinstance(value, BaseException):
+            _seal(value, secrets, set())
+        else:
+            clean = secrets.clean(value)
+            if clean is not value:
+                setattr(error, name, clean)
+    return error
+
+
+def seal(error: BaseException, secrets: Secrets | None = None) -> None:
+    """Make an error fit to leave the library. To be called where an engine's method is left, before it is re-raised.
+
+    `secrets` are those of the attempt that it tells of, where the error itself does not know.
+    """
+    _seal(error, secrets_of(error) if secrets is None else secrets, set())
+    trace = error.__traceback__
+    if trace is not None:
+        _hide_callers(trace.tb_frame)  # of whoever caught it here
+
+
+def sealing(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Seal what an asynchronous method raises, its own locals too. For what is made of calls: it costs a coroutine."""
+
+    @functools.wraps(method)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await method(*args, **kwargs)
+        except BaseException as error:
+            del args, kwargs
+            seal(error)
+            raise
+
+    return wrapper
+
+
+def _seal(error: BaseException, secrets: Secrets, seen: set[int]) -> None:
+    """Clean an error and what it was raised from: causes, and the contexts of what arose in the library."""
+    seen.add(id(error))
+    if isinstance(error, _CLEANED):
+        cleaned_error(error, secrets)
+    _clear(error)
+    if error.__suppress_context__:
+        error.__context__ = None if error.__cause__ is not error.__context__ else error.__cause__
+    cause, context = error.__cause__, _own(error.__context__)
+    for other in (cause, context):
+        if other is not None and id(other) not in seen:
+            _seal(other, secrets, seen)
+    # Some exceptions of other libraries, as pydantic's, quote what they are about and cannot be changed.
+    if cause is not None and secrets.tells(cause):
+        error.__cause__ = None
+    if context is not None and secrets.tells(context):
+        error.__context__ = None
+
+
+def _own(error: BaseException | None) -> BaseException | None:
+    """What was being handled when an error arose, if it arose in the library: a caller's own errors are left alone."""
+    trace = None if error is None else error.__traceback__
+    return error if trace is not None and _is_ours(trace.tb_frame) else None
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE
+
+
+def _clear(error: BaseException) -> None:
+    """Forget the locals of frames that have ended and may hold a server's bytes or header fields."""
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if name == _PACKAGE or name in _OTHERS:
+            with contextlib.suppress(RuntimeError):  # it is still running
+                frame.clear()
+        trace = trace.tb_next
+
+
+def _hide_callers(frame: FrameType | None) -> None:
+    """Have the header fields that a caller named show nothing in the frames that are still running.
+
+    These hold them in dicts of keyword arguments, which are the methods' own: the values are wrapped.
+    """
+    while frame is not None:
+        if _is_ours(frame):
+            code = frame.f_code
+            named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            for name, value in frame.f_locals.items():
+                if type(value) is dict and (name not in named or name == "params"):
+                    _hide(cast("dict[str, Any]", value))
+        frame = frame.f_back
+
+
+def _hide(params: dict[str, Any]) -> None:
+    for name in _CALLERS:
+        given = params.get(name)
+        if isinstance(given, dict):
+            params[name] = HiddenFields(cast("dict[str, Any]", given))

@@ -1,0 +1,484 @@
+"""A stream of server-sent events as typed objects: complete or an error, never short and silent.
+
+`AsyncStream` is what the official methods answer for ``stream=True``. It ends where `core.ending` says that the answer
+is complete; whatever else ends it raises. A whole object in the place of a stream is its events, see `core.whole`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+from asyncio import current_task
+from collections import deque
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ..core.codec.completion import CompletionDetector
+from ..core.codec.decode import DecodeError, decoder_for
+from ..core.codec.endpoint import Endpoint, Request
+from ..core.http.codings import CodingError, Inflater, UnknownCodingError
+from ..core.http.sse import (
+    Event,
+    EventReader,
+    SSEError,
+    is_done,
+    is_silent,
+)
+from ..core.model.base import keep_raw
+from ..core.model.headers import Headers
+from ..core.model.meta import Meta, ResponseInfo
+from ..errors import APIConnectionError, OpenAIError
+from ..transport.base import TransportError, TransportResponse
+from . import failures, log
+from .body import MAX_RATIO, content_coding
+from .call import Call
+from .sealing import seal
+from .timeouts import sooner
+
+__all__ = ["AsyncStream", "ending_of", "endpoint_at"]
+
+T = TypeVar("T")
+
+_LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
+_PATIENCE = 1.0  # seconds that it may take where it decides whether the answer is complete
+_NO_EVENTS = "asked for a stream of events, the server sent something else"
+_MAX_STREAM = 1 << 40  # bytes: events are capped one by one
+
+
+class OpenResponse(ResponseInfo):
+    """What a stream shows of its answer, under the names that users of the official client know."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: AsyncStream[Any]) -> None:
+        super().__init__(stream.meta.status, stream.meta.headers, stream.meta.request)
+        self._stream = stream
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the stream has ended or was closed: its connection is free."""
+        return self._stream.is_closed
+
+    async def aclose(self) -> None:
+        """Close the stream. Idempotent."""
+        await self._stream.close()
+
+
+class AsyncStream(Generic[T]):
+    """An open stream: iterate it for its events; leave it with ``async with`` or `close` to free its connection.
+
+    Holds a place in flight until it ends or is closed. One pass, one reader at a time. `meta` tells of the call,
+    `response` shows status and header fields as the official client does.
+
+    `meta.complete` tells at the end whether the answer said that it was complete. Where a server ended it properly and
+    without a word of that, iteration ends and a warning is logged; with `must_complete` it raises.
+    """
+
+    def __init__(self, call: Call, incoming: TransportResponse) -> None:
+        self._call: Call | None = call
+        self._begin(call, incoming)
+        endpoint = call.request.endpoint
+        strict = call.calls.config.strict
+        kind: Any = endpoint.load(endpoint.event)
+        self._decoder = decoder_for(Any if kind is object else kind, strict=strict).stream()
+        self._ending = ending_of(call.request)
+        self._whole_type = None if self._ending.native else endpoint.event
+        self._chunks = endpoint.event.endswith((":ChatCompletionChunk", ":Completion"))  # what choices are in
+        self._strictly: Any = self._decoder.fast if self._chunks else None
+        # Assistants name the kind of an event outside of its data; as an object it is both.
+        self._wrapped = endpoint.event.endswith(":AssistantStreamEvent")
+        self._queue: deque[bytes | Event] = deque()
+        self._delivered = False
+        self._done = False
+        self._whole = False  # the answer came as one object: it is complete as it stands
+        self._reading = False
+        self._damage = ""  # what is wrong with the bytes behind the events in the queue
+        self.must_complete: bool = strict
+        """Whether an answer that does not say that it is complete raises."""
+        self.partial_source: Any = None  # whoever accumulates puts a function here: what came so far
+
+    def _begin(self, call: Call, incoming: TransportResponse) -> None:
+        self._incoming = incoming
+        self._events = EventReader()
+        self.meta: Meta = call.meta(incoming)
+        self.meta.complete = False
+        self.raw_fields: bytes = incoming.raw_fields
+        coding = content_coding(incoming.raw_fields)
+        self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
+
+    @classmethod
+    async def open(cls, call: Call) -> AsyncStream[Any]:
+        """The stream for a call that holds its place; raises what the call raises.
+
+        Where the server does not call it an event stream, this waits for the first event, or raises what came instead.
+        """
+        stream = cls(call, await call.head())
+        while not (stream._is_labelled or stream._queue):
+            if not await stream._more(call):
+                stream._done = True
+                stream._release()
+                break
+        return stream
+
+    @property
+    def _is_labelled(self) -> bool:
+        kind = Headers(self.raw_fields).get("content-type", "")
+        return kind.partition(";")[0].strip().lower() == "text/event-stream"
+
+    # ---------------------------------------------------------------- iteration
+
+    def __aiter__(self) -> AsyncStream[T]:
+        if self._call is not None:
+            self._call.read_here()
+        return self
+
+    async def __anext__(self) -> T:
+        queue = self._queue
+        if queue and self._strictly is not None and queue[0].__class__ is bytes and self._call is not None:
+            # A chunk that is as described, which nearly all are. Anything else, the end too, takes the general way.
+            try:
+                item = self._strictly(queue[0])
+            except (ValueError, RecursionError):
+                if not (is_done(queue[0]) or is_silent(queue[0])):
+                    self._strictly = None
+            else:
+                item._raw = queue.popleft()  # which nulls came is told by the bytes alone
+                self._ending.see(item, "")
+                return item  # type: ignore[no-any-return]
+        try:
+            while True:
+                call = self._call
+                if call is None:
+                    raise StopAsyncIteration
+                if queue:
+                    if is_done(queue[0]):
+                        await self._finish(call)
+                        raise StopAsyncIteration
+                    if not self._is_silent(queue[0]):
+                        return self._typed()
+                    queue.popleft()
+                elif self._done:
+                    raise StopAsyncIteration
+                elif not await self._more(call):
+                    self._done = True
+                    self._release()
+        except OpenAIError as error:
+            seal(error)
+            raise
+
+    def _is_silent(self, event: bytes | Event) -> bool:
+        """Whether to pass over an event that says nothing. On paths of a server's own an empty object is an object."""
+        if not is_silent(event) or (self._ending.native and event == b"{}"):
+            return False
+        if isinstance(event, Event):
+            self._ending.see_name(event.event)
+        return True
+
+    async def _more(self, call: Call) -> bool:
+        """Wait for events; `False` at a complete end. Raises the public error of a broken stream."""
+        if self._reading:
+            raise RuntimeError("another task is reading this stream: a stream has one reader")
+        incoming, queue = self._incoming, self._queue
+        if current_task(call.loop) is not call.reader:
+            call.read_here()
+        if self._delivered:
+            call.expect(incoming, call.clocks.stall, "stall")
+        else:
+            call.expect_event(incoming)
+        self._reading = True
+        try:
+            while not queue:
+                if self._damage:
+                    raise SSEError(self._damage)
+                pieces = await incoming.pieces()
+                if not pieces:
+                    self._end(call)
+                    break
+                self._feed(pieces)
+                while queue and self._is_silent(queue[0]):  # keeping a connection alive is no progress
+                    queue.popleft()
+        except TransportError as failure:
+            return await self._broken(call, failure)
+        except UnknownCodingError as error:  # nothing of the answer could be read
+            self._release()
+            raise failures.invalid_answer(self.meta, b"", str(error)) from None
+        except (SSEError, CodingError) as error:
+            self._release()
+            raise self._short(f"the stream is damaged: {error}") from None
+        except BaseException:
+            self._release()
+            raise
+        finally:
+            self._reading = False
+        self._delivered = self._delivered or bool(queue)
+        return bool(queue)
+
+    def _feed(self, pieces: list[bytes]) -> None:
+        inflater, decode, queue = self._inflater, self._events.feed, self._queue
+        try:
+            if inflater is None:  # at once: events that came together cost one step in C each
+                queue.extend(decode(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
+                return
+            for piece in pieces:
+                queue.extend(self._events.feed(inflater.feed(piece)))
+        except UnknownCodingError:
+            raise
+        except (SSEError, CodingError) as error:
+            self._damage = str(error)  # raised when what came before it is delivered
+
+    def _typed(self) -> T:
+        """The object of the next event. An error object raises, and so does what cannot be decoded."""
+        event = self._queue.popleft()
+        name, data = ("", event) if isinstance(event, bytes) else (event.event, event.data)
+        if self._wrapped and name.startswith("thread."):
+            data = b'{"event":%b,"data":%b}' % (json.dumps(name).encode(), data)
+        item: Any = None
+        reason = failures.ERROR
+        try:
+            item = self._decoder.decode(data)
+            if self._chunks and self._decoder.strayed and _lacks_delta(item):
+                # One event that is a whole answer: what it would be as a chunk.
+                from ..core.codec.whole import events_of_whole
+
+                made = events_of_whole(self._whole_type, msgspec.json.decode(data))
+                item = self._decoder.decode(made[0]) if made else item
+        except DecodeError as error:
+            reason = error.reason
+        except BaseException:  # what a caller's own type raises
+            self._abandon()
+            raise
+        else:
+            if not self._is_error(item, name, data):
+                keep_raw(item, data)
+                self._ending.see(item, name)
+                return item  # type: ignore[no-any-return]
+        refusal = failures.refused(self.meta, data, reason, name)
+        refusal.partial = self._partial()
+        self._abandon()
+        raise refusal
+
+    def _is_error(self, item: Any, name: str, data: bytes) -> bool:
+        """Whether an event is an error. Of a chunk that has choices two looks at its bytes tell that it is not."""
+        if name == "error":
+            return True
+        if not self._chunks:
+            return failures.is_error_event(item, data)
+        if not self._decoder.strayed:
+            return False
+        choices: Any = item.choices
+        if choices.__class__ is not list:
+            choices = item.choices = list[Any]()
+        if choices and data.find(b'error"') < 0:
+            return False
+        return failures.is_error_event(item, data)
+
+    # ---------------------------------------------------------------- ends
+
+    async def _finish(self, call: Call) -> None:
+        """After ``[DONE]``: take the end of the message, which may decide whether the answer is complete."""
+        event = self._queue[0]
+        self._queue.clear()
+        self._done = True
+        if isinstance(event, Event):
+            self._ending.see_name(event.event)
+        verdict = self._ending.end(done=True, exact=False)
+        patience = _LINGER if verdict == "complete" else sooner(call.clocks.stall, _PATIENCE)
+        exact = False
+        try:
+            self._incoming.expire(call.loop.time() + (patience or _PATIENCE), "stall")
+            while not self._incoming.ended:
+                await self._incoming.pieces()
+            exact = self._ending.native or self._incoming.exact
+        except TransportError:
+            pass  # of a complete answer only the connection is lost
+        except BaseException:
+            self._release()
+            raise
+        self._conclude(call, done=True, exact=exact)
+        self._release()
+
+    def _end(self, call: Call) -> None:
+        """At the end of the message: what is left of its events, or of the object that it is; or raise."""
+        exact = self._incoming.exact
+        if self._inflater is not None and (rest := self._inflater.finish()):
+            self._queue.extend(self._events.feed(rest))
+        if exact:
+            self._queue.extend(self._events.finish())
+        if self._events.is_whole and not self._whole:
+            self._take_whole()
+        if not self._queue:
+            self._conclude(call, done=False, exact=exact)
+
+    def _conclude(self, call: Call, *, done: bool, exact: bool) -> None:
+        """Let the stream end here, or raise."""
+        verdict = "complete" if self._whole else self._ending.end(done=done, exact=exact)
+        if verdict == "complete":
+            self.meta.complete = True
+        elif verdict == "short" or self.must_complete:
+            self._release()
+            raise self._cut(done)
+        else:
+            log.unfinished(call.calls, call.request)
+        call.calls.shared.budget.refill()
+
+    def _cut(self, done: bool) -> OpenAIError:
+        """The error for an answer that ended too early, with what the server said beside it."""
+        words = self.meta.request.secrets.scrub_cut(self._events.words)
+        if words and (not self._ending.began or failures.is_error_body(failures.parsed(words))):
+            error = self._something_else(words)
+            error.partial = self._partial()
+            return error
+        if not (self._delivered or self._is_labelled):
+            return failures.invalid_answer(self.meta, b"", "asked for a stream of events, the server sent nothing")
+        why = "the stream ended before its answer was complete"
+        if done and self._ending.began:
+            why = "the stream ended with [DONE], but nothing in it says that its answer is complete"
+        elif done:
+            why = "the stream ended with [DONE], but without an answer"
+        return self._short(f"{why}; the server said: {failures.words_of(words)}" if words else why)
+
+    def _something_else(self, raw: bytes) -> OpenAIError:
+        """The error for what came instead of events."""
+        if failures.is_error_body(failures.parsed(raw)):
+            return failures.refused(self.meta, raw, failures.ERROR)
+        return failures.invalid_answer(self.meta, raw, f"{_NO_EVENTS}: {failures.words_of(raw)}")
+
+    def _take_whole(self) -> None:
+        """Put the events of an object, or of a list of chunks, in the place of the body that it is; or raise."""
+        from ..core.codec.whole import events_of_whole
+
+        body = self._events.body
+        made: list[bytes] = []
+        with contextlib.suppress(ValueError, RecursionError):
+            value: Any = msgspec.json.decode(body)
+            if not failures.is_error_body(value):
+                made = events_of_whole(self._whole_type, value)
+            del value
+        raw = b"" if made else self.meta.request.secrets.scrub_cut(body)
+        del body  # the server may have echoed a key, which no frame of a traceback may hold
+        if not made:
+            self._release()
+            raise self._something_else(raw)
+        self._whole = True
+        self._queue.extend(made)
+
+    async def _broken(self, call: Call, failure: TransportError) -> bool:
+        """A stream that broke: tried again while nothing was delivered, else the error that says what had come."""
+        if self._ending.complete:
+            self.meta.complete = True
+            return False
+        self._incoming.abort()
+        if self._delivered or failure.kind == "closed":
+            error: OpenAIError = call.public(failure)
+            self._release()
+            if failure.kind in ("timeout", "closed"):
+                error.meta = self.meta
+                if isinstance(error, APIConnectionError):
+                    error.partial = self._partial()
+                raise error from None
+            raise self._short(f"the connection broke in mid-stream ({failure.message})") from None
+        try:
+            await call.again(failure)
+            self._begin(call, await call.head())
+        except BaseException:
+            self._release()
+            raise
+        return True
+
+    def _short(self, why: str) -> OpenAIError:
+        return failures.broken_stream(self.meta, why, self._partial())
+
+    def _partial(self) -> Any:
+        return self.partial_source() if self.partial_source is not None else None
+
+    def _release(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            self.meta.total = call.elapsed()
+            call.leave()
+
+    def _abandon(self) -> None:
+        self._done = True
+        self._queue.clear()
+        self._release()
+
+    # ---------------------------------------------------------------- leaving
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the stream has ended or was closed: its connection is free."""
+        return self._call is None
+
+    async def close(self) -> None:
+        """Free the connection and the slot at once. Idempotent."""
+        self._abandon()
+
+    aclose = close
+
+    async def __aenter__(self) -> AsyncStream[T]:
+        return self.__aiter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        call: Call | None = getattr(self, "_call", None)
+        if call is not None:
+            self._call = None
+            call.abandon()
+
+    @property
+    def response(self) -> OpenResponse:
+        """Status and header fields of the answer; closing it closes the stream."""
+        return OpenResponse(self)
+
+    def __repr__(self) -> str:
+        state = "open" if self._call is not None else "closed"
+        return f"<{type(self).__name__} {self.meta.request.method} {self.meta.url} {state}>"
+
+
+def ending_of(request: Request) -> CompletionDetector:
+    """What watches the end of a stream with this request. Paths that no endpoint names end with their message."""
+    endpoint = request.endpoint
+    event: str | None = endpoint.event
+    if endpoint.event.startswith(":"):  # a path as the caller wrote it
+        named = endpoint_at(endpoint.method, request.path.partition("?")[0])
+        event = None if named is None else named.event
+    return CompletionDetector(event, functools.partial(_choices_asked, request))
+
+
+def _choices_asked(request: Request) -> int:
+    from ..core.codec.whole import choices_asked
+
+    return choices_asked(request.body)
+
+
+def _lacks_delta(chunk: Any) -> bool:
+    """Whether a chunk of a chat answer, decoded leniently, is a whole answer instead."""
+    choices: Any = chunk.choices
+    if choices.__class__ is not list or not choices:
+        return False
+    first: Any = choices[0]
+    return getattr(first, "delta", first) is None and "message" in getattr(first, "__dict__", ())
+
+
+@functools.cache
+def _streaming() -> list[tuple[re.Pattern[str], Endpoint]]:
+    from .. import endpoints
+
+    rows = [row for row in vars(endpoints).values() if isinstance(row, Endpoint) and row.event]
+    return [(re.compile(".*" + re.sub(r"\{\w+\}", "[^/]+", row.path)), row) for row in rows]
+
+
+def endpoint_at(method: str, path: str) -> Endpoint | None:
+    """The operation that streams at this path, below whatever base; `None` for a path that no endpoint names."""
+    for pattern, row in _streaming():
+        if row.method == method and pattern.fullmatch(path):
+            return row
+    return None

@@ -1,0 +1,218 @@
+"""`client.text_to_speech(...)` and `client.speech_to_text(...)`: words as sound, and sound as words."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
+
+from ..core.codec.decode import keep
+from ..core.codec.endpoint import Endpoint, Request
+from ..core.codec.files import FileTypes
+from ..core.model.dump import parse
+from ..core.model.lenient import builder_for
+from ..engine import Namespace
+from ..engine.accumulating import AccumulatingStream
+from ..engine.binary import BinaryAnswer
+from ..engine.bytestream import ByteStream
+from ..engine.formats import TEXT_FORMATS
+from .common import MISSING, parameters
+
+if TYPE_CHECKING:
+    from ..core.model.meta import Meta
+    from ..params.audio import SpeechParams, SpeechRest, TranscriptionParams, TranscriptionRest
+    from ..params.audio.speech_create_params import Voice
+    from ..types.audio import Transcription, TranscriptionCreateResponse, TranscriptionStreamEvent
+
+    _Events = AccumulatingStream[TranscriptionStreamEvent, Transcription]
+else:
+    _Events = AccumulatingStream
+
+__all__ = [
+    "AudioAnswer",
+    "AudioStream",
+    "SpeechToTextMethods",
+    "TextToSpeechMethods",
+    "TranscriptionStream",
+]
+
+DEFAULT_VOICE = "alloy"  # operations require a voice; this one every server of the API knows
+
+
+class AudioAnswer(BinaryAnswer):
+    """Spoken words: `bytes()`, `stream_to_file(path)`, `content_type`; `speech_to_text` takes it as a file."""
+
+    __slots__ = ()
+
+    def bytes(self) -> builtins.bytes:
+        """The sound, in the format that was asked for."""
+        return self.content
+
+
+class AudioStream(ByteStream):
+    """Spoken words as they come: iterate it for the bytes of the sound, or have them written to a file."""
+
+
+AudioFile: TypeAlias = str | FileTypes | BinaryAnswer
+"""A path, bytes, an open binary file, an answer with sound, or ``(name, content[, media type[, header fields]])``."""
+
+
+# -------------------------------------------------------------------------------------------------- text to speech
+
+
+def _speech_endpoint() -> Endpoint:
+    from ..endpoints import AUDIO_SPEECH_CREATE
+
+    return AUDIO_SPEECH_CREATE
+
+
+def _speech_parameters(main: Any, voice: Any, params: dict[str, Any]) -> dict[str, Any]:
+    if voice is not MISSING:
+        params["voice"] = voice
+    made = parameters(_speech_endpoint(), "text_to_speech", "input", main, params)
+    made.setdefault("voice", DEFAULT_VOICE)
+    if made.get("stream_format") == "sse":
+        raise ValueError("text_to_speech() gives the sound itself; audio.speech.create() takes stream_format='sse'")
+    return made
+
+
+class TextToSpeechMethods(Namespace):
+    """`client.text_to_speech(...)` and `client.text_to_speech.stream(...)`: words as sound."""
+
+    async def __call__(
+        self, input: str | SpeechParams = MISSING, *, voice: Voice = MISSING, **params: Unpack[SpeechRest]
+    ) -> AudioAnswer:
+        """Speak a text; the sound whole.
+
+        `input` is the text, or the whole request as one dict; `voice` is "alloy" unless you choose another; further
+        parameters are those of ``POST /audio/speech``. Raises `TypeError` for a parameter that is missing or unknown,
+        and `OpenAIError`, `APIResponseValidationError` among them if something else than sound comes.
+        """
+        made = _speech_parameters(input, voice, dict(params))
+        answer: Any = await self._calls.run(_speech_endpoint(), made)
+        return AudioAnswer(answer.content, answer.meta) if type(answer) is BinaryAnswer else answer
+
+    def stream(
+        self, input: str | SpeechParams = MISSING, *, voice: Voice = MISSING, **params: Unpack[SpeechRest]
+    ) -> AudioStream:
+        """The same as it is spoken: ``async with ... as stream: async for piece in stream: ...``.
+
+        Nothing is sent before it is entered or iterated. It holds its place in flight until its end, or `close`.
+        Reading raises `OpenAIError`, `IncompleteStreamError` among them if the sound breaks off.
+        """
+        made = _speech_parameters(input, voice, dict(params))
+        return AudioStream(self._calls, self._calls.request(_speech_endpoint(), made))
+
+
+# -------------------------------------------------------------------------------------------------- speech to text
+
+
+def _transcription_endpoint() -> Endpoint:
+    from ..endpoints import AUDIO_TRANSCRIPTIONS_CREATE
+
+    return AUDIO_TRANSCRIPTIONS_CREATE
+
+
+def _audio_file(value: Any) -> Any:
+    """What to upload: a text is a path here."""
+    if isinstance(value, str):
+        if not value:
+            raise ValueError("speech_to_text(): an empty path names no file")
+        return Path(value)
+    return value
+
+
+def _transcription_parameters(main: Any, params: dict[str, Any]) -> dict[str, Any]:
+    made = parameters(_transcription_endpoint(), "speech_to_text", "file", main, params)
+    if "file" in made:
+        made["file"] = _audio_file(made["file"])
+    return made
+
+
+class Transcript:
+    """Puts the events of a transcript together."""
+
+    def __init__(self) -> None:
+        self._words: list[str] = []
+        self._done: TranscriptionStreamEvent | None = None
+
+    reasoning = ""
+
+    def add(self, event: TranscriptionStreamEvent) -> None:
+        if event.type == "transcript.text.done":
+            self._done = event
+        elif event.type == "transcript.text.delta":
+            self._words.append(event.delta)
+
+    @property
+    def text(self) -> str:
+        done = self._done
+        return "".join(self._words) if done is None else str(getattr(done, "text", ""))
+
+    def partial(self) -> Transcription:
+        from ..types.audio import Transcription
+
+        fields = {} if self._done is None else self._done.to_dict()
+        fields = {name: value for name, value in fields.items() if name not in ("type", "event_id")}
+        return _built(Transcription, {**fields, "text": self.text})
+
+    final = partial
+
+
+def _built(kind: type[Transcription], fields: dict[str, Any]) -> Transcription:
+    build = builder_for(kind)
+    assert build is not None
+    return cast("Transcription", build(fields))
+
+
+class TranscriptionStream(_Events):
+    """A transcript as it is made: iterate its events; `.text` is the text so far, `await final()` the whole."""
+
+
+class SpeechToTextMethods(Namespace):
+    """`client.speech_to_text(...)` and `client.speech_to_text.stream(...)`: sound as words."""
+
+    async def __call__(
+        self, file: AudioFile | TranscriptionParams = MISSING, **params: Unpack[TranscriptionRest]
+    ) -> TranscriptionCreateResponse:
+        """Write down what is spoken; the answer has the words in `.text`, whatever format was asked for.
+
+        `file` is a path (also as text), bytes, an open binary file, an `AudioAnswer`, or the whole request as one
+        dict; further parameters are those of ``POST /audio/transcriptions``. ``response_format`` "verbose_json" and
+        "diarized_json" give answers with segments; of "text", "srt" and "vtt" `.text` is the text that came.
+        Raises `OSError` for a file that cannot be read, before anything is sent, `TypeError`, and `OpenAIError`.
+        """
+        made = _transcription_parameters(file, dict(params))
+        request = self._calls.request(_transcription_endpoint(), made)
+        if request.response_format not in TEXT_FORMATS:
+            answer: TranscriptionCreateResponse = await self._calls.answer(request)
+            return answer
+        meta, body = await self._calls.fetch(request)
+        return _of_text(request, meta, self._calls.decode(request, meta, body))
+
+    def stream(
+        self, file: AudioFile | TranscriptionParams = MISSING, **params: Unpack[TranscriptionRest]
+    ) -> TranscriptionStream:
+        """The same, event by event; nothing is read or sent before the stream is entered or iterated.
+
+        Reading raises `OSError` for a file that cannot be read, and `OpenAIError`, `IncompleteStreamError` among them.
+        """
+        made = _transcription_parameters(file, dict(params))
+        request = self._calls.request(_transcription_endpoint(), made, stream=True)
+        return TranscriptionStream(self._calls, request, Transcript())
+
+
+def _of_text(request: Request, meta: Meta, text: str) -> Transcription:
+    """The answer for a transcript that came as plain text, or as an object although text was asked for."""
+    from ..types.audio import Transcription
+
+    if text.lstrip().startswith("{"):  # an object although text was asked for
+        try:
+            found: object = parse(text.encode())
+        except (ValueError, RecursionError):
+            found = None
+        inner = cast("dict[str, Any]", found).get("text") if isinstance(found, dict) else None
+        text = inner if isinstance(inner, str) else text
+    if request.response_format == "text":
+        text = text.removesuffix("\n")  # the end of the line is no part of what was said
+    return keep(_built(Transcription, {"text": text}), None, meta)

@@ -1,0 +1,263 @@
+"""`client.chat(...)` and `client.chat.stream(...)`: the hand-written half of the chat namespace."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+
+from ..core.codec.accumulate import ChatAccumulator
+from ..core.codec.endpoint import Endpoint
+from ..engine.accumulating import ChatStream
+from .common import MISSING, parameters
+
+if TYPE_CHECKING:
+    from ..chat.context_window import Policy
+    from ..chat.options import TurnOptions
+    from ..chat.params import TurnParams
+    from ..chat.reply import Reply
+    from ..chat.session import ChatSession
+    from ..chat.tokens import Tokenizer
+    from ..chat.toolbox import Tools
+    from ..chat.turn import TurnStream
+    from ..chat.usage import Prices
+    from ..engine import Engine
+    from ..params.chat import ChatParams, ChatRest
+    from ..types.chat import (
+        ChatCompletion,
+        ChatCompletionMessage,
+        ChatCompletionMessageParam,
+    )
+
+    Message = ChatCompletionMessageParam | ChatCompletionMessage
+
+__all__ = ["ChatMethods", "ChatStream"]
+
+T = TypeVar("T")
+
+
+@functools.cache
+def _endpoint() -> Endpoint:
+    from ..endpoints import CHAT_COMPLETIONS_CREATE
+
+    return CHAT_COMPLETIONS_CREATE
+
+
+def _chat_parameters(main: Any, params: dict[str, Any]) -> dict[str, Any]:
+    if main.__class__ is list and "stream" not in params:
+        params["messages"] = main  # the usual case, and what follows would make of it
+        return params
+    made = parameters(_endpoint(), "chat", "messages", main, params)
+    messages = made.get("messages")
+    if messages.__class__ is list:
+        return made
+    if isinstance(messages, str):
+        made["messages"] = [{"role": "user", "content": messages}]
+    elif isinstance(messages, (bytes, bytearray)):
+        raise TypeError("chat() takes a text or a list of messages, not bytes")
+    return made
+
+
+def _turn_parameters(
+    main: Any, params: dict[str, Any], tools: Tools | None, into: Any = None
+) -> tuple[Any, dict[str, Any], TurnOptions]:
+    """Messages, parameters of the request and options of a turn."""
+    from ..chat.options import TurnOptions
+
+    made = _chat_parameters(main, params)
+    words = {name: made.pop(name) for name in TurnOptions.__struct_fields__ if name in made and name != "tools"}
+    if "messages" not in made:
+        raise TypeError("messages are missing: what the model shall answer")
+    options: Any = TurnOptions
+    return made.pop("messages"), made, options(tools=tools, into=into, **words)
+
+
+class ChatMethods:
+    """The callable part of `client.chat`."""
+
+    _calls: Engine
+
+    async def __call__(
+        self, messages: str | Sequence[Message] | ChatParams = MISSING, **params: Unpack[ChatRest]
+    ) -> ChatCompletion:
+        """Ask a chat model; the answer whole, its words in `.text`.
+
+        `messages` is the user's words, a list of messages, or the whole request as one dict; further parameters are
+        those of ``POST /chat/completions``. The client's default model is used where none is named.
+        Raises `TypeError` for a parameter that is missing or unknown, before anything is sent, and `OpenAIError`.
+        """
+        answer: ChatCompletion = await self._calls.run(_endpoint(), _chat_parameters(messages, dict(params)))
+        return answer
+
+    def stream(
+        self, messages: str | Sequence[Message] | ChatParams = MISSING, **params: Unpack[ChatRest]
+    ) -> ChatStream:
+        """The same, word by word: ``async with client.chat.stream(...) as stream: async for chunk in stream: ...``.
+
+        Nothing is sent before the stream is entered or iterated. `usage` is asked for, and is in the `final()` answer;
+        pass ``stream_options`` to decide yourself. It holds its place in flight until its end, or `close`.
+        Raises `TypeError` as the call does; reading raises `OpenAIError`, `IncompleteStreamError` with `.partial`
+        among them: a stream that is cut never ends like a whole one.
+        """
+        calls = self._calls
+        made = _chat_parameters(messages, dict(params))
+        return ChatStream(calls, calls.stream_request(_endpoint(), made), ChatAccumulator())
+
+    async def run_tools(
+        self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
+    ) -> Reply[Any]:
+        """Ask a model that may call `tools`, typed Python functions, until it answers in words.
+
+        Each call's arguments are checked and made what the annotations say; the calls of one answer run at once. What
+        goes wrong in one is told to the model, or raised with ``on_tool_error="raise"``. `max_rounds` bounds how often
+        the model is asked (8); `permit` is asked before each call. Further parameters are those of the API.
+
+        Raises `TypeError` and `ValueError` for functions that can be no tools, before anything is sent;
+        `TooManyRoundsError`, `ToolError`, `LengthFinishReasonError` for calls cut by the length limit, and what calls
+        raise; each has the `Reply` so far in `.partial`.
+        """
+        from ..chat.turn import run_turn
+
+        return await run_turn(self._calls, *_turn_parameters(messages, dict(params), tools))
+
+    def stream_tools(
+        self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
+    ) -> TurnStream[Any]:
+        """The same as it goes: iterate pieces of text and reasoning, and tools as they start and finish."""
+        from ..chat.turn import TurnStream
+
+        return TurnStream(self._calls, *_turn_parameters(messages, dict(params), tools))
+
+    @overload
+    async def parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = ...,
+        *,
+        into: type[T],
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> Reply[T]: ...
+
+    @overload
+    async def parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = ...,
+        *,
+        into: Any,
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> Reply[Any]: ...
+
+    async def parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = MISSING,
+        *,
+        into: Any,
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> Reply[Any]:
+        """Ask for a value of the type `into`, which is the reply's `parsed`; `tools` may be called on the way.
+
+        `into` is a Struct, dataclass, TypedDict or pydantic model, or a list, `Literal`, union or scalar. An answer
+        that does not fit goes back to the model with what is wrong, `repair` times (1). `format` names the way to ask:
+        ``"json_schema"``, ``"json_object"`` or ``"prompt"``; by default the best that the server takes.
+
+        Raises `TypeError` for a type that no schema can be made of, before anything is sent; `StructuredOutputError`
+        for an answer that does not fit in the end, `LengthFinishReasonError`, `ContentFilterFinishReasonError` and
+        `RefusalError` among them; and what `run_tools` does.
+        """
+        from ..chat.turn import run_turn
+
+        return await run_turn(self._calls, *_turn_parameters(messages, dict(params), tools, into))
+
+    @overload
+    def stream_parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = ...,
+        *,
+        into: type[T],
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> TurnStream[T]: ...
+
+    @overload
+    def stream_parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = ...,
+        *,
+        into: Any,
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> TurnStream[Any]: ...
+
+    def stream_parse(
+        self,
+        messages: str | Sequence[Message] | ChatParams = MISSING,
+        *,
+        into: Any,
+        tools: Tools | None = None,
+        **params: Unpack[TurnParams],
+    ) -> TurnStream[Any]:
+        """The same as it goes: a `PartialObject` after each piece of text; the `final()` reply has the value."""
+        from ..chat.turn import TurnStream
+
+        return TurnStream(self._calls, *_turn_parameters(messages, dict(params), tools, into))
+
+    def session(
+        self,
+        *,
+        system: str | None = None,
+        messages: Sequence[Message] = (),
+        tools: Tools = (),
+        context_limit: int | None = None,
+        policy: Policy | None = None,
+        tokenizer: Tokenizer | None = None,
+        prices: Prices | None = None,
+        budget: float | None = None,
+        **params: Unpack[TurnParams],
+    ) -> ChatSession:
+        """A conversation that remembers itself: ``await session.say("...")``, ``session.stream("...")``.
+
+        `system` is the system prompt, `messages` what was said before, `tools` typed functions that the model may call.
+        `context_limit` is how many tokens a request may have, prompt and, where its length is limited, answer; what to
+        do at the limit is the `policy`: ``"drop"`` the oldest turns from requests (default), ``"summarise"`` them by
+        the model, or ``"refuse"`` with `ContextLimitError`; the history keeps them. Tokens are the server's count,
+        and for what it has not seen those of the `tokenizer`, or an estimate. `prices` per million tokens let
+        ``session.usage`` say what it cost; `budget`, in their currency, stops before the call that would pass it.
+        Further parameters are those of `run_tools` and of the API, for all turns.
+
+        Raises `TypeError`, `ValueError` and `ConfigurationError` for what cannot work.
+        """
+        from ..chat.session import ChatSession
+
+        return ChatSession(
+            self._calls,
+            system=system,
+            messages=messages,
+            tools=tools,
+            context_limit=context_limit,
+            policy=policy,
+            tokenizer=tokenizer,
+            prices=prices,
+            budget=budget,
+            **params,
+        )
+
+    def load_session(
+        self, path: str | os.PathLike[str], *, append: bool = False, fsync: bool = False, **options: Any
+    ) -> ChatSession:
+        """Go on with a session that was saved. `append` writes every turn to its file from now on.
+
+        `options` are those of `session` but `messages`, and win over what was saved. Tools are not in the file: name
+        them again; ``session.missing_tools`` names those that are missing. Raises `SessionFileError`: no such file,
+        another kind, in use by another session, damaged; and what `session` raises.
+        """
+        from ..chat.session import ChatSession
+
+        return ChatSession.loaded(self._calls, path, append, fsync, options)
+
+
+# Made of several calls, or of none yet: there is no one raw answer to give.
+for _name in ("run_tools", "stream_tools", "parse", "stream_parse", "session", "load_session"):
+    vars(ChatMethods)[_name].no_raw_twin = True

@@ -1,0 +1,147 @@
+"""The mission methods that stand on the client itself, beside the official namespaces."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Unpack
+
+from ..core.codec.accumulate import CompletionAccumulator
+from ..core.codec.endpoint import Endpoint
+from ..engine import Engine, Namespace
+from ..engine.accumulating import AccumulatingStream
+from .common import MISSING, parameters
+
+if TYPE_CHECKING:
+    from ..params.completions import CompletionParams, CompletionRest
+    from ..params.embeddings import EmbeddingParams, EmbeddingRest
+    from ..types import Completion, CreateEmbeddingResponse
+    from .audio import SpeechToTextMethods, TextToSpeechMethods
+    from .embed_many import EmbedManyMethods
+    from .images import ImageGenerateMethods
+    from .vision import VisionMethods
+
+    _Completions = AccumulatingStream[Completion, Completion]
+else:
+    _Completions = AccumulatingStream
+
+__all__ = ["ClientMethods", "CompletionMethods", "CompletionStream", "EmbeddingMethods"]
+
+
+class CompletionStream(_Completions):
+    """A completion as it is made: iterate its parts; `await final()` is the whole `Completion`."""
+
+
+@functools.cache
+def _completion_endpoint() -> Endpoint:
+    from ..endpoints import COMPLETIONS_CREATE
+
+    return COMPLETIONS_CREATE
+
+
+class CompletionMethods(Namespace):
+    """`client.completion(...)` and `client.completion.stream(...)`: text continued, without chat roles."""
+
+    async def __call__(
+        self,
+        prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
+        **params: Unpack[CompletionRest],
+    ) -> Completion:
+        """Continue a text; the answer whole, its words in `.text`.
+
+        `prompt` is a text, several, token ids, or the whole request as one dict; further parameters are those of
+        ``POST /completions``. The client's default model is used where none is named.
+        Raises `TypeError` for a parameter that is missing or unknown, before anything is sent, and `OpenAIError`.
+        """
+        endpoint = _completion_endpoint()
+        made = parameters(endpoint, "completion", "prompt", prompt, dict(params))
+        answer: Completion = await self._calls.run(endpoint, made)
+        return answer
+
+    def stream(
+        self,
+        prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
+        **params: Unpack[CompletionRest],
+    ) -> CompletionStream:
+        """The same, piece by piece: ``async with client.completion.stream(...) as stream: async for part in stream``.
+
+        Nothing is sent before the stream is entered or iterated. `usage` is asked for, and is in the `final()` answer.
+        Raises `TypeError` as the call does; reading raises `OpenAIError`, `IncompleteStreamError` among them.
+        """
+        endpoint, calls = _completion_endpoint(), self._calls
+        made = parameters(endpoint, "completion", "prompt", prompt, dict(params))
+        return CompletionStream(calls, calls.stream_request(endpoint, made), CompletionAccumulator())
+
+
+class EmbeddingMethods(Namespace):
+    """`client.embedding(...)`: texts as vectors."""
+
+    async def __call__(
+        self,
+        input: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | EmbeddingParams = MISSING,
+        **params: Unpack[EmbeddingRest],
+    ) -> CreateEmbeddingResponse:
+        """Embed a text or several; `.vectors` holds a float view for each, in the order of the input.
+
+        `input` is a text, several, token ids, or the whole request as one dict; further parameters are those of
+        ``POST /embeddings``. Vectors travel as base64, four bytes a number, unless ``encoding_format`` says otherwise.
+        Raises `TypeError` for a parameter that is missing or unknown, before anything is sent, and `OpenAIError`,
+        `APIResponseValidationError` among them if the answer holds no vector.
+        """
+        from ..endpoints import EMBEDDINGS_CREATE
+
+        made = parameters(EMBEDDINGS_CREATE, "embedding", "input", input, dict(params))
+        answer: CreateEmbeddingResponse = await self._calls.run(EMBEDDINGS_CREATE, made)
+        return answer
+
+
+class ClientMethods:
+    """What a client offers by itself; `chat` and `models` are official namespaces that can be called."""
+
+    _calls: Engine
+
+    @cached_property
+    def completion(self) -> CompletionMethods:
+        """Continue a text."""
+        return CompletionMethods(self._calls)
+
+    @cached_property
+    def embedding(self) -> EmbeddingMethods:
+        """Texts as vectors."""
+        return EmbeddingMethods(self._calls)
+
+    @cached_property
+    def embed_many(self) -> EmbedManyMethods:
+        """Any number of texts as vectors, by as many requests as that takes."""
+        from .embed_many import EmbedManyMethods
+
+        return EmbedManyMethods(self._calls)
+
+    @cached_property
+    def image_generate(self) -> ImageGenerateMethods:
+        """Images from words."""
+        from .images import ImageGenerateMethods
+
+        return ImageGenerateMethods(self._calls)
+
+    @cached_property
+    def text_to_speech(self) -> TextToSpeechMethods:
+        """Words as sound."""
+        from .audio import TextToSpeechMethods
+
+        return TextToSpeechMethods(self._calls)
+
+    @cached_property
+    def speech_to_text(self) -> SpeechToTextMethods:
+        """Sound as words."""
+        from .audio import SpeechToTextMethods
+
+        return SpeechToTextMethods(self._calls)
+
+    @cached_property
+    def vision(self) -> VisionMethods:
+        """A question about images."""
+        from .vision import VisionMethods
+
+        return VisionMethods(self._calls)

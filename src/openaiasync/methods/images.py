@@ -1,0 +1,88 @@
+"""`client.image_generate(...)` and `client.image_generate.stream(...)`: images from words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from ..core.codec.endpoint import Endpoint
+from ..core.model.lenient import builder_for
+from ..engine import Namespace
+from ..engine.accumulating import AccumulatingStream
+from .common import MISSING, parameters
+
+if TYPE_CHECKING:
+    from ..params.images import ImageParams, ImageRest
+    from ..types import ImageGenStreamEvent, ImagesResponse
+
+    _Events = AccumulatingStream[ImageGenStreamEvent, ImagesResponse]
+else:
+    _Events = AccumulatingStream
+
+__all__ = ["ImageGenerateMethods", "ImageStream"]
+
+_OF_THE_ANSWER = ("background", "output_format", "quality", "size", "usage")  # what events say of the whole answer
+
+
+class Pictures:
+    """Puts the events of an image together: whole images once there is one, until then the latest partial one."""
+
+    def __init__(self) -> None:
+        self._whole: list[ImageGenStreamEvent] = []
+        self._latest: ImageGenStreamEvent | None = None
+
+    text = reasoning = ""
+
+    def add(self, event: ImageGenStreamEvent) -> None:
+        if event.type == "image_generation.completed":
+            self._whole.append(event)
+        elif event.type == "image_generation.partial_image":
+            self._latest = event
+
+    def partial(self) -> ImagesResponse:
+        from ..types import ImagesResponse
+
+        events = self._whole or ([self._latest] if self._latest is not None else [])
+        images = [{"b64_json": getattr(event, "b64_json", None)} for event in events]
+        last: dict[str, Any] = events[-1].to_dict() if events else {}
+        fields = {name: last[name] for name in _OF_THE_ANSWER if name in last}
+        build = cast("Callable[[Any], ImagesResponse]", builder_for(ImagesResponse))
+        return build({"created": last.get("created_at", 0), "data": images, **fields})
+
+    final = partial
+
+
+class ImageStream(_Events):
+    """Images as they are made: iterate its events, partial images and whole ones (each can be saved).
+
+    `await final()` is the `ImagesResponse` with the whole images.
+    """
+
+
+def _endpoint() -> Endpoint:
+    from ..endpoints import IMAGES_GENERATE
+
+    return IMAGES_GENERATE
+
+
+class ImageGenerateMethods(Namespace):
+    """`client.image_generate(...)` and `client.image_generate.stream(...)`: images from words."""
+
+    async def __call__(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImagesResponse:
+        """Make images; ``await answer.data[0].save("image.png")`` saves one, whether it came as base64 or as a link.
+
+        `prompt` says what they show, or is the whole request as one dict; further parameters are those of
+        ``POST /images/generations``. Raises `TypeError` for a parameter that is missing or unknown, and `OpenAIError`.
+        """
+        made = parameters(_endpoint(), "image_generate", "prompt", prompt, dict(params))
+        answer: ImagesResponse = await self._calls.run(_endpoint(), made)
+        return answer
+
+    def stream(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImageStream:
+        """The same with partial images on the way (``partial_images`` says how many).
+
+        Nothing is sent before the stream is entered or iterated. Reading raises `OpenAIError`, `IncompleteStreamError`
+        among them; not every model can stream.
+        """
+        made = parameters(_endpoint(), "image_generate", "prompt", prompt, dict(params))
+        return ImageStream(self._calls, self._calls.request(_endpoint(), made, stream=True), Pictures())

@@ -1,0 +1,156 @@
+"""Asks for an object again and again until it is finished: under the server's hints, a deadline, and cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..core.model.omitted import is_omitted
+from ..core.policy.options import OPTION_NAMES
+from ..engine.failures import invalid_answer
+from ..engine.sealing import sealing
+from ..errors import APITimeoutError, PollTimeoutError
+
+if TYPE_CHECKING:
+    from ..core.codec.endpoint import Endpoint
+    from ..engine import Engine
+
+__all__ = ["OF_ALL", "Waiting", "gathered"]
+
+DEFAULT_INTERVAL = 1.0  # seconds
+LONGEST_HINT = 60.0  # seconds: a server that asks for longer pauses is asked again all the same
+_FIRST_ONLY = frozenset({"extra_query", "extra_body"})
+OF_ALL = OPTION_NAMES - _FIRST_ONLY - {"deadline"}  # options that go with each request of a helper
+
+
+class Waiting:
+    """One call of a helper that waits: its options taken out of `params`, its requests, its pauses, its end.
+
+    What is left in `params` belongs to the first request. Raises `ValueError` and `TypeError` for times that are none.
+    """
+
+    def __init__(self, calls: Engine, params: dict[str, Any]) -> None:
+        interval = _number(params, "poll_interval_ms")
+        self._calls = calls
+        self._interval = None if interval is None else interval / 1000
+        self._most = _number(params, "max_wait_seconds")
+        self._most_until: float | None = None
+        deadline = _number(params, "deadline")
+        self._until = None if deadline is None else asyncio.get_running_loop().time() + deadline
+        self._options = {name: params[name] for name in OF_ALL & params.keys()}
+        self._once = {name: params[name] for name in _FIRST_ONLY & params.keys()}
+        self._latest: Any = None
+
+    @sealing
+    async def first(self, endpoint: Endpoint, params: dict[str, Any], needs: str = "id") -> Any:
+        """The answer of a request that the next one builds on: it has to have the fields that are needed.
+
+        Raises `APIResponseValidationError` for one that has not.
+        """
+        self._once = {}
+        answer = await self._ask(endpoint, params)
+        for name in needs.split():
+            value = getattr(answer, name, None)
+            if not isinstance(value, str) or not value:
+                raw: bytes = answer.__dict__.get("_raw") or b""
+                raise invalid_answer(answer.meta, raw, f"it has no {name!r}")
+        return answer
+
+    @sealing
+    async def end(self, endpoint: Endpoint, ids: dict[str, Any], waits: Callable[[Any], bool]) -> Any:
+        """The object, asked for until `waits` is false of its status.
+
+        Raises `PollTimeoutError` when time is up, with the object as it was in `.partial`, and `OpenAIError`.
+        """
+        loop = asyncio.get_running_loop()
+        self._most_until = None if self._most is None else loop.time() + self._most
+        headers = {"X-Stainless-Poll-Helper": "true"}  # it is this that servers give their hints for
+        if self._interval is not None:
+            headers["X-Stainless-Custom-Poll-Interval"] = f"{self._interval * 1000:.0f}"
+        params = {**self._options, **self._once, **ids}
+        params["extra_headers"] = {**headers, **(params.get("extra_headers") or {})}
+        while True:
+            answer = self._latest = await self._ask(endpoint, params)
+            if not waits(getattr(answer, "status", None)):
+                return answer
+            await self._pause(_hint(answer.meta.headers) if self._interval is None else self._interval)
+
+    async def _ask(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
+        left = self._left(self._until)
+        if left is not None:
+            params = {**params, "deadline": left}
+        try:
+            return await self._calls.run(endpoint, params)
+        except APITimeoutError as error:
+            if error.clock == "deadline" and self._until is not None:
+                raise self._too_late(error.request) from error
+            error.partial = self._latest
+            raise
+
+    async def _pause(self, seconds: float) -> None:
+        for until in (self._until, self._most_until):
+            left = self._left(until)
+            seconds = seconds if left is None else min(seconds, left)
+        await self._calls.shared.pause(seconds)
+
+    def _left(self, until: float | None) -> float | None:
+        if until is None:
+            return None
+        left = until - asyncio.get_running_loop().time()
+        if left > 0:
+            return left
+        raise self._too_late()
+
+    def _too_late(self, request: Any = None) -> PollTimeoutError:
+        latest = self._latest
+        if latest is None:
+            return PollTimeoutError(request, message="The deadline of this helper passed.")
+        return PollTimeoutError(
+            latest.meta.request,
+            message=f"Waited long enough: {getattr(latest, 'id', 'the object')} is {latest.status!r} still.",
+            partial=latest,
+        )
+
+
+def _number(params: dict[str, Any], name: str) -> float | None:
+    """A time among the options, taken out of them; `None` where it was not given."""
+    value = params.pop(name, None)
+    if value is None or is_omitted(value):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number, not {type(value).__name__}")
+    if not math.isfinite(value) or value < 0 or (name == "deadline" and not value):
+        raise ValueError(f"{name} is a finite number {'above' if name == 'deadline' else 'from'} 0, not {value!r}")
+    return float(value)
+
+
+def _hint(headers: Mapping[str, str]) -> float:
+    """The seconds that the server asks to wait; what is no whole number of milliseconds is no hint."""
+    text = headers.get("openai-poll-after-ms", "").strip()
+    if not (text.isascii() and text.isdigit()):
+        return DEFAULT_INTERVAL
+    return min(int(text[:12]) / 1000, LONGEST_HINT)
+
+
+async def gathered(jobs: list[Callable[[], Coroutine[Any, Any, Any]]], at_once: int) -> list[Any]:
+    """The results of all jobs, in their order, `at_once` of them at a time.
+
+    The first error ends them all and is raised; nothing goes on in the background.
+    """
+    results: list[Any] = [None] * len(jobs)
+    waiting = iter(enumerate(jobs))
+
+    async def work() -> None:
+        for place, job in waiting:
+            results[place] = await job()
+
+    tasks = [asyncio.ensure_future(work()) for _ in range(min(at_once, len(jobs)))]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return results

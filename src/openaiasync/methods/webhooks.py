@@ -1,0 +1,163 @@
+"""`client.webhooks.unwrap` and `verify_signature`: whether a webhook is OpenAI's, and what it says.
+
+Signatures are those of Standard Webhooks (https://www.standardwebhooks.com): HMAC-SHA256 over id, time and body.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..core.codec.decode import DecodeError, decoder_for
+from ..core.model.base import keep_raw
+from ..errors import InvalidWebhookSignatureError
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..types.webhooks import UnwrapWebhookEvent
+
+__all__ = ["WebhookMethods"]
+
+_DIGITS = 15  # of a number of seconds: some thirty million years
+
+
+class WebhookMethods:
+    """The hand-written part of `client.webhooks`. Nothing here talks to a server."""
+
+    _calls: Engine
+
+    def unwrap(
+        self, payload: str | bytes, headers: Mapping[str, str], *, secret: str | None = None
+    ) -> UnwrapWebhookEvent:
+        """Check a webhook's signature and decode its event, by its `type` one of `openaiasync.types.webhooks`.
+
+        `payload` is the body exactly as it came. An event of a type that is not known yet is an open object. Raises as
+        `verify_signature`, and `ValueError` for a body that is not a JSON object.
+        """
+        self.verify_signature(payload, headers, secret=secret)
+        from ..types.webhooks import UnwrapWebhookEvent
+
+        raw = _body(payload)
+        union: Any = UnwrapWebhookEvent  # a type checker knows no decoder of a union
+        try:
+            event: UnwrapWebhookEvent = keep_raw(decoder_for(union).decode(raw), raw)
+        except (DecodeError, UnicodeError, RecursionError) as error:
+            raise ValueError(f"the webhook's body is not an event: {error}") from None
+        return event
+
+    def verify_signature(
+        self, payload: str | bytes, headers: Mapping[str, str], *, secret: str | None = None, tolerance: int = 300
+    ) -> None:
+        """Check that a webhook was signed with the secret, at most `tolerance` seconds ago (or ahead).
+
+        `headers` is a mapping or a list of pairs; names and values may be bytes. `secret` is the endpoint's (default:
+        the client's `webhook_secret`, or ``OPENAI_WEBHOOK_SECRET``). Raises `InvalidWebhookSignatureError` for a
+        webhook that is not genuine, stale or ambiguous, and `ValueError` without a usable secret or a header field that
+        is needed.
+        """
+        key = _key(secret if secret is not None else self._client_secret())
+        found = _fields(headers)
+        signatures = _field(found, "webhook-signature", several=True)
+        stamp, name = _field(found, "webhook-timestamp"), _field(found, "webhook-id")
+        age = time.time() - _seconds(stamp)
+        if not abs(age) <= tolerance:
+            raise InvalidWebhookSignatureError(f"the webhook is too {'old' if age > 0 else 'new'}")
+        signed = _signed(f"{name}.{stamp}.") + _body(payload)
+        expected = hmac.new(key, signed, hashlib.sha256).digest()
+        # All are compared, so that the time taken does not tell which one was near.
+        matches = [hmac.compare_digest(_signature(text), expected) for text in signatures.split()]
+        if not any(matches):
+            raise InvalidWebhookSignatureError("no signature of the webhook fits its body")
+
+    def _client_secret(self) -> str:
+        secret = self._calls.config.webhook_secret
+        if secret is None:
+            raise ValueError("no webhook secret: pass secret=, or set webhook_secret or OPENAI_WEBHOOK_SECRET")
+        return secret.reveal()
+
+
+def _key(secret: object) -> bytes:
+    """The key of a secret. Anybody could sign with an empty one."""
+    if not isinstance(secret, str):
+        raise ValueError(f"the webhook secret is a text, not {type(secret).__name__}")
+    if not secret.strip().startswith("whsec_"):
+        key = secret.encode("utf-8", "surrogatepass") if secret.strip() else b""
+    else:
+        digits = secret.strip().removeprefix("whsec_").rstrip("=")
+        try:
+            key = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+        except ValueError:
+            raise ValueError("the webhook secret begins with whsec_, but what follows is not base64") from None
+    if not key:
+        raise ValueError("the webhook secret is empty: anybody could sign with it")
+    return key
+
+
+def _body(payload: object) -> bytes:
+    if isinstance(payload, str):
+        return _signed(payload)
+    if isinstance(payload, (bytes, bytearray)):
+        return bytes(payload)
+    raise ValueError(f"the webhook's body is its bytes or text as they came, not {type(payload).__name__}")
+
+
+def _signed(text: str) -> bytes:
+    """The bytes that were signed; a text that UTF-8 cannot carry has no signature that fits."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise InvalidWebhookSignatureError("the webhook's id or body is not Unicode text") from None
+
+
+def _fields(headers: Any) -> dict[str, list[str]]:
+    """All values of the fields by their names in lower case, from any mapping or list of pairs."""
+    multi: Any = getattr(headers, "multi_items", None)  # Starlette's and httpx's: every field, however often it came
+    pairs: Any = multi() if callable(multi) else headers.items() if hasattr(headers, "items") else headers
+    found: dict[str, list[str]] = {}
+    try:
+        for name, value in pairs:
+            known = found.setdefault(_text(name).lower(), [])
+            known += map(_text, value) if type(value) in (list, tuple) else [_text(value)]
+    except (TypeError, ValueError):
+        raise ValueError("the webhook's headers are a mapping of names to values, or a list of pairs") from None
+    return found
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _field(headers: Mapping[str, list[str]], name: str, *, several: bool = False) -> str:
+    """The value of a field. Where it came more than once and `several` values have no meaning, they have to agree."""
+    values = list(dict.fromkeys(value.strip() for value in headers.get(name, ())))
+    if len(values) > 1 and not several:
+        raise InvalidWebhookSignatureError(f"the webhook has several header fields {name}, and they differ")
+    joined = " ".join(values).strip()
+    if not joined:
+        raise ValueError(f"the webhook has no header field {name}")
+    return joined
+
+
+def _seconds(stamp: str) -> int:
+    digits = stamp.removeprefix("-")
+    if not (stamp.isascii() and digits.isdigit()):
+        raise InvalidWebhookSignatureError("webhook-timestamp is not a number of seconds")
+    if len(digits) > _DIGITS:
+        raise InvalidWebhookSignatureError("webhook-timestamp is not a time that a clock shows")
+    return int(stamp)
+
+
+def _signature(text: str) -> bytes:
+    """One of the header field's signatures, ``v1,BASE64``; anything else matches nothing."""
+    try:
+        return base64.b64decode(text.removeprefix("v1,"), validate=True)
+    except ValueError:
+        return b""

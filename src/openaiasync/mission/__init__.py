@@ -1,1 +1,0 @@
-"""Hand-written methods under the mission names, which generated namespaces and the client inherit."""

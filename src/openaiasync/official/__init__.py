@@ -1,0 +1,1 @@
+"""The official client's helpers: parsed answers, stream events and their accumulated state."""

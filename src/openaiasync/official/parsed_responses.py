@@ -1,0 +1,209 @@
+"""Responses with values: what `parse` and `stream` make of a `Response`.
+
+Values are no fields: dumps, `==` and requests that hold such an answer know nothing of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+
+from ..types.responses import (
+    Response,
+    ResponseFunctionToolCall,
+    ResponseOutputMessage,
+    ResponseOutputRefusal,
+    ResponseOutputText,
+)
+from .parse_spec import ParseSpec, upgraded
+
+if TYPE_CHECKING:
+    from ..types.conversations.conversation_item import (
+        AdditionalTools,
+        ImageGenerationCall,
+        LocalShellCall,
+        LocalShellCallOutput,
+        McpApprovalRequest,
+        McpApprovalResponse,
+        McpCall,
+        McpListTools,
+        Program,
+        ProgramOutput,
+    )
+    from ..types.responses import (
+        ResponseApplyPatchToolCall,
+        ResponseApplyPatchToolCallOutput,
+        ResponseCodeInterpreterToolCall,
+        ResponseCompactionItem,
+        ResponseComputerToolCall,
+        ResponseComputerToolCallOutputItem,
+        ResponseCustomToolCall,
+        ResponseCustomToolCallOutputItem,
+        ResponseFileSearchToolCall,
+        ResponseFunctionShellToolCall,
+        ResponseFunctionShellToolCallOutput,
+        ResponseFunctionToolCallOutputItem,
+        ResponseFunctionWebSearch,
+        ResponseReasoningItem,
+        ResponseToolSearchCall,
+        ResponseToolSearchOutputItem,
+    )
+
+__all__ = [
+    "ParsedContent",
+    "ParsedResponse",
+    "ParsedResponseFunctionToolCall",
+    "ParsedResponseOutputItem",
+    "ParsedResponseOutputMessage",
+    "ParsedResponseOutputText",
+    "function_key",
+    "parsed_response",
+    "text_value",
+]
+
+ContentType = TypeVar("ContentType")
+
+# The classes below narrow fields, which type checkers forbid because a field could be assigned a wider value.
+
+
+class ParsedResponseOutputText(ResponseOutputText, Generic[ContentType], kw_only=True):
+    """A part of a message whose text was made into a value."""
+
+    @property
+    def parsed(self) -> ContentType | None:
+        """The value; `None` where no type was asked for, and in what is said before the final answer."""
+        value: ContentType | None = vars(self).get("_parsed")
+        return value
+
+    @parsed.setter
+    def parsed(self, value: ContentType | None) -> None:
+        vars(self)["_parsed"] = value
+
+
+ParsedContent: TypeAlias = ParsedResponseOutputText[ContentType] | ResponseOutputRefusal
+
+
+class ParsedResponseOutputMessage(ResponseOutputMessage, Generic[ContentType], kw_only=True):
+    """A message of a `ParsedResponse`."""
+
+    if TYPE_CHECKING:
+        content: list[ParsedContent[ContentType]]  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class ParsedResponseFunctionToolCall(ResponseFunctionToolCall, kw_only=True):
+    """A function that the model calls, with the value of its arguments."""
+
+    @property
+    def parsed_arguments(self) -> Any:
+        """The arguments: of the type that `pydantic_responses_function_tool` was given, plain of another strict one."""
+        return vars(self).get("_parsed")
+
+    @parsed_arguments.setter
+    def parsed_arguments(self, value: Any) -> None:
+        vars(self)["_parsed"] = value
+
+
+if TYPE_CHECKING:
+    # Those above in the place of the server's own, so that a look at `type` tells which one it is.
+    ParsedResponseOutputItem: TypeAlias = (
+        ParsedResponseOutputMessage[ContentType]
+        | ParsedResponseFunctionToolCall
+        | ResponseFileSearchToolCall
+        | ResponseFunctionToolCallOutputItem
+        | ResponseFunctionWebSearch
+        | ResponseComputerToolCall
+        | ResponseComputerToolCallOutputItem
+        | ResponseReasoningItem
+        | Program
+        | ProgramOutput
+        | ResponseToolSearchCall
+        | ResponseToolSearchOutputItem
+        | AdditionalTools
+        | ResponseCompactionItem
+        | ImageGenerationCall
+        | ResponseCodeInterpreterToolCall
+        | LocalShellCall
+        | LocalShellCallOutput
+        | ResponseFunctionShellToolCall
+        | ResponseFunctionShellToolCallOutput
+        | ResponseApplyPatchToolCall
+        | ResponseApplyPatchToolCallOutput
+        | McpCall
+        | McpListTools
+        | McpApprovalRequest
+        | McpApprovalResponse
+        | ResponseCustomToolCall
+        | ResponseCustomToolCallOutputItem
+    )
+else:
+    ParsedResponseOutputItem = Any  # thirty types that nobody may need
+
+
+class ParsedResponse(Response, Generic[ContentType], kw_only=True):
+    """A response whose texts and calls were made into values."""
+
+    if TYPE_CHECKING:
+        output: list[ParsedResponseOutputItem[ContentType]]  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def output_parsed(self) -> ContentType | None:
+        """The first value of a text in the output."""
+        items: Sequence[Any] = _items(self.output)
+        contents = (_items(item.content) for item in items if isinstance(item, ResponseOutputMessage))
+        values: Any = (getattr(part, "parsed", None) for parts in contents for part in parts)
+        return next((value for value in values if value is not None), None)
+
+
+_RESPONSE: type[ParsedResponse[Any]] = ParsedResponse
+_MESSAGE: type[ParsedResponseOutputMessage[Any]] = ParsedResponseOutputMessage
+_TEXT: type[ParsedResponseOutputText[Any]] = ParsedResponseOutputText
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return cast("Sequence[Any]", value) if type(value) is list else ()
+
+
+def function_key(call: ResponseFunctionToolCall, wanted: ParseSpec) -> Any:
+    """The name under which `wanted` has the function of a call; those of a namespace are a pair."""
+    inside = (call.namespace, call.name)
+    if call.namespace is None or (call.namespace == call.name and not wanted.knows(inside)):
+        return call.name
+    return inside
+
+
+def text_value(text: str, message: Any, response: Any, wanted: ParseSpec) -> Any:
+    """The value of a whole text. What a model says on its way to the answer (its `phase` tells) has none."""
+    phase = getattr(message, "phase", None)
+    return wanted.value(text, response) if phase is None or phase == "final_answer" else None
+
+
+def parsed_response(response: Response, wanted: ParseSpec, *, whole: bool = True) -> ParsedResponse[Any]:
+    """The response with its values; with `whole` false one that goes on, which has none yet.
+
+    Raises `StructuredOutputError` for a text that does not fit its type.
+    """
+    output = [_item(item, response, wanted, whole) for item in _items(response.output)]
+    return upgraded(response, _RESPONSE, output=output)
+
+
+def _item(item: Any, response: Response, wanted: ParseSpec, whole: bool) -> Any:
+    if isinstance(item, ResponseOutputMessage):
+        content: Any = item.content
+        if type(content) is list:
+            content = [_part(part, item, response, wanted, whole) for part in _items(content)]
+        return upgraded(item, _MESSAGE, content=content)
+    if isinstance(item, ResponseFunctionToolCall):
+        call = upgraded(item, ParsedResponseFunctionToolCall)
+        if whole and isinstance(cast("Any", item.arguments), str):
+            call.parsed_arguments = wanted.arguments(function_key(item, wanted), item.arguments, response)
+        return call
+    return item
+
+
+def _part(part: Any, message: ResponseOutputMessage, response: Response, wanted: ParseSpec, whole: bool) -> Any:
+    if not isinstance(part, ResponseOutputText):
+        return part
+    made = upgraded(part, _TEXT)
+    if whole and isinstance(cast("Any", part.text), str):
+        made.parsed = text_value(part.text, message, response, wanted)
+    return made
