@@ -22,7 +22,7 @@ T = TypeVar("T")
 TESTS = Path(__file__).resolve().parent
 GRACE = 2.0  # seconds that sockets, threads and tasks get to end by themselves after a test
 CLOCKED = frozenset(
-    ["builtin", "calls", "cli", "client", "compat", "faults", "identity", "realtime", "server", "testing", "transport"]
+    ["bridge", "cli", "client", "engine", "faults", "identity", "real_servers", "realtime", "server", "transport"]
 )
 SCRUBBED = ("OPENAI_", "OPENAIASYNC_DEMO_")
 SCRUBBED_NAMES = frozenset(
