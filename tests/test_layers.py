@@ -39,8 +39,15 @@ BRANCHES = {
 # The package itself imports this at its top; the rest of its names come lazily.
 ROOT_MAY_IMPORT = {"version"}
 ROOT_MAY_BE_IMPORTED_BY = {"cli", "testing"}
-# (module, unit): arrows that turn back on purpose. Each must be in use.
-EXEMPT: set[tuple[str, str]] = set()
+# (module or unit, unit): imports for type checkers alone (`if TYPE_CHECKING`) that turn back on purpose, each in use.
+# At run time no import turns back.
+EXEMPT = {
+    ("types", "params"),  # official module paths of requests
+    ("types", "official"),  # official module paths of parsed answers
+    ("errors", "types"),  # `LengthFinishReasonError.completion`
+    ("core.model.mixins", "types"),  # what the properties of answers return
+    ("core.policy.options", "engine"),  # hooks, among the options of a call
+}
 
 NO_IO = {"asyncio", "concurrent", "multiprocessing", "select", "selectors", "socket", "ssl", "subprocess", "threading"}
 CORE = tuple(f"core.{name}" for name in ("model", "http", "codec", "schema", "policy"))
@@ -55,6 +62,7 @@ THIRD_PARTY = {
     "client_defaults": {"httpx2"},
     "realtime": {"websockets"},
     "otel": {"opentelemetry"},
+    "bridge": {"httpx2"},
 }
 
 
@@ -72,6 +80,7 @@ class Import(NamedTuple):
     target: str  # dotted, below the package; or absolute, with `foreign`
     foreign: bool
     at_top: bool
+    typed: bool = False  # for type checkers alone
 
     @property
     def unit(self) -> str:
@@ -92,9 +101,10 @@ def read_tree(root: Path) -> list[Import]:
     for module, path in paths.items():
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-        for node, at_top in statements(tree, at_top=True):
-            for name, foreign in targets(node, package, root.name, paths.keys()):
-                found.append(Import(module, node.lineno, name, foreign, at_top))
+        for typed in (False, True):
+            for node, at_top in statements(tree, at_top=True, typed=typed):
+                for name, foreign in targets(node, package, root.name, paths.keys()):
+                    found.append(Import(module, node.lineno, name, foreign, at_top and not typed, typed))
     return found
 
 
@@ -103,17 +113,22 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def statements(node: ast.AST, *, at_top: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom | ast.Call, bool]]:
-    """Every node that can import, with whether it runs at import time; bodies of `if TYPE_CHECKING` are left out."""
+def statements(
+    node: ast.AST, *, at_top: bool, typed: bool = False, inside: bool = False
+) -> Iterator[tuple[ast.Import | ast.ImportFrom | ast.Call, bool]]:
+    """Every node that can import, with whether it runs at import time.
+
+    Those outside of `if TYPE_CHECKING`, or those inside (`typed`). `inside` says that `node` stands in such a body.
+    """
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and names_type_checking(child.test):
-            for other in child.orelse:
-                yield from statements(ast.Module([other], []), at_top=at_top)
+            yield from statements(ast.Module(child.body, []), at_top=at_top, typed=typed, inside=True)
+            yield from statements(ast.Module(child.orelse, []), at_top=at_top, typed=typed, inside=inside)
             continue
-        if isinstance(child, ast.Import | ast.ImportFrom | ast.Call):
+        if isinstance(child, ast.Import | ast.ImportFrom | ast.Call) and inside == typed:
             yield child, at_top
-        inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        yield from statements(child, at_top=at_top and not inside)
+        nested = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        yield from statements(child, at_top=at_top and not nested, typed=typed, inside=inside)
 
 
 def names_type_checking(test: ast.expr) -> bool:
@@ -181,9 +196,11 @@ def layer_faults(imports: list[Import]) -> list[str]:
             fault = "at its top" if one.at_top and one.target_unit not in ROOT_MAY_IMPORT else ""
         elif one.target == "":
             fault = "" if one.unit in ROOT_MAY_BE_IMPORTED_BY else "name the module that defines it"
+        elif one.typed and {(one.module, one.target_unit), (one.unit, one.target_unit)} & EXEMPT:
+            fault = ""
         elif not allowed_units(one.unit):
             fault = f"the unit {one.unit} is in no layer"
-        elif one.target_unit in allowed_units(one.unit) or (one.module, one.target_unit) in EXEMPT:
+        elif one.target_unit in allowed_units(one.unit):
             fault = ""
         else:
             fault = f"{one.unit} may not import {one.target_unit}"
@@ -205,7 +222,7 @@ def cycles(imports: list[Import]) -> list[str]:
     """Modules that import each other, in functions or not, as one line a cycle."""
     edges: dict[str, set[str]] = {}
     for one in imports:
-        if not one.foreign and one.module and one.target and one.target != one.module:
+        if not (one.foreign or one.typed) and one.module and one.target and one.target != one.module:
             edges.setdefault(one.module, set()).add(one.target)
     found: list[str] = []
     done: set[str] = set()
@@ -231,7 +248,7 @@ def source() -> list[Import]:
 
 
 def test_imports_go_one_way() -> None:
-    """No module imports a layer above its own, not even inside a function."""
+    """No module imports a layer above its own, not even inside a function or for type checkers alone."""
     assert layer_faults(source()) == []
 
 
@@ -242,7 +259,8 @@ def test_no_module_is_in_a_cycle() -> None:
 
 def test_exemptions_are_in_use() -> None:
     """An exemption that nothing needs any more is taken out."""
-    used = {(one.module, one.target_unit) for one in source() if not one.foreign}
+    typed = [one for one in source() if one.typed and not one.foreign]
+    used = {(unit, one.target_unit) for one in typed for unit in (one.module, one.unit)}
     assert used >= EXEMPT
 
 
@@ -272,6 +290,11 @@ MADE_UP = {
     ),
     "a dynamic import": ("errors.py", "import importlib\nimportlib.import_module('.client', 'x')\n", "may not import"),
     "an import by the package": ("errors.py", "from . import client\n", "may not import"),
+    "for type checkers alone": (
+        "core/policy/retry.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ...client import Client\n",
+        "may not import",
+    ),
     "I/O in core": ("core/http/response.py", "import asyncio.streams\n", "no I/O"),
     "a clock in core": ("core/policy/limits.py", "from time import monotonic\n", "no clock"),
     "sockets in errors": ("errors.py", "def f():\n    import socket\n", "no I/O"),
@@ -293,13 +316,13 @@ def test_a_wrong_import_is_caught(name: str, tmp_path: Path) -> None:
 
 
 def test_right_imports_pass(tmp_path: Path) -> None:
-    """Types for the checker only, lower layers, the package's lazy names and the command line are no faults."""
+    """Exempted types for the checker, lower layers, the package's lazy names and the command line are no faults."""
     lazy = "def __getattr__(name):\n    from . import client\n    return client\n"
-    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ...client import Client\n"
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ...engine import Engine\n"
     tree = {
         "__init__.py": f"from .version import v\n{lazy}",
         "version.py": "",
-        "core/policy/retry.py": typed + "import json, msgspec\nfrom ...errors import E\n",
+        "core/policy/options.py": typed + "import json, msgspec\nfrom ...errors import E\n",
         "client.py": "import asyncio\nfrom .engine.call import run\nfrom .settings import S\n",
         "cli/main.py": "import rich\nfrom .. import Client\nfrom ..server import serve\n",
     }
