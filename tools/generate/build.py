@@ -16,6 +16,7 @@ from .ir import FILE, NONE, Alias, Array, GeneratorError, Operation, Ref, Type, 
 from .load import Description
 from .names import Names, Place, Root, root_place
 from .packages import by_name, home, lazy_text, read_exports
+from .realtime import connections
 from .requests import Requests
 from .source import Module
 from .tables import Overrides, Row, Untyped, read_endpoints, read_surface, read_toml, read_untyped
@@ -34,7 +35,8 @@ class Tables:
         wanted = set(areas)
         chosen = [op for op in operations if not wanted or op.name.partition(".")[0] in wanted]
         others = [row for row in untyped if not wanted or row.name.partition(".")[0] in wanted]
-        return builder.build(chosen, others)
+        texts = builder.build(chosen, others)
+        return texts if wanted else texts | connections(self.folder)
 
     def places(self, spec: Path) -> dict[str, Place]:
         """Where each object of an answer is, by its key in the description."""

@@ -125,8 +125,9 @@ class Module:
         later = [indent(import_line(m, checked[m])) for m in sorted(checked, key=distance)]
         ordered = self._ordered()
         head = [HEADER + f'"""{doc}"""' if doc else HEADER.rstrip()]
-        if not ordered:
+        if not ordered or checked:  # what type checkers alone see cannot be evaluated
             head.append("from __future__ import annotations")
+        if not ordered:
             ordered = sorted(self.blocks, key=lambda block: not block.is_class)
         parts = [*head, *("\n".join(block) for block in (own, third, near) if block)]
         seen, run = self._whole_modules()
