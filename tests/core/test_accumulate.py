@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cputime import assert_linear
 from openaiasync.core.codec.accumulate import BACKLOG, ChatAccumulator, CompletionAccumulator
 from openaiasync.core.codec.decode import decoder_for
 from openaiasync.core.codec.tool_calls import ToolCalls
@@ -330,24 +330,15 @@ def test_a_long_stream_is_worked_in_bit_by_bit() -> None:
 
 
 def test_adding_is_linear() -> None:
-    """Ten times the chunks take about ten times as long, whatever grows: text, arguments, audio."""
+    """Four times the chunks take about four times as long, whatever grows: text, arguments, audio."""
+    piece = delta(
+        content="x" * 50, reasoning="y" * 50, tool_calls=[entry(0, arguments="z" * 50)], audio={"data": "d" * 50}
+    )
 
-    def seconds(count: int) -> float:
-        chunks = [
-            delta(
-                content="x" * 50,
-                reasoning="y" * 50,
-                tool_calls=[entry(0, arguments="z" * 50)],
-                audio={"data": "d" * 50},
-            )
-        ] * count
-        began = time.process_time()
-        answer = whole(*chunks)
-        assert len(answer.text) == 50 * count
-        return time.process_time() - began
+    def add(count: int) -> None:
+        assert len(whole(*[piece] * count).text) == 50 * count
 
-    small = min(seconds(1_000) for _ in range(3))
-    assert seconds(10_000) < 40 * small + 0.05
+    assert_linear(add, 2_500)
 
 
 CALLS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -366,16 +357,13 @@ def test_tool_calls_are_told_apart_in_linear_time(kind: str) -> None:
     chunks = [delta(tool_calls=[CALLS[kind](at)]) for at in range(16_000)]
     entries: list[Any] = [chunk.choices[0].delta.tool_calls[0] for chunk in chunks]  # type: ignore[index]
 
-    def seconds(count: int) -> float:
+    def tell_apart(count: int) -> None:
         told = ToolCalls()
-        began = time.process_time()
         for one in entries[:count]:
             place = told.take(one)
             assert place is None or told.so_far(place)[0]
-        return time.process_time() - began
 
-    small = min(seconds(1_000) for _ in range(3))
-    assert seconds(16_000) < 16 * 4 * small + 0.05
+    assert_linear(tell_apart, 4_000)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.text(max_size=4)), max_size=20), st.integers(1, 5))

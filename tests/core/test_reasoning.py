@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cputime import assert_linear
 from openaiasync.core.codec.reasoning import (
     TAGS,
     AnswerJSON,
@@ -84,34 +84,27 @@ def test_text_is_not_held_back() -> None:
 def test_telling_apart_is_linear(piece: str) -> None:
     """White space and blocks without end, in one piece or in many."""
 
-    def seconds(count: int, whole: bool) -> float:
+    def feed(pieces: list[str]) -> None:
         splitter = ThinkSplitter()
-        pieces = [piece * count] if whole else [piece] * count
-        began = time.process_time()
         for one in pieces:
             splitter.feed(one)
         splitter.end()
-        return time.process_time() - began
 
-    for whole in (True, False):
-        small = min(seconds(4_000, whole) for _ in range(3))
-        assert seconds(64_000, whole) < 16 * 4 * small + 0.05
+    assert_linear(lambda count: feed([piece * count]), 16_000)
+    assert_linear(lambda count: feed([piece] * count), 16_000)
 
 
 @pytest.mark.parametrize("piece", [" ", "<think>a</think>", "a</think>", "<think>", "{<think>"])
 def test_looking_for_the_answer_is_linear(piece: str) -> None:
     """Blocks and tags without end."""
 
-    def seconds(count: int) -> float:
-        began = time.process_time()
+    def look(count: int) -> None:
         answers_in(piece * count)
         growing = AnswerJSON()
         for _ in range(count):
             growing.feed(piece)
-        return time.process_time() - began
 
-    small = min(seconds(1_000) for _ in range(3))
-    assert seconds(8_000) < 8 * 4 * small + 0.05
+    assert_linear(look, 2_000)
 
 
 DRAFT, ANSWER = '{"answer": 1}', '{"answer": 2}'

@@ -540,8 +540,8 @@ async def echoing(place: Place) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.port}/v1"
 
 
-async def play(make: Make, title: str) -> list[str]:
-    """Every kind of method against one echo, all at once: more than eight calls are under way."""
+async def play(make: Make, title: str, methods: list[Method]) -> list[str]:
+    """Kinds of method against one echo, all at once: more than eight calls are under way."""
     found: list[str] = []
 
     async def one(method: Method) -> None:
@@ -557,22 +557,44 @@ async def play(make: Make, title: str) -> list[str]:
 
     async with echoing(PLACES[title]) as url:
         async with make(url) as client:
-            await asyncio.gather(*map(one, METHODS))
+            await asyncio.gather(*map(one, methods))
     return found
 
 
-@pytest.mark.parametrize("make", KEYS, ids=lambda make: make.__name__)
-def test_an_echoed_key_is_shown_nowhere(make: Make) -> None:
+WHOLE = (static, asked)  # kinds of key that every method meets in every place, in each run of the tests
+SHARES = 3  # of the methods, of which the other kinds of key play one; `slow` are those that play the others
+
+
+def games() -> Iterator[Any]:
+    """Kind of key, place, methods: in each run every kind of key meets every method and every place."""
+    for number, make in enumerate(KEYS):
+        for turn, title in enumerate(PLACES):
+            name = f"{make.__name__}-{title}"
+            if make in WHOLE:
+                yield pytest.param(make, title, METHODS, id=name)
+                continue
+            for share in range(SHARES):
+                methods = METHODS[(number + turn + share) % SHARES :: SHARES]
+                marks = [pytest.mark.slow] if share else []
+                yield pytest.param(make, title, methods, id=f"{name}-{share}", marks=marks)
+
+
+@pytest.mark.parametrize(("make", "title", "methods"), list(games()))
+def test_an_echoed_key_is_shown_nowhere(make: Make, title: str, methods: list[Method]) -> None:
     """Not in an error's texts, attributes, pickles, causes and tracebacks, not in the log or a warning."""
-    found: list[str] = []
-
-    async def main() -> None:
-        for title in PLACES:
-            found.extend(await play(make, title))
-
     with LogText() as log, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        run(main(), timeout=100)
+        found = run(play(make, title, methods))
     found += [f"the log says {line}" for line in log.lines if "openaiasync" in line and holds(line)]
     found += [f"a warning says {one.message}" for one in warned if holds(str(one.message))]
     assert not found, f"{len(found)} leaks:\n" + "\n".join(found)
+
+
+def test_every_kind_of_key_meets_every_method_and_every_place() -> None:
+    """What a run leaves to the slow ones is combinations, never a kind of method or a place."""
+    for kinds in zip(*[(param.values[0], param.values[1]) for param in games() if not param.marks], strict=True):
+        assert set(kinds) in (set(KEYS), set(PLACES))
+    for make in KEYS:
+        met = [param.values[2] for param in games() if param.values[0] is make and not param.marks]
+        assert {method for methods in met for method in methods} == set(METHODS)
+        assert len(met) == len(PLACES)
