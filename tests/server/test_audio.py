@@ -290,9 +290,9 @@ class TestHearing:
     def test_fast_enough(self) -> None:
         """A hundred characters in less than a second of CPU time."""
         samples = spoken("0123456789" * 10)
-        begin = time.process_time()
+        begin = time.thread_time()
         assert heard(samples) == "0123456789" * 10
-        assert time.process_time() - begin < 1
+        assert time.thread_time() - begin < 1
 
     def test_wav_files(self) -> None:
         """Several channels, further chunks and unknown sizes are read; other codings, cuts and nonsense are not."""

@@ -185,9 +185,9 @@ class TestParsing:
 
     def test_linear_time(self) -> None:
         """Bytes that nearly are boundaries cost no more than others."""
-        begin = time.process_time()
+        begin = time.thread_time()
         parse_form(b"B", part(FILE, b"\r\n--A" * 500_000) + b"--B--\r\n")
-        assert time.process_time() - begin < 5
+        assert time.thread_time() - begin < 5
 
 
 def post(server: Any, body: bytes, content_type: str = FORM, path: str = "/v1/files") -> tuple[int, dict[str, Any]]:

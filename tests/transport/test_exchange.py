@@ -224,7 +224,7 @@ def test_an_answer_that_does_not_come_ends_by_a_clock(parts: list[bytes], clocks
     script = after_request(*parts, then="hold", pause=0.02)
     error = fails(script, clocks=AttemptTimeouts(5.0, clocks["start"], None, clocks.get("stall")))
     assert (error.kind, error.clock) == ("timeout", clock)
-    assert 0.09 < time.monotonic() - began < 3.0
+    assert 0.09 < time.monotonic() - began < 4.5  # before the start clock
 
 
 @pytest.mark.parametrize("parts", [[], [b"HTTP/1.1 200 OK\r\n"], [CHUNKED + b"5\r\nhello\r\n"]])

@@ -55,10 +55,10 @@ def test_malformed(expression: str) -> None:
 @pytest.mark.parametrize("expression", ["9^9^9", "9^9999", "2^0.5", "10^-99999", "9" * 2000, "2^3999*2^3999"])
 def test_too_large(expression: str) -> None:
     """Refused before it is computed."""
-    start = time.monotonic()
+    start = time.thread_time()
     with pytest.raises(TooLarge):
         evaluate(expression)
-    assert time.monotonic() - start < 1
+    assert time.thread_time() - start < 1
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ def test_long_and_hostile_texts_take_no_time() -> None:
         "a" * 300_000,
     ]
     for text in texts:
-        start = time.process_time()
+        start = time.thread_time()
         assert say(text, system=text)
         assert say(text, "ok", text)
-        assert time.process_time() - start < 10, text[:20]  # what goes wild takes hours
+        assert time.thread_time() - start < 10, text[:20]  # what goes wild takes hours
