@@ -348,3 +348,17 @@ def test_sound_is_told_by_its_bytes(label: str) -> None:
                     await streamed(client, said)
 
     run(main())
+
+
+@pytest.mark.parametrize("operation", ["images", "edited images"])
+def test_images_without_anything_beside_them(operation: str) -> None:
+    """Images are the answer, `created` is not: gateways that send `data` alone are understood."""
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer({"data": [{"url": "http://x/1.png"}]}))
+
+    async def main() -> Any:
+        async with scripted(script) as server, AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
+            return await OPERATIONS[operation](client)
+
+    assert [image.url for image in run(main()).data] == ["http://x/1.png"]

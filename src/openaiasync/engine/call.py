@@ -181,6 +181,7 @@ class Call:
             usual.out, request.body or b"", self.clocks.of_try if self.clocks.fixed else self._clocks()
         )
         if begun is not None:
+            begun.reader = None if self.permit is None else self.permit.owner
             self.tries = 1
             self.out, self.usual = usual.out, usual
         return begun

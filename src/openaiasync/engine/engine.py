@@ -78,31 +78,28 @@ class Engine:
     def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None = None) -> Request:
         """The `Request` for these parameters, the default model filled in where none is named."""
         try:
-            return self._request(endpoint, params, stream)
+            given = params
+            if group := endpoint.group:
+                if "model" not in params:
+                    models = self.config.models
+                    model = models.get(group) or models.get("")
+                    if model is not None and "model" in endpoint.known:
+                        params = {**params, "model": model}
+                if group == "embedding":
+                    given = params
+                    params = self.shared.defaults.with_base64(self.config.base, params)
+            request = endpoint.request(params, stream=stream)
+            if group == "embedding":
+                if params is not given:
+                    request.unasked = ("encoding_format",)
+                request.as_base64 = given.get("encoding_format") == "base64"
+                request.texts = count_texts(given)
+            if self.config.placing is not None:
+                request.path = self.config.placing.path(request.path, params.get("model"))
+            return request
         except Exception as error:
             seal(error)
             raise
-
-    def _request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> Request:
-        given = params
-        if group := endpoint.group:
-            if "model" not in params:
-                models = self.config.models
-                model = models.get(group) or models.get("")
-                if model is not None and "model" in endpoint.known:
-                    params = {**params, "model": model}
-            if group == "embedding":
-                given = params
-                params = self.shared.defaults.with_base64(self.config.base, params)
-        request = endpoint.request(params, stream=stream)
-        if group == "embedding":
-            if params is not given:
-                request.unasked = ("encoding_format",)
-            request.as_base64 = given.get("encoding_format") == "base64"
-            request.texts = count_texts(given)
-        if self.config.placing is not None:
-            request.path = self.config.placing.path(request.path, params.get("model"))
-        return request
 
     def stream_request(self, endpoint: Endpoint, params: dict[str, Any]) -> Request:
         """The `Request` for a stream whose usage is asked for, unless the caller gave ``stream_options``."""

@@ -223,6 +223,9 @@ class Attended(Protocol):
 class Begun(TransportResponse, Protocol):
     """An exchange that was sent before anybody waits for it."""
 
+    reader: object
+    """The task that is going to wait for it, see `Attended`: whoever sent it says so, and it need not be looked up."""
+
     async def head(self) -> None:
         """Wait for the head of the final answer. Raises `TransportError`; whoever is cancelled here has dropped it."""
         ...

@@ -232,7 +232,8 @@ class Exchange:
         if connection is None:
             raise cast(TransportError, self._error)
         self._for = purpose
-        self.reader = asyncio.current_task(self._loop)
+        if purpose != _FOR_HEAD or self.reader is None:  # the slot's owner waits for the head, and is known
+            self.reader = asyncio.current_task(self._loop)
         self._waiter = waiter = self._loop.create_future()
         if self._expires < connection.timer_at:
             connection.arm(self._expires)

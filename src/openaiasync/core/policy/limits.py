@@ -104,9 +104,10 @@ class SlotQueue(Generic[T]):
     def release(self, permit: Permit) -> Waiter[T] | None:
         """Free a slot; return the waiter whose turn has come, if any, with its permit. Idempotent."""
         held = self._held
-        if permit not in held:
+        try:
+            held.remove(permit)
+        except KeyError:
             return None
-        held.remove(permit)
         line = self._returning or self._queue
         if not line or (self.size is not None and len(held) >= self.size):
             return None
