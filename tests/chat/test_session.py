@@ -20,7 +20,7 @@ from openaiasync import (
     StructuredOutputError,
     UnprocessableEntityError,
 )
-from scripted import json_answer, scripted
+from scripted import Seen, json_answer, scripted
 
 from .talking import add, faults, talking
 
@@ -648,3 +648,49 @@ class TestArguments:
                 assert issubclass(SessionFileError, OSError)
 
         run(main())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("where", ["slot", "key", "pause", "sent"])
+def test_what_a_cancelled_turn_costs(where: str, streamed: bool) -> None:
+    """Only a request that may be with the server is charged: not one that waits for a slot, a key, or its next try."""
+    waits = asyncio.Event()
+    key_waits = False
+
+    async def key() -> str:
+        if key_waits:
+            waits.set()
+            await asyncio.sleep(60)
+        return "k"
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        waits.set()
+        if where == "pause":
+            writer.write(json_answer({}, 429, Retry_After="60"))
+            await writer.drain()
+        else:
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        nonlocal key_waits
+        key_waits = where == "key"
+        async with scripted(script) as server:
+            options: Any = {"api_key": key, "http_max_in_flight": 1, "max_retries": 2}
+            async with Client(api_base=server.url, model="m", **options) as client:
+                holder = asyncio.create_task(client.chat("holds the slot")) if where == "slot" else None
+                if holder is not None:
+                    await waits.wait()
+                session = client.chat.session(prices={"*": (1.0, 1.0)}, budget=100)
+                said = session.stream("one").final() if streamed else session.say("one")
+                task = asyncio.create_task(said)
+                await waits.wait()
+                await asyncio.sleep(0.05)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert session.usage.requests == (1 if where == "sent" else 0)
+                if holder is not None:
+                    holder.cancel()
+                    await asyncio.wait([holder])
+
+    run(main())

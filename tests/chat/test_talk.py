@@ -372,3 +372,32 @@ def test_parameters_that_json_cannot_hold_are_told(tmp_path: Path) -> None:
             assert os.listdir(tmp_path) == []
 
     run(main())
+
+
+def test_a_new_file_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`save` runs in the event loop: it waits for the disk where `fsync` asks for it, or another file is replaced."""
+    synced: list[int] = []
+    plain = os.fsync
+
+    def sync(descriptor: int) -> None:
+        synced.append(descriptor)
+        plain(descriptor)
+
+    async def main() -> None:
+        async with talking() as (client, _, _talker):
+            session = client.chat.session()
+            monkeypatch.setattr(os, "fsync", sync)
+            session.save(tmp_path / "a")
+            await session.say("one")
+            (tmp_path / "a").unlink()
+            await session.say("two")
+            session.save(tmp_path / "a")
+            session.close()
+            assert not synced
+            client.chat.session().save(tmp_path / "a")
+            assert synced
+            synced.clear()
+            client.chat.session().save(tmp_path / "b", fsync=True)
+            assert synced
+
+    run(main())

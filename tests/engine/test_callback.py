@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import contextvars
 import functools
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync import AsyncAzureOpenAI, AsyncOpenAI, Client, ConfigurationError, OpenAIError
+from openaiasync import APITimeoutError, AsyncAzureOpenAI, AsyncOpenAI, Client, ConfigurationError, OpenAIError
 from openaiasync.engine.callback import ask
 from scripted import scripted
 
@@ -210,5 +211,80 @@ def test_a_token_provider_that_ends_in_an_odd_way(function: Callable[[], str], k
                     got = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
                     assert all(isinstance(one, OpenAIError) and "did not return" in str(one) for one in got), got
             assert not server.seen
+
+    run(main())
+
+
+async def stubborn() -> str:
+    """Swallow every cancellation."""
+    for _ in range(5):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(20)
+    return "late"
+
+
+@pytest.mark.parametrize("options", [{"http_timeout": 0.2}, {"http_deadline": 0.2}, {"http_timeout": 0.2, "hook": True}])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_function_that_swallows_its_cancellation(options: dict[str, Any], streamed: bool) -> None:
+    """The call ends with its clocks, says why, and gives its slot back; so does a caller who cancels."""
+    options = dict(options)
+    role = "api_key"
+    if options.pop("hook", False):
+        role = "on_request"
+
+    async def hook(_: Any) -> None:
+        await stubborn()
+
+    options[role] = stubborn if role == "api_key" else hook
+
+    async def main() -> None:
+        async with scripted() as server:
+            async with Client(api_base=server.url, model="m", http_max_in_flight=1, max_retries=0, **options) as client:
+
+                async def call() -> Any:
+                    return await (client.chat.stream("hi").final() if streamed else client.chat("hi"))
+
+                for _ in range(2):  # the second needs the slot of the first
+                    began = asyncio.get_running_loop().time()
+                    with pytest.raises(APITimeoutError, match=f"{role} (function|hook) took too long"):
+                        await call()
+                    assert asyncio.get_running_loop().time() - began < 10
+                task = asyncio.create_task(call())
+                await asyncio.sleep(0.02)
+                began = asyncio.get_running_loop().time()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert asyncio.get_running_loop().time() - began < 10
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not server.seen
+            await _ended(left)
+
+    run(main())
+
+
+async def _ended(tasks: set[Any]) -> None:
+    """Cancel tasks until they end."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.001)
+
+
+def test_what_a_hook_sets_holds_for_its_caller() -> None:
+    """Context variables that a request hook sets are read by the hook for the answer, and by the caller."""
+    seen: list[str] = []
+
+    async def before(_: Any) -> None:
+        WHERE.set("in the hook")
+
+    async def after(_: Any) -> None:
+        seen.append(WHERE.get())
+
+    async def main() -> None:
+        async with scripted() as server:
+            async with Client(api_base=server.url, model="m", on_request=before, on_answer=after) as client:
+                await client.chat("hi")
+        assert [*seen, WHERE.get()] == ["in the hook", "in the hook"]
 
     run(main())

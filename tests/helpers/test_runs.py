@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ import openaiasync
 from conftest import run
 from helpers.sequences import RUN, message_delta, message_of, named_events, run_of, step_delta
 from openaiasync import AsyncAssistantEventHandler, AsyncOpenAI
+from openaiasync.official.assistant_accumulators import MessageAccumulator, StepAccumulator, objects_of
+from openaiasync.types.beta.threads import Message, MessageDelta
+from openaiasync.types.beta.threads.runs import RunStep, RunStepDelta
 from scripted import Scripted, Seen, json_answer, scripted
 
 ENDS = ["requires_action", "cancelled", "completed", "failed", "expired", "incomplete"]
@@ -311,3 +315,46 @@ class TestPolling:
                 assert server.seen[0].json() == {"assistant_id": "as"}
 
         run(main())
+
+
+def cpu_of(count: int, what: str) -> float:
+    """Seconds of CPU for a run of so many deltas, asked for its snapshots at each, as handlers are."""
+    message = MessageAccumulator(Message.model_construct(id="m", content=[]))
+    step = StepAccumulator(RunStep.model_construct(id="s", step_details={"type": "tool_calls", "tool_calls": []}))
+    began = time.process_time()
+    for number in range(count):
+        place = number if what in ("blocks", "calls") else 0
+        if what in ("blocks", "text"):
+            part: Any = {"index": place, "type": "text", "text": {"value": "word "}}
+            message.add(MessageDelta.model_validate({"content": [part]}))
+            assert message.block(place).text.value.endswith("word ")
+        else:
+            part = {"index": place, "id": "c", "type": "function", "function": {"arguments": "word "}}
+            details = {"type": "tool_calls", "tool_calls": [part]}
+            step.add(RunStepDelta.model_validate({"step_details": details}))
+            assert step.call(place).function.arguments.endswith("word ")
+    took = time.process_time() - began
+    if what in ("blocks", "text"):
+        assert len(message.message.content) == (count if what == "blocks" else 1)
+    else:
+        assert len(objects_of(step.step, "step_details", "tool_calls")) == (count if what == "calls" else 1)
+    return took
+
+
+@pytest.mark.parametrize("what", ["blocks", "text", "calls", "arguments"])
+def test_long_runs_take_linear_time(what: str) -> None:
+    """Four times the deltas take about four times as long, not sixteen times."""
+    cpu_of(50, what)
+    short = min(cpu_of(500, what) for _ in range(2))
+    assert cpu_of(2_000, what) < 9 * short + 0.05
+
+
+def test_blocks_in_any_order() -> None:
+    """A block that comes late is in its place; the message that came last decides."""
+    message = MessageAccumulator(Message.model_construct(id="m", content=[]))
+    for place in (2, 0, 1, 0):
+        part: Any = {"index": place, "type": "text", "text": {"value": str(place)}}
+        message.add(MessageDelta.model_validate({"content": [part]}))
+    assert [block.text.value for block in objects_of(message.message, "content")] == ["00", "1", "2"]
+    assert message.block(2).text.value == "2"
+    assert message.block(3) is message.block("0") is None

@@ -8,7 +8,9 @@ from typing import Any, TypeVar, cast
 
 from ..core.codec.dialects import names_parameter
 from ..core.codec.endpoint import Endpoint, Request
+from ..core.model.meta import Meta
 from ..core.policy.options import OPTION_NAMES
+from ..engine.call import Call
 from ..engine.engine import Engine
 from ..engine.streams import AsyncStream
 from ..errors import APIError, APIResponseValidationError, APIStatusError, OpenAIError
@@ -42,6 +44,7 @@ class SessionCalls(Engine):
         self._planned: tuple[Request, dict[str, Any]] | None = None  # a stream about to be opened
         self._open: tuple[list[Message], dict[str, Any]] | None = None  # what a stream was opened with
         self._shortened = 0  # streams of this turn that were refused when they had begun
+        self._call: Call | None = None  # the last one
 
     async def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
         """The answer. Raises `ContextLimitError` and `BudgetError` before anything is sent, and what calls raise."""
@@ -59,6 +62,18 @@ class SessionCalls(Engine):
                 break
         self._count(sent, params, answer)
         return answer
+
+    def call(self, request: Request) -> Call:
+        """See `Engine`; what a failed call costs is asked of it."""
+        self._call = super().call(request)
+        return self._call
+
+    async def exchange(self, request: Request, call: Call | None = None) -> tuple[Meta, bytes]:
+        """See `Engine`."""
+        if call is None and not (self.config.observers or request.hooks):  # a watched one comes again, with its call
+            call = self.call(request)
+        self._call = call
+        return await super().exchange(request, call)
 
     def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None = None) -> Request:
         """The `Request` for these parameters; that of a stream is made to fit when it is opened."""
@@ -136,9 +151,10 @@ class SessionCalls(Engine):
     async def _charged(self, sent: Sequence[Message], params: dict[str, Any], work: Awaitable[T]) -> T:
         """What a call gives; of one that fails after its request was sent, which a server may charge, the prompt."""
         try:
+            self._call = None
             return await work
         except BaseException as error:
-            for _ in range(_sends(error)):
+            for _ in range(_sends(error, self._call)):
                 tokens = self._room.count(sent, params).tokens
                 self._spend.add(self._model(params), None, (tokens, 0))
             raise
@@ -180,13 +196,13 @@ class SessionCalls(Engine):
         return ask
 
 
-def _sends(error: BaseException) -> int:
+def _sends(error: BaseException, call: Call | None) -> int:
     """How often the request of a failed call may have been answered in vain, and charged.
 
-    A server does not charge for what it refuses. Of a cancelled call it cannot be told; it was most likely sent.
+    A server does not charge for what it refuses. A cancelled call may have been sent if a try of it was under way.
     """
     if isinstance(error, asyncio.CancelledError):
-        return 1
+        return int(call is not None and call.under_way)
     if isinstance(error, APIResponseValidationError) or (isinstance(error, OpenAIError) and error.sent):
         return max(1, error.tries)
     return 0

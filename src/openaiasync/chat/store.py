@@ -275,7 +275,7 @@ class Journal:
         """
         data = _content(records)
         with _file_errors("write", path):
-            return cls(AppendFile.create(path, data, _check_replaceable(path), replace=replace), fsync)
+            return cls(AppendFile.create(path, data, _check_replaceable(path), replace=replace, sync=fsync), fsync)
 
     @property
     def close(self) -> Callable[[], object]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..core.codec.endpoint import Request
 from ..core.model.meta import Meta, RequestInfo
@@ -49,6 +50,8 @@ __all__ = ["Call", "limited"]
 T = TypeVar("T")
 
 ERROR_PATIENCE = 10.0  # seconds
+CANCEL_PATIENCE = 0.05  # seconds that a caller's function has to end once it is cancelled
+_UNSET: Any = object()
 _NEVER_RETRIED = frozenset({"closed", "protocol", "stuck", "tls", "upload"})
 
 
@@ -71,6 +74,7 @@ class Call:
     redirected: bool = False
     free_retry: bool = True
     renewed: bool = False
+    refused: int = 0  # how many tries there were when the server last refused one
     taken_back: tuple[str, ...] = ()
     queued: float = 0.0
     try_began: float = 0.0
@@ -247,7 +251,18 @@ class Call:
         composer = self.calls.composer
         if not composer.asks:
             return await composer.credentials(self.request)
-        return await limited(composer.credentials(self.request), until, "the api_key function took too long")
+        return await self.prepared(composer.credentials(self.request), until, "the api_key function took too long")
+
+    async def prepared(self, work: Coroutine[Any, Any, T], until: float | None, why: str) -> T:
+        """Return what a caller's function returns before a request: when the try ends, or the start clock, it raises.
+
+        A try without an end of its own has a start clock that begins when the request is written; what comes before
+        has as long.
+        """
+        clock, start = "until", self.clocks.start
+        if start is not None and (until is None or self.try_began + start < until):
+            clock, until = "start", self.try_began + start
+        return await limited(work, until, why, clock)
 
     def _clocks(self) -> AttemptTimeouts:
         clocks = self.clocks
@@ -283,6 +298,7 @@ class Call:
 
     async def _bad_status(self, incoming: TransportResponse) -> None:
         """Raise the error for a status that is no success, or pause before the next try."""
+        self.refused = self.tries
         self.expect_error(incoming)
         raw = await read_error_body(incoming)
         incoming.abort()
@@ -292,6 +308,11 @@ class Call:
         if not (self.request.unasked and self._takes_back(error)):
             await self.again(error)
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a request may be with the server that it has not refused."""
+        return self.out is not None and self.tries > self.refused
+
     def _takes_back(self, error: APIStatusError) -> bool:
         """Whether the server refuses what the library added by itself: the next try goes without, and is no retry."""
         changed = self.calls.shared.defaults.without(self.calls.config.base, self.request, error)
@@ -299,6 +320,7 @@ class Call:
             return False
         self.request, self.taken_back = changed[0], (*self.taken_back, *changed[1])
         self.tries -= 1
+        self.refused = self.tries
         self.try_began = self.loop.time()
         return True
 
@@ -529,15 +551,40 @@ def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-async def limited(work: Awaitable[T], until: float | None, why: str) -> T:
-    """What `work` gives, unless the try ends before, at the loop's time `until`; `TransportError` then says why."""
+async def limited(work: Coroutine[Any, Any, T], until: float | None, why: str, clock: str = "until") -> T:
+    """Return what `work` returns; raise `TransportError` (`why`, `clock`) at the loop's time `until`.
+
+    `work` is a caller's function, which may swallow cancellations. It runs in a task of its own, so that the call ends
+    on time whatever the function does; a function that does not end when it is cancelled is left behind.
+    """
     if until is None:
         return await work
-    limit = asyncio.timeout_at(until)
+    context = contextvars.copy_context()
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work, context=context)
     try:
-        async with limit:
-            return await work
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise TransportError("timeout", why, clock="until") from None
+        done, _ = await asyncio.wait({task}, timeout=max(0.0, until - loop.time()))
+    except BaseException:
+        await _cancelled(task)
+        raise
+    if not done:
+        await _cancelled(task)
+        late = TransportError("timeout", why, clock=clock)
+        late.by_caller = True
+        raise late
+    for variable, value in context.items():  # what the function has set holds for its caller, as in a plain `await`
+        if variable.get(_UNSET) is not value:
+            variable.set(value)
+    return task.result()
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and let it end, up to a moment."""
+    task.cancel()
+    task.add_done_callback(_retrieved)
+    await asyncio.wait({task}, timeout=CANCEL_PATIENCE)
+
+
+def _retrieved(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()  # its caller has left

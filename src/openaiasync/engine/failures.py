@@ -112,7 +112,8 @@ def from_transport(
     elif failure.kind == "stuck":
         error = InFlightError(f"{where}: {failure.message}")
     elif clock is not None:
-        error = APITimeoutError(request, message=f"{where}: {timeout_message(clock, seconds)} {spent}", clock=clock)
+        words = failure.message if failure.by_caller else timeout_message(clock, seconds)
+        error = APITimeoutError(request, message=f"{where}: {words} {spent}", clock=clock)
     else:
         error = APIConnectionError(message=f"{where}: {failure.message} {spent}", request=request)
         error.retryable = failure.kind not in ("protocol", "tls")

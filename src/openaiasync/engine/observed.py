@@ -17,7 +17,7 @@ from ..core.model.meta import Meta
 from ..errors import APIStatusError, OpenAIError
 from ..transport.base import Credentials, TransportError, TransportResponse
 from . import failures
-from .call import Call, limited
+from .call import Call
 from .hooks import Hooks
 from .log import logger
 from .observer import CallObserver, Outcome
@@ -57,7 +57,7 @@ class ObservedCall(Call):
         """Nothing is sent at once: the watchers come first, in `head`."""
 
     async def _credentials(self, until: float | None) -> Credentials:
-        await limited(self._sending(), until, "the on_request hook took too long")
+        await self.prepared(self._sending(), until, "the on_request hook took too long")
         return await super()._credentials(until)
 
     async def _sending(self) -> None:

@@ -69,9 +69,15 @@ class AppendFile:
 
     @classmethod
     def create(
-        cls, path: StrPath, data: bytes, replaceable: Callable[[bytes], None], *, replace: bool = True
+        cls,
+        path: StrPath,
+        data: bytes,
+        replaceable: Callable[[bytes], None],
+        *,
+        replace: bool = True,
+        sync: bool = True,
     ) -> AppendFile:
-        """Make a file with this content, on the disk when this returns, or leave what is there.
+        """Make a file with this content, with `sync` on the disk when this returns, or leave what is there.
 
         An existing file is replaced if `replaceable` does not raise for its first bytes; without `replace` it is a
         `FileExistsError`. Raises `FileInUseError` and `OSError`.
@@ -79,7 +85,7 @@ class AppendFile:
         place = os.path.abspath(os.fsdecode(path))
         for _ in range(_TRIES):
             try:
-                locked = _made(place, data, replaceable, replace)
+                locked = _made(place, data, replaceable, replace, sync)
             except FileExistsError:
                 if not replace:
                     raise
@@ -111,7 +117,7 @@ class AppendFile:
             self.append(data)
             return
         try:
-            made = self.create(self.path, data, _nothing)
+            made = self.create(self.path, data, _nothing, sync=False)  # as what was appended
         except FileInUseError as error:
             raise FileChangedError(errno.EEXIST, "it was replaced by another session's", self.path) from error
         self.close()
@@ -158,8 +164,13 @@ class AppendFile:
         self._torn = False
 
 
-def _made(place: str, data: bytes, replaceable: Callable[[bytes], None], replace: bool) -> LockedFile:
-    """The locked file with this content and name. `FileExistsError` if the name was taken in the meantime."""
+def _made(
+    place: str, data: bytes, replaceable: Callable[[bytes], None], replace: bool, sync: bool
+) -> LockedFile:
+    """The locked file with this content and name. `FileExistsError` if the name was taken in the meantime.
+
+    What takes the place of another file is on the disk first: a loss of power must not cost both.
+    """
     held = _held(place, replaceable, replace)
     try:
         file = AtomicFile.open(place, mode=0o600)
@@ -167,7 +178,7 @@ def _made(place: str, data: bytes, replaceable: Callable[[bytes], None], replace
             file.write(data)
             if held is not None and sys.platform == "win32":
                 held.close()  # what is open cannot be replaced there
-            locked = file.publish(sync=True, exclusive=held is None)
+            locked = file.publish(sync=sync or held is not None, exclusive=held is None)
         except BaseException:
             file.discard()
             raise

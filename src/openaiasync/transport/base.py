@@ -146,6 +146,7 @@ class TransportError(Exception):
         self.reused = reused  # the connection had served a request before
         self.sent = sent  # any byte of the request may have left
         self.answered = answered  # any byte of an answer has come
+        self.by_caller = False  # a function of the caller's took too long; `message` names it
 
 
 def over_cap(cap: int) -> str:
