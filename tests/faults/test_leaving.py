@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -286,3 +287,34 @@ async def _endless(seen: Any, writer: asyncio.StreamWriter) -> None:
             await writer.drain()
             await asyncio.sleep(0.01)
     writer.write(OK)
+
+
+@pytest.mark.parametrize("own_client", [False, True])
+def test_an_event_loop_for_each_call(own_client: bool) -> None:
+    """A thousand runs of `asyncio.run`, whole and streamed, with one client or one each: no loop is kept alive."""
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def ask(client: Client, streamed: bool) -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        if streamed:
+            async with client.chat.stream("hi") as stream:
+                assert (await anext(stream)).text == "tick"
+        else:
+            assert (await client.chat("hi")).text == "Hello."
+        if own_client:
+            await client.aclose()
+
+    with ServerProcess() as port:
+
+        def made() -> Client:
+            return Client(api_base=f"http://127.0.0.1:{port}/v1", model="m", max_retries=0)
+
+        client = made()
+        sizes: list[int] = []
+        for number in range(1_000):
+            asyncio.run(ask(made() if own_client else client, bool(number % 2)))
+            if number in (199, 999):
+                gc.collect()
+                sizes.append(len(gc.get_objects()))
+        assert sum(loop() is not None for loop in loops) <= 1  # the client knows the last one
+        assert sizes[1] - sizes[0] < 8_000  # the 800 references here are some of them
