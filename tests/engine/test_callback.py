@@ -223,7 +223,9 @@ async def stubborn() -> str:
     return "late"
 
 
-@pytest.mark.parametrize("options", [{"http_timeout": 0.2}, {"http_deadline": 0.2}, {"http_timeout": 0.2, "hook": True}])
+@pytest.mark.parametrize(
+    "options", [{"http_timeout": 0.2}, {"http_deadline": 0.2}, {"http_timeout": 0.2, "hook": True}]
+)
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_function_that_swallows_its_cancellation(options: dict[str, Any], streamed: bool) -> None:
     """The call ends with its clocks, says why, and gives its slot back; so does a caller who cancels."""

@@ -164,9 +164,7 @@ class AppendFile:
         self._torn = False
 
 
-def _made(
-    place: str, data: bytes, replaceable: Callable[[bytes], None], replace: bool, sync: bool
-) -> LockedFile:
+def _made(place: str, data: bytes, replaceable: Callable[[bytes], None], replace: bool, sync: bool) -> LockedFile:
     """The locked file with this content and name. `FileExistsError` if the name was taken in the meantime.
 
     What takes the place of another file is on the disk first: a loss of power must not cost both.
