@@ -142,7 +142,8 @@ class StepAccumulator:
 
     def _built_calls(self) -> list[Any]:
         calls: Any = getattr(getattr(self.step, "step_details", None), "tool_calls", None)
-        return cast("list[Any]", calls) if type(calls) is list else []
+        found: list[Any] = calls if isinstance(calls, list) else []
+        return found
 
     def _adds_calls(self, fields: dict[str, Any]) -> bool:
         """Whether a delta brings tool calls to a step that has some, and nothing else."""
@@ -168,4 +169,5 @@ def _calls_in(fields: dict[str, Any]) -> list[Any]:
     """The tool calls among the fields of a step that grows."""
     details: Any = fields.get("step_details")
     calls: Any = cast("dict[str, Any]", details).get("tool_calls") if isinstance(details, dict) else None
-    return cast("list[Any]", calls) if isinstance(calls, list) else []
+    found: list[Any] = calls if isinstance(calls, list) else []
+    return found
