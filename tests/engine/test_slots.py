@@ -69,6 +69,21 @@ async def in_wait(client: Client) -> None:
     await task
 
 
+async def in_wait_for_any(client: Client) -> None:
+    tasks = [asyncio.ensure_future(client.chat(text)) for text in ("more", "and more")]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await done.pop()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def as_completed(client: Client) -> None:
+    for next_one in asyncio.as_completed([client.chat("more")]):
+        await next_one
+
+
 async def deep(client: Client) -> None:
     async def inner() -> None:
         await asyncio.shield(asyncio.ensure_future(client.chat("more")))
@@ -83,9 +98,35 @@ NESTED: dict[str, Callable[[Client], Awaitable[object]]] = {
     "gather": in_two,
     "wait_for": lambda client: asyncio.wait_for(client.chat("more"), 20),
     "wait": in_wait,
+    "wait for any": in_wait_for_any,
+    "as_completed": as_completed,
     "over several": deep,
     "a stream": lambda client: asyncio.ensure_future(official(client)),
 }
+
+
+@pytest.mark.parametrize("way", ["wait", "as_completed"])
+@pytest.mark.usefixtures("impatient")
+def test_waiting_for_any_is_no_deadlock_while_one_can_go_on(way: str) -> None:
+    """Where another task ends the wait, the opener goes on, and closes its stream."""
+
+    async def main() -> None:
+        async with scripted(streaming) as server, client_of(server, max_retries=0, http_max_in_flight=1) as client:
+            stream = await official(client)
+            await anext(stream)
+            call = asyncio.ensure_future(client.chat("more"))
+            other = asyncio.ensure_future(asyncio.sleep(0.5, "slept"))
+            if way == "wait":
+                done, _ = await asyncio.wait([call, other], return_when=asyncio.FIRST_COMPLETED)
+                assert done == {other}
+            else:
+                for first in asyncio.as_completed([call, other]):
+                    assert await first == "slept"
+                    break
+            await stream.close()
+            assert (await call).text == "Hello."
+
+    run(main())
 
 
 @pytest.mark.parametrize("limit", ["slots", "connections"])

@@ -172,13 +172,13 @@ def _blocked_by(tasks: AbstractSet[object], besides: AbstractSet[object] = froze
 
 
 def _awaiting(task: object, blocked: AbstractSet[object]) -> Iterator[object]:
-    """Tasks that wait for this one: by ``await``, `gather`, `TaskGroup`, `wait`, `wait_for`, `shield`."""
+    """Tasks that wait for this one: ``await``, `gather`, `TaskGroup`, `wait`, `wait_for`, `shield`, `as_completed`."""
     for callback in _callbacks(task):
         direct = _woken(callback, task)
         if direct is not None:
             yield direct
             continue
-        for future, siblings in _completed_by(callback):
+        for future, siblings in _completed_by(callback, blocked):
             if all(one in blocked or one.done() for one in siblings):
                 for above in _callbacks(future):
                     woken = _woken(above, future)
@@ -196,7 +196,9 @@ def _woken(callback: Any, future: object) -> object:
     return task if _is_task(task) and getattr(task, "_fut_waiter", None) is future else None
 
 
-def _completed_by(callback: Any) -> Iterator[tuple[object, Iterable[asyncio.Future[Any]]]]:
+def _completed_by(
+    callback: Any, blocked: AbstractSet[object]
+) -> Iterator[tuple[object, Iterable[asyncio.Future[Any]]]]:
     """Futures that this callback of a task may complete, each with the other tasks it waits for.
 
     A sibling that can go on may be the reader of what its parent holds: then nobody is known to be stuck.
@@ -213,7 +215,13 @@ def _completed_by(callback: Any) -> Iterator[tuple[object, Iterable[asyncio.Futu
             values[name] = cell.cell_contents
         except ValueError:
             continue
-    if values.get("return_when", asyncio.ALL_COMPLETED) != asyncio.ALL_COMPLETED:
+    queue = values.get("done", values.get("_done"))
+    if isinstance(queue, asyncio.Queue):  # as_completed
+        if _all_blocked(callback, len(values.get("todo") or ()) or values.get("_todo_left"), blocked):
+            yield from ((getter, ()) for getter in getattr(cast("Any", queue), "_getters", ()))
+        return
+    ends_with_any = values.get("return_when", asyncio.ALL_COMPLETED) != asyncio.ALL_COMPLETED
+    if ends_with_any and not _all_blocked(callback, values.get("counter"), blocked):
         return
     inner = values.get("self")  # the task groups of anyio
     if inner is not None:
@@ -222,6 +230,14 @@ def _completed_by(callback: Any) -> Iterator[tuple[object, Iterable[asyncio.Futu
     for value in list(values.values()):
         if isinstance(value, asyncio.Future) and not isinstance(value, asyncio.Task):
             yield cast("Any", value), getattr(cast("Any", value), "_children", None) or siblings
+
+
+def _all_blocked(callback: Any, left: Any, blocked: AbstractSet[object]) -> bool:
+    """Whether none of the tasks that have this callback, of which so many have not ended, can go on.
+
+    For waits that end with any of them.
+    """
+    return type(left) is int and sum(callback in _callbacks(one) for one in blocked) >= left > 0
 
 
 def _is_partial(value: Any) -> bool:
