@@ -194,6 +194,16 @@ def test_depth_needs_no_stack() -> None:
         value = value.pop()
 
 
+def test_depth_among_words_is_limited() -> None:
+    """In a text of words a value that no decoder takes ends where it is too deep: most brackets are never looked at."""
+    parser = PartialJSON(skip_prose=True)
+    parser.feed("Here: " + "[" * 100_000)
+    assert parser.broken
+    parser = PartialJSON(skip_prose=True)
+    parser.feed("Here: " + "[" * 400 + "]" * 400)
+    assert parser.complete
+
+
 def fed(pieces: int) -> float:
     """Seconds of CPU to take so many pieces of one long text, its value read after each."""
     parser = PartialJSON()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..engine.engine import Engine
-from ..engine.sealing import sealing
+from ..engine.sealing import sealed, sealing
 from .context_window import ContextWindow, Policy
 from .history import History, Message, copied
 from .markdown import to_markdown
@@ -170,6 +170,7 @@ class ChatSession:
         **params: Unpack[SayParams],
     ) -> SessionStream[Any]: ...
 
+    @sealed
     def stream(
         self,
         text: str | Sequence[Any] | None = None,

@@ -16,7 +16,7 @@ from . import failures
 from .binary import is_no_sound, may_be_text, media_type, no_sound
 from .body import MAX_RATIO, PROGRESS, content_coding
 from .call import Call
-from .sealing import seal
+from .sealing import seal, sealing
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -176,6 +176,7 @@ class ByteStream:
 
     # ---------------------------------------------------------------- around it
 
+    @sealing
     async def stream_to_file(self, file: str | os.PathLike[str]) -> None:
         """Write what comes to a file, in threads, until the end. Raises `OSError` and what iterating raises.
 

@@ -31,7 +31,7 @@ from .formats import TEXT_FORMATS, formatted_type
 from .links import attach, needs_nothing
 from .pagination import Paginator, page_type
 from .prepare import RequestBuilder
-from .sealing import seal
+from .sealing import seal, sealed
 from .shared import Shared
 from .streams import AsyncStream
 from .timeouts import CallTimeouts, clocks_for
@@ -375,6 +375,7 @@ class Engine:
             seal(error)
             raise
 
+    @sealed
     def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Paginator[Any, Any]:
         """A list operation: awaited the first page, iterated all items of all pages."""
         return Paginator(self, endpoint, params)

@@ -209,6 +209,8 @@ class RequestBuilder:
 
 
 def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str], ...]) -> bytes:
+    if not (target.isascii() and target.isprintable()) or " " in target:
+        raise ValueError("the path of a request holds what has to be percent-encoded")
     lines = [f"{method} {target} HTTP/1.1", f"Host: {base.root.partition('://')[2]}"]
     lines.extend(f"{name}: {value}" for name, value in fields)
     return ("\r\n".join(lines) + "\r\n").encode("latin-1")

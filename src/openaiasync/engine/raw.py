@@ -20,7 +20,7 @@ from .body import body_pieces, cap_of, too_large
 from .call import Call
 from .engine import Engine
 from .pagination import turn
-from .sealing import seal
+from .sealing import seal, sealing
 from .streams import AsyncStream
 
 __all__ = ["RawMethods", "RawResponse", "StreamedMethods", "StreamedResponse"]
@@ -129,7 +129,11 @@ class RawResponse(_Facts, Generic[T]):
 
     def json(self) -> Any:
         """The body as JSON; `ValueError` if it is none."""
-        return json.loads(self.content)
+        try:
+            return json.loads(self.content)
+        except ValueError as error:
+            seal(error, self.meta.request.secrets)
+            raise
 
     def read(self) -> bytes:
         """The body."""
@@ -219,7 +223,13 @@ class StreamedResponse(_Facts, Generic[T]):
 
     async def json(self) -> Any:
         """The whole body as JSON; `ValueError` if it is none."""
-        return json.loads(await self.read())
+        body = await self.read()
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            del body
+            seal(error, self.meta.request.secrets)
+            raise
 
     def _held(self) -> bytes:
         return self._content or b""
@@ -295,6 +305,7 @@ class StreamedResponse(_Facts, Generic[T]):
         for line in decoder.feed("", final=True):
             yield line
 
+    @sealing
     async def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
         """Write the body to a file, in threads; the file is there when all has come, else what was there stays.
 

@@ -13,11 +13,11 @@ from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from ..core.model.meta import RequestInfo
-from ..core.model.secrets import NO_SECRETS, HiddenFields, Secrets
+from ..core.model.secrets import HIDDEN, NO_SECRETS, HiddenFields, Secrets
 from ..errors import OpenAIError
 from ..transport.base import TransportError
 
-__all__ = ["cleaned_error", "seal", "sealing", "secrets_of"]
+__all__ = ["cleaned_error", "seal", "sealed", "sealing", "secrets_of"]
 
 E = TypeVar("E", bound=BaseException)
 P = ParamSpec("P")
@@ -101,6 +101,21 @@ def sealing(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
     return wrapper
 
 
+def sealed(method: Callable[P, R]) -> Callable[P, R]:
+    """The same for a method that is not a coroutine function: one that checks what a stream or a session is given."""
+
+    @functools.wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            del args, kwargs
+            seal(error)
+            raise
+
+    return wrapper
+
+
 def _seal(error: BaseException, secrets: Secrets, seen: set[int]) -> None:
     """Clean an error and what it was raised from: causes, and the contexts of what arose in the library."""
     seen.add(id(error))
@@ -159,6 +174,8 @@ def _hide_callers(frame: FrameType | None) -> None:
 
 def _hide(params: dict[str, Any]) -> None:
     for name in _CALLERS:
-        given = params.get(name)
+        given: Any = params.get(name)
         if isinstance(given, dict):
             params[name] = HiddenFields(cast("dict[str, Any]", given))
+        elif isinstance(given, (list, tuple, str, bytes)):  # a mistake, which its error tells
+            params[name] = HIDDEN

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..core.model.secrets import Secret
 from ..core.policy.limits import Limits
 from ..core.policy.retry import Budget
-from ..errors import ClientClosedError
+from ..errors import ClientClosedError, ConfigurationError
 from ..transport.base import Origin, Transport
 from .defaults import Defaults
 from .in_flight import InFlightLimiter
@@ -49,6 +49,8 @@ class Shared:
     """One pool for each event loop, everything else for all of them. Not thread-safe, as the client is not."""
 
     def __init__(self, slots: int | None, factory: Callable[[], Transport], limits: Limits | None = None) -> None:
+        if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"limits is a Limits, not {type(limits).__name__}")
         self.limiter: InFlightLimiter = (
             InFlightLimiter(slots) if limits is None else limits.limiter or InFlightLimiter(limits.max_in_flight)
         )

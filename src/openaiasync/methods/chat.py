@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from ..core.codec.accumulate import ChatAccumulator
 from ..core.codec.endpoint import Endpoint
 from ..engine.accumulating import ChatStream
+from ..engine.sealing import sealed
 from .common import MISSING, parameters
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class ChatMethods:
         answer: ChatCompletion = await self._calls.run(_endpoint(), _chat_parameters(messages, dict(params)))
         return answer
 
+    @sealed
     def stream(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, **params: Unpack[ChatRest]
     ) -> ChatStream:
@@ -121,6 +123,7 @@ class ChatMethods:
 
         return await run_turn(self._calls, *_turn_parameters(messages, dict(params), tools))
 
+    @sealed
     def stream_tools(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
     ) -> TurnStream[Any]:
@@ -191,6 +194,7 @@ class ChatMethods:
         **params: Unpack[TurnParams],
     ) -> TurnStream[Any]: ...
 
+    @sealed
     def stream_parse(
         self,
         messages: str | Sequence[Message] | ChatParams = MISSING,
@@ -204,6 +208,7 @@ class ChatMethods:
 
         return TurnStream(self._calls, *_turn_parameters(messages, dict(params), tools, into))
 
+    @sealed
     def session(
         self,
         *,
@@ -244,6 +249,7 @@ class ChatMethods:
             **params,
         )
 
+    @sealed
     def load_session(
         self, path: str | os.PathLike[str], *, append: bool = False, fsync: bool = False, **options: Any
     ) -> ChatSession:

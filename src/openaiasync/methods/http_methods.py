@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote
 
 from ..core.codec.encode import encode_json, encode_query
 from ..core.codec.endpoint import (
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["HTTPMethods"]
 
 T = TypeVar("T")
+
+
+_PATH_SAFE = "!$%&'()*+,/:;=?@[]~"
 
 
 def _row(method: str, path: str, body: BodyKind, event_type: Any) -> Endpoint:
@@ -130,6 +134,7 @@ class HTTPMethods:
     ) -> Paginator[T, Any]:
         """``GET`` a list below the API base: awaited one page, iterated every item; `page` says how pages follow."""
         name = page.__name__.removeprefix("Async")
+        path = _encoded(path)
         row = Endpoint(f"get {path}", "GET", path, optional="after page", query="after page", answer="page", page=name)
         row.loaded[row.type] = model
         return Paginator(self._calls, row, _as_options(options))
@@ -157,6 +162,7 @@ class HTTPMethods:
             if "://" in path:
                 raise ValueError("the path is below the API base, not a URL; with_options(api_base=...) goes elsewhere")
             path = f"/{path}"
+        path = _encoded(path)
         from ..engine.cast import cast_for
 
         calls = self._calls
@@ -219,6 +225,11 @@ def _as_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     if unknown:
         raise TypeError(f"options has no {min(unknown)!r}")
     return taken
+
+
+def _encoded(path: str) -> str:
+    """A path, perhaps with a query, as it may stand in a request line: blanks, line ends and the like encoded."""
+    return quote(path, safe=_PATH_SAFE)
 
 
 def _request(row: Endpoint, path: str, body: Any, options: dict[str, Any], stream: bool) -> Request:

@@ -15,6 +15,7 @@ from ..engine.attachments import (
     is_url,
     sources,
 )
+from ..engine.sealing import sealed, sealing
 from .chat import ChatStream
 from .common import MISSING, parameters
 
@@ -94,6 +95,7 @@ class VisionStream(ChatStream):
 class VisionMethods(Namespace):
     """`client.vision(...)` and `client.vision.stream(...)`: a question about images."""
 
+    @sealing
     async def __call__(
         self,
         image: ImageSource | Sequence[ImageSource] | VisionParams = MISSING,
@@ -115,6 +117,7 @@ class VisionMethods(Namespace):
         answer: ChatCompletion = await self._calls.run(_endpoint(), await question.send_params())
         return answer
 
+    @sealed
     def stream(
         self,
         image: ImageSource | Sequence[ImageSource] | VisionParams = MISSING,

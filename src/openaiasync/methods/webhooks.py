@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.codec.decode import DecodeError, decoder_for
 from ..core.model.base import keep_raw
+from ..engine.sealing import sealed
 from ..errors import InvalidWebhookSignatureError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class WebhookMethods:
 
     _calls: Engine
 
+    @sealed
     def unwrap(
         self, payload: str | bytes, headers: Mapping[str, str], *, secret: str | None = None
     ) -> UnwrapWebhookEvent:
@@ -49,6 +51,7 @@ class WebhookMethods:
             raise ValueError(f"the webhook's body is not an event: {error}") from None
         return event
 
+    @sealed
     def verify_signature(
         self, payload: str | bytes, headers: Mapping[str, str], *, secret: str | None = None, tolerance: int = 300
     ) -> None:

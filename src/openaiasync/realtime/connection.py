@@ -16,6 +16,7 @@ from ..core.model.base import BaseModel, keep_raw
 from ..core.model.headers import Headers
 from ..core.model.meta import ResponseInfo
 from ..core.model.omitted import is_omitted
+from ..core.model.secrets import HiddenFields
 from ..engine import failures
 from ..engine.engine import Engine
 from ..engine.log import logger
@@ -24,7 +25,6 @@ from ..errors import APIError, APIResponseValidationError, ClientClosedError, Op
 from .dial import DialContext, check_options, dial
 from .errors import WebSocketConnectionClosedError
 from .reconnect import (
-    Hidden,
     OnReconnecting,
     ReconnectPolicy,
     may_reconnect,
@@ -325,7 +325,7 @@ class Manager(_Listening, Generic[Made]):
         self._calls = calls
         self._call = call._replace(query=kept)
         self._plan = ReconnectPolicy(
-            on_reconnecting, max_retries, initial_delay, max_delay, extra_query, Hidden(extra_headers)
+            on_reconnecting, max_retries, initial_delay, max_delay, extra_query, HiddenFields(dict(extra_headers))
         )
         self._queue = SendQueue(max_queue_size)
         self._handlers = Handlers()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from ..core.model.omitted import Omit, omit
 from ..engine.namespace import Namespace
+from ..engine.sealing import sealed
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -80,6 +81,7 @@ class ConnectOptions(TypedDict, total=False):
 _KNOWN = frozenset(ConnectOptions.__annotations__)
 
 
+@sealed
 def _manager(
     manager: type[M],
     calls: Engine,

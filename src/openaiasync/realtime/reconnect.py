@@ -5,32 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypedDict
 
+from ..core.model.secrets import HiddenFields
 from ..errors import OpenAIError
 from .errors import RECOVERABLE_CLOSES, WebSocketConnectionClosedError
 
-__all__ = ["Hidden", "OnReconnecting", "ReconnectPolicy", "ReconnectingEvent", "ReconnectingOverrides", "may_reconnect"]
-
-
-class Hidden(Mapping[str, Any]):
-    """Header fields of the caller that no `repr` shows: they may be keys."""
-
-    def __init__(self, fields: Mapping[str, Any]) -> None:
-        self._fields = dict(fields)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._fields[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} header fields: hidden>"
+__all__ = ["OnReconnecting", "ReconnectPolicy", "ReconnectingEvent", "ReconnectingOverrides", "may_reconnect"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +72,7 @@ class ReconnectPolicy:
             if changed.get("abort"):
                 return None
             self.extra_query = changed.get("extra_query", self.extra_query)
-            self.extra_headers = Hidden(changed.get("extra_headers", self.extra_headers))
+            self.extra_headers = HiddenFields(changed.get("extra_headers", self.extra_headers))
         return delay
 
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from itertools import chain, zip_longest
 from typing import Any, cast
@@ -43,6 +43,17 @@ class TcpSettings:
     local_addr: tuple[str, int] | None = None  # the address to connect from
     uds: str | None = None  # connect to this Unix socket, whatever the origin; goes past every proxy
     happy_eyeballs_delay: float = 0.25  # seconds until the next address is tried beside the one before
+
+    def __copy__(self) -> TcpSettings:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> TcpSettings:
+        return self
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        if self.proxy is not None and "@" in self.proxy:
+            raise TypeError("TcpSettings with a proxy's password are not pickled: make them where they are used")
+        return (type(self), tuple(getattr(self, one.name) for one in fields(self)))
 
 
 def proxies_of(settings: TcpSettings) -> Proxies:

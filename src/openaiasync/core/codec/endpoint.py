@@ -207,8 +207,9 @@ class Endpoint:
         if not self.simple_body:
             aside = {"stream": stream} if stream is not None and "stream" in self.query else {}
             path, query, fields = self._place({**params, **aside})
-        if options and options.get("extra_query"):
-            query = merge_queries(query, encode_query(options["extra_query"].items()))
+        extra = _mapping("extra_query", options.get("extra_query")) if options else None
+        if extra:
+            query = merge_queries(query, encode_query(extra.items()))
         if query:
             path = f"{path}{'&' if '?' in path else '?'}{query}"
         request = Request(self, path, None, bool(stream))
@@ -302,10 +303,19 @@ def _segment(operation: str, name: str, value: Any) -> str:
     return quote(text, safe="!$&'()*+,;=:@-._~")
 
 
+def _mapping(name: str, value: Any) -> Mapping[str, Any] | None:
+    """An option that is a mapping, or `None`; the error does not quote it, since it may hold a key."""
+    if value is None or is_omitted(value):
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a mapping of names to values, not {type(value).__name__}")
+    return cast("Mapping[str, Any]", value)
+
+
 def apply_options(request: Request, options: Mapping[str, Any]) -> None:
     """Note the options of one call on its request; `TypeError` and `ValueError` for what they cannot be."""
-    headers = options.get("extra_headers")
-    if headers is not None and not is_omitted(headers):
+    headers = _mapping("extra_headers", options.get("extra_headers"))
+    if headers is not None:
         request.headers = {**request.headers, **headers} if request.headers else headers
     for name in ("timeout", "deadline"):
         value = options.get(name, _UNSET)

@@ -20,6 +20,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LONGEST = 5_000  # characters of a number
+_DEEPEST = 500  # levels of a value among words: no decoder takes more, and many brackets would take long
 _LOST = "\ufffd"  # half a surrogate pair is no character
 
 # What may come next.
@@ -146,9 +147,9 @@ class PartialJSON:
             self._put("")
             self._mode = _IN_TEXT
         elif char == "{":
-            self._open({}, _KEY_OR_END)
+            return self._open({}, _KEY_OR_END, at)
         elif char == "[":
-            self._open([], _ITEM_OR_END)
+            return self._open([], _ITEM_OR_END, at)
         elif char == "-" or char.isalnum():
             self._mode = _IN_BARE
             return at
@@ -156,11 +157,14 @@ class PartialJSON:
             return self._break(at)
         return at + 1
 
-    def _open(self, container: Any, mode: int) -> None:
+    def _open(self, container: Any, mode: int, at: int) -> int:
+        if self._skip and len(self._stack) > _DEEPEST:
+            return self._break(at)
         self._put(container)
         self._stack.append(container)
         self._keys.append(None)
         self._mode = mode
+        return at + 1
 
     def _put(self, value: Any) -> None:
         container = self._stack[-1]
