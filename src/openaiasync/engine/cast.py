@@ -25,12 +25,15 @@ from ..core.codec.decode import (
 )
 from ..core.codec.endpoint import Request
 from ..core.codec.pages import PageShape
-from ..core.codec.success import as_page, deleted, read_leniently
+from ..core.codec.success import EMPTY, as_page, deleted, read_leniently
+from ..core.http.sse import looks_like_events
 from ..core.model.base import BaseModel, LazyUnion
 from ..core.model.lenient import flatten, is_struct, resolve
 from ..core.model.meta import Meta, ResponseInfo
+from ..core.model.mixins import has_content
 from . import failures
 from .binary import BinaryAnswer
+from .streams import endpoint_at
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -67,9 +70,20 @@ class Cast:
             answer, reason = (strictly(body), "") if strictly else self._leniently(calls, request, body)
         except DecodeError as error:
             answer, reason = None, str(error.reason)
+        if reason and looks_like_events(body):
+            return self._from_events(calls, request, meta, body, reason)
         if reason:
             raise failures.refused(meta, body, reason)
         return keep(answer, body, meta) if isinstance(answer, BaseModel) else answer
+
+    def _from_events(self, calls: Engine, request: Request, meta: Meta, body: bytes, reason: str) -> Any:
+        """The answer in a stream of events that nobody asked for, where this is the type of the operation's answer."""
+        from .assembled import assembled  # few servers stream what nobody asked them to
+
+        named = endpoint_at(request.endpoint.method, request.path.partition("?")[0])
+        if named is None or not named.type or named.load(named.type) is not self.kind:
+            raise failures.refused(meta, body, reason)
+        return assembled(calls, Request(named, request.path, request.body), meta, body)
 
     def _leniently(self, calls: Engine, request: Request, body: bytes) -> tuple[Any, str]:
         decoder = decoder_for(self.kind, strict=calls.config.strict)
@@ -81,7 +95,9 @@ class Cast:
                 path = request.path.partition("?")[0]
                 value = as_page(value, path.rpartition("/")[2], models=path.endswith("/models"))
             return read_leniently(decoder, value, body)
-        return (None, failures.ERROR) if failures.holds_error(answer) else (answer, "")
+        if failures.holds_error(answer):
+            return None, failures.ERROR
+        return answer, "" if has_content(answer) else EMPTY
 
     def _nothing(self, request: Request, meta: Meta, body: bytes) -> Any:
         """What stands for an answer without a body: what was deleted, an empty value of the type, or `None`."""

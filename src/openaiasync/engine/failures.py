@@ -243,7 +243,11 @@ def holds_error(answer: Any) -> bool:
     extra: dict[str, Any] = getattr(answer, "__dict__", {})
     if type(answer) is OpenModel and extra.get("id"):
         return False  # a thing without a schema may have a field of that name, too
-    return bool(extra.get("error")) or "error" in (getattr(answer, "object", None), getattr(answer, "type", None))
+    if error := extra.get("error"):
+        from ..core.codec.success import says_something
+
+        return says_something(error)
+    return "error" in (getattr(answer, "object", None), getattr(answer, "type", None))
 
 
 def is_error_event(item: Any, data: bytes) -> bool:
@@ -252,10 +256,20 @@ def is_error_event(item: Any, data: bytes) -> bool:
     if isinstance(item, BaseModel):
         if holds_error(item):
             return True
-        if any(isinstance(getattr(item, name, None), str) for name in ("type", "event")):
-            return False  # it says itself what it is
         kind = type(item)
+        if "choices" not in kind.__struct_fields__ and any(
+            isinstance(getattr(item, name, None), str) for name in ("type", "event")
+        ):
+            return False  # it says itself what it is
     return is_error_body(parsed(data), kind)
+
+
+def has_words(data: bytes) -> bool:
+    """Whether an event's object says something in words, under the names that errors have for them."""
+    from ..core.codec.success import has_words
+
+    value = parsed(data)
+    return isinstance(value, dict) and has_words(cast("dict[str, Any]", value))
 
 
 def is_error_body(value: Any, kind: Any = None) -> bool:

@@ -96,6 +96,8 @@ class AsyncStream(Generic[T]):
         self._done = False
         self._whole = False  # the answer came as one object: it is complete as it stands
         self._reading = False
+        self._messages = False  # choices come with a message in the place of a delta
+        self._aside = b""  # an event of words, which may tell why the answer ends early
         self._damage = ""  # what is wrong with the bytes behind the events in the queue
         self.must_complete: bool = strict
         """Whether an answer that does not say that it is complete raises."""
@@ -171,8 +173,8 @@ class AsyncStream(Generic[T]):
             raise
 
     def _is_silent(self, event: bytes | Event) -> bool:
-        """Whether to pass over an event that says nothing. On paths of a server's own an empty object is an object."""
-        if not is_silent(event) or (self._ending.native and event == b"{}"):
+        """Whether to pass over an event that says nothing. On paths of a server's own an empty value is a value."""
+        if not is_silent(event) or (self._ending.native and event in (b"{}", b"[]", b'""')):
             return False
         if isinstance(event, Event):
             self._ending.see_name(event.event)
@@ -241,11 +243,7 @@ class AsyncStream(Generic[T]):
         try:
             item = self._decoder.decode(data)
             if self._chunks and self._decoder.strayed and _lacks_delta(item):
-                # One event that is a whole answer: what it would be as a chunk.
-                from ..core.codec.whole import events_of_whole
-
-                made = events_of_whole(self._whole_type, msgspec.json.decode(data))
-                item = self._decoder.decode(made[0]) if made else item
+                item = self._with_deltas(item, data)
         except DecodeError as error:
             reason = error.reason
         except BaseException:  # what a caller's own type raises
@@ -261,6 +259,16 @@ class AsyncStream(Generic[T]):
         self._abandon()
         raise refusal
 
+    def _with_deltas(self, item: Any, data: bytes) -> Any:
+        """The chunk that this one is meant as, where choices came without a delta."""
+        from ..core.codec.whole import as_chunk
+
+        ending = self._ending
+        whole = item.object == "chat.completion" and ending.began and not self._messages
+        repeats = ending.finished or whole
+        self._messages = self._messages or not repeats
+        return self._decoder.decode(msgspec.json.encode(as_chunk(msgspec.json.decode(data), repeats=repeats)))
+
     def _is_error(self, item: Any, name: str, data: bytes) -> bool:
         """Whether an event is an error. Of a chunk that has choices two looks at its bytes tell that it is not."""
         if name == "error":
@@ -274,7 +282,11 @@ class AsyncStream(Generic[T]):
             choices = item.choices = list[Any]()
         if choices and data.find(b'error"') < 0:
             return False
-        return failures.is_error_event(item, data)
+        if failures.is_error_event(item, data):
+            return True
+        if not (choices or item.usage or self._aside) and failures.has_words(data):
+            self._aside = data
+        return False
 
     # ---------------------------------------------------------------- ends
 
@@ -318,7 +330,7 @@ class AsyncStream(Generic[T]):
         verdict = "complete" if self._whole else self._ending.end(done=done, exact=exact)
         if verdict == "complete":
             self.meta.complete = True
-        elif verdict == "short" or self.must_complete:
+        elif verdict == "short" or self.must_complete or self._aside:
             self._release()
             raise self._cut(done)
         else:
@@ -327,7 +339,7 @@ class AsyncStream(Generic[T]):
 
     def _cut(self, done: bool) -> OpenAIError:
         """The error for an answer that ended too early, with what the server said beside it."""
-        words = self.meta.request.secrets.scrub_cut(self._events.words)
+        words = self.meta.request.secrets.scrub_cut(self._events.words or self._aside)
         if words and (not self._ending.began or failures.is_error_body(failures.parsed(words))):
             error = self._something_else(words)
             error.partial = self._partial()
@@ -460,12 +472,9 @@ def _choices_asked(request: Request) -> int:
 
 
 def _lacks_delta(chunk: Any) -> bool:
-    """Whether a chunk of a chat answer, decoded leniently, is a whole answer instead."""
+    """Whether a choice in a chunk of a chat answer, decoded leniently, came without its delta."""
     choices: Any = chunk.choices
-    if choices.__class__ is not list or not choices:
-        return False
-    first: Any = choices[0]
-    return getattr(first, "delta", first) is None and "message" in getattr(first, "__dict__", ())
+    return choices.__class__ is list and any(getattr(choice, "delta", choice) is None for choice in choices)
 
 
 @functools.cache

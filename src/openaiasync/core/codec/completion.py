@@ -44,7 +44,7 @@ class CompletionDetector:
     `type` or its name. With `event_type` `None` the end of the message alone decides.
 
     A server numbers the choices as it likes: `asked` tells how many were asked for, and where that is one, every choice
-    becomes choice 0. It is called when a number other than 0 comes.
+    becomes choice 0, unless several come in one chunk. It is called when a number other than 0 comes.
     """
 
     __slots__ = ("_asked", "_finished", "_open", "_seen", "_single", "_terminal", "by_choice", "native")
@@ -67,9 +67,9 @@ class CompletionDetector:
             try:
                 for choice in item.choices:
                     if choice.finish_reason:
-                        self._finished.add(self._index(choice))
+                        self._finished.add(self._index(choice, item))
                     elif choice.index not in self._open:
-                        self._open.add(self._index(choice))
+                        self._open.add(self._index(choice, item))
             except (AttributeError, TypeError):
                 self._see_plain(item)
         else:
@@ -83,12 +83,12 @@ class CompletionDetector:
         if name in _TERMINAL_EVENTS:
             self._terminal = True
 
-    def _index(self, choice: Any) -> Any:
+    def _index(self, choice: Any, item: Any) -> Any:
         index = choice.index
         if index == 0 and index.__class__ is int:
             return 0
         if self._single is None:
-            self._single = self._asked is not None and self._asked() == 1
+            self._single = self._asked is not None and len(item.choices) < 2 and self._asked() == 1
         number = (None if self._single else as_index(index)) or 0
         if index is not None:  # a number that did not come is not made up
             choice.index = number
@@ -105,7 +105,7 @@ class CompletionDetector:
                 index = as_index(fields.get("index")) or 0
                 (self._finished if fields.get("finish_reason") else self._open).add(index)
             elif hasattr(choice, "index") and hasattr(choice, "finish_reason"):
-                (self._finished if choice.finish_reason else self._open).add(self._index(choice))
+                (self._finished if choice.finish_reason else self._open).add(self._index(choice, item))
 
     def end(self, *, done: bool, exact: bool) -> Verdict:
         """Whether the answer may end now: after ``[DONE]`` or not, at the exact end of the message or not.
@@ -122,6 +122,11 @@ class CompletionDetector:
     def began(self) -> bool:
         """Whether anything came that an answer is made of: a choice, or an event of a stream without choices."""
         return bool(self._open or self._finished) if self.by_choice else self._seen
+
+    @property
+    def finished(self) -> bool:
+        """Whether a choice has its finish reason."""
+        return bool(self._finished)
 
     @property
     def complete(self) -> bool:

@@ -26,9 +26,11 @@ __all__ = [
     "as_page",
     "deleted",
     "error_of_choice",
+    "has_words",
     "is_error",
     "is_nothing",
     "read_leniently",
+    "says_something",
 ]
 
 # Why an answer may not be handed out.
@@ -119,7 +121,7 @@ def is_error(kind: Any, fields: Mapping[str, Any]) -> bool:
 
 def _is_error(facts: _AnswerFacts, fields: Mapping[str, Any]) -> bool:
     unknown = fields.keys() - facts.declared
-    if "error" in unknown and _says_something(fields["error"]):
+    if "error" in unknown and says_something(fields["error"]):
         return bool(facts.declared) or not fields.get("id")  # what has no schema may have a field of that name
     if ("choices" in facts.declared or not facts.declared) and any(
         map(_is_failed_choice, _list(fields.get("choices")))
@@ -148,7 +150,7 @@ def _is_failed_choice(choice: Any) -> bool:
     if not isinstance(choice, dict):
         return False
     fields = cast("dict[str, Any]", choice)
-    return fields.get("finish_reason") in _FAILED or ("error" in fields and _says_something(fields["error"]))
+    return fields.get("finish_reason") in _FAILED or ("error" in fields and says_something(fields["error"]))
 
 
 def error_of_choice(body: Any) -> Any:
@@ -156,7 +158,7 @@ def error_of_choice(body: Any) -> Any:
     choices = _list(cast("dict[str, Any]", body).get("choices")) if isinstance(body, dict) else []
     for choice in filter(_is_failed_choice, choices):
         error: Any = choice.get("error")
-        return error if _says_something(error) else {"message": f"the answer ended with {choice['finish_reason']!r}"}
+        return error if says_something(error) else {"message": f"the answer ended with {choice['finish_reason']!r}"}
     return None
 
 
@@ -168,10 +170,18 @@ def _is_marked(fields: Mapping[str, Any], unknown: Collection[str]) -> bool:
         name in unknown and fields[name] for name in _WORDS
     ):
         return True
+    kind = fields["type"] if "type" in unknown else None
+    if isinstance(kind, str) and kind.lower().endswith(("error", "exception")) and has_words(fields):
+        return True
     status = fields["status"] if "status" in unknown else None
     if (isinstance(status, str) and status.lower() in _BAD) or (type(status) is int and status >= 400):
         return True
     return any(name in unknown and bool(fields[name]) for name in _OTHER_ERRORS)
+
+
+def has_words(fields: Mapping[str, Any]) -> bool:
+    """Whether an object has a text under one of the names that errors have for it."""
+    return any(isinstance(fields.get(name), str) and fields[name] for name in _WORDS)
 
 
 def _is_fine(code: Any) -> bool:
@@ -180,7 +190,7 @@ def _is_fine(code: Any) -> bool:
     return code is None or code is True or (isinstance(code, int) and (code == 0 or 200 <= code < 300))
 
 
-def _says_something(error: Any) -> bool:
+def says_something(error: Any) -> bool:
     """Whether an error object is one: some servers send an empty one, or a code 0, beside each answer."""
     if isinstance(error, dict):
         fields = cast("dict[str, Any]", error)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["choices_asked", "events_of_whole", "is_whole_chat"]
+__all__ = ["as_chunk", "choices_asked", "events_of_whole", "is_whole_chat"]
 
 _STATUSES = {"completed": "completed", "failed": "failed", "incomplete": "incomplete", "cancelled": "incomplete"}
 
@@ -98,6 +98,30 @@ def _chunk_choice(choice: Any, place: int) -> Any:
     if calls := _list(delta.get("tool_calls")):
         delta["tool_calls"] = [{"index": number, **_object(call)} for number, call in enumerate(calls)]
     return {"index": place, **rest, "delta": delta}
+
+
+def as_chunk(fields: dict[str, Any], *, repeats: bool) -> dict[str, Any]:
+    """The values of a chunk of a chat answer in which every choice has a delta, as chunks have to.
+
+    Azure leaves the delta out of chunks about its content filter; small servers send a `message` or a `text` in its
+    place. MiniMax ends a stream with the whole answer: with `repeats`, a message says again what was streamed.
+    """
+    choices = [
+        choice if _has(choice, "delta") else _with_delta(choice, place, repeats=repeats)
+        for place, choice in enumerate(_list(fields.get("choices")))
+    ]
+    return {**fields, "object": "chat.completion.chunk", "choices": choices}
+
+
+def _with_delta(choice: Any, place: int, *, repeats: bool) -> Any:
+    if _has(choice, "message") and not repeats:
+        return _chunk_choice(choice, place)
+    if not isinstance(choice, dict):
+        return choice
+    fields = cast("dict[str, Any]", choice)
+    rest = {name: value for name, value in fields.items() if name not in ("message", "delta", "text")}
+    text: Any = fields.get("text")
+    return {"index": place, **rest, "delta": {"content": text} if isinstance(text, str) else {}}
 
 
 def _response(fields: dict[str, Any]) -> list[dict[str, Any]]:

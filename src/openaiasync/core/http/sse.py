@@ -23,7 +23,7 @@ _BOM = b"\xef\xbb\xbf"
 MAX_WHOLE = 128 * 1024 * 1024  # bytes of an object in the place of a stream
 _SHOWN = 64 * 1024  # bytes before the first event that an error may show
 _SPACE = b" \t\r\n"
-_SILENT = frozenset({b"", b"null", b"{}"})
+_SILENT = frozenset({b"", b"null", b"{}", b"[]", b'""'})
 # Names of events that keep a connection alive: Anthropic-style proxies, OpenAI's responses, gateways.
 _PINGS = frozenset({"ping", "keepalive", "keep-alive", "heartbeat"})
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -218,7 +218,7 @@ def is_done(event: bytes | Event) -> bool:
 
 
 def is_silent(event: bytes | Event) -> bool:
-    """Whether an event says nothing: no data, ``null``, ``{}``, or a ping of whatever content."""
+    """Whether an event says nothing: no data, ``null``, an empty value, or a ping of whatever content."""
     if isinstance(event, bytes):
         return event.strip() in _SILENT
     return event.event.lower() in _PINGS or (event.event != "error" and event.data.strip() in _SILENT)

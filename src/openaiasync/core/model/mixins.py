@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import msgspec
+
 if TYPE_CHECKING:
     from ...types.chat import ChatCompletionMessage
 
@@ -64,13 +66,24 @@ class _Data(Protocol):
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content, which some servers send as a list of parts; "" for anything else."""
+    """The text of a message's content, which some servers send as a list of parts; "" where there is none.
+
+    Servers that parse a model's JSON send its values in place of the text: those are written as JSON again.
+    """
     if isinstance(content, str):
         return content
-    return "".join(map(_part_text, _items(content)))
+    if isinstance(content, list):
+        return "".join(map(_part_text, cast("list[object]", content)))
+    if isinstance(content, dict) and "text" not in content:
+        return msgspec.json.encode(content).decode()
+    if isinstance(content, (int, float)) and not isinstance(content, bool):
+        return str(content)
+    return _part_text(cast("object", content))
 
 
 def _part_text(part: object) -> str:
+    if isinstance(part, str):
+        return part
     text = cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else getattr(part, "text", None)
     return text if isinstance(text, str) else ""
 
