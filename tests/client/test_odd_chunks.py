@@ -180,3 +180,14 @@ class TestAPathOfAMethod:
         for label in ("text/plain", "application/json"):
             raw = "".join(f"data: {json.dumps(one)}\n\n" for one in (chunk("Hel"), chunk("lo.", "stop"))).encode()
             assert play(answer(raw, content_type=label), act, AsyncOpenAI) == "Hello."
+
+
+def test_a_completion_whose_chunks_have_deltas() -> None:
+    """What stands where a chat answer has it is the text."""
+
+    async def act(client: Any) -> str:
+        stream = await client.completions.create(model="m", prompt="x", stream=True)
+        return "".join([one.choices[0].text or "" async for one in stream])
+
+    came = [{**one, "object": "text_completion"} for one in (chunk("Hel"), chunk("lo."), chunk(finish="stop"))]
+    assert play(events(came), act, AsyncOpenAI) == "Hello."

@@ -18,7 +18,7 @@ from openaiasync.core.codec.success import (
     is_nothing,
 )
 from openaiasync.core.model.base import OpenModel
-from openaiasync.types import Batch, Model
+from openaiasync.types import Batch, FileDeleted, Model
 from openaiasync.types.audio import Transcription
 from openaiasync.types.chat import ChatCompletion
 from openaiasync.types.responses import Response
@@ -290,6 +290,68 @@ def test_what_is_empty_elsewhere_is_an_error() -> None:
                     await call()
 
     run(main())
+
+
+def answered(raw: bytes, act: Callable[[AsyncOpenAI], Any]) -> Any:
+    """What `act` makes of a client whose server answers every request with these bytes."""
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw)
+
+    async def main() -> Any:
+        async with scripted(script) as server, AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
+            return await act(client)
+
+    return run(main())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"success": true}', b'{"status": "ok"}', b'{"code": 0, "msg": "done"}', b'{"deleted": true}', b"true", b"OK"],
+)
+def test_deletions_confirmed_in_a_servers_own_way(body: bytes) -> None:
+    """They worked, and the answer is the deletion object."""
+    deletions: list[Callable[[AsyncOpenAI], Any]] = [
+        lambda client: client.files.delete("x"),
+        lambda client: client.models.delete("x"),
+        lambda client: client.chat.completions.delete("x"),
+        lambda client: client.vector_stores.files.delete("x", vector_store_id="v"),
+        lambda client: client.delete("/files/x", cast_to=FileDeleted),
+    ]
+    for act in deletions:
+        got = answered(answer(body), act)
+        assert got.deleted is True
+        assert got.id in ("x", None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"success": false}', b'{"status": "failed"}', b'{"code": 5, "msg": "no"}', b'{"message": "no"}', b"false"],
+)
+def test_deletions_that_are_not_confirmed_raise(body: bytes) -> None:
+    for act in (lambda client: client.files.delete("x"), lambda client: client.delete("/files/x", cast_to=FileDeleted)):
+        with pytest.raises(APIError):
+            answered(answer(body), act)
+
+
+@pytest.mark.parametrize("more", [{}, {"code": 10000, "message": "success"}, {"detail": "cached"}, {"created": 1}])
+def test_images_are_what_an_answer_of_images_is_about(more: dict[str, Any]) -> None:
+    """The description makes the list optional and `created` required; servers see it the other way round."""
+    raw = json_answer({"data": [{"url": "http://x/y.png"}], **more})
+    got = answered(raw, lambda client: client.images.generate(prompt="x", model="m"))
+    assert [image.url for image in got.data] == ["http://x/y.png"]
+
+
+def test_words_and_images_that_came_as_a_stream() -> None:
+    """The last event of a stream that nobody asked for is the answer."""
+    done = b'data: {"type": "transcript.text.delta", "delta": "Hi"}\n\n'
+    done += b'data: {"type": "transcript.text.done", "text": "Hi"}\n\n'
+    raw = answer(done + b"data: [DONE]\n\n", content_type="text/event-stream")
+    assert answered(raw, lambda client: client.audio.transcriptions.create(model="m", file=b"x")).text == "Hi"
+    done = b'data: {"type": "image_generation.completed", "b64_json": "AA==", "created_at": 7}\n\n'
+    raw = answer(done, content_type="text/event-stream")
+    got = answered(raw, lambda client: client.images.generate(model="m", prompt="x"))
+    assert (got.data[0].b64_json, got.created) == ("AA==", 7)
 
 
 def test_an_error_to_an_operation_without_an_answer_raises() -> None:

@@ -149,16 +149,23 @@ class _Assembly:
 
     def _carried(self, data: bytes) -> Any:
         """The answer that a terminal event carries; `None` if it carries none."""
+        from ..core.codec.whole import whole_of_event
+
         try:
-            response: Any = msgspec.json.decode(data).get("response")
+            event: Any = msgspec.json.decode(data)
+            response: Any = event.get("response")
         except (ValueError, RecursionError, AttributeError):
             return None
         if not isinstance(response, dict):
-            return None
+            whole = whole_of_event(event)
+            return whole and self._decoded(msgspec.json.encode(whole))
         fields: dict[str, Any] = cast("Any", response)
         raw = bytes(msgspec.json.decode(data, type=dict[str, msgspec.Raw])["response"])
         if not fields.get("output") and (output := self._output()):
             raw = msgspec.json.encode({**fields, "output": output})
+        return self._decoded(raw)
+
+    def _decoded(self, raw: bytes) -> Any:
         try:
             return keep(self._calls.decoder(self._request).decode(raw), raw, self._meta)
         except DecodeError:

@@ -25,7 +25,7 @@ from ..core.codec.decode import (
 )
 from ..core.codec.endpoint import Request
 from ..core.codec.pages import PageShape
-from ..core.codec.success import EMPTY, as_page, deleted, read_leniently
+from ..core.codec.success import EMPTY, as_page, deleted, is_confirmed, read_leniently
 from ..core.http.sse import looks_like_events
 from ..core.model.base import BaseModel, LazyUnion
 from ..core.model.lenient import flatten, is_struct, resolve
@@ -70,6 +70,8 @@ class Cast:
             answer, reason = (strictly(body), "") if strictly else self._leniently(calls, request, body)
         except DecodeError as error:
             answer, reason = None, str(error.reason)
+        if reason and reason != failures.ERROR and request.endpoint.method == "DELETE" and is_confirmed(body):
+            return self._nothing(request, meta, body)
         if reason and looks_like_events(body):
             return self._from_events(calls, request, meta, body, reason)
         if reason:

@@ -271,6 +271,11 @@ class Engine:
             answer, reason = None, error.reason
         if not reason:
             return self.finished(request, answer, meta, body)
+        if endpoint.method == "DELETE" and reason != failures.ERROR:
+            from ..core.codec.success import is_confirmed
+
+            if is_confirmed(body):
+                return self._deleted(request, meta)
         if looks_like_events(body):
             from .assembled import assembled  # few servers stream what nobody asked them to
 

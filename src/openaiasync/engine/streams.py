@@ -260,14 +260,17 @@ class AsyncStream(Generic[T]):
         raise refusal
 
     def _with_deltas(self, item: Any, data: bytes) -> Any:
-        """The chunk that this one is meant as, where choices came without a delta."""
-        from ..core.codec.whole import as_chunk
+        """The chunk that this one is meant as, where what its choices say came under another name."""
+        from ..core.codec.whole import as_chunk, as_completion
 
+        fields: dict[str, Any] = msgspec.json.decode(data)
+        if type(item).__name__ == "Completion":
+            return self._decoder.decode(msgspec.json.encode(as_completion(fields)))
         ending = self._ending
         whole = item.object == "chat.completion" and ending.began and not self._messages
         repeats = ending.finished or whole
         self._messages = self._messages or not repeats
-        return self._decoder.decode(msgspec.json.encode(as_chunk(msgspec.json.decode(data), repeats=repeats)))
+        return self._decoder.decode(msgspec.json.encode(as_chunk(fields, repeats=repeats)))
 
     def _is_error(self, item: Any, name: str, data: bytes) -> bool:
         """Whether an event is an error. Of a chunk that has choices two looks at its bytes tell that it is not."""
@@ -472,9 +475,11 @@ def _choices_asked(request: Request) -> int:
 
 
 def _lacks_delta(chunk: Any) -> bool:
-    """Whether a choice in a chunk of a chat answer, decoded leniently, came without its delta."""
+    """Whether a choice in a chunk, decoded leniently, came without its delta, or with one in place of a text."""
     choices: Any = chunk.choices
-    return choices.__class__ is list and any(getattr(choice, "delta", choice) is None for choice in choices)
+    return choices.__class__ is list and any(
+        getattr(choice, "delta", choice) is None or "delta" in getattr(choice, "__dict__", ()) for choice in choices
+    )
 
 
 @functools.cache

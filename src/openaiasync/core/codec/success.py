@@ -18,6 +18,7 @@ from ..model.base import BaseModel, OpenModel
 from ..model.lenient import flatten, is_struct
 from ..model.mixins import CONTENTS, has_content
 from .decode import Decoder
+from .error_body import parse_error
 
 __all__ = [
     "EMPTY",
@@ -27,6 +28,7 @@ __all__ = [
     "deleted",
     "error_of_choice",
     "has_words",
+    "is_confirmed",
     "is_error",
     "is_nothing",
     "read_leniently",
@@ -45,6 +47,7 @@ _GENERAL = frozenset(
 _WORDS = ("msg", "message", "error_msg", "error_message", "errmsg", "status_msg", "detail", "reason", "description")
 _CODES = ("code", "error_code", "errcode", "status_code", "statusCode", "ret", "retcode")
 _FINE = frozenset({"", "0", "200", "ok", "success", "succeeded", "successful"})
+_DELETED = (_FINE - {""}) | {"deleted", "true"}
 _BAD = frozenset({"error", "fail", "failed", "failure"})
 _FAILED = ("error", "network_error")  # OpenRouter; Zhipu, where its model broke off
 _OTHER_ERRORS = (
@@ -85,6 +88,8 @@ def _facts(kind: Any) -> _AnswerFacts:
             required.add(name)
             if all(typing.get_origin(member) is list for member in members):
                 lists.add(name)
+    if (about := CONTENTS.get((typing.get_origin(kind) or kind).__name__)) is not None:
+        required.add(about)  # what the answer is about, though the description makes it optional for images
     config = cast("type[BaseModel]", typing.get_origin(kind) or kind).__struct_config__
     if config.tag is not None:
         declared.add(cast("str", config.tag_field))
@@ -253,6 +258,23 @@ def _as_model(item: Any) -> Any:
         name: Any = fields.get("id") or fields.get("model") or fields.get("name")
         return fields if fields.get("id") is not None or not isinstance(name, str) else {**fields, "id": name}
     return item
+
+
+def is_confirmed(body: bytes) -> bool:
+    """Whether a body says in a server's own way that a deletion worked: ``{"success": true}``, ``true``, ``OK``."""
+    value: Any = parse_error(body)
+    if not isinstance(value, dict):
+        return _confirms(value)
+    fields = cast("dict[str, Any]", value)
+    names = ("success", "ok", "deleted", "status", "result", *_CODES)
+    marks = [fields[name] for name in names if fields.get(name) is not None]
+    return bool(marks) and all(map(_confirms, marks))
+
+
+def _confirms(mark: Any) -> bool:
+    if isinstance(mark, str):
+        return mark.lower() in _DELETED
+    return mark is True or (type(mark) is int and _is_fine(mark))
 
 
 def deleted(kind: Any, ids: Mapping[str, str], last: str) -> dict[str, Any]:

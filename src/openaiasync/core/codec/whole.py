@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["as_chunk", "choices_asked", "events_of_whole", "is_whole_chat"]
+__all__ = ["as_chunk", "as_completion", "choices_asked", "events_of_whole", "is_whole_chat", "whole_of_event"]
 
 _STATUSES = {"completed": "completed", "failed": "failed", "incomplete": "incomplete", "cancelled": "incomplete"}
 
@@ -113,6 +113,15 @@ def as_chunk(fields: dict[str, Any], *, repeats: bool) -> dict[str, Any]:
     return {**fields, "object": "chat.completion.chunk", "choices": choices}
 
 
+def as_completion(fields: dict[str, Any]) -> dict[str, Any]:
+    """The values of a chunk of a completion in which the deltas of a chat answer stand for texts."""
+    texts = [
+        {**choice, "text": choice["delta"].get("content")} if _has(choice, "delta") else choice
+        for choice in _list(fields.get("choices"))
+    ]
+    return {**fields, "choices": texts}
+
+
 def _with_delta(choice: Any, place: int, *, repeats: bool) -> Any:
     if _has(choice, "message") and not repeats:
         return _chunk_choice(choice, place)
@@ -157,3 +166,15 @@ def _images(fields: Mapping[str, Any], word: str) -> list[dict[str, Any]]:
     created = {"created_at": fields["created"]} if "created" in fields else {}
     images = filter(None, map(_object, _list(fields.get("data"))))
     return [{**shared, **created, **image, "type": f"{word}.completed"} for image in images]
+
+
+def whole_of_event(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The answer that the last event of a stream of words or images holds; `None` for any other event."""
+    kind = event.get("type")
+    rest = {name: value for name, value in event.items() if name != "type"}
+    if kind == "transcript.text.done":
+        return rest
+    if kind in ("image_generation.completed", "image_edit.completed"):
+        image = {name: rest.pop(name) for name in ("b64_json", "url", "revised_prompt") if name in rest}
+        return {"created": rest.pop("created_at", None), "data": [image], **rest}
+    return None
