@@ -412,15 +412,17 @@ def test_sound_is_told_by_its_bytes(label: str) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("operation", ["images", "edited images"])
-def test_images_without_anything_beside_them(operation: str) -> None:
-    """Images are the answer, `created` is not: gateways that send `data` alone are understood."""
+@pytest.mark.parametrize("fields", [{"data": [{"url": "http://x/1.png"}]}, {"id": "i", "data": [{"b64_json": "QQ=="}]}])
+def test_images_without_a_time_are_an_answer(fields: dict[str, Any]) -> None:
+    """Where nothing but `created` is required, what is optional tells that something came."""
 
     async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
-        writer.write(json_answer({"data": [{"url": "http://x/1.png"}]}))
+        writer.write(json_answer(fields))
 
-    async def main() -> Any:
+    async def main() -> None:
         async with scripted(script) as server, AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
-            return await OPERATIONS[operation](client)
+            for name in ("images", "edited images"):
+                made = await OPERATIONS[name](client)
+                assert made.data[0].to_dict() == fields["data"][0]
 
-    assert [image.url for image in run(main()).data] == ["http://x/1.png"]
+    run(main())

@@ -222,6 +222,12 @@ OTHERS = (
         "the server need not keep what nobody will complete",
     ),
     Difference(
+        "A file without a name, `(None, content)`",
+        "a text field of the form",
+        "a file named `upload`, with an ending where the content tells its kind",
+        "servers refuse a file that is not one",
+    ),
+    Difference(
         "`on_tool_call_done` of an assistant's handler",
         "called again when the run ends",
         "called once",

@@ -80,6 +80,8 @@ def _is_sequence(origin: Any) -> bool:
 def _scalar(hint: Any, name: str, variant: str) -> Any:
     if hint is str:
         return f"{name} & ü/?#%+\n" if variant == "last" else f"some-{name}"
+    if name == "index":
+        return 0  # of the one choice that was asked for
     if hint in (int, float):
         return 0.25 if hint is float and variant == "last" else 1
     if hint is bool:

@@ -117,6 +117,8 @@ def test_chat_streams(name: str, typed: bool, with_tools: bool) -> None:
         options: dict[str, Any] = {"response_format": P} if typed else {}
         if with_tools:
             options["tools"] = [TOOLS["chat"][number](P)]
+        if name == "two choices":
+            options["n"] = 2
         found: list[Any] = []
         try:
             async with client.chat.completions.stream(model="m", messages=HI, **options) as stream:

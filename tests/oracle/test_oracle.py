@@ -85,8 +85,13 @@ async def _calls(pair: Both) -> dict[tuple[str, str], Pair]:
 
 def _served(method: str, variant: str) -> Served:
     served = served_for(method, variant, stray=variant == "last")
-    if method == "embeddings.create" and variant == "least":
-        served.body["data"] = [{"embedding": [0.5, -1.0], "index": 0, "object": "embedding"}]
+    if method == "embeddings.create":
+        texts = params_of(method, variant)["input"]
+        many = isinstance(texts, list) and not isinstance(texts[0], int)  # and not one text as tokens
+        served.body["data"] = [
+            {"embedding": [0.5, -1.0], "index": index, "object": "embedding"}
+            for index in range(len(texts) if many else 1)
+        ]
     elif method in HOLLOW and variant == "least":
         name = HOLLOW[method]
         served.body[name] = served_for(method, "first", stray=False).body[name]

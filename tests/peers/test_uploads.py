@@ -108,7 +108,7 @@ def test_the_same_form(case: str, tmp_path: Path) -> None:
     path.write_bytes(b"RIFF\x00sound")
 
     async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
-        writer.write(json_answer({"text": "x", "id": "f", "data": [{"url": "x"}]}))
+        writer.write(json_answer({"text": "x", "id": "f", "data": [{"b64_json": "eA=="}]}))
 
     async def main() -> list[Seen]:
         async with scripted(script) as server:

@@ -120,7 +120,7 @@ async def body_pieces(call: Call, incoming: TransportResponse) -> AsyncIterator[
     except TransportError as failure:
         error = call.public(failure)
         error.meta = call.meta(incoming)
-        raise error from None
+        raise error from error.__cause__
     except CodingError as error:
         raise failures.invalid_answer(call.meta(incoming), b"", str(error)) from None
     finally:

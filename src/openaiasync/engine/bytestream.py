@@ -158,7 +158,7 @@ class ByteStream:
                 error = IncompleteStreamError(message=why, request=self.meta.request)
             error.meta = self._meta
             self._end()
-            raise error from None
+            raise error from failure.__cause__
         incoming.abort()
         try:
             await call.again(failure)

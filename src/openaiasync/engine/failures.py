@@ -112,7 +112,9 @@ def from_transport(
     elif failure.kind == "stuck":
         error = InFlightError(f"{where}: {failure.message}")
     elif clock is not None:
-        words = failure.message if failure.by_caller else timeout_message(clock, seconds)
+        # A timeout of a caller's own HTTP client is not one of ours, whose length we could tell.
+        told = failure.by_caller or failure.__cause__ is not None
+        words = failure.message if told else timeout_message(clock, seconds)
         error = APITimeoutError(request, message=f"{where}: {words} {spent}", clock=clock)
     else:
         error = APIConnectionError(message=f"{where}: {failure.message} {spent}", request=request)
@@ -120,6 +122,8 @@ def from_transport(
         if failure.kind == "protocol":
             error.side = "server"
     error.sent = failure.sent
+    if failure.__cause__ is not None:  # the exception of the operating system, or of a caller's own HTTP client
+        error.__cause__ = failure.__cause__
     _finish(error, request, tries, elapsed)
     return error
 

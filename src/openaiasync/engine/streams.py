@@ -394,8 +394,8 @@ class AsyncStream(Generic[T]):
                 error.meta = self.meta
                 if isinstance(error, APIConnectionError):
                     error.partial = self._partial()
-                raise error from None
-            raise self._short(f"the connection broke in mid-stream ({failure.message})") from None
+                raise error from failure.__cause__
+            raise self._short(f"the connection broke in mid-stream ({failure.message})") from failure.__cause__
         try:
             await call.again(failure)
             self._begin(call, await call.head())

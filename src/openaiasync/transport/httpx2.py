@@ -20,6 +20,8 @@ from .base import (
 __all__ = ["HTTPXTransport"]
 
 _KINDS = {"ConnectError": "refused", "ReadError": "reset", "WriteError": "reset", "RemoteProtocolError": "eof"}
+_OF_THE_CODED = (b"content-encoding", b"content-length")  # fields that do not hold for the decoded bytes
+_TIMEOUTS = {"ConnectTimeout": "connect", "PoolTimeout": "connect", "WriteTimeout": "start", "ReadTimeout": "stall"}
 
 
 class HTTPXTransport:
@@ -42,9 +44,13 @@ class HTTPXTransport:
         now = asyncio.get_running_loop().time()
         start_at = None if clocks.start is None else now + clocks.start
         at, clock = (clocks.until, "until") if _before(clocks.until, start_at) else (start_at, "start")
-        with _errors(clock, answered=False):
-            async with asyncio.timeout_at(at):
-                response = await self._client.send(request, stream=True, follow_redirects=False)
+        try:
+            with _errors(clock, answered=False):
+                async with asyncio.timeout_at(at):
+                    response = await self._client.send(request, stream=True, follow_redirects=False)
+        finally:
+            for name, _ in out.credentials.fields():  # the request stays within reach of errors, as their `.request`
+                request.headers.pop(name, None)
         return HTTPXIncoming(response)
 
     async def aclose(self) -> None:
@@ -59,11 +65,16 @@ class HTTPXIncoming:
 
     def __init__(self, response: Any) -> None:
         self._response = response
-        self._pieces: AsyncIterator[bytes] = response.aiter_raw()
+        # A response that was made of bytes (by a mock transport) or that an event hook has read can only be had whole
+        # and decoded.
+        was_read: bool = response.is_stream_consumed
+        self._pieces: AsyncIterator[bytes] = _content_of(response) if was_read else response.aiter_raw()
         self._at: float | None = None
         self._clock = "stall"
         self.status: int = response.status_code
-        self.raw_fields: bytes = b"".join(b"%b: %b\r\n" % pair for pair in response.headers.raw)
+        decoded = _OF_THE_CODED if was_read and "content-encoding" in response.headers else ()
+        fields = [pair for pair in response.headers.raw if pair[0].lower() not in decoded]
+        self.raw_fields: bytes = b"".join(b"%b: %b\r\n" % pair for pair in fields)
         self.ended: bool = False
 
     def expire(self, at: float | None, clock: str) -> None:
@@ -105,6 +116,11 @@ class HTTPXIncoming:
                 task.add_done_callback(_closing.discard)
 
 
+async def _content_of(response: Any) -> AsyncIterator[bytes]:
+    if content := response.content:
+        yield content
+
+
 _closing: set[asyncio.Task[None]] = set()
 
 
@@ -124,7 +140,9 @@ def _errors(clock: str, *, answered: bool) -> Generator[None]:
         raise
     except Exception as error:
         name = type(error).__name__
-        if name == "ConnectTimeout":
-            raise TransportError("timeout", "no connection was made in time", clock="connect") from None
+        message = f"{name} in http_client: {error}".removesuffix(": ")
+        if name in _TIMEOUTS:
+            clock = _TIMEOUTS[name] if answered or name != "ReadTimeout" else "start"
+            raise TransportError("timeout", message, clock=clock, sent=clock != "connect", answered=answered) from error
         kind = _KINDS.get(name, "protocol")
-        raise TransportError(kind, f"{name} in http_client", sent=kind != "refused", answered=answered) from error
+        raise TransportError(kind, message, sent=kind != "refused", answered=answered) from error

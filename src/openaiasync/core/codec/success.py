@@ -44,6 +44,7 @@ EMPTY = "the answer is empty"
 _GENERAL = frozenset(
     {"id", "object", "type", "created", "created_at", "model", "status", "usage", "metadata", "system_fingerprint"}
 )
+_MEMBERS = frozenset({"error", "errors", "last_error"})  # in which answers of several types say what went wrong
 _WORDS = ("msg", "message", "error_msg", "error_message", "errmsg", "status_msg", "detail", "reason", "description")
 _CODES = ("code", "error_code", "errcode", "status_code", "statusCode", "ret", "retcode")
 _FINE = frozenset({"", "0", "200", "ok", "success", "succeeded", "successful"})
@@ -70,6 +71,7 @@ class _AnswerFacts(NamedTuple):
     required: frozenset[str]
     lists: frozenset[str]
     main: frozenset[str]
+    content: frozenset[str]
     constants: dict[str, tuple[Any, ...]]
 
 
@@ -84,7 +86,7 @@ def _facts(kind: Any) -> _AnswerFacts:
         declared.add(name)
         if members and all(typing.get_origin(member) is typing.Literal for member in members):
             constants[name] = tuple(value for member in members for value in typing.get_args(member))
-        elif field.required and name not in ("error", "errors", "last_error"):
+        elif field.required and name not in _MEMBERS:
             required.add(name)
             if all(typing.get_origin(member) is list for member in members):
                 lists.add(name)
@@ -94,8 +96,10 @@ def _facts(kind: Any) -> _AnswerFacts:
     if config.tag is not None:
         declared.add(cast("str", config.tag_field))
         constants[cast("str", config.tag_field)] = (config.tag,)
-    named = frozenset(required)
-    return _AnswerFacts(frozenset(declared), named, frozenset(lists), named - _GENERAL, constants)
+    main = frozenset(required) - _GENERAL
+    # Nothing but `created` is required of images: there, what may be missing tells that something came.
+    content = frozenset(required if main or not required else declared - _GENERAL - _MEMBERS | required)
+    return _AnswerFacts(frozenset(declared), frozenset(required), frozenset(lists), main, content, constants)
 
 
 def read_leniently(decoder: Decoder[Any], value: Any, body: bytes) -> tuple[Any, str]:
@@ -220,7 +224,7 @@ def is_nothing(kind: Any, fields: Mapping[str, Any]) -> bool:
 def _is_nothing(facts: _AnswerFacts, fields: Mapping[str, Any]) -> bool:
     if facts.lists and fields.get("object") == "list":
         return False  # servers in Go leave an empty list out
-    came = any(fields.get(name) is not None or (name in facts.lists and name in fields) for name in facts.required)
+    came = any(fields.get(name) is not None or (name in facts.lists and name in fields) for name in facts.content)
     return bool(facts.required) and not came
 
 
