@@ -109,11 +109,9 @@ def test_an_answer_that_was_read_before(coding: str | None) -> None:
     """A mock transport's ready response, whole, streamed or binary, coded or not, is an answer as any other."""
     encode = gzip.compress if coding else bytes
     headers = {"content-encoding": coding} if coding else {}
+    events = b"data: " + json.dumps(chunk("a", "stop")).encode() + b"\n\ndata: [DONE]\n\n"
     answers: dict[str, tuple[str, bytes]] = {
-        "/v1/chat/completions": (
-            "text/event-stream",
-            b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(chunk("a", "stop")).encode(),
-        ),
+        "/v1/chat/completions": ("text/event-stream", events),
         "/v1/models/m": ("application/json", b'{"id": "m", "object": "model", "created": 1, "owned_by": "o"}'),
         "/v1/files/f/content": ("application/octet-stream", b"\x00bytes"),
         "/v1/files/empty/content": ("application/octet-stream", b""),

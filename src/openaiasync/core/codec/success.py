@@ -124,7 +124,7 @@ def is_error(kind: Any, fields: Mapping[str, Any]) -> bool:
     """Whether an object in the place of an answer of this type is an error object, by what it says of itself."""
     members = [member for member in flatten(kind) if is_struct(member)]
     if not members:
-        return _is_error(_AnswerFacts(frozenset(), frozenset(), frozenset(), frozenset(), {}), fields)
+        return _is_error(_AnswerFacts(frozenset(), frozenset(), frozenset(), frozenset(), frozenset(), {}), fields)
     return all(_is_error(_facts(member), fields) for member in members)
 
 
