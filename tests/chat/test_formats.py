@@ -81,7 +81,7 @@ def test_instructions_go_to_the_users_last_words() -> None:
         refusal(400, type="unsupported_response_format"),
         refusal(400),
         refusal(400, message="'response_format' nonsense", code=400, type="invalid_request_error"),
-        refusal(400, body="plain text"),
+        refusal(400, body="Bad Request"),
         refusal(422, body={"detail": [{"loc": ["body", "response_format", "type"], "msg": "x"}]}),
         refusal(422, body={"detail": "no"}),
         refusal(501),

@@ -46,6 +46,8 @@ OTHERS = [
     "model requires more system memory (12.0 GiB) than is available (8.0 GiB)",
     "Unsupported parameter: context. Remove it and try again.",
     "temperature must be at most 2",
+    "Invalid input: max_tokens exceeds the model's maximum of 4096 output tokens",
+    "the prompt was flagged; the model is not available",
 ]
 
 
@@ -164,6 +166,50 @@ def test_a_refusal_of_something_else_is_not_taken_for_one_of_a_default() -> None
         assert not refuses_default(refusal({"error": {"message": "no"}}, status), "encoding_format")
     for body in ("", {"detail": "Invalid request."}):  # it may be: nothing is named
         assert refuses_default(refusal(body), "encoding_format")
+
+
+OTHER_CAUSES = [
+    "Invalid image: could not decode",
+    "API key not valid. Please pass a valid API key.",
+    "API Key expired. Please renew the API key.",
+    "User location is not supported for the API use.",
+    "The input contains sensitive information, please revise",
+    "Invalid role: foo is not one of 'system', 'user'",
+    "Conversation roles must alternate user/assistant/user/assistant/...",
+    "Invalid model name passed in model=x. Call `/v1/models` to view available models for your key.",
+    "Your credit balance is too low to access the API.",
+    "Budget has been exceeded! Current cost: 1.0, Max budget: 0.5",
+    "Model is overloaded, try again later",
+    "Output blocked by content filtering policy",
+]
+FORM_OR_NOTHING = [
+    "Extra inputs are not permitted",
+    "Bad Request",
+    "Provider returned error",
+    "Internal error",
+    "unknown field",
+    "JSON mode is not supported",
+    "This option is not supported by the model",
+    "not implemented",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", OTHER_CAUSES)
+def test_a_400_with_another_cause_is_not_sent_again(text: str) -> None:
+    """Its words name what is wrong, and it is neither a parameter that was added nor the format of the answer."""
+    error = refusal({"error": {"message": text, "type": "invalid_request_error", "param": None, "code": None}})
+    assert not refuses_default(error, "encoding_format")
+    assert not refuses_default(error, "stream_options")
+    assert not refuses_format(error)
+
+
+@pytest.mark.parametrize("text", FORM_OR_NOTHING)
+def test_a_400_about_the_form_or_without_a_cause(text: str) -> None:
+    """It may be about what was added: a second request without it tells."""
+    error = refusal({"error": {"message": text}} if text else "")
+    assert refuses_default(error, "encoding_format")
+    assert refuses_format(error)
 
 
 def test_formats() -> None:

@@ -24,6 +24,7 @@ NAMED: list[tuple[int, Any]] = [
     (501, {"error": "%s is not implemented"}),
     (503, {"message": "backend failed: %s"}),
     (404, {"error": {"message": 'json: unknown field "%s"'}}),
+    (200, {"error": {"message": "Unsupported parameter: '%s'", "code": 400}}),
 ]
 SILENT: list[tuple[int, Any]] = [(400, {"error": {"message": "Bad Request"}}), (422, ""), (501, {"detail": "no"})]
 

@@ -377,8 +377,12 @@ class Engine:
         except BaseException as error:
             call.leave()
             await call.failed(error)
-            seal(error)
-            raise
+            # Some servers refuse with a whole object in a 200, in the place of the stream.
+            changed = self.without_unasked(request, error)
+            if changed is None:
+                seal(error)
+                raise
+        return await Engine.open(self, changed)
 
     @sealed
     def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Paginator[Any, Any]:

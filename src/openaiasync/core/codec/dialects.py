@@ -227,9 +227,56 @@ CONTEXT_OVERFLOWS: tuple[Dialect, ...] = (
     ),
     _dialect("GitHub Models", r"Request body too large for \S+ model\. Max size: <limit> tokens", "models.github.ai"),
     _dialect("TabbyAPI", r"Prompt length <prompt> is greater than max_seq_len <limit>", "tabbyAPI, backends/exllamav2"),
+    _dialect(
+        "LM Studio",
+        r"Reached context length of <limit> tokens",
+        "LM Studio 0.3, reports of its users",
+    ),
+    _dialect(
+        "SiliconFlow",
+        r"length of prompt_tokens \(<prompt>\) must be less than max_seq_len \(<limit>\)",
+        "api.siliconflow.cn, error 20015",
+    ),
+    _dialect(
+        "Vertex AI",
+        r"input token count is <prompt> but (?:the )?model only supports up to <limit>",
+        "aiplatform.googleapis.com",
+    ),
+    _dialect(
+        "watsonx",
+        r"number of input tokens <prompt> cannot exceed the total tokens limit <limit>",
+        "ml.cloud.ibm.com, reports of its users",
+    ),
+    _dialect(
+        "Databricks",
+        r"prompt token count \(?<prompt>\)? cannot exceed <limit>",
+        "serving endpoints, reports of their users",
+    ),
+    _dialect(
+        "DeepInfra, Triton, Databricks, Volcengine",
+        r"(?:prompt|input)(?: token)? length \(?<prompt>\)? exceeds (?:the )?(?:maximum|max)(?: allowed)?(?: input| token| "
+        r"context)? (?:length|size) \(?<limit>",
+        "api.deepinfra.com; TensorRT-LLM, cpp/tensorrt_llm/batch_manager; ark.cn-beijing.volces.com",
+    ),
+    _dialect(
+        "Triton",
+        r"sum of prompt length \(<prompt>(?:\.0)?\)(?: and|,) query length \([0-9.]+\) should not exceed max_num_tokens "
+        r"\(<limit>\)",
+        "TensorRT-LLM, tensorrt_llm/executor/base_worker.py",
+    ),
+    _dialect("Volcengine", r"Total tokens of image and text exceed max message tokens", "ark.cn-beijing.volces.com"),
+    _dialect("mistral.rs", r"Prompt sequence length is greater than <limit>", "mistralrs-core, engine/add_request.rs"),
+    _dialect("Snowflake", r"max tokens of <limit> exceeded", "Cortex, reports of its users"),
+    _dialect("Zhipu, in Chinese", r"Prompt 超长", "open.bigmodel.cn, error 1261"),
     _dialect("LiteLLM", r"ContextWindowExceededError", "litellm/exceptions.py"),
     _dialect("gateways, which cut what follows", r"maximum context length(?: (?:is|of) <limit> tokens)?", "vLLM"),
     _dialect("gateways", r"context[ _]length[ _]exceeded", "reports of their users"),
+    _dialect(
+        "gateways",
+        r"(?:prompt|input|messages?|conversation)\b[^.:;]{0,40}? (?:exceeds?|(?:is|are) (?:too long|longer than|larger than|"
+        r"greater than))[^.:;]{0,40}? (?:context|the model\b)(?![^.;]{0,40} output)",
+        "reports of their users",
+    ),
 )
 
 # How much of a `total` was meant for the answer.
@@ -299,6 +346,7 @@ def _count(value: Any) -> int | None:
 def _texts(error: APIError) -> Iterator[str]:
     """The server's own words: its message, and every text in the body, which gateways nest (OpenRouter's `raw`)."""
     yield error.message
+    yield read_error(error.body).message
     yield from _strings(error.body, 6)
     raw = getattr(getattr(error, "response", None), "text", None)
     if isinstance(raw, str):
@@ -361,11 +409,35 @@ def _squeezed(text: str) -> str:
     return _SQUEEZED.sub("", text.lower())
 
 
-_ABOUT_FORM = re.compile(
-    r"unknown|unrecogni[sz]ed|support|unexpected|extra|permitted|allowed|additional|valid|schema|parameter|argument|"
-    r"field|option|format|float|bad request",
+# Words about the form of a request, whatever else a message names.
+_FORM = re.compile(
+    r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|additional|validation|schema|parameters?|params?|arguments?|fields?|"
+    r"property|properties|options?|formats?|floats?|payload|bad request|invalid (?:request|json|body|input|value)s?)\b",
     re.IGNORECASE,
 )
+# Words that may be about it, unless the message names another subject: "the API key is not valid".
+_WEAK_FORM = re.compile(r"support|implement|\bvalid|invalid|allowed|permitted|\bjson\b|structured|guided", re.IGNORECASE)
+_OTHER_SUBJECT = re.compile(
+    r"\bkeys?\b|token|account|organi[sz]ation|location|region|countr|\bmodel name|\bmodel [`'\"]|image|audio|\bfile|"
+    r"\brole|conversation|messages?\b|content|credit|billing|budget|quota|sensitive|polic|overload|billed|plan\b",
+    re.IGNORECASE,
+)
+_SAYS_NOTHING = re.compile(
+    r"\W*(?:(?:an? )?(?:provider|upstream|server|internal|backend|unknown|request|client)?(?: server)? ?(?:returned )?"
+    r"(?:an? )?(?:error|failed|failure)|no)?\W*",
+    re.IGNORECASE,
+)
+
+
+def _may_be_about_form(error: APIError) -> bool:
+    """Whether the words of a 400 that names no parameter may be about the form of the request, or say nothing.
+
+    Other statuses that `_names_nothing` lets pass, 422 and 501, are about it by themselves.
+    """
+    words = read_error(error.body).message
+    if getattr(error, "status_code", 0) != 400 or _SAYS_NOTHING.fullmatch(words) or _FORM.search(words):
+        return True
+    return _WEAK_FORM.search(words) is not None and _OTHER_SUBJECT.search(words) is None
 
 
 def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> bool:
@@ -380,15 +452,14 @@ def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> b
         return True
     if certainly or not _names_nothing(error) or names_parameter(error, FORMAT_WORDS):
         return False
-    words = read_error(error.body).message
-    return getattr(error, "status_code", 0) != 400 or not words or _ABOUT_FORM.search(words) is not None
+    return _may_be_about_form(error)
 
 
 def refuses_format(error: APIError) -> bool:
     """Whether a refusal is about the format asked for, or may be: it names nothing else."""
     if getattr(error, "status_code", None) in _OTHER_STATUSES or {str(error.code), str(error.type)} & _OTHER_CODES:
         return False
-    return names_parameter(error, FORMAT_WORDS) or _names_nothing(error)
+    return names_parameter(error, FORMAT_WORDS) or (_names_nothing(error) and _may_be_about_form(error))
 
 
 def _names_nothing(error: APIError) -> bool:
