@@ -416,7 +416,9 @@ _FORM = re.compile(
     re.IGNORECASE,
 )
 # Words that may be about it, unless the message names another subject: "the API key is not valid".
-_WEAK_FORM = re.compile(r"support|implement|\bvalid|invalid|allowed|permitted|\bjson\b|structured|guided", re.IGNORECASE)
+_WEAK_FORM = re.compile(
+    r"support|implement|\bvalid|invalid|allowed|permitted|\bjson\b|structured|guided", re.IGNORECASE
+)
 _OTHER_SUBJECT = re.compile(
     r"\bkeys?\b|token|account|organi[sz]ation|location|region|countr|\bmodel name|\bmodel [`'\"]|image|audio|\bfile|"
     r"\brole|conversation|messages?\b|content|credit|billing|budget|quota|sensitive|polic|overload|billed|plan\b",
