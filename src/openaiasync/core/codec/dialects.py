@@ -254,18 +254,18 @@ CONTEXT_OVERFLOWS: tuple[Dialect, ...] = (
     ),
     _dialect(
         "DeepInfra, Triton, Databricks, Volcengine",
-        r"(?:prompt|input)(?: token)? length \(?<prompt>\)? exceeds (?:the )?(?:maximum|max)(?: allowed)?(?: input| token| "
-        r"context)? (?:length|size) \(?<limit>",
-        "api.deepinfra.com; TensorRT-LLM, cpp/tensorrt_llm/batch_manager; ark.cn-beijing.volces.com",
+        r"(?:prompt|input)(?: token)? length \(?<prompt>\)? exceeds (?:the )?(?:maximum|max)(?: allowed)?"
+        r"(?: input| token| context)? (?:length|size) \(?<limit>",
+        "reports of their users",
     ),
     _dialect(
         "Triton",
-        r"sum of prompt length \(<prompt>(?:\.0)?\)(?: and|,) query length \([0-9.]+\) should not exceed max_num_tokens "
-        r"\(<limit>\)",
-        "TensorRT-LLM, tensorrt_llm/executor/base_worker.py",
+        r"sum of prompt length \(<prompt>(?:\.0)?\)(?: and|,) query length \([0-9.]+\) should not exceed "
+        r"max_num_tokens \(<limit>\)",
+        "TensorRT-LLM, reports of its users",
     ),
     _dialect("Volcengine", r"Total tokens of image and text exceed max message tokens", "ark.cn-beijing.volces.com"),
-    _dialect("mistral.rs", r"Prompt sequence length is greater than <limit>", "mistralrs-core, engine/add_request.rs"),
+    _dialect("mistral.rs", r"Prompt sequence length is greater than <limit>", "reports of its users"),
     _dialect("Snowflake", r"max tokens of <limit> exceeded", "Cortex, reports of its users"),
     _dialect("Zhipu, in Chinese", r"Prompt 超长", "open.bigmodel.cn, error 1261"),
     _dialect("LiteLLM", r"ContextWindowExceededError", "litellm/exceptions.py"),
