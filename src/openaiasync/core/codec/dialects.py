@@ -273,8 +273,8 @@ CONTEXT_OVERFLOWS: tuple[Dialect, ...] = (
     _dialect("gateways", r"context[ _]length[ _]exceeded", "reports of their users"),
     _dialect(
         "gateways",
-        r"(?:prompt|input|messages?|conversation)\b[^.:;]{0,40}? (?:exceeds?|(?:is|are) (?:too long|longer than|larger than|"
-        r"greater than))[^.:;]{0,40}? (?:context|the model\b)(?![^.;]{0,40} output)",
+        r"(?:prompt|input|messages?|conversation)\b[^.:;]{0,40}? (?:exceeds?|(?:is|are) (?:too long|"
+        r"longer than|larger than|greater than))[^.:;]{0,40}? (?:context|the model\b)(?![^.;]{0,40} output)",
         "reports of their users",
     ),
 )
