@@ -132,6 +132,11 @@ WITH_REASONING = [
     f"Here are my reasoning steps: {DRAFT}\n[BEGIN FINAL RESPONSE]\n{ANSWER}",
     f"Here is my thought process: {DRAFT}\n\nHere is my response: {ANSWER}",
     f"<think>{DRAFT}</think><answer>{ANSWER}</answer>",
+    *(
+        f"<{name}>{DRAFT}</{name}>{ANSWER}"
+        for name in ("think ", "scratchpad", "analysis", "inner_thoughts", "o1_think")
+    ),
+    f"Perhaps {DRAFT}?</scratchpad>{ANSWER}",
     f"<|START_THINKING|>{DRAFT}<|END_THINKING|><|START_RESPONSE|>{ANSWER}<|END_RESPONSE|>",
 ]
 

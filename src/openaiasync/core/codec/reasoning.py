@@ -42,8 +42,22 @@ TAGS: tuple[_Tags, ...] = (
 )
 # What else ends reasoning: gpt-oss names its channels, with a format or, where its special tokens are cut out, without.
 _FINAL = r"<\|channel\|>final(?:\s*<\|constrain\|>\s*\w+)?\s*<\|message\|>|assistantfinal"
-_OTHER_CLOSINGS = (_FINAL, r"\[BEGIN FINAL RESPONSE\]", r"Here is my response:")  # Apriel, Granite 3.2
-_OTHER_OPENINGS = (r"<\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>", r"\AHere is my thought process:")
+# Names that prompts and fine-tunes give such tags, and the blanks that models put into them.
+_NAMED = (
+    r"(?:\w{1,20}[_:-])?(?:think|thinking|think_\w{1,20}|thoughts?|reasoning|reflection|scratchpad|monologue|analysis|"
+    r"chain[_-]of[_-]thought|cot)"
+)
+_OTHER_CLOSINGS = (
+    _FINAL,
+    r"\[BEGIN FINAL RESPONSE\]",  # Apriel
+    r"Here is my response:",  # Granite 3.2
+    rf"</\s{{0,4}}{_NAMED}\s{{0,4}}>",
+)
+_OTHER_OPENINGS = (
+    rf"<{_NAMED}\s{{0,4}}>",
+    r"<\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>",
+    r"\AHere is my thought process:",
+)
 
 _OPENING = re.compile("|".join([*_OTHER_OPENINGS, *(re.escape(pair.opening) for pair in TAGS)]), re.IGNORECASE)
 _CLOSING = re.compile("|".join([*_OTHER_CLOSINGS, *(re.escape(pair.closing) for pair in TAGS)]), re.IGNORECASE)
