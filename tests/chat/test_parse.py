@@ -147,7 +147,7 @@ def test_a_request_that_is_wrong_otherwise_fails_with_its_own_error() -> None:
     """If every way is refused it was not the format; if the error names something else, it is not asked again."""
 
     async def main() -> None:
-        async with picky(set(), (400, {"error": {"message": "first"}})) as (server, client):
+        async with picky(set(), (400, {"error": {"message": "Bad request: first"}})) as (server, client):
             with pytest.raises(BadRequestError, match="first"):
                 await client.chat.parse("Ulm?", into=City)
             assert [format_of(one) for one in server.seen] == ["json_schema", "json_object", "prompt"]

@@ -75,6 +75,16 @@ def test_the_servers_count_is_the_basis() -> None:
     assert counter.tokens(-90_000) == 1
 
 
+def test_what_turns_add_is_counted_by_what_they_added_before() -> None:
+    """A summary of few tokens a letter at the beginning of a request does not make the turns behind it look small."""
+    counter = TokenCounter()
+    counter.learn(100, 500)  # the first turn: five tokens for one of ours
+    counter.learn(200, 1000)  # the second
+    counter.learn(190, 600)  # its successor with a summary in the place of the first
+    assert counter.tokens(290) == pytest.approx(1100, rel=0.01)
+    assert counter.fork().tokens(290) == counter.tokens(290)
+
+
 def test_a_fork_knows_the_same() -> None:
     """And learns alone."""
     counter = TokenCounter()

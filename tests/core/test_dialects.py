@@ -185,8 +185,6 @@ OTHER_CAUSES = [
 FORM_OR_NOTHING = [
     "Extra inputs are not permitted",
     "Bad Request",
-    "Provider returned error",
-    "Internal error",
     "unknown field",
     "JSON mode is not supported",
     "This option is not supported by the model",
@@ -210,6 +208,8 @@ def test_a_400_about_the_form_or_without_a_cause(text: str) -> None:
     error = refusal({"error": {"message": text}} if text else "")
     assert refuses_default(error, "encoding_format")
     assert refuses_format(error)
+    for vague in ("Provider returned error", "Internal error"):  # a schema is what providers refuse most
+        assert refuses_format(refusal({"error": {"message": vague}}))
 
 
 def test_formats() -> None:

@@ -72,12 +72,14 @@ class TokenCounter:
         self._anchor: _Anchor | None = None
         self._least: tuple[float, int] | None = None  # the lightest request that a server counted, and its count
         self._scale = 1.0
+        self._growth = 0.0  # tokens for one of ours in what the last longer request added
         self._weights: dict[int, tuple[Mapping[str, Any], float]] = {}  # by id: messages are many and do not change
 
     def fork(self) -> TokenCounter:
         """A counter that knows the same."""
         other = TokenCounter(self._tokenizer)
-        other._anchor, other._least, other._scale = self._anchor, self._least, self._scale
+        other._anchor, other._least = self._anchor, self._least
+        other._scale, other._growth = self._scale, self._growth
         return other
 
     def emptied(self) -> TokenCounter:
@@ -145,6 +147,10 @@ class TokenCounter:
             self._scale = _scale((tokens - least[1]) / (weight - least[0]))
         if least is None or weight < least[0]:
             self._least = (weight, tokens)
+        if self._anchor is not None and weight - self._anchor.weight >= _SCALE_FROM:
+            # What turns add may take more tokens than the summary that a request of the same weight begins with.
+            self._growth = _scale((tokens - self._anchor.tokens) / (weight - self._anchor.weight))
+        self._scale = max(self._scale, self._growth)
         self._anchor = _Anchor(tokens + (more + _OF_MESSAGE if later else 0), weight + later, self._scale)
 
     def learn_excess(self, weight: float, limit: int) -> None:

@@ -432,14 +432,19 @@ _SAYS_NOTHING = re.compile(
 
 
 def _may_be_about_form(error: APIError) -> bool:
-    """Whether the words of a 400 that names no parameter may be about the form of the request, or say nothing.
+    """Whether the words of a 400 that names no parameter may be about the form of the request, or are missing.
 
     Other statuses that `_names_nothing` lets pass, 422 and 501, are about it by themselves.
     """
     words = read_error(error.body).message
-    if getattr(error, "status_code", 0) != 400 or _SAYS_NOTHING.fullmatch(words) or _FORM.search(words):
+    if getattr(error, "status_code", 0) != 400 or not words or _FORM.search(words):
         return True
     return _WEAK_FORM.search(words) is not None and _OTHER_SUBJECT.search(words) is None
+
+
+def _says_nothing(error: APIError) -> bool:
+    """Whether there are no words but "error" and the like."""
+    return _SAYS_NOTHING.fullmatch(read_error(error.body).message) is not None
 
 
 def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> bool:
@@ -461,7 +466,9 @@ def refuses_format(error: APIError) -> bool:
     """Whether a refusal is about the format asked for, or may be: it names nothing else."""
     if getattr(error, "status_code", None) in _OTHER_STATUSES or {str(error.code), str(error.type)} & _OTHER_CODES:
         return False
-    return names_parameter(error, FORMAT_WORDS) or (_names_nothing(error) and _may_be_about_form(error))
+    if names_parameter(error, FORMAT_WORDS):
+        return True
+    return _names_nothing(error) and (_may_be_about_form(error) or _says_nothing(error))
 
 
 def _names_nothing(error: APIError) -> bool:
