@@ -43,7 +43,7 @@ def message(fields: bytes) -> ChatCompletion:
         (b'"content":"a","reasoning":"b"', "a", "b"),
         (b'"content":"a","reasoning_content":"","reasoning":"c"', "a", "c"),
         (b'"content":[{"type":"text","text":"a"},{"type":"image"},{"text":null},7,{"text":"b"}]', "ab", ""),
-        (b'"content":7,"reasoning":7', "", ""),
+        (b'"content":7,"reasoning":7', "7", "7"),
         (b'"odd":1', "", ""),
     ],
 )
