@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import socket
@@ -13,13 +14,13 @@ import pytest
 
 from conftest import run
 from openaiasync import APIConnectionError, APITimeoutError, AsyncOpenAI, NotFoundError
-from scripted import chunk, event
+from scripted import Seen, chunk, event, head, scripted
 
 httpx2 = pytest.importorskip("httpx2")
 
 KEY = "sk-secret-of-the-client"
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
-TIMEOUTS = ("ConnectTimeout", "PoolTimeout", "WriteTimeout", "ReadTimeout")
+TIMEOUTS = ("ConnectTimeout", "PoolTimeout", "WriteTimeout", "ReadTimeout", "TimeoutException")
 OTHERS = ("ConnectError", "ReadError", "WriteError", "RemoteProtocolError", "DecodingError")
 
 
@@ -165,5 +166,27 @@ def test_an_error_that_was_read_before() -> None:
             with pytest.raises(NotFoundError, match="no such model") as caught:
                 await client.models.retrieve("m")
         assert caught.value.response.json() == {"error": {"message": "no such model"}}
+
+    run(main())
+
+
+def test_an_answer_as_the_librarys_response() -> None:
+    """``cast_to=httpx2.Response`` gives one from any transport; its request is shown without the key."""
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        body = gzip.compress(b"not JSON")
+        fields = {"Content_Encoding": "gzip", "Content_Length": str(len(body)), "X_More": "1"}
+        writer.write(head(**fields) + body)
+
+    async def main() -> None:
+        async with scripted(script) as server, AsyncOpenAI(base_url=server.url, api_key=KEY) as client:
+            response = await client.post("/odd", body={"a": 1}, cast_to=httpx2.Response)
+            raw = await client.with_raw_response.get("/odd", cast_to=bytes)
+            assert raw.parse(to=httpx2.Response).text == "not JSON"
+        assert isinstance(response, httpx2.Response)
+        assert (response.status_code, response.content, response.headers["x-more"]) == (200, b"not JSON", "1")
+        assert (response.request.method, str(response.request.url)) == ("POST", f"{server.url}/odd")
+        assert "authorization" not in response.request.headers
+        assert response.raise_for_status() is response
 
     run(main())

@@ -237,7 +237,8 @@ OTHERS = (
         "`httpx2` in signatures and errors",
         "`error.response`, `.request`, `raw.http_response` are httpx2's",
         "objects of our own with status, headers, URL, method, content",
-        "httpx2 is not needed; `http_client=` takes an `httpx2.AsyncClient` for who wants it",
+        "httpx2 is not needed; `http_client=` takes an `httpx2.AsyncClient` for who wants it, "
+        "and `cast_to=httpx2.Response` gives one",
     ),
     Difference(
         "Types that are copies of one another (`RoleRetrieveResponse`, `RoleListResponse`, …)",

@@ -8,6 +8,7 @@ is sent.
 from __future__ import annotations
 
 import contextlib
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -149,6 +150,7 @@ def _anything(meta: Meta, body: bytes) -> Any:
         return _text(meta, body)
 
 
+_OF_THE_BYTES = ("content-encoding", "content-length", "transfer-encoding")  # as they were on the wire
 _WHOLE: dict[Any, _Whole] = {
     type(None): lambda meta, body: None,
     bytes: lambda meta, body: body,
@@ -162,10 +164,28 @@ def _whole_answer(kind: Any) -> _Whole | None:
     """For the classes that hold a whole answer: what makes one."""
     if kind is ResponseInfo:
         return lambda meta, body: BinaryAnswer(body, meta).response
-    if not isinstance(kind, type) or not issubclass(kind, BinaryAnswer):
-        return None
     made: Any = kind
-    return lambda meta, body: made(body, meta)
+    if isinstance(kind, type) and issubclass(kind, BinaryAnswer):
+        return lambda meta, body: made(body, meta)
+    library = _http_library(kind)
+    return None if library is None else lambda meta, body: _http_response(library, made, meta, body)
+
+
+def _http_library(kind: Any) -> Any:
+    """The module, httpx or httpx2, whose `Response` a type is; these libraries are not imported here."""
+    for base in getattr(kind, "__mro__", ()):
+        name = base.__module__.partition(".")[0]
+        if base.__name__ == "Response" and name in ("httpx", "httpx2"):
+            return sys.modules[name]
+    return None
+
+
+def _http_response(library: Any, kind: Any, meta: Meta, body: bytes) -> Any:
+    """The answer as the official client gives it for ``cast_to=httpx.Response``, without credentials of the request."""
+    fields = [(name, value) for name, value in meta.headers.raw_pairs() if name.lower() not in _OF_THE_BYTES]
+    sent = meta.request
+    request = library.Request(sent.method, sent.url, headers=dict(sent.headers), content=sent.content or None)
+    return kind(meta.status, headers=fields, content=body, request=request)
 
 
 # -------------------------------------------------------------------------------------------------- whose it is

@@ -21,7 +21,7 @@ __all__ = ["HTTPXTransport"]
 
 _KINDS = {"ConnectError": "refused", "ReadError": "reset", "WriteError": "reset", "RemoteProtocolError": "eof"}
 _OF_THE_CODED = (b"content-encoding", b"content-length")  # fields that do not hold for the decoded bytes
-_TIMEOUTS = {"ConnectTimeout": "connect", "PoolTimeout": "connect", "WriteTimeout": "start", "ReadTimeout": "stall"}
+_BEFORE = ("ConnectTimeout", "PoolTimeout")  # nothing was sent
 
 
 class HTTPXTransport:
@@ -141,8 +141,8 @@ def _errors(clock: str, *, answered: bool) -> Generator[None]:
     except Exception as error:
         name = type(error).__name__
         message = f"{name} in http_client: {error}".removesuffix(": ")
-        if name in _TIMEOUTS:
-            clock = _TIMEOUTS[name] if answered or name != "ReadTimeout" else "start"
+        if any(base.__name__ == "TimeoutException" for base in type(error).__mro__):
+            clock = "stall" if answered else "connect" if name in _BEFORE else "start"
             raise TransportError("timeout", message, clock=clock, sent=clock != "connect", answered=answered) from error
         kind = _KINDS.get(name, "protocol")
         raise TransportError(kind, message, sent=kind != "refused", answered=answered) from error
