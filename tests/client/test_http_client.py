@@ -47,10 +47,10 @@ def test_what_is_raised_before_an_answer(name: str) -> None:
         async with client_of(handler) as client:
             with pytest.raises(APIConnectionError) as caught:
                 await client.models.list()
+        assert "authorization" not in raised.request.headers
         assert type(caught.value) is is_timeout(name)
         assert caught.value.__cause__ is raised
         assert f"{name} in http_client: words of the network" in str(caught.value)
-        assert "authorization" not in raised.request.headers
         assert KEY not in "".join(
             traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
         )
