@@ -175,8 +175,7 @@ def test_an_answer_as_the_librarys_response() -> None:
 
     async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
         body = gzip.compress(b"not JSON")
-        fields = {"Content_Encoding": "gzip", "Content_Length": str(len(body)), "X_More": "1"}
-        writer.write(head(**fields) + body)
+        writer.write(head(Content_Encoding="gzip", Content_Length=str(len(body)), X_More="1") + body)
 
     async def main() -> None:
         async with scripted(script) as server, AsyncOpenAI(base_url=server.url, api_key=KEY) as client:
