@@ -23,6 +23,7 @@ from openaiasync import (
     OpenAIError,
 )
 from openaiasync.engine import body as bodies
+from openaiasync.types.chat import ChatCompletion
 from scripted import CHAT, Seen, head, scripted
 
 PIECE = b" " * 65_536
@@ -115,6 +116,26 @@ def test_the_caps_are_those_of_the_kind() -> None:
     for wrong in (0, -1, True, 1.5):
         with pytest.raises(OpenAIError, match="max_body"):
             Client(api_base="http://127.0.0.1:9/v1", http_other={"max_body": wrong})
+
+
+@pytest.mark.parametrize("kind", [dict[str, Any], dict, list[int], ChatCompletion, bytes, str])
+@pytest.mark.parametrize("view", ["plain", "raw"])
+def test_a_body_that_is_wanted_as_json_has_the_cap_of_json(
+    kind: Any, view: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the path: `get` and its like hold no gigabyte for a dict; bytes and texts may be as large as files."""
+    monkeypatch.setattr(bodies, "MAX_JSON", 1_000_000)
+    monkeypatch.setattr(bodies, "MAX_BODY", 3_000_000)
+    cap = 3_000_000 if kind in (bytes, str) else 1_000_000
+
+    async def main() -> None:
+        script, _ = endless("application/json")
+        async with scripted(script) as server, Client(api_base=server.url, max_retries=0) as client:
+            get: Any = client.with_raw_response.get if view == "raw" else client.get
+            with pytest.raises(APIConnectionError, match=f"over {cap} bytes"):
+                await get("/anything", cast_to=kind)
+
+    run(main())
 
 
 def test_a_large_json_answer_within_the_cap_is_read() -> None:

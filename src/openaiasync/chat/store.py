@@ -34,6 +34,7 @@ KIND, VERSION = "session", 1
 _HEADER = {"openaiasync": KIND, "version": VERSION}
 _MOST_OF_A_HEADER = 1024  # bytes that tell whether a file is a session at all
 _LARGEST = 1 << 30  # bytes of a file
+_MOST_USED = 10**15  # tokens, requests, or units of money
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 Record: TypeAlias = dict[str, Any]
@@ -76,9 +77,11 @@ class Saved:
             self.summary = Summary(_checked(made.get("turns"), int), _checked(made.get("text"), str))
         if "usage" in record:
             try:
-                self.usage = msgspec.convert(record["usage"], SessionUsage)
+                usage = msgspec.convert(record["usage"], SessionUsage)
             except msgspec.ValidationError as error:
                 raise ValueError(f"usage: {error}") from None
+            _check_usage(usage)
+            self.usage = usage
         if self.summary is not None and self.summary.turns > len(self.history):
             self.summary = None
 
@@ -105,6 +108,14 @@ def _checked(value: Any, kind: type[Any]) -> Any:
 def _text_or_none(fields: Record, name: str) -> str | None:
     value = fields.get(name)
     return None if value is None else cast("str", _checked(value, str))
+
+
+def _check_usage(usage: SessionUsage) -> None:
+    """`ValueError` for numbers that no session has used: a file from elsewhere must not add to a budget."""
+    for name in usage.__struct_fields__:
+        value: float | None = getattr(usage, name)
+        if value is not None and not 0 <= value <= _MOST_USED:
+            raise ValueError(f"usage: {name} cannot be {reprlib.repr(value)}")
 
 
 def _check_params(params: Record) -> None:

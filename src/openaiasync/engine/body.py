@@ -12,6 +12,7 @@ from ..transport.base import TransportError, TransportResponse, over_cap
 from . import failures
 
 if TYPE_CHECKING:
+    from ..core.codec.endpoint import Request
     from .call import Call
     from .config import CallConfig
 
@@ -19,6 +20,7 @@ __all__ = [
     "MAX_BODY",
     "MAX_STREAM",
     "body_pieces",
+    "cap_for",
     "cap_of",
     "content_coding",
     "read_error_body",
@@ -43,6 +45,12 @@ def cap_of(config: CallConfig, path: str, *, binary: bool = False) -> int:
     if config.max_body is not None:
         return config.max_body
     return MAX_BODY if binary or _LARGE.search(path) else MAX_JSON
+
+
+def cap_for(config: CallConfig, request: Request) -> int:
+    """As `cap_of`, for the answer to a request: a body that a caller wants as JSON is no file."""
+    binary = request.endpoint.answer == "binary" and not (request.cast is not None and request.cast.is_json)
+    return cap_of(config, request.path, binary=binary)
 
 
 def too_large(cap: int) -> TransportError:

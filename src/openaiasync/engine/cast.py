@@ -59,6 +59,7 @@ class Cast:
             self._whole = _whole_answer(kind)
             if self._whole is None:
                 self._strictly = _strict_reader(kind)
+        self.is_json: bool = self._ours or self._strictly is not None
 
     def read(self, calls: Engine, request: Request, meta: Meta, body: bytes) -> Any:
         """The value that a body is. Raises `APIResponseValidationError`, or the error that the server sent instead."""

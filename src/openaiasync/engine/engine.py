@@ -23,7 +23,7 @@ from ..errors import APIError, APIStatusError
 from ..transport.base import TransportError, TransportResponse
 from . import failures
 from .binary import binary_answer, text_answer
-from .body import cap_of, read_whole
+from .body import cap_for, read_whole
 from .call import Call
 from .config import CallConfig
 from .embeddings import NO_VECTOR, as_embeddings, count_texts, fault
@@ -224,9 +224,7 @@ class Engine:
         request = call.request
         binary = request.endpoint.answer == "binary"
         try:
-            return await read_whole(
-                call, incoming, cap_of(self.config, request.path, binary=binary), by_progress=binary
-            )
+            return await read_whole(call, incoming, cap_for(self.config, request), by_progress=binary)
         except CodingError as error:
             raise failures.invalid_answer(call.meta(incoming), b"", str(error)) from None
 

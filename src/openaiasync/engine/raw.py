@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, RequestInfo, ResponseInfo
-from .body import body_pieces, cap_of, too_large
+from .body import body_pieces, cap_for, too_large
 from .call import Call
 from .engine import Engine
 from .pagination import turn
@@ -205,8 +205,7 @@ class StreamedResponse(_Facts, Generic[T]):
         """The rest of the body, whole. May be asked again."""
         if self._content is None:
             request = self._request
-            binary = request.endpoint.answer == "binary"
-            cap, size = cap_of(self._calls.config, request.path, binary=binary), 0
+            cap, size = cap_for(self._calls.config, request), 0
             pieces: list[bytes] = []
             async for piece in self.iter_bytes():
                 pieces.append(piece)
