@@ -139,7 +139,8 @@ def test_json_of_a_raw_answer_shows_no_key() -> None:
 
     with pytest.raises(json.JSONDecodeError) as caught:
         run(main())
-    assert "[key]" in caught.value.doc and KEY not in caught.value.doc
+    assert "[key]" in caught.value.doc
+    assert KEY not in caught.value.doc
     assert b"0123" not in pickle.dumps(caught.value)
 
 
@@ -156,7 +157,8 @@ def test_settings_with_a_password_are_not_pickled() -> None:
 def test_header_fields_of_a_reconnection_are_hidden_once() -> None:
     """Realtime hides a caller's header fields as every other call does."""
     policy = ReconnectPolicy(None, 1, 0.0, 0.0, {}, HiddenFields({"X": KEY}))
-    assert repr(policy.extra_headers) == "{'X': '[redacted]'}" and policy.extra_headers["X"] == KEY
+    assert repr(policy.extra_headers) == "{'X': '[redacted]'}"
+    assert policy.extra_headers["X"] == KEY
 
 
 def test_limits_of_another_type() -> None:
@@ -183,13 +185,11 @@ def test_paths_are_encoded(path: str) -> None:
                 await client.get(path, cast_to=dict)
 
     run(main())
-    assert (
-        len(lines[0].split()) == 1
-        and lines[0].startswith("/v1/")
-        and lines[0].isascii()
-        and lines[0].isprintable()
-        and " " not in lines[0]
-    )
+    assert len(lines[0].split()) == 1
+    assert lines[0].startswith("/v1/")
+    assert lines[0].isascii()
+    assert lines[0].isprintable()
+    assert " " not in lines[0]
 
 
 class TestCleaning:
@@ -204,7 +204,8 @@ class TestCleaning:
     @pytest.mark.parametrize("value", [KEY, KEY.encode(), 12345678], ids=["text", "bytes", "number"])
     def test_wherever_one_stands(self, value: Any) -> None:
         for made in ([value], {"a": [value]}, {"a": ({"b": value},)}, [["x", [value]]]):
-            assert KEY not in repr(self.secrets.clean(made)) and "12345678" not in repr(self.secrets.clean(made))
+            assert KEY not in repr(self.secrets.clean(made))
+            assert "12345678" not in repr(self.secrets.clean(made))
 
     def test_what_is_nested_too_deeply_is_cut(self) -> None:
         deep: Any = KEY
