@@ -32,7 +32,7 @@ class ToolThread:
 
     def __init__(self, threads: ToolThreads) -> None:
         self._threads = threads
-        self.begun = False
+        self.begun: bool = False
         self.ended = False
         self.left = False  # nobody waits for it any more
 

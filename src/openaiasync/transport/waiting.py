@@ -51,7 +51,7 @@ class Waiting:
         self.warned = False
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
-        self.since = self.loop.time()
+        self.since: float = self.loop.time()
         self.stuck_since: float | None = None
 
     def __enter__(self) -> Self:

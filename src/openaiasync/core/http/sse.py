@@ -233,7 +233,7 @@ class EventReader:
     __slots__ = ("_head", "_whole", "decoder", "feed")
 
     def __init__(self) -> None:
-        self.decoder = SSEDecoder()
+        self.decoder: SSEDecoder = SSEDecoder()
         self._head: bytearray = bytearray()  # what came before the first event
         self._whole: bool | None = None  # not events; `None` before that is known
         self.feed: Callable[[bytes], list[bytes | Event]] = self._begin
