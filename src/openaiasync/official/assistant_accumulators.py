@@ -142,18 +142,18 @@ class StepAccumulator:
 
     def _built_calls(self) -> list[Any]:
         calls: Any = getattr(getattr(self.step, "step_details", None), "tool_calls", None)
-        found: list[Any] = calls if isinstance(calls, list) else []
+        found: list[Any] = cast("Any", calls) if isinstance(calls, list) else []
         return found
 
     def _adds_calls(self, fields: dict[str, Any]) -> bool:
         """Whether a delta brings tool calls to a step that has some, and nothing else."""
-        details: Any = fields.get("step_details")
-        known: Any = self._fields.get("step_details")
+        sent, held = fields.get("step_details"), self._fields.get("step_details")
+        if len(fields) != 1 or not isinstance(sent, dict) or not isinstance(held, dict):
+            return False
+        details = cast("dict[str, Any]", sent)
+        known = cast("dict[str, Any]", held)
         return (
-            len(fields) == 1
-            and isinstance(details, dict)
-            and isinstance(known, dict)
-            and all(name == "tool_calls" or value == known.get(name) for name, value in details.items())
+            all(name == "tool_calls" or value == known.get(name) for name, value in details.items())
             and len(_calls_in(self._fields)) == len(self._built_calls()) > 0
         )
 
@@ -169,5 +169,5 @@ def _calls_in(fields: dict[str, Any]) -> list[Any]:
     """The tool calls among the fields of a step that grows."""
     details: Any = fields.get("step_details")
     calls: Any = cast("dict[str, Any]", details).get("tool_calls") if isinstance(details, dict) else None
-    found: list[Any] = calls if isinstance(calls, list) else []
+    found: list[Any] = cast("Any", calls) if isinstance(calls, list) else []
     return found
