@@ -145,14 +145,22 @@ def test_what_a_message_is_made_of() -> None:
 
 
 @pytest.mark.parametrize(
-    "message",
-    [None, "text", [], {}, {"content": 7}, {"content": {}, "tool_calls": {}}, {"tool_calls": [None, 1, "x"]}],
+    ("message", "text"),
+    [
+        (None, ""),
+        ("text", ""),
+        ([], ""),
+        ({}, ""),
+        ({"content": 7}, "7"),
+        ({"content": {}, "tool_calls": {}}, "{}"),
+        ({"tool_calls": [None, 1, "x"]}, ""),
+    ],
 )
-def test_garbled_answers_are_read_as_far_as_they_go(message: Any) -> None:
-    """No answer breaks the reading."""
+def test_garbled_answers_are_read_as_far_as_they_go(message: Any, text: str) -> None:
+    """No answer breaks the reading. Content of another type than text is its JSON."""
     said = read_answer(answer(message, 7), set(), keep_reasoning=True, think_tags=True)
-    assert (said.text, said.calls, said.finish_reason) == ("", [], None)
-    assert said.message == {"role": "assistant", "content": ""}
+    assert (said.text, said.calls, said.finish_reason) == (text, [], None)
+    assert said.message == {"role": "assistant", "content": text}
 
 
 def test_an_answer_without_choices() -> None:

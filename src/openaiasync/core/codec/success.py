@@ -216,8 +216,6 @@ def is_nothing(kind: Any, fields: Mapping[str, Any]) -> bool:
     members = [member for member in flatten(kind) if is_struct(member)]
     if not members or not fields:
         return not fields
-    if any(fields.get(CONTENTS.get((typing.get_origin(member) or member).__name__, "")) for member in members):
-        return False  # gateways to image models send `data` alone, without `created`
     return all(_is_nothing(_facts(member), fields) for member in members)
 
 
