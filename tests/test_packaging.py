@@ -145,7 +145,8 @@ def test_importing_costs_a_fifth_of_the_official_client(tmp_path: Path) -> None:
     for code in (ours, theirs):  # write the bytecode first
         cpu_seconds(code, tmp_path)
     rounds = [[cpu_seconds(code, tmp_path) for code in (nothing, ours, theirs)] for _ in range(7)]
-    bare, our_time, their_time = (sorted(times)[3] for times in zip(*rounds, strict=True))
+    # The least of each: whatever else the machine does can only add to it.
+    bare, our_time, their_time = map(min, zip(*rounds, strict=True))
     ratio = (our_time - bare) / (their_time - bare)
     print(f"\nimport, CPU ms: {1000 * (our_time - bare):.0f}; official {1000 * (their_time - bare):.0f}; {ratio:.3f}")
     assert our_time < their_time / 5, (bare, our_time, their_time)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from ..model.base import BaseModel
 from ..model.dump import extras_of
-from .partial_json import PartialJSON
+
+if TYPE_CHECKING:
+    from .partial_json import PartialJSON
 
 __all__ = ["ToolCalls", "as_index", "grow", "settled"]
 
@@ -120,6 +122,8 @@ class _PendingCall:
     def whole(self) -> bool:
         """Whether the arguments are a JSON object, to which no delta can add."""
         if self._parser is None:
+            from .partial_json import PartialJSON  # few streams need it, and every client loads this module
+
             self._parser = PartialJSON()
         self._parse(self._parser)
         return self._parser.complete and isinstance(self._parser.value, dict)
