@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from cputime import assert_linear
 from openaiasync.core.model.credentials import without_credentials
 
 SECRET = "hunter2secret"
@@ -227,13 +226,6 @@ def test_other_texts_stay(text: str) -> None:
     ],
 )
 def test_the_work_is_linear(piece: str) -> None:
-    """Sixteen times the text takes about sixteen times as long, however it tempts a pattern to try again."""
+    """Four times the text takes about four times as long, however it tempts a pattern to try again."""
 
-    def seconds(size: int) -> float:
-        text = (piece * size)[:size]
-        began = time.process_time()
-        without_credentials(text)
-        return time.process_time() - began
-
-    small = min(seconds(1_000) for _ in range(3))
-    assert seconds(16_000) < 16 * 4 * small + 0.05
+    assert_linear(lambda size: without_credentials((piece * size)[:size]), 4_000)

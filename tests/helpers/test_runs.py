@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
 
 import openaiasync
 from conftest import run
+from cputime import assert_linear
 from helpers.sequences import RUN, message_delta, message_of, named_events, run_of, step_delta
 from openaiasync import AsyncAssistantEventHandler, AsyncOpenAI
 from openaiasync.official.assistant_accumulators import MessageAccumulator, StepAccumulator, objects_of
@@ -317,11 +317,10 @@ class TestPolling:
         run(main())
 
 
-def cpu_of(count: int, what: str) -> float:
-    """Seconds of CPU for a run of so many deltas, asked for its snapshots at each, as handlers are."""
+def play(count: int, what: str) -> None:
+    """A run of so many deltas, asked for its snapshots at each, as handlers are."""
     message = MessageAccumulator(Message.model_construct(id="m", content=[]))
     step = StepAccumulator(RunStep.model_construct(id="s", step_details={"type": "tool_calls", "tool_calls": []}))
-    began = time.process_time()
     for number in range(count):
         place = number if what in ("blocks", "calls") else 0
         if what in ("blocks", "text"):
@@ -333,20 +332,16 @@ def cpu_of(count: int, what: str) -> float:
             details = {"type": "tool_calls", "tool_calls": [part]}
             step.add(RunStepDelta.model_validate({"step_details": details}))
             assert step.call(place).function.arguments.endswith("word ")
-    took = time.process_time() - began
     if what in ("blocks", "text"):
         assert len(message.message.content) == (count if what == "blocks" else 1)
     else:
         assert len(objects_of(step.step, "step_details", "tool_calls")) == (count if what == "calls" else 1)
-    return took
 
 
 @pytest.mark.parametrize("what", ["blocks", "text", "calls", "arguments"])
 def test_long_runs_take_linear_time(what: str) -> None:
     """Four times the deltas take about four times as long, not sixteen times."""
-    cpu_of(50, what)
-    short = min(cpu_of(500, what) for _ in range(2))
-    assert cpu_of(2_000, what) < 9 * short + 0.05
+    assert_linear(lambda count: play(count, what), 500)
 
 
 def test_blocks_in_any_order() -> None:
