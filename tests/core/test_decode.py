@@ -370,3 +370,16 @@ def test_any_bytes_are_an_answer_or_a_decode_error(body: bytes) -> None:
         except DecodeError as error:
             made = error.raw == body and error
         assert isinstance(made, Chunk | DecodeError)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_half_a_character_where_base64_belongs(strict: bool) -> None:
+    """The value stays as it came; `strict` refuses it."""
+    value = {"object": "list", "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+    body = json.dumps({**value, "data": [{"object": "embedding", "index": 0, "embedding": "AAAA\ud800"}]}).encode()
+    decoder = decoder_for(CreateEmbeddingResponse, strict=strict)
+    if strict:
+        with pytest.raises(DecodeError):
+            decoder.decode(body)
+    else:
+        assert decoder.decode(body).to_dict()["data"][0]["embedding"] == "AAAA\ud800"

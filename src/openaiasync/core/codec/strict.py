@@ -9,6 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from ..model.lenient import (
+    UNFIT,
     flatten,
     is_struct,
     likely_members,
@@ -20,7 +21,10 @@ __all__ = ["check"]
 
 def check(value: Any, kind: Any) -> None:
     """Raise `msgspec.ValidationError`, which names the place, where a plain value does not fit a type."""
-    msgspec.convert(known_part(value, kind), kind, dec_hook=resolve)
+    try:
+        msgspec.convert(known_part(value, kind), kind, dec_hook=resolve)
+    except UnicodeEncodeError as error:  # half a UTF-16 pair where the type takes base64
+        raise msgspec.ValidationError(f"Invalid base64 encoded string: {error.reason}") from None
 
 
 def known_part(value: Any, kind: Any) -> Any:
@@ -46,7 +50,7 @@ def _of_struct(fields: dict[str, Any], structs: list[Any]) -> dict[str, Any]:
     for part, candidate in zip(parts, candidates, strict=True) if len(parts) > 1 else ():
         try:
             msgspec.convert(part, candidate, dec_hook=resolve)
-        except msgspec.ValidationError:
+        except UNFIT:
             continue
         return part
     return parts[0] if parts else fields

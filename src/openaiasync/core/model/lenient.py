@@ -32,6 +32,9 @@ Builder = Callable[[Any], Any]
 
 _builders: dict[Any, Builder | None] = {}
 
+# A text with half a UTF-16 pair fails as it is encoded, where a type takes base64.
+UNFIT = (msgspec.ValidationError, UnicodeEncodeError)
+
 
 def builder_for(kind: Any) -> Builder | None:
     """The builder of a type; `None` when its values are used as they come."""
@@ -144,7 +147,7 @@ def _is_list(kind: Any) -> bool:
 def _bytes_or_text(value: str) -> bytes | str:
     try:
         return msgspec.convert(value, bytes)
-    except msgspec.ValidationError:
+    except UNFIT:
         return value
 
 
@@ -370,7 +373,7 @@ class _Choice:
         for kind in [marks.kind for marks in candidates] + self.others:
             try:
                 return msgspec.convert(value, kind, dec_hook=resolve)
-            except msgspec.ValidationError as error:
+            except UNFIT as error:
                 reason = reason or str(error)  # the first is of the member that was most likely meant
         raise ValueError(reason if candidates else "Value fits no member of the union")
 
@@ -381,7 +384,7 @@ class _Choice:
             for marks in exact:
                 try:
                     return msgspec.convert(value, marks.kind, dec_hook=resolve)
-                except msgspec.ValidationError:
+                except UNFIT:
                     continue
             keys = self.keys & exact[0].values.keys()
             best = _fitting(exact, value) or (exact[:1] if keys else [])
