@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import itertools
 import pkgutil
 import re
@@ -59,6 +60,8 @@ def held(value: Any, depth: int = 4) -> Iterator[re.Pattern[Any]]:
     elif depth and isinstance(value, (tuple, list, frozenset, set)):
         for item in value:
             yield from held(item, depth - 1)
+    elif depth and hasattr(value, "cache_info") and not inspect.signature(value).parameters:
+        yield from held(value(), depth - 1)  # compiled at first use
     elif depth and isinstance(value, dict):
         for item in (*value, *value.values()):
             yield from held(item, depth - 1)

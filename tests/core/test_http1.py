@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openaiasync.core.http import response as http1
-from openaiasync.core.http.complete_response import whole_answer
-from openaiasync.core.http.response import Http1Error, ResponseParser
+from openaiasync.core.http.response import HTTPGrammarError, ResponseParser, try_complete
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -41,7 +40,7 @@ def parse(data: bytes, cuts: tuple[int, ...] = (), *, eof: bool = False, bodiles
             parser.feed(data[start:stop])
         if parser.complete or (eof and parser.feed_eof()):
             end = "complete"
-    except Http1Error:
+    except HTTPGrammarError:
         end = "error"
     return Outcome(end, parser.status, parser.raw_fields, b"".join(parser.pieces), parser.keep_alive)
 
@@ -336,7 +335,7 @@ def test_any_split_of_a_spoilt_answer_gives_the_same(
 
 @given(st.binary(max_size=200), _cuts)
 def test_garbage_is_an_error_or_waits_the_same_under_any_split(data: bytes, cuts: tuple[int, ...]) -> None:
-    """Random bytes never raise anything but `Http1Error`."""
+    """Random bytes never raise anything but `HTTPGrammarError`."""
     assert parse(data, cuts) == parse(data) == bytewise(data)
 
 
@@ -531,7 +530,7 @@ def test_work_is_linear_under_any_split(data: bytes, step: int) -> None:
 
 
 def looks_usual(data: bytes) -> Outcome | None:
-    found = whole_answer(data)
+    found = try_complete(data)
     if found is None:
         return None
     status, fields, body, _ = found
@@ -562,17 +561,17 @@ def test_no_answer_of_the_corpus_is_taken_for_another(name: str) -> None:
 def test_usual_answers_are_usual() -> None:
     """The short way is taken by what servers send all day, or it would be worth nothing."""
     head = OK + b"Date: Sun, 22 Nov 2026 10:00:00 GMT\r\nServer: uvicorn\r\ncontent-type: application/json\r\n"
-    assert whole_answer(head + b"content-length: 2\r\n\r\n{}") == (
+    assert try_complete(head + b"content-length: 2\r\n\r\n{}") == (
         200,
         head[17:] + b"content-length: 2\r\n",
         b"{}",
         False,
     )
-    coded = whole_answer(head + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
+    coded = try_complete(head + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
     assert coded is not None
     assert coded[3]
     for other in (b"content-length: 3", b"content-length: 02", b"Content-Length: 2\r\nconnection: close", b"x: y"):
-        assert whole_answer(head + other + b"\r\n\r\n{}") is None
+        assert try_complete(head + other + b"\r\n\r\n{}") is None
 
 
 @pytest.mark.parametrize("code", [*range(0x20), 0x7F])

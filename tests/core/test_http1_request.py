@@ -5,12 +5,8 @@ from __future__ import annotations
 import h11
 import pytest
 
-from openaiasync.core.http.request import (
-    authority,
-    chunk,
-    framing,
-    request_head,
-)
+from openaiasync.core.http.grammar import chunk
+from openaiasync.core.http.request import authority, framing, request_head
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ..core.codec.encode import merge_queries
+from ..core.http.grammar import is_token
 from ..core.model.secrets import Secret, redacted
 from ..errors import ConfigurationError
 from ..transport.base import Origin
@@ -47,7 +48,6 @@ _FRAMING = frozenset(
 )
 """What says where a message ends and whom it is for (RFC 9110, sections 7.2, 7.6.1 and 10.1.1; RFC 9112, section 6):
 sent twice, or by somebody who does not write the bytes, it lets another request be smuggled in."""
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def check_field(value: object, what: str) -> str:
@@ -69,7 +69,7 @@ def check_header(name: object, value: object, source: str) -> str:
 
     `ConfigurationError` also for a name that no field has, and for one that the library alone sets.
     """
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+    if not is_token(name):
         # Not quoted: where a line was taken apart in the wrong place, the name holds a part of the value.
         raise ConfigurationError(f"{source}: one of the names is not that of a header field (RFC 9110, section 5.1)")
     if name.lower() in _FRAMING:

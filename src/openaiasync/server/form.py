@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from ..core.http.grammar import TOKEN
 from .errors import HTTPError
 
 __all__ = ["UploadedFile", "body_of", "parse_boundary", "parse_form"]
@@ -18,10 +19,9 @@ _MAX_PARTS: Final = 256
 _MAX_HEAD: Final = 8192  # bytes of a part's header
 _MAX_FIELDS: Final = 16
 _MAX_TEXT: Final = 1024 * 1024  # bytes of a value that is no file
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER: Final = re.compile(rf'[ \t]*;[ \t]*({_TOKEN})=(?:({_TOKEN})|"((?:[^"\\\r\n]|\\.)*)")[ \t]*')
+_PARAMETER: Final = re.compile(rf'[ \t]*;[ \t]*({TOKEN})=(?:({TOKEN})|"((?:[^"\\\r\n]|\\.)*)")[ \t]*')
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, 5.1.1
-_FIELD: Final = re.compile(rf"({_TOKEN}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_FIELD: Final = re.compile(rf"({TOKEN}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _KEYED: Final = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _UNQUOTED: Final = {"%22": '"', "%0D": "\r", "%0A": "\n"}  # WHATWG HTML, multipart/form-data encoding
 _INTEGERS: Final = frozenset({"n", "partial_images", "output_compression"})

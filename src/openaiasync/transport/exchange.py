@@ -7,14 +7,11 @@ waits for (a head, any piece, the whole body).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from ..core.http.complete_response import Http1Error, whole_answer
+from ..core.http.response import HTTPGrammarError, ResponseParser, try_complete
 from .base import AttemptTimeouts, TransportError, over_cap
 from .connection import NEVER, Connection
-
-if TYPE_CHECKING:
-    from ..core.http.response import ResponseParser
 
 __all__ = ["TIMEOUTS", "Exchange"]
 
@@ -79,17 +76,17 @@ class Exchange:
         self.answered = True
         parser = self._parser
         if parser is None:
-            usual = None if self._bodiless else whole_answer(data)
+            usual = None if self._bodiless else try_complete(data)
             if usual is not None:  # the whole answer has come at once
                 self.status, self.raw_fields, self._body, self._coded = usual
                 self._finish(True)
                 self._wake()
                 return
-            parser = self._parser = _new_parser(self._bodiless)
+            parser = self._parser = ResponseParser(bodiless=self._bodiless)
         self._unread += len(data)
         try:
             parser.feed(data)
-        except Http1Error as error:
+        except HTTPGrammarError as error:
             self.fail("protocol", str(error))
             return
         purpose = self._for
@@ -115,7 +112,7 @@ class Exchange:
         """The parser; of a usual answer one that shows what it would have made of it."""
         parser = self._parser
         if parser is None:
-            parser = self._parser = _new_parser(self._bodiless)
+            parser = self._parser = ResponseParser(bodiless=self._bodiless)
             if self.status:
                 parser.status, parser.raw_fields, parser.complete = self.status, self.raw_fields, True
                 body, self._body = self._body, None
@@ -329,11 +326,3 @@ class Exchange:
         if self._connection is not None and self._connection.transport is not None:
             self._paused = False
             self._connection.transport.resume_reading()
-
-
-def _new_parser(bodiless: bool) -> ResponseParser:
-    from ..core.http.response import (
-        ResponseParser,  # its patterns take their time, and the first answer may be a usual one
-    )
-
-    return ResponseParser(bodiless=bodiless)

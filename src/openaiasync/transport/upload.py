@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from ..core.http.request import chunk
+from ..core.http.grammar import chunk
 from .base import AttemptTimeouts, TransportRequest
 from .connection import NEVER, Connection
 from .exchange import Exchange

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple, TypeAlias, cast
 from ..codec.encode import encode_json
 from ..model.base import BaseModel
 from ..model.omitted import is_omitted
+from .grammar import is_token
 from .media_types import SNIFFED, extension, media_type_of
 
 __all__ = ["UNNAMED", "BareText", "Multipart", "Naming", "Part", "is_file"]
@@ -28,7 +29,6 @@ _ANY_TYPE = "application/octet-stream"
 _UNTYPED: Mapping[str, str] = {}
 _UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]')
 _BAD_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\U0010ffff]")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"content-disposition", "content-length", "content-transfer-encoding", "transfer-encoding"})
 """Fields of a part that say where it begins and ends and whose it is: a second one would contradict the first."""
 
@@ -378,7 +378,7 @@ def _guess(file_name: str) -> str | None:
 def _fields(name: str, fields: Mapping[str, str]) -> str:
     lines: list[str] = []
     for key, value in fields.items():
-        if not isinstance(key, str) or not _NAME.fullmatch(key):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_token(key):
             raise ValueError(f"{name}: {key!r} is not the name of a header field (RFC 9110, section 5.1)")
         if key.lower() in _OURS:
             raise ValueError(f"{name}: {key!r} is set by the library and cannot be given")

@@ -1,15 +1,31 @@
-"""HTTP/1.1 answers without I/O (RFC 9112): bytes become a head and the pieces of a body.
+"""HTTP/1.1 responses without I/O (RFC 9112): bytes become a head and the pieces of a body.
 
-`ResponseParser` is strict: what two parsers could read in two ways is an error, so that nobody in between can smuggle
-an answer. It is built to be cheap too: one expression checks a whole head, fields are searched but never split, a body
-costs one slice per chunk, and no split of the bytes makes it more than linear. Messages never quote the server.
+`ResponseParser` is strict: bytes that two parsers could read in two ways are an error, so that nobody in between can
+smuggle a response. It is cheap, too: one expression checks a whole head, fields are searched but never split, a body
+costs one slice per chunk, and no split of the bytes makes it more than linear. Errors never quote the server.
+
+`try_complete` is its fast path, for the response that one read brings whole, as most small ones are. It returns `None`
+for anything that is not plainly of this kind, which `ResponseParser` then takes; a property test checks that both make
+the same of the same bytes.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+from typing import NamedTuple
 
-from .complete_response import Http1Error
+from .grammar import (
+    CHUNK_EXTENSIONS,
+    CHUNK_SIZE,
+    FIELD_TEXT,
+    MALFORMED,
+    TOKEN,
+    HTTPGrammarError,
+    content_length,
+    field_values,
+    persists,
+)
 
 __all__ = [
     "MAX_CHUNK_EXTENSIONS",
@@ -18,32 +34,89 @@ __all__ = [
     "MAX_INTERIM",
     "MAX_LINES",
     "MAX_TRAILERS",
-    "Http1Error",
+    "CompleteResponse",
+    "HTTPGrammarError",
     "ResponseParser",
+    "try_complete",
 ]
 
 MAX_HEAD = 262_144  # bytes of one head, its last empty line included
 MAX_LINES = 1_000  # field lines of one head, or of one trailer section
-MAX_INTERIM = 10  # 1xx answers before the final one
+MAX_INTERIM = 10  # 1xx responses before the final one
 MAX_CHUNK_LINE = 1_024  # bytes of one chunk-size line with its extensions
-MAX_CHUNK_EXTENSIONS = 65_536  # bytes of all chunk extensions of one answer
+MAX_CHUNK_EXTENSIONS = 65_536  # bytes of all chunk extensions of one response
 MAX_TRAILERS = 65_536  # bytes of the trailer section
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_TEXT = rb"[\t\x20-\x7e\x80-\xff]*+"
-_FIELDS_PATTERN = re.compile(rb"(?:" + _TOKEN + rb":" + _TEXT + rb"\r\n)*+")
-_STATUS_PATTERN = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: " + _TEXT + rb")?+\r\n")
-_HEAD_PATTERN = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: " + _TEXT + rb")?+\r\n(" + _FIELDS_PATTERN.pattern + rb")\r\n"
-)
-# What can be seen to be wrong before a head is complete: with a bare LF or CR its end might never come.
-_BAD_PATTERN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r[^\n]|\r\n[ \t]")
-_SIZE = rb"([0-9A-Fa-f]{1,16}+)"
-_EXTENSIONS = rb"([ \t]*+;" + _TEXT + rb")?+"
-_SEPARATOR_PATTERN = re.compile(rb"\r\n" + _SIZE + _EXTENSIONS + rb"\r\n")
-_SEPARATOR_START_PATTERN = re.compile(
-    rb"(?:\r(?:\n(?:" + _SIZE + rb"(?:[ \t]++\Z|" + _EXTENSIONS + rb"\r?+))?+)?+)?+",
-)
+# ------------------------------------------------------------------------------------------------- complete in one read
+
+_SHORT = 4_000  # bytes of a head, which then has fewer lines than the limit without being counted
+# What a text may not hold is looked for in all of the head at once, which costs a fifth of a check in the pattern.
+_USUAL = re.compile(rf"HTTP/1\.1 ([2-5][0-9]{{2}})(?: [^\r\n]*+)?+\r\n((?:{TOKEN}:[^\r\n]*+\r\n)*+)\r\n".encode())
+# Lowers letters, and makes NUL of what no text may hold.
+_LOWERED = bytes(code if code in b"\t\r\n" or 0x20 <= code != 0x7F else 0 for code in bytes(range(256)).lower())
+
+CompleteResponse = tuple[int, bytes, bytes, bool]
+"""Status, field lines, body, whether that has a content coding. (A named tuple would cost as much as the searches.)"""
+
+
+def try_complete(data: bytes) -> CompleteResponse | None:
+    """Return the response that `data` is from its first byte to its last, if it is a plain one.
+
+    Plain is HTTP/1.1, a final status that has a body, one ``Content-Length``, and none of the fields that change
+    framing or persistence (RFC 9112, 6 and 9): its connection can carry another request. `None` for anything else.
+    """
+    match = _USUAL.match(data)
+    if match is None:
+        return None
+    head = match[0]
+    length = len(data) - len(head)
+    fields = head.translate(_LOWERED)
+    at = fields.find(b"\r\ncontent-length:")
+    if (
+        at < 0
+        or not length
+        # Another number is wrong, or written in an odd way.
+        or not fields.startswith(b" %d\r" % length, at + 17)
+        or fields.find(b"\r\ncontent-length:", at + 17) > 0
+        or fields.find(b"\r\ntransfer-encoding:") > 0
+        or fields.find(b"\r\nconnection:") > 0
+        or 0 in fields
+        or len(head) > _SHORT
+    ):
+        return None
+    status = int(match[1])
+    if status in (204, 304):
+        return None
+    return status, match[2], data[-length:], fields.find(b"\r\ncontent-encoding:") > 0
+
+
+# -------------------------------------------------------------------------------------------------- any other
+
+
+class _Patterns(NamedTuple):
+    head: re.Pattern[bytes]
+    status_line: re.Pattern[bytes]
+    fields: re.Pattern[bytes]
+    malformed: re.Pattern[bytes]
+    separator: re.Pattern[bytes]
+    separator_start: re.Pattern[bytes]
+
+
+@functools.cache
+def _patterns() -> _Patterns:
+    """Compile the patterns of the parser. Not at import: the first response may be complete in one read."""
+    fields = rf"(?:{TOKEN}:{FIELD_TEXT}\r\n)*+"
+    extensions = rf"({CHUNK_EXTENSIONS})?+"
+    patterns = (
+        rf"HTTP/1\.([01]) ([1-9][0-9]{{2}})(?: {FIELD_TEXT})?+\r\n({fields})\r\n",
+        rf"HTTP/1\.[01] [1-9][0-9]{{2}}(?: {FIELD_TEXT})?+\r\n",
+        fields,
+        MALFORMED,
+        rf"\r\n({CHUNK_SIZE}){extensions}\r\n",
+        rf"(?:\r(?:\n(?:{CHUNK_SIZE}(?:[ \t]++\Z|{extensions}\r?+))?+)?+)?+",
+    )
+    return _Patterns(*(re.compile(pattern.encode()) for pattern in patterns))
+
 
 # Sizes repeat all the time, and a look-up costs a third of checking and converting.
 _SEPARATORS: dict[bytes, int] = {}
@@ -53,11 +126,12 @@ _IN_HEAD, _IN_LENGTH, _IN_CHUNKS, _IN_TRAILERS, _UNTIL_CLOSE, _DONE = range(6)
 
 
 class ResponseParser:
-    """One final answer of a connection, fed with its bytes as they come.
+    """Parses one final response, fed with the bytes of its connection in any pieces.
 
-    Read `status` (0 until the head is complete), `raw_fields`, `pieces` (append-only here: whoever takes them puts a
-    new list), `complete`, and then `keep_alive`: whether the connection may serve another request. Bytes beyond the end
-    make it false. Every fault raises `Http1Error`, after what came before it has been added to `pieces`.
+    Read `status` (0 until the head is complete), `raw_fields`, `pieces` (only appended to here: a reader takes the list
+    and puts a new one), `complete`, and then `keep_alive`: whether the connection may serve another request. Bytes
+    after the end make it false. Every fault raises `HTTPGrammarError`, after what came before it was added to
+    `pieces`.
     """
 
     __slots__ = (
@@ -80,21 +154,21 @@ class ResponseParser:
     )
 
     def __init__(self, *, bodiless: bool = False) -> None:
-        """`bodiless`: the request was a HEAD, or a CONNECT, whose answers end with their head."""
+        """`bodiless`: the request was a HEAD, or a CONNECT, whose responses end with their head."""
         self.bodiless: bool = bodiless
         self.status: int = 0
         self.raw_fields: bytes = b""
         self.pieces: list[bytes] = []
         self.complete: bool = False
         self.keep_alive: bool = False
-        self.surplus: bool = False  # bytes came beyond the end
+        self.surplus: bool = False  # bytes came after the end
         self._state = _IN_HEAD
         self._by_close = False
-        self._buffer: bytearray | None = None  # the part of a head or of trailers that has come
+        self._buffer: bytearray | None = None  # the part of a head or of trailers received so far
         self._lines = 0
         self._interim = 0
         self._left = 0  # bytes still to come of the body, or of the present chunk's data
-        self._separator = b"\r\n"  # the part of a separator that has come; the first chunk has no CRLF before its size
+        self._separator = b"\r\n"  # the part of a separator received so far; no CRLF comes before the first size
         self._width = 0
         self._extensions = 0
 
@@ -105,12 +179,12 @@ class ResponseParser:
 
     @property
     def exact(self) -> bool:
-        """Whether a complete answer ended where its framing says, and not with the connection."""
+        """Whether a complete response ended where its framing says, and not with the connection."""
         return self.complete and not self._by_close
 
     @property
     def content_length(self) -> int | None:
-        """Bytes still to come of a body whose length is known; `None` if it is not known (chunked, until close)."""
+        """Bytes still to come of a body of known length; `None` if it is chunked or lasts until close."""
         return self._left if self._state == _IN_LENGTH else 0 if self._state == _DONE else None
 
     def feed(self, data: bytes) -> None:
@@ -131,7 +205,7 @@ class ResponseParser:
             self._finish(surplus=True)
 
     def feed_eof(self) -> bool:
-        """The peer has closed. Whether the answer is complete now; if not, it was cut."""
+        """Note that the peer has closed. Return whether the response is complete; if not, it was cut."""
         if self._state == _UNTIL_CLOSE:
             self._by_close = True
             self._finish()
@@ -159,13 +233,13 @@ class ResponseParser:
             self._buffer = None
         position = 0
         while True:
-            match = _HEAD_PATTERN.match(data, position)
+            match = _patterns().head.match(data, position)
             if match is None:
                 self._keep_partial_head(data[position:])
                 return
             head_start, position = match.span()
             if position - head_start > MAX_HEAD:
-                raise Http1Error(f"the head is over {MAX_HEAD} bytes")
+                raise HTTPGrammarError(f"the head is over {MAX_HEAD} bytes")
             status = int(match[2])
             if status >= 200:
                 break
@@ -178,7 +252,7 @@ class ResponseParser:
 
     def _keep_partial_head(self, data: bytes) -> None:
         if b"\r\n\r\n" in data:
-            raise Http1Error(_fault_of_head(data))
+            raise HTTPGrammarError(_fault_of_head(data))
         if data:
             self._lines = 0
             self._buffer = bytearray(data)
@@ -186,44 +260,37 @@ class ResponseParser:
 
     def _check_partial_head(self, buffer: bytearray, seen: int) -> None:
         if seen < 7 and not b"HTTP/1.".startswith(buffer[:7]):
-            raise Http1Error("the answer does not begin with HTTP/1.0 or HTTP/1.1")
-        if _BAD_PATTERN.search(buffer, max(0, seen - 2)):
-            raise Http1Error(_fault_of_head(bytes(buffer)))
+            raise HTTPGrammarError("the response does not begin with HTTP/1.0 or HTTP/1.1")
+        if _patterns().malformed.search(buffer, max(0, seen - 2)):
+            raise HTTPGrammarError(_fault_of_head(bytes(buffer)))
         self._lines += buffer.count(b"\n", seen)
         if self._lines > MAX_LINES + 1 or len(buffer) >= MAX_HEAD:
-            raise Http1Error(f"the head is over {MAX_HEAD} bytes or {MAX_LINES} lines")
+            raise HTTPGrammarError(f"the head is over {MAX_HEAD} bytes or {MAX_LINES} lines")
 
     def _skip_interim(self, status: int) -> None:
         if status == 101:
-            raise Http1Error("101 Switching Protocols, which was not asked for")
+            raise HTTPGrammarError("101 Switching Protocols, which was not requested")
         self._interim += 1
         if self._interim > MAX_INTERIM:
-            raise Http1Error(f"more than {MAX_INTERIM} interim (1xx) answers")
+            raise HTTPGrammarError(f"more than {MAX_INTERIM} interim (1xx) responses")
 
     def _begin_body(self, status: int, old: bool, lowered: bytes, raw_fields: bytes) -> None:
         """Decide how the body ends (RFC 9112, 6.3) and whether the connection may be kept (9.3)."""
         # A field line has four bytes at least, so that short heads need no counting.
         if len(raw_fields) > 4 * MAX_LINES and raw_fields.count(b"\n") > MAX_LINES:
-            raise Http1Error(f"the head is over {MAX_LINES} lines")
+            raise HTTPGrammarError(f"the head is over {MAX_LINES} lines")
         chunked = lowered.find(b"\r\ntransfer-encoding:") >= 0
         if chunked:
-            if _values(lowered, b"\r\ntransfer-encoding:") != [b"chunked"]:
-                raise Http1Error("a Transfer-Encoding other than exactly chunked")
-            # RFC 9112, 6.3: chunks override a length. Whoever was in between may have believed the length, or, with
+            if field_values(lowered, b"\r\ntransfer-encoding:") != [b"chunked"]:
+                raise HTTPGrammarError("a Transfer-Encoding other than exactly chunked")
+            # RFC 9112, 6.3: chunks override a length. A proxy in between may have believed the length, or, with
             # HTTP/1.0, may not know of chunks (6.1): what follows on such a connection is not trusted.
             length = None
             unsure = old or lowered.find(b"\r\ncontent-length:") >= 0
         else:
-            length = _content_length(lowered)
+            length = content_length(field_values(lowered, b"\r\ncontent-length:"))
             unsure = False
-        if old or lowered.find(b"\r\nconnection:") >= 0:
-            connection = _values(lowered, b"\r\nconnection:")
-            options = {option.strip(b" \t") for value in connection for option in value.split(b",")}
-            self.keep_alive = b"close" not in options and (not old or b"keep-alive" in options)
-        else:
-            self.keep_alive = True
-        if unsure:
-            self.keep_alive = False
+        self.keep_alive = not unsure and persists(field_values(lowered, b"\r\nconnection:"), http_1_0=old)
         self.status = status
         self.raw_fields = raw_fields
         if self.bodiless or status in (204, 304) or length == 0:
@@ -251,8 +318,8 @@ class ResponseParser:
         self._finish(left < 0)
 
     def _feed_chunks(self, data: bytes) -> None:
-        # What stands between two chunks' data is read as one separator: CRLF, size line, CRLF. It mostly is as long as
-        # the one before, so that one slice and one look-up find, check and convert it.
+        # The bytes between the data of two chunks are read as one separator: CRLF, size line, CRLF (RFC 9112, 7.1). It
+        # is mostly as long as the one before, so that one slice and one look-up find, check and convert it.
         left = self._left
         if left:
             if left >= len(data):
@@ -293,17 +360,17 @@ class ResponseParser:
             position = end
 
     def _keep_partial_separator(self, data: bytes) -> None:
-        if len(data) >= MAX_CHUNK_LINE or not _SEPARATOR_START_PATTERN.fullmatch(data):
-            raise Http1Error("a chunk that does not end where its size says, or a malformed size line")
+        if len(data) >= MAX_CHUNK_LINE or not _patterns().separator_start.fullmatch(data):
+            raise HTTPGrammarError("a chunk that does not end where its size says, or a malformed size line")
         self._separator = data
 
     def _chunk_size(self, separator: bytes) -> int:
         size = _SEPARATORS.get(separator)
         if size is not None:
             return size
-        match = _SEPARATOR_PATTERN.fullmatch(separator)
+        match = _patterns().separator.fullmatch(separator)
         if match is None:
-            raise Http1Error("a chunk that does not end where its size says, or a malformed size line")
+            raise HTTPGrammarError("a chunk that does not end where its size says, or a malformed size line")
         size = int(match[1], 16)
         extension = match.end(2) - match.start(2)
         if extension <= 0:
@@ -312,7 +379,7 @@ class ResponseParser:
             return size
         self._extensions += extension
         if self._extensions > MAX_CHUNK_EXTENSIONS:
-            raise Http1Error(f"over {MAX_CHUNK_EXTENSIONS} bytes of chunk extensions")
+            raise HTTPGrammarError(f"over {MAX_CHUNK_EXTENSIONS} bytes of chunk extensions")
         return size
 
     def _begin_trailers(self, data: bytes, position: int) -> None:
@@ -333,49 +400,22 @@ class ResponseParser:
         stop = len(buffer) if end < 0 else end + 2
         self._lines += buffer.count(b"\n", seen, stop)
         if stop - 2 > MAX_TRAILERS or self._lines > MAX_LINES:
-            raise Http1Error(f"the trailers are over {MAX_TRAILERS} bytes or {MAX_LINES} lines")
+            raise HTTPGrammarError(f"the trailers are over {MAX_TRAILERS} bytes or {MAX_LINES} lines")
         if end < 0:
-            if _BAD_PATTERN.search(buffer, max(0, seen - 2)):
-                raise Http1Error("a malformed trailer section")
+            if _patterns().malformed.search(buffer, max(0, seen - 2)):
+                raise HTTPGrammarError("a malformed trailer section")
             return
-        if not _FIELDS_PATTERN.fullmatch(buffer, 2, end + 2 if end else 2):
-            raise Http1Error("a malformed trailer section")
+        if not _patterns().fields.fullmatch(buffer, 2, end + 2 if end else 2):
+            raise HTTPGrammarError("a malformed trailer section")
         self._buffer = None
         self._finish(len(buffer) > end + 4)
 
 
-def _values(lowered: bytes, key: bytes) -> list[bytes]:
-    """The values of all field lines of this name in a lowered head; `key` is CRLF, name, colon."""
-    start = lowered.find(key)
-    values: list[bytes] = []
-    while start >= 0:
-        start += len(key)
-        values.append(lowered[start : lowered.find(b"\r", start)].strip(b" \t"))
-        start = lowered.find(key, start)
-    return values
-
-
-def _content_length(lowered: bytes) -> int | None:
-    start = lowered.find(b"\r\ncontent-length:")
-    if start < 0:
-        return None
-    end = lowered.find(b"\r", start + 17)
-    number = lowered[start + 17 : end].strip(b" \t")
-    if lowered.find(b"\r\ncontent-length:", end) >= 0 or b"," in number:
-        # RFC 9110, 8.6: a list or repeated lines of one identical number may be taken for that number.
-        values = b",".join(_values(lowered, b"\r\ncontent-length:")).split(b",")
-        numbers = {value.strip(b" \t") for value in values}
-        number = numbers.pop() if len(numbers) == 1 else b""
-    if not number.isdigit() or len(number) > 19:
-        raise Http1Error("a Content-Length that is not one number, or contradicts another")
-    return int(number)
-
-
 def _fault_of_head(head: bytes) -> str:
     if not head.startswith(b"HTTP/1."):
-        return "the answer does not begin with HTTP/1.0 or HTTP/1.1"
-    if _BAD_PATTERN.search(head):
+        return "the response does not begin with HTTP/1.0 or HTTP/1.1"
+    if _patterns().malformed.search(head):
         return "a bare CR or LF, a folded line or a control character in the head"
-    if not _STATUS_PATTERN.match(head):
+    if not _patterns().status_line.match(head):
         return "a malformed status line"
     return "a malformed field line"
