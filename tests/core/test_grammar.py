@@ -27,7 +27,11 @@ def test_a_token_is_made_of_its_characters() -> None:
     """Every character of RFC 9110, 5.6.2, and no other, makes a token; nor does an empty string or another type."""
     assert {code for code in range(256) if is_token(chr(code))} == TOKEN_BYTES
     assert len(TOKEN_BYTES) == 26 + 26 + 10 + 15
-    assert not is_token("") and not is_token("a b") and not is_token("a\n") and not is_token(b"a") and not is_token(1)
+    assert not is_token("")
+    assert not is_token("a b")
+    assert not is_token("a\n")
+    assert not is_token(b"a")
+    assert not is_token(1)
 
 
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\n", "\r", "\0", "\x7f", "€", "sk-secret\n"])
@@ -65,8 +69,10 @@ def test_no_certain_length(values: list[bytes]) -> None:
 
 def test_close_wins_on_every_line() -> None:
     """``close`` ends a connection wherever it stands; HTTP/1.0 persists on request only (RFC 9112, 9.3)."""
-    assert persists([], http_1_0=False) and not persists([], http_1_0=True)
-    assert persists([b"keep-alive"], http_1_0=True) and persists([b"upgrade"], http_1_0=False)
+    assert persists([], http_1_0=False)
+    assert not persists([], http_1_0=True)
+    assert persists([b"keep-alive"], http_1_0=True)
+    assert persists([b"upgrade"], http_1_0=False)
     assert not persists([b"close", b"keep-alive"], http_1_0=False)
     assert not persists([b"keep-alive ,\tclose"], http_1_0=True)
 
