@@ -22,7 +22,7 @@ LAYERS = (
     "endpoints",
     "transport",
     "engine",
-    "chat official realtime identity",
+    "bulk chat official realtime identity",
     "methods",
     "api",
     "settings network variants client client_defaults",

@@ -1,0 +1,181 @@
+"""What goes into the scheduler and what comes out: `Work`, `Outcome`, the `Sink` that is told, a run's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, NamedTuple, Protocol
+
+from ..core.codec.endpoint import Request
+from ..errors import OpenAIError
+
+__all__ = ["Outcome", "Sink", "Stats", "Summary", "Usage", "Work"]
+
+
+class Usage(NamedTuple):
+    """Tokens of one answer, as the server counted them."""
+
+    input: int
+    output: int
+
+
+class Work:
+    """One row on its way through the scheduler. While it waits, this object is all there is of it.
+
+    Args:
+        key: the name of the row: ``custom_id`` of a file, the key of `client.map`.
+        index: position in the input, from 0.
+        request: what is sent. Its options (timeouts, headers) apply; its `max_retries` is ignored.
+        tokens: what is booked against a limit on tokens: an estimate of prompt and answer together.
+        idempotency_key: sent as ``Idempotency-Key`` with every attempt, `None` for no such header.
+        context: the caller's own; the scheduler does not look at it.
+    """
+
+    __slots__ = ("attempts", "context", "idempotency_key", "index", "key", "refusals", "request", "tokens")
+
+    def __init__(
+        self,
+        key: str,
+        index: int,
+        request: Request,
+        tokens: int = 0,
+        idempotency_key: str | None = None,
+        context: Any = None,
+    ) -> None:
+        self.key: str = key
+        self.index: int = index
+        self.request: Request = request
+        self.tokens: int = tokens
+        self.idempotency_key: str | None = idempotency_key
+        self.context: Any = context
+        self.attempts: int = 0
+        """Attempts so far that count against the retries; those answered with 429 do not."""
+        self.refusals: int = 0
+        """How often in a row the server answered 429."""
+
+    def __repr__(self) -> str:
+        return f"<Work {self.key!r} #{self.index} {self.request!r} attempts={self.attempts}>"
+
+
+class Outcome:
+    """What became of a row, for good.
+
+    Attributes:
+        ok: whether there is an answer.
+        status: the HTTP status of the last attempt, `None` where no response came.
+        body: the server's bytes of a 2xx, else `None`.
+        answer: the decoded answer of a 2xx, else `None`.
+        error: why there is no answer, else `None`.
+        request_id: the server's name for the call (``x-request-id``).
+        usage: tokens as the server counted them, `None` where it did not.
+        attempts: how often the row was sent, 429s not counted; 0 for a row from the cache.
+        seconds: how long the last attempt took.
+        cached: whether the answer comes from the cache, or from an equal row of the same run.
+    """
+
+    __slots__ = ("answer", "attempts", "body", "cached", "error", "request_id", "seconds", "status", "usage")
+
+    def __init__(
+        self,
+        *,
+        status: int | None = None,
+        body: bytes | None = None,
+        answer: Any = None,
+        error: OpenAIError | None = None,
+        request_id: str | None = None,
+        usage: Usage | None = None,
+        attempts: int = 0,
+        seconds: float = 0.0,
+        cached: bool = False,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.answer = answer
+        self.error = error
+        self.request_id = request_id
+        self.usage = usage
+        self.attempts = attempts
+        self.seconds = seconds
+        self.cached = cached
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an answer."""
+        return self.error is None
+
+    def __repr__(self) -> str:
+        what = "ok" if self.error is None else type(self.error).__name__
+        return f"<Outcome {what} status={self.status} attempts={self.attempts} seconds={self.seconds:.3f}>"
+
+
+class Sink(Protocol):
+    """Who is told what becomes of rows. What its methods raise ends the run: rows in flight are cancelled."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no further row may be started before `flushed` returns."""
+        ...
+
+    def started(self, work: Work) -> None:
+        """Note that the row is about to be sent; called again for every further attempt."""
+        ...
+
+    def finished(self, work: Work, outcome: Outcome) -> None:
+        """Take the final outcome of a row."""
+        ...
+
+    def flushed(self) -> Awaitable[None]:
+        """Wait until there is room again; awaited while `full`."""
+        ...
+
+
+class Stats:
+    """Numbers of a run, kept up to date while it goes."""
+
+    def __init__(self) -> None:
+        self.ok: int = 0
+        """Rows with an answer, those from the cache included."""
+        self.failed: int = 0
+        """Rows that failed for good."""
+        self.cached: int = 0
+        """Rows served from the cache or by an equal row."""
+        self.in_flight: int = 0
+        """Rows that are with a server now."""
+        self.waiting: int = 0
+        """Rows that were refused or failed and are to be sent again."""
+        self.requests: int = 0
+        """Requests sent, each attempt counted."""
+        self.refused: int = 0
+        """Requests that were answered with 429."""
+        self.retried: int = 0
+        """Requests that failed in another way and were repeated."""
+        self.input_tokens: int = 0
+        """Tokens of prompts, as the servers counted them."""
+        self.output_tokens: int = 0
+        """Tokens of answers, as the servers counted them."""
+        self.limit_in_flight: int | None = None
+        """How many rows may be in flight now, over all servers; `None`: no limit."""
+        self.rpm_share: float | None = None
+        """Share of the requests a minute in use, from 0 to 1; `None` where no limit is known."""
+        self.tpm_share: float | None = None
+        """Share of the tokens a minute in use, from 0 to 1; `None` where no limit is known."""
+        self.rows_per_second: float = 0.0
+        """Rows finished a second, over the last seconds."""
+
+    @property
+    def finished(self) -> int:
+        """Rows that are done, with or without an answer."""
+        return self.ok + self.failed
+
+
+class Summary(NamedTuple):
+    """How a run ended.
+
+    `stopped` is ``""`` where every row of the source is finished; else why rows are left: ``"stop"`` (`Scheduler.stop`
+    was called), ``"quota"`` (the account's quota is used up), ``"credentials"`` (every server refuses the key),
+    ``"dead"`` (no server answered for `give_up_after` seconds). `error` is the error that led there, if one did.
+    """
+
+    stats: Stats
+    seconds: float
+    stopped: str = ""
+    error: OpenAIError | None = None
