@@ -20,7 +20,7 @@ from openaiasync.core.http.multipart import Multipart
 from openaiasync.server import (
     App,
     HTTPError,
-    Server,
+    HTTPServer,
     demo_app,
     serve,
     start_in_thread,
@@ -203,7 +203,7 @@ def post(server: Any, body: bytes, content_type: str = FORM, path: str = "/v1/fi
 def test_malformed_forms_on_the_wire() -> None:
     """Error objects, and the server goes on serving."""
     with start_in_thread(serve(demo_app())) as thread:
-        server: Server = thread.server
+        server: HTTPServer = thread.server
         status, answer = post(server, GOOD)
         assert (status, answer["bytes"], answer["filename"]) == (200, 4, "a")
         for body, content_type, expected, param in (

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import h11
 
-from openaiasync.server import Server
+from openaiasync.server import HTTPServer
 
 SAY_HELLO = {"model": "demo-chat", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -57,7 +57,9 @@ def request(
 class Wire:
     """One connection: an async context manager."""
 
-    def __init__(self, server: Server, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, server: HTTPServer, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.server = server
         self.informational: list[int] = []
         self._receive_buffer = receive_buffer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .output import CommandError, Exit, note, write
 
 if TYPE_CHECKING:
-    from ..server import Server
+    from ..server import HTTPServer
 
 __all__ = ["run_serve"]
 
@@ -28,7 +28,7 @@ def run_serve(host: str, port: int, api_key: str | None, token_delay: float) -> 
     return asyncio.run(_until_signal(server, list(app.models)))
 
 
-async def _until_signal(server: Server, models: list[str]) -> int:
+async def _until_signal(server: HTTPServer, models: list[str]) -> int:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Exit] = loop.create_future()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from .app import App, demo_app
 from .connection import ServerLimits
 from .errors import HTTPError
-from .http import Server, serve
+from .http import HTTPServer, serve
 from .thread import ServerThread, start_in_thread
 
 __all__ = [
     "App",
     "HTTPError",
-    "Server",
+    "HTTPServer",
     "ServerLimits",
     "ServerThread",
     "demo_app",

@@ -6,14 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from ..core.http.server_side import BadRequest, RequestHead, RequestParser
 from .asgi import Scope
-from .clock import Clock
-from .exchange import ServerExchange
-from .framing import error_answer
-from .parse import BadRequest, Head, RequestParser
+from .exchange import ServerExchange, error_response
+from .timer import LazyTimer
 
 if TYPE_CHECKING:
-    from .http import Server
+    from .http import HTTPServer
 
 __all__ = ["ServerConnection", "ServerLimits"]
 
@@ -45,7 +44,7 @@ class ServerLimits:
 class ServerConnection(asyncio.Protocol):
     """The protocol object of one accepted connection."""
 
-    def __init__(self, server: Server, limits: ServerLimits) -> None:
+    def __init__(self, server: HTTPServer, limits: ServerLimits) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._server = server
@@ -54,8 +53,8 @@ class ServerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._scope: dict[str, Any] = {}
         self._exchange: ServerExchange | None = None
-        self._read_clock = Clock(loop, self._late_reading)
-        self._write_clock = Clock(loop, self.abort)
+        self._read_timer = LazyTimer(loop, self._late_reading)
+        self._write_timer = LazyTimer(loop, self.abort)
         self._in_head = False
         self._progress = 0  # bytes of body since the clock was last moved
         self._paused = False  # reading
@@ -69,7 +68,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if not self._server.opened(self):
-            self._part(error_answer(503, "The server has no connection to spare."))
+            self._part(error_response(503, "The server has no connection to spare."))
             return
         secure = transport.get_extra_info("ssl_object") is not None
         self._scope = {
@@ -80,7 +79,7 @@ class ServerConnection(asyncio.Protocol):
             "client": _address(transport.get_extra_info("peername")),
             "server": _address(transport.get_extra_info("sockname")),
         }
-        self._read_clock.set(self._limits.idle_timeout)
+        self._read_timer.set(self._limits.idle_timeout)
 
     def data_received(self, data: bytes) -> None:
         if self._broken or (self.closing and self._exchange is None):
@@ -92,13 +91,13 @@ class ServerConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.leave()  # a client that closes cannot be told from one that half-closes
         self._parting = True
-        self._write_clock.set(self._limits.send_timeout)
+        self._write_timer.set(self._limits.send_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
         self._transport = None
-        self._read_clock.stop()
-        self._write_clock.stop()
+        self._read_timer.stop()
+        self._write_timer.stop()
         if self._exchange is not None:
             self._exchange.leave()
         self.resume_writing()
@@ -107,14 +106,14 @@ class ServerConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._draining = asyncio.Event()
         if not self._parting:
-            self._write_clock.set(self._limits.send_timeout)
+            self._write_timer.set(self._limits.send_timeout)
 
     def resume_writing(self) -> None:
         if self._draining is not None:
             self._draining.set()
             self._draining = None
             if not self._parting:
-                self._write_clock.clear()
+                self._write_timer.clear()
 
     # What the exchange calls.
 
@@ -133,7 +132,7 @@ class ServerConnection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
             if self._exchange is not None and not self._exchange.body_ended:
-                self._read_clock.set(self._limits.body_timeout)
+                self._read_timer.set(self._limits.body_timeout)
 
     def finished(self, exchange: ServerExchange) -> None:
         """The application is done with this request: take the next one, or close."""
@@ -145,7 +144,7 @@ class ServerConnection(asyncio.Protocol):
             self._part(b"", unread=not exchange.body_ended)
             return
         self._in_head = False
-        self._read_clock.set(self._limits.idle_timeout)
+        self._read_timer.set(self._limits.idle_timeout)
         self._advance()
 
     def abort(self) -> None:
@@ -173,7 +172,7 @@ class ServerConnection(asyncio.Protocol):
                 if event is None:
                     self._watch_reading()
                     return
-                if isinstance(event, Head):
+                if isinstance(event, RequestHead):
                     self._begin(event)
                 elif exchange is not None:
                     self._take_body(exchange, event)
@@ -182,19 +181,19 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str) -> None:
         self._broken = True
-        self._read_clock.clear()
+        self._read_timer.clear()
         if self._exchange is not None:
             self._exchange.refuse(status, message)
         else:
-            self._part(error_answer(status, message), unread=True)
+            self._part(error_response(status, message), unread=True)
 
-    def _begin(self, head: Head) -> None:
+    def _begin(self, head: RequestHead) -> None:
         self._in_head = False
         self._progress = 0
         if head.length == 0:
-            self._read_clock.clear()
+            self._read_timer.clear()
         else:
-            self._read_clock.set(self._limits.body_timeout)
+            self._read_timer.set(self._limits.body_timeout)
         scope: Scope = {
             **self._scope,
             "http_version": head.version,
@@ -211,15 +210,15 @@ class ServerConnection(asyncio.Protocol):
     def _take_body(self, exchange: ServerExchange, piece: bytes) -> None:
         exchange.add_body(piece)
         if not piece:
-            self._read_clock.clear()
+            self._read_timer.clear()
             return
         self._progress += len(piece)
         if self._progress >= _PROGRESS:
             self._progress = 0
-            self._read_clock.set(self._limits.body_timeout)
+            self._read_timer.set(self._limits.body_timeout)
         if exchange.full:
             self._pause()
-            self._read_clock.clear()
+            self._read_timer.clear()
 
     def _pause(self) -> None:
         if not self._paused and self._transport is not None:
@@ -231,7 +230,7 @@ class ServerConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None and not self._in_head and self._parser.buffered:
             self._in_head = True
-            self._read_clock.set(self._limits.head_timeout)
+            self._read_timer.set(self._limits.head_timeout)
         if self._paused and self._transport is not None and not (exchange is not None and exchange.full):
             self._paused = False
             self._transport.resume_reading()
@@ -251,16 +250,16 @@ class ServerConnection(asyncio.Protocol):
         if transport is None or self._parting:
             return
         self.closing = self._parting = True
-        self._read_clock.clear()
+        self._read_timer.clear()
         transport.write(last_words)
         if unread and transport.can_write_eof() and not transport.is_closing():
             transport.write_eof()
             if self._paused:
                 self._paused = False
                 transport.resume_reading()
-            self._write_clock.set(self._limits.linger_timeout)
+            self._write_timer.set(self._limits.linger_timeout)
             return
-        self._write_clock.set(self._limits.send_timeout)
+        self._write_timer.set(self._limits.send_timeout)
         transport.close()
 
 

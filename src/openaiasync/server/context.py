@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from .asgi import Message, Receive, Scope, Send
-from .clock import Clock
 from .errors import HTTPError
 from .form import (
     UploadedFile,
@@ -21,6 +20,7 @@ from .form import (
     parse_boundary,
     parse_form,
 )
+from .timer import LazyTimer
 from .validation import decode_object
 
 __all__ = ["DONE", "ClientLeft", "Event", "Presence", "RequestContext", "event_of"]
@@ -190,15 +190,15 @@ class Presence:
         self._receive = receive
         self._send_timeout = send_timeout
         self._scope = asyncio.timeout(None)  # its end is brought forward to now when the client is gone
-        self._clock = Clock(asyncio.get_running_loop(), self._end)
+        self._timer = LazyTimer(asyncio.get_running_loop(), self._end)
         self._watcher: asyncio.Task[None] | None = None
 
     def expect_send(self) -> None:
         """A send begins: it has the send timeout to end."""
-        self._clock.set(self._send_timeout)
+        self._timer.set(self._send_timeout)
 
     def sent(self) -> None:
-        self._clock.clear()
+        self._timer.clear()
 
     def _end(self) -> None:
         self._scope.reschedule(asyncio.get_running_loop().time())
@@ -220,7 +220,7 @@ class Presence:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._clock.stop()
+        self._timer.stop()
         try:
             await self._scope.__aexit__(kind, error, traceback)
         except TimeoutError:

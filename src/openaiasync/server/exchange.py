@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from ..core.http.server_side import RequestHead, ResponseFraming, status_line
 from .asgi import AsgiApp, Message, Scope
-from .framing import AnswerFraming, error_answer
-from .parse import Head
+from .errors import HTTPError
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
 
-__all__ = ["ClientGone", "ServerExchange"]
+__all__ = ["ClientGone", "ServerExchange", "error_response"]
 
 _log = logging.getLogger("openaiasync.server")
-_MAX_UNREAD = 256 * 1024
+_MAX_UNREAD: Final = 256 * 1024
+_standard: tuple[int, bytes] = (0, b"")
+
+
+def _standard_fields() -> bytes:
+    """Return the lines of ``Date`` and ``Server``, made once a second."""
+    global _standard
+    now = int(time.time())
+    if _standard[0] != now:
+        _standard = (now, f"date: {formatdate(now, usegmt=True)}\r\nserver: openaiasync\r\n".encode())
+    return _standard[1]
+
+
+def error_response(status: int, message: str) -> bytes:
+    """Return a whole response with an OpenAI error object, for requests that never reach the application.
+
+    The connection closes after it.
+    """
+    body = msgspec.json.encode(HTTPError(status, message).to_dict())
+    fields = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+    return status_line(status) + _standard_fields() + fields + body
 
 
 class ClientGone(OSError):
@@ -43,7 +67,7 @@ class ServerExchange:
         "task",
     )
 
-    def __init__(self, connection: ServerConnection, head: Head) -> None:
+    def __init__(self, connection: ServerConnection, head: RequestHead) -> None:
         self._connection = connection
         self._unread: list[bytes] = []
         self._unread_size = 0
@@ -51,8 +75,8 @@ class ServerExchange:
         self._wants_continue = head.expects_continue
         self._news: asyncio.Event | None = None
         self._start: Message | None = None  # http.response.start, held back until the first body message
-        self._framing: AnswerFraming | None = None  # there once the answer's head is written
-        self.head: Head = head
+        self._framing: ResponseFraming | None = None  # there once the answer's head is written
+        self.head: RequestHead = head
         self.body_ended: bool = head.length == 0
         self.keep_alive: bool = head.keep_alive
         self.ended: bool = False  # the answer is complete
@@ -82,7 +106,7 @@ class ServerExchange:
     def refuse(self, status: int, message: str) -> None:
         """The request's body is broken: answer that, or cut the answer that has begun, and let the application go."""
         if self._framing is None and not self.gone:
-            self._connection.write(error_answer(status, message))
+            self._connection.write(error_response(status, message))
         self.keep_alive = False
         self.leave()
 
@@ -103,7 +127,7 @@ class ServerExchange:
             if not self.ended and not self.gone:
                 self.keep_alive = False
                 if self._framing is None:
-                    self._connection.write(error_answer(500, "The server failed to answer this request."))
+                    self._connection.write(error_response(500, "The server failed to answer this request."))
                 else:  # a cut answer must not look like a whole one
                     self._connection.abort()
             self._connection.finished(self)
@@ -158,9 +182,11 @@ class ServerExchange:
         if self.gone and more:
             raise ClientGone("the client has left")
 
-    def _begin(self, start: Message, whole: int | None) -> AnswerFraming:
+    def _begin(self, start: Message, whole: int | None) -> ResponseFraming:
         # An unfinished upload cannot be told from the next request but by reading it all: rather close.
         keep_alive = self.keep_alive and self.body_ended and not self._connection.closing
-        framing = AnswerFraming(self.head, start["status"], start.get("headers", ()), keep_alive, whole)
+        framing = ResponseFraming(
+            self.head, start["status"], start.get("headers", ()), keep_alive, whole, _standard_fields()
+        )
         self.keep_alive = framing.keep_alive
         return framing

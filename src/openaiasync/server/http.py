@@ -16,13 +16,13 @@ from .connection import ServerConnection, ServerLimits
 from .exchange import ServerExchange
 from .lifespan import Lifespan
 
-__all__ = ["Server", "serve"]
+__all__ = ["HTTPServer", "serve"]
 
 _log = logging.getLogger("openaiasync.server")
 _LAST_RESORT = 5.0
 
 
-class Server:
+class HTTPServer:
     """Serves one application; an async context manager (use `serve` to make one).
 
     Numbers it keeps: `connections` and `in_flight` (requests being answered) now, `peak_connections` and
@@ -196,12 +196,12 @@ def serve(
     grace: float = 5.0,
     backlog: int = 2048,
     limits: ServerLimits | None = None,
-) -> Server:
-    """An ASGI application on a socket, as an async context manager giving a `Server`.
+) -> HTTPServer:
+    """An ASGI application on a socket, as an async context manager that yields an `HTTPServer`.
 
     `port` 0 takes a free one. `uds` listens on that Unix socket path instead of `host` and `port`; a stale socket there
     is replaced. `ssl` is a server-side context. On leaving, requests in flight have `grace` seconds to end (none when
     the block ends with an exception). `limits` bound what a client may take. Raises `OSError` on entering when the
     address cannot be had, `RuntimeError` when the application says that it cannot start.
     """
-    return Server(app, host, port, uds=uds, ssl=ssl, grace=grace, backlog=backlog, limits=limits or ServerLimits())
+    return HTTPServer(app, host, port, uds=uds, ssl=ssl, grace=grace, backlog=backlog, limits=limits or ServerLimits())

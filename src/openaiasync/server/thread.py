@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from .http import Server
+from .http import HTTPServer
 
 __all__ = ["ServerThread", "start_in_thread"]
 
@@ -15,7 +15,7 @@ __all__ = ["ServerThread", "start_in_thread"]
 class ServerThread:
     """A server on an event loop in its own thread: a context manager, `close` ends it."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: HTTPServer) -> None:
         self.server = server
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -30,7 +30,7 @@ class ServerThread:
 
     @property
     def base_url(self) -> str:
-        """As `Server.base_url`."""
+        """As `HTTPServer.base_url`."""
         return self.server.base_url
 
     @property
@@ -68,6 +68,6 @@ class ServerThread:
         self.close()
 
 
-def start_in_thread(server: Server) -> ServerThread:
+def start_in_thread(server: HTTPServer) -> ServerThread:
     """Start a server made by `serve(...)` in a thread; returns once it listens. Raises what starting it raised."""
     return ServerThread(server)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.server.parse import BadRequest, Head, RequestParser
+from openaiasync.core.http.server_side import BadRequest, RequestHead, RequestParser
 
 POST = b"POST /v1/x?a=b HTTP/1.1\r\nHost: h\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -29,15 +29,15 @@ WHOLE = (
 )
 
 
-def parse_all(parser: RequestParser, pieces: list[bytes]) -> list[tuple[Head, bytes]]:
+def parse_all(parser: RequestParser, pieces: list[bytes]) -> list[tuple[RequestHead, bytes]]:
     """Whole messages out of pieces of bytes; the last must be complete."""
-    messages: list[tuple[Head, bytes]] = []
-    head: Head | None = None
+    messages: list[tuple[RequestHead, bytes]] = []
+    head: RequestHead | None = None
     body = b""
     for piece in pieces:
         parser.feed(piece)
         while (event := parser.next()) is not None:
-            if isinstance(event, Head):
+            if isinstance(event, RequestHead):
                 assert head is None
                 head, body = event, b""
                 if event.length == 0:
@@ -254,7 +254,7 @@ def test_no_message_is_understood_differently(noise: bytes, place: int, how: str
         head = parser.next()
         if head is None:
             return
-        assert isinstance(head, Head)
+        assert isinstance(head, RequestHead)
         while head.length != 0 and (event := parser.next()):
             assert isinstance(event, bytes)
             body += event

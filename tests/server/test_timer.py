@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from conftest import run
-from openaiasync.server.clock import Clock
+from openaiasync.server.timer import LazyTimer
 
 
 def test_rings_at_the_last_time_set() -> None:
@@ -14,7 +14,7 @@ def test_rings_at_the_last_time_set() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         rung: list[float] = []
-        clock = Clock(loop, lambda: rung.append(loop.time()))
+        clock = LazyTimer(loop, lambda: rung.append(loop.time()))
         start = loop.time()
         clock.set(0.03)
         clock.set(0.1)
@@ -53,7 +53,7 @@ def test_moving_makes_no_timers() -> None:
             return call_at(*args, **kwargs)  # type: ignore[arg-type]
 
         loop.call_at = counting  # type: ignore[method-assign]
-        clock = Clock(loop, lambda: None)
+        clock = LazyTimer(loop, lambda: None)
         for _ in range(1000):
             clock.set(60)
         assert made == 1

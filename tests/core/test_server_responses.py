@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.server.framing import AnswerFraming, error_answer
-from openaiasync.server.parse import Head
+from openaiasync.core.http.server_side import RequestHead, ResponseFraming
+from openaiasync.server.exchange import error_response
 
 LENGTH = (b"content-length", b"5")
 
 
-def head(method: str = "GET", version: str = "1.1") -> Head:
-    return Head(method, b"/", b"", version, [], 0, version == "1.1", False)
+def head(method: str = "GET", version: str = "1.1") -> RequestHead:
+    return RequestHead(method, b"/", b"", version, [], 0, version == "1.1", False)
 
 
 def understood(data: bytes, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes, bool]:
@@ -36,7 +36,7 @@ def understood(data: bytes, method: str = "GET") -> tuple[int, dict[bytes, bytes
     return response.status_code, dict(response.headers), body, again
 
 
-def framed(framing: AnswerFraming, *pieces: bytes) -> bytes:
+def framed(framing: ResponseFraming, *pieces: bytes) -> bytes:
     parts = [framing.body(piece, more=place < len(pieces) - 1) for place, piece in enumerate(pieces)]
     return framing.head + b"".join(parts)
 
@@ -44,30 +44,30 @@ def framed(framing: AnswerFraming, *pieces: bytes) -> bytes:
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=5))
 def test_pieces_without_length_go_in_chunks(pieces: list[bytes]) -> None:
     """An empty piece does not end the body."""
-    framing = AnswerFraming(head(), 200, [(b"x-a", b"b")], True, None)
+    framing = ResponseFraming(head(), 200, [(b"x-a", b"b")], True, None, b"date: now\r\nserver: s\r\n")
     status, fields, body, again = understood(framed(framing, *pieces))
     assert (status, fields[b"x-a"], body, again) == (200, b"b", b"".join(pieces), True)
     assert framing.keep_alive
-    assert b"date" in fields
+    assert (fields[b"date"], fields[b"server"]) == (b"now", b"s")
 
 
 def test_whole_answer_gets_its_length() -> None:
-    framing = AnswerFraming(head(), 200, [], True, 5)
+    framing = ResponseFraming(head(), 200, [], True, 5)
     _, fields, body, again = understood(framed(framing, b"hello"))
     assert (fields[b"content-length"], body, again) == (b"5", b"hello", True)
 
 
 def test_given_length_is_kept() -> None:
-    framing = AnswerFraming(head(), 200, [LENGTH], True, None)
+    framing = ResponseFraming(head(), 200, [LENGTH], True, None)
     assert understood(framed(framing, b"he", b"llo"))[2] == b"hello"
 
 
 def test_old_client_gets_a_body_until_close() -> None:
     """HTTP/1.0 knows no chunks; with a length it may keep the connection, and is told so."""
-    framing = AnswerFraming(head(version="1.0"), 200, [], True, None)
+    framing = ResponseFraming(head(version="1.0"), 200, [], True, None)
     _, fields, body, again = understood(framed(framing, b"he", b"llo"))
     assert (fields[b"connection"], body, again, framing.keep_alive) == (b"close", b"hello", False, False)
-    framing = AnswerFraming(head(version="1.0"), 200, [], True, 5)
+    framing = ResponseFraming(head(version="1.0"), 200, [], True, 5)
     assert b"connection: keep-alive\r\n" in framing.head
     assert framing.keep_alive
 
@@ -75,7 +75,7 @@ def test_old_client_gets_a_body_until_close() -> None:
 @pytest.mark.parametrize("status", [204, 304])
 def test_bodyless_status(status: int) -> None:
     """Such an answer ends with its head, whatever the application sends."""
-    framing = AnswerFraming(head(), status, [], True, 5)
+    framing = ResponseFraming(head(), status, [], True, 5)
     data = framed(framing, b"hello")
     assert data.endswith(b"\r\n\r\n")
     assert b"content-length" not in data
@@ -84,33 +84,33 @@ def test_bodyless_status(status: int) -> None:
 
 def test_head_request() -> None:
     """The fields are those of GET, the body is not sent."""
-    framing = AnswerFraming(head("HEAD"), 200, [], True, 5)
+    framing = ResponseFraming(head("HEAD"), 200, [], True, 5)
     data = framed(framing, b"hello")
     assert b"content-length: 5\r\n" in data
     assert understood(data, "HEAD")[2:] == (b"", True)
-    framing = AnswerFraming(head("HEAD"), 200, [], True, None)
+    framing = ResponseFraming(head("HEAD"), 200, [], True, None)
     assert understood(framed(framing, b"he", b"llo"), "HEAD")[2:] == (b"", True)
 
 
 def test_close() -> None:
     """The server's wish or the application's: it is said once, and in `keep_alive`."""
     for framing in (
-        AnswerFraming(head(), 200, [], False, 1),
-        AnswerFraming(head(), 200, [(b"Connection", b"close")], True, 1),
+        ResponseFraming(head(), 200, [], False, 1),
+        ResponseFraming(head(), 200, [(b"Connection", b"close")], True, 1),
     ):
         assert framing.head.count(b"connection: close\r\n") == 1
         assert not framing.keep_alive
 
 
 def test_transfer_encoding_is_the_servers() -> None:
-    framing = AnswerFraming(head(), 200, [(b"Transfer-Encoding", b"chunked"), LENGTH], True, None)
+    framing = ResponseFraming(head(), 200, [(b"Transfer-Encoding", b"chunked"), LENGTH], True, None)
     assert b"ransfer" not in framing.head
 
 
 @pytest.mark.parametrize(("pieces", "length"), [([b"hello!"], 5), ([b"hell"], 5), ([b"hel", b"lo!"], 5), ([b""], 5)])
 def test_wrong_length_is_an_error(pieces: list[bytes], length: int) -> None:
     """Neither too much nor too little goes out as if it were right."""
-    framing = AnswerFraming(head(), 200, [(b"Content-Length", b"%d" % length)], True, None)
+    framing = ResponseFraming(head(), 200, [(b"Content-Length", b"%d" % length)], True, None)
     with pytest.raises(RuntimeError, match="Content-Length"):
         framed(framing, *pieces)
 
@@ -118,17 +118,17 @@ def test_wrong_length_is_an_error(pieces: list[bytes], length: int) -> None:
 @pytest.mark.parametrize("field", [(b"x", b"a\r\nSet-Cookie: b"), (b"x\ny", b"a"), (b"x", b"a\nb"), (b"x", b"a\rb")])
 def test_line_breaks_cannot_be_sent(field: tuple[bytes, bytes]) -> None:
     with pytest.raises(RuntimeError, match="line break"):
-        AnswerFraming(head(), 200, [field], True, 0)
+        ResponseFraming(head(), 200, [field], True, 0)
 
 
 def test_unusual_status() -> None:
-    assert AnswerFraming(head(), 299, [], True, 0).head.startswith(b"HTTP/1.1 299 \r\n")
+    assert ResponseFraming(head(), 299, [], True, 0).head.startswith(b"HTTP/1.1 299 \r\n")
 
 
-def test_error_answer() -> None:
+def test_error_response() -> None:
     """What never reaches an application is answered with an error object, too."""
-    status, fields, body, again = understood(error_answer(413, "Too much."))
+    status, fields, body, again = understood(error_response(413, "Too much."))
     assert (status, fields[b"content-type"], again) == (413, b"application/json", False)
     expected = b'{"error":{"message":"Too much.","type":"invalid_request_error","param":null,"code":null}}'
     assert body == expected
-    assert b'"server_error"' in error_answer(503, "Busy.")
+    assert b'"server_error"' in error_response(503, "Busy.")

@@ -1,26 +1,26 @@
-"""A clock that is moved often and rings seldom: it re-arms itself only when it would have rung too early."""
+"""A timer that is moved often and expires rarely: it is re-armed lazily, when it would have expired too early."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["Clock"]
+__all__ = ["LazyTimer"]
 
 
-class Clock:
-    """Calls `ring` once the time last `set` has come; moving it costs two assignments."""
+class LazyTimer:
+    """Calls `on_expiry` once the time last `set` has passed. Moving it costs two assignments."""
 
-    __slots__ = ("_due", "_handle", "_loop", "_ring")
+    __slots__ = ("_due", "_handle", "_loop", "_on_expiry")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
         self._loop = loop
-        self._ring = ring
+        self._on_expiry = on_expiry
         self._due: float | None = None
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, seconds: float) -> None:
-        """Ring in so many seconds from now, whatever was set before."""
+        """Expire this many seconds from now, in place of any time set before."""
         self._due = due = self._loop.time() + seconds
         handle = self._handle
         if handle is None:
@@ -30,11 +30,11 @@ class Clock:
             self._handle = self._loop.call_at(due, self._fire)
 
     def clear(self) -> None:
-        """Do not ring. The timer underneath stays, to be used again."""
+        """Do not expire. The event loop's timer is kept for later use."""
         self._due = None
 
     def stop(self) -> None:
-        """Do not ring, and leave no timer behind."""
+        """Do not expire, and cancel the event loop's timer."""
         self._due = None
         if self._handle is not None:
             self._handle.cancel()
@@ -48,4 +48,4 @@ class Clock:
             self._handle = self._loop.call_at(self._due, self._fire)
             return
         self._due = None
-        self._ring()
+        self._on_expiry()
