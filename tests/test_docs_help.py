@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openaiasync.cli.app import app, run
+from openaiasync.cli.command_line import app, run
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 COMMANDS = ["", *sorted(name for name in app if not name.startswith("-"))]

@@ -16,30 +16,30 @@ __title__ = "openaiasync"
 if TYPE_CHECKING:
     from . import types as types
     from .azure import AsyncAzureOpenAI as AsyncAzureOpenAI
-    from .chat.errors import BudgetError as BudgetError
-    from .chat.errors import ContextLimitError as ContextLimitError
-    from .chat.errors import SessionFileError as SessionFileError
-    from .chat.errors import ToolError as ToolError
-    from .chat.errors import TooManyRoundsError as TooManyRoundsError
-    from .chat.events import PartialObject as PartialObject
-    from .chat.events import ReasoningPiece as ReasoningPiece
-    from .chat.events import RepairStarted as RepairStarted
-    from .chat.events import TextPiece as TextPiece
-    from .chat.events import ToolFinished as ToolFinished
-    from .chat.events import ToolStarted as ToolStarted
+    from .chat.context_window import ContextLimitError as ContextLimitError
+    from .chat.reply import PartialObject as PartialObject
+    from .chat.reply import ReasoningPiece as ReasoningPiece
+    from .chat.reply import RepairStarted as RepairStarted
     from .chat.reply import Reply as Reply
+    from .chat.reply import TextPiece as TextPiece
     from .chat.reply import ToolCall as ToolCall
+    from .chat.reply import ToolError as ToolError
+    from .chat.reply import ToolFinished as ToolFinished
     from .chat.reply import ToolResult as ToolResult
-    from .chat.results import ContentParts as ContentParts
+    from .chat.reply import ToolStarted as ToolStarted
+    from .chat.reply import TooManyRoundsError as TooManyRoundsError
     from .chat.session import ChatSession as ChatSession
-    from .chat.session_stream import SessionStream as SessionStream
-    from .chat.tokens import TokenCount as TokenCount
-    from .chat.toolbox import Toolbox as Toolbox
+    from .chat.session import SessionStream as SessionStream
+    from .chat.session_file import SessionFileError as SessionFileError
+    from .chat.tool_execution import ContentParts as ContentParts
     from .chat.tools import Tool as Tool
+    from .chat.tools import Toolbox as Toolbox
     from .chat.tools import tool as tool
     from .chat.turn import TurnStream as TurnStream
+    from .chat.usage import BudgetError as BudgetError
     from .chat.usage import Price as Price
     from .chat.usage import SessionUsage as SessionUsage
+    from .chat.usage import TokenCount as TokenCount
     from .client import AsyncOpenAI as AsyncOpenAI
     from .client import Client as Client
     from .client_defaults import DEFAULT_CONNECTION_LIMITS as DEFAULT_CONNECTION_LIMITS
@@ -130,17 +130,17 @@ _HOMES = {
     ),
     "engine.hooks": "AnswerEvent ErrorEvent RequestEvent",
     "engine.accumulating": "ChatStream",
-    "chat.errors": "BudgetError ContextLimitError SessionFileError TooManyRoundsError ToolError",
-    "chat.events": "PartialObject ReasoningPiece RepairStarted TextPiece ToolFinished ToolStarted",
-    "chat.reply": "Reply ToolCall ToolResult",
-    "chat.results": "ContentParts",
-    "chat.session": "ChatSession",
-    "chat.session_stream": "SessionStream",
-    "chat.usage": "Price SessionUsage",
-    "chat.tokens": "TokenCount",
-    "chat.toolbox": "Toolbox",
-    "chat.tools": "Tool tool",
+    "chat.context_window": "ContextLimitError",
+    "chat.reply": (
+        "PartialObject ReasoningPiece RepairStarted Reply TextPiece TooManyRoundsError ToolCall ToolError ToolFinished "
+        "ToolResult ToolStarted"
+    ),
+    "chat.session": "ChatSession SessionStream",
+    "chat.session_file": "SessionFileError",
+    "chat.tool_execution": "ContentParts",
+    "chat.tools": "Tool Toolbox tool",
     "chat.turn": "TurnStream",
+    "chat.usage": "BudgetError Price SessionUsage TokenCount",
     "client": "AsyncOpenAI Client",
     "core.policy.limits": "Limits",
     "core.policy.options": "RequestOptions Timeout",

@@ -12,11 +12,11 @@
     │   └── RefusalError                        .refusal: the model declined
     ├── UnfinishedResponseError (RuntimeError)  .answer: a response that was waited for ended as failed or incomplete
     ├── EmbedManyError                          .refused .vectors: texts without a vector; methods/embed_errors.py
-    ├── ContextLimitError (ValueError)          a session's request would not fit its context_limit
-    ├── BudgetError                             a session's request would pass its budget
-    ├── SessionFileError (OSError)              a saved session cannot be read or written; these three: chat/errors.py
-    ├── ToolError                               .call: a tool call of a turn failed; chat/errors.py
-    ├── TooManyRoundsError                      .max_rounds: the model asks for tools without end; chat/errors.py
+    ├── ContextLimitError (ValueError)          a session's request would not fit; chat/context_window.py
+    ├── BudgetError                             a session's request would pass its budget; chat/usage.py
+    ├── SessionFileError (OSError)              a saved session cannot be read or written; chat/session_file.py
+    ├── ToolError                               .call: a tool call of a turn failed; chat/reply.py
+    ├── TooManyRoundsError                      .max_rounds: the model asks for tools without end; chat/reply.py
     └── APIError                                .request .body .code .param .type; in mid-stream: an error object came
         ├── APIConnectionError                  nothing usable came
         │   ├── APITimeoutError                 .clock: "connect", "start", "stall", "deadline", "queue", "ping"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.chat.docstrings import read_docstring
+from openaiasync.chat.signatures import read_docstring
 
 GOOGLE = """Tell the weather.
 

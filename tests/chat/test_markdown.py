@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openaiasync.chat.markdown import to_markdown
+from openaiasync.chat.history import to_markdown
 
 CALL = {"id": "c", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import typing
 from typing import Any
 
-import openaiasync.chat.params as module
+import openaiasync.chat.turn_options as module
 from openaiasync.chat.format_fallback import Rung
-from openaiasync.chat.options import OnToolError, Permit, TurnOptions
+from openaiasync.chat.tools import OnToolError, Permit
+from openaiasync.chat.turn_options import TurnOptions
 from openaiasync.core.policy.options import RequestOptions
 from openaiasync.params import chat, shared_params
 from openaiasync.params.chat import completion_create_params

@@ -27,7 +27,7 @@ from openaiasync import (
     StructuredOutputError,
     shape_of,
 )
-from openaiasync.chat.events import PartialObject, RepairStarted
+from openaiasync.chat.reply import PartialObject, RepairStarted
 from openaiasync.server.app import demo_app
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread

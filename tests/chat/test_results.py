@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from openaiasync import ToolError
-from openaiasync.chat.results import MAX_ERROR, ContentParts, content_of, told_error
+from openaiasync.chat.tool_execution import MAX_ERROR, ContentParts, content_of, told_error
 from openaiasync.types import CompletionUsage
 
 

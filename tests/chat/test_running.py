@@ -16,8 +16,8 @@ import pytest
 
 from conftest import run
 from openaiasync import Client, ToolError, ToolResult, tool
-from openaiasync.chat import results, running
-from openaiasync.chat.running import MOST, ToolThreads
+from openaiasync.chat import tool_execution
+from openaiasync.chat.tool_execution import MOST, ToolThreads
 from scripted import scripted
 
 from .test_toolrun import calls, start
@@ -51,7 +51,7 @@ def hung() -> Iterator[Hung]:
 def threads(monkeypatch: pytest.MonkeyPatch) -> ToolThreads:
     """Threads of this test alone."""
     made = ToolThreads()
-    monkeypatch.setattr(running, "THREADS", made)
+    monkeypatch.setattr(tool_execution, "THREADS", made)
     monkeypatch.setattr("openaiasync.chat.tools.THREADS", made)
     return made
 
@@ -106,7 +106,7 @@ def test_the_number_of_hung_threads_is_bounded(threads: ToolThreads) -> None:
 
 def test_a_thread_is_not_waited_for_without_end(threads: ToolThreads, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where nobody has given up the calls that hang."""
-    monkeypatch.setattr(running, "PATIENCE", 0.1)
+    monkeypatch.setattr(tool_execution, "PATIENCE", 0.1)
 
     async def main() -> None:
         with hung() as hang:
@@ -262,8 +262,8 @@ def test_a_tool_that_ignores_its_cancellation(
     how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is left behind with a warning: neither its time nor its caller's is exceeded for long."""
-    monkeypatch.setattr(running, "GRACE", 0.05)
-    monkeypatch.setattr("openaiasync.chat.toolrun.GRACE", 0.05)
+    monkeypatch.setattr(tool_execution, "GRACE", 0.05)
+    monkeypatch.setattr("openaiasync.chat.tools.GRACE", 0.05)
 
     async def main() -> None:
         over = asyncio.Event()
@@ -287,7 +287,7 @@ def test_a_tool_that_ignores_its_cancellation(
                 await asyncio.wait_for(going, 20)
         assert "the tool stubborn ignores its cancellation" in caplog.text
         over.set()
-        await until(lambda: not running._left_behind)
+        await until(lambda: not tool_execution._left_behind)
 
     run(main())
 
@@ -379,8 +379,8 @@ def test_an_endless_generator_ends_with_its_time(kind: str, threads: ToolThreads
 @pytest.mark.parametrize("kind", ["plain", "async", "nested", "texts"])
 def test_results_are_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any time limit, too: more than 16 MiB or a million items are refused, and not kept."""
-    monkeypatch.setattr(results, "MAX_RESULT", 10_000)
-    monkeypatch.setattr(results, "MAX_ITEMS", 10_000)
+    monkeypatch.setattr(tool_execution, "MAX_RESULT", 10_000)
+    monkeypatch.setattr(tool_execution, "MAX_ITEMS", 10_000)
 
     class Endless:
         def __iter__(self) -> Any:
@@ -422,7 +422,7 @@ def test_results_that_hold_themselves() -> None:
 
 def test_half_a_character_in_a_result() -> None:
     """Becomes U+FFFD, in texts, values and names."""
-    for value in ({"a\ud800": ["\ud83d"]}, results.ContentParts([{"type": "text", "text": "a\ud800"}])):
+    for value in ({"a\ud800": ["\ud83d"]}, tool_execution.ContentParts([{"type": "text", "text": "a\ud800"}])):
         (got,) = results_of(calls("f"), tool(lambda value=value: value, name="f", parameters={"type": "object"}))
         assert got.ok
         assert "\ufffd" in str(got.content)
@@ -431,7 +431,7 @@ def test_half_a_character_in_a_result() -> None:
 
 def test_content_parts_that_json_cannot_carry() -> None:
     """Are a failure of the call, not of the next request."""
-    parts = results.ContentParts([{"type": "text", "text": object()}])
+    parts = tool_execution.ContentParts([{"type": "text", "text": object()}])
     (got,) = results_of(calls("f"), tool(lambda: parts, name="f"))
     assert "cannot be told to the model" in str(got.content)
 

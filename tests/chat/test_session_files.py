@@ -17,7 +17,7 @@ import pytest
 
 from conftest import run
 from openaiasync import ChatSession, Client, SessionFileError
-from openaiasync.chat.store import Journal, read_session
+from openaiasync.chat.session_file import Journal, read_session
 from scripted import scripted
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks and signals as POSIX has them")
@@ -42,7 +42,7 @@ class TestManyProcesses:
         program = """
 import sys, time
 from openaiasync import SessionFileError
-from openaiasync.chat.store import Journal
+from openaiasync.chat.session_file import Journal
 path, name, start = sys.argv[1], sys.argv[2], float(sys.argv[3])
 time.sleep(max(0.0, start - time.time()))
 turn = {"turn": [{"role": "user", "content": name}, {"role": "assistant", "content": "x"}]}
@@ -81,7 +81,7 @@ print(name)
         program = """
 import sys, time
 from openaiasync import SessionFileError
-from openaiasync.chat.store import Journal
+from openaiasync.chat.session_file import Journal
 path, name, number = sys.argv[1], sys.argv[2], 0
 while True:
     turn = {"turn": [{"role": "user", "content": f"{name}-{number}"}, {"role": "assistant", "content": "x" * 200}]}
@@ -128,7 +128,7 @@ while True:
         program = """
 import sys
 from openaiasync import SessionFileError
-from openaiasync.chat.store import Journal
+from openaiasync.chat.session_file import Journal
 opened = 0
 for _ in range(1500):
     try:
@@ -164,7 +164,7 @@ print(opened)
         program = """
 import os, sys, time
 from openaiasync import SessionFileError
-from openaiasync.chat.store import Journal
+from openaiasync.chat.session_file import Journal
 journal = Journal.create(sys.argv[1], [])
 child = os.fork()
 turn = {"turn": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]}

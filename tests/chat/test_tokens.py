@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openaiasync.chat.tokens import TokenCounter
+from openaiasync.chat.usage import TokenCounter
 
 
 def message(text: str) -> dict[str, Any]:

@@ -11,8 +11,7 @@ import pytest
 
 from conftest import run
 from openaiasync import ToolCall, ToolError, ToolResult, tool
-from openaiasync.chat.options import TurnOptions
-from openaiasync.chat.toolrun import ToolRun
+from openaiasync.chat.tools import Toolbox, ToolRun
 
 
 def calls(*wanted: str) -> list[ToolCall]:
@@ -29,7 +28,7 @@ def scrub(raw: bytes) -> bytes:
 
 
 def start(wanted: list[ToolCall], *tools: Any, **options: Any) -> ToolRun:
-    return ToolRun(wanted, TurnOptions(tools=list(tools), **options), scrub)
+    return ToolRun(wanted, Toolbox(tools), scrub, **options)
 
 
 def results(wanted: list[ToolCall], *tools: Any, **options: Any) -> list[ToolResult]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import IO, Any, cast
 from unittest import mock
 
-from openaiasync.cli.app import run
+from openaiasync.cli.command_line import run
 from openaiasync.server import App, ServerThread, demo_app, serve, start_in_thread
 
 COMMAND = [sys.executable, "-m", "openaiasync"]

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from openaiasync import __version__
-from openaiasync.cli.app import run
+from openaiasync.cli.command_line import run
 from openaiasync.server import ServerThread, demo_app, serve, start_in_thread
 
 from .command import COMMAND, call, environment, inside, one_line, refused, spied
@@ -68,7 +68,7 @@ def test_version() -> None:
 def test_help_imports_neither_server_nor_transport() -> None:
     """Asking for help costs no more than it must."""
     program = (
-        "import sys; from openaiasync.cli.app import run; run(['--help']); run(['chat', '--help'])\n"
+        "import sys; from openaiasync.cli.command_line import run; run(['--help']); run(['chat', '--help'])\n"
         "print([name for name in sys.modules if name.startswith('openaiasync.') and name.split('.')[1] in "
         "('server', 'transport', 'calls', 'types', 'client')], file=sys.stderr)"
     )

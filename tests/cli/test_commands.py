@@ -13,11 +13,10 @@ import pytest
 
 from conftest import run
 from openaiasync import Client, OpenAIError
-from openaiasync.cli import session_files as state
-from openaiasync.cli.chat_options import ChatOptions, SessionStore, opened
-from openaiasync.cli.commands import COMMANDS, obey
-from openaiasync.cli.output import CommandError
-from openaiasync.cli.repl import Repl
+from openaiasync.cli import session_store as state
+from openaiasync.cli.console import CommandError
+from openaiasync.cli.repl import COMMANDS, Repl, obey
+from openaiasync.cli.session_store import ChatOptions, SessionStore, opened
 
 from .command import Answer, Spy, refused, spied
 from .seat import nobody

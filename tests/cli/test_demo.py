@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from openaiasync.cli.app import run
-from openaiasync.cli.demo import SENTENCES, Tally, nearest_pairs, questions_of, run_demo
-from openaiasync.cli.output import CommandError
+from openaiasync.cli.command_line import run
+from openaiasync.cli.console import CommandError
+from openaiasync.cli.demo_command import SENTENCES, Tally, nearest_pairs, questions_of, run_demo
 from openaiasync.errors import APIConnectionError
 from openaiasync.server.models import DemoEmbed
 

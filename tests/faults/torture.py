@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from openaiasync import APIConnectionError, ChatSession, Client, OpenAIError
-from openaiasync.chat.store import read_session
+from openaiasync.chat.session_file import read_session
 
 from .invariants import at_rest, error_faults
 from .torture_server import SOUND

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import run
 from openaiasync import Client, LengthFinishReasonError, StructuredOutputError
-from openaiasync.chat.events import PartialObject
+from openaiasync.chat.reply import PartialObject
 
 from .conftest import KEY
 from .processes import Running

@@ -1,31 +1,114 @@
-"""Room for the next request: what is sent of a long history, by a policy.
-
-Nothing is taken from the history itself. The system prompt and the turn under way are always sent; turns go whole, so
-that no tool call is parted from its answer.
-"""
+"""What is left of turns that no longer fit: a summary by the model, and how it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 from ..core.codec.dialects import ContextOverflow, context_overflow
 from ..engine.log import logger
-from ..errors import APIError, ConfigurationError
-from .errors import ContextLimitError
+from ..errors import APIError, ConfigurationError, OpenAIError
 from .history import Message, Turn, plain_json
-from .summary import Summary, pieces, question
-from .tokens import (
-    TokenCount,
-    TokenCounter,
-    Tokenizer,
-    token_count,
-)
+from .usage import TokenCount, TokenCounter, Tokenizer, token_count
 
 if TYPE_CHECKING:
     from ..types.chat import ChatCompletion
 
-__all__ = ["ContextWindow", "Policy", "Window", "of_answer"]
+__all__ = [
+    "MARK",
+    "ContextLimitError",
+    "ContextWindow",
+    "Policy",
+    "Summary",
+    "Window",
+    "of_answer",
+    "pieces",
+    "question",
+]
+
+MARK = "[Summary of the conversation so far]"
+_ASKED = "What have we spoken about so far?"
+_INSTRUCTIONS = (
+    "Below is the beginning of a conversation between a user and an assistant that has become too long. Summarise it "
+    "so that the assistant can go on as if it remembered: what the user wants, facts, names, numbers, decisions, and "
+    "what is still open. Write the summary alone, in the language of the conversation, as short as it can be."
+)
+_LETTERS = 4  # of a token, about: a summary that a server let grow is cut by it
+
+
+class Summary(NamedTuple):
+    """A summary in the place of the first `turns` turns. It is sent as a question and its answer, which is marked.
+
+    A pair, because many models' templates refuse two messages of one role in a row, or a second system message.
+    """
+
+    turns: int
+    text: str
+    bound: int = 1024  # tokens it may have
+
+    def messages(self) -> list[Message]:
+        """What stands for the turns in a request."""
+        text = self.text.strip()
+        if len(text) > 2 * _LETTERS * self.bound:
+            text = text[: 2 * _LETTERS * self.bound] + " …"
+        return [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": f"{MARK}\n{text}"}]
+
+
+def question(before: str, piece: str) -> list[Message]:
+    """The request for a summary of a piece of conversation, and of what a summary before said."""
+    known = f"\n\nSummary of what came before:\n{before.strip()}" if before.strip() else ""
+    return [{"role": "user", "content": f"{_INSTRUCTIONS}{known}\n\nConversation:\n{piece}"}]
+
+
+def pieces(messages: Sequence[Message], room: int, weigh: Callable[[str], float]) -> Iterator[str]:
+    """The messages as text, in pieces of at most so many tokens; one message that is longer is cut."""
+    lines: list[str] = []
+    used = 0.0
+    for message in messages:
+        line = _line(message)
+        weight = weigh(line)
+        if weight > room:
+            # Its ends say most. Letters are not tokens, but in one text they are in proportion.
+            half = int(len(line) * (room - 4) / weight) // 2
+            line, weight = f"{line[:half]} … {line[-half:]}", float(room)
+        if lines and used + weight > room:
+            yield "\n".join(lines)
+            lines, used = [], 0.0
+        lines.append(line)
+        used += weight
+    if lines:
+        yield "\n".join(lines)
+
+
+def _line(message: Message) -> str:
+    said = [_text(message.get("content")), str(message.get("refusal") or "")]
+    calls: list[dict[str, Any]] = message.get("tool_calls") or []
+    for call in calls:
+        function: dict[str, Any] = call.get("function") or call.get("custom") or {}
+        said.append(f"(calls {function.get('name')}: {function.get('arguments') or function.get('input') or ''})")
+    return f"{message['role']}: {' '.join(part for part in said if part)}"
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = cast("list[Message]", content) if isinstance(content, list) else []
+    return " ".join(str(part["text"]) if "text" in part else f"({part.get('type')})" for part in parts)
+
+
+class ContextLimitError(OpenAIError, ValueError):
+    """A session's next request would not fit its `context_limit`; nothing was sent.
+
+    `tokens` is what it needs, `limit` what it may have, `source` who counted: ``"server"``, ``"tokenizer"`` or
+    ``"estimate"``.
+    """
+
+    def __init__(self, message: str, *, tokens: int, limit: int, source: str) -> None:
+        super().__init__(message)
+        self.tokens: int = tokens
+        self.limit: int = limit
+        self.source: str = source
+
 
 Policy: TypeAlias = Literal["drop", "summarise", "refuse"]
 Ask: TypeAlias = Callable[[list[Message], int], Awaitable[str]]

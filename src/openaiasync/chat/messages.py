@@ -1,21 +1,83 @@
-"""What an answer says, whatever dialect it came in, and the message that it becomes in the history."""
+"""The messages of a turn: the user's (text, images and sound) and the model's, read from an answer of any dialect."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from ..core.codec.reasoning import drop_lone_reasoning, split_thinking
 from ..core.model.mixins import reasoning_of, text_of
-from .history import mended, plain_json
+from ..engine.attachments import (
+    AudioSource,
+    ImageSource,
+    ReadingTime,
+    audio_parts,
+    image_urls,
+    sources,
+)
+from ..engine.engine import Engine
+from .history import Message, check_messages, mended, plain_json, plain_messages
 from .reply import ToolCall
 
-__all__ = ["ParsedAnswer", "ids_in", "read_answer"]
+__all__ = ["ParsedAnswer", "TurnInput", "ids_in", "read_answer"]
+
+
+class TurnInput:
+    """What the user says in one turn."""
+
+    def __init__(
+        self,
+        text: str | Sequence[Any] | None,
+        images: ImageSource | Sequence[ImageSource] | None,
+        audio: AudioSource | Sequence[AudioSource] | None,
+        where: str,
+    ) -> None:
+        """`TypeError` or `ValueError` for what can be no message; `where` begins their text."""
+        self._where = where
+        self._images: list[Any] = _given(images, "image", where)
+        self._audio: list[Any] = _given(audio, "sound", where)
+        self._content: str | list[Any] = _content(text, where)
+        if not self._content and not self._images and not self._audio:
+            raise ValueError(f"{where}: there is nothing to say: no text, no images, no audio")
+
+    async def message(self, calls: Engine, params: Mapping[str, Any]) -> Message:
+        """The message. Reads files: raises `OSError`, `ValueError` for what is no image or no sound, and a timeout."""
+        if not self._images and not self._audio:
+            return {"role": "user", "content": self._content}
+        content = self._content
+        parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) and content else []
+        if not isinstance(content, str):
+            parts += content
+        time = ReadingTime(calls, params, "/chat/completions", self._where)
+        urls = await image_urls(self._images, self._where, time)
+        parts += [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        parts += await audio_parts(self._audio, self._where, time)
+        return {"role": "user", "content": parts}
+
+
+def _given(value: Any, kind: str, where: str) -> list[Any]:
+    if value is None or (isinstance(value, (list, tuple)) and not value):
+        return []
+    return sources(value, kind, where)
+
+
+def _content(text: Any, where: str) -> str | list[Any]:
+    if text is None or isinstance(text, str):
+        return text or ""
+    if isinstance(text, (list, tuple)):
+        made = plain_messages([{"role": "user", "content": text}])
+        check_messages(made)
+        parts: list[Any] = made[0]["content"]
+        if parts and all(isinstance(part, dict) and "type" in part for part in parts):
+            return parts
+    kind = type(cast("object", text)).__name__
+    raise TypeError(f"{where} takes the user's words, or a list of content parts (dicts with a type), not {kind}")
+
 
 _BAD = re.compile(r"[^a-zA-Z0-9_-]+")
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")

@@ -1,18 +1,33 @@
-"""What a turn ends with: the words, the object asked for, what the tools did, and what to add to the history."""
+"""What a turn gives: pieces while it goes, a `Reply` at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 import msgspec
+
+from ..errors import OpenAIError, Side
 
 if TYPE_CHECKING:
     from ..core.model.meta import Meta
     from ..types import CompletionUsage
     from ..types.chat import ChatCompletion, ChatCompletionMessage
 
-__all__ = ["Reply", "ToolCall", "ToolResult"]
+__all__ = [
+    "PartialObject",
+    "Piece",
+    "ReasoningPiece",
+    "RepairStarted",
+    "Reply",
+    "TextPiece",
+    "TooManyRoundsError",
+    "ToolCall",
+    "ToolError",
+    "ToolFinished",
+    "ToolResult",
+    "ToolStarted",
+]
 
 T = TypeVar("T")
 
@@ -146,3 +161,87 @@ def _add(total: dict[str, Any], part: dict[str, Any]) -> None:
                 total[name] = value + (before if type(before) in (int, float) else 0)
             except OverflowError:  # an integer that no float holds
                 continue
+
+
+class ToolError(OpenAIError):
+    """A tool call failed. Raise it in a tool to tell the model just the text; a turn raises it if told to.
+
+    A turn with ``on_tool_error="raise"`` raises it for whatever goes wrong with a call: a tool that does not exist,
+    arguments that do not fit, a result that JSON cannot carry, or an exception of the tool, which is the `__cause__`.
+    `call` is the call, `partial` the `Reply` so far.
+    """
+
+    call: ToolCall | None = None
+
+    def __init__(self, message: str, *, call: ToolCall | None = None) -> None:
+        super().__init__(message)
+        self.message: str = message
+        self.call = call
+
+
+class TooManyRoundsError(OpenAIError):
+    """The model still asked for tools after `max_rounds` answers; the last calls were not run.
+
+    `partial` is the `Reply` so far. Its `messages` are the finished rounds, so that a later turn can go on from there.
+    """
+
+    side: Side = "server"
+
+    def __init__(self, max_rounds: int) -> None:
+        super().__init__(f"The model still asks for tools after {max_rounds} answers; allow more with max_rounds.")
+        self.max_rounds: int = max_rounds
+
+
+class TextPiece(msgspec.Struct, frozen=True):
+    """A piece of the answer's text, never empty; reasoning is not in it."""
+
+    reasoning: ClassVar[str] = ""
+    text: str
+
+
+class ReasoningPiece(msgspec.Struct, frozen=True):
+    """A piece of the model's reasoning, in `.reasoning`; `.text` is "", so that printing texts leaves it out."""
+
+    text: ClassVar[str] = ""
+    reasoning: str
+
+
+class ToolStarted(msgspec.Struct, frozen=True):
+    """The model has asked for a call, whole; it is about to be permitted and run."""
+
+    text: ClassVar[str] = ""
+    reasoning: ClassVar[str] = ""
+    call: ToolCall
+
+
+class ToolFinished(msgspec.Struct, frozen=True):
+    """A call has ended, well or not; calls of one round end in any order."""
+
+    text: ClassVar[str] = ""
+    reasoning: ClassVar[str] = ""
+    result: ToolResult
+
+
+class PartialObject(msgspec.Struct, frozen=True):
+    """The object asked for with ``into=`` so far: plain dicts, lists and scalars, not yet held to the type.
+
+    The `TextPiece` that made it grow came just before. It is the same object each time: copy what has to stay.
+    """
+
+    text: ClassVar[str] = ""
+    reasoning: ClassVar[str] = ""
+    value: Any
+
+
+class RepairStarted(msgspec.Struct, frozen=True):
+    """The answer did not fit the type asked for; the model was shown the `problem` and answers anew.
+
+    The text and objects of the rejected answer are void: what follows takes their place.
+    """
+
+    text: ClassVar[str] = ""
+    reasoning: ClassVar[str] = ""
+    problem: str
+
+
+Piece: TypeAlias = TextPiece | ReasoningPiece | ToolStarted | ToolFinished | PartialObject | RepairStarted

@@ -19,12 +19,11 @@ from ..errors import (
     RefusalError,
     StructuredOutputError,
 )
-from .errors import TooManyRoundsError
 from .format_fallback import FormatFallback
 from .history import sendable
 from .messages import ParsedAnswer, ids_in, read_answer
-from .options import TurnOptions
-from .reply import Reply, ToolCall, ToolResult
+from .reply import Reply, ToolCall, ToolResult, TooManyRoundsError
+from .turn_options import TurnOptions
 
 if TYPE_CHECKING:
     from ..types.chat import ChatCompletion

@@ -1,21 +1,34 @@
-"""Tools: Python functions that a model may call. Schema and description come from signature and docstring."""
+"""Tools: Python functions that a model may call, the toolbox that holds them, and the run of one answer's calls."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, cast, overload
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias, cast, overload
 
 from ..core.schema.validation_errors import ShapeError
-from .docstrings import read_docstring
-from .errors import ToolError
-from .results import collected, collected_later, content_of, is_small
-from .running import THREADS, ToolThread, as_failure, in_task
-from .signatures import Function, Parameters, function_of, name_of, object_in
+from .reply import ToolCall, ToolError, ToolResult
+from .signatures import Function, Parameters, function_of, name_of, object_in, read_docstring
+from .tool_execution import (
+    GRACE,
+    THREADS,
+    ToolThread,
+    as_failure,
+    collected,
+    collected_later,
+    content_of,
+    in_task,
+    is_small,
+    leave_behind,
+    told_error,
+)
 
-__all__ = ["Tool", "tool"]
+__all__ = ["OnToolError", "Permit", "Tool", "ToolRun", "Toolbox", "Tools", "tool"]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -221,3 +234,221 @@ def tool(
         return Tool(given, name=name, description=description, strict=strict, parameters=parameters, timeout=timeout)
 
     return made if function is None else made(function)
+
+
+class Toolbox:
+    """Functions and `Tool`s that a model may call, by name; beside them tools that the server itself runs, as dicts.
+
+    Raises `TypeError` for what is no tool, for a function no schema can be made of, and for the dict of a function
+    tool, behind which there is nothing to run; `ValueError` for two tools of one name.
+    """
+
+    __slots__ = ("_served", "_tools")
+
+    def __init__(self, tools: Tools = ()) -> None:
+        self._tools: dict[str, Tool] = {}
+        self._served: list[dict[str, Any]] = []
+        if isinstance(tools, Toolbox):
+            self._tools, self._served = dict(tools._tools), list(tools._served)
+            return
+        given: Any = tools
+        if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+            raise TypeError(f"tools is a list of functions, not {cast('Any', type)(given).__name__}")
+        for one in cast("Any", given):
+            self.add(one)
+
+    def add(self, given: Function | Tool | Mapping[str, Any]) -> Tool | None:
+        """Add a tool; the `Tool` made of a function, `None` of a dict. Raises what making a toolbox raises."""
+        if isinstance(given, Mapping):
+            self._serve(dict(cast("Any", given)))
+            return None
+        made = Tool.of(given)
+        if made.name in self._tools:
+            raise ValueError(f"Two tools are named {made.name!r}; give one of them another name: tool(f, name='...')")
+        self._tools[made.name] = made
+        return made
+
+    def _serve(self, given: dict[str, Any]) -> None:
+        kind = given.get("type")
+        if not isinstance(kind, str) or kind in ("function", "custom"):
+            raise TypeError(
+                f"The dict of a {kind or 'function'} tool says nothing of what to run when the model calls it: pass "
+                "the function itself, or tool(function, name=..., parameters=schema)"
+            )
+        self._served.append(given)
+
+    def get(self, name: str) -> Tool | None:
+        """The tool of a name."""
+        return self._tools.get(name)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the tools that run here, in order."""
+        return list(self._tools)
+
+    def params(self) -> list[dict[str, Any]]:
+        """The value of the request's ``tools``."""
+        return [*(one.param() for one in self._tools.values()), *self._served]
+
+    def joined(self, more: Tools) -> Toolbox:
+        """A new toolbox with these tools and more."""
+        made = Toolbox(self)
+        other = Toolbox(more)
+        for one in other:
+            made.add(one)
+        made._served += other._served
+        return made
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools) + len(self._served)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __repr__(self) -> str:
+        return f"Toolbox({', '.join([*self._tools, *(str(one.get('type')) for one in self._served)])})"
+
+
+Tools: TypeAlias = Toolbox | Sequence[Function | Tool | Mapping[str, Any]]
+"""What ``tools=`` takes: functions, `Tool`s, and dicts of tools that the server runs."""
+
+
+Permit: TypeAlias = Callable[[ToolCall], bool | str | Awaitable[bool | str]]
+"""Asked before each call: `True` lets it run; `False`, or the reason as a text, denies it, and the model is told.
+
+Asked one call at a time, in the order of the calls.
+"""
+
+OnToolError: TypeAlias = Literal["tell", "tell_all", "raise"] | Callable[[ToolCall, Exception], str | Awaitable[str]]
+"""What becomes of a failed call.
+
+``"tell"``: the model is told the exception's type and the beginning of its text, without what looks like a credential;
+``"tell_all"``: the whole text, of which only the client's own keys are taken out. ``"raise"``: the turn raises
+`ToolError`. A function of the call and the exception: the model is told what it returns.
+"""
+
+
+class ToolRun:
+    """The calls of one round as they run. Whoever starts it has to see it through with `next`, or `close` it.
+
+    `scrub` takes the client's keys out of what the model is told of an exception.
+    """
+
+    def __init__(
+        self,
+        calls: Sequence[ToolCall],
+        tools: Toolbox | None,
+        scrub: Callable[[bytes], bytes],
+        *,
+        permit: Permit | None = None,
+        on_tool_error: OnToolError = "tell",
+    ) -> None:
+        self._tools = Toolbox() if tools is None else tools
+        self._permit = permit
+        self._on_tool_error = on_tool_error
+        self._scrub = scrub
+        self._asking = asyncio.Lock()
+        self._finished: deque[asyncio.Task[ToolResult]] = deque()
+        self._changed = asyncio.Event()  # a call has ended since somebody looked
+        self._given = 0  # results that `next` has answered
+        self._cancelled = False
+        self._calls = list(calls)
+        self._tasks = [asyncio.create_task(self._one(call), name=f"tool {call.name}") for call in self._calls]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[ToolResult]) -> None:
+        if not task.cancelled():
+            task.exception()  # looked at: one of several may fail when another has been raised already
+        self._finished.append(task)
+        self._changed.set()
+
+    async def next(self) -> ToolResult | None:
+        """The next result, as calls end; `None` after the last. Raises `ToolError` if failures are to be raised."""
+        if self._given == len(self._tasks):
+            return None
+        while not self._finished:
+            self._changed.clear()
+            await self._changed.wait()
+        task = self._finished.popleft()
+        self._given += 1
+        if task.cancelled() and not self._cancelled:
+            call = self._calls[self._tasks.index(task)]
+            raise ToolError(f"The call of the tool {call.name} was cancelled by a hook.", call=call)
+        return task.result()
+
+    async def all(self) -> list[ToolResult]:
+        """All results in the order of the calls; ends every call if one raises or the caller is cancelled."""
+        try:
+            while await self.next() is not None:
+                pass
+        finally:
+            await self.close()
+        return self.results()
+
+    def results(self) -> list[ToolResult]:
+        """The results in the order of the calls, once `next` has answered `None`."""
+        return [task.result() for task in self._tasks]
+
+    def cancel(self) -> None:
+        """Cancel what still runs."""
+        self._cancelled = True
+        for task in self._tasks:
+            if not task.done():
+                task.cancel()
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for its end; what ignores that is not waited for, nor is any thread."""
+        running = [task for task in self._tasks if not task.done()]
+        if running:
+            self.cancel()
+            await asyncio.wait(running, timeout=2 * GRACE)
+            for task in running:
+                if not task.done():  # a hook that ignores its cancellation
+                    leave_behind(task, "a hook of a tool")
+
+    async def _one(self, call: ToolCall) -> ToolResult:
+        tool = self._tools.get(call.name)
+        if tool is None:
+            known = ", ".join(self._tools.names)
+            there = f"The tools are: {known}." if known else "There are no tools."
+            return await self._failed(call, ToolError(f"There is no tool {call.name!r}. {there}"), 0.0)
+        denial = await self._denial(call)
+        if denial is not None:
+            return ToolResult(call=call, content=denial, denied=True)
+        begun = time.perf_counter()
+        try:
+            value, content = await tool.result(call.arguments)
+        except Exception as error:  # whatever a tool raises
+            return await self._failed(call, error, time.perf_counter() - begun)
+        return ToolResult(call=call, value=value, content=content, seconds=time.perf_counter() - begun)
+
+    async def _denial(self, call: ToolCall) -> str | None:
+        """What the model is told of a call that may not run; `None` for one that may."""
+        if self._permit is None:
+            return None
+        async with self._asking:
+            verdict: Any = self._permit(call)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+        if verdict is True:
+            return None
+        reason = f": {verdict}" if isinstance(verdict, str) and verdict else "."
+        return f"Error: this call was not permitted{reason}"
+
+    async def _failed(self, call: ToolCall, error: Exception, seconds: float) -> ToolResult:
+        what = self._on_tool_error
+        told = told_error(error, self._scrub, whole=what == "tell_all")
+        if what == "raise":
+            if isinstance(error, ToolError):
+                error.call = call
+                raise error
+            raise ToolError(f"The tool {call.name} failed: {told}", call=call) from error
+        content: Any = f"Error: {told}"
+        if callable(what):
+            said: Any = what(call, error)
+            content = content_of(await said if inspect.isawaitable(said) else said)
+        return ToolResult(call=call, content=content, error=error, seconds=seconds)

@@ -18,20 +18,11 @@ from ..engine.engine import Engine
 from ..engine.failures import broken_stream
 from ..engine.sealing import seal, sealing
 from ..errors import APIError
-from .events import (
-    PartialObject,
-    Piece,
-    ReasoningPiece,
-    RepairStarted,
-    TextPiece,
-    ToolFinished,
-    ToolStarted,
-)
 from .format_fallback import FormatFallback
-from .options import TurnOptions
-from .reply import Reply
+from .reply import PartialObject, Piece, ReasoningPiece, RepairStarted, Reply, TextPiece, ToolFinished, ToolStarted
 from .tool_loop import ToolLoop
-from .toolrun import ToolRun
+from .tools import ToolRun
+from .turn_options import TurnOptions
 
 if TYPE_CHECKING:
     from ..core.model.meta import Meta
@@ -63,7 +54,7 @@ async def run_turn(
         while not rounds.done:
             rounds.take(await _answer(calls, rounds))
             if rounds.calls:
-                rounds.told(await ToolRun(rounds.calls, options, calls.composer.scrub).all())
+                rounds.told(await _tool_run(calls, rounds).all())
     except BaseException as error:
         _attach(error, rounds)
         raise
@@ -75,6 +66,12 @@ def _rounds(calls: Engine, messages: Iterable[Any], params: Mapping[str, Any], o
     if options.into is not None:
         ladder = FormatFallback(calls, options.into, params.get("model"), options.format)
     return ToolLoop(messages, params, options, ladder)
+
+
+def _tool_run(calls: Engine, rounds: ToolLoop) -> ToolRun:
+    options = rounds.options
+    scrub = calls.composer.scrub
+    return ToolRun(rounds.calls, options.tools, scrub, permit=options.permit, on_tool_error=options.on_tool_error)
 
 
 async def _answer(calls: Engine, rounds: ToolLoop) -> ChatCompletion:
@@ -283,7 +280,7 @@ class TurnStream(Generic[T]):
         rounds.take(answer)
         if rounds.calls:
             self._pieces.extend(map(ToolStarted, rounds.calls))
-            self._tools = ToolRun(rounds.calls, self._options, self._calls.composer.scrub)
+            self._tools = _tool_run(self._calls, rounds)
         else:
             self._repairing()
 

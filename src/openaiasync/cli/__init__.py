@@ -15,7 +15,7 @@ _EXTRA = frozenset({"cyclopts", "rich"})
 def main() -> None:
     """Run the command in `sys.argv` and exit: 0 done, 1 failed, 2 wrong usage, 3 some rows failed, 130 interrupted."""
     try:
-        from .app import run
+        from .command_line import run
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:

@@ -7,21 +7,27 @@ block is finished when another one has begun after it (CommonMark: later lines c
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..chat.reply import ReasoningPiece, RepairStarted, TextPiece, ToolFinished, ToolStarted
 from ..core.http.lines import split_lines
-from .output import out, printable, write
+from .console import note, out, printable, write, write_bytes
+from .models_command import json_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live
     from rich.segment import Segment
 
-__all__ = ["Screen", "is_dumb", "screen"]
+    from ..chat.reply import Reply, ToolResult
+    from ..chat.session import ChatSession, SessionStream
+
+__all__ = ["Screen", "is_dumb", "say", "screen"]
 
 _PAUSE = 0.08  # seconds between two drawings
 _REST = 4  # at least so many times as long as a drawing took: an answer must not wait for its picture
@@ -188,3 +194,77 @@ class _Growing:
             last = split_lines(self._source[-_LARGE:])[-console.height :]
             return console.render_lines(Text("\n".join(last)), options, pad=False)
         return markdown_lines(self._source, console, options)
+
+
+_LONGEST = 200  # characters of a tool's arguments or answer on show
+_ENDINGS = {
+    "length": "The answer was cut at its length limit.",
+    "content_filter": "The answer was cut by the server's content filter.",
+    "tool_calls": "The model asked for a tool, and there is none here.",
+}
+
+
+async def say(session: ChatSession, asked: dict[str, Any], schema: dict[str, Any] | None = None) -> Reply[Any]:
+    """Take a turn, with what `session.stream` takes, and show it; with a schema as JSON. Raises what the turn does."""
+    before = session.left_out
+    if schema is not None:
+        reply = await session.say(**asked, into=schema)
+        write_bytes(json_bytes(reply.parsed))
+    else:
+        async with session.stream(**asked) as stream:
+            reply = await _shown(stream, screen())
+        _note_ending(reply)
+    if session.left_out > before:
+        note(
+            f"The conversation has outgrown the model's context: it no longer sees the first {session.left_out} "
+            "questions and their answers."
+        )
+    return reply
+
+
+async def _shown(stream: SessionStream[Any], place: Screen) -> Reply[Any]:
+    place.begin()
+    try:
+        async for piece in stream:
+            match piece:
+                case TextPiece():
+                    place.text(piece.text)
+                case ReasoningPiece():
+                    place.thought(piece.reasoning)
+                case ToolStarted():
+                    place.end()
+                    note(f"{piece.call.name}({_short(piece.call.arguments)})")
+                case ToolFinished():
+                    place.end()
+                    note(_told(piece.result))
+                    place.begin()
+                case RepairStarted():
+                    place.end()
+                case _:
+                    pass
+        return await stream.final()
+    finally:
+        place.end()
+
+
+def _told(result: ToolResult) -> str:
+    """What a tool did, in a line."""
+    if result.error is not None:
+        return f"{result.name} failed: {_short(str(result.error) or repr(result.error))}"
+    told = result.content if isinstance(result.content, str) else json.dumps(result.content, ensure_ascii=False)
+    return f"{result.name}: {_short(told)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _note_ending(reply: Reply[Any]) -> None:
+    """Say why there may be less to read than expected."""
+    refusal = getattr(reply.message, "refusal", None)
+    if refusal:
+        note(f"The model refused: {refusal}")
+    elif reply.finish_reason in _ENDINGS:
+        note(_ENDINGS[reply.finish_reason])
+    elif not reply.text:
+        note("The answer is empty.")

@@ -15,14 +15,12 @@ from .common import MISSING, parameters
 
 if TYPE_CHECKING:
     from ..chat.context_window import Policy
-    from ..chat.options import TurnOptions
-    from ..chat.params import TurnParams
     from ..chat.reply import Reply
     from ..chat.session import ChatSession
-    from ..chat.tokens import Tokenizer
-    from ..chat.toolbox import Tools
+    from ..chat.tools import Tools
     from ..chat.turn import TurnStream
-    from ..chat.usage import Prices
+    from ..chat.turn_options import TurnOptions, TurnParams
+    from ..chat.usage import Prices, Tokenizer
     from ..engine import Engine
     from ..params.chat import ChatParams, ChatRest
     from ..types.chat import (
@@ -64,7 +62,7 @@ def _turn_parameters(
     main: Any, params: dict[str, Any], tools: Tools | None, into: Any = None
 ) -> tuple[Any, dict[str, Any], TurnOptions]:
     """Messages, parameters of the request and options of a turn."""
-    from ..chat.options import TurnOptions
+    from ..chat.turn_options import TurnOptions
 
     made = _chat_parameters(main, params)
     words = {name: made.pop(name) for name in TurnOptions.__struct_fields__ if name in made and name != "tools"}

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from .output import Exit, note, out, printable, write, write_bytes
+from .console import Exit, note, out, printable, write, write_bytes
 
 if TYPE_CHECKING:
     from ..types import Model
-    from .connect import Connect
+    from .arguments import Connect
 
 __all__ = ["json_bytes", "list_models", "models_table"]
 

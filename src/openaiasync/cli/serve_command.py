@@ -6,7 +6,7 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING
 
-from .output import CommandError, Exit, note, write
+from .console import CommandError, Exit, note, write
 
 if TYPE_CHECKING:
     from ..server import HTTPServer

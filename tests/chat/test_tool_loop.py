@@ -19,8 +19,8 @@ from openaiasync import (
 )
 from openaiasync.chat.format_fallback import FormatFallback
 from openaiasync.chat.history import check_messages
-from openaiasync.chat.options import TurnOptions
 from openaiasync.chat.tool_loop import ToolLoop
+from openaiasync.chat.turn_options import TurnOptions
 
 from .test_messages import answer, call
 

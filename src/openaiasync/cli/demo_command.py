@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import OpenAIError
-from .models import models_table
-from .output import CommandError, Exit, complain, out, progress, write
+from .console import CommandError, Exit, complain, out, progress, write
+from .models_command import models_table
 
 if TYPE_CHECKING:
     from ..client import Client

@@ -219,7 +219,7 @@ def test_a_schema(here: Path) -> None:
 def test_nothing_is_imported_for_a_question() -> None:
     """A single question through a pipe needs neither the editor nor what draws Markdown."""
     code = (
-        "import sys, openaiasync.cli.app as app\n"
+        "import sys, openaiasync.cli.command_line as app\n"
         "app.run(['chat', 'hi', '--base-url', 'http://127.0.0.1:9/v1', '-m', 'm'])\n"
         "print([name for name in ('prompt_toolkit', 'markdown_it', 'openaiasync.cli.repl')"
         " if name in sys.modules])"

@@ -17,12 +17,12 @@ import msgspec
 from rich.progress import SpinnerColumn, TextColumn
 
 from ..errors import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
-from .connect import choose_model
-from .output import CommandError, Exit, note, progress, write_bytes
+from .arguments import choose_model
+from .console import CommandError, Exit, note, progress, write_bytes
 
 if TYPE_CHECKING:
     from ..client import Client
-    from .connect import Connect
+    from .arguments import Connect
 
 __all__ = ["run_embed"]
 

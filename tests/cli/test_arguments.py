@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from openaiasync.chat.toolbox import Toolbox
+from openaiasync.chat.tools import Toolbox
 from openaiasync.cli.arguments import add_tools, image_at, schema_in
-from openaiasync.cli.output import CommandError
+from openaiasync.cli.console import CommandError
 
 TOOLS = '''
 def add(a: int, b: int) -> int:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from openaiasync import ConfigurationError, OpenAIError
-from openaiasync.chat.errors import BudgetError
-from openaiasync.chat.usage import Price, SessionUsage, UsageTracker
+from openaiasync.chat.usage import BudgetError, Price, SessionUsage, UsageTracker
 from openaiasync.types import CompletionUsage
 from openaiasync.types.completion_usage import CompletionTokensDetails, PromptTokensDetails
 

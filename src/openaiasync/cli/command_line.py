@@ -12,8 +12,8 @@ from cyclopts.validators import Number
 
 from ..errors import ConfigurationError, OpenAIError
 from ..version import __version__
-from .connect import ANYWHERE, Connect, Debug, ModelName
-from .output import CommandError, Exit, complain, out, silence, take_any_text
+from .arguments import ANYWHERE, Connect, Debug, ModelName
+from .console import CommandError, Exit, complain, out, silence, take_any_text
 
 __all__ = ["app", "run"]
 
@@ -42,7 +42,7 @@ def demo(*, calls: _Count = 500, in_flight: _Count = 32, seed: int = 0, debug: D
     seed:
         Decides which questions are asked.
     """
-    from .demo import run_demo
+    from .demo_command import run_demo
 
     return run_demo(calls, in_flight, seed)
 
@@ -58,7 +58,7 @@ def models(
     json:
         Print all that the server tells of them, as a JSON array.
     """
-    from .models import list_models
+    from .models_command import list_models
 
     return list_models(connect, json)
 
@@ -108,8 +108,8 @@ def chat(
     json:
         Print the whole answer object as JSON, once it is there, instead of its words as they come.
     """
-    from .chat import run_chat
-    from .chat_options import ChatOptions
+    from .chat_command import run_chat
+    from .session_store import ChatOptions
 
     wanted = ChatOptions(
         model=model,
@@ -153,7 +153,7 @@ def embed(
     in_flight:
         Calls that the server sees at once.
     """
-    from .embed import run_embed
+    from .embed_command import run_embed
 
     return run_embed(connect, model, file, dimensions, batch, in_flight)
 
@@ -182,7 +182,7 @@ def serve(
     token_delay:
         Seconds that the models take for each token.
     """
-    from .serve import run_serve
+    from .serve_command import run_serve
 
     return run_serve(host, port, api_key, token_delay)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from openaiasync.cli import session_files as state
-from openaiasync.cli.output import CommandError
+from openaiasync.cli import session_store as state
+from openaiasync.cli.console import CommandError
 
 
 @pytest.fixture(autouse=True)

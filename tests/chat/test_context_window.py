@@ -20,9 +20,8 @@ from openaiasync import (
     OpenAIError,
     Price,
 )
-from openaiasync.chat.context_window import ContextWindow, Window
+from openaiasync.chat.context_window import MARK, ContextWindow, Summary, Window, pieces, question
 from openaiasync.chat.history import Turn, check_messages
-from openaiasync.chat.summary import MARK, Summary, pieces, question
 from scripted import events, json_answer
 
 from .talking import Talker, add, chat_answer, faults, reply_to, talking, tokens_of

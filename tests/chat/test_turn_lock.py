@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync.chat.turn_lock import TurnLock
+from openaiasync.chat.state import TurnLock
 
 
 def test_first_come_first_served() -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ..storage.reading import FileTooLargeError, read_open
 from .arguments import image_at, schema_in
-from .chat_options import ChatOptions, SessionStore, opened
-from .output import CommandError, Exit, write_bytes
-from .turns import say
+from .console import CommandError, Exit, write_bytes
+from .render import say
+from .session_store import ChatOptions, SessionStore, opened
 
 if TYPE_CHECKING:
-    from .connect import Connect
+    from .arguments import Connect
 
 __all__ = ["run_chat"]
 

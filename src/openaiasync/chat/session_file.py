@@ -19,16 +19,21 @@ from typing import Any, TypeAlias, cast
 import msgspec
 
 from ..core.policy.options import OPTION_NAMES
+from ..errors import OpenAIError
 from ..storage.filelock import FileInUseError
 from ..storage.journal import AppendFile, FileChangedError, FileGoneError
 from ..storage.reading import FileTooLargeError, read_file
-from .errors import SessionFileError
+from .context_window import Summary
 from .history import History, Message, Turn, check_messages
-from .options import ELSEWHERE, TurnOptions
-from .summary import Summary
+from .turn_options import ELSEWHERE, TurnOptions
 from .usage import SessionUsage
 
-__all__ = ["Journal", "Saved", "read_session", "summary_record", "turn_record"]
+__all__ = ["Journal", "Saved", "SessionFileError", "read_session", "summary_record", "turn_record"]
+
+
+class SessionFileError(OpenAIError, OSError):
+    """A saved session cannot be read or written: no such file, another kind, in use elsewhere, damaged, disk full."""
+
 
 KIND, VERSION = "session", 1
 _HEADER = {"openaiasync": KIND, "version": VERSION}

@@ -17,11 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openaiasync import OpenAIError
-from openaiasync.chat import store
-from openaiasync.chat.errors import SessionFileError
+from openaiasync.chat import session_file as store
+from openaiasync.chat.context_window import Summary
 from openaiasync.chat.history import Turn
-from openaiasync.chat.store import Journal, Saved, read_session, turn_record
-from openaiasync.chat.summary import Summary
+from openaiasync.chat.session_file import Journal, Saved, SessionFileError, read_session, turn_record
 from openaiasync.chat.usage import SessionUsage
 
 
@@ -160,7 +159,7 @@ class TestTornFiles:
         program = """
 import os, signal, sys
 from openaiasync.chat.history import Turn
-from openaiasync.chat.store import Journal, turn_record
+from openaiasync.chat.session_file import Journal, turn_record
 journal = Journal.create(sys.argv[1], [])
 for number in range(3):
     messages = ({"role": "user", "content": str(number)}, {"role": "assistant", "content": "x" * 100_000})
@@ -283,7 +282,7 @@ class TestLocks:
         """The lock is the file's, not the process's."""
         path = tmp_path / "a.jsonl"
         journal = Journal.create(path, [])
-        program = "import sys; from openaiasync.chat.store import Journal; Journal.open(sys.argv[1])"
+        program = "import sys; from openaiasync.chat.session_file import Journal; Journal.open(sys.argv[1])"
         done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, timeout=50, check=False)
         journal.close()
         assert done.returncode == 1
