@@ -56,7 +56,7 @@ def file_from_path(path: str | os.PathLike[str]) -> FileTypes:
     Passing a `pathlib.Path` instead is better for large files, which are then read in slices. Raises `OSError`, also
     for more than 1 GiB and for what is not a regular file.
     """
-    from .storage.reading import read_file
+    from .storage.files import read_file
 
     return os.path.basename(path), read_file(path, 1 << 30), None
 

@@ -190,7 +190,7 @@ def test_a_turn_that_cannot_be_saved_is_kept(tmp_path: Path, monkeypatch: pytest
 
             for number, streamed in enumerate((False, True)):
                 with monkeypatch.context() as patch:
-                    patch.setattr(journal, "_write_all", full)
+                    patch.setattr(journal, "write_all", full)
                     with pytest.raises(SessionFileError, match="No space left") as caught:
                         await (session.stream("one").final() if streamed else session.say("one"))
                     assert caught.value.partial.text.strip() == "you said one"
@@ -214,7 +214,7 @@ def test_closing_writes_what_could_not_be_written(tmp_path: Path, monkeypatch: p
                 session = client.chat.session()
                 session.save(tmp_path / "a")
                 with monkeypatch.context() as patch:
-                    patch.setattr(journal, "_write_all", full)
+                    patch.setattr(journal, "write_all", full)
                     with pytest.raises(SessionFileError):
                         await session.say("one")
                     if lasting:
@@ -239,7 +239,7 @@ def test_saving_elsewhere_is_the_way_out_of_a_full_disk(tmp_path: Path, monkeypa
             session = client.chat.session()
             session.save(tmp_path / "a")
             with monkeypatch.context() as patch:
-                patch.setattr(journal, "_write_all", full)
+                patch.setattr(journal, "write_all", full)
                 with pytest.raises(SessionFileError):
                     await session.say("one")
                 session.save(tmp_path / "b")

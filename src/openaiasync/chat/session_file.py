@@ -20,9 +20,8 @@ import msgspec
 
 from ..core.policy.options import OPTION_NAMES
 from ..errors import OpenAIError
-from ..storage.filelock import FileInUseError
+from ..storage.files import FileInUseError, FileTooLargeError, read_file
 from ..storage.journal import AppendFile, FileChangedError, FileGoneError
-from ..storage.reading import FileTooLargeError, read_file
 from .context_window import Summary
 from .history import History, Message, Turn, check_messages
 from .turn_options import ELSEWHERE, TurnOptions

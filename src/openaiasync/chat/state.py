@@ -18,7 +18,7 @@ from ..core.codec.endpoint import nearest
 from ..core.model.omitted import is_omitted
 from ..core.policy.options import OPTION_NAMES
 from ..engine.engine import Engine
-from ..storage.offload import in_thread_to_its_end
+from ..storage.threads import in_thread_to_its_end
 from .context_window import ContextWindow
 from .history import History, Message, Turn, check_messages, mended, sendable
 from .messages import TurnInput

@@ -13,8 +13,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from ..core.model.base import BaseModel
-from ..engine.callback import run_in_thread
 from ..engine.log import logger
+from ..storage.threads import run_in_thread
 from .history import mended, plain_json
 from .reply import ToolError
 

@@ -7,50 +7,16 @@ the function's own looks like one of the caller's: each would leave a call waiti
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import inspect
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from ..errors import ConfigurationError
+from ..storage.threads import run_in_thread
 
-__all__ = ["ask", "awaited", "run_in_thread"]
+__all__ = ["ask", "awaited"]
 
 T = TypeVar("T")
-
-
-async def run_in_thread(
-    function: Callable[[], T], name: str, ended: Callable[[], None] | None = None
-) -> tuple[T, None] | tuple[None, BaseException]:
-    """What a function returns or raises, run in a daemon thread of its own under the caller's context variables.
-
-    The event loop's thread pool is not used: functions that never end would fill it and keep the program from ending.
-    Cancelled, it waits no longer; a thread cannot be stopped, and what it still returns is dropped. `ended` is called
-    in the thread when the function has ended.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(outcome: Any) -> None:
-        if not answer.done():
-            answer.set_result(outcome)
-
-    def work() -> None:
-        try:
-            outcome: Any = (context.run(function), None)
-        except BaseException as error:  # also what would end this thread without a word
-            outcome = (None, error)
-        if ended is not None:
-            ended()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(settle, outcome)
-
-    threading.Thread(target=work, name=name, daemon=True).start()
-    outcome: tuple[T, None] | tuple[None, BaseException] = await answer
-    return outcome
 
 
 async def ask(

@@ -21,7 +21,7 @@ from ..engine.config import BaseURL, CallConfig
 from ..engine.engine import Engine
 from ..engine.shared import Shared
 from ..errors import APIStatusError, OpenAIError
-from ..storage.reading import read_file
+from ..storage.files import read_file
 from ..transport.base import Transport
 from .errors import SubjectTokenProviderError
 from .fetch import AGENT, fetch_small

@@ -14,8 +14,8 @@ from .. import endpoints
 from ..core.model.omitted import is_omitted
 from ..engine.attachments import ReadingTime
 from ..errors import OpenAIError
-from ..storage.offload import in_thread
-from ..storage.reading import open_regular
+from ..storage.files import open_regular
+from ..storage.threads import in_thread
 from .options import PART_SIZE
 from .polling import Waiting
 

@@ -21,12 +21,10 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 
-from .filelock import LockedFile, open_flags, try_lock
-from .offload import in_thread_to_its_end
+from .files import LockedFile, StrPath, open_flags, try_lock, write_all
+from .threads import in_thread_to_its_end
 
 __all__ = ["AtomicFile", "StrPath", "write_file", "write_pieces", "write_whole"]
-
-StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _START, _END = ".openaiasync-", ".tmp"
 _LOOKED_AT = 10_000  # names of a folder that are read in search of what others left behind
@@ -379,11 +377,8 @@ def _copy_into(source: int, target: int) -> None:
     os.lseek(target, 0, os.SEEK_SET)
     os.lseek(source, 0, os.SEEK_SET)
     while piece := os.read(source, _COPIED):
-        view = memoryview(piece)
-        while view:
-            written = os.write(target, view)
-            at += written
-            view = view[written:]
+        write_all(target, piece)
+        at += len(piece)
     os.ftruncate(target, at)
 
 

@@ -1,4 +1,9 @@
-"""Files that are only appended to, by one holder at a time, which notices when its file is not there any more."""
+"""Files of records that are only appended to, by one holder at a time.
+
+A process may die at any instant, and other programs may remove, replace or cut a file: the holder of the lock notices
+before each append, and half a record at the end, torn when a process died, is cut off when the file is next opened.
+What a record is, is the caller's business; here it is bytes that end with a line feed.
+"""
 
 from __future__ import annotations
 
@@ -11,43 +16,82 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .atomic import AtomicFile, StrPath
-from .filelock import FileInUseError, LockedFile, open_locked
-from .reading import FileTooLargeError, read_open
+from .atomic import AtomicFile
+from .files import (
+    FileInUseError,
+    FileTooLargeError,
+    LockedFile,
+    StrPath,
+    is_same_file,
+    open_locked,
+    read_open,
+    write_all,
+)
 
-__all__ = ["AppendFile", "FileChangedError", "FileGoneError"]
+__all__ = ["AppendFile", "FileChangedError", "FileGoneError", "end_of_lines"]
 
-_TRIES = 5  # at a file that others make and remove at the same time
+_ATTEMPTS = 5  # at a file that others create and remove at the same time
+_BLOCK = 1 << 16  # bytes that are read at once in search of the last line feed
 
 
 class FileGoneError(OSError):
-    """The file was removed or emptied under its holder; `rewrite` makes it again."""
+    """The file was removed or emptied while it was held; `rewrite` creates it again."""
 
 
 class FileChangedError(OSError):
-    """Another program replaced the file, wrote to it, or cut it: what it holds now is not the holder's to change."""
+    """Another program replaced the file, wrote to it or cut it: its content is not the holder's to change."""
+
+
+def end_of_lines(descriptor: int) -> int:
+    """Return how many bytes of an open file are whole lines: up to its last line feed. Reads from the end; blocks."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - _BLOCK)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        found = os.read(descriptor, end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 class AppendFile:
-    """A locked file. What `append` has written is in the file that has this name, whatever happens to the process.
+    """A locked file: what `append` has written is in the file of this name, whatever happens to the process.
 
-    The lock is on the file itself and taken before the file gets its name, so that there is no instant at which a file
-    with this name is written to by two.
+    The lock is on the file itself and taken before the file gets its name, so that two holders never write to a file
+    of this name. All methods block. `close` frees it (idempotent), and so does garbage collection.
     """
 
     def __init__(self, path: str, locked: LockedFile, size: int) -> None:
         self.path = path
         self._locked = locked
         self._size = size  # bytes that are whole records
-        self._torn = False  # half a record lies behind them and could not be taken back
+        self._torn = False  # part of a record follows them and could not be taken back
         self.close: weakref.finalize[Any, Any] = weakref.finalize(self, locked.close)
 
     @classmethod
-    def open(cls, path: StrPath, limit: int, whole: Callable[[bytes], int]) -> tuple[AppendFile, bytes]:
-        """Go on with a file of at most `limit` bytes; its bytes, up to what `whole` says are whole records.
+    def resume(cls, path: StrPath) -> AppendFile:
+        """Continue a file of any size without reading it: a last line without its line feed is cut off.
 
-        What lies behind them was torn when a process died, and is cut off. Raises `FileInUseError`, `OSError`, and
-        what `whole` raises.
+        Raises `FileInUseError`, and `OSError` for a file that is not there or not a regular one.
+        """
+        place = os.path.abspath(os.fsdecode(path))
+        locked = open_locked(place)
+        try:
+            size = end_of_lines(locked.descriptor)
+            if size < os.fstat(locked.descriptor).st_size:
+                os.ftruncate(locked.descriptor, size)
+        except BaseException:
+            locked.close()
+            raise
+        return cls(place, locked, size)
+
+    @classmethod
+    def open(cls, path: StrPath, limit: int, whole: Callable[[bytes], int]) -> tuple[AppendFile, bytes]:
+        """Continue a file of at most `limit` bytes; return it and the bytes that `whole` says are whole records.
+
+        `whole` takes all bytes of the file and returns how many of them are whole records; the rest was torn when a
+        process died, and is cut off. Raises `FileInUseError`, `OSError`, and what `whole` raises.
         """
         place = os.path.abspath(os.fsdecode(path))
         locked = open_locked(place)
@@ -77,29 +121,34 @@ class AppendFile:
         replace: bool = True,
         sync: bool = True,
     ) -> AppendFile:
-        """Make a file with this content, with `sync` on the disk when this returns, or leave what is there.
+        """Create a file with this content, whole; with `sync` it is on the disk when this returns.
 
-        An existing file is replaced if `replaceable` does not raise for its first bytes; without `replace` it is a
-        `FileExistsError`. Raises `FileInUseError` and `OSError`.
+        An existing file is replaced if `replaceable` does not raise for its first bytes (4 KiB at most); without
+        `replace` it raises `FileExistsError`. Raises `FileInUseError` and `OSError`; the existing file is intact then.
         """
         place = os.path.abspath(os.fsdecode(path))
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             try:
                 locked = _made(place, data, replaceable, replace, sync)
             except FileExistsError:
                 if not replace:
                     raise
-                continue  # another process made it in the meantime: it is one to be replaced, if it is not in use
+                continue  # another process created it in the meantime: it may be replaced, too, unless it is in use
             return cls(place, locked, len(data))
         raise FileInUseError(errno.EWOULDBLOCK, "in use", place)
 
+    @property
+    def size(self) -> int:
+        """Bytes of whole records in the file: where the next `append` begins."""
+        return self._size
+
     def append(self, data: bytes) -> None:
-        """Write all of it or nothing. Raises `FileGoneError`, `FileChangedError`, `OSError`."""
+        """Write all of the data or nothing. Raises `FileGoneError`, `FileChangedError`, `OSError`."""
         if not self.close.alive:
             raise OSError(errno.EBADF, "the file was closed", self.path)
         self._check()
         try:
-            _write_all(self._locked.descriptor, data)
+            write_all(self._locked.descriptor, data)
         except OSError:
             self._torn = True
             with contextlib.suppress(OSError):
@@ -109,9 +158,12 @@ class AppendFile:
         self._check()  # it may have been replaced between the first look and the writing
 
     def rewrite(self, data: bytes) -> None:
-        """Make a file anew that has gone or was emptied. Raises `FileChangedError` if another is there, `OSError`."""
+        """Create the file again after it was removed or emptied.
+
+        Raises `FileChangedError` if another file has its name by now, and `OSError`.
+        """
         descriptor = self._locked.descriptor
-        if _same(descriptor, self.path):
+        if is_same_file(descriptor, self.path):
             os.ftruncate(descriptor, 0)
             self._size, self._torn = 0, False
             self.append(data)
@@ -127,7 +179,7 @@ class AppendFile:
 
     @property
     def intact(self) -> bool:
-        """Whether the file is open and as it was left."""
+        """Whether the file is open and as the last append left it."""
         try:
             self._check()
         except OSError:
@@ -135,11 +187,11 @@ class AppendFile:
         return self.close.alive
 
     def sync(self) -> None:
-        """Wait until the disk has it (fsync). Raises `OSError`."""
+        """Wait until the disk has what was appended. May be called in another thread. Raises `OSError`."""
         os.fsync(self._locked.descriptor)
 
     def _check(self) -> None:
-        """Compare what is open with what has its name now."""
+        """Compare the open file with the one that has its name now. Raises `FileGoneError`, `FileChangedError`."""
         if self._locked.of_parent:
             raise FileChangedError(
                 errno.EPERM, "it belongs to the process that this one was forked off from", self.path
@@ -165,9 +217,9 @@ class AppendFile:
 
 
 def _made(place: str, data: bytes, replaceable: Callable[[bytes], None], replace: bool, sync: bool) -> LockedFile:
-    """The locked file with this content and name. `FileExistsError` if the name was taken in the meantime.
+    """Return the locked file with this content and name. Raises `FileExistsError` if the name was taken meanwhile.
 
-    What takes the place of another file is on the disk first: a loss of power must not cost both.
+    A file that replaces another is synchronised first: a loss of power must not cost both.
     """
     held = _held(place, replaceable, replace)
     try:
@@ -175,12 +227,13 @@ def _made(place: str, data: bytes, replaceable: Callable[[bytes], None], replace
         try:
             file.write(data)
             if held is not None and sys.platform == "win32":
-                held.close()  # what is open cannot be replaced there
+                held.close()  # an open file cannot be replaced there
             locked = file.publish(sync=sync or held is not None, exclusive=held is None)
         except BaseException:
             file.discard()
             raise
-        if held is not None and _is(held, locked):  # written in place: the lock is on the old descriptor
+        # Where it was written in place, both descriptors are of one file, and the lock is on the old one.
+        if held is not None and held.descriptor >= 0 and is_same_file(held.descriptor, locked.descriptor):
             locked.close()
             locked, held = held, None
         return locked
@@ -190,7 +243,7 @@ def _made(place: str, data: bytes, replaceable: Callable[[bytes], None], replace
 
 
 def _held(place: str, replaceable: Callable[[bytes], None], replace: bool) -> LockedFile | None:
-    """The lock of the file that is there and may be replaced; `None` if there is none."""
+    """Lock the existing file that is to be replaced; `None` if there is none."""
     if not replace and os.path.exists(place):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place)
     try:
@@ -209,20 +262,3 @@ def _held(place: str, replaceable: Callable[[bytes], None], replace: bool) -> Lo
 
 def _nothing(first: bytes) -> None:
     raise FileChangedError(errno.EEXIST, "it was replaced by another program")
-
-
-def _is(one: LockedFile, other: LockedFile) -> bool:
-    return one.descriptor >= 0 and os.path.samestat(os.fstat(one.descriptor), os.fstat(other.descriptor))
-
-
-def _same(descriptor: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except OSError:
-        return False
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
