@@ -5,8 +5,8 @@ ends. The API is at ``http://127.0.0.1:PORT/v1``: chat completions, completions,
 row is known by the first ``row-NUMBER`` in its request's body.
 
 The control port takes ``GET /report`` (what was counted, as JSON), ``POST /set`` (a JSON object of options to change
-from now on, ``{"rpm": 3000}``; ``{"down": true}`` closes the listener and every connection, ``{"down": false}`` opens it
-again on the same port) and ``POST /reset`` (counts from zero). A client that repeats an answered row is counted as
+from now on, ``{"rpm": 3000}``; ``{"down": true}`` closes the listener and every connection, ``{"down": false}`` opens
+it again on the same port) and ``POST /reset`` (counts from zero). A client that repeats an answered row is counted as
 having paid twice, unless its ``Idempotency-Key`` is the one of the answered request and ``--idempotent`` is on.
 
 One process, one thread, no dependencies: about 25 µs of CPU a request, so that the client is what is measured.
@@ -326,7 +326,7 @@ class Service:
             await self.listen()
 
     def report(self) -> dict[str, Any]:
-        """What was counted. `share` is of the tightest limit that was set, over the middle of the run (see `steady`)."""
+        """Return what was counted; `share` is that of the limit used most, in the middle of the run (see `steady`)."""
         counts = self.counts
         rows = [row for row in counts.paid if row >= 0]
         steady = self.steady()
