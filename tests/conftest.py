@@ -21,23 +21,29 @@ T = TypeVar("T")
 
 TESTS = Path(__file__).resolve().parent
 GRACE = 2.0  # seconds that sockets, threads and tasks get to end by themselves after a test
-CLOCKED = frozenset(
-    ["bridge", "cli", "client", "engine", "faults", "identity", "real_servers", "realtime", "server", "transport"]
-)
 SCRUBBED = ("OPENAI_", "OPENAIASYNC_DEMO_")
 SCRUBBED_NAMES = frozenset(
     {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_COLOR", "FORCE_COLOR"}
 )
 
 
-def run(coro: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
-    """Run a coroutine in an event loop of its own; `TimeoutError` after so many seconds."""
+def run(coro: Coroutine[Any, Any, T], timeout: float = 30.0, *, real_clock: bool = False) -> T:
+    """Run a coroutine in an event loop of its own; `TimeoutError` after so many seconds.
+
+    The loop's clock is a fake one, which jumps to the next timer when nothing else can happen (`clock.py`). A test that
+    measures the machine, or waits for what the loop cannot know of, asks for the real clock.
+    """
 
     async def limited() -> T:
         async with asyncio.timeout(timeout):
             return await coro
 
-    return asyncio.run(limited())
+    if real_clock:
+        return asyncio.run(limited())
+    from clock import FakeClockLoop
+
+    with asyncio.Runner(loop_factory=FakeClockLoop) as runner:
+        return runner.run(limited())
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,15 +60,6 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before any fixture, so that servers started once a session do not inherit a user's settings either.
     for name in [name for name in os.environ if is_scrubbed(name)]:
         del os.environ[name]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Where a machine stands still for a second, a clock runs out that should not have: what failed there may be that,
-    # and is run again. The summary shows such tests ("R"); one that fails again has failed.
-    if config.pluginmanager.hasplugin("rerunfailures"):
-        for item in items:
-            if CLOCKED.intersection(item.path.relative_to(TESTS).parts) and not item.get_closest_marker("torture"):
-                item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 def is_scrubbed(name: str) -> bool:

@@ -9,7 +9,6 @@ import asyncio
 import socket
 import ssl
 import struct
-import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -171,11 +170,13 @@ class Server:
 
 
 async def until(condition: Callable[[], bool], timeout: float = 5.0) -> None:
-    """Wait until the condition holds."""
-    end = time.monotonic() + timeout
+    """Wait until the condition holds; look often at first."""
+    loop = asyncio.get_running_loop()
+    end, pause = loop.time() + timeout, 0.001
     while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        await asyncio.sleep(0.002)
+        assert loop.time() < end, "it did not come about"
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.2, 0.02)
 
 
 def outgoing(

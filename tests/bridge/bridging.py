@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx2
 
 from openaiasync.bridge import transport
 from scripted import Seen
 
-T = TypeVar("T")
 Script = Callable[[Seen, asyncio.StreamWriter], Awaitable[None]]
 QUICK = httpx2.Timeout(20.0)
-
-
-def run(coro: Coroutine[Any, Any, T], timeout: float = 40.0) -> T:
-    async def limited() -> T:
-        async with asyncio.timeout(timeout):
-            return await coro
-
-    return asyncio.run(limited())
 
 
 def bridged(url: str = "", timeout: Any = QUICK, **words: Any) -> httpx2.AsyncClient:

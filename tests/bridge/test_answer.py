@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 import wireserver
+from conftest import run
 from openaiasync import APIConnectionError
 from openaiasync.bridge import response as answers
 from openaiasync.core.http import sse
@@ -34,7 +35,7 @@ from scripted import (
     scripted,
 )
 
-from .bridging import bridged, cut, in_turn, run, stuck
+from .bridging import bridged, cut, in_turn, stuck
 
 
 def raw_event(text: str) -> bytes:

@@ -12,9 +12,10 @@ import httpx2
 import pytest
 
 import wireserver
+from conftest import run
 from scripted import json_answer, scripted
 
-from .bridging import bridged, in_turn, run
+from .bridging import bridged, in_turn
 
 BUSY = json_answer({"error": {"message": "busy"}}, 503, Retry_After="0")
 

@@ -12,11 +12,12 @@ import httpx2
 import pytest
 
 import wireserver
+from conftest import run
 from openaiasync import Client, ConfigurationError, Limits
 from openaiasync.bridge import transport
 from scripted import CHAT, STREAM_HEAD, Seen, answer, chat, chunk, event, head, json_answer, scripted
 
-from .bridging import bridged, cut, in_turn, run, stuck
+from .bridging import bridged, cut, in_turn, stuck
 
 BUSY = json_answer({"error": {"message": "busy", "type": "server_error", "code": "busy"}}, 503, Retry_After="0")
 

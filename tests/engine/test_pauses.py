@@ -182,7 +182,7 @@ def test_a_refused_probe_closes_again() -> None:
         writer.write(OK if len(sent) > 8 else refusal("0.2"))
 
     async def main() -> None:
-        options: dict[str, Any] = {"http_max_in_flight": 3, "max_retries": 5}
+        options: dict[str, Any] = {"http_max_in_flight": 3, "max_retries": 8}
         async with scripted(script) as server, Client(api_base=server.url, model="m", **options) as client:
             tasks = [asyncio.create_task(client.chat("hi")) for _ in range(8)]
             await until(lambda: len(server.seen) >= 7)

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import run
 
-from .invariants import Lag, LogText
+from .invariants import LogText
 from .places import release
 from .scenario import KEY, Played, Scenario, play
 
@@ -43,14 +43,13 @@ async def _play(scenarios: list[Scenario], together: int) -> dict[str, Played]:
 
     async def one(scenario: Scenario) -> Played:
         async with room:
-            return await play(scenario, lag)
+            return await play(scenario)
 
     with LogText() as log:
-        async with Lag() as lag:
-            try:
-                results = await asyncio.gather(*map(one, scenarios))
-            finally:
-                release()
+        try:
+            results = await asyncio.gather(*map(one, scenarios))
+        finally:
+            release()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         tasks = [repr(task) for task in others if "openaiasync" in repr(task.get_coro())]
     played = dict(zip((scenario.name for scenario in scenarios), results, strict=True))

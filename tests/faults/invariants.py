@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import pickle
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from openaiasync import Client, OpenAIError
 
-__all__ = ["Lag", "LogText", "at_rest", "chain", "error_faults", "shown"]
-
-_TICK = 0.02
-
-
-class Lag:
-    """How far the event loop fell behind, all in all: what a busy machine takes is not the library's time."""
-
-    def __init__(self) -> None:
-        self._total = 0.0
-        self._last = 0.0
-
-    @property
-    def total(self) -> float:
-        """Seconds so far, what goes on right now included."""
-        return self._total + max(0.0, asyncio.get_running_loop().time() - self._last - _TICK)
-
-    async def __aenter__(self) -> Self:
-        self._last = asyncio.get_running_loop().time()
-        self._task = asyncio.get_running_loop().create_task(self._watch())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(_TICK)
-            self._total, self._last = self.total, loop.time()
+__all__ = ["LogText", "at_rest", "chain", "error_faults", "shown"]
 
 
 class LogText(logging.Handler):

@@ -17,7 +17,7 @@ from openaiasync import AsyncOpenAI, Client, OpenAIError
 from wireserver import Peer, Server, client_context, server_context
 
 from .calls import CALLS
-from .invariants import Lag, at_rest, error_faults
+from .invariants import at_rest, error_faults
 from .places import closed_port, expired_context, full_port
 
 __all__ = ["CLOSE", "HANG", "HEAD", "READ", "RESET", "Drip", "Fails", "Gives", "Played", "Repeat", "Scenario", "play"]
@@ -104,7 +104,7 @@ class Scenario:
     call: str = "chat"
     door: str = "Client"
     options: dict[str, Any] = field(default_factory=dict[str, Any])
-    limit: float = 10.0  # seconds; what the machine itself lagged is taken off
+    limit: float = 10.0  # seconds
     connections: int | None = None
     tls: str | None = None
     base: str = "{scheme}://127.0.0.1:{port}/v1"  # {closed}: nobody listens; {full}: a listener that never accepts
@@ -174,7 +174,7 @@ def client_of(scenario: Scenario, url: str) -> Client:
     return AsyncOpenAI(base_url=url, **options)
 
 
-async def play(scenario: Scenario, lag: Lag) -> Played:
+async def play(scenario: Scenario) -> Played:
     """Run it; `problems` is empty if every promise was kept."""
     played = Played()
     tls = TLS[scenario.tls]() if scenario.tls else None
@@ -184,7 +184,7 @@ async def play(scenario: Scenario, lag: Lag) -> Played:
         url = scenario.base.format(scheme=scheme, port=server.port, closed=closed_port(), full=full_port())
         client = client_of(scenario, url)
         try:
-            await _call(scenario, client, played, lag)
+            await _call(scenario, client, played)
             played.problems += at_rest(client)
         finally:
             await client.aclose()
@@ -196,9 +196,9 @@ async def play(scenario: Scenario, lag: Lag) -> Played:
     return played
 
 
-async def _call(scenario: Scenario, client: Client, played: Played, lag: Lag) -> None:
+async def _call(scenario: Scenario, client: Client, played: Played) -> None:
     loop = asyncio.get_running_loop()
-    began, lagged = loop.time(), lag.total
+    began = loop.time()
     try:
         async with asyncio.timeout(20):
             played.answer = await CALLS[scenario.call](client, played.delivered)
@@ -209,7 +209,7 @@ async def _call(scenario: Scenario, client: Client, played: Played, lag: Lag) ->
         played.error = error
     finally:
         played.seconds = loop.time() - began
-    if played.seconds - (lag.total - lagged) > scenario.limit:
+    if played.seconds > scenario.limit:
         played.problems.append(f"it took {played.seconds:.2f} s instead of {scenario.limit} s at most")
     judge(scenario, played)
     if played.error is not None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import openai
 
@@ -15,16 +14,6 @@ from openaiasync.bridge.httpx import library_named
 from scripted import Scripted, scripted
 
 from .replies import Reply, model
-
-T = TypeVar("T")
-
-
-def run(coro: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
-    async def limited() -> T:
-        async with asyncio.timeout(timeout):
-            return await coro
-
-    return asyncio.run(limited())
 
 
 class Bridged(NamedTuple):

@@ -13,9 +13,10 @@ import openai  # noqa: E402
 from instructor.core import InstructorRetryException  # noqa: E402
 from pydantic import BaseModel  # noqa: E402
 
+from conftest import run  # noqa: E402
 from openaiasync import IncompleteStreamError, RateLimitError  # noqa: E402
 
-from .bridged import official, ours, run  # noqa: E402
+from .bridged import official, ours  # noqa: E402
 from .replies import Reply  # noqa: E402
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("default")]

@@ -13,7 +13,9 @@ from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage  #
 from langchain_core.tools import tool  # noqa: E402
 from pydantic import BaseModel  # noqa: E402
 
-from .bridged import official, run  # noqa: E402
+from conftest import run  # noqa: E402
+
+from .bridged import official  # noqa: E402
 from .replies import Reply  # noqa: E402
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("default")]

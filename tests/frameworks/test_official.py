@@ -10,11 +10,12 @@ import pytest
 
 openai = pytest.importorskip("openai")
 
+from conftest import run  # noqa: E402
 from openaiasync.bridge import transport  # noqa: E402
 from openaiasync.bridge.httpx import library_named  # noqa: E402
 from scripted import LAST_CHUNK, STREAM_HEAD, Seen, chunk, event, json_answer, scripted  # noqa: E402
 
-from .bridged import official, run  # noqa: E402
+from .bridged import official  # noqa: E402
 from .replies import Reply  # noqa: E402
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("default")]

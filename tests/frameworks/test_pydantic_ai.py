@@ -14,7 +14,9 @@ from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError  # noqa: E402
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel  # noqa: E402
 from pydantic_ai.providers.openai import OpenAIProvider  # noqa: E402
 
-from .bridged import official, ours, run  # noqa: E402
+from conftest import run  # noqa: E402
+
+from .bridged import official, ours  # noqa: E402
 from .replies import Reply  # noqa: E402
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("default")]

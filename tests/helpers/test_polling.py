@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -158,9 +157,9 @@ def test_the_servers_hint_is_taken() -> None:
     async def main() -> None:
         async with serving(*["in_progress"] * 20, "completed") as at:
             at.fields["openai_poll_after_ms"] = "3"
-            began = time.monotonic()
+            began = asyncio.get_running_loop().time()
             await at.client.vector_stores.files.poll("f", vector_store_id="vs")
-            assert time.monotonic() - began < 15  # twenty of our own pauses
+            assert asyncio.get_running_loop().time() - began < 15  # twenty of our own pauses
             assert "x-stainless-custom-poll-interval" not in at.looks()[0].headers
         for lie in ("soon", "-5", "9" * 30, "1e3", ""):
             async with serving("in_progress") as at:

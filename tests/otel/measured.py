@@ -72,6 +72,7 @@ def measured(
     *,
     sampler: Sampler | None = None,
     options: dict[str, Any] | None = None,
+    real_clock: bool = False,
     **telemetry: Any,
 ) -> Measured:
     """Run `act` with an instrumented client of a scripted server; nothing is held afterwards."""
@@ -84,5 +85,5 @@ def measured(
                 await act(client, server, into)
                 assert client._calls.shared.limiter.used == 0
 
-    run(main())
+    run(main(), real_clock=real_clock)
     return into

@@ -234,7 +234,7 @@ class TestFailures:
         async def act(client: Client, server: Scripted, into: Measured) -> None:
             await asyncio.gather(*(client.chat("hi") for _ in range(3)))
 
-        into = measured(act, slow, options={"http_max_in_flight": 1})
+        into = measured(act, slow, options={"http_max_in_flight": 1}, real_clock=True)  # a span has real times
         queued = sorted(attributes(span).get("openaiasync.queued", 0.0) for span in into.spans)
         assert queued[0] == 0 < queued[1] < queued[2]
         (duration,) = into.points(DURATION)

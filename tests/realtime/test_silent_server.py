@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -34,9 +33,9 @@ def test_close_ends_within_its_timeout(sending: bool) -> None:
             connection = await manager.enter()
             task = asyncio.create_task(connection.send_raw(LARGE)) if sending else None
             await asyncio.sleep(0.1)
-            began = time.monotonic()
+            began = asyncio.get_running_loop().time()
             await connection.close()
-            assert time.monotonic() - began < 1.5
+            assert asyncio.get_running_loop().time() - began < 1.5
             if task is not None:
                 with pytest.raises(WebSocketConnectionClosedError) as caught:
                     await task

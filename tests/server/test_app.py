@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import time
 from typing import Any
 
 import pytest
@@ -206,10 +205,10 @@ def test_delay_between_tokens() -> None:
     async def main() -> None:
         async with serve(demo_app(token_delay=0.02)) as server, Wire(server) as wire:
             for stream in (True, False):
-                start = time.monotonic()
+                start = asyncio.get_running_loop().time()
                 answer = await wire.call("POST", CHAT_PATH, ask("Hello", stream=stream))
                 assert answer.status == 200
-                assert time.monotonic() - start > 0.1
+                assert asyncio.get_running_loop().time() - start > 0.1
             for wrong in ("x", "-1", "11", "nan", "inf"):
                 answer = await wire.call("POST", f"{CHAT_PATH}?token_delay={wrong}", SAY_HELLO)
                 assert (answer.status, answer.error()["param"]) == (400, "token_delay")

@@ -445,11 +445,11 @@ def test_pauses() -> None:
 
     async def main() -> None:
         async with serve(demo_app(token_delay=0.03)) as server, client_of(server) as client:
-            begin = time.monotonic()
+            begin = asyncio.get_running_loop().time()
             sound = await client.text_to_speech("one two three four five")
-            spoken_after = time.monotonic() - begin
+            spoken_after = asyncio.get_running_loop().time() - begin
             assert spoken_after >= 0.13
             await client.speech_to_text(sound)
-            assert time.monotonic() - begin - spoken_after >= 0.13
+            assert asyncio.get_running_loop().time() - begin - spoken_after >= 0.13
 
     run(main())
