@@ -142,11 +142,16 @@ class AppendFile:
         """Bytes of whole records in the file: where the next `append` begins."""
         return self._size
 
-    def append(self, data: bytes) -> None:
-        """Write all of the data or nothing. Raises `FileGoneError`, `FileChangedError`, `OSError`."""
+    def append(self, data: bytes, *, check: bool = True) -> None:
+        """Write all of the data or nothing. Raises `FileGoneError`, `FileChangedError`, `OSError`.
+
+        Without `check` nobody looks whether another program changed the file: for small and frequent records in files
+        that are the library's own, where looking would cost more than writing.
+        """
         if not self.close.alive:
             raise OSError(errno.EBADF, "the file was closed", self.path)
-        self._check()
+        if check or self._torn:
+            self._check()
         try:
             write_all(self._locked.descriptor, data)
         except OSError:
@@ -155,7 +160,24 @@ class AppendFile:
                 self._cut()
             raise
         self._size += len(data)
-        self._check()  # it may have been replaced between the first look and the writing
+        if check:
+            self._check()  # it may have been replaced between the first look and the writing
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes of the file; fewer at its end. Raises `OSError`."""
+        descriptor = self._locked.descriptor
+        if hasattr(os, "pread"):
+            return os.pread(descriptor, length, offset)
+        os.lseek(descriptor, offset, os.SEEK_SET)  # writing appends, wherever this leaves the position
+        return os.read(descriptor, length)
+
+    def truncate(self, size: int) -> None:
+        """Cut off what follows the first `size` bytes. Raises `FileChangedError` if the file is shorter, `OSError`."""
+        if size > self._size:
+            raise FileChangedError(errno.EEXIST, "it was cut by another program", self.path)
+        if size < self._size:
+            os.ftruncate(self._locked.descriptor, size)
+            self._size = size
 
     def rewrite(self, data: bytes) -> None:
         """Create the file again after it was removed or emptied.
@@ -188,7 +210,7 @@ class AppendFile:
 
     def sync(self) -> None:
         """Wait until the disk has what was appended. May be called in another thread. Raises `OSError`."""
-        os.fsync(self._locked.descriptor)
+        getattr(os, "fdatasync", os.fsync)(self._locked.descriptor)  # size and data; times may be lost
 
     def _check(self) -> None:
         """Compare the open file with the one that has its name now. Raises `FileGoneError`, `FileChangedError`."""
