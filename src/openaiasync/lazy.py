@@ -1,17 +1,18 @@
-"""Names of a package that are imported when they are first asked for (PEP 562)."""
+"""Names that are imported when they are first used: of a package (PEP 562), and of a module's annotations."""
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["LazyModule", "lazy_names"]
+__all__ = ["LazyModule", "lazy_names", "resolve_annotations"]
 
 
 class LazyModule:
-    """Stands for a module that is imported when one of its names is asked for: for modules that need each other."""
+    """Stand for a module that is imported when one of its names is asked for: for modules that need each other."""
 
     __slots__ = ("_name", "_package")
 
@@ -24,7 +25,7 @@ class LazyModule:
 
 
 def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module `__getattr__` for `package` (or a plain module): `table` maps names to the modules that hold them."""
+    """Return a module `__getattr__` for `package` (or a plain module): `table` maps names to the modules that hold them."""
 
     def __getattr__(name: str) -> Any:
         if name not in table:
@@ -35,3 +36,63 @@ def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:
         return value
 
     return __getattr__
+
+
+def resolve_annotations(module: str) -> None:
+    """Let `typing.get_type_hints` find the names that a module imports under ``TYPE_CHECKING`` only.
+
+    Call it as the last statement of the module. Importing these names at once would load most of the package with the
+    client; they are imported when an annotation that needs one is evaluated.
+
+    Annotations are evaluated with `eval` in the globals of their module, and names that are missing there are looked
+    up in its ``__builtins__``, which may be any dict. Functions take their builtins when they are defined, so that
+    those of the module keep the plain ones.
+    """
+    namespace = vars(sys.modules[module])
+    namespace["__builtins__"] = _AnnotationNames(module)
+
+
+class _AnnotationNames(dict[str, Any]):
+    """The builtins, and behind them the names that a module defines for type checkers only."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(vars(builtins))
+        self._module = module
+        self._loaded = False
+
+    def __missing__(self, name: str) -> Any:
+        if not self._loaded:
+            self._loaded = True
+            for key, value in _type_checking_names(self._module).items():
+                self.setdefault(key, value)
+            if name in self:
+                return self[name]
+        raise KeyError(name)
+
+
+def _type_checking_names(module: str) -> dict[str, Any]:
+    """Run the ``if TYPE_CHECKING:`` blocks of a module apart from it; return the names they define.
+
+    A statement that fails (an optional dependency that is not installed) leaves its names undefined. So does a module
+    whose source is not installed.
+    """
+    import ast
+
+    here = sys.modules[module]
+    spec = here.__spec__
+    loader = None if spec is None else spec.loader
+    source = loader.get_source(module) if hasattr(loader, "get_source") else None
+    if source is None:
+        return {}
+    plain = {**vars(here), "__builtins__": builtins}
+    found = dict(plain)
+    for node in ast.parse(source).body:
+        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            continue
+        for statement in node.body:
+            code = compile(ast.Module([statement], []), f"<annotations of {module}>", "exec", dont_inherit=True)
+            try:
+                exec(code, found)  # the module's own source
+            except Exception:  # an import or an expression that works for type checkers only
+                continue
+    return {name: value for name, value in found.items() if name not in plain}

@@ -54,7 +54,7 @@ class Api:
         module.use("typing", "TYPE_CHECKING")
         module.checked.setdefault(".engine", set()).add("Engine")
         self._attributes(module, "", ".")
-        return module.text()
+        return _resolving(module)
 
     def _attributes(self, module: Module, space: str, package: str) -> None:
         for child in self._children(space):
@@ -98,7 +98,7 @@ class Api:
         self._attributes(module, space, ".")
         for endpoint in self.spaces[space]:
             self._method(module, endpoint)
-        return module.text()
+        return _resolving(module)
 
     # -- methods -------------------------------------------------------------------------------------------------------
 
@@ -242,3 +242,11 @@ def _split(params: str) -> list[str]:
         else:
             found[part] += char
     return [one.strip() for one in found]
+
+
+def _resolving(module: Module) -> str:
+    """The text of a module whose annotations name what is imported when they are looked at."""
+    if module.checked:
+        module.use(".lazy", "resolve_annotations")
+        module.late += ["", "", "resolve_annotations(__name__)"]
+    return module.text()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..core.policy.options import RequestOptions
@@ -39,3 +40,6 @@ class AsyncBatches(Namespace):
         """`GET /batches/{batch_id}` → `Batch`."""
         answer: Batch = await self._calls.run(endpoints.BATCHES_RETRIEVE, {"batch_id": batch_id, **params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..engine import AsyncStream
@@ -42,3 +43,6 @@ class AsyncCompletions(Namespace):
     async def create(self, *, stream: bool | None = None, **params: Unpack[CompletionCreateParamsBase]) -> Any:
         """`POST /completions` → `Completion`. With `stream=True`, a stream."""
         return await self._calls.run_or_stream(endpoints.COMPLETIONS_CREATE, {**params}, stream)
+
+
+resolve_annotations(__name__)

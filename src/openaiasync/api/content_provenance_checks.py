@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..params.content_provenance_check_create_params import ContentProvenanceCheckCreateParams
@@ -21,3 +22,6 @@ class AsyncContentProvenanceChecks(Namespace):
         """`POST /content_provenance_checks` → `ContentProvenanceCheck`."""
         answer: ContentProvenanceCheck = await self._calls.run(endpoints.CONTENT_PROVENANCE_CHECKS_CREATE, {**params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..core.model.base import OpenModel
@@ -20,3 +21,6 @@ class AsyncDecisions(Namespace):
         """`POST /decisions` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(endpoints.DECISIONS_CREATE, {**params})
         return answer
+
+
+resolve_annotations(__name__)

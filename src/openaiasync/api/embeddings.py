@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..params.embedding_create_params import EmbeddingCreateParams
@@ -21,3 +22,6 @@ class AsyncEmbeddings(Namespace):
         """`POST /embeddings` → `CreateEmbeddingResponse`."""
         answer: CreateEmbeddingResponse = await self._calls.run(endpoints.EMBEDDINGS_CREATE, {**params})
         return answer
+
+
+resolve_annotations(__name__)

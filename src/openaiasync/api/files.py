@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 from ..methods.files import FilesHelpers
 
 if TYPE_CHECKING:
@@ -53,3 +54,6 @@ class AsyncFiles(FilesHelpers, Namespace):
         """`GET /files/{file_id}/content` → text."""
         answer: str = await self._calls.run(endpoints.FILES_RETRIEVE_CONTENT, {"file_id": file_id, **params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..engine import AsyncStream
@@ -76,3 +77,6 @@ class AsyncImages(Namespace):
     async def generate(self, *, stream: bool | None = None, **params: Unpack[ImageGenerateParamsBase]) -> Any:
         """`POST /images/generations` → `ImagesResponse`. With `stream=True`, a stream."""
         return await self._calls.run_or_stream(endpoints.IMAGES_GENERATE, {**params}, stream)
+
+
+resolve_annotations(__name__)

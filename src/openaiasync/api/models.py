@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 from ..methods.models import ModelsMethods
 
 if TYPE_CHECKING:
@@ -34,3 +35,6 @@ class AsyncModels(ModelsMethods, Namespace):
         """`GET /models/{model}` → `Model`."""
         answer: Model = await self._calls.run(endpoints.MODELS_RETRIEVE, {"model": model, **params})
         return answer
+
+
+resolve_annotations(__name__)

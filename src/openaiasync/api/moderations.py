@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..params.moderation_create_params import ModerationCreateParams
@@ -21,3 +22,6 @@ class AsyncModerations(Namespace):
         """`POST /moderations` → `ModerationCreateResponse`."""
         answer: ModerationCreateResponse = await self._calls.run(endpoints.MODERATIONS_CREATE, {**params})
         return answer
+
+
+resolve_annotations(__name__)

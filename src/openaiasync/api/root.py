@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ..lazy import resolve_annotations
+
 if TYPE_CHECKING:
     from ..engine import Engine
     from .admin import AsyncAdmin
@@ -223,3 +225,6 @@ class Api:
         from .webhooks import AsyncWebhooks
 
         return AsyncWebhooks(self._calls)
+
+
+resolve_annotations(__name__)

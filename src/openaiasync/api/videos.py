@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .. import endpoints
 from ..engine import Namespace
+from ..lazy import resolve_annotations
 from ..methods.videos import VideosHelpers
 
 if TYPE_CHECKING:
@@ -87,3 +88,6 @@ class AsyncVideos(VideosHelpers, Namespace):
         """`GET /videos/{video_id}` → `Video`. Deprecated."""
         answer: Video = await self._calls.run(endpoints.VIDEOS_RETRIEVE, {"video_id": video_id, **params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..runtime_signature import explicit_signatures
 from .engine import Engine
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ __all__ = ["Namespace"]
 
 class Namespace:
     """The base of every group of methods (`client.chat`): a real object, made once per client, free to be patched."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        explicit_signatures(cls)
 
     def __init__(self, calls: Engine) -> None:
         self._calls = calls

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .organization import AsyncOrganization
@@ -22,3 +23,6 @@ class AsyncAdmin(Namespace):
         from .organization import AsyncOrganization
 
         return AsyncOrganization(self._calls)
+
+
+resolve_annotations(__name__)

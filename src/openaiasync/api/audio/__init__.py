@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .speech import AsyncSpeech
@@ -54,3 +55,6 @@ class AsyncAudio(Namespace):
         from .voices import AsyncVoices
 
         return AsyncVoices(self._calls)
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...engine import BinaryAnswer
@@ -21,3 +22,6 @@ class AsyncSpeech(Namespace):
         """`POST /audio/speech` → bytes."""
         answer: BinaryAnswer = await self._calls.run(endpoints.AUDIO_SPEECH_CREATE, {**params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...engine import AsyncStream
@@ -43,3 +44,6 @@ class AsyncTranscriptions(Namespace):
     async def create(self, *, stream: bool | None = None, **params: Unpack[TranscriptionCreateParamsBase]) -> Any:
         """`POST /audio/transcriptions` → `TranscriptionCreateResponse`. With `stream=True`, a stream."""
         return await self._calls.run_or_stream(endpoints.AUDIO_TRANSCRIPTIONS_CREATE, {**params}, stream)
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...params.audio.translation_create_params import TranslationCreateParams
@@ -23,3 +24,6 @@ class AsyncTranslations(Namespace):
             endpoints.AUDIO_TRANSLATIONS_CREATE, {**params}
         )
         return answer
+
+
+resolve_annotations(__name__)

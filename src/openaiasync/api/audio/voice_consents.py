@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -57,3 +58,6 @@ class AsyncVoiceConsents(Namespace):
             endpoints.AUDIO_VOICE_CONSENTS_UPDATE, {"consent_id": consent_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.model.base import OpenModel
@@ -27,3 +28,6 @@ class AsyncVoices(Namespace):
         """`DELETE /audio/voices/{voice_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(endpoints.AUDIO_VOICES_DELETE, {"voice_id": voice_id, **params})
         return answer
+
+
+resolve_annotations(__name__)

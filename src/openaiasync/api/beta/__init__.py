@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..chat import AsyncChat
@@ -70,3 +71,6 @@ class AsyncBeta(Namespace):
         from ..chat import AsyncChat
 
         return AsyncChat(self._calls)
+
+
+resolve_annotations(__name__)

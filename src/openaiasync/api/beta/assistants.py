@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -54,3 +55,6 @@ class AsyncAssistants(Namespace):
             endpoints.BETA_ASSISTANTS_UPDATE, {"assistant_id": assistant_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 from ...methods.chat import ChatMethods
 
 if TYPE_CHECKING:
@@ -23,3 +24,6 @@ class AsyncChat(ChatMethods, Namespace):
         from .completions import AsyncCompletions
 
         return AsyncCompletions(self._calls)
+
+
+resolve_annotations(__name__)

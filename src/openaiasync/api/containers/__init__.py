@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -55,3 +56,6 @@ class AsyncContainers(Namespace):
             endpoints.CONTAINERS_RETRIEVE, {"container_id": container_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -54,3 +55,6 @@ class AsyncConversations(Namespace):
             endpoints.CONVERSATIONS_UPDATE, {"conversation_id": conversation_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -60,3 +61,6 @@ class AsyncItems(Namespace):
             endpoints.CONVERSATIONS_ITEMS_RETRIEVE, {"conversation_id": conversation_id, "item_id": item_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -60,3 +61,6 @@ class AsyncEvals(Namespace):
         """`POST /evals/{eval_id}` → `EvalCreateResponse`."""
         answer: EvalCreateResponse = await self._calls.run(endpoints.EVALS_UPDATE, {"eval_id": eval_id, **params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .alpha import AsyncAlpha
@@ -38,3 +39,6 @@ class AsyncFineTuning(Namespace):
         from .jobs import AsyncJobs
 
         return AsyncJobs(self._calls)
+
+
+resolve_annotations(__name__)

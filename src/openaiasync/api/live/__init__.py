@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 from ...realtime.methods import LiveConnect
 
 if TYPE_CHECKING:
@@ -30,3 +31,6 @@ class AsyncLive(LiveConnect, Namespace):
         """`POST /live/sessions` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(endpoints.LIVE_CREATE, {**params})
         return answer
+
+
+resolve_annotations(__name__)

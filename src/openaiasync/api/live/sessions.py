@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.model.base import OpenModel
@@ -48,3 +49,6 @@ class AsyncSessions(Namespace):
         """`POST /live/sessions/{session_id}/reject` → nothing."""
         nothing: None = await self._calls.run(endpoints.LIVE_SESSIONS_REJECT, {"session_id": session_id, **params})
         return nothing  # a raw answer is something
+
+
+resolve_annotations(__name__)

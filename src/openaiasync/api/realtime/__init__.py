@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 from ...realtime.methods import RealtimeConnect
 
 if TYPE_CHECKING:
@@ -39,3 +40,6 @@ class AsyncRealtime(RealtimeConnect, Namespace):
         from .translations import AsyncTranslations
 
         return AsyncTranslations(self._calls)
+
+
+resolve_annotations(__name__)

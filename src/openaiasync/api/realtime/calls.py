@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -45,3 +46,6 @@ class AsyncCalls(Namespace):
         """`POST /realtime/calls/{call_id}/reject` → nothing."""
         nothing: None = await self._calls.run(endpoints.REALTIME_CALLS_REJECT, {"call_id": call_id, **params})
         return nothing  # a raw answer is something
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...params.realtime.client_secret_create_params import ClientSecretCreateParams
@@ -23,3 +24,6 @@ class AsyncClientSecrets(Namespace):
             endpoints.REALTIME_CLIENT_SECRETS_CREATE, {**params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 from ...methods.responses import ResponsesHelpers
 from ...realtime.methods import ResponsesConnect
 
@@ -117,3 +118,6 @@ class AsyncResponses(ResponsesHelpers, ResponsesConnect, Namespace):
         return await self._calls.run_or_stream(
             endpoints.RESPONSES_RETRIEVE, {"response_id": response_id, **params}, stream
         )
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...engine import AsyncCursorPage, Paginator
@@ -28,3 +29,6 @@ class AsyncInputItems(Namespace):
             endpoints.RESPONSES_INPUT_ITEMS_LIST, {"response_id": response_id, **params}
         )
         return pages
+
+
+resolve_annotations(__name__)

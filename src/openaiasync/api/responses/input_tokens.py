@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...params.responses.input_token_count_params import InputTokenCountParams
@@ -21,3 +22,6 @@ class AsyncInputTokens(Namespace):
         """`POST /responses/input_tokens` → `InputTokenCountResponse`."""
         answer: InputTokenCountResponse = await self._calls.run(endpoints.RESPONSES_INPUT_TOKENS_COUNT, {**params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -63,3 +64,6 @@ class AsyncSkills(Namespace):
         """`POST /skills/{skill_id}` → `Skill`."""
         answer: Skill = await self._calls.run(endpoints.SKILLS_UPDATE, {"skill_id": skill_id, **params})
         return answer
+
+
+resolve_annotations(__name__)

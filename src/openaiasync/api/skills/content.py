@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -23,3 +24,6 @@ class AsyncContent(Namespace):
             endpoints.SKILLS_CONTENT_RETRIEVE, {"skill_id": skill_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 from ...methods.uploads import UploadsHelpers
 
 if TYPE_CHECKING:
@@ -43,3 +44,6 @@ class AsyncUploads(UploadsHelpers, Namespace):
         """`POST /uploads` → `Upload`."""
         answer: Upload = await self._calls.run(endpoints.UPLOADS_CREATE, {**params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...params.uploads.part_create_params import PartCreateParams
@@ -21,3 +22,6 @@ class AsyncParts(Namespace):
         """`POST /uploads/{upload_id}/parts` → `UploadPart`."""
         answer: UploadPart = await self._calls.run(endpoints.UPLOADS_PARTS_CREATE, {"upload_id": upload_id, **params})
         return answer
+
+
+resolve_annotations(__name__)

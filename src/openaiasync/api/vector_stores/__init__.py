@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions
@@ -84,3 +85,6 @@ class AsyncVectorStores(Namespace):
             endpoints.VECTOR_STORES_UPDATE, {"vector_store_id": vector_store_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

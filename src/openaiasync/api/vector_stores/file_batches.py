@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 from ...methods.vector_stores import FileBatchesHelpers
 
 if TYPE_CHECKING:
@@ -67,3 +68,6 @@ class AsyncFileBatches(FileBatchesHelpers, Namespace):
             endpoints.VECTOR_STORES_FILE_BATCHES_RETRIEVE, {"vector_store_id": vector_store_id, "batch_id": batch_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 from ...methods.vector_stores import VectorStoreFilesHelpers
 
 if TYPE_CHECKING:
@@ -93,3 +94,6 @@ class AsyncFiles(VectorStoreFilesHelpers, Namespace):
             endpoints.VECTOR_STORES_FILES_UPDATE, {"vector_store_id": vector_store_id, "file_id": file_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 from ...methods.webhooks import WebhookMethods
 
 if TYPE_CHECKING:
@@ -73,3 +74,6 @@ class AsyncWebhooks(WebhookMethods, Namespace):
             endpoints.WEBHOOKS_UPDATE, {"webhook_endpoint_id": webhook_endpoint_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import endpoints
 from ...engine import Namespace
+from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ...core.model.base import OpenModel
@@ -20,3 +21,6 @@ class AsyncEventTypes(Namespace):
         """`GET /webhook_event_types` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(endpoints.WEBHOOKS_EVENT_TYPES_LIST, {**params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .admin_api_keys import AsyncAdminAPIKeys
@@ -134,3 +135,6 @@ class AsyncOrganization(Namespace):
         from .workload_identity_providers import AsyncWorkloadIdentityProviders
 
         return AsyncWorkloadIdentityProviders(self._calls)
+
+
+resolve_annotations(__name__)

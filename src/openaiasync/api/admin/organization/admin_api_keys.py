@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -49,3 +50,6 @@ class AsyncAdminAPIKeys(Namespace):
             endpoints.ADMIN_ORGANIZATION_ADMIN_API_KEYS_RETRIEVE, {"key_id": key_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

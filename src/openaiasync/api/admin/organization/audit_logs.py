@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....engine import AsyncConversationCursorPage, Paginator
@@ -27,3 +28,6 @@ class AsyncAuditLogs(Namespace):
             endpoints.ADMIN_ORGANIZATION_AUDIT_LOGS_LIST, {**params}
         )
         return pages
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -81,3 +82,6 @@ class AsyncCertificates(Namespace):
             endpoints.ADMIN_ORGANIZATION_CERTIFICATES_UPDATE, {"certificate_id": certificate_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

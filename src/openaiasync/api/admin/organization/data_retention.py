@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -31,3 +32,6 @@ class AsyncDataRetention(Namespace):
             endpoints.ADMIN_ORGANIZATION_DATA_RETENTION_UPDATE, {**params}
         )
         return answer
+
+
+resolve_annotations(__name__)

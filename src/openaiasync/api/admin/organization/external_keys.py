@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.model.base import OpenModel
@@ -49,3 +50,6 @@ class AsyncExternalKeys(Namespace):
             endpoints.ADMIN_ORGANIZATION_EXTERNAL_KEYS_VALIDATE, {"external_key_id": external_key_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.model.base import OpenModel
@@ -49,3 +50,6 @@ class AsyncExternalStorage(Namespace):
             endpoints.ADMIN_ORGANIZATION_EXTERNAL_STORAGE_VALIDATE, {"external_storage_id": external_storage_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

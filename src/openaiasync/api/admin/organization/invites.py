@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -46,3 +47,6 @@ class AsyncInvites(Namespace):
             endpoints.ADMIN_ORGANIZATION_INVITES_RETRIEVE, {"invite_id": invite_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

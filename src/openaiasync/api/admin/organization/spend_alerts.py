@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -59,3 +60,6 @@ class AsyncSpendAlerts(Namespace):
             endpoints.ADMIN_ORGANIZATION_SPEND_ALERTS_UPDATE, {"alert_id": alert_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

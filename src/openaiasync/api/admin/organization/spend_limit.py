@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -39,3 +40,6 @@ class AsyncSpendLimit(Namespace):
             endpoints.ADMIN_ORGANIZATION_SPEND_LIMIT_UPDATE, {**params}
         )
         return answer
+
+
+resolve_annotations(__name__)

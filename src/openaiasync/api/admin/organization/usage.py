@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.model.base import OpenModel
@@ -115,3 +116,6 @@ class AsyncUsage(Namespace):
             endpoints.ADMIN_ORGANIZATION_USAGE_WEB_SEARCH_CALLS, {**params}
         )
         return answer
+
+
+resolve_annotations(__name__)

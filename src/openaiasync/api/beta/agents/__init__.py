@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.model.base import OpenModel
@@ -76,3 +77,6 @@ class AsyncAgents(Namespace):
         """`POST /agents/{agent_id}` → `OpenModel`."""
         answer: OpenModel = await self._calls.run(endpoints.BETA_AGENTS_UPDATE, {"agent_id": agent_id, **params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .sessions import AsyncSessions
@@ -30,3 +31,6 @@ class AsyncChatkit(Namespace):
         from .threads import AsyncThreads
 
         return AsyncThreads(self._calls)
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -29,3 +30,6 @@ class AsyncSessions(Namespace):
         """`POST /chatkit/sessions` → `ChatSession`."""
         answer: ChatSession = await self._calls.run(endpoints.BETA_CHATKIT_SESSIONS_CREATE, {**params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 from ....realtime.methods import BetaRealtimeConnect
 
 if TYPE_CHECKING:
@@ -31,3 +32,6 @@ class AsyncRealtime(BetaRealtimeConnect, Namespace):
         from .transcription_sessions import AsyncTranscriptionSessions
 
         return AsyncTranscriptionSessions(self._calls)
+
+
+resolve_annotations(__name__)

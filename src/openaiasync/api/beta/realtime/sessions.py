@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....params.beta.realtime.session_create_params import SessionCreateParams
@@ -21,3 +22,6 @@ class AsyncSessions(Namespace):
         """`POST /realtime/sessions` → `SessionCreateResponse`."""
         answer: SessionCreateResponse = await self._calls.run(endpoints.BETA_REALTIME_SESSIONS_CREATE, {**params})
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....params.beta.realtime.transcription_session_create_params import TranscriptionSessionCreateParams
@@ -23,3 +24,6 @@ class AsyncTranscriptionSessions(Namespace):
             endpoints.BETA_REALTIME_TRANSCRIPTION_SESSIONS_CREATE, {**params}
         )
         return answer
+
+
+resolve_annotations(__name__)

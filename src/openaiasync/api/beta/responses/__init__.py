@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 from ....realtime.methods import BetaResponsesConnect
 
 if TYPE_CHECKING:
@@ -119,3 +120,6 @@ class AsyncResponses(BetaResponsesConnect, Namespace):
         return await self._calls.run_or_stream(
             endpoints.BETA_RESPONSES_RETRIEVE, {"response_id": response_id, **params}, stream
         )
+
+
+resolve_annotations(__name__)

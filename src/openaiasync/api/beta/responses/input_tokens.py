@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....params.beta.responses.input_token_count_params import InputTokenCountParams
@@ -23,3 +24,6 @@ class AsyncInputTokens(Namespace):
             endpoints.BETA_RESPONSES_INPUT_TOKENS_COUNT, {**params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 from ....methods.runs import ThreadsHelpers
 
 if TYPE_CHECKING:
@@ -93,3 +94,6 @@ class AsyncThreads(ThreadsHelpers, Namespace):
         """`POST /threads/{thread_id}` → `Thread`."""
         answer: Thread = await self._calls.run(endpoints.BETA_THREADS_UPDATE, {"thread_id": thread_id, **params})
         return answer
+
+
+resolve_annotations(__name__)

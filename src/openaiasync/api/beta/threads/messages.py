@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -60,3 +61,6 @@ class AsyncMessages(Namespace):
             endpoints.BETA_THREADS_MESSAGES_UPDATE, {"thread_id": thread_id, "message_id": message_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 from ....methods.chat_completions import ChatCompletionsHelpers
 
 if TYPE_CHECKING:
@@ -88,3 +89,6 @@ class AsyncCompletions(ChatCompletionsHelpers, Namespace):
             endpoints.CHAT_COMPLETIONS_UPDATE, {"completion_id": completion_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

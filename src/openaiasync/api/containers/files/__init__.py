@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -66,3 +67,6 @@ class AsyncFiles(Namespace):
             endpoints.CONTAINERS_FILES_RETRIEVE, {"container_id": container_id, "file_id": file_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

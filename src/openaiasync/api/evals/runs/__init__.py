@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -66,3 +67,6 @@ class AsyncRuns(Namespace):
             endpoints.EVALS_RUNS_RETRIEVE, {"eval_id": eval_id, "run_id": run_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -45,3 +46,6 @@ class AsyncOutputItems(Namespace):
             endpoints.EVALS_RUNS_OUTPUT_ITEMS_RETRIEVE, {"eval_id": eval_id, "run_id": run_id, "output_item_id": output_item_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

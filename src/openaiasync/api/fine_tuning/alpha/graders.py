@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....params.fine_tuning.alpha.grader_run_params import GraderRunParams
@@ -30,3 +31,6 @@ class AsyncGraders(Namespace):
             endpoints.FINE_TUNING_ALPHA_GRADERS_VALIDATE, {**params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -68,3 +69,6 @@ class AsyncPermissions(Namespace):
             endpoints.FINE_TUNING_CHECKPOINTS_PERMISSIONS_RETRIEVE, {"fine_tuned_model_checkpoint": fine_tuned_model_checkpoint, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

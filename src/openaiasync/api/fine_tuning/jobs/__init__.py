@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -81,3 +82,6 @@ class AsyncJobs(Namespace):
             endpoints.FINE_TUNING_JOBS_RETRIEVE, {"fine_tuning_job_id": fine_tuning_job_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 from ....realtime.methods import TranslationsConnect
 
 if TYPE_CHECKING:
@@ -23,3 +24,6 @@ class AsyncTranslations(TranslationsConnect, Namespace):
         from .client_secrets import AsyncClientSecrets
 
         return AsyncClientSecrets(self._calls)
+
+
+resolve_annotations(__name__)

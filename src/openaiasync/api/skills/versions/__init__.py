@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from .... import endpoints
 from ....engine import Namespace
+from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
@@ -61,3 +62,6 @@ class AsyncVersions(Namespace):
             endpoints.SKILLS_VERSIONS_RETRIEVE, {"skill_id": skill_id, "version": version, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

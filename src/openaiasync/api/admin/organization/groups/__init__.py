@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.policy.options import RequestOptions
@@ -72,3 +73,6 @@ class AsyncGroups(Namespace):
             endpoints.ADMIN_ORGANIZATION_GROUPS_UPDATE, {"group_id": group_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

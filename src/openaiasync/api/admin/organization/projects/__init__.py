@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.policy.options import RequestOptions
@@ -158,3 +159,6 @@ class AsyncProjects(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_UPDATE, {"project_id": project_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -58,3 +59,6 @@ class AsyncAPIKeys(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_API_KEYS_UPDATE, {"project_id": project_id, "api_key_id": api_key_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

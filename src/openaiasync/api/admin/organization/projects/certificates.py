@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....engine import AsyncConversationCursorPage, AsyncPage, Paginator
@@ -52,3 +53,6 @@ class AsyncCertificates(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_LIST, {"project_id": project_id, **params}
         )
         return pages
+
+
+resolve_annotations(__name__)

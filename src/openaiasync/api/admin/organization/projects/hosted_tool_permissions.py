@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.policy.options import RequestOptions
@@ -37,3 +38,6 @@ class AsyncHostedToolPermissions(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_HOSTED_TOOL_PERMISSIONS_UPDATE, {"project_id": project_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

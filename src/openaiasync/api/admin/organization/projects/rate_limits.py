@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....engine import AsyncConversationCursorPage, Paginator
@@ -44,3 +45,6 @@ class AsyncRateLimits(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_RATE_LIMITS_UPDATE_RATE_LIMIT, {"project_id": project_id, "rate_limit_id": rate_limit_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

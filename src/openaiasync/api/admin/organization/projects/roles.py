@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.policy.options import RequestOptions
@@ -56,3 +57,6 @@ class AsyncRoles(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_ROLES_UPDATE, {"project_id": project_id, "role_id": role_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

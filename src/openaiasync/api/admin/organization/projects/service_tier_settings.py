@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -29,3 +30,6 @@ class AsyncServiceTierSettings(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_SERVICE_TIER_SETTINGS_UPDATE, {"project_id": project_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.policy.options import RequestOptions
@@ -78,3 +79,6 @@ class AsyncSpendAlerts(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_UPDATE, {"project_id": project_id, "alert_id": alert_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

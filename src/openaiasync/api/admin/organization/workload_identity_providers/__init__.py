@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -60,3 +61,6 @@ class AsyncWorkloadIdentityProviders(Namespace):
             endpoints.ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_UPDATE, {"workload_identity_provider_id": workload_identity_provider_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -73,3 +74,6 @@ class AsyncFederationRules(Namespace):
             endpoints.ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_UPDATE, {"workload_identity_provider_id": workload_identity_provider_id, "workload_identity_federation_rule_id": workload_identity_federation_rule_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

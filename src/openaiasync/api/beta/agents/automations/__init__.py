@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -72,3 +73,6 @@ class AsyncAutomations(Namespace):
             endpoints.BETA_AGENTS_AUTOMATIONS_UPDATE, {"automation_id": automation_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

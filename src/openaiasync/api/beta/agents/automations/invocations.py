@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -37,3 +38,6 @@ class AsyncInvocations(Namespace):
             endpoints.BETA_AGENTS_AUTOMATIONS_INVOCATIONS_RETRIEVE, {"automation_id": automation_id, "invocation_id": invocation_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

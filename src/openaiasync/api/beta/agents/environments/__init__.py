@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -52,3 +53,6 @@ class AsyncEnvironments(Namespace):
             endpoints.BETA_AGENTS_ENVIRONMENTS_RETRIEVE, {"environment_id": environment_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 from .....methods.agents import AgentFilesHelpers
 
 if TYPE_CHECKING:
@@ -31,3 +32,6 @@ class AsyncFiles(AgentFilesHelpers, Namespace):
             endpoints.BETA_AGENTS_ENVIRONMENTS_FILES_LIST, {"environment_id": environment_id, **params}
         )
         return pages
+
+
+resolve_annotations(__name__)

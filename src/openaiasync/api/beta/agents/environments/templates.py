@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -49,3 +50,6 @@ class AsyncTemplates(Namespace):
             endpoints.BETA_AGENTS_ENVIRONMENTS_TEMPLATES_UPDATE, {"environment_template_id": environment_template_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

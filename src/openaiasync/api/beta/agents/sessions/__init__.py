@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -103,3 +104,6 @@ class AsyncSessions(Namespace):
             endpoints.BETA_AGENTS_SESSIONS_UPDATE, {"session_id": session_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

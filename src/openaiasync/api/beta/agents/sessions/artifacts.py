@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 from .....methods.agents import AgentArtifactsHelpers
 
 if TYPE_CHECKING:
@@ -45,3 +46,6 @@ class AsyncArtifacts(AgentArtifactsHelpers, Namespace):
             endpoints.BETA_AGENTS_SESSIONS_ARTIFACTS_RETRIEVE, {"session_id": session_id, "artifact_id": artifact_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -30,3 +31,6 @@ class AsyncEvents(Namespace):
             endpoints.BETA_AGENTS_SESSIONS_EVENTS_STREAM, {"session_id": session_id, **params}, True
         )
         return stream
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -58,3 +59,6 @@ class AsyncVaults(Namespace):
             endpoints.BETA_AGENTS_VAULTS_UPDATE, {"vault_id": vault_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
@@ -51,3 +52,6 @@ class AsyncCredentials(Namespace):
             endpoints.BETA_AGENTS_VAULTS_CREDENTIALS_UPDATE, {"vault_id": vault_id, "credential_id": credential_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

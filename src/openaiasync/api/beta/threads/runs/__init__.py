@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 from .....methods.runs import RunsHelpers
 
 if TYPE_CHECKING:
@@ -136,3 +137,6 @@ class AsyncRuns(RunsHelpers, Namespace):
             endpoints.BETA_THREADS_RUNS_UPDATE, {"thread_id": thread_id, "run_id": run_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

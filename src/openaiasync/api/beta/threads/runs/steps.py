@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ..... import endpoints
 from .....engine import Namespace
+from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....engine import AsyncCursorPage, Paginator
@@ -45,3 +46,6 @@ class AsyncSteps(Namespace):
             endpoints.BETA_THREADS_RUNS_STEPS_RETRIEVE, {"thread_id": thread_id, "run_id": run_id, "step_id": step_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

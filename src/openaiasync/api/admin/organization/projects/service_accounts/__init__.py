@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ...... import endpoints
 from ......engine import Namespace
+from ......lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ......core.policy.options import RequestOptions
@@ -92,3 +93,6 @@ class AsyncServiceAccounts(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_UPDATE, {"project_id": project_id, "service_account_id": service_account_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

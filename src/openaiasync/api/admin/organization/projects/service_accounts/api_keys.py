@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ...... import endpoints
 from ......engine import Namespace
+from ......lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ......params.admin.organization.projects.service_accounts.api_key_create_params import APIKeyCreateParams
@@ -29,3 +30,6 @@ class AsyncAPIKeys(Namespace):
             endpoints.ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_API_KEYS_CREATE, {"project_id": project_id, "service_account_id": service_account_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...... import endpoints
 from ......engine import Namespace
+from ......lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ......core.model.base import OpenModel
@@ -47,3 +48,6 @@ class AsyncSubagents(Namespace):
             endpoints.BETA_AGENTS_SESSIONS_SUBAGENTS_RETRIEVE, {"session_id": session_id, "subagent_id": subagent_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

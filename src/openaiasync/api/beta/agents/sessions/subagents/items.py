@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...... import endpoints
 from ......engine import Namespace
+from ......lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ......core.model.base import OpenModel
@@ -29,3 +30,6 @@ class AsyncItems(Namespace):
             endpoints.BETA_AGENTS_SESSIONS_SUBAGENTS_ITEMS_LIST, {"session_id": session_id, "subagent_id": subagent_id, **params}
         )
         return pages
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...... import endpoints
 from ......engine import Namespace
+from ......lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ......core.model.base import OpenModel
@@ -39,3 +40,6 @@ class AsyncTurns(Namespace):
             endpoints.BETA_AGENTS_SESSIONS_TURNS_RETRIEVE, {"session_id": session_id, "turn_id": turn_id, **params}
         )
         return answer
+
+
+resolve_annotations(__name__)

@@ -1,0 +1,112 @@
+"""Signatures that `inspect.signature`, `help` and completion in notebooks show in place of ``**params``.
+
+Methods take their parameters as ``**params: Unpack[SomeParams]``, which type checkers read and run-time tools do not.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Iterator
+from inspect import Parameter, Signature
+from typing import Any
+
+from .core.model.omitted import omit
+
+__all__ = ["explicit_signatures"]
+
+
+class _ExplicitSignature(Signature):
+    """The signature of a function with its keywords by name, made when somebody looks at it."""
+
+    __slots__ = ("_function", "_made")
+
+    def __init__(self, function: types.FunctionType) -> None:
+        self._function = function
+        self._made: Signature | None = None
+
+    def _signature(self) -> Signature:
+        if self._made is None:
+            self._made = _explicit(self._function)
+        return self._made
+
+    @property
+    def parameters(self) -> types.MappingProxyType[str, Parameter]:
+        return self._signature().parameters
+
+    @property
+    def return_annotation(self) -> Any:
+        return self._signature().return_annotation
+
+    def replace(self, **changes: Any) -> Signature:
+        return self._signature().replace(**changes)
+
+    __replace__ = replace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._signature().__reduce__()
+
+
+def explicit_signatures(kind: type) -> None:
+    """Give the public methods of a class, its bases included, signatures with every keyword by name.
+
+    A call costs nothing for it: only ``__signature__`` is set, and what it shows is made when it is looked at.
+    """
+    for base in kind.__mro__:
+        if not base.__module__.startswith(__package__):
+            continue
+        for name, value in vars(base).items():
+            if isinstance(value, types.FunctionType) and (not name.startswith("_") or name == "__call__"):
+                if "__signature__" not in value.__dict__:
+                    value.__signature__ = _ExplicitSignature(value)  # type: ignore[attr-defined]
+
+
+def _explicit(function: types.FunctionType) -> Signature:
+    target = inspect.unwrap(function)
+    assert isinstance(target, types.FunctionType)
+    plain = _plain(target)
+    try:
+        hints = typing.get_type_hints(target)
+    except Exception:  # an annotation that needs an optional dependency: the names are shown as they are written
+        return plain
+    parameters: list[Parameter] = []
+    for parameter in plain.parameters.values():
+        hint = hints.get(parameter.name, parameter.annotation)
+        if parameter.kind is Parameter.VAR_KEYWORD and typing.get_origin(hint) is typing.Unpack:
+            taken = {known.name for known in parameters}
+            parameters.extend(_keywords(typing.get_args(hint)[0], taken))
+        else:
+            parameters.append(parameter.replace(annotation=hint))
+    return Signature(parameters, return_annotation=_returned(target, hints))
+
+
+def _plain(function: types.FunctionType) -> Signature:
+    """The signature as it is written: of a copy without ``__signature__``."""
+    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__annotations__ = function.__annotations__
+    return inspect.signature(copy)
+
+
+def _keywords(params: Any, taken: set[str]) -> Iterator[Parameter]:
+    hints = typing.get_type_hints(params)
+    for name in sorted(hints, key=lambda name: name not in params.__required_keys__):
+        if name not in taken and name.isidentifier():
+            default = Parameter.empty if name in params.__required_keys__ else omit
+            yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+
+
+def _returned(function: types.FunctionType, hints: dict[str, Any]) -> Any:
+    """The return annotation; of an overloaded method the union of what its overloads return."""
+    returned: list[Any] = []
+    for overload in typing.get_overloads(function):
+        try:
+            kind = typing.get_type_hints(overload).get("return", Any)
+        except Exception:
+            continue
+        if kind not in returned:
+            returned.append(kind)
+    if not returned:
+        return hints.get("return", Signature.empty)
+    return typing.Union[tuple(returned)]  # noqa: UP007  (the number of members is known at run time only)
