@@ -25,7 +25,10 @@ class LazyModule:
 
 
 def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a module `__getattr__` for `package` (or a plain module): `table` maps names to the modules that hold them."""
+    """Return a module `__getattr__` for `package` (or a plain module).
+
+    `table` maps names to the modules that hold them.
+    """
 
     def __getattr__(name: str) -> Any:
         if name not in table:

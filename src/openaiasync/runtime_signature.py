@@ -57,9 +57,9 @@ def explicit_signatures(kind: type) -> None:
         if not base.__module__.startswith(__package__):
             continue
         for name, value in vars(base).items():
-            if isinstance(value, types.FunctionType) and (not name.startswith("_") or name == "__call__"):
-                if "__signature__" not in value.__dict__:
-                    value.__signature__ = _ExplicitSignature(value)  # type: ignore[attr-defined]
+            shown = isinstance(value, types.FunctionType) and (not name.startswith("_") or name == "__call__")
+            if shown and "__signature__" not in value.__dict__:
+                setattr(value, "__signature__", _ExplicitSignature(value))  # noqa: B010  (functions declare no such attribute)
 
 
 def _explicit(function: types.FunctionType) -> Signature:
