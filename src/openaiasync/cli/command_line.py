@@ -187,6 +187,33 @@ def serve(
     return run_serve(host, port, api_key, token_delay)
 
 
+@app.command
+def doctor(
+    *,
+    model: ModelName = None,
+    embedding_model: str | None = None,
+    calls: Annotated[bool, Parameter(show_default=False)] = True,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    connect: Connect = ANYWHERE,
+) -> int:
+    """Check the way to a server and what it can do: DNS, TLS, key, models, streams, tools, schemas, embeddings.
+
+    Exit code 1 if a check failed. A feature that the server lacks is a warning. Secrets are not printed.
+
+    Parameters
+    ----------
+    embedding_model:
+        The model for the embeddings check. Default: the first listed with "embed" in its name.
+    calls:
+        With --no-calls nothing is sent that the server could charge for.
+    json:
+        Print the findings as one JSON object.
+    """
+    from .doctor import run_doctor
+
+    return run_doctor(connect, model, embedding_model, calls, json)
+
+
 def run(tokens: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors are one line on stderr; ``--debug`` shows their origin."""
     debug = False
