@@ -73,6 +73,10 @@ class _AnnotationNames(dict[str, Any]):
         raise KeyError(name)
 
 
+def _no_source(module: str) -> None:
+    """Stand for the method that loaders of modules without a source lack."""
+
+
 def _type_checking_names(module: str) -> dict[str, Any]:
     """Run the ``if TYPE_CHECKING:`` blocks of a module apart from it; return the names they define.
 
@@ -82,9 +86,7 @@ def _type_checking_names(module: str) -> dict[str, Any]:
     import ast
 
     here = sys.modules[module]
-    spec = here.__spec__
-    loader = None if spec is None else spec.loader
-    source = loader.get_source(module) if hasattr(loader, "get_source") else None
+    source = getattr(here.__loader__, "get_source", _no_source)(module)
     if source is None:
         return {}
     plain = {**vars(here), "__builtins__": builtins}

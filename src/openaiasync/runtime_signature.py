@@ -8,13 +8,16 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from inspect import Parameter, Signature
-from typing import Any
+from typing import Any, Self
 
 from .core.model.omitted import omit
 
 __all__ = ["explicit_signatures"]
+
+
+_SAME: Any = object()
 
 
 class _ExplicitSignature(Signature):
@@ -22,12 +25,20 @@ class _ExplicitSignature(Signature):
 
     __slots__ = ("_function", "_made")
 
-    def __init__(self, function: types.FunctionType) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Parameter] | None = None,
+        *,
+        return_annotation: Any = Signature.empty,
+        function: types.FunctionType | None = None,
+    ) -> None:
+        # `replace` of the base class makes another one from parameters.
         self._function = function
-        self._made: Signature | None = None
+        self._made = None if function is not None else Signature(parameters, return_annotation=return_annotation)
 
     def _signature(self) -> Signature:
         if self._made is None:
+            assert self._function is not None
             self._made = _explicit(self._function)
         return self._made
 
@@ -39,12 +50,13 @@ class _ExplicitSignature(Signature):
     def return_annotation(self) -> Any:
         return self._signature().return_annotation
 
-    def replace(self, **changes: Any) -> Signature:
-        return self._signature().replace(**changes)
+    def replace(self, *, parameters: Any = _SAME, return_annotation: Any = _SAME) -> Self:
+        return type(self)(
+            list(self.parameters.values()) if parameters is _SAME else parameters,
+            return_annotation=self.return_annotation if return_annotation is _SAME else return_annotation,
+        )
 
-    __replace__ = replace
-
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> str | tuple[Any, ...]:
         return self._signature().__reduce__()
 
 
@@ -59,7 +71,7 @@ def explicit_signatures(kind: type) -> None:
         for name, value in vars(base).items():
             shown = isinstance(value, types.FunctionType) and (not name.startswith("_") or name == "__call__")
             if shown and "__signature__" not in value.__dict__:
-                setattr(value, "__signature__", _ExplicitSignature(value))  # noqa: B010  (functions declare no such attribute)
+                setattr(value, "__signature__", _ExplicitSignature(function=value))  # noqa: B010  (functions declare no such attribute)
 
 
 def _explicit(function: types.FunctionType) -> Signature:

@@ -25,6 +25,8 @@ from .output import Exit, out, printable, write_bytes
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..types.chat import ChatCompletionFunctionToolParam
+    from ..types.shared_params import ResponseFormatJSONSchema
     from .connect import Connect
 
 __all__ = ["run_doctor"]
@@ -32,13 +34,13 @@ __all__ = ["run_doctor"]
 SKEW = 60.0  # seconds between this clock and the server's from which it is worth a warning
 PATIENCE = 60.0  # seconds for each call: a model may have to be loaded
 _SYMBOLS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failed": ("FAILED", "bold red")}
-_COLOURS = {
+_COLOURS: dict[str, object] = {
     "type": "object",
     "properties": {"colour": {"type": "string"}},
     "required": ["colour"],
     "additionalProperties": False,
 }
-_WEATHER = {
+_WEATHER: ChatCompletionFunctionToolParam = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -142,8 +144,8 @@ class _ApiChecks:
 
     def __init__(self, client: Client, model: str | None, embedding_model: str | None) -> None:
         self.client = client
-        self.model = model
-        self.embedding_model = embedding_model
+        self.model: str | None = model
+        self.embedding_model: str | None = embedding_model
 
     async def run(self, calls: bool) -> AsyncIterator[Finding]:
         models = await self._models()
@@ -177,8 +179,8 @@ class _ApiChecks:
         except AuthenticationError as error:
             return Finding(name, "failed", _words(error), "The server refuses the key.")
         except OpenAIError as error:
-            state = "failed" if name in ("chat", "stream") else "warning"
-            return Finding(name, state, _words(error), data={"supported": False})
+            essential = name in ("chat", "stream")
+            return Finding(name, "failed" if essential else "warning", _words(error), data={"supported": False})
 
     async def _models(self) -> Finding:
         began = time.perf_counter()
@@ -190,8 +192,8 @@ class _ApiChecks:
         names = [str(model.id) for model in page.data]
         chat = [name for name in names if "embed" not in name.lower()]
         embedding = [name for name in names if "embed" in name.lower()]
-        self.model = self.model or (chat or [None])[0]
-        self.embedding_model = self.embedding_model or (embedding or [None])[0]
+        self.model = self.model or next(iter(chat), None)
+        self.embedding_model = self.embedding_model or next(iter(embedding), None)
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         server = page.meta.headers.get("server") if page.meta is not None else None
         text = f"{len(names)} models in {took:.0f} ms: {shown}" if names else f"no model, in {took:.0f} ms"
@@ -231,13 +233,15 @@ class _ApiChecks:
             seconds = time.time() - parsedate_to_datetime(models.data.get("date") or "").timestamp()
         except (TypeError, ValueError):
             return None
-        state = "ok" if abs(seconds) < SKEW else "warning"
-        advice = "" if state == "ok" else "One of the two clocks is wrong; certificates and tokens depend on it."
-        return Finding("clock", state, f"{abs(seconds):.0f} s apart", advice, {"skew": seconds})
+        text, data = f"{abs(seconds):.0f} s apart", {"skew": seconds}
+        if abs(seconds) < SKEW:
+            return Finding("clock", "ok", text, data=data)
+        advice = "One of the two clocks is wrong; certificates and tokens depend on it."
+        return Finding("clock", "warning", text, advice, data)
 
     async def _chat(self) -> Finding:
         began = time.perf_counter()
-        answer = await self.client.chat("Reply with the one word: pong", model=self.model, max_tokens=64)
+        answer = await self.client.chat("Reply with the one word: pong", model=self.model or "", max_tokens=64)
         took = (time.perf_counter() - began) * 1000
         usage = answer.usage
         data: dict[str, Any] = {"model": self.model, "ms": took, "usage": usage is not None, "served": answer.model}
@@ -250,7 +254,7 @@ class _ApiChecks:
         began = time.perf_counter()
         first = 0.0
         pieces = 0
-        async with self.client.chat.stream("Count from 1 to 9.", model=self.model, max_tokens=64) as stream:
+        async with self.client.chat.stream("Count from 1 to 9.", model=self.model or "", max_tokens=64) as stream:
             async for _ in stream:
                 first = first or time.perf_counter()
                 pieces += 1
@@ -265,18 +269,25 @@ class _ApiChecks:
 
     async def _tools(self) -> Finding:
         answer = await self.client.chat(
-            "What is the weather in Oslo?", model=self.model, tools=[_WEATHER], tool_choice="required", max_tokens=256
+            "What is the weather in Oslo?",
+            model=self.model or "",
+            tools=[_WEATHER],
+            tool_choice="required",
+            max_tokens=256,
         )
-        calls = answer.message.tool_calls or []
+        calls = (answer.message and answer.message.tool_calls) or []
         if not calls:
             text = "the model answered without calling the tool that was required"
             return Finding("tools", "warning", text, data={"supported": False})
         return Finding("tools", "ok", f"{len(calls)} call(s)", data={"supported": True})
 
     async def _schema(self) -> Finding:
-        described = {"type": "json_schema", "json_schema": {"name": "colour", "schema": _COLOURS, "strict": True}}
+        described: ResponseFormatJSONSchema = {
+            "type": "json_schema",
+            "json_schema": {"name": "colour", "schema": _COLOURS, "strict": True},
+        }
         answer = await self.client.chat(
-            "Name the colour of grass.", model=self.model, response_format=described, max_tokens=256
+            "Name the colour of grass.", model=self.model or "", response_format=described, max_tokens=256
         )
         try:
             fits = isinstance(json.loads(answer.text or "")["colour"], str)
