@@ -209,7 +209,7 @@ def doctor(
     json:
         Print the findings as one JSON object.
     """
-    from .doctor import run_doctor
+    from .doctor_command import run_doctor
 
     return run_doctor(connect, model, embedding_model, calls, json)
 

@@ -224,5 +224,7 @@ async def _speaks_http(host: str, port: int) -> bool:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno and not isinstance(error, (socket.gaierror, ssl.SSLError)):
+        return os.strerror(error.errno).lower()  # asyncio puts the address in the place of the reason
     text = getattr(error, "strerror", None) or str(error)
     return str(text) or type(error).__name__

@@ -20,14 +20,14 @@ from rich.text import Text
 
 from ..errors import APIConnectionError, APIError, AuthenticationError, NotFoundError, OpenAIError
 from ..version import __version__
-from .doctor_network import Finding, check_network
-from .output import Exit, out, printable, write_bytes
+from .console import Exit, out, printable, write_bytes
+from .network_checks import Finding, check_network
 
 if TYPE_CHECKING:
     from ..client import Client
     from ..types.chat import ChatCompletionFunctionToolParam
     from ..types.shared_params import ResponseFormatJSONSchema
-    from .connect import Connect
+    from .arguments import Connect
 
 __all__ = ["run_doctor"]
 

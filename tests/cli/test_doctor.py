@@ -1,0 +1,256 @@
+"""`openaiasync doctor` against servers, ports and bases that are right and wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import trustme
+
+from openaiasync.cli.network_checks import Finding, check_network
+
+from .command import Answer, call, inside, spied
+
+KEY = "sk-doctor-0123456789"
+
+
+def findings(*arguments: str) -> dict[str, dict[str, Any]]:
+    """The findings by name, from the JSON output."""
+    done = inside("doctor", "--json", *arguments)
+    shown = json.loads(done.stdout)["findings"]
+    found = {finding["name"]: finding for finding in shown}
+    assert (done.returncode == 1) == any(finding["state"] == "failed" for finding in shown)
+    assert KEY not in done.stdout + done.stderr
+    return found
+
+
+def checked(base: str, environment: dict[str, str]) -> list[Finding]:
+    """The findings of the checks below HTTP."""
+
+    async def collect() -> list[Finding]:
+        return [finding async for finding in check_network(base, environment)]
+
+    return asyncio.run(collect())
+
+
+@contextmanager
+def port_that_sends(data: bytes, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A port that answers whatever it is sent with `data`, and then closes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    try:
+                        spoken = connection if context is None else context.wrap_socket(connection, server_side=True)
+                        with spoken:
+                            spoken.recv(4096)
+                            spoken.sendall(data)
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_a_server_that_has_everything() -> None:
+    """The demo server passes: each check is there, and the command ends with 0."""
+    with spied() as (server, _):
+        found = findings("--base-url", server.base_url)
+    assert {"versions", "key", "url", "dns", "tcp", "models", "clock", "chat", "stream"} <= set(found)
+    assert {"tools", "schema", "responses", "embeddings"} <= set(found)
+    for name in ("models", "chat", "stream", "tools", "schema", "embeddings"):
+        assert found[name]["state"] == "ok", found[name]
+    assert found["embeddings"]["base64"] is True
+    assert found["stream"]["usage"] is True
+    assert found["stream"]["events"] > 1
+
+
+def test_without_calls_nothing_is_charged() -> None:
+    """`--no-calls` asks for the list of models only."""
+    with spied() as (server, spy):
+        found = findings("--no-calls", "--base-url", server.base_url)
+    assert "/v1/models" in {path for path, _ in spy.requests}
+    assert not [path for path, body in spy.requests if body is not None]
+    assert "chat" not in found
+
+
+def test_the_table_is_readable() -> None:
+    """A process of its own prints a table, and shows of the key its length only."""
+    with spied() as (server, _):
+        done = call("doctor", "--base-url", server.base_url, OPENAI_API_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(KEY)} characters, from OPENAI_API_KEY" in done.stdout
+    assert "first event after" in done.stdout
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_a_base_that_lacks_v1_is_named() -> None:
+    """Where the list of models is at `/v1` only, the finding says which base to use."""
+
+    def answer(path: str, body: Any) -> Answer:
+        return None if path.startswith("/v1/") else (404, b'{"detail":"Not Found"}')
+
+    with spied(answer) as (server, _):
+        base = server.base_url.removesuffix("/v1")
+        found = findings("--base-url", base)
+    assert found["models"]["state"] == "failed"
+    assert f"{base}/v1" in found["models"]["advice"]
+
+
+def test_a_base_that_ends_with_an_operation() -> None:
+    """`…/v1/chat/completions` is a common mistake."""
+    with spied() as (server, _):
+        found = findings("--no-calls", "--base-url", server.base_url + "/chat/completions")
+    assert found["url"]["state"] == "warning"
+    assert "/chat/completions" in found["url"]["advice"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_refused(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's own words are shown, and the key is not."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    refusal = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}", "code": "invalid_api_key"}})
+    with spied(lambda path, body: (status, refusal.encode())) as (server, _):
+        found = findings("--base-url", server.base_url)
+    assert found["models"]["state"] == "failed"
+    assert "Incorrect API key provided" in found["models"]["text"]
+
+
+def test_features_that_a_server_lacks_are_warnings() -> None:
+    """A server with chat alone passes; what it lacks is named."""
+
+    def answer(path: str, body: Any) -> Answer:
+        lacks = path.endswith(("/responses", "/embeddings")) or (
+            body and ("tools" in body or "response_format" in body)
+        )
+        return (404, b'{"error":{"message":"not supported"}}') if lacks else None
+
+    with spied(answer) as (server, _):
+        found = findings("--base-url", server.base_url)
+    assert found["chat"]["state"] == found["stream"]["state"] == "ok"
+    for name in ("tools", "schema", "responses", "embeddings"):
+        assert (found[name]["state"], found[name]["supported"]) == ("warning", False)
+        assert "not supported" in found[name]["text"]
+
+
+def test_models_of_no_use_for_chat() -> None:
+    """A server that lists no model asks for `--model`."""
+    with spied(lambda path, body: (200, b'{"object":"list","data":[]}')) as (server, _):
+        found = findings("--base-url", server.base_url)
+    assert found["models"]["state"] == "warning"
+    assert "--model" in found["chat"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "words"),
+    [
+        ("localhost:8000/v1", "client", "absolute http or https URL"),
+        ("ftp://localhost/v1", "client", "http"),
+        ("http://127.0.0.1:9/v1", "tcp", "refused"),
+        ("http://no-such-host.invalid/v1", "dns", "no-such-host.invalid"),
+    ],
+)
+def test_what_cannot_be_reached(base: str, name: str, words: str) -> None:
+    """The first step that fails is the last finding, and says why."""
+    found = findings("--base-url", base)
+    assert found[name]["state"] == "failed"
+    assert words in found[name]["text"]
+    assert list(found)[-1] == name
+
+
+def test_https_to_a_plain_port() -> None:
+    """The mistake is named, with the scheme to use."""
+    with spied() as (server, _):
+        found = findings("--base-url", server.base_url.replace("http://", "https://"))
+    assert "plain HTTP" in found["tls"]["text"]
+    assert "http://" in found["tls"]["advice"]
+
+
+def server_context(tmp_path: Path, **options: Any) -> tuple[ssl.SSLContext, Path]:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", **options).configure_cert(context)
+    path = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return context, path
+
+
+def test_http_to_a_tls_port(tmp_path: Path) -> None:
+    """The mistake is named, with the base to use."""
+    context, _ = server_context(tmp_path)
+    with port_that_sends(b"", context) as port:
+        found = findings("--base-url", f"http://127.0.0.1:{port}/v1")
+    assert "speaks TLS" in found["scheme"]["text"]
+    assert f"https://127.0.0.1:{port}/v1" in found["scheme"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("options", "trusted", "state", "words"),
+    [
+        ({}, False, "failed", "SSL_CERT_FILE"),
+        ({"not_after": datetime.now(UTC) + timedelta(days=3)}, True, "warning", "ends soon"),
+        ({"not_after": datetime.now(UTC) - timedelta(days=3)}, True, "failed", "out of date"),
+        ({"not_after": datetime.now(UTC) + timedelta(days=300)}, True, "ok", ""),
+    ],
+    ids=["unknown authority", "ends soon", "expired", "good"],
+)
+def test_certificates(
+    options: dict[str, Any], trusted: bool, state: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each problem with a certificate has its own words."""
+    context, path = server_context(tmp_path, **options)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with port_that_sends(b"HTTP/1.1 400 Bad Request\r\n\r\n", context) as port:
+        base = f"https://127.0.0.1:{port}/v1"
+        found = {finding.name: finding for finding in checked(base, {"SSL_CERT_FILE": str(path)})}
+    assert found["tls"].state == state
+    assert words in found["tls"].advice
+
+
+def test_a_bundle_that_does_not_exist() -> None:
+    """`SSL_CERT_FILE` that names nothing is found before the handshake fails with other words."""
+    with port_that_sends(b"") as port:
+        environment = {"SSL_CERT_FILE": "/does/not/exist.pem"}
+        found = checked(f"https://127.0.0.1:{port}/v1", environment)
+    (trust,) = [finding for finding in found if finding.name == "trust"]
+    assert (trust.state, "SSL_CERT_FILE" in trust.advice) == ("failed", True)
+
+
+def test_a_proxy_is_named() -> None:
+    """What the environment says of proxies is shown, without its password."""
+    with port_that_sends(b"") as port:
+        environment = {"HTTP_PROXY": f"http://user:{KEY}@127.0.0.1:{port}"}
+        found = checked("http://models.example/v1", environment)
+    (proxy,) = [finding for finding in found if finding.name == "proxy"]
+    assert f"127.0.0.1:{port}" in proxy.text
+    assert KEY not in repr(found)
+
+
+def test_clocks_that_differ() -> None:
+    """A `Date` that is an hour off is a warning."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    with spied() as (server, _), mock.patch("openaiasync.cli.doctor_command.time") as clock:
+        clock.time.return_value = later.timestamp()
+        clock.perf_counter.side_effect = lambda: 0.0
+        found = findings("--no-calls", "--base-url", server.base_url)
+    assert found["clock"]["state"] == "warning"
+    assert found["clock"]["skew"] == pytest.approx(3600, abs=30)
