@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..runtime_signature import explicit_signatures
+from ..core.model.method_signatures import explicit_signatures
 from .engine import Engine
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from inspect import Parameter, Signature
 from typing import Any, Self
 
-from .core.model.omitted import omit
+from .omitted import omit
 
 __all__ = ["explicit_signatures"]
 
@@ -66,7 +66,7 @@ def explicit_signatures(kind: type) -> None:
     A call costs nothing for it: only ``__signature__`` is set, and what it shows is made when it is looked at.
     """
     for base in kind.__mro__:
-        if not base.__module__.startswith(__package__):
+        if not base.__module__.startswith("openaiasync."):
             continue
         for name, value in vars(base).items():
             shown = isinstance(value, types.FunctionType) and (not name.startswith("_") or name == "__call__")
