@@ -13,7 +13,7 @@ from openaiasync import Client, errors, shape_of
 from openaiasync.chat.format_fallback import _KNOWN, FormatFallback, with_instructions
 from openaiasync.core.model.headers import Headers
 from openaiasync.core.model.meta import RequestInfo, ResponseInfo
-from openaiasync.core.schema.validation_errors import ShapeError
+from openaiasync.core.schema.structured import ShapeError
 
 
 class City(msgspec.Struct):

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cputime import assert_linear
-from openaiasync.core.codec.accumulate import BACKLOG, ChatAccumulator, CompletionAccumulator
+from openaiasync.core.codec.accumulate import BACKLOG, ChatAccumulator, CompletionAccumulator, ToolCalls
 from openaiasync.core.codec.decode import decoder_for
-from openaiasync.core.codec.tool_calls import ToolCalls
 from openaiasync.core.http.sse import SSEDecoder
 from openaiasync.types import Completion
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from conftest import run
 from openaiasync import ToolError, tool
-from openaiasync.core.schema.annotations import has_validators
+from openaiasync.core.schema.from_type import has_validators
 from openaiasync.core.schema.structured import ShapeError, shape_of
 
 T = TypeVar("T")
@@ -91,18 +91,18 @@ HELD: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "fits", "misfits"), HELD)
-def test_what_is_said_of_an_answer_is_held(kind: Any, fits: str, misfits: str) -> None:
+@pytest.mark.parametrize(("kind", "fits", "validation_errors"), HELD)
+def test_what_is_said_of_an_answer_is_held(kind: Any, fits: str, validation_errors: str) -> None:
     """In `into=` and wherever else types are given, deep inside other types, too."""
     shape = shape_of(kind)
     shape.decode(fits)
     with pytest.raises(ShapeError):
-        shape.decode(misfits)
+        shape.decode(validation_errors)
 
 
-@pytest.mark.parametrize(("kind", "fits", "misfits"), HELD)
+@pytest.mark.parametrize(("kind", "fits", "validation_errors"), HELD)
 @pytest.mark.parametrize("default", [False, True])
-def test_what_is_said_of_a_parameter_is_held(kind: Any, fits: str, misfits: str, default: bool) -> None:
+def test_what_is_said_of_a_parameter_is_held(kind: Any, fits: str, validation_errors: str, default: bool) -> None:
     """The model is told what was wrong, and the function is not called."""
     called: list[Any] = []
 
@@ -118,7 +118,7 @@ def test_what_is_said_of_a_parameter_is_held(kind: Any, fits: str, misfits: str,
     made = tool(function)
     assert run(made.call(f'{{"a":{fits}}}')) == "fine"
     with pytest.raises(ToolError, match="do not fit"):
-        run(made.call(f'{{"a":{misfits}}}'))
+        run(made.call(f'{{"a":{validation_errors}}}'))
     assert len(called) == 1
     assert "a" in made.param()["function"]["parameters"]["properties"]
 
@@ -168,7 +168,7 @@ def test_what_nobody_would_run_is_refused(kind: Any) -> None:
 def test_without_pydantic_validators_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits are msgspec's then."""
     monkeypatch.delitem(sys.modules, "pydantic")
-    with pytest.raises(TypeError, match="needs pydantic"):
+    with pytest.raises(TypeError, match="run by pydantic only"):
         has_validators(Annotated[int, annotated_types.Predicate(even)])
     assert not has_validators(list[Annotated[int, annotated_types.Gt(0)]])
     with pytest.raises(ShapeError):

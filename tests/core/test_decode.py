@@ -188,16 +188,16 @@ def test_the_text_of_an_error_is_short_whatever_the_body() -> None:
     assert len(str(caught.value)) < 700
 
 
-def test_a_stream_that_strayed_once_goes_straight_to_the_lenient_way() -> None:
+def test_after_an_event_that_does_not_conform_decoding_is_lenient() -> None:
     """The strict try is not repeated for the rest of the stream; other streams are not affected."""
     decoder = decoder_for(Chunk)
     stream = decoder.stream()
     assert stream.decode(GOOD).id == "i"
-    assert not stream.strayed
+    assert stream.conforming
     assert stream.decode(b'{"id":"i","choices":[],"new":1}').extra == {"new": 1}
-    assert stream.strayed
+    assert not stream.conforming
     assert stream.decode(GOOD) == decoder.decode(GOOD)
-    assert not decoder.stream().strayed
+    assert decoder.stream().conforming
     with pytest.raises(DecodeError):
         stream.decode(b"oops")
 

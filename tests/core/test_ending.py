@@ -46,7 +46,7 @@ def test_every_choice_seen_has_to_finish(chunks: list[Any], complete: bool) -> N
     """A finish reason for each choice seen; an empty one is none; a usage chunk changes nothing."""
     ending = CompletionDetector(CHAT)
     for choices in chunks:
-        ending.see(chunk(*choices), "")
+        ending.feed(chunk(*choices), "")
     assert ending.complete is complete
 
 
@@ -70,7 +70,7 @@ def test_other_streams_end_with_a_terminal_event(kind: str, name: str, complete:
     """Known by its `type`, or by the name of the event."""
     item = decoder_for(OpenModel).decode(b'{"type": "%s"}' % kind.encode())
     ending = CompletionDetector("types.responses:ResponseStreamEvent")
-    ending.see(item, name)
+    ending.feed(item, name)
     assert ending.complete is complete
 
 
@@ -78,5 +78,5 @@ def test_what_has_no_choices_decides_nothing() -> None:
     """A stray event in a chat stream neither ends it nor breaks it."""
     ending = CompletionDetector(CHAT)
     for raw in (b"{}", b'{"choices": null}', b'{"choices": 3}', b'{"choices": [{}]}', b'{"choices": [{"index": []}]}'):
-        ending.see(decoder_for(OpenModel).decode(raw), "")
+        ending.feed(decoder_for(OpenModel).decode(raw), "")
     assert not ending.complete

@@ -274,6 +274,25 @@ def test_several_schemas_at_once_are_refused() -> None:
         strict({"allOf": [{"type": "string"}, {"minLength": 1}]})
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {}, "allOf": [{"type": "string"}]},
+        {"type": "string", "allOf": [{"minLength": 1}, {"maxLength": 5}]},
+        {"type": "string", "minLength": 2, "allOf": [{"minLength": 3}]},
+        {"type": "string", "allOf": [False]},
+    ],
+)
+def test_an_all_of_beside_others_is_not_lost(schema: dict[str, Any]) -> None:
+    """A part of an allOf that contradicts what stands beside it neither replaces that nor vanishes."""
+    with pytest.raises(TypeError, match="allOf"):
+        strict(schema)
+    loose, obstacles = tighten(schema)
+    assert loose["allOf"] == schema["allOf"]
+    assert loose["type"] == schema["type"]
+    assert obstacles
+
+
 def test_schemas_are_not_changed() -> None:
     """The strict form is another object; the schema given stays as it was."""
     given = json_schema(Ingredient)

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openaiasync.core.schema.jsonschema import validation_errors
 from openaiasync.core.schema.structured import (
     Shape,
     ShapeError,
     repair_message,
     shape_of,
 )
-from openaiasync.core.schema.validate import misfits
 
 T = TypeVar("T")
 
@@ -388,7 +388,7 @@ def test_every_value_fits_its_schema_and_comes_back(node: Node) -> None:
     shape = shape_of(Node)
     text = msgspec.json.encode(node)
     assert shape.strict
-    assert list(misfits(msgspec.json.decode(text), shape.schema)) == []
+    assert list(validation_errors(msgspec.json.decode(text), shape.schema)) == []
     assert shape.decode(text.decode()) == node
     several = shape_of(list[Node])
     assert several.decode(f'```json\n{{"value":[{text.decode()}]}}\n```') == [node]

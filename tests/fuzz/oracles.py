@@ -121,7 +121,7 @@ def look_at(item: Any, kind: Any) -> None:
     assert item == item or any(isinstance(one, float) and math.isnan(one) for one in flat(dumped))
     failure.holds_error(item)
     for ending in (CompletionDetector(CHUNKS), CompletionDetector(OTHERS)):
-        ending.see(item, "x")
+        ending.feed(item, "x")
         assert ending.complete in (True, False)
     if kind is ChatCompletionChunk:
         total = ChatAccumulator()

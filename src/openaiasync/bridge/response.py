@@ -108,10 +108,10 @@ class Watch:
         if is_done(event):
             self.events += 1
             self.done = True
-            self._by_name.see_name(name)
+            self._by_name.feed_name(name)
             return
         if is_silent(event):
-            self._by_name.see_name(name)
+            self._by_name.feed_name(name)
             return
         self.events += 1
         try:
@@ -119,8 +119,8 @@ class Watch:
         except (ValueError, RecursionError):
             item = _EventSummary()  # what is no object decides nothing; its name may
         self._over = self._over or bool(item.error) or "error" in (name, item.type)
-        self._by_choice.see(item, name)
-        self._by_name.see(item, name)
+        self._by_choice.feed(item, name)
+        self._by_name.feed(item, name)
 
     @property
     def complete(self) -> bool:

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from ..core.codec.dialects import refuses_format
-from ..core.schema.structured import Shape
-from ..core.schema.validation_errors import ShapeError, repair_message
+from ..core.schema.structured import Shape, ShapeError, repair_message
 from ..engine.engine import Engine
 from ..engine.shared import Shared
 from ..errors import APIError

@@ -14,11 +14,9 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, Union, cast
 
 import msgspec
 
-from ..core.schema.annotations import adapted, has_validators, with_limits
-from ..core.schema.from_type import json_schema, strict, tighten
+from ..core.schema.from_type import adapted, has_validators, json_schema, strict, tighten, with_limits
 from ..core.schema.jsonschema import Schema, resolve
-from ..core.schema.structured import Shape
-from ..core.schema.validation_errors import ShapeError
+from ..core.schema.structured import Shape, ShapeError
 
 __all__ = ["Parameters", "function_of", "name_of", "object_in", "read_docstring"]
 

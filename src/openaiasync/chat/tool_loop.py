@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from ..core.codec.dialects import failed_generation
-from ..core.schema.structured import Shape, repair_message
-from ..core.schema.validation_errors import ShapeError
+from ..core.schema.structured import Shape, ShapeError, repair_message
 from ..engine.failures import invalid_answer
 from ..errors import (
     APIError,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast, overload
 
-from ..core.schema.validation_errors import ShapeError
+from ..core.schema.structured import ShapeError
 from .reply import ToolCall, ToolError, ToolResult
 from .signatures import Function, Parameters, function_of, name_of, object_in, read_docstring
 from .tool_execution import (

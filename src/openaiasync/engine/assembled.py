@@ -8,7 +8,6 @@ import msgspec
 
 from ..core.codec.decode import DecodeError, decoder_for, keep
 from ..core.codec.endpoint import Request
-from ..core.codec.tool_calls import as_index
 from ..core.http.sse import (
     SSEDecoder,
     SSEError,
@@ -16,6 +15,7 @@ from ..core.http.sse import (
     is_silent,
 )
 from ..core.model.meta import Meta
+from ..core.model.plain import as_index
 from . import failures, log
 from .streams import ending_of
 
@@ -118,7 +118,7 @@ class _Assembly:
             if self._chunks is not None:
                 refusal.partial = self._chunks.partial()
             raise refusal
-        self._ending.see(item, name)
+        self._ending.feed(item, name)
         if self._chunks is not None:
             self._chunks.add(item)
             return

@@ -233,8 +233,7 @@ def _is_page(kind: Any) -> bool:
 
 def _strict_reader(kind: Any) -> _Reader:
     """A function that reads values of a caller's type and raises `DecodeError` for anything else."""
-    from ..core.schema.annotations import has_validators, with_limits
-    from ..core.schema.from_type import adapter_of
+    from ..core.schema.from_type import adapter_of, has_validators, with_limits
     from ..core.schema.structured import is_pydantics
 
     if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from ..core.codec.endpoint import Request
 from ..core.model.mixins import EmbeddingValue, return_base64
-from ..core.schema.jsonschema import is_list
+from ..core.model.plain import is_list
 
 __all__ = ["NO_VECTOR", "as_embeddings", "count_texts", "fault"]
 

@@ -149,7 +149,7 @@ class AsyncStream(Generic[T]):
                     self._strictly = None
             else:
                 item._raw = queue.popleft()  # which nulls came is told by the bytes alone
-                self._ending.see(item, "")
+                self._ending.feed(item, "")
                 return item  # type: ignore[no-any-return]
         try:
             while True:
@@ -177,7 +177,7 @@ class AsyncStream(Generic[T]):
         if not is_silent(event) or (self._ending.native and event in (b"{}", b"[]", b'""')):
             return False
         if isinstance(event, Event):
-            self._ending.see_name(event.event)
+            self._ending.feed_name(event.event)
         return True
 
     async def _more(self, call: Call) -> bool:
@@ -242,7 +242,7 @@ class AsyncStream(Generic[T]):
         reason = failures.ERROR
         try:
             item = self._decoder.decode(data)
-            if self._chunks and self._decoder.strayed and _lacks_delta(item):
+            if self._chunks and not self._decoder.conforming and _lacks_delta(item):
                 item = self._with_deltas(item, data)
         except DecodeError as error:
             reason = error.reason
@@ -252,7 +252,7 @@ class AsyncStream(Generic[T]):
         else:
             if not self._is_error(item, name, data):
                 keep_raw(item, data)
-                self._ending.see(item, name)
+                self._ending.feed(item, name)
                 return item  # type: ignore[no-any-return]
         refusal = failures.refused(self.meta, data, reason, name)
         refusal.partial = self._partial()
@@ -278,7 +278,7 @@ class AsyncStream(Generic[T]):
             return True
         if not self._chunks:
             return failures.is_error_event(item, data)
-        if not self._decoder.strayed:
+        if self._decoder.conforming:
             return False
         choices: Any = item.choices
         if choices.__class__ is not list:
@@ -299,7 +299,7 @@ class AsyncStream(Generic[T]):
         self._queue.clear()
         self._done = True
         if isinstance(event, Event):
-            self._ending.see_name(event.event)
+            self._ending.feed_name(event.event)
         verdict = self._ending.end(done=True, exact=False)
         patience = _LINGER if verdict == "complete" else sooner(call.clocks.stall, _PATIENCE)
         exact = False

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ..core.codec.encode import encode_json
 from ..core.codec.endpoint import Endpoint, Request
-from ..core.model.dump import parse
+from ..core.model.plain import parse_json
 from ..engine import failures
 from ..engine.callback import ask
 from ..engine.config import BaseURL, CallConfig, Secret
@@ -96,7 +96,7 @@ def _refused(error: APIStatusError) -> OpenAIError:
     if error.status_code not in (400, 401, 403):
         return error
     try:
-        body: Any = parse(error.response.content)
+        body: Any = parse_json(error.response.content)
     except (ValueError, RecursionError):
         body = None
     told = OAuthError(response=error.response, body=body)
@@ -106,7 +106,7 @@ def _refused(error: APIStatusError) -> OpenAIError:
 
 def _read(raw: bytes) -> tuple[Secret | None, float | None]:
     try:
-        fields: Any = parse(raw)
+        fields: Any = parse_json(raw)
     except (ValueError, RecursionError):
         return None, None
     if not isinstance(fields, dict):

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from ..core.codec.encode import encode_query
 from ..core.codec.endpoint import Endpoint, Request
-from ..core.model.dump import parse
 from ..core.model.meta import ResponseInfo
+from ..core.model.plain import parse_json
 from ..engine.callback import ask
 from ..engine.config import BaseURL, CallConfig
 from ..engine.engine import Engine
@@ -125,7 +125,7 @@ def gcp_id_token_provider(
 
 def _access_token(body: bytes) -> str:
     try:
-        fields: Any = parse(body)
+        fields: Any = parse_json(body)
     except (ValueError, RecursionError):
         return ""
     token = fields.get("access_token") if isinstance(fields, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 from ..core.codec.decode import keep
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.codec.files import FileTypes
-from ..core.model.dump import parse
 from ..core.model.lenient import builder_for
+from ..core.model.plain import parse_json
 from ..engine import Namespace
 from ..engine.accumulating import AccumulatingStream
 from ..engine.binary import BinaryAnswer
@@ -208,7 +208,7 @@ def _of_text(request: Request, meta: Meta, text: str) -> Transcription:
 
     if text.lstrip().startswith("{"):  # an object although text was asked for
         try:
-            found: object = parse(text.encode())
+            found: object = parse_json(text.encode())
         except (ValueError, RecursionError):
             found = None
         inner = cast("dict[str, Any]", found).get("text") if isinstance(found, dict) else None

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from ..core.codec.tool_calls import grow, settled
+from ..core.codec.accumulate import grow, settled
 from ..core.model.base import BaseModel
 from ..core.model.lenient import builder_for
 from ..types.beta.threads import Message, MessageContent

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
 
-from ..core.codec.accumulate import ChatAccumulator
-from ..core.codec.tool_calls import ToolCalls
+from ..core.codec.accumulate import ChatAccumulator, ToolCalls
 from ..core.model.base import BaseModel
 from ..core.model.mixins import text_of
 from ..core.model.omitted import is_omitted

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from ..core.codec.tool_calls import as_index
 from ..core.model.base import BaseModel
 from ..core.model.omitted import is_omitted
+from ..core.model.plain import as_index
 from ..core.schema.structured import shape_of
 from ..errors import UnfinishedResponseError
 from ..types.responses import Response, ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText

@@ -1,6 +1,7 @@
-"""Puts the chunks of a stream together: what came so far at any time, the whole answer at last.
+"""Puts the chunks of a stream together: the answer so far at any time, the whole answer at the end.
 
-Adding a chunk only notes it; chunks are worked in when somebody asks, or a few hundred at a time.
+Adding a chunk only stores it; chunks are merged when the answer is asked for, or a few hundred at a time. Tool calls
+are told apart by index, id or name, in whatever way a server marks them.
 """
 
 from __future__ import annotations
@@ -9,35 +10,33 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+import msgspec
+
 from ..model.base import BaseModel
 from ..model.dump import extras_of
 from ..model.lenient import builder_for
 from ..model.mixins import text_of
-from .tool_calls import (
-    ToolCalls,
-    as_index,
-    grow,
-    settled,
-)
+from ..model.plain import as_dict, as_index, as_list, is_dict, is_list
 
 if TYPE_CHECKING:
     from ...types import Completion, CompletionUsage
     from ...types.chat import ChatCompletion, ChatCompletionChunk  # noqa: F401 (named in the string of a base)
+    from .partial_json import PartialJSON
 
-__all__ = ["ChatAccumulator", "CompletionAccumulator"]
+__all__ = ["ChatAccumulator", "CompletionAccumulator", "ToolCalls", "grow", "settled"]
 
 C = TypeVar("C")
 A = TypeVar("A")
 
-BACKLOG = 256  # chunks noted and not worked in: bounds the memory that a long stream takes
-_FIRST_WINS = ("id", "created", "model")  # of a chunk: the first that is not empty is the answer's
-_STEADY = frozenset({*_FIRST_WINS, "system_fingerprint", "service_tier"})  # said again by every chunk
-_DROPPED = frozenset({"choices", "object", "obfuscation"})  # handled apart, or of no use in an answer
+BACKLOG = 256  # chunks that wait to be merged: bounds the memory that a long stream takes
+_FIRST_WINS = ("id", "created", "model")  # the first value that is not empty is the answer's
+_STEADY = frozenset({*_FIRST_WINS, "system_fingerprint", "service_tier"})  # repeated in every chunk
+_DROPPED = frozenset({"choices", "object", "obfuscation"})  # handled separately, or without a meaning in an answer
 _CONCATENATED = frozenset({"token_ids", "prompt_token_ids"})
 
 
 class _Fields:
-    """The fields of a class that are looked at together: nearly always all of them are `None`, and then skipped."""
+    """The fields of a class that are read together: nearly always all of them are `None`, and skipped in one step."""
 
     __slots__ = ("get", "names", "none")
 
@@ -68,12 +67,12 @@ class _ChoiceAccumulator:
         self.finish_reason: Any = None
         self.role: Any = None
         self.calls: ToolCalls | None = None
-        self.fields: dict[str, Any] = {}  # of the choice: the last value wins
+        self.fields: dict[str, Any] = {}  # of the choice; the last value wins
         self.logprobs: dict[str, Any] = {}  # lists of tokens, one after another
-        self.more: dict[str, Any] = {}  # of the delta: texts and lists grow
+        self.more: dict[str, Any] = {}  # of the delta; texts and lists grow
 
     def take(self, pairs: Iterable[tuple[str, Any]]) -> None:
-        """Fields of a choice in a chunk."""
+        """Merge the fields of a choice in a chunk."""
         for name, value in pairs:
             if value is None or name in ("message", "delta"):
                 continue
@@ -90,7 +89,7 @@ class _ChoiceAccumulator:
                 self.fields[name] = value
 
     def take_delta(self, pairs: Iterable[tuple[str, Any]]) -> None:
-        """Fields of a delta but its content."""
+        """Merge the fields of a delta except its content."""
         for name, value in pairs:
             if value is None:
                 continue
@@ -107,9 +106,9 @@ class _ChoiceAccumulator:
 
 
 class _ChoicesAccumulator(Generic[C, A]):
-    """What both kinds of answers have in common."""
+    """Base of both accumulators."""
 
-    _last_wins: tuple[str, ...] = ("system_fingerprint",)  # of the fields that every chunk says again
+    _last_wins: tuple[str, ...] = ("system_fingerprint",)  # of the fields that every chunk repeats
 
     def __init__(self) -> None:
         self._pending: list[Any] = []
@@ -118,32 +117,32 @@ class _ChoicesAccumulator(Generic[C, A]):
         self._choices: dict[int, _ChoiceAccumulator] = {}
 
     def add(self, chunk: C) -> None:
-        """Note the next chunk."""
+        """Add the next chunk."""
         self._pending.append(chunk)
         if len(self._pending) >= BACKLOG:
             self._fold()
 
     @property
     def text(self) -> str:
-        """The text so far of the choice with index 0; "" before any."""
+        """The text of choice 0 so far; "" before any."""
         choice = self._current().get(0)
         return "".join(choice.content) if choice is not None else ""
 
     @property
     def usage(self) -> CompletionUsage | None:
-        """The tokens counted, once the server told."""
+        """The tokens used, once the server has sent them."""
         self._fold()
         usage: CompletionUsage | None = self._top.get("usage")
         return usage
 
     @property
     def complete(self) -> bool:
-        """Whether every choice seen has its finish reason."""
+        """Whether every choice received has its finish reason."""
         choices = self._current()
         return bool(choices) and all(choice.finish_reason is not None for choice in choices.values())
 
     def partial(self) -> A:
-        """An answer of what came so far; the finish reason of a choice that goes on is `None`."""
+        """Return the answer so far; the finish reason of a choice that is not finished is `None`."""
         choices = self._current()
         fields: dict[str, Any] = {
             **settled(self._top),
@@ -152,7 +151,7 @@ class _ChoicesAccumulator(Generic[C, A]):
         return self._answer(fields)
 
     def final(self) -> A:
-        """The whole answer: the same as `partial`, for when nothing more comes."""
+        """Return the whole answer: the same as `partial`, after the last chunk."""
         return self.partial()
 
     def _current(self) -> dict[int, _ChoiceAccumulator]:
@@ -208,13 +207,13 @@ class _ChoicesAccumulator(Generic[C, A]):
 
 
 class ChatAccumulator(_ChoicesAccumulator["ChatCompletionChunk", "ChatCompletion"]):
-    """Makes a `ChatCompletion` of `ChatCompletionChunk`s, however a server cuts text, reasoning and tool calls."""
+    """Makes a `ChatCompletion` of its chunks, however a server cuts text, reasoning and tool calls."""
 
     _last_wins = ("system_fingerprint", "service_tier")
 
     @property
     def reasoning(self) -> str:
-        """The reasoning so far of the choice with index 0, under either name; "" without."""
+        """The reasoning of choice 0 so far, under either of its names; "" without any."""
         choice = self._current().get(0)
         if choice is None:
             return ""
@@ -266,11 +265,11 @@ class ChatAccumulator(_ChoicesAccumulator["ChatCompletionChunk", "ChatCompletion
 
 
 class CompletionAccumulator(_ChoicesAccumulator["Completion", "Completion"]):
-    """Makes a whole `Completion` of those that a stream sends as its chunks."""
+    """Makes a `Completion` of those that a stream sends as its chunks."""
 
     @property
     def reasoning(self) -> str:
-        """Always "": completions have none."""
+        """Always "": completions have no reasoning."""
         return ""
 
     def _take_choice(self, choice: Any) -> None:
@@ -300,3 +299,237 @@ class CompletionAccumulator(_ChoicesAccumulator["Completion", "Completion"]):
 
         build = cast("Callable[[Any], Completion]", builder_for(Completion))
         return build({**fields, "object": "text_completion"})
+
+
+# -------------------------------------------------------------------------------------------------- tool calls
+
+
+class _PendingCall:
+    """One tool call so far."""
+
+    __slots__ = ("_parser", "_read", "arguments", "function", "id", "more", "name", "place", "type")
+
+    def __init__(self, place: int) -> None:
+        self.place = place  # from 0, in the order in which calls begin
+        self.id: Any = None
+        self.type: Any = None
+        self.name: str = ""
+        self.arguments: list[str] = []
+        self.function = False  # an entry had a function
+        self.more: dict[str, Any] = {}
+        self._parser: PartialJSON | None = None
+        self._read = 0  # pieces of the arguments that were parsed
+
+    @property
+    def whole(self) -> bool:
+        """Whether the arguments are a complete JSON object, to which no delta can add."""
+        if self._parser is None:
+            from .partial_json import PartialJSON  # few streams need it, and every client loads this module
+
+            self._parser = PartialJSON()
+        self._parse(self._parser)
+        return self._parser.complete and isinstance(self._parser.value, dict)
+
+    def _parse(self, parser: PartialJSON) -> None:
+        # Each piece is parsed once: servers that repeat the name in every delta cause a look at `whole` for each.
+        for piece in self.arguments[self._read :]:
+            parser.feed(piece)
+        self._read = len(self.arguments)
+
+    @property
+    def text(self) -> str:
+        """The arguments so far. The pieces become one, so that a look after every delta joins each piece once."""
+        if len(self.arguments) > 1:
+            if self._parser is not None:
+                self._parse(self._parser)
+            self.arguments = ["".join(self.arguments)]
+            self._read = min(self._read, 1)
+        return self.arguments[0] if self.arguments else ""
+
+    def take(self, entry: Any) -> None:
+        self.id = self.id or entry.id
+        self.type = self.type or entry.type
+        if isinstance(entry.function, BaseModel):
+            self.take_function(entry.function)
+        for name, value in extras_of(entry).items():
+            grow(self.more, name, value)
+
+    def says(self, function: Any) -> bool:
+        """Whether a delta only repeats this call."""
+        return bool(function.name == self.name and _text(function.arguments) == self.text)
+
+    def take_function(self, function: Any) -> None:
+        self.function = True
+        name, arguments = function.name, function.arguments
+        # The name comes whole, or again with every delta; a server that cuts it sends all of it before the arguments.
+        if isinstance(name, str) and name != self.name and not (self.name and self.arguments):
+            self.name += name
+        if arguments is not None and (text := _text(arguments)):
+            self.arguments.append(text)
+        for key, value in extras_of(function).items():
+            grow(self.more.setdefault("function", {}), key, value)
+
+    def built(self) -> dict[str, Any]:
+        built: dict[str, Any] = {"id": self.id, "type": self.type or "function", **settled(self.more)}
+        if self.function:
+            more = cast("dict[str, Any]", built.get("function", {}))
+            built["function"] = {"name": self.name or None, "arguments": self.text, **more}
+        return built
+
+
+def _text(arguments: Any) -> str:
+    """Return arguments as JSON text; some servers (Ollama) send the object itself."""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
+def _begins(function: Any) -> bool:
+    """Whether a delta has arguments that begin like a complete object."""
+    arguments = function.arguments
+    return isinstance(arguments, dict) or (isinstance(arguments, str) and arguments.lstrip().startswith("{"))
+
+
+class ToolCalls:
+    """The tool calls of one choice. Index, else id, else order tell which call an entry belongs to."""
+
+    __slots__ = ("_by_id", "_by_index", "_calls")
+
+    def __init__(self) -> None:
+        self._calls: list[_PendingCall] = []
+        self._by_index: dict[int, _PendingCall] = {}
+        self._by_id: dict[str, _PendingCall] = {}
+
+    def add(self, entries: Any) -> None:
+        """Add the `tool_calls` of a delta; anything but a list of entries is ignored."""
+        for entry in as_list(entries):
+            if isinstance(entry, BaseModel):
+                self.take(entry)
+
+    def take(self, entry: Any) -> int | None:
+        """Add one entry; return the number of its call, from 0 in the order in which they began.
+
+        `None` for an entry that only repeats a call.
+        """
+        call = self._find(entry)
+        if call is None:
+            return None
+        call.take(entry)
+        return call.place
+
+    def so_far(self, place: int) -> tuple[str, str]:
+        """Return the name of a call, and its arguments so far."""
+        call = self._calls[place]
+        return call.name, call.text
+
+    def built(self) -> list[dict[str, Any]]:
+        """Return the calls as plain values, in the order in which they began."""
+        return [call.built() for call in self._calls]
+
+    def _find(self, entry: Any) -> _PendingCall | None:
+        """Return the call of an entry, a new one if needed; `None` for an entry that only repeats a call."""
+        index = as_index(entry.index)
+        key = entry.id if isinstance(entry.id, str) and entry.id else None
+        named = isinstance(entry.function, BaseModel) and bool(getattr(entry.function, "name", None))
+        call = self._known(index, key, named)
+        if call is not None and named and _begins(entry.function) and call.whole:
+            # Complete calls, one after another, to which the server gave the same index or id.
+            if key is not None and key == call.id and call.says(entry.function):
+                return None
+            call = None
+        if call is None:
+            call = _PendingCall(len(self._calls))
+            self._calls.append(call)
+        if index is not None:
+            self._by_index[index] = call
+        if key is not None:
+            self._by_id[key] = call
+        return call
+
+    def _known(self, index: int | None, key: str | None, named: bool) -> _PendingCall | None:
+        if index is not None:
+            call = self._by_index.get(index) or self._by_id.get(key or "")
+            # Some servers give every call the index 0, others give every delta of a call another id: only another id
+            # together with a name is another call.
+            other = call is not None and call.id and key and key != call.id and named
+            return None if other else call
+        if key is not None:
+            return self._by_id.get(key)
+        call = self._calls[-1] if self._calls else None
+        return None if call is not None and named and call.name else call
+
+
+# -------------------------------------------------------------------------------------------------- values that grow
+
+_WHOLE = frozenset({"id", "type", "index", "name", "role", "format"})  # texts that come whole, perhaps repeatedly
+
+
+_DEEPEST = 64  # levels in which values grow; deeper ones are replaced
+
+
+class _Pieces(list[str]):
+    """A text in pieces."""
+
+
+def grow(into: dict[str, Any], name: str, value: Any, depth: int = 0) -> None:
+    """Merge a delta's field: texts and lists get longer, objects are merged, other values are replaced."""
+    old = into.get(name)
+    if value is None:
+        into.setdefault(name, None)
+    elif isinstance(value, str):
+        if name in _WHOLE:
+            into[name] = value
+        elif isinstance(old, _Pieces):
+            old.append(value)
+        else:
+            into[name] = _Pieces([value])
+    elif is_dict(value) and depth < _DEEPEST:
+        if not is_dict(old):
+            old = into[name] = {}
+        for key, item in value.items():
+            grow(old, key, item, depth + 1)
+    elif is_list(value) and depth < _DEEPEST:
+        if not is_list(old) or isinstance(old, _Pieces):
+            old = into[name] = []
+        for item in value:
+            _grow_list(old, item, depth + 1)
+    else:
+        into[name] = value
+
+
+def _grow_list(items: list[Any], item: Any, depth: int) -> None:
+    if not is_dict(item):
+        items.append(item)
+        return
+    place = item.get("index")
+    last = as_dict(items[-1]) if items else {}
+    if not last or place is None or last.get("index") != place or last.get("type") != item.get("type"):
+        last = {}
+        items.append(last)
+    for name, value in item.items():
+        grow(last, name, value, depth)
+
+
+def settled(value: Any) -> Any:
+    """Return a merged value as plain values that no longer change. Not recursive: servers may nest deeply."""
+    whole: list[Any] = []
+    todo: list[tuple[Any, Any]] = [([value], whole)]
+    while todo:
+        source, made = todo.pop()
+        named = isinstance(source, dict)
+        for key, item in cast("Any", source).items() if named else enumerate(source):
+            one = _joined(item)
+            if isinstance(item, (dict, list)) and not isinstance(one, str):
+                todo.append((cast("Any", item), one))
+            if named:
+                made[key] = one
+            else:
+                made.append(one)
+    return whole[0]
+
+
+def _joined(item: Any) -> Any:
+    """Return a finished item; of an object or a list an empty one, which the caller fills."""
+    if isinstance(item, _Pieces):
+        if len(item) > 1:
+            item[:] = ["".join(item)]  # a look after every delta joins each piece once
+        return "".join(item)
+    return dict[str, Any]() if isinstance(item, dict) else list[Any]() if isinstance(item, list) else item

@@ -1,7 +1,12 @@
-"""Bytes to answers: strictly first; leniently where one strays from the description, so that nothing is lost."""
+"""Bytes to answers: strictly first, and leniently where the bytes do not conform, so that nothing is lost.
+
+msgspec's strict decoder is the fast path. An answer that it refuses is built by `model.lenient`, unless the caller
+asked for strictness: then required fields and types are checked, and unknown fields are kept, never an error.
+"""
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Callable
@@ -10,14 +15,16 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from ..model.base import keep
-from ..model.dump import parse
 from ..model.lenient import (
+    UNFIT,
     Builder,
     builder_for,
     flatten,
     is_struct,
+    likely_members,
     resolve,
 )
+from ..model.plain import is_dict, is_list, parse_json
 
 __all__ = ["DecodeError", "Decoder", "StreamDecoder", "decoder_for", "keep", "parsed"]
 
@@ -27,9 +34,9 @@ QUOTED = 200  # characters of a body that an error's text shows
 
 
 class DecodeError(ValueError):
-    """A body that is not what its endpoint answers. `raw` is the whole of it; the text quotes 200 characters at most.
+    """A body that is not an answer of its endpoint. `raw` is the whole body; the text quotes 200 characters at most.
 
-    `path` tells where a strict decoder found the fault (``"$.choices[0].index"``), `None` elsewhere.
+    `path` is the place where a strict decoder found the error (``"$.choices[0].index"``), else `None`.
     """
 
     def __init__(self, reason: str, raw: bytes, path: str | None = None) -> None:
@@ -47,8 +54,8 @@ class DecodeError(ValueError):
 class Decoder(Generic[T]):
     """Decodes answers of one type. `decode(data)` raises `DecodeError` only.
 
-    With `strict` every departure from the description but unknown fields is an error; else only a body that is no JSON,
-    or whose kind (object, array) is not the type's.
+    With `strict` every departure from the API's description except unknown fields is an error; without it only a body
+    that is not JSON, or not of the type's kind (object, array).
     """
 
     __slots__ = ("build", "decode", "fast", "kind", "lenient", "strict")
@@ -64,58 +71,55 @@ class Decoder(Generic[T]):
         def lenient(data: bytes) -> T:
             return build(parsed(data), data)
 
-        def stray(data: bytes, error: Exception) -> T:
-            if strict:
-                _conforming(data, kind, error)
-            return lenient(data)
-
         def decode(data: bytes) -> T:
             try:
                 return fast(data)
             except (ValueError, RecursionError) as error:
-                return stray(data, error)
+                if strict:
+                    _check_strictly(data, kind, error)
+                return lenient(data)
 
         self.strict: bool = strict
         self.fast: Callable[[bytes], T] = fast
         self.lenient: Callable[[bytes], T] = lenient
         self.build: Callable[[Any, bytes], T] = build
-        """From the plain values of a body (and the body, for errors) to the answer, leniently."""
+        """Builds the answer leniently from the plain values of a body, and the body itself for errors."""
         self.decode = decode
 
     def stream(self) -> StreamDecoder[T]:
-        """A decoder for the events of one stream: once one has strayed it tries strictly no more."""
+        """Return a decoder for one stream: after an event that does not conform it decodes leniently at once."""
         return StreamDecoder(self)
 
 
 class StreamDecoder(Generic[T]):
     """Decodes the events of one stream; see `Decoder.stream`. `decode(data)` raises `DecodeError` only."""
 
-    __slots__ = ("decode", "fast", "strayed")
+    __slots__ = ("conforming", "decode", "fast")
 
     decode: Callable[[bytes], T]
 
     def __init__(self, decoder: Decoder[T]) -> None:
-        self.strayed: bool = False
-        """Whether an event departed from the description; the first one to do so is seen by it already."""
+        self.conforming: bool = True
+        """Whether all events so far conform to the API's description."""
         fast, lenient = decoder.fast, decoder.lenient
         self.fast: Callable[[bytes], T] = fast
-        """Strictly only: raises `ValueError` or `RecursionError` where `decode` may still find an answer."""
+        """Decodes strictly only: raises `ValueError` or `RecursionError` where `decode` may still succeed."""
 
         def decode(data: bytes) -> T:
-            if not self.strayed:
+            if self.conforming:
                 try:
                     return fast(data)
                 except (ValueError, RecursionError):
-                    self.strayed = True
+                    self.conforming = False
             return lenient(data)
 
         self.decode = decoder.decode if decoder.strict else decode
 
 
 def parsed(data: bytes) -> Any:
-    """The plain values of a body. Raises `DecodeError` for what is not JSON."""
+    """Return the plain values of a body. Raises `DecodeError` for one that is not JSON."""
     try:
-        return parse(data)
+        return parse_json(data)
     except RecursionError:
         raise DecodeError("the body is nested too deeply", data) from None
     except ValueError as error:
@@ -123,7 +127,7 @@ def parsed(data: bytes) -> Any:
 
 
 def _builder_of(kind: Any) -> Callable[[Any, bytes], Any]:
-    """A function that leniently builds a type from plain values; the bytes they came from are for its errors."""
+    """Return a function that builds a type leniently from plain values; the bytes are for its errors."""
     build: Builder | None = None
     wanted: type | None = None
     prepared = False
@@ -159,7 +163,7 @@ _NAMES: dict[type, str] = {
 
 
 def _json_kind(kind: Any) -> type | None:
-    """What JSON a type wants at its top: `dict`, `list`, or `None` for a type that takes several."""
+    """Return the kind of JSON at the top of a type: `dict`, `list`, or `None` for one that takes several."""
     kinds = {dict if is_struct(member) else typing.get_origin(member) for member in flatten(kind)}
     only = kinds.pop() if len(kinds) == 1 else None
     return only if only in (dict, list) else None
@@ -168,24 +172,22 @@ def _json_kind(kind: Any) -> type | None:
 def _complaint(data: bytes, error: ValueError) -> str:
     if not data.strip():
         return "the body is empty"
-    if (
-        type(error) is ValueError
-    ):  # Python's limit on the digits of an integer, the one refusal of json that is no syntax
+    if type(error) is ValueError:  # Python's limit on digits: the only error of `json` that is not about syntax
         return "the body holds an integer of absurd length"
     return "the body is not JSON"
 
 
-def _conforming(data: bytes, kind: Any, error: Exception) -> None:
-    """Let pass what only has unknown fields; `DecodeError` for any other departure from the description."""
-    from .strict import check  # who is not strict need not load it
-
+def _check_strictly(data: bytes, kind: Any, error: Exception) -> None:
+    """Accept a body whose only departure from the description is unknown fields. Raises `DecodeError` for others."""
     try:
-        check(msgspec.json.decode(data), kind)
-    except (ValueError, RecursionError) as reason:
-        fault = reason
+        msgspec.convert(_known_part(msgspec.json.decode(data), kind), kind, dec_hook=resolve)
+    except (UnicodeEncodeError, msgspec.ValidationError) as reason:
+        error = reason
+    except (ValueError, RecursionError):
+        pass
     else:
         return
-    _refuse(data, fault if isinstance(fault, msgspec.ValidationError) else error)
+    _refuse(data, error)
 
 
 def _refuse(data: bytes, error: Exception) -> Any:
@@ -195,8 +197,10 @@ def _refuse(data: bytes, error: Exception) -> Any:
         raise DecodeError("the body is empty", data) from None
     if isinstance(error, UnicodeDecodeError):
         raise DecodeError("the body is not UTF-8", data) from None
+    if isinstance(error, UnicodeEncodeError):  # half a UTF-16 pair where the type takes base64
+        raise DecodeError(f"Invalid base64 encoded string: {error.reason}", data) from None
     reason, *paths = str(error).split(" - at `")
-    path = "".join(path.rstrip("`").removeprefix("$") for path in reversed(paths))  # the outermost stands last
+    path = "".join(path.rstrip("`").removeprefix("$") for path in reversed(paths))  # the outermost comes last
     place = f" at ${path}" if paths else ""
     raise DecodeError(reason[:QUOTED] + place[:QUOTED], data, f"${path}" if paths else None) from None
 
@@ -205,9 +209,56 @@ _decoders: dict[tuple[Any, bool], Decoder[Any]] = {}
 
 
 def decoder_for(kind: type[T], *, strict: bool = False) -> Decoder[T]:
-    """The decoder of a type, made once. `kind` may also be a union, a list or a stand-in of `model.one_of`."""
+    """Return the decoder of a type, made once. `kind` may also be a union, a list or a stand-in of `model.one_of`."""
     key = (kind, strict)
     decoder = _decoders.get(key)
     if decoder is None:
         decoder = _decoders[key] = Decoder(kind, strict=strict)
     return decoder
+
+
+def _known_part(value: Any, kind: Any) -> Any:
+    """Return the value without the fields that its type does not declare, at any depth."""
+    if is_list(value):
+        items = _items(kind, list, 0)
+        return value if items is None else [_known_part(item, items) for item in value]
+    if not is_dict(value):
+        return value
+    fields = value
+    structs = [member for member in flatten(kind) if is_struct(member)]
+    if structs:
+        return _of_struct(fields, structs)
+    held = _items(kind, dict, 1)
+    return fields if held is None else {name: _known_part(item, held) for name, item in fields.items()}
+
+
+def _of_struct(fields: dict[str, Any], structs: list[Any]) -> dict[str, Any]:
+    """Return the known part for the member of a union that the value is: the first that it fits."""
+    candidates = structs if len(structs) == 1 else likely_members(tuple(structs), fields)
+    parts = [_declared(fields, candidate) for candidate in candidates]
+    for part, candidate in zip(parts, candidates, strict=True) if len(parts) > 1 else ():
+        try:
+            msgspec.convert(part, candidate, dec_hook=resolve)
+        except UNFIT:
+            continue
+        return part
+    return parts[0] if parts else fields
+
+
+def _declared(fields: dict[str, Any], struct: Any) -> dict[str, Any]:
+    declared = _types(struct)
+    return {name: _known_part(item, declared[name]) for name, item in fields.items() if name in declared}
+
+
+@functools.cache
+def _types(struct: Any) -> dict[str, Any]:
+    """Return the type of each field by its name on the wire."""
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+    config = (typing.get_origin(struct) or struct).__struct_config__
+    return types if config.tag is None else types | {config.tag_field: str}
+
+
+@functools.cache
+def _items(kind: Any, origin: type, index: int) -> Any:
+    found = [typing.get_args(member)[index] for member in flatten(kind) if typing.get_origin(member) is origin]
+    return typing.Union[tuple(found)] if found else None  # noqa: UP007 (made at run time)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-from ..schema.jsonschema import is_list, is_schema
+from ..model.plain import is_dict, is_list
 
 __all__ = ["ErrorDetails", "parse_error", "read_error"]
 
@@ -76,7 +76,7 @@ def parse_error(raw: bytes) -> Any:
     value: Any = _parsed(text)
     if isinstance(value, str):  # JSON in a string, or an event: Bedrock, some proxies
         inner: Any = _parsed(value.strip().removeprefix("data:").partition("\n\n")[0].strip())
-        value = inner if is_schema(inner) or is_list(inner) else value
+        value = inner if is_dict(inner) or is_list(inner) else value
     return value if value != "" else None
 
 

@@ -52,16 +52,8 @@ _DELETED = (_FINE - {""}) | {"deleted", "true"}
 _BAD = frozenset({"error", "fail", "failed", "failure"})
 _FAILED = ("error", "network_error")  # OpenRouter; Zhipu, where its model broke off
 _OTHER_ERRORS = (
-    "detail",
-    "errors",
-    "fault",
-    "error_msg",
-    "errorMessage",
-    "error_message",
-    "Error",
-    "__type",
-    "exception",
-)
+    "detail", "errors", "fault", "error_msg", "errorMessage", "error_message", "Error", "__type", "exception",
+)  # fmt: skip
 
 
 class _AnswerFacts(NamedTuple):

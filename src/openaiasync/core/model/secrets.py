@@ -39,56 +39,16 @@ _DEEPEST = 60  # levels of a server's JSON that are looked through; nothing that
 
 _NAME_PART = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 _WORDS = frozenset(
-    {
-        "accesskey",
-        "accesstoken",
-        "apikey",
-        "auth",
-        "authorization",
-        "authtoken",
-        "clientsecret",
-        "code",
-        "cookie",
-        "credential",
-        "credentials",
-        "jwt",
-        "key",
-        "passphrase",
-        "passwd",
-        "password",
-        "pwd",
-        "sas",
-        "secret",
-        "secretkey",
-        "sig",
-        "signature",
-        "token",
-    }
-)
+    {"accesskey", "accesstoken", "apikey", "auth", "authorization", "authtoken", "clientsecret", "code", "cookie",
+     "credential", "credentials", "jwt", "key", "passphrase", "passwd", "password", "pwd", "sas", "secret",
+     "secretkey", "sig", "signature", "token"}
+)  # fmt: skip
 """Last words of names, as ``x-api-key``, ``accessToken``, ``X-Amz-Signature``."""
 _OPEN_FIELDS = frozenset(
-    {
-        "accept",
-        "accept-encoding",
-        "accept-language",
-        "cache-control",
-        "content-type",
-        "from",
-        "http-referer",
-        "idempotency-key",
-        "openai-beta",
-        "openai-organization",
-        "openai-project",
-        "origin",
-        "referer",
-        "traceparent",
-        "tracestate",
-        "user-agent",
-        "x-client-request-id",
-        "x-request-id",
-        "x-title",
-    }
-)
+    {"accept", "accept-encoding", "accept-language", "cache-control", "content-type", "from", "http-referer",
+     "idempotency-key", "openai-beta", "openai-organization", "openai-project", "origin", "referer", "traceparent",
+     "tracestate", "user-agent", "x-client-request-id", "x-request-id", "x-title"}
+)  # fmt: skip
 """Header fields that are never secret: to take their values out of an error's text would only damage it."""
 
 T = TypeVar("T")

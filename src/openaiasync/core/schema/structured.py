@@ -15,40 +15,124 @@ import msgspec
 
 from ..codec.partial_json import PartialJSON
 from ..codec.reasoning import AnswerJSON, answers_in
-from .annotations import has_validators, with_limits
-from .check import check_schema
+from ..model.plain import is_dict, is_list
 from .from_type import (
     adapter_of,
     adapter_schema,
+    has_validators,
     is_pydantic,
     json_schema,
     tighten,
+    with_limits,
 )
-from .jsonschema import Schema, hold_open, is_list, is_schema, may_be_null, resolve
-from .validation_errors import (
-    ShapeError,
-    faults,
-    repair_message,
-    shortened,
-    unfit,
-)
+from .jsonschema import Schema, check_schema, hold_open, may_be_null, resolve, validation_errors
 
 __all__ = ["PartialValue", "Shape", "ShapeError", "from_pydantic", "is_pydantics", "repair_message", "shape_of"]
 
+_MISSING: Any = object()
+_STEP = re.compile(r"\.([^.\[\]`]+)|\[(\d+)\]")
+_SHOWN = 120  # characters of a wrong value that a message shows
+
+
+class ShapeError(ValueError):
+    """A text is not a value of the requested type.
+
+    `message` is written for the model: what is wrong, where, and which value stands there. `path` is the place
+    (``$.steps[2].grams``, ``$`` for the whole), `text` what the model wrote, `is_json` whether there was any JSON in
+    it. `str(error)` is written for people: it names the type, too.
+    """
+
+    def __init__(self, message: str, *, path: str = "$", text: str = "", name: str = "", is_json: bool = True) -> None:
+        super().__init__(f"The answer does not fit {name}: {message}" if name else message)
+        self.message = message
+        self.path = path
+        self.text = text
+        self.name = name
+        self.is_json = is_json
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (self.message, self.path, self.text, self.name, self.is_json))
+
+
+def _rebuilt(message: str, path: str, text: str, name: str, is_json: bool) -> ShapeError:
+    return ShapeError(message, path=path, text=text, name=name, is_json=is_json)
+
+
+def repair_message(error: ShapeError) -> dict[str, Any]:
+    """Return the user message that shows a model what was wrong with its last answer and asks for a valid one."""
+    return {
+        "role": "user",
+        "content": f"Your last answer cannot be used. {error.message}\n"
+        "Answer again with the whole corrected JSON value, and nothing else.",
+    }
+
+
+def _faults(error: Exception, value: Any, schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield place and sentence of each error that msgspec or pydantic found.
+
+    msgspec stops at the first one; the schema tells the others.
+    """
+    listed = getattr(error, "errors", None)
+    if callable(listed):
+        for one in cast("list[dict[str, Any]]", listed()):
+            path = prefix + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in one["loc"])
+            came = "" if one["type"] == "missing" else f"; it is {_shortened(json.dumps(one['input'], default=str))}"
+            yield path, f"At {path}: {str(one['msg'])[:1].lower()}{str(one['msg'])[1:]}{came}."
+        return
+    text = str(error)
+    head, at, place = text.rpartition(" - at `")
+    path = place.removesuffix("`") if at else prefix
+    reason = head if at else text
+    shown = "" if "missing required" in reason else _shown(value, path)
+    yield path, f"At {path}: {reason[:1].lower()}{reason[1:]}{shown}."
+    yield from (one for one in _violations(value, schema) if one[0] != path)
+
+
+def _violations(value: Any, schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield place and sentence of each value that does not fit a schema."""
+    for path, expected in validation_errors(value, schema):
+        yield path, f"At {path}: expected {expected}{_shown(value, path)}."
+
+
+def _shown(value: Any, path: str) -> str:
+    came = _at(value, path)
+    return "" if came is _MISSING else f"; it is {_shortened(json.dumps(came))}"
+
+
+def _at(value: Any, path: str) -> Any:
+    """Return the value at a path as msgspec writes it, or `_MISSING` if the path does not name a single place."""
+    rest = path.removeprefix("$")
+    while rest:
+        step = _STEP.match(rest)
+        if step is None:
+            return _MISSING
+        try:
+            value = value[step[1]] if step[1] is not None else value[int(step[2])]
+        except (KeyError, IndexError, TypeError):
+            return _MISSING  # a property's name may contain dots
+        rest = rest[step.end() :]
+    return value
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 T = TypeVar("T")
 
-_TRIED = 8  # values in a text that are tried
-_TOLD = 8  # mistakes that a message lists
+_TRIED = 8  # JSON values of a text that are tried
+_LISTED = 8  # errors that a message lists
 _FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n?(.*?)(?:```|\Z)", re.DOTALL)
 
 
 class Shape(Generic[T]):
-    """What is asked of a model: a value of a type.
+    """The type that a model's answer shall have. Made by `shape_of`.
 
-    `kind` is the type, `name` what the API calls it, `schema` its JSON schema, an object at the root. `wrapped` tells
-    that the value is asked for under ``"value"``, because the type itself makes no object. `strict` is False where
-    strict mode cannot say what the type says (`obstacles` tells what): the schema is sent as not strict then, and
-    only `decode` holds the answer to it. Made by `shape_of`.
+    `kind` is the type, `name` its name in requests, `schema` its JSON schema with an object at the root. `wrapped`: the
+    value is requested as the property ``"value"``, because the type itself is not an object. `strict` is False where
+    strict mode cannot express the type (`obstacles` says why): the schema is sent as not strict then, and only `decode`
+    enforces it.
     """
 
     kind: Any
@@ -60,7 +144,7 @@ class Shape(Generic[T]):
 
     def __init__(self, kind: Any, name: str | None = None) -> None:
         self.kind = kind
-        # A dict is a schema itself; its values are what JSON makes of them.
+        # A dict is a schema itself; its values stay plain.
         self._raw = isinstance(kind, dict)
         by_pydantic = not self._raw and (is_pydantics(kind) or has_validators(kind))
         self._adapter: Any = adapter_of(kind) if by_pydantic else None
@@ -81,16 +165,16 @@ class Shape(Generic[T]):
         return f"Shape({self.name}{'' if self.strict else ', not strict'})"
 
     def response_format(self) -> dict[str, Any]:
-        """The `response_format` parameter of chat completions."""
+        """Return the `response_format` parameter of chat completions."""
         inner = {"name": self.name, "schema": self.schema, "strict": self.strict}
         return {"type": "json_schema", "json_schema": inner}
 
     def text_format(self) -> dict[str, Any]:
-        """The ``text={"format": ...}`` of the Responses API."""
+        """Return the ``text={"format": ...}`` of the Responses API."""
         return {"type": "json_schema", "name": self.name, "schema": self.schema, "strict": self.strict}
 
     def instructions(self) -> str:
-        """The schema in words, for servers that take no schema; holds the word JSON, which some of them demand."""
+        """Return the schema in words, for servers that take none; the word JSON, which some demand, is among them."""
         schema = json.dumps(self.schema, ensure_ascii=False, separators=(",", ":"))
         return (
             "Answer with one JSON value and nothing else: no explanation, no Markdown. "
@@ -98,7 +182,7 @@ class Shape(Generic[T]):
         )
 
     def decode(self, text: str) -> T:
-        """The text as a value of the type; reasoning, a Markdown fence or words around the JSON are passed over.
+        """Return the text as a value of the type; reasoning, Markdown fences and words around the JSON are skipped.
 
         Raises `ShapeError`.
         """
@@ -114,20 +198,20 @@ class Shape(Generic[T]):
         raise failure or self._not_json(answers[0], text)
 
     def partial(self, text: str) -> Any:
-        """What a text that is not finished makes so far, as plain values, `None` if nothing; see `growing`."""
+        """Return the plain values that an unfinished text holds so far, `None` without any; see `growing`."""
         growing = self.growing()
         growing.feed(text)
         return growing.value
 
     def growing(self) -> PartialValue:
-        """For a text that comes in pieces: each is read once, however often the value so far is asked for."""
+        """Return a reader for a text that comes in pieces; each is read once, however often its value is looked at."""
         return PartialValue(self.wrapped)
 
     def validate(self, value: Any) -> T:
-        """A plain value, as JSON makes it, as a value of the type. Raises `ShapeError`."""
+        """Return a plain value, as JSON has them, as a value of the type. Raises `ShapeError`."""
         return self.decode(msgspec.json.encode(value).decode())
 
-    # ---------------------------------------------------------------- how it is read
+    # ---------------------------------------------------------------- decoding
 
     def _made_decoder(self) -> Any:
         if self._adapter is not None:
@@ -143,7 +227,7 @@ class Shape(Generic[T]):
         except ShapeError as error:
             failure = error
         value: Any = msgspec.json.decode(text)
-        # Null stands for what was left out; a model that was not held to the schema forgets the wrapping.
+        # Null stands for a property left out; a model that the schema did not constrain forgets the wrapping.
         others: list[Any] = [_without_nulls(value, self._plain, self._plain)]
         if self.wrapped:
             others.append({"value": value})
@@ -165,7 +249,7 @@ class Shape(Generic[T]):
                 return cast("T", self._adapter.validate_json(bytes(inner)))
             made = self._decoder.decode(text)
         except (msgspec.ValidationError, ValueError, KeyError, TypeError) as error:
-            raise self._misfit(error, text) from error
+            raise self._decode_failure(error, text) from error
         return cast("T", made.value if self.wrapped else made)
 
     def _not_json(self, text: str, whole: str) -> ShapeError:
@@ -178,51 +262,52 @@ class Shape(Generic[T]):
             reason = "it is nested too deeply"
         except UnicodeError:
             reason = "it holds half a character"
-        message = f"It is not valid JSON: {reason}. It begins with {shortened(text)}."
+        message = f"It is not valid JSON: {reason}. It begins with {_shortened(text)}."
         if not text.strip():
             message = "It is empty; one JSON value is expected."
             if whole.strip():
                 message = "It holds reasoning and no answer; one JSON value is expected after the reasoning."
         return ShapeError(message, text=whole, name=self.name, is_json=False)
 
-    def _misfit(self, error: Exception, text: bytes) -> ShapeError:
+    def _decode_failure(self, error: Exception, text: bytes) -> ShapeError:
         value = msgspec.json.decode(text)
         prefix = "$.value" if self.wrapped and self._adapter is not None else "$"
-        return self._told(faults(error, value, self._plain, prefix), text)
+        return self._failure(_faults(error, value, self._plain, prefix), text)
 
     def _held(self, value: Any, text: bytes) -> T:
-        """A value held to a schema that no type stands for."""
-        found = unfit(value, self._plain)
+        """Validate a value against a schema given as a dict."""
+        found = _violations(value, self._plain)
         first = next(found, None)
         if first is not None:
-            raise self._told(chain([first], found), text)
+            raise self._failure(chain([first], found), text)
         return cast("T", value["value"] if self.wrapped else value)
 
-    def _told(self, found: Iterable[tuple[str, str]], text: bytes) -> ShapeError:
-        told = list(islice(found, _TOLD))
-        message = "\n".join(dict.fromkeys(line for _, line in told))
-        return ShapeError(message, path=told[0][0], text=text.decode("utf-8", "replace"), name=self.name)
+    def _failure(self, found: Iterable[tuple[str, str]], text: bytes) -> ShapeError:
+        listed = list(islice(found, _LISTED))
+        message = "\n".join(dict.fromkeys(line for _, line in listed))
+        return ShapeError(message, path=listed[0][0], text=text.decode("utf-8", "replace"), name=self.name)
 
 
 class PartialValue:
-    """The plain value that a model's text makes so far. Made by `Shape.growing`."""
+    """The plain value in a text that is still being written. Made by `Shape.growing`."""
 
     def __init__(self, wrapped: bool) -> None:
         self._json: AnswerJSON = AnswerJSON()
         self._wrapped = wrapped
 
     def feed(self, piece: str) -> None:
-        """Take the next piece of the model's text."""
+        """Add the next piece of the text."""
         self._json.feed(piece)
 
     @property
     def value(self) -> Any:
-        """The value so far, not held to any type, `None` if there is nothing.
+        """The value so far, not validated, `None` before any.
 
-        Torn texts are there, numbers only when they are finished. Its lists and dicts grow; copy what has to stay.
+        It holds unfinished strings, numbers only when they are finished. Its lists and dicts grow: copy them to keep
+        them as they are.
         """
         value = self._json.value
-        return value.get("value") if self._wrapped and is_schema(value) else value
+        return value.get("value") if self._wrapped and is_dict(value) else value
 
 
 @functools.lru_cache(maxsize=256)
@@ -239,11 +324,11 @@ def shape_of(kind: Any, *, name: str | None = None) -> Shape[Any]: ...
 
 
 def shape_of(kind: Any, *, name: str | None = None) -> Shape[Any]:
-    """The shape of a type, made once: of a msgspec Struct, dataclass, TypedDict, NamedTuple or pydantic model, of
-    lists, `Literal`, `Enum`, unions and scalars. A dict is taken as a JSON schema, whose values stay plain.
+    """Return the shape of a type, made once.
 
-    `name` is what the API calls it; made from the type's own name otherwise. Raises `TypeError` for what no schema
-    can be made of; the text says what to change.
+    A type is a msgspec Struct, dataclass, TypedDict, NamedTuple or pydantic model, a list, `Literal`, `Enum`, union or
+    scalar; a dict is a JSON schema, whose values stay plain. `name` is its name in requests, by default the type's own.
+    Raises `TypeError` for a type that has no schema; the text says what to change.
     """
     if isinstance(kind, Shape):
         known: Shape[Any] = cast("Any", kind)
@@ -261,19 +346,19 @@ def shape_of(kind: Any, *, name: str | None = None) -> Shape[Any]:
 
 
 def is_pydantics(kind: Any) -> bool:
-    """Whether pydantic has to read values of a type: it is pydantic's own, or made of such."""
+    """Whether pydantic has to decode a type: it is one of pydantic's, or made of them."""
     if "pydantic" not in sys.modules:
         return False
     return is_pydantic(kind) or any(is_pydantics(one) for one in get_args(kind) if one is not kind)
 
 
 def from_pydantic(kind: Any, value: Any) -> Any:
-    """The `dec_hook` of msgspec for types that hold pydantic models. Raises `ValueError` for what does not fit one."""
+    """Decode a pydantic model inside another type: msgspec's `dec_hook`. Raises `ValueError` for an invalid value."""
     if not is_pydantic(kind):
         raise NotImplementedError
     try:
         return adapter_of(kind).validate_json(msgspec.json.encode(value))
-    except ValueError as error:  # pydantic's own text has lines of advice for people
+    except ValueError as error:  # pydantic's own text has lines of advice for developers
         listed: Any = cast("Any", getattr(error, "errors", list))()
         told = "; ".join(f"{'.'.join(map(str, one['loc'])) or kind.__name__}: {one['msg']}" for one in listed)
         raise ValueError(told or str(error)) from error
@@ -302,7 +387,7 @@ def _name_of(kind: Any) -> str:
 
 
 def _valid_name(name: str) -> str:
-    """A name that the API takes: letters, digits, ``_`` and ``-``, at most 64."""
+    """Return a name that the API accepts: at most 64 letters, digits, ``_`` and ``-``."""
     return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:64] or "answer"
 
 
@@ -310,7 +395,7 @@ def _valid_name(name: str) -> str:
 
 
 def _jsons_in(text: str) -> Iterator[bytes]:
-    """The JSON values in a model's text: the whole; else what stands in fences, and what begins with a bracket."""
+    """Yield the JSON values in a text: the whole; else those in fences, and those that begin with a bracket."""
     text = text.strip("\ufeff \t\r\n")
     for candidate in (text, *(match[1].strip() for match in _FENCE.finditer(text))):
         encoded = _encoded(candidate)
@@ -342,8 +427,8 @@ def _is_json(text: bytes) -> bool:
 
 
 def _without_nulls(value: Any, schema: Any, root: Schema) -> Any:
-    """The value without the nulls that stand for properties left out, by the schema before it was made strict."""
-    if not is_schema(schema) or not (is_list(value) or is_schema(value)):
+    """Return the value without nulls for properties left out, by the schema before it was made strict."""
+    if not is_dict(schema) or not (is_list(value) or is_dict(value)):
         return value
     schema = resolve(schema, root)
     variants = schema.get("anyOf", schema.get("oneOf"))
@@ -366,7 +451,7 @@ def _without_nulls(value: Any, schema: Any, root: Schema) -> Any:
 
 
 def _could_be(value: Any, schema: Schema, root: Schema) -> bool:
-    """Whether a container is meant to fit a schema, told by its kind and by the properties that name one value."""
+    """Whether a container is meant for a schema: by its type, and by properties with a constant value."""
     if "anyOf" in schema or "oneOf" in schema:
         return True
     if schema.get("type") != ("array" if isinstance(value, list) else "object"):
