@@ -25,7 +25,7 @@ LAYERS = (
     "bulk chat official realtime identity",
     "methods",
     "api",
-    "settings network variants client client_defaults",
+    "options client",
     "auth azure bridge compat lib otel",
 )
 BASE_TO_ENDPOINTS = " ".join(LAYERS[:4])
@@ -59,7 +59,7 @@ THIRD_PARTY = {
     "cli": {"cyclopts", "markdown_it", "prompt_toolkit", "rich"},
     "testing": {"pytest"},
     "transport": {"httpx2"},
-    "client_defaults": {"httpx2"},
+    "client": {"httpx2"},
     "realtime": {"websockets"},
     "otel": {"opentelemetry"},
     "bridge": {"httpx2"},
@@ -323,7 +323,7 @@ def test_right_imports_pass(tmp_path: Path) -> None:
         "__init__.py": f"from .version import v\n{lazy}",
         "version.py": "",
         "core/policy/options.py": typed + "import json, msgspec\nfrom ...errors import E\n",
-        "client.py": "import asyncio\nfrom .engine.call import run\nfrom .settings import S\n",
+        "client.py": "import asyncio\nfrom .engine.call import run\nfrom .options import S\n",
         "cli/main.py": "import rich\nfrom .. import Client\nfrom ..server import serve\n",
     }
     imports = read_tree(write_tree(tmp_path, tree))

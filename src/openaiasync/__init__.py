@@ -40,16 +40,12 @@ if TYPE_CHECKING:
     from .chat.usage import Price as Price
     from .chat.usage import SessionUsage as SessionUsage
     from .chat.usage import TokenCount as TokenCount
+    from .client import AsyncClient as AsyncClient
     from .client import AsyncOpenAI as AsyncOpenAI
     from .client import Client as Client
-    from .client_defaults import DEFAULT_CONNECTION_LIMITS as DEFAULT_CONNECTION_LIMITS
-    from .client_defaults import DEFAULT_MAX_RETRIES as DEFAULT_MAX_RETRIES
-    from .client_defaults import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
-    from .client_defaults import AsyncClient as AsyncClient
-    from .client_defaults import DataResidency as DataResidency
-    from .client_defaults import DefaultAsyncHttpx2Client as DefaultAsyncHttpx2Client
-    from .client_defaults import NoneType as NoneType
-    from .client_defaults import file_from_path as file_from_path
+    from .client import DefaultAsyncHttpx2Client as DefaultAsyncHttpx2Client
+    from .client import NoneType as NoneType
+    from .client import file_from_path as file_from_path
     from .core.model.base import BaseModel as BaseModel
     from .core.model.headers import Headers as Headers
     from .core.model.meta import Meta as Meta
@@ -118,6 +114,10 @@ if TYPE_CHECKING:
     from .official.assistants import AsyncAssistantStreamManager as AsyncAssistantStreamManager
     from .official.parse_spec import pydantic_function_tool as pydantic_function_tool
     from .official.parse_spec import pydantic_responses_function_tool as pydantic_responses_function_tool
+    from .options import DEFAULT_CONNECTION_LIMITS as DEFAULT_CONNECTION_LIMITS
+    from .options import DEFAULT_MAX_RETRIES as DEFAULT_MAX_RETRIES
+    from .options import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
+    from .options import DataResidency as DataResidency
     from .realtime.errors import WebSocketConnectionClosedError as WebSocketConnectionClosedError
     from .realtime.errors import WebSocketQueueFullError as WebSocketQueueFullError
     from .realtime.reconnect import ReconnectingEvent as ReconnectingEvent
@@ -141,7 +141,7 @@ _HOMES = {
     "chat.tools": "Tool Toolbox tool",
     "chat.turn": "TurnStream",
     "chat.usage": "BudgetError Price SessionUsage TokenCount",
-    "client": "AsyncOpenAI Client",
+    "client": "AsyncClient AsyncOpenAI Client DefaultAsyncHttpx2Client NoneType file_from_path",
     "core.policy.limits": "Limits",
     "core.policy.options": "RequestOptions Timeout",
     "core.schema.structured": "Shape ShapeError shape_of",
@@ -164,10 +164,7 @@ _HOMES = {
     "methods.images": "ImageStream",
     "methods.vision": "VisionStream",
     "core.model.base": "BaseModel",
-    "client_defaults": (
-        "AsyncClient DEFAULT_CONNECTION_LIMITS DEFAULT_MAX_RETRIES DEFAULT_TIMEOUT DataResidency "
-        "DefaultAsyncHttpx2Client NoneType file_from_path"
-    ),
+    "options": "DEFAULT_CONNECTION_LIMITS DEFAULT_MAX_RETRIES DEFAULT_TIMEOUT DataResidency",
     "realtime.errors": "WebSocketConnectionClosedError WebSocketQueueFullError",
     "realtime.reconnect": "ReconnectingEvent ReconnectingOverrides",
     "identity.errors": "SubjectTokenProviderError",

@@ -12,7 +12,6 @@ import pytest
 from conftest import run
 from openaiasync import AsyncAzureOpenAI, AsyncOpenAI, Client, ConfigurationError
 from openaiasync.engine.config import BaseURL
-from openaiasync.network import network_from
 from scripted import json_answer, scripted
 
 KEY = "sk-Planted/0123+4567=89"
@@ -64,7 +63,7 @@ def test_copies_of_other_clients() -> None:
 def test_pickling_is_refused_with_advice() -> None:
     """Connections cannot be pickled, and a key should not."""
     client = Client(api_base=f"http://user:{IN_URL}@h/v1", model="m")
-    for value in (client, client.chat, client._settings):
+    for value in (client, client.chat, client._config):
         with pytest.raises(TypeError, match=r"pickled") as caught:
             pickle.dumps(value)
         assert KEY not in str(caught.value)
@@ -74,8 +73,8 @@ def test_a_configuration_shows_no_secret() -> None:
     """Not in the query of the base, not in the default query, not in a proxy's URL; nor in pickles."""
     client = AsyncOpenAI(base_url=f"http://h/v1?api-key={IN_URL}", default_query={"token": KEY}, api_key="k")
     base = BaseURL(f"http://u:{IN_URL}@h/v1?api-key={KEY}&a=b")
-    network = network_from({}, {"proxy": f"http://u:{IN_URL}@h:1"})
-    shown = [client, client._settings, client._calls.config, str(client.base_url), base, str(base), network]
+    proxied = Client(api_base="http://h/v1", http_other={"proxy": f"http://u:{IN_URL}@h:1"})
+    shown = [client, client._config, str(client.base_url), base, str(base), proxied._config]
     assert not [one for one in map(repr, shown) if KEY in one or IN_URL in one]
     assert not [one for one in (KEY, IN_URL) if one.encode() in pickle.dumps(base)]
     assert "a=b" in str(base)

@@ -80,11 +80,11 @@ class TestCopies:
         """Wrong types, and adding to what is replaced."""
         client = AsyncOpenAI(api_key="k")
         for name in ("default_headers", "default_query"):
-            with pytest.raises(TypeError, match=f"{name} is a mapping from names to values, not str"):
+            with pytest.raises(TypeError, match=f"{name} must be a mapping from names to values, not str"):
                 client.copy(**{name: "x"})
-            with pytest.raises(TypeError, match=f"{name} is a mapping"):
+            with pytest.raises(TypeError, match=f"{name} must be a mapping"):
                 client.copy(**{f"set_{name}": 5})
-            with pytest.raises(TypeError, match=f"{name} is a mapping"):
+            with pytest.raises(TypeError, match=f"{name} must be a mapping"):
                 AsyncOpenAI(api_key="k", **{name: ["x"]})
             with pytest.raises(ValueError, match=f"`{name}` and `set_{name}` arguments are mutually exclusive"):
                 client.copy(**{name: {"a": "b"}, f"set_{name}": {}})

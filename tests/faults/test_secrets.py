@@ -139,10 +139,10 @@ async def looked_at(client: Client, call: str, secrets: tuple[str, ...]) -> list
 def of_client(client: Client) -> Iterator[tuple[str, str]]:
     for name, value in (
         ("client", client),
-        ("settings", client._settings),
+        ("config", client._config),
         ("configuration", client._calls.config),
         ("composer", client._calls.composer.__dict__),
-        ("copy", copy.copy(client._settings)),
+        ("copy", copy.copy(client._config)),
     ):
         yield f"the repr of the {name}", deep(value) if name == "composer" else repr(value)
     for value in (client._calls.config.key, *(secret for _, secret in client._calls.config.secret_fields)):

@@ -414,16 +414,16 @@ class TestOptions:
     def test_a_key_beside_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One of both; a key of the environment is not used; `with_options` puts one in the other's place."""
         monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
-        with pytest.raises(ConfigurationError, match="exclude one another"):
+        with pytest.raises(ConfigurationError, match="mutually exclusive"):
             AsyncOpenAI(api_key="k", workload_identity=identity())
         client = AsyncOpenAI(workload_identity=identity())
         assert client.api_key == ""
         keyed = client.with_options(api_key="k")
         assert (keyed.api_key, keyed.workload_identity) == ("k", None)
         assert keyed.with_options(workload_identity=identity()).workload_identity is not None
-        with pytest.raises(ConfigurationError, match="exclude one another"):
+        with pytest.raises(ConfigurationError, match="mutually exclusive"):
             client.with_options(api_key="k", workload_identity=identity())
-        assert repr(client._settings.key) == "<WorkloadIdentityAuth sa>"
+        assert repr(client._config.key) == "<WorkloadIdentityAuth sa>"
 
     def test_certificates(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A workload that its certificate proves has hosts of its own, https, and sends no subject token."""
@@ -463,7 +463,7 @@ def test_a_token_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with served(monkeypatch) as (_, client, _server):
             await client.models.list()
-            texts = [deep(client), deep(client._settings), deep(client._calls.config), repr(vars(_auth(client)))]
+            texts = [deep(client), deep(client._config), repr(vars(_auth(client)))]
             assert not [text for text in texts if SUBJECT in text or "access-token" in text]
 
     with LogText() as log:
@@ -477,7 +477,7 @@ def identity_of(client: AsyncOpenAI) -> Any:
 
 
 def _auth(client: AsyncOpenAI) -> WorkloadIdentityAuth:
-    key = client._settings.key
+    key = client._config.key
     assert isinstance(key, WorkloadIdentityAuth)
     return key
 

@@ -14,14 +14,13 @@ from ..core.http.sse import looks_like_events
 from ..core.model.headers import Headers
 from ..core.policy.limits import Limits
 from ..engine.body import cap_of, content_coding, read_whole
-from ..engine.config import BaseURL, CallConfig
+from ..engine.config import BaseURL
 from ..engine.engine import Engine
 from ..engine.sealing import seal
 from ..engine.shared import Shared
 from ..engine.streams import endpoint_at
 from ..errors import APIStatusError, ConfigurationError, OpenAIError
-from ..network import network_from
-from ..settings import count, seconds
+from ..options import CLIENT, ClientConfig, OptionSet
 from ..transport.base import TransportError, TransportResponse
 from .errors import translated
 from .httpx import LibraryName, library_named
@@ -51,6 +50,20 @@ class BridgeOptions(TypedDict, total=False):
     limits: Limits | None
 
 
+_OPTIONS = OptionSet(
+    "transport()",
+    [(name, CLIENT.keywords[name]) for name in BridgeOptions.__annotations__],
+    CLIENT.other.values(),
+    # Where a redirect leads is the HTTP client's business: it gets the redirect as a response.
+    fixed={"max_redirects": 0, "repeat_timed_out": True},
+    # Unlimited but for the timeouts that each request brings along.
+    defaults={
+        **dict.fromkeys(("max_in_flight", "start_timeout", "stall_timeout", "connect_timeout")),
+        "max_connections_per_host": 1000,
+    },
+)
+
+
 @overload
 def transport(
     *, library: Literal["httpx2"] | None = None, **options: Unpack[BridgeOptions]
@@ -78,7 +91,7 @@ def transport(*, library: LibraryName | None = None, **options: Unpack[BridgeOpt
         http_stall_timeout: seconds without progress once it started.
         http_connect_timeout: seconds until a connection stands.
         http_deadline: seconds for a call with all its tries, up to its answer's end (no limit).
-        http_other: further options of the connections, see `network_from`; ``queue_timeout`` holds in place of the
+        http_other: further options of the connections, see `Client`; ``queue_timeout`` holds in place of the
             request's ``pool``.
         max_retries: how often a failed call is tried again (2). What we give up is marked for the official client not
             to try again, and what it tries again after a connection error we do not; its ``max_retries=0`` says it
@@ -98,33 +111,10 @@ class Bridge:
     answer_class: type[Answer]
 
     def __init__(self, options: BridgeOptions) -> None:
-        words: dict[str, Any] = dict(options)
-        self._retries = count("max_retries", words.pop("max_retries", 2), 0) or 0
-        limits: Limits | None = words.pop("limits", None)
-        other: Mapping[str, Any] = words.pop("http_other", None) or {}
-        names = {name: name.removeprefix("http_") for name in BridgeOptions.__annotations__}
-        for name in words:
-            if name not in names:
-                raise TypeError(f"transport() has no word {name!r}: it takes {', '.join(sorted(names))}")
-            if "time" in name or name == "http_deadline":
-                seconds(name, words[name])
-        given: dict[str, Any] = {"max_in_flight": None, "max_connections_per_host": 1000, "max_redirects": 0}
-        given.update(dict.fromkeys(("timeout", "stall_timeout", "deadline", "connect_timeout")))
-        network = network_from({**given, **{names[name]: value for name, value in words.items()}}, other)
-        self._queue_given = "queue_timeout" in other
-        self._config = CallConfig(
-            base=BaseURL("http://unset"),
-            max_retries=self._retries,
-            max_redirects=0,  # where a redirect leads is the HTTP client's business: it is handed out as an answer
-            connect_timeout=network.connect_timeout,
-            start_timeout=network.timeout,
-            stall_timeout=network.stall_timeout,
-            deadline=network.deadline,
-            queue_timeout=network.queue_timeout,
-            max_body=network.max_body,
-            repeat_timed_out=True,
-        )
-        self._shared = Shared(network.max_in_flight, network.transport, limits)
+        self._config = ClientConfig(base=BaseURL("http://unset"), **_OPTIONS.values(options))
+        self._retries = self._config.max_retries
+        self._queue_given = "queue_timeout" in (options.get("http_other") or {})
+        self._shared = Shared(self._config.max_in_flight, self._config.transport, self._config.limits)
         self._calls: dict[tuple[str, float | None], _Calls] = {}
 
     async def handle_async_request(self, request: Any) -> Any:

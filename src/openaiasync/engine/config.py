@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 from ..transport.base import Origin
 
 __all__ = [
+    "UNSET",
     "BaseURL",
     "CallConfig",
     "KeySource",
@@ -25,6 +26,9 @@ __all__ = [
     "check_header",
     "unquoting",
 ]
+
+UNSET: Any = object()
+"""No value: told apart from `None`, which means "no limit" where a number of seconds may stand."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -172,14 +176,13 @@ class Placing(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallConfig:
-    """One client's answers to how a call is made; `dataclasses.replace` makes the variants of `with_options`."""
+    """What the calls of one client are made with; `openaiasync.options` makes it of a client's options."""
 
     base: BaseURL
     websocket_base: BaseURL | None = None  # where WebSockets go, if not where everything goes
     placing: Placing | None = None
     key: KeySource = None
     key_field: str = "Authorization"
-    key_needed: bool = False
     admin_key: Secret | None = None
     webhook_secret: Secret | None = None
     auth_scheme: str = "Bearer"
@@ -191,8 +194,7 @@ class CallConfig:
     connect_timeout: float | None = 10.0
     start_timeout: float | None = 120.0
     stall_timeout: float | None = 600.0
-    timeout: object = None  # of the official vocabulary, for every call; wins over start and stall
-    has_timeout: bool = False
+    timeout: Any = UNSET  # the official client's option of this name, if it was given: wins over start and stall
     deadline: float | None = None
     queue_timeout: float | None = None
     max_body: int | None = None  # bytes of a whole body in memory, in place of the caps by kind
@@ -200,3 +202,8 @@ class CallConfig:
     strict: bool = False
     count_retries: bool = False  # send x-stainless-retry-count
     observers: tuple[Callable[[Any], Any], ...] = ()  # who watches calls: each is given a `WatchedCall`, see `observe`
+
+    @property
+    def has_timeout(self) -> bool:
+        """Whether `timeout` was given."""
+        return self.timeout is not UNSET

@@ -437,6 +437,4 @@ def _over(thing: Any, calls: Engine) -> Any:
     """The same namespace, or client, over other calls; what it made on first use is made anew."""
     view: Any = object.__new__(thing.__class__)
     view._calls = calls
-    if hasattr(thing, "_settings"):  # a whole client
-        view._settings = thing._settings
     return view

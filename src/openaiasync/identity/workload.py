@@ -29,8 +29,7 @@ __all__ = [
     "WorkloadIdentity",
     "WorkloadIdentityAuth",
     "X509WorkloadIdentity",
-    "base_of",
-    "key_of",
+    "with_base",
     "x509_workload_identity",
 ]
 
@@ -84,26 +83,24 @@ def x509_workload_identity(
     return identity
 
 
-def key_of(identity: Any, api_key: object) -> WorkloadIdentityAuth:
-    """What stands in a key's place for this identity. `ConfigurationError` with an `api_key` beside it."""
-    if api_key is not None:
-        raise ConfigurationError("api_key and workload_identity exclude one another: give one of them")
-    return WorkloadIdentityAuth(workload_identity=identity)
+def with_base(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a client's options with the API base of this identity: client certificates have hosts of their own.
 
-
-def base_of(identity: Mapping[str, Any], base_url: Any, region: str | None) -> tuple[Any, str | None]:
-    """API base and region for this identity: client certificates have hosts of their own."""
-    if identity.get("type") != "x509":
-        return base_url, region
+    Raises `ConfigurationError` for a region without one, and for a base that is not https.
+    """
+    identity = options["workload_identity"]
+    if not isinstance(identity, Mapping) or cast("Any", identity).get("type") != "x509":
+        return dict(options)
+    region = options.get("data_residency")
     environment = None if region else os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
-    base_url = base_url or environment
+    base_url = options.get("base_url") or environment
     if base_url is None:
         if region not in _X509_BASES:
-            raise ConfigurationError("client certificates are taken in the regions global, us and eu")
+            raise ConfigurationError("client certificates work in the regions global, us and eu only")
         base_url, region = _X509_BASES[region], None
     if not str(base_url).lower().startswith("https://"):
-        raise ConfigurationError("a workload known by its certificate needs an https API base")
-    return base_url, region
+        raise ConfigurationError("a workload identified by its certificate needs an https API base")
+    return {**options, "base_url": base_url, "data_residency": region}
 
 
 class _Flight:

@@ -81,10 +81,7 @@ def uninstrument(client: Client) -> None:
 def _observe(client: Client, telemetry: Telemetry | None) -> None:
     if not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
         raise TypeError(f"a Client or an AsyncOpenAI can be instrumented, not {type(client).__name__}")
-    settings = client._settings  # pyright: ignore[reportPrivateUsage]
-    kept = tuple(observer for observer in settings.observers if not isinstance(observer, Telemetry))
-    observers = kept if telemetry is None else (telemetry, *kept)
-    client._change(observers=observers)  # pyright: ignore[reportPrivateUsage]
+    client._change(telemetry=() if telemetry is None else (telemetry,))  # pyright: ignore[reportPrivateUsage]
 
 
 class Telemetry:
