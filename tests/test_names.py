@@ -93,7 +93,7 @@ def test_regions(region: str) -> None:
     with pytest.raises(ValueError, match="no API key"):
         AsyncOpenAI(data_residency=region)
     assert AsyncOpenAI(data_residency=region, _enforce_credentials=False).api_key == ""
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="mutually exclusive"):
         AsyncOpenAI(api_key="k", data_residency=region, base_url="http://127.0.0.1:1")
     with pytest.raises(ValueError, match="data_residency is one of global, us"):
         AsyncOpenAI(api_key="k", data_residency="mars")
