@@ -95,7 +95,7 @@ def test_regions(region: str) -> None:
     assert AsyncOpenAI(data_residency=region, _enforce_credentials=False).api_key == ""
     with pytest.raises(ValueError, match="mutually exclusive"):
         AsyncOpenAI(api_key="k", data_residency=region, base_url="http://127.0.0.1:1")
-    with pytest.raises(ValueError, match="data_residency is one of global, us"):
+    with pytest.raises(ValueError, match="data_residency must be one of global, us"):
         AsyncOpenAI(api_key="k", data_residency="mars")
 
 
