@@ -19,7 +19,7 @@ from .core.policy.options import Timeout
 from .engine import log
 from .engine.config import BaseURL, KeySource, Secret, unquoting
 from .engine.engine import Engine
-from .engine.shared import Shared
+from .engine.upstream import Connections
 from .errors import ConfigurationError
 from .methods.client_methods import ClientMethods
 from .methods.http_methods import HTTPMethods
@@ -193,7 +193,7 @@ class Client(ClientMethods, HTTPMethods, Api):
 
     def _open(self, config: ClientConfig) -> None:
         log.switch_on()
-        self._attach(Engine(config, Shared(config.max_in_flight, config.transport, config.limits)))
+        self._attach(Engine(config, Connections(config.max_in_flight, config.transport, config.limits)))
 
     def _attach(self, calls: Engine) -> None:
         self._calls = calls
@@ -230,7 +230,7 @@ class Client(ClientMethods, HTTPMethods, Api):
         config = old.changed(self._variant_options, options)
         shared = self._calls.shared
         if config.http_client is not old.http_client:
-            shared = Shared(config.max_in_flight, config.transport)
+            shared = Connections(config.max_in_flight, config.transport)
         made = object.__new__(type(self))
         made._attach(Engine(config, shared))
         return made

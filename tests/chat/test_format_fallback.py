@@ -211,8 +211,8 @@ def test_memory_goes_with_the_client_and_the_type() -> None:
     del one
     gc.collect()
     assert len(known.shapes) == 0
-    shared = weakref.ref(client.chat._calls.shared)
-    assert shared() in _KNOWN
+    upstream = weakref.ref(client.chat._calls.upstream)
+    assert upstream() in _KNOWN
     del client
     gc.collect()
-    assert shared() is None
+    assert upstream() is None

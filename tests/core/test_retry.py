@@ -1,6 +1,8 @@
-"""When a call is tried again: statuses, pauses, the budget."""
+"""When a call is sent again: the whole policy as a table, statuses, pauses, the budget."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,8 +10,16 @@ from hypothesis import strategies as st
 
 from openaiasync.core.policy.retry import (
     LONGEST_PAUSE,
+    RETRY_COST,
+    TIMEOUT_COST,
     Budget,
+    Failure,
+    GiveUp,
+    Resend,
+    Retry,
+    RetryFacts,
     backoff,
+    decide,
     retryable_status,
     server_pause,
 )
@@ -94,30 +104,105 @@ def test_no_text_breaks_it(text: str) -> None:
     assert pause is None or pause >= 0
 
 
-@given(st.integers(0, 1000))
-def test_backoff_stays_in_bounds(retries: int) -> None:
-    """Half a second doubled, up to 8 s, never less than half of that."""
+def status(number: int, code: str | None = None, **fields: str) -> Failure:
+    """An error status with these header fields."""
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
+    return Failure("status", number, headers, code)
+
+
+TIMED_OUT = Failure("timeout", clock="start", sent=True)
+CUT = Failure("eof", sent=True, answered=True)
+IDLE = Failure("reset", reused=True, sent=True)
+AGAIN = Retry(0.375, RETRY_COST)  # 0.5 s, half of the jitter
+
+
+@pytest.mark.parametrize(
+    ("failure", "facts", "decision"),
+    [
+        # What a server asks to be sent again, and what it does not.
+        (status(503), {}, AGAIN),
+        (status(503), {"retries": 1}, Retry(0.75, RETRY_COST)),
+        (status(429, retry_after="7"), {}, Retry(7.0, RETRY_COST)),
+        (status(429, retry_after="0"), {}, Retry(0.0, RETRY_COST)),
+        (status(429, retry_after="120"), {}, Retry(120.0, RETRY_COST)),
+        (status(429, retry_after="121"), {}, GiveUp()),
+        (status(429, retry_after="-3"), {}, AGAIN),
+        (status(429, "insufficient_quota", retry_after="1"), {}, GiveUp()),
+        (status(400), {}, GiveUp()),
+        (status(400, x_should_retry="true"), {}, AGAIN),
+        (status(503, x_should_retry="false"), {}, GiveUp()),
+        (status(500), {"hopeless": True}, GiveUp()),
+        # Exchanges that broke.
+        (Failure("refused"), {}, AGAIN),
+        (Failure("dns"), {}, AGAIN),
+        (CUT, {}, AGAIN),
+        (Failure("proxy"), {}, AGAIN),
+        *[(Failure(kind), {}, GiveUp()) for kind in ("closed", "protocol", "stuck", "tls", "upload", "answer")],
+        # Timeouts: what was sent may be charged twice.
+        (Failure("timeout", clock="connect"), {}, Retry(0.375, TIMEOUT_COST)),
+        (TIMED_OUT, {}, GiveUp()),
+        (TIMED_OUT, {"repeat_timed_out": True}, Retry(0.375, TIMEOUT_COST)),
+        (Failure("timeout", clock="queue"), {}, GiveUp()),
+        # An idle connection that the server had closed: once a call, and no retry.
+        (IDLE, {}, Resend("connection")),
+        (IDLE, {"max_retries": 0, "tokens": 0}, Resend("connection")),
+        (IDLE, {"may_reconnect": False}, AGAIN),
+        (IDLE._replace(answered=True), {}, AGAIN),
+        (IDLE._replace(reused=False), {}, AGAIN),
+        # What was changed is sent again at once, whatever the status and the limits are.
+        (status(401), {"token_renewed": True, "max_retries": 0}, Resend("token")),
+        (status(401), {}, GiveUp()),
+        (status(500), {"default_removed": True, "max_retries": 0, "tokens": 0}, Resend("default")),
+        (Failure("answer"), {"default_removed": True}, Resend("default")),
+        # The limits.
+        (status(503), {"max_retries": 0}, GiveUp()),
+        (status(503), {"retries": 2}, GiveUp()),
+        (status(503), {"left": 0.376}, AGAIN),
+        (status(503), {"left": 0.375}, GiveUp()),
+        (status(503), {"tokens": RETRY_COST}, AGAIN),
+        (status(503), {"tokens": RETRY_COST - 1}, GiveUp()),
+        (Failure("timeout", clock="connect"), {"tokens": RETRY_COST}, GiveUp()),
+        *[(failure, {"rewindable": False}, GiveUp()) for failure in (status(503), CUT, IDLE, Failure("refused"))],
+    ],
+)
+def test_the_policy(failure: Failure, facts: dict[str, Any], decision: object) -> None:
+    """Each kind of failure under each circumstance that counts: what follows, after how long, at what cost."""
+    assert decide(failure, RetryFacts(**{"now": NOW, "random": 0.5, **facts})) == decision
+
+
+@given(st.integers(0, 1000), st.floats(0, 1))
+def test_backoff_stays_in_bounds(retries: int, number: float) -> None:
+    """Half a second doubled, up to 8 s, never less than half of that, more with a larger random number."""
     ceiling = min(LONGEST_PAUSE, 0.5 * 2 ** min(retries, 10))
-    assert ceiling / 2 <= backoff(retries) <= ceiling
+    assert ceiling / 2 <= backoff(retries, number) <= backoff(retries, 1.0) == ceiling
 
 
-def test_a_dead_backend_sees_little_more_than_its_load() -> None:
-    """Over 1,000 failing calls with any number of retries allowed each, the budget lets 100 through."""
-    budget = Budget()
-    retries = sum(budget.spend(timed_out=False) for _ in range(1000) for _ in range(5))
-    assert retries == 100
-    budget = Budget()
-    assert sum(budget.spend(timed_out=True) for _ in range(1000)) == 50
+def retries_of(failure: Failure, calls: int) -> int:
+    """How many retries the budget of one server allows to so many calls that all fail, with any number each."""
+    budget, count = Budget(), 0
+    for _ in range(calls):
+        match decide(failure, RetryFacts(NOW, 0.5, tokens=budget.tokens)):
+            case Retry(_, cost):
+                budget.spend(cost)
+                count += 1
+            case _:
+                pass
+    return count
+
+
+def test_a_dead_server_sees_little_more_than_its_load() -> None:
+    """Over 1,000 failing calls the budget lets 100 retries through, after timeouts 50."""
+    assert retries_of(status(503), 1000) == 100
+    assert retries_of(Failure("timeout", clock="connect"), 1000) == 50
 
 
 def test_success_refills_up_to_the_brim() -> None:
-    """Each success brings one token back, and never more than there were."""
+    """Each success brings one token back, and never more than there were; what is spent never goes below nothing."""
     budget = Budget()
     budget.refill()
     assert budget.tokens == 500
-    while budget.spend(timed_out=False):
-        pass
+    budget.spend(501)
+    assert budget.tokens == 0
     for _ in range(5):
         budget.refill()
-    assert budget.spend(timed_out=False)
-    assert not budget.spend(timed_out=False)
+    assert budget.tokens == 5

@@ -14,8 +14,8 @@ import pytest
 
 from conftest import run
 from openaiasync import APIConnectionError, APIError, Client, IncompleteStreamError, InternalServerError
-from openaiasync.engine.observed import ObservedCall
-from openaiasync.engine.observer import CallObserver
+from openaiasync.engine.call import Call
+from openaiasync.engine.observers import CallObserver
 from scripted import CHAT, LAST_CHUNK, STREAM_HEAD, Scripted, Seen, chat, chunk, event, json_answer, scripted
 
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -27,8 +27,8 @@ class Notes(CallObserver):
     def __init__(self, log: list[Any]) -> None:
         self.log = log
 
-    def sending(self, call: ObservedCall) -> None:
-        self.log.append(("sending", call.tries))
+    def sending(self, call: Call) -> None:
+        self.log.append(("sending", call.attempts))
 
     def head(self, meta: Any) -> None:
         self.log.append(("head", meta.status))
@@ -380,7 +380,7 @@ def test_links_are_fetched_unwatched() -> None:
             writer.write(json_answer("picture"))
 
     class Adds(Notes):
-        def sending(self, call: ObservedCall) -> None:
+        def sending(self, call: Call) -> None:
             call.extra["X-Secret"] = "s"
 
     async def main() -> None:

@@ -13,7 +13,7 @@ from openaiasync.core.codec.endpoint import Endpoint
 from openaiasync.engine.config import BaseURL, CallConfig
 from openaiasync.engine.engine import Engine
 from openaiasync.engine.pagination import PageInfo, Paginator
-from openaiasync.engine.shared import Shared
+from openaiasync.engine.upstream import Connections
 from openaiasync.transport.fake import FakeAnswer, FakeTransport
 
 
@@ -21,7 +21,7 @@ def pages_of(kind: str, answers: list[dict[str, Any]]) -> tuple[Paginator[Any, A
     """A list operation whose server gives these answers one after another."""
     left = iter(answers)
     transport = FakeTransport(lambda request: FakeAnswer(json=next(left)))
-    calls = Engine(CallConfig(base=BaseURL("http://host/v1")), Shared(None, lambda: transport))
+    calls = Engine(CallConfig(base=BaseURL("http://host/v1")), Connections(None, lambda: transport))
     row = Endpoint(
         "things.list",
         "GET",

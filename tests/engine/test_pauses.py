@@ -167,7 +167,7 @@ def test_a_server_that_refuses_is_tried_with_one_call(way: Any) -> None:
             assert early <= 6, "four were in flight at the first refusal, and two more before the third"
             assert len(times) == 12 + early
             assert alone == [True]
-            assert not client._calls.shared.refusing
+            assert not client._calls.upstream.refusals
 
     server: Any = None
     run(main())
@@ -222,7 +222,7 @@ def test_a_probe_that_ends_otherwise_lets_the_next_go(way: str) -> None:
             tasks = [asyncio.create_task(client.chat("hi")) for _ in range(6)]
             if way == "cancelled":
                 await held.wait()
-                probe: Any = client._calls.shared.refusing[client._calls.config.base.origin].probe
+                probe: Any = client._calls.upstream.probe
                 assert probe.permit.owner in tasks
                 probe.permit.owner.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)

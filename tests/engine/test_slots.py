@@ -418,7 +418,7 @@ def test_a_forked_child_has_all_slots() -> None:
 
 
 def test_what_a_call_needs_aside_ends_with_the_client() -> None:
-    """`Shared.aside` has no slots of its own, and is closed when its original is, before and after it was made."""
+    """`Connections.aside` has no slots of its own, and is closed when its original is, before and after it was made."""
 
     async def main() -> None:
         client = AsyncOpenAI(base_url="http://127.0.0.1:9/v1", api_key="k")

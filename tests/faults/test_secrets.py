@@ -141,10 +141,10 @@ def of_client(client: Client) -> Iterator[tuple[str, str]]:
         ("client", client),
         ("config", client._config),
         ("configuration", client._calls.config),
-        ("composer", client._calls.composer.__dict__),
+        ("builder", client._calls.builder.__dict__),
         ("copy", copy.copy(client._config)),
     ):
-        yield f"the repr of the {name}", deep(value) if name == "composer" else repr(value)
+        yield f"the repr of the {name}", deep(value) if name == "builder" else repr(value)
     for value in (client._calls.config.key, *(secret for _, secret in client._calls.config.secret_fields)):
         if not callable(value):
             yield "a pickle", repr(pickle.dumps(value))

@@ -11,6 +11,7 @@ import h11
 import pytest
 
 from conftest import run
+from openaiasync.transport.adapter import AdapterResponse, limited_start
 from openaiasync.transport.base import (
     AttemptTimeouts,
     Transport,
@@ -18,11 +19,10 @@ from openaiasync.transport.base import (
     TransportRequest,
     TransportResponse,
 )
-from openaiasync.transport.simple import SimpleIncoming, limited_start
 from wireserver import CHUNKED, HELLO, Peer, Server, outgoing
 
 
-class H11Incoming(SimpleIncoming):
+class H11Incoming(AdapterResponse):
     """The rest of an answer that h11 reads."""
 
     def __init__(self, head: h11.Response, receive: Callable[[], Any], writer: asyncio.StreamWriter) -> None:
@@ -147,7 +147,7 @@ def test_an_adapter_reads_answers() -> None:
 def test_an_adapter_keeps_clocks_caps_and_causes(
     script: Any, options: dict[str, Any], kind: str, clock: str | None
 ) -> None:
-    """Everything that `SimpleIncoming` does for it; and no socket is left."""
+    """Everything that `AdapterResponse` does for it; and no socket is left."""
     with pytest.raises(TransportError) as caught:
         with_server(script, **options)
     assert (caught.value.kind, caught.value.clock) == (kind, clock)

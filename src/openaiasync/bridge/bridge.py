@@ -14,18 +14,18 @@ from ..core.http.sse import looks_like_events
 from ..core.model.headers import Headers
 from ..core.policy.limits import Limits
 from ..engine.body import cap_of, content_coding, read_whole
+from ..engine.call import Call
 from ..engine.config import BaseURL
 from ..engine.engine import Engine
-from ..engine.sealing import seal
-from ..engine.shared import Shared
 from ..engine.streams import endpoint_at
+from ..engine.upstream import Connections
 from ..errors import APIStatusError, ConfigurationError, OpenAIError
 from ..options import CLIENT, ClientConfig, OptionSet
-from ..transport.base import TransportError, TransportResponse
+from ..transport.base import TransportResponse
 from .errors import translated
 from .httpx import LibraryName, library_named
-from .request import BridgedRequest, asked_of, is_outer_retry
-from .response import Answer, BridgeCall, Watch
+from .request import asked_of, is_outer_retry
+from .response import Answer, Watch
 
 if TYPE_CHECKING:
     import httpx2
@@ -114,29 +114,26 @@ class Bridge:
         self._config = ClientConfig(base=BaseURL("http://unset"), **_OPTIONS.values(options))
         self._retries = self._config.max_retries
         self._queue_given = "queue_timeout" in (options.get("http_other") or {})
-        self._shared = Shared(self._config.max_in_flight, self._config.transport, self._config.limits)
-        self._calls: dict[tuple[str, float | None], _Calls] = {}
+        self._shared = Connections(self._config.max_in_flight, self._config.transport, self._config.limits)
+        self._engines: dict[tuple[str, float | None], Engine] = {}
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request; its answer when the head is there, of JSON the whole, of a stream the first event."""
         try:
-            calls = self._calls_for(request)
+            engine = self._engine_for(request)
         except ConfigurationError as error:
             raise translated(self.library, request, error) from error
-        asked = await asked_of(self.library, request, calls.config)
+        asked, timeouts = await asked_of(self.library, request, engine.config)
         if is_outer_retry(request):
             asked.max_retries = 0
-        call = BridgeCall(calls, asked)
+        call = Call(engine, asked, timeouts)
         try:
-            await call.enter()
-            return await self._answer(call, asked, request)
+            return await call.run(lambda call, response: self._receive(call, request, response))
+        except APIStatusError as refusal:
+            return self._refusal(refusal)
         except (OpenAIError, CodingError) as error:
-            call.leave()
-            seal(error)
-            raise translated(self.library, request, error, call.reason, unsent=call.unsent) from error
-        except BaseException:
-            call.leave()
-            raise
+            unsent = getattr(asked.body, "sent", True) is False
+            raise translated(self.library, request, error, call.reason, unsent=unsent) from error
 
     async def aclose(self) -> None:
         """Drop every connection, in all event loops; calls under way end with ``ReadError``. Idempotent."""
@@ -150,41 +147,25 @@ class Bridge:
     ) -> None:
         await self.aclose()
 
-    def _calls_for(self, request: Any) -> _Calls:
-        """The engine's settings for the request's origin and its patience for a place in flight."""
+    def _engine_for(self, request: Any) -> Engine:
+        """Return the engine for the request's origin and its patience for a slot in flight."""
         url = request.url
         if url.scheme not in ("http", "https"):
             raise self.library.UnsupportedProtocol(f"the bridge carries http and https, not {url.scheme}")
         timeout: dict[str, float | None] = request.extensions.get("timeout") or {}
         patience = self._config.queue_timeout if self._queue_given else timeout.get("pool")
         root = f"{url.scheme}://{url.netloc.decode('ascii')}"
-        calls = self._calls.get((root, patience))
-        if calls is None:
-            if len(self._calls) >= MOST_ORIGINS:
-                self._calls.clear()
+        engine = self._engines.get((root, patience))
+        if engine is None:
+            if len(self._engines) >= MOST_ORIGINS:
+                self._engines.clear()
             config = replace(self._config, base=BaseURL(root), queue_timeout=patience)
-            calls = self._calls[root, patience] = _Calls(config, self._shared)
-        return calls
-
-    async def _answer(self, call: BridgeCall, asked: BridgedRequest, theirs: Any) -> Any:
-        while True:  # until there is something to hand out, or `again` raises
-            try:
-                incoming = await call.head()
-            except APIStatusError as refusal:
-                call.leave()
-                return self._refusal(refusal)
-            call.reason = None  # from here on it is the answer that may be at fault
-            try:
-                return await self._accepted(call, asked, theirs, incoming)
-            except TransportError as caught:
-                failure = caught
-            incoming.abort()
-            await call.again(failure)
+            engine = self._engines[root, patience] = Engine(config, self._shared)
+        return engine
 
     def _assembled(
         self,
-        call: BridgeCall,
-        asked: BridgedRequest,
+        call: Call,
         incoming: TransportResponse,
         endpoint: Endpoint | None,
         body: bytes,
@@ -194,7 +175,8 @@ class Bridge:
 
         if endpoint is None:
             return body
-        answer = assembled(call.calls, Request(endpoint, asked.path, asked.body), call.meta(incoming), body)
+        asked = call.request
+        answer = assembled(call.engine, Request(endpoint, asked.path, asked.body), call.meta(incoming), body)
         return bytes(answer.to_json(indent=None).encode())
 
     def _refusal(self, refusal: APIStatusError) -> Any:
@@ -207,8 +189,9 @@ class Bridge:
             fields.append(("x-should-retry", "false"))
         return self.library.Response(response.status_code, headers=_bytes(fields), content=response.content)
 
-    async def _accepted(self, call: BridgeCall, asked: BridgedRequest, theirs: Any, incoming: TransportResponse) -> Any:
-        """A 2xx as an answer of the library's; its body still to come unless it is JSON."""
+    async def _receive(self, call: Call, theirs: Any, incoming: TransportResponse) -> Any:
+        """Return a 2xx as a response of the library's; its body is still to come unless it is JSON. See `Receive`."""
+        asked = call.request
         raw = incoming.raw_fields
         headers = Headers(raw)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -221,11 +204,9 @@ class Bridge:
         if not asked.stream and (unasked or kind == "application/json" or kind.endswith("+json")):
             body = await read_whole(call, incoming, cap_of(self._config, theirs.url.path))
             if looks_like_events(body):  # some servers stream whatever the request says
-                body = self._assembled(call, asked, incoming, endpoint, body)
+                body = self._assembled(call, incoming, endpoint, body)
                 dropped, kind = _DECODED | {"content-type"}, "application/json"
             stream = self.library.ByteStream(body)
-            call.leave()
-            self._shared.budget.refill()
         else:
             watch = Watch(endpoint, asked.body) if events or asked.stream else None
             stream = self.answer_class(self.library, theirs, call, incoming, watch)
@@ -241,13 +222,6 @@ class Bridge:
 
 
 _FRAMING = _DECODED | {"transfer-encoding"}
-
-
-class _Calls(Engine):
-    """`Engine` of which each request brings its own clocks."""
-
-    def clocks(self, request: Any) -> Any:
-        return request.clocks
 
 
 def _bytes(pairs: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

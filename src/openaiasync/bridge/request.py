@@ -9,24 +9,15 @@ import msgspec
 
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.model.headers import Headers
-from ..engine.config import CallConfig
-from ..engine.timeouts import CallTimeouts, sooner
+from ..engine.config import CallConfig, CallTimeouts, sooner
 from ..transport.base import AttemptTimeouts
 
-__all__ = ["BridgedBody", "BridgedRequest", "asked_of", "is_outer_retry"]
+__all__ = ["BridgedBody", "asked_of", "is_outer_retry"]
 
 READ_FIRST = 1 << 20  # bytes of a form up to which it is read before it is sent, so that it can be sent again
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 _FILLED_IN = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _ROWS: dict[str, Endpoint] = {}
-
-
-class BridgedRequest(Request):
-    """A request with clocks of its own."""
-
-    __slots__ = ("clocks",)
-
-    clocks: CallTimeouts
 
 
 class BridgedBody:
@@ -47,8 +38,8 @@ class BridgedBody:
         self.sent = True
 
 
-async def asked_of(library: Any, theirs: Any, config: CallConfig) -> BridgedRequest:
-    """The engine's request for one of the library's, under the client's words and its own timeouts.
+async def asked_of(library: Any, theirs: Any, config: CallConfig) -> tuple[Request, CallTimeouts]:
+    """Return the engine's request for one of the library's, and the timeouts: the shorter of its own and the bridge's.
 
     Raises the library's ``LocalProtocolError`` for a ``Host`` that is not the URL's.
     """
@@ -56,11 +47,10 @@ async def asked_of(library: Any, theirs: Any, config: CallConfig) -> BridgedRequ
     if host and host.lower() != theirs.url.netloc.decode("ascii").lower():
         raise library.LocalProtocolError("the bridge sends the URL's host as Host, no other", request=theirs)
     body = await _body(library, theirs)
-    asked = BridgedRequest(_row(theirs.method), theirs.url.raw_path.decode("ascii"), body)
+    asked = Request(_row(theirs.method), theirs.url.raw_path.decode("ascii"), body)
     asked.headers = _fields(theirs)
     asked.stream = isinstance(body, bytes) and _wants_events(theirs, body)
-    asked.clocks = _clocks(config, asked.stream, theirs.extensions.get("timeout") or {})
-    return asked
+    return asked, _timeouts(config, asked.stream, theirs.extensions.get("timeout") or {})
 
 
 def is_outer_retry(theirs: Any) -> bool:
@@ -123,11 +113,11 @@ def _wants_events(theirs: Any, body: bytes) -> bool:
         return False
 
 
-def _clocks(config: CallConfig, stream: bool, timeout: dict[str, float | None]) -> CallTimeouts:
+def _timeouts(config: CallConfig, stream: bool, timeout: dict[str, float | None]) -> CallTimeouts:
     """The shorter of the bridge's own times and of what the request names."""
     read = timeout.get("read")
     connect = sooner(config.connect_timeout, timeout.get("connect"))
     start, stall = sooner(config.start_timeout, read), sooner(config.stall_timeout, read)
     in_head = sooner(start, stall) if stream else stall
-    of_try = AttemptTimeouts(connect, start, None, in_head, config.queue_timeout)
-    return CallTimeouts(of_try, connect, start, stall, None, None, config.deadline, config.queue_timeout)
+    of_attempt = AttemptTimeouts(connect, start, None, in_head, config.queue_timeout)
+    return CallTimeouts(of_attempt, connect, start, stall, None, None, config.deadline, config.queue_timeout)

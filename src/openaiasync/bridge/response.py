@@ -7,7 +7,7 @@ An event stream is passed on byte for byte and watched: it may end only when its
 from __future__ import annotations
 
 import contextlib
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -27,38 +27,15 @@ from ..engine.body import MAX_RATIO, PROGRESS, content_coding
 from ..engine.call import Call
 from ..engine.failures import is_error_body, words_of
 from ..engine.sealing import seal
-from ..engine.timeouts import CallTimeouts
 from ..errors import IncompleteStreamError, OpenAIError
 from ..transport.base import TransportError, TransportResponse
 from .errors import translated
-from .request import BridgedRequest
 
-__all__ = ["Answer", "BridgeCall", "Watch"]
+__all__ = ["Answer", "Watch"]
 
 _LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
 _PATIENCE = 1.0  # seconds that it may take where it decides whether the answer is complete
 _MAX_STREAM = 1 << 40  # bytes: events are capped one by one
-
-
-class BridgeCall(Call):
-    """A call that remembers why its last exchange failed, since the exception to be raised depends on it."""
-
-    reason: str | None = None  # the kind of a `TransportError`
-
-    @property
-    def patience(self) -> float | None:
-        """Seconds that an answer may go without progress."""
-        clocks: CallTimeouts = cast("BridgedRequest", self.request).clocks
-        return clocks.stall
-
-    def public(self, failure: TransportError) -> OpenAIError:
-        self.reason = failure.kind
-        return super().public(failure)
-
-    @property
-    def unsent(self) -> bool:
-        """Whether a body that is sent piece by piece has not come to its end."""
-        return getattr(self.request.body, "sent", True) is False
 
 
 class _ChoiceState(msgspec.Struct):
@@ -147,13 +124,12 @@ class Answer:
     Holds connection and place in flight until its end, `aclose`, an error, or until nobody refers to it any more.
     """
 
-    def __init__(
-        self, library: Any, theirs: Any, call: BridgeCall, incoming: TransportResponse, watch: Watch | None
-    ) -> None:
-        """Raises `CodingError` for a coding that is not known."""
+    def __init__(self, library: Any, theirs: Any, call: Call, incoming: TransportResponse, watch: Watch | None) -> None:
+        """Take over a call whose 2xx this is. Raises `CodingError` for a coding that is not known."""
+        call.keep()
         self._library = library
         self._theirs = theirs
-        self._call: BridgeCall | None = call
+        self._call: Call | None = call
         self._incoming = incoming
         self._watch = watch
         coding = content_coding(incoming.raw_fields)
@@ -180,14 +156,14 @@ class Answer:
                         self._check_end(call)
                         return
                     self._held += piece
-            call.expect(self._incoming, call.patience, "stall")
+            call.expect(self._incoming, call.timeouts.stall, "stall")
         except BaseException:
             self._call = None
             raise
 
     def __aiter__(self) -> Answer:
         if self._call is not None:
-            self._call.read_here()
+            self._call.transfer()
         return self
 
     async def __anext__(self) -> bytes:
@@ -212,17 +188,16 @@ class Answer:
             self._release()
             raise
         if not piece:
-            call.calls.shared.budget.refill()
             self._release()
             raise StopAsyncIteration
         return piece
 
-    def _broken(self, call: BridgeCall, error: OpenAIError | CodingError) -> Exception:
+    def _broken(self, call: Call, error: OpenAIError | CodingError) -> Exception:
         self._release()
         seal(error)
         return translated(self._library, self._theirs, error, call.reason, midway=True)
 
-    async def _next(self, call: BridgeCall) -> bytes:
+    async def _next(self, call: Call) -> bytes:
         """The next bytes, their coding undone; ``b""`` at the end of the message.
 
         Of an object in the place of a stream there is one piece: its events.
@@ -247,12 +222,12 @@ class Answer:
             return self._made(call, watch)
         return b""
 
-    async def _decided(self, call: BridgeCall, piece: bytes) -> bytes:
+    async def _decided(self, call: Call, piece: bytes) -> bytes:
         """Wait for the end of the message before ``[DONE]`` is passed on: nobody reads behind it.
 
         Where the answer is cut, what stands before ``[DONE]`` is passed on, and the error follows.
         """
-        patience = call.patience
+        patience = call.timeouts.stall
         self._incoming.expire(call.loop.time() + (_PATIENCE if patience is None else min(patience, _PATIENCE)), "stall")
         with contextlib.suppress(TransportError):
             while not self._incoming.ended:
@@ -268,7 +243,7 @@ class Answer:
             return before
         return piece
 
-    def _made(self, call: BridgeCall, watch: Watch) -> bytes:
+    def _made(self, call: Call, watch: Watch) -> bytes:
         """The events that a whole answer is made into. Raises for anything else, with what it says."""
         body = watch.reader.body
         try:
@@ -284,14 +259,14 @@ class Answer:
         watch.whole = True
         return b"".join(b"data: %b\n\n" % event for event in made) + b"data: [DONE]\n\n"
 
-    def _progress(self, call: BridgeCall, size: int) -> None:
+    def _progress(self, call: Call, size: int) -> None:
         """Of a body that is no event stream 64 KiB are progress."""
         self._unit -= size
         if self._unit <= 0 and self._watch is None:
             self._unit = PROGRESS
-            call.expect(self._incoming, call.patience, "stall")
+            call.expect(self._incoming, call.timeouts.stall, "stall")
 
-    def _look(self, call: BridgeCall, piece: bytes) -> None:
+    def _look(self, call: Call, piece: bytes) -> None:
         """Of an event stream every event is progress, and nothing else."""
         watch = self._watch
         if watch is None:
@@ -302,9 +277,9 @@ class Answer:
         except SSEError as error:
             raise self._short(call, f"the stream is damaged: {error}") from None
         if watch.events > seen:
-            call.expect(self._incoming, call.patience, "stall")
+            call.expect(self._incoming, call.timeouts.stall, "stall")
 
-    def _check_end(self, call: BridgeCall) -> None:
+    def _check_end(self, call: Call) -> None:
         watch = self._watch
         if watch is None or watch.whole:
             return
@@ -313,20 +288,20 @@ class Answer:
             watch.finish()
         verdict = watch.verdict(exact=exact)
         if verdict == "unfinished":
-            log.unfinished(call.calls, call.request)
+            log.unfinished(call.engine, call.request)
         elif verdict == "short":
             words = _words(call, self._incoming, watch.reader.words)
             why = "the stream ended before its answer was complete"
             raise self._short(call, f"{why}; the server said: {words}" if words else why)
 
-    def _short(self, call: BridgeCall, why: str) -> IncompleteStreamError:
+    def _short(self, call: Call, why: str) -> IncompleteStreamError:
         request = call.meta(self._incoming).request
         return IncompleteStreamError(message=f"{request.method} {request.url}: {why}", request=request)
 
     def _release(self) -> None:
         call, self._call = self._call, None
         if call is not None:
-            call.leave()
+            call.release()
 
     async def aclose(self) -> None:
         """Free connection and place at once; after ``[DONE]`` the end of the message is taken first. Idempotent."""
@@ -336,14 +311,13 @@ class Answer:
             return
         try:
             if self._watch is not None and self._watch.done and not self._ended:
-                call.calls.shared.budget.refill()
                 self._incoming.expire(call.loop.time() + _LINGER, "stall")
                 while not self._incoming.ended and await self._incoming.pieces():
                     pass
         except TransportError:
             pass  # the answer is complete; only the connection is lost
         finally:
-            call.leave()
+            call.release()
 
     def __del__(self) -> None:
         call: Call | None = getattr(self, "_call", None)
@@ -351,6 +325,6 @@ class Answer:
             call.abandon()
 
 
-def _words(call: BridgeCall, incoming: TransportResponse, raw: bytes) -> str:
+def _words(call: Call, incoming: TransportResponse, raw: bytes) -> str:
     """What a server said, without the key that it may have echoed."""
     return words_of(call.meta(incoming).request.secrets.scrub_cut(raw))

@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import itertools
 import math
+import random
 from collections import deque
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from time import time as wall_clock
@@ -327,7 +328,7 @@ class Scheduler:
             self._give_up(work, error)
             return
         self.stats.retried += 1
-        wait = backoff(work.attempts - 1) if pause is None else pause
+        wait = backoff(work.attempts - 1, random.random()) if pause is None else pause
         heapq.heappush(self._delayed, (now + wait, next(self._order), work))
 
     def _give_up(self, work: Work, error: OpenAIError) -> None:

@@ -13,9 +13,8 @@ from typing import Any, Literal, cast
 from ..core.codec.dialects import refuses_format
 from ..core.schema.structured import Shape, ShapeError, repair_message
 from ..engine.engine import Engine
-from ..engine.shared import Shared
+from ..engine.upstream import Upstream
 from ..errors import APIError
-from ..transport.base import Origin
 
 __all__ = ["RUNGS", "FormatFallback", "Rung", "with_instructions"]
 
@@ -32,7 +31,7 @@ class _Known:
         self.shapes: weakref.WeakKeyDictionary[Shape[Any], Rung] = weakref.WeakKeyDictionary()
 
 
-_KNOWN: weakref.WeakKeyDictionary[Shared, dict[tuple[Origin, str], _Known]] = weakref.WeakKeyDictionary()
+_KNOWN: weakref.WeakKeyDictionary[Upstream, dict[str, _Known]] = weakref.WeakKeyDictionary()
 
 
 class FormatFallback:
@@ -47,8 +46,8 @@ class FormatFallback:
             raise ValueError(f"format is one of {', '.join(map(repr, RUNGS))}, not {chosen!r}")
         models = calls.config.models
         named = model or models.get("chat") or models.get("") or ""
-        servers = _KNOWN.setdefault(calls.shared, {})
-        self._known = servers.setdefault((calls.config.base.origin, str(named)), _Known())
+        models_of_server = _KNOWN.setdefault(calls.upstream, {})
+        self._known = models_of_server.setdefault(str(named), _Known())
         self._shape = shape
         self._fixed = chosen is not None
         self._first: APIError | None = None

@@ -1,24 +1,24 @@
-"""The calls of one session's turn: each request is made to fit its room and its budget, each answer is counted."""
+"""What stands around the requests of one session's turn: each is made to fit, each answer is counted."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from ..core.codec.dialects import names_parameter
 from ..core.codec.endpoint import Endpoint, Request
-from ..core.model.meta import Meta
 from ..core.policy.options import OPTION_NAMES
 from ..engine.call import Call
-from ..engine.engine import Engine
+from ..engine.engine import Engine, Middleware
 from ..engine.streams import AsyncStream
 from ..errors import APIError, APIResponseValidationError, APIStatusError, OpenAIError
 from .context_window import ContextWindow, Window, of_answer
 from .history import Message, Turn, mended
 from .usage import UsageTracker
 
-__all__ = ["SessionCalls"]
+__all__ = ["SessionMiddleware"]
 
 T = TypeVar("T")
 
@@ -26,85 +26,75 @@ _OTHER_WORD = {"max_completion_tokens": "max_tokens", "max_tokens": "max_complet
 _REFITS = 4  # how often one request is made shorter, where the server does not say by how much
 
 
-class SessionCalls(Engine):
-    """The client's calls as a turn makes them: connections, limits and caches are the client's.
+class SessionMiddleware(Middleware):
+    """Fits each request of a turn into the context window and the budget, and counts what each answer used.
 
-    They are given all messages, those of the history first, and send what there is room for.
+    Requests are made with all messages, those of the history first; what there is room for is sent.
     """
 
     def __init__(
-        self, calls: Engine, room: ContextWindow, spend: UsageTracker, head: Sequence[Message], turns: Sequence[Turn]
+        self, inner: Engine, room: ContextWindow, spend: UsageTracker, head: Sequence[Message], turns: Sequence[Turn]
     ) -> None:
-        self.__dict__.update(calls.__dict__)
+        super().__init__(inner)
         self._room = room
         self._spend = spend
         self._head = head
         self._turns = turns
         self._known = len(head) + sum(len(turn.messages) for turn in turns)
-        self._planned: tuple[Request, dict[str, Any]] | None = None  # a stream about to be opened
+        # The parameters of streams that are still to be opened.
+        self._params: weakref.WeakKeyDictionary[Request, dict[str, Any]] = weakref.WeakKeyDictionary()
         self._open: tuple[list[Message], dict[str, Any]] | None = None  # what a stream was opened with
         self._shortened = 0  # streams of this turn that were refused when they had begun
-        self._call: Call | None = None  # the last one
 
     async def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
-        """The answer. Raises `ContextLimitError` and `BudgetError` before anything is sent, and what calls raise."""
-        sent = await self._fit(params)
-        left = _REFITS
-        while True:
-            try:
-                answer = await self._charged(sent, params, super().run(endpoint, {**params, "messages": sent}))
-            except APIError as error:
-                if not left:
-                    raise
-                left -= 1
-                sent = await self._refit(sent, params, error)
-            else:
-                break
+        """Return the answer. Raises `ContextLimitError` and `BudgetError` before anything is sent, else as calls do."""
+
+        def send(messages: list[Message]) -> Awaitable[Any]:
+            return self._answer(endpoint, {**params, "messages": messages}, params)
+
+        sent, answer = await self._fitting(params, send)
         self._count(sent, params, answer)
         return answer
 
-    def call(self, request: Request) -> Call:
-        """See `Engine`; what a failed call costs is asked of it."""
-        self._call = super().call(request)
-        return self._call
-
-    async def exchange(self, request: Request, call: Call | None = None) -> tuple[Meta, bytes]:
-        """See `Engine`."""
-        if call is None and not (self.config.observers or request.hooks):  # a watched one comes again, with its call
-            call = self.call(request)
-        self._call = call
-        return await super().exchange(request, call)
-
-    def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None = None) -> Request:
-        """The `Request` for these parameters; that of a stream is made to fit when it is opened."""
-        request = super().request(endpoint, params, stream)
+    def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> Request:
+        """Return the `Request` for these parameters; that of a stream is made to fit when it is opened."""
+        request = self.inner.request(endpoint, params, stream)
         if stream:
-            self._planned = (request, params)
+            self._params[request] = params
         return request
 
     async def open(self, request: Request) -> AsyncStream[Any]:
-        """The stream. Raises what `run` raises. Hand its answer to `counted`."""
-        if self._planned is None or self._planned[0] is not request:
-            return await super().open(request)
-        params, self._planned = self._planned[1], None
+        """Return the stream. Raises what `run` raises. Hand its answer to `counted`."""
+        params = self._params.pop(request, None)
+        if params is None:
+            return await self.inner.open(request)
+
+        def send(messages: list[Message]) -> Awaitable[AsyncStream[Any]]:
+            made = request
+            if messages != params["messages"]:
+                made = self.inner.request(request.endpoint, {**params, "messages": messages}, stream=True)
+                made.unasked = request.unasked
+            call = Call(self.inner, made)
+            return self._charged(call, messages, params, call.run(AsyncStream.start))
+
+        sent, stream = await self._fitting(params, send)
+        self._open = (sent, params)
+        return stream
+
+    async def _fitting(
+        self, params: dict[str, Any], send: Callable[[list[Message]], Awaitable[T]]
+    ) -> tuple[list[Message], T]:
+        """Send what there is room for, and less where the server says that it is too long."""
         sent = await self._fit(params)
         left = _REFITS
         while True:
-            if sent != params["messages"]:
-                unasked = request.unasked
-                request = super().request(request.endpoint, {**params, "messages": sent}, stream=True)
-                request.unasked = unasked
             try:
-                stream = await self._charged(sent, params, super().open(request))
+                return sent, await send(sent)
             except APIError as error:
                 if not left:
                     raise
                 left -= 1
                 sent = await self._refit(sent, params, error)
-            else:
-                break
-        self._open = (sent, params)
-        return stream
 
     async def shortened(self, error: APIError) -> bool:
         """Whether the stream under way was refused as too long, in the stream itself, and a shorter one will do.
@@ -148,13 +138,16 @@ class SessionCalls(Engine):
             tokens = self._room.count(messages, params).tokens
             self._spend.check(self._model(params), tokens, of_answer(params))
 
-    async def _charged(self, sent: Sequence[Message], params: dict[str, Any], work: Awaitable[T]) -> T:
-        """What a call gives; of one that fails after its request was sent, which a server may charge, the prompt."""
+    def _answer(self, endpoint: Endpoint, made: dict[str, Any], params: dict[str, Any]) -> Awaitable[Any]:
+        call = Call(self.inner, self.inner.request(endpoint, made))
+        return self._charged(call, made["messages"], params, call.run(self.inner.receive))
+
+    async def _charged(self, call: Call, sent: Sequence[Message], params: dict[str, Any], work: Awaitable[T]) -> T:
+        """Return what a call returns; count the prompt of one that fails after it was sent: it may be charged."""
         try:
-            self._call = None
             return await work
         except BaseException as error:
-            for _ in range(_sends(error, self._call)):
+            for _ in range(_sends(error, call)):
                 tokens = self._room.count(sent, params).tokens
                 self._spend.add(self._model(params), None, (tokens, 0))
             raise
@@ -164,7 +157,7 @@ class SessionCalls(Engine):
         self._spend.add(self._model(params), answer.usage, estimate)
 
     def _model(self, params: dict[str, Any]) -> str:
-        models = self.config.models
+        models = self.inner.config.models
         return str(params.get("model") or models.get("chat") or models.get("") or "")
 
     def _asker(self, params: dict[str, Any]) -> Any:
@@ -180,29 +173,27 @@ class SessionCalls(Engine):
             made = {**kept, "messages": messages, self._room.answer_limit: most}
             self._check(messages, made)
             try:
-                work = super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
-                answer = await self._charged(messages, made, work)
+                answer = await self._answer(CHAT_COMPLETIONS_CREATE, made, made)
             except APIStatusError as error:
                 if self._room.answer_limit not in made or not names_parameter(error, [self._room.answer_limit]):
                     raise
                 del made[self._room.answer_limit]
                 self._room.answer_limit = _OTHER_WORD[self._room.answer_limit]
                 made[self._room.answer_limit] = most
-                work = super(SessionCalls, self).run(CHAT_COMPLETIONS_CREATE, made)
-                answer = await self._charged(messages, made, work)
+                answer = await self._answer(CHAT_COMPLETIONS_CREATE, made, made)
             self._spend.add(self._model(made), answer.usage, self._room.weight_of(messages, answer))
             return mended(cast("str", answer.text))
 
         return ask
 
 
-def _sends(error: BaseException, call: Call | None) -> int:
-    """How often the request of a failed call may have been answered in vain, and charged.
+def _sends(error: BaseException, call: Call) -> int:
+    """Return how often the request of a failed call may have been answered in vain, and charged.
 
-    A server does not charge for what it refuses. A cancelled call may have been sent if a try of it was under way.
+    A server does not charge for what it refuses. A cancelled call may have been charged if an attempt was under way.
     """
     if isinstance(error, asyncio.CancelledError):
-        return int(call is not None and call.under_way)
+        return int(call.under_way)
     if isinstance(error, APIResponseValidationError) or (isinstance(error, OpenAIError) and error.sent):
         return max(1, error.tries)
     return 0

@@ -21,7 +21,7 @@ from .usage import Prices, SessionUsage, TokenCount, Tokenizer, UsageTracker
 
 if TYPE_CHECKING:
     from ..engine.attachments import AudioSource, ImageSource
-    from .middleware import SessionCalls
+    from .middleware import SessionMiddleware
     from .state import SessionState, StartedTurn, Ticket, TurnRequest
     from .turn_options import SayParams, TurnParams
 
@@ -38,14 +38,17 @@ class SessionStream(TurnStream[T]):
     the session's `last_partial`. One pass, one reader.
     """
 
-    _calls: SessionCalls  # from the beginning of the turn on
-
     def __init__(self, talk: SessionState, plan: TurnRequest) -> None:
         super().__init__(talk.calls, [], plan.params, plan.options)
         self._talk = talk
         self._plan = plan
         self._begun: StartedTurn | None = None
         self._place: Ticket | None = None
+
+    @property
+    def _session(self) -> SessionMiddleware:
+        assert self._begun is not None
+        return self._begun.session
 
     async def _ask(self) -> None:
         if self._begun is not None:
@@ -69,7 +72,7 @@ class SessionStream(TurnStream[T]):
                 await super()._advance(step)
 
     async def _end_round(self, live: ChatStream) -> None:
-        self._calls.counted(await live.final())
+        self._session.counted(await live.final())
         await super()._end_round(live)
         if self._rounds.done and self._begun is not None:
             try:
@@ -78,17 +81,17 @@ class SessionStream(TurnStream[T]):
                 self._leave()
 
     async def _refits(self, error: APIError) -> bool:
-        return await self._calls.shortened(error)
+        return await self._session.shortened(error)
 
     async def _ask_again(self, live: ChatStream) -> None:
-        self._calls.counted(live.partial)
+        self._session.counted(live.partial)
         await super()._ask_again(live)
 
     async def _release(self) -> None:
         try:
             if self._place is not None and self._begun is not None:
                 if (answer := self._under_way) is not None:
-                    self._calls.counted(answer)
+                    self._session.counted(answer)
                 self._talk.failed(self.partial)
         finally:
             try:

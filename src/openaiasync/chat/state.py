@@ -22,7 +22,7 @@ from ..storage.threads import in_thread_to_its_end
 from .context_window import ContextWindow
 from .history import History, Message, Turn, check_messages, mended, sendable
 from .messages import TurnInput
-from .middleware import SessionCalls
+from .middleware import SessionMiddleware
 from .reply import Reply
 from .session_file import Journal, Record, Saved, SessionFileError, read_session, summary_record, turn_record
 from .tools import Toolbox
@@ -164,7 +164,8 @@ class TurnRequest(NamedTuple):
 class StartedTurn(NamedTuple):
     """A turn that has begun."""
 
-    calls: SessionCalls
+    calls: Engine
+    session: SessionMiddleware  # around the requests of `calls`
     messages: list[Message]  # all up to the user's
     keep: int  # the turns before it
 
@@ -235,8 +236,8 @@ class SessionState:
             message = history.turns[keep].messages[0]
         else:
             message = await plan.input.message(self.calls, plan.params)
-        calls = SessionCalls(self.calls, self.room, self.spend, history.head, history.turns[:keep])
-        return StartedTurn(calls, [*history.flat(keep), message], keep)
+        session = SessionMiddleware(self.calls, self.room, self.spend, history.head, history.turns[:keep])
+        return StartedTurn(self.calls.within(session), session, [*history.flat(keep), message], keep)
 
     async def finish(self, begun: StartedTurn, reply: Reply[Any]) -> None:
         """The turn is whole: it is part of the history, and in the file. Raises `SessionFileError` with the reply."""

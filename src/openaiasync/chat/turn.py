@@ -70,7 +70,7 @@ def _rounds(calls: Engine, messages: Iterable[Any], params: Mapping[str, Any], o
 
 def _tool_run(calls: Engine, rounds: ToolLoop) -> ToolRun:
     options = rounds.options
-    scrub = calls.composer.scrub
+    scrub = calls.builder.scrub
     return ToolRun(rounds.calls, options.tools, scrub, permit=options.permit, on_tool_error=options.on_tool_error)
 
 

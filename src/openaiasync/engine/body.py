@@ -64,7 +64,7 @@ async def read_whole(call: Call, incoming: TransportResponse, cap: int, *, by_pr
     The stall clock grants one period for the whole, or with `by_progress` for each 64 KiB. Raises `TransportError` and
     `CodingError`.
     """
-    call.expect(incoming, call.clocks.stall, "stall")
+    call.expect(incoming, call.timeouts.stall, "stall")
     coding = content_coding(incoming.raw_fields)
     if not coding and not by_progress:
         return await incoming.read(cap)
@@ -86,7 +86,7 @@ async def read_whole(call: Call, incoming: TransportResponse, cap: int, *, by_pr
             raise too_large(cap)
         if by_progress and got - granted >= PROGRESS:
             granted = got
-            call.expect(incoming, call.clocks.stall, "stall")
+            call.expect(incoming, call.timeouts.stall, "stall")
     if inflater is not None:
         made.append(inflater.finish())
     return b"".join(made)
@@ -109,11 +109,11 @@ async def body_pieces(call: Call, incoming: TransportResponse) -> AsyncIterator[
 
     Raises the public error of what breaks it. Of an event stream every piece with data is progress.
     """
-    call.read_here()
+    call.transfer()
     coding = content_coding(incoming.raw_fields)
     unit = 1 if call.request.stream else PROGRESS
     got = 0
-    call.expect(incoming, call.clocks.stall, "stall")
+    call.expect(incoming, call.timeouts.stall, "stall")
     try:
         inflater = Inflater(coding, cap=MAX_STREAM, ratio=MAX_RATIO) if coding else None
         while pieces := await incoming.pieces():
@@ -122,7 +122,7 @@ async def body_pieces(call: Call, incoming: TransportResponse) -> AsyncIterator[
                 yield piece if inflater is None else inflater.feed(piece)
             if got >= unit:
                 got = 0
-                call.expect(incoming, call.clocks.stall, "stall")
+                call.expect(incoming, call.timeouts.stall, "stall")
         if inflater is not None and (rest := inflater.finish()):
             yield rest
     except TransportError as failure:
@@ -132,7 +132,7 @@ async def body_pieces(call: Call, incoming: TransportResponse) -> AsyncIterator[
     except CodingError as error:
         raise failures.invalid_answer(call.meta(incoming), b"", str(error)) from None
     finally:
-        call.leave()
+        call.release()
 
 
 async def read_error_body(incoming: TransportResponse) -> bytes:

@@ -51,7 +51,7 @@ class ByteStream:
 
     def __aiter__(self) -> Self:
         if self._call is not None:
-            self._call.read_here()
+            self._call.transfer()
         return self
 
     async def __anext__(self) -> bytes:
@@ -62,31 +62,32 @@ class ByteStream:
                 if self._over:
                     raise StopAsyncIteration
                 if self._call is None:
-                    await self._open()
+                    await self._open(None)
                 await self._more()
         except OpenAIError as error:
             seal(error)
             raise
 
-    async def _open(self) -> None:
-        call = self._call = self._calls.call(self._request)
+    async def _open(self, failure: TransportError | None) -> None:
+        """Send the request, or send it again after a failure before anything was delivered."""
+        call = self._call = self._call or Call(self._calls, self._request)
         try:
-            await call.enter()
-            await self._begin(call)
-        except BaseException as error:
+            await call.run(self._begin, failure=failure)
+        except BaseException:
             self._end()
-            await call.failed(error)
             raise
 
-    async def _begin(self, call: Call) -> None:
-        incoming = self._incoming = await call.head()
+    def _begin(self, call: Call, incoming: TransportResponse) -> None:
+        """Read this response from now on; see `Receive`."""
+        call.keep()
+        self._incoming = incoming
         self._meta = call.meta(incoming)
         coding = content_coding(incoming.raw_fields)
         try:
             self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
         except CodingError as error:
             raise failures.invalid_answer(self._meta, b"", str(error)) from None
-        call.expect(incoming, call.clocks.stall, "stall")
+        call.expect(incoming, call.timeouts.stall, "stall")
 
     async def _more(self) -> None:
         """Wait for bytes, or for the end. Raises the public error of what breaks the answer."""
@@ -94,14 +95,14 @@ class ByteStream:
         if call is None or incoming is None:
             return
         if asyncio.current_task(call.loop) is not call.reader:
-            call.read_here()
+            call.transfer()
         try:
             await self._read(call, incoming)
         except BaseException as error:
-            await call.failed(error)
+            await call.observers.failed(error)
             raise
         if self._over:
-            await call.answered(lambda: None)
+            await call.observers.answered(lambda: None)
 
     async def _read(self, call: Call, incoming: TransportResponse) -> None:
         try:
@@ -133,7 +134,7 @@ class ByteStream:
         self._got += sum(map(len, pieces))
         if self._got - self._granted >= PROGRESS:
             self._granted = self._got
-            call.expect(incoming, call.clocks.stall, "stall")
+            call.expect(incoming, call.timeouts.stall, "stall")
         if self._inflater is not None:
             rest = [] if pieces else [self._inflater.finish()]
             decoded = [self._inflater.feed(piece) for piece in pieces] + rest
@@ -141,38 +142,32 @@ class ByteStream:
         else:
             self._queue += pieces
         if pieces:
-            call.item(None)
+            call.observers.item(None)
             return
         self._end()
         if self._speaks and not self._got:
             raise no_sound(self.meta, b"")
-        self._calls.shared.budget.refill()
 
     async def _broken(self, call: Call, incoming: TransportResponse, failure: TransportError) -> None:
-        """What broke before its first byte was delivered is tried again; later it raises."""
-        if self._got or failure.kind == "closed":
-            error: OpenAIError = call.public(failure)
-            if failure.kind not in ("timeout", "closed"):
-                where = f"{self.meta.request.method} {self.meta.url}"
-                why = f"{where}: the answer broke off after {self._got:,} bytes ({failure.message})"
-                error = IncompleteStreamError(message=why, request=self.meta.request)
-            error.meta = self._meta
-            self._end()
-            raise error from failure.__cause__
-        incoming.abort()
-        try:
-            await call.again(failure)
-            await self._begin(call)
-        except BaseException:
-            self._end()
-            raise
+        """Send a request again whose answer broke before its first byte was delivered; later raise."""
+        if not self._got and failure.kind != "closed":
+            await self._open(failure)
+            return
+        error: OpenAIError = call.public(failure)
+        if failure.kind not in ("timeout", "closed"):
+            where = f"{self.meta.request.method} {self.meta.url}"
+            why = f"{where}: the answer broke off after {self._got:,} bytes ({failure.message})"
+            error = IncompleteStreamError(message=why, request=self.meta.request)
+        error.meta = self._meta
+        self._end()
+        raise error from failure.__cause__
 
     def _end(self) -> None:
         self._over = True
         call, self._call = self._call, None
         self._incoming = None
         if call is not None:
-            call.leave()
+            call.release()
 
     # ---------------------------------------------------------------- around it
 
@@ -205,14 +200,14 @@ class ByteStream:
         self._queue.clear()
         self._end()
         if call is not None:
-            call.end()
+            call.observers.closed()
 
     aclose = close
 
     async def __aenter__(self) -> Self:
         if self._call is None and not self._over:
             try:
-                await self._open()
+                await self._open(None)
             except BaseException as error:
                 seal(error)
                 raise
@@ -228,7 +223,7 @@ class ByteStream:
         if call is not None:
             self._call = None
             call.abandon()
-            call.end_soon()
+            call.observers.closed_soon()
 
     def __repr__(self) -> str:
         state = "closed" if self._over else "not sent" if self._call is None else "open"

@@ -1,7 +1,15 @@
-"""One call on its way: its slot, its tries, its clocks, its redirects.
+"""One call: the driver of everything that is sent, from the slot in flight to the end of the answer.
 
-A try ends with the head of a 2xx, with a failure that `again` either turns into the next try or raises as the public
-error, or with the caller's cancellation, which frees the socket and the slot at once.
+`Call.run` is the only place where a slot is acquired, an attempt is made, and the retry policy is asked. What becomes
+of a 2xx is the business of the `receive` function that it is given: decode it, begin a stream, hand it over. A call
+ends with what `receive` returns, with the public error of its last attempt, or with the caller's cancellation, which
+frees socket and slot at once.
+
+    waiting ── acquire ──▶ sending ── head of a 2xx ──▶ receiving ──▶ answered    slot and connection are free
+       ▲                     │  ▲                          │    └───▶ taken over  a stream holds both until it is closed
+       │                     ▼  │ redirect, `Resend`       │ `TransportError`, an error object in a 2xx
+       └─── `Retry` ◀────── decide ◀───────────────────────┘
+        the slot is free       └── `GiveUp` ──▶ failed
 """
 
 from __future__ import annotations
@@ -9,539 +17,606 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import random
 import time
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from types import CoroutineType, MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
 
 from ..core.codec.endpoint import Request
+from ..core.model.headers import Headers
 from ..core.model.meta import Meta, RequestInfo
 from ..core.model.secrets import Secrets
 from ..core.policy.limits import Deadlock, Permit
-from ..core.policy.retry import (
-    LONGEST_SERVER_PAUSE,
-    backoff,
-    is_rate_limit,
-    retryable_status,
-    server_pause,
+from ..core.policy.retry import Failure, GiveUp, Resend, Retry, RetryFacts, decide, is_lost_idle
+from ..errors import (
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    ClientClosedError,
+    ConfigurationError,
+    InFlightError,
+    OpenAIError,
 )
-from ..errors import APIStatusError, APITimeoutError, ClientClosedError, InFlightError, OpenAIError
 from ..transport.base import (
     AttemptTimeouts,
     Attended,
-    Begun,
     Credentials,
     TransportError,
     TransportRequest,
     TransportResponse,
 )
-from . import failures, log
+from . import failures
 from .body import read_error_body
-from .defaults import refuses_parameter
-from .redirect import follow
-from .timeouts import CallTimeouts, sooner
+from .config import BaseURL, CallTimeouts, sooner
+from .observers import NOBODY, Observers, logger, observers_of
+from .sealing import seal
+from .upstream import refuses_parameter
 
 if TYPE_CHECKING:
-    from .config import BaseURL
     from .engine import Engine
     from .prepare import PreparedRequest
 
-__all__ = ["Call", "limited"]
+__all__ = ["Call", "Receive", "limited"]
 
 T = TypeVar("T")
 
 ERROR_PATIENCE = 10.0  # seconds
 CANCEL_PATIENCE = 0.05  # seconds that a caller's function has to end once it is cancelled
 _UNSET: Any = object()
-_NEVER_RETRIED = frozenset({"closed", "protocol", "stuck", "tls", "upload"})
+_INFO = 20  # logging.INFO
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+_PLAIN = frozenset({bytes, type(None)})  # bodies for which nothing is to be opened
+
+Receive: TypeAlias = "Callable[[Call, TransportResponse], Coroutine[Any, Any, T] | T]"
+"""Makes of a 2xx what the call returns. It may be a plain function where it need not wait.
+
+A `TransportError` that it raises is a failure of the attempt, as is an error object that the server sent; it must not
+have delivered anything then. It calls `Call.keep` where what it returns goes on reading.
+"""
 
 
 class Call:
-    """The state of one call. Use: `await enter()`, then `await head()` as often as needed, at last `leave()`."""
+    """The state of one call, and its driver. Use: ``await Call(engine, request).run(receive)``."""
 
     # What only some calls change has its default here, and costs the others nothing.
-    watched: ClassVar[bool] = False
-    target: str | None = None
-    permit: Permit | None = None
+    moved: tuple[BaseURL, str] | None = None
+    """Base and target that a redirect led to."""
+    kept: bool = False
+    """Whether the answer is read after `run` has returned: a stream has taken slot and connection over."""
     reader: object = None
-    incoming: TransportResponse | None = None
+    """The task that reads what was kept."""
     out: TransportRequest | None = None
+    """The request of the attempt under way, or of the last one."""
+    prepared: PreparedRequest | None = None
     info: RequestInfo | None = None
-    usual: PreparedRequest | None = None
-    past: tuple[Credentials, ...] = ()  # of the tries before this one: an answer may echo them, too
-    tries: int = 0
+    past: tuple[Credentials, ...] = ()
+    """The credentials of earlier attempts: a response may echo them, too."""
+    attempts: int = 0
     retries: int = 0
     redirects: int = 0
-    redirected: bool = False
-    free_retry: bool = True
+    may_reconnect: bool = True
+    """Whether the immediate retry after a lost idle connection was not used yet."""
     renewed: bool = False
-    refused: int = 0  # how many tries there were when the server last refused one
+    """Whether a rejected token was replaced: it may have been withdrawn early, which is tried once."""
+    refused: int = 0
+    """How many attempts there were when the server last refused one."""
     taken_back: tuple[str, ...] = ()
+    """Defaults of this library that were taken out of the request, since the server seems to refuse them."""
+    failure: OpenAIError | None = None
+    """How the last exchange broke, until a 2xx comes."""
+    reason: str | None = None
+    """The same as the kind of its `TransportError`."""
+    last_meta: Meta | None = None
+    """Of the last response of whatever status, for observers."""
+    asked: Mapping[str, Any] = MappingProxyType({})
+    """Header fields that the caller named, for observers."""
+    extra: dict[str, Any]
+    """Header fields that observers add to the next attempt; `None` takes one away."""
     queued: float = 0.0
-    try_began: float = 0.0
-    head_at: float = 0.0
     began: float = 0.0
+    attempt_began: float = 0.0
+    head_at: float = 0.0
     until_clock: str = "deadline"
     deadline_at: float | None = None
 
-    def __init__(self, calls: Engine, request: Request) -> None:
-        self.calls: Engine = calls
+    def __init__(self, engine: Engine, request: Request, timeouts: CallTimeouts | None = None) -> None:
+        """`timeouts` takes the place of those that the engine's configuration and the request name."""
+        self.engine: Engine = engine
         self.request: Request = request
+        self.upstream = engine.upstream
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.base: BaseURL = calls.config.base
-        self.clocks: CallTimeouts = calls.clocks(request)
+        self.timeouts: CallTimeouts = engine.timeouts(request) if timeouts is None else timeouts
+        self.permit: Permit | None = None
+        self.response: TransportResponse | None = None
+        self.observers: Observers = NOBODY
+        if engine.config.observers or request.hooks is not None or logger.isEnabledFor(_INFO):
+            self.observers = observers_of(self)
 
-    # ---------------------------------------------------------------- the slot
+    # ---------------------------------------------------------------- the driver
 
-    def enters(self) -> bool:
-        """Take a slot if that needs no waiting; if not, `enter` is due. (A coroutine costs as much again.)"""
-        body = self.request.body
-        shared = self.calls.shared
-        if (body is not None and body.__class__ is not bytes) or shared.refusing:
-            return False
-        permit = shared.limiter.slots.try_acquire(asyncio.current_task(self.loop))
-        if permit is None:
-            return False
-        self._begin(permit)
-        return True
+    async def run(self, receive: Receive[T], *, failure: TransportError | None = None, shown: bool = True) -> T:
+        """Return what `receive` makes of a 2xx, after as many attempts as the retry policy allows.
 
-    async def enter(self) -> None:
-        """Take a slot, waiting in line if need be; the clocks begin after it.
+        A stream that breaks before anything of it was delivered comes back with its `failure`. `shown`: whether
+        observers see what `receive` returns.
 
-        Raises `OSError` for a file that is to be uploaded and cannot be read.
+        Raises `OpenAIError`; `OSError` for a file that is to be uploaded and cannot be read; what `receive` raises.
         """
-        if self.request.body is not None and not isinstance(self.request.body, bytes):
-            from .uploads import with_upload  # a client that uploads nothing need not load it
-
-            self.request = await with_upload(self.request)
-        shared = self.calls.shared
-        permit = None if shared.refusing else shared.limiter.try_acquire(asyncio.current_task(self.loop))
-        if permit is None:
-            began = self.loop.time()
-            patience = self.calls.config.queue_timeout
-            permit = await admitted(self, None if patience is None else began + patience, None)
-            self.queued = self.loop.time() - began
-        self._begin(permit)
-
-    def _begin(self, permit: Permit) -> None:
-        self.permit = permit
-        self.began = self.try_began = now = self.loop.time()
-        deadline = self.clocks.deadline
-        if deadline is not None:
-            self.deadline_at = now + deadline
-
-    def read_here(self) -> None:
-        """The running task reads the answer from now on: it is the one whose waiting keeps the slot from being free."""
-        self.reader = owner = asyncio.current_task(self.loop)
-        permit, incoming = self.permit, self.incoming
-        if permit is not None and permit.owner is not owner:
-            self.calls.shared.limiter.slots.transfer(permit, owner)
-        if isinstance(incoming, Attended):
-            incoming.reader = owner
-
-    def leave(self) -> None:
-        """Give the slot back and drop the connection if the answer has not ended. Idempotent."""
-        incoming, self.incoming = self.incoming, None
-        permit, self.permit = self.permit, None
-        shared = self.calls.shared
+        observers, upstream = self.observers, self.upstream
+        broken: TransportError | APIError | None = failure
+        error: OpenAIError | None = None  # why there is another attempt
         try:
-            if incoming is not None and not incoming.ended:
-                incoming.abort()
-        finally:  # whatever becomes of the socket, in a loop that was closed for example
-            if permit is not None:
-                shared.limiter.release(permit)
-            if shared.refusing:
-                self.left_upstream()
+            while True:
+                if broken is not None:
+                    error = await self._next(broken)
+                if self.permit is None:
+                    # The usual case without a coroutine: a slot is free, and there is no file to be opened first.
+                    if not upstream.refusals and self.request.body.__class__ in _PLAIN:
+                        self.permit = self.engine.shared.limiter.slots.try_acquire(asyncio.current_task(self.loop))
+                    if self.permit is None:
+                        await self._acquire(error)
+                    elif error is None:
+                        self._start_timers()
+                broken = None
+                try:
+                    response = self.response = await self._send()
+                    self.head_at = self.loop.time()
+                    if observers is not NOBODY:
+                        observers.responded(response)
+                    if 200 <= response.status < 300:
+                        upstream.observe(self)
+                        if self.failure is not None:
+                            self.failure = self.reason = None
+                        made = receive(self, response)
+                        value: Any = await made if made.__class__ is CoroutineType else made
+                        break
+                    broken = await self._refused(response)
+                except TransportError as caught:
+                    broken = caught
+                except APIError as caught:
+                    if not self.request.unasked or isinstance(caught, APIStatusError):
+                        raise
+                    broken = caught  # a 2xx that is an error: perhaps about what this library added
+            if self.request.unasked or self.taken_back:
+                upstream.settle(self)
+            if not self.kept:
+                self.release()
+                if observers is not NOBODY:
+                    await observers.answered((lambda: value) if shown else _nothing)
+            return value  # type: ignore[no-any-return]
+        except BaseException as caught:
+            del receive  # a traceback shows the locals of its frames
+            await self._failed(caught)
+            raise
 
-    def abandon(self) -> None:
-        """As `leave`, from a finalizer, which may run in any thread: sockets belong to the thread of their loop."""
-        with contextlib.suppress(RuntimeError):  # the event loop may be gone
-            if self.loop.is_running() and not _runs_here(self.loop):
-                self.loop.call_soon_threadsafe(self.leave)
-                return
-        with contextlib.suppress(RuntimeError):
-            self.leave()
-
-    def left_upstream(self) -> None:
-        """If this call was the one to try a server that refuses, another may."""
-        upstream = self.calls.shared.refusing.get(self.calls.config.base.origin)
-        if upstream is not None:
-            upstream.left(self)
-
-    # ---------------------------------------------------------------- tries
-
-    def begin(self) -> Begun | None:
-        """Send the first try at once, if it is a usual one that needs no waiting: its head is to be awaited.
-
-        `None` where `head` makes all tries. It spares two coroutines.
-        """
-        calls, request = self.calls, self.request
-        usual = calls.composer.usual(request)
-        if usual is None or log.logger.isEnabledFor(log.INFO):
-            return None
-        begin = getattr(calls.shared.transport(self.loop), "begin", None)
-        if begin is None:
-            return None
-        begun: Begun | None = begin(
-            usual.out, request.body or b"", self.clocks.of_try if self.clocks.fixed else self._clocks()
-        )
-        if begun is not None:
-            begun.reader = None if self.permit is None else self.permit.owner
-            self.tries = 1
-            self.out, self.usual = usual.out, usual
-        return begun
-
-    async def head(self) -> TransportResponse:
-        """Try until the head of a 2xx is there. Raises the public error of the last try."""
-        calls = self.calls
-        composer = calls.composer
-        while True:
-            request = self.request
-            if self.redirected:  # the try goes on elsewhere, and its clocks with it
-                self.redirected = False
-            elif self.tries:  # the first began with the call
-                self.try_began = self.loop.time()
-            self.tries += 1
-            self.incoming = None
-            if self.out is not None:
-                self.past = (*self.past, self.out.credentials)
-            transport = calls.shared.transport(self.loop)
-            clocks = self.clocks.of_try if self.clocks.fixed else self._clocks()
-            try:
-                usual = composer.usual(request) if self.target is None and not self.retries else None
-                if usual is not None:
-                    out = usual.outgoing(request.body or b"")
-                else:
-                    credentials = composer.fixed(request)
-                    if credentials is None:
-                        credentials = await self._credentials(clocks.until)
-                    out = composer.outgoing(request, self.base, self.target, credentials)
-                    composer.count(request, out, self.retries)
-                self.out, self.usual, self.info = out, usual, None
-                logged = log.logger.isEnabledFor(log.INFO)
-                if logged:
-                    log.sending(self)
-                incoming = self.incoming = await transport.send(out, clocks)
-                self.head_at = self.loop.time()
-            except TransportError as caught:
-                failure = caught
-            else:
-                if logged:
-                    log.answered(self, incoming)
-                if 200 <= incoming.status < 300:
-                    if self.taken_back:
-                        calls.shared.defaults.refused(calls.config.base, self.taken_back)
-                    if calls.shared.refusing:
-                        calls.shared.accepted(calls.config.base.origin)
-                    return incoming
-                await self.no_success(incoming)
-                continue
-            await self.again(failure)
-
-    async def no_success(self, incoming: TransportResponse) -> None:
-        """Have the next try follow a redirect; of any other status raise the error, or pause for the next try."""
-        if incoming.status in (301, 302, 303, 307, 308):
-            self.base, self.target = follow(self, incoming)
-            self.tries -= 1
-            incoming.abort()
-            self.redirected = True
+    async def _next(self, broken: TransportError | APIError) -> OpenAIError:
+        """Wait until the next attempt is due, and return why there is one; raise the public error if there is none."""
+        if isinstance(broken, TransportError):
+            if broken.kind == "upload" and broken.__cause__ is not None:
+                raise broken.__cause__
+            error: OpenAIError = self.public(broken)
+            if self.response is not None:
+                error.meta = self.meta(self.response)
         else:
-            await self._bad_status(incoming)
+            error = broken
+        response, self.response = self.response, None
+        self.kept = False
+        if response is not None:
+            response.abort()
+        described = _described(broken)
+        facts = self._facts(described, error)
+        if is_lost_idle(described):
+            self.may_reconnect = False
+        match decide(described, facts):
+            case Resend():
+                self.observers.retrying(error, 0.0)
+            case Retry(after, cost):
+                self.upstream.budget.spend(cost)
+                self.upstream.observe(self, error, self.loop.time() + after)
+                self.retries += 1
+                self.observers.retrying(error, after)
+                if after > 0:
+                    self._release_slot()  # it is free meanwhile
+                    await self.engine.shared.pause(after)
+            case GiveUp():
+                self.upstream.observe(self, error)
+                raise error
+        self.attempt_began = self.loop.time()
+        return error
 
-    async def _credentials(self, until: float | None) -> Credentials:
-        composer = self.calls.composer
-        if not composer.asks:
-            return await composer.credentials(self.request)
-        return await self.prepared(composer.credentials(self.request), until, "the api_key function took too long")
+    def _facts(self, failure: Failure, error: OpenAIError) -> RetryFacts:
+        """What the retry policy has to know; a rejected token is renewed and a refused default removed for it."""
+        request, config = self.request, self.engine.config
+        status = failure.kind == "status"
+        renewed = failure.status == 401 and self._renew_token()
+        removed = not renewed and bool(request.unasked) and isinstance(error, APIError) and self._remove_default(error)
+        return RetryFacts(
+            now=time.time(),
+            random=random.random(),
+            retries=self.retries,
+            max_retries=config.max_retries if request.max_retries is None else request.max_retries,
+            left=None if self.deadline_at is None else self.deadline_at - self.loop.time(),
+            tokens=self.upstream.budget.tokens,
+            rewindable=self.rewindable(),
+            may_reconnect=self.may_reconnect,
+            repeat_timed_out=config.repeat_timed_out,
+            token_renewed=renewed,
+            default_removed=removed,
+            hopeless=status and isinstance(error, APIError) and refuses_parameter(request, error),
+        )
 
-    async def prepared(self, work: Coroutine[Any, Any, T], until: float | None, why: str) -> T:
-        """Return what a caller's function returns before a request: when the try ends, or the start clock, it raises.
-
-        A try without an end of its own has a start clock that begins when the request is written; what comes before
-        has as long.
-        """
-        clock, start = "until", self.clocks.start
-        if start is not None and (until is None or self.try_began + start < until):
-            clock, until = "start", self.try_began + start
-        return await limited(work, until, why, clock)
-
-    def _clocks(self) -> AttemptTimeouts:
-        clocks = self.clocks
-        until = self._until(clocks.first if clocks.whole is None else clocks.whole)
-        return clocks.of_try._replace(until=until)
-
-    def _until(self, seconds: float | None) -> float | None:
-        """When this try ends at the latest: at the deadline, or so many seconds after its start."""
-        until, self.until_clock = self.deadline_at, "deadline"
-        if seconds is not None and (until is None or self.try_began + seconds < until):
-            until, self.until_clock = self.try_began + seconds, "whole"
-        return until
-
-    def expect(
-        self, incoming: TransportResponse, seconds: float | None, clock: str, since: float | None = None
-    ) -> None:
-        """Let waiting for `incoming` end `seconds` after `since` (default: now), or when the whole try ends."""
-        until = self._until(self.clocks.whole)
-        at = None if seconds is None else (self.loop.time() if since is None else since) + seconds
-        if until is not None and (at is None or until < at):
-            at, clock = until, "until"
-        incoming.expire(at, clock)
-
-    def expect_event(self, incoming: TransportResponse) -> None:
-        """Let waiting for a stream's first event end with the start clock."""
-        since = self.try_began if self.clocks.first is not None else self.try_began + incoming.connected
-        self.expect(incoming, self.clocks.start, "start", since)
-
-    def expect_error(self, incoming: TransportResponse) -> None:
-        """Let waiting for the body of an error end soon: what has come by then will do."""
-        since = self.try_began if self.clocks.first is not None else None
-        self.expect(incoming, sooner(self.clocks.stall, ERROR_PATIENCE), "stall", since)
-
-    async def _bad_status(self, incoming: TransportResponse) -> None:
-        """Raise the error for a status that is no success, or pause before the next try."""
-        self.refused = self.tries
-        self.expect_error(incoming)
-        raw = await read_error_body(incoming)
-        incoming.abort()
-        if incoming.status == 401 and self._renews():
-            return
-        error = failures.status_failure(self.meta(incoming), raw, self.tries, self.elapsed())
-        if not (self.request.unasked and self._takes_back(error)):
-            await self.again(error)
-
-    @property
-    def under_way(self) -> bool:
-        """Whether a request may be with the server that it has not refused."""
-        return self.out is not None and self.tries > self.refused
-
-    def _takes_back(self, error: APIStatusError) -> bool:
-        """Whether the server refuses what the library added by itself: the next try goes without, and is no retry."""
-        changed = self.calls.shared.defaults.without(self.calls.config.base, self.request, error)
-        if changed is None:
-            return False
-        self.request, self.taken_back = changed[0], (*self.taken_back, *changed[1])
-        self.tries -= 1
-        self.refused = self.tries
-        self.try_began = self.loop.time()
-        return True
-
-    def _renews(self) -> bool:
-        """Whether a token that was refused is had anew, once a call: it may have been withdrawn before its time."""
-        renew = getattr(self.calls.config.key, "renew", None)
+    def _renew_token(self) -> bool:
+        """Discard a rejected token, at most once per call; return whether another one can be had."""
+        renew = getattr(self.engine.config.key, "renew", None)
         if renew is None or self.renewed or self.out is None or not self.rewindable():
             return False
         self.renewed = True
         return bool(renew(self.out.credentials))
 
-    # ---------------------------------------------------------------- failures
+    def _remove_default(self, error: APIError) -> bool:
+        """Take out of the request what the server refuses and only this library has added, if the error is about it."""
+        changed = self.upstream.without(self.request, error)
+        if changed is None:
+            return False
+        self.request, self.taken_back = changed[0], (*self.taken_back, *changed[1])
+        self.attempts -= 1
+        self.refused = self.attempts
+        return True
+
+    def rewindable(self) -> bool:
+        """Return whether the body can be sent again."""
+        body = self.request.body
+        return body is None or isinstance(body, bytes) or bool(body.rewindable)
+
+    # ---------------------------------------------------------------- the slot
+
+    async def _acquire(self, error: OpenAIError | None) -> None:
+        """Wait for a slot, once the server takes calls; the timers begin after it.
+
+        A call that is to be sent again (`error` is why) goes before those that have not been sent, and raises that
+        error where no slot can be had in time. Any other raises `InFlightError` (it would wait for ever) or
+        `APITimeoutError` with clock ``"queue"``. The slot is taken last, so that calls that wait for one server do not
+        keep calls to another one from being sent.
+        """
+        if error is None and self.request.body is not None and not isinstance(self.request.body, bytes):
+            from .uploads import with_upload  # a client that uploads nothing need not load it
+
+            self.request = await with_upload(self.request)
+        shared, upstream, loop = self.engine.shared, self.upstream, self.loop
+        limiter, returning, owner = shared.limiter, error is not None, asyncio.current_task(loop)
+        began = loop.time()
+        patience = self.engine.config.queue_timeout
+        until = None if error is None else self.deadline_at
+        if patience is not None:
+            until = began + patience if until is None else min(until, began + patience)
+        try:
+            while True:
+                if not upstream.admit(self, loop.time()):
+                    await upstream.wait(self, until=until, returning=returning)
+                    if shared.closed:
+                        raise ClientClosedError("the client was closed while the call waited for its server")
+                permit = limiter.try_acquire(owner)
+                if permit is None:
+                    permit = await limiter.acquire(owner, until=until, family=shared.family, returning=returning)
+                if upstream.admit(self, loop.time()):
+                    break
+                limiter.release(permit)
+                returning = True
+        except (Deadlock, TimeoutError) as ended:
+            upstream.left(self)
+            if error is not None:
+                raise error from None
+            raise self._no_slot(ended) from None
+        except BaseException:
+            upstream.left(self)
+            raise
+        self.permit = permit
+        if error is None:
+            self._start_timers()
+            self.queued = self.began - began
+        else:
+            self.attempt_began = loop.time()
+
+    def _no_slot(self, ended: BaseException) -> OpenAIError:
+        limiter = self.engine.shared.limiter
+        if isinstance(ended, Deadlock):
+            return InFlightError(limiter.advice())
+        message = (
+            f"no slot in flight became free within {self.engine.config.queue_timeout or 0.0:g} s; nothing was sent"
+        )
+        message = f"{message}: {limiter.advice()}" if ended.args else message
+        return APITimeoutError(self.where(), message=message, clock="queue")
+
+    def _start_timers(self) -> None:
+        self.began = self.attempt_began = now = self.loop.time()
+        deadline = self.timeouts.deadline
+        if deadline is not None:
+            self.deadline_at = now + deadline
+
+    def keep(self) -> None:
+        """Leave slot and connection to what `receive` returns: it calls `release`."""
+        self.kept = True
+
+    def transfer(self) -> None:
+        """Let the running task own the slot: it reads the answer from now on, and its waiting keeps the slot taken."""
+        self.reader = owner = asyncio.current_task(self.loop)
+        permit, response = self.permit, self.response
+        if permit is not None and permit.owner is not owner:
+            self.engine.shared.limiter.slots.transfer(permit, owner)
+        if isinstance(response, Attended):
+            response.reader = owner
+
+    def release(self) -> None:
+        """Give the slot back, and drop the connection if the response has not ended. Idempotent."""
+        response, self.response = self.response, None
+        try:
+            if response is not None and not response.ended:
+                response.abort()
+        finally:  # whatever becomes of the socket, in a loop that was closed for example
+            self._release_slot()
+            if self.upstream.probe is self:
+                self.upstream.left(self)
+            if self.observers is not NOBODY:
+                self.observers.released(response)
+
+    def _release_slot(self) -> None:
+        permit, self.permit = self.permit, None
+        if permit is not None:
+            self.engine.shared.limiter.release(permit)
+
+    def abandon(self) -> None:
+        """As `release`, from a finalizer, which may run in any thread: sockets belong to the thread of their loop."""
+        with contextlib.suppress(RuntimeError):  # the event loop may be gone
+            if self.loop.is_running() and not _runs_here(self.loop):
+                self.loop.call_soon_threadsafe(self.release)
+                return
+        with contextlib.suppress(RuntimeError):
+            self.release()
+
+    async def _failed(self, error: BaseException) -> None:
+        """Free everything, tell the observers, and make the error fit to leave the library."""
+        self.release()
+        if self.observers is not NOBODY:
+            try:
+                await self.observers.failed(error)
+            except BaseException as another:
+                seal(another, self.secrets())
+                raise
+        seal(error)
+
+    # ---------------------------------------------------------------- an attempt
+
+    def _send(self) -> Coroutine[Any, Any, TransportResponse]:
+        """Send the request, and return what waits for the head of its response.
+
+        Nearly every first attempt is prepared: all but its body is as it was the time before.
+        """
+        engine, request = self.engine, self.request
+        if not self.attempts and self.moved is None and self.observers is NOBODY:
+            prepared = engine.builder.prepared(request)
+            if prepared is not None:
+                self.attempts = 1
+                self.prepared = prepared
+                self.out = out = prepared.out.__copy__()
+                out.body = request.body or b""
+                timeouts = self.timeouts.of_attempt if self.timeouts.fixed else self._attempt_timeouts()
+                return engine.shared.transport(self.loop).send(out, timeouts)
+        return self._compose_and_send()
+
+    async def _compose_and_send(self) -> TransportResponse:
+        """The same where something is asked for first, or differs: a key function, hooks, retries, redirects."""
+        engine, request = self.engine, self.request
+        builder, observers = engine.builder, self.observers
+        self.attempts += 1
+        self.response = None
+        if self.out is not None:
+            self.past = (*self.past, self.out.credentials)
+        transport = engine.shared.transport(self.loop)
+        timeouts = self._attempt_timeouts()
+        if observers is not NOBODY:
+            await self.prepared_by(observers.sending(), timeouts.until, "the on_request hook took too long")
+            request = self.request
+        credentials = builder.fixed(request)
+        if credentials is None:
+            made = builder.credentials(request)
+            if builder.asks:
+                credentials = await self.prepared_by(made, timeouts.until, "the api_key function took too long")
+            else:
+                credentials = await made
+        base, target = self.moved or (engine.config.base, None)
+        self.out = out = builder.outgoing(request, base, target, credentials)
+        builder.count(request, out, self.retries)
+        self.prepared = self.info = None
+        if observers is not NOBODY:
+            observers.sent()
+        return await transport.send(out, timeouts)
+
+    async def _refused(self, response: TransportResponse) -> APIStatusError | None:
+        """Return the error for a status that is no success; `None` if the next attempt follows a redirect."""
+        if response.status in _REDIRECTS:
+            self.redirects += 1
+            led = self._destination(response)
+            if isinstance(led, str):
+                raise failures.refused_redirect(self.meta(response), led, self.attempts, self.elapsed())
+            self.moved = led
+            self.attempts -= 1
+            response.abort()
+            return None
+        self.refused = self.attempts
+        self.expect_error(response)
+        raw = await read_error_body(response)
+        response.abort()
+        return failures.status_failure(self.meta(response), raw, self.attempts, self.elapsed())
+
+    def _destination(self, response: TransportResponse) -> tuple[BaseURL, str] | str:
+        """Return where a redirect leads, or why it is not followed.
+
+        The key and the prompt never cross an origin, and a POST never becomes a GET: 307 and 308 keep the method, while
+        after 301, 302 and 303 other clients send a GET (RFC 9110, section 15.4), which is another request than the one
+        that was asked for.
+        """
+        config, here = self.engine.config, self.base
+        if self.redirects > config.max_redirects:
+            return f"the redirect after {config.max_redirects} redirects is not followed (http_max_redirects)"
+        location = Headers(response.raw_fields).get("location")
+        if not location:
+            return "a redirect without a Location"
+        try:
+            parts = urlsplit(urljoin(here.root + self.target, quote(location, safe=_URL_SAFE)))
+            base = BaseURL(f"{parts.scheme}://{parts.netloc}")
+        except (ValueError, ConfigurationError):
+            return "a redirect to something that is no http URL"
+        method, body = self.request.endpoint.method, self.request.body
+        if method not in ("GET", "HEAD") and response.status in (301, 302, 303):
+            return f"a {method} is redirected in a way that would make it a GET: set api_base to where it leads"
+        if not self.rewindable():
+            return "an upload whose file cannot be rewound is not sent again: set api_base to where it leads"
+        if base.origin != here.origin:
+            if body is not None or (self.out is not None and self.out.credentials):
+                return "a redirect to another origin is not followed with a key or a body: set api_base to it"
+            if here.origin.scheme == "https" and base.origin.scheme == "http":
+                return "a redirect from https to http is not followed"
+        base.userinfo = None
+        return base, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    async def prepared_by(self, work: Coroutine[Any, Any, T], until: float | None, why: str) -> T:
+        """Return what a caller's function returns before a request; it may take as long as the attempt, or the start.
+
+        An attempt without an end has a start timeout that begins when the request is written; what comes before has as
+        long.
+        """
+        clock, start = "until", self.timeouts.start
+        if start is not None and (until is None or self.attempt_began + start < until):
+            clock, until = "start", self.attempt_began + start
+        return await limited(work, until, why, clock)
+
+    # ---------------------------------------------------------------- timeouts
+
+    def _attempt_timeouts(self) -> AttemptTimeouts:
+        timeouts = self.timeouts
+        if timeouts.fixed:
+            return timeouts.of_attempt
+        until = self._until(timeouts.first if timeouts.whole is None else timeouts.whole)
+        return timeouts.of_attempt._replace(until=until)
+
+    def _until(self, seconds: float | None) -> float | None:
+        """Return when this attempt ends at the latest: at the deadline, or so many seconds after its start."""
+        until, self.until_clock = self.deadline_at, "deadline"
+        if seconds is not None and (until is None or self.attempt_began + seconds < until):
+            until, self.until_clock = self.attempt_began + seconds, "whole"
+        return until
+
+    def expect(
+        self, response: TransportResponse, seconds: float | None, clock: str, since: float | None = None
+    ) -> None:
+        """Set the read deadline: `seconds` after `since` (default: now), or the end of the whole attempt."""
+        until = self._until(self.timeouts.whole)
+        at = None if seconds is None else (self.loop.time() if since is None else since) + seconds
+        if until is not None and (at is None or until < at):
+            at, clock = until, "until"
+        response.expire(at, clock)
+
+    def expect_event(self, response: TransportResponse) -> None:
+        """Set the read deadline for the first event of a stream: the start timeout covers it."""
+        since = self.attempt_began if self.timeouts.first is not None else self.attempt_began + response.connected
+        self.expect(response, self.timeouts.start, "start", since)
+
+    def expect_error(self, response: TransportResponse) -> None:
+        """Set a short read deadline for the body of an error: what has come by then will do."""
+        since = self.attempt_began if self.timeouts.first is not None else None
+        self.expect(response, sooner(self.timeouts.stall, ERROR_PATIENCE), "stall", since)
+
+    # ---------------------------------------------------------------- facts
+
+    @property
+    def base(self) -> BaseURL:
+        """The base of the attempt under way."""
+        return self.engine.config.base if self.moved is None else self.moved[0]
+
+    @property
+    def target(self) -> str:
+        """The request target of the attempt under way."""
+        return self.engine.config.base.target(self.request.path) if self.moved is None else self.moved[1]
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a request may be with the server that it has not refused."""
+        return self.out is not None and self.attempts > self.refused
 
     def public(self, failure: TransportError) -> OpenAIError:
-        """The public error for a failed exchange."""
+        """Return the public error for a failed exchange."""
         clock, seconds = failure.clock if failure.kind == "timeout" else None, 0.0
         if clock == "until":
             clock = self.until_clock
             if clock == "whole":
                 clock = "stall" if failure.answered else "start"
         if clock is not None:
-            seconds = getattr(self.clocks, clock) or 0.0
-        return failures.from_transport(failure, self.where(), self.tries, self.elapsed(), clock, seconds)
-
-    async def again(self, failure: TransportError | APIStatusError) -> None:
-        """Return when the next try is due, or raise the public error. Only for what was not delivered yet."""
-        if isinstance(failure, TransportError):
-            if failure.kind == "upload" and failure.__cause__ is not None:
-                raise failure.__cause__
-            error: OpenAIError = self.public(failure)
-            if self.incoming is not None:
-                error.meta = self.meta(self.incoming)
-            if self._dead_on_reuse(failure):
-                return
-            pause = backoff(self.retries) if self._may_repeat(failure) else None
-        else:
-            error, pause = failure, self._pause_after(failure)
-        pause = self._affordable(pause, getattr(failure, "kind", "") == "timeout")
-        if self.calls.shared.refusing or getattr(failure, "status_code", 0) == 429:
-            self._tell_upstream(error, pause)
-        if pause is None:
-            raise error
-        self.retries += 1
-        self.retrying(error, pause)
-        if pause > 0:
-            await paused(self, error, pause)
-
-    def _tell_upstream(self, error: OpenAIError, pause: float | None) -> None:
-        """The server refused this call, or the call failed in another way; it is tried again after a pause, if any."""
-        if isinstance(error, APIStatusError) and is_rate_limit(error.status_code, error.code, error.type):
-            now = self.loop.time()
-            self.calls.shared.refused(self.calls.config.base, self, now, None if pause is None else now + pause)
-        else:
-            self.left_upstream()
-
-    def _dead_on_reuse(self, failure: TransportError) -> bool:
-        """A reused connection that dies without a byte was closed by its idle server: one retry is free."""
-        dead = failure.reused and not failure.answered and failure.kind in ("eof", "reset")
-        free = dead and self.free_retry and self.rewindable()
-        self.free_retry = self.free_retry and not dead
-        return free
-
-    def _may_repeat(self, failure: TransportError) -> bool:
-        if failure.kind in _NEVER_RETRIED or failure.clock == "queue" or not self.rewindable():
-            return False
-        # What was sent whole and then timed out may have been worked on, and would be paid twice.
-        paid = failure.kind == "timeout" and failure.sent
-        return self.calls.config.repeat_timed_out or not paid
-
-    def _pause_after(self, error: APIStatusError) -> float | None:
-        headers = error.response.headers
-        if not retryable_status(error.status_code, headers, error.code, error.type) or not self.rewindable():
-            return None
-        if refuses_parameter(self.request, error):
-            return None
-        asked = server_pause(headers, time.time())
-        if asked is None:
-            return backoff(self.retries)
-        return asked if asked <= LONGEST_SERVER_PAUSE else None
-
-    def rewindable(self) -> bool:
-        """Whether the body can be sent again."""
-        body = self.request.body
-        return body is None or isinstance(body, bytes) or bool(body.rewindable)
-
-    def _affordable(self, pause: float | None, timed_out: bool) -> float | None:
-        """The pause before the next try; `None` if there is none: too many retries, the deadline, the budget."""
-        request, config = self.request, self.calls.config
-        most = config.max_retries if request.max_retries is None else request.max_retries
-        if pause is None or self.retries >= most:
-            return None
-        if self.deadline_at is not None and self.loop.time() + pause >= self.deadline_at:
-            return None
-        return pause if self.calls.shared.budget.spend(timed_out) else None
-
-    def retrying(self, error: OpenAIError, pause: float) -> None:
-        """The next try begins after a pause of so many seconds; this is why."""
-        log.retrying(error, self, pause)
-
-    # ---------------------------------------------------------------- who watches: nobody here, see `observe`
-
-    def item(self, item: object) -> None:
-        """A piece of the answer has come: an event, or bytes (`None`)."""
-
-    async def answered(self, made: Callable[[], object]) -> None:
-        """The call ended well; `made` gives the answer if somebody asks for it."""
-
-    async def failed(self, error: BaseException) -> None:
-        """The call ended with this error, or with the caller's cancellation. Raises what a hook raises."""
-
-    async def handed_over(self) -> None:
-        """The head of the answer is with the caller, who reads the body alone."""
-
-    def end(self) -> None:
-        """The answer was left before its end. No-op after the end."""
-
-    def end_soon(self) -> None:
-        """As `end`, from a finaliser: what it does is put off until the event loop runs."""
-
-    # ---------------------------------------------------------------- facts
+            seconds = getattr(self.timeouts, clock) or 0.0
+        error = failures.from_transport(failure, self.where(), self.attempts, self.elapsed(), clock, seconds)
+        self.failure, self.reason = error, failure.kind
+        return error
 
     def elapsed(self) -> float:
-        """Seconds since the clocks began."""
+        """Return the seconds since the call began."""
         return self.loop.time() - self.began if self.began else 0.0
 
     def secrets(self) -> Secrets:
-        """What was sent so far and nobody may see."""
+        """Return the secrets that were sent so far."""
         sent = () if self.out is None else (self.out.credentials,)
-        return self.calls.composer.secrets_of(*self.past, *sent)
+        return self.engine.builder.secrets_of(*self.past, *sent)
 
     def where(self) -> RequestInfo:
-        """What errors show of the request."""
+        """Return what errors show of the request."""
         if self.info is None:
-            composer = self.calls.composer
-            if self.usual is not None:
-                self.info = self.usual.info.with_content(self.request.body or b"")
+            builder = self.engine.builder
+            if self.prepared is not None:
+                self.info = self.prepared.info.with_content(self.request.body or b"")
             elif self.out is not None:
-                self.info = composer.info(self.out, self.base, self.secrets())
+                self.info = builder.info(self.out, self.base, self.secrets())
             else:
-                request = self.request
-                target = self.base.target(request.path)
-                self.info = RequestInfo(request.endpoint.method, self.base.root, target, secrets=self.secrets())
+                method = self.request.endpoint.method
+                self.info = RequestInfo(method, self.base.root, self.target, secrets=self.secrets())
         return self.info
 
-    def meta(self, incoming: TransportResponse, now: float | None = None) -> Meta:
-        """What is known of the call now."""
-        usual = self.usual
+    def meta(self, response: TransportResponse, now: float | None = None) -> Meta:
+        """Return what is known of the call; `now` is the event loop's time, if it is known."""
+        prepared = self.prepared
         if now is None:
             now = self.loop.time()
-        return Meta(
-            incoming.status,
-            incoming.raw_fields,
-            self.where() if usual is None else usual.info,
-            self.tries,
+        meta = Meta(
+            response.status,
+            response.raw_fields,
+            self.where() if prepared is None else prepared.info,
+            self.attempts,
             self.queued,
-            incoming.connected,
-            self.head_at - self.try_began,
+            response.connected,
+            self.head_at - self.attempt_began,
             now - self.began,
-            None if usual is None else self.request.body,
+            None if prepared is None else self.request.body,
         )
+        if self.observers is not NOBODY:
+            self.last_meta = meta
+        return meta
+
+
+def _nothing() -> None:
+    return None
+
+
+def _described(broken: TransportError | APIError) -> Failure:
+    """Return a failure in the words of the retry policy."""
+    if isinstance(broken, TransportError):
+        clock, reused = broken.clock, broken.reused
+        return Failure(broken.kind, clock=clock, reused=reused, sent=broken.sent, answered=broken.answered)
+    if isinstance(broken, APIStatusError):
+        return Failure("status", broken.status_code, broken.response.headers, broken.code, broken.type)
+    return Failure("answer")
 
 
 # -------------------------------------------------------------------------------------------------- waiting
-
-
-async def admitted(call: Call, until: float | None, error: OpenAIError | None) -> Permit:
-    """A permit for a call, once its server takes calls and there is a slot; up to the loop's time `until`.
-
-    Where it cannot be had a call that is to be tried again (`error` is why) raises that error, any other
-    `InFlightError` (it would wait for ever) or `APITimeoutError` with clock ``"queue"``. The slot is taken last, so
-    that calls that wait for a server keep no call of another one from being sent.
-    """
-    shared, origin = call.calls.shared, call.calls.config.base.origin
-    limiter, returning = shared.limiter, error is not None
-    owner = asyncio.current_task(call.loop)
-    try:
-        while True:
-            upstream = shared.refusing.get(origin)
-            if upstream is not None and not upstream.admit(call, call.loop.time()):
-                await upstream.wait(call, until=until, returning=returning)
-                if shared.closed:
-                    raise ClientClosedError("the client was closed while the call waited for its server")
-            permit = limiter.try_acquire(owner)
-            if permit is None:
-                permit = await limiter.acquire(owner, until=until, family=shared.family, returning=returning)
-            upstream = shared.refusing.get(origin)
-            if upstream is None or upstream.admit(call, call.loop.time()):
-                return permit
-            limiter.release(permit)
-            returning = True
-    except (Deadlock, TimeoutError) as ended:
-        call.left_upstream()
-        if error is not None:
-            raise error from None
-        if isinstance(ended, Deadlock):
-            raise InFlightError(limiter.advice()) from None
-        seconds = call.calls.config.queue_timeout or 0.0
-        message = f"no slot in flight became free within {seconds:g} s; nothing was sent"
-        message = f"{message}: {limiter.advice()}" if ended.args else message
-        raise APITimeoutError(call.where(), message=message, clock="queue") from None
-    except BaseException:
-        call.left_upstream()
-        raise
-
-
-async def paused(call: Call, error: OpenAIError, seconds: float) -> None:
-    """Pause before a retry. The slot is free meanwhile, and is taken again before anybody who has not been sent yet.
-
-    That counts against the deadline; where there is no slot to be had, the error that led here is raised.
-    """
-    shared = call.calls.shared
-    permit, call.permit = call.permit, None
-    if permit is not None:
-        shared.limiter.release(permit)
-    await shared.pause(seconds)
-    patience = call.calls.config.queue_timeout
-    until = call.deadline_at
-    if patience is not None:
-        queued = call.loop.time() + patience
-        until = queued if until is None or queued < until else until
-    call.permit = await admitted(call, until, error)
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:

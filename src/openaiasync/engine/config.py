@@ -6,24 +6,28 @@ import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ..core.codec.encode import merge_queries
+from ..core.codec.endpoint import Request
 from ..core.http.grammar import is_token
 from ..core.model.secrets import Secret, redacted
 from ..errors import ConfigurationError
-from ..transport.base import Origin
+from ..transport.base import AttemptTimeouts, Origin
 
 __all__ = [
     "UNSET",
     "BaseURL",
     "CallConfig",
+    "CallTimeouts",
     "KeySource",
     "Placing",
     "Secret",
     "check_field",
     "check_header",
+    "sooner",
+    "timeouts_for",
     "unquoting",
 ]
 
@@ -201,9 +205,52 @@ class CallConfig:
     repeat_timed_out: bool = False  # also what was fully sent and then timed out before it started
     strict: bool = False
     count_retries: bool = False  # send x-stainless-retry-count
-    observers: tuple[Callable[[Any], Any], ...] = ()  # who watches calls: each is given a `WatchedCall`, see `observe`
+    observers: tuple[Callable[[Any], Any], ...] = ()  # see `observers`
 
     @property
     def has_timeout(self) -> bool:
         """Whether `timeout` was given."""
         return self.timeout is not UNSET
+
+
+class CallTimeouts(NamedTuple):
+    """The timeouts of a call, in seconds; `None` is "no limit". The rules are in `docs/architecture.md`."""
+
+    of_attempt: AttemptTimeouts  # of an attempt that neither `whole` nor a deadline ends
+    connect: float | None
+    start: float | None
+    stall: float | None
+    whole: float | None  # one attempt from its start to the end of the answer
+    first: float | None  # one attempt from its start to the head, of a stream to its first event
+    deadline: float | None  # all attempts and pauses
+    queue: float | None = None  # waiting for a slot, and for a connection
+    fixed: bool = False  # every attempt runs under `of_attempt`: neither `whole` nor `first` nor `deadline` is set
+
+
+def timeouts_for(config: CallConfig, request: Request) -> CallTimeouts:
+    """Return the timeouts of a call: those of its client, or its own; the official `timeout` wins over both."""
+    connect, start, stall = config.connect_timeout, config.start_timeout, config.stall_timeout
+    whole = first = None
+    if request.has_timeout or config.has_timeout:
+        timeout: Any = request.timeout if request.has_timeout else config.timeout
+        read = timeout.read if hasattr(timeout, "read") else timeout
+        start = stall = read
+        if hasattr(timeout, "connect"):
+            connect = timeout.connect
+        elif read is not None and connect is not None:
+            connect = min(connect, read)
+        if not request.stream and request.endpoint.answer != "binary":
+            whole = read
+        else:
+            first = read
+    deadline = request.deadline if request.has_deadline else config.deadline
+    # A stream's start lasts up to its first event: a head that drips must not begin another period.
+    in_head = sooner(start, stall) if request.stream else stall
+    of_attempt = AttemptTimeouts(connect, start, None, in_head, config.queue_timeout)
+    fixed = whole is first is deadline is None
+    return CallTimeouts(of_attempt, connect, start, stall, whole, first, deadline, config.queue_timeout, fixed)
+
+
+def sooner(one: float | None, other: float | None) -> float | None:
+    """Return the shorter of two times, where `None` is "no limit"."""
+    return other if one is None else one if other is None else min(one, other)

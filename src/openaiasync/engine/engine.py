@@ -1,10 +1,9 @@
-"""The engine behind every method: a request's way through limits, transport, retries and decoding."""
+"""The engine behind every method: from parameters to a request, from a request to a call, from bytes to an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from types import CoroutineType
-from typing import Any, ClassVar, Self, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Self, cast
 from urllib.parse import unquote
 
 from ..core.codec.decode import (
@@ -20,45 +19,82 @@ from ..core.http.sse import looks_like_events
 from ..core.model.meta import Meta
 from ..core.model.mixins import CONTENTS, has_content
 from ..errors import APIError, APIStatusError
-from ..transport.base import TransportError, TransportResponse
+from ..transport.base import TransportResponse
 from . import failures
 from .binary import binary_answer, text_answer
 from .body import cap_for, read_whole
 from .call import Call
-from .config import CallConfig
+from .config import CallConfig, CallTimeouts, timeouts_for
 from .embeddings import NO_VECTOR, as_embeddings, count_texts, fault
 from .formats import TEXT_FORMATS, formatted_type
 from .links import attach, needs_nothing
 from .pagination import Paginator, page_type
 from .prepare import RequestBuilder
 from .sealing import seal, sealed
-from .shared import Shared
 from .streams import AsyncStream
-from .timeouts import CallTimeouts, clocks_for
+from .upstream import Connections, Upstream
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Middleware"]
 
 LARGE = 1 << 20  # bytes of a body above which it is decoded in steps
 _CONFIRMED = frozenset({b"", b"{}", b"null"})  # bodies of a deletion that worked; Google's is an empty object
 
 
+class Middleware:
+    """What stands around the requests of an engine: a session that makes them fit, `with_raw_response`.
+
+    Each method does what the engine itself would do; a subclass overrides those of interest. `inner` is the engine
+    without it.
+    """
+
+    raw: bool = False
+    """Whether answers are handed out undecoded."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner = inner
+
+    def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Awaitable[Any]:
+        """See `Engine.run`."""
+        return self.answer(self.inner.request(endpoint, params))
+
+    def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> Request:
+        """See `Engine.request`."""
+        return self.inner.request(endpoint, params, stream)
+
+    def answer(self, request: Request) -> Coroutine[Any, Any, Any]:
+        """See `Engine.answer`."""
+        return self.inner.answer(request)
+
+    def open(self, request: Request) -> Coroutine[Any, Any, Any]:
+        """See `Engine.open`."""
+        return self.inner.open(request)
+
+    def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
+        """See `Engine.pages`."""
+        return self.inner.pages(endpoint, params)
+
+
 class Engine:
-    """How a client's calls are made: its configuration and what it shares with its relatives."""
+    """How a client's calls are made: its configuration, its server, and what it shares with its relatives."""
 
-    raw: ClassVar[bool] = False
-    """Whether answers are handed out as they came."""
-
-    def __init__(self, config: CallConfig, shared: Shared) -> None:
+    def __init__(self, config: CallConfig, shared: Connections) -> None:
         self.shared = shared
+        self.middleware: Middleware | None = None
         self.configure(config)
 
     def configure(self, config: CallConfig) -> None:
         """Use another configuration from now on."""
         self.config = config
-        self.composer: RequestBuilder = RequestBuilder(config, self.shared)
-        self._clocks: dict[str, CallTimeouts] = {}
+        self.upstream: Upstream = self.shared.upstream(config.base)
+        self.builder: RequestBuilder = RequestBuilder(config, self.shared)
+        self._timeouts: dict[str, CallTimeouts] = {}
         self._decoders: dict[Endpoint, Decoder[Any]] = {}
         self._simply: dict[Endpoint, tuple[Callable[[bytes], Any], str] | None] = {}
+
+    @property
+    def raw(self) -> bool:
+        """Whether answers are handed out undecoded."""
+        return self.middleware is not None and self.middleware.raw
 
     def __copy__(self) -> Self:
         return self
@@ -70,13 +106,22 @@ class Engine:
         raise TypeError("the methods of a client hold connections and a key and cannot be pickled")
 
     def under(self, config: CallConfig) -> Engine:
-        """Calls under another configuration that share connections, limits and retry budget with these."""
+        """Return an engine with another configuration that shares connections and limits with this one."""
         return Engine(config, self.shared)
+
+    def within(self, middleware: Middleware) -> Engine:
+        """Return an engine that shares everything with this one and has a middleware around its requests."""
+        made = object.__new__(Engine)
+        made.__dict__.update(self.__dict__)
+        made.middleware = middleware
+        return made
 
     # ---------------------------------------------------------------- requests
 
     def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None = None) -> Request:
-        """The `Request` for these parameters, the default model filled in where none is named."""
+        """Return the `Request` for these parameters, the default model filled in where none is named."""
+        if self.middleware is not None:
+            return self.middleware.request(endpoint, params, stream)
         try:
             given = params
             if group := endpoint.group:
@@ -87,7 +132,7 @@ class Engine:
                         params = {**params, "model": model}
                 if group == "embedding":
                     given = params
-                    params = self.shared.defaults.with_base64(self.config.base, params)
+                    params = self.upstream.with_base64(params)
             request = endpoint.request(params, stream=stream)
             if group == "embedding":
                 if params is not given:
@@ -102,131 +147,96 @@ class Engine:
             raise
 
     def stream_request(self, endpoint: Endpoint, params: dict[str, Any]) -> Request:
-        """The `Request` for a stream whose usage is asked for, unless the caller gave ``stream_options``."""
-        made = self.shared.defaults.with_usage(self.config.base, params)
+        """Return the `Request` for a stream whose usage is asked for, unless the caller gave ``stream_options``."""
+        made = self.upstream.with_usage(params)
         request = self.request(endpoint, made, stream=True)
         if made is not params:
             request.unasked = ("stream_options",)
         return request
 
-    def clocks(self, request: Request) -> CallTimeouts:
-        """The clocks that a call with this request runs under."""
+    def timeouts(self, request: Request) -> CallTimeouts:
+        """Return the timeouts of a call with this request."""
         if request.has_clocks:
-            return clocks_for(self.config, request)
+            return timeouts_for(self.config, request)
         kind = "stream" if request.stream else request.endpoint.answer
-        clocks = self._clocks.get(kind)
-        if clocks is None:
-            clocks = self._clocks[kind] = clocks_for(self.config, request)
-        return clocks
+        timeouts = self._timeouts.get(kind)
+        if timeouts is None:
+            timeouts = self._timeouts[kind] = timeouts_for(self.config, request)
+        return timeouts
 
-    # ---------------------------------------------------------------- whole answers
+    # ---------------------------------------------------------------- calls
 
     def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Awaitable[Any]:
-        """Make the call and answer what the endpoint's row says."""
-        return self.answer(self.request(endpoint, params))
+        """Make the call and return what the endpoint's row says."""
+        if self.middleware is not None:
+            return self.middleware.run(endpoint, params)
+        return Call(self, self.request(endpoint, params)).run(self.receive)
 
     async def run_or_stream(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> Any:
-        """The official ``create(stream=...)``: an answer, or an open `AsyncStream`."""
+        """Make the call of the official ``create(stream=...)``: an answer, or an open `AsyncStream`."""
         request = self.request(endpoint, params, stream)
-        if not request.stream:
-            return await self.answer(request)
-        return await self.open(request)
+        return await (self.open(request) if request.stream else self.answer(request))
 
-    async def answer(self, request: Request) -> Any:
-        """Send a request that is not a stream; the decoded answer."""
-        try:
-            if self.config.observers or request.hooks is not None:
-                from .observed import watched_answer  # who watches nothing need not load it
+    def answer(self, request: Request) -> Coroutine[Any, Any, Any]:
+        """Send a request that is not a stream; return the decoded answer."""
+        if self.middleware is not None:
+            return self.middleware.answer(request)
+        return Call(self, request).run(self.receive)
 
-                return await watched_answer(self, request)
-            answer = self.made(request, *await self.exchange(request))
-            return await answer if answer.__class__ is CoroutineType else answer
-        except BaseException as error:
-            changed = self.without_unasked(request, error)
-            if changed is None:
-                seal(error)
-                raise
-        return await self.answer(changed)
+    def open(self, request: Request) -> Coroutine[Any, Any, AsyncStream[Any]]:
+        """Send a request for a stream, and return it when the head of a 2xx is there."""
+        if self.middleware is not None:
+            return self.middleware.open(request)
+        return Call(self, request).run(AsyncStream.start)
+
+    def fetch(self, request: Request) -> Coroutine[Any, Any, tuple[Meta, bytes]]:
+        """Send a request that is not a stream; return what is known of the call, and the body of its 2xx."""
+        return Call(self, request).run(self.receive_body, shown=False)
+
+    @sealed
+    def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Paginator[Any, Any]:
+        """Return a list operation: awaited it is the first page, iterated all items of all pages."""
+        if self.middleware is not None:
+            pages: Paginator[Any, Any] = self.middleware.pages(endpoint, params)
+            return pages
+        return Paginator(self, endpoint, params)
 
     def without_unasked(self, request: Request, error: BaseException) -> Request | None:
-        """The request to send in the place of one that was refused in a 200; `None` if the error is the caller's.
+        """Return the request to send in the place of one that was refused in a 200; `None` if there is none.
 
-        Of errors by status the call itself has seen to that.
+        The driver does this for errors by status, and for those that come in the place of an answer.
         """
         if not request.unasked or not isinstance(error, APIError) or isinstance(error, APIStatusError):
             return None
-        changed = self.shared.defaults.without(self.config.base, request, error)
+        changed = self.upstream.without(request, error)
         return None if changed is None else changed[0]
 
-    def call(self, request: Request) -> Call:
-        """A call with this request; one that is watched where somebody watches."""
-        if not self.config.observers and request.hooks is None:
-            return Call(self, request)
-        from .observed import ObservedCall
+    # ---------------------------------------------------------------- whole answers
 
-        return ObservedCall(self, request)
+    def receive(self, call: Call, response: TransportResponse) -> Any:
+        """Return the decoded answer, or what waits for it; see `Receive`."""
+        body = response.take()
+        if body is None:
+            return self._receive_rest(call, response)
+        return self.made(call.request, call.meta(response, call.head_at), body)
 
-    async def fetch(self, request: Request) -> tuple[Meta, bytes]:
-        """Send a request that is not a stream; what is known of the call, and the body of its 2xx."""
-        try:
-            return await self.exchange(request)
-        except BaseException as error:
-            seal(error)
-            raise
+    async def _receive_rest(self, call: Call, response: TransportResponse) -> Any:
+        meta, body = await self.receive_body(call, response)
+        call.release()  # a large answer is decoded in steps
+        made = self.made(call.request, meta, body)
+        return await made if isinstance(made, Coroutine) else made
 
-    async def exchange(self, request: Request, call: Call | None = None) -> tuple[Meta, bytes]:
-        """As `fetch`, for callers that seal what it raises. Whoever passes the `call` tells it how it ended."""
-        if call is None:
-            if self.config.observers or request.hooks is not None:
-                from .observed import watched_fetch
-
-                return await watched_fetch(self, request)
-            call = Call(self, request)
-        try:
-            if not call.enters():
-                await call.enter()
-            incoming: TransportResponse | None = None
-            begun = call.begin()
-            while True:  # until a whole answer is there, or `again` raises
-                try:
-                    if begun is None:
-                        incoming = await call.head()
-                    else:
-                        incoming, begun = begun, None
-                        await incoming.head()
-                        call.incoming, call.head_at = incoming, call.loop.time()
-                        if not 200 <= incoming.status < 300:
-                            await call.no_success(incoming)
-                            continue
-                        if self.shared.refusing:
-                            self.shared.accepted(self.config.base.origin)
-                    now = call.head_at
-                    body = incoming.take()
-                    if body is None:
-                        body = await self._rest(call, incoming)
-                        now = call.loop.time()
-                    break
-                except TransportError as caught:
-                    failure = caught
-                if incoming is not None:
-                    incoming.abort()
-                await call.again(failure)
-            meta = call.meta(incoming, now)
-        finally:
-            call.leave()
-        self.shared.budget.refill()
-        if call.request.unasked:
-            self.shared.defaults.taken(self.config.base, call.request)
-        return meta, body
-
-    async def _rest(self, call: Call, incoming: TransportResponse) -> bytes:
-        """The body that did not come with its head, or has a content coding."""
-        request = call.request
-        binary = request.endpoint.answer == "binary"
-        try:
-            return await read_whole(call, incoming, cap_for(self.config, request), by_progress=binary)
-        except CodingError as error:
-            raise failures.invalid_answer(call.meta(incoming), b"", str(error)) from None
+    async def receive_body(self, call: Call, response: TransportResponse) -> tuple[Meta, bytes]:
+        """Return what is known of the call, and the whole body, its coding undone; see `Receive`."""
+        body = response.take()
+        if body is None:
+            request = call.request
+            by_progress = request.endpoint.answer == "binary"
+            try:
+                body = await read_whole(call, response, cap_for(self.config, request), by_progress=by_progress)
+            except CodingError as error:
+                raise failures.invalid_answer(call.meta(response), b"", str(error)) from None
+        return call.meta(response), body
 
     def made(self, request: Request, meta: Meta, body: bytes) -> Any:
         """The answer that a body is, as `decode` makes it; of a large one a coroutine that makes it."""
@@ -357,32 +367,3 @@ class Engine:
         if not needs_nothing(decoder.kind) or not failures.is_no_error(decoder.kind):
             return None
         return decoder.fast, CONTENTS.get(decoder.kind.__name__, "")
-
-    # ---------------------------------------------------------------- streams and pages
-
-    async def open(self, request: Request) -> AsyncStream[Any]:
-        """Send a request for a stream; answers when the head of a 2xx is there."""
-        call = self.call(request)
-        try:
-            await call.enter()
-            kind: type[AsyncStream[Any]] = AsyncStream
-            if call.watched:
-                from .observed import ObservedStream as kind
-            stream = await kind.open(call)
-            if call.request.unasked:
-                self.shared.defaults.taken(self.config.base, call.request)
-            return stream
-        except BaseException as error:
-            call.leave()
-            await call.failed(error)
-            # Some servers refuse with a whole object in a 200, in the place of the stream.
-            changed = self.without_unasked(request, error)
-            if changed is None:
-                seal(error)
-                raise
-        return await Engine.open(self, changed)
-
-    @sealed
-    def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Paginator[Any, Any]:
-        """A list operation: awaited the first page, iterated all items of all pages."""
-        return Paginator(self, endpoint, params)

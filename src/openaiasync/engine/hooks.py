@@ -15,10 +15,10 @@ from ..core.model.headers import Headers
 from ..core.model.meta import Meta
 from ..core.model.omitted import is_omitted
 from ..core.model.secrets import HIDDEN
-from .observer import CallObserver
+from .observers import CallObserver
 
 if TYPE_CHECKING:
-    from .observed import ObservedCall
+    from .call import Call
 
 __all__ = [
     "AnswerEvent",
@@ -40,15 +40,14 @@ class CallEvent:
     secret redacted; `tries` counts what was sent so far, the try that is about to begin included.
     """
 
-    def __init__(self, call: ObservedCall) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
         request = call.request
         self.name: str = request.endpoint.name
         self.method: str = request.endpoint.method
-        target = call.target or call.base.target(request.path)
-        self.url: str = call.base.root + call.secrets().scrub_url(target)
+        self.url: str = call.base.root + call.secrets().scrub_url(call.target)
         self.stream: bool = request.stream
-        self.tries: int = call.tries
+        self.tries: int = call.attempts
         self.content: bytes = request.body if isinstance(request.body, bytes) else b""
 
     @property
@@ -111,7 +110,7 @@ class RequestEvent(CallEvent):
     `headers` may be changed; it is checked as `extra_headers` is. The time a hook takes counts for the deadline.
     """
 
-    def __init__(self, call: ObservedCall) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.headers: ExtraHeaders = ExtraHeaders(_shown(call), call.extra)
 
@@ -133,7 +132,7 @@ class AnswerEvent(_Ended):
     Of a stream that is left before its end there is none. Of `with_streaming_response` it comes with the head.
     """
 
-    def __init__(self, call: ObservedCall, meta: Meta, made: Callable[[], Any]) -> None:
+    def __init__(self, call: Call, meta: Meta, made: Callable[[], Any]) -> None:
         super().__init__(call)
         self.meta: Meta = meta
         self._made = made
@@ -150,7 +149,7 @@ class AnswerEvent(_Ended):
 class ErrorEvent(_Ended):
     """A call ended with an error: `error`, which the caller will get. Nobody is told of a cancelled call."""
 
-    def __init__(self, call: ObservedCall, error: Exception) -> None:
+    def __init__(self, call: Call, error: Exception) -> None:
         super().__init__(call)
         self.error: Exception = error
         self.meta: Meta | None = getattr(error, "meta", None)
@@ -169,16 +168,16 @@ class Hooks:
     on_answer: Callable[[Any], object] | None = None
     on_error: Callable[[Any], object] | None = None
 
-    def __call__(self, call: ObservedCall) -> CallObserver:
+    def __call__(self, call: Call) -> CallObserver:
         return _HookWatcher(call, self)
 
 
 class _HookWatcher(CallObserver):
-    def __init__(self, call: ObservedCall, hooks: Hooks) -> None:
+    def __init__(self, call: Call, hooks: Hooks) -> None:
         self._call = call
         self._hooks = hooks
 
-    def sending(self, call: ObservedCall) -> Awaitable[object] | None:
+    def sending(self, call: Call) -> Awaitable[object] | None:
         hook = self._hooks.on_request
         return None if hook is None else _told(hook, RequestEvent(call))
 
@@ -196,9 +195,9 @@ def _told(hook: Callable[[Any], object], event: CallEvent) -> Awaitable[object] 
     return cast("Awaitable[object]", answer) if isinstance(answer, Awaitable) else None
 
 
-def _shown(call: ObservedCall) -> list[tuple[str, str]]:
+def _shown(call: Call) -> list[tuple[str, str]]:
     """The fields of what is about to be sent, those redacted that may be secret."""
-    config, request = call.calls.config, call.request
+    config, request = call.engine.config, call.request
     pairs = dict.fromkeys((name for name, _ in config.secret_fields), HIDDEN)
     if config.key is not None or config.base.userinfo is not None:
         pairs.setdefault(config.key_field, HIDDEN)
@@ -206,4 +205,4 @@ def _shown(call: ObservedCall) -> list[tuple[str, str]]:
     taken = {name.lower() for name in own}
     hidden = [pair for pair in pairs.items() if pair[0].lower() not in taken]
     hidden += [(name, HIDDEN) for name, value in own.items() if value is not None and not is_omitted(value)]
-    return [*call.calls.composer.fields(request), *hidden]
+    return [*call.engine.builder.fields(request), *hidden]

@@ -1,4 +1,4 @@
-"""What calls write to the log ``openaiasync``: a line a call at INFO, header fields and times at DEBUG, never a secret.
+"""The log ``openaiasync``: a line for each call at INFO, header fields and times at DEBUG, never a secret.
 
 ``OPENAI_LOG=info`` or ``debug`` in the environment switches it on, as with the official client.
 """
@@ -11,6 +11,7 @@ from logging import INFO
 from typing import TYPE_CHECKING
 
 from ..core.model.headers import Headers
+from .observers import CallObserver, logger
 
 if TYPE_CHECKING:
     from ..core.codec.endpoint import Request
@@ -19,56 +20,61 @@ if TYPE_CHECKING:
     from .call import Call
     from .engine import Engine
 
-__all__ = ["INFO", "answered", "logger", "retrying", "sending", "switch_on", "unfinished"]
-
-logger: logging.Logger = logging.getLogger("openaiasync")
+__all__ = ["INFO", "LogObserver", "logger", "switch_on", "unfinished"]
 
 
 def switch_on() -> None:
-    """Obey ``OPENAI_LOG``; an application that configured logging keeps its handlers."""
+    """Set the level that ``OPENAI_LOG`` names; an application that configured logging keeps its handlers."""
     level = {"debug": logging.DEBUG, "info": logging.INFO}.get(os.environ.get("OPENAI_LOG", "").strip().lower())
     if level is not None:
         logging.basicConfig(format="[%(asctime)s - %(name)s - %(levelname)s] %(message)s")
         logger.setLevel(level)
 
 
-def sending(call: Call) -> None:
-    """A try is about to be sent (DEBUG). Credentials and the user's own header fields are not among the fields."""
-    if logger.isEnabledFor(logging.DEBUG) and call.out is not None:
-        out = call.out
-        size = len(out.body) if isinstance(out.body, bytes) else out.length
-        logger.debug("sending %s %s, %s bytes, fields %s", out.method, call.where().url, size, out.fields)
+class LogObserver(CallObserver):
+    """What the log says of one call. Credentials and the caller's own header fields are not among the fields."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._retries = 0
+
+    def sent(self, call: Call) -> None:
+        """The request is composed (DEBUG)."""
+        request = call.out
+        if request is not None and logger.isEnabledFor(logging.DEBUG):
+            size = len(request.body) if isinstance(request.body, bytes) else request.length
+            fields = request.fields
+            logger.debug("sending %s %s, %s bytes, fields %s", request.method, call.where().url, size, fields)
+
+    def responded(self, call: Call, response: TransportResponse) -> None:
+        """A line at INFO, the fields at DEBUG."""
+        if call.out is not None:
+            seconds = call.loop.time() - call.attempt_began
+            where = call.where()
+            logger.info("%s %s: %d in %.3f s", call.out.method, where.url, response.status, seconds)
+            if logger.isEnabledFor(logging.DEBUG):
+                fields = dict(Headers(where.secrets.scrub(response.raw_fields)))
+                logger.debug("answered with fields %s", fields)
+
+    def retrying(self, error: OpenAIError, pause: float) -> None:
+        """Why the request is sent again (INFO)."""
+        if self._call.retries > self._retries:
+            self._retries = self._call.retries
+            logger.info("retry %d of %s in %.2f s: %s", self._call.retries, self._call.request, pause, error)
 
 
-def answered(call: Call, incoming: TransportResponse) -> None:
-    """The head of an answer has come: a line at INFO, its fields at DEBUG."""
-    if logger.isEnabledFor(logging.INFO) and call.out is not None:
-        out = call.out
-        seconds = call.loop.time() - call.try_began
-        where = call.where()
-        logger.info("%s %s: %d in %.3f s", out.method, where.url, incoming.status, seconds)
-        if logger.isEnabledFor(logging.DEBUG):
-            fields = dict(Headers(where.secrets.scrub(incoming.raw_fields)))
-            logger.debug("answered with fields %s", fields)
+def unfinished(engine: Engine, request: Request) -> None:
+    """Warn that a stream has ended without saying that its answer is complete, with how many such streams there were.
 
-
-def unfinished(calls: Engine, request: Request) -> None:
-    """A stream has ended without a word that its answer is complete (WARNING, with how many there were).
-
-    A server that never says it would fill the log: the 1st, 2nd, 4th, 8th, … are told.
+    A server that never says it would fill the log: only the 1st, 2nd, 4th, 8th, … are logged.
     """
-    shared = calls.shared
+    shared = engine.shared
     shared.unfinished += 1
     if shared.unfinished.bit_count() == 1:
         logger.warning(
             "%s %s: the stream ended without a finish reason or a terminal event, its answer may be short "
             "(%d of this client so far; .meta.complete tells which)",
             request.endpoint.method,
-            calls.config.base.root + request.path.partition("?")[0],
+            engine.config.base.root + request.path.partition("?")[0],
             shared.unfinished,
         )
-
-
-def retrying(error: OpenAIError, call: Call, pause: float) -> None:
-    """A call is tried again, and why (INFO)."""
-    logger.info("retry %d of %s in %.2f s: %s", call.retries, call.request, pause, error)

@@ -44,13 +44,6 @@ class PreparedRequest:
         )
         """What errors and `.meta` show of a try, without its body."""
 
-    def outgoing(self, body: bytes) -> TransportRequest:
-        """A try with this body."""
-        out = self.out
-        return TransportRequest(
-            out.origin, out.method, out.target, out.fields, out.credentials, body, None, out.prebuilt
-        )
-
 
 class RequestBuilder:
     """Builds `TransportRequest` values for one configuration; what never changes is built once."""
@@ -60,7 +53,7 @@ class RequestBuilder:
         self.config = config
         # By endpoint, whether it streams, and whether it has no body.
         self._heads: dict[tuple[Endpoint, bool, bool], tuple[str, bytes, tuple[tuple[str, str], ...]]] = {}
-        self._usual: dict[tuple[Endpoint, bool, bool], PreparedRequest] = {}
+        self._prepared: dict[tuple[Endpoint, bool, bool], PreparedRequest] = {}
         self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
         self.asks: bool = callable(config.key)  # whether the key is asked for each try
         self.secrets: Secrets = Secrets(*_fixed_secrets(config), passing)
@@ -73,7 +66,7 @@ class RequestBuilder:
             return None
         return self._static.get(self.config.admin_key is not None and request.endpoint.admin)
 
-    def usual(self, request: Request) -> PreparedRequest | None:
+    def prepared(self, request: Request) -> PreparedRequest | None:
         """What all tries with requests of this kind have in common, once one was made; `None` if this is an odd one."""
         endpoint, body = request.endpoint, request.body
         if (
@@ -82,7 +75,7 @@ class RequestBuilder:
             or not (body is None or body.__class__ is bytes)
         ):
             return None
-        return self._usual.get((endpoint, request.stream, body is None))
+        return self._prepared.get((endpoint, request.stream, body is None))
 
     async def credentials(self, request: Request) -> Credentials:
         """The fields that carry secrets, for one try: an asynchronous key is asked again."""
@@ -169,7 +162,7 @@ class RequestBuilder:
                     have = self._heads[key] = (target, _head(endpoint.method, target, base, fields), fields)
                 target, prebuilt, fields = have
                 if not self.asks:
-                    self._usual[key] = self._as_usual(endpoint.method, target, fields, credentials, prebuilt)
+                    self._prepared[key] = self._prepare(endpoint.method, target, fields, credentials, prebuilt)
             return TransportRequest(
                 base.origin, endpoint.method, target, fields, credentials, body or b"", None, prebuilt
             )
@@ -181,7 +174,7 @@ class RequestBuilder:
         target = base.target(request.path) if target is None else target
         return TransportRequest(base.origin, endpoint.method, target, fields, credentials, body, length)
 
-    def _as_usual(
+    def _prepare(
         self, method: str, target: str, fields: tuple[tuple[str, str], ...], credentials: Credentials, prebuilt: bytes
     ) -> PreparedRequest:
         first = TransportRequest(self.config.base.origin, method, target, fields, credentials, b"", None, prebuilt)

@@ -16,9 +16,10 @@ from typing import Any, Generic, TypeVar, cast
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, RequestInfo, ResponseInfo
+from ..transport.base import TransportResponse
 from .body import body_pieces, cap_for, too_large
 from .call import Call
-from .engine import Engine
+from .engine import Engine, Middleware
 from .pagination import turn
 from .sealing import seal, sealing
 from .streams import AsyncStream
@@ -156,47 +157,48 @@ def decode_as(calls: Engine, request: Request, meta: Meta, body: bytes, to: Any)
     return cast_for(to).read(calls, request, meta, body)
 
 
-class _RawCalls(Engine):
-    """`Engine` that answer `RawResponse`s."""
+class _Raw(Middleware):
+    """Hands answers out as `RawResponse`s."""
 
     raw = True
 
-    def __init__(self, calls: Engine) -> None:
-        super().__init__(calls.config, calls.shared)
-        self.plain = calls
+    def answer(self, request: Request) -> Coroutine[Any, Any, Any]:
+        return Call(self.inner, request).run(self._receive, shown=False)
 
-    async def answer(self, request: Request) -> RawResponse[Any]:
-        meta, body = await self.fetch(request)
-        return RawResponse(meta, body, lambda to: decode_as(self.plain, request, meta, body, to))
+    async def _receive(self, call: Call, response: TransportResponse) -> RawResponse[Any]:
+        meta, body = await self.inner.receive_body(call, response)
+        request = call.request
+        return RawResponse(meta, body, lambda to: decode_as(self.inner, request, meta, body, to))
 
     async def open(self, request: Request) -> Any:
-        stream = await super().open(request)
+        stream = await self.inner.open(request)
         return RawResponse[Any](stream.meta, b"", lambda to: stream)
 
     def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
         return self._page(endpoint, params)
 
     async def _page(self, endpoint: Endpoint, params: dict[str, Any]) -> RawResponse[Any]:
-        request = self.request(endpoint, params)
-        meta, body = await self.fetch(request)
+        response = await self.answer(self.inner.request(endpoint, params))
+        parse = response._parse
 
-        def parse(to: Any) -> Any:
-            page = decode_as(self.plain, request, meta, body, to)
-            return turn(page, self.plain, endpoint, params) if to is None else page
+        def turned(to: Any) -> Any:
+            page = parse(to)
+            return turn(page, self.inner, endpoint, params) if to is None else page
 
-        return RawResponse(meta, body, parse)
+        return RawResponse(response.meta, response.content, turned)
 
 
 class StreamedResponse(_Facts, Generic[T]):
     """An answer whose head is there and whose body is read as you ask: in pieces, lines, whole, or decoded."""
 
-    def __init__(self, calls: Engine, call: Call, request: Request) -> None:
+    def __init__(self, calls: Engine, call: Call, response: TransportResponse) -> None:
+        """Take over a call whose 2xx this is."""
+        call.keep()
         self._calls = calls
         self._call = call
-        self._request = request
-        assert call.incoming is not None
-        self._incoming = call.incoming
-        self.meta: Meta = call.meta(call.incoming)
+        self._request = call.request
+        self._response = response
+        self.meta: Meta = call.meta(response)
         self._content: bytes | None = None
         self._taken = False
         self._finish: Callable[[Any], Any] | None = None
@@ -242,7 +244,7 @@ class StreamedResponse(_Facts, Generic[T]):
         try:
             if self._request.stream and to is None:
                 self._taken = True
-                return cast("T", AsyncStream(self._call, self._incoming))
+                return cast("T", AsyncStream(self._call, self._response))
             return cast("T", finish(decode_as(self._calls, self._request, self.meta, await self.read(), to)))
         except BaseException as error:
             seal(error)
@@ -265,7 +267,7 @@ class StreamedResponse(_Facts, Generic[T]):
             raise RuntimeError("this body was read already; read() keeps it")
         self._taken = True
         held = bytearray()
-        async for piece in body_pieces(self._call, self._incoming):
+        async for piece in body_pieces(self._call, self._response):
             if chunk_size is None:
                 yield piece
                 continue
@@ -321,7 +323,7 @@ class StreamedResponse(_Facts, Generic[T]):
 
     async def close(self) -> None:
         """Free the connection and the slot at once. Idempotent."""
-        self._call.leave()
+        self._call.release()
 
     def __del__(self) -> None:
         call: Call | None = getattr(self, "_call", None)
@@ -363,32 +365,22 @@ class _Opening(Generic[T]):
             await self._response.close()
 
 
-class _StreamedCalls(Engine):
-    """`Engine` that answer `StreamedResponse`s."""
+class _Streamed(Middleware):
+    """Hands answers out as `StreamedResponse`s, when their head is there."""
 
     raw = True
 
-    def __init__(self, calls: Engine) -> None:
-        super().__init__(calls.config, calls.shared)
-        self.plain = calls
-
-    async def answer(self, request: Request) -> Any:
-        call = self.call(request)
-        try:
-            await call.enter()
-            await call.head()
-            await call.handed_over()
-        except BaseException as error:
-            call.leave()
-            await call.failed(error)
-            seal(error)
-            raise
-        return StreamedResponse[Any](self.plain, call, request)
+    def answer(self, request: Request) -> Coroutine[Any, Any, Any]:
+        return Call(self.inner, request).run(self._receive)
 
     open = answer
 
+    async def _receive(self, call: Call, response: TransportResponse) -> StreamedResponse[Any]:
+        await call.observers.handed_over()
+        return StreamedResponse[Any](self.inner, call, response)
+
     def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
-        return self.answer(self.request(endpoint, params))
+        return self.answer(self.inner.request(endpoint, params))
 
 
 class RawMethods:
@@ -402,7 +394,7 @@ class RawMethods:
         return attribute
 
     def _view(self) -> Any:
-        return _over(self._namespace, _RawCalls(self._namespace_calls))
+        return _over(self._namespace, self._namespace_calls.within(_Raw(self._namespace_calls)))
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._view(), name)
@@ -424,7 +416,7 @@ class StreamedMethods(RawMethods):
     """A namespace, or a client, whose methods answer context managers of `StreamedResponse`s."""
 
     def _view(self) -> Any:
-        return _over(self._namespace, _StreamedCalls(self._namespace_calls))
+        return _over(self._namespace, self._namespace_calls.within(_Streamed(self._namespace_calls)))
 
     def _wrap(self, attribute: Callable[..., Awaitable[Any]]) -> Any:
         def opening(*args: Any, **params: Any) -> _Opening[Any]:

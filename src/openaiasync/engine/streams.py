@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from ..core.codec.completion import CompletionDetector
-from ..core.codec.decode import DecodeError, decoder_for
+from ..core.codec.decode import DecodeError, decoder_for, keep
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.http.codings import CodingError, Inflater, UnknownCodingError
 from ..core.http.sse import (
@@ -36,8 +36,9 @@ from ..transport.base import TransportError, TransportResponse
 from . import failures, log
 from .body import MAX_RATIO, content_coding
 from .call import Call
+from .config import sooner
+from .observers import NOBODY
 from .sealing import seal
-from .timeouts import sooner
 
 __all__ = ["AsyncStream", "ending_of", "endpoint_at"]
 
@@ -78,11 +79,13 @@ class AsyncStream(Generic[T]):
     without a word of that, iteration ends and a warning is logged; with `must_complete` it raises.
     """
 
-    def __init__(self, call: Call, incoming: TransportResponse) -> None:
+    def __init__(self, call: Call, response: TransportResponse) -> None:
+        """Take over a call whose 2xx this is."""
         self._call: Call | None = call
-        self._begin(call, incoming)
+        self._observers = call.observers
+        self._begin(call, response)
         endpoint = call.request.endpoint
-        strict = call.calls.config.strict
+        strict = call.engine.config.strict
         kind: Any = endpoint.load(endpoint.event)
         self._decoder = decoder_for(Any if kind is object else kind, strict=strict).stream()
         self._ending = ending_of(call.request)
@@ -103,27 +106,33 @@ class AsyncStream(Generic[T]):
         """Whether an answer that does not say that it is complete raises."""
         self.partial_source: Any = None  # whoever accumulates puts a function here: what came so far
 
-    def _begin(self, call: Call, incoming: TransportResponse) -> None:
-        self._incoming = incoming
+    def _begin(self, call: Call, response: TransportResponse) -> None:
+        """Read this response from now on; also a `Receive`, for one that broke before its first event."""
+        call.keep()
+        self._response = response
         self._events = EventReader()
-        self.meta: Meta = call.meta(incoming)
+        self.meta: Meta = call.meta(response)
         self.meta.complete = False
-        self.raw_fields: bytes = incoming.raw_fields
-        coding = content_coding(incoming.raw_fields)
+        self.raw_fields: bytes = response.raw_fields
+        coding = content_coding(response.raw_fields)
         self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
 
     @classmethod
-    async def open(cls, call: Call) -> AsyncStream[Any]:
-        """The stream for a call that holds its place; raises what the call raises.
+    async def start(cls, call: Call, response: TransportResponse) -> AsyncStream[Any]:
+        """Return the stream of a 2xx; see `Receive`.
 
         Where the server does not call it an event stream, this waits for the first event, or raises what came instead.
         """
-        stream = cls(call, await call.head())
-        while not (stream._is_labelled or stream._queue):
-            if not await stream._more(call):
-                stream._done = True
-                stream._release()
-                break
+        stream = cls(call, response)
+        try:
+            while not (stream._is_labelled or stream._queue):
+                if not await stream._more(call):
+                    stream._done = True
+                    stream._release()
+                    break
+        except BaseException:
+            stream._call = None  # it is the driver's again
+            raise
         return stream
 
     @property
@@ -135,13 +144,13 @@ class AsyncStream(Generic[T]):
 
     def __aiter__(self) -> AsyncStream[T]:
         if self._call is not None:
-            self._call.read_here()
+            self._call.transfer()
         return self
 
     async def __anext__(self) -> T:
         queue = self._queue
         if queue and self._strictly is not None and queue[0].__class__ is bytes and self._call is not None:
-            # A chunk that is as described, which nearly all are. Anything else, the end too, takes the general way.
+            # A chunk that conforms, as nearly all do. Anything else, the end too, takes the general way.
             try:
                 item = self._strictly(queue[0])
             except (ValueError, RecursionError):
@@ -150,6 +159,8 @@ class AsyncStream(Generic[T]):
             else:
                 item._raw = queue.popleft()  # which nulls came is told by the bytes alone
                 self._ending.feed(item, "")
+                if self._observers is not NOBODY:
+                    self._observers.item(item)
                 return item  # type: ignore[no-any-return]
         try:
             while True:
@@ -161,16 +172,44 @@ class AsyncStream(Generic[T]):
                         await self._finish(call)
                         raise StopAsyncIteration
                     if not self._is_silent(queue[0]):
-                        return self._typed()
+                        item = self._typed()
+                        break
                     queue.popleft()
                 elif self._done:
                     raise StopAsyncIteration
-                elif not await self._more(call):
+                elif not await self._more_or_again(call):
                     self._done = True
                     self._release()
-        except OpenAIError as error:
-            seal(error)
+        except StopAsyncIteration:
+            if self._observers is not NOBODY:
+                await self._observers.answered(self._made)
             raise
+        except BaseException as error:
+            if self._call is None:  # else another task reads it, which is told of its end
+                await self._observers.failed(error)
+            if isinstance(error, OpenAIError):
+                seal(error)
+            raise
+        if self._observers is not NOBODY:
+            self._observers.item(item)
+        return item
+
+    async def _more_or_again(self, call: Call) -> bool:
+        """As `_more`; a stream that broke before anything was delivered is begun again, if the driver decides so."""
+        try:
+            return await self._more(call)
+        except TransportError as caught:
+            failure = caught
+        try:
+            await call.run(self._begin, failure=failure)
+        except BaseException:
+            self._release()
+            raise
+        return True
+
+    def _made(self) -> Any:
+        """The answer put together, for observers; `None` where nothing keeps it."""
+        return None if self.partial_source is None else keep(self.partial_source(), None, self.meta)
 
     def _is_silent(self, event: bytes | Event) -> bool:
         """Whether to pass over an event that says nothing. On paths of a server's own an empty value is a value."""
@@ -181,22 +220,25 @@ class AsyncStream(Generic[T]):
         return True
 
     async def _more(self, call: Call) -> bool:
-        """Wait for events; `False` at a complete end. Raises the public error of a broken stream."""
+        """Wait for events; `False` at a complete end.
+
+        Raises the public error of a broken stream; of one that has delivered nothing yet, its `TransportError`.
+        """
         if self._reading:
             raise RuntimeError("another task is reading this stream: a stream has one reader")
-        incoming, queue = self._incoming, self._queue
+        response, queue = self._response, self._queue
         if current_task(call.loop) is not call.reader:
-            call.read_here()
+            call.transfer()
         if self._delivered:
-            call.expect(incoming, call.clocks.stall, "stall")
+            call.expect(response, call.timeouts.stall, "stall")
         else:
-            call.expect_event(incoming)
+            call.expect_event(response)
         self._reading = True
         try:
             while not queue:
                 if self._damage:
                     raise SSEError(self._damage)
-                pieces = await incoming.pieces()
+                pieces = await response.pieces()
                 if not pieces:
                     self._end(call)
                     break
@@ -204,7 +246,12 @@ class AsyncStream(Generic[T]):
                 while queue and self._is_silent(queue[0]):  # keeping a connection alive is no progress
                     queue.popleft()
         except TransportError as failure:
-            return await self._broken(call, failure)
+            if self._ending.complete:
+                self.meta.complete = True
+                return False
+            if not self._delivered and failure.kind != "closed":
+                raise
+            raise self._broken(call, failure) from failure.__cause__
         except UnknownCodingError as error:  # nothing of the answer could be read
             self._release()
             raise failures.invalid_answer(self.meta, b"", str(error)) from None
@@ -301,13 +348,13 @@ class AsyncStream(Generic[T]):
         if isinstance(event, Event):
             self._ending.feed_name(event.event)
         verdict = self._ending.end(done=True, exact=False)
-        patience = _LINGER if verdict == "complete" else sooner(call.clocks.stall, _PATIENCE)
+        patience = _LINGER if verdict == "complete" else sooner(call.timeouts.stall, _PATIENCE)
         exact = False
         try:
-            self._incoming.expire(call.loop.time() + (patience or _PATIENCE), "stall")
-            while not self._incoming.ended:
-                await self._incoming.pieces()
-            exact = self._ending.native or self._incoming.exact
+            self._response.expire(call.loop.time() + (patience or _PATIENCE), "stall")
+            while not self._response.ended:
+                await self._response.pieces()
+            exact = self._ending.native or self._response.exact
         except TransportError:
             pass  # of a complete answer only the connection is lost
         except BaseException:
@@ -318,7 +365,7 @@ class AsyncStream(Generic[T]):
 
     def _end(self, call: Call) -> None:
         """At the end of the message: what is left of its events, or of the object that it is; or raise."""
-        exact = self._incoming.exact
+        exact = self._response.exact
         if self._inflater is not None and (rest := self._inflater.finish()):
             self._queue.extend(self._events.feed(rest))
         if exact:
@@ -337,8 +384,7 @@ class AsyncStream(Generic[T]):
             self._release()
             raise self._cut(done)
         else:
-            log.unfinished(call.calls, call.request)
-        call.calls.shared.budget.refill()
+            log.unfinished(call.engine, call.request)
 
     def _cut(self, done: bool) -> OpenAIError:
         """The error for an answer that ended too early, with what the server said beside it."""
@@ -381,28 +427,17 @@ class AsyncStream(Generic[T]):
         self._whole = True
         self._queue.extend(made)
 
-    async def _broken(self, call: Call, failure: TransportError) -> bool:
-        """A stream that broke: tried again while nothing was delivered, else the error that says what had come."""
-        if self._ending.complete:
-            self.meta.complete = True
-            return False
-        self._incoming.abort()
-        if self._delivered or failure.kind == "closed":
-            error: OpenAIError = call.public(failure)
-            self._release()
-            if failure.kind in ("timeout", "closed"):
-                error.meta = self.meta
-                if isinstance(error, APIConnectionError):
-                    error.partial = self._partial()
-                raise error from failure.__cause__
-            raise self._short(f"the connection broke in mid-stream ({failure.message})") from failure.__cause__
-        try:
-            await call.again(failure)
-            self._begin(call, await call.head())
-        except BaseException:
-            self._release()
-            raise
-        return True
+    def _broken(self, call: Call, failure: TransportError) -> OpenAIError:
+        """Return the error for a stream that broke, with what had come."""
+        self._response.abort()
+        error: OpenAIError = call.public(failure)
+        self._release()
+        if failure.kind not in ("timeout", "closed"):
+            return self._short(f"the connection broke in mid-stream ({failure.message})")
+        error.meta = self.meta
+        if isinstance(error, APIConnectionError):
+            error.partial = self._partial()
+        return error
 
     def _short(self, why: str) -> OpenAIError:
         return failures.broken_stream(self.meta, why, self._partial())
@@ -414,7 +449,7 @@ class AsyncStream(Generic[T]):
         call, self._call = self._call, None
         if call is not None:
             self.meta.total = call.elapsed()
-            call.leave()
+            call.release()
 
     def _abandon(self) -> None:
         self._done = True
@@ -431,6 +466,7 @@ class AsyncStream(Generic[T]):
     async def close(self) -> None:
         """Free the connection and the slot at once. Idempotent."""
         self._abandon()
+        self._observers.closed()
 
     aclose = close
 
@@ -447,6 +483,8 @@ class AsyncStream(Generic[T]):
         if call is not None:
             self._call = None
             call.abandon()
+        if (observers := getattr(self, "_observers", NOBODY)) is not NOBODY:
+            observers.closed_soon()
 
     @property
     def response(self) -> OpenResponse:

@@ -1,45 +1,238 @@
-"""A server that refuses calls with 429, and who may try it next.
+"""Servers, and what a client and its relatives have in common.
 
-One refused call pauses for itself. After three refusals without a success between them the server is overloaded, and
-every call that comes would only be refused, too: nothing new is sent until the earliest time at which a refused call is
-to be tried again. Then one call goes alone; its success lets all go, its refusal closes the server again.
+`Connections` belongs to a client and to all clients made from it by `with_options`: the slots in flight, one transport
+for each event loop, and everything that ends when the client is closed. `Upstream` is one server of theirs, told by its
+base URL: its retry budget, whether it takes calls at all, and which of this library's defaults it refuses. Nothing is
+learned about a server anywhere but in `Upstream.observe` and `Upstream.settle`.
+
+A server that answers 429 is treated in two steps. One refused call pauses for itself. After three refusals without a
+success between them the server is overloaded, and more calls would only be refused as well: nothing new is sent until
+the earliest time at which a refused call is to be sent again. Then one call goes alone, as a probe: its success lets
+all calls go, its refusal closes the server again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
+import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import msgspec
+
+from ..core.model.omitted import is_omitted
+from ..core.model.secrets import Secret
+from ..core.policy.limits import Limits
+from ..core.policy.retry import Budget, is_rate_limit
+from ..errors import APIError, APIStatusError, ClientClosedError, ConfigurationError, OpenAIError
+from ..transport.base import Transport
 from ..transport.waiting import Waiting, reset_after_fork
-from .in_flight import SLOW_QUEUE, in_its_loop
+from .in_flight import SLOW_QUEUE, InFlightLimiter, in_its_loop
 
-__all__ = ["Upstream"]
+if TYPE_CHECKING:
+    from ..core.codec.endpoint import Request
+    from .call import Call
+    from .config import BaseURL
+
+__all__ = ["Closable", "Connections", "Upstream", "refuses_parameter"]
 
 MOST_REFUSALS = 3
+_MOST_UPSTREAMS = 256  # servers of one client that are remembered
+_USAGE = {"include_usage": True}
 
 Ticket = asyncio.Future[None]
 
 
-class Upstream:
-    """One server, from its first 429 to its next 2xx. Calls are told apart by identity only."""
+class Closable(Protocol):
+    """What is open beside the transports and ends with the client: a WebSocket."""
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    loop: asyncio.AbstractEventLoop
+
+    def drop(self) -> None:
+        """Close at once."""
+        ...
+
+
+class _Open:
+    """What is open, which `Connections.aside` has in common with its original."""
+
+    def __init__(self) -> None:
+        self.closed: bool = False
+        self.transports: dict[asyncio.AbstractEventLoop, Transport] = {}
+        self.last: tuple[weakref.ref[asyncio.AbstractEventLoop], Transport] | None = None
+        self.pauses: set[Ticket] = set()
+        self.guests: weakref.WeakSet[Closable] = weakref.WeakSet()
+        self.upstreams: dict[tuple[str, str], Upstream] = {}
+
+
+class Connections:
+    """One transport for each event loop, everything else for all of them. Not thread-safe, as the client is not."""
+
+    def __init__(self, slots: int | None, factory: Callable[[], Transport], limits: Limits | None = None) -> None:
+        """Raises `ConfigurationError` for `limits` that are not a `Limits`."""
+        if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"limits is a Limits, not {type(limits).__name__}")
+        self.limiter: InFlightLimiter = (
+            InFlightLimiter(slots) if limits is None else limits.limiter or InFlightLimiter(limits.max_in_flight)
+        )
+        if limits is not None:
+            limits.limiter = self.limiter
+        self.unfinished: int = 0
+        """Streams that ended properly, but without saying that their answer is complete."""
+        self._factory = factory
+        self._open = _Open()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `aclose` was called."""
+        return self._open.closed
+
+    @property
+    def family(self) -> object:
+        """Whose waiting `aclose` ends."""
+        return self._open
+
+    def upstream(self, base: BaseURL) -> Upstream:
+        """Return the server at this base URL; what is known of it is kept from one client to the next."""
+        known, key = self._open.upstreams, (base.root, base.path)
+        upstream = known.get(key)
+        if upstream is None:
+            if len(known) >= _MOST_UPSTREAMS:
+                del known[next(iter(known))]
+            upstream = known[key] = Upstream(base)
+        return upstream
+
+    def transport(self, loop: asyncio.AbstractEventLoop) -> Transport:
+        """Return the transport of the running loop, made at its first use. `ClientClosedError` after `aclose`."""
+        last = self._open.last
+        if last is not None and last[0]() is loop:
+            return last[1]
+        return self._transport(loop)
+
+    def _transport(self, loop: asyncio.AbstractEventLoop) -> Transport:
+        state = self._open
+        if state.closed:
+            raise ClientClosedError("the client is closed; make a new one")
+        transport = state.transports.get(loop)
+        if transport is None:
+            # A pool keeps its loop alive, and so would this table. A loop that was closed took its connections along.
+            for old in [old for old in list(state.transports) if old.is_closed()]:
+                state.transports.pop(old, None)
+            transport = state.transports[loop] = self._factory()
+        state.last = (weakref.ref(loop), transport)
+        return transport
+
+    def secrets(self) -> Iterator[Secret]:
+        """Yield the secrets that the transports add to requests: a proxy's password."""
+        for transport in list(self._open.transports.values()):
+            yield from getattr(transport, "secrets", tuple)()
+
+    def aside(self) -> Connections:
+        """Return the same connections without slots, for what a call needs while it holds a slot itself."""
+        beside = copy.copy(self)
+        beside.limiter = InFlightLimiter(None)
+        return beside
+
+    # ---------------------------------------------------------------- what ends with the client
+
+    def admit(self, guest: Closable) -> None:
+        """Have `aclose` drop what is open beside the transports. `ClientClosedError` after it."""
+        if self.closed:
+            raise ClientClosedError("the client is closed; make a new one")
+        self._open.guests.add(guest)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep before a retry; `aclose` ends it at once."""
+        loop = asyncio.get_running_loop()
+        wake: Ticket = loop.create_future()
+        timer = loop.call_later(seconds, _wake, wake)
+        self._open.pauses.add(wake)
+        try:
+            await wake
+        finally:
+            timer.cancel()
+            self._open.pauses.discard(wake)
+        if self.closed:
+            raise ClientClosedError("the client was closed while the call waited to be tried again")
+
+    async def aclose(self) -> None:
+        """End every call under way with `ClientClosedError` and drop every connection, in all loops. Idempotent."""
+        state = self._open
+        state.closed = True
+        state.last = None
+        self.limiter.close(state)
+        for upstream in list(state.upstreams.values()):
+            upstream.reopen()  # its waiters find the client closed
+        for wake in list(state.pauses):
+            with contextlib.suppress(RuntimeError):
+                wake.get_loop().call_soon_threadsafe(_wake, wake)
+        for guest in list(state.guests):
+            with contextlib.suppress(RuntimeError):
+                guest.loop.call_soon_threadsafe(guest.drop)
+        here = state.transports.pop(asyncio.get_running_loop(), None)
+        for loop, transport in list(state.transports.items()):
+            # Elsewhere the loop's own thread has to do it; a loop that was closed took its connections with it.
+            if not loop.is_closed() and loop.is_running():
+                asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
+        state.transports.clear()
+        if here is not None:
+            await here.aclose()
+        if state.guests:
+            await asyncio.sleep(0)  # those of this loop are dropped in its next turn
+            await asyncio.sleep(0)
+
+
+class Upstream:
+    """One server. Calls are told apart by identity only."""
+
+    def __init__(self, base: BaseURL) -> None:
+        self.base: BaseURL = base
+        self.budget: Budget = Budget()
         self.refusals: int = 0
-        self.until: float | None = None  # a loop's time: when the earliest refused call is to be tried again
-        self.probe: object = None  # the call that was let through since
+        """Responses with 429 since the last success; with 0, as usual, calls need not ask for admission."""
+        self.until: float | None = None
+        """When the earliest refused call is to be sent again, as a time of the event loop."""
+        self.probe: object = None
+        """The call that was let through since."""
         self._waiters: deque[Ticket] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._refused: set[str] = set()  # defaults of this library that the server refuses
+        self._cleared: set[str] = set()  # defaults that a refusal without a name cannot be about
         reset_after_fork(self)
+
+    # ---------------------------------------------------------------- learning
+
+    def observe(self, call: Call, error: OpenAIError | None = None, retry_at: float | None = None) -> None:
+        """Learn from an attempt: from a success (no `error`), when its head has come, or from how it failed.
+
+        `retry_at` is the event loop's time at which the call is to be sent again, `None` if it is not.
+        """
+        if error is None:
+            self.budget.refill()
+            if self.refusals:
+                self.reopen()
+        elif isinstance(error, APIStatusError) and is_rate_limit(error.status_code, error.code, error.type):
+            self._refuse(call, retry_at)
+        elif self.probe is call:
+            self.left(call)
+
+    def settle(self, call: Call) -> None:
+        """Learn from a call whose answer was taken as one: which defaults the server accepts, and which it does not."""
+        self._cleared.update(call.request.unasked)
+        self._refused.update(call.taken_back)
+
+    # ---------------------------------------------------------------- a server that refuses
 
     @property
     def is_closed(self) -> bool:
-        """Whether calls have to wait."""
+        """Whether nothing new is sent, but for one call."""
         return self.refusals >= MOST_REFUSALS and self.until is not None
 
     def admit(self, call: object, now: float) -> bool:
-        """Whether this call may be sent now; a closed server takes it as its probe when it is time."""
+        """Return whether this call may be sent now; a closed server takes it as its probe when it is time."""
         if not self.is_closed or self.probe is call:
             return True
         if self.probe is None and self.until is not None and now >= self.until:
@@ -48,7 +241,7 @@ class Upstream:
         return False
 
     async def wait(self, call: object, *, until: float | None, returning: bool) -> None:
-        """Wait until this call may be sent. `TimeoutError` at the loop's time `until`."""
+        """Wait until this call may be sent. `TimeoutError` at the event loop's time `until`."""
         loop = asyncio.get_running_loop()
         limit = asyncio.timeout_at(until)
         async with limit:
@@ -65,8 +258,21 @@ class Upstream:
                         self._waiters.remove(ticket)
                     self._arm()
 
-    def refused(self, call: object, now: float, retry_at: float | None) -> None:
-        """A call was answered 429; it is to be tried again at `retry_at`, if at all."""
+    def left(self, call: object) -> None:
+        """Note that a call ended, or failed in another way: if it was the probe, the next one goes."""
+        if self.probe is call:
+            self.probe = None
+            self._arm()
+
+    def reopen(self) -> None:
+        """Let every call go."""
+        self.refusals = 0
+        self.until = self.probe = None
+        while self._waiters:
+            in_its_loop(self._waiters.popleft(), _wake)
+
+    def _refuse(self, call: Call, retry_at: float | None) -> None:
+        now = call.loop.time()
         self.refusals += 1
         was_probe = self.probe is call
         if was_probe:
@@ -75,21 +281,8 @@ class Upstream:
             self.until = retry_at
         self._arm()
 
-    def left(self, call: object) -> None:
-        """A call ended or failed in another way: if it was the probe, the next one goes."""
-        if self.probe is call:
-            self.probe = None
-            self._arm()
-
-    def accepted(self) -> None:
-        """A call was answered 2xx: everybody goes on."""
-        self.refusals = 0
-        self.until = self.probe = None
-        while self._waiters:
-            in_its_loop(self._waiters.popleft(), _wake)
-
     def _arm(self) -> None:
-        """Have the first that waits woken when it may be the probe."""
+        """Have the first waiter woken when it may be the probe."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -107,15 +300,13 @@ class Upstream:
                 return
 
     def reset(self) -> None:
-        """Forget everything, in a forked child."""
+        """Forget all calls, in a forked child."""
         self.refusals = 0
         self.until = self.probe = self._timer = None
         self._waiters.clear()
 
-    # ---------------------------------------------------------------- what waiting looks at
-
     def holders(self) -> Iterable[object]:
-        """Nobody that is known: time will tell."""
+        """Return who holds what is waited for: nobody that is known, since time decides."""
         return (None,)
 
     def reclaim(self) -> None:
@@ -124,11 +315,80 @@ class Upstream:
     def describe(self) -> str:
         """See `Awaited`."""
         return (
-            f"{self.root} to take calls again: it answered {self.refusals} with 429 and none with success since, and "
-            f"is tried with one call at a time ({len(self._waiters)} calls wait)"
+            f"{self.base.root} to take calls again: it answered {self.refusals} with 429 and none with success since, "
+            f"and is tried with one call at a time ({len(self._waiters)} calls wait)"
         )
+
+    # ---------------------------------------------------------------- defaults that it refuses
+
+    # What this library adds to requests although nobody asked for it, vectors as base64 and usage in streams, costs
+    # most servers nothing. One that refuses it is sent the request again at once without it, whatever the status was,
+    # and is never sent it again. That is no retry: the request as the caller made it has not been sent before.
+
+    def with_base64(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return parameters of embeddings that ask for base64, a quarter of the bytes, unless a format is named."""
+        return self._with(params, "encoding_format", "base64")
+
+    def with_usage(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return parameters of a stream that ask for usage unless the caller gives ``stream_options``."""
+        if "stream_options" in params and params["stream_options"] is None:
+            return params
+        return self._with(params, "stream_options", _USAGE)
+
+    def _with(self, params: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+        if name in self._refused or not _is_left_out(params, name):
+            return params
+        return {**params, name: value}
+
+    def without(self, request: Request, error: APIError) -> tuple[Request, tuple[str, ...]] | None:
+        """Return the request without what the server refuses, and what that is; `None` if the error is not about it.
+
+        What the server names is remembered at once. A refusal that names nothing may be about a default: that is tried
+        once for each server, and remembered if the request is taken without it.
+        """
+        found: tuple[str, ...] = tuple(name for name in request.unasked if self._is_meant(name, error))
+        if not found or request.body.__class__ is not bytes:
+            return None
+        fields = msgspec.json.decode(request.body, type=dict[str, msgspec.Raw])
+        changed = copy.copy(request)
+        changed.body = msgspec.json.encode({name: value for name, value in fields.items() if name not in found})
+        changed.unasked = tuple(name for name in request.unasked if name not in found)
+        return changed, found
+
+    def _is_meant(self, name: str, error: APIError) -> bool:
+        from ..core.codec.dialects import refuses_default  # only a refusal needs the table
+
+        if refuses_default(error, name, certainly=True):
+            self._refused.add(name)
+            return True
+        suspected = name not in self._cleared and refuses_default(error, name)
+        if suspected:
+            self._cleared.add(name)
+        return suspected
 
 
 def _wake(ticket: Ticket) -> None:
     if not ticket.done():
         ticket.set_result(None)
+
+
+def _is_left_out(params: Mapping[str, Any], name: str) -> bool:
+    """Return whether the caller gave no value for a parameter of the body, neither directly nor in ``extra_body``."""
+    value = params.get(name)
+    if value is not None and not is_omitted(value):
+        return False
+    extra = params.get("extra_body")
+    if extra is None or is_omitted(extra):
+        return True
+    return isinstance(extra, Mapping) and name not in cast("Mapping[str, Any]", extra)
+
+
+def refuses_parameter(request: Request, error: APIError) -> bool:
+    """Return whether an error names the response format that was asked for, so that the request would fail again.
+
+    llama-cpp-python answers 500 to a ``response_format`` that it does not know.
+    """
+    from ..core.codec.dialects import FORMAT_WORDS, names_parameter
+
+    body = request.body
+    return body.__class__ is bytes and b'"response_format"' in body and names_parameter(error, FORMAT_WORDS[:1])

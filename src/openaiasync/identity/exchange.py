@@ -8,21 +8,25 @@ from urllib.parse import urlsplit
 
 from ..core.codec.encode import encode_json
 from ..core.codec.endpoint import Endpoint, Request
+from ..core.model.meta import Meta, RequestInfo
 from ..core.model.plain import parse_json
 from ..engine import failures
 from ..engine.callback import ask
 from ..engine.config import BaseURL, CallConfig, Secret
 from ..engine.engine import Engine
-from ..engine.shared import Shared
+from ..engine.upstream import Connections
 from ..errors import APIStatusError, OAuthError, OpenAIError
+from ..version import __version__
 from .errors import SubjectTokenProviderError
-from .fetch import AGENT, fetch_small
 
 if TYPE_CHECKING:
     from .providers import SubjectTokenProvider
     from .workload import WorkloadIdentity, X509WorkloadIdentity
 
-__all__ = ["EXCHANGE_URL", "SUBJECT_TYPES", "X509_EXCHANGE_URL", "exchange"]
+__all__ = ["AGENT", "EXCHANGE_URL", "MOST", "SUBJECT_TYPES", "X509_EXCHANGE_URL", "exchange", "fetch_small"]
+
+AGENT = (("User-Agent", f"openaiasync/{__version__}"),)
+MOST = 1 << 20  # bytes of a body that holds a token
 
 EXCHANGE_URL = "https://auth.openai.com/oauth/token"
 X509_EXCHANGE_URL = "https://mtls.auth.openai.com/oauth/token"
@@ -35,7 +39,9 @@ _GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _SECONDS = 10.0  # for all tries of an exchange
 
 
-async def exchange(identity: WorkloadIdentity | X509WorkloadIdentity, url: str, shared: Shared) -> tuple[Secret, float]:
+async def exchange(
+    identity: WorkloadIdentity | X509WorkloadIdentity, url: str, shared: Connections
+) -> tuple[Secret, float]:
     """The access token, and for how many seconds it is good.
 
     Raises `SubjectTokenProviderError`, `OAuthError` where the server does not accept the subject token, and what any
@@ -54,16 +60,17 @@ async def exchange(identity: WorkloadIdentity | X509WorkloadIdentity, url: str, 
         subject = await _subject(provider)
     parts = urlsplit(url)
     base = BaseURL(f"{parts.scheme}://{parts.netloc}")
-    calls = Engine(
-        CallConfig(base=base, fields=AGENT, deadline=_SECONDS, max_redirects=0, repeat_timed_out=True), shared
+    engine = Engine(
+        CallConfig(base=base, fields=AGENT, deadline=_SECONDS, max_redirects=0, max_body=MOST, repeat_timed_out=True),
+        shared,
     )
     row = Endpoint("identity.exchange", "POST", parts.path, body="json", answer="binary")
     request = Request(row, parts.path + (f"?{parts.query}" if parts.query else ""), _body(fields, subject))
     if subject is not None:
-        calls.composer.hide(subject)
+        engine.builder.hide(subject)
     refused: OpenAIError
     try:
-        meta, raw = await fetch_small(calls, request)
+        meta, raw = await fetch_small(engine, request)
     except APIStatusError as error:
         refused = _refused(error)
     else:
@@ -73,6 +80,21 @@ async def exchange(identity: WorkloadIdentity | X509WorkloadIdentity, url: str, 
             return token, seconds
         refused = failures.invalid_answer(meta, b"", "the token server answered without a usable access_token")
     raise refused.with_traceback(None) from None
+
+
+async def fetch_small(engine: Engine, request: Request) -> tuple[Meta, bytes]:
+    """Return what is known of a call whose answer is secret, and its body. Raises `OpenAIError` without any body."""
+    try:
+        meta, body = await engine.fetch(request)
+        meta.request.content = b""
+        return meta, body
+    except OpenAIError as error:
+        told = error
+    shown = getattr(told, "request", None)
+    if isinstance(shown, RequestInfo):
+        shown.content = b""
+    told.__context__ = told.__cause__ = None
+    raise told.with_traceback(None)
 
 
 async def _subject(provider: SubjectTokenProvider) -> Secret:

@@ -19,12 +19,12 @@ from ..core.model.plain import parse_json
 from ..engine.callback import ask
 from ..engine.config import BaseURL, CallConfig
 from ..engine.engine import Engine
-from ..engine.shared import Shared
+from ..engine.upstream import Connections
 from ..errors import APIStatusError, OpenAIError
 from ..storage.files import read_file
 from ..transport.base import Transport
 from .errors import SubjectTokenProviderError
-from .fetch import AGENT, fetch_small
+from .exchange import AGENT, MOST, fetch_small
 
 __all__ = [
     "SubjectTokenProvider",
@@ -152,8 +152,9 @@ async def _asked(
         connect_timeout=timeout,
         deadline=timeout,
         max_redirects=0,
+        max_body=MOST,
     )
-    shared = Shared(None, lambda: _transport(http_client))
+    shared = Connections(None, lambda: _transport(http_client))
     row = Endpoint("identity.metadata", "GET", parts.path, answer="binary")
     request = Request(row, f"{parts.path}?{parts.query}", None)
     request.headers = fields

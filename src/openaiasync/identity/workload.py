@@ -18,7 +18,7 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 from ..core.codec.endpoint import nearest
 from ..engine.config import Secret
 from ..engine.log import logger
-from ..engine.shared import Shared
+from ..engine.upstream import Connections
 from ..errors import ClientClosedError, ConfigurationError, OpenAIError
 from ..transport.base import Credentials
 from .exchange import EXCHANGE_URL, SUBJECT_TYPES, X509_EXCHANGE_URL, exchange
@@ -132,13 +132,13 @@ class WorkloadIdentityAuth:
         self.workload_identity: WorkloadIdentity | X509WorkloadIdentity = workload_identity
         x509 = "provider" not in workload_identity
         self.token_exchange_url: str = token_exchange_url or (X509_EXCHANGE_URL if x509 else EXCHANGE_URL)
-        self._shared: Shared | None = None
+        self._shared: Connections | None = None
         self._token: Secret | None = None
         self._issued: deque[Secret] = deque(maxlen=8)
         self._good_until = self._fresh_until = self._try_again_at = 0.0
         self._flights: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Flight] = weakref.WeakKeyDictionary()
 
-    def bind(self, shared: Shared) -> None:
+    def bind(self, shared: Connections) -> None:
         """Exchange tokens over these connections."""
         self._shared = shared
 
@@ -206,7 +206,7 @@ class WorkloadIdentityAuth:
                 if self._flights.get(loop) is flight:
                     del self._flights[loop]
 
-    async def _exchange(self, shared: Shared) -> Secret:
+    async def _exchange(self, shared: Connections) -> Secret:
         try:
             async with asyncio.timeout(PATIENCE):
                 token, seconds = await exchange(self.workload_identity, self.token_exchange_url, shared.aside())

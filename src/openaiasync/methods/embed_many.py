@@ -98,7 +98,7 @@ class EmbedManyMethods:
     """`client.embed_many(...)` and `client.embed_many.stream(...)`."""
 
     def __init__(self, calls: Engine) -> None:
-        if type(calls) is not Engine:
+        if calls.raw:
             raise AttributeError("embed_many makes several requests and has no raw answer; embeddings.create has one")
         self._calls = calls
 

@@ -14,7 +14,7 @@ from .response import clean
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
-    from ..engine.observed import ObservedCall
+    from ..engine.call import Call
 
     Attributes = dict[str, AttributeValue]
 
@@ -100,7 +100,7 @@ def provider_of(host: str) -> str:
     return "openai"
 
 
-def request_attributes(call: ObservedCall, provider: str) -> Attributes:
+def request_attributes(call: Call, provider: str) -> Attributes:
     """The attributes of a span at its start."""
     request, origin = call.request, call.base.origin
     asked = _asked(request)

@@ -14,7 +14,7 @@ from ..client import Client
 from ..core.model.meta import Meta
 from ..core.model.secrets import redacted
 from ..engine.log import logger
-from ..engine.observer import CallObserver, Outcome
+from ..engine.observers import CallObserver, Outcome
 from ..errors import APIStatusError, APITimeoutError, OpenAIError
 from ..version import __version__
 from .content import Gathered, input_attributes
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from opentelemetry.util.types import AttributeValue
 
-    from ..engine.observed import ObservedCall
+    from ..engine.call import Call
 
 __all__ = ["instrument", "uninstrument"]
 
@@ -109,7 +109,7 @@ class Telemetry:
         between = "Time from one chunk of a stream to the next."
         self.between: Histogram = _histogram(meter, "operation.time_per_output_chunk", "s", between, _SECONDS)
 
-    def __call__(self, call: ObservedCall) -> CallObserver:
+    def __call__(self, call: Call) -> CallObserver:
         try:
             return _SpanWatcher(self, call)
         except Exception:
@@ -146,7 +146,7 @@ def _safely(
 class _SpanWatcher(CallObserver):
     """One call as a span."""
 
-    def __init__(self, telemetry: Telemetry, call: ObservedCall) -> None:
+    def __init__(self, telemetry: Telemetry, call: Call) -> None:
         self._telemetry = telemetry
         self._call = call
         self._provider = telemetry.provider or provider_of(call.base.origin.host)
@@ -167,7 +167,7 @@ class _SpanWatcher(CallObserver):
         self._first: float | None = None  # seconds to the first chunk
 
     @_safely
-    def sending(self, call: ObservedCall) -> None:
+    def sending(self, call: Call) -> None:
         if self._telemetry.propagates:
             fields: dict[str, str] = {}
             propagate.inject(fields, self._context)
@@ -229,8 +229,8 @@ class _SpanWatcher(CallObserver):
         attributes = self._heard.attributes(self._provider, self._counts_tokens)
         if self._first is not None:
             attributes["gen_ai.response.time_to_first_chunk"] = self._first
-        if call.tries > 1:
-            attributes["http.request.resend_count"] = call.tries - 1
+        if call.attempts > 1:
+            attributes["http.request.resend_count"] = call.attempts - 1
         if call.queued > 0:
             attributes["openaiasync.queued"] = call.queued
         if outcome == "closed":

@@ -122,10 +122,10 @@ class _Attempt:
         fields = [pair for pair in (*call.fields, *config.fields) if pair[0].lower() not in hidden]
         # What errors show of the request: without credentials.
         root = _as_websocket(self.base.root)
-        self.info: RequestInfo = RequestInfo("GET", root, self.target, fields, secrets=calls.composer.secrets)
+        self.info: RequestInfo = RequestInfo("GET", root, self.target, fields, secrets=calls.builder.secrets)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.began = self.loop.time()
-        self.clocks = calls.clocks(self.request)
+        self.clocks = calls.timeouts(self.request)
         ends = [one for one in (self.clocks.deadline, self.options["open_timeout"]) if one is not None]
         self.until = self.began + min(ends) if ends else None
         self.clock, self.seconds = "deadline", min(ends, default=0.0)
@@ -146,8 +146,8 @@ class _Attempt:
         redirects = 0
         while True:
             self.tries += 1
-            credentials = await self._within(None, "until", self.calls.composer.credentials(self.request))
-            self.info.secrets = self.calls.composer.secrets_of(credentials)
+            credentials = await self._within(None, "until", self.calls.builder.credentials(self.request))
+            self.info.secrets = self.calls.builder.secrets_of(credentials)
             ws = await self._connect()
             try:
                 await self._upgrade(ws, credentials)

@@ -1,12 +1,14 @@
 """The border between a call and the network: what a transport has to offer, and the one error it may raise.
 
-Everything above (`calls`) knows these names only, so that a transport over another library fits in under 60 lines.
+The engine knows no other names of this package, so that a transport over another library is a small adapter.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import msgspec
 
 from ..core.model.secrets import Secret, of_fields
 
@@ -77,40 +79,35 @@ def _scheme(value: str, known: str) -> str:
     return first if found and (first.lower() in ("basic", "bearer", "token") or first == known) else ""
 
 
-class TransportRequest:
-    """One request as it goes to a transport, once per try.
+class TransportRequest(msgspec.Struct, eq=False):
+    """One request as it is handed to a transport, once per attempt.
 
-    `fields` holds every header field but the credentials, the framing (``Content-Length``, ``Transfer-Encoding``) and
-    ``Host``; `prebuilt` is the same ready for the wire (request line, Host and fields, each with its CRLF), or `None`,
-    and then the transport builds it. `body` is bytes, or an asynchronous iterator of pieces with `length` bytes in all
-    (`None`: unknown, sent chunked).
+    (A Struct, since one is made for every request: its constructor and its copy are not Python functions.)
     """
 
-    __slots__ = ("body", "credentials", "fields", "length", "method", "origin", "prebuilt", "target")
+    origin: Origin
+    method: str
+    target: str
+    """Origin-form (RFC 9112, section 3.2.1): an absolute path with its query, percent-encoded."""
+    fields: Sequence[tuple[str, str]]
+    """Every header field except the credentials, the framing (``Content-Length``, ``Transfer-Encoding``) and
+    ``Host``."""
+    credentials: Credentials
+    body: bytes | AsyncIterator[bytes] = b""
+    """Bytes, or an asynchronous iterator of pieces of `length` bytes in all."""
+    length: int | None = None
+    """The length of an iterated body in bytes; `None`: unknown, sent chunked."""
+    prebuilt: bytes | None = None
+    """Request line, ``Host`` and `fields` ready for the wire, each line with its CRLF; `None`: the transport builds
+    them."""
 
-    def __init__(
-        self,
-        origin: Origin,
-        method: str,
-        target: str,
-        fields: Sequence[tuple[str, str]],
-        credentials: Credentials,
-        body: bytes | AsyncIterator[bytes] = b"",
-        length: int | None = None,
-        prebuilt: bytes | None = None,
-    ) -> None:
-        self.origin: Origin = origin
-        self.method: str = method
-        self.target: str = target  # origin-form: an absolute path with its query, percent-encoded
-        self.fields: Sequence[tuple[str, str]] = fields
-        self.credentials: Credentials = credentials
-        self.body: bytes | AsyncIterator[bytes] = body
-        self.length: int | None = length
-        self.prebuilt: bytes | None = prebuilt
+    if TYPE_CHECKING:
+
+        def __copy__(self) -> Self: ...
 
 
 class AttemptTimeouts(NamedTuple):
-    """The clocks of one try. Times in seconds; `None` is "no limit"."""
+    """The timeouts of one attempt, in seconds; `None` is "no limit"."""
 
     connect: float | None  # for DNS, TCP, TLS and proxy together, from the start of each
     start: float | None  # from the request written to the first byte of a final answer's head (1xx do not count)
@@ -221,26 +218,11 @@ class Attended(Protocol):
     """The task that read last, or is to read: it can free the connection. `None` where that is not known."""
 
 
-class Begun(TransportResponse, Protocol):
-    """An exchange that was sent before anybody waits for it."""
-
-    reader: object
-    """The task that is going to wait for it, see `Attended`: whoever sent it says so, and it need not be looked up."""
-
-    async def head(self) -> None:
-        """Wait for the head of the final answer. Raises `TransportError`; whoever is cancelled here has dropped it."""
-        ...
-
-
 class Transport(Protocol):
-    """A pool of connections for one event loop.
+    """A pool of connections for one event loop."""
 
-    It may also have ``begin(out, body, clocks) -> Begun | None``, which sends `out` with another body at once where
-    that takes no waiting.
-    """
-
-    async def send(self, out: TransportRequest, clocks: AttemptTimeouts) -> TransportResponse:
-        """Send one request and wait for the head of its final answer.
+    def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> Coroutine[Any, Any, TransportResponse]:
+        """Send one request and wait for the head of its final response; usually an asynchronous method.
 
         Cancelled or failed, it leaves no socket, task or timer behind. Raises `TransportError` only.
         """

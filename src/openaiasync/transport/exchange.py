@@ -229,17 +229,16 @@ class Exchange:
         if connection is None:
             raise cast(TransportError, self._error)
         self._for = purpose
-        if purpose != _FOR_HEAD or self.reader is None:  # the slot's owner waits for the head, and is known
-            self.reader = asyncio.current_task(self._loop)
+        self.reader = asyncio.current_task(self._loop)
         self._waiter = waiter = self._loop.create_future()
         if self._expires < connection.timer_at:
             connection.arm(self._expires)
         return waiter
 
-    async def head(self) -> None:
-        """Wait for the head of the final answer; afterwards only the try's own end limits waiting.
+    async def head(self) -> Exchange:
+        """Return this when the head of the final response is there; then only the attempt's own end limits waiting.
 
-        From then on an answer that nobody holds any more frees its socket at once.
+        From then on a response that nobody refers to any more frees its socket at once.
         """
         parser = self._parser
         if not self.status and (parser is None or not parser.status):
@@ -258,6 +257,7 @@ class Exchange:
         self._clock = "until"
         if self._connection is not None:
             self._connection.watch(self)
+        return self
 
     def take(self) -> bytes | None:
         body = None if self._coded else self._body

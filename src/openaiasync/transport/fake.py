@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from ..core.http.request import authority
 from ..core.model.headers import Headers
+from .adapter import AdapterResponse, limited_start
 from .base import AttemptTimeouts, TransportError, TransportRequest
-from .simple import SimpleIncoming, limited_start
 
 __all__ = ["FakeAnswer", "FakeRequest", "FakeTransport"]
 
@@ -120,24 +120,24 @@ class FakeTransport:
         self._table: Mapping[str, Route] = {} if callable(routes) else routes
         self._handler: Handler | None = None if isinstance(routes, Mapping) else routes
         self._given: dict[str, int] = {}
-        self._current: set[_FakeIncoming] = set()
+        self._current: set[_FakeResponse] = set()
         self._closed = False
 
-    async def send(self, out: TransportRequest, clocks: AttemptTimeouts) -> SimpleIncoming:
+    async def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> AdapterResponse:
         """See `Transport.send`; `start` and `until` hold, there is nothing to connect."""
         if self._closed:
             raise TransportError("closed", "the client was closed")
-        async with limited_start(clocks):
-            request = FakeRequest(out, await _whole(out))
-            self.requests.append(request)
-            answer = await self._answer(request)
+        async with limited_start(timeouts):
+            seen = FakeRequest(request, await _whole(request))
+            self.requests.append(seen)
+            answer = await self._answer(seen)
             await asyncio.sleep(answer.delay)
         if answer.error is not None:
             sent = answer.error not in ("dns", "refused", "tls", "proxy")
             raise TransportError(answer.error, f"a scripted failure ({answer.error})", sent=sent)
-        incoming = _FakeIncoming(answer, self._current, bodiless=out.method == "HEAD")
-        incoming.expire(clocks.until, "until")
-        return incoming
+        response = _FakeResponse(answer, self._current, bodiless=request.method == "HEAD")
+        response.expire(timeouts.until, "until")
+        return response
 
     async def _answer(self, request: FakeRequest) -> FakeAnswer:
         name = f"{request.method} {request.path}"
@@ -156,18 +156,26 @@ class FakeTransport:
     async def aclose(self) -> None:
         """See `Transport.aclose`."""
         self._closed = True
-        for incoming in list(self._current):
-            incoming.end("the client was closed")
+        for response in list(self._current):
+            response.end("the client was closed")
 
 
-class _FakeIncoming(SimpleIncoming):
-    def __init__(self, answer: FakeAnswer, current: set[_FakeIncoming], *, bodiless: bool) -> None:
+class _FakeResponse(AdapterResponse):
+    def __init__(self, answer: FakeAnswer, current: set[_FakeResponse], *, bodiless: bool) -> None:
         super().__init__(answer.status, answer.raw_fields())
         self._rest = [] if bodiless else [piece for piece in answer.pieces() if piece]
         self._pause = answer.pause
         self._until_cut = answer.cut_after
         self._current = current
         current.add(self)
+
+    def take(self) -> bytes | None:
+        if self._pause or self._until_cut is not None or b"content-encoding:" in self.raw_fields.lower():
+            return None
+        body, self._rest = b"".join(self._rest), []
+        self.ended = True
+        self._drop()
+        return body
 
     async def _next(self) -> bytes:
         if self._until_cut == 0:

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Generator
+from collections.abc import Generator
 from typing import Any
 
-from .base import (
-    AttemptTimeouts,
-    TransportError,
-    TransportRequest,
-    over_cap,
-)
+from .adapter import AdapterResponse, limited_start
+from .base import AttemptTimeouts, TransportError, TransportRequest
 
 __all__ = ["HTTPXTransport"]
 
@@ -30,113 +26,72 @@ class HTTPXTransport:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    async def send(self, out: TransportRequest, clocks: AttemptTimeouts) -> HTTPXIncoming:
+    async def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> AdapterResponse:
         """See `Transport.send`."""
-        scheme, host, port = out.origin
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{out.target}"
-        fields = [*out.fields, *out.credentials.fields()]
-        if out.length is not None:
-            fields.append(("Content-Length", str(out.length)))
-        limits = {"connect": clocks.connect, "read": None, "write": None, "pool": None}
-        request = self._client.build_request(
-            out.method, url, headers=fields, content=out.body, extensions={"timeout": limits}
-        )
-        now = asyncio.get_running_loop().time()
-        start_at = None if clocks.start is None else now + clocks.start
-        at, clock = (clocks.until, "until") if _before(clocks.until, start_at) else (start_at, "start")
+        scheme, host, port = request.origin
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{request.target}"
+        fields = [*request.fields, *request.credentials.fields()]
+        if request.length is not None:
+            fields.append(("Content-Length", str(request.length)))
+        limits = {"timeout": {"connect": timeouts.connect, "read": None, "write": None, "pool": None}}
+        made = self._client.build_request(request.method, url, headers=fields, content=request.body, extensions=limits)
         try:
-            with _errors(clock, answered=False):
-                async with asyncio.timeout_at(at):
-                    response = await self._client.send(request, stream=True, follow_redirects=False)
+            with _errors(answered=False):
+                async with limited_start(timeouts):
+                    return _Response(await self._client.send(made, stream=True, follow_redirects=False))
         finally:
-            for name, _ in out.credentials.fields():  # the request stays within reach of errors, as their `.request`
-                request.headers.pop(name, None)
-        return HTTPXIncoming(response)
+            for name, _ in request.credentials.fields():  # errors of that library refer to its request
+                made.headers.pop(name, None)
 
     async def aclose(self) -> None:
         """See `Transport.aclose`."""
         await self._client.aclose()
 
 
-class HTTPXIncoming:
-    """The `Incoming` of one response."""
-
-    connected: float = 0.0
-
+class _Response(AdapterResponse):
     def __init__(self, response: Any) -> None:
-        self._response = response
-        # A response that was made of bytes (by a mock transport) or that an event hook has read can only be had whole
+        # A response that was made of bytes (by a mock transport), or that an event hook has read, is there as a whole
         # and decoded.
         was_read: bool = response.is_stream_consumed
-        self._pieces: AsyncIterator[bytes] = _content_of(response) if was_read else response.aiter_raw()
-        self._at: float | None = None
-        self._clock = "stall"
-        self.status: int = response.status_code
-        decoded = _OF_THE_CODED if was_read and "content-encoding" in response.headers else ()
-        fields = [pair for pair in response.headers.raw if pair[0].lower() not in decoded]
-        self.raw_fields: bytes = b"".join(b"%b: %b\r\n" % pair for pair in fields)
-        self.ended: bool = False
-
-    def expire(self, at: float | None, clock: str) -> None:
-        self._at, self._clock = at, clock
+        left_out = _OF_THE_CODED if was_read and "content-encoding" in response.headers else ()
+        fields = [pair for pair in response.headers.raw if pair[0].lower() not in left_out]
+        super().__init__(response.status_code, b"".join(b"%b: %b\r\n" % pair for pair in fields))
+        self._response = response
+        self._content: bytes | None = response.content if was_read else None
+        self._pieces = None if was_read else response.aiter_raw()
 
     @property
     def exact(self) -> bool:
         fields = self._response.headers
         return self.ended and ("content-length" in fields or "transfer-encoding" in fields)
 
-    async def pieces(self) -> list[bytes]:
-        try:
-            with _errors(self._clock, answered=True):
-                async with asyncio.timeout_at(self._at):
-                    return [await anext(self._pieces)]
-        except StopAsyncIteration:
+    async def _next(self) -> bytes:
+        if self._pieces is None:
+            content, self._content = self._content, b""
+            return content or b""
+        with _errors(answered=True):
+            while (piece := await anext(self._pieces, None)) is not None:
+                if piece:
+                    return bytes(piece)
             await self._response.aclose()
-            self.ended = True
-            return []
+        return b""
 
-    async def read(self, cap: int) -> bytes:
-        body = bytearray()
-        while pieces := await self.pieces():
-            body += pieces[0]
-            if len(body) > cap:
-                raise TransportError("protocol", over_cap(cap), sent=True, answered=True)
-        return bytes(body)
-
-    def take(self) -> bytes | None:
-        return None
-
-    def abort(self) -> None:
-        if not self.ended:
-            # httpx can only close with an await; the task ends by itself within a turn of the loop.
-            self.ended = True
-            with contextlib.suppress(RuntimeError):
-                task = asyncio.get_running_loop().create_task(self._response.aclose())
-                _closing.add(task)
-                task.add_done_callback(_closing.discard)
-
-
-async def _content_of(response: Any) -> AsyncIterator[bytes]:
-    if content := response.content:
-        yield content
+    def _drop(self) -> None:
+        with contextlib.suppress(RuntimeError):  # httpx can only close with an await; the task ends within a turn
+            task = asyncio.get_running_loop().create_task(self._response.aclose())
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
 
 
 _closing: set[asyncio.Task[None]] = set()
 
 
-def _before(one: float | None, other: float | None) -> bool:
-    return one is not None and (other is None or one < other)
-
-
 @contextlib.contextmanager
-def _errors(clock: str, *, answered: bool) -> Generator[None]:
-    """Foreign errors as ours, by their class."""
+def _errors(*, answered: bool) -> Generator[None]:
+    """Raise the library's errors as `TransportError`, by their class."""
     try:
         yield
-    except TimeoutError:
-        message = f"the {clock} clock ran out"
-        raise TransportError("timeout", message, clock=clock, sent=True, answered=answered) from None
-    except (StopAsyncIteration, TransportError):
+    except (TransportError, TimeoutError):
         raise
     except Exception as error:
         name = type(error).__name__

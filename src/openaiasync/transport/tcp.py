@@ -6,7 +6,8 @@ A small request is one write and one wake-up; see `connection`, `exchange` and `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from typing import Any
 
 from ..core.http.request import authority, framing, request_head
 from ..core.model.secrets import Secret
@@ -42,59 +43,65 @@ class TcpTransport:
         """What is sent to proxies and nobody may see."""
         return proxies_of(self._settings).secrets()
 
-    async def send(self, out: TransportRequest, clocks: AttemptTimeouts) -> Exchange:
-        """See `Transport.send`. A field that cannot stand in a head is a `ValueError`."""
-        head = out.prebuilt
-        if head is None:
-            head = request_head(out.method, out.target, authority(*out.origin), out.fields)
-        pool = self._pool or await self._start()
+    def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> Coroutine[Any, Any, Exchange]:
+        """See `Transport.send`. A field that cannot stand in a head is a `ValueError`.
+
+        Where an idle connection is there and the body is small, everything is written at once, and what is returned
+        waits for the head only. (No coroutine around it: it would be resumed at every wake-up.)
+        """
+        pool, body = self._pool, request.body
+        if pool is None or request.prebuilt is None or not isinstance(body, bytes) or len(body) > SMALL:
+            return self._send(request, timeouts)
         now = pool.loop.time()
-        connection = pool.take(out.origin, now)
-        if connection is not None:
-            exchange = Exchange(connection, clocks, out.method == "HEAD", 0.0)
-        else:
-            connection = await pool.acquire(out.origin, clocks)
-            began, now = now, pool.loop.time()
-            exchange = Exchange(connection, clocks, out.method == "HEAD", now - began)
+        connection = pool.take(request.origin, now)
+        if connection is None:
+            return self._send(request, timeouts)
+        return self._written(connection, request, timeouts, now, 0.0).head()
+
+    def _written(
+        self,
+        connection: Connection,
+        request: TransportRequest,
+        timeouts: AttemptTimeouts,
+        now: float,
+        connected: float,
+    ) -> Exchange:
+        """Write the head, and a body of bytes that is small, and return the exchange."""
+        body = request.body
+        exchange = Exchange(connection, timeouts, request.method == "HEAD", connected)
         exchange.owner = self
+        exchange.sent = True
         try:
-            body = out.body
             if isinstance(body, bytes) and len(body) <= SMALL:
-                exchange.sent = exchange.written = True
-                _write(connection, out, head, framing(out.method, len(body)), body)
-                exchange.start_clock(clocks.start, now)
-                await exchange.head()
+                exchange.written = True
+                _write(connection, request, framing(request.method, len(body)), body)
+                exchange.start_clock(timeouts.start, now)
             else:
-                length = len(body) if isinstance(body, bytes) else out.length
-                _write(connection, out, head, framing(out.method, length), b"")
-                exchange.sent = True
-                await upload(connection, exchange, out, clocks)
+                length = len(body) if isinstance(body, bytes) else request.length
+                _write(connection, request, framing(request.method, length), b"")
         except BaseException:
             exchange.abort()
             raise
         return exchange
 
-    def begin(self, out: TransportRequest, body: bytes, clocks: AttemptTimeouts) -> Exchange | None:
-        """Send `out` with this body at once, if a connection is idle: the exchange, whose `head` is to be awaited.
-
-        `None` where `send` is needed. It spares most calls two coroutines.
-        """
-        pool, head = self._pool, out.prebuilt
-        if pool is None or head is None or not 0 < len(body) <= SMALL:
-            return None
-        now = pool.loop.time()
-        connection = pool.take(out.origin, now)
+    async def _send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> Exchange:
+        """Send where something may have to be waited for: a connection, or a large body."""
+        if request.prebuilt is None:
+            request.prebuilt = request_head(request.method, request.target, authority(*request.origin), request.fields)
+        pool = self._pool or await self._start()
+        began = now = pool.loop.time()
+        connection = pool.take(request.origin, now)
         if connection is None:
-            return None
-        exchange = Exchange(connection, clocks, False, 0.0)
-        exchange.owner = self
-        exchange.sent = exchange.written = True
+            connection = await pool.acquire(request.origin, timeouts)
+            now = pool.loop.time()
+        exchange = self._written(connection, request, timeouts, now, now - began)
+        if exchange.written:
+            return await exchange.head()
         try:
-            _write(connection, out, head, framing(out.method, len(body)), body)
+            await upload(connection, exchange, request, timeouts)
         except BaseException:
             exchange.abort()
             raise
-        exchange.start_clock(clocks.start, now)
         return exchange
 
     async def aclose(self) -> None:
@@ -119,15 +126,16 @@ class TcpTransport:
         return pool
 
 
-def _write(connection: Connection, out: TransportRequest, head: bytes, framing_line: bytes, body: bytes) -> None:
-    """Hand the request to the loop. Credentials become bytes only within this one expression."""
-    transport = connection.transport
+def _write(connection: Connection, request: TransportRequest, framing_line: bytes, body: bytes) -> None:
+    """Hand the request to the event loop. Credentials become bytes only within this one expression."""
+    transport, head = connection.transport, request.prebuilt
     assert transport is not None
+    assert head is not None
     if connection.absolute:
-        place = len(out.method) + 1
-        head = b"%bhttp://%b%b" % (head[:place], authority(*out.origin).encode("ascii"), head[place:])
+        place = len(request.method) + 1
+        head = b"%bhttp://%b%b" % (head[:place], authority(*request.origin).encode("ascii"), head[place:])
     transport.write(
-        b"".join((head, out.credentials.wire(), connection.credentials.wire(), framing_line, b"\r\n", body))
+        b"".join((head, request.credentials.wire(), connection.credentials.wire(), framing_line, b"\r\n", body))
     )
 
 

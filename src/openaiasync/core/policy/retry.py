@@ -1,16 +1,37 @@
-"""Whether, when and how often a call is tried again. No I/O, no clock: the time comes in as a number.
+"""Whether a failed attempt is followed by another one, and when: the retry policy of every call.
 
-The budget is what keeps a dead backend from being hammered: each retry costs tokens that only successes bring back.
+`decide` is the whole policy, a pure function: the time, a random number and what is left of the budget come in as
+facts, the decision goes out as a value, and the caller carries it out. The order of its questions:
+
+1. What is not a failure of the request itself is sent again at once and counts as no retry (`Resend`): a rejected token
+   that can be replaced, a default of this library that the server refuses, an idle connection that the server closed.
+2. What would fail again, cannot be sent again, or might be charged twice ends the call (`GiveUp`).
+3. Anything else is a `Retry`, after the pause that the server asks for or an exponential one with jitter, as long as
+   the number of retries, the deadline and the budget allow it.
+
+The budget keeps a dead server from being hammered: each retry costs tokens that only successes bring back.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
-__all__ = ["Budget", "backoff", "is_rate_limit", "retryable_status", "server_pause"]
+__all__ = [
+    "Budget",
+    "Failure",
+    "GiveUp",
+    "Resend",
+    "Retry",
+    "RetryFacts",
+    "backoff",
+    "decide",
+    "is_rate_limit",
+    "retryable_status",
+    "server_pause",
+]
 
 FIRST_PAUSE = 0.5  # seconds
 LONGEST_PAUSE = 8.0  # seconds
@@ -20,16 +41,121 @@ RETRY_COST = 5
 TIMEOUT_COST = 10
 CAPACITY = 500
 
+_NEVER_RETRIED = frozenset({"answer", "closed", "protocol", "stuck", "tls", "upload"})
 _STATUSES = frozenset({408, 409, 425, 429})
-_FINAL = frozenset({501, 505})  # what a server does not implement, it will not implement in a second either
+_FINAL = frozenset({501, 505})  # "not implemented" does not change within seconds
 _SECONDS = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d", re.ASCII)
 
 
-class Budget:
-    """Tokens for retries, shared by a client's calls: 500 at first, 5 a retry, 10 after a timeout, 1 back a success.
+class Failure(NamedTuple):
+    """What ended an attempt, in terms that neither a transport nor an error class is needed for."""
 
-    With nothing but failures 1,000 calls make at most 100 retries, so that a dead backend sees 1.1 times the load.
+    kind: str
+    """``"status"`` for a status that is not a success, ``"answer"`` for an error in a 2xx, else that of the
+    `TransportError`."""
+    status: int = 0
+    headers: Mapping[str, str] = {}
+    code: str | None = None
+    """``code`` and `type` are the fields of the server's error object."""
+    type: str | None = None
+    clock: str | None = None
+    """Which timeout expired."""
+    reused: bool = False
+    """Whether the connection had served a request before."""
+    sent: bool = False
+    """Whether any byte of the request may have left."""
+    answered: bool = False
+    """Whether any byte of a response has come."""
+
+
+class RetryFacts(NamedTuple):
+    """What is known of a call when one of its attempts has failed."""
+
+    now: float
+    """The Unix time, for dates that a server names."""
+    random: float
+    """A random number from 0 to 1, for the jitter."""
+    retries: int = 0
+    """Retries so far."""
+    max_retries: int = 2
+    left: float | None = None
+    """Seconds up to the call's deadline, `None` without one."""
+    tokens: int = CAPACITY
+    """What is left of the server's `Budget`."""
+    rewindable: bool = True
+    """Whether the body can be sent again."""
+    may_reconnect: bool = True
+    """Whether the immediate retry after a lost idle connection is still there: there is one a call."""
+    repeat_timed_out: bool = False
+    """Whether a request that was sent and then timed out is sent again: it may be charged twice."""
+    token_renewed: bool = False
+    """Whether the token that the server rejected was replaced by another one."""
+    default_removed: bool = False
+    """Whether the request was changed: the server refused what this library had added to it."""
+    hopeless: bool = False
+    """Whether the server names a parameter that it does not support, so that the same request would fail again."""
+
+
+class Retry(NamedTuple):
+    """Send the request again after so many seconds, for so many tokens of the budget."""
+
+    after: float
+    cost: int
+
+
+class Resend(NamedTuple):
+    """Send the request again at once; it counts as no retry."""
+
+    reason: Literal["token", "default", "connection"]
+
+
+class GiveUp(NamedTuple):
+    """Raise the error."""
+
+
+def decide(failure: Failure, facts: RetryFacts) -> Retry | Resend | GiveUp:
+    """Return what follows a failed attempt, nothing of whose response was delivered yet."""
+    if facts.token_renewed:
+        return Resend("token")
+    if facts.default_removed:
+        return Resend("default")
+    if is_lost_idle(failure) and facts.may_reconnect and facts.rewindable:
+        return Resend("connection")
+    pause = _pause_after(failure, facts) if facts.rewindable else None
+    if pause is None or facts.retries >= facts.max_retries:
+        return GiveUp()
+    if facts.left is not None and pause >= facts.left:
+        return GiveUp()
+    cost = TIMEOUT_COST if failure.kind == "timeout" else RETRY_COST
+    return Retry(pause, cost) if cost <= facts.tokens else GiveUp()
+
+
+def is_lost_idle(failure: Failure) -> bool:
+    """Whether a reused connection ended without a byte of a response: the server had closed it while it was idle."""
+    return failure.reused and not failure.answered and failure.kind in ("eof", "reset")
+
+
+def _pause_after(failure: Failure, facts: RetryFacts) -> float | None:
+    """Seconds before the next attempt; `None` for a failure after which there is none."""
+    if failure.kind == "status":
+        if facts.hopeless or not retryable_status(failure.status, failure.headers, failure.code, failure.type):
+            return None
+        asked = server_pause(failure.headers, facts.now)
+        if asked is not None:
+            return asked if asked <= LONGEST_SERVER_PAUSE else None
+    elif failure.kind in _NEVER_RETRIED or failure.clock == "queue":
+        return None
+    elif failure.kind == "timeout" and failure.sent and not facts.repeat_timed_out:
+        return None  # the server may have worked on it
+    return backoff(facts.retries, facts.random)
+
+
+class Budget:
+    """Tokens for retries, shared by all calls to one server: 500 at first; a retry costs 5, after a timeout 10.
+
+    Each success brings one back. With nothing but failures 1,000 calls make at most 100 retries, so that a dead server
+    sees 1.1 times the load.
     """
 
     __slots__ = ("_tokens",)
@@ -42,13 +168,9 @@ class Budget:
         """What is left."""
         return self._tokens
 
-    def spend(self, timed_out: bool) -> bool:
-        """Pay for one retry; `False` if the budget does not allow it."""
-        cost = TIMEOUT_COST if timed_out else RETRY_COST
-        if self._tokens < cost:
-            return False
-        self._tokens -= cost
-        return True
+    def spend(self, cost: int) -> None:
+        """Pay for one retry."""
+        self._tokens = max(0, self._tokens - cost)
 
     def refill(self) -> None:
         """A call succeeded."""
@@ -57,10 +179,10 @@ class Budget:
 
 
 def retryable_status(status: int, headers: Mapping[str, str], code: str | None, kind: str | None) -> bool:
-    """Whether an error status may go away by itself: 408, 409, 425, 429, and 5xx but for 501 and 505.
+    """Return whether an error status may be temporary: 408, 409, 425, 429, and 5xx except 501 and 505.
 
-    An exhausted quota does not.
-    ``x-should-retry`` has the last word. `code` and `kind` are the fields ``code`` and ``type`` of the error object.
+    An exhausted quota is not temporary. The header field ``x-should-retry`` overrides all of this. `code` and `kind`
+    are the fields ``code`` and ``type`` of the error object.
     """
     wish = headers.get("x-should-retry", "").strip().lower()
     if wish in ("true", "false"):
@@ -71,15 +193,15 @@ def retryable_status(status: int, headers: Mapping[str, str], code: str | None, 
 
 
 def is_rate_limit(status: int, code: str | None, kind: str | None) -> bool:
-    """Whether an error status says that too many calls come: 429, unless the quota is used up."""
+    """Return whether an error status means that calls arrive too fast: 429, unless the quota is exhausted."""
     return status == 429 and "insufficient_quota" not in (code, kind)
 
 
 def server_pause(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds the server asks to wait (``retry-after-ms``, ``Retry-After`` of RFC 9110 10.2.3); `None` if it does not.
+    """Return the seconds that the server asks to wait (``retry-after-ms``; ``Retry-After``, RFC 9110 section 10.2.3).
 
-    `now` is the wall clock as a Unix time, for dates. A result above `LONGEST_SERVER_PAUSE` means: do not retry.
-    What is neither a number from 0 up nor a date to come counts as absent, "inf" and "nan" included.
+    `None` if it does not ask. `now` is the Unix time, for dates. Values that are neither a number from 0 up nor a
+    future date count as absent, "inf" and "nan" included.
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
@@ -103,10 +225,10 @@ def _date(text: str) -> float | None:
         return None
 
 
-def backoff(retries: int) -> float:
-    """Seconds to wait before a retry when the server names none: 0.5 s doubled each time, 8 s at most, jittered.
+def backoff(retries: int, random: float) -> float:
+    """Return the pause before a retry in seconds: 0.5 s doubled each time, 8 s at most, less up to half as jitter.
 
-    The jitter takes up to half away, so that clients that failed together do not come back together.
+    `random` is a random number from 0 to 1. Without jitter, clients that failed together would come back together.
     """
     ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(retries, 10))
-    return ceiling * (0.5 + 0.5 * random.random())
+    return ceiling * (0.5 + 0.5 * random)

@@ -1,4 +1,4 @@
-"""What adapters share: an `Incoming` on top of "give me the next bytes", and the clock of an answer's start."""
+"""What adapters to other HTTP libraries share: a response on top of "give me the next bytes", and the start timeout."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 from .base import AttemptTimeouts, TransportError, over_cap
 
-__all__ = ["SimpleIncoming", "limited_start"]
+__all__ = ["AdapterResponse", "limited_start"]
 
 
-class SimpleIncoming:
-    """An `Incoming` for transports over another library: a subclass says how to get bytes and how to let go.
+class AdapterResponse:
+    """A `TransportResponse` for transports over another library: a subclass gets the bytes and closes the response.
 
-    `_next` waits for some bytes of the body, ``b""`` at its exact end, and raises `TransportError` of its own if the
-    body breaks off; `_drop` closes at once, without waiting. Clocks, caps, cancellation and repeated ends are done
+    `_next` waits for some bytes of the body, ``b""`` at its exact end, and raises `TransportError` if the body breaks
+    off; `_drop` closes at once, without waiting. Timeouts, caps, cancellation and reading after the end are handled
     here.
     """
 
@@ -54,7 +54,7 @@ class SimpleIncoming:
             async with self._waiting:
                 piece = await self._next()
         except TimeoutError:
-            message = f"the {self._clock} clock ran out"
+            message = f"the {self._clock} timeout expired"
             error = TransportError("timeout", message, clock=self._clock, sent=True, answered=True)
             raise self._fail(error) from None
         except TransportError as error:
@@ -80,17 +80,17 @@ class SimpleIncoming:
         return None
 
     def abort(self) -> None:
-        self.end("the exchange was given up by its caller")
+        self.end("the exchange was aborted by its caller")
 
     def end(self, message: str) -> None:
-        """End with kind ``"closed"``, whoever waits included; no-op after the end."""
+        """End with kind ``"closed"``, also for a task that is waiting; no effect after the end."""
         if not self.ended:
             self._fail(TransportError("closed", message, sent=True, answered=True))
             if self._waiting is not None and not self._waiting.expired():
                 self._waiting.reschedule(0)
 
     def _fail(self, error: TransportError) -> TransportError:
-        """Let go, and stay with the first failure."""
+        """Close, and keep the first failure."""
         if self._failure is None:
             self._failure = error
             self._drop()
@@ -98,11 +98,11 @@ class SimpleIncoming:
 
 
 @asynccontextmanager
-async def limited_start(clocks: AttemptTimeouts) -> AsyncGenerator[None, None]:
-    """Within it, sending and waiting for a head is limited by `start` and `until`: a `TransportError` then."""
-    at, clock = clocks.until, "until"
-    if clocks.start is not None:
-        start_at = asyncio.get_running_loop().time() + clocks.start
+async def limited_start(timeouts: AttemptTimeouts) -> AsyncGenerator[None, None]:
+    """Limit sending and waiting for a head by `start` and `until`; a `TransportError` when one of them expires."""
+    at, clock = timeouts.until, "until"
+    if timeouts.start is not None:
+        start_at = asyncio.get_running_loop().time() + timeouts.start
         if at is None or start_at < at:
             at, clock = start_at, "start"
     timeout = asyncio.timeout_at(at)
@@ -112,4 +112,4 @@ async def limited_start(clocks: AttemptTimeouts) -> AsyncGenerator[None, None]:
     except TimeoutError:
         if not timeout.expired():
             raise
-        raise TransportError("timeout", f"the {clock} clock ran out", clock=clock, sent=True) from None
+        raise TransportError("timeout", f"the {clock} timeout expired", clock=clock, sent=True) from None
