@@ -56,7 +56,7 @@ def told(script: Any, act: Callable[[Client, Scripted], Awaitable[None]], **opti
     async def main() -> None:
         async with scripted(script) as server:
             async with Client(api_base=server.url, model="m", api_key="sk-secret", **options) as client:
-                client._change(observers=(lambda call: Notes(log),))
+                client._change(telemetry=(lambda call: Notes(log),))
                 await act(client, server)
                 assert client._calls.shared.limiter.used == 0
 
@@ -359,7 +359,7 @@ def test_an_observer_that_fails_at_the_end_fails_nothing(caplog: pytest.LogCaptu
 
     async def main() -> None:
         async with scripted() as server, Client(api_base=server.url, model="m") as client:
-            client._change(observers=(lambda call: Bad(), lambda call: Notes(log)))
+            client._change(telemetry=(lambda call: Bad(), lambda call: Notes(log)))
             assert (await client.chat("hi")).text == "Hello."
 
     with caplog.at_level(logging.WARNING, "openaiasync"):
@@ -385,7 +385,7 @@ def test_links_are_fetched_unwatched() -> None:
 
     async def main() -> None:
         async with scripted(script) as server, Client(api_base=server.url, model="m") as client:
-            client._change(observers=(lambda call: Adds(log),))
+            client._change(telemetry=(lambda call: Adds(log),))
             answer = await client.image_generate("a cat")
             assert await answer.data[0].bytes() == b'"picture"'
             assert [seen.headers.get("x-secret") for seen in server.seen] == ["s", None]

@@ -50,7 +50,7 @@ from ..transport.base import (
 from . import failures
 from .body import read_error_body
 from .config import BaseURL, CallTimeouts, sooner
-from .observers import NOBODY, Observers, logger, observers_of
+from .observers import NOBODY, Observers, logger
 from .sealing import seal
 from .upstream import refuses_parameter
 
@@ -133,6 +133,8 @@ class Call:
         self.response: TransportResponse | None = None
         self.observers: Observers = NOBODY
         if engine.config.observers or request.hooks is not None or logger.isEnabledFor(_INFO):
+            from .hooks import observers_of  # most clients have none
+
             self.observers = observers_of(self)
 
     # ---------------------------------------------------------------- the driver
