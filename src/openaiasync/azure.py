@@ -90,7 +90,6 @@ class AzureConfig(ClientConfig):
             "base_url": Hidden(root if deployment is None else f"{root}/deployments/{deployment}"),
             "key_field": "Authorization" if self.bearer else "api-key",
             "auth_scheme": "Bearer" if self.bearer else "",
-            "admin_key": None,  # Azure has one key for everything
             "placing": Deployments(deployment, self.version, placed),
         }
 

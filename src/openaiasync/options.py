@@ -428,8 +428,10 @@ _OPENAI = (
     Option("base_url", "", "data_residency", "", _region, "", DEFAULT_BASE, hidden=True),
     Option("key", "api_key", "api_key", "", key_from, environment=("OPENAI_API_KEY",)),
     Option("key", "", "workload_identity", "", _identity),
+    Option("admin_key", "admin_api_key", "admin_api_key", "", _secret, environment=("OPENAI_ADMIN_KEY",)),
 )
-# A token of the environment wins over a key of the environment, so it stands above it.
+# A token of the environment wins over a key of the environment, so it stands above it. OpenAI's administration key is
+# not read from the environment, so that it is never sent to Azure.
 _AZURE = (
     Option("endpoint", "", "azure_endpoint", "", _endpoint, "URL", environment=("AZURE_OPENAI_ENDPOINT",), hidden=True),
     Option("deployment", "", "azure_deployment", "", _segment, none=True),
@@ -438,9 +440,9 @@ _AZURE = (
     Option("key", "", "azure_ad_token_provider", "", _token_provider, sets=_BEARER),
     Option("key", "", "azure_ad_token", "", _secret, environment=("AZURE_OPENAI_AD_TOKEN",), sets=_BEARER),
     Option("key", "api_key", "api_key", "", key_from, environment=("AZURE_OPENAI_API_KEY",), sets=_NO_BEARER),
+    Option("admin_key", "admin_api_key", "admin_api_key", "", _secret),
 )
 _COMMON = (
-    Option("admin_key", "admin_api_key", "admin_api_key", "", _secret, environment=("OPENAI_ADMIN_KEY",)),
     Option("organization", "api_org_name", "organization", "", _field_value, environment=("OPENAI_ORG_ID",)),
     Option("project", "", "project", "", _field_value, environment=("OPENAI_PROJECT_ID",)),
     Option("webhook_secret", "webhook_secret", "webhook_secret", "", _secret, environment=("OPENAI_WEBHOOK_SECRET",)),
@@ -548,7 +550,9 @@ class OptionSet:
             if option.other and self.other.get(option.other) is option:
                 return f"; did you mean http_other={{{option.other!r}: ...}}?"
         if known:
-            return f"; it is an option of {'Client' if known[0].client else 'AsyncOpenAI'}"
+            azure = known[0] in _AZURE
+            owner = "Client" if known[0].client else "AsyncAzureOpenAI" if azure else "AsyncOpenAI"
+            return f"; it is an option of {owner}"
         return nearest(name, frozenset(self.keywords))
 
     def given(self, keywords: Mapping[str, Any]) -> Iterator[tuple[str, Option, Any]]:

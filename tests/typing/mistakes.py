@@ -62,6 +62,9 @@ def rest(error: IncompleteStreamError) -> None:
     Client(base_url="http://localhost:8000/v1")  # call-arg | reportCallIssue
     Client(on_request=3)  # arg-type | reportArgumentType
     Client(http_timeout="long")  # arg-type | reportArgumentType
+    Client(http_timeot=3)  # call-arg | reportCallIssue
+    Client().with_options(http_timeot=3)  # call-arg | reportCallIssue
+    AsyncOpenAI(timeout="long")  # arg-type | reportArgumentType
     Timeout(3, reed=5)  # call-arg | reportCallIssue
     print(error.clock)  # attr-defined | reportAttributeAccessIssue
     message: ChatCompletionMessageParam = {"role": "user"}  # typeddict-item | reportAssignmentType
