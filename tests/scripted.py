@@ -6,13 +6,14 @@ A script is an async function ``(seen, writer)`` called for each request; `json_
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from openaiasync.testing.wire import Listener, Peer
 
 CHAT = {
     "id": "chatcmpl-1",
@@ -109,65 +110,34 @@ async def chat(seen: Seen, writer: asyncio.StreamWriter) -> None:
         writer.write(json_answer(CHAT))
 
 
-async def _request(reader: asyncio.StreamReader, number: int) -> Seen | None:
-    try:
-        raw = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
-    first, *lines = raw.decode("latin-1").split("\r\n")
-    method, target, _ = first.split(" ")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Seen(method, target, headers, body, number)
-
-
 @asynccontextmanager
 async def scripted(
     script: Script = chat, *, tls: ssl.SSLContext | None = None, uds: str | None = None
 ) -> AsyncIterator[Scripted]:
     """Run the server while the block runs."""
-    state = Scripted(0)
-    tasks: set[asyncio.Task[Any]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
+    async def serve(peer: Peer) -> None:
         state.connections += 1
         state.open += 1
-        number = state.connections
         try:
-            while (seen := await _request(reader, number)) is not None:
+            while not peer.writer.is_closing():
+                raw = await peer.request()
+                method, target, _ = raw.line.split(" ")
+                headers = {name.lower(): value for name, value in raw.fields}
+                seen = Seen(method, target, headers, raw.body, peer.number + 1)
                 state.seen.append(seen)
                 state.in_flight += 1
                 state.peak = max(state.peak, state.in_flight)
                 try:
-                    await script(seen, writer)
-                    await writer.drain()
+                    await script(seen, peer.writer)
+                    await peer.writer.drain()
                 finally:
                     state.in_flight -= 1
-                if writer.is_closing():
-                    break
-        except (ConnectionError, asyncio.CancelledError, ssl.SSLError):
-            pass
         finally:
             state.open -= 1
-            tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(Exception):
-                await writer.wait_closed()
+        await peer.writer.wait_closed()
 
-    if uds is not None:
-        server: Any = await asyncio.start_unix_server(serve, uds)
-    else:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-        state.port = server.sockets[0].getsockname()[1]
-        state.scheme = "https" if tls else "http"
-    try:
+    state = Scripted(0)
+    async with Listener(serve, tls=tls, uds=uds) as listener:
+        state.port, state.scheme = listener.port, listener.scheme
         yield state
-    finally:
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()

@@ -12,7 +12,7 @@ import json
 import random
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 from scripted import CHAT, LAST_CHUNK, STREAM_HEAD, answer, chunk, event, json_answer
 from wireserver import Peer, Request, Server
@@ -206,25 +206,13 @@ ANSWERS: dict[str, Callable[[Peer, Request, random.Random], Awaitable[None]]] = 
 }
 
 
-class FixedServer(Server):
-    """On a port that it comes back to after it was killed."""
-
-    def __init__(self, script: Any, port: int) -> None:
-        super().__init__(script)
-        self._port = port
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, limit=1 << 21)
-        return self
-
-
 async def main(seed: int, faults: float, log: str) -> None:
     with open(log, "a", encoding="utf-8") as file:  # noqa: ASYNC230 (before anything runs)
         behaviour = Behaviour(seed, faults, file)
         port = int(sys.stdin.readline() or -1)  # it is to take the place of one that is killed
         if port < 0:
             return
-        server = FixedServer(behaviour, port)
+        server = Server(behaviour, port=port)
         async with server:
             print("ready", server.port, flush=True)
             await asyncio.Event().wait()

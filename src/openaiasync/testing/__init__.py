@@ -1,7 +1,26 @@
-"""For tests of what is built on this library: a transport without a network."""
+"""For tests of what calls models: a server on a socket and a transport without one, both answering by script."""
 
 from __future__ import annotations
 
-from ..transport.fake import FakeAnswer, FakeRequest, FakeTransport
+from typing import TYPE_CHECKING
 
-__all__ = ["FakeAnswer", "FakeRequest", "FakeTransport"]
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ..transport.fake import FakeAnswer as FakeAnswer
+    from ..transport.fake import FakeRequest as FakeRequest
+    from ..transport.fake import FakeTransport as FakeTransport
+    from .script import Script as Script
+    from .server import FakeServer as FakeServer
+    from .server import ReceivedRequest as ReceivedRequest
+
+_NAMES = {
+    "FakeAnswer": "openaiasync.transport.fake",
+    "FakeRequest": "openaiasync.transport.fake",
+    "FakeServer": "openaiasync.testing.server",
+    "FakeTransport": "openaiasync.transport.fake",
+    "ReceivedRequest": "openaiasync.testing.server",
+    "Script": "openaiasync.testing.script",
+}
+__all__ = ["FakeAnswer", "FakeRequest", "FakeServer", "FakeTransport", "ReceivedRequest", "Script"]
+__getattr__ = lazy_names(__name__, _NAMES)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..core.http.request import authority
+from ..core.http.response import HTTPGrammarError, ResponseParser
 from ..core.model.headers import Headers
 from .adapter import AdapterResponse, limited_start
 from .base import AttemptTimeouts, TransportError, TransportRequest
@@ -22,12 +24,14 @@ _NOTHING: Any = object()
 
 @dataclass(kw_only=True)
 class FakeAnswer:
-    """What a `FakeTransport` answers. Give one of `body`, `json` and `events`, or none for an empty body.
+    """One scripted answer. Give one of `body`, `json` and `events`, or none for an empty body.
 
-    With `events` the answer is a stream of server-sent events: each is a value to be encoded as JSON, or a string that
-    goes out as it is (``"data: ...\\n\\n"``); ``[DONE]`` follows unless `done` is false. Lists given as `body` go out
-    piece by piece. Times are in seconds. `cut_after=n` breaks the connection after n pieces, before the body's end;
-    `error` is the kind of a `TransportError` (``"refused"``, ``"dns"``, ``"reset"``, ...) raised instead of an answer.
+    With `events` the answer is a stream of server-sent events: each is a value to be encoded as JSON, or text or bytes
+    that are sent unchanged (``"data: ...\\n\\n"``); ``[DONE]`` follows unless `done` is false. A list given as `body` is
+    sent piece by piece. Times are in seconds; `pause` is one for all pieces, or one for each, and none for those after.
+    `cut_after=n` breaks the connection after n pieces, before the body's end; `hang` keeps it open then, without another
+    byte. `error` is the kind of a `TransportError` (``"refused"``, ``"dns"``, ``"reset"``, ...) raised instead of an
+    answer. `raw` is sent in place of head and body, right or wrong.
     """
 
     status: int = 200
@@ -37,30 +41,47 @@ class FakeAnswer:
     events: Iterable[Any] | None = None
     done: bool = True
     delay: float = 0.0  # before the head
-    pause: float = 0.0  # before each piece of the body
+    pause: float | Sequence[float] = 0.0  # before each piece of the body
     cut_after: int | None = None
+    hang: bool = False
     error: str | None = None
+    raw: bytes | None = None
 
     def pieces(self) -> list[bytes]:
         """The body as it goes out; events one by one."""
         if self.events is not None:
-            events = [event if isinstance(event, str) else f"data: {json.dumps(event)}\n\n" for event in self.events]
-            return [event.encode() for event in events] + ([b"data: [DONE]\n\n"] if self.done else [])
+            return [*map(_event, self.events), *([b"data: [DONE]\n\n"] if self.done else [])]
         if self.json is not _NOTHING:
             return [json.dumps(self.json).encode()]
         if isinstance(self.body, str):
             return [self.body.encode()]
         return [self.body] if isinstance(self.body, bytes) else list(self.body)
 
-    def raw_fields(self) -> bytes:
-        """The field lines of its head, with a ``Content-Type`` that fits."""
+    def pauses(self) -> Iterator[float]:
+        """What to wait before each piece, in seconds; without end."""
+        if isinstance(self.pause, (int, float)):
+            return itertools.repeat(self.pause)
+        return itertools.chain(self.pause, itertools.repeat(0.0))
+
+    def fields(self) -> dict[str, str]:
+        """The fields of its head, with a ``Content-Type`` that fits."""
         fields = dict(self.headers)
         if not any(name.lower() == "content-type" for name in fields):
             if self.events is not None:
                 fields["Content-Type"] = "text/event-stream"
             elif self.json is not _NOTHING:
                 fields["Content-Type"] = "application/json"
-        return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in fields.items())
+        return fields
+
+    def raw_fields(self) -> bytes:
+        """The field lines of its head."""
+        return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in self.fields().items())
+
+
+def _event(event: Any) -> bytes:
+    if isinstance(event, bytes):
+        return event
+    return (event if isinstance(event, str) else f"data: {json.dumps(event)}\n\n").encode()
 
 
 class FakeRequest:
@@ -135,7 +156,7 @@ class FakeTransport:
         if answer.error is not None:
             sent = answer.error not in ("dns", "refused", "tls", "proxy")
             raise TransportError(answer.error, f"a scripted failure ({answer.error})", sent=sent)
-        response = _FakeResponse(answer, self._current, bodiless=request.method == "HEAD")
+        response = _FakeResponse(*_head_of(answer, request.method == "HEAD"), answer, self._current)
         response.expire(timeouts.until, "until")
         return response
 
@@ -161,16 +182,26 @@ class FakeTransport:
 
 
 class _FakeResponse(AdapterResponse):
-    def __init__(self, answer: FakeAnswer, current: set[_FakeResponse], *, bodiless: bool) -> None:
-        super().__init__(answer.status, answer.raw_fields())
-        self._rest = [] if bodiless else [piece for piece in answer.pieces() if piece]
-        self._pause = answer.pause
-        self._until_cut = answer.cut_after
+    def __init__(
+        self,
+        status: int,
+        raw_fields: bytes,
+        pieces: list[bytes],
+        end: TransportError | None,
+        answer: FakeAnswer,
+        current: set[_FakeResponse],
+    ) -> None:
+        super().__init__(status, raw_fields)
+        self._rest = pieces
+        self._end = end
+        self._pauses = answer.pauses()
+        self._paced = any(itertools.islice(answer.pauses(), len(pieces)))
+        self._hang = answer.hang
         self._current = current
         current.add(self)
 
     def take(self) -> bytes | None:
-        if self._pause or self._until_cut is not None or b"content-encoding:" in self.raw_fields.lower():
+        if self._paced or self._end is not None or self._hang or b"content-encoding:" in self.raw_fields.lower():
             return None
         body, self._rest = b"".join(self._rest), []
         self.ended = True
@@ -178,18 +209,39 @@ class _FakeResponse(AdapterResponse):
         return body
 
     async def _next(self) -> bytes:
-        if self._until_cut == 0:
-            raise TransportError("eof", "a scripted cut", sent=True, answered=True)
-        if not self._rest:
-            self._drop()
-            return b""
-        await asyncio.sleep(self._pause)
-        if self._until_cut is not None:
-            self._until_cut -= 1
-        return self._rest.pop(0)
+        if self._rest:
+            await asyncio.sleep(next(self._pauses))
+            return self._rest.pop(0)
+        if self._hang:
+            await asyncio.get_running_loop().create_future()
+        if self._end is not None:
+            raise self._end
+        self._drop()
+        return b""
 
     def _drop(self) -> None:
         self._current.discard(self)
+
+
+def _head_of(answer: FakeAnswer, bodiless: bool) -> tuple[int, bytes, list[bytes], TransportError | None]:
+    """Status, field lines, the pieces of the body, and the error that its end is, if it breaks off."""
+    cut = TransportError("eof", "a scripted cut", sent=True, answered=True)
+    if answer.raw is None:
+        pieces = [] if bodiless else [piece for piece in answer.pieces() if piece]
+        if answer.cut_after is None:
+            return answer.status, answer.raw_fields(), pieces, None
+        return answer.status, answer.raw_fields(), pieces[: answer.cut_after], cut
+    parser = ResponseParser(bodiless=bodiless)
+    end: TransportError | None = None
+    try:
+        parser.feed(answer.raw)
+        if not parser.feed_eof():
+            end = cut
+    except HTTPGrammarError as error:
+        end = TransportError("protocol", str(error), sent=True, answered=True)
+    if end is not None and not parser.status:
+        raise end
+    return parser.status, parser.raw_fields, parser.pieces, end
 
 
 def _sent_fields(out: TransportRequest) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,28 @@
+"""The pytest plugin ``openaiasync``: the fixture `openai_server`. Nothing is imported before a test asks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .server import FakeServer
+
+
+@pytest.fixture
+def openai_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A server that answers by script; OPENAI_BASE_URL and OPENAI_API_KEY lead every client of this test to it.
+
+    The test fails if a request came that nothing was scripted for.
+    """
+    from .server import FakeServer
+
+    with FakeServer() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        for name in ("NO_PROXY", "no_proxy"):  # a proxy of the machine would be asked for 127.0.0.1, too
+            monkeypatch.setenv(name, ",".join(filter(None, [os.environ.get(name), "127.0.0.1"])))
+        yield server

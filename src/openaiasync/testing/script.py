@@ -1,0 +1,379 @@
+"""What a fake server is to answer: expectations, each with what it matches and what it says, used up in their order."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ..transport.fake import FakeAnswer
+from .shapes import AnyRequest, Scripted, UnfitAnswer, error_body, messages_text, render
+
+__all__ = ["Expectation", "Replies", "Script"]
+
+_NOTHING: Any = object()
+_MALFORMED = {
+    "json": FakeAnswer(body='{"id": "chatcmpl-test", "choices": [{"mess', headers={"Content-Type": "application/json"}),
+    "html": FakeAnswer(body="<html><body><h1>Welcome</h1></body></html>", headers={"Content-Type": "text/html"}),
+    "empty": FakeAnswer(headers={"Content-Type": "application/json"}),
+    "event": FakeAnswer(events=['data: {"choices": [{"del\n\n']),
+    "http": FakeAnswer(raw=b"\x15\x03\x01\x00\x02 this is not HTTP\r\n\r\n"),
+    "chunk": FakeAnswer(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n"),
+}
+
+Function = Callable[[AnyRequest], Any]
+
+
+@dataclass(kw_only=True)
+class Matcher:
+    """What a request must be for an expectation to answer it; `None` is anything."""
+
+    method: str | None = None
+    path: str | None = None
+    model: str | None = None
+    contains: str | Sequence[str] | None = None
+    stream: bool | None = None
+    body: Mapping[str, Any] | None = None
+    match: Callable[[Any], bool] | None = None
+
+    def misses(self, request: AnyRequest) -> list[tuple[str, Any, Any]]:
+        """What does not match: the name, what was expected, and what the request has."""
+        try:
+            body = request.json()
+        except ValueError:
+            body = None
+        given: dict[str, Any] = body if isinstance(body, dict) else {}
+        found: list[tuple[str, Any, Any]] = []
+        if self.method is not None and request.method != self.method.upper():
+            found.append(("method", self.method.upper(), request.method))
+        if self.path is not None and not request.path.endswith(self.path):
+            found.append(("path", self.path, request.path))
+        if self.model is not None and given.get("model") != self.model:
+            found.append(("model", self.model, given.get("model")))
+        if self.stream is not None and bool(given.get("stream")) != self.stream:
+            found.append(("stream", self.stream, bool(given.get("stream"))))
+        text = messages_text(body) if body is not None else request.body.decode("utf-8", "replace")
+        wanted = [self.contains] if isinstance(self.contains, str) else self.contains or ()
+        found += [("contains", part, text) for part in wanted if part not in text]
+        for name, value in (self.body or {}).items():
+            if name not in given or given[name] != value:
+                found.append((name, value, given.get(name)))
+        if self.match is not None and not self.match(request):
+            found.append(("match", getattr(self.match, "__name__", repr(self.match)), "a request that it refuses"))
+        return found
+
+    def __str__(self) -> str:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return ", ".join(f"{name}={value!r}" for name, value in given.items())
+
+
+@dataclass(kw_only=True)
+class Expectation:
+    """One answer, what it answers, and how often."""
+
+    says: Scripted | FakeAnswer | Function
+    matcher: Matcher
+    times: int | None = 1
+    used: int = 0
+    told: str = ""
+
+    @property
+    def left(self) -> bool:
+        return self.times is None or self.used < self.times
+
+    def __str__(self) -> str:
+        when = f"when({self.matcher})." if str(self.matcher) else ""
+        often = "" if self.times == 1 else f", used {self.used} of {self.times or 'any number of'} times"
+        return f"{when}{self.told}{often}" + (" (used up)" if not self.left else "")
+
+
+class Replies:
+    """The vocabulary of answers. Each call adds one, and gives the object back, so that calls are chained in order.
+
+    Each answer is given to one request unless `times` says otherwise (`None`: to any number). Times are in seconds.
+    """
+
+    def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, told: str) -> Self:
+        raise NotImplementedError
+
+    def reply(
+        self,
+        text: str | Function | None = None,
+        *,
+        tool_calls: Sequence[Mapping[str, Any]] = (),
+        json: Any = _NOTHING,
+        content: bytes | None = None,
+        content_type: str = "application/octet-stream",
+        embeddings: Sequence[Sequence[float]] | None = None,
+        reasoning: str | None = None,
+        finish_reason: str | None = None,
+        usage: Mapping[str, int] | None = None,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        delay: float = 0.0,
+        times: int | None = 1,
+    ) -> Self:
+        """Answer with a text, tool calls, or both, in the shape that the request asks for, streamed or not.
+
+        `text` may be a function of the request, also an ``async`` one, that returns a text, a `FakeAnswer`, or any JSON
+        value. `tool_calls` are ``{"name": ..., "arguments": {...}}``; arguments may be a text, even one that is not
+        JSON. `json` is a whole body instead, `content` one of bytes, `embeddings` are vectors (in base64 where asked).
+        """
+        if callable(text):
+            return self._add(text, times, f"reply({getattr(text, '__name__', text)!s})")
+        said = Scripted(
+            text=text, tool_calls=tool_calls, reasoning=reasoning, content=content, content_type=content_type,
+            embeddings=embeddings, finish_reason=finish_reason, usage=usage, status=status, headers=dict(headers or {}),
+            delay=delay,
+        )  # fmt: skip
+        if json is not _NOTHING:
+            said.json = json
+        shown = text if text is not None else "json" if json is not _NOTHING else "..."
+        return self._add(said, times, f"reply({shown!r})")
+
+    def stream(
+        self,
+        pieces: str | Sequence[str | bytes | float | Mapping[str, Any]],
+        *,
+        ttft: float = 0.0,
+        itl: float = 0.0,
+        tool_calls: Sequence[Mapping[str, Any]] = (),
+        reasoning: str | None = None,
+        finish_reason: str | None = None,
+        usage: Mapping[str, int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        times: int | None = 1,
+    ) -> Self:
+        """Answer piece by piece: `ttft` seconds to the first, `itl` seconds between; a plain text goes word by word.
+
+        A number among the pieces is one more pause, a dict a delta or a whole event, bytes are sent unchanged. A
+        request that does not stream gets the whole.
+        """
+        said = Scripted(
+            text=pieces if isinstance(pieces, str) else None, pieces=None if isinstance(pieces, str) else list(pieces),
+            ttft=ttft, itl=itl, tool_calls=tool_calls, reasoning=reasoning, finish_reason=finish_reason, usage=usage,
+            headers=dict(headers or {}),
+        )  # fmt: skip
+        return self._add(said, times, f"stream({pieces!r})")
+
+    def fail(
+        self,
+        status: int,
+        message: str = "",
+        *,
+        retry_after: float | str | None = None,
+        code: str | None = None,
+        type: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        delay: float = 0.0,
+        times: int | None = 1,
+    ) -> Self:
+        """Answer with an HTTP error and an error object; `retry_after` is sent as ``Retry-After``."""
+        kinds = {401: "authentication_error", 429: "rate_limit_error"}
+        kind = type or kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        fields = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+        body = error_body(message or f"a scripted {status}", kind, code, param)
+        answer = FakeAnswer(status=status, json=body, headers={**fields, **(headers or {})}, delay=delay)
+        return self._add(answer, times, f"fail({status})")
+
+    def cut(
+        self,
+        after: int = 0,
+        *,
+        text: str = "This answer is cut.",
+        reset: bool = False,
+        times: int | None = 1,
+    ) -> Self:
+        """Close the connection in the middle of an answer: `after` events of a stream, `after` bytes of any other.
+
+        With `reset` it is reset before any byte of an answer.
+        """
+        if reset:
+            return self._add(FakeAnswer(error="reset"), times, "cut(reset=True)")
+        return self._add(lambda request: _broken(request, text, after), times, f"cut(after={after})")
+
+    def hang(self, after: int = 0, *, text: str = "Hello, and then nothing", times: int | None = 1) -> Self:
+        """Say nothing more after so many events (bytes, where the request does not stream), and keep the connection."""
+        return self._add(lambda request: _broken(request, text, after, hang=True), times, f"hang(after={after})")
+
+    def malformed(self, what: str | bytes = "json", *, times: int | None = 1) -> Self:
+        """Answer with bytes in place of a whole response, after which the connection is closed, or with one of
+
+        ``"json"`` (a body that ends within a string), ``"html"`` (a page with status 200), ``"empty"`` (200 without a
+        body), ``"event"`` (an event that is not JSON), ``"http"`` (bytes that are not HTTP), ``"chunk"`` (chunked
+        framing with a wrong size).
+        """
+        if isinstance(what, str) and what not in _MALFORMED:
+            raise ValueError(f"malformed({what!r}): give bytes, or one of {', '.join(map(repr, _MALFORMED))}")
+        answer = FakeAnswer(raw=what) if isinstance(what, bytes) else _MALFORMED[what]
+        return self._add(answer, times, f"malformed({what!r})")
+
+    def respond(self, answer: FakeAnswer, *, times: int | None = 1) -> Self:
+        """Answer with exactly this status, head and body."""
+        return self._add(answer, times, "respond(...)")
+
+
+class Script(Replies):
+    """Expectations in order, which a `FakeServer` and a `FakeTransport` answer from.
+
+    A request is answered by the first expectation that matches it and is not used up; those added after `when` come
+    before those without. A request that none answers is kept in `unexpected`, with an explanation, and refused.
+    """
+
+    def __init__(self) -> None:
+        self.expectations: list[Expectation] = []
+        self.unexpected: list[str] = []
+        self._lock = threading.Lock()
+
+    def when(
+        self,
+        *,
+        model: str | None = None,
+        contains: str | Sequence[str] | None = None,
+        path: str | None = None,
+        method: str | None = None,
+        stream: bool | None = None,
+        body: Mapping[str, Any] | None = None,
+        match: Callable[[Any], bool] | None = None,
+    ) -> Replies:
+        """Give the answers that are called on the result to requests that match, and to no others.
+
+        A request matches that is for this `model`, `contains` these texts in its messages, prompt or input, goes to a
+        `path` that ends so, by this `method`, does or does not `stream`, has these fields in its `body`, and for which
+        the function `match` returns true.
+        """
+        matcher = Matcher(
+            method=method, path=path, model=model, contains=contains, stream=stream, body=body, match=match
+        )
+        return _When(self, matcher)
+
+    def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, told: str) -> Self:
+        return self._expect(Matcher(), says, times, told)
+
+    def _expect(self, matcher: Matcher, says: Any, times: int | None, told: str) -> Self:
+        if times is not None and times < 1:
+            raise ValueError(f"times={times}: give a positive number, or None for any number")
+        with self._lock:
+            self.expectations.append(Expectation(says=says, matcher=matcher, times=times, told=told))
+        return self
+
+    @property
+    def unused(self) -> list[Expectation]:
+        """The expectations that were never asked for as often as they say."""
+        return [one for one in self.expectations if (one.times is None and not one.used) or (one.times and one.left)]
+
+    def assert_all_used(self) -> None:
+        """Raise `AssertionError` if an expectation is left over."""
+        if self.unused:
+            raise AssertionError("never asked for: " + "; ".join(map(str, self.unused)))
+
+    def assert_expected(self) -> None:
+        """Raise `AssertionError` if a request came that no expectation answers; it says what comes nearest."""
+        if self.unexpected:
+            raise AssertionError("\n\n".join(self.unexpected))
+
+    def clear(self) -> None:
+        """Forget all expectations and what was unexpected."""
+        with self._lock:
+            self.expectations.clear()
+            self.unexpected.clear()
+
+    async def __call__(self, request: AnyRequest) -> FakeAnswer:
+        """Return the answer to a request, using up its expectation. What is unexpected is refused with status 501."""
+        found = self._take(request)
+        if found is None:
+            return self._refuse(explain(request, self.expectations))
+        try:
+            says: Any = found.says
+            if callable(says):
+                says = says(request)
+                says = await says if inspect.isawaitable(says) else says
+            return _answer(request, says)
+        except UnfitAnswer as error:
+            return self._refuse(f"{found}: {error}")
+
+    def _take(self, request: AnyRequest) -> Expectation | None:
+        with self._lock:
+            fit = [one for one in self.expectations if one.left and not one.matcher.misses(request)]
+            found = next((one for one in fit if str(one.matcher)), fit[0] if fit else None)
+            if found is not None:
+                found.used += 1
+            return found
+
+    def _refuse(self, message: str) -> FakeAnswer:
+        self.unexpected.append(message)
+        body = error_body(message, "unexpected_request", "unexpected_request")
+        return FakeAnswer(status=501, json=body, headers={"X-Should-Retry": "false"})
+
+
+class _When(Replies):
+    def __init__(self, script: Script, matcher: Matcher) -> None:
+        self._script = script
+        self._matcher = matcher
+
+    def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, told: str) -> Self:
+        self._script._expect(self._matcher, says, times, told)
+        return self
+
+
+def _answer(request: AnyRequest, says: Any) -> FakeAnswer:
+    if isinstance(says, FakeAnswer):
+        return says
+    if isinstance(says, Scripted):
+        return render(request, says)
+    return render(request, Scripted(text=says) if isinstance(says, str) else Scripted(json=says))
+
+
+def _broken(request: AnyRequest, text: str, after: int, *, hang: bool = False) -> FakeAnswer:
+    """The beginning of an answer to any kind of request."""
+    try:
+        answer = render(request, Scripted(text=text, cut_after=after))
+    except UnfitAnswer:
+        answer = render(request, Scripted(json={"text": text}, cut_after=after))
+    answer.hang = hang
+    return answer
+
+
+def explain(request: AnyRequest, expectations: Sequence[Expectation]) -> str:
+    """Say that nothing answers a request, and how it differs from the expectation that comes nearest."""
+    lines = [f"unexpected request: {request.method} {request.path}", *_shown(request)]
+    if not expectations:
+        return "\n".join([*lines, "no answer is scripted: call reply(), stream(), fail(), ... first"])
+    misses = [(one.matcher.misses(request), one) for one in expectations]
+    used_up = [f"  {one}" for missed, one in misses if not missed]
+    if used_up:
+        lines += ["all answers that match it are used up:", *used_up]
+    others = [(missed, one) for missed, one in misses if missed]
+    if not others:
+        return "\n".join(lines)
+    missed, nearest = min(others, key=lambda pair: (not pair[1].left, len(pair[0])))
+    lines.append(f"nearest of {len(others)} that do not match: {nearest}")
+    for name, wanted, got in missed:
+        if name == "contains":
+            lines += [f"  {name}: {wanted!r} is not in", *(f"    | {line}" for line in str(got).splitlines())]
+            near = difflib.get_close_matches(wanted, str(got).split(), 1)
+            lines += [f"    (did you mean {near[0]!r}?)"] if near else []
+        else:
+            lines += [f"  {name}:", *(f"    {line}" for line in _diff(wanted, got))]
+    return "\n".join(lines)
+
+
+def _diff(wanted: Any, got: Any) -> list[str]:
+    one, two = (json.dumps(value, indent=2, ensure_ascii=False, default=repr).splitlines() for value in (wanted, got))
+    lines = list(difflib.ndiff(one, two))
+    return [line for line in lines if not line.startswith("?")]
+
+
+def _shown(request: AnyRequest, limit: int = 2_000) -> list[str]:
+    """The body of a request, indented, shortened where it is long."""
+    try:
+        text = json.dumps(request.json(), indent=2, ensure_ascii=False)
+    except ValueError:
+        text = repr(request.body) if request.body else ""
+    text = text if len(text) <= limit else text[:limit] + f"... ({len(text):,} characters)"
+    return [f"  {line}" for line in text.splitlines()]

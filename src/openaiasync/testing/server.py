@@ -1,0 +1,327 @@
+"""A server on a real socket that answers by script, for tests of anything that calls a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+from ..core.model.headers import Headers
+from ..transport.fake import FakeAnswer
+from .script import Script
+from .shapes import messages_text
+from .wire import Listener, Peer, RawRequest
+
+__all__ = ["FakeServer", "ReceivedRequest", "send_answer"]
+
+_STARTS_WITHIN = 10.0  # seconds; a thread that does not run by then never will
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+@dataclass(eq=False)
+class ReceivedRequest:
+    """One request as the server received it, and what became of it."""
+
+    method: str
+    target: str
+    """The path with its query, as sent."""
+    headers: Headers
+    """All fields, the key among them."""
+    body: bytes
+    connection: int
+    """Which connection it came on, from 0: two requests with the same number shared one."""
+    received: float
+    """When it had arrived, by `time.monotonic`."""
+    first_sent: float | None = None
+    """When the first byte of the answer was sent; `None` before that."""
+    ended: float | None = None
+    """When the answer had been sent, or the client had left; `None` before that."""
+    status: int | None = None
+    """The status it was answered with; `None` where there was no answer."""
+    cancelled: bool = False
+    """Whether the client closed the connection before the end of the answer."""
+
+    @property
+    def path(self) -> str:
+        """Its path, without the query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the ``?``; "" without one."""
+        return self.target.partition("?")[2]
+
+    def json(self) -> Any:
+        """The body, decoded. Raises `ValueError` if it is not JSON."""
+        return json.loads(self.body)
+
+    @property
+    def model(self) -> str | None:
+        """The model that a JSON body names."""
+        try:
+            return str(self.json()["model"])
+        except (ValueError, LookupError, TypeError):
+            return None
+
+    @property
+    def messages(self) -> list[Any]:
+        """The messages of a chat request. Raises `KeyError` for another kind of request."""
+        found: list[Any] = self.json()["messages"]
+        return found
+
+    @property
+    def text(self) -> str:
+        """All text of its messages, prompt or input, a line each."""
+        return messages_text(self.json())
+
+    def starts(self) -> None:
+        """Note that its answer begins."""
+        self.first_sent = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"<ReceivedRequest {self.method} {self.target}>"
+
+
+@dataclass
+class _Log:
+    requests: list[ReceivedRequest] = field(default_factory=list[ReceivedRequest])
+    in_flight: int = 0
+    peak: int = 0
+
+
+class FakeServer(Script):
+    """A server that answers by script, and keeps what it was asked in `requests`.
+
+    As ``with FakeServer() as server:`` it runs in a thread of its own, for code of any kind; as ``async with`` in the
+    running event loop. It listens on a free port of this machine: ``server.url`` is the base URL for a client. ::
+
+        with FakeServer() as server:
+            server.fail(429, retry_after=0).reply("Blue.")
+            assert ask_about_the_sky(server.url) == "Blue."
+            assert [request.model for request in server.requests] == ["gpt-4o-mini"] * 2
+
+    A request that nothing answers is refused with status 501; leaving the block then raises `AssertionError`, which
+    shows how the request differs from the expectation that comes nearest.
+    """
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+        super().__init__()
+        self._listener = Listener(self._serve, tls=tls, port=port)
+        self._log = _Log()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL for a client, with ``/v1``."""
+        return self._listener.url
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._listener.port
+
+    @property
+    def requests(self) -> list[ReceivedRequest]:
+        """All requests so far, in the order of their arrival."""
+        return self._log.requests
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered now."""
+        return self._log.in_flight
+
+    @property
+    def peak(self) -> int:
+        """The most requests that were being answered at one time."""
+        return self._log.peak
+
+    @property
+    def connections(self) -> int:
+        """Connections that clients have made so far."""
+        return len(self._listener.peers)
+
+    def wait(self, timeout: float = 5.0) -> None:
+        """Block until no request is in flight; `cancelled` and `ended` of all are final then.
+
+        For code beside the server's thread; in its event loop use ``await server.settled()``. Raises `TimeoutError`.
+        """
+        if not self._idle.wait(timeout):
+            raise TimeoutError(f"{self.in_flight} requests are still being answered after {timeout} s")
+
+    async def settled(self) -> None:
+        """Wait until no request is in flight, in the event loop that the server runs in."""
+        while self._log.in_flight:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    # In the running event loop.
+
+    async def __aenter__(self) -> Self:
+        await self._listener.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._listener.__aexit__(kind, error, trace)
+        if error is None:
+            self.assert_expected()
+
+    # In a thread of its own.
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        if error is None:
+            self.assert_expected()
+
+    def start(self) -> None:
+        """Listen, in a thread of its own. What ``with`` does at its beginning."""
+        started = threading.Event()
+        failures: list[BaseException] = []
+
+        async def main() -> None:
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            try:
+                async with self._listener:
+                    started.set()
+                    await self._stop.wait()
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                started.set()
+
+        self._failures = failures
+        self._thread = threading.Thread(target=asyncio.run, args=(main(),), name="openaiasync-fake-server", daemon=True)
+        self._thread.start()
+        if not started.wait(_STARTS_WITHIN):
+            raise TimeoutError(f"the server's thread did not start within {_STARTS_WITHIN} s")
+        if failures:
+            self._thread.join()
+            raise failures[0]
+
+    def close(self) -> None:
+        """Stop listening and cut what is in flight. Raises what a function given to `reply` raised."""
+        if self._thread is None or self._loop is None:
+            return
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._thread = None
+        if self._failures:
+            raise self._failures[0]
+
+    # One connection.
+
+    async def _serve(self, peer: Peer) -> None:
+        while True:
+            request = self._received(await peer.request(), peer.number)
+            self._begin(request)
+            task = asyncio.current_task()
+            peer.on_leave = task.cancel if task is not None else None
+            try:
+                if peer.left:
+                    request.cancelled = True
+                    return
+                answer = await self(request)
+                request.status = answer.status
+                if not await send_answer(peer, answer, request.starts, head=request.method == "HEAD"):
+                    break
+            except (asyncio.CancelledError, OSError):
+                if not peer.left:
+                    raise  # the server is being closed
+                request.cancelled = True
+                return
+            finally:
+                peer.on_leave = None
+                self._end(request)
+        await _close(peer)
+
+    def _received(self, raw: RawRequest, connection: int) -> ReceivedRequest:
+        method, target, _ = raw.line.split(" ")
+        return ReceivedRequest(method, target, Headers(pairs=tuple(raw.fields)), raw.body, connection, time.monotonic())
+
+    def _begin(self, request: ReceivedRequest) -> None:
+        log = self._log
+        log.requests.append(request)
+        log.in_flight += 1
+        log.peak = max(log.peak, log.in_flight)
+        self._idle.clear()
+
+    def _end(self, request: ReceivedRequest) -> None:
+        request.ended = time.monotonic()
+        self._log.in_flight -= 1
+        if not self._log.in_flight:
+            self._idle.set()
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
+
+
+async def send_answer(
+    peer: Peer, answer: FakeAnswer, on_first: Callable[[], object] | None = None, *, head: bool = False
+) -> bool:
+    """Send one answer over HTTP/1.1. Return whether the connection can carry another one."""
+    await asyncio.sleep(answer.delay)
+    if on_first is not None:
+        on_first()
+    if answer.error is not None:
+        peer.reset()
+        return False
+    if answer.raw is not None:
+        await peer.send(answer.raw)
+    else:
+        await _send_pieces(peer, answer, head)
+    if answer.hang:
+        await peer.gone()
+    return answer.raw is None and answer.cut_after is None and not answer.hang
+
+
+async def _send_pieces(peer: Peer, answer: FakeAnswer, head: bool) -> None:
+    """Head and body: with a length where it is one piece, else a chunk a piece."""
+    pieces = [piece for piece in answer.pieces() if piece]
+    bodiless = answer.status in (204, 304)
+    chunked = answer.events is not None or not isinstance(answer.body, (bytes, str))
+    fields = answer.raw_fields()
+    if chunked:
+        fields += b"Transfer-Encoding: chunked\r\n"
+    elif not bodiless:
+        fields += b"Content-Length: %d\r\n" % sum(map(len, pieces))
+    reason = HTTPStatus(answer.status).phrase if answer.status in HTTPStatus._value2member_map_ else "Unknown"
+    opening = f"HTTP/1.1 {answer.status} {reason}\r\n".encode() + fields + b"\r\n"
+    if head or bodiless:
+        await peer.send(opening)
+        return
+    for piece, pause in zip(pieces[: answer.cut_after], answer.pauses(), strict=False):
+        if pause:
+            await peer.send(opening)
+            opening = b""
+            await asyncio.sleep(pause)
+        await peer.send(opening + (b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece))
+        opening = b""
+    ends = answer.cut_after is None and not answer.hang
+    await peer.send(opening + (_LAST_CHUNK if chunked and ends else b""))
+
+
+async def _close(peer: Peer) -> None:
+    """Close once everything that was written has been taken."""
+    if not peer.writer.is_closing():
+        peer.writer.close()
+        await peer.writer.wait_closed()

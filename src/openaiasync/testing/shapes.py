@@ -1,0 +1,324 @@
+"""Answers in the shapes of the API: one `Scripted` answer becomes the body, or the events, that a request asks for."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..transport.fake import FakeAnswer
+
+__all__ = ["AnyRequest", "Scripted", "UnfitAnswer", "error_body", "messages_text", "render"]
+
+_NOTHING: Any = object()
+
+
+class AnyRequest(Protocol):
+    """What matching and rendering need of a request, over a socket as over a `FakeTransport`."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def body(self) -> bytes: ...
+    def json(self) -> Any: ...
+
+
+class UnfitAnswer(ValueError):
+    """An answer was scripted that cannot answer this kind of request; the message says what can."""
+
+
+@dataclass(kw_only=True)
+class Scripted:
+    """What one scripted answer says, before it is known which request it answers.
+
+    `pieces` are what a stream sends one by one: texts, whole events (dicts), raw bytes, and numbers, which are pauses
+    in seconds. A request that does not stream gets the texts of them put together.
+    """
+
+    text: str | None = None
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    reasoning: str | None = None
+    pieces: Sequence[str | bytes | float | Mapping[str, Any]] | None = None
+    json: Any = _NOTHING
+    content: bytes | None = None
+    content_type: str = "application/octet-stream"
+    embeddings: Sequence[Sequence[float]] | None = None
+    finish_reason: str | None = None
+    usage: Mapping[str, int] | None = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    delay: float = 0.0
+    ttft: float = 0.0
+    itl: float = 0.0
+    cut_after: int | None = None
+
+
+def render(request: AnyRequest, said: Scripted) -> FakeAnswer:
+    """Make the answer that this request asks for. Raises `UnfitAnswer` where the two do not go together."""
+    if said.content is not None:
+        fields = {"Content-Type": said.content_type, **said.headers}
+        return _whole(said, FakeAnswer(body=said.content, headers=fields, status=said.status))
+    if said.json is not _NOTHING:
+        return _whole(said, FakeAnswer(json=said.json, headers=said.headers, status=said.status))
+    asked = _asked(request)
+    if said.embeddings is not None:
+        return _whole(said, FakeAnswer(json=_embeddings(asked, said), headers=said.headers))
+    shape = next((shape for end, shape in _SHAPES.items() if request.path.endswith(end)), None)
+    if shape is None:
+        raise UnfitAnswer(
+            f"a text or tool calls cannot answer {request.method} {request.path}: give json=, content= or embeddings="
+        )
+    answer = shape(asked, said)
+    if isinstance(answer, FakeAnswer):
+        return _whole(said, answer)
+    events, pauses = _timed(answer, said)
+    return FakeAnswer(
+        events=events, done=not request.path.endswith("/responses"), headers=said.headers, status=said.status,
+        delay=said.delay, pause=pauses, cut_after=said.cut_after,
+    )  # fmt: skip
+
+
+def error_body(message: str, kind: str = "server_error", code: str | None = None, param: str | None = None) -> Any:
+    """An error object as the API sends it."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def messages_text(body: Any) -> str:
+    """All text that a request sends: of its messages, its prompt or its input."""
+    if not isinstance(body, dict):
+        return ""
+    return "\n".join(_texts([body.get(name) for name in ("instructions", "messages", "prompt", "input")]))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, dict):
+        for name in ("content", "text", "output"):
+            yield from _texts(value.get(name))
+
+
+def _asked(request: AnyRequest) -> dict[str, Any]:
+    try:
+        body = request.json()
+    except ValueError:
+        return {}  # a form, or nothing
+    return body if isinstance(body, dict) else {}
+
+
+def _whole(said: Scripted, answer: FakeAnswer) -> FakeAnswer:
+    """The times and the cut of an answer in one piece; it is cut after so many bytes."""
+    answer.delay = said.delay + said.ttft
+    if said.cut_after is not None:
+        (body,) = answer.pieces() or [b""]
+        fields = answer.fields()
+        answer = FakeAnswer(status=answer.status, headers=fields, delay=answer.delay)
+        answer.body, answer.cut_after = [body[: said.cut_after], body[said.cut_after :] or b" "], 1
+    return answer
+
+
+def _timed(events: Iterable[Any], said: Scripted) -> tuple[list[Any], list[float]]:
+    """The events without the pauses among them, and what to wait before each: `ttft`, then `itl`."""
+    kept: list[Any] = []
+    pauses: list[float] = []
+    extra = 0.0
+    for event in events:
+        if isinstance(event, (int, float)):
+            extra += event
+            continue
+        kept.append(event)
+        pauses.append(extra + (said.itl if len(kept) > 1 else said.ttft))
+        extra = 0.0
+    return kept, pauses
+
+
+def _pieces(said: Scripted) -> Sequence[str | bytes | float | Mapping[str, Any]]:
+    """What a stream sends: the pieces as given, or the text word by word."""
+    if said.pieces is not None:
+        return said.pieces
+    return re.findall(r"\s*\S+|\s+$", said.text or "")
+
+
+def _text(said: Scripted) -> str | None:
+    if said.text is None and said.pieces is not None:
+        return "".join(piece for piece in said.pieces if isinstance(piece, str))
+    return said.text
+
+
+def _usage(asked: Any, said: Scripted, *names: str) -> dict[str, int]:
+    """Tokens as a server counts them; here a token is a word."""
+    if said.usage is not None:
+        return dict(said.usage)
+    counts = len(messages_text(asked).split()), len((_text(said) or "").split()) + len(said.tool_calls)
+    names = names or ("prompt_tokens", "completion_tokens")
+    return {**dict(zip(names, counts, strict=True)), "total_tokens": sum(counts)}
+
+
+def _calls(said: Scripted) -> list[dict[str, Any]]:
+    """Tool calls as the API writes them, from ``{"name": ..., "arguments": {...} or text, "id": ...}``."""
+    made: list[dict[str, Any]] = []
+    for number, call in enumerate(said.tool_calls):
+        function = call.get("function", call)
+        arguments = function.get("arguments", {})
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        made.append(
+            {
+                "id": call.get("id", f"call_{number + 1}"),
+                "type": "function",
+                "function": {"name": function["name"], "arguments": text},
+            }
+        )
+    return made
+
+
+# -- chat and text completions
+
+
+def _chat(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
+    calls = _calls(said)
+    finish = said.finish_reason or ("tool_calls" if calls else "stop")
+    base = {"id": "chatcmpl-test", "created": 1_700_000_000, "model": asked.get("model", "test-model")}
+    choices = range(int(asked.get("n") or 1))
+    if not asked.get("stream"):
+        message: dict[str, Any] = {"role": "assistant", "content": _text(said), "refusal": None}
+        message |= {"tool_calls": calls} if calls else {}
+        message |= {"reasoning_content": said.reasoning} if said.reasoning else {}
+        made = [{"index": n, "message": message, "logprobs": None, "finish_reason": finish} for n in choices]
+        answer = {**base, "object": "chat.completion", "choices": made, "usage": _usage(asked, said)}
+        return FakeAnswer(json=answer, headers=said.headers, status=said.status)
+
+    def chunk(delta: Any, index: int, finish: str | None = None) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return {**base, "object": "chat.completion.chunk", "choices": [choice]}
+
+    deltas: list[Any] = [{"reasoning_content": said.reasoning}] if said.reasoning else []
+    deltas += [{"content": piece} if isinstance(piece, str) else piece for piece in _pieces(said)]
+    deltas += [{"tool_calls": [{"index": number, **call}]} for number, call in enumerate(calls)]
+    events: list[Any] = []
+    for index in choices:
+        first = {"role": "assistant"}
+        for delta in deltas or [{}]:
+            if isinstance(delta, dict) and "choices" not in delta and "error" not in delta:
+                events.append(chunk({**first, **delta}, index))
+                first = {}
+            else:
+                events.append(delta)  # a pause, raw bytes, or a whole event as it was given
+        events.append(chunk({}, index, finish))
+    if (asked.get("stream_options") or {}).get("include_usage"):
+        events.append({**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(asked, said)})
+    return events
+
+
+def _completion(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
+    base = {"id": "cmpl-test", "object": "text_completion", "created": 1_700_000_000}
+    base["model"] = asked.get("model", "test-model")
+
+    def choice(text: str, finish: str | None) -> dict[str, Any]:
+        return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+
+    finish = said.finish_reason or "stop"
+    if not asked.get("stream"):
+        whole = {**base, "choices": [choice(_text(said) or "", finish)], "usage": _usage(asked, said)}
+        return FakeAnswer(json=whole, headers=said.headers, status=said.status)
+    pieces = [{**base, "choices": [choice(one, None)]} if isinstance(one, str) else one for one in _pieces(said)]
+    return [*pieces, {**base, "choices": [choice("", finish)]}]
+
+
+# -- responses
+
+
+def _responses(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
+    text = _text(said)
+    output: list[dict[str, Any]] = []
+    if text is not None:
+        part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+        item = {"id": "msg_test", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+        output.append(item)
+    for call in _calls(said):
+        names = {"id": f"fc_{call['id']}", "type": "function_call", "call_id": call["id"], "status": "completed"}
+        output.append({**names, **call["function"]})
+    whole = {
+        "id": "resp_test", "object": "response", "created_at": 1_700_000_000, "status": "completed", "output": output,
+        "model": asked.get("model", "test-model"), "error": None, "incomplete_details": None, "instructions": None,
+        "metadata": {}, "parallel_tool_calls": True, "temperature": 1.0, "tool_choice": "auto", "top_p": 1.0,
+        "tools": asked.get("tools") or [], "usage": _usage(asked, said, "input_tokens", "output_tokens"),
+    }  # fmt: skip
+    if not asked.get("stream"):
+        return FakeAnswer(json=whole, headers=said.headers, status=said.status)
+    started = {**whole, "status": "in_progress", "output": [], "usage": None}
+    events: list[Any] = [{"type": f"response.{kind}", "response": started} for kind in ("created", "in_progress")]
+    for index, item in enumerate(output):
+        events += _item_events(index, item, said)
+    events.append({"type": "response.completed", "response": whole})
+    numbers = itertools.count()
+    return [_named(one, numbers) if isinstance(one, dict) and "type" in one else one for one in events]
+
+
+def _named(event: dict[str, Any], numbers: Iterator[int]) -> str:
+    """An event under its name, as this endpoint alone sends them."""
+    return f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': next(numbers)})}\n\n"
+
+
+def _item_events(index: int, item: dict[str, Any], said: Scripted) -> list[Any]:
+    """The events of one item of the output, from ``added`` to ``done``."""
+    at = {"item_id": item["id"], "output_index": index}
+    begun: dict[str, Any] = {**item, "status": "in_progress"}
+    begun["content" if item["type"] == "message" else "arguments"] = [] if item["type"] == "message" else ""
+    events: list[Any] = [{"type": "response.output_item.added", "output_index": index, "item": begun}]
+    if item["type"] == "message":
+        (part,) = item["content"]
+        at["content_index"] = 0
+        events.append({"type": "response.content_part.added", **at, "part": {**part, "text": ""}})
+        for piece in _pieces(said):
+            told = {"type": "response.output_text.delta", **at, "delta": piece, "logprobs": []}
+            events.append(told if isinstance(piece, str) else piece)
+        events.append({"type": "response.output_text.done", **at, "text": part["text"], "logprobs": []})
+        events.append({"type": "response.content_part.done", **at, "part": part})
+    else:
+        arguments = item["arguments"]
+        events.append({"type": "response.function_call_arguments.delta", **at, "delta": arguments})
+        done = {"type": "response.function_call_arguments.done", **at, "name": item["name"]}
+        events.append({**done, "arguments": arguments})
+    return [*events, {"type": "response.output_item.done", "output_index": index, "item": item}]
+
+
+# -- the rest
+
+
+def _transcription(asked: dict[str, Any], said: Scripted) -> FakeAnswer:
+    return FakeAnswer(json={"text": _text(said) or ""}, headers=said.headers, status=said.status)
+
+
+def _embeddings(asked: dict[str, Any], said: Scripted) -> dict[str, Any]:
+    """Vectors as the request wants them: numbers, or base64 of 32-bit floats."""
+
+    def vector(numbers: Sequence[float]) -> Any:
+        if asked.get("encoding_format") == "base64":
+            return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+        return list(numbers)
+
+    data = [
+        {"object": "embedding", "index": n, "embedding": vector(one)} for n, one in enumerate(said.embeddings or ())
+    ]
+    count = len(messages_text(asked).split())
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    return {"object": "list", "data": data, "model": asked.get("model", "test-model"), "usage": usage}
+
+
+_SHAPES = {
+    "/chat/completions": _chat,
+    "/completions": _completion,
+    "/responses": _responses,
+    "/audio/transcriptions": _transcription,
+    "/audio/translations": _transcription,
+}

@@ -1,0 +1,270 @@
+"""The fake server itself: its two ways of running, its log, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import unittest
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import open_sockets, run
+from openaiasync import Client
+from openaiasync.testing import FakeServer
+from wireserver import client_context, server_context
+
+HI: Any = [{"role": "user", "content": "hi"}]
+
+
+def ask(url: str, text: str = "hi", **more: Any) -> Any:
+    """Ask as any program does that knows HTTP and nothing of this library."""
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], **more}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer sk-test"}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(f"{url}/chat/completions", body, headers)
+    with opener.open(request, timeout=20) as answer:
+        return json.load(answer)["choices"][0]["message"]["content"]
+
+
+def test_a_program_without_an_event_loop_is_served() -> None:
+    """The server runs in a thread of its own, logs what was sent, and is gone after the block."""
+    before = threading.active_count()
+    with FakeServer() as server:
+        server.reply("one").fail(500, "out of order").reply("two")
+        assert ask(server.url) == "one"
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            ask(server.url)
+        with caught.value as error:
+            assert json.load(error)["error"]["message"] == "out of order"
+        assert ask(server.url, "and now?") == "two"
+        server.wait()
+        assert [request.text for request in server.requests] == ["hi", "hi", "and now?"]
+        assert [request.status for request in server.requests] == [200, 500, 200]
+        last = server.requests[-1]
+        assert (last.method, last.path, last.model) == ("POST", "/v1/chat/completions", "m")
+        assert last.headers["authorization"] == "Bearer sk-test"
+        assert last.messages == [{"role": "user", "content": "and now?"}]
+        assert last.received <= (last.first_sent or 0) <= (last.ended or 0)
+        assert (server.in_flight, server.peak, server.connections) == (0, 1, 3)
+        url = server.url
+    assert threading.active_count() == before
+    with pytest.raises(urllib.error.URLError):
+        ask(url)
+
+
+def test_it_starts_fast() -> None:
+    """So fast that each test can have one: a few milliseconds at the best of twenty."""
+    took: list[float] = []
+    for _ in range(20):
+        server, began = FakeServer(), time.perf_counter()
+        server.start()
+        took.append(time.perf_counter() - began)
+        server.close()
+    assert min(took) < 0.005
+
+
+def test_what_was_unexpected_is_told_at_the_end() -> None:
+    """By `AssertionError` where the block ends; not in place of an error of the block's own."""
+    with pytest.raises(AssertionError, match="unexpected request: POST"):
+        with FakeServer() as server:
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                ask(server.url)
+            caught.value.close()
+    with pytest.raises(KeyError):
+        with FakeServer() as server:
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                ask(server.url)
+            caught.value.close()
+            raise KeyError
+
+
+def test_in_a_unittest_case() -> None:
+    """`enterContext` takes it."""
+
+    class Case(unittest.TestCase):
+        def setUp(self) -> None:
+            self.server = self.enterContext(FakeServer())
+
+        def test(self) -> None:
+            self.server.reply("Blue.")
+            assert ask(self.server.url) == "Blue."
+
+    result = unittest.TestResult()
+    Case("test").run(result)
+    assert (result.testsRun, result.failures, result.errors) == (1, [], [])
+
+
+def test_who_leaves_is_logged() -> None:
+    """A client that goes away in the middle of an answer is `cancelled`; the others are not."""
+
+    async def main() -> None:
+        async with FakeServer() as server, Client(api_base=server.url, model="m") as client:
+            server.stream(["a", "b", 60.0, "c"]).reply("whole").hang()
+            async with client.chat.stream("hi") as stream:
+                assert (await anext(stream)).text == "a"
+            assert (await client.chat("hi")).text == "whole"
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(5):
+                    await client.chat("hi")
+            await server.settled()
+            assert [request.cancelled for request in server.requests] == [True, False, True]
+            assert server.in_flight == 0
+
+    run(main())
+
+
+def test_concurrency_and_connections_are_counted() -> None:
+    """`peak` is the most requests at one time; requests of one connection have its number."""
+
+    async def main() -> None:
+        async with FakeServer() as server:
+            server.stream("slowly", ttft=1, times=None)
+            async with Client(api_base=server.url, model="m", http_max_in_flight=3) as client:
+                await asyncio.gather(*(client.chat("hi") for _ in range(9)))
+            assert (server.peak, server.connections, len(server.requests)) == (3, 3, 9)
+            assert {request.connection for request in server.requests} == {0, 1, 2}
+
+    run(main())
+
+
+def test_over_tls() -> None:
+    """With a context of the caller's."""
+
+    async def main() -> None:
+        async with FakeServer(tls=server_context()) as server:
+            server.reply("safe")
+            async with Client(api_base=server.url, model="m", http_other={"ssl": client_context()}) as client:
+                assert server.url.startswith("https://")
+                assert (await client.chat("hi")).text == "safe"
+
+    run(main())
+
+
+def test_a_function_that_raises_is_told_to_the_test() -> None:
+    """The client sees a closed connection, the test the exception."""
+
+    def wrong(request: Any) -> str:
+        raise ZeroDivisionError("a mistake of the test")
+
+    with pytest.raises(AssertionError, match="a mistake of the test"):
+        with FakeServer() as server:
+            server.reply(wrong)
+            with pytest.raises(OSError):  # noqa: PT011 (of many kinds)
+                ask(server.url)
+
+
+def test_a_port_that_is_taken_is_an_error_at_once() -> None:
+    """Of the caller, not of the thread."""
+    with FakeServer() as server, pytest.raises(OSError, match="in use"):
+        FakeServer(port=server.port).start()
+
+
+def test_closing_cuts_what_is_in_flight() -> None:
+    """Nothing hangs and nothing is left: no thread, no socket."""
+    before = open_sockets()
+    ends: list[type[BaseException]] = []
+
+    def fails() -> None:
+        try:
+            ask(server.url)
+        except (OSError, http.client.HTTPException) as error:
+            ends.append(type(error))
+
+    with FakeServer() as server:
+        server.hang()
+        asking = threading.Thread(target=fails)
+        asking.start()
+        while not server.requests:
+            time.sleep(0.001)
+        with pytest.raises(TimeoutError, match="1 requests"):
+            server.wait(0.01)
+    asking.join(10)
+    assert len(ends) == 1
+    gc.collect()
+    assert open_sockets() <= before
+
+
+PLUGIN_TESTS = """
+import json, os, sys, urllib.request, urllib.error
+import pytest
+
+
+def ask(text="hi"):
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+    request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", body)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)["choices"][0]["message"]["content"]
+
+
+def test_nothing_is_loaded_before_it_is_used():
+    loaded = [name for name in sys.modules if name.startswith("openaiasync.")]
+    assert {name for name in loaded if name.count(".") > 1} == {"openaiasync.testing.plugin"}, loaded
+    assert "OPENAI_BASE_URL" not in os.environ
+
+
+def test_reply(openai_server):
+    openai_server.reply("Blue.")
+    assert ask() == "Blue."
+    assert os.environ["OPENAI_API_KEY"] == "sk-test"
+    assert "127.0.0.1" in os.environ["NO_PROXY"]
+
+
+def test_unexpected(openai_server):
+    openai_server.when(contains="moon").reply("Grey.")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        ask("the sky")
+    caught.value.close()
+
+
+def test_nothing_stays():
+    assert "OPENAI_BASE_URL" not in os.environ
+"""
+
+
+def test_the_plugin(tmp_path: Path) -> None:
+    """Found by its entry point, it costs nothing until its fixture is used, which leads every client to the server."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    points = project["entry-points"]["pytest11"]
+    installed = tmp_path / "site" / "plugin_of_the_tests-1.dist-info"
+    installed.mkdir(parents=True)
+    lines = [f"{name} = {target}" for name, target in points.items()]
+    (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]), encoding="utf-8")
+    (installed / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: plugin-of-the-tests\nVersion: 1\n", encoding="utf-8"
+    )
+    (tmp_path / "test_inner.py").write_text(PLUGIN_TESTS, encoding="utf-8")
+    source = str(Path(__file__).parents[2] / "src")
+    path = os.pathsep.join([str(tmp_path / "site"), source])
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rA",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-c",
+        os.devnull,
+    ]
+    done = subprocess.run(
+        [*command, str(tmp_path)], capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "http_proxy": "http://127.0.0.1:9", "COLUMNS": "200"},
+    )  # fmt: skip
+    summary = done.stdout.splitlines()[-1]
+    assert summary.startswith("4 passed, 1 error"), done.stdout
+    assert "unexpected request: POST /v1/chat/completions" in done.stdout
+    assert "'moon' is not in" in done.stdout
