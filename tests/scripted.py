@@ -104,7 +104,7 @@ def events(values: Iterable[Any], done: bool = True) -> bytes:
 
 async def chat(seen: Seen, writer: asyncio.StreamWriter) -> None:
     """The usual script: a chat answer, whole or as a stream, as the request asks."""
-    if seen.body and seen.json().get("stream"):
+    if seen.body.startswith(b"{") and seen.json().get("stream"):
         writer.write(events([chunk("Hel"), chunk("lo."), chunk(finish="stop")]))
     else:
         writer.write(json_answer(CHAT))

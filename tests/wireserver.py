@@ -50,7 +50,13 @@ class Server(Listener):
         uds: str | None = None,
         port: int = 0,
     ) -> None:
-        super().__init__(script, tls=tls, uds=uds, port=port)
+        self.peers: list[Peer] = []  # all that ever connected
+
+        def noted(peer: Peer) -> Awaitable[Any]:
+            self.peers.append(peer)
+            return script(peer)
+
+        super().__init__(noted, tls=tls, uds=uds, port=port)
 
     @property
     def origin(self) -> Origin:

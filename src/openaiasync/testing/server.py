@@ -149,7 +149,7 @@ class FakeServer(Script):
     @property
     def connections(self) -> int:
         """Connections that clients have made so far."""
-        return len(self._listener.peers)
+        return self._listener.accepted
 
     def wait(self, timeout: float = 5.0) -> None:
         """Block until no request is in flight; `cancelled` and `ended` of all are final then.

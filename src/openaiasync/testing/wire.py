@@ -130,9 +130,9 @@ class Listener:
         self.tls = tls
         self.uds = uds
         self.port = port
-        self.peers: list[Peer] = []
+        self.accepted: int = 0
+        """Connections so far; `open` are open now, and `peak` is the most that were at one time."""
         self.open: int = 0
-        """Connections that are open now, and below the most there were at one time."""
         self.peak: int = 0
         self.errors: list[BaseException] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,8 +174,8 @@ class Listener:
             assert not self.errors, f"the script failed: {self.errors}"
 
     def _accept(self, protocol: _Protocol, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = protocol.peer = Peer(len(self.peers), reader, writer)
-        self.peers.append(peer)
+        peer = protocol.peer = Peer(self.accepted, reader, writer)
+        self.accepted += 1
         task = asyncio.get_running_loop().create_task(self._serve(peer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
