@@ -27,11 +27,11 @@ class FakeAnswer:
     """One scripted answer. Give one of `body`, `json` and `events`, or none for an empty body.
 
     With `events` the answer is a stream of server-sent events: each is a value to be encoded as JSON, or text or bytes
-    that are sent unchanged (``"data: ...\\n\\n"``); ``[DONE]`` follows unless `done` is false. A list given as `body` is
-    sent piece by piece. Times are in seconds; `pause` is one for all pieces, or one for each, and none for those after.
-    `cut_after=n` breaks the connection after n pieces, before the body's end; `hang` keeps it open then, without another
-    byte. `error` is the kind of a `TransportError` (``"refused"``, ``"dns"``, ``"reset"``, ...) raised instead of an
-    answer. `raw` is sent in place of head and body, right or wrong.
+    that are sent unchanged (``"data: ...\\n\\n"``); ``[DONE]`` follows unless `done` is false. A list given as `body`
+    is sent piece by piece. Times are in seconds; `pause` is one for all pieces, or one for each. `cut_after=n` breaks
+    the connection after n pieces, before the body's end; `hang` keeps it open then, without another byte. `error` is
+    the kind of a `TransportError` (``"refused"``, ``"dns"``, ``"reset"``, ...) raised instead of an answer. `raw` is
+    sent in place of head and body, right or wrong.
     """
 
     status: int = 200
