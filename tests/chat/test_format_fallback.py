@@ -90,11 +90,11 @@ def test_instructions_go_to_the_users_last_words() -> None:
 def test_a_refusal_of_the_format_goes_one_rung_down(client: Client, error: Exception) -> None:
     """What names the format, and what names nothing, leads to the next way of asking."""
     one = ladder(client)
-    assert one.rung == "json_schema"
-    one.lower(error)
-    assert one.rung == "json_object"
-    one.lower(error)
-    assert one.rung == "prompt"
+    assert one.level == "json_schema"
+    one.refused(error)
+    assert one.level == "json_object"
+    one.refused(error)
+    assert one.level == "prompt"
 
 
 @pytest.mark.parametrize(
@@ -115,70 +115,70 @@ def test_any_other_failure_is_raised_at_once(client: Client, error: Exception) -
     """A request that is wrong in another way, or a server that fails, is not asked three times."""
     one = ladder(client)
     with pytest.raises(type(error)) as caught:
-        one.lower(error)
+        one.refused(error)
     assert caught.value is error
-    assert one.rung == "json_schema"
+    assert one.level == "json_schema"
 
 
 def test_when_every_way_is_refused_the_first_refusal_is_raised(client: Client) -> None:
     """Then it was not about the format: nothing is remembered, and the error is that of the request as it was meant."""
     one, first = ladder(client), refusal(400)
-    one.lower(first)
-    one.lower(refusal(400))
+    one.refused(first)
+    one.refused(refusal(400))
     with pytest.raises(errors.BadRequestError) as caught:
-        one.lower(refusal(400))
+        one.refused(refusal(400))
     assert caught.value is first
-    assert ladder(client).rung == "json_schema"
+    assert ladder(client).level == "json_schema"
 
 
 def test_after_an_answer_a_refusal_is_about_something_else(client: Client) -> None:
     """In a later round of the same turn the format is known to be taken."""
     one, error = ladder(client), refusal(400)
-    one.held()
+    one.accepted()
     with pytest.raises(errors.BadRequestError):
-        one.lower(error)
+        one.refused(error)
 
 
 def test_what_worked_is_remembered_per_server_and_model(client: Client) -> None:
     """The next turn begins there, on clients made from this one too; other models and servers begin anew."""
     one = ladder(client)
-    one.lower(refusal())
-    assert ladder(client).rung == "json_schema", "a refusal alone proves nothing"
-    one.held()
-    assert ladder(client).rung == "json_object"
-    assert ladder(client, RIVER).rung == "json_object"
-    assert ladder(client.with_options(max_retries=0)).rung == "json_object"
-    assert ladder(client, model="other").rung == "json_schema"
-    assert ladder(client.with_options(base_url="http://127.0.0.1:8/v1")).rung == "json_schema"
-    assert ladder(Client(api_base="http://127.0.0.1:9/v1")).rung == "json_schema"
+    one.refused(refusal())
+    assert ladder(client).level == "json_schema", "a refusal alone proves nothing"
+    one.accepted()
+    assert ladder(client).level == "json_object"
+    assert ladder(client, RIVER).level == "json_object"
+    assert ladder(client.with_options(max_retries=0)).level == "json_object"
+    assert ladder(client, model="other").level == "json_schema"
+    assert ladder(client.with_options(base_url="http://127.0.0.1:8/v1")).level == "json_schema"
+    assert ladder(Client(api_base="http://127.0.0.1:9/v1")).level == "json_schema"
 
 
 def test_the_default_model_is_the_one_remembered(client: Client) -> None:
     """A call that names the client's default model and one that leaves it out know the same."""
     one = ladder(client, model=None)
-    one.lower(refusal())
-    one.held()
-    assert ladder(client, model="default").rung == "json_object"
+    one.refused(refusal())
+    one.accepted()
+    assert ladder(client, model="default").level == "json_object"
 
 
 def test_a_server_that_takes_schemas_refuses_just_this_one(client: Client) -> None:
     """Where another schema was taken before, only the refused one is asked for in another way."""
-    ladder(client, RIVER).held()
+    ladder(client, RIVER).accepted()
     one = ladder(client, CITY)
-    one.lower(refusal(400, param="response_format"))
-    one.held()
-    assert ladder(client, CITY).rung == "json_object"
-    assert ladder(client, RIVER).rung == "json_schema"
+    one.refused(refusal(400, param="response_format"))
+    one.accepted()
+    assert ladder(client, CITY).level == "json_object"
+    assert ladder(client, RIVER).level == "json_schema"
 
 
 def test_a_chosen_way_is_kept(client: Client) -> None:
     """With `format` nothing is tried out and nothing remembered; a name that is none is refused."""
     one, error = ladder(client, chosen="json_object"), refusal(400, param="response_format")
     with pytest.raises(errors.BadRequestError) as caught:
-        one.lower(error)
+        one.refused(error)
     assert caught.value is error
-    one.held()
-    assert ladder(client).rung == "json_schema"
+    one.accepted()
+    assert ladder(client).level == "json_schema"
     with pytest.raises(ValueError, match="'json_schema', 'json_object', 'prompt'"):
         ladder(client, chosen="yaml")
 
@@ -186,26 +186,26 @@ def test_a_chosen_way_is_kept(client: Client) -> None:
 def test_text_without_json_means_that_the_server_does_not_heed_the_format(client: Client) -> None:
     """It is told the schema in words from the repair on; a misfit is mended with the rung as it is."""
     one = ladder(client)
-    one.held()
+    one.accepted()
     message = one.repair(ShapeError("At $.people: wrong.", path="$.people"))
     assert "At $.people: wrong." in message["content"]
-    assert one.rung == "json_schema"
+    assert one.level == "json_schema"
     one.repair(ShapeError("It is not valid JSON.", is_json=False))
-    assert one.rung == "prompt"
-    assert ladder(client).rung == "prompt"
-    assert ladder(client, RIVER).rung == "json_schema"
+    assert one.level == "prompt"
+    assert ladder(client).level == "prompt"
+    assert ladder(client, RIVER).level == "json_schema"
     fixed = ladder(client, chosen="json_schema")
     fixed.repair(ShapeError("It is not valid JSON.", is_json=False))
-    assert fixed.rung == "json_schema"
+    assert fixed.level == "json_schema"
 
 
 def test_memory_goes_with_the_client_and_the_type() -> None:
     """Nothing is kept of clients and schemas that are gone."""
     client = Client(api_base="http://127.0.0.1:9/v1")
-    ladder(client, RIVER).held()
+    ladder(client, RIVER).accepted()
     one = ladder(client, shape_of({"type": "object", "properties": {}}))
-    one.lower(refusal())
-    one.held()
+    one.refused(refusal())
+    one.accepted()
     assert len(one._known.shapes) == 1
     known = one._known
     del one

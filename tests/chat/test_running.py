@@ -89,7 +89,7 @@ def test_the_number_of_hung_threads_is_bounded(threads: ToolThreads) -> None:
             one = tool(hang, name="hang", timeout=0.05)
             await start(calls(*["hang"] * MOST), one).all()
             (refused,) = await start(calls("fine"), tool(lambda: 1, name="fine")).all()
-            assert str(refused.content).startswith("Error: The tool fine was not called: 32 calls of tools")
+            assert str(refused.content).startswith("Error: The tool fine was not called: 32 tool calls")
             assert isinstance(refused.error, ToolError)
             with pytest.raises(ToolError, match="not called"):
                 await tool(lambda: 1, name="fine").call("{}")
@@ -237,7 +237,7 @@ def test_a_child_process_begins_without_threads(threads: ToolThreads) -> None:
             with pytest.raises(ToolError, match="took longer"):
                 await tool(hang, name="hang", timeout=0.05).run("{}")
             assert threads._running == 1
-            threads.after_fork()
+            threads.reset()
             assert threads._running == 0
 
     run(main())

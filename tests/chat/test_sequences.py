@@ -134,7 +134,7 @@ class World:
             loaded = self.client.chat.load_session(session.path, tools=[add])
             assert loaded.messages == session.messages
             assert loaded.usage == session.usage
-            assert list(loaded._talk.history.turns) == list(session._talk.history.turns)
+            assert list(loaded._state.history.turns) == list(session._state.history.turns)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])

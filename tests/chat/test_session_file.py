@@ -247,7 +247,7 @@ class TestOtherFiles:
         with pytest.raises(OSError, match=r"cannot open .*; give the path of a saved session") as caught:
             Journal.open(tmp_path / "a.jsonl")
         assert isinstance(caught.value, OpenAIError)
-        with pytest.raises(SessionFileError, match=r"; give (the path of a file|a path that this user may use)"):
+        with pytest.raises(SessionFileError, match=r"; give (the path of a file|a path that this user may access)"):
             read_session(tmp_path)
 
     def test_what_json_cannot_hold_is_refused(self, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ class TestFullDisks:
 
         with monkeypatch.context() as patch:
             patch.setattr(store.os, "write", full)
-            with pytest.raises(SessionFileError, match=r"cannot write .*No space left.*; make room"):
+            with pytest.raises(SessionFileError, match=r"cannot write .*No space left.*; free some space"):
                 journal.append(turn_record(turn("1" * 30)))
         assert path.stat().st_size == size
         journal.append(turn_record(turn("2")))

@@ -305,7 +305,7 @@ class TestOtherPrograms:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, hard))
         try:
             for _ in range(2):
-                with pytest.raises(SessionFileError, match="File too large; make room"):
+                with pytest.raises(SessionFileError, match="File too large; free some space"):
                     journal.append(*record("2" * 100))
                 assert path.stat().st_size == size
         finally:

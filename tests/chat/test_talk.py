@@ -26,7 +26,7 @@ def same(one: ChatSession, other: ChatSession) -> bool:
     return all(
         getattr(one, name) == getattr(other, name)
         for name in ("messages", "system", "model", "params", "usage", "summary")
-    ) and list(one._talk.history.turns) == list(other._talk.history.turns)
+    ) and list(one._state.history.turns) == list(other._state.history.turns)
 
 
 def test_every_turn_is_in_the_file_when_it_is_finished(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_going_on_with_a_file(tmp_path: Path) -> None:
             assert (last.model, last.params, last.system) == ("b", {"temperature": 0}, "other")
             assert last.messages[1:] == appending.messages[1:]
             assert last.usage == appending.usage
-            with pytest.raises(TypeError, match="takes no messages"):
+            with pytest.raises(TypeError, match="does not accept messages"):
                 client.chat.load_session(path, messages=[])
             with pytest.raises(TypeError, match="temprature"):
                 client.chat.load_session(path, temprature=1)
@@ -266,10 +266,10 @@ def test_whatever_a_server_says_can_be_saved(tmp_path: Path) -> None:
             session.save(tmp_path / "a")
             await session.say("one")
             assert same(client.chat.load_session(tmp_path / "a"), session)
-            (turn,) = session._talk.history.turns
+            (turn,) = session._state.history.turns
             assert (turn.model, turn.finish_reason) == ("m\ufffd", "st\ufffdp")
             for name in ("system", "model"):
-                with pytest.raises(ValueError, match=f"{name} holds half of a UTF-16 pair"):
+                with pytest.raises(ValueError, match=f"{name} contains half of a UTF-16 pair"):
                     setattr(session, name, "x\ud800")
 
     run(main())

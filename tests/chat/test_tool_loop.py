@@ -20,7 +20,7 @@ from openaiasync import (
 from openaiasync.chat.format_fallback import FormatFallback
 from openaiasync.chat.history import check_messages
 from openaiasync.chat.tool_loop import ToolLoop
-from openaiasync.chat.turn_options import TurnOptions
+from openaiasync.chat.turn_options import TurnOptions, turn_keywords
 
 from .test_messages import answer, call
 
@@ -40,7 +40,7 @@ def rounds(params: dict[str, Any] | None = None, messages: Any = HI, **options: 
 
 
 def run_calls(turn: ToolLoop) -> None:
-    turn.told([ToolResult(call=one, content=f"result of {one.name}") for one in turn.calls])
+    turn.add_results([ToolResult(call=one, content=f"result of {one.name}") for one in turn.calls])
 
 
 WORDS = answer({"role": "assistant", "content": "Done."})
@@ -206,29 +206,34 @@ def test_tools_on_the_way_to_an_object() -> None:
 )
 def test_parameters_that_a_turn_decides_itself(name: str, value: Any) -> None:
     """Said with what to do instead, before anything is sent."""
-    with pytest.raises(TypeError, match=f"^{name} cannot be given here: "):
-        rounds({name: value})
+    with pytest.raises(TypeError, match=rf"^f\(\) does not accept {name}: "):
+        turn_keywords("f()", {"messages": HI, name: value}, None)
 
 
 def test_parameters_that_do_no_harm() -> None:
     """Are left out; a format of one's own is one's own, unless a type is asked for."""
-    assert rounds({"n": 1, "stream": False, "tools": None}).params() == {"messages": HI}
+    given = {"messages": HI, "n": 1, "stream": False, "tools": None}
+    assert turn_keywords("f()", given, None) == (HI, {}, TurnOptions())
     kept = {"type": "json_object"}
-    assert rounds({"response_format": kept}).params()["response_format"] == kept
-    with pytest.raises(TypeError, match="response_format cannot be given here: the type"):
-        rounds({"response_format": kept}, into=int)
+    assert turn_keywords("f()", {"messages": HI, "response_format": kept}, None)[1] == {"response_format": kept}
+    with pytest.raises(TypeError, match=r"^f\(\) does not accept response_format together with into"):
+        turn_keywords("f()", {"messages": HI, "response_format": kept}, None, int)
 
 
 @pytest.mark.parametrize(
     ("options", "kind", "reason"),
     [
-        ({"max_rounds": 0}, ValueError, "max_rounds is at least 1, not 0"),
-        ({"max_rounds": 2.5}, TypeError, "max_rounds is a whole number"),
-        ({"max_rounds": True}, TypeError, "max_rounds is a whole number"),
-        ({"repair": -1}, ValueError, "repair is at least 0"),
-        ({"permit": True}, TypeError, "permit is a function"),
-        ({"on_tool_error": "ignore"}, ValueError, "on_tool_error is 'tell', 'raise' or a function, not 'ignore'"),
-        ({"format": "xml"}, ValueError, "format is one of 'json_schema', 'json_object', 'prompt', not 'xml'"),
+        ({"max_rounds": 0}, ValueError, "max_rounds must be at least 1, not 0"),
+        ({"max_rounds": 2.5}, TypeError, "max_rounds must be an integer"),
+        ({"max_rounds": True}, TypeError, "max_rounds must be an integer"),
+        ({"repair": -1}, ValueError, "repair must be at least 0"),
+        ({"permit": True}, TypeError, "permit must be a function"),
+        (
+            {"on_tool_error": "ignore"},
+            ValueError,
+            "on_tool_error must be 'tell', .*'raise' or a function, not 'ignore'",
+        ),
+        ({"format": "xml"}, ValueError, "one of 'json_schema', 'json_object', 'prompt', not 'xml'"),
         ({"tools": [f, f]}, ValueError, "Two tools"),
         ({"into": object()}, TypeError, "schema"),
     ],

@@ -46,14 +46,14 @@ def test_joined_boxes_are_new() -> None:
     [
         ([one, one], ValueError, r"Two tools are named 'one'; .*name='\.\.\.'"),
         ([one, tool(two, name="one")], ValueError, "Two tools"),
-        ([{"type": "function", "function": {"name": "f"}}], TypeError, "says nothing of what to run"),
-        ([{"type": "custom", "custom": {"name": "f"}}], TypeError, "says nothing of what to run"),
-        ([{}], TypeError, "says nothing of what to run"),
-        (["one"], TypeError, "A tool is a function, not str"),
-        ("one", TypeError, "tools is a list of functions, not str"),
-        ({"one": one}, TypeError, "tools is a list of functions, not dict"),
-        (one, TypeError, "tools is a list of functions, not function"),
-        (7, TypeError, "tools is a list of functions, not int"),
+        ([{"type": "function", "function": {"name": "f"}}], TypeError, "does not say what to run"),
+        ([{"type": "custom", "custom": {"name": "f"}}], TypeError, "does not say what to run"),
+        ([{}], TypeError, "does not say what to run"),
+        (["one"], TypeError, "A tool must be a function, not str"),
+        ("one", TypeError, "tools must be a list of functions, not str"),
+        ({"one": one}, TypeError, "tools must be a list of functions, not dict"),
+        (one, TypeError, "tools must be a list of functions, not function"),
+        (7, TypeError, "tools must be a list of functions, not int"),
     ],
 )
 def test_what_can_be_no_toolbox(tools: Any, kind: type[Exception], reason: str) -> None:

@@ -447,7 +447,7 @@ def test_time_limits() -> None:
     with pytest.raises(TimeoutError, match="mine"):
         called(f, "", timeout=20)
     for wrong in (0, -1, float("nan")):
-        with pytest.raises(ValueError, match="timeout is a number of seconds above 0"):
+        with pytest.raises(ValueError, match="timeout must be a number of seconds above 0"):
             tool(f, timeout=wrong)
 
 
@@ -500,13 +500,13 @@ def two_structs(a: Size | Place) -> None: ...
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (no_annotation, r"parameter 'a' of the tool no_annotation has no annotation; write its type: a: str"),
-        (stars, r"takes \*values, which no schema can tell"),
-        (keywords, r"takes \*\*values, which no schema can tell"),
-        (unknown, r"annotations of the tool unknown cannot be read: name 'NotThere'"),
+        (no_annotation, r"parameter 'a' of the tool no_annotation has no annotation; add its type, as in a: str"),
+        (stars, r"takes \*values, which no schema can express"),
+        (keywords, r"takes \*\*values, which no schema can express"),
+        (unknown, r"annotations of the tool unknown cannot be evaluated: name 'NotThere'"),
         (no_schema, r"parameter 'path' of the tool no_schema: No JSON schema"),
         (two_structs, r"parameter 'a' of the tool two_structs: "),
-        ("weather", "A tool is a function, not str"),
+        ("weather", "A tool must be a function, not str"),
         (max, r"parameters of the tool max cannot be read .* wrap it in a function"),
     ],
 )

@@ -478,11 +478,11 @@ def test_no_key_reaches_the_model(streamed: bool) -> None:
     ("params", "reason"),
     [
         ({}, "tools"),
-        ({"tools": "weather"}, "tools is a list of functions"),
-        ({"tools": [double], "n": 2}, "n cannot be given here"),
+        ({"tools": "weather"}, "tools must be a list of functions"),
+        ({"tools": [double], "n": 2}, "does not accept n: "),
         ({"tools": [double], "temprature": 1}, "temprature"),
-        ({"tools": [double], "stream": True}, "always answers whole"),
-        ({"tools": [double], "functions": []}, "functions cannot be given here"),
+        ({"tools": [double], "stream": True}, "does not accept stream: "),
+        ({"tools": [double], "functions": []}, "does not accept functions: "),
     ],
 )
 @both_ways
@@ -521,7 +521,7 @@ def test_messages_are_needed() -> None:
 
     async def main() -> None:
         async with Client(api_base="http://localhost:1/v1", model="m") as client:
-            with pytest.raises(TypeError, match="messages are missing"):
+            with pytest.raises(TypeError, match="missing the required argument 'messages'"):
                 await client.chat.run_tools(tools=[double])
 
     run(main())
@@ -682,7 +682,7 @@ def test_nothing_is_sent_before_a_stream_is_used() -> None:
     async def main() -> None:
         async with talking(Model(said("Hi."))) as (client, server):
             stream = client.chat.stream_tools("hi", tools=[double])
-            with pytest.raises(RuntimeError, match="nothing was answered yet"):
+            with pytest.raises(RuntimeError, match="no answer has started yet"):
                 _ = stream.meta
             assert (repr(stream), stream.text, stream.partial.answers) == ("<TurnStream not sent>", "", [])
             assert server.seen == []

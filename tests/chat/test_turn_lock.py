@@ -20,13 +20,13 @@ def test_first_come_first_served() -> None:
         order, seen = TurnLock(), []
 
         async def turn(name: int) -> None:
-            place = await order.enter()
+            place = await order.acquire()
             with place.inside():
                 seen.append(name)
                 await asyncio.sleep(0)
                 seen.append(name)
-            order.leave(place)
-            order.leave(place)
+            order.release(place)
+            order.release(place)
 
         tasks = [asyncio.create_task(turn(name)) for name in range(5)]
         await asyncio.sleep(0)
@@ -46,15 +46,15 @@ def test_cancelling_a_wait_is_harmless() -> None:
 
     async def main() -> None:
         order = TurnLock()
-        place = await order.enter()
-        waiting = [asyncio.create_task(order.enter()) for _ in range(4)]
+        place = await order.acquire()
+        waiting = [asyncio.create_task(order.acquire()) for _ in range(4)]
         await asyncio.sleep(0)
         waiting[1].cancel()
         await asyncio.sleep(0)
-        order.leave(place)  # hands the turn to the first ...
+        order.release(place)  # hands the turn to the first ...
         waiting[0].cancel()  # ... which is cancelled before it wakes
-        order.leave(await waiting[2])
-        order.leave(await waiting[3])
+        order.release(await waiting[2])
+        order.release(await waiting[3])
         assert [task.cancelled() for task in waiting] == [True, True, False, False]
         assert not order.busy
 
@@ -66,13 +66,13 @@ def test_a_forgotten_turn_holds_up_nobody() -> None:
 
     async def main() -> None:
         order = TurnLock()
-        place = await order.enter()
-        waiting = asyncio.create_task(order.enter())
+        place = await order.acquire()
+        waiting = asyncio.create_task(order.acquire())
         await asyncio.sleep(0)
         assert not waiting.done()
         del place
         gc.collect()
-        order.leave(await asyncio.wait_for(waiting, 10))
+        order.release(await asyncio.wait_for(waiting, 10))
 
     run(main())
 
@@ -80,9 +80,9 @@ def test_a_forgotten_turn_holds_up_nobody() -> None:
 def test_a_turn_of_a_dead_loop_holds_up_nobody() -> None:
     """A stream that was left open when its event loop ended."""
     order = TurnLock()
-    kept = run(order.enter())
+    kept = run(order.acquire())
     assert not order.busy
-    place = run(order.enter())
+    place = run(order.acquire())
     assert place is not kept
 
 
@@ -91,12 +91,12 @@ def test_a_turn_dropped_in_the_middle_makes_no_noise() -> None:
     order = TurnLock()
 
     async def turn() -> None:
-        place = await order.enter()
+        place = await order.acquire()
         try:
             with place.inside():
                 await asyncio.Event().wait()
         finally:
-            order.leave(place)
+            order.release(place)
 
     async def main() -> None:
         coroutine = turn()
@@ -119,20 +119,20 @@ def test_waiting_for_oneself_is_refused() -> None:
 
         async def tool() -> None:
             with pytest.raises(RuntimeError, match=r"a tool asks the session .* use session\.fork\(\)"):
-                await order.enter()
+                await order.acquire()
 
         async def later() -> None:
             await done.wait()
-            order.leave(await order.enter())
+            order.release(await order.acquire())
 
         done = asyncio.Event()
-        place = await order.enter()
+        place = await order.acquire()
         with place.inside():
             await asyncio.gather(tool(), tool())
             background = asyncio.create_task(later())  # of the turn, but still there after it
         with pytest.raises(RuntimeError, match="this task has a stream of the session open"):
-            await order.enter()
-        order.leave(place)
+            await order.acquire()
+        order.release(place)
         done.set()
         await background
 

@@ -113,14 +113,14 @@ def test_a_model_without_price_is_left_out_and_said_so() -> None:
     ("options", "complaint"),
     [
         ({"budget": 1.0}, "budget needs prices"),
-        ({"budget": 0, "prices": PRICES}, "budget is an amount above 0"),
-        ({"budget": True, "prices": PRICES}, "budget is an amount above 0"),
-        ({"budget": "1", "prices": PRICES}, "budget is an amount above 0"),
+        ({"budget": 0, "prices": PRICES}, "budget must be an amount above 0"),
+        ({"budget": True, "prices": PRICES}, "budget must be an amount above 0"),
+        ({"budget": "1", "prices": PRICES}, "budget must be an amount above 0"),
         ({"prices": 3}, "prices is a Price, or a dict"),
         ({"prices": {"m": 3}}, r"prices\['m'\] is 3; give Price"),
         ({"prices": {"m": (1,)}}, r"prices\['m'\] is \(1,\); give Price"),
         ({"prices": {"m": {"in": 1}}}, r"prices\['m'\] .*; give Price"),
-        ({"prices": {"m": (-1, 1)}}, r"prices\['m'\]: input is a number from 0 up"),
+        ({"prices": {"m": (-1, 1)}}, r"prices\['m'\]: input must be a number, at least 0"),
         ({"prices": {"m": (1, "2")}}, r"prices\['m'\]: output"),
         ({"prices": Price(1, 1, math.inf)}, r"prices\['\*'\]: cached"),
     ],
@@ -136,7 +136,7 @@ def test_a_budget_stops_before_it_is_passed() -> None:
     spend = UsageTracker(PRICES, budget=0.01)
     spend.check("small", 4000, 3000)  # exactly the budget
     with pytest.raises(
-        BudgetError, match=r"needs about 0.010002, 0 of the budget of 0.01 are spent; nothing was"
+        BudgetError, match=r"needs about 0.010002, and 0 of the budget of 0.01 are spent; nothing was"
     ) as caught:
         spend.check("small", 4000, 3001)
     assert isinstance(caught.value, OpenAIError)

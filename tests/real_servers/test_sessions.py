@@ -85,7 +85,7 @@ class TestLlamaCpp:
                     assert reply.finish_reason == "length"
                     assert reply.text.startswith("la li")
                 assert (await session.say("#hello")).text == TEXTS["hello"]
-                assert [turn.finish_reason for turn in session._talk.history.turns] == ["length", "length", "stop"]
+                assert [turn.finish_reason for turn in session._state.history.turns] == ["length", "length", "stop"]
                 assert b'"finish_reason":"length"' in (tmp_path / "talk.jsonl").read_bytes()
                 assert client.chat.load_session(tmp_path / "talk.jsonl").messages == session.messages
 

@@ -1,4 +1,8 @@
-"""What is left of turns that no longer fit: a summary by the model, and how it is asked for."""
+"""What is sent of a long history, so that the next request fits the model's context.
+
+Nothing is removed from the history itself. The system prompt and the current turn are always sent. Older turns are sent
+or left out whole, so that no tool call is separated from its answer.
+"""
 
 from __future__ import annotations
 
@@ -33,42 +37,43 @@ _INSTRUCTIONS = (
     "so that the assistant can go on as if it remembered: what the user wants, facts, names, numbers, decisions, and "
     "what is still open. Write the summary alone, in the language of the conversation, as short as it can be."
 )
-_LETTERS = 4  # of a token, about: a summary that a server let grow is cut by it
+_CHARACTERS = 4  # of a token, about; a summary that exceeds its bound is cut by it
 
 
 class Summary(NamedTuple):
-    """A summary in the place of the first `turns` turns. It is sent as a question and its answer, which is marked.
+    """A summary that replaces the first `turns` turns in requests, sent as a question and its marked answer.
 
-    A pair, because many models' templates refuse two messages of one role in a row, or a second system message.
+    As a pair of messages, because many chat templates refuse two consecutive messages of one role, or a second system
+    message.
     """
 
     turns: int
     text: str
-    bound: int = 1024  # tokens it may have
+    bound: int = 1024  # tokens that it may have
 
     def messages(self) -> list[Message]:
-        """What stands for the turns in a request."""
+        """Return the messages that replace the turns in a request."""
         text = self.text.strip()
-        if len(text) > 2 * _LETTERS * self.bound:
-            text = text[: 2 * _LETTERS * self.bound] + " …"
+        if len(text) > 2 * _CHARACTERS * self.bound:
+            text = text[: 2 * _CHARACTERS * self.bound] + " …"
         return [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": f"{MARK}\n{text}"}]
 
 
 def question(before: str, piece: str) -> list[Message]:
-    """The request for a summary of a piece of conversation, and of what a summary before said."""
+    """Return the request for a summary of a piece of the conversation and of the summary before it."""
     known = f"\n\nSummary of what came before:\n{before.strip()}" if before.strip() else ""
     return [{"role": "user", "content": f"{_INSTRUCTIONS}{known}\n\nConversation:\n{piece}"}]
 
 
 def pieces(messages: Sequence[Message], room: int, weigh: Callable[[str], float]) -> Iterator[str]:
-    """The messages as text, in pieces of at most so many tokens; one message that is longer is cut."""
+    """Yield the messages as text, in pieces of at most `room` tokens; a single longer message is cut in the middle."""
     lines: list[str] = []
     used = 0.0
     for message in messages:
         line = _line(message)
         weight = weigh(line)
         if weight > room:
-            # Its ends say most. Letters are not tokens, but in one text they are in proportion.
+            # Its ends say most. Within one text, tokens are proportional to characters.
             half = int(len(line) * (room - 4) / weight) // 2
             line, weight = f"{line[:half]} … {line[-half:]}", float(room)
         if lines and used + weight > room:
@@ -99,7 +104,7 @@ def _text(content: Any) -> str:
 class ContextLimitError(OpenAIError, ValueError):
     """A session's next request would not fit its `context_limit`; nothing was sent.
 
-    `tokens` is what it needs, `limit` what it may have, `source` who counted: ``"server"``, ``"tokenizer"`` or
+    `tokens` is how many it needs, `limit` how many it may have, `source` who counted: ``"server"``, ``"tokenizer"`` or
     ``"estimate"``.
     """
 
@@ -112,24 +117,24 @@ class ContextLimitError(OpenAIError, ValueError):
 
 Policy: TypeAlias = Literal["drop", "summarise", "refuse"]
 Ask: TypeAlias = Callable[[list[Message], int], Awaitable[str]]
-"""Asks the model something aside, in so many tokens at most; its words."""
+"""Sends a request beside the conversation, with a limit on the tokens of the answer; returns its text."""
 
 POLICIES = ("drop", "summarise", "refuse")
 _SUMMARY_SHARE, _SUMMARY_LEAST, _SUMMARY_MOST = 8, 32, 1024
-_REASONING = frozenset({"reasoning_content", "reasoning"})  # counted apart: it is rarely sent back
-_PIECE_LEAST = 32  # tokens of conversation that are worth a request
+_REASONING = frozenset({"reasoning_content", "reasoning"})  # counted separately: it is rarely sent back
+_PIECE_LEAST = 32  # tokens of conversation that are worth a request for a summary
 _ATTEMPTS = 3  # requests for one piece of a summary, each shorter than the one before
 
 
 class Window(NamedTuple):
-    """What there is to send: the system messages, the turns before, and the turn under way."""
+    """What could be sent: the system messages, the turns before, and the messages of the current turn."""
 
     head: Sequence[Message]
     turns: Sequence[Turn]
     current: Sequence[Message]
 
     def messages(self, start: int = 0, summary: Summary | None = None) -> list[Message]:
-        """The messages from a turn on, with a summary of those before it."""
+        """Return the messages from a turn on, with a summary of those before it."""
         made = list(self.head)
         if summary is not None:
             made += summary.messages()
@@ -139,50 +144,52 @@ class Window(NamedTuple):
 
 
 class ContextWindow:
-    """The room of one session."""
+    """Decides what of a session's history is sent."""
 
     def __init__(
         self, limit: int | None = None, policy: Policy | None = None, tokenizer: Tokenizer | None = None
     ) -> None:
         if policy is not None and policy not in POLICIES:
-            raise ConfigurationError(f'policy is "drop", "summarise" or "refuse", not {policy!r}')
+            raise ConfigurationError(f'policy must be "drop", "summarise" or "refuse", not {policy!r}')
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may give anything
-            raise ConfigurationError(f"context_limit is a number of tokens above 0, not {limit!r}")
+            raise ConfigurationError(f"context_limit must be a number of tokens above 0, not {limit!r}")
         self.limit = limit
         self.policy: Policy | None = policy or (None if limit is None else "drop")
         self.counter: TokenCounter = TokenCounter(tokenizer)
         self.summary: Summary | None = None
         self.left_out: int = 0
-        """How many turns the last request went without, no summary in their place."""
-        self.answer_limit: str = "max_completion_tokens"  # the parameter that limits a summary, as the server knows it
-        self._found: int | None = None  # the limit that a refusal of the server showed
-        self._summarises: bool = True  # the server has not refused to make a summary
+        """How many of the oldest turns the last request left out, without a summary of them."""
+        self.answer_limit: str = (
+            "max_completion_tokens"  # the parameter that limits a summary: servers may know only one of two
+        )
+        self._found: int | None = None  # the limit that a refusal of the server revealed
+        self._summarises: bool = True  # the server has not refused to make summaries
 
     def fork(self) -> ContextWindow:
-        """The same room for a session of its own."""
+        """Return an independent copy."""
         other = ContextWindow(self.limit, self.policy)
         other.counter, other.summary, other._found = self.counter.fork(), self.summary, self._found
         other.answer_limit, other._summarises = self.answer_limit, self._summarises
         return other
 
     def emptied(self, summary: Summary | None) -> ContextWindow:
-        """The same room for another history, which may have its summary."""
+        """Return a window with the same settings for another history, which may have a summary."""
         other = ContextWindow(self.limit, self.policy)
         other.counter, other.summary = self.counter.emptied(), summary
         return other
 
     def forget(self, turns: int) -> None:
-        """Only the first so many turns are left: a summary that knows more is void."""
+        """Drop the summary if it covers more than the first `turns` turns, which are all that is left."""
         if self.summary is not None and self.summary.turns > turns:
             self.summary = None
 
     def count(self, messages: Sequence[Message], params: Mapping[str, Any]) -> TokenCount:
-        """What a request of these messages takes."""
+        """Return how many tokens a request of these messages takes."""
         weight = self.counter.weigh(messages) + self.counter.params(params)
         return TokenCount(self.counter.tokens(weight), self.counter.source)
 
     def answered(self, sent: Sequence[Message], params: Mapping[str, Any], answer: ChatCompletion) -> tuple[int, int]:
-        """Learn from an answer's usage; how many tokens request and answer took, as far as they can be told."""
+        """Learn from an answer's usage; return the estimated tokens of the request and of the answer."""
         counter = self.counter
         weight = counter.weigh(sent) + counter.params(params)
         prompt, said = counter.tokens(weight), counter.text(answer.text) + counter.text(answer.reasoning)
@@ -197,21 +204,25 @@ class ContextWindow:
             kept = max(0, more - thought) if more is not None else round(counter.text(answer.text))
             try:
                 message: dict[str, Any] = {} if answer.message is None else plain_json(answer.message.to_dict())
-            except RecursionError:  # nested too deeply to be sent back, which the turn says
+            except RecursionError:  # nested too deeply to be sent back, for which the turn raises
                 message = {}
             bare = {name: value for name, value in message.items() if name not in _REASONING}
             counter.learn(weight, counted, counter.weigh([bare]), kept)
         return prompt, round(said)
 
     def weight_of(self, sent: Sequence[Message], answer: ChatCompletion) -> tuple[int, int]:
-        """How many tokens a request beside the conversation and its answer took, as far as they can be told."""
+        """Return the estimated tokens of a request beside the conversation, and of its answer."""
         scale = self.counter.weight(1.0)
         return round(self.counter.weigh(sent) / scale), round(self.counter.text(answer.text) / scale)
 
     # ---------------------------------------------------------------- before a request
 
     async def fit(self, window: Window, params: Mapping[str, Any], ask: Ask) -> list[Message]:
-        """The messages to send. Raises `ContextLimitError` where even the least is too much, or the policy refuses."""
+        """Return the messages to send.
+
+        Raises `ContextLimitError` if even the system prompt and the current turn do not fit, or if the policy is
+        ``"refuse"``.
+        """
         self.left_out = 0
         limits = [limit for limit in (self.limit, self._found) if limit is not None]
         if not limits:
@@ -234,7 +245,7 @@ class ContextWindow:
         return window.messages(self.left_out)
 
     def _first(self, weights: Sequence[float], least: float, room: int) -> int:
-        """The first turn that is sent: as few are left out as possible."""
+        """Return the first turn to send: as few as possible are left out."""
         start, weight = 0, least + sum(weights)
         while start < len(weights) and self.counter.tokens(weight) > room:
             weight -= weights[start]
@@ -248,7 +259,7 @@ class ContextWindow:
         counted = {"server": "", "tokenizer": " (by the tokenizer)", "estimate": " (an estimate)"}[source]
         return ContextLimitError(
             f"{what} {tokens:,} tokens{counted}{asked}; context_limit is {limit:,}. Nothing was sent. "
-            "Say less, shorten the system prompt, or raise context_limit if the model takes more.",
+            "Shorten the message or the system prompt, or raise context_limit if the model accepts more.",
             tokens=tokens + answer,
             limit=limit,
             source=source,
@@ -259,7 +270,7 @@ class ContextWindow:
     async def _summarised(
         self, window: Window, weights: Sequence[float], least: float, room: int, ask: Ask
     ) -> list[Message] | None:
-        """The messages with a summary in the place of the first turns; `None` where no summary would fit."""
+        """Return the messages with a summary that replaces the first turns; `None` if no summary would fit."""
         old = self.summary
         if old is not None and old.turns > len(weights):
             old = None  # a message before its end is being edited
@@ -270,7 +281,7 @@ class ContextWindow:
                 return window.messages(done, old)
         bound = max(_SUMMARY_LEAST, min(_SUMMARY_MOST, room // _SUMMARY_SHARE))
         size = self.counter.weight(bound)
-        # Half the room is freed at once, or every turn from now on would ask for a summary.
+        # Free half of the room at once; otherwise every turn from now on would request a summary.
         start = max(done, self._first(weights, least + size, room // 2))
         if self.counter.tokens(least + size + sum(weights[start:])) > room:
             return None
@@ -286,15 +297,15 @@ class ContextWindow:
         return window.messages(start, summary)
 
     def _cut(self, text: str, weight: float) -> str:
-        """A summary, cut where the server let it grow beyond this weight."""
+        """Cut a summary that exceeds this weight, because the server ignored the limit."""
         known = self.counter.text(text)
         return text if known <= weight else f"{text[: int(len(text) * weight / known)]} …"
 
     async def _summary(self, text: str, said: Sequence[Message], room: int, bound: int, ask: Ask) -> str:
-        """A summary of what was said and of the summary before; "" where the server makes none."""
+        """Return a summary of the summary before and the messages after it; "" if the server does not make one."""
         counter = self.counter
         for attempt in range(_ATTEMPTS):
-            # Beside the piece there are the question and the summary before, and `bound` is left for the answer.
+            # The request also contains the question and the summary before; `bound` is reserved for the answer.
             free = counter.within(room - bound) - counter.weigh(question("", "")) - counter.weight(bound)
             if free < counter.weight(_PIECE_LEAST):
                 return ""
@@ -303,9 +314,9 @@ class ContextWindow:
             except _TooLong:
                 continue
             except APIError as error:
-                # The turn itself needs no summary, and every turn would ask again.
+                # The turn does not depend on a summary, and without this every turn would request one again.
                 self._summarises = error.retryable
-                logger.warning("a session goes on without a summary, which the server refused: %s", error)
+                logger.warning("a session continues without a summary, which the server refused: %s", error)
                 return ""
         self._summarises = False
         return ""
@@ -328,7 +339,7 @@ class ContextWindow:
     async def refit(
         self, window: Window, sent: Sequence[Message], params: Mapping[str, Any], error: APIError, ask: Ask
     ) -> list[Message] | None:
-        """Messages that take less, after the server refused these as too long; `None` where that is not the case."""
+        """Return fewer messages after the server refused these as too long; `None` if that was not the reason."""
         overflow = context_overflow(error) if self.policy in ("drop", "summarise") else None
         if overflow is None:
             return None
@@ -337,8 +348,8 @@ class ContextWindow:
         limits = [(self.counter.tokens(weight) + answer) * 3 // 4]
         self._learn(weight, answer, overflow)
         if (told := overflow.limit) is not None:
-            # An answer without a limit of its own takes some of it: what the server set aside, else a share, or less
-            # where the last turn needs it.
+            # An answer without a limit takes part of it: as much as the server reserved, otherwise a share, or less if
+            # the current turn needs it.
             aside = overflow.answer if overflow.answer and overflow.answer < told else told // _SUMMARY_SHARE
             limits = [told] if answer else [told - aside, told]
         elif overflow.prompt is not None:
@@ -355,7 +366,7 @@ class ContextWindow:
         return None
 
     def _learn(self, weight: float, answer: int, overflow: ContextOverflow) -> None:
-        """Put the count of a request right that was refused: by the server's own number, or by its limit."""
+        """Correct the count of a request that was refused, by the server's number of tokens or by its limit."""
         if overflow.prompt is not None:
             self.counter.learn(weight, overflow.prompt, refused=True)
         elif overflow.limit is not None and self.counter.tokens(weight) + answer <= overflow.limit:
@@ -367,7 +378,7 @@ class _TooLong(Exception):
 
 
 def of_answer(params: Mapping[str, Any]) -> int:
-    """The most tokens that the answer may take, by the request's own limit; 0 without one."""
+    """Return the request's limit on the tokens of the answer; 0 without one."""
     for name in ("max_completion_tokens", "max_tokens"):
         value = params.get(name)
         if type(value) is int and value > 0:

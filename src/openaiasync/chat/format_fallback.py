@@ -1,7 +1,7 @@
-"""How to ask a server for JSON: by schema, as any JSON object, or in words; found out once for each server and model.
+"""How to ask a server for JSON: by schema, as any JSON object, or in words; found out once per server and model.
 
-Servers that lack a way refuse it, most with a 400. The next request goes one rung down the ladder, and what worked is
-remembered.
+A server that does not support a way refuses it, mostly with a 400. The next request then uses the next lower level, and
+the level that worked is remembered.
 """
 
 from __future__ import annotations
@@ -16,92 +16,93 @@ from ..engine.engine import Engine
 from ..engine.upstream import Upstream
 from ..errors import APIError
 
-__all__ = ["RUNGS", "FormatFallback", "Rung", "with_instructions"]
+__all__ = ["LEVELS", "FormatFallback", "FormatLevel", "with_instructions"]
 
-Rung = Literal["json_schema", "json_object", "prompt"]
-RUNGS: tuple[Rung, ...] = ("json_schema", "json_object", "prompt")
+FormatLevel = Literal["json_schema", "json_object", "prompt"]
+LEVELS: tuple[FormatLevel, ...] = ("json_schema", "json_object", "prompt")
 
 
 class _Known:
-    """What was found out of one model of one server."""
+    """What was found out about one model of one server."""
 
     def __init__(self) -> None:
-        self.rung: Rung = "json_schema"
-        self.proven = False  # a schema was taken once, so that a refusal is about the schema
-        self.shapes: weakref.WeakKeyDictionary[Shape[Any], Rung] = weakref.WeakKeyDictionary()
+        self.level: FormatLevel = "json_schema"
+        self.proven = False  # a schema was accepted once, so that a refusal is about the schema, not about the format
+        self.shapes: weakref.WeakKeyDictionary[Shape[Any], FormatLevel] = weakref.WeakKeyDictionary()
 
 
 _KNOWN: weakref.WeakKeyDictionary[Upstream, dict[str, _Known]] = weakref.WeakKeyDictionary()
 
 
 class FormatFallback:
-    """The ways to ask for one shape, for one turn. Ask with `params`; a refusal goes to `lower`, an answer to `held`.
+    """The ways to ask for one shape during one turn.
 
-    `chosen` fixes the rung: nothing is tried out then, and nothing remembered.
+    Send what `params` returns; report a refusal with `refused` and an answer with `accepted`. `chosen` fixes the level:
+    nothing is tried out then, and nothing is remembered.
     """
 
-    def __init__(self, calls: Engine, shape: Shape[Any], model: str | None = None, chosen: str | None = None) -> None:
-        fixed: Rung | None = next((rung for rung in RUNGS if rung == chosen), None)
+    def __init__(self, engine: Engine, shape: Shape[Any], model: str | None = None, chosen: str | None = None) -> None:
+        fixed: FormatLevel | None = next((level for level in LEVELS if level == chosen), None)
         if chosen is not None and fixed is None:
-            raise ValueError(f"format is one of {', '.join(map(repr, RUNGS))}, not {chosen!r}")
-        models = calls.config.models
+            raise ValueError(f"format must be one of {', '.join(map(repr, LEVELS))}, not {chosen!r}")
+        models = engine.config.models
         named = model or models.get("chat") or models.get("") or ""
-        models_of_server = _KNOWN.setdefault(calls.upstream, {})
+        models_of_server = _KNOWN.setdefault(engine.upstream, {})
         self._known = models_of_server.setdefault(str(named), _Known())
         self._shape = shape
         self._fixed = chosen is not None
         self._first: APIError | None = None
-        self._held = False
-        self.rung: Rung = fixed or self._known.shapes.get(shape, self._known.rung)
+        self._accepted = False
+        self.level: FormatLevel = fixed or self._known.shapes.get(shape, self._known.level)
 
     def params(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters of a request, with what the rung asks for added; the messages given stay as they are."""
+        """Return the parameters with those that the level adds. The given messages are not changed."""
         made = dict(params)
-        if self.rung != "prompt":
+        if self.level != "prompt":
             made["response_format"] = {"type": "json_object"}
-        if self.rung == "json_schema":
+        if self.level == "json_schema":
             made["response_format"] = self._shape.response_format()
         else:
             made["messages"] = with_instructions(params.get("messages", ()), self._shape.instructions())
         return made
 
-    def lower(self, error: Exception) -> None:
-        """The request was refused: go one rung down, or raise what was wrong, which is the first refusal."""
-        if self._held or self._fixed or not isinstance(error, APIError) or not refuses_format(error):
+    def refused(self, error: Exception) -> None:
+        """Go to the next lower level, or raise the first refusal if there is none, or the error if it is not one."""
+        if self._accepted or self._fixed or not isinstance(error, APIError) or not refuses_format(error):
             raise error
         self._first = self._first or error
-        if self.rung == "prompt":
+        if self.level == "prompt":
             raise self._first
-        self.rung = RUNGS[RUNGS.index(self.rung) + 1]
+        self.level = LEVELS[LEVELS.index(self.level) + 1]
 
-    def held(self) -> None:
-        """The request was taken: remember the rung."""
-        if self._held or self._fixed:
+    def accepted(self) -> None:
+        """Remember the level for the server and model. Where a schema was accepted before, for this shape only."""
+        if self._accepted or self._fixed:
             return
-        self._held = True
+        self._accepted = True
         known = self._known
-        if self.rung == "json_schema":
+        if self.level == "json_schema":
             known.proven = True
         elif known.proven:
-            known.shapes[self._shape] = self.rung
+            known.shapes[self._shape] = self.level
         else:
-            known.rung = self.rung
+            known.level = self.level
 
     def repair(self, error: ShapeError) -> dict[str, Any]:
-        """The user message that asks for a right answer.
+        """Return the user's message that asks for a valid answer.
 
-        A text without JSON shows that the server took `response_format` and passed it over: this shape is asked for in
-        words from then on.
+        A text without any JSON shows that the server accepts `response_format` and ignores it: from then on this shape
+        is asked for in words.
         """
-        if not error.is_json and self.rung != "prompt" and not self._fixed:
-            self.rung = self._known.shapes[self._shape] = "prompt"
+        if not error.is_json and self.level != "prompt" and not self._fixed:
+            self.level = self._known.shapes[self._shape] = "prompt"
         return repair_message(error)
 
 
 def with_instructions(messages: Any, words: str) -> list[Any]:
-    """Messages with words added to the last one of the user, in a copy; in a message of their own without any.
+    """Return the messages with `words` added to a copy of the user's last one, or as a message of their own.
 
-    There, because some chat templates have no place for a system message, and most only for one.
+    Not as a system message: some chat templates have no place for one, and most for only one.
     """
     made = list(messages)
     for i in range(len(made) - 1, -1, -1):

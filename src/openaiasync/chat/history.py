@@ -1,6 +1,6 @@
-"""What was said in a session: messages in turns, valid for the API at any time, shared by forks until one changes.
+"""The history of a session: messages in turns, valid for the API at any time, shared by forks until one changes.
 
-A turn is a user's message and all that the model and its tools made of it. Turns are values: nobody changes one.
+A turn is a message of the user and everything that the model and its tools made of it. Turns are never modified.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Turn(NamedTuple):
-    """One turn as it is kept."""
+    """One finished turn."""
 
     messages: tuple[Message, ...]
-    model: str | None = None  # the one that answered, by the name it gave itself
+    model: str | None = None  # that answered, by the name in the answer
     finish_reason: str | None = None
 
 
 def copied(value: Any) -> Any:
-    """A deep copy of plain values; texts are shared, however long."""
+    """Return a deep copy of plain values; texts are shared."""
     if isinstance(value, dict):
         return {key: copied(item) for key, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, (list, tuple)):
@@ -53,37 +53,37 @@ def copied(value: Any) -> Any:
 
 
 def plain_messages(messages: Any) -> list[Message]:
-    """Messages as dicts of their own, whatever they came as: dicts, answers' messages, parts that are objects.
+    """Return messages as new dicts; the given ones may be dicts, messages of answers, or have objects as parts.
 
-    Raises `TypeError` for what is no message, `ValueError` for what JSON cannot carry.
+    Raises `TypeError` for anything that is not a message, `ValueError` for what JSON cannot express.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
-        raise TypeError(f"messages is a list of messages, not {type(cast('object', messages)).__name__}")
+        raise TypeError(f"messages must be a list of messages, not {type(cast('object', messages)).__name__}")
     items: list[Any] = list(cast("Any", messages))
     for index, item in enumerate(items):
         if not isinstance(item, (Mapping, BaseModel)):
-            raise TypeError(f"messages[{index}] is a dict or an answer's message, not {type(item).__name__}")
+            raise TypeError(f"messages[{index}] must be a dict or the message of an answer, not {type(item).__name__}")
     made: list[Message] = msgspec.json.decode(encode_json(items))
     for message in made:
         if message.get("role") == "assistant":
-            # Of an answer's fields those that are null say nothing, and strict servers refuse them.
+            # Null fields of an answer mean nothing, and strict servers refuse them.
             for name in [name for name, value in message.items() if value is None and name != "content"]:
                 del message[name]
     return made
 
 
 def mended(text: str) -> str:
-    """A text that can be encoded: half a UTF-16 pair becomes U+FFFD."""
+    """Return a text that can be encoded: half of a UTF-16 pair becomes U+FFFD."""
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def sendable(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Copies that can be sent, whatever a model said: see `plain_json`."""
+    """Return copies that can be sent whatever a model said; see `plain_json`."""
     return tuple(plain_json(list(messages)))
 
 
 def plain_json(value: Any) -> Any:
-    """A copy of plain values that JSON can hold: half a UTF-16 pair, in names too, becomes U+FFFD, NaN null."""
+    """Return a copy that JSON can express: half of a UTF-16 pair, in names too, becomes U+FFFD; NaN becomes null."""
     if isinstance(value, str):
         return mended(value)
     if isinstance(value, dict):
@@ -96,38 +96,39 @@ def plain_json(value: Any) -> Any:
     return value
 
 
-# -------------------------------------------------------------------------------------------------- what is valid
+# ---------------------------------------------------------------- validation
 
 
 def check_messages(messages: Sequence[Any], start: int = 0) -> None:
-    """`ValueError` where no server would take these messages, naming the first that is wrong (counted from `start`).
+    """Raise `ValueError` if no server would accept these messages; its text names the first invalid one.
 
-    Held are: roles that exist, content where it must be, and each tool call answered exactly once, right after it.
+    Checked are the roles, content where it is required, and that each tool call is answered exactly once, right after
+    it. `start` is the index of the first message.
     """
-    waiting: set[str] = set()  # tool calls without an answer so far
+    waiting: set[str] = set()  # tool calls that are not answered yet
     for index, message in enumerate(messages, start):
         fault = _fault(message, waiting)
         if fault:
             raise ValueError(f"messages[{index}] {fault}")
     if waiting:
         last = start + len(messages) - 1
-        raise ValueError(f"messages[{last}] is the last, but the tool call {min(waiting)!r} has no answer")
+        raise ValueError(f"messages[{last}] is the last one, but the tool call {min(waiting)!r} is not answered")
 
 
 def _fault(message: Any, waiting: set[str]) -> str:
-    """What is wrong with the next message; "" if nothing is. Keeps account of the calls that wait for an answer."""
+    """Return what is wrong with the next message, "" if it is valid; update the calls that wait for an answer."""
     if not isinstance(message, dict):
-        return f"is a dict, not {type(message).__name__}"
+        return f"must be a dict, not {type(message).__name__}"
     fields = cast("Message", message)
     role, content = fields.get("role"), fields.get("content")
     if not isinstance(role, str) or role not in ROLES:
-        return f"has the role {role!r:.60}; it is one of {', '.join(sorted(ROLES))}"
+        return f"has the role {role!r:.60}, which is not one of {', '.join(sorted(ROLES))}"
     if isinstance(content, list) and not all(isinstance(part, (dict, str)) for part in cast("Any", content)):
         return "has content parts that are not objects"
     if role == "tool":
         answered = fields.get("tool_call_id")
         if not isinstance(answered, str) or answered not in waiting:
-            return f"answers the tool call {answered!r:.60}, which was not made or is answered already"
+            return f"answers the tool call {answered!r:.60}, which does not exist or is answered already"
         waiting.discard(answered)
     elif waiting:
         return f"comes before the tool call {min(waiting)!r} is answered"
@@ -140,11 +141,11 @@ def _assistant_fault(fields: Message, waiting: set[str]) -> str:
     calls = fields.get("tool_calls")
     if calls is not None:
         if not isinstance(calls, list) or not calls:
-            return "has tool_calls that are no list of calls; leave the field out where there are none"
+            return "has tool_calls that are not a list of calls; leave the field out if there are none"
         for call in cast("Any", calls):
             name = cast("Message", call).get("id") if isinstance(call, dict) else None
             if not isinstance(name, str) or name in waiting:
-                return f"has a tool call with the id {name!r:.60}; each has an id of its own"
+                return f"has a tool call with the id {name!r:.60}; each needs its own id"
             if not isinstance(cast("Message", call).get("function", {}), dict):
                 return f"has a tool call {name!r:.60} whose function is not an object"
             waiting.add(name)
@@ -156,9 +157,9 @@ def _assistant_fault(fields: Message, waiting: set[str]) -> str:
 
 
 def split(messages: Sequence[Message]) -> tuple[list[Message], list[tuple[Message, ...]]]:
-    """The system messages at the beginning, and the rest in turns: each begins with a message of the user.
+    """Return the system messages at the beginning, and the rest as turns, each from one message of the user on.
 
-    What comes before the user's first message, as a model's greeting does, is a turn of its own.
+    Messages before the user's first one, such as a greeting by the model, form a turn of their own.
     """
     begin = 0
     while begin < len(messages) and messages[begin]["role"] in _HEAD:
@@ -171,33 +172,33 @@ def split(messages: Sequence[Message]) -> tuple[list[Message], list[tuple[Messag
     return list(messages[:begin]), [tuple(turn) for turn in turns]
 
 
-# -------------------------------------------------------------------------------------------------- the history
+# ---------------------------------------------------------------- the history
 
 
 class History:
-    """The turns of a session. `fork` costs the same however much was said."""
+    """The turns of a session. `fork` takes constant time."""
 
     __slots__ = ("_head", "_owned", "_turns")
 
     def __init__(self, head: Sequence[Message] = (), turns: Iterable[Turn] = ()) -> None:
         self._head: tuple[Message, ...] = tuple(head)
         self._turns: list[Turn] = list(turns)
-        self._owned = True  # the list is this history's alone
+        self._owned = True  # the list is not shared
 
     @classmethod
     def of(cls, messages: Iterable[Any]) -> History:
-        """A history of messages that exist already. Raises `TypeError` and `ValueError` for what is none."""
+        """Return the history of existing messages. Raises `TypeError` and `ValueError` for invalid ones."""
         made = plain_messages(messages)
         check_messages(made)
         head, turns = split(made)
         if turns and turns[-1][-1]["role"] == "user":
             raise ValueError(
-                f"messages[{len(made) - 1}], the last one, is the user's and has no answer: leave it out and say() it"
+                f"messages[{len(made) - 1}], the last one, is the user's and has no answer: pass it to say() instead"
             )
         return cls(head, map(Turn, turns))
 
     def fork(self) -> History:
-        """The same history, which goes its own way from here."""
+        """Return an independent copy."""
         other = History(self._head)
         other._turns = self._turns
         other._owned = self._owned = False
@@ -216,7 +217,7 @@ class History:
 
     @property
     def turns(self) -> Sequence[Turn]:
-        """The turns, oldest first; not to be changed."""
+        """The turns, oldest first. Do not modify the list."""
         return self._turns
 
     @property
@@ -239,44 +240,44 @@ class History:
             self._head = ({"role": role, "content": text},)
 
     def set_head(self, head: Sequence[Message]) -> None:
-        """Replace the system messages."""
+        """Replace the system messages at the beginning."""
         self._head = tuple(head)
 
     def __len__(self) -> int:
-        """How many turns there are."""
+        """Return the number of turns."""
         return len(self._turns)
 
     def append(self, turn: Turn) -> None:
-        """Add a turn. `ValueError` if it would leave the history invalid."""
+        """Add a turn. Raises `ValueError` if the history would be invalid."""
         try:
             check_messages(turn.messages)
-        except ValueError:  # again, with the index that the message would have had
+        except ValueError:  # again, for the index that the message would have
             check_messages(turn.messages, sum(len(one.messages) for one in self._turns) + len(self._head))
             raise
         self._own().append(turn)
 
     def keep(self, count: int) -> list[Turn]:
-        """Keep the first `count` turns; those that are gone."""
+        """Keep the first `count` turns; return those that were removed."""
         gone = self._turns[count:]
         if gone:
             del self._own()[count:]
         return gone
 
     def flat(self, turns: int | None = None) -> list[Message]:
-        """The messages themselves, of all turns or the first so many; not to be changed."""
+        """Return the messages of all turns, or of the first `turns`. Do not modify them."""
         found = list(self._head)
         for turn in self._turns[:turns]:
             found += turn.messages
         return found
 
     def messages(self) -> list[Message]:
-        """Copies of the messages, the caller's to change."""
+        """Return copies of all messages."""
         return [copied(message) for message in self.flat()]
 
     def turn_at(self, index: int) -> int:
-        """The turn that the user's message with this index begins (an index of `messages`, negative from the end).
+        """Return the number of the turn that starts with the user's message at this index (negative from the end).
 
-        Raises `IndexError` where there is no message, `ValueError` where it is not a user's.
+        Raises `IndexError` if there is no such message, `ValueError` if it is not a message of the user.
         """
         total = len(self._head) + sum(len(turn.messages) for turn in self._turns)
         place = index + total if index < 0 else index
@@ -290,21 +291,27 @@ class History:
                 message = turn.messages[place - at]
                 if message["role"] != "user":
                     raise ValueError(
-                        f"message {index} is the {message['role']}'s; only what the user said can be edited"
+                        f"message {index} has the role {message['role']}; only messages of the user can be edited"
                     )
                 if place != at:
-                    raise ValueError(f"message {index} does not begin its turn; edit the one that does")
+                    raise ValueError(f"message {index} does not start its turn; edit the one that does")
                 return number
             at += len(turn.messages)
         raise AssertionError("unreachable")
 
+
+# ---------------------------------------------------------------- as Markdown
 
 _NAMES = {"system": "System", "developer": "System", "user": "User", "assistant": "Assistant"}
 _FENCES = re.compile(r"`{3,}")
 
 
 def to_markdown(messages: Iterable[Message]) -> str:
-    """The messages under a heading each; consecutive ones of the model and its tools under one."""
+    """Return a conversation as Markdown for people to read.
+
+    Each message has a heading; consecutive ones of the model and its tools share one. Calls and results of tools are
+    in fences, images are links or placeholders.
+    """
     lines: list[str] = []
     last = ""
     for message in messages:
@@ -334,7 +341,7 @@ def _blocks(message: Message) -> Iterator[str]:
 
 
 def _fenced(text: str, language: str = "") -> str:
-    """A text in a fence longer than any in it (CommonMark, section 4.5)."""
+    """Put a text into a fence that is longer than any in it (CommonMark, section 4.5)."""
     longest = max((len(run) for run in _FENCES.findall(text)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"

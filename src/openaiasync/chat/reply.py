@@ -1,4 +1,12 @@
-"""What a turn gives: pieces while it goes, a `Reply` at its end."""
+"""What a turn returns: pieces while it runs, a `Reply` at its end, and its errors.
+
+Every piece has `.text` and `.reasoning`, "" where it has none, so that printing is easy:
+
+    async for piece in stream:
+        print(piece.text, end="")
+
+Tell pieces apart with `isinstance` or ``match``.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +41,10 @@ T = TypeVar("T")
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One call that the model asks for, as a `permit` hook and a `ToolStarted` event see it.
+    """A call that the model asks for, as the `permit` hook and `ToolStarted` show it.
 
-    `id` is the one in the history: where the server gave none, or one twice, it was made here. `arguments` is the
-    JSON text that the model wrote, whatever it may be.
+    `id` is the id in the history: a new one if the server sent none, or one that is in use. `arguments` is the JSON
+    text that the model wrote, valid or not.
     """
 
     id: str
@@ -45,10 +53,10 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one tool call.
+    """The outcome of one tool call.
 
-    `value` is what the function returned, `content` what the model was told. `error` is what went wrong, `None` if
-    nothing did; `denied` says that the `permit` hook refused. `seconds` is how long the function ran.
+    `value` is what the function returned, `content` what the model is told. `error` is the exception if the call
+    failed, otherwise `None`; `denied` is True if the `permit` hook refused the call. `seconds` is how long it ran.
     """
 
     call: ToolCall
@@ -60,7 +68,7 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """The id of the call that this answers."""
+        """The id of the call."""
         return self.call.id
 
     @property
@@ -74,20 +82,49 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.error is None and not self.denied
 
     def message(self) -> dict[str, Any]:
-        """The message of role ``tool`` that tells the model."""
+        """Return the message of role ``tool`` that tells the model the result."""
         return {"role": "tool", "tool_call_id": self.call.id, "content": self.content}
 
 
+class ToolError(OpenAIError):
+    """A tool call failed. A tool may raise it to choose the text that the model is told.
+
+    A turn with ``on_tool_error="raise"`` raises it for every failure of a call: a tool that does not exist, arguments
+    that do not fit, a result that is not JSON, or an exception of the tool, which is the `__cause__`. `call` is the
+    call, `partial` the `Reply` so far.
+    """
+
+    call: ToolCall | None = None
+
+    def __init__(self, message: str, *, call: ToolCall | None = None) -> None:
+        super().__init__(message)
+        self.message: str = message
+        self.call = call
+
+
+class TooManyRoundsError(OpenAIError):
+    """The model still asked for tools after `max_rounds` answers; the last calls were not run.
+
+    `partial` is the `Reply` so far. Its `messages` are the finished rounds, from which another turn can continue.
+    """
+
+    side: Side = "server"
+
+    def __init__(self, max_rounds: int) -> None:
+        super().__init__(f"The model still asks for tools after {max_rounds} answers; allow more with max_rounds.")
+        self.max_rounds: int = max_rounds
+
+
 class Reply(msgspec.Struct, Generic[T], kw_only=True):
-    """A turn's outcome: one answer, or several with tool calls or repairs between them.
+    """The outcome of a turn: one answer, or several with tool calls or repairs in between.
 
-    `answers` holds each `ChatCompletion` in order; `text`, `reasoning`, `message` and `finish_reason` are those of the
-    last. `messages` is what the turn adds to the history, valid for the API as it stands: assistant messages, each tool
-    call answered once and in order; the user's message and rounds of repair are not in it. `tool_calls` says what every
-    tool did, in the order of the calls. `parsed` is the object asked for with ``into=``, `None` without.
+    `answers` holds every `ChatCompletion` in order; `text`, `reasoning`, `message` and `finish_reason` are those of the
+    last. `messages` is what the turn adds to the history, valid as input of the API: assistant messages, and each tool
+    call answered once and in order; the user's message and rounds of repair are not in it. `tool_calls` holds the
+    results of all tool calls, in the order of the calls. `parsed` is the value asked for with ``into=``, else `None`.
 
-    On an error, `error.partial` is a `Reply` of what had come: `messages` then holds the finished rounds, and the last
-    of `answers` may be cut short.
+    After an error, `error.partial` is the `Reply` so far: `messages` then holds the finished rounds, and the last of
+    `answers` may be incomplete.
     """
 
     answers: list[ChatCompletion] = msgspec.field(default_factory=list["ChatCompletion"])
@@ -99,42 +136,42 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
 
     @property
     def answer(self) -> ChatCompletion:
-        """The last answer as it came; `LookupError` if a failed turn's partial reply has none."""
+        """The last answer; `LookupError` if the partial reply of a failed turn has none."""
         if not self.answers:
             raise LookupError("no answer had come when this turn failed")
         return self.answers[-1]
 
     @property
     def message(self) -> ChatCompletionMessage | None:
-        """The last answer's message as it came; `None` if there is none."""
+        """The message of the last answer; `None` if there is none."""
         return self.answers[-1].message if self.answers else None
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model stopped: ``"stop"``, ``"length"``, …; `None` if it had not."""
+        """Why the model stopped: ``"stop"``, ``"length"``, …; `None` if it had not stopped yet."""
         choices: Any = self.answers[-1].choices if self.answers else None
-        # Servers have sent other shapes than a list.
-        if not isinstance(choices, list):
+        if not isinstance(choices, list):  # servers have sent other types
             return None
         known: list[Any] = cast("Any", choices)
         return getattr(known[0], "finish_reason", None) if known else None
 
     @property
     def usage(self) -> CompletionUsage | None:
-        """The tokens of all answers that the server counted, together; `None` if it counted none.
+        """The sum of the tokens that the server counted for all answers; `None` if it counted none.
 
-        A stream is counted where the server is known to grant it, which may not be before its second answer.
+        The usage of a stream is requested once the server is known to support that, which may be from its second
+        answer on.
         """
         return total_usage([answer.usage for answer in self.answers])
 
     @property
     def meta(self) -> Meta:
-        """What is known of the last call; raises like `answer`, and `AttributeError` where none ended."""
+        """Metadata of the last call. Raises `LookupError` like `answer`, and `AttributeError` if no call ended."""
         return self.answer.meta
 
 
 def total_usage(counted: Sequence[Any]) -> CompletionUsage | None:
-    """The sum of several calls' usage, details included; what a server left out or garbled counts as nothing."""
+    """Return the sum of the usage of several calls, details included; missing and malformed numbers count as 0."""
     from ..types import CompletionUsage
 
     known = [usage for usage in counted if isinstance(usage, CompletionUsage)]
@@ -163,51 +200,22 @@ def _add(total: dict[str, Any], part: dict[str, Any]) -> None:
                 continue
 
 
-class ToolError(OpenAIError):
-    """A tool call failed. Raise it in a tool to tell the model just the text; a turn raises it if told to.
-
-    A turn with ``on_tool_error="raise"`` raises it for whatever goes wrong with a call: a tool that does not exist,
-    arguments that do not fit, a result that JSON cannot carry, or an exception of the tool, which is the `__cause__`.
-    `call` is the call, `partial` the `Reply` so far.
-    """
-
-    call: ToolCall | None = None
-
-    def __init__(self, message: str, *, call: ToolCall | None = None) -> None:
-        super().__init__(message)
-        self.message: str = message
-        self.call = call
-
-
-class TooManyRoundsError(OpenAIError):
-    """The model still asked for tools after `max_rounds` answers; the last calls were not run.
-
-    `partial` is the `Reply` so far. Its `messages` are the finished rounds, so that a later turn can go on from there.
-    """
-
-    side: Side = "server"
-
-    def __init__(self, max_rounds: int) -> None:
-        super().__init__(f"The model still asks for tools after {max_rounds} answers; allow more with max_rounds.")
-        self.max_rounds: int = max_rounds
-
-
 class TextPiece(msgspec.Struct, frozen=True):
-    """A piece of the answer's text, never empty; reasoning is not in it."""
+    """A piece of the answer's text, never empty, without reasoning."""
 
     reasoning: ClassVar[str] = ""
     text: str
 
 
 class ReasoningPiece(msgspec.Struct, frozen=True):
-    """A piece of the model's reasoning, in `.reasoning`; `.text` is "", so that printing texts leaves it out."""
+    """A piece of the model's reasoning, in `.reasoning`. Its `.text` is "", so that printing texts leaves it out."""
 
     text: ClassVar[str] = ""
     reasoning: str
 
 
 class ToolStarted(msgspec.Struct, frozen=True):
-    """The model has asked for a call, whole; it is about to be permitted and run."""
+    """The model has finished asking for a call, which is about to be permitted and run."""
 
     text: ClassVar[str] = ""
     reasoning: ClassVar[str] = ""
@@ -215,7 +223,7 @@ class ToolStarted(msgspec.Struct, frozen=True):
 
 
 class ToolFinished(msgspec.Struct, frozen=True):
-    """A call has ended, well or not; calls of one round end in any order."""
+    """A call has ended, successfully or not. The calls of one round end in any order."""
 
     text: ClassVar[str] = ""
     reasoning: ClassVar[str] = ""
@@ -223,9 +231,9 @@ class ToolFinished(msgspec.Struct, frozen=True):
 
 
 class PartialObject(msgspec.Struct, frozen=True):
-    """The object asked for with ``into=`` so far: plain dicts, lists and scalars, not yet held to the type.
+    """What has been received of the value asked for with ``into=``: dicts, lists and scalars, not validated yet.
 
-    The `TextPiece` that made it grow came just before. It is the same object each time: copy what has to stay.
+    It follows the `TextPiece` that extended it. Every piece has the same, growing object: copy what you keep.
     """
 
     text: ClassVar[str] = ""
@@ -234,9 +242,9 @@ class PartialObject(msgspec.Struct, frozen=True):
 
 
 class RepairStarted(msgspec.Struct, frozen=True):
-    """The answer did not fit the type asked for; the model was shown the `problem` and answers anew.
+    """The answer did not fit the type asked for; the model was shown the `problem` and answers again.
 
-    The text and objects of the rejected answer are void: what follows takes their place.
+    Discard the text and objects of the rejected answer: what follows replaces them.
     """
 
     text: ClassVar[str] = ""

@@ -1,4 +1,4 @@
-"""`client.chat.session(...)`: a conversation that remembers itself."""
+"""`client.chat.session(...)`: a conversation that keeps its own history."""
 
 from __future__ import annotations
 
@@ -14,71 +14,73 @@ from ..errors import APIError
 from .context_window import ContextWindow, Policy
 from .history import History, Message, copied, to_markdown
 from .reply import Reply
-from .state import SessionState, text_or_none
+from .state import SessionState, StartedTurn, Ticket, TurnRequest, text_or_none
 from .tools import Toolbox, Tools
 from .turn import TurnStream, run_turn
+from .turn_options import NOT_IN_SESSIONS, split_keywords
 from .usage import Prices, SessionUsage, TokenCount, Tokenizer, UsageTracker
 
 if TYPE_CHECKING:
-    from ..engine.attachments import AudioSource, ImageSource
     from .middleware import SessionMiddleware
-    from .state import SessionState, StartedTurn, Ticket, TurnRequest
     from .turn_options import SayParams, TurnParams
 
 __all__ = ["ChatSession", "SessionStream"]
 
+_OWN_KEYWORDS = ("system", "tools", "context_limit", "policy", "tokenizer", "prices", "budget")  # of `ChatSession`
+
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
 class SessionStream(TurnStream[T]):
-    """The next turn of a session, piece by piece: iterate it; `final()` is the whole `Reply`.
+    """The next turn of a session, piece by piece: iterate it; `final()` returns the whole `Reply`.
 
-    Nothing is sent before it is entered or iterated; then it waits until the turns before it are over. Read to its
-    end, the turn is part of the history. Left earlier, or failed, it never was: what had come is in `partial`, and in
-    the session's `last_partial`. One pass, one reader.
+    Nothing is sent before the stream is entered or iterated; it then waits until earlier turns have ended. Once it has
+    been read to its end, the turn is part of the history. If it is left earlier or fails, the history does not change:
+    `partial`, and the session's `last_partial`, hold what was received. One pass, one reader.
     """
 
-    def __init__(self, talk: SessionState, plan: TurnRequest) -> None:
-        super().__init__(talk.calls, [], plan.params, plan.options)
-        self._talk = talk
-        self._plan = plan
-        self._begun: StartedTurn | None = None
-        self._place: Ticket | None = None
+    def __init__(self, state: SessionState, request: TurnRequest) -> None:
+        super().__init__(state.engine, [], request.params, request.options)
+        self._state = state
+        self._turn_request = request
+        self._started: StartedTurn | None = None
+        self._ticket: Ticket | None = None
 
     @property
     def _session(self) -> SessionMiddleware:
-        assert self._begun is not None
-        return self._begun.session
+        assert self._started is not None
+        return self._started.session
 
     async def _ask(self) -> None:
-        if self._begun is not None:
+        if self._started is not None:
             await super()._ask()
             return
-        talk, plan = self._talk, self._plan
-        self._place = await talk.order.enter()
-        with self._place.inside():
-            begun = await talk.begin(plan)
+        state, request = self._state, self._turn_request
+        self._ticket = await state.lock.acquire()
+        with self._ticket.inside():
+            started = await state.start(request)
             if self._closed:
                 raise RuntimeError("this stream was closed while it waited for its turn")
-            self._begin(begun.calls, begun.messages, plan.params)
-            self._begun = begun
+            self._begin(started.engine, started.messages, request.params)
+            self._started = started
             await super()._ask()
 
     async def _advance(self, step: Any) -> None:
-        if self._place is None:
+        if self._ticket is None:
             await super()._advance(step)
         else:
-            with self._place.inside():
+            with self._ticket.inside():
                 await super()._advance(step)
 
-    async def _end_round(self, live: ChatStream) -> None:
+    async def _end_answer(self, live: ChatStream) -> None:
         self._session.counted(await live.final())
-        await super()._end_round(live)
-        if self._rounds.done and self._begun is not None:
+        await super()._end_answer(live)
+        if self._loop.done and self._started is not None:
             try:
-                await self._talk.finish(self._begun, self._rounds.reply())
+                await self._state.finish(self._started, self._loop.reply())
             finally:
-                self._leave()
+                self._end_turn()
 
     async def _refits(self, error: APIError) -> bool:
         return await self._session.shortened(error)
@@ -89,36 +91,34 @@ class SessionStream(TurnStream[T]):
 
     async def _release(self) -> None:
         try:
-            if self._place is not None and self._begun is not None:
+            if self._ticket is not None and self._started is not None:
                 if (answer := self._under_way) is not None:
                     self._session.counted(answer)
-                self._talk.failed(self.partial)
+                self._state.fail(self.partial)
         finally:
             try:
                 await super()._release()
             finally:
-                self._leave()
+                self._end_turn()
 
-    def _leave(self) -> None:
-        """Let the next turn begin; what was under way is over."""
-        place, self._place = self._place, None
-        if place is not None:
-            self._talk.order.leave(place)
-
-
-F = TypeVar("F", bound=Callable[..., Any])
+    def _end_turn(self) -> None:
+        """Let the next turn start."""
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self._state.lock.release(ticket)
 
 
 class ChatSession:
-    """A conversation: `say` and `stream` go on with it; all that was said is remembered, and nothing that failed.
+    """A conversation: `say` and `stream` continue it, and it remembers every finished turn.
 
-    Made by `client.chat.session` and `client.chat.load_session`. Turns are taken one at a time, in the order they were
-    asked for. Belongs to the thread and the event loops that its client belongs to.
+    Create one with `client.chat.session` or `client.chat.load_session`. Turns run one at a time, in the order of the
+    calls; a turn that fails or is cancelled leaves the history unchanged. Use a session from the thread and the event
+    loops that its client is used from.
     """
 
     def __init__(
         self,
-        calls: Engine,
+        engine: Engine,
         *,
         system: str | None = None,
         messages: Sequence[Any] = (),
@@ -130,144 +130,100 @@ class ChatSession:
         budget: float | None = None,
         **params: Unpack[TurnParams],
     ) -> None:
-        room, spend = ContextWindow(context_limit, policy, tokenizer), UsageTracker(prices, budget)
-        self._talk = SessionState(calls, Toolbox(tools), History.of(messages), room, spend)
-        self._talk.configure(params)
+        """See `client.chat.session`."""
+        window, usage = ContextWindow(context_limit, policy, tokenizer), UsageTracker(prices, budget)
+        self._state = SessionState(engine, Toolbox(tools), History.of(messages), window, usage)
+        self._state.configure(params, "session()", _OWN_KEYWORDS)
         if system is not None:
-            self._talk.history.system = text_or_none("system", system)
+            self._state.history.system = text_or_none("system", system)
 
     @classmethod
     def loaded(
-        cls, calls: Engine, path: str | os.PathLike[str], append: bool, fsync: bool, options: Mapping[str, Any]
+        cls, engine: Engine, path: str | os.PathLike[str], append: bool, fsync: bool, options: Mapping[str, Any]
     ) -> ChatSession:
-        """A session from a file; `client.chat.load_session` explains."""
-        if "messages" in options:
-            raise TypeError("load_session() takes no messages: they are in the file")
-        session = cls(calls, **options)
-        talk = session._talk
-        system, model, params = talk.history.system, talk.model, talk.params
-        talk.load(path, append, fsync)
+        """Return a session read from a file; see `client.chat.load_session`."""
+        rejected = {**NOT_IN_SESSIONS, "messages": "the file holds them"}
+        params = {name: value for name, value in options.items() if name not in _OWN_KEYWORDS}
+        split_keywords("load_session()", params, rejected, _OWN_KEYWORDS)
+        session = cls(engine, **options)
+        state = session._state
+        system, model, params = state.history.system, state.model, state.params
+        state.load(path, append, fsync)
         if "system" in options:
-            talk.history.system = system
-        talk.model = model or talk.model
-        talk.params = {**talk.params, **params}
+            state.history.system = system
+        state.model = model or state.model
+        state.params = {**state.params, **params}
         if options:
-            talk.write({"set": talk.settings()})
+            state.write({"set": state.settings()})
         return session
 
     # ---------------------------------------------------------------- turns
 
     @overload
     async def say(
-        self,
-        text: str | Sequence[Any] | None = None,
-        *,
-        images: ImageSource | Sequence[ImageSource] | None = None,
-        audio: AudioSource | Sequence[AudioSource] | None = None,
-        into: type[T],
-        tools: Tools | None = None,
-        at: int | None = None,
-        **params: Unpack[SayParams],
+        self, text: str | Sequence[Any] | None = None, *, into: type[T], **params: Unpack[SayParams]
     ) -> Reply[T]: ...
 
     @overload
     async def say(
-        self,
-        text: str | Sequence[Any] | None = None,
-        *,
-        images: ImageSource | Sequence[ImageSource] | None = None,
-        audio: AudioSource | Sequence[AudioSource] | None = None,
-        into: Any = None,
-        tools: Tools | None = None,
-        at: int | None = None,
-        **params: Unpack[SayParams],
+        self, text: str | Sequence[Any] | None = None, *, into: Any = None, **params: Unpack[SayParams]
     ) -> Reply[Any]: ...
 
     @sealing
     async def say(
-        self,
-        text: str | Sequence[Any] | None = None,
-        *,
-        images: ImageSource | Sequence[ImageSource] | None = None,
-        audio: AudioSource | Sequence[AudioSource] | None = None,
-        into: Any = None,
-        tools: Tools | None = None,
-        at: int | None = None,
-        **params: Unpack[SayParams],
+        self, text: str | Sequence[Any] | None = None, *, into: Any = None, **params: Unpack[SayParams]
     ) -> Reply[Any]:
-        """Say something; the reply whole, after all rounds of tools.
+        """Take a turn: send the user's message, run the tools that the model calls, and return the reply.
 
-        `text` is the user's words, or a list of content parts; `images` are paths, URLs, bytes or files, `audio` the
-        same without URLs (WAV or MP3). `into` is a type, of which `reply.parsed` is a value. `at` is the index of a
-        message of the user that this one replaces: all that followed is gone once the reply is there. Options and
-        parameters hold for this turn in the place of the session's; so do `tools`, of which ``[]`` is none.
+        `text` is what the user says, or a list of content parts. `images` takes paths, URLs, bytes or open files, one
+        or a list; `audio` takes the same except URLs (WAV or MP3). `into` is a type; `reply.parsed` is then a value of
+        it. `at` is the index of a message of the user in `messages` that this one replaces: everything after it is
+        dropped once the reply is complete. `tools` replaces the session's tools for this turn (``[]``: no tools), and
+        so do all other options and parameters (see `client.chat.session`).
 
-        Raises `TypeError` and `ValueError` for arguments that are wrong, `OSError` for files that cannot be read,
-        `ContextLimitError` and `BudgetError` before a request that does not fit, `RuntimeError` for a tool that asks
-        its own session, and what calls and tools raise: the history is as it was, `error.partial` is what had come.
-        `SessionFileError` if the turn could not be saved; it is kept then, and saved with the next.
+        Raises `TypeError` and `ValueError` for invalid arguments, `OSError` for files that cannot be read,
+        `ContextLimitError` and `BudgetError` instead of sending a request that is too large or too expensive,
+        `RuntimeError` if a tool calls its own session, and what calls and tools raise. After these the history is
+        unchanged, and `error.partial` holds the `Reply` so far. Raises `SessionFileError` if the turn could not be
+        saved: the turn is part of the history then, and is saved with the next one.
         """
-        talk = self._talk
-        plan = talk.plan("session.say()", (text, images, audio), at, tools, into, params)
-        place = await talk.order.enter()
+        state = self._state
+        request = state.request("session.say()", text, into, params)
+        ticket = await state.lock.acquire()
         try:
-            with place.inside():
-                begun = await talk.begin(plan)
+            with ticket.inside():
+                started = await state.start(request)
                 try:
-                    reply = await run_turn(begun.calls, begun.messages, plan.params, plan.options)
+                    reply = await run_turn(started.engine, started.messages, request.params, request.options)
                 except BaseException as error:
-                    talk.failed(getattr(error, "partial", None))
+                    state.fail(getattr(error, "partial", None))
                     raise
-                await talk.finish(begun, reply)
+                await state.finish(started, reply)
                 return reply
         finally:
-            talk.order.leave(place)
+            state.lock.release(ticket)
 
     @overload
     def stream(
-        self,
-        text: str | Sequence[Any] | None = None,
-        *,
-        images: ImageSource | Sequence[ImageSource] | None = None,
-        audio: AudioSource | Sequence[AudioSource] | None = None,
-        into: type[T],
-        tools: Tools | None = None,
-        at: int | None = None,
-        **params: Unpack[SayParams],
+        self, text: str | Sequence[Any] | None = None, *, into: type[T], **params: Unpack[SayParams]
     ) -> SessionStream[T]: ...
 
     @overload
     def stream(
-        self,
-        text: str | Sequence[Any] | None = None,
-        *,
-        images: ImageSource | Sequence[ImageSource] | None = None,
-        audio: AudioSource | Sequence[AudioSource] | None = None,
-        into: Any = None,
-        tools: Tools | None = None,
-        at: int | None = None,
-        **params: Unpack[SayParams],
+        self, text: str | Sequence[Any] | None = None, *, into: Any = None, **params: Unpack[SayParams]
     ) -> SessionStream[Any]: ...
 
     @sealed
     def stream(
-        self,
-        text: str | Sequence[Any] | None = None,
-        *,
-        images: ImageSource | Sequence[ImageSource] | None = None,
-        audio: AudioSource | Sequence[AudioSource] | None = None,
-        into: Any = None,
-        tools: Tools | None = None,
-        at: int | None = None,
-        **params: Unpack[SayParams],
+        self, text: str | Sequence[Any] | None = None, *, into: Any = None, **params: Unpack[SayParams]
     ) -> SessionStream[Any]:
-        """The same, piece by piece: ``async with session.stream(...) as reply: async for piece in reply: ...``.
+        """Take a turn as `say` does, piece by piece.
 
-        Nothing is sent before it is entered or iterated. Left before its end, the turn never was. Wrong arguments are
-        raised at once, the rest when it is read.
+        Use it as ``async with session.stream(...) as stream: async for piece in stream: ...``. Nothing is sent before
+        the stream is entered or iterated. Leaving it before its end leaves the history unchanged. Invalid arguments
+        raise `TypeError` or `ValueError` at once; everything else that `say` raises, reading the stream raises.
         """
-        plan = self._talk.plan("session.stream()", (text, images, audio), at, tools, into, params)
-        return SessionStream(self._talk, plan)
+        return SessionStream(self._state, self._state.request("session.stream()", text, into, params))
 
     async def edit(
         self,
@@ -275,165 +231,169 @@ class ChatSession:
         text: str | Sequence[Any] | None = None,
         *,
         into: Any = None,
-        tools: Tools | None = None,
         **params: Unpack[SayParams],
     ) -> Reply[Any]:
-        """Replace what the user said at this index of `messages`, and have it answered anew; what followed is gone.
+        """Replace the user's message at this index of `messages` and return the new reply; later messages are dropped.
 
-        Without a text the same is asked once more. It is `say` with ``at=index`` and raises the same: if it fails, the
-        history is as it was. `IndexError` where there is no message, `ValueError` where it is not the user's.
+        Without `text`, `images` and `audio` the same message is sent again. The same as `say` with ``at=index``: it
+        raises the same errors, and the history is unchanged if it fails. Raises `IndexError` if there is no message
+        with this index, `ValueError` if it is not a message of the user.
         """
-        return await self.say(text, into=into, tools=tools, at=index, **params)
+        if "at" in params:
+            raise TypeError("session.edit() does not accept at: its first argument is the index")
+        params["at"] = index
+        reply: Reply[Any] = await self.say(text, into=into, **params)
+        return reply
 
     def undo(self, turns: int = 1) -> list[Message]:
-        """Take back the last turn, or the last so many, with all that tools said in it.
+        """Remove the last turn, or the last `turns` turns, and return their messages, oldest first.
 
-        Answers the messages that are gone, the user's first. Usage stays. Raises `IndexError` if there are not so many
-        turns, `RuntimeError` while a turn is under way, `SessionFileError`.
+        `usage` does not change. Raises `IndexError` if there are fewer turns, `ValueError` for a number below 1,
+        `RuntimeError` while a turn is running, and `SessionFileError`.
         """
-        talk = self._talk
+        state = self._state
         if isinstance(turns, bool) or not isinstance(turns, int) or turns < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may give anything
-            raise ValueError(f"undo() takes a number of turns from 1 up, not {turns!r}")
-        talk.refuse_busy("undo()")
-        left = len(talk.history) - turns
+            raise ValueError(f"undo() takes a number of turns, at least 1, not {turns!r}")
+        state.refuse_busy("undo()")
+        left = len(state.history) - turns
         if left < 0:
-            raise IndexError(f"cannot undo {turns} turns: the session has {len(talk.history)}")
-        gone = talk.history.keep(left)
-        talk.room.forget(left)
-        talk.write({"keep": left})
-        return [copied(message) for turn in gone for message in turn.messages]
+            raise IndexError(f"cannot undo {turns} turns: the session has {len(state.history)}")
+        removed = state.history.keep(left)
+        state.window.forget(left)
+        state.write({"keep": left})
+        return [copied(message) for turn in removed for message in turn.messages]
 
     def fork(self) -> ChatSession:
-        """A session that goes its own way from here; neither sees what the other does. It writes to no file.
+        """Return an independent copy of the session, which is not saved to a file.
 
-        It shares what was said until one of them changes, so that it costs next to nothing. Usage is carried over,
-        options and tools are the same. A turn under way is not part of it.
+        The copy shares the history until one of the two changes, so that forking costs the same for any length. Usage,
+        options and tools are copied. A turn that is running is not part of the copy.
         """
         other = ChatSession.__new__(ChatSession)
-        other._talk = self._talk.fork()
+        other._state = self._state.fork()
         return other
 
-    # ---------------------------------------------------------------- what it is
+    # ---------------------------------------------------------------- contents
 
     @property
     def messages(self) -> list[Message]:
-        """All that was said, the system prompt first; copies, the caller's to change."""
-        return self._talk.history.messages()
+        """All messages, the system prompt first. Changing this copy does not change the session."""
+        return self._state.history.messages()
 
     @property
     def last_partial(self) -> Reply[Any] | None:
-        """What had come of the last turn if it failed, was cancelled, or its stream was left early; else `None`."""
-        return self._talk.last_partial
+        """The `Reply` so far of the last turn if it failed, was cancelled or its stream was left early; else `None`."""
+        return self._state.last_partial
 
     @property
     def system(self) -> str | None:
-        """The system prompt; `None` without one. A new one holds from the next turn on."""
-        return self._talk.history.system
+        """The system prompt; `None` without one. Setting it takes effect with the next turn."""
+        return self._state.history.system
 
     @system.setter
     def system(self, text: str | None) -> None:
-        self._talk.history.system = text_or_none("system", text)
-        self._talk.write({"set": {"head": list(self._talk.history.head)}})
+        self._state.history.system = text_or_none("system", text)
+        self._state.write({"set": {"head": list(self._state.history.head)}})
 
     @property
     def model(self) -> str | None:
-        """The model that is asked; `None`: the client's default. A new one holds from the next turn on."""
-        return self._talk.model
+        """The model; `None` for the client's default model. Setting it takes effect with the next turn."""
+        return self._state.model
 
     @model.setter
     def model(self, name: str | None) -> None:
-        self._talk.model = text_or_none("model", name)
-        self._talk.write({"set": {"model": name}})
+        self._state.model = text_or_none("model", name)
+        self._state.write({"set": {"model": name}})
 
     @property
     def params(self) -> dict[str, Any]:
-        """The parameters of all turns, beside the model; a copy."""
-        return dict(self._talk.params)
+        """The parameters of all turns, without the model; a copy."""
+        return dict(self._state.params)
 
     @property
     def tools(self) -> Toolbox:
         """The tools of all turns; a copy."""
-        return Toolbox(self._talk.tools)
+        return Toolbox(self._state.tools)
 
     @property
     def missing_tools(self) -> list[str]:
-        """The tools that a loaded session had and this one lacks: functions are not saved, their names are."""
-        return list(self._talk.missing_tools)
+        """The names of tools that a loaded session had and this one lacks: a file holds names, not functions."""
+        return list(self._state.missing_tools)
 
     def tool(self, function: F) -> F:
-        """Let the model call a function from the next turn on; also as a decorator, ``@session.tool``.
+        """Let the model call a function from the next turn on. Also a decorator: ``@session.tool``.
 
-        Answers the function itself. Raises `TypeError` for one that no schema can be made of, `ValueError` for a
-        second tool of one name.
+        Returns the function itself. Raises `TypeError` for a function without a usable schema, `ValueError` if another
+        tool has its name.
         """
-        talk = self._talk
-        talk.tools.add(function)
-        talk.missing_tools = [name for name in talk.missing_tools if name not in talk.tools.names]
-        talk.write({"set": {"tools": talk.tools.names}})
+        state = self._state
+        state.tools.add(function)
+        state.missing_tools = [name for name in state.missing_tools if name not in state.tools.names]
+        state.write({"set": {"tools": state.tools.names}})
         return function
 
     @property
     def usage(self) -> SessionUsage:
-        """What the session has used so far: tokens, requests, and cost where prices are known."""
-        return self._talk.spend.total
+        """What the session has used so far: tokens, requests, and their cost if `prices` were given."""
+        return self._state.usage.total
 
     @property
     def tokens(self) -> TokenCount:
-        """How many tokens all that was said takes in a request, and who counted."""
-        talk = self._talk
-        return talk.room.count(talk.history.flat(), {**talk.params, "tools": talk.tools.params()})
+        """How many tokens the whole history takes in a request, and who counted them."""
+        state = self._state
+        return state.window.count(state.history.flat(), {**state.params, "tools": state.tools.params()})
 
     @property
     def summary(self) -> str | None:
-        """The model's summary of the first turns, where one was made for want of room; the turns are still there."""
-        summary = self._talk.room.summary
+        """The model's summary of the oldest turns, if the context limit made one necessary; the turns are kept."""
+        summary = self._state.window.summary
         return None if summary is None else summary.text
 
     @property
     def left_out(self) -> int:
-        """How many of the first turns the last request went without, for want of room; they are still there."""
-        return self._talk.room.left_out
+        """How many of the oldest turns the last request left out because of the context limit; the turns are kept."""
+        return self._state.window.left_out
 
     def to_markdown(self) -> str:
-        """The conversation as a Markdown text, to be read by people."""
-        return to_markdown(self._talk.history.flat())
+        """Return the conversation as Markdown for people to read."""
+        return to_markdown(self._state.history.flat())
 
     def __repr__(self) -> str:
         saved = f", saved to {self.path}" if self.path else ""
-        return f"<ChatSession with {self.model or 'the default model'}: {len(self._talk.history)} turns{saved}>"
+        return f"<ChatSession with {self.model or 'the default model'}: {len(self._state.history)} turns{saved}>"
 
     # ---------------------------------------------------------------- files
 
     @property
     def path(self) -> Path | None:
         """The file that the session appends to; `None` without one."""
-        return None if self._talk.journal is None else self._talk.journal.path
+        return None if self._state.journal is None else self._state.journal.path
 
     def save(self, path: str | os.PathLike[str], *, fsync: bool = False, replace: bool = True) -> None:
-        """Write the session to a file (JSON Lines), and from now on every turn as it is finished.
+        """Write the session to a file (JSON Lines), and append every turn to it from now on.
 
-        A saved session that is there is replaced, without `replace` it is an error. The file is this session's until
-        `close`. With `fsync`, a turn is finished when the disk has it, so that it survives a loss of power; without, it
-        survives the end of the process. Functions, options of calls (timeouts, header fields, `extra_body`), prices and
-        limits are not in the file. If it is removed or emptied meanwhile, the next turn writes it anew; if another
-        program replaces or changes it, the next turn raises and is kept, until the session is saved again.
-        Raises `SessionFileError`: a path that cannot be written, a file of another kind, one in use.
+        An existing saved session is replaced; with ``replace=False`` that is an error. The file is locked until
+        `close`. With ``fsync=True`` a turn ends only when the disk has it, so that it survives a power failure;
+        without, it survives the end of the process. The file does not hold functions, call options (timeouts, header
+        fields, `extra_body`), prices and limits. If the file is removed or emptied, the next turn writes all of it
+        again; if another program replaces or changes it, the next turn raises and is kept until the session is saved
+        again. Raises `SessionFileError`: the path cannot be written, is not a saved session, or is in use.
         """
-        self._talk.save(path, fsync, replace)
+        self._state.save(path, fsync, replace)
 
     def load(self, path: str | os.PathLike[str], *, append: bool = False, fsync: bool = False) -> None:
-        """Go on with a saved session in the place of this one: what was said, system prompt, model, parameters, usage.
+        """Replace this session's history, system prompt, model, parameters and usage by those of a saved session.
 
-        Tools and options stay this session's. With `append` every turn is written to that file from now on, else it is
-        only read. A last line that was torn is left out. Raises `SessionFileError`: no file, another kind, in use,
-        damaged; `RuntimeError` while a turn is under way.
+        Tools and options stay this session's. With ``append=True`` every turn is appended to the file from now on;
+        otherwise the file is only read. A torn last line is ignored. Raises `SessionFileError` if the file does not
+        exist, is not a saved session, is in use or damaged; `RuntimeError` while a turn is running.
         """
-        self._talk.refuse_busy("load()")
-        self._talk.load(path, append, fsync)
+        self._state.refuse_busy("load()")
+        self._state.load(path, append, fsync)
 
     def close(self) -> None:
-        """Stop writing to the file, which others may go on with then; the session itself goes on. Idempotent.
+        """Stop appending to the file and unlock it; the session remains usable. Idempotent.
 
-        Raises `SessionFileError` if a turn could not be written before, and cannot be now.
+        Raises `SessionFileError` if a turn that could not be written before cannot be written now.
         """
-        self._talk.close()
+        self._state.close()

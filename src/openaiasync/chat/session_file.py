@@ -1,9 +1,9 @@
-"""Sessions in files: JSON Lines, one record for everything that happened, appended while a session talks.
+"""The file of a session: JSON Lines, one record for each event, appended while the session runs.
 
-The first line says what the file is. A record is an object with some of these keys, applied in this order:
-``keep`` (turns that stay), ``turn`` (messages of a new one, with ``model`` and ``finish_reason``), ``set`` (head,
-model, params, tools), ``summary``, ``usage`` (all that was used so far). Each is one `write`: a killed process loses
-no finished turn, and a last line that was torn is left out when the file is read.
+The first line names the format. A record is an object with some of these keys, applied in this order: ``keep`` (the
+number of turns that stay), ``turn`` (messages of a new one, with ``model`` and ``finish_reason``), ``set`` (head,
+model, params, tools), ``summary``, ``usage`` (everything used so far). Each record is one `write`: a killed process
+loses no finished turn, and a torn last line is ignored when the file is read.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ from ..storage.files import FileInUseError, FileTooLargeError, read_file
 from ..storage.journal import AppendFile, FileChangedError, FileGoneError
 from .context_window import Summary
 from .history import History, Message, Turn, check_messages
-from .turn_options import ELSEWHERE, TurnOptions
+from .turn_options import NOT_IN_SESSIONS, OPTION_FIELDS
 from .usage import SessionUsage
 
 __all__ = ["Journal", "Saved", "SessionFileError", "read_session", "summary_record", "turn_record"]
 
 
 class SessionFileError(OpenAIError, OSError):
-    """A saved session cannot be read or written: no such file, another kind, in use elsewhere, damaged, disk full."""
+    """A saved session cannot be read or written.
+
+    The file does not exist, is of another kind, is in use by another session or is damaged, or the disk is full.
+    """
 
 
 KIND, VERSION = "session", 1
@@ -45,7 +48,7 @@ Record: TypeAlias = dict[str, Any]
 
 
 class Saved:
-    """A session as its records tell it."""
+    """A session as its records describe it."""
 
     def __init__(self) -> None:
         self.history: History = History()
@@ -56,17 +59,14 @@ class Saved:
         self.summary: Summary | None = None
 
     def records(self) -> list[Record]:
-        """The fewest records that tell the same."""
+        """Return the shortest list of records that describes this session."""
         known = {"head": list(self.history.head), "model": self.model, "params": self.params, "tools": self.tools}
-        found: list[Record] = [{"set": known}]
-        found += [turn_record(turn) for turn in self.history.turns]
-        if self.summary is not None:
-            found.append(summary_record(self.summary))
-        found.append({"usage": msgspec.to_builtins(self.usage)})
-        return found
+        summary = [] if self.summary is None else [summary_record(self.summary)]
+        turns = [turn_record(turn) for turn in self.history.turns]
+        return [{"set": known}, *turns, *summary, {"usage": msgspec.to_builtins(self.usage)}]
 
     def apply(self, record: Record) -> None:
-        """Let a record happen. Raises `ValueError` for one that cannot."""
+        """Apply a record. Raises `ValueError` for an invalid one."""
         if "keep" in record:
             self.history.keep(_checked(record["keep"], int))
         if "turn" in record:
@@ -115,7 +115,7 @@ def _text_or_none(fields: Record, name: str) -> str | None:
 
 
 def _check_usage(usage: SessionUsage) -> None:
-    """`ValueError` for numbers that no session has used: a file from elsewhere must not add to a budget."""
+    """Raise `ValueError` for impossible numbers: a file from elsewhere must not change what a budget allows."""
     for name in usage.__struct_fields__:
         value: float | None = getattr(usage, name)
         if value is not None and not 0 <= value <= _MOST_USED:
@@ -123,22 +123,22 @@ def _check_usage(usage: SessionUsage) -> None:
 
 
 def _check_params(params: Record) -> None:
-    """`ValueError` for what a saved session does not set: a file may come from anywhere.
+    """Raise `ValueError` for parameters that a file must not set: it may come from anywhere.
 
-    Header fields, a body of one's own, timeouts and the options of turns decide where a request goes, what it carries
-    and which code runs; they are the caller's alone, and were never written to a file.
+    Header fields, `extra_body`, timeouts and the options of turns decide where a request goes, what it contains and
+    which code runs. Only the caller sets them, and they are never written to a file.
     """
     from ..endpoints import CHAT_COMPLETIONS_CREATE
 
     for name in params:
-        if name in OPTION_NAMES or name in TurnOptions.__struct_fields__ or name in ELSEWHERE:
+        if name in OPTION_NAMES or name in OPTION_FIELDS or name in NOT_IN_SESSIONS:
             raise ValueError(f"params sets {name!r}, which is never taken from a file: pass it to load_session()")
         if name not in CHAT_COMPLETIONS_CREATE.accepted:
             raise ValueError(f"params has {name!r:.60}, which is not a parameter of a chat")
 
 
 def turn_record(turn: Turn, keep: int | None = None) -> Record:
-    """A finished turn, in the place of all from turn `keep` on where that is given."""
+    """Return the record of a finished turn, which replaces all turns from number `keep` on if that is given."""
     record: Record = {} if keep is None else {"keep": keep}
     record["turn"] = list(turn.messages)
     if turn.model is not None:
@@ -149,7 +149,7 @@ def turn_record(turn: Turn, keep: int | None = None) -> Record:
 
 
 def summary_record(summary: Summary) -> Record:
-    """A summary that was made for want of room."""
+    """Return the record of a summary of the oldest turns."""
     return {"summary": {"turns": summary.turns, "text": summary.text}}
 
 
@@ -164,9 +164,9 @@ def _line(record: Record) -> bytes:
 
 
 def _parse(data: bytes, name: str) -> tuple[Saved, int]:
-    """The session that a file's bytes tell, and how many of the bytes are whole records.
+    """Return the session in a file's bytes, and how many of the bytes are whole records.
 
-    A last line without its end that is not JSON was torn when a process died: it is left out. Blank lines mean nothing.
+    A last line that is not JSON and has no line end was torn when a process died: it is ignored, as are blank lines.
     """
     at, number = _check_header(data, name), 1
     saved = Saved()
@@ -191,7 +191,7 @@ def _parse(data: bytes, name: str) -> tuple[Saved, int]:
 
 
 def _check_header(data: bytes, name: str) -> int:
-    """Where the records begin. Raises `SessionFileError` for another kind of file, or another version of the format."""
+    """Return where the records begin. Raises `SessionFileError` for another kind of file or version of the format."""
     begin = data.find(b"\n", 0, _MOST_OF_A_HEADER) + 1
     header = _object(data[: begin or _MOST_OF_A_HEADER])
     if header is None or header.get("openaiasync") != KIND:
@@ -201,7 +201,7 @@ def _check_header(data: bytes, name: str) -> int:
     version = header.get("version")
     if type(version) is not int or version != VERSION:
         raise SessionFileError(
-            f"{name} was saved in version {version!r:.60} of the format, this library reads {VERSION}: "
+            f"{name} was saved in version {version!r:.60} of the format, and this library reads version {VERSION}: "
             "update openaiasync"
         )
     return begin or len(data)
@@ -216,7 +216,7 @@ def _object(line: bytes) -> Record | None:
 
 
 def read_session(path: StrPath) -> Saved:
-    """The session in a file, which is only read. Raises `SessionFileError`."""
+    """Return the session in a file. Raises `SessionFileError`."""
     with _file_errors("read", path):
         return _parse(read_file(path, _LARGEST), str(path))[0]
 
@@ -225,7 +225,7 @@ _HINTS: dict[type[Exception], str] = {
     FileNotFoundError: "give a path in a folder that exists",
     NotADirectoryError: "give a path in a folder that exists",
     IsADirectoryError: "give the path of a file",
-    PermissionError: "give a path that this user may use",
+    PermissionError: "give a path that this user may access",
     FileTooLargeError: "give the path of a saved session",
     FileChangedError: "save() the session to this or another path, or load() what is there now",
 }
@@ -233,21 +233,21 @@ _HINTS: dict[type[Exception], str] = {
 
 @contextlib.contextmanager
 def _file_errors(verb: str, path: StrPath) -> Generator[None, None, None]:
-    """Turns what the system says into the library's error, with what to change."""
+    """Turn the system's errors into `SessionFileError`, which says what to change."""
     try:
         yield
     except (SessionFileError, FileGoneError):
         raise
     except FileInUseError:
         raise SessionFileError(
-            f"{path} is in use by another session: close that one (session.close()), or save to another path"
+            f"{path} is in use by another session: close it (session.close()), or save to another path"
         ) from None
     except FileExistsError as error:
         raise SessionFileError(f"{path} exists: load() it, or save to another path") from error
     except MemoryError:
         raise SessionFileError(f"cannot {verb} {path}: it does not fit into memory") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-        hint = _HINTS.get(type(error), "make room, or give another path")
+        hint = _HINTS.get(type(error), "free some space, or give another path")
         if verb != "write" and isinstance(error, FileNotFoundError):
             hint = "give the path of a saved session"
         why = getattr(error, "strerror", None) or error
@@ -260,7 +260,7 @@ def _file_errors(verb: str, path: StrPath) -> Generator[None, None, None]:
 
 
 class Journal:
-    """A file that a session appends to; one session at a time, which its lock is for."""
+    """The file that a session appends to, locked against other sessions."""
 
     def __init__(self, file: AppendFile, fsync: bool) -> None:
         self.path: Path = Path(file.path)
@@ -270,7 +270,7 @@ class Journal:
 
     @classmethod
     def open(cls, path: StrPath, *, fsync: bool = False) -> tuple[Journal, Saved]:
-        """Go on with a file that exists: a torn last line is cut off. Raises `SessionFileError`."""
+        """Open an existing file for appending; a torn last line is cut off. Raises `SessionFileError`."""
         found: list[Saved] = []
 
         def whole(data: bytes) -> int:
@@ -284,9 +284,10 @@ class Journal:
 
     @classmethod
     def create(cls, path: StrPath, records: Iterable[Record], *, fsync: bool = False, replace: bool = True) -> Journal:
-        """Write a file anew and go on with it; whole, or what was there stays.
+        """Write a new file atomically and open it for appending; on failure an old file stays as it was.
 
-        Raises `SessionFileError`: a file that is not a session, one in use; any that exists, without `replace`.
+        Raises `SessionFileError` if the existing file is not a saved session or is in use, and, without `replace`, for
+        any existing file.
         """
         data = _content(records)
         with _file_errors("write", path):
@@ -299,15 +300,15 @@ class Journal:
 
     @property
     def intact(self) -> bool:
-        """Whether the file is open, and still what it was when it was last written to."""
+        """Whether the file is open and nobody else has changed it since the last write."""
         return self._file.intact
 
     def append(self, *records: Record, whole: Callable[[], Iterable[Record]] | None = None) -> None:
-        """Write records, all or none; they are in the file when this returns, whatever happens to the process.
+        """Write records, all or none of them. Once this returns they survive the end of the process.
 
-        A file that was removed or emptied is made anew of `whole`, all the records that tell the session by now.
-        Raises `SessionFileError`: the disk is full, another program replaced the file; the records are kept then, and
-        go before the next ones.
+        If the file was removed or emptied, it is written again from `whole`, all records of the session so far. Raises
+        `SessionFileError` if the disk is full or another program replaced the file: the records are then kept, and
+        written before the next ones.
         """
         self._pending += [_line(record) for record in records]
         if not self._file.close.alive:
@@ -324,7 +325,7 @@ class Journal:
             self._pending = []
 
     def sync(self) -> None:
-        """Wait until the disk has it (fsync). Raises `SessionFileError`."""
+        """Wait until the data is on the disk (fsync). Raises `SessionFileError`."""
         with _file_errors("write", self.path):
             self._file.sync()
 

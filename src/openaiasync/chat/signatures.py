@@ -20,7 +20,7 @@ from ..core.schema.structured import Shape, ShapeError
 
 __all__ = ["Parameters", "function_of", "name_of", "object_in", "read_docstring"]
 
-# A heading that ends the description: Google's ends in a colon, numpy's is underlined.
+# A heading that ends the description: in Google style with a colon, in numpy style underlined.
 _OF_PARAMETERS = re.compile("args|arguments|params|((keyword|other) )?parameters|keyword (args|arguments)")
 _SECTIONS = re.compile(
     f"{_OF_PARAMETERS.pattern}|returns?|yields?|receives|raises?|except|exceptions|warns|warnings|attributes|examples?|"
@@ -33,7 +33,10 @@ _NUMPY = re.compile(r"\*{0,2}(\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
 
 
 def read_docstring(text: str | None) -> tuple[str, dict[str, str]]:
-    """The description, and what is said of parameters by name; paragraphs keep their breaks, lines are joined."""
+    """Return the description of a function, and the descriptions of its parameters by name.
+
+    Google, numpy and reST styles are understood. The lines of a paragraph are joined.
+    """
     lines = inspect.cleandoc(text or "").splitlines()
     described: list[str] = []
     parameters: dict[str, str] = {}
@@ -59,7 +62,7 @@ def read_docstring(text: str | None) -> tuple[str, dict[str, str]]:
 
 
 def _heading(lines: list[str], place: int) -> tuple[str, bool] | None:
-    """The heading in a line, and whether it is underlined; `None` for any other line."""
+    """Return the heading in a line, and whether it is underlined; `None` if the line is not a heading."""
     line = lines[place]
     if line[:1] in ("", " ", "\t"):
         return None
@@ -124,7 +127,7 @@ def _indent(line: str) -> int:
 
 
 def _joined(lines: list[str]) -> str:
-    """Lines as paragraphs: those of one paragraph in one line, unless they are indented or a list."""
+    """Join the lines of each paragraph, except indented lines and items of lists."""
     paragraphs: list[str] = []
     open_ = False
     for line in lines:
@@ -144,21 +147,21 @@ def _joined(lines: list[str]) -> str:
 
 Function: TypeAlias = Callable[..., Any]
 
-_SIMPLE = (str, int, float, bool, type(None), Enum)  # a default of these is told to the model
+_SIMPLE = (str, int, float, bool, type(None), Enum)  # the model is told defaults of these types
 
 
 class _Parameter(NamedTuple):
     name: str
     kind: Any  # the annotation
     default: Any  # `inspect.Parameter.empty` without one
-    positional: bool  # can be passed by place alone
+    positional: bool  # positional-only
 
 
 class Parameters:
-    """What a function takes from the model.
+    """The parameters that a model fills in.
 
-    `schema` is the JSON schema of the arguments and `strict` whether it is one that strict mode takes; `bind` makes of
-    the model's arguments what the function is called with.
+    `schema` is the JSON schema of the arguments, `strict` whether strict mode accepts it; `bind` converts the model's
+    arguments to those of the function.
     """
 
     def __init__(self, function: Function, name: str, told: dict[str, str], strictly: bool | None) -> None:
@@ -185,16 +188,16 @@ class Parameters:
         )
 
     def bind(self, arguments: str) -> tuple[list[Any], dict[str, Any]]:
-        """Arguments by place and by name for the model's JSON text; ``""`` and ``null`` are no arguments.
+        """Return positional and keyword arguments for the model's JSON text; ``""`` and ``null`` mean no arguments.
 
-        What the model left out, or gave as null where null does not fit, is not passed: the function's default counts.
-        Raises `ShapeError`, whose message is for the model.
+        An argument that the model omitted, or gave as null where null does not fit, gets the function's default. Raises
+        `ShapeError`, whose message is for the model.
         """
-        given = object_in(arguments)  # `decode` alone would be content with the first value in the text
+        given = object_in(arguments)  # `decode` alone would accept anything after the first value of the text
         try:
             made = self._shape.decode(arguments if given else "{}")
         except ShapeError:
-            made = self._loosely(given)
+            made = self._from_texts(given)
             if made is None:
                 raise
         placed: list[Any] = []
@@ -209,8 +212,8 @@ class Parameters:
                 named[one.name] = value
         return placed, named
 
-    def _loosely(self, given: dict[str, Any]) -> Any:
-        """The same of arguments that models write as texts ("3" for 3, "true" for true); `None` if they are none."""
+    def _from_texts(self, given: dict[str, Any]) -> Any:
+        """Decode arguments some of which are texts ("3" for 3, "true" for true); return `None` if they do not fit."""
         omissible = {one.name for one in self._parameters if one.default is not inspect.Parameter.empty}
         kept = {name: value for name, value in given.items() if value is not None or name not in omissible}
         try:
@@ -220,11 +223,11 @@ class Parameters:
 
 
 def _no_pydantic(kind: Any, value: Any) -> Any:
-    raise NotImplementedError  # pydantic has been asked already, and is as loose by itself
+    raise NotImplementedError  # pydantic was asked before, and reads numbers in texts by itself
 
 
 def object_in(arguments: str) -> dict[str, Any]:
-    """The JSON object that a model wrote; ``""`` and ``null`` are an empty one. Raises `ShapeError` for no object."""
+    """Return the JSON object that a model wrote; ``""`` and ``null`` are empty ones. Raises `ShapeError` otherwise."""
     text = arguments.strip()
     if text in ("", "null"):
         return {}
@@ -233,12 +236,12 @@ def object_in(arguments: str) -> dict[str, Any]:
     except msgspec.DecodeError as error:
         problem = str(error).removeprefix("JSON is malformed: ")
     except (RecursionError, UnicodeError):
-        problem = "it is nested too deeply, or has characters that are none"
+        problem = "it is nested too deeply, or has invalid characters"
     raise ShapeError(f"They have to be one JSON object: {problem}.", text=arguments)
 
 
 def function_of(function: Any) -> Function:
-    """The plain function within partials, methods and callable objects: it has the annotations and the docstring."""
+    """Return the plain function in a partial, method or callable object: it has annotations and docstring."""
     while isinstance(function, functools.partial):
         function = function.func
     if not (inspect.isroutine(function) or inspect.isclass(function)):
@@ -247,7 +250,7 @@ def function_of(function: Any) -> Function:
 
 
 def name_of(function: Any) -> str:
-    """The name that a function has by itself; that of the class for a callable object."""
+    """Return the name of a function, or of the class of a callable object."""
     while isinstance(function, functools.partial):
         function = function.func
     return str(getattr(function, "__name__", None) or type(function).__name__)
@@ -264,16 +267,16 @@ def _parameters_of(function: Function, name: str) -> list[_Parameter]:
         ) from error
     for one in signature.parameters.values():
         if one.name in bound:
-            continue  # whoever made the partial has decided: the model neither sees nor sets it
+            continue  # set by the partial: the model neither sees nor sets it
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
             stars = "*" if one.kind is one.VAR_POSITIONAL else "**"
             raise TypeError(
-                f"The tool {name} takes {stars}{one.name}, which no schema can tell a model; name its parameters, or "
-                "take one list"
+                f"The tool {name} takes {stars}{one.name}, which no schema can express; name its parameters, or "
+                "take a list"
             )
         if one.annotation is one.empty:
             raise TypeError(
-                f"The parameter {one.name!r} of the tool {name} has no annotation; write its type: {one.name}: str"
+                f"The parameter {one.name!r} of the tool {name} has no annotation; add its type, as in {one.name}: str"
             )
         found.append(_Parameter(one.name, one.annotation, one.default, one.kind is one.POSITIONAL_ONLY))
     return found
@@ -288,7 +291,7 @@ def _bound_by_partials(function: Any) -> set[str]:
 
 
 def _hints_of(function: Function, name: str, parameters: list[_Parameter]) -> dict[str, Any]:
-    """The annotations as types: only those of parameters, as what a function returns may not be there at run time."""
+    """Return the annotations of the parameters as types. Not the return type: it may not exist at run time."""
     inner = function_of(function)
     holder = types.SimpleNamespace(__annotations__={one.name: one.kind for one in parameters})
     names = getattr(inner, "__globals__", None) or vars(sys.modules.get(inner.__module__, types))
@@ -296,13 +299,13 @@ def _hints_of(function: Function, name: str, parameters: list[_Parameter]) -> di
         return typing.get_type_hints(holder, globalns=names, include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise TypeError(
-            f"The annotations of the tool {name} cannot be read: {error}. Types that annotations name must be found "
-            "from the module that defines the function."
+            f"The annotations of the tool {name} cannot be evaluated: {error}. The types that they name must be "
+            "globals of the module that defines the function."
         ) from error
 
 
 def _field(field: str, one: _Parameter, told: str | None, what: str) -> tuple[str, Any, Any]:
-    """The Struct's field for a parameter. Raises `TypeError` that names it where no schema can be made."""
+    """Return the Struct's field for a parameter. Raises `TypeError`, which names it, if it has no schema."""
     try:
         made = _made_field(field, one, told)
         json_schema(msgspec.defstruct("_Alone", [made]))
@@ -329,12 +332,12 @@ def _is_described(kind: Any) -> bool:
 
 
 def _rooted(schema: Schema) -> Schema:
-    """A schema that is a reference into its own definitions, written out."""
+    """Return a schema that is a reference into its own definitions with the reference resolved."""
     root = resolve(schema, schema)
     defs = {name: one for name, one in schema.get("$defs", {}).items() if one is not root}
     return {**root, "$defs": defs} if defs else root
 
 
 def _untitled(schema: Schema) -> Schema:
-    """A schema without the name of the Struct that it was made of."""
+    """Return a schema without the name of the Struct that it was made of."""
     return {name: value for name, value in schema.items() if name != "title"}

@@ -1,4 +1,8 @@
-"""What a model is told of a tool's result or failure: text that never holds a traceback or a key."""
+"""How a tool runs, in a thread or a task, and what the model is told of its result.
+
+A thread cannot be stopped, and a task may ignore its cancellation. What does not end is left behind: the turn continues
+without it, and the number of threads that hang is bounded. What the model is told never contains a traceback or a key.
+"""
 
 from __future__ import annotations
 
@@ -18,43 +22,36 @@ from ..storage.threads import run_in_thread
 from .history import mended, plain_json
 from .reply import ToolError
 
-__all__ = [
-    "GRACE",
-    "THREADS",
-    "ContentParts",
-    "ToolThread",
-    "ToolThreads",
-    "as_failure",
-    "collected",
-    "collected_later",
-    "content_of",
-    "end_task",
-    "in_task",
-    "is_small",
-    "leave_behind",
-    "told_error",
-]
+__all__ = ["THREADS", "ContentParts", "ToolThread", "ToolThreads", "content_of", "end_task", "in_task", "told_error"]
+
+T = TypeVar("T")
 
 MAX_ERROR = 200  # characters of an exception's text that the model is told
-MAX_TOLD = 2_000  # of what a tool wrote for the model
+MAX_TOLD = 2_000  # characters of the text of a `ToolError`, which was written for the model
 MAX_READ = 4_000  # characters of an exception's text that are looked at
 MAX_RESULT = 16 << 20  # bytes of a result as JSON
-MAX_ITEMS = 1_000_000  # items of iterables in a result
-_SMALL = 1_000  # values that are encoded at once in the event loop
+MAX_ITEMS = 1_000_000  # items of all iterables in a result
+_SMALL = 1_000  # values that are encoded in the event loop
+MOST = 32  # threads of tools in a process
+PATIENCE = 5.0  # seconds that a call waits while no thread ends
+GRACE = 2.0  # seconds that a cancelled tool may take to end
+
+
+# ---------------------------------------------------------------- results
 
 
 class ContentParts(list[dict[str, Any]]):
-    """Content parts as a tool's result, sent as they are: ``ContentParts([{"type": "text", "text": "..."}, ...])``.
+    """Content parts as the result of a tool, sent unchanged: ``ContentParts([{"type": "text", "text": "..."}, ...])``.
 
-    OpenAI's own API takes only parts of type ``text`` in a tool's message; some servers take ``image_url`` there too.
+    OpenAI's own API accepts only parts of type ``text`` in a tool's message; some servers accept ``image_url``, too.
     """
 
 
 def content_of(value: Any, *, silent: bool = False) -> str | list[dict[str, Any]]:
-    """The content of the message that tells the model a result: a str as it is, `ContentParts` too, the rest as JSON.
+    """Return the content of the message that tells the model a result: a str or `ContentParts` unchanged, else JSON.
 
-    `None` is ``null``, and ``ok`` where the tool is `silent`, declared to return nothing. Half of a UTF-16 pair becomes
-    U+FFFD. Raises `TypeError` or `ValueError` for what JSON cannot carry, and for more than 16 MiB of it.
+    `None` becomes ``null``, or ``ok`` if the tool is `silent`, that is declared to return nothing. Half of a UTF-16
+    pair becomes U+FFFD. Raises `TypeError` or `ValueError` for what JSON cannot express, and for more than 16 MiB.
     """
     if isinstance(value, str):
         _check_size(len(value))
@@ -73,9 +70,9 @@ def _json(value: Any) -> bytes:
         value = value.to_dict(mode="json")
     try:
         try:
-            text = msgspec.json.encode(value, enc_hook=_Foreign())
+            text = msgspec.json.encode(value, enc_hook=_ForeignValues())
         except UnicodeEncodeError:
-            text = msgspec.json.encode(plain_json(msgspec.to_builtins(value, enc_hook=_Foreign())))
+            text = msgspec.json.encode(plain_json(msgspec.to_builtins(value, enc_hook=_ForeignValues())))
     except RecursionError:
         raise ValueError("the result contains itself, or is nested too deeply for JSON") from None
     _check_size(len(text))
@@ -87,8 +84,8 @@ def _check_size(size: int) -> None:
         raise ValueError(f"the result is larger than {MAX_RESULT >> 20} MiB; return less of it")
 
 
-class _Foreign:
-    """Plain values of those that msgspec does not know: pydantic's models, numpy's arrays, paths, iterables."""
+class _ForeignValues:
+    """Turns values that msgspec does not know into plain ones: pydantic models, numpy arrays, paths, iterables."""
 
     def __init__(self) -> None:
         self._items = 0
@@ -108,7 +105,7 @@ class _Foreign:
         raise TypeError(f"a result of type {kind.__name__} has no JSON form; return a text, a dict or a dataclass")
 
     def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items, of which all iterables of a result together have no end: it may hold itself, or never end."""
+        # Counted over the whole result: an iterable may contain itself, or never end.
         for item in items:
             self._items += 1
             if self._items > MAX_ITEMS:
@@ -117,12 +114,12 @@ class _Foreign:
 
 
 def is_small(value: Any) -> bool:
-    """Whether a value is plain and encoded within a moment, so that no thread is needed."""
-    if isinstance(value, (str, bytes, int, float, bool, type(None))):
-        return not isinstance(value, str) or len(value) < MAX_RESULT
+    """Return whether a value is plain and takes so little time to encode that no thread is needed."""
+    if isinstance(value, str):
+        return len(value) < MAX_RESULT
     todo: list[Any] = [value]
     count = 0
-    for one in todo:  # grows while it is walked
+    for one in todo:  # grows during the loop
         if isinstance(one, (dict, list, tuple)):
             items: Any = cast("Any", one)
             count += len(items)
@@ -134,8 +131,8 @@ def is_small(value: Any) -> bool:
     return True
 
 
-class _Gathering:
-    """The items of a result that comes one by one, held to the size of a result."""
+class _Collected:
+    """The items of a generator, limited to the size of a result."""
 
     def __init__(self) -> None:
         self.items: list[Any] = []
@@ -155,16 +152,16 @@ def _size_of(item: Any) -> int:
         return len(item) + 3
     try:
         return 8 if isinstance(item, (int, float, type(None))) else len(_json(item))
-    except TypeError:  # the whole will be refused for it, if it is to be told
+    except TypeError:  # the whole result is refused because of it, if the model is told at all
         return 8
 
 
 def collected(items: Iterator[Any], is_left: Callable[[], bool]) -> list[Any]:
-    """The items of a generator that a tool returned; of one that nobody waits for any more, no further ones.
+    """Return the items of a generator that a tool returned; stop early once nobody waits for them (`is_left`).
 
-    Raises what iterating raises, and `ToolError` for more than a result may be.
+    Raises what iterating raises, and `ToolError` if there is more than a result may hold.
     """
-    found = _Gathering()
+    found = _Collected()
     for item in items:
         if is_left():
             break
@@ -173,8 +170,8 @@ def collected(items: Iterator[Any], is_left: Callable[[], bool]) -> list[Any]:
 
 
 async def collected_later(items: AsyncIterator[Any]) -> list[Any]:
-    """The same of an asynchronous generator; others run in between, also where the generator itself never waits."""
-    found = _Gathering()
+    """Do the same for an asynchronous generator. Other tasks get to run even if the generator itself never waits."""
+    found = _Collected()
     try:
         async for item in items:
             found.add(item)
@@ -188,10 +185,10 @@ async def collected_later(items: AsyncIterator[Any]) -> list[Any]:
 
 
 def told_error(error: BaseException, scrub: Callable[[bytes], bytes], *, whole: bool = False) -> str:
-    """What the model is told of an exception: its class and the beginning of its text, on one line.
+    """Return what the model is told of an exception: its class and the beginning of its text, on one line.
 
-    Taken out are this client's keys, and what looks like a credential. A `ToolError` was written for the model: its
-    text stands alone, and may be longer. With `whole`, texts stay as they are but for this client's keys.
+    The client's keys (`scrub`) and whatever looks like a credential are removed. A `ToolError` was written for the
+    model: its text stands alone, and may be longer. With `whole`, only the client's keys are removed.
     """
     text = " ".join(_text_of(error)[:MAX_READ].split())
     text = scrub(text.encode("utf-8", "replace")).decode("utf-8", "replace")
@@ -210,29 +207,25 @@ def told_error(error: BaseException, scrub: Callable[[bytes], bytes], *, whole: 
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException as failure:  # code of the exception's own, which must not end the turn
+    except BaseException as failure:  # the exception's own code must not end the turn
         return f"(its text cannot be read: {type(failure).__name__})"
 
 
-T = TypeVar("T")
-
-MOST = 32  # threads of tools in a process
-PATIENCE = 5.0  # seconds without any thread's end until a call does not wait for one any more
-GRACE = 2.0  # seconds that a cancelled tool may take to end
+# ---------------------------------------------------------------- threads
 
 
 class ToolThread:
-    """The right to run one thread, and what is known of it."""
+    """The right to run one thread, and the thread's state."""
 
     def __init__(self, threads: ToolThreads) -> None:
         self._threads = threads
-        self.begun: bool = False
+        self.started: bool = False
         self.ended = False
         self.left = False  # nobody waits for it any more
 
     async def run(self, function: Callable[[], T]) -> T:
-        """What a function returns, run in the thread. Raises what it raises, whatever that is."""
-        self.begun = True
+        """Run a function in the thread and return its result. Raises whatever it raises."""
+        self.started = True
         try:
             value, error = await run_in_thread(function, "openaiasync: runs a tool", self._end)
         except RuntimeError:  # the system has no more threads
@@ -246,40 +239,37 @@ class ToolThread:
         self._threads.end(self)
 
     def leave(self) -> None:
-        """Nobody waits for it: free what never began, and count what still runs."""
-        if not self.begun:
-            self._end()
-        else:
+        """Stop waiting for the thread: give it back if it never started, and count it as hanging if it still runs."""
+        if self.started:
             self._threads.leave(self)
+        else:
+            self._end()
 
 
 class ToolThreads:
-    """How many threads tools may take in this process, whichever event loops they are called from."""
+    """Bounds the threads of tools in a process, for all its event loops."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget all threads. A child process has none of its parent's."""
         self._lock = threading.Lock()
         self._running = 0
-        self._left = 0  # of those that run, the ones that nobody waits for
-        self._ends = 0  # a count that tells whether anything moves
+        self._left = 0  # of those running, the ones that nobody waits for
+        self._ends = 0  # how many threads have ended, which shows whether anything moves
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
 
-    def after_fork(self) -> None:
-        """A child process has none of the threads."""
-        self._reset()
-
     async def take(self, name: str) -> ToolThread:
-        """A thread for the tool of this name, first come, first served; waits for one while others end.
+        """Return a thread for the tool of this name, first come, first served; wait for one while others end.
 
-        Raises `ToolError` where that would take for ever: all of them hang.
+        Raises `ToolError` if all threads hang, or if none ends for `PATIENCE` seconds.
         """
         woken = False
         while True:
             loop = asyncio.get_running_loop()
-            waiter: asyncio.Future[None] = loop.create_future()
+            entry = (loop, loop.create_future())
             with self._lock:
                 if self._running < self._most and (woken or not self._waiting):
                     self._running += 1
@@ -287,36 +277,28 @@ class ToolThreads:
                 if self._left >= self._most:
                     raise self._refusal(name)
                 ends = self._ends
-                place = (loop, waiter)
-                if woken:
-                    self._waiting.appendleft(place)
-                else:
-                    self._waiting.append(place)
-            await self._wait(waiter, place, ends, name)
+                self._waiting.insert(0 if woken else len(self._waiting), entry)
+            try:
+                await asyncio.wait({entry[1]}, timeout=PATIENCE)
+            except asyncio.CancelledError:
+                self._forget(entry)
+                if entry[1].done():
+                    self._wake()  # the next one, in its place
+                raise
+            if not entry[1].done():
+                self._forget(entry)
+                if self._ends == ends:
+                    raise self._refusal(name)
             woken = True
-
-    async def _wait(self, waiter: asyncio.Future[None], place: Any, ends: int, name: str) -> None:
-        """Wait for a thread's end. Raises `ToolError` if none ends."""
-        try:
-            await asyncio.wait({waiter}, timeout=PATIENCE)
-        except asyncio.CancelledError:
-            self._forget(place)
-            if waiter.done():
-                self._wake()  # the next one, in its place
-            raise
-        if not waiter.done():
-            self._forget(place)
-            if self._ends == ends:
-                raise self._refusal(name)
 
     def _refusal(self, name: str) -> ToolError:
         return ToolError(
-            f"The tool {name} was not called: {self._most} calls of tools are under way and do not end. Try it later."
+            f"The tool {name} was not called: {self._most} tool calls are running and do not end. Try again later."
         )
 
-    def _forget(self, place: Any) -> None:
+    def _forget(self, entry: Any) -> None:
         with self._lock, contextlib.suppress(ValueError):
-            self._waiting.remove(place)
+            self._waiting.remove(entry)
 
     def _wake(self) -> None:
         while True:
@@ -329,12 +311,14 @@ class ToolThreads:
                 return
 
     def leave(self, thread: ToolThread) -> None:
+        """Count a thread that still runs as hanging."""
         with self._lock:
             if not thread.ended and not thread.left:
                 thread.left = True
                 self._left += 1
 
     def end(self, thread: ToolThread) -> None:
+        """Count a thread as ended. Idempotent."""
         with self._lock:
             if thread.ended:
                 return
@@ -352,19 +336,22 @@ def _settle(waiter: asyncio.Future[None]) -> None:
 
 THREADS = ToolThreads()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=THREADS.after_fork)
+    os.register_at_fork(after_in_child=THREADS.reset)
+
+
+# ---------------------------------------------------------------- tasks
 
 _left_behind: set[asyncio.Task[Any]] = set()
 
 
 async def in_task(work: Coroutine[Any, Any, T], seconds: float | None, name: str) -> T:
-    """What a tool's coroutine returns, in a task of its own, which is cancelled after so many seconds.
+    """Run a tool's coroutine in a task of its own, cancelled after `seconds`, and return its result.
 
-    What it does to its own task, as cancelling it, is not the caller's affair. Raises what it raises; `ToolError` after
-    the time, for a cancellation of its own, and for what would end the event loop.
+    What the coroutine does to its task, such as cancelling it, does not affect the caller. Raises what it raises;
+    `ToolError` after the time, if it was cancelled from inside, and for exceptions that would end the event loop.
     """
     task = asyncio.create_task(_outcome(work), name=f"tool {name}")
-    task.add_done_callback(lambda _: work.close())  # one that was cancelled before it began was never awaited
+    task.add_done_callback(lambda _: work.close())  # a task cancelled before its start never awaited it
     try:
         await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
@@ -376,7 +363,7 @@ async def in_task(work: Coroutine[Any, Any, T], seconds: float | None, name: str
     if task.cancelled():
         raise ToolError(f"the tool {name} was cancelled by what it waited for")
     ended = task.exception()
-    if ended is not None:  # a GeneratorExit of the tool's own
+    if ended is not None:  # a GeneratorExit of the tool
         raise as_failure(ended)
     value, error = task.result()
     if error is not None:
@@ -397,7 +384,7 @@ async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseExceptio
 
 
 def as_failure(error: BaseException) -> Exception:
-    """What would end the program, as the failure of a tool."""
+    """Return an ordinary exception for one that would end the program."""
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         failure = RuntimeError("the tool wanted to end the program")
     else:
@@ -407,18 +394,18 @@ def as_failure(error: BaseException) -> Exception:
 
 
 async def end_task(task: asyncio.Task[Any], name: str) -> None:
-    """Cancel a task and wait for its end, but not for ever: one that ignores it is left behind with a warning."""
+    """Cancel a task and wait `GRACE` seconds for its end. One that ignores it is left behind with a warning."""
     task.cancel()
     if not task.done():
         await asyncio.wait({task}, timeout=GRACE)
     if not task.done():
         leave_behind(task, f"the tool {name}")
     elif not task.cancelled():
-        task.exception()  # looked at: nobody else will
+        task.exception()  # retrieved: nobody else will
 
 
 def leave_behind(task: asyncio.Task[Any], what: str) -> None:
-    """Go on without a task that ignores its cancellation. It is held until it ends, so that nothing complains of it."""
+    """Continue without a task that ignores its cancellation, but keep a reference until it ends."""
     _left_behind.add(task)
     task.add_done_callback(_left_behind.discard)
     logger.warning("%s ignores its cancellation and was left behind", what)

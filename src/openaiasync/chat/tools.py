@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from typing import Any, Literal, TypeAlias, cast, overload
 
 from ..core.schema.structured import ShapeError
+from ..engine.callback import is_asynchronous
 from .reply import ToolCall, ToolError, ToolResult
 from .signatures import Function, Parameters, function_of, name_of, object_in, read_docstring
 from .tool_execution import (
@@ -34,11 +35,10 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class Tool:
-    """One function that a model may call. Make it with `tool`.
+    """A function that a model may call. Create one with `tool`; calling it calls the function.
 
     `name`, `description` and `parameters` (a JSON schema) are what the model is told; `strict` says whether the server
-    is asked to hold arguments to the schema. `timeout` is how many seconds a call may take, `None` for any time.
-    `function` may be called as ever: a `Tool` is callable like it.
+    is asked to enforce the schema. `timeout` is how many seconds a call may take, `None` without a limit.
     """
 
     def __init__(
@@ -51,21 +51,22 @@ class Tool:
         parameters: dict[str, Any] | None = None,
         timeout: float | None = None,
     ) -> None:
+        """See `tool`."""
         if not callable(function):
-            raise TypeError(f"A tool is a function, not {type(function).__name__}")
+            raise TypeError(f"A tool must be a function, not {type(function).__name__}")
         if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
+            raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
         self.function: Function = function
         self.timeout: float | None = timeout
         self.name: str = name_of(function) if name is None else name
         if not _NAME.fullmatch(self.name):
             raise ValueError(
-                f"The tool's name {self.name!r} is not one the API takes (letters, digits, _ and -, at most 64); "
-                "give it another with tool(function, name='...')"
+                f"The API does not accept the tool name {self.name!r} (letters, digits, _ and -, at most 64); "
+                "choose another with tool(function, name='...')"
             )
         inner = function_of(function)
-        told, of_parameters = read_docstring(inspect.getdoc(inner) if inspect.isroutine(inner) else inner.__doc__)
-        self.description: str = told if description is None else description
+        summary, of_parameters = read_docstring(inspect.getdoc(inner) if inspect.isroutine(inner) else inner.__doc__)
+        self.description: str = summary if description is None else description
         self.strict: bool
         self.parameters: dict[str, Any]
         self._bound: Parameters | None = None
@@ -78,11 +79,11 @@ class Tool:
 
     @classmethod
     def of(cls, function: Any) -> Tool:
-        """The tool of a function; a `Tool` itself unchanged."""
+        """Return the tool of a function; a `Tool` is returned unchanged."""
         return function if isinstance(function, Tool) else Tool(function)
 
     def param(self) -> dict[str, Any]:
-        """The tool as an item of the request's ``tools``."""
+        """Return the tool as an item of the request's ``tools``."""
         made: dict[str, Any] = {"name": self.name, "parameters": self.parameters}
         if self.description:
             made["description"] = self.description
@@ -95,72 +96,72 @@ class Tool:
         return self.function(*args, **kwargs)
 
     async def run(self, arguments: str) -> Any:
-        """Call the function with the JSON text of its arguments, checked and made what the annotations say.
+        """Call the function with the JSON text of its arguments, validated and converted as its annotations say.
 
-        A function that is not async runs in a thread of its own, under the caller's context variables; what it yields,
-        if it is a generator, is gathered there. Raises `ToolError` for arguments that do not fit, for a call that takes
-        too long or is not made because 32 others hang, and whatever the function raises.
+        A function that is not async runs in a daemon thread, with the caller's context variables; if it is a generator,
+        its items are collected there. Raises `ToolError` for arguments that do not fit, for a call that takes longer
+        than `timeout`, and if 32 other calls hang; and whatever the function raises.
         """
-        value, _ = await self._result(arguments, tell=False)
-        return value
+        return (await self._run(arguments, with_content=False))[0]
 
     async def call(self, arguments: str) -> str | list[dict[str, Any]]:
-        """`run`, and its result as the content that the model is told.
+        """Do as `run`, and return the result as the content that the model is told.
 
-        Raises what `run` does, and `ToolError` for a result that JSON cannot carry.
+        Raises what `run` does, and `ToolError` for a result that JSON cannot express.
         """
-        _, content = await self.result(arguments)
-        return content
+        return (await self.result(arguments))[1]
 
     async def result(self, arguments: str) -> tuple[Any, str | list[dict[str, Any]]]:
-        """What the function returned, and the same as content. Raises what `call` does."""
-        return await self._result(arguments, tell=True)
+        """Do as `call`, and return both what the function returned and the content."""
+        return await self._run(arguments, with_content=True)
 
-    async def _result(self, arguments: str, tell: bool) -> tuple[Any, Any]:
+    async def _run(self, arguments: str, with_content: bool) -> tuple[Any, Any]:
         placed, named = self._arguments(arguments)
         call = functools.partial(self.function, *placed, **named)
-        if _is_asynchronous(self.function):
-            return await in_task(self._finished(call, tell), self.timeout, self.name)
+        if is_asynchronous(self.function):
+            return await in_task(self._finished(call, with_content), self.timeout, self.name)
         thread = await THREADS.take(self.name)
         try:
-            return await in_task(self._in_thread(thread, call, tell), self.timeout, self.name)
+            return await in_task(self._in_thread(thread, call, with_content), self.timeout, self.name)
         finally:
             thread.leave()
 
-    async def _in_thread(self, thread: ToolThread, call: Callable[[], Any], tell: bool) -> tuple[Any, Any]:
-        """Call the function in a thread, and have all done there that may take long: gathering, encoding."""
+    async def _in_thread(self, thread: ToolThread, call: Callable[[], Any], with_content: bool) -> tuple[Any, Any]:
+        """Call the function in a thread. Whatever may take long is done there, too: collecting, encoding."""
 
         def work() -> tuple[Any, Any, bool]:
             value: Any = call()
             if inspect.isawaitable(value) or hasattr(value, "__anext__"):
                 return value, None, False
-            return *self._gathered(value, lambda: thread.left, tell), True
+            return *self._collected(value, lambda: thread.left, with_content), True
 
         value, content, done = await thread.run(work)
-        return (value, content) if done else await self._finished(lambda: value, tell)
+        return (value, content) if done else await self._finished(lambda: value, with_content)
 
-    def _gathered(self, value: Any, is_left: Callable[[], bool], tell: bool) -> tuple[Any, Any]:
+    def _collected(self, value: Any, is_left: Callable[[], bool], with_content: bool) -> tuple[Any, Any]:
         if isinstance(value, Iterator):
             value = collected(cast("Iterator[object]", value), is_left)
-        return value, self.content(value) if tell else None
+        return value, self.content(value) if with_content else None
 
-    async def _finished(self, call: Callable[[], Any], tell: bool) -> tuple[Any, Any]:
-        """What the event loop has to wait for, waited for; what may take long is done in a thread."""
+    async def _finished(self, call: Callable[[], Any], with_content: bool) -> tuple[Any, Any]:
+        """Call a function and await its result in the event loop; do what may take long in a thread."""
         value = call()
-        if inspect.isawaitable(value):
-            value = await value
         if isinstance(value, AsyncIterator):
             value = await collected_later(cast("AsyncIterator[object]", value))
+        elif inspect.isawaitable(value):
+            value = await value
+            if isinstance(value, AsyncIterator):
+                value = await collected_later(cast("AsyncIterator[object]", value))
         if is_small(value):
-            return value, self.content(value) if tell else None
+            return value, self.content(value) if with_content else None
         thread = await THREADS.take(self.name)
         try:
-            return await thread.run(functools.partial(self._gathered, value, lambda: thread.left, tell))
+            return await thread.run(functools.partial(self._collected, value, lambda: thread.left, with_content))
         finally:
             thread.leave()
 
     def content(self, value: Any) -> str | list[dict[str, Any]]:
-        """A result as the content that the model is told. Raises `ToolError` for what JSON cannot carry."""
+        """Return a result as the content that the model is told. Raises `ToolError` for what JSON cannot express."""
         try:
             return content_of(value, silent=self._silent)
         except (TypeError, ValueError) as error:
@@ -171,18 +172,13 @@ class Tool:
             return self._bound.bind(arguments) if self._bound is not None else ([], object_in(arguments))
         except ShapeError as error:
             raise ToolError(f"The arguments do not fit. {error.message}") from error
-        except BaseException as error:  # code of the types' own, as a validator
+        except BaseException as error:  # code of the types, such as a validator
             if isinstance(error, Exception):
                 raise
             raise as_failure(error) from error
 
     def __repr__(self) -> str:
         return f"Tool({self.name})"
-
-
-def _is_asynchronous(function: Any) -> bool:
-    call = getattr(function, "__call__", None)  # noqa: B004 (an object whose __call__ is async)
-    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (function, call))
 
 
 @overload
@@ -218,16 +214,17 @@ def tool(
     parameters: dict[str, Any] | None = None,
     timeout: float | None = None,
 ) -> Tool | Callable[[Function], Tool]:
-    """Make a tool of a function, sync or async, a method, a partial or a callable object; also as a decorator.
+    """Make a tool of a function, sync or async, a method, a partial or a callable object. Also a decorator.
 
-    Each parameter needs an annotation: whatever msgspec or pydantic can make a schema of, described in the docstring
-    (Google, numpy or reST style) or by ``Annotated[..., msgspec.Meta(description=...)]``. Parameters with defaults may
-    be left out by the model. What a partial has bound by name is not shown to it.
+    Each parameter needs an annotation: any type that msgspec or pydantic can make a schema of. Describe parameters in
+    the docstring (Google, numpy or reST style) or by ``Annotated[..., msgspec.Meta(description=...)]``. The model may
+    omit parameters with defaults, and does not see those that a partial has bound by name.
 
-    `strict` asks the server to hold arguments to the schema: where it can by default; `True` insists, `False` never.
-    `parameters` is a JSON schema to be used instead of the signature: the function then gets the arguments by name as
-    JSON makes them, unchecked. `timeout` is how many seconds a call may take; a thread is then left to itself. Raises
-    `TypeError` for a function no schema can be made of, and says what to change.
+    `name` and `description` default to the function's name and docstring. `strict` asks the server to enforce the
+    schema: by default where it can; True raises if it cannot, False never asks. `parameters` is a JSON schema that
+    replaces the signature: the function then gets the decoded arguments by name, without validation. `timeout` is how
+    many seconds a call may take (no limit); a thread that takes longer is left running. Raises `TypeError` for a
+    function that no schema can be made of, and says what to change; `ValueError` for an invalid name or timeout.
     """
 
     def made(given: Function) -> Tool:
@@ -237,10 +234,10 @@ def tool(
 
 
 class Toolbox:
-    """Functions and `Tool`s that a model may call, by name; beside them tools that the server itself runs, as dicts.
+    """The tools that a model may call, by name: functions and `Tool`s, and dicts of tools that the server runs.
 
-    Raises `TypeError` for what is no tool, for a function no schema can be made of, and for the dict of a function
-    tool, behind which there is nothing to run; `ValueError` for two tools of one name.
+    Raises `TypeError` for anything else, for a function that no schema can be made of, and for the dict of a function
+    tool, which does not say what to run; `ValueError` for two tools with one name.
     """
 
     __slots__ = ("_served", "_tools")
@@ -253,14 +250,14 @@ class Toolbox:
             return
         given: Any = tools
         if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-            raise TypeError(f"tools is a list of functions, not {cast('Any', type)(given).__name__}")
+            raise TypeError(f"tools must be a list of functions, not {cast('Any', type)(given).__name__}")
         for one in cast("Any", given):
             self.add(one)
 
     def add(self, given: Function | Tool | Mapping[str, Any]) -> Tool | None:
-        """Add a tool; the `Tool` made of a function, `None` of a dict. Raises what making a toolbox raises."""
+        """Add a tool; return the `Tool` made of a function, `None` for a dict. Raises what creating a toolbox does."""
         if isinstance(given, Mapping):
-            self._serve(dict(cast("Any", given)))
+            self._add_served(dict(cast("Any", given)))
             return None
         made = Tool.of(given)
         if made.name in self._tools:
@@ -268,17 +265,17 @@ class Toolbox:
         self._tools[made.name] = made
         return made
 
-    def _serve(self, given: dict[str, Any]) -> None:
+    def _add_served(self, given: dict[str, Any]) -> None:
         kind = given.get("type")
         if not isinstance(kind, str) or kind in ("function", "custom"):
             raise TypeError(
-                f"The dict of a {kind or 'function'} tool says nothing of what to run when the model calls it: pass "
+                f"The dict of a {kind or 'function'} tool does not say what to run when the model calls it: pass "
                 "the function itself, or tool(function, name=..., parameters=schema)"
             )
         self._served.append(given)
 
     def get(self, name: str) -> Tool | None:
-        """The tool of a name."""
+        """Return the tool with this name, or `None`."""
         return self._tools.get(name)
 
     @property
@@ -287,11 +284,11 @@ class Toolbox:
         return list(self._tools)
 
     def params(self) -> list[dict[str, Any]]:
-        """The value of the request's ``tools``."""
+        """Return the value of the request's ``tools``."""
         return [*(one.param() for one in self._tools.values()), *self._served]
 
     def joined(self, more: Tools) -> Toolbox:
-        """A new toolbox with these tools and more."""
+        """Return a new toolbox with these tools and more. Raises what creating a toolbox does."""
         made = Toolbox(self)
         other = Toolbox(more)
         for one in other:
@@ -313,28 +310,27 @@ class Toolbox:
 
 
 Tools: TypeAlias = Toolbox | Sequence[Function | Tool | Mapping[str, Any]]
-"""What ``tools=`` takes: functions, `Tool`s, and dicts of tools that the server runs."""
-
+"""What ``tools=`` accepts: functions, `Tool`s, and dicts of tools that the server runs."""
 
 Permit: TypeAlias = Callable[[ToolCall], bool | str | Awaitable[bool | str]]
-"""Asked before each call: `True` lets it run; `False`, or the reason as a text, denies it, and the model is told.
+"""Asked before each call, one at a time, in the order of the calls.
 
-Asked one call at a time, in the order of the calls.
+`True` lets the call run. `False`, or the reason as a text, denies it, and the model is told.
 """
 
 OnToolError: TypeAlias = Literal["tell", "tell_all", "raise"] | Callable[[ToolCall, Exception], str | Awaitable[str]]
-"""What becomes of a failed call.
+"""What happens after a failed call.
 
 ``"tell"``: the model is told the exception's type and the beginning of its text, without what looks like a credential;
-``"tell_all"``: the whole text, of which only the client's own keys are taken out. ``"raise"``: the turn raises
+``"tell_all"``: the whole text, from which only the client's own keys are removed. ``"raise"``: the turn raises
 `ToolError`. A function of the call and the exception: the model is told what it returns.
 """
 
 
 class ToolRun:
-    """The calls of one round as they run. Whoever starts it has to see it through with `next`, or `close` it.
+    """The calls of one answer, running at the same time. Read them with `next` to the end, or `close` the run.
 
-    `scrub` takes the client's keys out of what the model is told of an exception.
+    `scrub` removes the client's keys from what the model is told of an exception.
     """
 
     def __init__(
@@ -352,8 +348,8 @@ class ToolRun:
         self._scrub = scrub
         self._asking = asyncio.Lock()
         self._finished: deque[asyncio.Task[ToolResult]] = deque()
-        self._changed = asyncio.Event()  # a call has ended since somebody looked
-        self._given = 0  # results that `next` has answered
+        self._changed = asyncio.Event()  # a call has ended since `next` looked
+        self._returned = 0  # results that `next` has returned
         self._cancelled = False
         self._calls = list(calls)
         self._tasks = [asyncio.create_task(self._one(call), name=f"tool {call.name}") for call in self._calls]
@@ -362,26 +358,26 @@ class ToolRun:
 
     def _ended(self, task: asyncio.Task[ToolResult]) -> None:
         if not task.cancelled():
-            task.exception()  # looked at: one of several may fail when another has been raised already
+            task.exception()  # retrieved: another call may have failed before, and its error was raised
         self._finished.append(task)
         self._changed.set()
 
     async def next(self) -> ToolResult | None:
-        """The next result, as calls end; `None` after the last. Raises `ToolError` if failures are to be raised."""
-        if self._given == len(self._tasks):
+        """Return the result of the next call that ends; `None` after the last. Raises `ToolError` if it is to."""
+        if self._returned == len(self._tasks):
             return None
         while not self._finished:
             self._changed.clear()
             await self._changed.wait()
         task = self._finished.popleft()
-        self._given += 1
+        self._returned += 1
         if task.cancelled() and not self._cancelled:
             call = self._calls[self._tasks.index(task)]
             raise ToolError(f"The call of the tool {call.name} was cancelled by a hook.", call=call)
         return task.result()
 
     async def all(self) -> list[ToolResult]:
-        """All results in the order of the calls; ends every call if one raises or the caller is cancelled."""
+        """Return all results, in the order of the calls; cancel every call if one raises or the caller is cancelled."""
         try:
             while await self.next() is not None:
                 pass
@@ -390,18 +386,18 @@ class ToolRun:
         return self.results()
 
     def results(self) -> list[ToolResult]:
-        """The results in the order of the calls, once `next` has answered `None`."""
+        """Return the results in the order of the calls, once `next` has returned `None`."""
         return [task.result() for task in self._tasks]
 
     def cancel(self) -> None:
-        """Cancel what still runs."""
+        """Cancel the calls that still run."""
         self._cancelled = True
         for task in self._tasks:
             if not task.done():
                 task.cancel()
 
     async def close(self) -> None:
-        """Cancel what still runs and wait for its end; what ignores that is not waited for, nor is any thread."""
+        """Cancel the calls that still run and wait for their end, but not for threads and not for what ignores it."""
         running = [task for task in self._tasks if not task.done()]
         if running:
             self.cancel()
@@ -419,15 +415,15 @@ class ToolRun:
         denial = await self._denial(call)
         if denial is not None:
             return ToolResult(call=call, content=denial, denied=True)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             value, content = await tool.result(call.arguments)
         except Exception as error:  # whatever a tool raises
-            return await self._failed(call, error, time.perf_counter() - begun)
-        return ToolResult(call=call, value=value, content=content, seconds=time.perf_counter() - begun)
+            return await self._failed(call, error, time.perf_counter() - started)
+        return ToolResult(call=call, value=value, content=content, seconds=time.perf_counter() - started)
 
     async def _denial(self, call: ToolCall) -> str | None:
-        """What the model is told of a call that may not run; `None` for one that may."""
+        """Return what the model is told if the call is denied, `None` if it may run."""
         if self._permit is None:
             return None
         async with self._asking:
@@ -440,15 +436,15 @@ class ToolRun:
         return f"Error: this call was not permitted{reason}"
 
     async def _failed(self, call: ToolCall, error: Exception, seconds: float) -> ToolResult:
-        what = self._on_tool_error
-        told = told_error(error, self._scrub, whole=what == "tell_all")
-        if what == "raise":
+        action = self._on_tool_error
+        told = told_error(error, self._scrub, whole=action == "tell_all")
+        if action == "raise":
             if isinstance(error, ToolError):
                 error.call = call
                 raise error
             raise ToolError(f"The tool {call.name} failed: {told}", call=call) from error
         content: Any = f"Error: {told}"
-        if callable(what):
-            said: Any = what(call, error)
+        if callable(action):
+            said: Any = action(call, error)
             content = content_of(await said if inspect.isawaitable(said) else said)
         return ToolResult(call=call, content=content, error=error, seconds=seconds)

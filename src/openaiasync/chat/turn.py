@@ -1,13 +1,13 @@
-"""One turn: the model is asked, its tools are run, its answer is checked, as often as that takes; whole or streamed."""
+"""One turn: ask the model, run its tools, check its answer, as often as it takes; whole or streamed."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
 
 from ..core.codec.accumulate import ChatAccumulator
 from ..core.codec.endpoint import Endpoint
@@ -19,7 +19,16 @@ from ..engine.failures import broken_stream
 from ..engine.sealing import seal, sealing
 from ..errors import APIError
 from .format_fallback import FormatFallback
-from .reply import PartialObject, Piece, ReasoningPiece, RepairStarted, Reply, TextPiece, ToolFinished, ToolStarted
+from .reply import (
+    PartialObject,
+    Piece,
+    ReasoningPiece,
+    RepairStarted,
+    Reply,
+    TextPiece,
+    ToolFinished,
+    ToolStarted,
+)
 from .tool_loop import ToolLoop
 from .tools import ToolRun
 from .turn_options import TurnOptions
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
     from ..core.model.meta import Meta
     from ..types.chat import ChatCompletion, ChatCompletionChunk
 
-__all__ = ["TurnOptions", "TurnStream", "run_turn"]
+__all__ = ["TurnStream", "run_turn"]
 
 T = TypeVar("T")
 
@@ -42,87 +51,85 @@ def _endpoint() -> Endpoint:
 
 @sealing
 async def run_turn(
-    calls: Engine, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions
+    engine: Engine, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions
 ) -> Reply[Any]:
-    """Make one turn whole. `params` are those of the request but messages and tools.
+    """Run one turn and return its reply. `params` are the request's parameters without messages and tools.
 
-    Raises what the calls raise and what `ToolLoop.take` and the tools do, each with a `Reply` of what had come in
-    `.partial`; a cancelled turn's `CancelledError` has it too. Tools that still run then are cancelled.
+    Raises what the calls, `ToolLoop.take` and the tools raise, with the `Reply` so far as `.partial`; so does the
+    `CancelledError` of a cancelled turn. Tools that are still running are cancelled.
     """
-    rounds = _rounds(calls, messages, params, options)
+    loop = _tool_loop(engine, messages, params, options)
     try:
-        while not rounds.done:
-            rounds.take(await _answer(calls, rounds))
-            if rounds.calls:
-                rounds.told(await _tool_run(calls, rounds).all())
+        while not loop.done:
+            loop.take(await _answer(engine, loop))
+            if loop.calls:
+                loop.add_results(await _tool_run(engine, loop).all())
     except BaseException as error:
-        _attach(error, rounds)
+        _attach(error, loop)
         raise
-    return rounds.reply()
+    return loop.reply()
 
 
-def _rounds(calls: Engine, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> ToolLoop:
-    ladder: FormatFallback | None = None
+def _tool_loop(engine: Engine, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> ToolLoop:
+    fallback: FormatFallback | None = None
     if options.into is not None:
-        ladder = FormatFallback(calls, options.into, params.get("model"), options.format)
-    return ToolLoop(messages, params, options, ladder)
+        fallback = FormatFallback(engine, options.into, params.get("model"), options.format)
+    return ToolLoop(messages, params, options, fallback)
 
 
-def _tool_run(calls: Engine, rounds: ToolLoop) -> ToolRun:
-    options = rounds.options
-    scrub = calls.builder.scrub
-    return ToolRun(rounds.calls, options.tools, scrub, permit=options.permit, on_tool_error=options.on_tool_error)
+def _tool_run(engine: Engine, loop: ToolLoop) -> ToolRun:
+    options, scrub = loop.options, engine.builder.scrub
+    return ToolRun(loop.calls, options.tools, scrub, permit=options.permit, on_tool_error=options.on_tool_error)
 
 
-async def _answer(calls: Engine, rounds: ToolLoop) -> ChatCompletion:
-    """The next answer, asked for in a way that the server takes."""
+async def _answer(engine: Engine, loop: ToolLoop) -> ChatCompletion:
+    """Return the next answer, requested in a format that the server supports."""
     while True:
         try:
-            answer: ChatCompletion = await calls.run(_endpoint(), rounds.params())
+            answer: ChatCompletion = await engine.run(_endpoint(), loop.params())
         except APIError as error:
-            _lower(rounds, error)
+            _retry_or_raise(loop, error)
         else:
-            _held(rounds)
-            if not answer.meta.complete:  # it came as a stream that nobody asked for
+            if loop.fallback is not None:
+                loop.fallback.accepted()
+            if not answer.meta.complete:  # the server streamed although it was not asked to
                 raise broken_stream(answer.meta, "nothing in the answer says that it is complete", answer)
             return answer
 
 
-def _lower(rounds: ToolLoop, error: APIError) -> None:
-    """Ask in another way next time, or once more, or raise."""
-    if rounds.slipped(error):
+def _retry_or_raise(loop: ToolLoop, error: APIError) -> None:
+    """Change what the next request asks for, or raise the error."""
+    if loop.retry_after(error):
         return
-    if rounds.ladder is None:
+    if loop.fallback is None:
         raise error
-    rounds.ladder.lower(error)
+    loop.fallback.refused(error)
 
 
-def _held(rounds: ToolLoop) -> None:
-    if rounds.ladder is not None:
-        rounds.ladder.held()
-
-
-def _attach(error: BaseException, rounds: ToolLoop, answer: ChatCompletion | None = None) -> None:
-    """Let an error hold the turn so far, with the beginning of the `answer` under way."""
-    cast("Any", error).partial = rounds.partial(answer)
+def _attach(error: BaseException, loop: ToolLoop, answer: ChatCompletion | None = None) -> None:
+    """Set `error.partial` to the reply so far, with what was received of an `answer`."""
+    cast("Any", error).partial = loop.partial(answer)
 
 
 class TurnStream(Generic[T]):
-    """A turn as it goes: iterate its pieces; `final()` is the whole `Reply`.
+    """A turn piece by piece: iterate it; `final()` returns the whole `Reply`.
 
-    Nothing is sent before it is entered, iterated or asked for its end. Leave it with ``async with`` or `close`, which
-    frees its connection and cancels its tools. One pass, one reader. Errors are those of `run_turn`, raised after what
-    came was delivered, and again whenever it is read on.
+    Nothing is sent before the stream is entered, iterated or asked for its final reply. Leave it with ``async with`` or
+    `close`, which frees its connection and cancels its tools. One pass, one reader: a second pass raises
+    `RuntimeError`. Raises the errors of `run_turn` after the pieces that came before them, and again on every later
+    read.
     """
 
-    def __init__(self, calls: Engine, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions) -> None:
+    def __init__(
+        self, engine: Engine, messages: Iterable[Any], params: Mapping[str, Any], options: TurnOptions
+    ) -> None:
         self._options = options
-        self._begin(calls, messages, params)
+        self._begin(engine, messages, params)
         self._live: ChatStream | None = None
-        self._cut: ChatCompletion | None = None  # what had come of the answer that was left
+        self._cut: ChatCompletion | None = None  # what was received of an answer that was left
         self._tools: ToolRun | None = None
         self._splitter: ThinkSplitter | None = None
-        self._growing: PartialValue | None = None
+        self._value: PartialValue | None = None
         self._pieces: deque[Piece] = deque()
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -130,29 +137,30 @@ class TurnStream(Generic[T]):
         self._error: Exception | None = None
         self._reading = False
         self._closed = False
-        self._unheld = False  # nothing of the answer under way has come
+        self._exhausted = False  # iteration has reached the end
+        self._untouched = False  # nothing of the current answer has been received
 
-    def _begin(self, calls: Engine, messages: Iterable[Any], params: Mapping[str, Any]) -> None:
-        """Say what the turn is made of; a subclass may do so again before anything is sent."""
-        self._calls = calls
-        self._rounds = _rounds(calls, messages, params, self._options)
+    def _begin(self, engine: Engine, messages: Iterable[Any], params: Mapping[str, Any]) -> None:
+        """Set what the turn sends. A subclass may call it again before anything is sent."""
+        self._calls = engine
+        self._loop = _tool_loop(engine, messages, params, self._options)
 
-    # ---------------------------------------------------------------- what came so far
+    # ---------------------------------------------------------------- received so far
 
     @property
     def text(self) -> str:
-        """The text so far of the answer under way, or of the last one."""
+        """The text so far of the current answer, or of the last one."""
         return "".join(self._text)
 
     @property
     def reasoning(self) -> str:
-        """The reasoning so far of the answer under way, or of the last one."""
+        """The reasoning so far of the current answer, or of the last one."""
         return "".join(self._reasoning)
 
     @property
     def partial(self) -> Reply[T]:
-        """The turn so far."""
-        return self._rounds.partial(self._under_way)
+        """The reply so far."""
+        return self._loop.partial(self._under_way)
 
     @property
     def _under_way(self) -> ChatCompletion | None:
@@ -160,34 +168,44 @@ class TurnStream(Generic[T]):
 
     @property
     def meta(self) -> Meta:
-        """What is known of the last call; `RuntimeError` before the first was answered."""
+        """Metadata of the last call; `RuntimeError` before the first answer starts."""
         if self._meta is None:
-            raise RuntimeError("nothing was answered yet: enter or iterate the stream first")
+            raise RuntimeError("no answer has started yet: enter or iterate the stream first")
         return self._meta
 
     # ---------------------------------------------------------------- reading
 
+    def __await__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is not awaited: enter it with 'async with', or await its final()")
+
     def __aiter__(self) -> Self:
+        if self._exhausted:
+            raise RuntimeError("this stream has been read to its end, and a stream is read once; final() has the reply")
         return self
 
     async def __anext__(self) -> Piece:
         while not self._pieces:
             if self._error is not None:
                 raise self._error
-            if self._rounds.done:
+            if self._loop.done:
+                self._exhausted = True
                 raise StopAsyncIteration
             await self._advance(self._step)
         return self._pieces.popleft()
 
     @sealing
     async def final(self) -> Reply[T]:
-        """The whole reply; reads what is left. Raises what reading raises, `RuntimeError` if it was closed before."""
-        async for _ in self:
-            pass
-        return cast("Reply[T]", self._rounds.reply())
+        """Read the rest of the stream and return the whole reply.
 
-    async def _advance(self, step: Any) -> None:
-        """Take a step; an error of it waits until what came before it is read."""
+        Raises what reading raises, and `RuntimeError` if the stream was closed before its end.
+        """
+        if not self._exhausted:
+            async for _ in self:
+                pass
+        return cast("Reply[T]", self._loop.reply())
+
+    async def _advance(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take a step. Keep its error until the pieces before it have been read."""
         if self._closed:
             raise RuntimeError("this stream was closed before its end; `.partial` holds what had come")
         if self._reading:
@@ -195,16 +213,14 @@ class TurnStream(Generic[T]):
         self._reading = True
         try:
             await step()
-        except Exception as error:
-            _attach(error, self._rounds, self._under_way)
+        except BaseException as error:
+            _attach(error, self._loop, self._under_way)
             seal(error)
+            if not isinstance(error, Exception):
+                await self.close()
+                raise
             self._error = error
             await self._release()
-        except BaseException as error:
-            _attach(error, self._rounds, self._under_way)
-            seal(error)
-            await self.close()
-            raise
         finally:
             self._reading = False
 
@@ -214,7 +230,7 @@ class TurnStream(Generic[T]):
             if result is not None:
                 self._pieces.append(ToolFinished(result))
             else:
-                self._rounds.told(self._tools.results())
+                self._loop.add_results(self._tools.results())
                 self._tools = None
         elif self._live is None:
             await self._ask()
@@ -222,89 +238,90 @@ class TurnStream(Generic[T]):
             try:
                 chunk = await self._live.__anext__()
             except StopAsyncIteration:
-                await self._end_round(self._live)
+                await self._end_answer(self._live)
             except APIError as error:
-                if not self._rounds.slipped(error):
+                if not self._loop.retry_after(error):
                     await self._reconsider(error)
                 await self._ask_again(self._live)
             else:
                 self._take(chunk)
 
     async def _ask(self) -> None:
-        """Send the next request, in a way that the server takes."""
-        calls = self._calls
+        """Send the next request in a format that the server supports."""
+        engine = self._calls
         while self._live is None:
-            request = calls.stream_request(_endpoint(), self._rounds.params())
-            live = ChatStream(calls, request, ChatAccumulator(), must_complete=True)
+            request = engine.stream_request(_endpoint(), self._loop.params())
+            live = ChatStream(engine, request, ChatAccumulator(), must_complete=True)
             try:
                 self._live = await live.__aenter__()
             except APIError as error:
-                _lower(self._rounds, error)
-                self._repairing()
-        self._unheld = True
+                _retry_or_raise(self._loop, error)
+                self._announce_repair()
+        self._untouched = True
         self._meta = self._live.meta
         self._text, self._reasoning = [], []
-        self._growing = None if self._options.into is None else self._options.into.growing()
+        self._value = None if self._options.into is None else self._options.into.growing()
         self._splitter = ThinkSplitter() if self._options.think_tags else None
 
     def _take(self, chunk: ChatCompletionChunk) -> None:
-        if self._unheld:
-            self._unheld = False
-            _held(self._rounds)
+        if self._untouched:
+            self._untouched = False
+            if self._loop.fallback is not None:
+                self._loop.fallback.accepted()
         text, reasoning = chunk.text, chunk.reasoning
         if text and self._splitter is not None:
             text, thought = self._splitter.feed(text)
             reasoning += thought
-        self._say(text, reasoning)
+        self._append(text, reasoning)
 
-    def _say(self, text: str, reasoning: str) -> None:
+    def _append(self, text: str, reasoning: str) -> None:
         if reasoning:
             self._reasoning.append(reasoning)
             self._pieces.append(ReasoningPiece(reasoning))
         if text:
             self._text.append(text)
             self._pieces.append(TextPiece(text))
-            if self._growing is not None:
-                self._growing.feed(text)
-                if (value := self._growing.value) is not None:
+            if self._value is not None:
+                self._value.feed(text)
+                if (value := self._value.value) is not None:
                     self._pieces.append(PartialObject(value))
 
-    async def _end_round(self, live: ChatStream) -> None:
-        """An answer is whole: see what it means."""
+    async def _end_answer(self, live: ChatStream) -> None:
+        """Interpret an answer that has been received whole."""
         if self._splitter is not None:
-            self._say(*self._splitter.end())
+            self._append(*self._splitter.end())
         answer: ChatCompletion = await live.final()
         await live.close()
         self._live = None
-        rounds = self._rounds
-        rounds.take(answer)
-        if rounds.calls:
-            self._pieces.extend(map(ToolStarted, rounds.calls))
-            self._tools = _tool_run(self._calls, rounds)
+        loop = self._loop
+        loop.take(answer)
+        if loop.calls:
+            self._pieces.extend(map(ToolStarted, loop.calls))
+            self._tools = _tool_run(self._calls, loop)
         else:
-            self._repairing()
+            self._announce_repair()
 
     async def _reconsider(self, error: APIError) -> None:
-        """A stream ended with an error: ask in another way if nothing of it had come, or raise."""
+        """Ask in another way if the stream ended with an error before any text, or raise the error."""
         if self._text or self._reasoning:
             raise error
         if not await self._refits(error):
-            _lower(self._rounds, error)
+            _retry_or_raise(self._loop, error)
 
     async def _refits(self, error: APIError) -> bool:
-        """Whether the next request will be shorter, after the server refused this one in the stream itself."""
+        """Return whether the next request will be shorter, after the server refused this one within the stream."""
         return False
 
     async def _ask_again(self, live: ChatStream) -> None:
-        """The server ended a stream with an error that need not be the end of the turn."""
+        """Drop a stream that ended with an error after which the turn continues."""
         await live.close()
         self._live = None
-        self._repairing()
+        self._announce_repair()
 
-    def _repairing(self) -> None:
-        if self._rounds.problem:
-            self._pieces.append(RepairStarted(self._rounds.problem))
-            self._rounds.problem = ""
+    def _announce_repair(self) -> None:
+        if self._loop.problem:
+            self._pieces.append(RepairStarted(self._loop.problem))
+            self._loop.problem = ""
 
     # ---------------------------------------------------------------- leaving
 
@@ -318,15 +335,15 @@ class TurnStream(Generic[T]):
             await tools.close()
 
     async def close(self) -> None:
-        """Free the connection and the place in flight at once, cancel the tools and wait for their end. Idempotent."""
-        if not self._rounds.done:
+        """Free the connection and the slot at once, cancel the tools and wait until they have ended. Idempotent."""
+        if not self._loop.done:
             self._closed = True
         await self._release()
 
     aclose = close
 
     async def __aenter__(self) -> Self:
-        if self._live is None and self._tools is None and not self._rounds.done:
+        if self._live is None and self._tools is None and not self._loop.done:
             await self._advance(self._ask)
             if self._error is not None:
                 raise self._error
@@ -344,5 +361,5 @@ class TurnStream(Generic[T]):
                 tools.cancel()
 
     def __repr__(self) -> str:
-        state = "ended" if self._rounds.done else "closed" if self._closed else "failed" if self._error else "open"
+        state = "ended" if self._loop.done else "closed" if self._closed else "failed" if self._error else "open"
         return f"<{type(self).__name__} {state if self._meta or self._closed else 'not sent'}>"

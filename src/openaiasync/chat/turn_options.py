@@ -1,18 +1,21 @@
-"""How a turn goes: its options, and the parameters that its methods accept."""
+"""How a turn runs: its options, the parameters that methods accept, and the errors for all other keywords."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
+from ..core.codec.endpoint import nearest
+from ..core.model.omitted import is_omitted
 from ..core.policy.options import RequestOptions
 from ..core.schema.structured import Shape, shape_of
-from .format_fallback import RUNGS, Rung
+from .format_fallback import LEVELS, FormatLevel
 from .tools import OnToolError, Permit, Toolbox
 
 if TYPE_CHECKING:
+    from ..engine.attachments import AudioSource, ImageSource
     from ..params.chat import (
         ChatCompletionAudioParam,
         ChatCompletionModality,
@@ -27,29 +30,47 @@ if TYPE_CHECKING:
     from ..params.shared_params.response_format_json_object import ResponseFormatJSONObject
     from ..params.shared_params.response_format_json_schema import ResponseFormatJSONSchema
     from ..params.shared_params.response_format_text import ResponseFormatText
-    from .format_fallback import Rung
-    from .tools import OnToolError, Permit
+    from .tools import Tools
 
-__all__ = ["ELSEWHERE", "SayParams", "TurnOptions", "TurnParams"]
+__all__ = [
+    "NOT_IN_SESSIONS",
+    "OPTION_FIELDS",
+    "SayParams",
+    "TurnOptions",
+    "TurnParams",
+    "check_format",
+    "split_keywords",
+    "turn_keywords",
+]
 
-ELSEWHERE: dict[str, str] = {
-    "n": "a session goes on from one answer a turn, so there is no n; fork() it to try several",
-    "stream": "session.stream(...) streams, session.say(...) answers whole",
-    "messages": "a session keeps the messages itself; session(messages=[...]) begins with some",
-    "functions": "tools have taken their place",
-    "function_call": "tool_choice has taken its place",
+_REPLACED = {"functions": "use tools instead", "function_call": "use tool_choice instead"}
+_NOT_IN_TURNS = {
+    **_REPLACED,
+    "n": "a turn has one answer; leave n out",
+    "tools": "pass functions as the keyword argument tools",
+    "stream": "the methods with stream in their names stream",
 }
-"""Parameters of the API that a session does not take, and what to use instead."""
+NOT_IN_SESSIONS: dict[str, str] = {
+    **_REPLACED,
+    "n": "each turn of a session has one answer; fork() the session to try several",
+    "stream": "session.stream(...) streams, session.say(...) returns the whole reply",
+    "messages": "a session keeps its messages; session(messages=[...]) starts with some",
+}
+"""Parameters of the API that a session does not accept, and what to use instead."""
+_WITHOUT_EFFECT = {"n": 1, "stream": False}  # values that ask for what a turn does anyway
 
 
 class TurnOptions(msgspec.Struct, kw_only=True):
-    """How a turn goes. Wrong values are refused with `TypeError` or `ValueError` when it is made.
+    """How a turn runs.
 
-    `max_rounds` is how often the model may be asked because of tools (8). `into` is the type that the answer's text
-    shall be a value of, or its `Shape`; `repair` how often the model may try again when it is not (1); `format` names
-    the way to ask for it instead of finding out which one the server takes. `keep_reasoning` sends the model's
-    reasoning back to it with its answers; `think_tags` takes what an answer begins with between ``<think>`` and
-    ``</think>``, or other models' tags, out of the text.
+    `tools`: the functions that the model may call (none). `max_rounds`: how often the model may be asked because of
+    tool calls (8). `permit` is asked before each call (all are permitted), `on_tool_error` says what a failed call does
+    (``"tell"``). `into`: the type of the value to get, or its `Shape` (none); `repair`: how often the model may try
+    again if its answer does not fit it (1); `format`: how to ask for it (the best way that the server supports).
+    `keep_reasoning` sends the model's reasoning back to it with the history (False). `think_tags` takes reasoning at
+    the beginning of a text, between ``<think>`` and ``</think>`` or the tags of other models, out of the text (False).
+
+    Raises `TypeError` or `ValueError` for invalid values.
     """
 
     tools: Toolbox | None = None
@@ -58,7 +79,7 @@ class TurnOptions(msgspec.Struct, kw_only=True):
     on_tool_error: OnToolError = "tell"
     into: Any = None
     repair: int = 1
-    format: Rung | None = None
+    format: FormatLevel | None = None
     keep_reasoning: bool = False
     think_tags: bool = False
 
@@ -68,37 +89,90 @@ class TurnOptions(msgspec.Struct, kw_only=True):
             self.tools = Toolbox(tools)
         if into is not None and not isinstance(into, Shape):
             self.into = shape_of(into)
-        _whole("max_rounds", self.max_rounds, 1)
-        _whole("repair", self.repair, 0)
+        _check_integer("max_rounds", self.max_rounds, 1)
+        _check_integer("repair", self.repair, 0)
         if self.permit is not None and not callable(self.permit):
-            raise TypeError("permit is a function of a ToolCall that answers True, False or the reason of a denial")
+            raise TypeError(
+                "permit must be a function of a ToolCall that returns True, False or the reason of a denial"
+            )
         if not callable(self.on_tool_error) and self.on_tool_error not in ("tell", "tell_all", "raise"):
             raise ValueError(
-                f"on_tool_error is 'tell', 'raise' or a function, not {self.on_tool_error!r} ('tell_all': whole texts)"
+                f"on_tool_error must be 'tell', 'tell_all' (whole texts), 'raise' or a function, not "
+                f"{self.on_tool_error!r}"
             )
-        if self.format is not None and self.format not in RUNGS:
-            raise ValueError(f"format is one of {', '.join(map(repr, RUNGS))}, not {self.format!r}")
+        if self.format is not None and self.format not in LEVELS:
+            raise ValueError(f"format must be one of {', '.join(map(repr, LEVELS))}, not {self.format!r}")
 
 
-def _whole(name: str, value: Any, least: int) -> None:
+OPTION_FIELDS = frozenset(TurnOptions.__struct_fields__)
+
+
+def _check_integer(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, not {value!r}")
+        raise TypeError(f"{name} must be an integer, not {value!r}")
     if value < least:
-        raise ValueError(f"{name} is at least {least}, not {value}")
+        raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
-class SayParams(RequestOptions, total=False):
-    """How a turn goes (`TurnOptions` explains), and the parameters of ``POST /chat/completions``.
+def split_keywords(
+    where: str, given: Mapping[str, Any], rejected: Mapping[str, str] = NOT_IN_SESSIONS, own: Iterable[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split keyword arguments into parameters of the API and options of the turn.
 
-    Left out are those that a turn decides itself: ``n``, ``stream``, and tools in their forms for the wire; and
-    ``audio``, which is what the user says in a session's turn.
+    Raises `TypeError` for a keyword that is neither, and for one that is `rejected` (a table of names and what to use
+    instead). `where` is the function that the user called, `own` are further names that it knows, for the hint.
+    """
+    from ..endpoints import CHAT_COMPLETIONS_CREATE
+
+    accepted = CHAT_COMPLETIONS_CREATE.accepted
+    params: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in rejected:
+            if not (value is None or is_omitted(value) or value == _WITHOUT_EFFECT.get(name, ...)):
+                raise TypeError(f"{where} does not accept {name}: {rejected[name]}")
+        elif name in OPTION_FIELDS:
+            options[name] = value
+        elif name in accepted:
+            params[name] = value
+        else:
+            hint = nearest(name, frozenset({*accepted, *OPTION_FIELDS, *own}))
+            raise TypeError(f"{where} has no parameter {name!r}{hint} (pass a provider's own through extra_body)")
+    return params, options
+
+
+def turn_keywords(
+    where: str, given: Mapping[str, Any], tools: Tools | None, into: Any = None
+) -> tuple[Any, dict[str, Any], TurnOptions]:
+    """Return messages, parameters of the API and options of a turn outside a session, for `run_turn` or `TurnStream`.
+
+    Raises `TypeError` and `ValueError` for invalid arguments; `where` is the function that the user called.
+    """
+    other = "pass it as a keyword argument" if into is not None else "chat.parse() and chat.stream_parse() do"
+    params, options = split_keywords(where, given, {**_NOT_IN_TURNS, "into": other}, ("messages",))
+    if "messages" not in params:
+        raise TypeError(f"{where} is missing the required argument 'messages'")
+    check_format(where, params, into)
+    return params.pop("messages"), params, TurnOptions(tools=cast("Any", tools), into=into, **options)
+
+
+def check_format(where: str, params: Mapping[str, Any], into: Any) -> None:
+    """Raise `TypeError` if both `into` and ``response_format`` say what the answer is to be."""
+    if into is not None and params.get("response_format") is not None:
+        raise TypeError(f"{where} does not accept response_format together with into, which takes its place")
+
+
+class _CommonParams(RequestOptions, total=False):
+    """The options of a turn (see `TurnOptions`) and the parameters of ``POST /chat/completions``.
+
+    Not among them are those that a turn decides itself: ``n``, ``stream``, and tools as JSON.
     """
 
     max_rounds: int
     permit: Permit | None
     on_tool_error: OnToolError
     repair: int
-    format: Rung | None
+    format: FormatLevel | None
     keep_reasoning: bool
     think_tags: bool
 
@@ -134,7 +208,16 @@ class SayParams(RequestOptions, total=False):
     parallel_tool_calls: bool
 
 
-class TurnParams(SayParams, total=False):
-    """The same with ``audio``: how the model shall speak."""
+class TurnParams(_CommonParams, total=False):
+    """What methods that run turns accept; ``audio`` says how the model is to speak."""
 
     audio: ChatCompletionAudioParam | None
+
+
+class SayParams(_CommonParams, total=False):
+    """What one turn of a session accepts; `ChatSession.say` describes the first four."""
+
+    images: ImageSource | Sequence[ImageSource] | None
+    audio: AudioSource | Sequence[AudioSource] | None
+    tools: Tools | None
+    at: int | None

@@ -1,4 +1,4 @@
-"""How many tokens messages take, what a session has used, and what that costs."""
+"""Tokens and money: how many tokens messages take, what a session has used, what that costs, and its budget."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ __all__ = [
 
 Source: TypeAlias = Literal["server", "tokenizer", "estimate"]
 Tokenizer: TypeAlias = Callable[[str], "int | Sized"]
-"""Takes a text; answers how many tokens it is, or the tokens."""
+"""A function of a text that returns its tokens, or their number."""
 
-# What an estimate goes by. Tokens of words are about four letters of ASCII; other scripts take more, by their bytes.
-_LETTERS = 0.25
-_MORE_BYTES = 0.4
+# Estimates, in tokens. A token of English is about four characters; other scripts take more, by their bytes in UTF-8.
+_OF_CHARACTER = 0.25
+_OF_FURTHER_BYTE = 0.4
 _OF_MESSAGE = 4  # role and separators
 _OF_IMAGE = {"low": 85}
 _OF_OTHER_IMAGE = 1000
 _OF_FILE = 1000
-_AUDIO_BYTES = {"wav": 3200, "mp3": 1600}  # a tenth of a second: 16 kHz and 16 bits, 128 kbit/s
+_AUDIO_BYTES = {"wav": 3200, "mp3": 1600}  # of a token, a tenth of a second: 16 kHz and 16 bits; 128 kbit/s
 
-_SCALE_FROM = 32  # of a difference in weight that tells how a server's tokens are to ours
+_SCALE_FROM = 32  # the least difference in weight that shows how many tokens a server counts for one of ours
 _SCALES = (0.1, 16.0)
-_CACHED = 16_384  # messages; more than any context holds
+_CACHED = 16_384  # messages, more than any context window holds
 
 
-MOST_TOKENS = 10_000_000  # of one request or answer: more than any model takes
+MOST_TOKENS = 10_000_000  # of one request or answer, more than any model accepts
 
 
 def token_count(value: Any) -> int | None:
-    """A number of tokens as a server tells it; `None` for one that is none, or larger than any model takes.
+    """Return a server's number of tokens as an int; `None` for anything else, and for impossibly large ones.
 
-    What such a number costs would use up a budget for ever, and leave no room in any context.
+    An impossible number would exhaust every budget and every context window for the rest of the session.
     """
     if type(value) is float and value.is_integer():
         value = int(value)
@@ -57,10 +57,10 @@ def token_count(value: Any) -> int | None:
 
 
 class TokenCount(NamedTuple):
-    """How many tokens the next request takes, and who counted.
+    """How many tokens the next request takes, and who counted them.
 
-    ``"server"``: the server's own count of the last request, with what came since by tokenizer or estimate;
-    ``"tokenizer"`` and ``"estimate"``: nothing was counted by a server yet.
+    ``"server"``: the server's count of the last request, plus what was added since by tokenizer or estimate;
+    ``"tokenizer"`` and ``"estimate"``: no server has counted yet.
     """
 
     tokens: int
@@ -68,7 +68,7 @@ class TokenCount(NamedTuple):
 
 
 class _Anchor(NamedTuple):
-    """What a server said of messages of a certain weight."""
+    """A server's count of messages of a certain weight."""
 
     tokens: int
     weight: float
@@ -76,45 +76,49 @@ class _Anchor(NamedTuple):
 
 
 class TokenCounter:
-    """Counts messages. Their weight is what they take by tokenizer or estimate; what servers say puts it right."""
+    """Counts the tokens of messages.
+
+    The weight of messages is their number of tokens by tokenizer or estimate. The counts in a server's answers show how
+    many tokens a weight stands for.
+    """
 
     def __init__(self, tokenizer: Tokenizer | None = None) -> None:
         if tokenizer is not None and not callable(tokenizer):
-            raise TypeError("tokenizer is a function that takes a text and answers its tokens or their number")
+            raise TypeError("tokenizer must be a function of a text that returns its tokens or their number")
         self._tokenizer = tokenizer
         self._anchor: _Anchor | None = None
         self._least: tuple[float, int] | None = None  # the lightest request that a server counted, and its count
         self._scale = 1.0
-        self._growth = 0.0  # tokens for one of ours in what the last longer request added
-        self._weights: dict[int, tuple[Mapping[str, Any], float]] = {}  # by id: messages are many and do not change
+        self._growth = 0.0  # tokens for one of ours in what the last longer request had added
+        self._weights: dict[int, tuple[Mapping[str, Any], float]] = {}  # by id: messages are many and are not modified
 
     def fork(self) -> TokenCounter:
-        """A counter that knows the same."""
+        """Return an independent copy."""
         other = TokenCounter(self._tokenizer)
         other._anchor, other._least = self._anchor, self._least
         other._scale, other._growth = self._scale, self._growth
         return other
 
     def emptied(self) -> TokenCounter:
-        """A counter with the same tokenizer that knows nothing yet."""
+        """Return a counter with the same tokenizer and without any calibration."""
         return TokenCounter(self._tokenizer)
 
     @property
     def source(self) -> Source:
-        """Who counts at present."""
+        """Who counts at the moment."""
         return "server" if self._anchor else "tokenizer" if self._tokenizer else "estimate"
 
     def text(self, text: str) -> float:
-        """The weight of a text."""
+        """Return the weight of a text."""
         if self._tokenizer is None:
-            return _LETTERS * len(text) + _MORE_BYTES * (len(text.encode("utf-8", "replace")) - len(text))
+            return _OF_CHARACTER * len(text) + _OF_FURTHER_BYTE * (len(text.encode("utf-8", "replace")) - len(text))
         count = self._tokenizer(mended(text))
-        if isinstance(count, bool) or not isinstance(count, (int, Sized)):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller's function may answer anything
-            raise TypeError(f"tokenizer answered {type(count).__name__}; it answers tokens or their number")
+        if isinstance(count, bool) or not isinstance(count, (int, Sized)):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller's function may return anything
+            raise TypeError(f"tokenizer returned {type(count).__name__} instead of tokens or their number")
         return count if isinstance(count, int) else len(count)
 
     def weigh(self, messages: Sequence[Mapping[str, Any]]) -> float:
-        """The weight of messages, which must not change afterwards."""
+        """Return the weight of messages, which must not be modified afterwards."""
         total = 0.0
         for message in messages:
             known = self._weights.get(id(message))
@@ -126,50 +130,50 @@ class TokenCounter:
         return total
 
     def params(self, params: Mapping[str, Any]) -> float:
-        """The weight of what else a prompt is made of: descriptions of tools, the schema of the answer."""
+        """Return the weight of what else is in a prompt: descriptions of tools, the schema of the answer."""
         given = [params[name] for name in ("tools", "functions", "response_format") if params.get(name)]
         return self.text(encode_json(given).decode()) if given else 0.0
 
     def tokens(self, weight: float) -> int:
-        """How many tokens a request of this weight takes."""
+        """Return how many tokens a request of this weight takes."""
         anchor = self._anchor
         if anchor is None:
             return round(weight)
         return max(1, round(anchor.tokens + anchor.scale * (weight - anchor.weight)))
 
     def weight(self, tokens: float) -> float:
-        """The weight of a text of so many tokens of the server."""
+        """Return the weight of a text that has so many tokens by the server's count."""
         return tokens / self._scale
 
     def within(self, tokens: int) -> float:
-        """The weight of a request that takes so many tokens: what `tokens` says, the other way round."""
+        """Return the weight of a request that takes so many tokens, the inverse of `tokens`."""
         anchor = self._anchor
         return float(tokens) if anchor is None else anchor.weight + (tokens - anchor.tokens) / anchor.scale
 
     def learn(self, weight: float, tokens: int, later: float = 0.0, more: int = 0, *, refused: bool = False) -> None:
-        """A server counted `tokens` for a request of this weight, and `more` for its answer of the weight `later`.
+        """Learn that a server counted `tokens` for a request of this weight, `more` for its answer of weight `later`.
 
-        Of a request that it `refused` as too long, nearly all were the messages'.
+        If it `refused` the request as too long, nearly all of the tokens were those of the messages.
         """
         least = self._least
         if least is None:
             if self._tokenizer is None and weight >= _SCALE_FROM:
                 self._scale = tokens / weight if refused else _scale(tokens / weight)
         elif abs(weight - least[0]) >= _SCALE_FROM:
-            # The difference of two counts leaves out what a server adds by itself.
+            # The difference between two counts does not contain what the server adds to every prompt.
             self._scale = _scale((tokens - least[1]) / (weight - least[0]))
         if least is None or weight < least[0]:
             self._least = (weight, tokens)
         if self._anchor is not None and weight - self._anchor.weight >= _SCALE_FROM:
-            # What turns add may take more tokens than the summary that a request of the same weight begins with.
+            # Turns may take more tokens for their weight than the summary at the beginning of the request.
             self._growth = _scale((tokens - self._anchor.tokens) / (weight - self._anchor.weight))
         self._scale = max(self._scale, self._growth)
         self._anchor = _Anchor(tokens + (more + _OF_MESSAGE if later else 0), weight + later, self._scale)
 
     def learn_excess(self, weight: float, limit: int) -> None:
-        """A server refused a request of this weight as longer than `limit` tokens; how many it counted is unknown.
+        """Learn that a server refused a request of this weight as longer than `limit` tokens, without saying its count.
 
-        The next guess is a third higher. It is forgotten when the server counts.
+        The next estimate is a third higher. It is forgotten at the server's next count.
         """
         tokens = max(limit + 1, round(self.tokens(weight) * 4 / 3))
         self._scale = _scale(tokens / max(weight, 1.0))
@@ -211,15 +215,21 @@ def _scale(ratio: float) -> float:
     return min(max(ratio, _SCALES[0]), _SCALES[1])
 
 
-class BudgetError(OpenAIError):
-    """A session's next request would pass its `budget`; it was not sent. Amounts are in the currency of the prices.
+# ---------------------------------------------------------------- money
 
-    `spent` is what the session has cost so far, `needed` what the request would at least cost.
+_MILLION = 1_000_000
+ANY = "*"
+
+
+class BudgetError(OpenAIError):
+    """A session's next request would exceed its `budget`; nothing was sent.
+
+    `spent` is the cost so far, `needed` the least cost of the request, both in the currency of the prices.
     """
 
     def __init__(self, *, spent: float, needed: float, budget: float) -> None:
         super().__init__(
-            f"The next request needs about {needed:.6g}, {spent:.6g} of the budget of {budget:.6g} are spent; "
+            f"The next request needs about {needed:.6g}, and {spent:.6g} of the budget of {budget:.6g} are spent; "
             "nothing was sent."
         )
         self.spent: float = spent
@@ -227,14 +237,10 @@ class BudgetError(OpenAIError):
         self.budget: float = budget
 
 
-_MILLION = 1_000_000
-ANY = "*"
-
-
 class Price(msgspec.Struct, frozen=True):
-    """What a million tokens cost, in any currency: of the prompt, of the answer, and of the prompt's cached part.
+    """The price of a million tokens, in any currency: of prompts, of answers, and of prompts from the server's cache.
 
-    Without `cached`, tokens that the server had in its cache cost what others do.
+    Without `cached`, tokens from the cache have the price of other tokens of the prompt.
     """
 
     input: float
@@ -243,19 +249,19 @@ class Price(msgspec.Struct, frozen=True):
 
 
 Prices: TypeAlias = Price | Mapping[str, Price | Mapping[str, float] | tuple[float, ...]]
-"""One price for all models, or a price for each: a `Price`, its fields as a dict, or ``(input, output[, cached])``.
+"""One price for all models, or one for each: a `Price`, its fields as a dict, or ``(input, output[, cached])``.
 
-A name also stands for its dated versions ("gpt-4o-mini" for "gpt-4o-mini-2024-07-18"); "*" for all others.
+A name includes its dated versions ("gpt-4o-mini" also means "gpt-4o-mini-2024-07-18"); "*" means all other models.
 """
 
 
 class SessionUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session has used so far, failed turns and summaries included.
+    """What a session has used so far, including failed turns and summaries.
 
     `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of `completion_tokens`. `cost` is in the currency of
-    the prices, `None` without prices. Of the `requests`, `estimated` had no usable count from the server, as those that
-    failed after they were sent, so that their tokens are an estimate; `unpriced` were to a model without a price, so
-    that `cost` leaves them out.
+    the prices, `None` without prices. `estimated` is how many of the `requests` had no usable count from the server,
+    for example because they failed after they were sent: their tokens are estimates. `unpriced` is how many went to a
+    model without a price, and are not part of `cost`.
     """
 
     requests: int = 0
@@ -269,7 +275,7 @@ class SessionUsage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def total_tokens(self) -> int:
-        """Tokens of prompts and answers together."""
+        """The sum of `prompt_tokens` and `completion_tokens`."""
         return self.prompt_tokens + self.completion_tokens
 
 
@@ -281,11 +287,11 @@ def _price_of(model: str, given: Any) -> Price:
             price = Price(*cast("Any", given)) if isinstance(given, (tuple, list)) else Price(**given)
         except TypeError:
             raise ConfigurationError(
-                f"prices[{model!r}] is {given!r}; give Price(input=…, output=…), per million tokens, or such a dict"
+                f"prices[{model!r}] must be Price(input=…, output=…), per million tokens, or such a dict, not {given!r}"
             ) from None
     for name, value in (("input", price.input), ("output", price.output), ("cached", price.cached or 0)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may give anything
-            raise ConfigurationError(f"prices[{model!r}]: {name} is a number from 0 up, not {value!r}")
+            raise ConfigurationError(f"prices[{model!r}]: {name} must be a number, at least 0, not {value!r}")
     return price
 
 
@@ -295,39 +301,41 @@ def _table(prices: Any) -> dict[str, Price] | None:
     if isinstance(prices, Price):
         return {ANY: _price_of(ANY, prices)}
     if not isinstance(prices, Mapping):
-        raise ConfigurationError(f"prices is a Price, or a dict of model names to prices, not {prices!r}")
+        raise ConfigurationError(f"prices must be a Price, or a dict of model names and prices, not {prices!r}")
     given: Mapping[Any, Any] = cast("Any", prices)
     return {str(model): _price_of(str(model), price) for model, price in given.items()}
 
 
 def _count(usage: Any, name: str, detail: str = "") -> int | None:
-    """A number of a server's usage; `None` where it left it out, or it cannot be one."""
+    """Return a number of a server's usage; `None` if it is missing or impossible."""
     if detail:
         usage, name = getattr(usage, name, None), detail
     return token_count(getattr(usage, name, None))
 
 
 class UsageTracker:
-    """The account of one session."""
+    """Adds up what a session uses, and checks its budget."""
 
     def __init__(self, prices: Prices | None = None, budget: float | None = None) -> None:
         self.prices: dict[str, Price] | None = _table(prices)
         if budget is not None:
             if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may give anything
-                raise ConfigurationError(f"budget is an amount above 0, in the currency of the prices, not {budget!r}")
+                raise ConfigurationError(
+                    f"budget must be an amount above 0, in the currency of the prices, not {budget!r}"
+                )
             if self.prices is None:
                 raise ConfigurationError("budget needs prices: what a million tokens of each model cost")
         self.budget = budget
         self.total: SessionUsage = SessionUsage(cost=None if self.prices is None else 0.0)
 
     def fork(self) -> UsageTracker:
-        """An account of its own that begins with what was used so far."""
+        """Return an independent copy, which starts with what was used so far."""
         other = UsageTracker.__new__(UsageTracker)
         other.prices, other.budget, other.total = self.prices, self.budget, self.total
         return other
 
     def price(self, model: str) -> Price | None:
-        """The price of a model: by its name, by the longest name that it is a version of, or the one for all."""
+        """Return the price of a model: by its name, by the longest name that it is a version of, or the one for all."""
         prices = self.prices or {}
         found = prices.get(model)
         if found is None:
@@ -338,17 +346,17 @@ class UsageTracker:
         return found
 
     def check(self, model: str, prompt_tokens: int, answer_tokens: int = 0) -> None:
-        """Before a request of so many tokens: `BudgetError` if the budget is spent or would be passed.
+        """Raise `BudgetError` if the budget is spent, or if a request of so many tokens would exceed it.
 
-        `answer_tokens` is the most that the answer may take, 0 where no limit was given. Raises `ConfigurationError`
-        for a model that has no price, where there is a budget.
+        `answer_tokens` is the limit of the answer, 0 without one. Raises `ConfigurationError` if there is a budget but
+        no price for the model.
         """
         if self.budget is None:
             return
         price = self.price(model)
         if price is None:
             raise ConfigurationError(
-                f"there is a budget, but prices has no {model!r}; add it, or {ANY!r} for all models"
+                f"there is a budget, but no price for {model!r} in prices; add it, or {ANY!r} for all models"
             )
         spent = self.total.cost or 0.0
         needed = (prompt_tokens * price.input + answer_tokens * price.output) / _MILLION
@@ -356,9 +364,9 @@ class UsageTracker:
             raise BudgetError(spent=spent, needed=needed, budget=self.budget)
 
     def add(self, model: str, usage: Any, estimate: tuple[int, int]) -> None:
-        """Count an answer: by the server's `usage`, and what that does not tell by the `estimate` of prompt and answer.
+        """Count an answer by the server's `usage`; what is missing there by the `estimate` of prompt and answer.
 
-        A prompt of no tokens was not counted; an answer may have none.
+        0 tokens for a prompt mean that the server did not count; an answer may have 0 tokens.
         """
         prompt, answer = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
         counted = bool(prompt) and answer is not None
@@ -390,6 +398,6 @@ class UsageTracker:
         )
 
     def restore(self, total: SessionUsage) -> None:
-        """Go on from what a saved session had used; its cost is forgotten where there are no prices now."""
+        """Continue from the usage of a saved session; its cost is dropped if there are no prices now."""
         cost = None if self.prices is None else total.cost or 0.0
         self.total = msgspec.structs.replace(total, cost=cost)

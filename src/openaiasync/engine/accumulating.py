@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVar
 
 from ..core.codec.decode import keep
 from ..core.codec.endpoint import Request
@@ -68,7 +68,14 @@ class AccumulatingStream(Generic[C, A]):
             self._stream.must_complete |= self._must_complete
         return self._stream
 
+    def __await__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is not awaited: enter it with 'async with', or await its final()")
+
     def __aiter__(self) -> Self:
+        if self._ended:
+            raise RuntimeError(
+                "this stream has been read to its end, and a stream is read once; final() has the answer"
+            )
         if self._stream is not None:
             self._stream.__aiter__()  # the running task reads from now on
         return self
@@ -132,8 +139,9 @@ class AccumulatingStream(Generic[C, A]):
         Raises what reading raises, again if it was raised before: `OpenAIError`, of a stream that broke off with what
         came in `.partial`; `RuntimeError` if the stream was left before its end.
         """
-        async for _ in self:
-            pass
+        if not self._ended:
+            async for _ in self:
+                pass
         answer = self._sum.final()
         return keep(answer, None, self.meta)
 

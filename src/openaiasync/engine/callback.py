@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from ..errors import ConfigurationError
 from ..storage.threads import run_in_thread
 
-__all__ = ["ask", "awaited"]
+__all__ = ["ask", "awaited", "is_asynchronous"]
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ async def ask(
     Raises the function's exceptions, and `failure` of a text that names `what` for those that would end a thread, the
     event loop or the caller's task: `SystemExit`, `KeyboardInterrupt`, a cancellation that is not the caller's.
     """
-    if _is_asynchronous(function):
+    if is_asynchronous(function):
         return await awaited(cast("Callable[[], Awaitable[T]]", function), what, failure)
     value, error = await run_in_thread(function, "openaiasync: asks for a token")
     if isinstance(error, StopIteration):
@@ -66,6 +66,7 @@ def _ended(what: str, error: BaseException, failure: Callable[[str], Exception])
     return failure(f"{what} did not return: it raised {type(error).__name__}")
 
 
-def _is_asynchronous(function: object) -> bool:
+def is_asynchronous(function: object) -> bool:
+    """Return whether a function, or an object's `__call__`, is asynchronous, so that calling it does not block."""
     call = getattr(function, "__call__", None)  # noqa: B004  # an object may be called asynchronously
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (function, call))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
 from ..core.codec.accumulate import ChatAccumulator
 from ..core.codec.endpoint import Endpoint
@@ -43,33 +43,32 @@ def _endpoint() -> Endpoint:
     return CHAT_COMPLETIONS_CREATE
 
 
-def _chat_parameters(main: Any, params: dict[str, Any]) -> dict[str, Any]:
+def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
     if main.__class__ is list and "stream" not in params:
         params["messages"] = main  # the usual case, and what follows would make of it
         return params
-    made = parameters(_endpoint(), "chat", "messages", main, params)
+    made = parameters(_endpoint(), method, "messages", main, params)
     messages = made.get("messages")
     if messages.__class__ is list:
         return made
     if isinstance(messages, str):
         made["messages"] = [{"role": "user", "content": messages}]
     elif isinstance(messages, (bytes, bytearray)):
-        raise TypeError("chat() takes a text or a list of messages, not bytes")
+        raise TypeError(f"{method}() takes a text or a list of messages, not bytes")
     return made
 
 
-def _turn_parameters(
-    main: Any, params: dict[str, Any], tools: Tools | None, into: Any = None
+def _turn(
+    method: str, main: Any, params: dict[str, Any], tools: Tools | None, into: Any = None
 ) -> tuple[Any, dict[str, Any], TurnOptions]:
-    """Messages, parameters of the request and options of a turn."""
-    from ..chat.turn_options import TurnOptions
+    """Return messages, parameters of the request and options of a turn that `method` is to run."""
+    from ..chat.turn_options import turn_keywords
 
-    made = _chat_parameters(main, params)
-    words = {name: made.pop(name) for name in TurnOptions.__struct_fields__ if name in made and name != "tools"}
-    if "messages" not in made:
-        raise TypeError("messages are missing: what the model shall answer")
-    options: Any = TurnOptions
-    return made.pop("messages"), made, options(tools=tools, into=into, **words)
+    if isinstance(main, Mapping) and "role" not in main:
+        params = {**cast("Mapping[str, Any]", main), **params}
+        main = params.pop("messages", MISSING)
+    stream = params.pop("stream", None)
+    return turn_keywords(f"{method}()", {**_chat_parameters(main, params, method), "stream": stream}, tools, into)
 
 
 class ChatMethods:
@@ -119,7 +118,7 @@ class ChatMethods:
         """
         from ..chat.turn import run_turn
 
-        return await run_turn(self._calls, *_turn_parameters(messages, dict(params), tools))
+        return await run_turn(self._calls, *_turn("chat.run_tools", messages, dict(params), tools))
 
     @sealed
     def stream_tools(
@@ -128,7 +127,7 @@ class ChatMethods:
         """The same as it goes: iterate pieces of text and reasoning, and tools as they start and finish."""
         from ..chat.turn import TurnStream
 
-        return TurnStream(self._calls, *_turn_parameters(messages, dict(params), tools))
+        return TurnStream(self._calls, *_turn("chat.stream_tools", messages, dict(params), tools))
 
     @overload
     async def parse(
@@ -170,7 +169,7 @@ class ChatMethods:
         """
         from ..chat.turn import run_turn
 
-        return await run_turn(self._calls, *_turn_parameters(messages, dict(params), tools, into))
+        return await run_turn(self._calls, *_turn("chat.parse", messages, dict(params), tools, into))
 
     @overload
     def stream_parse(
@@ -204,7 +203,7 @@ class ChatMethods:
         """The same as it goes: a `PartialObject` after each piece of text; the `final()` reply has the value."""
         from ..chat.turn import TurnStream
 
-        return TurnStream(self._calls, *_turn_parameters(messages, dict(params), tools, into))
+        return TurnStream(self._calls, *_turn("chat.stream_parse", messages, dict(params), tools, into))
 
     @sealed
     def session(
