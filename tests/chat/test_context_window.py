@@ -138,7 +138,7 @@ class TestRefusing:
                     await client.chat.session(context_limit=40).say("word " * 60)
                 assert isinstance(e.value, (OpenAIError, ValueError))
                 with pytest.raises(
-                    ContextLimitError, match=r"tokens \(by the tokenizer\) and 10 for the answer; .*Say less"
+                    ContextLimitError, match=r"tokens \(by the tokenizer\) and 10 for the answer; .*Shorten the message"
                 ):
                     await (
                         client.chat.session(context_limit=40, tokenizer=words, max_tokens=10)
@@ -627,7 +627,7 @@ class TestBudgets:
         async def main() -> None:
             async with talking() as (client, server, _):
                 session = client.chat.session(prices={"x": (1, 1)}, budget=1)
-                with pytest.raises(ConfigurationError, match="prices has no 'm'"):
+                with pytest.raises(ConfigurationError, match="no price for 'm' in prices"):
                     await session.say("one")
                 await session.say("one", model="x")
                 assert len(server.seen) == 1

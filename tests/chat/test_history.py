@@ -51,18 +51,18 @@ class TestValidity:
     @pytest.mark.parametrize(
         ("messages", "complaint"),
         [
-            ([USER, calls("a")], r"messages\[1\].*'a' has no answer"),
+            ([USER, calls("a")], r"messages\[1\].*'a' is not answered"),
             ([USER, calls("a"), SAID], r"messages\[2\] comes before the tool call 'a'"),
             ([USER, calls("a"), USER], r"messages\[2\] comes before the tool call 'a'"),
-            ([USER, calls("a", "b"), result("a")], r"messages\[2\].*'b' has no answer"),
+            ([USER, calls("a", "b"), result("a")], r"messages\[2\].*'b' is not answered"),
             ([USER, calls("a"), result("a"), result("a")], r"messages\[3\] answers the tool call 'a', which"),
             ([USER, result("a")], r"messages\[1\] answers the tool call 'a', which"),
             ([USER, calls("a", "a")], r"messages\[1\] has a tool call with the id 'a'"),
-            ([USER, {**calls("a"), "tool_calls": []}], r"messages\[1\] has tool_calls that are no list"),
+            ([USER, {**calls("a"), "tool_calls": []}], r"messages\[1\] has tool_calls that are not a list"),
             ([USER, {"role": "assistant", "content": None}], r"messages\[1\] has neither content nor tool calls"),
             ([{"role": "user"}], r"messages\[0\] has no content"),
             ([{"role": "robot", "content": "x"}], r"messages\[0\] has the role 'robot'"),
-            (["hi"], r"messages\[0\] is a dict, not str"),
+            (["hi"], r"messages\[0\] must be a dict, not str"),
         ],
     )
     def test_what_no_server_takes_is_refused(self, messages: list[Any], complaint: str) -> None:
@@ -150,7 +150,7 @@ class TestHistory:
                 history.turn_at(index)
         with pytest.raises(ValueError, match=r"session\.system"):
             history.turn_at(0)
-        with pytest.raises(ValueError, match="the tool's; only what the user said"):
+        with pytest.raises(ValueError, match="the role tool; only messages of the user"):
             history.turn_at(3)
         history.append(Turn((USER, SAID, USER, SAID)))
         with pytest.raises(ValueError, match="does not begin its turn"):

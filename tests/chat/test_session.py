@@ -523,7 +523,7 @@ class TestChanging:
                     await stream.final()
                 with pytest.raises(IndexError, match="no message 3"):
                     await session.edit(3, "x")
-                with pytest.raises(ValueError, match="the assistant's; only what the user said"):
+                with pytest.raises(ValueError, match="the role assistant; only messages of the user"):
                     session.stream("x", at=2)
                 with pytest.raises(ValueError, match=r"set session\.system"):
                     await session.edit(0, "x")
@@ -618,11 +618,11 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("options", "complaint"),
         [
-            ({"context_limit": 0}, "context_limit is a number of tokens above 0, not 0"),
-            ({"context_limit": "8k"}, "context_limit is a number"),
-            ({"policy": "forget"}, 'policy is "drop", "summarise" or "refuse"'),
+            ({"context_limit": 0}, "context_limit must be a number of tokens above 0, not 0"),
+            ({"context_limit": "8k"}, "context_limit must be a number"),
+            ({"policy": "forget"}, 'policy must be "drop", "summarise" or "refuse"'),
             ({"budget": 3}, "budget needs prices"),
-            ({"messages": [{"role": "user", "content": "x"}]}, r"leave it out and say\(\) it"),
+            ({"messages": [{"role": "user", "content": "x"}]}, r"pass it to say\(\) instead"),
             ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, r"messages\[0\] answers the tool"),
         ],
     )

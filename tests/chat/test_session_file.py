@@ -232,7 +232,7 @@ class TestOtherFiles:
         """It says what to update."""
         (tmp_path / "a").write_text('{"openaiasync":"session","version":2}\n')
         with pytest.raises(
-            SessionFileError, match=r"version 2 of the format, this library reads 1: update openaiasync"
+            SessionFileError, match=r"version 2 of the format, and this library reads version 1: update openaiasync"
         ):
             read_session(tmp_path / "a")
 
@@ -265,7 +265,7 @@ class TestLocks:
         path = tmp_path / "a.jsonl"
         journal = Journal.create(path, a_session().records())
         for act in (lambda: Journal.open(path), lambda: Journal.create(path, [])):
-            with pytest.raises(SessionFileError, match=r"is in use by another session: close that one"):
+            with pytest.raises(SessionFileError, match=r"is in use by another session: close it"):
                 act()
         assert state(read_session(path)) == state(a_session())
         journal.close()

@@ -36,7 +36,7 @@ def test_a_tokenizer_that_answers_something_else_is_told(answer: Any) -> None:
     """The error names the option."""
     with pytest.raises(TypeError, match="tokenizer"):
         TokenCounter(lambda _: answer).text("x")
-    with pytest.raises(TypeError, match="tokenizer is a function"):
+    with pytest.raises(TypeError, match="tokenizer must be a function"):
         TokenCounter("cl100k")  # type: ignore[arg-type]
 
 

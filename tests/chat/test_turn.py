@@ -676,6 +676,66 @@ def test_a_stream_has_one_reader(tool_runs: bool) -> None:
     run(main())
 
 
+STREAMS = {
+    "chat.stream": lambda client: client.chat.stream("hi"),
+    "chat.stream_tools": lambda client: client.chat.stream_tools("hi", tools=[double]),
+    "session.stream": lambda client: client.chat.session().stream("hi"),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_second_pass_over_a_stream_is_an_error(name: str) -> None:
+    """It would look like an empty answer; the whole one can be had as often as one likes."""
+
+    async def main() -> None:
+        async with talking(Model(said("one two", "stop"), said("three", "stop"))) as (client, _):
+            stream: Any = STREAMS[name](client)
+            assert "".join([piece.text async for piece in stream]) == "one two"
+            with pytest.raises(RuntimeError, match=r"has been read to its end.*final\(\)"):
+                [piece async for piece in stream]
+            assert (await stream.final()).text == (await stream.final()).text == "one two"
+            stream = STREAMS[name](client)
+            await stream.final()
+            with pytest.raises(RuntimeError, match=r"has been read to its end"):
+                [piece async for piece in stream]
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_second_loop_goes_on_where_the_first_was_left(name: str) -> None:
+    """One pass may be made in several loops, the last of which finds the end."""
+
+    async def main() -> None:
+        async with talking(Model(said("one two", "stop"))) as (client, _):
+            found: list[str] = []
+            stream: Any = STREAMS[name](client)
+            async for piece in stream:
+                found.append(piece.text)
+                break
+            async for piece in stream:
+                found.append(piece.text)
+            assert "".join(found) == "one two"
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_is_awaited(name: str) -> None:
+    """Says how it is used instead; nothing is sent."""
+
+    async def main() -> None:
+        model = Model(said("one", "stop"))
+        async with talking(model) as (client, _):
+            with pytest.raises(
+                TypeError, match=r"Stream is not awaited: enter it with 'async with', or await its final"
+            ):
+                await STREAMS[name](client)
+        assert model.asked == []
+
+    run(main())
+
+
 def test_nothing_is_sent_before_a_stream_is_used() -> None:
     """It can be made and thrown away; it shows its state."""
 

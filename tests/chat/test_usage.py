@@ -116,10 +116,10 @@ def test_a_model_without_price_is_left_out_and_said_so() -> None:
         ({"budget": 0, "prices": PRICES}, "budget must be an amount above 0"),
         ({"budget": True, "prices": PRICES}, "budget must be an amount above 0"),
         ({"budget": "1", "prices": PRICES}, "budget must be an amount above 0"),
-        ({"prices": 3}, "prices is a Price, or a dict"),
-        ({"prices": {"m": 3}}, r"prices\['m'\] is 3; give Price"),
-        ({"prices": {"m": (1,)}}, r"prices\['m'\] is \(1,\); give Price"),
-        ({"prices": {"m": {"in": 1}}}, r"prices\['m'\] .*; give Price"),
+        ({"prices": 3}, "prices must be a Price, or a dict"),
+        ({"prices": {"m": 3}}, r"prices\['m'\] must be Price.* not 3"),
+        ({"prices": {"m": (1,)}}, r"prices\['m'\] must be Price.* not \(1,\)"),
+        ({"prices": {"m": {"in": 1}}}, r"prices\['m'\] must be Price"),
         ({"prices": {"m": (-1, 1)}}, r"prices\['m'\]: input must be a number, at least 0"),
         ({"prices": {"m": (1, "2")}}, r"prices\['m'\]: output"),
         ({"prices": Price(1, 1, math.inf)}, r"prices\['\*'\]: cached"),
@@ -150,7 +150,7 @@ def test_a_budget_stops_before_it_is_passed() -> None:
 
 def test_a_budget_needs_to_know_the_price() -> None:
     """A model outside the table cannot be let through."""
-    with pytest.raises(ConfigurationError, match=r"prices has no 'b'; add it, or '\*'"):
+    with pytest.raises(ConfigurationError, match=r"no price for 'b' in prices; add it, or '\*'"):
         UsageTracker({"a": (1, 1)}, budget=1).check("b", 1)
 
 

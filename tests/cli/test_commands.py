@@ -15,8 +15,8 @@ from conftest import run
 from openaiasync import Client, OpenAIError
 from openaiasync.cli import session_store as state
 from openaiasync.cli.console import CommandError
-from openaiasync.cli.repl import COMMANDS, Repl, obey
-from openaiasync.cli.session_store import ChatOptions, SessionStore, opened
+from openaiasync.cli.repl import COMMANDS, Repl, execute
+from openaiasync.cli.session_store import ChatOptions, SessionStore, open_session
 
 from .command import Answer, Spy, refused, spied
 from .seat import nobody
@@ -36,15 +36,15 @@ class Person:
         """What is said in answer, on stdout and stderr."""
         said = io.StringIO()
         with redirect_stdout(said), redirect_stderr(said):
-            await obey(self.talk, line)
+            await execute(self.talk, line)
         return said.getvalue().strip()
 
     async def refused(self, line: str, words: str) -> None:
         """A wrong command: it says why, and nothing has changed."""
-        before = (self.talk.session.messages, self.talk.shelf.path, list(self.talk.images))
+        before = (self.talk.session.messages, self.talk.store.path, list(self.talk.images))
         with pytest.raises(CommandError, match=words):
             await self.types(line)
-        assert (self.talk.session.messages, self.talk.shelf.path, list(self.talk.images)) == before
+        assert (self.talk.session.messages, self.talk.store.path, list(self.talk.images)) == before
 
     @property
     def said(self) -> list[str]:
@@ -64,7 +64,9 @@ def person(
     async def main(url: str, spy: Spy) -> None:
         async with Client(api_base=url, max_retries=0) as client:
             shelf = SessionStore.of(wanted.get("session"), wanted.get("go_on", False), unnamed=not wanted.get("forget"))
-            talk = Repl(await opened(client, ChatOptions(**{"model": "demo-chat", **wanted}), shelf), shelf, [], None)
+            talk = Repl(
+                await open_session(client, ChatOptions(**{"model": "demo-chat", **wanted}), shelf), shelf, [], None
+            )
             try:
                 await act(Person(talk, spy))
             finally:
@@ -126,7 +128,7 @@ def test_fork(state_folder: Path) -> None:
         await me.types("say one")
         assert "stays in first" in await me.types("/fork second")
         await me.types("say two")
-        assert me.talk.shelf.path == state.path_of("second")
+        assert me.talk.store.path == state.path_of("second")
         await me.refused("/fork first", "exists")
         await me.refused("/fork a\\b", "backslash")
         await me.types("/load first")
@@ -134,7 +136,7 @@ def test_fork(state_folder: Path) -> None:
         await me.types("/load second")
         assert me.said == ["say one", "one", "say two", "two"]
         await me.types("/fork")
-        assert me.talk.shelf.name.startswith("unnamed-")
+        assert me.talk.store.name.startswith("unnamed-")
 
     person(act, session="first")
 

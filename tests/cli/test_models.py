@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openaiasync.cli.models_command import json_bytes
+from openaiasync.cli.console import json_bytes
 from openaiasync.server import ServerThread
 
 from .command import Answer, call, inside, one_line, spied

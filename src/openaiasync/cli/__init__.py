@@ -1,6 +1,6 @@
 """The command line: `openaiasync demo | models | chat | embed | serve`. Needs the extra ``[cli]`` (cyclopts and rich).
 
-This module imports neither, so that it can say which extra is missing.
+This module imports neither of them, so that it can say that the extra is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _EXTRA = frozenset({"cyclopts", "rich"})
 
 
 def main() -> None:
-    """Run the command in `sys.argv` and exit: 0 done, 1 failed, 2 wrong usage, 3 some rows failed, 130 interrupted."""
+    """Run the command in `sys.argv` and exit: 0 success, 1 failure, 2 wrong usage, 3 failed rows, 130 interrupted."""
     try:
         from .command_line import run
     except ModuleNotFoundError as error:

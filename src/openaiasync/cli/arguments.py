@@ -1,4 +1,4 @@
-"""What options name: the server and the model, tools to import, a JSON schema in a file, an image on the disk."""
+"""What options refer to: the server and the model, tools to import, a JSON schema in a file, an image on the disk."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from .console import CommandError, note
 if TYPE_CHECKING:
     from ..client import Client
 
-__all__ = ["ANYWHERE", "SERVER", "Connect", "Debug", "ModelName", "add_tools", "choose_model", "image_at", "schema_in"]
+__all__ = ["ANYWHERE", "Debug", "ModelName", "ServerOptions", "add_tools", "choose_model", "image_at", "schema_in"]
 
-SERVER = Group("Server", sort_key=10)
-
-Debug = Annotated[bool, Parameter(negative="", show_default=False, help="Show where an error came from.")]
+Debug = Annotated[bool, Parameter(negative="", show_default=False, help="Show a traceback for errors.")]
 ModelName = Annotated[
     str | None,
-    Parameter(name=("--model", "-m"), help="The model. Default: the first fitting one that the server lists."),
+    Parameter(name=("--model", "-m"), help="The model. Default: the first suitable one that the server lists."),
 ]
 
+_SCHEMA_KEYWORDS = frozenset({"type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
+_LARGEST_SCHEMA = 16 << 20  # bytes
+_URLS = ("http://", "https://", "data:")
 
-@Parameter(name="*", group=SERVER)
+
+@Parameter(name="*", group=Group("Server", sort_key=10))
 @dataclass(frozen=True, kw_only=True)
-class Connect:
-    """Options of every command that calls a server."""
+class ServerOptions:
+    """The options of every command that calls a server."""
 
     base_url: Annotated[
         str | None,
-        Parameter(help="URL of the API, as http://localhost:8000/v1. Default: OPENAI_BASE_URL, else OpenAI's own."),
+        Parameter(help="URL of the API, such as http://localhost:8000/v1. Default: OPENAI_BASE_URL, or OpenAI's API."),
     ] = None
     api_key: Annotated[
         str | None,
         Parameter(
-            help="The server's key. Better set OPENAI_API_KEY: other users of this machine can read arguments. "
-            "A local server usually needs none."
+            help="The API key. Prefer setting OPENAI_API_KEY: other users of this machine can read arguments. "
+            "Local servers usually need none."
         ),
     ] = None
     timeout: Annotated[
@@ -55,7 +57,7 @@ class Connect:
     debug: Debug = False
 
     def client(self, **options: Any) -> Client:
-        """A client for this server; `ConfigurationError` if there cannot be one."""
+        """Return a client for this server. Raises `ConfigurationError`."""
         from ..client import Client
 
         if self.timeout is not None:
@@ -63,34 +65,29 @@ class Connect:
         return Client(api_base=self.base_url, api_key=self.api_key, **options)
 
 
-ANYWHERE = Connect()
+ANYWHERE = ServerOptions()
 """No option given: the environment decides."""
 
 
 async def choose_model(client: Client, named: str | None, kind: Literal["chat", "embedding"]) -> str:
-    """The model named, or the first that the server lists and whose name fits; says so where there was a choice.
+    """Return the named model, or the first suitable one that the server lists; print a note if there was a choice.
 
-    Servers do not tell what a model is for, so its name must do: embedding models have "embed" in it.
+    Servers do not say what a model is for, so that its name decides: embedding models have "embed" in it.
     """
     if named:
         return named
     names = [model.id async for model in client.models()]
     if not names:
-        raise CommandError("the server lists no model; name one with --model")
-    fitting = [name for name in names if ("embed" in name.lower()) == (kind == "embedding")]
-    chosen = (fitting or names)[0]
+        raise CommandError("the server lists no models; name one with --model")
+    suitable = [name for name in names if ("embed" in name.lower()) == (kind == "embedding")]
+    chosen = (suitable or names)[0]
     if len(names) > 1:
-        note(f"Using {chosen}, of {len(names)} models; --model names another.")
+        note(f"Using {chosen}, one of {len(names)} models; choose another with --model.")
     return chosen
 
 
-_WORDS_OF_SCHEMAS = frozenset({"type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
-_LARGEST_SCHEMA = 16 << 20  # bytes
-_URLS = ("http://", "https://", "data:")
-
-
 def add_tools(add: Callable[[Any], object], places: Iterable[str]) -> None:
-    """Import each ``module:function`` and `add` it. `CommandError` says what is wrong with which."""
+    """Import each ``module:function`` and `add` it. Raises `CommandError`, which names the tool at fault."""
     for place in places:
         try:
             add(_imported(place))
@@ -101,14 +98,14 @@ def add_tools(add: Callable[[Any], object], places: Iterable[str]) -> None:
 def _imported(place: str) -> Any:
     module, colon, name = place.partition(":")
     if not colon or not module or not name:
-        raise CommandError(f"{place!r} names no tool; write module:function, as mytools:search")
+        raise CommandError(f"{place!r} is not a tool; write module:function, such as mytools:search")
     if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does: one's tools are where one works
+        sys.path.insert(0, os.getcwd())  # as `python -m` does: tools are mostly in the current directory
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise CommandError(f"the tool {place}: there is no module {error.name!r} here") from error
-    except Exception as error:  # the module's own code fails
+        raise CommandError(f"the tool {place}: there is no module {error.name!r}") from error
+    except Exception as error:  # of the module's own code
         raise CommandError(f"the tool {place}: importing {module} failed: {error!r}") from error
     for part in name.split("."):
         try:
@@ -119,28 +116,28 @@ def _imported(place: str) -> Any:
 
 
 def schema_in(file: str) -> dict[str, Any]:
-    """The JSON schema in a file. `CommandError` if it cannot be read, is no JSON, or no schema."""
+    """Return the JSON schema in a file. Raises `CommandError` if it cannot be read or is not a usable schema."""
     from ..core.schema.structured import shape_of
 
     try:
-        with open(file, "rb") as opened:  # a pipe as well: a shell's <(…)
+        with open(file, "rb") as opened:  # possibly a pipe: the shell's <(…)
             value: Any = json.loads(read_open(opened, _LARGEST_SCHEMA, file))
     except OSError as error:
         raise CommandError(f"cannot read the schema {file}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise CommandError(f"the schema {file} is no JSON: {error}") from None
-    if not isinstance(value, dict) or not _WORDS_OF_SCHEMAS & set(cast("dict[str, Any]", value)):
-        raise CommandError(f'the schema {file} is JSON, but no JSON schema; one begins like {{"type": "object", …')
+        raise CommandError(f"the schema {file} is not JSON: {error}") from None
+    if not isinstance(value, dict) or not _SCHEMA_KEYWORDS & set(cast("dict[str, Any]", value)):
+        raise CommandError(f'the schema {file} is JSON, but not a JSON schema, which starts like {{"type": "object", …')
     schema = cast("dict[str, Any]", value)
     try:
         shape_of(schema)
     except (TypeError, ValueError, AttributeError, LookupError, RecursionError) as error:
-        raise CommandError(f"the schema {file} is no JSON schema that can be asked for: {error}") from error
+        raise CommandError(f"the schema {file} cannot be used: {error}") from error
     return schema
 
 
 def image_at(place: str) -> str:
-    """A URL as it is, or the path of a file that is an image. `CommandError` if it is none."""
+    """Return a URL unchanged, or the path of an image file. Raises `CommandError` for anything else."""
     if place[:8].lower().startswith(_URLS):
         return place
     path = Path(place).expanduser()
@@ -150,5 +147,5 @@ def image_at(place: str) -> str:
     except OSError as error:
         raise CommandError(f"cannot read {place}: {error.strerror}") from None
     if image_type(head) is None:
-        raise CommandError(f"{place} is no image: PNG, JPEG, GIF, WebP and BMP are")
+        raise CommandError(f"{place} is not an image (PNG, JPEG, GIF, WebP or BMP)")
     return str(path)

@@ -10,35 +10,35 @@ from typing import TYPE_CHECKING
 from ..storage.files import FileTooLargeError, read_open
 from .arguments import image_at, schema_in
 from .console import CommandError, Exit, write_bytes
-from .render import say
-from .session_store import ChatOptions, SessionStore, opened
+from .render import show_turn
+from .session_store import ChatOptions, SessionStore, open_session
 
 if TYPE_CHECKING:
-    from .arguments import Connect
+    from .arguments import ServerOptions
 
 __all__ = ["run_chat"]
 
 _LARGEST_QUESTION = 64 << 20  # bytes
 
 
-def run_chat(connect: Connect, question: str | None, wanted: ChatOptions) -> int:
-    """Ask once if there is a question (argument, pipe, or both), else talk."""
-    if wanted.go_on and wanted.session is not None:
-        raise CommandError("--continue takes the last session and --session the one it names; give one of them")
-    if wanted.forget and (wanted.go_on or wanted.session is not None):
-        raise CommandError("--forget keeps nothing, --session and --continue keep what is said; give one of them")
+def run_chat(server: ServerOptions, question: str | None, options: ChatOptions) -> int:
+    """Ask the question given as an argument, through a pipe, or both; without one start a conversation."""
+    if options.go_on and options.session is not None:
+        raise CommandError("--continue continues the last session, --session the one that it names; use one of them")
+    if options.forget and (options.go_on or options.session is not None):
+        raise CommandError("--forget keeps nothing, --session and --continue keep the conversation; use one of them")
     asked = _question(question)
     if asked is not None:
-        return asyncio.run(_ask_once(connect, asked, wanted))
-    if wanted.as_json:
+        return asyncio.run(_ask_once(server, asked, options))
+    if options.as_json:
         raise CommandError("--json needs a question, as an argument or through a pipe")
-    from .repl import talk
+    from .repl import converse
 
-    return talk(connect, wanted)
+    return converse(server, options)
 
 
 def _question(argument: str | None) -> str | None:
-    """The argument and what is piped in, joined by a blank line; `None` if a terminal is there to ask on."""
+    """Return the argument and the piped text, joined by a blank line; `None` if neither is there but a terminal is."""
     piped = ""
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     if sys.stdin is not None and not has_terminal:
@@ -56,20 +56,20 @@ def _question(argument: str | None) -> str | None:
     raise CommandError("the question is empty")
 
 
-async def _ask_once(connect: Connect, question: str, wanted: ChatOptions) -> int:
-    images = [image_at(place) for place in wanted.images]
-    schema = None if wanted.schema is None else schema_in(wanted.schema)
-    async with connect.client() as client:
-        shelf = SessionStore.of(wanted.session, wanted.go_on)
-        session = await opened(client, wanted, shelf)
+async def _ask_once(server: ServerOptions, question: str, options: ChatOptions) -> int:
+    images = [image_at(place) for place in options.images]
+    schema = None if options.schema is None else schema_in(options.schema)
+    async with server.client() as client:
+        store = SessionStore.of(options.session, options.go_on)
+        session = await open_session(client, options, store)
         with contextlib.closing(session):
             try:
-                if wanted.as_json:
+                if options.as_json:
                     reply = await session.say(question, images=images, into=schema)
                     write_bytes(reply.answer.to_json().encode("utf-8", "backslashreplace") + b"\n")
                 else:
-                    await say(session, {"text": question, "images": images}, schema)
-                shelf.keep(session)
+                    await show_turn(session, {"text": question, "images": images}, schema)
+                store.keep(session)
             finally:
-                shelf.release(session)
+                store.release(session)
     return Exit.OK

@@ -1,4 +1,4 @@
-"""The commands, their options and their exit codes. What a command does is imported when it runs."""
+"""The commands, their options and their exit codes. The code of a command is imported when it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 
 from ..errors import ConfigurationError, OpenAIError
 from ..version import __version__
-from .arguments import ANYWHERE, Connect, Debug, ModelName
+from .arguments import ANYWHERE, Debug, ModelName, ServerOptions
 from .console import CommandError, Exit, complain, out, silence, take_any_text
 
 __all__ = ["app", "run"]
@@ -20,7 +20,7 @@ __all__ = ["app", "run"]
 app: App = App(
     name="openaiasync",
     help="Talk to any OpenAI-compatible server.\n\n"
-    "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the server or the network failed, "
+    "Data goes to stdout, everything else to stderr. Exit codes: 0 success, 1 the server or the network failed, "
     "2 wrong usage, 3 some rows failed, 130 interrupted.",
     help_format="plaintext",
     version=f"openaiasync {__version__}",
@@ -31,16 +31,16 @@ _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 @app.command
 def demo(*, calls: _Count = 500, in_flight: _Count = 32, seed: int = 0, debug: Debug = False) -> int:
-    """Show what this library does, with its built-in server: no key, no network.
+    """Show what this library does with its built-in server: no key, no network.
 
     Parameters
     ----------
     calls:
-        Chats to send in the last part.
+        Number of calls in the last part.
     in_flight:
-        How many of them the server sees at once.
+        How many of them run at the same time.
     seed:
-        Decides which questions are asked.
+        Seed of the choice of questions.
     """
     from .demo_command import run_demo
 
@@ -49,18 +49,18 @@ def demo(*, calls: _Count = 500, in_flight: _Count = 32, seed: int = 0, debug: D
 
 @app.command
 def models(
-    *, json: Annotated[bool, Parameter(negative="", show_default=False)] = False, connect: Connect = ANYWHERE
+    *, json: Annotated[bool, Parameter(negative="", show_default=False)] = False, server: ServerOptions = ANYWHERE
 ) -> int:
-    """List the server's models: one a line; on a terminal as a table.
+    """List the server's models: one per line, on a terminal as a table.
 
     Parameters
     ----------
     json:
-        Print all that the server tells of them, as a JSON array.
+        Print everything that the server says about them, as a JSON array.
     """
     from .models_command import list_models
 
-    return list_models(connect, json)
+    return list_models(server, json)
 
 
 @app.command
@@ -77,41 +77,41 @@ def chat(
     image: Annotated[tuple[str, ...], Parameter(name=("--image", "-i"), negative="", show_default=False)] = (),
     schema: str | None = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    connect: Connect = ANYWHERE,
+    server: ServerOptions = ANYWHERE,
 ) -> int:
-    """Ask one question; without one, on a terminal, hold a conversation.
+    """Ask one question; without one, start a conversation on a terminal.
 
-    The question is the argument, or what is piped in, or both, the argument first:
+    The question is the argument, or the piped text, or both, the argument first:
     cat report.txt | openaiasync chat "Summarise this."
 
-    In a conversation Ctrl-C stops an answer; Ctrl-D or "exit" ends it; /help lists its commands.
-    It is kept in $XDG_STATE_HOME/openaiasync/sessions (default: ~/.local/state).
+    In a conversation Ctrl-C stops an answer, Ctrl-D or "exit" ends it, and /help lists its commands.
+    It is saved in $XDG_STATE_HOME/openaiasync/sessions (default: ~/.local/state).
 
     Parameters
     ----------
     question:
-        What to ask.
+        The question.
     system:
-        The system prompt: how the model is to answer.
+        The system prompt.
     session:
-        Go on with the session of this name, or begin it; a question is kept there, too.
+        Continue the session with this name, or start it; a single question is saved there, too.
     go_on:
-        Go on with the session that was used last.
+        Continue the session that was used last.
     forget:
-        Do not keep the conversation.
+        Do not save the conversation.
     tool:
         A Python function that the model may call, as module:function; may be repeated.
     image:
-        An image to ask about, as path or URL; may be repeated.
+        An image to ask about, as a path or URL; may be repeated.
     schema:
         A file with a JSON schema; the answer is JSON that fits it.
     json:
-        Print the whole answer object as JSON, once it is there, instead of its words as they come.
+        Print the complete answer object as JSON, instead of its text as it arrives.
     """
     from .chat_command import run_chat
     from .session_store import ChatOptions
 
-    wanted = ChatOptions(
+    options = ChatOptions(
         model=model,
         system=system,
         session=session,
@@ -122,7 +122,7 @@ def chat(
         schema=schema,
         as_json=json,
     )
-    return run_chat(connect, question, wanted)
+    return run_chat(server, question, options)
 
 
 @app.command
@@ -134,12 +134,12 @@ def embed(
     dimensions: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     batch: _Count = 64,
     in_flight: _Count = 4,
-    connect: Connect = ANYWHERE,
+    server: ServerOptions = ANYWHERE,
 ) -> int:
-    """Turn lines of text into vectors, as JSON Lines in the same order.
+    """Turn lines of text into vectors, printed as JSON Lines in the same order.
 
     Each line of output has index, text and embedding.
-    The index counts all lines from 0; blank ones are left out.
+    The index counts all lines from 0; blank ones are skipped.
     A line that the server refuses has "error" instead, and the exit code is 3.
 
     Parameters
@@ -147,15 +147,15 @@ def embed(
     file:
         A UTF-8 text file; "-" is stdin.
     dimensions:
-        Numbers in a vector, where the model lets you choose.
+        Length of the vectors, if the model supports several.
     batch:
-        Lines sent in one call.
+        Number of lines per call.
     in_flight:
-        Calls that the server sees at once.
+        Number of calls that run at the same time.
     """
     from .embed_command import run_embed
 
-    return run_embed(connect, model, file, dimensions, batch, in_flight)
+    return run_embed(server, model, file, dimensions, batch, in_flight)
 
 
 @app.command
@@ -176,11 +176,11 @@ def serve(
     host:
         The address to listen on.
     port:
-        The port; 0 takes a free one.
+        The port; 0 chooses a free one.
     api_key:
-        A key that every call must carry. Better set the variable: other users of this machine can read arguments.
+        A key that calls must have. Prefer setting the variable: other users of this machine can read arguments.
     token_delay:
-        Seconds that the models take for each token.
+        Seconds that the models take per token.
     """
     from .serve_command import run_serve
 
@@ -215,13 +215,13 @@ def doctor(
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run one command line and return its exit code. Errors are one line on stderr; ``--debug`` shows their origin."""
+    """Run a command line and return its exit code. Errors are one line on stderr; ``--debug`` adds a traceback."""
     debug = False
     take_any_text()
     try:
         command, bound, _ = app.parse_args(list(tokens), console=out(), print_error=False, exit_on_error=False)
         given = bound.arguments
-        debug = given.get("debug", False) or getattr(given.get("connect"), "debug", False)
+        debug = given.get("debug", False) or getattr(given.get("server"), "debug", False)
         code = command(*bound.args, **bound.kwargs)
         sys.stdout.flush()
         return int(code or Exit.OK)

@@ -1,8 +1,9 @@
-"""Where the words go: data to stdout as it is, everything else to stderr; colour only where the console takes it."""
+"""Output of the command line: data on stdout, everything else on stderr, colour only where the console supports it."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import unicodedata
@@ -18,6 +19,7 @@ __all__ = [
     "Exit",
     "complain",
     "err",
+    "json_bytes",
     "note",
     "out",
     "printable",
@@ -29,7 +31,7 @@ __all__ = [
 
 
 class Exit(IntEnum):
-    """What a command ends with."""
+    """The exit codes of commands."""
 
     OK = 0
     FAILED = 1  # the server or the network
@@ -39,7 +41,7 @@ class Exit(IntEnum):
 
 
 class CommandError(Exception):
-    """Ends a command with one line on stderr and this exit code."""
+    """Ends a command with one line on stderr and an exit code."""
 
     def __init__(self, message: str, code: Exit = Exit.USAGE) -> None:
         super().__init__(message)
@@ -48,16 +50,16 @@ class CommandError(Exception):
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # rich would exit by itself: `run` decides how a command ends
+        raise BrokenPipeError  # rich would exit the process: `run` decides how a command ends
 
 
 def out() -> Console:
-    """A console on stdout, for what is laid out: tables and headings."""
+    """Return a console on stdout, for tables and headings."""
     return _Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 
 def err() -> Console:
-    """A console on stderr, for progress and notes."""
+    """Return a console on stderr, for progress and notes."""
     return _Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
@@ -65,7 +67,7 @@ def err() -> Console:
 def progress(
     label: str, *columns: ProgressColumn, total: int | None, shown: bool
 ) -> Generator[Callable[[int], None], None, None]:
-    """A progress line on stderr while the block runs; gives a function that moves it on. Not `shown`: no byte of it."""
+    """Show a progress line on stderr during the block; yield a function that advances it. Not `shown`: no output."""
     if not shown:
         yield lambda steps: None
         return
@@ -75,39 +77,44 @@ def progress(
 
 
 def printable(text: str) -> str:
-    """The text without what would steer a terminal: control characters but newline and tab are replaced by U+FFFD."""
+    """Replace control characters except newline and tab by U+FFFD, so that the text cannot control a terminal."""
     if text.isprintable():
         return text
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text)
 
 
 def write(text: str) -> None:
-    """A model's words to stdout at once; made harmless for a terminal, untouched into a pipe."""
+    """Write a model's text to stdout at once: made printable on a terminal, unchanged into a pipe."""
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def take_any_text() -> None:
-    """Let stdout write what its encoding cannot: as a question mark, not as an error."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)  # whoever runs this in a process may have put another in
+    """Make stdout write a question mark for what its encoding lacks, instead of raising an error."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)  # callers within a process may have replaced stdout
     if reconfigure is not None:
         reconfigure(errors="replace")
 
 
 def write_bytes(data: bytes) -> None:
-    """Data to stdout at once, byte for byte. JSON is UTF-8, whatever the terminal's encoding is."""
+    """Write data to stdout at once, unchanged: JSON is UTF-8 whatever the terminal's encoding is."""
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
+def json_bytes(value: object) -> bytes:
+    """Return indented JSON in UTF-8 with a final newline; a lone surrogate stays an escape."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
 def note(text: str) -> None:
-    """A line for the user, on stderr."""
+    """Print a line for the user on stderr."""
     err().print(Text(_one_line(text), style="dim"), soft_wrap=True)
 
 
 def complain(text: str) -> None:
-    """What went wrong, as one line on stderr."""
+    """Print an error as one line on stderr."""
     err().print(Text.assemble(("openaiasync: ", "bold red"), _one_line(text)), soft_wrap=True)
 
 
@@ -116,7 +123,7 @@ def _one_line(text: str) -> str:
 
 
 def silence() -> None:
-    """Whoever read stdout has gone: what is still buffered goes nowhere, without a complaint at exit."""
+    """Discard what is still buffered for stdout after its reader has gone, so that exiting raises no error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

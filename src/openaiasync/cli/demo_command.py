@@ -1,4 +1,4 @@
-"""`openaiasync demo`: the main job against the built-in server, over a real socket, in a few seconds."""
+"""`openaiasync demo`: what the library does, against the built-in server over a real socket, in a few seconds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["SENTENCES", "Tally", "nearest_pairs", "questions_of", "run_demo"]
 
 _CHAT, _EMBED = "demo-chat", "demo-embed"
-_TOKEN_DELAY = 0.01  # seconds; of the streamed answer only, so that one sees it come
+_TOKEN_DELAY = 0.01  # seconds, for the streamed answer only, so that its streaming can be seen
 
 SENTENCES = (
     "The cat sleeps on the warm sofa.",
@@ -59,7 +59,7 @@ _QUESTIONS = (
 
 @dataclass
 class Tally:
-    """What many calls came to. Times in seconds."""
+    """The results of many calls. Times are in seconds."""
 
     latencies: list[float] = field(default_factory=list[float])
     tokens: int = 0
@@ -68,18 +68,18 @@ class Tally:
 
     @property
     def calls(self) -> int:
-        """How many calls were made, failed ones too."""
+        """The number of calls, including failed ones."""
         return len(self.latencies) + len(self.errors)
 
     def percentile(self, share: float) -> float:
-        """The latency that this share of the calls kept within (nearest rank); 0.0 without calls."""
+        """Return the latency that this share of the calls did not exceed (nearest rank); 0.0 without calls."""
         ordered = sorted(self.latencies)
         return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else 0.0
 
 
 def run_demo(calls: int, in_flight: int, seed: int, app: App | None = None) -> int:
-    """Run the demo; `app` takes the place of the built-in server's application."""
-    # It talks to its own server only: neither the user's key, nor his headers or proxies are its business.
+    """Run the demo, against the built-in server's application or `app`. Raises `CommandError`."""
+    # The demo calls its own server only, without the user's key, headers and proxies.
     for name in [name for name in os.environ if name.upper().startswith("OPENAI_")]:
         del os.environ[name]
     return asyncio.run(_demo(calls, in_flight, seed, app))
@@ -114,7 +114,7 @@ async def _demo(calls: int, in_flight: int, seed: int, app: App | None) -> int:
 
 
 async def _one_by_one(client: Client, console: Console) -> None:
-    """Each kind of call once."""
+    """Make one call of each kind."""
     _heading(console, "Models")
     console.print(models_table([model async for model in client.models()]))
 
@@ -139,7 +139,7 @@ async def _one_by_one(client: Client, console: Console) -> None:
 
 
 async def _many(client: Client, console: Console, calls: int, in_flight: int, seed: int) -> Tally:
-    """Many chats at once: as many workers as calls in flight, so that nothing queues however many calls there are."""
+    """Make many calls, with as many workers as calls in flight, so that nothing queues however many there are."""
     _heading(console, f"{calls:,} chats, {in_flight} at once")
     questions = questions_of(calls, seed)
     tally = Tally()
@@ -166,14 +166,14 @@ async def _many(client: Client, console: Console, calls: int, in_flight: int, se
 
 
 def questions_of(calls: int, seed: int) -> Iterator[str]:
-    """So many questions for `demo-chat`, the same ones for the same seed."""
+    """Yield `calls` questions for `demo-chat`, the same ones for the same seed."""
     chance = random.Random(seed)
     for _ in range(calls):
         yield chance.choice(_QUESTIONS).format(a=chance.randint(1, 28), b=chance.randint(1, 28))
 
 
 def nearest_pairs(vectors: Sequence[Sequence[float]], count: int) -> list[tuple[float, int, int]]:
-    """The `count` pairs of vectors with the largest cosine, as (cosine, index, index), the nearest first."""
+    """Return the `count` pairs of vectors with the largest cosine, as (cosine, index, index), the nearest first."""
     lengths = [math.sqrt(sum(x * x for x in vector)) or 1.0 for vector in vectors]
     pairs = [
         (sum(x * y for x, y in zip(vectors[i], vectors[j], strict=True)) / (lengths[i] * lengths[j]), i, j)

@@ -1,4 +1,4 @@
-"""`openaiasync embed`: lines in, JSON Lines out, in order, several calls at once, in bounded memory."""
+"""`openaiasync embed`: lines in, JSON Lines out in the same order, with several calls at a time, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import os
 import sys
-import threading
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +16,24 @@ import msgspec
 from rich.progress import SpinnerColumn, TextColumn
 
 from ..errors import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
+from ..storage.threads import in_thread
 from .arguments import choose_model
 from .console import CommandError, Exit, note, progress, write_bytes
 
 if TYPE_CHECKING:
     from ..client import Client
-    from .arguments import Connect
+    from .arguments import ServerOptions
 
 __all__ = ["run_embed"]
 
-_CHUNK = 1 << 18  # bytes read at once
+_CHUNK = 1 << 18  # bytes that one read returns at most
 _LONGEST = 64 << 20  # bytes of a line
-_REFUSED = frozenset({400, 413, 422})  # about the texts of one call; other statuses concern every call
+_REFUSED = frozenset({400, 413, 422})  # about the texts of one call; other statuses affect all calls
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the input; `error` says why it cannot be sent."""
+    """One line of the input; `error` is the reason if it cannot be sent."""
 
     index: int
     text: str
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A line with its vector, or with the error that stands in its place."""
+    """A line with its vector, or with the error of its call."""
 
     row: Row
     vector: list[float] | None
@@ -50,34 +50,34 @@ class Embedded:
 
 
 def run_embed(
-    connect: Connect, model: str | None, file: str, dimensions: int | None, batch: int, in_flight: int
+    server: ServerOptions, model: str | None, file: str, dimensions: int | None, batch: int, in_flight: int
 ) -> int:
-    """Embed the lines of a file (``-``: stdin)."""
+    """Embed the lines of a file (``-``: stdin). Raises `CommandError`."""
     if file == "-":
         if sys.stdin is None:
             raise CommandError("there is no stdin; name a file")
         if sys.stdin.isatty():
-            note("Reading lines from the terminal; Ctrl-D ends them.")
-        return asyncio.run(_embed(connect, model, sys.stdin.fileno(), dimensions, batch, in_flight))
+            note("Reading lines from the terminal; end with Ctrl-D.")
+        return asyncio.run(_embed(server, model, sys.stdin.fileno(), dimensions, batch, in_flight))
     try:
         source = os.open(file, os.O_RDONLY)
     except OSError as error:
         raise CommandError(f"cannot read {file}: {error.strerror}") from None
     try:
-        return asyncio.run(_embed(connect, model, source, dimensions, batch, in_flight))
+        return asyncio.run(_embed(server, model, source, dimensions, batch, in_flight))
     finally:
         os.close(source)
 
 
 async def _embed(
-    connect: Connect, model: str | None, source: int, dimensions: int | None, batch: int, in_flight: int
+    server: ServerOptions, model: str | None, source: int, dimensions: int | None, batch: int, in_flight: int
 ) -> int:
     rows = failed = 0
     options: dict[str, Any] = {} if dimensions is None else {"dimensions": dimensions}
-    async with connect.client(http_max_in_flight=in_flight) as client:
+    async with server.client(http_max_in_flight=in_flight) as client:
         options["model"] = await choose_model(client, model, "embedding")
         embedder = _Embedder(client, options)
-        # A counter would run through the lines themselves when both are on the terminal.
+        # On a terminal that also shows the output, a counter would be mixed into it.
         shown = sys.stderr.isatty() and not sys.stdout.isatty()
         columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} lines"))
         with progress("embed", *columns, total=None, shown=shown) as advance:
@@ -95,7 +95,7 @@ async def _embed(
 
 
 def _refuse_all_failed(before: int, done: list[Embedded]) -> None:
-    """Where the very first call had every line refused, the request is at fault, not the lines: raise its error."""
+    """Raise the error of the first call if it had every line refused: the request is at fault then, not the lines."""
     errors = [one.error for one in done if one.error is not None]
     if before == 0 and errors and len(errors) == len(done):
         raise errors[0]
@@ -121,13 +121,13 @@ class _Embedder:
         self._options = options
 
     async def __call__(self, batch: list[Row]) -> list[Embedded]:
-        """The batch with vectors and errors, in order. Raises for errors that concern more than its lines."""
+        """Return the batch with vectors and errors, in order. Raises errors that affect more than its lines."""
         good = await self._send([row for row in batch if not row.error])
         bad = [Embedded(row, None) for row in batch if row.error]
         return sorted([*good, *bad], key=lambda one: one.row.index)
 
     async def _send(self, rows: list[Row]) -> list[Embedded]:
-        """Refused rows are sent again by halves, until each bad one is found."""
+        """Send rows; if they are refused, send each half again, until the bad rows are found."""
         if not rows:
             return []
         try:
@@ -139,12 +139,12 @@ class _Embedder:
                 return [Embedded(row, None, error) for row in rows]
             half = len(rows) // 2
             return [*await self._send(rows[:half]), *await self._send(rows[half:])]
-        # As many vectors as texts: the call has made sure.
+        # There is a vector for each text: the method checks it.
         return [Embedded(row, list(view)) for row, view in zip(rows, answer.vectors, strict=True)]
 
 
 def _about_rows(error: OpenAIError) -> bool:
-    """Whether calls with other lines may still go well: not with a wrong key, an unknown model, a dead server."""
+    """Return whether calls with other lines may succeed: not after a wrong key, an unknown model, a dead server."""
     if isinstance(error, APIStatusError):
         return error.status_code in _REFUSED or error.retryable
     return not isinstance(error, APIConnectionError) or isinstance(error, APITimeoutError)
@@ -153,8 +153,8 @@ def _about_rows(error: OpenAIError) -> bool:
 async def _in_order(
     embed: _Embedder, batches: AsyncGenerator[list[Row], None], in_flight: int
 ) -> AsyncGenerator[list[Embedded], None]:
-    """Results in the order of the batches, while later ones are already under way and the input is still being read."""
-    window = 2 * in_flight  # results that wait for an earlier one, calls under way included
+    """Yield results in the order of the batches, while later calls are running and the input is still being read."""
+    window = 2 * in_flight  # running calls, and results that wait for an earlier one
     pending: deque[asyncio.Task[list[Embedded]]] = deque()
     reading: asyncio.Task[list[Row] | None] | None = asyncio.create_task(_next(batches))
     try:
@@ -197,7 +197,7 @@ async def _batches(rows: AsyncGenerator[Row, None], size: int) -> AsyncGenerator
 
 
 async def _rows(source: int) -> AsyncGenerator[Row, None]:
-    """The lines of a file descriptor that are not blank, without their line ends; the index counts blank ones too."""
+    """Yield the lines of a file descriptor without line ends. Blank lines are skipped, but counted by the index."""
     index = size = 0
     unfinished: list[bytes] = []
     while chunk := await _read(source):
@@ -205,7 +205,9 @@ async def _rows(source: int) -> AsyncGenerator[Row, None]:
         unfinished.append(head)
         size = len(ended[-1]) if ended else size + len(head)
         if size > _LONGEST:
-            raise CommandError(f"line {index + 1} of the input is longer than {_LONGEST:,} bytes: it is not text")
+            raise CommandError(
+                f"line {index + 1} of the input is longer than {_LONGEST:,} bytes: this is not a text file"
+            )
         for begun in ended:
             if row := _row(index, b"".join(unfinished)):
                 yield row
@@ -227,24 +229,12 @@ def _row(index: int, line: bytes) -> Row | None:
 
 
 async def _read(source: int) -> bytes:
-    """The next bytes, `b""` at the end. A thread waits for them: neither files nor every pipe can be polled.
+    """Return the next bytes, `b""` at the end of the input.
 
-    A daemon, since nothing can wake it: Ctrl-C must not wait for whoever writes into the pipe.
+    In a thread, because neither files nor all pipes can be polled; in a daemon thread, because nothing can interrupt
+    it: Ctrl-C must not wait for the writer of a pipe.
     """
-    loop = asyncio.get_running_loop()
-    read: asyncio.Future[bytes] = loop.create_future()
-
-    def settle(set_it: Callable[[Any], None], value: Any) -> None:
-        if not read.done():
-            set_it(value)
-
-    def work() -> None:
-        try:
-            answer: tuple[Any, Any] = (read.set_result, os.read(source, _CHUNK))
-        except OSError as error:
-            answer = (read.set_exception, CommandError(f"cannot read the input: {error.strerror}"))
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, *answer)
-
-    threading.Thread(target=work, name="openaiasync-input", daemon=True).start()
-    return await read
+    try:
+        return await in_thread(lambda: os.read(source, _CHUNK))
+    except OSError as error:
+        raise CommandError(f"cannot read the input: {error.strerror}") from None

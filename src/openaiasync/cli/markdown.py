@@ -1,4 +1,4 @@
-"""Markdown as answers need it: rich's, but HTML is shown, not swallowed, addresses can be read, headings stand left."""
+"""Markdown for answers: rich's, but HTML and the targets of links are shown, and headings are aligned left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Markdown(RichMarkdown):
 
 
 def markdown_lines(source: str, console: Console, options: ConsoleOptions | None = None) -> list[list[Segment]]:
-    """The lines of a piece of Markdown on this console, its blocks one empty line apart."""
+    """Return the lines of a piece of Markdown on this console, with one empty line between blocks."""
     lines: list[list[Segment]] = []
     for block in _blocks(source):
         made = _block_lines(block, console, options or console.options)
@@ -50,7 +50,7 @@ def _blocks(source: str) -> list[str]:
 
 
 def _block_lines(source: str, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
-    """A block's lines without the empty ones that rich puts around some."""
+    """Return a block's lines without the empty lines that rich adds before or after some blocks."""
     lines = console.render_lines(_Markdown(source), options, pad=False)
     filled = [any(segment.text.strip() for segment in line) for line in lines]
     if True not in filled:
@@ -63,6 +63,6 @@ def _block_starts(source: str) -> list[int]:
 
 
 def last_block_line(source: str) -> int:
-    """The line (from 0) in which the last of the source's blocks begins; 0 if there is only one."""
+    """Return the line, from 0, in which the last block begins; 0 if there is only one."""
     starts = _block_starts(source)
     return starts[-1] if starts else 0

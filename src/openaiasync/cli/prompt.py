@@ -1,4 +1,4 @@
-"""Where a person types: with history, editing and pasting of several lines on a terminal, plainly where it is dumb."""
+"""The prompt of a conversation: history, editing and multi-line pasting on a terminal, plain lines on a dumb one."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _PROMPT = "> "
 
 
 class LinePrompt:
-    """Reads a line as the system gives it. The prompt goes to stderr where stdout is no terminal: stdout is data."""
+    """Reads plain lines. The prompt goes to stderr if stdout is not a terminal: stdout is for data."""
 
     def __init__(self) -> None:
         reconfigure = getattr(sys.stdin, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="replace")  # bytes that are no text end nothing
+            reconfigure(errors="replace")  # bytes that are not text must not end the conversation
         if not is_dumb():
             with contextlib.suppress(ImportError):
-                import readline  # noqa: F401  # pyright: ignore[reportUnusedImport]  # its import is its effect
+                import readline  # noqa: F401  # pyright: ignore[reportUnusedImport]  # importing it has the effect
 
     def remember(self, text: str) -> None:
-        """Put what was once asked where the arrow keys find it; here nowhere."""
+        """Add an earlier question to the history of the arrow keys, if there is one."""
 
     def read(self) -> str | None:
-        """What was typed, stripped; "" for nothing or Ctrl-C, `None` for the end (Ctrl-D)."""
+        """Return what was typed, stripped; "" for nothing or Ctrl-C, `None` for the end of the input (Ctrl-D)."""
         try:
             return self._line().strip()
         except KeyboardInterrupt:
@@ -52,7 +52,7 @@ class LinePrompt:
 
 
 class EditedPrompt(LinePrompt):
-    """The same with prompt_toolkit: arrows, search, completion of commands, pasted lines as they are."""
+    """A prompt by prompt_toolkit: arrow keys, search, completion of commands, pasting of several lines."""
 
     def __init__(self, commands: Sequence[str]) -> None:
         from prompt_toolkit import PromptSession
@@ -63,7 +63,7 @@ class EditedPrompt(LinePrompt):
         self._history = InMemoryHistory()
         self._session: PromptSession[str] = PromptSession(
             _PROMPT,
-            multiline=True,  # pasted line ends are text; Enter ends the question all the same
+            multiline=True,  # so that pasted line ends are text; Enter still ends the question
             prompt_continuation=_continuation,
             key_bindings=_bindings(),
             history=self._history,
@@ -73,9 +73,8 @@ class EditedPrompt(LinePrompt):
             reserve_space_for_menu=0,
         )
         output: Any = self._session.app.output
-        output.enable_cpr = (
-            False  # nothing here needs the cursor's place, and terminals that do not tell it are warned of
-        )
+        # The position of the cursor is not needed, and terminals that do not report it would cause a warning.
+        output.enable_cpr = False
 
     def remember(self, text: str) -> None:
         self._history.append_string(text)
@@ -95,7 +94,7 @@ def _bindings() -> KeyBindings:
     bindings = KeyBindings()
 
     @bindings.add("enter")
-    @bindings.add("c-j")  # what programs send that type for a person
+    @bindings.add("c-j")  # sent by programs that type for a person
     def _(event: Any) -> None:
         event.current_buffer.validate_and_handle()
 
@@ -107,7 +106,7 @@ def _bindings() -> KeyBindings:
 
 
 def prompt_for(commands: Sequence[str]) -> LinePrompt:
-    """The best prompt that this terminal takes."""
+    """Return the best prompt that this terminal supports."""
     if sys.stdout.isatty() and not is_dumb():
         with contextlib.suppress(ImportError):
             return EditedPrompt(commands)

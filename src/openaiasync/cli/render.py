@@ -1,7 +1,7 @@
-"""How an answer looks while it comes: Markdown on a terminal, the bare text everywhere else.
+"""How a turn is shown while it runs: Markdown on a terminal, plain text everywhere else.
 
-On a terminal what is finished is printed for good, and only the block that still grows is drawn again and again. A
-block is finished when another one has begun after it (CommonMark: later lines change the last block only).
+On a terminal, finished blocks are printed once, and only the last block is redrawn as it grows. A block is finished
+when another one has begun after it (CommonMark: later lines only change the last block).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..chat.reply import ReasoningPiece, RepairStarted, TextPiece, ToolFinished, ToolStarted
 from ..core.http.lines import split_lines
-from .console import note, out, printable, write, write_bytes
-from .models_command import json_bytes
+from .console import json_bytes, note, out, printable, write, write_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -27,46 +26,46 @@ if TYPE_CHECKING:
     from ..chat.reply import Reply, ToolResult
     from ..chat.session import ChatSession, SessionStream
 
-__all__ = ["Screen", "is_dumb", "say", "screen"]
+__all__ = ["Screen", "is_dumb", "screen", "show_turn"]
 
-_PAUSE = 0.08  # seconds between two drawings
-_REST = 4  # at least so many times as long as a drawing took: an answer must not wait for its picture
-_LONG = 120  # lines of a growing block from which on it is drawn as bare text: drawing takes time
-_LARGE = 10_000  # characters of the same
-_THOUGHTS = 3  # lines of reasoning on show
+_PAUSE = 0.08  # seconds between two drawings, at least
+_REST = 4  # the pause is at least this many times as long as the drawing took, so that drawing delays no answer
+_LONG = 120  # lines of a growing block from which it is drawn as plain text, which is faster
+_LARGE = 10_000  # characters, likewise
+_THOUGHTS = 3  # lines of reasoning that are shown
 
 
 class Screen:
-    """Writes an answer's pieces as they are, to stdout. Used for one answer after another."""
+    """Writes the pieces of one answer after another to stdout, unchanged."""
 
     def __init__(self) -> None:
         self._at_line_start = True
 
     def begin(self) -> None:
-        """Something is under way; a person sees that."""
+        """Show that an answer is being waited for."""
 
     def text(self, piece: str) -> None:
-        """More of the answer."""
+        """Show a piece of the answer."""
         write(piece)
         self._at_line_start = piece.endswith("\n")
 
     def thought(self, piece: str) -> None:
-        """More of the reasoning: shown to a person only, and not for long."""
+        """Show a piece of the reasoning, on a terminal only and until the answer begins."""
 
     def end(self) -> None:
-        """What came is on stdout now, and ends with its line. Other text may follow. Idempotent."""
+        """Finish the output with a line end, so that other text may follow. Idempotent."""
         if not self._at_line_start:
             write("\n")
             self._at_line_start = True
 
 
 def is_dumb() -> bool:
-    """Whether the terminal takes no escape codes, by its name."""
+    """Return whether the terminal does not support escape codes, by its name."""
     return os.environ.get("TERM", "").lower() in ("", "dumb", "unknown") and os.name != "nt"
 
 
 def screen() -> Screen:
-    """The screen for stdout as it is."""
+    """Return the right screen for stdout."""
     return MarkdownScreen() if sys.stdout.isatty() and not is_dumb() else Screen()
 
 
@@ -78,8 +77,8 @@ class MarkdownScreen(Screen):
         self._console: Console = out()
         self._live: Live | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._next = 0.0  # when to draw next, at the earliest
-        self._source = ""  # not printed for good yet
+        self._next = 0.0  # the earliest time of the next drawing
+        self._source = ""  # what is not finally printed yet
         self._thoughts = ""
         self._printed = False
 
@@ -130,12 +129,12 @@ class MarkdownScreen(Screen):
             self._live.update("", refresh=True)
             self._print(self._source[:finished])
             self._source = self._source[finished:]
-        self._live.update(_Growing(self._source, self._thoughts, self._printed), refresh=True)
+        self._live.update(_LastBlock(self._source, self._thoughts, self._printed), refresh=True)
         now = time.monotonic()
         self._next = now + max(_PAUSE, _REST * (now - began))
 
     def _print(self, source: str) -> None:
-        """Print blocks for good, an empty line before them if there is something above."""
+        """Print finished blocks, after an empty line if there is anything above them."""
         from rich.segment import SegmentLines
 
         from .markdown import markdown_lines
@@ -148,9 +147,9 @@ class MarkdownScreen(Screen):
 
 
 def _finished(source: str) -> int:
-    """How many characters at the beginning are whole blocks that nothing can change any more.
+    """Return the length of the finished blocks at the beginning, which later text cannot change.
 
-    The last line counts once it is whole: "1" is a paragraph, "1. " goes on with a list.
+    An incomplete last line is ignored: "1" is a paragraph, but "1. " continues a list.
     """
     from .markdown import last_block_line
 
@@ -161,8 +160,8 @@ def _finished(source: str) -> int:
     return sum(map(len, lines[:line]))
 
 
-class _Growing:
-    """What is drawn anew each time: the unfinished block, as much of its end as the terminal has lines for."""
+class _LastBlock:
+    """The part that is redrawn: the unfinished block, as much of its end as fits the terminal."""
 
     _more: ClassVar[str] = "…"
 
@@ -196,16 +195,16 @@ class _Growing:
         return markdown_lines(self._source, console, options)
 
 
-_LONGEST = 200  # characters of a tool's arguments or answer on show
+_LONGEST = 200  # characters of a tool's arguments or result that are shown
 _ENDINGS = {
     "length": "The answer was cut at its length limit.",
     "content_filter": "The answer was cut by the server's content filter.",
-    "tool_calls": "The model asked for a tool, and there is none here.",
+    "tool_calls": "The model asked for a tool, but there are no tools.",
 }
 
 
-async def say(session: ChatSession, asked: dict[str, Any], schema: dict[str, Any] | None = None) -> Reply[Any]:
-    """Take a turn, with what `session.stream` takes, and show it; with a schema as JSON. Raises what the turn does."""
+async def show_turn(session: ChatSession, asked: dict[str, Any], schema: dict[str, Any] | None = None) -> Reply[Any]:
+    """Take a turn with the arguments of `session.stream` and show it, with a schema as JSON. Raises its errors."""
     before = session.left_out
     if schema is not None:
         reply = await session.say(**asked, into=schema)
@@ -216,8 +215,8 @@ async def say(session: ChatSession, asked: dict[str, Any], schema: dict[str, Any
         _note_ending(reply)
     if session.left_out > before:
         note(
-            f"The conversation has outgrown the model's context: it no longer sees the first {session.left_out} "
-            "questions and their answers."
+            f"The conversation exceeds the model's context: it no longer sees the first {session.left_out} questions "
+            "and their answers."
         )
     return reply
 
@@ -248,7 +247,7 @@ async def _shown(stream: SessionStream[Any], place: Screen) -> Reply[Any]:
 
 
 def _told(result: ToolResult) -> str:
-    """What a tool did, in a line."""
+    """Describe the result of a tool in one line."""
     if result.error is not None:
         return f"{result.name} failed: {_short(str(result.error) or repr(result.error))}"
     told = result.content if isinstance(result.content, str) else json.dumps(result.content, ensure_ascii=False)
@@ -260,7 +259,7 @@ def _short(text: str) -> str:
 
 
 def _note_ending(reply: Reply[Any]) -> None:
-    """Say why there may be less to read than expected."""
+    """Print why the answer may be shorter than expected."""
     refusal = getattr(reply.message, "refusal", None)
     if refusal:
         note(f"The model refused: {refusal}")

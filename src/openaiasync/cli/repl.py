@@ -1,4 +1,4 @@
-"""A conversation on a terminal: read, carry out or ask, show, again; and its commands, which begin with a slash."""
+"""A conversation on a terminal: read a line, run a command or ask the model, show the answer; and the commands."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ..errors import OpenAIError
 from .arguments import add_tools, image_at, schema_in
 from .console import CommandError, Exit, complain, note, out
 from .prompt import LinePrompt, prompt_for
-from .render import say
-from .session_store import ChatOptions, SessionStore, names, opened, path_of, questions, unnamed_path
+from .render import show_turn
+from .session_store import ChatOptions, SessionStore, names, open_session, path_of, questions, unnamed_path
 
 if TYPE_CHECKING:
     from ..chat.session import ChatSession
     from ..client import Client
-    from .arguments import Connect
+    from .arguments import ServerOptions
 
-__all__ = ["COMMANDS", "Command", "Repl", "obey", "talk"]
+__all__ = ["COMMANDS", "Command", "Repl", "converse", "execute"]
 
 _OFF = "off"
-_COMMAND = re.compile(r"(/[a-zA-Z]+)(?:\s+(.*))?", re.DOTALL)  # a path such as /etc/hosts is none
-_SHOWN = 60  # characters of a question that is talked of
+_COMMAND = re.compile(r"(/[a-zA-Z]+)(?:\s+(.*))?", re.DOTALL)  # a path such as /etc/hosts is not a command
+_SHOWN = 60  # characters of a question or an image that are shown
 
 
 class Command(NamedTuple):
-    """A command: its word with the slash, what may follow, what it does."""
+    """A command: its name with the slash, its argument for /help, its help, its function."""
 
     name: str
     argument: str
@@ -38,8 +38,8 @@ class Command(NamedTuple):
     run: Callable[[Repl, str], Awaitable[None]]
 
 
-async def obey(state: Repl, typed: str) -> None:
-    """Carry out a command, or ask the model what is none. Raises what that raises, `CommandError` for a wrong one."""
+async def execute(state: Repl, typed: str) -> None:
+    """Run a command, or ask the model anything else. Raises `CommandError` for a wrong command, and what it raises."""
     match = _COMMAND.fullmatch(typed)
     if match is None:
         await state.ask(typed)
@@ -51,7 +51,7 @@ async def obey(state: Repl, typed: str) -> None:
         meant = f"did you mean {near[0]}? " if near else ""
         raise CommandError(f"there is no command {name}; {meant}/help lists them")
     if argument and not command.argument:
-        raise CommandError(f"{name} takes nothing after it")
+        raise CommandError(f"{name} takes no argument")
     await command.run(state, argument)
 
 
@@ -61,13 +61,11 @@ async def obey(state: Repl, typed: str) -> None:
 async def _undo(state: Repl, argument: str) -> None:
     count = int(argument) if argument.isdecimal() and int(argument) else 1 if not argument else 0
     if not count:
-        raise CommandError(f"/undo takes a number of questions, from 1 up, not {argument!r}")
+        raise CommandError(f"/undo takes a number of questions, at least 1, not {argument!r}")
     try:
         gone = state.session.undo(count)
     except IndexError:
-        raise CommandError(
-            "there is nothing to take back" if count == 1 else "there are not so many questions"
-        ) from None
+        raise CommandError("there is no question to take back" if count == 1 else "there are fewer questions") from None
     asked = [_words(message.get("content")) for message in gone if message.get("role") == "user"]
     note(f"Taken back: {'; '.join(map(_quoted, asked))}")
 
@@ -78,12 +76,12 @@ async def _retry(state: Repl, argument: str) -> None:
         return
     asked = [index for index, message in enumerate(state.session.messages) if message.get("role") == "user"]
     if not asked:
-        raise CommandError("there is nothing to ask again")
+        raise CommandError("there is no question to ask again")
     await state.take({"at": asked[-1]})
 
 
 def _words(content: object) -> str:
-    """The text of a message."""
+    """Return the text of a message."""
     from ..core.model.mixins import text_of
 
     return text_of(content)
@@ -98,7 +96,7 @@ def _quoted(text: str) -> str:
 
 
 def _file_of(given: str) -> Path:
-    """A path if it looks like one, else the file of the session of this name."""
+    """Return the path if it looks like one, otherwise the file of the session with this name."""
     if os.sep in given or given.startswith("~") or given.endswith((".jsonl", ".md")):
         return Path(given).expanduser()
     return path_of(given)
@@ -108,37 +106,37 @@ async def _save(state: Repl, argument: str) -> None:
     before = state.session.path
     if not argument:
         if before is None:
-            raise CommandError("this conversation has no name yet; /save NAME gives it one")
-        note(f"Every answer is saved at once, to {before}")
+            raise CommandError("this conversation has no name yet; give it one with /save NAME")
+        note(f"Every answer is saved at once to {before}")
         return
     path = _file_of(argument)
     if path.suffix == ".md":
         _export(state, path)
         return
     if path != before and path.exists():
-        raise CommandError(f"{argument} exists; /load goes on with it, another name makes a new one")
-    state.shelf.release(state.session)
+        raise CommandError(f"{argument} exists; continue it with /load, or use another name")
+    state.store.release(state.session)
     state.session.save(path, replace=False)
-    state.shelf.path = path
+    state.store.path = path
     if before is not None and before != path and before.name.startswith("unnamed-"):
         before.unlink(missing_ok=True)
-    note(f"Saved to {path}, and so will be every answer from now on.")
+    note(f"Saved to {path}; every answer will be saved there from now on.")
 
 
 def _export(state: Repl, path: Path) -> None:
     from ..storage.atomic import AtomicFile
 
     if path.exists():
-        raise CommandError(f"{path} exists; name another file")
+        raise CommandError(f"{path} exists; use another name")
     file = AtomicFile.open(path)
     try:
         file.write(state.session.to_markdown().encode("utf-8", "replace"))
         file.commit(exclusive=True)
     except FileExistsError:
-        raise CommandError(f"{path} exists; name another file") from None
+        raise CommandError(f"{path} exists; use another name") from None
     finally:
         file.discard()
-    note(f"Written to {path}, to be read by people.")
+    note(f"Written to {path} as Markdown.")
 
 
 async def _load(state: Repl, argument: str) -> None:
@@ -148,33 +146,33 @@ async def _load(state: Repl, argument: str) -> None:
         return
     path = _file_of(argument)
     if not path.exists():
-        raise CommandError(f"there is no session {argument}; /load lists those that are")
+        raise CommandError(f"there is no session {argument}; /load lists them")
     if state.session.path is not None and path.resolve() == state.session.path.resolve():
-        raise CommandError(f"{argument} is the conversation that is going on")
+        raise CommandError(f"{argument} is the current conversation")
     model = state.session.model
-    state.shelf.release(state.session)
+    state.store.release(state.session)
     state.session.load(path, append=True)
-    state.shelf.path, state.failed = path, None
+    state.store.path, state.failed = path, None
     if state.session.model is None:
         state.session.model = model
-    note(f"Going on with {argument}, {state.session.model}; questions so far: {questions(state.session)}.")
+    note(f"Continuing {argument} with {state.session.model}; questions so far: {questions(state.session)}.")
 
 
 async def _fork(state: Repl, argument: str) -> None:
-    path = _file_of(argument) if argument else unnamed_path() if state.shelf.path is not None else None
+    path = _file_of(argument) if argument else unnamed_path() if state.store.path is not None else None
     if path is not None and path.exists():
-        raise CommandError(f"{argument} exists; another name makes a new one")
+        raise CommandError(f"{argument} exists; use another name")
     forked, before = state.session.fork(), state.session
     if path is not None and forked.messages:
         forked.save(path, replace=False)
     stays = before.path
     before.close()
-    state.session, state.shelf.path = forked, path
-    where = f"; what was said so far stays in {stays.stem}" if stays is not None else ""
+    state.session, state.store.path = forked, path
+    where = f"; the conversation so far stays in {stays.stem}" if stays is not None else ""
     note(f"Forked{f' to {path.stem}' if path is not None else ''}{where}.")
 
 
-# ---------------------------------------------------------------- what is asked, and of whom
+# ---------------------------------------------------------------- settings
 
 
 async def _model(state: Repl, argument: str) -> None:
@@ -194,9 +192,9 @@ async def _tools(state: Repl, argument: str) -> None:
         add_tools(state.session.tool, [argument])
     tools = list(state.session.tools)
     if not tools:
-        note("There are no tools; /tools module:function adds one.")
+        note("There are no tools; add one with /tools module:function.")
     for tool in tools:
-        note(f"{tool.name}: {(tool.description or 'without description').splitlines()[0]}")
+        note(f"{tool.name}: {(tool.description or 'no description').splitlines()[0]}")
 
 
 async def _image(state: Repl, argument: str) -> None:
@@ -205,21 +203,21 @@ async def _image(state: Repl, argument: str) -> None:
     elif argument:
         state.images.append(image_at(argument.strip("'\"")))
     listed = ", ".join(image if len(image) <= _SHOWN else f"{image[:_SHOWN]}…" for image in state.images)
-    note(f"With the next question: {listed}" if listed else "No image goes with the next question.")
+    note(f"With the next question: {listed}" if listed else "There is no image for the next question.")
 
 
 async def _usage(state: Repl, argument: str) -> None:
     used, now = state.session.usage, state.session.tokens
     cost = "" if used.cost is None else f"; cost: {used.cost:.6g}"
-    about = "; estimated where the server did not count" if used.estimated else ""
+    about = "; partly estimated" if used.estimated else ""
     note(
         f"Requests: {used.requests}; tokens sent: {used.prompt_tokens:,} ({used.cached_tokens:,} from the server's "
         f"cache), received: {used.completion_tokens:,} ({used.reasoning_tokens:,} of reasoning){about}{cost}. "
-        f"The conversation has {now.tokens:,} tokens, by {now.source}."
+        f"The conversation has {now.tokens:,} tokens (counted by: {now.source})."
     )
 
 
-# ---------------------------------------------------------------- the rest
+# ---------------------------------------------------------------- help and end
 
 
 async def _help(state: Repl, argument: str) -> None:
@@ -230,8 +228,8 @@ async def _help(state: Repl, argument: str) -> None:
     table.add_column(overflow="fold")
     for command in COMMANDS:
         table.add_row(f"{command.name} {command.argument}".rstrip(), command.help)
-    table.add_row("Alt-Enter", "A new line in the question; pasted lines stay as they are.")
-    table.add_row("Ctrl-C, Ctrl-D", "Stop the answer; end the talk.")
+    table.add_row("Alt-Enter", "A line break in the question; pasted line breaks are kept.")
+    table.add_row("Ctrl-C, Ctrl-D", "Stop the answer; end the conversation.")
     out().print(table)
 
 
@@ -240,18 +238,18 @@ async def _exit(state: Repl, argument: str) -> None:
 
 
 COMMANDS = (
-    Command("/undo", "[NUMBER]", "Take back the last question and its answer, or the last so many.", _undo),
+    Command("/undo", "[NUMBER]", "Take back the last question and its answer, or the last NUMBER.", _undo),
     Command("/retry", "", "Ask the last question again.", _retry),
-    Command("/fork", "[NAME]", "Go on in a copy; the conversation so far stays as it is.", _fork),
-    Command("/save", "[NAME|PATH]", "Keep the conversation under a name; in a file; for people, as .md.", _save),
-    Command("/load", "[NAME|PATH]", "Go on with another conversation; without a name, list them.", _load),
-    Command("/model", "[NAME]", "Say which model answers, or take another.", _model),
-    Command("/system", "[TEXT|off]", "Say the system prompt, or give another.", _system),
+    Command("/fork", "[NAME]", "Continue in a copy; the conversation so far stays unchanged.", _fork),
+    Command("/save", "[NAME|PATH]", "Save the conversation under a name, in a file, or as Markdown (.md).", _save),
+    Command("/load", "[NAME|PATH]", "Continue another conversation; without a name, list them.", _load),
+    Command("/model", "[NAME]", "Show the model, or change it.", _model),
+    Command("/system", "[TEXT|off]", "Show the system prompt, or change it.", _system),
     Command("/tools", "[MODULE:FUNCTION]", "List the tools that the model may call, or add one.", _tools),
-    Command("/image", "[PATH|URL|off]", "Show an image with the next question.", _image),
-    Command("/usage", "", "Say how many tokens were used.", _usage),
+    Command("/image", "[PATH|URL|off]", "Send an image with the next question.", _image),
+    Command("/usage", "", "Show how many tokens were used.", _usage),
     Command("/help", "", "List the commands.", _help),
-    Command("/exit", "", "End the talk.", _exit),
+    Command("/exit", "", "End the conversation.", _exit),
 )
 _BY_NAME = {command.name: command for command in COMMANDS}
 
@@ -260,47 +258,47 @@ _EXPECTED = (OpenAIError, CommandError, OSError, ValueError)
 
 
 class Repl:
-    """What a conversation on a terminal is made of; the commands change it."""
+    """The state of a conversation on a terminal, which commands change."""
 
     def __init__(
-        self, session: ChatSession, shelf: SessionStore, images: list[str], schema: dict[str, Any] | None
+        self, session: ChatSession, store: SessionStore, images: list[str], schema: dict[str, Any] | None
     ) -> None:
         self.session = session
-        self.shelf = shelf
+        self.store = store
         self.images = images
-        """Images that go with the next question."""
+        """Images for the next question."""
         self.schema = schema
         self.failed: dict[str, Any] | None = None
-        """What was asked last, if it has no answer; for /retry."""
+        """The last question if it was not answered, for /retry."""
         self.ended = False
 
     async def ask(self, text: str) -> None:
-        """Ask a question, with the images that wait for one. Raises what the turn raises."""
+        """Ask a question, with the images for it. Raises what the turn raises."""
         await self.take({"text": text, "images": list(self.images)})
 
     async def take(self, asked: dict[str, Any]) -> None:
-        """Take a turn with what `session.stream` takes, and keep it."""
+        """Take a turn with the arguments of `session.stream`, and save it."""
         self.failed = asked
-        await say(self.session, asked, self.schema)
+        await show_turn(self.session, asked, self.schema)
         self.failed = None
         self.images.clear()
-        self.shelf.keep(self.session)
+        self.store.keep(self.session)
 
 
-def talk(connect: Connect, wanted: ChatOptions) -> int:
-    """A conversation. The event loop runs during answers only, so that the prompt has the terminal for itself."""
-    images = [image_at(place) for place in wanted.images]
-    schema = None if wanted.schema is None else schema_in(wanted.schema)
+def converse(server: ServerOptions, options: ChatOptions) -> int:
+    """Hold a conversation. The event loop runs during answers only, so that the prompt has the terminal to itself."""
+    images = [image_at(place) for place in options.images]
+    schema = None if options.schema is None else schema_in(options.schema)
     with asyncio.Runner() as runner:
-        client = connect.client()
+        client = server.client()
         try:
-            shelf = SessionStore.of(wanted.session, wanted.go_on, unnamed=not wanted.forget)
-            state = Repl(runner.run(opened(client, wanted, shelf)), shelf, images, schema)
+            store = SessionStore.of(options.session, options.go_on, unnamed=not options.forget)
+            state = Repl(runner.run(open_session(client, options, store)), store, images, schema)
             try:
                 _greet(state, client)
                 _loop(runner, state)
             finally:
-                shelf.release(state.session)
+                store.release(state.session)
                 state.session.close()
         finally:
             runner.run(client.aclose())
@@ -310,13 +308,13 @@ def talk(connect: Connect, wanted: ChatOptions) -> int:
 def _greet(state: Repl, client: Client) -> None:
     base = client.base_url.rstrip("/")
     note(
-        f'{state.session.model} at {base}. Ctrl-C stops an answer, Ctrl-D or "exit" ends the talk, '
-        "/help lists commands."
+        f'{state.session.model} at {base}. Ctrl-C stops an answer, Ctrl-D or "exit" ends the conversation, '
+        "/help lists the commands."
     )
     if asked := questions(state.session):
-        note(f"Going on with {state.shelf.name}; questions so far: {asked}.")
+        note(f"Continuing {state.store.name}; questions so far: {asked}.")
     if state.session.missing_tools:
-        note(f"Tools that it had and this command does not name: {', '.join(state.session.missing_tools)}")
+        note(f"Tools that the session had and this command lacks: {', '.join(state.session.missing_tools)}")
 
 
 def _loop(runner: asyncio.Runner, state: Repl) -> None:
@@ -331,17 +329,17 @@ def _loop(runner: asyncio.Runner, state: Repl) -> None:
 
 
 def _turn(runner: asyncio.Runner, state: Repl, typed: str) -> None:
-    """One line and what it brings. Ctrl-C ends the answer, an error this turn, neither the conversation."""
+    """Handle one line. Ctrl-C ends the answer and an error ends the turn, but neither ends the conversation."""
     try:
-        runner.run(obey(state, typed))
+        runner.run(execute(state, typed))
     except KeyboardInterrupt:
-        note("Stopped; this question and its answer are forgotten. /retry asks again.")
+        note("Stopped; this question and its answer are not kept. /retry asks again.")
     except _EXPECTED as error:
         complain(str(error))
 
 
 def _remember(prompt: LinePrompt, session: ChatSession) -> None:
-    """Let the arrow keys find what was asked in the session so far."""
+    """Add the questions of the session so far to the history of the arrow keys."""
     for message in session.messages:
         content = message.get("content")
         if message.get("role") == "user" and isinstance(content, str):

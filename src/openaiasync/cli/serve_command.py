@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_serve"]
 
-_GRACE = 2.0  # seconds that calls in flight get to end after a signal
+_GRACE = 2.0  # seconds that running calls get to end after a signal
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -24,7 +24,7 @@ def run_serve(host: str, port: int, api_key: str | None, token_delay: float) -> 
     app = demo_app(api_key or None, token_delay)
     server = serve(app, host, port, grace=_GRACE)
     if not host.startswith(_LOOPBACK) and not api_key:
-        note(f"Everybody who can reach {host} can use this server: --api-key asks for a key.")
+        note(f"Everybody who can reach {host} can use this server; require a key with --api-key.")
     return asyncio.run(_until_signal(server, list(app.models)))
 
 

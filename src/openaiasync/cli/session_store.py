@@ -1,4 +1,8 @@
-"""The sessions of the command line: which one `chat` goes on with, and the file that keeps it."""
+"""The sessions of the command line: which one `chat` continues, and the file that keeps it.
+
+There is one file for each session, below the XDG state directory, readable by its owner only. A conversation without a
+name is kept, too, so that it can be continued; only the newest of these stay.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +22,7 @@ if TYPE_CHECKING:
     from ..chat.session import ChatSession
     from ..client import Client
 
-__all__ = [
-    "UNNAMED",
-    "ChatOptions",
-    "SessionStore",
-    "folder",
-    "last_session",
-    "names",
-    "opened",
-    "path_of",
-    "questions",
-    "unnamed_path",
-]
+__all__ = ["ChatOptions", "SessionStore", "names", "open_session", "path_of", "questions", "unnamed_path"]
 
 _ENDING = ".jsonl"
 UNNAMED = "unnamed-"
@@ -38,10 +31,10 @@ _LONGEST = 100  # characters of a name
 
 
 def folder() -> Path:
-    """The folder of the sessions: ``$XDG_STATE_HOME/openaiasync/sessions``, made for its owner alone if need be.
+    """Return the folder of the sessions, ``$XDG_STATE_HOME/openaiasync/sessions``; create it for its owner only.
 
-    As the XDG base directory specification has it, the variable counts only if it is an absolute path, and its default
-    is ``~/.local/state``.
+    As the XDG base directory specification says, a relative path in the variable is ignored, and the default is
+    ``~/.local/state``. Raises `CommandError`.
     """
     given = os.environ.get("XDG_STATE_HOME", "")
     try:
@@ -49,25 +42,27 @@ def folder() -> Path:
         found = base / "openaiasync" / "sessions"
         found.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
-        raise CommandError(f"there is no folder for sessions: {error}; XDG_STATE_HOME names another place") from None
+        raise CommandError(f"there is no folder for sessions: {error}; set XDG_STATE_HOME to another place") from None
     return found
 
 
 def path_of(name: str) -> Path:
-    """The file of the session of this name. `CommandError` for what cannot be a name."""
-    for part, why in (("/", "a slash"), ("\\", "a backslash")):
+    """Return the file of the session with this name. Raises `CommandError` for an invalid name."""
+    for part, what in (("/", "a slash"), ("\\", "a backslash")):
         if part in name:
-            raise CommandError(f"{name!r} has {why}, and a session's name is no path; only /save and /load take paths")
+            raise CommandError(
+                f"{name!r} contains {what}, but the name of a session is not a path; only /save and /load accept paths"
+            )
     if not name or name.startswith((".", "-", UNNAMED)) or not name.isprintable() or len(name) > _LONGEST:
         raise CommandError(
-            f"{name!r} cannot be a session's name: up to {_LONGEST} printable characters that begin with none of "
-            f"'.', '-' and {UNNAMED!r}"
+            f"{name!r} cannot be the name of a session: use up to {_LONGEST} printable characters that do not start "
+            f"with '.', '-' or {UNNAMED!r}"
         )
     return folder() / f"{name}{_ENDING}"
 
 
 def unnamed_path() -> Path:
-    """A new file for a conversation without a name; older ones of the kind make room."""
+    """Return a new file for a conversation without a name, and remove the oldest files of this kind."""
     home = folder()
     for old in _newest_first(home, UNNAMED)[_UNNAMED_KEPT - 1 :]:
         with contextlib.suppress(OSError):
@@ -76,15 +71,15 @@ def unnamed_path() -> Path:
 
 
 def last_session() -> Path:
-    """The session that was talked with last. `CommandError` if there is none."""
+    """Return the file of the session that was used last. Raises `CommandError` if there is none."""
     found = _newest_first(folder())
     if not found:
-        raise CommandError("there is no session to continue; the first conversation makes one")
+        raise CommandError("there is no session to continue; start a conversation first")
     return found[0]
 
 
 def names() -> list[str]:
-    """The names of all sessions, the last used first."""
+    """Return the names of all sessions, the last used first."""
     return [path.name.removesuffix(_ENDING) for path in _newest_first(folder())]
 
 
@@ -98,7 +93,7 @@ def _newest_first(home: Path, beginning: str = "") -> list[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatOptions:
-    """What the options of ``chat`` ask for, beside the server."""
+    """The options of ``chat`` except those of the server."""
 
     model: str | None = None
     system: str | None = None
@@ -112,19 +107,19 @@ class ChatOptions:
 
 
 class SessionStore:
-    """The file that keeps a session's turns; `path` is `None` where nothing is kept.
+    """The file that keeps a session's turns; `path` is `None` if nothing is kept.
 
-    A session without a name gets its file once there is a turn to keep; a name is taken at once, so that two commands
-    that begin with one new name do not write over each other. `release` gives back one that nothing was said under.
+    A session without a name gets its file with its first turn. A name is reserved at once by `take`, so that two
+    commands that start with the same new name do not write to one file; `release` removes the file if it stayed empty.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._taken: Path | None = None
+        self._reserved: Path | None = None
 
     @classmethod
     def of(cls, name: str | None, go_on: bool, *, unnamed: bool = False) -> SessionStore:
-        """For the session of this name, the last one, or a new one without a name."""
+        """Return the store of the session with this name, of the last one, or of a new one without a name."""
         if name is not None:
             return cls(path_of(name))
         if go_on:
@@ -133,16 +128,16 @@ class SessionStore:
 
     @property
     def name(self) -> str:
-        """What to call the session."""
+        """The name to show."""
         return "" if self.path is None else self.path.stem
 
     def keep(self, session: ChatSession) -> None:
-        """Let the session write its turns to the file. Raises `SessionFileError`, also if the file exists by now."""
+        """Make the session save its turns to the file. Raises `SessionFileError`, also if the file exists by now."""
         if self.path is not None and session.path is None:
             session.save(self.path, replace=False)
 
     def take(self, session: ChatSession) -> None:
-        """Go on with the file, or make it if it does not exist. Raises `SessionFileError`, also if it is in use."""
+        """Continue the file, or create it if it does not exist. Raises `SessionFileError`, also if it is in use."""
         if self.path is None:
             return
         if not self.path.exists():
@@ -150,7 +145,7 @@ class SessionStore:
                 return  # nobody else has this name
             try:
                 session.save(self.path, replace=False)
-                self._taken = self.path
+                self._reserved = self.path
                 return
             except SessionFileError:
                 if not self.path.exists():
@@ -158,37 +153,36 @@ class SessionStore:
         session.load(self.path, append=True)
 
     def release(self, session: ChatSession) -> None:
-        """Remove a file that was made by `take` if nothing was said; the session still holds its lock."""
-        taken, self._taken = self._taken, None
-        if taken is not None and session.path == taken and not questions(session):
+        """Remove a file that `take` created if there is no question in it. The session still holds its lock."""
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None and session.path == reserved and not questions(session):
             with contextlib.suppress(OSError):
-                taken.unlink()
+                reserved.unlink()
 
 
 def questions(session: ChatSession) -> int:
-    """How many questions a session has."""
+    """Return the number of questions in a session."""
     return sum(message.get("role") == "user" for message in session.messages)
 
 
-async def opened(client: Client, wanted: ChatOptions, shelf: SessionStore) -> ChatSession:
-    """The session to go on with, or a new one, with the tools asked for. A model and a system prompt given win."""
-    # A conversation that outgrows the model's context goes on without its oldest turns.
-    options: dict[str, Any] = {
-        "model": wanted.model,
-        "system": wanted.system,
+async def open_session(client: Client, options: ChatOptions, store: SessionStore) -> ChatSession:
+    """Return the session to continue, or a new one, with the tools, model and system prompt of the options."""
+    settings: dict[str, Any] = {
+        "model": options.model,
+        "system": options.system,
         "think_tags": True,
-        "policy": "drop",
+        "policy": "drop",  # a conversation that exceeds the model's context continues without its oldest turns
     }
-    session = client.chat.session(**options)
-    add_tools(session.tool, wanted.tools)
+    session = client.chat.session(**settings)
+    add_tools(session.tool, options.tools)
     try:
-        shelf.take(session)
-        if wanted.system is not None and session.system != wanted.system:
-            session.system = wanted.system
-        if wanted.model is not None or session.model is None:
-            session.model = await choose_model(client, wanted.model, "chat")
+        store.take(session)
+        if options.system is not None and session.system != options.system:
+            session.system = options.system
+        if options.model is not None or session.model is None:
+            session.model = await choose_model(client, options.model, "chat")
     except BaseException:
-        shelf.release(session)
+        store.release(session)
         session.close()
         raise
     return session
