@@ -153,7 +153,7 @@ class TestHistory:
         with pytest.raises(ValueError, match="the role tool; only messages of the user"):
             history.turn_at(3)
         history.append(Turn((USER, SAID, USER, SAID)))
-        with pytest.raises(ValueError, match="does not begin its turn"):
+        with pytest.raises(ValueError, match="does not start its turn"):
             history.turn_at(9)
 
 

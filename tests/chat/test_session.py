@@ -96,7 +96,7 @@ class TestTurns:
                 assert server.seen[-1].json()["messages"][0]["role"] == "user"
                 assert server.seen[-1].json()["model"] == "m"
                 for name in ("system", "model"):
-                    with pytest.raises(TypeError, match=f"{name} is a text or None, not int"):
+                    with pytest.raises(TypeError, match=f"{name} must be a str or None, not int"):
                         setattr(session, name, 3)
 
         run(main())

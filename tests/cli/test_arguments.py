@@ -88,14 +88,14 @@ def test_a_schema(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is no JSON"),
-        ("{'type': 'object'}", "is no JSON"),
-        ("[1]", "no JSON schema"),
-        ('"object"', "no JSON schema"),
-        ('{"name": "Ada"}', "no JSON schema"),
-        ('{"$ref": "#/$defs/none"}', "no JSON schema that can be asked for"),
-        ('{"type": "object", "properties": 3}', "no JSON schema that can be asked for"),
-        ("[" * 100_000, "is no JSON"),
+        ("", "is not JSON"),
+        ("{'type': 'object'}", "is not JSON"),
+        ("[1]", "not a JSON schema"),
+        ('"object"', "not a JSON schema"),
+        ('{"name": "Ada"}', "not a JSON schema"),
+        ('{"$ref": "#/$defs/none"}', "cannot be used"),
+        ('{"type": "object", "properties": 3}', "cannot be used"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_what_is_no_schema(tmp_path: Path, text: str, words: str) -> None:
@@ -122,5 +122,5 @@ def test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert image_at("~/a.txt") == str(tmp_path / "a.txt")
     assert image_at("HTTPS://example.org/a.png") == "HTTPS://example.org/a.png"
-    with pytest.raises(CommandError, match="is no image"):
+    with pytest.raises(CommandError, match="is not an image"):
         image_at(str(tmp_path / "b.png"))

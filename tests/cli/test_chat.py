@@ -34,7 +34,7 @@ def test_an_answer_on_stdout(server: ServerThread) -> None:
     done = call("chat", "say hello world", "--base-url", server.base_url)
     assert done.stdout == "hello world\n"
     assert done.returncode == 0
-    assert done.stderr == "Using demo-chat, of 6 models; --model names another.\n"
+    assert done.stderr == "Using demo-chat, one of 6 models; choose another with --model.\n"
 
 
 @pytest.mark.parametrize(
@@ -215,17 +215,17 @@ def test_a_failed_question_is_not_kept(state_folder: Path) -> None:
     ("options", "words", "code"),
     [
         (["--session", "a/b"], "slash", 2),
-        (["--session", "a", "--continue"], "give one of them", 2),
-        (["--forget", "--continue"], "give one of them", 2),
+        (["--session", "a", "--continue"], "use one of them", 2),
+        (["--forget", "--continue"], "use one of them", 2),
         (["--continue"], "no session to continue", 2),
         (["--session", "other"], "not a saved session", 1),
         (["--tool", "nothing"], "module:function", 2),
         (["--tool", "no_such_module:f"], "no module 'no_such_module'", 2),
         (["--tool", "os.path:join"], "the tool os.path:join: ", 2),
         (["--schema", "none.json"], "cannot read the schema", 2),
-        (["--schema", "text"], "is no JSON", 2),
+        (["--schema", "text"], "is not JSON", 2),
         (["--image", "none.png"], "cannot read none.png", 2),
-        (["--image", "text"], "is no image", 2),
+        (["--image", "text"], "is not an image", 2),
     ],
 )
 def test_wrong_options(

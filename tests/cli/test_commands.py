@@ -80,7 +80,7 @@ def test_undo() -> None:
     """Questions and their answers go, as many as are named; the next request does not have them."""
 
     async def act(me: Person) -> None:
-        await me.refused("/undo", "nothing to take back")
+        await me.refused("/undo", "no question to take back")
         for word in ("one", "two", "three"):
             assert await me.types(f"say {word}") == word
         assert await me.types("/undo") == "Taken back: “say three”"
@@ -103,7 +103,7 @@ def test_retry() -> None:
         return refused("not now") if failing[0] else None
 
     async def act(me: Person) -> None:
-        await me.refused("/retry", "nothing to ask again")
+        await me.refused("/retry", "no question to ask again")
         await me.types("say one")
         await me.types("say two")
         assert await me.types("/retry") == "two"
@@ -216,7 +216,7 @@ def test_load(tmp_path: Path, state_folder: Path) -> None:
         assert me.said == ["say other", "other"]
         assert "questions so far: 1." in await me.types("/load first")
         assert me.said == ["Be brief.", "say one", "one"]
-        await me.refused("/load first", "is the conversation that is going on")
+        await me.refused("/load first", "is the current conversation")
         await me.types("say two")
         assert "say two" in state.path_of("first").read_text(encoding="utf-8")
 
@@ -265,7 +265,7 @@ def test_images(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image", encoding="utf-8")
 
     async def act(me: Person) -> None:
-        await me.refused(f"/image {tmp_path / 'text.png'}", "is no image")
+        await me.refused(f"/image {tmp_path / 'text.png'}", "is not an image")
         await me.refused(f"/image {tmp_path / 'none.png'}", "cannot read")
         assert "a b." in (await me.types(f"/image '{tmp_path / 'a b.png'}'")).replace("\n", " ")
         await me.types("/image https://example.org/x.png")
@@ -302,7 +302,7 @@ def test_usage() -> None:
         assert used.prompt_tokens > 0
         assert told.startswith(f"Requests: 2; tokens sent: {used.prompt_tokens} (")
         assert f"received: {used.completion_tokens} (" in told
-        assert "tokens, by server" in told
+        assert "tokens (counted by: server)" in told
 
     person(act)
 
@@ -324,7 +324,7 @@ def test_help() -> None:
         ("/udno", "no command /udno; did you mean /undo"),
         ("/Hlep me", "did you mean /help"),
         ("/xyzzyx", "no command /xyzzyx; /help lists"),
-        ("/usage now", "/usage takes nothing after it"),
+        ("/usage now", "/usage takes no argument"),
     ],
 )
 def test_wrong_commands(line: str, words: str) -> None:

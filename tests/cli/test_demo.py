@@ -111,7 +111,7 @@ def test_a_server_that_cannot_start(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     async def refuse(self: Any) -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("openaiasync.server.Server.start", refuse)
+    monkeypatch.setattr("openaiasync.server.HTTPServer.start", refuse)
     assert run(["demo"]) == 1
     assert "cannot start: Too many open files" in capsys.readouterr().err
 

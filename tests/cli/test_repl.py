@@ -98,7 +98,7 @@ def test_arrows_bring_back_questions() -> None:
         assert me.asked()[-1][-1]["content"] == "say one more"
         assert me.leave() == 0
     with seat("--session", "mine") as me:
-        me.see("Going on with mine; questions so far: 3")
+        me.see("Continuing mine; questions so far: 3")
         me.type(UP)
         me.see("> say one more")
         me.say(" again")

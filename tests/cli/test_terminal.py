@@ -50,7 +50,7 @@ def test_a_conversation_without_a_server_ends_at_once() -> None:
 
 
 def test_json_needs_a_question() -> None:
-    """A conversation is no JSON."""
+    """A conversation is not JSON."""
     with terminal("chat", "--json", "--base-url", "http://127.0.0.1:9/v1") as child:
         child.expect("--json needs a question")
         assert ended(child) == 2
