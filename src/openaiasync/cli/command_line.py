@@ -194,7 +194,7 @@ def doctor(
     embedding_model: str | None = None,
     calls: Annotated[bool, Parameter(show_default=False)] = True,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    connect: Connect = ANYWHERE,
+    server: ServerOptions = ANYWHERE,
 ) -> int:
     """Check the way to a server and what it can do: DNS, TLS, key, models, streams, tools, schemas, embeddings.
 
@@ -211,7 +211,7 @@ def doctor(
     """
     from .doctor_command import run_doctor
 
-    return run_doctor(connect, model, embedding_model, calls, json)
+    return run_doctor(server, model, embedding_model, calls, json)
 
 
 def run(tokens: Sequence[str]) -> int:

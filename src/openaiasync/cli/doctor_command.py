@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..client import Client
     from ..types.chat import ChatCompletionFunctionToolParam
     from ..types.shared_params import ResponseFormatJSONSchema
-    from .arguments import Connect
+    from .arguments import ServerOptions
 
 __all__ = ["run_doctor"]
 
@@ -55,12 +55,14 @@ _WEATHER: ChatCompletionFunctionToolParam = {
 }
 
 
-def run_doctor(connect: Connect, model: str | None, embedding_model: str | None, calls: bool, as_json: bool) -> int:
+def run_doctor(
+    server: ServerOptions, model: str | None, embedding_model: str | None, calls: bool, as_json: bool
+) -> int:
     """Print the findings as they come, or as one JSON object; exit code 1 if something failed."""
     findings: list[Finding] = []
 
     async def collect() -> None:
-        async for finding in diagnose(connect, model, embedding_model, calls):
+        async for finding in diagnose(server, model, embedding_model, calls):
             findings.append(finding)
             if not as_json and sys.stdout.isatty():
                 print(f"\r{finding.name:<20}", end="", file=sys.stderr)
@@ -91,7 +93,7 @@ def _table(findings: list[Finding]) -> Table:
 
 
 async def diagnose(
-    connect: Connect, model: str | None, embedding_model: str | None, calls: bool = True
+    server: ServerOptions, model: str | None, embedding_model: str | None, calls: bool = True
 ) -> AsyncIterator[Finding]:
     """Yield the findings one after the other: this machine, the way to the server, the API, its features.
 
@@ -99,12 +101,12 @@ async def diagnose(
     """
     yield _versions()
     try:
-        client = connect.client(http_timeout=PATIENCE, http_max_in_flight=4, max_retries=0)
+        client = server.client(http_timeout=PATIENCE, http_max_in_flight=4, max_retries=0)
     except OpenAIError as error:
         yield Finding("client", "failed", str(error))
         return
     async with client:
-        yield _key(connect, client)
+        yield _key(server, client)
         async for finding in check_network(str(client.base_url), dict(os.environ)):
             yield finding
             if finding.state == "failed":
@@ -129,9 +131,9 @@ def _versions() -> Finding:
     return Finding("versions", "ok", text, data=data)
 
 
-def _key(connect: Connect, client: Client) -> Finding:
+def _key(server: ServerOptions, client: Client) -> Finding:
     """Where the key comes from; of the key itself only its length is shown."""
-    key, source = connect.api_key, "--api-key"
+    key, source = server.api_key, "--api-key"
     if not key:
         key, source = os.environ.get("OPENAI_API_KEY"), "OPENAI_API_KEY"
     if not key:
