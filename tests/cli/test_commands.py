@@ -84,7 +84,7 @@ def test_undo() -> None:
         for word in ("one", "two", "three"):
             assert await me.types(f"say {word}") == word
         assert await me.types("/undo") == "Taken back: “say three”"
-        await me.refused("/undo 3", "not so many")
+        await me.refused("/undo 3", "fewer questions")
         await me.refused("/undo none", "a number")
         await me.refused("/undo 0", "a number")
         assert await me.types("/undo 2") == "Taken back: “say one”; “say two”"
@@ -273,9 +273,9 @@ def test_images(tmp_path: Path) -> None:
             await me.types("What is bad here?")
         await me.types("What is it?")
         await me.types("say next")
-        assert await me.types("/image") == "No image goes with the next question."
+        assert await me.types("/image") == "There is no image for the next question."
         await me.types("/image https://example.org/x.png")
-        assert await me.types("/image off") == "No image goes with the next question."
+        assert await me.types("/image off") == "There is no image for the next question."
         _, seen, after = me.spy.bodies("/chat/completions")
         text, *urls = seen["messages"][0]["content"]
         assert text == {"type": "text", "text": "What is it?"}
