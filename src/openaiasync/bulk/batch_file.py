@@ -14,7 +14,7 @@ import hashlib
 import os
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ __all__ = [
     "Checked",
     "InputFileError",
     "Line",
+    "Position",
     "Problem",
     "check_file",
     "digest_of",
@@ -36,6 +37,8 @@ __all__ = [
     "endpoint_at",
     "parse_line",
     "read_lines",
+    "request_of",
+    "skip_rows",
     "with_defaults",
 ]
 
@@ -165,16 +168,27 @@ def request_of(endpoint: Endpoint, body: bytes, fields: Fields) -> Request:
 # -------------------------------------------------------------------------------------------------- reading
 
 
-def read_lines(path: str, size: int | None = None) -> Iterator[tuple[int, bytes]]:
+class Position(NamedTuple):
+    """Where a line begins: bytes before it, lines before it, rows (lines that are not blank) before it."""
+
+    offset: int = 0
+    line: int = 0
+    row: int = 0
+
+
+def read_lines(path: str, size: int | None = None, start: Position | None = None) -> Iterator[tuple[int, bytes]]:
     """Read the lines of a file that are not blank, with their numbers from 1, in bounded memory. Blocks.
 
-    With `size`, read this many bytes and no more: a file that grows meanwhile is read as it was. Raises `OSError`, and
+    With `size`, read to there and no further: a file that grows meanwhile is read as it was. Raises `OSError`, and
     `InputFileError` for a line that is no text and for a file that ends before `size`.
     """
-    number, left = 0, size
+    start = start or Position()
+    left = None if size is None else size - start.offset
+    number = start.line
     begun: list[bytes] = []
     length = 0
     with open_regular(path) as file:
+        file.seek(start.offset)
         while chunk := file.read(_CHUNK if left is None else min(_CHUNK, left)):
             if left is not None:
                 left -= len(chunk)
@@ -201,6 +215,30 @@ def read_lines(path: str, size: int | None = None) -> Iterator[tuple[int, bytes]
     rest = rest if number else rest.removeprefix(BOM_UTF8)
     if rest and not rest.isspace():
         yield number + 1, rest
+
+
+def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> Position:
+    """Return where the first row begins that is not `finished`. Blocks. Raises `OSError`."""
+    offset = number = row = 0
+    begun = 0  # bytes of a line that goes on in the next chunk
+    blank = True
+    with open_regular(path) as file:
+        while offset + begun < size and (chunk := file.read(min(_CHUNK, size - offset - begun))):
+            lines = chunk.split(b"\n")
+            last = lines.pop()
+            for line in lines:
+                if not (blank and (not line or line.isspace())):
+                    if not finished(row):
+                        return Position(offset, number, row)
+                    row += 1
+                offset += begun + len(line) + 1
+                number += 1
+                begun, blank = 0, True
+            begun += len(last)
+            blank = blank and (not last or last.isspace())
+    if blank or finished(row):
+        return Position(size, number, row)
+    return Position(offset, number, row)
 
 
 def digest_of(path: str, size: int) -> str:
@@ -397,17 +435,26 @@ def encode_success(row_id: str, key: str, status: int, request_id: str | None, b
     )
 
 
-def encode_failure(line: Line, status: int | None, request_id: str | None, error: dict[str, Any]) -> bytes:
-    """Return the line of a failed row: its request as it can be sent again, with ``response`` and ``error``."""
-    body = bytes(line.body)
+def encode_failure(
+    key: str,
+    url: str,
+    body: bytes,
+    status: int | None,
+    request_id: str | None,
+    error: dict[str, Any],
+    answer: Any = None,
+) -> bytes:
+    """Return the line of a failed row: its request as it can be sent again, with ``response`` and ``error``.
+
+    `answer` is what the server said, decoded.
+    """
     if b"\n" in body or b"\r" in body:
         body = msgspec.json.format(body, indent=-1)
-    response = None if status is None else {"status_code": status, "request_id": request_id, "body": error.get("body")}
-    shown = {name: value for name, value in error.items() if name != "body"}
+    response = None if status is None else {"status_code": status, "request_id": request_id, "body": answer}
     return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b,"response":%b,"error":%b}\n' % (
-        msgspec.json.encode(line.custom_id),
-        msgspec.json.encode(line.url),
+        msgspec.json.encode(key),
+        msgspec.json.encode(url),
         body,
         msgspec.json.encode(response),
-        msgspec.json.encode(shown),
+        msgspec.json.encode(error),
     )

@@ -219,7 +219,9 @@ class SegmentStore:
             try:
                 file = AppendFile.resume(path)
             except FileNotFoundError:
-                file = AppendFile.create(path, b"", lambda first: None, replace=False, sync=False)
+                # The mode is what the umask leaves: results are the user's files.
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                file = AppendFile.resume(path)
             self._files[number] = file
         return file
 

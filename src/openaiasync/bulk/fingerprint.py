@@ -1,0 +1,123 @@
+"""What a job is: its input and its settings, as they were when it began, kept in its folder.
+
+A job goes on only as the same job. Rows may be added at the end of its input; any other change of the input, or of what
+is asked for each row, would leave answers to one question beside answers to another, and is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from ..errors import OpenAIError
+from ..storage.atomic import AtomicFile
+from ..storage.files import read_file
+from .batch_file import Checked, check_file, digest_of
+
+__all__ = ["ADVICE", "JobChangedError", "JobError", "JobRecord", "folder_of", "paths_of"]
+
+_LARGEST = 64 << 20  # bytes of the record
+
+
+class JobError(OpenAIError):
+    """A job cannot run, or cannot go on. Nothing is lost: the same job can be run again once the cause is removed."""
+
+
+class JobChangedError(JobError, ValueError):
+    """The output belongs to a job with another input, prompt, model or parameter; ``new=True`` begins it anew."""
+
+
+class JobRecord(msgspec.Struct, kw_only=True):
+    """The record of a job, ``job.json`` in its folder."""
+
+    version: int = 1
+    nonce: str
+    """Names this job; part of each row's Idempotency-Key, and of the ids in the output."""
+    source: str
+    """The file that the user named."""
+    input: str
+    """The file of requests that is read: `source`, or what was made of a table."""
+    settings: dict[str, Any]
+    order: str
+    created: float
+    size: int = 0
+    modified: int = 0
+    digest: str = ""
+    rows: int = 0
+    options: dict[str, Any] = {}
+    """How the job was last run (servers, limits): for `retry`; no keys."""
+
+    def save(self, folder: str) -> None:
+        """Write the record. Raises `OSError`."""
+        os.makedirs(folder, exist_ok=True)
+        file = AtomicFile.open(os.path.join(folder, "job.json"))
+        try:
+            file.write(msgspec.json.format(msgspec.json.encode(self), indent=1))
+            file.commit(sync=True)
+        except BaseException:
+            file.discard()
+            raise
+
+    @classmethod
+    def load(cls, folder: str) -> JobRecord | None:
+        """Return the record of a folder, `None` if it holds no job. Raises `JobError` for one that cannot be read."""
+        path = os.path.join(folder, "job.json")
+        try:
+            return msgspec.json.decode(read_file(path, _LARGEST), type=cls)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise JobError(f"{path} is not the record of a job: {error}") from error
+
+    def takes(self, checked: Checked) -> None:
+        """Note the input as it was checked."""
+        self.size, self.modified = checked.size, checked.modified
+        self.digest, self.rows = checked.digest, checked.rows
+
+    def compare_settings(self, settings: dict[str, Any], order: str, out: str) -> None:
+        """Raise `JobChangedError` if these are other settings than the job's."""
+        given: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({**settings, "order": order}))
+        known: dict[str, Any] = {**self.settings, "order": self.order}
+        changed = sorted(name for name in given.keys() | known.keys() if given.get(name) != known.get(name))
+        if changed:
+            was = ", ".join(f"{name} (was {_short(known.get(name))}, is {_short(given.get(name))})" for name in changed)
+            raise JobChangedError(f"{out} belongs to a job with another {was}; {ADVICE}")
+
+    def compare_input(self, out: str) -> Checked | None:
+        """Compare the input with what it was; what a new check found where rows were added, else `None`.
+
+        A file whose size and time of change are the same is not read. Blocks. Raises `JobChangedError`, `OSError`,
+        `InputFileError` for what is wrong with added rows.
+        """
+        about = os.stat(self.input)
+        if (about.st_size, about.st_mtime_ns) == (self.size, self.modified):
+            return None
+        if digest_of(self.input, self.size) != self.digest:
+            what = "is shorter than it was" if about.st_size < self.size else "was changed"
+            raise JobChangedError(f"{self.source} {what} since {out} was begun; {ADVICE}")
+        checked = check_file(self.input)
+        if (error := checked.error()) is not None:
+            raise error
+        return checked
+
+
+ADVICE = "pass new=True (--new) to begin again, which gives up its answers, or name another output"
+
+
+def _short(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def folder_of(out: str) -> str:
+    """Return the folder of the job with this output."""
+    return f"{out}.job"
+
+
+def paths_of(out: str) -> tuple[str, str]:
+    """Return where the failed rows and the report of a job go."""
+    stem, dot, ending = out.rpartition(".")
+    stem = stem if dot and "/" not in ending and ending in ("jsonl", "json", "csv", "parquet", "ndjson") else out
+    return f"{stem}.errors.jsonl", f"{stem}.report.json"

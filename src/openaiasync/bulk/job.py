@@ -1,0 +1,352 @@
+"""Durable jobs: a file of requests in, a file of answers out, and the same call again goes on where it was stopped.
+
+`Job` puts the parts together: it checks the input and that the output is its own (`batch_file`, `fingerprint`), opens
+the rows on the disk (`storage/segments`), lets the scheduler send them (`scheduler`) into a `JobSink`, and reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from ..core.policy.limits import Limits
+from ..storage.files import FileInUseError, read_file
+from ..storage.segments import FAILED, OK, SENT, SegmentStore
+from ..storage.threads import in_thread, in_thread_to_its_end
+from .batch_file import (
+    Checked,
+    Position,
+    check_file,
+    endpoint_at,
+    parse_line,
+    read_lines,
+    request_of,
+    skip_rows,
+    with_defaults,
+)
+from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, folder_of, paths_of
+from .job_sink import Durability, JobSink
+from .progress import Progress, Status, Totals, show_in_notebook
+from .report import JobReport, html_page, save, save_json
+from .row import Summary, Work
+from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler
+
+__all__ = ["Job", "Order", "load_status"]
+
+Order = Literal["input", "completion"]
+_ORDERS = ("input", "completion")
+_DURABILITIES = ("normal", "strict", "none")
+_STATUS = 256 << 20  # bytes
+
+
+class Job:
+    """A job that is run by awaiting it: ``report = await job``. Made by `client.job`, which documents its options."""
+
+    def __init__(
+        self,
+        engines: Sequence[Any],
+        source: str | os.PathLike[str],
+        out: str | os.PathLike[str],
+        *,
+        model: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        order: Order = "input",
+        durability: Durability = "normal",
+        new: bool = False,
+        retry: bool = False,
+        limits: Limits | None = None,
+        max_in_flight: int | Literal["auto"] | None = "auto",
+        retries: int = RETRIES,
+        give_up_after: float = GIVE_UP_AFTER,
+        max_cost: float | None = None,
+        prices: Mapping[str, Any] | None = None,
+        progress: Callable[[Progress], object] | bool | None = None,
+        report: str | os.PathLike[str] | None = None,
+        note: Mapping[str, Any] | None = None,
+    ) -> None:
+        if order not in _ORDERS:
+            raise ValueError(f"order is one of {', '.join(_ORDERS)}, not {order!r}")
+        if durability not in _DURABILITIES:
+            raise ValueError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
+        if max_cost is not None and not max_cost > 0:
+            raise ValueError("max_cost is a number of dollars above 0")
+        self._engines = engines
+        self._source = os.path.abspath(os.fspath(source))
+        self._out = os.path.realpath(os.fspath(out))
+        self._folder = folder_of(self._out)
+        self._errors, self._report_path = paths_of(self._out)
+        if self._source in (self._out, self._errors):
+            raise ValueError(f"{self._source} is the input and would be overwritten: name another output")
+        self._defaults: dict[str, Any] = {**(params or {}), **({} if model is None else {"model": model})}
+        self._order: Order = order
+        self._durability: Durability = durability
+        self._new, self._retry = new, retry
+        self._max_cost, self._prices = max_cost, prices
+        self._html = None if report is None else os.fspath(report)
+        self._show = show_in_notebook() if progress is True else progress or None
+        self._note = dict(note or {})
+        self._scheduler = Scheduler(
+            engines, limits=limits, max_in_flight=max_in_flight, retries=retries, give_up_after=give_up_after
+        )
+        self._stopped = ""
+        self._sink: JobSink | None = None
+        self._totals = Totals()
+        self._uncertain: set[int] = set()
+        self._resumed = 0
+
+    def __await__(self) -> Generator[Any, None, JobReport]:
+        return self._run().__await__()
+
+    def stop(self, *, now: bool = False) -> None:
+        """Start no further row, and end once those in flight are done; with `now`, give them up. Resumable."""
+        self._stopped = self._stopped or "stop"
+        self._scheduler.stop(now=now)
+
+    @property
+    def progress(self) -> Progress | None:
+        """How the job is doing; `None` before it has begun."""
+        return None if self._sink is None else self._sink.progress()
+
+    # ---------------------------------------------------------------- the run
+
+    async def _run(self) -> JobReport:
+        record, store = await in_thread_to_its_end(self._open)
+        try:
+            return await self._send(record, store)
+        finally:
+            store.close()
+
+    async def _send(self, record: JobRecord, store: SegmentStore) -> JobReport:
+        sink = self._sink = JobSink(
+            store,
+            self._scheduler.stats,
+            self._totals,
+            rows=record.rows,
+            prefix=f"batch_req_{record.nonce}_",
+            durability=self._durability,
+            prices=self._prices,
+            max_cost=self._max_cost,
+            stop=self._stop_for,
+            show=self._show,
+        )
+        states = store.states
+        start = await in_thread(lambda: skip_rows(record.input, record.size, lambda row: _is_done(states, row)))
+        keeping = asyncio.create_task(sink.keep())
+        summary: Summary | None = None
+        try:
+            summary = await self._scheduler.run(self._rows(record, store, start), sink)
+        except OSError as error:
+            if sink.failure is None:
+                raise JobError(f"{self._source} cannot be read any more: {error}") from error
+        finally:
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+            failure = await self._close(sink, done=summary is not None and not summary.stopped)
+        if failure is not None:
+            raise JobError(
+                f"the results of {self._out} cannot be written ({failure}); rows that were not saved are sent again "
+                "when the same call goes on"
+            ) from failure
+        report = self._report(record, store, sink, summary)
+        await in_thread(lambda: self._save_reports(report))
+        return report
+
+    async def _close(self, sink: JobSink, *, done: bool) -> OSError | None:
+        """Bring everything to the disk; the error that kept something from it."""
+        try:
+            await sink.close(done=done)
+        except OSError as error:
+            return sink.failure or error
+        return sink.failure
+
+    def _stop_for(self, why: str) -> None:
+        self._stopped = self._stopped or why
+        self._scheduler.stop()
+
+    def _rows(self, record: JobRecord, store: SegmentStore, start: Position) -> Iterator[Work]:
+        """The rows that are not done, as they are to be sent."""
+        states, uncertain, sink = store.states, self._uncertain, self._sink
+        defaults, nonce = self._defaults, record.nonce.encode()
+        blake2b = hashlib.blake2b
+        assert sink is not None
+        for index, (_, text) in enumerate(read_lines(record.input, record.size, start), start.row):
+            if index < len(states) and states[index] >= OK:
+                continue
+            line, fields = parse_line(text)
+            endpoint = endpoint_at(line.url)
+            assert endpoint is not None  # the file was checked
+            body = bytes(line.body)
+            if defaults:
+                body = with_defaults(body, defaults)
+            key = line.custom_id
+            if uncertain and index in uncertain:
+                sink.was_sent(key)
+            named = blake2b(b"%b\n%b\n%b" % (nonce, key.encode(), body), digest_size=16).hexdigest()
+            model = fields.model or defaults.get("model")
+            yield Work(key, index, request_of(endpoint, body, fields), len(body) // 4, named, model)
+
+    # ---------------------------------------------------------------- opening
+
+    def _open(self) -> tuple[JobRecord, SegmentStore]:
+        """Check everything and open the rows; nothing is sent before this returns. Blocks."""
+        record = None if self._new else JobRecord.load(self._folder)
+        settings = {"model": self._defaults.get("model"), "params": self._defaults}
+        if record is not None:
+            record.compare_settings(settings, self._order, self._out)
+            if self._source != record.source and not _same_bytes(self._source, record):
+                raise JobChangedError(f"{self._out} belongs to a job with the input {record.source}; {ADVICE}")
+            store = self._continue(record)
+        else:
+            record, store = self._begin(settings)
+        if self._note:
+            record.options = self._note
+            record.save(self._folder)
+        return record, store
+
+    def _begin(self, settings: dict[str, Any]) -> tuple[JobRecord, SegmentStore]:
+        checked = check_file(self._source)
+        if (error := checked.error()) is not None:
+            raise error
+        if not self._new:
+            for path in (self._out, self._errors):
+                if os.path.exists(path) and os.path.getsize(path):
+                    raise JobError(f"{path} exists and is not of this job; pass new=True (--new) to replace it")
+        nonce = os.urandom(6).hex()
+        record = JobRecord(
+            nonce=nonce,
+            source=self._source,
+            input=self._source,
+            settings=settings,
+            order=self._order,
+            created=time.time(),
+        )
+        record.takes(checked)
+        with _in_use(self._out):
+            held = self._lock_old()
+            try:
+                record.save(self._folder)
+            finally:
+                if held is not None:
+                    held.close()
+            store = SegmentStore.create(
+                self._folder, self._out, self._errors, nonce.encode(), in_order=self._order == "input"
+            )
+        return record, store
+
+    def _lock_old(self) -> SegmentStore | None:
+        """Make sure that no process runs the job that is replaced."""
+        try:
+            return SegmentStore.open(self._folder, self._out, self._errors, in_order=self._order == "input")
+        except FileInUseError:
+            raise
+        except OSError:
+            return None
+
+    def _continue(self, record: JobRecord) -> SegmentStore:
+        checked = record.compare_input(self._out)
+        with _in_use(self._out):
+            in_order = self._order == "input"
+            try:
+                if SegmentStore.read_header(self._folder) != record.nonce.encode():
+                    raise FileNotFoundError  # killed between the record and the journal: nothing was sent
+                store = SegmentStore.open(self._folder, self._out, self._errors, in_order=in_order)
+            except FileNotFoundError:
+                store = SegmentStore.create(
+                    self._folder, self._out, self._errors, record.nonce.encode(), in_order=in_order
+                )
+        try:
+            if checked is not None:
+                record.takes(checked)
+                record.save(self._folder)
+            if (status := load_status(self._folder)) is not None:
+                self._totals = status.totals
+            if self._retry and store.again():
+                self._totals.failures = {}
+            self._uncertain = {row for row, state in enumerate(store.states) if state == SENT}
+            self._resumed = store.counts[OK] + store.counts[FAILED]
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    # ---------------------------------------------------------------- the report
+
+    def _report(self, record: JobRecord, store: SegmentStore, sink: JobSink, summary: Summary | None) -> JobReport:
+        totals, progress = sink.totals(), sink.progress()
+        error = None if summary is None else summary.error
+        left = record.rows - progress.finished
+        return JobReport(
+            out=self._out,
+            errors=self._errors if progress.failed else None,
+            rows=record.rows,
+            ok=progress.ok,
+            failed=progress.failed,
+            stopped=(self._stopped or ("" if summary is None else summary.stopped) or "stop") if left else "",
+            error=None if error is None else f"{type(error).__name__}: {error}",
+            resumed=self._resumed,
+            runs=totals.runs,
+            seconds=totals.seconds,
+            requests=totals.requests,
+            refused=totals.refused,
+            retried=totals.retried,
+            cached=totals.cached,
+            input_tokens=totals.input_tokens,
+            output_tokens=totals.output_tokens,
+            cost=totals.cost,
+            failures=totals.failures,
+            paid_twice=totals.paid_twice,
+            latency=sink.latency(),
+            timeline=totals.timeline,
+        )
+
+    def _save_reports(self, report: JobReport) -> None:
+        try:
+            save_json(report, self._report_path)
+            if self._html is not None:
+                save(self._html, html_page(report).encode())
+        except OSError as error:
+            raise JobError(f"all rows are saved, but not the report: {error}") from error
+
+
+def _is_done(states: bytearray, row: int) -> bool:
+    return row < len(states) and states[row] >= OK
+
+
+def _same_bytes(path: str, record: JobRecord) -> bool:
+    """Whether a file of another name is the job's input: it was moved."""
+    try:
+        found: Checked = check_file(path)
+    except OSError:
+        return False
+    if found.size != record.size or found.digest != record.digest:
+        return False
+    record.source = record.input = path
+    record.modified = found.modified
+    return True
+
+
+@contextlib.contextmanager
+def _in_use(out: str) -> Iterator[None]:
+    """Say what it means that the files are locked, or not as they were left."""
+    try:
+        yield
+    except FileInUseError as error:
+        raise JobError(f"another process is running the job of {out}") from error
+    except OSError as error:
+        raise JobError(f"the job of {out} cannot be opened: {error}") from error
+
+
+def load_status(folder: str) -> Status | None:
+    """Return how a job was doing when its status was last written; `None` where there is no status."""
+    try:
+        return msgspec.json.decode(read_file(os.path.join(folder, "status.json"), _STATUS), type=Status)
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,360 @@
+"""What becomes of a job's rows: each goes to the disk when it is finished, is counted, and shows in the progress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+from zlib import crc32
+
+import msgspec
+
+from ..errors import APIError, APIStatusError, OpenAIError
+from ..storage.segments import FAILED, OK, SegmentStore
+from ..storage.threads import in_thread
+from .batch_file import encode_failure, encode_success
+from .progress import Latencies, Price, Progress, Sample, Status, Totals, price_for, thinned
+from .report import save
+from .row import Outcome, Stats, Work
+
+__all__ = ["Durability", "JobSink"]
+
+Durability = Literal["normal", "strict", "none"]
+
+_SYNC = 0.1  # seconds between two synchronisations
+_SHOWN = 0.25  # seconds between two calls of the progress callback
+_SAMPLED = 1.0  # seconds between two samples, and two writings of the status
+_FULL = 8 << 20  # bytes that wait for the disk, above which no row is started
+_REASONS = 50  # reasons of failures that are told apart
+_NAMED = 10_000  # rows, perhaps paid twice, that are named
+_raw = msgspec.json.Decoder(msgspec.Raw)
+
+
+class JobSink:
+    """The `Sink` of a job. `keep` runs beside the scheduler; `close` ends it.
+
+    `stop` is called with a reason when no further row is to be started: ``"cost"``, ``"full"`` (an error of writing).
+    """
+
+    def __init__(
+        self,
+        store: SegmentStore,
+        stats: Stats,
+        totals: Totals,
+        *,
+        rows: int,
+        prefix: str,
+        durability: Durability,
+        prices: Mapping[str, Any] | None,
+        max_cost: float | None,
+        stop: Callable[[str], None],
+        show: Callable[[Progress], object] | None,
+    ) -> None:
+        self.store = store
+        self.failure: OSError | None = None
+        self._stats = stats
+        self._before = totals
+        self._rows = rows
+        self._prefix = prefix
+        self._durability: Durability = durability
+        self._prices = prices
+        self._priced: dict[str, Price | None] = {}
+        self._cost: float | None = totals.cost
+        self._max_cost = max_cost
+        self._stop = stop
+        self._show = show
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._work: asyncio.Event = asyncio.Event()
+        self._flushed: asyncio.Event = asyncio.Event()
+        self._began = self._loop.time()
+        self._latencies = Latencies()
+        self._latencies.counts.update(totals.latencies)
+        self._latencies.total = sum(totals.latencies.values())
+        self._recent = Latencies()  # since the last sample
+        self._failures = dict(totals.failures)
+        self._timeline = list(totals.timeline)
+        self._paid_twice = list(totals.paid_twice)
+        self._last: tuple[float, int, int, int, int] | None = None  # of the last sample: time and counts
+        self._rates: list[tuple[float, int]] = []  # times and finished rows, for the rate of late
+        self._shown = self._sampled = 0.0
+
+    # ---------------------------------------------------------------- the scheduler's sink
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the disk that no row is to be started."""
+        return self.store.pending > _FULL
+
+    async def flushed(self) -> None:
+        """Wait until something was written."""
+        self._flushed.clear()
+        await self._flushed.wait()
+
+    def started(self, work: Work) -> None:
+        """Mark the row as sent, on file before it is."""
+        try:
+            self.store.sent(work.index, crc32(work.request.body))
+        except OSError as error:
+            self._cannot_write(error)
+            raise
+
+    def finished(self, work: Work, outcome: Outcome) -> None:
+        """Hand the row's line to the store, which writes all those of this turn of the event loop together."""
+        ok = outcome.error is None
+        if ok:
+            line = self._answered(work, outcome)
+        else:
+            line = self._failed(work, outcome)
+        self.store.put(work.index, ok, line)
+        if self._durability == "strict":
+            self._work.set()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _answered(self, work: Work, outcome: Outcome) -> bytes:
+        if not outcome.cached:
+            self._latencies.add(outcome.seconds)
+            self._recent.add(outcome.seconds)
+        usage = outcome.usage
+        if usage is not None and not outcome.cached:
+            model = str(work.context or getattr(outcome.answer, "model", ""))
+            if model not in self._priced:
+                self._priced[model] = price_for(model, self._prices)
+            price = self._priced[model]
+            if price is not None:
+                spent = (usage.input * price[0] + usage.output * price[1]) / 1e6
+                self._cost = (self._cost or 0.0) + spent
+                if self._max_cost is not None and self._cost + spent * self._stats.in_flight >= self._max_cost:
+                    self._stop("cost")
+        return encode_success(
+            f"{self._prefix}{work.index}", work.key, outcome.status or 200, outcome.request_id, _json_of(outcome)
+        )
+
+    def _failed(self, work: Work, outcome: Outcome) -> bytes:
+        error = outcome.error
+        assert error is not None
+        reason = _reason(error)
+        if reason not in self._failures and len(self._failures) >= _REASONS:
+            reason = "other"
+        self._failures[reason] = self._failures.get(reason, 0) + 1
+        code = getattr(error, "code", None) or getattr(error, "type", None) or type(error).__name__
+        shown = {"code": str(code), "message": str(error), "type": type(error).__name__, "attempts": outcome.attempts}
+        answer = _plain(error.body) if isinstance(error, APIError) else None
+        url = f"/v1{work.request.endpoint.path}"
+        return encode_failure(work.key, url, work.request.body, outcome.status, outcome.request_id, shown, answer)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        try:
+            self.store.flush()
+            if self.store.failure is not None:
+                self._cannot_write(self.store.failure)
+        except OSError as error:
+            self._cannot_write(error)
+        self._flushed.set()
+
+    def _cannot_write(self, error: OSError) -> None:
+        if self.failure is None:
+            self.failure = error
+            self._stop("full")
+
+    def was_sent(self, key: str) -> None:
+        """Note a row that was with a server when an earlier run was killed, and is sent again."""
+        if len(self._paid_twice) < _NAMED:
+            self._paid_twice.append(key)
+
+    # ---------------------------------------------------------------- beside the scheduler
+
+    async def keep(self) -> None:
+        """Copy results, synchronise, and show the progress, until cancelled."""
+        strict = self._durability == "strict"
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SYNC):
+                    await self._work.wait()
+            self._work.clear()
+            try:
+                if strict:
+                    self._flush()
+                else:
+                    await self._copy()
+                await self._sync()
+                if strict:
+                    await self._copy()
+            except OSError as error:
+                self._cannot_write(error)
+            now = self._loop.time()
+            if now - self._sampled >= _SAMPLED:
+                self._sampled = now
+                self._sample(now)
+                await self._save_status()
+            if self._show is not None and now - self._shown >= _SHOWN:
+                self._shown = now
+                self._show(self.progress())
+
+    async def _copy(self) -> None:
+        more = True
+        while more:
+            more = self.store.copy()
+            await asyncio.sleep(0)  # a large step would hold up the answers of other rows
+
+    async def _sync(self) -> None:
+        plan = self.store.begin_sync()
+        if plan is None:
+            return
+        if self._durability != "none":
+            await in_thread(lambda: self.store.run_sync(plan))
+        self.store.end_sync(plan)
+
+    async def _save_status(self) -> None:
+        data = msgspec.json.encode(self._status())
+        path = os.path.join(self.store.folder, "status.json")
+        with contextlib.suppress(OSError):  # the status is not worth the job
+            await in_thread(lambda: save(path, data))
+
+    async def close(self, *, done: bool) -> None:
+        """Bring everything to the disk. Raises `OSError` if that is not possible."""
+        try:
+            self.store.flush()
+            await self._copy()
+            await in_thread(self.store.sync)
+            await in_thread(self.store.merge)
+        finally:
+            self._sample(self._loop.time())
+            if self._show is not None:
+                self._show(self.progress(done=done))
+            await self._save_status()
+
+    # ---------------------------------------------------------------- numbers
+
+    @property
+    def seconds(self) -> float:
+        """The job has run, all its runs together."""
+        return self._before.seconds + self._loop.time() - self._began
+
+    def progress(self, *, done: bool = False) -> Progress:
+        """Return how the job is doing."""
+        stats, before, counts = self._stats, self._before, self.store.counts
+        ok, failed = counts[OK], counts[FAILED]
+        finished = ok + failed
+        rate = finished / self.seconds if done and self.seconds else self._rate(finished)
+        left = self._rows - finished
+        cost = self._cost
+        return Progress(
+            rows=self._rows,
+            ok=ok,
+            failed=failed,
+            in_flight=stats.in_flight,
+            limit=stats.limit_in_flight,
+            waiting=stats.waiting,
+            rate=rate,
+            rpm_share=stats.rpm_share,
+            tpm_share=stats.tpm_share,
+            refused=before.refused + stats.refused,
+            input_tokens=before.input_tokens + stats.input_tokens,
+            output_tokens=before.output_tokens + stats.output_tokens,
+            cost=cost,
+            cost_at_end=None if cost is None or not ok else cost * self._rows / ok,
+            seconds=self.seconds,
+            seconds_left=left / rate if rate > 0 else None,
+            done=done,
+        )
+
+    def _rate(self, finished: int) -> float:
+        """Rows a second, over the last ten seconds."""
+        now = self._loop.time()
+        self._rates.append((now, finished))
+        while len(self._rates) > 2 and now - self._rates[0][0] > 10:
+            del self._rates[0]
+        first, before = self._rates[0]
+        if now - first < 0.05:
+            return 0.0
+        return (finished - before) / (now - first)
+
+    def _sample(self, now: float) -> None:
+        stats, counts = self._stats, self.store.counts
+        tokens = stats.input_tokens + stats.output_tokens
+        finished, failed = counts[OK] + counts[FAILED], counts[FAILED]
+        if self._last is None:
+            self._last = (self._began, finished - stats.finished, max(0, failed - stats.failed), 0, 0)
+        then, *before = self._last
+        if now - then < 0.02:
+            return
+        recent, self._recent = self._recent, Latencies()
+        times = [recent.quantile(share) or 0.0 for share in (0.5, 0.9, 0.99)]
+        self._timeline.append(
+            Sample(
+                round(self.seconds, 3),
+                round(now - then, 3),
+                finished - before[0],
+                failed - before[1],
+                stats.refused - before[2],
+                stats.in_flight,
+                stats.limit_in_flight or 0,
+                tokens - before[3],
+                *times,
+            )
+        )
+        self._timeline = thinned(self._timeline)
+        self._last = (now, finished, failed, stats.refused, tokens)
+
+    def totals(self) -> Totals:
+        """Return what all runs have done and spent, this one included."""
+        stats, before = self._stats, self._before
+        return Totals(
+            runs=before.runs + 1,
+            seconds=self.seconds,
+            requests=before.requests + stats.requests,
+            refused=before.refused + stats.refused,
+            retried=before.retried + stats.retried,
+            cached=before.cached + stats.cached,
+            input_tokens=before.input_tokens + stats.input_tokens,
+            output_tokens=before.output_tokens + stats.output_tokens,
+            cost=self._cost,
+            paid_twice=self._paid_twice,
+            failures=self._failures,
+            latencies=self._latencies.counts,
+            timeline=self._timeline,
+        )
+
+    def latency(self) -> dict[str, float]:
+        """Return quantiles of the seconds that answers took."""
+        found = {name: self._latencies.quantile(share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
+        return {name: round(seconds, 4) for name, seconds in found.items() if seconds is not None}
+
+    def _status(self) -> Status:
+        return Status(pid=os.getpid(), updated=time.time(), progress=self.progress(), totals=self.totals())
+
+
+def _json_of(outcome: Outcome) -> bytes:
+    """The body of an answer as JSON: the server's bytes, or the answer that was made of something else."""
+    body = outcome.body
+    if body is not None:
+        try:
+            _raw.decode(body)
+        except (ValueError, RecursionError):
+            pass  # events where a whole answer was due, or JSON with numbers that JSON does not have
+        else:
+            return body
+    return str(outcome.answer.to_json(indent=None)).encode()
+
+
+def _plain(value: Any) -> Any:
+    """A server's error as JSON can hold it."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
+def _reason(error: OpenAIError) -> str:
+    """Why a row failed, in few words that rows of the same kind share."""
+    code = getattr(error, "code", None) or getattr(error, "type", None)
+    if isinstance(error, APIStatusError):
+        return f"HTTP {error.status_code}{f' {code}' if code else ''}"
+    return f"{type(error).__name__}{f' {code}' if code else ''}"

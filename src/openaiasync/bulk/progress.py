@@ -1,0 +1,249 @@
+"""How a job is doing: numbers that are kept while it runs, and a line that shows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "Latencies",
+    "Price",
+    "Progress",
+    "Sample",
+    "Status",
+    "Totals",
+    "duration",
+    "price_for",
+    "show_in_notebook",
+    "thinned",
+]
+
+_STEPS = 12  # classes of latency for each factor e: their bounds are 9 % apart
+_LOWEST = 1e-4  # seconds
+_SAMPLES = 1200  # of a timeline; with more, two become one
+
+
+class Latencies:
+    """Times that answers took, counted by classes 9 % apart, so that any number of them takes no memory."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.total = 0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        at = int(math.log(seconds / _LOWEST) * _STEPS) if seconds > _LOWEST else 0
+        self.counts[at] = self.counts.get(at, 0) + 1
+        self.total += 1
+
+    def quantile(self, share: float) -> float | None:
+        """Return the time that this share of all did not pass; `None` if there is none."""
+        left = share * self.total
+        for at in sorted(self.counts):
+            left -= self.counts[at]
+            if left <= 0:
+                return float(_LOWEST * math.exp((at + 0.5) / _STEPS))
+        return None
+
+
+class Sample(msgspec.Struct, array_like=True, gc=False):
+    """One point of a job's timeline; counts are since the sample before."""
+
+    at: float
+    """Seconds the job has run, all its runs together."""
+    seconds: float
+    rows: int
+    failed: int
+    refused: int
+    in_flight: int
+    limit: int
+    tokens: int
+    p50: float
+    p90: float
+    p99: float
+
+
+def thinned(samples: list[Sample]) -> list[Sample]:
+    """Return a timeline that is short enough, two samples at a time made one."""
+    while len(samples) > _SAMPLES:
+        pairs = [samples[at : at + 2] for at in range(0, len(samples), 2)]
+        samples = [_joined(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    return samples
+
+
+def _joined(one: Sample, other: Sample) -> Sample:
+    return Sample(
+        other.at,
+        one.seconds + other.seconds,
+        one.rows + other.rows,
+        one.failed + other.failed,
+        one.refused + other.refused,
+        max(one.in_flight, other.in_flight),
+        other.limit,
+        one.tokens + other.tokens,
+        (one.p50 + other.p50) / 2,
+        max(one.p90, other.p90),
+        max(one.p99, other.p99),
+    )
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """How a job is doing now; given to its `progress` callback about four times a second. `str()` is one line."""
+
+    rows: int
+    """Rows of the input."""
+    ok: int
+    failed: int
+    in_flight: int = 0
+    limit: int | None = None
+    """How many may be in flight now."""
+    waiting: int = 0
+    """Rows that were refused or failed and will be sent again."""
+    rate: float = 0.0
+    """Rows finished a second, of late."""
+    rpm_share: float | None = None
+    tpm_share: float | None = None
+    refused: int = 0
+    """429s, over all runs of the job."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
+    """So far, over all runs; `None` where no price is known."""
+    cost_at_end: float | None = None
+    seconds: float = 0.0
+    """The job has run, all its runs together."""
+    seconds_left: float | None = None
+    done: bool = False
+
+    @property
+    def finished(self) -> int:
+        """Rows that are done, with an answer or without."""
+        return self.ok + self.failed
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.finished:,}/{self.rows:,} rows",
+            f"{self.rate:,.0f}/s" if self.rate >= 10 else f"{self.rate:.1f}/s",
+        ]
+        for name, share in (("RPM", self.rpm_share), ("TPM", self.tpm_share)):
+            if share is not None:
+                parts.append(f"{name} {share:.0%}")
+        limit = "" if self.limit is None else f"/{self.limit}"
+        parts.append(f"{self.in_flight}{limit} in flight")
+        parts.append(f"{self.failed:,} failed")
+        parts.append(f"{_tokens(self.input_tokens + self.output_tokens)} tokens")
+        if self.cost is not None:
+            at_end = "" if self.cost_at_end is None or self.done else f" of ~${self.cost_at_end:,.2f}"
+            parts.append(f"${self.cost:,.2f}{at_end}")
+        if self.done:
+            parts.append(f"in {duration(self.seconds)}")
+        elif self.seconds_left is not None:
+            parts.append(f"{duration(self.seconds_left)} left")
+        return " · ".join(parts)
+
+
+def _tokens(count: int) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: ``7 s``, ``3:05``, ``2:10:00``."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Totals(msgspec.Struct, kw_only=True):
+    """What all runs of a job have done and spent; kept in its folder."""
+
+    runs: int = 0
+    seconds: float = 0.0
+    requests: int = 0
+    refused: int = 0
+    retried: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
+    paid_twice: list[str] = []
+    failures: dict[str, int] = {}
+    latencies: dict[int, int] = {}
+    timeline: list[Sample] = []
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """How a job is doing, for other processes: ``status.json`` in its folder, written every second."""
+
+    pid: int
+    updated: float
+    progress: Progress
+    totals: Totals
+
+
+# -------------------------------------------------------------------------------------------------- prices
+
+Price = tuple[float, float]
+"""Dollars for a million tokens of prompts, and of answers."""
+
+
+def price_for(model: str, prices: Mapping[str, Any] | None) -> Price | None:
+    """Return the price of a model: from a table of the caller, else from ``genai-prices`` if it is installed.
+
+    A table maps models, or ``"*"`` for all others, to two numbers: dollars for a million tokens of prompt and answer.
+    Raises `ValueError` for a table that does not.
+    """
+    if prices is not None:
+        found = prices.get(model, prices.get("*"))
+        if found is None:
+            return None
+        try:
+            prompt, answer = found
+            return float(prompt), float(answer)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"prices[{model!r}] is not two numbers, dollars for a million tokens of prompt and of answer"
+            ) from None
+    try:
+        from genai_prices import (  # type: ignore[import-not-found,unused-ignore]  # pyright: ignore[reportMissingImports]
+            Usage,
+            calc_price,
+        )
+    except ImportError:
+        return None
+    try:
+        prompt = float(calc_price(Usage(input_tokens=1_000_000), model_ref=model).total_price)  # pyright: ignore
+        answer = float(calc_price(Usage(output_tokens=1_000_000), model_ref=model).total_price)  # pyright: ignore
+    except Exception:  # the package raises LookupError for models that it does not know, and others for odd names
+        return None
+    return prompt, answer
+
+
+# -------------------------------------------------------------------------------------------------- notebooks
+
+
+def show_in_notebook() -> Callable[[Progress], None] | None:
+    """Return a callback that keeps one line of a notebook's output up to date; `None` outside of notebooks."""
+    import sys
+
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or type(shell).__name__ != "ZMQInteractiveShell":
+        return None
+    display: Any = sys.modules["IPython"].display
+    handle = display.display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(progress: Progress) -> None:
+        handle.update({"text/plain": str(progress)}, raw=True)
+
+    return show
