@@ -61,6 +61,7 @@ THIRD_PARTY = {
     "transport": {"httpx2"},
     "client": {"httpx2"},
     "realtime": {"websockets"},
+    "bulk": {"genai_prices", "pyarrow"},
     "otel": {"opentelemetry"},
     "bridge": {"httpx2"},
 }
