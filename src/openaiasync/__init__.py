@@ -16,6 +16,13 @@ __title__ = "openaiasync"
 if TYPE_CHECKING:
     from . import types as types
     from .azure import AsyncAzureOpenAI as AsyncAzureOpenAI
+    from .bulk.batch_file import InputFileError as InputFileError
+    from .bulk.batch_file import LineProblem as LineProblem
+    from .bulk.fingerprint import JobChangedError as JobChangedError
+    from .bulk.fingerprint import JobError as JobError
+    from .bulk.job import Job as Job
+    from .bulk.progress import JobProgress as JobProgress
+    from .bulk.report import JobReport as JobReport
     from .chat.context_window import ContextLimitError as ContextLimitError
     from .chat.reply import PartialObject as PartialObject
     from .chat.reply import ReasoningPiece as ReasoningPiece
@@ -130,6 +137,11 @@ _HOMES = {
     ),
     "engine.hooks": "AnswerEvent ErrorEvent RequestEvent",
     "engine.accumulating": "ChatStream",
+    "bulk.batch_file": "InputFileError LineProblem",
+    "bulk.fingerprint": "JobChangedError JobError",
+    "bulk.job": "Job",
+    "bulk.progress": "JobProgress",
+    "bulk.report": "JobReport",
     "chat.context_window": "ContextLimitError",
     "chat.reply": (
         "PartialObject ReasoningPiece RepairStarted Reply TextPiece TooManyRoundsError ToolCall ToolError ToolFinished "
@@ -221,10 +233,17 @@ __all__ = [
     "ImageStream",
     "InFlightError",
     "IncompleteStreamError",
+    "InputFileError",
     "InternalServerError",
     "InvalidWebhookSignatureError",
+    "Job",
+    "JobChangedError",
+    "JobError",
+    "JobProgress",
+    "JobReport",
     "LengthFinishReasonError",
     "Limits",
+    "LineProblem",
     "Meta",
     "NoneType",
     "NotFoundError",

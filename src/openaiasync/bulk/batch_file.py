@@ -25,11 +25,11 @@ from ..errors import OpenAIError
 from ..storage.files import open_regular
 
 __all__ = [
-    "Checked",
+    "BatchLine",
+    "CheckedFile",
     "InputFileError",
-    "Line",
-    "Position",
-    "Problem",
+    "LinePosition",
+    "LineProblem",
     "check_file",
     "digest_of",
     "encode_failure",
@@ -49,7 +49,7 @@ _KEPT = 1000  # problems that are kept; the others are counted
 _URLS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/moderations")
 
 
-class Problem(NamedTuple):
+class LineProblem(NamedTuple):
     """What is wrong with one line of a file, counted from 1; line 0 is the file as a whole."""
 
     line: int
@@ -65,7 +65,7 @@ class InputFileError(OpenAIError, ValueError):
     `problems` are the first thousand, by line; `count` is how many there are.
     """
 
-    def __init__(self, path: str, problems: list[Problem], count: int | None = None) -> None:
+    def __init__(self, path: str, problems: list[LineProblem], count: int | None = None) -> None:
         self.path = path
         self.problems = problems
         self.count = len(problems) if count is None else count
@@ -74,7 +74,7 @@ class InputFileError(OpenAIError, ValueError):
         super().__init__(f"{path}: {shown}{f'; and {more:,} more' if more else ''}")
 
 
-class Line(msgspec.Struct, gc=False):
+class BatchLine(msgspec.Struct, gc=False):
     """One line of input; `body` is its JSON as it stands in the file."""
 
     body: msgspec.Raw
@@ -83,7 +83,7 @@ class Line(msgspec.Struct, gc=False):
     method: str = "POST"
 
 
-class Fields(msgspec.Struct, gc=False):
+class BodyFields(msgspec.Struct, gc=False):
     """What is looked at in a body before it is sent; everything else is the server's business."""
 
     model: Any = None
@@ -107,15 +107,15 @@ class Fields(msgspec.Struct, gc=False):
 class _Checkable(msgspec.Struct, gc=False):
     """A line with the fields of its body, for checking: decoded in one go."""
 
-    body: Fields | None = None
+    body: BodyFields | None = None
     custom_id: Any = None
     url: Any = None
     method: Any = "POST"
 
 
-_line = msgspec.json.Decoder(Line)
+_line = msgspec.json.Decoder(BatchLine)
 _checkable = msgspec.json.Decoder(_Checkable)
-_fields = msgspec.json.Decoder(Fields)
+_fields = msgspec.json.Decoder(BodyFields)
 
 
 @cache
@@ -137,7 +137,7 @@ def endpoint_at(url: str) -> Endpoint | None:
     return _endpoints().get(url)
 
 
-def parse_line(line: bytes) -> tuple[Line, Fields]:
+def parse_line(line: bytes) -> tuple[BatchLine, BodyFields]:
     """Return a checked line and what is looked at in its body. Raises `msgspec.DecodeError` if it is not one."""
     parsed = _line.decode(line)
     return parsed, _fields.decode(parsed.body)
@@ -152,7 +152,7 @@ def with_defaults(body: bytes, defaults: dict[str, Any]) -> bytes:
     return msgspec.json.encode({**fields, **missing}) if missing else body
 
 
-def request_of(endpoint: Endpoint, body: bytes, fields: Fields) -> Request:
+def request_of(endpoint: Endpoint, body: bytes, fields: BodyFields) -> Request:
     """Return the request of a row. Its parameters are not checked here: the server knows which it takes."""
     request = Request(endpoint, endpoint.path, body)
     if endpoint.group == "embedding":
@@ -168,7 +168,7 @@ def request_of(endpoint: Endpoint, body: bytes, fields: Fields) -> Request:
 # -------------------------------------------------------------------------------------------------- reading
 
 
-class Position(NamedTuple):
+class LinePosition(NamedTuple):
     """Where a line begins: bytes before it, lines before it, rows (lines that are not blank) before it."""
 
     offset: int = 0
@@ -176,13 +176,13 @@ class Position(NamedTuple):
     row: int = 0
 
 
-def read_lines(path: str, size: int | None = None, start: Position | None = None) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: str, size: int | None = None, start: LinePosition | None = None) -> Iterator[tuple[int, bytes]]:
     """Read the lines of a file that are not blank, with their numbers from 1, in bounded memory. Blocks.
 
     With `size`, read to there and no further: a file that grows meanwhile is read as it was. Raises `OSError`, and
     `InputFileError` for a line that is no text and for a file that ends before `size`.
     """
-    start = start or Position()
+    start = start or LinePosition()
     left = None if size is None else size - start.offset
     number = start.line
     begun: list[bytes] = []
@@ -207,17 +207,17 @@ def read_lines(path: str, size: int | None = None, start: Position | None = None
             begun.append(last)
             length += len(last)
             if length > _LONGEST:
-                raise InputFileError(path, [Problem(number + 1, f"longer than {_LONGEST:,} bytes: not JSON Lines")])
+                raise InputFileError(path, [LineProblem(number + 1, f"longer than {_LONGEST:,} bytes: not JSON Lines")])
     if left:
         text = f"the file became shorter while it was read: {left:,} bytes are missing"
-        raise InputFileError(path, [Problem(number + 1, text)])
+        raise InputFileError(path, [LineProblem(number + 1, text)])
     rest = b"".join(begun)
     rest = rest if number else rest.removeprefix(BOM_UTF8)
     if rest and not rest.isspace():
         yield number + 1, rest
 
 
-def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> Position:
+def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> LinePosition:
     """Return where the first row begins that is not `finished`. Blocks. Raises `OSError`."""
     offset = number = row = 0
     begun = 0  # bytes of a line that goes on in the next chunk
@@ -229,16 +229,18 @@ def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> Position
             for line in lines:
                 if not (blank and (not line or line.isspace())):
                     if not finished(row):
-                        return Position(offset, number, row)
+                        return LinePosition(offset, number, row)
                     row += 1
                 offset += begun + len(line) + 1
                 number += 1
                 begun, blank = 0, True
             begun += len(last)
             blank = blank and (not last or last.isspace())
-    if blank or finished(row):
-        return Position(size, number, row)
-    return Position(offset, number, row)
+    if blank:
+        return LinePosition(size, number, row)
+    if finished(row):
+        return LinePosition(size, number + 1, row + 1)
+    return LinePosition(offset, number, row)
 
 
 def digest_of(path: str, size: int) -> str:
@@ -254,7 +256,7 @@ def digest_of(path: str, size: int) -> str:
 # -------------------------------------------------------------------------------------------------- checking
 
 
-class Checked:
+class CheckedFile:
     """What a check found in a file.
 
     Attributes:
@@ -276,7 +278,7 @@ class Checked:
         self.size = 0
         self.modified = 0
         self.digest = ""
-        self.problems: list[Problem] = []
+        self.problems: list[LineProblem] = []
         self.problem_count = 0
         self.urls: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
@@ -288,7 +290,7 @@ class Checked:
         """Note a problem."""
         self.problem_count += 1
         if len(self.problems) < _KEPT:
-            self.problems.append(Problem(line, text))
+            self.problems.append(LineProblem(line, text))
 
     def error(self) -> InputFileError | None:
         """Return the error for what was found, `None` if the file is right."""
@@ -318,9 +320,9 @@ class _SeenOnce:
         return bool(seen)
 
 
-def check_file(path: str) -> Checked:
+def check_file(path: str) -> CheckedFile:
     """Read a file of requests and return what is in it and what is wrong with it. Blocks. Raises `OSError`."""
-    found = Checked(path)
+    found = CheckedFile(path)
     before = os.stat(path)
     found.size, found.modified = before.st_size, before.st_mtime_ns
     suspects: set[str] = set()
@@ -347,12 +349,12 @@ def check_file(path: str) -> Checked:
     return found
 
 
-def _check_line(found: Checked, number: int, line: bytes) -> str | None:
+def _check_line(found: CheckedFile, number: int, line: bytes) -> str | None:
     """Note what is wrong with a line; its ``custom_id``, if it has one."""
     try:
-        row = _checkable.decode(line)
         if not line.isascii():
             line.decode()
+        row = _checkable.decode(line)
     except (ValueError, RecursionError) as error:
         found.add(number, _why_unreadable(line, error))
         return None
@@ -403,7 +405,7 @@ def _why_no_url(url: Any) -> str:
     return f"unknown url {url[:100]!r}{near or '; known are ' + ', '.join(f'/v1{known}' for known in _URLS)}"
 
 
-def _find_duplicates(found: Checked, suspects: set[str]) -> None:
+def _find_duplicates(found: CheckedFile, suspects: set[str]) -> None:
     """Read the file once more and note each suspected ``custom_id`` that stands in several lines."""
     first: dict[str, int] = {}
     for number, line in read_lines(found.path, found.size):

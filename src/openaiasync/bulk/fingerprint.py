@@ -14,7 +14,7 @@ import msgspec
 from ..errors import OpenAIError
 from ..storage.atomic import AtomicFile
 from ..storage.files import read_file
-from .batch_file import Checked, check_file, digest_of
+from .batch_file import CheckedFile, check_file, digest_of
 
 __all__ = ["ADVICE", "JobChangedError", "JobError", "JobRecord", "folder_of", "paths_of"]
 
@@ -46,6 +46,8 @@ class JobRecord(msgspec.Struct, kw_only=True):
     modified: int = 0
     digest: str = ""
     rows: int = 0
+    unnamed: int = 0
+    """Rows whose body names no model: the only ones that the default concerns."""
     options: dict[str, Any] = {}
     """How the job was last run (servers, limits): for `retry`; no keys."""
 
@@ -71,21 +73,24 @@ class JobRecord(msgspec.Struct, kw_only=True):
         except (OSError, ValueError) as error:
             raise JobError(f"{path} is not the record of a job: {error}") from error
 
-    def takes(self, checked: Checked) -> None:
+    def takes(self, checked: CheckedFile) -> None:
         """Note the input as it was checked."""
         self.size, self.modified = checked.size, checked.modified
         self.digest, self.rows = checked.digest, checked.rows
+        self.unnamed = checked.models[""]
 
     def compare_settings(self, settings: dict[str, Any], order: str, out: str) -> None:
         """Raise `JobChangedError` if these are other settings than the job's."""
         given: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({**settings, "order": order}))
         known: dict[str, Any] = {**self.settings, "order": self.order}
+        if not self.unnamed:
+            given["model"] = known.get("model")
         changed = sorted(name for name in given.keys() | known.keys() if given.get(name) != known.get(name))
         if changed:
             was = ", ".join(f"{name} (was {_short(known.get(name))}, is {_short(given.get(name))})" for name in changed)
             raise JobChangedError(f"{out} belongs to a job with another {was}; {ADVICE}")
 
-    def compare_input(self, out: str) -> Checked | None:
+    def compare_input(self, out: str) -> CheckedFile | None:
         """Compare the input with what it was; what a new check found where rows were added, else `None`.
 
         A file whose size and time of change are the same is not read. Blocks. Raises `JobChangedError`, `OSError`,

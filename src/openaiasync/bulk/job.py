@@ -21,8 +21,8 @@ from ..storage.files import FileInUseError, read_file
 from ..storage.segments import FAILED, OK, SENT, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .batch_file import (
-    Checked,
-    Position,
+    CheckedFile,
+    LinePosition,
     check_file,
     endpoint_at,
     parse_line,
@@ -33,10 +33,10 @@ from .batch_file import (
 )
 from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, folder_of, paths_of
 from .job_sink import Durability, JobSink
-from .progress import Progress, Status, Totals, show_in_notebook
+from .progress import JobProgress, JobStatus, JobTotals, show_in_notebook
 from .report import JobReport, html_page, save, save_json
 from .row import Summary, Work
-from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler
+from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler, engine_of
 
 __all__ = ["Job", "Order", "load_status"]
 
@@ -67,7 +67,7 @@ class Job:
         give_up_after: float = GIVE_UP_AFTER,
         max_cost: float | None = None,
         prices: Mapping[str, Any] | None = None,
-        progress: Callable[[Progress], object] | bool | None = None,
+        progress: Callable[[JobProgress], object] | bool | None = None,
         report: str | os.PathLike[str] | None = None,
         note: Mapping[str, Any] | None = None,
     ) -> None:
@@ -84,7 +84,10 @@ class Job:
         self._errors, self._report_path = paths_of(self._out)
         if self._source in (self._out, self._errors):
             raise ValueError(f"{self._source} is the input and would be overwritten: name another output")
-        self._defaults: dict[str, Any] = {**(params or {}), **({} if model is None else {"model": model})}
+        self._params = dict(params or {})
+        models: Mapping[str, str] = getattr(engine_of(engines[0]).config, "models", {})
+        self._model = model
+        self._models = {} if model is not None else dict(models)  # by group of endpoints, "" for the others
         self._order: Order = order
         self._durability: Durability = durability
         self._new, self._retry = new, retry
@@ -97,7 +100,7 @@ class Job:
         )
         self._stopped = ""
         self._sink: JobSink | None = None
-        self._totals = Totals()
+        self._totals = JobTotals()
         self._uncertain: set[int] = set()
         self._resumed = 0
 
@@ -110,7 +113,7 @@ class Job:
         self._scheduler.stop(now=now)
 
     @property
-    def progress(self) -> Progress | None:
+    def progress(self) -> JobProgress | None:
         """How the job is doing; `None` before it has begun."""
         return None if self._sink is None else self._sink.progress()
 
@@ -171,10 +174,11 @@ class Job:
         self._stopped = self._stopped or why
         self._scheduler.stop()
 
-    def _rows(self, record: JobRecord, store: SegmentStore, start: Position) -> Iterator[Work]:
+    def _rows(self, record: JobRecord, store: SegmentStore, start: LinePosition) -> Iterator[Work]:
         """The rows that are not done, as they are to be sent."""
         states, uncertain, sink = store.states, self._uncertain, self._sink
-        defaults, nonce = self._defaults, record.nonce.encode()
+        nonce = record.nonce.encode()
+        defaults = {group: self._defaults(group) for group in ("", "chat", "completion", "embedding", "moderation")}
         blake2b = hashlib.blake2b
         assert sink is not None
         for index, (_, text) in enumerate(read_lines(record.input, record.size, start), start.row):
@@ -184,21 +188,27 @@ class Job:
             endpoint = endpoint_at(line.url)
             assert endpoint is not None  # the file was checked
             body = bytes(line.body)
-            if defaults:
-                body = with_defaults(body, defaults)
+            missing = defaults.get(endpoint.group) or defaults[""]
+            if missing:
+                body = with_defaults(body, missing)
             key = line.custom_id
             if uncertain and index in uncertain:
                 sink.was_sent(key)
             named = blake2b(b"%b\n%b\n%b" % (nonce, key.encode(), body), digest_size=16).hexdigest()
-            model = fields.model or defaults.get("model")
+            model = fields.model or missing.get("model")
             yield Work(key, index, request_of(endpoint, body, fields), len(body) // 4, named, model)
+
+    def _defaults(self, group: str) -> dict[str, Any]:
+        """The fields that bodies for endpoints of this group get if they lack them."""
+        model = self._model or self._models.get(group, self._models.get(""))
+        return self._params if model is None else {**self._params, "model": model}
 
     # ---------------------------------------------------------------- opening
 
     def _open(self) -> tuple[JobRecord, SegmentStore]:
         """Check everything and open the rows; nothing is sent before this returns. Blocks."""
         record = None if self._new else JobRecord.load(self._folder)
-        settings = {"model": self._defaults.get("model"), "params": self._defaults}
+        settings = {"model": self._model or self._models or None, "params": self._params}
         if record is not None:
             record.compare_settings(settings, self._order, self._out)
             if self._source != record.source and not _same_bytes(self._source, record):
@@ -323,7 +333,7 @@ def _is_done(states: bytearray, row: int) -> bool:
 def _same_bytes(path: str, record: JobRecord) -> bool:
     """Whether a file of another name is the job's input: it was moved."""
     try:
-        found: Checked = check_file(path)
+        found: CheckedFile = check_file(path)
     except OSError:
         return False
     if found.size != record.size or found.digest != record.digest:
@@ -344,9 +354,9 @@ def _in_use(out: str) -> Iterator[None]:
         raise JobError(f"the job of {out} cannot be opened: {error}") from error
 
 
-def load_status(folder: str) -> Status | None:
+def load_status(folder: str) -> JobStatus | None:
     """Return how a job was doing when its status was last written; `None` where there is no status."""
     try:
-        return msgspec.json.decode(read_file(os.path.join(folder, "status.json"), _STATUS), type=Status)
+        return msgspec.json.decode(read_file(os.path.join(folder, "status.json"), _STATUS), type=JobStatus)
     except (OSError, ValueError):
         return None

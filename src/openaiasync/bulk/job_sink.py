@@ -16,7 +16,7 @@ from ..errors import APIError, APIStatusError, OpenAIError
 from ..storage.segments import FAILED, OK, SegmentStore
 from ..storage.threads import in_thread
 from .batch_file import encode_failure, encode_success
-from .progress import Latencies, Price, Progress, Sample, Status, Totals, price_for, thinned
+from .progress import JobProgress, JobStatus, JobTotals, Latencies, TimelinePoint, TokenPrice, price_for, thinned
 from .report import save
 from .row import Outcome, Stats, Work
 
@@ -43,7 +43,7 @@ class JobSink:
         self,
         store: SegmentStore,
         stats: Stats,
-        totals: Totals,
+        totals: JobTotals,
         *,
         rows: int,
         prefix: str,
@@ -51,7 +51,7 @@ class JobSink:
         prices: Mapping[str, Any] | None,
         max_cost: float | None,
         stop: Callable[[str], None],
-        show: Callable[[Progress], object] | None,
+        show: Callable[[JobProgress], object] | None,
     ) -> None:
         self.store = store
         self.failure: OSError | None = None
@@ -61,7 +61,7 @@ class JobSink:
         self._prefix = prefix
         self._durability: Durability = durability
         self._prices = prices
-        self._priced: dict[str, Price | None] = {}
+        self._priced: dict[str, TokenPrice | None] = {}
         self._cost: float | None = totals.cost
         self._max_cost = max_cost
         self._stop = stop
@@ -237,7 +237,7 @@ class JobSink:
         """The job has run, all its runs together."""
         return self._before.seconds + self._loop.time() - self._began
 
-    def progress(self, *, done: bool = False) -> Progress:
+    def progress(self, *, done: bool = False) -> JobProgress:
         """Return how the job is doing."""
         stats, before, counts = self._stats, self._before, self.store.counts
         ok, failed = counts[OK], counts[FAILED]
@@ -245,7 +245,7 @@ class JobSink:
         rate = finished / self.seconds if done and self.seconds else self._rate(finished)
         left = self._rows - finished
         cost = self._cost
-        return Progress(
+        return JobProgress(
             rows=self._rows,
             ok=ok,
             failed=failed,
@@ -288,7 +288,7 @@ class JobSink:
         recent, self._recent = self._recent, Latencies()
         times = [recent.quantile(share) or 0.0 for share in (0.5, 0.9, 0.99)]
         self._timeline.append(
-            Sample(
+            TimelinePoint(
                 round(self.seconds, 3),
                 round(now - then, 3),
                 finished - before[0],
@@ -303,10 +303,10 @@ class JobSink:
         self._timeline = thinned(self._timeline)
         self._last = (now, finished, failed, stats.refused, tokens)
 
-    def totals(self) -> Totals:
+    def totals(self) -> JobTotals:
         """Return what all runs have done and spent, this one included."""
         stats, before = self._stats, self._before
-        return Totals(
+        return JobTotals(
             runs=before.runs + 1,
             seconds=self.seconds,
             requests=before.requests + stats.requests,
@@ -327,8 +327,8 @@ class JobSink:
         found = {name: self._latencies.quantile(share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
         return {name: round(seconds, 4) for name, seconds in found.items() if seconds is not None}
 
-    def _status(self) -> Status:
-        return Status(pid=os.getpid(), updated=time.time(), progress=self.progress(), totals=self.totals())
+    def _status(self) -> JobStatus:
+        return JobStatus(pid=os.getpid(), updated=time.time(), progress=self.progress(), totals=self.totals())
 
 
 def _json_of(outcome: Outcome) -> bytes:

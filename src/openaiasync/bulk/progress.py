@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 __all__ = [
+    "JobProgress",
+    "JobStatus",
+    "JobTotals",
     "Latencies",
-    "Price",
-    "Progress",
-    "Sample",
-    "Status",
-    "Totals",
+    "TimelinePoint",
+    "TokenPrice",
     "duration",
     "price_for",
     "show_in_notebook",
@@ -51,7 +51,7 @@ class Latencies:
         return None
 
 
-class Sample(msgspec.Struct, array_like=True, gc=False):
+class TimelinePoint(msgspec.Struct, array_like=True, gc=False):
     """One point of a job's timeline; counts are since the sample before."""
 
     at: float
@@ -68,7 +68,7 @@ class Sample(msgspec.Struct, array_like=True, gc=False):
     p99: float
 
 
-def thinned(samples: list[Sample]) -> list[Sample]:
+def thinned(samples: list[TimelinePoint]) -> list[TimelinePoint]:
     """Return a timeline that is short enough, two samples at a time made one."""
     while len(samples) > _SAMPLES:
         pairs = [samples[at : at + 2] for at in range(0, len(samples), 2)]
@@ -76,8 +76,8 @@ def thinned(samples: list[Sample]) -> list[Sample]:
     return samples
 
 
-def _joined(one: Sample, other: Sample) -> Sample:
-    return Sample(
+def _joined(one: TimelinePoint, other: TimelinePoint) -> TimelinePoint:
+    return TimelinePoint(
         other.at,
         one.seconds + other.seconds,
         one.rows + other.rows,
@@ -92,7 +92,7 @@ def _joined(one: Sample, other: Sample) -> Sample:
     )
 
 
-class Progress(msgspec.Struct, kw_only=True):
+class JobProgress(msgspec.Struct, kw_only=True):
     """How a job is doing now; given to its `progress` callback about four times a second. `str()` is one line."""
 
     rows: int
@@ -164,7 +164,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class Totals(msgspec.Struct, kw_only=True):
+class JobTotals(msgspec.Struct, kw_only=True):
     """What all runs of a job have done and spent; kept in its folder."""
 
     runs: int = 0
@@ -179,25 +179,25 @@ class Totals(msgspec.Struct, kw_only=True):
     paid_twice: list[str] = []
     failures: dict[str, int] = {}
     latencies: dict[int, int] = {}
-    timeline: list[Sample] = []
+    timeline: list[TimelinePoint] = []
 
 
-class Status(msgspec.Struct, kw_only=True):
+class JobStatus(msgspec.Struct, kw_only=True):
     """How a job is doing, for other processes: ``status.json`` in its folder, written every second."""
 
     pid: int
     updated: float
-    progress: Progress
-    totals: Totals
+    progress: JobProgress
+    totals: JobTotals
 
 
 # -------------------------------------------------------------------------------------------------- prices
 
-Price = tuple[float, float]
+TokenPrice = tuple[float, float]
 """Dollars for a million tokens of prompts, and of answers."""
 
 
-def price_for(model: str, prices: Mapping[str, Any] | None) -> Price | None:
+def price_for(model: str, prices: Mapping[str, Any] | None) -> TokenPrice | None:
     """Return the price of a model: from a table of the caller, else from ``genai-prices`` if it is installed.
 
     A table maps models, or ``"*"`` for all others, to two numbers: dollars for a million tokens of prompt and answer.
@@ -232,7 +232,7 @@ def price_for(model: str, prices: Mapping[str, Any] | None) -> Price | None:
 # -------------------------------------------------------------------------------------------------- notebooks
 
 
-def show_in_notebook() -> Callable[[Progress], None] | None:
+def show_in_notebook() -> Callable[[JobProgress], None] | None:
     """Return a callback that keeps one line of a notebook's output up to date; `None` outside of notebooks."""
     import sys
 
@@ -243,7 +243,7 @@ def show_in_notebook() -> Callable[[Progress], None] | None:
     display: Any = sys.modules["IPython"].display
     handle = display.display({"text/plain": ""}, raw=True, display_id=True)
 
-    def show(progress: Progress) -> None:
+    def show(progress: JobProgress) -> None:
         handle.update({"text/plain": str(progress)}, raw=True)
 
     return show

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ..storage.atomic import AtomicFile
-from .progress import Sample, duration
+from .progress import TimelinePoint, duration
 
 __all__ = ["JobReport", "html_page"]
 
@@ -59,7 +59,7 @@ class JobReport(msgspec.Struct, kw_only=True):
     for twice."""
     latency: dict[str, float] = {}
     """Seconds until the answer: ``p50``, ``p90``, ``p99``."""
-    timeline: list[Sample] = []
+    timeline: list[TimelinePoint] = []
 
     @property
     def left(self) -> int:
@@ -188,8 +188,8 @@ def _facts(report: JobReport) -> list[tuple[str, str]]:
     return facts
 
 
-def _plots(samples: Sequence[Sample]) -> list[str]:
-    every: Callable[[Sample], float] = lambda sample: sample.seconds or 1.0  # noqa: E731
+def _plots(samples: Sequence[TimelinePoint]) -> list[str]:
+    every: Callable[[TimelinePoint], float] = lambda sample: sample.seconds or 1.0  # noqa: E731
     return [
         _plot("Throughput", "rows a second", samples, [("rows", "a", lambda s: s.rows / every(s)),
               ("failed", "c", lambda s: s.failed / every(s))]),
@@ -203,7 +203,10 @@ def _plots(samples: Sequence[Sample]) -> list[str]:
 
 
 def _plot(
-    title: str, unit: str, samples: Sequence[Sample], curves: list[tuple[str, str, Callable[[Sample], float]]]
+    title: str,
+    unit: str,
+    samples: Sequence[TimelinePoint],
+    curves: list[tuple[str, str, Callable[[TimelinePoint], float]]],
 ) -> str:
     """Return one plot as inline SVG, with its key."""
     highest = _round_up(max((curve(sample) for sample in samples for _, _, curve in curves), default=0.0))

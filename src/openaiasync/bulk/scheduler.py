@@ -25,7 +25,7 @@ from ..errors import APIConnectionError, APIError, APIStatusError, OpenAIError
 from .row import Outcome, Sink, Stats, Summary, Work
 from .sending import send
 
-__all__ = ["Scheduler"]
+__all__ = ["Scheduler", "engine_of"]
 
 RETRIES = 5  # attempts after the first one
 GIVE_UP_AFTER = 600.0  # seconds
@@ -67,7 +67,7 @@ class Scheduler:
     ) -> None:
         reached: Sequence[Any] = engines if isinstance(engines, (list, tuple)) else (engines,)
         slots = max_in_flight if isinstance(max_in_flight, int) else SLOTS
-        self._servers = [_Server(_engine(one), Admission(slots=slots)) for one in reached]
+        self._servers = [_Server(engine_of(one), Admission(slots=slots)) for one in reached]
         self._retries = retries
         self._give_up_after = give_up_after
         self.stats: Stats = Stats()
@@ -347,7 +347,8 @@ def _is_passing(error: OpenAIError) -> bool:
     return error.retryable or isinstance(error, APIConnectionError)
 
 
-def _engine(one: Any) -> Engine:
+def engine_of(one: Any) -> Engine:
+    """Return the engine of a client, or the engine itself. Raises `TypeError` for anything else."""
     engine: Any = one if isinstance(one, Engine) else getattr(one, "_calls", None)
     if not isinstance(engine, Engine):
         raise TypeError(f"a client is needed, not {type(one).__name__}")

@@ -72,7 +72,7 @@ class SyncPlan(NamedTuple):
     removable: list[int]
 
 
-class _Window:
+class _LineTable:
     """Where the lines of rows are that wait for an earlier one."""
 
     def __init__(self, base: int) -> None:
@@ -136,7 +136,7 @@ class SegmentStore:
         self._files: dict[int, AppendFile] = {}
         self._left: dict[int, int] = {}  # lines of each segment that are not copied yet
         self._current = _FIRST - 1  # the segment that is written to
-        self._window = _Window(0)
+        self._window = _LineTable(0)
         self._late: dict[int, _Place | None] = {}  # rows before the window that are sent again, and their new lines
         self._failed: dict[int, _Place] = {}  # lines in `errors`, where it is a segment
         self._pending: list[tuple[int, int, bytes]] = []
