@@ -19,8 +19,7 @@ async def send(engine: Engine, work: Work) -> tuple[Meta, Outcome]:
     """
     request = work.request
     request.max_retries = 0
-    if work.idempotency_key is not None and request.headers is None:
-        request.headers = {"Idempotency-Key": work.idempotency_key}
+    request.idempotency_key = work.idempotency_key
     meta, body = await engine.fetch(request)
     answer: Any = engine.made(request, meta, body)
     if answer.__class__ is CoroutineType:

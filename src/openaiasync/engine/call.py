@@ -404,6 +404,8 @@ class Call:
                 self.prepared = prepared
                 self.out = out = prepared.out.__copy__()
                 out.body = request.body or b""
+                if request.idempotency_key is not None:
+                    out.add_field("Idempotency-Key", request.idempotency_key)
                 timeouts = self.timeouts.of_attempt if self.timeouts.fixed else self._attempt_timeouts()
                 return engine.shared.transport(self.loop).send(out, timeouts)
         return self._compose_and_send()
@@ -431,6 +433,8 @@ class Call:
         base, target = self.moved or (engine.config.base, None)
         self.out = out = builder.outgoing(request, base, target, credentials)
         builder.count(request, out, self.retries)
+        if request.idempotency_key is not None:
+            out.add_field("Idempotency-Key", request.idempotency_key)
         self.prepared = self.info = None
         if observers is not NOBODY:
             observers.sent()

@@ -105,6 +105,12 @@ class TransportRequest(msgspec.Struct, eq=False):
 
         def __copy__(self) -> Self: ...
 
+    def add_field(self, name: str, value: str) -> None:
+        """Send one more header field, which holds no secret and needs no checking."""
+        self.fields = (*self.fields, (name, value))
+        if self.prebuilt is not None:
+            self.prebuilt += f"{name}: {value}\r\n".encode("latin-1")
+
 
 class AttemptTimeouts(NamedTuple):
     """The timeouts of one attempt, in seconds; `None` is "no limit"."""

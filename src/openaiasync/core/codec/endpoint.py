@@ -54,6 +54,8 @@ class Request:
     """What makes the answer of a path that no endpoint names: a `Cast`."""
     texts: int = 0
     """How many texts are to be embedded; 0 where that is not known."""
+    idempotency_key: str | None = None
+    """Sent as ``Idempotency-Key`` with every attempt, so that a gateway that honours it runs the request once."""
 
     def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
         self.endpoint: Endpoint = endpoint
