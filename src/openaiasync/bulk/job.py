@@ -12,10 +12,11 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
 
+from ..core.codec.endpoint import nearest
 from ..core.policy.limits import Limits
 from ..storage.files import FileInUseError, read_file
 from ..storage.segments import FAILED, OK, SENT, SegmentStore
@@ -38,12 +39,49 @@ from .report import JobReport, html_page, save, save_json
 from .row import Summary, Work
 from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler, engine_of
 
-__all__ = ["Job", "Order", "load_status"]
+__all__ = ["Job", "JobOptions", "Order", "load_status"]
 
 Order = Literal["input", "completion"]
 _ORDERS = ("input", "completion")
 _DURABILITIES = ("normal", "strict", "none")
 _STATUS = 256 << 20  # bytes
+
+
+class JobOptions(TypedDict, total=False):
+    """What `client.job` takes beside its files."""
+
+    model: str | None
+    """For rows whose body names none. Default: the client's."""
+    params: Mapping[str, Any] | None
+    """Further fields, for bodies that lack them."""
+    order: Order
+    """Of the lines in the output: that of the input (``"input"``, the default), or ``"completion"``, each at once."""
+    durability: Durability
+    """What survives a loss of power: all but the last tenth of a second (``"normal"``, the default), everything that
+    was counted (``"strict"``), no more than the system wrote by itself (``"none"``). The end of the process costs
+    nothing in any of them."""
+    new: bool
+    """Begin again, giving up what the output holds. Default: False."""
+    retry: bool
+    """Send failed rows again. Default: False."""
+    limits: Limits | None
+    """The servers' limits; what they leave open is learned from the servers."""
+    max_in_flight: int | Literal["auto"] | None
+    """Rows in flight at each server. Default ``"auto"``: found by measuring; `None`: no limit."""
+    retries: int
+    """How often a row is sent again that failed through the fault of a server or of the network. Default: 5."""
+    give_up_after: float
+    """Seconds without any working server after which the job stops, to be resumed. Default: 600."""
+    max_cost: float | None
+    """Dollars at which the job stops; needs `prices`, or the package ``genai-prices``."""
+    prices: Mapping[str, tuple[float, float]] | None
+    """By model, dollars for a million tokens of prompt and of answer; ``"*"`` for all others."""
+    progress: Callable[[JobProgress], object] | bool | None
+    """Called with a `JobProgress` about four times a second; True shows a line in a notebook."""
+    report: str | os.PathLike[str] | None
+    """A page of HTML to write at the end, with plots."""
+    note: Mapping[str, Any] | None
+    """Kept with the job, for those who run it: `openaiasync retry` finds the servers there. No secrets."""
 
 
 class Job:
@@ -54,49 +92,43 @@ class Job:
         engines: Sequence[Any],
         source: str | os.PathLike[str],
         out: str | os.PathLike[str],
-        *,
-        model: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        order: Order = "input",
-        durability: Durability = "normal",
-        new: bool = False,
-        retry: bool = False,
-        limits: Limits | None = None,
-        max_in_flight: int | Literal["auto"] | None = "auto",
-        retries: int = RETRIES,
-        give_up_after: float = GIVE_UP_AFTER,
-        max_cost: float | None = None,
-        prices: Mapping[str, Any] | None = None,
-        progress: Callable[[JobProgress], object] | bool | None = None,
-        report: str | os.PathLike[str] | None = None,
-        note: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
     ) -> None:
+        if unknown := options.keys() - JobOptions.__annotations__.keys():
+            name = min(unknown)
+            raise TypeError(f"job() has no option {name!r}{nearest(name, frozenset(JobOptions.__annotations__))}")
+        order, durability = options.get("order", "input"), options.get("durability", "normal")
+        max_cost, report, progress = options.get("max_cost"), options.get("report"), options.get("progress")
         if order not in _ORDERS:
             raise ValueError(f"order is one of {', '.join(_ORDERS)}, not {order!r}")
         if durability not in _DURABILITIES:
             raise ValueError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
         if max_cost is not None and not max_cost > 0:
             raise ValueError("max_cost is a number of dollars above 0")
-        self._engines = engines
         self._source = os.path.abspath(os.fspath(source))
         self._out = os.path.realpath(os.fspath(out))
         self._folder = folder_of(self._out)
         self._errors, self._report_path = paths_of(self._out)
         if self._source in (self._out, self._errors):
             raise ValueError(f"{self._source} is the input and would be overwritten: name another output")
-        self._params = dict(params or {})
+        self._params = dict(options.get("params") or {})
         models: Mapping[str, str] = getattr(engine_of(engines[0]).config, "models", {})
-        self._model = model
-        self._models = {} if model is not None else dict(models)  # by group of endpoints, "" for the others
+        self._model = options.get("model")
+        self._models = {} if self._model is not None else dict(models)  # by group of endpoints, "" for the others
         self._order: Order = order
         self._durability: Durability = durability
-        self._new, self._retry = new, retry
-        self._max_cost, self._prices = max_cost, prices
+        self._new, self._retry = options.get("new", False), options.get("retry", False)
+        self._max_cost, self._prices = max_cost, options.get("prices")
         self._html = None if report is None else os.fspath(report)
-        self._show = show_in_notebook() if progress is True else progress or None
-        self._note = dict(note or {})
+        self._show: Callable[[JobProgress], object] | None
+        self._show = show_in_notebook() if isinstance(progress, bool) and progress else progress or None
+        self._note = dict(options.get("note") or {})
         self._scheduler = Scheduler(
-            engines, limits=limits, max_in_flight=max_in_flight, retries=retries, give_up_after=give_up_after
+            engines,
+            limits=options.get("limits"),
+            max_in_flight=options.get("max_in_flight", "auto"),
+            retries=options.get("retries", RETRIES),
+            give_up_after=options.get("give_up_after", GIVE_UP_AFTER),
         )
         self._stopped = ""
         self._sink: JobSink | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from ..core.codec.accumulate import CompletionAccumulator
 from ..core.codec.endpoint import Endpoint
@@ -15,10 +15,7 @@ from ..engine.accumulating import AccumulatingStream
 from .common import MISSING, parameters
 
 if TYPE_CHECKING:
-    from ..bulk.job import Job, Order
-    from ..bulk.job_sink import Durability
-    from ..bulk.progress import JobProgress
-    from ..core.policy.limits import Limits
+    from ..bulk.job import Job, JobOptions
     from ..params.completions import CompletionParams, CompletionRest
     from ..params.embeddings import EmbeddingParams, EmbeddingRest
     from ..types import Completion, CreateEmbeddingResponse
@@ -151,75 +148,21 @@ class ClientMethods:
 
         return VisionMethods(self._calls)
 
-    def job(
-        self,
-        source: str | os.PathLike[str],
-        out: str | os.PathLike[str],
-        *,
-        model: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        order: Order = "input",
-        durability: Durability = "normal",
-        new: bool = False,
-        retry: bool = False,
-        limits: Limits | None = None,
-        max_in_flight: int | Literal["auto"] | None = "auto",
-        retries: int = 5,
-        give_up_after: float = 600.0,
-        max_cost: float | None = None,
-        prices: Mapping[str, tuple[float, float]] | None = None,
-        progress: Callable[[JobProgress], object] | bool | None = None,
-        report: str | os.PathLike[str] | None = None,
-    ) -> Job:
+    def job(self, source: str | os.PathLike[str], out: str | os.PathLike[str], **options: Unpack[JobOptions]) -> Job:
         """Send a file of requests and keep the answers: ``report = await client.job("in.jsonl", "out.jsonl")``.
 
         The same call again goes on where the last one ended, however it ended; rows that are done are not sent again.
         Files are those of the Batch API: see the page "Jobs". Failed rows are in ``out.errors.jsonl``.
 
-        Args:
-            source: JSON Lines with ``custom_id``, ``url`` and ``body``. It is checked whole before anything is sent.
-            out: answers, one a line. Beside it are ``out.jsonl.job/`` (what resuming needs) and ``out.report.json``.
-            model: for rows whose body names none. Default: the client's.
-            params: further fields for bodies that lack them.
-            order: of the lines in `out`: that of the input, or that of completion (for results at once).
-            durability: what survives a loss of power: all but the last tenth of a second (``"normal"``), everything
-                that was counted (``"strict"``), no more than the system wrote by itself (``"none"``). All of them
-                survive the end of the process.
-            new: begin again, giving up what `out` holds.
-            retry: send failed rows again.
-            limits: `Limits` of the servers; what it leaves open is learned from them.
-            max_in_flight: rows in flight at each server; ``"auto"`` finds the number.
-            retries: how often a row is sent again that failed through the fault of a server or of the network.
-            give_up_after: seconds without any working server after which the job stops.
-            max_cost: dollars at which the job stops; needs `prices` or the package ``genai-prices``.
-            prices: by model, dollars for a million tokens of prompt and of answer; ``"*"`` for all others.
-            progress: called with a `JobProgress` about four times a second; True shows a line in a notebook.
-            report: a page of HTML to write at the end, with plots.
+        `source` holds JSON Lines with ``custom_id``, ``url`` and ``body``, and is checked before anything is sent.
+        `out` gets an answer a line; beside it are ``out.jsonl.job/`` (what resuming needs) and ``out.report.json``.
+        The options are those of `JobOptions`.
 
-        Returns: a `Job`; await it for its `JobReport`, or call its `stop()` from elsewhere.
-
-        Raises: `InputFileError` names what is wrong with which line, `JobChangedError` an output that belongs to a job
-        with another input or other settings, `JobError` what keeps the job from running; all before anything is sent,
-        except for results that cannot be written. Failed rows raise nothing.
+        Returns a `Job`: await it for its `JobReport`, or call its `stop()` from elsewhere. Failed rows raise nothing.
+        Raises `InputFileError` with what is wrong in which line, `JobChangedError` for an output that belongs to a job
+        with another input or other settings, `JobError` for what keeps the job from running; all before anything is
+        sent, except for results that cannot be written.
         """
         from ..bulk.job import Job
 
-        return Job(
-            [self._calls],
-            source,
-            out,
-            model=model,
-            params=params,
-            order=order,
-            durability=durability,
-            new=new,
-            retry=retry,
-            limits=limits,
-            max_in_flight=max_in_flight,
-            retries=retries,
-            give_up_after=give_up_after,
-            max_cost=max_cost,
-            prices=prices,
-            progress=progress,
-            report=report,
-        )
+        return Job([self._calls], source, out, **options)
