@@ -420,7 +420,9 @@ class TestStream:
                     if row.index == 34:
                         break
                 assert len(read) <= 10 * 10
-            assert server.in_flight == 0
+            async with asyncio.timeout(10):
+                while server.in_flight:  # until the server sees that the connection is gone
+                    await asyncio.sleep(0.001)
             await source.aclose()  # type: ignore[attr-defined]
             assert closed
 

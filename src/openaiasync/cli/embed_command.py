@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 from codecs import BOM_UTF8
-from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from rich.progress import SpinnerColumn, TextColumn
 
+from ..engine.bounded_map import bounded_map
 from ..errors import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 from ..storage.threads import in_thread
 from .arguments import choose_model
@@ -81,7 +81,9 @@ async def _embed(
         shown = sys.stderr.isatty() and not sys.stdout.isatty()
         columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} lines"))
         with progress("embed", *columns, total=None, shown=shown) as advance:
-            async with contextlib.aclosing(_in_order(embedder, _batches(_rows(source), batch), in_flight)) as results:
+            batches = _batches(_rows(source), batch)
+            done_in_order = bounded_map(embedder, batches, concurrency=in_flight, ahead=2 * in_flight)
+            async with contextlib.aclosing(done_in_order) as results:
                 async for done in results:
                     _refuse_all_failed(rows, done)
                     write_bytes(b"".join(map(_line, done)))
@@ -150,39 +152,7 @@ def _about_rows(error: OpenAIError) -> bool:
     return not isinstance(error, APIConnectionError) or isinstance(error, APITimeoutError)
 
 
-async def _in_order(
-    embed: _Embedder, batches: AsyncGenerator[list[Row], None], in_flight: int
-) -> AsyncGenerator[list[Embedded], None]:
-    """Yield results in the order of the batches, while later calls are running and the input is still being read."""
-    window = 2 * in_flight  # running calls, and results that wait for an earlier one
-    pending: deque[asyncio.Task[list[Embedded]]] = deque()
-    reading: asyncio.Task[list[Row] | None] | None = asyncio.create_task(_next(batches))
-    try:
-        while reading is not None or pending:
-            awaited: list[asyncio.Task[Any]] = [pending[0]] if pending else []
-            if reading is not None and len(pending) < window:
-                awaited.append(reading)
-            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-            if reading is not None and reading in awaited and reading.done():
-                batch = reading.result()
-                reading = None
-                if batch is not None:
-                    pending.append(asyncio.create_task(embed(batch)))
-                    reading = asyncio.create_task(_next(batches))
-            while pending and pending[0].done():
-                yield pending.popleft().result()
-    finally:
-        left: list[asyncio.Task[Any]] = [*pending, *([reading] if reading is not None else [])]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-
-
 # ---------------------------------------------------------------- input
-
-
-async def _next(batches: AsyncGenerator[list[Row], None]) -> list[Row] | None:
-    return await anext(batches, None)
 
 
 async def _batches(rows: AsyncGenerator[Row, None], size: int) -> AsyncGenerator[list[Row], None]:

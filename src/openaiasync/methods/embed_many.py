@@ -7,7 +7,6 @@ the texts at fault are found; everything else has its vector by then.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast
 
 from ..endpoints import EMBEDDINGS_CREATE
 from ..engine import Engine
+from ..engine.bounded_map import bounded_map
 from ..errors import APIStatusError, InFlightError, OpenAIError
 from ..types import CreateEmbeddingResponse
 from .embed_errors import EmbedManyError
@@ -190,8 +190,8 @@ class EmbedManyStream:
         self._pieces = _pieces(texts)
         self._takes = plan.size  # what the server takes in one request, as far as we know
         self._accepted = 0
-        self._stopped = False
-        self._slots = asyncio.Semaphore(plan.at_once)
+        self._unread: dict[int, memoryview[float]] = {}  # vectors that are there, while earlier ones are missing
+        self._broken: OpenAIError | None = None  # what the texts raised: it is the caller's, not ours
         self._rows: AsyncGenerator[EmbeddedText, None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -223,43 +223,26 @@ class EmbedManyStream:
     # ---------------------------------------------------------------- order
 
     async def _in_order(self) -> AsyncGenerator[EmbeddedText, None]:
-        """Rows in order, while later parts are already under way and the texts are still being read."""
+        """Yield rows in order, while later requests are in progress and the texts are still being read."""
         self._refuse_to_wait_for_ever()
+        at_once = self._plan.at_once
         parts = self._parts()
-        pending: deque[asyncio.Task[list[EmbeddedText]]] = deque()
-        reading: asyncio.Task[list[_Piece] | None] | None = asyncio.create_task(_next(parts))
-        broken: BaseException | None = None
+        finished = bounded_map(self._finish, parts, concurrency=at_once, ahead=2 * at_once)
         try:
-            while reading is not None or pending:
-                awaited: list[asyncio.Task[Any]] = [pending[0]] if pending else []
-                if reading is not None and len(pending) < 2 * self._plan.at_once:
-                    awaited.append(reading)
-                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-                if reading is not None and reading in awaited and reading.done():
-                    part, broken = _outcome(reading)
-                    reading = None
-                    if part is not None and not self._stopped:
-                        pending.append(asyncio.create_task(self._embed_or_stop(part)))
-                        reading = asyncio.create_task(_next(parts))
-                while pending and pending[0].done():
-                    for row in pending[0].result():
-                        yield row
-                    pending.popleft()
-            if broken is not None:
-                raise broken
+            async for rows in finished:
+                for row in rows:
+                    self._unread.pop(row.index)
+                    yield row
         except OpenAIError as error:
-            if error is broken:
+            if error is self._broken:
                 raise
-            raise self._failed(error, pending) from error
+            raise self._failed(error) from error
         finally:
-            left: list[asyncio.Task[Any]] = [*pending, *([reading] if reading is not None else [])]
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            await finished.aclose()
             await parts.aclose()
         if self.refused:
             first = min(self.refused)
-            raise self._failed(self.refused[first], ()) from self.refused[first]
+            raise self._failed(self.refused[first]) from self.refused[first]
 
     def _refuse_to_wait_for_ever(self) -> None:
         limiter = self._calls.shared.limiter
@@ -269,11 +252,9 @@ class EmbedManyStream:
                 "until they are closed): close a stream first, or raise http_max_in_flight"
             )
 
-    def _failed(self, cause: OpenAIError, pending: Iterable[asyncio.Task[list[EmbeddedText]]]) -> EmbedManyError:
-        """The error that keeps what later parts have finished."""
-        finished = [task.result() for task in pending if task.done() and not task.cancelled() and not task.exception()]
-        vectors = {row.index: row.vector for rows in finished for row in rows}
-        return EmbedManyError(cause, refused=dict(self.refused), vectors=vectors, usage=self.usage)
+    def _failed(self, cause: OpenAIError) -> EmbedManyError:
+        """Return the error that keeps the results of later requests."""
+        return EmbedManyError(cause, refused=dict(self.refused), vectors=dict(self._unread), usage=self.usage)
 
     # ---------------------------------------------------------------- parts
 
@@ -281,23 +262,28 @@ class EmbedManyStream:
         """The texts, as many at a time as go into one request."""
         part: list[_Piece] = []
         total = 0
-        async for piece in self._pieces:
-            weight = self._plan.weight(piece)
-            if part and (len(part) >= self._takes or total + weight > self._plan.tokens):
-                yield part
-                part, total = [], 0
-            part.append(piece)
-            total += weight
+        try:
+            async for piece in self._pieces:
+                weight = self._plan.weight(piece)
+                if part and (len(part) >= self._takes or total + weight > self._plan.tokens):
+                    yield part
+                    part, total = [], 0
+                part.append(piece)
+                total += weight
+        except OpenAIError as error:
+            self._broken = error
+            raise
         if part:
             yield part
 
-    async def _embed_or_stop(self, part: list[_Piece]) -> list[EmbeddedText]:
+    async def _finish(self, part: list[_Piece]) -> list[EmbeddedText]:
         try:
-            return await self._embed(part)
+            rows = await self._embed(part)
         except OpenAIError as error:
-            self._stopped = True
             error.add_note(f"in the request for texts[{part[0].index}] to texts[{part[-1].index}]")
             raise
+        self._unread.update((row.index, row.vector) for row in rows)
+        return rows
 
     async def _embed(self, part: list[_Piece]) -> list[EmbeddedText]:
         """The rows of all texts that the server accepts; the others go to `refused`. Raises what concerns all calls."""
@@ -324,9 +310,8 @@ class EmbedManyStream:
             raise error
 
     async def _ask(self, part: list[_Piece]) -> list[EmbeddedText]:
-        async with self._slots:
-            asked = {**self._plan.params, "input": [piece.text for piece in part]}
-            answer: CreateEmbeddingResponse = await self._calls.run(EMBEDDINGS_CREATE, asked)
+        asked = {**self._plan.params, "input": [piece.text for piece in part]}
+        answer: CreateEmbeddingResponse = await self._calls.run(EMBEDDINGS_CREATE, asked)
         rows = [
             EmbeddedText(piece.index, piece.text, vector)
             for piece, vector in zip(part, answer.vectors, strict=True)  # as many as texts: the call has made sure
@@ -368,13 +353,3 @@ async def _pieces(texts: Texts) -> AsyncGenerator[_Piece, None]:
     for text in texts:
         yield _Piece(index, text)
         index += 1
-
-
-async def _next(parts: AsyncGenerator[list[_Piece], None]) -> list[_Piece] | None:
-    return await anext(parts, None)
-
-
-def _outcome(reading: asyncio.Task[list[_Piece] | None]) -> tuple[list[_Piece] | None, BaseException | None]:
-    """The part that was read, or what the texts raised: parts before it come first."""
-    error = reading.exception()
-    return (None, error) if error is not None else (reading.result(), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.model.omitted import is_omitted
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..core.codec.endpoint import Endpoint
     from ..engine import Engine
 
-__all__ = ["OF_ALL", "Waiting", "gathered"]
+__all__ = ["OF_ALL", "Waiting"]
 
 DEFAULT_INTERVAL = 1.0  # seconds
 LONGEST_HINT = 60.0  # seconds: a server that asks for longer pauses is asked again all the same
@@ -132,25 +132,3 @@ def _hint(headers: Mapping[str, str]) -> float:
     if not (text.isascii() and text.isdigit()):
         return DEFAULT_INTERVAL
     return min(int(text[:12]) / 1000, LONGEST_HINT)
-
-
-async def gathered(jobs: list[Callable[[], Coroutine[Any, Any, Any]]], at_once: int) -> list[Any]:
-    """The results of all jobs, in their order, `at_once` of them at a time.
-
-    The first error ends them all and is raised; nothing goes on in the background.
-    """
-    results: list[Any] = [None] * len(jobs)
-    waiting = iter(enumerate(jobs))
-
-    async def work() -> None:
-        for place, job in waiting:
-            results[place] = await job()
-
-    tasks = [asyncio.ensure_future(work()) for _ in range(min(at_once, len(jobs)))]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return results

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import endpoints
 from ..core.model.omitted import is_omitted
+from ..engine.bounded_map import bounded_map
 from .mark import no_raw_twin
 from .options import PollOptions, WaitOptions
-from .polling import OF_ALL, Waiting, gathered
+from .polling import OF_ALL, Waiting
 
 if TYPE_CHECKING:
     from ..core.codec.files import FileTypes
@@ -152,20 +152,20 @@ class FileBatchesHelpers:
             raise ValueError(f"max_concurrency is a whole number above 0, not {max_concurrency!r}")
         if not given and not file_ids:
             raise ValueError("no files to attach: pass files=, file_ids=, or both")
-        done: list[str] = []
+        uploaded: dict[int, str] = {}
 
-        async def upload(file: FileTypes) -> str:
-            file_id = await _uploaded(waiting, file, rest)
-            done.append(file_id)
-            return file_id
+        async def upload(numbered: tuple[int, FileTypes]) -> None:
+            uploaded[numbered[0]] = await _uploaded(waiting, numbered[1], rest)
 
         try:
-            uploaded = await gathered([functools.partial(upload, file) for file in given], max_concurrency)
+            async for _ in bounded_map(upload, enumerate(given), concurrency=max_concurrency, ordered=False):
+                pass
         except BaseException as error:
-            if done:
-                error.add_note(f"uploaded by then, and not attached: {', '.join(done)}")
+            if uploaded:
+                error.add_note(f"uploaded by then, and not attached: {', '.join(uploaded.values())}")
             raise
-        return await self._attached(waiting, vector_store_id, {**rest, "file_ids": [*file_ids, *uploaded]})
+        ids = [*file_ids, *(uploaded[place] for place in range(len(given)))]
+        return await self._attached(waiting, vector_store_id, {**rest, "file_ids": ids})
 
     async def _attached(self, waiting: Waiting, store: str, params: dict[str, Any]) -> VectorStoreFileBatch:
         batch: VectorStoreFileBatch = await waiting.first(
