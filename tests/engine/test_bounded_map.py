@@ -120,7 +120,7 @@ def test_how_many_run_and_wait() -> None:
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_failure_ends_all(ordered: bool) -> None:
-    """In order, earlier results come first; otherwise it is raised at once. Nothing more starts, the rest is cancelled."""
+    """In order earlier results come first, else it is raised at once; nothing more starts, the rest is cancelled."""
 
     async def main() -> None:
         work = Work()
