@@ -27,27 +27,26 @@ async def bounded_map(
 ) -> AsyncGenerator[R, None]:
     """Yield ``await function(item)`` for every item, with at most `concurrency` of them running at a time.
 
-    Items are read one by one as they are needed, so the source may be endless. Close the generator (with
-    `contextlib.aclosing`, if it may be left early): that cancels what is running and waits until it has ended, as does
-    cancellation of the task that iterates. The caller's iterator is not closed.
+    Items are read one by one as they are needed, so the source may be endless. Closing the generator (see
+    `contextlib.aclosing`) cancels what is running and waits for its end, as does cancellation of the task that iterates.
 
     Args:
         function: called once for each item, in a task of its own.
-        items: an iterable, or an async one.
+        items: an iterable, or an async one. It is not closed.
         concurrency: how many calls may run at a time.
-        ahead: how many results there may be that were not yielded, running calls included: it bounds the memory that
-            results need while an earlier one is slow, or the reader is. Default: `concurrency`.
+        ahead: how many results may be started and not yet yielded: a bound on memory while an early one is slow, or
+            the reader is. Default: `concurrency`.
         ordered: whether results come in the order of the items, or as they are completed.
 
-    After the first failure no further item is read. With `ordered` the exception is raised when its turn comes, after
-    the results of earlier items; otherwise at once. Calls that are still running are cancelled then. Where failures are
-    to be collected, let `function` return them. An exception from `items` comes after the results of all items read.
+    After the first failure no further item is read. With `ordered` its exception is raised when its turn comes, else at
+    once, and calls that are still running are cancelled. To collect failures, let `function` return them. An exception
+    from `items` is raised after the results of all items that were read.
     """
     most = max(concurrency, ahead or 0)
     started: deque[asyncio.Task[R]] = deque()  # in the order of the items; their results were not yielded yet
     source = aiter(items) if isinstance(items, AsyncIterable) else _asynchronous(items)
     reading: asyncio.Task[T] | None = None  # a task, so that results are yielded while the source makes us wait
-    failure: BaseException | None = None  # of the source
+    source_error: BaseException | None = None
     at_end = False
     try:
         while True:
@@ -58,8 +57,8 @@ async def bounded_map(
                 reading = asyncio.create_task(_next(source))
                 await asyncio.sleep(0)  # most sources have their next item at hand
             if may_start and reading is not None and reading.done():
-                failure = reading.exception()
-                item = _END if failure is not None else reading.result()
+                source_error = reading.exception()
+                item = _END if source_error is not None else reading.result()
                 reading, at_end = None, item is _END
                 if not at_end:
                     started.append(asyncio.create_task(function(item)))
@@ -73,17 +72,18 @@ async def bounded_map(
                 break
             # `asyncio.wait` shows the detection of deadlocks which tasks this one waits for.
             wanted: list[asyncio.Task[Any]] = list(started) if not ordered or not at_end else [started[0]]
-            await asyncio.wait(
-                [one for one in (*wanted, reading) if one is not None and not one.done()],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        if failure is not None:
-            raise failure
+            pending = [one for one in (*wanted, reading) if one is not None and not one.done()]
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if source_error is not None:
+            raise source_error
     finally:
-        left: list[asyncio.Task[Any]] = [*started, *([reading] if reading is not None else [])]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await _end(*started, *([reading] if reading is not None else []))
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ready(started: deque[asyncio.Task[R]], ordered: bool) -> asyncio.Task[R] | None:
