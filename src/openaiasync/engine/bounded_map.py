@@ -27,8 +27,8 @@ async def bounded_map(
 ) -> AsyncGenerator[R, None]:
     """Yield ``await function(item)`` for every item, with at most `concurrency` of them running at a time.
 
-    Items are read one by one as they are needed, so the source may be endless. Closing the generator (see
-    `contextlib.aclosing`) cancels what is running and waits for its end, as does cancellation of the task that iterates.
+    Items are read one by one as they are needed, so the source may be endless. Closing the generator, or cancelling
+    the task that iterates it, cancels what is running and waits for its end.
 
     Args:
         function: called once for each item, in a task of its own.
@@ -38,9 +38,8 @@ async def bounded_map(
             the reader is. Default: `concurrency`.
         ordered: whether results come in the order of the items, or as they are completed.
 
-    After the first failure no further item is read. With `ordered` its exception is raised when its turn comes, else at
-    once, and calls that are still running are cancelled. To collect failures, let `function` return them. An exception
-    from `items` is raised after the results of all items that were read.
+    After the first failure no further item is read. With `ordered` its exception is raised when its turn comes, else
+    at once, and running calls are cancelled. An exception from `items` comes after the results of all items read.
     """
     most = max(concurrency, ahead or 0)
     started: deque[asyncio.Task[R]] = deque()  # in the order of the items; their results were not yielded yet
@@ -56,7 +55,7 @@ async def bounded_map(
             if may_start and reading is None:
                 reading = asyncio.create_task(_next(source))
                 await asyncio.sleep(0)  # most sources have their next item at hand
-            if may_start and reading is not None and reading.done():
+            if may_start and reading and reading.done():
                 source_error = reading.exception()
                 item = _END if source_error is not None else reading.result()
                 reading, at_end = None, item is _END
@@ -77,7 +76,7 @@ async def bounded_map(
         if source_error is not None:
             raise source_error
     finally:
-        await _end(*started, *([reading] if reading is not None else []))
+        await _end(*started, *([reading] if reading else []))
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:
