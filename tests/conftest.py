@@ -6,7 +6,10 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import signal
+import sys
+import tempfile
 import threading
 import time
 from asyncio import runners
@@ -47,6 +50,8 @@ def run(coro: Coroutine[Any, Any, T], timeout: float = 30.0, *, real_clock: bool
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    share_bytecode(config)
+    rewrite_share(config)
     # Started in the background of a script, everything inherits that Ctrl-C is ignored, and no test of it could work.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -60,6 +65,48 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before any fixture, so that servers started once a session do not inherit a user's settings either.
     for name in [name for name in os.environ if is_scrubbed(name)]:
         del os.environ[name]
+
+
+def share_bytecode(config: pytest.Config) -> None:
+    """Let all processes of a run compile each module once, also where no bytecode may be written beside the sources."""
+    if not sys.dont_write_bytecode or hasattr(config, "workerinput"):
+        return  # it is written; or this is a worker, whose environment is set already
+    folder = tempfile.mkdtemp(prefix="openaiasync-bytecode-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
+def rewrite_share(config: pytest.Config) -> None:
+    """In a worker, rewrite the assertions of its share of the test modules before it collects all of them.
+
+    Each worker collects everything, and all begin at the same module at the same time: without this each of them
+    rewrites every module, which takes longer than importing them. pytest has no public function for it; without one of
+    these names nothing is done.
+    """
+    worker: dict[str, Any] = getattr(config, "workerinput", {})
+    if not worker or [Path(one).resolve() for one in config.args] != [TESTS]:
+        return
+    try:
+        from _pytest.assertion import rewrite
+
+        state = config.stash[rewrite.assertstate_key]
+        own = sorted(TESTS.rglob("test_*.py"))[int(worker["workerid"][2:]) :: worker["workercount"]]
+        for path in own:
+            folder = rewrite.get_cache_dir(path)
+            compiled = folder / (path.stem + rewrite.PYC_TAIL)
+            if rewrite.try_makedirs(folder) and rewrite._read_pyc(path, compiled) is None:
+                facts, code = rewrite._rewrite_test(path, config)
+                rewrite._write_pyc(state, code, facts, compiled)
+    except (AttributeError, ImportError, KeyError, TypeError):
+        return
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Ten thousand tests are a million objects, which every full collection would walk: a third of a second each.
+    gc.collect()
+    gc.freeze()
 
 
 def is_scrubbed(name: str) -> bool:

@@ -17,6 +17,7 @@ import pkgutil
 import re
 import time
 from collections.abc import Iterator
+from functools import cache
 from re import _parser as parser
 from types import ModuleType
 from typing import Any
@@ -101,6 +102,7 @@ def inline(tree: ast.AST, module: ModuleType) -> Iterator[Found]:
                 yield f"{module.__name__}:{node.lineno}", re.compile(text), node.func.attr
 
 
+@cache
 def patterns() -> list[Found]:
     found: list[Found] = []
     for module in modules():
@@ -220,13 +222,10 @@ def worst(pattern: re.Pattern[Any], how: str) -> str | None:
     return None
 
 
-PATTERNS = patterns()
-
-
 def test_patterns_are_found() -> None:
     """The search finds what modules hold, what tables hold, and what is written in the middle of a function."""
-    places = {where for where, _, _ in PATTERNS}
-    assert len(PATTERNS) > 120
+    places = {where for where, _, _ in patterns()}
+    assert len(patterns()) > 120
     assert {"openaiasync.core.model.meta._DURATION", "openaiasync.core.model.credentials._RULES"} <= places
     assert any(where.startswith("openaiasync.engine.config:") for where in places)
 
@@ -242,7 +241,7 @@ def test_what_is_not_linear_is_found(bad: str) -> None:
 def test_patterns_are_linear(part: int) -> None:
     """None of them can be made to take long."""
     slow: list[str] = []
-    for where, pattern, how in PATTERNS[part::PARTS]:
+    for where, pattern, how in patterns()[part::PARTS]:
         if not where.startswith(DEMO) and (told := worst(pattern, how)):
             slow.append(f"{where} ({how}) {pattern.pattern!r}\n    {told}")
     assert not slow, f"{len(slow)} slow patterns:\n" + "\n".join(slow)
@@ -252,7 +251,7 @@ def test_patterns_of_the_demo_models_are_quick_over_what_they_read() -> None:
     """Their texts are cut before any rule sees them."""
     assert _MAX_READ <= MOST_READ
     slow: list[str] = []
-    for where, pattern, how in PATTERNS:
+    for where, pattern, how in patterns():
         if where.startswith(DEMO):
             for attack in attacks(pattern):
                 # What is cubic takes longer for a quarter of the length already.

@@ -38,7 +38,7 @@ def coded(body: bytes, coding: str = "gzip") -> tuple[object, ...]:
 
 LAST = b"0\r\n\r\n"
 PACKED = gzip.compress(BODY)
-BOMB = gzip.compress(b'{"id": "' + b" " * 50_000_000 + b'"}')
+BOMB = gzip.compress(b'{"id": "' + b" " * 50_000_000 + b'"}', 1)
 raw = zlib.compressobj(wbits=-15)
 BARE = raw.compress(BODY) + raw.flush()
 HALF = len(BODY) // 2
