@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from typing import Any
 
 import pytest
 
-import openaiasync.chat.turn_options as module
+import openaiasync.chat.turn_params as module
 from conftest import run
-from openaiasync import Client
+from openaiasync import ChatSession, Client
 from openaiasync.chat.format_fallback import FormatLevel
 from openaiasync.chat.tools import OnToolError, Permit, Tools
 from openaiasync.chat.turn_options import TurnOptions
@@ -54,6 +55,24 @@ def test_the_keywords_of_a_turn_of_a_session() -> None:
     assert ours.keys() - every.keys() == {"images", "tools", "at"}
     assert every.keys() <= ours.keys()
     assert {name for name in every if ours[name] != every[name]} == {"audio"}
+
+
+def test_the_keywords_are_shown() -> None:
+    """`help` and completion name each keyword of a session's methods, not ``**params``."""
+    for method in (ChatSession.say, ChatSession.stream, ChatSession.edit):
+        names = inspect.signature(method).parameters
+        assert {
+            "text",
+            "into",
+            "images",
+            "audio",
+            "tools",
+            "at",
+            "temperature",
+            "max_rounds",
+            "timeout",
+        } <= names.keys()
+        assert "params" not in names
 
 
 METHODS = {

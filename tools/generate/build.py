@@ -271,7 +271,7 @@ class Builder:
                 exports.update((name, (home_side, Place(home_module, name))) for name in listed)
         for mission in self.overrides.missions() if side == "params" else ():
             if package in ("", mission.area):
-                for name in (mission.common, mission.options, mission.rest, mission.whole):
+                for name in (*dict(mission.bases), mission.options, mission.rest, mission.whole):
                     exports.update((name, ("params", place)) for place in offered["params"].get(name, ()))
         return exports
 

@@ -138,10 +138,9 @@ class Requests:
         main = [fields[name] for name in mission.main]
         rest = [field for field in fields.values() if field.name not in (*mission.main, "model")]
         base = module.use("typing", "TypedDict")
-        if mission.common:
-            common = [field for field in rest if field.name not in mission.apart]
-            self._class(module, mission.common, [base], common, mission.options)
-            base, rest = mission.common, [field for field in rest if field.name in mission.apart]
+        for name, left in mission.bases:
+            self._class(module, name, [base], [field for field in rest if field.name not in left], mission.options)
+            base, rest = name, [field for field in rest if field.name in left]
         self._class(module, mission.options, [base], rest, mission.options)
         model = [Field("model", fields["model"].type, False)] if "model" in fields else []
         self._class(

@@ -47,8 +47,7 @@ class Mission(NamedTuple):
     options: str
     rest: str
     whole: str
-    common: str  # the options but those in `apart`; empty where none are
-    apart: tuple[str, ...]  # what a helper takes in a form of its own
+    bases: tuple[tuple[str, frozenset[str]], ...]  # of the options, the narrowest first, each with what it leaves out
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -185,8 +184,7 @@ class Overrides:
             word + "Options",
             word + "Rest",
             word + "Params",
-            word + "Common" if "apart" in row else "",
-            tuple(row.get("apart", ())),
+            tuple((word + name, frozenset(left)) for name, left in row.get("bases", {}).items()),
         )
 
     def corrected(self, operations: list[Operation]) -> list[Operation]:

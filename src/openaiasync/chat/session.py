@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
+from ..core.model.method_signatures import explicit_signatures
 from ..engine.accumulating import ChatStream
 from ..engine.engine import Engine
 from ..engine.sealing import sealed, sealing
 from ..errors import APIError
+from ..lazy import resolve_annotations
 from .context_window import ContextWindow, Policy
 from .history import History, Message, copied, to_markdown
 from .reply import Reply
@@ -22,7 +24,7 @@ from .usage import Prices, SessionUsage, TokenCount, Tokenizer, UsageTracker
 
 if TYPE_CHECKING:
     from .middleware import SessionMiddleware
-    from .turn_options import SayParams, TurnParams
+    from .turn_params import SayParams, TurnParams
 
 __all__ = ["ChatSession", "SessionStream"]
 
@@ -397,3 +399,7 @@ class ChatSession:
         Raises `SessionFileError` if a turn that could not be written before cannot be written now.
         """
         self._state.close()
+
+
+resolve_annotations(__name__)
+explicit_signatures(ChatSession)

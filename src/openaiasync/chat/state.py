@@ -29,7 +29,7 @@ from .turn_options import TurnOptions, check_format, split_keywords
 from .usage import UsageTracker
 
 if TYPE_CHECKING:
-    from .turn_options import SayParams
+    from .turn_params import SayParams
 
 __all__ = ["SessionState", "StartedTurn", "Ticket", "TurnLock", "TurnRequest", "text_or_none"]
 

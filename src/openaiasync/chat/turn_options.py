@@ -1,43 +1,22 @@
-"""How a turn runs: its options, the parameters that methods accept, and the errors for all other keywords."""
+"""How a turn runs: its options, and the errors for keywords that a method does not accept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import msgspec
 
 from ..core.codec.endpoint import nearest
 from ..core.model.omitted import is_omitted
-from ..core.policy.options import RequestOptions
 from ..core.schema.structured import Shape, shape_of
 from .format_fallback import LEVELS, FormatLevel
-from .tools import OnToolError, Permit, Toolbox
-
-if TYPE_CHECKING:
-    from ..engine.attachments import AudioSource, ImageSource
-    from ..params.chat import (
-        ChatCompletionAudioParam,
-        ChatCompletionModality,
-        ChatCompletionPredictionContentParam,
-        ChatCompletionStreamOptionsParam,
-        ChatCompletionToolChoiceOptionParam,
-    )
-    from ..params.chat.completion_create_params import Moderation, PromptCacheOptions, WebSearchOptions
-    from ..params.shared_params.chat_model import ChatModel
-    from ..params.shared_params.metadata import Metadata
-    from ..params.shared_params.reasoning_effort import ReasoningEffort
-    from ..params.shared_params.response_format_json_object import ResponseFormatJSONObject
-    from ..params.shared_params.response_format_json_schema import ResponseFormatJSONSchema
-    from ..params.shared_params.response_format_text import ResponseFormatText
-    from .tools import Tools
+from .tools import OnToolError, Permit, Toolbox, Tools
 
 __all__ = [
     "NOT_IN_SESSIONS",
     "OPTION_FIELDS",
-    "SayParams",
     "TurnOptions",
-    "TurnParams",
     "check_format",
     "split_keywords",
     "turn_keywords",
@@ -144,7 +123,7 @@ def split_keywords(
 def turn_keywords(
     where: str, given: Mapping[str, Any], tools: Tools | None, into: Any = None
 ) -> tuple[Any, dict[str, Any], TurnOptions]:
-    """Return messages, parameters of the API and options of a turn outside a session, for `run_turn` or `TurnStream`.
+    """Return messages, parameters of the API and options of a turn outside a session, as `run_turn` takes them.
 
     Raises `TypeError` and `ValueError` for invalid arguments; `where` is the function that the user called.
     """
@@ -160,64 +139,3 @@ def check_format(where: str, params: Mapping[str, Any], into: Any) -> None:
     """Raise `TypeError` if both `into` and ``response_format`` say what the answer is to be."""
     if into is not None and params.get("response_format") is not None:
         raise TypeError(f"{where} does not accept response_format together with into, which takes its place")
-
-
-class _CommonParams(RequestOptions, total=False):
-    """The options of a turn (see `TurnOptions`) and the parameters of ``POST /chat/completions``.
-
-    Not among them are those that a turn decides itself: ``n``, ``stream``, and tools as JSON.
-    """
-
-    max_rounds: int
-    permit: Permit | None
-    on_tool_error: OnToolError
-    repair: int
-    format: FormatLevel | None
-    keep_reasoning: bool
-    think_tags: bool
-
-    model: str | ChatModel
-    metadata: Metadata | None
-    top_logprobs: int | None
-    temperature: float | None
-    top_p: float | None
-    user: str
-    safety_identifier: str | None
-    prompt_cache_key: str | None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None
-    prompt_cache_options: PromptCacheOptions
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None
-    modalities: Sequence[ChatCompletionModality] | None
-    verbosity: Literal["low", "medium", "high"] | None
-    reasoning_effort: ReasoningEffort | None
-    max_completion_tokens: int | None
-    frequency_penalty: float | None
-    presence_penalty: float | None
-    web_search_options: WebSearchOptions
-    response_format: ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject
-    store: bool | None
-    moderation: Moderation | None
-    stop: str | Sequence[str] | None
-    logit_bias: Mapping[str, int] | None
-    logprobs: bool | None
-    max_tokens: int | None
-    prediction: ChatCompletionPredictionContentParam | None
-    seed: int | None
-    stream_options: ChatCompletionStreamOptionsParam | None
-    tool_choice: ChatCompletionToolChoiceOptionParam
-    parallel_tool_calls: bool
-
-
-class TurnParams(_CommonParams, total=False):
-    """What methods that run turns accept; ``audio`` says how the model is to speak."""
-
-    audio: ChatCompletionAudioParam | None
-
-
-class SayParams(_CommonParams, total=False):
-    """What one turn of a session accepts; `ChatSession.say` describes the first four."""
-
-    images: ImageSource | Sequence[ImageSource] | None
-    audio: AudioSource | Sequence[AudioSource] | None
-    tools: Tools | None
-    at: int | None

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ..chat.session import ChatSession
     from ..chat.tools import Tools
     from ..chat.turn import TurnStream
-    from ..chat.turn_options import TurnOptions, TurnParams
+    from ..chat.turn_options import TurnOptions
+    from ..chat.turn_params import TurnParams
     from ..chat.usage import Prices, Tokenizer
     from ..engine import Engine
     from ..params.chat import ChatParams, ChatRest

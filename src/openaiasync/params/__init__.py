@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .chat.completion_create_params import ChatOptions as ChatOptions
     from .chat.completion_create_params import ChatParams as ChatParams
     from .chat.completion_create_params import ChatRest as ChatRest
+    from .chat.completion_create_params import ChatTurn as ChatTurn
     from .shared_params.comparison_filter import ComparisonFilter as ComparisonFilter
     from .completion_create_params import CompletionCreateParams as CompletionCreateParams
     from .completion_create_params import CompletionOptions as CompletionOptions
@@ -105,6 +106,7 @@ __all__ = [
     "ChatOptions",
     "ChatParams",
     "ChatRest",
+    "ChatTurn",
     "ComparisonFilter",
     "CompletionCreateParams",
     "CompletionOptions",
@@ -192,6 +194,7 @@ if not TYPE_CHECKING:
             "ChatOptions": ".chat.completion_create_params",
             "ChatParams": ".chat.completion_create_params",
             "ChatRest": ".chat.completion_create_params",
+            "ChatTurn": ".chat.completion_create_params",
             "ComparisonFilter": ".shared_params.comparison_filter",
             "CompletionCreateParams": ".completion_create_params",
             "CompletionOptions": ".completion_create_params",

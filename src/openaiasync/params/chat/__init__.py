@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .completion_create_params import ChatOptions as ChatOptions
     from .completion_create_params import ChatParams as ChatParams
     from .completion_create_params import ChatRest as ChatRest
+    from .completion_create_params import ChatTurn as ChatTurn
     from .completion_create_params import CompletionCreateParams as CompletionCreateParams
     from .completion_list_params import CompletionListParams as CompletionListParams
     from .completion_update_params import CompletionUpdateParams as CompletionUpdateParams
@@ -124,6 +125,7 @@ __all__ = [
     "ChatOptions",
     "ChatParams",
     "ChatRest",
+    "ChatTurn",
     "CompletionCreateParams",
     "CompletionListParams",
     "CompletionUpdateParams",
@@ -169,6 +171,7 @@ if not TYPE_CHECKING:
             "ChatOptions": ".completion_create_params",
             "ChatParams": ".completion_create_params",
             "ChatRest": ".completion_create_params",
+            "ChatTurn": ".completion_create_params",
             "CompletionCreateParams": ".completion_create_params",
             "CompletionListParams": ".completion_list_params",
             "CompletionUpdateParams": ".completion_update_params",

@@ -27,6 +27,7 @@ __all__ = [
     "ChatOptions",
     "ChatParams",
     "ChatRest",
+    "ChatTurn",
     "CompletionCreateParams",
     "CompletionCreateParamsBase",
     "CompletionCreateParamsNonStreaming",
@@ -84,7 +85,7 @@ class ModerationPolicyInput(TypedDict, total=False):
     mode: Required[Literal["score", "block"]]
 
 
-class ChatCommon(TypedDict, total=False):
+class ChatTurn(TypedDict, total=False):
     metadata: Metadata | None
     top_logprobs: int | None
     temperature: float | None
@@ -102,20 +103,23 @@ class ChatCommon(TypedDict, total=False):
     frequency_penalty: float | None
     presence_penalty: float | None
     web_search_options: WebSearchOptions
-    audio: ChatCompletionAudioParam | None
     store: bool | None
     moderation: Moderation | None
     stop: str | Sequence[str] | None
     logit_bias: Mapping[str, int] | None
     logprobs: bool | None
     max_tokens: int | None
-    n: int | None
     prediction: ChatCompletionPredictionContentParam | None
     seed: int | None
     stream_options: ChatCompletionStreamOptionsParam | None
-    tools: Iterable[ChatCompletionToolUnionParam]
     tool_choice: ChatCompletionToolChoiceOptionParam
     parallel_tool_calls: bool
+
+
+class ChatCommon(ChatTurn, total=False):
+    audio: ChatCompletionAudioParam | None
+    n: int | None
+    tools: Iterable[ChatCompletionToolUnionParam]
     function_call: Literal["none", "auto"] | ChatCompletionFunctionCallOptionParam
     functions: Iterable[Function]
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ...params.chat.completion_create_params import ChatOptions as ChatOptions
     from ...params.chat.completion_create_params import ChatParams as ChatParams
     from ...params.chat.completion_create_params import ChatRest as ChatRest
+    from ...params.chat.completion_create_params import ChatTurn as ChatTurn
     from ...params.chat.completion_create_params import CompletionCreateParams as CompletionCreateParams
     from ...params.chat.completion_create_params import CompletionCreateParamsBase as CompletionCreateParamsBase
     from ...params.chat.completion_create_params import (
@@ -36,6 +37,7 @@ __all__ = [
     "ChatOptions",
     "ChatParams",
     "ChatRest",
+    "ChatTurn",
     "CompletionCreateParams",
     "CompletionCreateParamsBase",
     "CompletionCreateParamsNonStreaming",
@@ -58,6 +60,7 @@ if not TYPE_CHECKING:
             "ChatOptions": "...params.chat.completion_create_params",
             "ChatParams": "...params.chat.completion_create_params",
             "ChatRest": "...params.chat.completion_create_params",
+            "ChatTurn": "...params.chat.completion_create_params",
             "CompletionCreateParams": "...params.chat.completion_create_params",
             "CompletionCreateParamsBase": "...params.chat.completion_create_params",
             "CompletionCreateParamsNonStreaming": "...params.chat.completion_create_params",

@@ -1,0 +1,58 @@
+"""The keywords of methods that run turns, for type checkers and `help`; not imported when a turn runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..core.policy.options import RequestOptions
+from ..lazy import resolve_annotations
+from ..params.chat.completion_create_params import ChatTurn
+
+if TYPE_CHECKING:
+    from ..engine.attachments import AudioSource, ImageSource
+    from ..params.chat import ChatCompletionAudioParam
+    from ..params.shared_params.chat_model import ChatModel
+    from ..params.shared_params.response_format_json_object import ResponseFormatJSONObject
+    from ..params.shared_params.response_format_json_schema import ResponseFormatJSONSchema
+    from ..params.shared_params.response_format_text import ResponseFormatText
+    from .format_fallback import FormatLevel
+    from .tools import OnToolError, Permit, Tools
+
+__all__ = ["SayParams", "TurnParams"]
+
+
+class _CommonParams(ChatTurn, RequestOptions, total=False):
+    """The options of a turn (see `TurnOptions`) beside the parameters of ``POST /chat/completions``.
+
+    Not among them are those that a turn decides itself: ``n``, ``stream``, and tools as JSON.
+    """
+
+    max_rounds: int
+    permit: Permit | None
+    on_tool_error: OnToolError
+    repair: int
+    format: FormatLevel | None
+    keep_reasoning: bool
+    think_tags: bool
+
+    model: str | ChatModel
+    response_format: ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject
+
+
+class TurnParams(_CommonParams, total=False):
+    """What methods that run turns accept; ``audio`` says how the model is to speak."""
+
+    audio: ChatCompletionAudioParam | None
+
+
+class SayParams(_CommonParams, total=False):
+    """What one turn of a session accepts; `ChatSession.say` describes the first four."""
+
+    images: ImageSource | Sequence[ImageSource] | None
+    audio: AudioSource | Sequence[AudioSource] | None
+    tools: Tools | None
+    at: int | None
+
+
+resolve_annotations(__name__)
