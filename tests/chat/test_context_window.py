@@ -20,7 +20,7 @@ from openaiasync import (
     OpenAIError,
     Price,
 )
-from openaiasync.chat.context_window import MARK, ContextWindow, Summary, Window, pieces, question
+from openaiasync.chat.context_window import MARK, ContextWindow, HistorySummary, PendingMessages, pieces, question
 from openaiasync.chat.history import Turn, check_messages
 from scripted import events, json_answer
 
@@ -63,7 +63,7 @@ class TestDropping:
     ) -> None:
         """By the tokenizer, for any history: a prefix of turns is gone, system prompt and last turn are there."""
         head = [{"role": "system", "content": "be kind"}] if system else []
-        window = Window(
+        window = PendingMessages(
             head, [turn(n, tools) for n, tools in enumerate(turns)], [{"role": "user", "content": "and now"}]
         )
         room = ContextWindow(limit, policy, words)
@@ -101,7 +101,7 @@ class TestDropping:
         """Where the request limits it; either name of the limit counts."""
 
         async def main() -> None:
-            window = Window([], [turn(1)], [{"role": "user", "content": "x"}])
+            window = PendingMessages([], [turn(1)], [{"role": "user", "content": "x"}])
             total = ContextWindow(None, None, words).count(window.messages(), {}).tokens
             for name in ("max_tokens", "max_completion_tokens"):
                 room = ContextWindow(total + 10, "drop", words)
@@ -113,7 +113,7 @@ class TestDropping:
 
     def test_no_limit_sends_everything(self) -> None:
         """A policy alone only answers refusals of the server."""
-        window = Window([], [turn(n) for n in range(99)], [{"role": "user", "content": "x"}])
+        window = PendingMessages([], [turn(n) for n in range(99)], [{"role": "user", "content": "x"}])
         assert run(ContextWindow(None, "drop").fit(window, {}, no_asking)) == window.messages()
         assert ContextWindow(1000).policy == "drop"
         assert ContextWindow().policy is None
@@ -241,14 +241,19 @@ class TestSessions:
         async def main() -> None:
             turns = [turn(number) for number in range(12)]
             room = ContextWindow(200, "summarise", words)
-            room.summary = Summary(10, "old")
+            room.summary = HistorySummary(10, "old")
             short, long = [{"role": "user", "content": "x"}], [{"role": "user", "content": "word " * 150}]
-            assert await room.fit(Window([], turns[:3], short), {}, ask) == Window([], turns[:3], short).messages()
+            assert (
+                await room.fit(PendingMessages([], turns[:3], short), {}, ask)
+                == PendingMessages([], turns[:3], short).messages()
+            )
             assert room.summary.text == "old"
-            sent = await room.fit(Window([], turns[:4], long), {}, ask)
+            sent = await room.fit(PendingMessages([], turns[:4], long), {}, ask)
             assert "old" not in str(sent)
             assert room.summary.text in ("old", "new")
-            assert "old" in str(await room.fit(Window([], turns, short), {}, ask)) or room.summary.text == "new"
+            assert (
+                "old" in str(await room.fit(PendingMessages([], turns, short), {}, ask)) or room.summary.text == "new"
+            )
 
         run(main())
 
@@ -671,6 +676,6 @@ class TestSummaryTexts:
 
     def test_a_summary_that_a_server_let_grow_is_cut(self) -> None:
         """It may not take the room that it was made for."""
-        question, answer = Summary(3, "x" * 100_000, 32).messages()
+        question, answer = HistorySummary(3, "x" * 100_000, 32).messages()
         assert question["role"] == "user"
         assert len(answer["content"]) < 400

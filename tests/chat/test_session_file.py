@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from openaiasync import OpenAIError
 from openaiasync.chat import session_file as store
-from openaiasync.chat.context_window import Summary
+from openaiasync.chat.context_window import HistorySummary
 from openaiasync.chat.history import Turn
 from openaiasync.chat.session_file import Journal, Saved, SessionFileError, read_session, turn_record
 from openaiasync.chat.usage import SessionUsage
@@ -57,7 +57,7 @@ class TestRoundTrip:
         assert state(after) == state(before)
         assert after.usage == SessionUsage(requests=2, prompt_tokens=5, cost=0.5)
         assert after.history.turns[1].finish_reason == "stop"
-        assert after.summary == Summary(1, "t")
+        assert after.summary == HistorySummary(1, "t")
 
     def test_every_line_is_json_and_the_first_says_what_it_is(self, tmp_path: Path) -> None:
         """Other programs can read it line by line."""

@@ -302,7 +302,7 @@ def test_fsync_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert len(synced) == 1
             assert len(session.messages) == 2
 
-    run(main())
+    run(main(), real_clock=True)  # it waits for a thread
 
 
 def test_a_killed_program_loses_no_finished_turn(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ __all__ = [
     "MARK",
     "ContextLimitError",
     "ContextWindow",
+    "HistorySummary",
+    "PendingMessages",
     "Policy",
-    "Summary",
-    "Window",
-    "of_answer",
+    "answer_limit",
     "pieces",
     "question",
 ]
@@ -40,7 +40,7 @@ _INSTRUCTIONS = (
 _CHARACTERS = 4  # of a token, about; a summary that exceeds its bound is cut by it
 
 
-class Summary(NamedTuple):
+class HistorySummary(NamedTuple):
     """A summary that replaces the first `turns` turns in requests, sent as a question and its marked answer.
 
     As a pair of messages, because many chat templates refuse two consecutive messages of one role, or a second system
@@ -126,14 +126,14 @@ _PIECE_LEAST = 32  # tokens of conversation that are worth a request for a summa
 _ATTEMPTS = 3  # requests for one piece of a summary, each shorter than the one before
 
 
-class Window(NamedTuple):
+class PendingMessages(NamedTuple):
     """What could be sent: the system messages, the turns before, and the messages of the current turn."""
 
     head: Sequence[Message]
     turns: Sequence[Turn]
     current: Sequence[Message]
 
-    def messages(self, start: int = 0, summary: Summary | None = None) -> list[Message]:
+    def messages(self, start: int = 0, summary: HistorySummary | None = None) -> list[Message]:
         """Return the messages from a turn on, with a summary of those before it."""
         made = list(self.head)
         if summary is not None:
@@ -156,12 +156,11 @@ class ContextWindow:
         self.limit = limit
         self.policy: Policy | None = policy or (None if limit is None else "drop")
         self.counter: TokenCounter = TokenCounter(tokenizer)
-        self.summary: Summary | None = None
+        self.summary: HistorySummary | None = None
         self.left_out: int = 0
         """How many of the oldest turns the last request left out, without a summary of them."""
-        self.answer_limit: str = (
-            "max_completion_tokens"  # the parameter that limits a summary: servers may know only one of two
-        )
+        # The parameter that limits a summary: some servers know only one of two.
+        self.limit_name: str = "max_completion_tokens"
         self._found: int | None = None  # the limit that a refusal of the server revealed
         self._summarises: bool = True  # the server has not refused to make summaries
 
@@ -169,10 +168,10 @@ class ContextWindow:
         """Return an independent copy."""
         other = ContextWindow(self.limit, self.policy)
         other.counter, other.summary, other._found = self.counter.fork(), self.summary, self._found
-        other.answer_limit, other._summarises = self.answer_limit, self._summarises
+        other.limit_name, other._summarises = self.limit_name, self._summarises
         return other
 
-    def emptied(self, summary: Summary | None) -> ContextWindow:
+    def emptied(self, summary: HistorySummary | None) -> ContextWindow:
         """Return a window with the same settings for another history, which may have a summary."""
         other = ContextWindow(self.limit, self.policy)
         other.counter, other.summary = self.counter.emptied(), summary
@@ -188,7 +187,9 @@ class ContextWindow:
         weight = self.counter.weigh(messages) + self.counter.params(params)
         return TokenCount(self.counter.tokens(weight), self.counter.source)
 
-    def answered(self, sent: Sequence[Message], params: Mapping[str, Any], answer: ChatCompletion) -> tuple[int, int]:
+    def learn_usage(
+        self, sent: Sequence[Message], params: Mapping[str, Any], answer: ChatCompletion
+    ) -> tuple[int, int]:
         """Learn from an answer's usage; return the estimated tokens of the request and of the answer."""
         counter = self.counter
         weight = counter.weigh(sent) + counter.params(params)
@@ -217,7 +218,7 @@ class ContextWindow:
 
     # ---------------------------------------------------------------- before a request
 
-    async def fit(self, window: Window, params: Mapping[str, Any], ask: Ask) -> list[Message]:
+    async def fit(self, pending: PendingMessages, params: Mapping[str, Any], ask: Ask) -> list[Message]:
         """Return the messages to send.
 
         Raises `ContextLimitError` if even the system prompt and the current turn do not fit, or if the policy is
@@ -226,23 +227,23 @@ class ContextWindow:
         self.left_out = 0
         limits = [limit for limit in (self.limit, self._found) if limit is not None]
         if not limits:
-            return window.messages()
+            return pending.messages()
         limit = min(limits)
-        room = limit - of_answer(params)
-        weights = [self.counter.weigh(turn.messages) for turn in window.turns]
-        least = self.counter.weigh(window.head) + self.counter.weigh(window.current) + self.counter.params(params)
+        room = limit - answer_limit(params)
+        weights = [self.counter.weigh(turn.messages) for turn in pending.turns]
+        least = self.counter.weigh(pending.head) + self.counter.weigh(pending.current) + self.counter.params(params)
         if self.counter.tokens(least + sum(weights)) <= room:
-            return window.messages()
+            return pending.messages()
         if self.policy == "refuse":
             raise self._refusal("The conversation needs", least + sum(weights), limit, params)
         if self.counter.tokens(least) > room:
             raise self._refusal("The system prompt and the last turn alone need", least, limit, params)
         if self.policy == "summarise" and self._summarises:
-            made = await self._summarised(window, weights, least, room, ask)
+            made = await self._summarised(pending, weights, least, room, ask)
             if made is not None:
                 return made
         self.left_out = self._first(weights, least, room)
-        return window.messages(self.left_out)
+        return pending.messages(self.left_out)
 
     def _first(self, weights: Sequence[float], least: float, room: int) -> int:
         """Return the first turn to send: as few as possible are left out."""
@@ -254,7 +255,7 @@ class ContextWindow:
 
     def _refusal(self, what: str, weight: float, limit: int, params: Mapping[str, Any]) -> ContextLimitError:
         tokens, source = self.counter.tokens(weight), self.counter.source
-        answer = of_answer(params)
+        answer = answer_limit(params)
         asked = f" and {answer:,} for the answer" if answer else ""
         counted = {"server": "", "tokenizer": " (by the tokenizer)", "estimate": " (an estimate)"}[source]
         return ContextLimitError(
@@ -268,7 +269,7 @@ class ContextWindow:
     # ---------------------------------------------------------------- summaries
 
     async def _summarised(
-        self, window: Window, weights: Sequence[float], least: float, room: int, ask: Ask
+        self, pending: PendingMessages, weights: Sequence[float], least: float, room: int, ask: Ask
     ) -> list[Message] | None:
         """Return the messages with a summary that replaces the first turns; `None` if no summary would fit."""
         old = self.summary
@@ -278,7 +279,7 @@ class ContextWindow:
         if old is not None:
             weight = least + self.counter.weigh(old.messages()) + sum(weights[done:])
             if self.counter.tokens(weight) <= room:
-                return window.messages(done, old)
+                return pending.messages(done, old)
         bound = max(_SUMMARY_LEAST, min(_SUMMARY_MOST, room // _SUMMARY_SHARE))
         size = self.counter.weight(bound)
         # Free half of the room at once; otherwise every turn from now on would request a summary.
@@ -286,15 +287,15 @@ class ContextWindow:
         if self.counter.tokens(least + size + sum(weights[start:])) > room:
             return None
         if start > done:
-            said = [message for turn in window.turns[done:start] for message in turn.messages]
+            said = [message for turn in pending.turns[done:start] for message in turn.messages]
             text = await self._summary("" if old is None else old.text, said, room, bound, ask)
-            old = Summary(start, self._cut(text, 2 * size), bound)
-        summary = cast("Summary", old)
+            old = HistorySummary(start, self._cut(text, 2 * size), bound)
+        summary = cast("HistorySummary", old)
         weight = least + self.counter.weigh(summary.messages()) + sum(weights[start:])
         if not summary.text.strip() or self.counter.tokens(weight) > room:
             return None
         self.summary = summary
-        return window.messages(start, summary)
+        return pending.messages(start, summary)
 
     def _cut(self, text: str, weight: float) -> str:
         """Cut a summary that exceeds this weight, because the server ignored the limit."""
@@ -337,14 +338,14 @@ class ContextWindow:
     # ---------------------------------------------------------------- after a refusal of the server
 
     async def refit(
-        self, window: Window, sent: Sequence[Message], params: Mapping[str, Any], error: APIError, ask: Ask
+        self, pending: PendingMessages, sent: Sequence[Message], params: Mapping[str, Any], error: APIError, ask: Ask
     ) -> list[Message] | None:
         """Return fewer messages after the server refused these as too long; `None` if that was not the reason."""
         overflow = context_overflow(error) if self.policy in ("drop", "summarise") else None
         if overflow is None:
             return None
         weight = self.counter.weigh(sent) + self.counter.params(params)
-        answer = of_answer(params)
+        answer = answer_limit(params)
         limits = [(self.counter.tokens(weight) + answer) * 3 // 4]
         self._learn(weight, answer, overflow)
         if (told := overflow.limit) is not None:
@@ -359,7 +360,7 @@ class ContextWindow:
                 continue
             self._found = found
             try:
-                made = await self.fit(window, params, ask)
+                made = await self.fit(pending, params, ask)
             except ContextLimitError:
                 continue
             return made if self.counter.weigh(made) < self.counter.weigh(sent) else None
@@ -377,7 +378,7 @@ class _TooLong(Exception):
     """A request for a summary did not fit; the next one is shorter."""
 
 
-def of_answer(params: Mapping[str, Any]) -> int:
+def answer_limit(params: Mapping[str, Any]) -> int:
     """Return the request's limit on the tokens of the answer; 0 without one."""
     for name in ("max_completion_tokens", "max_tokens"):
         value = params.get(name)

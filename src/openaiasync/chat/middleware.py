@@ -1,4 +1,4 @@
-"""What stands around the requests of one session's turn: each is made to fit, each answer is counted."""
+"""The middleware of a session's turn: it makes each request fit, and counts what each answer used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..engine.call import Call
 from ..engine.engine import Engine, Middleware
 from ..engine.streams import AsyncStream
 from ..errors import APIError, APIResponseValidationError, APIStatusError, OpenAIError
-from .context_window import ContextWindow, Window, of_answer
+from .context_window import ContextWindow, PendingMessages, answer_limit
 from .history import Message, Turn, mended
 from .usage import UsageTracker
 
@@ -22,29 +22,34 @@ __all__ = ["SessionMiddleware"]
 
 T = TypeVar("T")
 
-_OTHER_WORD = {"max_completion_tokens": "max_tokens", "max_tokens": "max_completion_tokens"}
-_REFITS = 4  # how often one request is made shorter, where the server does not say by how much
+_OTHER_NAME = {"max_completion_tokens": "max_tokens", "max_tokens": "max_completion_tokens"}
+_REFITS = 4  # how often a request is shortened if the server does not say by how much
 
 
 class SessionMiddleware(Middleware):
     """Fits each request of a turn into the context window and the budget, and counts what each answer used.
 
-    Requests are made with all messages, those of the history first; what there is room for is sent.
+    The turn requests an answer to all messages, those of the history first; only those that fit are sent.
     """
 
     def __init__(
-        self, inner: Engine, room: ContextWindow, spend: UsageTracker, head: Sequence[Message], turns: Sequence[Turn]
+        self,
+        inner: Engine,
+        window: ContextWindow,
+        usage: UsageTracker,
+        head: Sequence[Message],
+        turns: Sequence[Turn],
     ) -> None:
         super().__init__(inner)
-        self._room = room
-        self._spend = spend
+        self._window = window
+        self._usage = usage
         self._head = head
         self._turns = turns
         self._known = len(head) + sum(len(turn.messages) for turn in turns)
-        # The parameters of streams that are still to be opened.
+        # The parameters of streams that have not been opened yet.
         self._params: weakref.WeakKeyDictionary[Request, dict[str, Any]] = weakref.WeakKeyDictionary()
-        self._open: tuple[list[Message], dict[str, Any]] | None = None  # what a stream was opened with
-        self._shortened = 0  # streams of this turn that were refused when they had begun
+        self._open: tuple[list[Message], dict[str, Any]] | None = None  # what the current stream was opened with
+        self._shortened = 0  # streams of this turn that were refused after they had started
 
     async def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
         """Return the answer. Raises `ContextLimitError` and `BudgetError` before anything is sent, else as calls do."""
@@ -57,14 +62,14 @@ class SessionMiddleware(Middleware):
         return answer
 
     def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> Request:
-        """Return the `Request` for these parameters; that of a stream is made to fit when it is opened."""
+        """Return the `Request` for these parameters. That of a stream is made to fit when the stream is opened."""
         request = self.inner.request(endpoint, params, stream)
         if stream:
             self._params[request] = params
         return request
 
     async def open(self, request: Request) -> AsyncStream[Any]:
-        """Return the stream. Raises what `run` raises. Hand its answer to `counted`."""
+        """Return the stream, whose answer is to be given to `counted`. Raises what `run` raises."""
         params = self._params.pop(request, None)
         if params is None:
             return await self.inner.open(request)
@@ -81,23 +86,8 @@ class SessionMiddleware(Middleware):
         self._open = (sent, params)
         return stream
 
-    async def _fitting(
-        self, params: dict[str, Any], send: Callable[[list[Message]], Awaitable[T]]
-    ) -> tuple[list[Message], T]:
-        """Send what there is room for, and less where the server says that it is too long."""
-        sent = await self._fit(params)
-        left = _REFITS
-        while True:
-            try:
-                return sent, await send(sent)
-            except APIError as error:
-                if not left:
-                    raise
-                left -= 1
-                sent = await self._refit(sent, params, error)
-
     async def shortened(self, error: APIError) -> bool:
-        """Whether the stream under way was refused as too long, in the stream itself, and a shorter one will do.
+        """Return whether the current stream was refused as too long after it had started, and a shorter one will do.
 
         LM Studio and gateways answer 200 before they look at the prompt.
         """
@@ -105,92 +95,96 @@ class SessionMiddleware(Middleware):
             return False
         (sent, params), self._open = self._open, None
         self._shortened += 1
-        if self._shortened > _REFITS:
-            return False
-        return await self._room.refit(self._window(params), sent, params, error, self._asker(params)) is not None
+        return self._shortened <= _REFITS and await self._refit(sent, params, error) is not None
 
     def counted(self, answer: Any) -> None:
-        """The stream under way has ended with this answer, whole or not: count it, once."""
+        """Count the answer of the current stream, complete or not. A stream is counted once."""
         if self._open is not None:
             (sent, params), self._open = self._open, None
             self._count(sent, params, answer)
 
     # ---------------------------------------------------------------- around a request
 
-    def _window(self, params: dict[str, Any]) -> Window:
-        return Window(self._head, self._turns, params["messages"][self._known :])
+    async def _fitting(
+        self, params: dict[str, Any], send: Callable[[list[Message]], Awaitable[T]]
+    ) -> tuple[list[Message], T]:
+        """Send the messages that fit, and fewer of them each time the server says that they are too long."""
+        sent = await self._window.fit(self._pending(params), params, self._asker(params))
+        for left in reversed(range(_REFITS + 1)):
+            self._check(sent, params)
+            try:
+                return sent, await send(sent)
+            except APIError as error:
+                shorter = await self._refit(sent, params, error) if left else None
+                if shorter is None:
+                    raise
+                sent = shorter
+        raise AssertionError("unreachable")
 
-    async def _fit(self, params: dict[str, Any]) -> list[Message]:
-        made = await self._room.fit(self._window(params), params, self._asker(params))
-        self._check(made, params)
-        return made
+    def _pending(self, params: dict[str, Any]) -> PendingMessages:
+        return PendingMessages(self._head, self._turns, params["messages"][self._known :])
 
-    async def _refit(self, sent: list[Message], params: dict[str, Any], error: APIError) -> list[Message]:
-        """Messages that take less; raises the server's error where there are none."""
-        made = await self._room.refit(self._window(params), sent, params, error, self._asker(params))
-        if made is None:
-            raise error
-        self._check(made, params)
-        return made
+    async def _refit(self, sent: list[Message], params: dict[str, Any], error: APIError) -> list[Message] | None:
+        return await self._window.refit(self._pending(params), sent, params, error, self._asker(params))
 
     def _check(self, messages: Sequence[Message], params: dict[str, Any]) -> None:
-        if self._spend.budget is not None:
-            tokens = self._room.count(messages, params).tokens
-            self._spend.check(self._model(params), tokens, of_answer(params))
+        if self._usage.budget is not None:
+            tokens = self._window.count(messages, params).tokens
+            self._usage.check(self._model(params), tokens, answer_limit(params))
 
     def _answer(self, endpoint: Endpoint, made: dict[str, Any], params: dict[str, Any]) -> Awaitable[Any]:
         call = Call(self.inner, self.inner.request(endpoint, made))
         return self._charged(call, made["messages"], params, call.run(self.inner.receive))
 
     async def _charged(self, call: Call, sent: Sequence[Message], params: dict[str, Any], work: Awaitable[T]) -> T:
-        """Return what a call returns; count the prompt of one that fails after it was sent: it may be charged."""
+        """Return what a call returns. Count the prompt of one that fails after it was sent: it may be charged."""
         try:
             return await work
         except BaseException as error:
-            for _ in range(_sends(error, call)):
-                tokens = self._room.count(sent, params).tokens
-                self._spend.add(self._model(params), None, (tokens, 0))
+            for _ in range(_charges(error, call)):
+                tokens = self._window.count(sent, params).tokens
+                self._usage.add(self._model(params), None, (tokens, 0))
             raise
 
     def _count(self, sent: Sequence[Message], params: dict[str, Any], answer: Any) -> None:
-        estimate = self._room.answered(sent, params, answer)
-        self._spend.add(self._model(params), answer.usage, estimate)
+        estimate = self._window.learn_usage(sent, params, answer)
+        self._usage.add(self._model(params), answer.usage, estimate)
 
     def _model(self, params: dict[str, Any]) -> str:
         models = self.inner.config.models
         return str(params.get("model") or models.get("chat") or models.get("") or "")
 
-    def _asker(self, params: dict[str, Any]) -> Any:
-        """Asks the model for a summary: with the model and the call's options of the turn, and nothing else of it."""
+    def _asker(self, params: dict[str, Any]) -> Callable[[list[Message], int], Awaitable[str]]:
+        """Return a function that asks for a summary, with the model and the call options of the turn only."""
         kept = {name: value for name, value in params.items() if name in OPTION_NAMES or name == "model"}
 
         async def ask(messages: list[Message], most: int) -> str:
             from ..endpoints import CHAT_COMPLETIONS_CREATE
 
-            # In whichever word the turn sets its own limit: there are servers that know one of the two only.
+            # By the name that the turn uses for its own limit: some servers know only one of the two.
             if "max_tokens" in params:
-                self._room.answer_limit = "max_tokens"
-            made = {**kept, "messages": messages, self._room.answer_limit: most}
+                self._window.limit_name = "max_tokens"
+            made = {**kept, "messages": messages, self._window.limit_name: most}
             self._check(messages, made)
             try:
                 answer = await self._answer(CHAT_COMPLETIONS_CREATE, made, made)
             except APIStatusError as error:
-                if self._room.answer_limit not in made or not names_parameter(error, [self._room.answer_limit]):
+                if self._window.limit_name not in made or not names_parameter(error, [self._window.limit_name]):
                     raise
-                del made[self._room.answer_limit]
-                self._room.answer_limit = _OTHER_WORD[self._room.answer_limit]
-                made[self._room.answer_limit] = most
+                del made[self._window.limit_name]
+                self._window.limit_name = _OTHER_NAME[self._window.limit_name]
+                made[self._window.limit_name] = most
                 answer = await self._answer(CHAT_COMPLETIONS_CREATE, made, made)
-            self._spend.add(self._model(made), answer.usage, self._room.weight_of(messages, answer))
+            self._usage.add(self._model(made), answer.usage, self._window.weight_of(messages, answer))
             return mended(cast("str", answer.text))
 
         return ask
 
 
-def _sends(error: BaseException, call: Call) -> int:
-    """Return how often the request of a failed call may have been answered in vain, and charged.
+def _charges(error: BaseException, call: Call) -> int:
+    """Return how often a failed call may have been charged although it returned no answer.
 
-    A server does not charge for what it refuses. A cancelled call may have been charged if an attempt was under way.
+    Servers do not charge for requests that they refuse. A cancelled call may be charged if it was being sent.
     """
     if isinstance(error, asyncio.CancelledError):
         return int(call.under_way)

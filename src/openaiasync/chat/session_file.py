@@ -22,7 +22,7 @@ from ..core.policy.options import OPTION_NAMES
 from ..errors import OpenAIError
 from ..storage.files import FileInUseError, FileTooLargeError, read_file
 from ..storage.journal import AppendFile, FileChangedError, FileGoneError
-from .context_window import Summary
+from .context_window import HistorySummary
 from .history import History, Message, Turn, check_messages
 from .turn_options import NOT_IN_SESSIONS, OPTION_FIELDS
 from .usage import SessionUsage
@@ -56,7 +56,7 @@ class Saved:
         self.params: dict[str, Any] = {}
         self.tools: list[str] = []  # names only: functions are not in the file
         self.usage: SessionUsage = SessionUsage()
-        self.summary: Summary | None = None
+        self.summary: HistorySummary | None = None
 
     def records(self) -> list[Record]:
         """Return the shortest list of records that describes this session."""
@@ -78,7 +78,7 @@ class Saved:
             self._set(_checked(record["set"], dict))
         if "summary" in record:
             made = _checked(record["summary"], dict)
-            self.summary = Summary(_checked(made.get("turns"), int), _checked(made.get("text"), str))
+            self.summary = HistorySummary(_checked(made.get("turns"), int), _checked(made.get("text"), str))
         if "usage" in record:
             try:
                 usage = msgspec.convert(record["usage"], SessionUsage)
@@ -148,7 +148,7 @@ def turn_record(turn: Turn, keep: int | None = None) -> Record:
     return record
 
 
-def summary_record(summary: Summary) -> Record:
+def summary_record(summary: HistorySummary) -> Record:
     """Return the record of a summary of the oldest turns."""
     return {"summary": {"turns": summary.turns, "text": summary.text}}
 
