@@ -290,7 +290,7 @@ def test_fsync_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(20)
                 synced.append(descriptor)
 
-            monkeypatch.setattr(os, "fsync", slow)
+            monkeypatch.setattr(os, "fdatasync" if hasattr(os, "fdatasync") else "fsync", slow)
             task = asyncio.create_task(session.say("one"))
             await begun.wait()
             task.cancel()
@@ -302,7 +302,7 @@ def test_fsync_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert len(synced) == 1
             assert len(session.messages) == 2
 
-    run(main(), real_clock=True)  # it waits for a thread
+    run(main())
 
 
 def test_a_killed_program_loses_no_finished_turn(tmp_path: Path) -> None:
