@@ -8,19 +8,23 @@ of any monotonic clock, in seconds.
 from __future__ import annotations
 
 import math
+from typing import Literal, NamedTuple
 
 from .breaker import Breaker
+from .concurrency import Concurrency, Sample
 from .pacing import Pacer
 
-__all__ = ["Admission", "Flight"]
+__all__ = ["Admission", "Flight", "Refusal"]
+
+Kind = Literal["", "requests", "tokens", "slots"]
 
 
 class Flight:
     """One request that is with the server."""
 
-    __slots__ = ("beside", "probe", "started", "tokens")
+    __slots__ = ("beside", "probe", "sample", "started", "tokens")
 
-    def __init__(self, started: float, tokens: float, beside: int, probe: bool) -> None:
+    def __init__(self, started: float, tokens: float, beside: int, probe: bool, sample: Sample | None) -> None:
         self.started: float = started
         self.tokens: float = tokens
         """Tokens that were booked for it."""
@@ -28,24 +32,43 @@ class Flight:
         """Requests that were in flight when it was sent, itself included."""
         self.probe: bool = probe
         """Whether it is the probe of an open breaker."""
+        self.sample: Sample | None = sample
+        """What its answer is a part of."""
+
+
+class Refusal(NamedTuple):
+    """What a 429 says: which limit it is about, if it says so, and for how many seconds nothing is to be sent."""
+
+    kind: Kind = ""
+    retry_after: float | None = None
 
 
 class Admission:
-    """What one server may be sent. `rpm` and `tpm` are limits told by the user, `slots` is the number in flight."""
+    """What one server may be sent.
 
-    def __init__(self, *, rpm: float | None = None, tpm: float | None = None, slots: int = 64) -> None:
-        self.requests: Pacer = Pacer(math.inf if rpm is None else rpm / 60.0)
-        self.tokens: Pacer = Pacer(math.inf if tpm is None else tpm / 60.0)
+    `rpm` and `tpm` are limits that the user told, `max_in_flight` is the number of slots; `None` for what is to be
+    found out.
+    """
+
+    def __init__(
+        self, *, rpm: float | None = None, tpm: float | None = None, max_in_flight: int | None = None, most: int = 4096
+    ) -> None:
+        self.requests: Pacer = Pacer(rpm)
+        self.tokens: Pacer = Pacer(tpm)
+        self.slots: Concurrency = Concurrency(max_in_flight, most)
         self.breaker: Breaker = Breaker()
-        self.slots: int = slots
         self.in_flight: int = 0
         self.latency: float = 0.0
         """Seconds that an answer takes, a moving mean."""
+        self._crowd = 0.0  # in flight when a request was sent, exceeded by one of ten that were answered
+        self._suspicion = 0.0  # share of the last refusals that came with more in flight than that
 
-    def ready_at(self, tokens: float) -> float:
-        """Return when a request of so many tokens may be sent; ``inf`` where another has to end first."""
-        if self.in_flight >= self.slots:
-            return math.inf
+    def ready_at(self, now: float) -> float:
+        """Return when a request may be sent; ``inf`` where another has to end first."""
+        if self.in_flight >= self.slots.slots():
+            self.slots.tick(now)
+            if self.in_flight >= self.slots.slots():
+                return self.slots.grows_at(self.in_flight)
         return max(self.requests.due, self.tokens.due, self.breaker.ready_at())
 
     def start(self, now: float, tokens: float) -> Flight:
@@ -53,32 +76,69 @@ class Admission:
         self.requests.book(now, 1.0)
         self.tokens.book(now, tokens)
         self.in_flight += 1
-        return Flight(now, tokens, self.in_flight, self.breaker.start())
+        sample = self.slots.start(now, self.in_flight)
+        return Flight(now, tokens, self.in_flight, self.breaker.start(), sample)
 
-    def answered(self, now: float, flight: Flight, spent: float | None) -> None:
-        """The request was answered; `spent` are the tokens it took, `None` where the server does not say."""
+    def answered(self, now: float, flight: Flight, spent: float | None = None, made: float | None = None) -> None:
+        """The request was answered; it took `spent` tokens, of which `made` are of the answer, where that is known."""
         self.in_flight -= 1
         self.breaker.succeeded(now)
-        if spent is not None:
-            self.tokens.correct(flight.tokens, spent)
+        self.requests.answered(now, 1.0, 1.0)
+        self.tokens.answered(now, flight.tokens, flight.tokens if spent is None else spent)
         taken = now - flight.started
         self.latency = taken if not self.latency else self.latency + 0.1 * (taken - self.latency)
+        step = 0.1 * max(1.0, 0.05 * self._crowd)
+        self._crowd += step * (0.9 if flight.beside > self._crowd else -0.1)
+        self.slots.answered(now, flight.sample, taken, 1.0 if not made else made, flight.beside)
 
-    def refused(self, now: float, flight: Flight, retry_after: float | None) -> None:
-        """The request was answered with 429; `retry_after` is what the server asked for, in seconds."""
+    def refused(self, now: float, flight: Flight, refusal: Refusal) -> None:
+        """The request was answered with 429."""
         self.in_flight -= 1
+        self.slots.left(flight.sample)
         self.breaker.succeeded(now)
-        self.tokens.correct(flight.tokens, 0.0)
-        self.requests.hold(now + (1.0 if retry_after is None else retry_after))
+        kind = refusal.kind or self._guess(flight)
+        if kind != "tokens":
+            self.tokens.correct(flight.tokens, 0.0)
+        if kind == "slots":
+            self.requests.correct(1.0, 0.0)
+            self.slots.refused(now, flight.started, flight.beside)
+            # What is on its way comes back first: a cap that was passed by ten would be passed by nine at once.
+            self.requests.hold(now + (0.02 if refusal.retry_after is None else refusal.retry_after))
+        elif kind == "tokens":
+            self.requests.correct(1.0, 0.0)
+            self.tokens.refused(now, flight.started, flight.tokens, refusal.retry_after)
+        else:
+            self.requests.refused(now, flight.started, 1.0, refusal.retry_after)
+
+    def _guess(self, flight: Flight) -> Kind:
+        """Return which limit a 429 is about that does not say so.
+
+        It is the rate, unless refusals come only with more in flight than nearly all that is answered: then the number
+        in flight has a cap. (A start that ramps says nothing: there every refusal comes with more in flight.)
+        """
+        cap = self.slots.cap
+        if cap < math.inf:
+            if flight.beside >= 0.9 * cap:
+                return "slots"
+            self.slots.cap = math.inf
+            self._suspicion = 0.0
+        elif self.requests.found.refusals > 2:
+            self._suspicion += 0.25 * ((flight.beside > self._crowd) - self._suspicion)
+            if self._suspicion > 0.8:
+                self.requests.found.forget()
+                return "slots"
+        return "requests"
 
     def failed(self, now: float, flight: Flight, retry_after: float | None = None) -> None:
         """The request failed through the server's fault: a connection error, a timeout, a 5xx."""
         self.in_flight -= 1
+        self.slots.left(flight.sample)
         self.breaker.failed(now, flight.probe, retry_after or 0.0)
 
     def left(self, now: float, flight: Flight, *, works: bool = False) -> None:
         """The request ended in another way; `works` says whether the server answered."""
         self.in_flight -= 1
+        self.slots.left(flight.sample)
         if works:
             self.breaker.succeeded(now)
         else:

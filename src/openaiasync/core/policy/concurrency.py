@@ -1,0 +1,256 @@
+"""How many requests a server is sent at once: the number that gives its throughput, and no more.
+
+Servers for language models queue what they cannot work on: past the knee more requests in flight make every answer
+slower and none faster. So the limit grows only while finished tokens a second grow with it. Pure: no clock.
+
+What is measured is the stretch, the seconds in flight that one token takes. By Little's law it is the number in flight
+divided by the throughput: while the server has room it does not depend on the limit, past the knee it grows in
+proportion. The start ramps until the stretch grows, and goes back to the knee that follows from it. From then on steps
+up and down are tried; a step up stays if a quarter of its growth comes back as throughput, a step down if less than
+that is lost. Rows are counted by when they were sent, not by when they finished: the short ones of all finish first.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["Concurrency", "Sample"]
+
+FIRST = 4  # in flight at the start
+BLIND = 32  # in flight at most before the first answer
+DOUBLING = 0.25  # seconds, at least
+ROWS = 40  # rows at least that a level is judged by
+SMALLEST = 16  # in flight at most of the first sample of the ramp
+NEVER = math.inf
+
+
+class Sample:
+    """Rows that were sent one after the other with about as many in flight, and what they took."""
+
+    __slots__ = ("beside", "finished", "seconds", "sent", "size", "work")
+
+    def __init__(self, size: int) -> None:
+        self.size: int = size
+        """How many rows are looked at."""
+        self.sent: int = 0
+        self.finished: int = 0
+        self.beside: int = 0
+        """How many were in flight when each row that has finished was sent, summed up."""
+        self.seconds: float = 0.0
+        self.work: float = 0.0
+
+    def add(self, seconds: float, work: float, beside: int) -> None:
+        """Take an answer to one of its rows."""
+        self.finished += 1
+        self.beside += beside
+        self.seconds += seconds
+        self.work += work
+
+    def drop(self) -> None:
+        """Forget a row that was not answered."""
+        self.sent -= 1
+        self.size -= 1
+
+    def is_known(self, share: float) -> bool:
+        """Whether that share of the rows has finished."""
+        return self.sent >= self.size and self.finished > 0 and self.finished >= share * self.size
+
+    @property
+    def stretch(self) -> float:
+        """Seconds in flight for each token."""
+        return self.seconds / max(self.work, 1e-9)
+
+
+class Concurrency:
+    """The limit on requests in flight at one server. `fixed` is told by the user; `None` finds the number.
+
+    `most` bounds what is found.
+    """
+
+    GAIN = 1.08  # of the computed knee: a little queue hides the time between an answer and the next request
+    STRETCHED = 1.2 # times the unloaded stretch: where the ramp ends
+    NEAR = 1.08  # times the unloaded stretch: from where on the ramp is careful
+    STEP = 1.25  # up and down
+    STEEP = 0.25  # of a step's growth that has to come back as throughput
+    STEEPER = 0.7  # from which on the next step up is a doubling
+    LONGEST = 16  # levels between two tries of a step
+
+    def __init__(self, fixed: int | None = None, most: int = 4096) -> None:
+        self.fixed: int | None = fixed
+        self.most: int = most
+        self.limit: float = float(min(FIRST, most))
+        self.ramping: bool = True
+        self._began: float | None = None
+        self._answers = 0
+        self._unloaded = 0.0  # stretch of the rows that were sent with few in flight
+        self._ramp: list[Sample] = []  # the first with up to 16 in flight, the next with up to 32, and so on
+        self._judged = 0  # of them
+        self._bound = float(BLIND)
+        # A cap: what the server refuses to go beyond.
+        self.cap: float = NEVER
+        self._cap_sent = 0
+        self._cap_at = -NEVER
+        self._cap_pause = 5.0
+        # Where the limit stands, what it gives there, and what is tried.
+        self._level = Sample(ROWS)
+        self._home = self.limit
+        self._there: float | None = None
+        self._trying = 0  # 1: a step up, -1: a step down, 0: home
+        self._waits = [0, 0]  # levels until a step down or up is tried
+        self._pauses = [2, 2]
+
+    # ---------------------------------------------------------------- the limit
+
+    def slots(self) -> int:
+        """Return how many requests may be in flight now."""
+        size = float(self.fixed) if self.fixed is not None else min(self.limit, self.most)
+        return max(1, int(min(size, self.cap)))
+
+    def grows_at(self, in_flight: int) -> float:
+        """Return when there will be a slot for one more without any answer; ``inf`` if an answer has to come first."""
+        if not self.ramping or self.fixed is not None or self._began is None or self._answers:
+            return NEVER
+        if in_flight >= min(BLIND, self.most, self.cap):
+            return NEVER
+        return self._began + DOUBLING * math.log2((in_flight + 1) / FIRST)
+
+    def tick(self, now: float) -> None:
+        """Let the start grow with time, up to the first answer."""
+        if self.ramping and self.fixed is None and self._began is not None and not self._answers:
+            self.limit = max(self.limit, min(BLIND, self.most, self._envelope(now) + 1e-6))
+
+    def _envelope(self, now: float) -> float:
+        """The number in flight that the ramp has reached at most by now."""
+        return FIRST * 2.0 ** min(40.0, (now - (now if self._began is None else self._began)) / DOUBLING)
+
+    def start(self, now: float, in_flight: int) -> Sample | None:
+        """Note that a request is sent; `in_flight` counts it. Return the sample that it belongs to, if to any."""
+        if self._began is None:
+            self._began = now
+        if self.cap != NEVER:
+            self._probe_cap(now, in_flight)
+        if self.fixed is not None:
+            return None
+        if self.ramping:
+            place = max(0, (in_flight - 1).bit_length() - 4)
+            while len(self._ramp) <= place:
+                self._ramp.append(Sample(max(SMALLEST, SMALLEST << len(self._ramp) >> 1)))
+            sample = self._ramp[place]
+        elif in_flight >= 0.9 * self.slots():
+            sample = self._level
+        else:
+            return None
+        if sample.sent >= sample.size:
+            return None
+        sample.sent += 1
+        return sample
+
+    # ---------------------------------------------------------------- answers
+
+    def answered(self, now: float, sample: Sample | None, seconds: float, work: float, beside: int) -> None:
+        """Take an answer: the sample of its request, what it took, its tokens or 1.0, how many were in flight."""
+        self._answers += 1
+        if self.fixed is not None:
+            return
+        if sample is not None:
+            sample.add(seconds, work, beside)
+        if self.ramping:
+            self._look(now)
+            if self.ramping and beside >= 0.5 * self.limit:
+                # One more slot an answer, but never beyond twice what is known to be no load.
+                self.limit = max(self.limit, min(self.limit + 1.0, self._envelope(now), self._bound, self.most))
+        elif self._level.is_known(0.95):
+            self._judge(now)
+
+    def left(self, sample: Sample | None) -> None:
+        """A request was not answered: nothing follows from how long it took."""
+        if sample is not None:
+            sample.drop()
+
+    def _look(self, now: float) -> None:
+        """See whether the ramp has reached the knee."""
+        while self._judged < len(self._ramp):
+            sample = self._ramp[self._judged]
+            stretched = self._judged > 0 and sample.stretch > self.STRETCHED * self._unloaded
+            # The rows that finish first are the short ones: where even they are stretched, the others need not finish.
+            if not sample.is_known(0.4 if stretched and sample.finished >= SMALLEST else 0.8):
+                return
+            if stretched:
+                middle = sample.beside / sample.finished
+                self._settle(middle * self._unloaded / sample.stretch * self.GAIN)
+                return
+            near = self._judged > 0 and sample.stretch > self.NEAR * self._unloaded
+            self._bound = max(float(BLIND), (1.25 if near else 2.0) * (SMALLEST << self._judged))
+            self._unloaded += (sample.stretch - self._unloaded) * (1.0, 0.5, 0.3)[min(2, self._judged)]
+            self._judged += 1
+
+    def _settle(self, limit: float) -> None:
+        """End the ramp."""
+        self.ramping = False
+        self._ramp = []
+        self._move(limit)
+        self._home = self.limit
+
+    # ---------------------------------------------------------------- steps
+
+    def _move(self, limit: float) -> None:
+        """Begin a level."""
+        self.limit = max(1.0, min(limit, float(self.most)))
+        self._level = Sample(max(ROWS, 2 * self.slots()))
+
+    def _judge(self, now: float) -> None:
+        """A level was measured: decide where to go."""
+        stretch = self._level.stretch
+        throughput = self.limit / max(stretch, 1e-12)
+        home, there, tried = self._home, self._there, self._trying
+        steep = 0.0
+        if tried and there is not None:
+            steep = math.log(throughput / there) / math.log(self.limit / home)
+            side = (tried + 1) // 2
+            if (steep >= self.STEEP) == (tried > 0):
+                self._home, self._there = self.limit, throughput
+                self._pauses, self._waits = [2, 2], [0, 0]
+                self._waits[1 - side] = 4  # not back at once
+            else:
+                self._waits[side] = self._pauses[side]
+                self._pauses[side] = min(self.LONGEST, 2 * self._pauses[side])
+        else:
+            self._there = throughput
+        self._unloaded = min(self._unloaded, stretch) if self._unloaded else stretch
+        stretched = stretch > 1.15 * self._unloaded
+        room = self._home < min(self.most, self.cap)
+        self._trying = 0
+        if tried > 0 and steep >= self.STEEPER and room:
+            self._trying = 1
+        elif tried == 0:
+            if self._waits[1] <= 0 and room:
+                self._trying = 1
+            elif stretched and self._waits[0] <= 0 and self._home > 1:
+                self._trying = -1
+            self._waits = [wait - 1 for wait in self._waits]
+        step = self.STEP if steep < self.STEEPER else 2.0
+        factor = {1: max(step, 1.0 + 1.0 / self._home), 0: 1.0, -1: 1.0 / self.STEP}[self._trying]
+        self._move(self._home * factor)
+
+    # ---------------------------------------------------------------- a cap
+
+    def refused(self, now: float, started: float, beside: int) -> None:
+        """A request was refused because too many were in flight: `beside`, itself included."""
+        if started <= self._cap_at:
+            return  # sent before the last cut, which it could not know of
+        if self.cap != NEVER:
+            self._cap_pause = min(60.0, 2 * self._cap_pause)
+        self.cap = max(1.0, min(self.cap, float(beside)) - max(1.0, 0.02 * beside))
+        if self.ramping:
+            self._settle(self.cap)
+        self._home = min(self._home, self.cap)
+        self._trying = 0
+        self._move(self._home)
+        self._cap_at, self._cap_sent = now, 0
+
+    def _probe_cap(self, now: float, in_flight: int) -> None:
+        """Let the cap grow by one after a while without a refusal."""
+        self._cap_sent += 1
+        if self._cap_sent > max(400, 4 * in_flight) and now - self._cap_at > self._cap_pause:
+            self.cap += 1.0
+            self._cap_at, self._cap_sent = now, 0
