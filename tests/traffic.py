@@ -209,7 +209,7 @@ class Traffic:
         def work(then: float) -> None:
             self._working += 1
             base = self.latency if self.work is None else self.work(self._working)
-            taken = base * self.rng.lognormvariate(-self.noise**2 / 2, self.noise)
+            taken = base * self.rng.lognormvariate(-(self.noise**2) / 2, self.noise)
             self._later(then + taken, done)
 
         def done(then: float) -> None:

@@ -172,7 +172,7 @@ class TestBaseAndKey:
     def test_limits_that_come_later_are_refused(self) -> None:
         """Rates a minute are not quietly ignored."""
         with pytest.raises(ConfigurationError, match="rpm, tpm"):
-            Limits(rpm=60)
+            Client(api_base="http://localhost:1", limits=Limits(rpm=60))
 
 
 class TestModels:

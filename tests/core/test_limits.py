@@ -237,9 +237,11 @@ TestTraffic = Traffic.TestCase
 TestTraffic.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def test_limits_say_what_they_cannot_do_yet() -> None:
-    """Rates are refused clearly instead of being ignored."""
+def test_limits_refuse_what_is_no_limit() -> None:
+    """Numbers above 0 are limits, nothing else is."""
     assert Limits(max_in_flight=3).max_in_flight == 3
-    for wrong in ({"rpm": 10}, {"tpm": 10}, {"max_in_flight": 0}, {"max_in_flight": True}):
+    assert (Limits(rpm=60, tpm=0.5).rpm, Limits(tpm=0.5).tpm) == (60, 0.5)
+    wrongs: list[dict[str, float]] = [{"rpm": 0}, {"tpm": -1}, {"rpm": True}, {"tpm": float("nan")}]
+    for wrong in (*wrongs, {"rpm": float("inf")}, {"max_in_flight": 0}, {"max_in_flight": True}):
         with pytest.raises(ConfigurationError):
             Limits(**wrong)

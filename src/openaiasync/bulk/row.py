@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Any, NamedTuple, Protocol
 
 from ..core.codec.endpoint import Request
+from ..core.model.meta import Meta
 from ..errors import OpenAIError
 
 __all__ = ["Outcome", "Sink", "Stats", "Summary", "Usage", "Work"]
@@ -25,12 +26,15 @@ class Work:
         key: the name of the row: ``custom_id`` of a file, the key of `client.map`.
         index: position in the input, from 0.
         request: what is sent. Its options (timeouts, headers) apply; its `max_retries` is ignored.
-        tokens: what is booked against a limit on tokens: an estimate of prompt and answer together.
+        tokens: what is booked against a limit on tokens: an estimate of prompt and answer together; 0 lets the
+            scheduler estimate it.
         idempotency_key: sent as ``Idempotency-Key`` with every attempt, `None` for no such header.
         context: the caller's own; the scheduler does not look at it.
     """
 
-    __slots__ = ("attempts", "context", "idempotency_key", "index", "key", "refusals", "request", "tokens")
+    __slots__ = (
+        "attempts", "cache_key", "context", "idempotency_key", "index", "key", "refusals", "request", "tokens",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -51,6 +55,8 @@ class Work:
         """Attempts so far that count against the retries; those answered with 429 do not."""
         self.refusals: int = 0
         """How often in a row the server answered 429."""
+        self.cache_key: bytes | None = None
+        """What equal rows have in common; the scheduler's."""
 
     def __repr__(self) -> str:
         return f"<Work {self.key!r} #{self.index} {self.request!r} attempts={self.attempts}>"
@@ -65,14 +71,14 @@ class Outcome:
         body: the server's bytes of a 2xx, else `None`.
         answer: the decoded answer of a 2xx, else `None`.
         error: why there is no answer, else `None`.
-        request_id: the server's name for the call (``x-request-id``).
+        meta: what is known of the last attempt, `None` where no response came.
         usage: tokens as the server counted them, `None` where it did not.
         attempts: how often the row was sent, 429s not counted; 0 for a row from the cache.
         seconds: how long the last attempt took.
         cached: whether the answer comes from the cache, or from an equal row of the same run.
     """
 
-    __slots__ = ("answer", "attempts", "body", "cached", "error", "request_id", "seconds", "status", "usage")
+    __slots__ = ("answer", "attempts", "body", "cached", "error", "meta", "seconds", "status", "usage")
 
     def __init__(
         self,
@@ -81,7 +87,7 @@ class Outcome:
         body: bytes | None = None,
         answer: Any = None,
         error: OpenAIError | None = None,
-        request_id: str | None = None,
+        meta: Meta | None = None,
         usage: Usage | None = None,
         attempts: int = 0,
         seconds: float = 0.0,
@@ -91,7 +97,7 @@ class Outcome:
         self.body = body
         self.answer = answer
         self.error = error
-        self.request_id = request_id
+        self.meta = meta
         self.usage = usage
         self.attempts = attempts
         self.seconds = seconds
@@ -101,6 +107,11 @@ class Outcome:
     def ok(self) -> bool:
         """Whether there is an answer."""
         return self.error is None
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's name for the call (``x-request-id``)."""
+        return None if self.meta is None else self.meta.request_id
 
     def __repr__(self) -> str:
         what = "ok" if self.error is None else type(self.error).__name__
@@ -148,6 +159,8 @@ class Stats:
         """Requests that were answered with 429."""
         self.retried: int = 0
         """Requests that failed in another way and were repeated."""
+        self.repaired: int = 0
+        """Requests that were repeated because an answer did not have the wanted form."""
         self.input_tokens: int = 0
         """Tokens of prompts, as the servers counted them."""
         self.output_tokens: int = 0

@@ -3,6 +3,15 @@
 Nothing exists for a row that waits but its `Work`: rows are read from the source when they can be sent. A row in flight
 has a task, which goes on with the next row as long as one may be sent; where limits decide, one timer starts the next.
 What may be sent when is decided by one `Admission` for each server, without I/O (`core/policy/admission.py`).
+
+What becomes of a row whose attempt failed:
+
+* 429: it waits at the front of the line, and its attempts do not count. After two in a row it lets others go first:
+  a smaller row may fit where it does not. One that is larger than the limit fails.
+* 5xx, a timeout, a lost connection: it is repeated after a pause, up to `retries` times. Where the server's breaker is
+  open, or its budget of retries is spent, the fault is the server's: the row waits, and no attempt counts.
+* A quota that is used up, a key that is refused: the server is not asked any more. When none is left, the run stops.
+* Anything else is the row's own failure, and nobody else's.
 """
 
 from __future__ import annotations
@@ -13,47 +22,87 @@ import itertools
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
-from time import time as wall_clock
-from typing import Any, Literal
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from typing import Any, Literal, TypeAlias
 
+from ..core.codec.dialects import exceeds_limit
 from ..core.policy.admission import Admission, Flight
 from ..core.policy.limits import Limits
-from ..core.policy.retry import backoff, is_rate_limit, retryable_status, server_pause
+from ..core.policy.pacing import Meter
+from ..core.policy.retry import RETRY_COST, TIMEOUT_COST, backoff, is_rate_limit, retryable_status
 from ..engine.engine import Engine
-from ..errors import APIConnectionError, APIError, APIStatusError, OpenAIError
+from ..engine.log import logger
+from ..errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseValidationError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    OpenAIError,
+)
+from .cache import AnswerCache, is_repeatable, request_key
+from .estimate import TokenEstimate
 from .row import Outcome, Sink, Stats, Summary, Work
-from .sending import send
+from .sending import Reached, limits_of, pause_of, refusal_of, replay, send
 
-__all__ = ["Scheduler", "engine_of"]
+__all__ = ["MaxInFlight", "Review", "Scheduler", "engine_of"]
+
+MaxInFlight: TypeAlias = int | Literal["auto"] | None
+Review: TypeAlias = Callable[[Work, Outcome], Outcome | None]
+"""Looks at each answer before it counts: returns the final outcome, or `None` where it has changed ``work.request``
+and the row is to be sent again."""
 
 RETRIES = 5  # attempts after the first one
 GIVE_UP_AFTER = 600.0  # seconds
-SLOTS = 64  # in flight, for each server
+UNBOUNDED = 100_000  # in flight
 AHEAD = 256  # rows of an asynchronous source that are read before they can be sent
 REFUSALS = 2  # 429s in a row after which a row lets others go first
+BREATH = 64  # rows from the cache after which the event loop has a turn
+_NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active",
+                       "insufficient_user_quota"})  # fmt: skip
 
 
 class _Server:
-    """One server: the engine that reaches it, and what it may be sent."""
+    """One server: the way there, what it may be sent, and why it is not asked any more, if so."""
 
-    __slots__ = ("admission", "engine", "lost")
+    __slots__ = ("admission", "engine", "error", "lost", "reached", "worked_at")
 
     def __init__(self, engine: Engine, admission: Admission) -> None:
-        self.engine = engine
-        self.admission = admission
-        self.lost: OpenAIError | None = None  # why it is not asked any more
+        self.engine: Engine = engine
+        self.reached: Reached | None = None
+        self.admission: Admission = admission
+        self.lost: str = ""
+        self.error: OpenAIError | None = None
+        self.worked_at: float = -math.inf
+
+    @property
+    def url(self) -> str:
+        return str(self.engine.config.base)
+
+    def spend_retry(self, timed_out: bool) -> bool:
+        """Pay for one retry; `False` if the server's budget does not allow it."""
+        return self.engine.upstream.budget.spend(TIMEOUT_COST if timed_out else RETRY_COST)
+
+
+_Start: TypeAlias = tuple[Work, _Server, Flight]
 
 
 class Scheduler:
-    """Sends `Work` from a source and tells a `Sink` what became of each row.
+    """Sends `Work` from a source and tells a `Sink` what became of each row. For one run.
 
     Args:
-        engines: how the servers are reached: an engine, several, or a client.
-        limits: `Limits` for each server; what it leaves open is learned from the servers.
+        engines: how the servers are reached: a client or an `Engine`, or a list of them.
+        limits: `rpm` and `tpm` of each server; what it leaves open is learned from the server's answers. Its
+            `max_in_flight` counts where `max_in_flight` is ``"auto"``.
         max_in_flight: rows in flight at each server; ``"auto"`` finds the number, `None` is no limit.
         retries: how often a row that failed through the fault of a server or of the network is sent again.
         give_up_after: seconds without any working server after which the run stops.
+        cache: answers that are there already are not asked for again, and new ones are added.
+        dedupe: whether equal requests are sent once; `None`: those with ``temperature`` 0.
+        review: looks at each answer before it counts.
     """
 
     def __init__(
@@ -61,31 +110,96 @@ class Scheduler:
         engines: Any,
         *,
         limits: Limits | None = None,
-        max_in_flight: int | Literal["auto"] | None = "auto",
+        max_in_flight: MaxInFlight = "auto",
         retries: int = RETRIES,
         give_up_after: float = GIVE_UP_AFTER,
+        cache: AnswerCache | None = None,
+        dedupe: bool | None = None,
+        review: Review | None = None,
     ) -> None:
-        reached: Sequence[Any] = engines if isinstance(engines, (list, tuple)) else (engines,)
-        slots = max_in_flight if isinstance(max_in_flight, int) else SLOTS
-        self._servers = [_Server(engine_of(one), Admission(slots=slots)) for one in reached]
+        many: list[Any] = list(engines) if isinstance(engines, (list, tuple)) else [engines]
+        if not many:
+            raise ConfigurationError("a run needs at least one client")
+        self._servers = [_Server(engine_of(one), Admission()) for one in many]
         self._retries = retries
         self._give_up_after = give_up_after
-        self.stats: Stats = Stats()
+        self._cache = cache
+        self._dedupe = dedupe
+        self._review = review
+        self._estimate = TokenEstimate()
+        self._copies: dict[bytes, list[Work]] = {}  # rows that wait for an equal one that is in flight
+        self._known: AnswerCache | None = None  # answers of this run, where there is no cache
+        self._stats = Stats()
+        self._rows = Meter(5.0)
+        self._sent = Meter(5.0)
+        self._spent = Meter(5.0)
         self._front: deque[Work] = deque()  # refused rows, which go before all others
-        self._back: deque[Work] = deque()  # rows whose turn comes after the next one of the source
+        self._back: deque[Work] = deque()  # rows that let others go first
         self._delayed: list[tuple[float, int, Work]] = []  # a heap of rows that pause before they are repeated
         self._order = itertools.count()
         self._source: Iterator[Work] | None = None
         self._buffer: deque[Work] = deque()
         self._exhausted = False
         self._reader: asyncio.Task[None] | None = None
-        self._room: asyncio.Event = asyncio.Event()
+        self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._changed: asyncio.Event = asyncio.Event()
+        self._changed = asyncio.Event()
         self._failure: BaseException | None = None
         self._stopped = ""
         self._error: OpenAIError | None = None
+        self._served = 0  # rows from the cache since the event loop had its turn
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.set_limits(
+            rpm=None if limits is None else limits.rpm,
+            tpm=None if limits is None else limits.tpm,
+            max_in_flight=limits.max_in_flight or "auto" if limits and max_in_flight == "auto" else max_in_flight,
+        )
+
+    # ---------------------------------------------------------------- limits and numbers
+
+    def set_limits(
+        self,
+        *,
+        rpm: float | Literal["same"] | None = "same",
+        tpm: float | Literal["same"] | None = "same",
+        max_in_flight: MaxInFlight | Literal["same"] = "same",
+    ) -> None:
+        """Change the limits of every server, while the run goes on, too.
+
+        `None` takes a limit on requests or tokens a minute back, so that it is learned from the server.
+        """
+        for server in self._servers:
+            admission = server.admission
+            for pacer, per_minute in ((admission.requests, rpm), (admission.tokens, tpm)):
+                if per_minute != "same":
+                    pacer.told = math.inf if per_minute is None else _positive(per_minute) / 60.0
+            if max_in_flight != "same":
+                fixed = UNBOUNDED if max_in_flight is None else None if max_in_flight == "auto" else max_in_flight
+                if fixed is not None:
+                    _positive(fixed)
+                admission.slots.fixed = fixed
+            if self._loop is not None:
+                admission.requests.changed(self._loop.time())
+                admission.tokens.changed(self._loop.time())
+        if self._loop is not None:
+            self._disarm()
+            self._pump()
+
+    @property
+    def stats(self) -> Stats:
+        """Numbers of the run as they are now; the object is the same at every call."""
+        stats = self._stats
+        if self._loop is None:
+            return stats
+        now = self._loop.time()
+        alive = [server.admission for server in self._servers if not server.lost]
+        stats.waiting = len(self._front) + len(self._back) + len(self._delayed)
+        stats.limit_in_flight = sum(one.slots.slots() for one in alive)
+        stats.rows_per_second = self._rows.rate(now)
+        stats.rpm_share = _share(self._sent.rate(now), [one.requests.limit for one in alive])
+        stats.tpm_share = _share(self._spent.rate(now), [one.tokens.limit for one in alive])
+        return stats
 
     # ---------------------------------------------------------------- the run
 
@@ -93,11 +207,20 @@ class Scheduler:
         """Send every row of the source; return when each is finished, or the run was stopped.
 
         Raises what the source or the sink raises: what the source raises once the rows in flight are finished, what
-        the sink raises at once. Cancelled, it cancels the rows in flight.
+        the sink raises at once; `ClientClosedError` if a client is closed meanwhile. Cancelled, it cancels the rows in
+        flight.
         """
+        if self._loop is not None:
+            raise RuntimeError("a scheduler runs once; make a new one")
         self._loop = asyncio.get_running_loop()
         self._sink = sink
         began = self._loop.time()
+        for server in self._servers:
+            server.reached = Reached(server.engine, self._client_closed)
+            server.engine = server.reached.engine
+            server.worked_at = began
+        if self._cache is None and self._dedupe is not False:
+            self._known = AnswerCache()
         if isinstance(source, AsyncIterable):
             self._reader = self._loop.create_task(self._read(source))
         else:
@@ -114,21 +237,28 @@ class Scheduler:
         sink, changed = self._sink, self._changed
         while True:
             changed.clear()
+            self._served = 0
             self._pump()
             if not self._tasks and (self._stopped or self._failure is not None or self._is_empty()):
                 return
-            if sink.full and not self._stopped:
+            if sink.full and not self._stopped and self._failure is None:
                 await sink.flushed()
-                continue
-            await changed.wait()
+            elif self._served >= BREATH:
+                await asyncio.sleep(0)
+            else:
+                await changed.wait()
 
     async def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
         left = [*self._tasks, *([] if self._reader is None else [self._reader])]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        for server in self._servers:
+            if server.reached is not None:
+                await server.reached.aclose()
+        if self._known is not None:
+            await self._known.aclose()
 
     def stop(self, *, now: bool = False) -> None:
         """Start no further row; with `now` cancel those in flight, too. `run` returns when none is left."""
@@ -147,6 +277,11 @@ class Scheduler:
         if self._failure is None:
             self._failure = error
         self._changed.set()
+
+    def _client_closed(self) -> None:
+        self._fail(ClientClosedError("the client was closed while it made many calls"))
+        for task in self._tasks:
+            task.cancel()
 
     # ---------------------------------------------------------------- the source
 
@@ -174,63 +309,137 @@ class Scheduler:
             return self._front.popleft()
         if self._delayed and self._delayed[0][0] <= now:
             return heapq.heappop(self._delayed)[2]
-        if self._failure is None:
-            if self._buffer:
-                work = self._buffer.popleft()
-                if len(self._buffer) <= AHEAD // 2:
-                    self._room.set()
+        while self._failure is None and self._served < BREATH:
+            work = self._fresh()
+            if work is None:
+                break
+            if not self._is_served(work):
                 return work
-            if self._source is not None and not self._exhausted:
-                try:
-                    return next(self._source)
-                except StopIteration:
-                    self._exhausted = True
-                except Exception as error:
-                    self._exhausted = True
-                    self._fail(error)
-        if self._back:
-            return self._back.popleft()
+            if self._sink.full:
+                return None
+        return self._back.popleft() if self._back else None
+
+    def _fresh(self) -> Work | None:
+        """Take the next row of the source."""
+        if self._buffer:
+            work = self._buffer.popleft()
+            if len(self._buffer) <= AHEAD // 2:
+                self._room.set()
+            return work
+        if self._source is not None and not self._exhausted:
+            try:
+                return next(self._source)
+            except StopIteration:
+                self._exhausted = True
+            except Exception as error:
+                self._exhausted = True
+                self._fail(error)
         return None
+
+    # ---------------------------------------------------------------- answers that are there
+
+    def _key(self, work: Work) -> bytes | None:
+        """Return what equal rows have in common, where equal rows get one answer."""
+        if self._cache is None and not (is_repeatable(work.request) if self._dedupe is None else self._dedupe):
+            return None
+        return request_key(work.request)
+
+    def _is_served(self, work: Work) -> bool:
+        """Serve a row from the cache, or let it wait for an equal one; `False` if it is to be sent."""
+        known = self._cache or self._known
+        key = None if known is None else self._key(work)
+        if key is None or known is None:
+            return False
+        work.cache_key = key
+        body = known.get(key)
+        if body is not None:
+            try:
+                outcome = replay(self._servers[0].engine, work, body)
+            except OpenAIError:
+                return False  # written by another version, or damaged
+            if self._review is not None and self._review(work, outcome) is not outcome:
+                return False
+            self._served += 1
+            self._finish(work, outcome)
+            return True
+        once = is_repeatable(work.request) if self._dedupe is None else self._dedupe
+        if not once:
+            return False
+        copies = self._copies.get(key)
+        if copies is None:
+            self._copies[key] = []
+            return False
+        copies.append(work)
+        return True
+
+    def _share_answer(self, work: Work, outcome: Outcome) -> None:
+        """Keep an answer, and give it to the rows that wait for it; where it failed, the next of them is sent."""
+        key = work.cache_key
+        assert key is not None
+        known = self._cache or self._known
+        if known is not None and outcome.error is None and outcome.body is not None and not outcome.cached:
+            known.put(key, outcome.body)
+        copies = self._copies.pop(key, None)
+        if not copies:
+            return
+        if outcome.error is None and outcome.body is not None:
+            for copy in copies:
+                self._finish(copy, replay(self._servers[0].engine, copy, outcome.body))
+        else:
+            self._copies[key] = copies[1:]
+            self._front.append(copies[0])
 
     # ---------------------------------------------------------------- who is sent where
 
-    def _take(self) -> tuple[Work, _Server, Flight] | None:
+    def _take(self) -> _Start | None:
         """Take a row and the server that it is to be sent to; `None` (and a timer, if need be) if none may be sent."""
-        if self._stopped or self._sink.full:
-            self._changed.set()
+        if self._stopped or self._failure is not None:
             return None
+        if self._sink.full:
+            self._changed.set()  # `_until_done` waits for room
+            return None
+        assert self._loop is not None
         now = self._loop.time()
+        best: _Server | None = None
+        soonest, least = math.inf, math.inf
+        for server in self._servers:
+            if server.lost:
+                continue
+            admission = server.admission
+            at = admission.ready_at(now)
+            if at > now:
+                soonest = min(soonest, at)
+                continue
+            wait = admission.latency * (admission.in_flight + 1) / admission.slots.slots()
+            if best is None or wait < least:
+                best, least = server, wait
+        if best is None:
+            if soonest < math.inf:
+                self._arm(soonest)
+            return None
         work = self._next(now)
         if work is None:
             if self._delayed:
                 self._arm(self._delayed[0][0])
+            if self._served >= BREATH:
+                self._changed.set()
             return None
-        best: _Server | None = None
-        soonest, least = math.inf, math.inf
-        for server in self._servers:
-            if server.lost is not None:
-                continue
-            admission = server.admission
-            at = admission.ready_at(work.tokens)
-            if at > now:
-                soonest = min(soonest, at)
-                continue
-            wait = admission.latency * (admission.in_flight + 1) / admission.slots
-            if best is None or wait < least:
-                best, least = server, wait
-        if best is not None:
-            return work, best, best.admission.start(now, work.tokens)
-        self._front.appendleft(work)
-        if soonest < math.inf:
-            self._arm(soonest)
-        return None
+        admission = best.admission
+        tokens = work.tokens or (0.0 if admission.tokens.limit == math.inf else self._estimate.of(work.request.body))
+        return work, best, admission.start(now, tokens)
 
     def _arm(self, at: float) -> None:
+        assert self._loop is not None
         if self._timer is not None:
-            if self._timer.when() <= at and not self._timer.cancelled():
+            if self._timer.when() <= at:
                 return
             self._timer.cancel()
         self._timer = self._loop.call_at(at, self._due)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _due(self) -> None:
         self._timer = None
@@ -238,35 +447,42 @@ class Scheduler:
 
     def _pump(self) -> None:
         """Start rows as long as one may be sent."""
-        while (started := self._take()) is not None:
-            task = self._loop.create_task(self._work(*started))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+        try:
+            while (start := self._take()) is not None:
+                assert self._loop is not None
+                task = self._loop.create_task(self._work(start))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+        except Exception as error:  # of the sink, or of the cache
+            self._fail(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
+            for other in self._tasks:
+                other.cancel()
         if not self._tasks:
             self._changed.set()
 
     # ---------------------------------------------------------------- one row
 
-    async def _work(self, work: Work, server: _Server, flight: Flight) -> None:
+    async def _work(self, start: _Start | None) -> None:
         """Send a row, and further ones for as long as they may be sent."""
-        started: tuple[Work, _Server, Flight] | None = (work, server, flight)
-        while started is not None:
-            await self._attempt(*started)
-            started = self._take()
+        while start is not None:
+            await self._attempt(*start)
+            start = self._take()
         self._pump()
 
     async def _attempt(self, work: Work, server: _Server, flight: Flight) -> None:
-        stats, admission, loop = self.stats, server.admission, self._loop
+        assert self._loop is not None
+        stats, admission, loop = self._stats, server.admission, self._loop
         self._sink.started(work)
         stats.in_flight += 1
         stats.requests += 1
+        self._sent.add(flight.started)
         try:
-            _, outcome = await send(server.engine, work)
+            meta, outcome = await send(server.engine, work)
         except OpenAIError as error:
             stats.in_flight -= 1
             self._failed(work, server, flight, error)
@@ -276,75 +492,177 @@ class Scheduler:
             admission.left(loop.time(), flight)
             raise
         stats.in_flight -= 1
-        usage = outcome.usage
-        admission.answered(loop.time(), flight, None if usage is None else usage.input + usage.output)
-        work.attempts += 1
-        outcome.attempts = work.attempts
-        self._finish(work, outcome)
-
-    def _finish(self, work: Work, outcome: Outcome) -> None:
-        stats, usage = self.stats, outcome.usage
-        if outcome.error is None:
-            stats.ok += 1
+        now, usage = loop.time(), outcome.usage
+        self._see_limits(now, admission, limits_of(meta))
+        if usage is None:
+            admission.answered(now, flight)
         else:
-            stats.failed += 1
-        if usage is not None and not outcome.cached:
+            admission.answered(now, flight, usage.input + usage.output, usage.output)
+            self._estimate.seen(work.request.body, usage)
+            self._spent.add(now, usage.input + usage.output)
             stats.input_tokens += usage.input
             stats.output_tokens += usage.output
+        server.worked_at = now
+        work.attempts += 1
+        work.refusals = 0
+        outcome.attempts = work.attempts
+        if self._review is not None:
+            reviewed = self._review(work, outcome)
+            if reviewed is None:
+                stats.repaired += 1
+                self._front.append(work)
+                return
+            outcome = reviewed
+        self._finish(work, outcome)
+
+    def _see_limits(self, now: float, admission: Admission, limits: Any) -> None:
+        if limits is None:
+            return
+        for pacer, told in ((admission.requests, limits.requests), (admission.tokens, limits.tokens)):
+            if told.limit is not None:
+                pacer.headers.see(now, told.limit, told.remaining, told.reset)
+                pacer.changed(now)
+
+    def _finish(self, work: Work, outcome: Outcome) -> None:
+        assert self._loop is not None
+        stats = self._stats
+        if outcome.error is None:
+            stats.ok += 1
+            stats.cached += outcome.cached
+        else:
+            stats.failed += 1
+        self._rows.add(self._loop.time())
         self._sink.finished(work, outcome)
+        if work.cache_key is not None and not outcome.cached:
+            self._share_answer(work, outcome)
+
+    # ---------------------------------------------------------------- attempts that failed
 
     def _failed(self, work: Work, server: _Server, flight: Flight, error: OpenAIError) -> None:
-        """Decide what becomes of a row whose attempt failed: it waits, is repeated, or has failed for good."""
-        now, admission = self._loop.time(), server.admission
-        status = error.status_code if isinstance(error, APIStatusError) else None
-        pause = server_pause(error.response.headers, wall_clock()) if isinstance(error, APIStatusError) else None
-        if isinstance(error, APIError) and "insufficient_quota" in (error.code, error.type):
+        """Decide what becomes of a row whose attempt failed."""
+        assert self._loop is not None
+        now, admission, stats = self._loop.time(), server.admission, self._stats
+        if isinstance(error, ClientClosedError):
+            admission.left(now, flight)
+            self._fail(error)
+        elif why := _loses_server(error):
             admission.left(now, flight, works=True)
             self._front.appendleft(work)
-            self._stop("quota", error)
-            return
-        if isinstance(error, APIStatusError) and is_rate_limit(error.status_code, error.code, error.type):
-            self.stats.refused += 1
-            admission.refused(now, flight, pause)
-            work.refusals += 1
-            if work.refusals % (REFUSALS + 1) < REFUSALS:
-                self._front.appendleft(work)
-            else:
-                self._back.append(work)
-            return
-        work.refusals = 0
-        if not _is_passing(error):
-            admission.left(now, flight, works=status is not None)
+            self._lose(server, why, error)
+        elif isinstance(error, APIStatusError) and is_rate_limit(error.status_code, error.code, error.type):
+            stats.refused += 1
+            self._refused(work, server, flight, error)
+        elif _is_passing(error):
+            self._repeat(work, server, flight, error)
+        else:
+            admission.left(now, flight, works=isinstance(error, APIStatusError))
+            server.worked_at = now
+            work.attempts += 1
+            self._give_up(work, error)
+
+    def _refused(self, work: Work, server: _Server, flight: Flight, error: APIStatusError) -> None:
+        """A 429: the row waits at the front, and after two in a row behind others."""
+        assert self._loop is not None
+        now, admission = self._loop.time(), server.admission
+        limits = limits_of(error.meta)
+        self._see_limits(now, admission, limits)
+        refusal = refusal_of(error, limits)
+        if exceeds_limit(error):
+            admission.left(now, flight, works=True)
             work.attempts += 1
             self._give_up(work, error)
             return
-        admission.failed(now, flight, pause)
-        if admission.breaker.is_open and not (flight.probe and self._is_empty()):
-            self.stats.retried += 1
-            self._back.append(work)  # the server's fault, not the row's
-            return
+        admission.refused(now, flight, refusal)
+        server.worked_at = now
+        work.refusals += 1
+        if work.refusals % (REFUSALS + 1) == REFUSALS:
+            self._back.append(work)
+        else:
+            self._front.append(work)
+        if refusal.retry_after is not None and refusal.retry_after > self._give_up_after:
+            self._check_alive(now, error)
+
+    def _repeat(self, work: Work, server: _Server, flight: Flight, error: OpenAIError) -> None:
+        """The server's or the network's fault: the row is sent again, unless it was often enough."""
+        assert self._loop is not None
+        now, breaker, pause = self._loop.time(), server.admission.breaker, pause_of(error)
+        was_open = breaker.is_open
+        if isinstance(error, APIResponseValidationError):
+            server.admission.left(now, flight, works=True)
+        else:
+            server.admission.failed(now, flight, pause)
+            if not breaker.is_open and not server.spend_retry(isinstance(error, APITimeoutError)):
+                breaker.open(now)
+        if breaker.is_open:
+            if not was_open:
+                logger.warning("%s does not work: %s; rows wait for it", server.url, error)
+            self._check_alive(now, error)
+            if not (flight.probe and self._is_empty() and not self._tasks_besides()):
+                self._stats.retried += 1
+                self._back.append(work)
+                return
         work.attempts += 1
         if work.attempts > self._retries:
             self._give_up(work, error)
             return
-        self.stats.retried += 1
+        self._stats.retried += 1
         wait = backoff(work.attempts - 1, random.random()) if pause is None else pause
         heapq.heappush(self._delayed, (now + wait, next(self._order), work))
 
+    def _tasks_besides(self) -> bool:
+        """Whether other rows are in flight."""
+        return len(self._tasks) > 1
+
     def _give_up(self, work: Work, error: OpenAIError) -> None:
         status = error.status_code if isinstance(error, APIStatusError) else None
-        request_id = None if error.meta is None else error.meta.request_id
         self._finish(
             work,
-            Outcome(status=status, error=error, request_id=request_id, attempts=work.attempts, seconds=error.elapsed),
+            Outcome(status=status, error=error, meta=error.meta, attempts=work.attempts, seconds=error.elapsed),
         )
+
+    def _lose(self, server: _Server, why: str, error: OpenAIError) -> None:
+        """Ask a server no more; without any left the run stops."""
+        if not server.lost:
+            server.lost, server.error = why, error
+            logger.warning("%s is not asked any more: %s", server.url, error)
+        if all(one.lost for one in self._servers):
+            self._stop(why, error)
+
+    def _check_alive(self, now: float, error: OpenAIError) -> None:
+        """Stop the run if no server has worked for long, or each asks for a pause that is too long."""
+        for server in self._servers:
+            admission = server.admission
+            dead = admission.breaker.is_open and now - server.worked_at >= self._give_up_after
+            if not (server.lost or dead or admission.requests.due > now + self._give_up_after):
+                return
+        self._stop("dead", error)
+
+
+def _loses_server(error: OpenAIError) -> str:
+    """Why a server need not be asked again: the quota is used up, or the key is refused; ``""`` if it may be."""
+    if not isinstance(error, APIError):
+        return ""
+    if {error.code, error.type} & _NO_QUOTA or getattr(error, "status_code", None) == 402:
+        return "quota"
+    return "credentials" if isinstance(error, AuthenticationError) else ""
 
 
 def _is_passing(error: OpenAIError) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, APIStatusError):
         return retryable_status(error.status_code, error.response.headers, error.code, error.type)
-    return error.retryable or isinstance(error, APIConnectionError)
+    return error.retryable or isinstance(error, (APIConnectionError, APIResponseValidationError))
+
+
+def _share(rate: float, limits: list[float]) -> float | None:
+    total = sum(limits)
+    return rate / total if 0 < total < math.inf else None
+
+
+def _positive(value: float) -> float:
+    if isinstance(value, bool) or not value > 0:
+        raise ConfigurationError("a limit is a number above 0, or None for no limit")
+    return value
 
 
 def engine_of(one: Any) -> Engine:

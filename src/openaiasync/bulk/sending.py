@@ -1,15 +1,24 @@
-"""The one place of the bulk engine that sends: a `Work` through an `Engine`, one attempt, without retries."""
+"""The one place of the bulk engine that talks to the engine: one attempt of a `Work`, and what it says of limits."""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from time import time as wall_clock
 from types import CoroutineType
 from typing import Any
 
-from ..core.model.meta import Meta
+from ..core.codec.dialects import tells_limit
+from ..core.model.meta import Meta, RateLimits, RequestInfo
+from ..core.policy.admission import Refusal
+from ..core.policy.retry import server_pause
 from ..engine.engine import Engine
+from ..engine.upstream import Connections
+from ..errors import APIStatusError, OpenAIError
 from .row import Outcome, Usage, Work
 
-__all__ = ["send", "usage_of"]
+__all__ = ["Reached", "limits_of", "pause_of", "refusal_of", "replay", "send", "usage_of"]
 
 
 async def send(engine: Engine, work: Work) -> tuple[Meta, Outcome]:
@@ -24,16 +33,17 @@ async def send(engine: Engine, work: Work) -> tuple[Meta, Outcome]:
     answer: Any = engine.made(request, meta, body)
     if answer.__class__ is CoroutineType:
         answer = await answer
-    usage = usage_of(answer)
-    outcome = Outcome(
-        status=meta.status,
-        body=body,
-        answer=answer,
-        request_id=meta.request_id,
-        usage=usage,
-        seconds=meta.total,
+    return meta, Outcome(
+        status=meta.status, body=body, answer=answer, meta=meta, usage=usage_of(answer), seconds=meta.total
     )
-    return meta, outcome
+
+
+def replay(engine: Engine, work: Work, body: bytes) -> Outcome:
+    """Return the outcome of a row whose answer is there already. Raises `OpenAIError` where it cannot be decoded."""
+    endpoint, base = work.request.endpoint, engine.config.base
+    meta = Meta(200, b"", RequestInfo(endpoint.method, base.root, base.target(work.request.path)), tries=0)
+    answer = engine.decode(work.request, meta, body)
+    return Outcome(status=200, body=body, answer=answer, meta=meta, usage=usage_of(answer), cached=True)
 
 
 def usage_of(answer: Any) -> Usage | None:
@@ -48,3 +58,52 @@ def usage_of(answer: Any) -> Usage | None:
     if not isinstance(spent, int) or spent < 0:
         return None
     return Usage(spent, made if isinstance(made, int) and made >= 0 else 0)
+
+
+def limits_of(meta: Meta | None) -> RateLimits | None:
+    """Return what the ``x-ratelimit-*`` fields of a response say; `None` without any."""
+    return meta.rate_limits if meta is not None and meta.has_rate_limits else None
+
+
+def pause_of(error: OpenAIError) -> float | None:
+    """Return how many seconds the server asks to be left alone; `None` where it does not."""
+    return server_pause(error.response.headers, wall_clock()) if isinstance(error, APIStatusError) else None
+
+
+def refusal_of(error: APIStatusError, limits: RateLimits | None) -> Refusal:
+    """Return what a 429 says: by its error object, then by its fields, then by its words."""
+    told = str(error.type or error.code or "").lower()
+    kind: Any = told if told in ("tokens", "requests") else tells_limit(error)
+    if not kind and limits is not None:
+        used = [name for name in ("requests", "tokens") if getattr(limits, name).remaining == 0]
+        kind = used[0] if len(used) == 1 else ""
+    return Refusal(kind, pause_of(error))
+
+
+class Reached:
+    """The way to one server for the time of a run: many connections, no slots but those of the scheduler.
+
+    A client's own connections are few (two, for `Client`), and its calls have a line of their own. So a run opens its
+    own pool and closes it at the end. A caller's transport or HTTP client is used as it is.
+    """
+
+    def __init__(self, engine: Engine, on_close: Callable[[], object]) -> None:
+        config: Any = engine.config
+        self._own: Connections | None = None
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._on_close = on_close
+        shared = engine.shared
+        if hasattr(config, "max_connections_per_host") and config.own_transport is None and config.http_client is None:
+            config = dataclasses.replace(config, max_connections_per_host=None)
+            self._own = Connections(None, config.transport)
+        self.engine: Engine = Engine(config, self._own or shared.aside())
+        self.engine.upstream = engine.upstream  # what is known of the server, and its budget of retries
+        shared.admit(self)
+
+    def drop(self) -> None:
+        """The client is closed."""
+        self._on_close()
+
+    def aclose(self) -> Awaitable[None]:
+        """Close the connections of this run."""
+        return asyncio.sleep(0) if self._own is None else self._own.aclose()

@@ -18,10 +18,12 @@ __all__ = [
     "ContextOverflow",
     "Dialect",
     "context_overflow",
+    "exceeds_limit",
     "failed_generation",
     "names_parameter",
     "refuses_default",
     "refuses_format",
+    "tells_limit",
 ]
 
 
@@ -497,3 +499,31 @@ def failed_generation(error: Exception) -> str | None:
         return None
     text = _fields(error).get("failed_generation")
     return text if isinstance(text, str) else ""
+
+
+# ------------------------------------------------------------------------------------------------- limits on rates
+
+# A request that is larger than a whole minute's limit: no pause helps. OpenAI and Groq: "Request too large for gpt-4o
+# in organization org-… on tokens per min (TPM): Limit 30000, Requested 57007." (429 and 413); LiteLLM repeats it.
+_TOO_LARGE = re.compile(r"request (?:is )?too large\b.*(?:tokens per|TPM|limit)", re.IGNORECASE | re.DOTALL)
+# Which limit a 429 is about. OpenAI, Azure and Groq name it in words: "on tokens per min (TPM)", "on requests per min
+# (RPM)"; Azure "exceeded token rate limit"; TogetherAI, Mistral and Fireworks limit calls in flight: "too many
+# concurrent requests", "concurrency limit"; LiteLLM "max parallel request limit reached".
+_LIMITS = (
+    ("slots", re.compile(r"concurren(?:t|cy)|(?:parallel|simultaneous) request", re.IGNORECASE)),
+    ("tokens", re.compile(r"tokens? (?:per|rate limit)|\bTP[MD]\b", re.IGNORECASE)),
+    ("requests", re.compile(r"requests? (?:per|rate limit)|\bRP[MDS]\b", re.IGNORECASE)),
+)
+
+
+def exceeds_limit(error: APIError) -> bool:
+    """Whether a refused request is larger than all that the limit ever lets pass, so that waiting does not help."""
+    return getattr(error, "status_code", None) in (413, 429) and any(map(_TOO_LARGE.search, _texts(error)))
+
+
+def tells_limit(error: APIError) -> str:
+    """Return which limit a 429 is about, ``"requests"``, ``"tokens"`` or ``"slots"``; ``""`` where it does not say."""
+    for name, pattern in _LIMITS:
+        if any(map(pattern.search, _texts(error))):
+            return name
+    return ""

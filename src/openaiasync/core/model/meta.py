@@ -243,6 +243,11 @@ class Meta:
         return self.headers.get("x-request-id")
 
     @property
+    def has_rate_limits(self) -> bool:
+        """Whether there is any ``x-ratelimit-*`` field. It does not parse the others, as `rate_limits` does."""
+        return b"x-ratelimit-" in self._raw_fields.lower()
+
+    @property
     def rate_limits(self) -> RateLimits:
         """The ``x-ratelimit-*`` fields of the answer as numbers."""
         get = self.headers.get

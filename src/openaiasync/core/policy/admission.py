@@ -60,8 +60,10 @@ class Admission:
         self.in_flight: int = 0
         self.latency: float = 0.0
         """Seconds that an answer takes, a moving mean."""
-        self._crowd = 0.0  # in flight when a request was sent, exceeded by one of ten that were answered
+        self._crowd = 0.0  # in flight when a request was sent, exceeded by 15 of 100 that were answered
         self._suspicion = 0.0  # share of the last refusals that came with more in flight than that
+        self._lowest = math.inf  # in flight, of the last refusals in a row that did
+        self._guessed_at = -math.inf
 
     def ready_at(self, now: float) -> float:
         """Return when a request may be sent; ``inf`` where another has to end first."""
@@ -88,15 +90,15 @@ class Admission:
         taken = now - flight.started
         self.latency = taken if not self.latency else self.latency + 0.1 * (taken - self.latency)
         step = 0.1 * max(1.0, 0.05 * self._crowd)
-        self._crowd += step * (0.9 if flight.beside > self._crowd else -0.1)
-        self.slots.answered(now, flight.sample, taken, 1.0 if not made else made, flight.beside)
+        self._crowd += step * (0.85 if flight.beside > self._crowd else -0.15)
+        self.slots.answered(now, flight.sample, taken, made or 1.0, flight.beside)
 
     def refused(self, now: float, flight: Flight, refusal: Refusal) -> None:
         """The request was answered with 429."""
         self.in_flight -= 1
         self.slots.left(flight.sample)
         self.breaker.succeeded(now)
-        kind = refusal.kind or self._guess(flight)
+        kind = refusal.kind or self._guess(now, flight)
         if kind != "tokens":
             self.tokens.correct(flight.tokens, 0.0)
         if kind == "slots":
@@ -110,22 +112,26 @@ class Admission:
         else:
             self.requests.refused(now, flight.started, 1.0, refusal.retry_after)
 
-    def _guess(self, flight: Flight) -> Kind:
+    def _guess(self, now: float, flight: Flight) -> Kind:
         """Return which limit a 429 is about that does not say so.
 
         It is the rate, unless refusals come only with more in flight than nearly all that is answered: then the number
         in flight has a cap. (A start that ramps says nothing: there every refusal comes with more in flight.)
         """
-        cap = self.slots.cap
-        if cap < math.inf:
-            if flight.beside >= 0.9 * cap:
+        slots, found = self.slots, self.requests.found
+        if slots.cap < math.inf:
+            if flight.beside >= 0.8 * slots.cap:
                 return "slots"
-            self.slots.cap = math.inf
-            self._suspicion = 0.0
-        elif self.requests.found.refusals > 2:
-            self._suspicion += 0.25 * ((flight.beside > self._crowd) - self._suspicion)
-            if self._suspicion > 0.8:
-                self.requests.found.forget()
+            slots.cap = math.inf
+            self._suspicion, self._lowest = 0.0, math.inf
+        elif found.is_settled and flight.started > self._guessed_at:
+            self._guessed_at = now  # refusals at one moment are one
+            crowded = flight.beside > self._crowd
+            self._suspicion += 0.25 * (crowded - self._suspicion)
+            self._lowest = min(self._lowest, flight.beside) if crowded else math.inf
+            if self._suspicion > 0.75:
+                found.forget()
+                slots.cap = self._lowest
                 return "slots"
         return "requests"
 

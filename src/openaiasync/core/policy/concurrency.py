@@ -68,7 +68,7 @@ class Concurrency:
     """
 
     GAIN = 1.08  # of the computed knee: a little queue hides the time between an answer and the next request
-    STRETCHED = 1.2 # times the unloaded stretch: where the ramp ends
+    STRETCHED = 1.2  # times the unloaded stretch: where the ramp ends
     NEAR = 1.08  # times the unloaded stretch: from where on the ramp is careful
     STEP = 1.25  # up and down
     STEEP = 0.25  # of a step's growth that has to come back as throughput
@@ -121,7 +121,8 @@ class Concurrency:
 
     def _envelope(self, now: float) -> float:
         """The number in flight that the ramp has reached at most by now."""
-        return FIRST * 2.0 ** min(40.0, (now - (now if self._began is None else self._began)) / DOUBLING)
+        began = now if self._began is None else self._began
+        return FIRST * math.exp2(min(40.0, (now - began) / DOUBLING))
 
     def start(self, now: float, in_flight: int) -> Sample | None:
         """Note that a request is sent; `in_flight` counts it. Return the sample that it belongs to, if to any."""

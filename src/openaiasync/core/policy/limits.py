@@ -162,21 +162,26 @@ def stuck(
 
 
 class Limits:
-    """Limits that several clients share: ``Client(limits=...)`` on each of them.
+    """Limits on the calls to a server, shared by all who name this object.
 
     Args:
-        max_in_flight: how many calls the servers see at once, over all these clients (`None`: no limit).
-        rpm: requests a minute. Not supported yet.
-        tpm: tokens a minute. Not supported yet.
+        max_in_flight: how many calls the server sees at once (`None`: no limit).
+        rpm: requests a minute (`None`: learned from the server).
+        tpm: tokens a minute, of prompts and answers together (`None`: learned from the server).
+
+    Raises `ConfigurationError` for what is not a number above 0.
     """
 
     def __init__(self, max_in_flight: int | None = None, rpm: float | None = None, tpm: float | None = None) -> None:
         if max_in_flight is not None and (isinstance(max_in_flight, bool) or max_in_flight < 1):
             raise ConfigurationError("max_in_flight is a whole number from 1 up, or None for no limit")
-        if rpm is not None or tpm is not None:
-            raise ConfigurationError("limits on requests or tokens a minute (rpm, tpm) are not supported yet")
-        self.max_in_flight = max_in_flight
+        for name, value in (("rpm", rpm), ("tpm", tpm)):
+            if value is not None and (isinstance(value, bool) or not 0 < value < float("inf")):
+                raise ConfigurationError(f"{name} is a number above 0, or None for no limit")
+        self.max_in_flight: int | None = max_in_flight
+        self.rpm: float | None = rpm
+        self.tpm: float | None = tpm
         self.limiter: Any = None  # made by the first client that uses these limits
 
     def __repr__(self) -> str:
-        return f"Limits(max_in_flight={self.max_in_flight})"
+        return f"Limits(max_in_flight={self.max_in_flight}, rpm={self.rpm}, tpm={self.tpm})"

@@ -58,13 +58,15 @@ class RefusalRate:
     """
 
     __slots__ = (
-        "_accepted", "_base", "_closed", "_closed_at", "_cut_at", "_opened_at", "_pause", "_recent", "_sent", "_wall",
-        "refusals",
+        "_accepted", "_base", "_ceiling", "_closed", "_closed_at", "_cut_at", "_cycle", "_opened_at", "_pause",
+        "_recent", "_sent", "_wall", "refusals",
     )  # fmt: skip
 
     CYCLE = 260.0  # requests from one cut to past the refused rate
+    SHORT = 60.0  # the same after a cut that was a guess
     MARGIN = 0.03  # below the refused rate after a cut
     LOWEST = 0.25  # requests a second while nothing is accepted
+    REMEMBERED = 150.0  # seconds without a refusal after which a ceiling is forgotten
     CLOSED = 1.5  # seconds without anything accepted that show a window's end, and not a rate that is too high
 
     def __init__(self) -> None:
@@ -73,6 +75,8 @@ class RefusalRate:
         self._sent = 0.0  # requests since the last cut
         self._cut_at = -NEVER
         self._pause = 0.0  # seconds that the server asks for after a refusal
+        self._cycle = self.CYCLE
+        self._ceiling = NEVER  # what a server that closes takes on average, and a little more
         self._recent = Meter(0.5)
         self._closed = 0  # cuts one after the other with nothing accepted between
         self._closed_at = 0.0  # when the first of them was made
@@ -80,17 +84,26 @@ class RefusalRate:
         self._accepted = 0.0  # since then
         self.refusals: int = 0
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the rate is known but for a little."""
+        return self._base != NEVER and self._cycle == self.CYCLE
+
     def forget(self) -> None:
         """Take back what was found: refusals had another cause."""
-        self._base = self._wall = NEVER
+        self._base = self._wall = self._ceiling = NEVER
         self._closed = 0
 
     def sent(self, now: float, cost: float) -> None:
         """Note that a request is sent."""
-        self._sent += 1.0
         self._recent.add(now, cost)
+        # A rate that is not used proves nothing.
+        if self._base == NEVER or self._recent.rate(now) > 0.5 * self.rate():
+            self._sent += 1.0
         if self._opened_at == NEVER:
             self._opened_at = now
+        if now - self._cut_at > self.REMEMBERED:
+            self._ceiling = NEVER
 
     def accepted(self, now: float, cost: float) -> None:
         """Note that a request was answered."""
@@ -99,6 +112,7 @@ class RefusalRate:
             mean = self._accepted / max(now - self._opened_at, 1e-9)
             self._base = max(self._base, 0.99 * mean)
             self._wall = self._base / (1.0 - self.MARGIN)
+            self._ceiling, self._cycle = 1.05 * self._base, self.CYCLE
             self._opened_at, self._accepted, self._sent = now, 0.0, 0.0
         self._closed = 0
         self._accepted += cost
@@ -118,12 +132,17 @@ class RefusalRate:
             # Nothing is known but that this was too much; a pause lets what is on its way come back first.
             self._wall = self._recent.rate(now)
             self._base = 0.25 * self._wall
+            self._cycle = self.SHORT
             pause = 0.1
         else:
-            rate = self.rate()
+            rate, real = self.rate(), self._recent.rate(now)
+            if 3.0 * unit < self._recent.period * real and real < 0.3 * rate:
+                rate = real  # more could have been sent, and was not
             self._wall = rate
             least = 0.7 if self._closed == 1 else 0.4
-            self._base = rate * max(least, min(1.0 - self.MARGIN, 1.0 - 3.0 / (self._sent + 1.0)))
+            share = max(least, min(1.0 - self.MARGIN, 1.0 - 3.0 / (self._sent + 1.0)))
+            self._base = rate * share
+            self._cycle = self.CYCLE if share > 0.72 else self.SHORT
             pause = 0.0
         self._base = max(self.LOWEST * unit, self._base)
         self._wall = max(self._wall, self._base)
@@ -136,12 +155,14 @@ class RefusalRate:
         base = self._base
         if base == NEVER:
             return NEVER
-        done = self._sent / max(self.CYCLE, 20.0 * self._pause * base)
+        done = self._sent / max(self._cycle, 40.0 * self._pause * base)
         # Flat where the limit was, as TCP CUBIC (RFC 9438), in requests instead of seconds; then ever faster.
-        gap = max(min(self._wall / base, 1.5) - 1.0, self.MARGIN)
+        gap = max(min(self._wall / base, 4.0) - 1.0, self.MARGIN)
         if done <= 1.0:
-            return base * (1.0 + gap * (1.0 + (2.0 * done - 1.0) ** 3))
-        return base * (1.0 + 2.0 * gap) * math.exp(min(20.0, 4.0 * (done - 1.0)))
+            found = base * (1.0 + gap * (1.0 + (2.0 * done - 1.0) ** 3))
+        else:
+            found = base * (1.0 + 2.0 * gap) * math.exp(min(20.0, 4.0 * (done - 1.0)))
+        return min(found, self._ceiling)
 
 
 class HeaderRate:
@@ -214,17 +235,22 @@ class HeaderRate:
 class Pacer:
     """One limit, on requests or on tokens."""
 
-    __slots__ = ("_credit", "_rate", "due", "found", "headers", "told")
+    __slots__ = ("_booked", "_credit", "_hold", "_rate", "found", "headers", "told")
 
     def __init__(self, per_minute: float | None = None) -> None:
         self.told: float = NEVER if per_minute is None else per_minute / 60.0
         """The rate that the user told, per second; may be set at any time."""
         self.headers: HeaderRate = HeaderRate()
         self.found: RefusalRate = RefusalRate()
-        self.due: float = -NEVER
-        """When the next request may be sent."""
+        self._booked = -NEVER  # when all that was booked has passed
+        self._hold = -NEVER  # when the server takes requests again
         self._credit = 0.0
         self._rate = NEVER
+
+    @property
+    def due(self) -> float:
+        """When the next request may be sent."""
+        return self._booked if self._booked > self._hold else self._hold
 
     @property
     def limit(self) -> float:
@@ -244,13 +270,13 @@ class Pacer:
         used = min(self._credit, cost)
         self._credit -= used
         self._rescale(now, rate)
-        self.due = max(self.due, now - DEBT) + (cost - used) / rate
+        self._booked = max(self.due, now - DEBT) + (cost - used) / rate
 
     def _rescale(self, now: float, rate: float) -> None:
         """Have what is still to be waited for follow a change of the rate."""
         if rate != self._rate:
-            if self.due > now and self._rate != NEVER:
-                self.due = now + (self.due - now) * self._rate / rate
+            if self._booked > now and self._rate != NEVER:
+                self._booked = now + (self._booked - now) * self._rate / rate
             self._rate = rate
 
     def answered(self, now: float, booked: float, cost: float) -> None:
@@ -265,27 +291,25 @@ class Pacer:
         if rate == NEVER or booked == cost:
             return
         if cost > booked:
-            self.due += (cost - booked) / rate
+            self._booked += (cost - booked) / rate
         else:
             # Kept apart from `due`, which forgets what lies further back than the debt. One large row at most.
             self._credit = min(self._credit + booked - cost, max(booked, DEBT * rate))
 
     def refused(self, now: float, sent_at: float, booked: float, retry_after: float | None) -> None:
         """A request was answered with 429 because of this limit."""
-        self.correct(booked, 0.0)
-        self.due = max(self.due, self.found.refused(now, sent_at, booked, retry_after))
+        self.hold(self.found.refused(now, sent_at, booked, retry_after))
         self._rescale(now, self.rate())
+        self._booked = min(self._booked, now)
         self._credit = 0.0
 
     def changed(self, now: float) -> None:
         """Apply a rate that was told or learned since the last request."""
         rate = self.rate()
         if rate != self._rate:
-            if rate == NEVER:
-                self.due = -NEVER
             self._rescale(now, rate)
-            self.due = max(self.due, now - DEBT)
+            self._booked = -NEVER if rate == NEVER else max(self._booked, now - DEBT)
 
     def hold(self, until: float) -> None:
         """Let nothing be sent before `until`."""
-        self.due = max(self.due, until)
+        self._hold = max(self._hold, until)

@@ -1,0 +1,139 @@
+"""Answers that are there already: a cache on disk, shared by jobs, and rows of one run that ask the same.
+
+A request is known by its operation and its canonical body; where it is sent, its header fields and its id do not
+matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from ..core.codec.endpoint import Request
+from ..errors import ConfigurationError
+
+__all__ = ["AnswerCache", "is_repeatable", "request_key"]
+
+BATCH = 256  # answers that are written together
+BUSY = 10.0  # seconds to wait for another process that writes
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID"
+
+
+class _Sampling(msgspec.Struct, gc=False):
+    temperature: Any = None
+
+
+_sampling = msgspec.json.Decoder(_Sampling)
+
+
+def request_key(request: Request) -> bytes | None:
+    """Return what equal requests have in common; `None` for a body that is not JSON."""
+    if not isinstance(request.body, bytes):
+        return None
+    try:
+        body = msgspec.json.encode(msgspec.json.decode(request.body), order="sorted")
+    except (ValueError, RecursionError):
+        return None
+    return hashlib.blake2b(body, digest_size=16, key=request.endpoint.name.encode()[:64]).digest()
+
+
+def is_repeatable(request: Request) -> bool:
+    """Whether the model is asked for its likeliest answer (``temperature`` 0), which an equal request gets, too."""
+    body = request.body
+    if not isinstance(body, bytes) or b'"temperature"' not in body:
+        return False
+    try:
+        temperature = _sampling.decode(body).temperature
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(temperature, (int, float)) and temperature == 0
+
+
+class AnswerCache:
+    """Bodies of answers by `request_key`, in an SQLite file that several processes may use at once.
+
+    Without a `path` it is a temporary file that is gone afterwards. Answers are written a few hundred at a time, in a
+    thread; at most those are lost when the process is killed. Close it, or use it as an asynchronous context manager.
+
+    Raises `ConfigurationError` for a path that is not such a file, and `OSError`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._path = "" if path is None else os.fspath(path)
+        self._pending: dict[bytes, bytes] = {}
+        self._writing: dict[bytes, bytes] = {}
+        self._lock = threading.Lock()
+        self._flushing: asyncio.Task[None] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._db = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(_TABLE)
+        except sqlite3.DatabaseError as error:
+            raise ConfigurationError(f"cache: {self._path!r} cannot be used as a cache of answers: {error}") from None
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the body of the answer to an equal request, `None` if there is none."""
+        body = self._pending.get(key) or self._writing.get(key)
+        if body is None:
+            with self._lock:
+                row = self._db.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()
+            body = None if row is None else bytes(row[0])
+        return body
+
+    def put(self, key: bytes, body: bytes) -> None:
+        """Keep the body of an answer."""
+        self._pending[key] = body
+        if len(self._pending) >= BATCH and self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+
+    async def _flush(self) -> None:
+        try:
+            while len(self._pending) >= BATCH:
+                self._writing, self._pending = self._pending, {}
+                await asyncio.to_thread(self._write, self._writing)
+                self._writing = {}
+        finally:
+            self._flushing = None
+
+    def _write(self, bodies: dict[bytes, bytes]) -> None:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", list(bodies.items()))
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    async def aclose(self) -> None:
+        """Write what is pending and close the file. Raises what writing raises (`sqlite3.Error`). Idempotent."""
+        flushing = self._flushing
+        try:
+            if flushing is not None:
+                await asyncio.wait({flushing})
+                flushing.result()
+            bodies, self._pending = {**self._writing, **self._pending}, {}
+            self._writing = {}
+            if bodies and self._path:
+                await asyncio.to_thread(self._write, bodies)
+        finally:
+            self._db.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,53 @@
+"""How many tokens a row is likely to take, before it is sent: what limits on tokens are booked with."""
+
+from __future__ import annotations
+
+import re
+
+from .row import Usage
+
+__all__ = ["TokenEstimate"]
+
+BYTES_A_TOKEN = 4.0  # of JSON in English; other texts are found by `TokenEstimate.seen`
+MEDIA_TOKENS = 1000.0  # for each image or sound inside a body
+_MEDIA = re.compile(rb'base64,[A-Za-z0-9+/=]{256,}|"data" ?: ?"[A-Za-z0-9+/=]{256,}')
+_MEDIA_SIZE = 2048  # bytes of a body below which there is none
+_RISE, _FALL = 0.9, 0.1
+
+
+class TokenEstimate:
+    """Tokens of a row from the size of its body, and what nine of ten answers had at most so far.
+
+    `seen` corrects both by every answer: bytes for each token of a prompt by their mean, the output by its moving 90th
+    percentile.
+    """
+
+    __slots__ = ("_output", "_ratio", "_rows")
+
+    def __init__(self) -> None:
+        self._ratio = 1.0 / BYTES_A_TOKEN
+        self._output = 0.0
+        self._rows = 0
+
+    def of(self, body: object) -> float:
+        """Return the tokens of prompt and answer together."""
+        return self._size(body) * self._ratio + self._output
+
+    def _size(self, body: object) -> float:
+        if not isinstance(body, bytes):
+            return 0.0
+        size = float(len(body))
+        if size > _MEDIA_SIZE and (found := _MEDIA.findall(body)):
+            size += len(found) * MEDIA_TOKENS / self._ratio - sum(map(len, found))
+        return size
+
+    def seen(self, body: object, usage: Usage) -> None:
+        """Take the tokens that a row really took."""
+        self._rows += 1
+        if (size := self._size(body)) > 0 and usage.input > 0:
+            self._ratio += (usage.input / size - self._ratio) / min(self._rows, 200)
+        if self._rows == 1:
+            self._output = float(usage.output)
+            return
+        step = max(1.0, 0.05 * self._output)
+        self._output = max(0.0, self._output + step * (_RISE if usage.output > self._output else -_FALL))
