@@ -84,7 +84,10 @@ class _Server:
 
     def spend_retry(self, timed_out: bool) -> bool:
         """Pay for one retry; `False` if the server's budget does not allow it."""
-        return self.engine.upstream.budget.spend(TIMEOUT_COST if timed_out else RETRY_COST)
+        budget, cost = self.engine.upstream.budget, TIMEOUT_COST if timed_out else RETRY_COST
+        enough = budget.tokens >= cost
+        budget.spend(cost)
+        return enough
 
 
 _Start: TypeAlias = tuple[Work, _Server, Flight]

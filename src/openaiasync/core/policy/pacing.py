@@ -250,7 +250,7 @@ class Pacer:
     @property
     def due(self) -> float:
         """When the next request may be sent."""
-        return self._booked if self._booked > self._hold else self._hold
+        return max(self._hold, self._booked)
 
     @property
     def limit(self) -> float:
