@@ -333,14 +333,6 @@ def _local_addr(name: str, value: Any) -> tuple[str, int]:
     return (host, port)
 
 
-def _limits(name: str, value: Any) -> Any:
-    if getattr(value, "rpm", None) is not None or getattr(value, "tpm", None) is not None:
-        raise ConfigurationError(
-            f"{name}: limits on requests or tokens a minute (rpm, tpm) hold for client.map(limits=...) alone so far"
-        )
-    return value
-
-
 def _path(name: str, value: object) -> str:
     if not isinstance(value, (str, os.PathLike)):
         raise ConfigurationError(f"{name} must be the path of a Unix socket")
@@ -480,7 +472,7 @@ _COMMON = (
     Option("deadline", "http_deadline", "", "deadline", seconds, "s", none=True, per_call="deadline"),
     Option("queue_timeout", "", "", "queue_timeout", seconds, "s", none=True),
     Option("max_body", "", "", "max_body", _whole(1), "bytes"),
-    Option("limits", "limits", "", "", _limits, none=True, shared=True),
+    Option("limits", "limits", shared=True),
     Option("http_client", "", "http_client", "", _http_client),
     Option("http_other", "http_other", "http_other", shared=True),
     Option("own_transport", "", "", "transport", _transport),

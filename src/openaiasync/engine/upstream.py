@@ -75,6 +75,10 @@ class Connections:
         """Raises `ConfigurationError` for `limits` that are not a `Limits`."""
         if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"limits is a Limits, not {type(limits).__name__}")
+        if limits is not None and (limits.rpm is not None or limits.tpm is not None):
+            raise ConfigurationError(
+                "limits on requests or tokens a minute (rpm, tpm) hold for client.map(limits=...) alone so far"
+            )
         self.limiter: InFlightLimiter = (
             InFlightLimiter(slots) if limits is None else limits.limiter or InFlightLimiter(limits.max_in_flight)
         )
