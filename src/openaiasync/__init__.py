@@ -119,8 +119,8 @@ if TYPE_CHECKING:
     from .methods.vision import VisionStream as VisionStream
     from .official.assistants import AsyncAssistantEventHandler as AsyncAssistantEventHandler
     from .official.assistants import AsyncAssistantStreamManager as AsyncAssistantStreamManager
-    from .official.parse_spec import pydantic_function_tool as pydantic_function_tool
-    from .official.parse_spec import pydantic_responses_function_tool as pydantic_responses_function_tool
+    from .official.parsing import pydantic_function_tool as pydantic_function_tool
+    from .official.parsing import pydantic_responses_function_tool as pydantic_responses_function_tool
     from .options import DEFAULT_CONNECTION_LIMITS as DEFAULT_CONNECTION_LIMITS
     from .options import DEFAULT_MAX_RETRIES as DEFAULT_MAX_RETRIES
     from .options import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
@@ -166,7 +166,7 @@ _HOMES = {
         "UnprocessableEntityError"
     ),
     "core.model.headers": "Headers",
-    "official.parse_spec": "pydantic_function_tool pydantic_responses_function_tool",
+    "official.parsing": "pydantic_function_tool pydantic_responses_function_tool",
     "official.assistants": "AsyncAssistantEventHandler AsyncAssistantStreamManager",
     "core.model.meta": "Meta RequestInfo ResponseInfo",
     "methods.audio": "AudioAnswer AudioStream TranscriptionStream",

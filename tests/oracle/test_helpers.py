@@ -14,7 +14,7 @@ import pytest
 import openaiasync
 from conftest import run
 from forms import parts_of
-from helpers.sequences import (
+from official.sequences import (
     CHATS,
     RESPONSES,
     RUN,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ..official.parse_requests import type_to_response_format_param as type_to_response_format_param
-    from ..official.parse_spec import pydantic_function_tool as pydantic_function_tool
-    from ..official.parse_spec import pydantic_responses_function_tool as pydantic_responses_function_tool
+    from ..official.parsing import pydantic_function_tool as pydantic_function_tool
+    from ..official.parsing import pydantic_responses_function_tool as pydantic_responses_function_tool
+    from ..official.parsing import type_to_response_format_param as type_to_response_format_param
 
 __all__ = ["pydantic_function_tool", "pydantic_responses_function_tool", "type_to_response_format_param"]
 
@@ -17,8 +17,8 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
-            "pydantic_function_tool": "..official.parse_spec",
-            "pydantic_responses_function_tool": "..official.parse_spec",
-            "type_to_response_format_param": "..official.parse_requests",
+            "pydantic_function_tool": "..official.parsing",
+            "pydantic_responses_function_tool": "..official.parsing",
+            "type_to_response_format_param": "..official.parsing",
         },
     )

@@ -56,14 +56,14 @@ class ChatCompletionsHelpers:
         fit, each with the answer; and `OpenAIError`.
         """
         from ..endpoints import CHAT_COMPLETIONS_CREATE
-        from ..official.parse_requests import ask_chat
         from ..official.parsed_chat import parsed_completion
+        from ..official.parsing import chat_parameters
 
-        made, wanted = ask_chat(response_format, dict(params))
+        made, spec = chat_parameters(response_format, dict(params))
         answer: Any = await self._calls.run(CHAT_COMPLETIONS_CREATE, made)
         if hasattr(answer, "choices"):
-            return parsed_completion(answer, wanted)
-        return answer.then(functools.partial(parsed_completion, wanted=wanted))  # of `with_raw_response` and the like
+            return parsed_completion(answer, spec)
+        return answer.then(functools.partial(parsed_completion, spec=spec))  # of `with_raw_response` and the like
 
     @overload
     def stream(self, *, response_format: PlainFormat | None = None, **params: Unpack[ParseParams]) -> UntypedStream: ...
@@ -87,11 +87,10 @@ class ChatCompletionsHelpers:
         Raises `TypeError` for what cannot be asked; nothing is sent before the stream is entered.
         """
         from ..endpoints import CHAT_COMPLETIONS_CREATE
-        from ..official.chat_state import ChatCompletionStreamState
-        from ..official.chat_stream import AsyncChatCompletionStreamManager
-        from ..official.parse_requests import ask_chat
+        from ..official.chat_stream import AsyncChatCompletionStreamManager, ChatCompletionStreamState
+        from ..official.parsing import chat_parameters
 
-        made, _ = ask_chat(response_format, dict(params), strictly=False)
+        made, _ = chat_parameters(response_format, dict(params), strict=False)
         request = self._calls.request(CHAT_COMPLETIONS_CREATE, made, stream=True)
         state = ChatCompletionStreamState[Any](response_format=response_format, input_tools=made.get("tools"))
         return AsyncChatCompletionStreamManager(self._calls, request, state)

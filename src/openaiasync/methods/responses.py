@@ -52,14 +52,14 @@ class ResponsesHelpers:
         does not fit, with the response in `.answer` (`LengthFinishReasonError` where it was cut); and `OpenAIError`.
         """
         from ..endpoints import RESPONSES_CREATE
-        from ..official.parse_requests import ask_response
         from ..official.parsed_responses import parsed_response
+        from ..official.parsing import response_parameters
 
-        made, wanted = ask_response(text_format, parse_as, dict(params))
+        made, spec = response_parameters(text_format, parse_as, dict(params))
         answer: Any = await self._calls.run(RESPONSES_CREATE, made)
         if hasattr(answer, "output"):
-            return parsed_response(answer, wanted)
-        return answer.then(functools.partial(parsed_response, wanted=wanted))  # of `with_raw_response` and the like
+            return parsed_response(answer, spec)
+        return answer.then(functools.partial(parsed_response, spec=spec))  # of `with_raw_response` and the like
 
     @overload
     def stream(
@@ -108,8 +108,7 @@ class ResponsesHelpers:
 
         Raises `TypeError` and `ValueError` for what cannot be asked; nothing is sent before the stream is entered.
         """
-        from ..official.parse_requests import stream_request
-        from ..official.response_stream import AsyncResponseStreamManager
+        from ..official.response_stream import AsyncResponseStreamManager, stream_request
 
         request, state = stream_request(self._calls, response_id, starting_after, text_format, dict(params))
         return AsyncResponseStreamManager(self._calls, request, state, starting_after)

@@ -1,30 +1,35 @@
-"""Streams of assistants' runs: a handler whose methods are called as events come, and which is the stream itself."""
+"""Streams of assistants' runs: a handler whose methods are called for events, and which is the stream itself."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from ..core.codec.accumulate import grow, settled
 from ..core.model.base import BaseModel
+from ..core.model.lenient import builder_for
 from ..errors import APITimeoutError
-from .assistant_accumulators import MessageAccumulator, StepAccumulator, objects_of
+from ..types.beta.threads import Message, MessageContent
+from ..types.beta.threads.runs import RunStep, ToolCall
+from .parsing import upgraded
 
 if TYPE_CHECKING:
     from ..core.codec.endpoint import Request
     from ..engine import AsyncStream, Engine
     from ..types.beta import AssistantStreamEvent
-    from ..types.beta.threads import ImageFile, Message, MessageDelta, Run, Text, TextDelta
-    from ..types.beta.threads.runs import RunStep, RunStepDelta, ToolCall, ToolCallDelta
+    from ..types.beta.threads import ImageFile, MessageDelta, Run, Text, TextDelta
+    from ..types.beta.threads.runs import RunStepDelta, ToolCallDelta
 
 __all__ = ["AsyncAssistantEventHandler", "AsyncAssistantEventHandlerT", "AsyncAssistantStreamManager"]
 
 
 class AsyncAssistantEventHandler:
-    """Subclass it and override the ``on_…`` methods that matter; or iterate it for the events, or both.
+    """Subclass it and override the ``on_…`` methods you need, or iterate it for the events, or both.
 
-    A handler is of one stream. An exception in one of its methods ends the stream and is raised where it is read.
+    A handler serves one stream. An exception from one of its methods ends the stream and is raised to the reader.
     """
 
     def __init__(self) -> None:
@@ -36,16 +41,16 @@ class AsyncAssistantEventHandler:
         self._message: MessageAccumulator | None = None
         self._steps: dict[str, StepAccumulator] = {}
         self._step_id: str | None = None
-        self._place: int | None = None  # of the block of content that grows
+        self._place: int | None = None  # index of the block of content that grows
         self._call_place: int | None = None
         self._call: Any = None
 
     # ---------------------------------------------------------------- reading
 
     def begin(self, stream: AsyncStream[Any]) -> None:
-        """Be the handler of this stream; called by the manager. `RuntimeError` for a handler that had one."""
+        """Handle this stream; called by the manager. Raises `RuntimeError` for a handler that was used before."""
         if self._stream is not None:
-            raise RuntimeError("an event handler is of one stream: make a new one for each")
+            raise RuntimeError("an event handler serves one stream: make a new one for each")
         self._stream = stream
         self._iterator = self._events(stream)
 
@@ -58,11 +63,12 @@ class AsyncAssistantEventHandler:
         return await self._iterator.__anext__()
 
     async def close(self) -> None:
-        """Free the connection and the place in flight at once. Idempotent."""
+        """Free the connection and the slot in flight at once. Idempotent."""
         if self._stream is not None:
             await self._stream.close()
         if self._iterator is not None:
-            with contextlib.suppress(RuntimeError):  # asked for by one of our own methods: it ends with that
+            # RuntimeError: called from one of the handler's own methods, after which the iterator ends anyway.
+            with contextlib.suppress(RuntimeError):
                 await self._iterator.aclose()
 
     async def until_done(self) -> None:
@@ -72,45 +78,45 @@ class AsyncAssistantEventHandler:
 
     @property
     def text_deltas(self) -> AsyncIterator[str]:
-        """The texts of messages, piece by piece; reads the stream."""
+        """The text of messages, piece by piece; iterating it reads the stream."""
         return self._text_deltas()
 
     @property
     def current_event(self) -> AssistantStreamEvent | None:
-        """The event for which a method is called just now."""
+        """The event that is being handled."""
         return self._event
 
     @property
     def current_run(self) -> Run | None:
-        """The run as it came last."""
+        """The run as it was last received."""
         return self._run
 
     @property
     def current_run_step_snapshot(self) -> RunStep | None:
-        """The step under way, with what came of it."""
+        """The current step, with the deltas received so far."""
         return self._steps[self._step_id].step if self._step_id in self._steps else None
 
     @property
     def current_message_snapshot(self) -> Message | None:
-        """The last message, with what came of it."""
+        """The last message, with the deltas received so far."""
         return None if self._message is None else self._message.message
 
     async def get_final_run(self) -> Run:
-        """The run at its end; reads what is left. `RuntimeError` for a stream without one."""
+        """Return the run at its end; reads what is left. Raises `RuntimeError` for a stream without a run."""
         await self.until_done()
         if self._run is None:
             raise RuntimeError("the stream had no run")
         return self._run
 
     async def get_final_run_steps(self) -> list[RunStep]:
-        """The steps of the run; reads what is left. `RuntimeError` for a stream without one."""
+        """Return the steps of the run; reads what is left. Raises `RuntimeError` for a stream without steps."""
         await self.until_done()
         if not self._steps:
             raise RuntimeError("the stream had no steps of a run")
         return [one.step for one in self._steps.values()]
 
     async def get_final_messages(self) -> list[Message]:
-        """The messages of the run; reads what is left. `RuntimeError` for a stream without one."""
+        """Return the messages of the run; reads what is left. Raises `RuntimeError` for a stream without messages."""
         await self.until_done()
         if not self._messages:
             raise RuntimeError("the stream had no messages")
@@ -141,7 +147,7 @@ class AsyncAssistantEventHandler:
         finally:
             await self.on_end()
 
-    # ---------------------------------------------------------------- who is told of what
+    # ---------------------------------------------------------------- which method is called for what
 
     async def _dispatch(self, event: Any) -> None:
         kind = getattr(event, "event", None)
@@ -164,7 +170,7 @@ class AsyncAssistantEventHandler:
             await self.on_message_created(data)
         elif what == "delta":
             if self._message is None:
-                raise RuntimeError("a piece of a message came before the message")
+                raise RuntimeError("a delta of a message came before the message")
             await self._of_delta(self._message, data.delta)
         elif what in ("completed", "incomplete"):
             self._message = self._messages.setdefault(_name(data), MessageAccumulator(data))
@@ -207,7 +213,7 @@ class AsyncAssistantEventHandler:
             self._step_id = _name(data)
         elif what == "delta":
             if _name(data) not in self._steps:
-                raise RuntimeError("a piece of a step came before the step")
+                raise RuntimeError("a delta of a step came before the step")
             await self._of_step_delta(self._steps[_name(data)], data.delta)
         elif what in _STEP_ENDS:
             if _name(data) in self._steps:
@@ -236,59 +242,59 @@ class AsyncAssistantEventHandler:
     # ---------------------------------------------------------------- to be overridden
 
     async def on_event(self, event: AssistantStreamEvent) -> None:
-        """Any event came; called before the method that is more specific."""
+        """Called for every event, before the more specific method."""
 
     async def on_end(self) -> None:
-        """The stream was read to its end, or reading it failed."""
+        """Called when the stream was read to its end, or reading it failed."""
 
     async def on_exception(self, exception: Exception) -> None:
-        """Reading failed; the exception is raised after this."""
+        """Called when reading failed; the exception is raised afterwards."""
 
     async def on_timeout(self) -> None:
-        """A clock ran out; called before `on_exception`."""
+        """Called when a timeout expired, before `on_exception`."""
 
     async def on_run_step_created(self, run_step: RunStep) -> None:
-        """A step of the run begins."""
+        """Called when a step of the run begins."""
 
     async def on_run_step_delta(self, delta: RunStepDelta, snapshot: RunStep) -> None:
-        """More of a step came; `snapshot` is the step with it."""
+        """Called for a delta of a step; `snapshot` is the step with it."""
 
     async def on_run_step_done(self, run_step: RunStep) -> None:
-        """A step has ended, well or not."""
+        """Called when a step has ended, successfully or not."""
 
     async def on_tool_call_created(self, tool_call: ToolCall) -> None:
-        """A tool call begins."""
+        """Called when a tool call begins."""
 
     async def on_tool_call_delta(self, delta: ToolCallDelta, snapshot: ToolCall) -> None:
-        """More of a tool call came; `snapshot` is the call with it."""
+        """Called for a delta of a tool call; `snapshot` is the call with it."""
 
     async def on_tool_call_done(self, tool_call: ToolCall) -> None:
-        """A tool call is whole."""
+        """Called when a tool call is complete."""
 
     async def on_message_created(self, message: Message) -> None:
-        """A message begins."""
+        """Called when a message begins."""
 
     async def on_message_delta(self, delta: MessageDelta, snapshot: Message) -> None:
-        """More of a message came; `snapshot` is the message with it."""
+        """Called for a delta of a message; `snapshot` is the message with it."""
 
     async def on_message_done(self, message: Message) -> None:
-        """A message has ended."""
+        """Called when a message has ended."""
 
     async def on_text_created(self, text: Text) -> None:
-        """A block of text begins."""
+        """Called when a block of text begins."""
 
     async def on_text_delta(self, delta: TextDelta, snapshot: Text) -> None:
-        """More text came; `snapshot` is the block with it."""
+        """Called for a delta of text; `snapshot` is the block with it."""
 
     async def on_text_done(self, text: Text) -> None:
-        """A block of text is whole."""
+        """Called when a block of text is complete."""
 
     async def on_image_file_done(self, image_file: ImageFile) -> None:
-        """An image of a message is there."""
+        """Called when an image of a message is complete."""
 
 
 def _name(data: Any) -> str:
-    """The id of an object, whatever a server has put there."""
+    """Return the id of an object as text, whatever a server has sent there."""
     return str(getattr(data, "id", None))
 
 
@@ -299,7 +305,7 @@ AsyncAssistantEventHandlerT = TypeVar("AsyncAssistantEventHandlerT", bound=Async
 
 
 class AsyncAssistantStreamManager(Generic[AsyncAssistantEventHandlerT]):
-    """What the helpers that stream answer: ``async with`` it for the handler. Nothing is sent before."""
+    """Returned by the helpers that stream: enter it with ``async with`` for the handler. Nothing is sent before."""
 
     def __init__(self, calls: Engine, request: Request, event_handler: AsyncAssistantEventHandlerT) -> None:
         self._calls = calls
@@ -319,3 +325,162 @@ class AsyncAssistantStreamManager(Generic[AsyncAssistantEventHandlerT]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._handler.close()
+
+
+# ---------------------------------------------------------------- messages and steps, accumulated from deltas
+
+
+def objects_of(value: Any, *names: str) -> list[Any]:
+    """Return the objects in the list that a path of field names leads to; an empty list for anything else."""
+    for name in names:
+        value = getattr(value, name, None)
+    return [one for one in cast("Sequence[Any]", value) if isinstance(one, BaseModel)] if type(value) is list else []
+
+
+def _built(kind: Any, value: Any) -> Any:
+    build = builder_for(kind)
+    return value if build is None else build(value)
+
+
+class MessageAccumulator:
+    """A message and the blocks of its content.
+
+    The message is one object that grows, so that the cost of a delta depends on its own size alone.
+    """
+
+    def __init__(self, message: Message) -> None:
+        self.message: Message = message
+        self._places: list[int] = []  # indexes of the blocks in the message, ascending
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._built: dict[int, Any] = {}
+        self._content: list[Any] = []
+        self._grows = False
+        for place, block in enumerate(objects_of(message, "content")):
+            self._grow(place, block)
+
+    def add(self, delta: Any) -> list[int]:
+        """Add the delta of a message. Return the indexes of the blocks that begin with it."""
+        if not self._grows:
+            self._grows = True
+            self.message = upgraded(self.message, Message)
+            self.message.content = self._content
+        new: list[int] = []
+        for part in objects_of(delta, "content"):
+            place: Any = getattr(part, "index", None)
+            if type(place) is not int:
+                continue
+            if place not in self._blocks:
+                new.append(place)
+            self._grow(place, part)
+        return new
+
+    def block(self, place: Any) -> Any:
+        """Return the block with that index, or `None`."""
+        if self._grows or type(place) is not int:
+            return self._built.get(place) if type(place) is int else None
+        content = objects_of(self.message, "content")
+        at = bisect_left(self._places, place) if self._places else place
+        there = at < len(self._places) and self._places[at] == place if self._places else at >= 0
+        return content[at] if there and at < len(content) else None
+
+    def end(self, message: Message) -> None:
+        """Replace the message by the complete one that the server sends at its end."""
+        self.message, self._grows = message, False
+
+    def _grow(self, place: int, part: Any) -> None:
+        fields = self._blocks.get(place)
+        new = fields is None
+        if fields is None:
+            fields = self._blocks[place] = {}
+        for name, value in part.to_dict().items():
+            if name != "index":
+                grow(fields, name, value)
+        block = self._built[place] = self._block(place)
+        at = bisect_left(self._places, place)
+        if new:
+            self._places.insert(at, place)
+            self._content.insert(at, block)
+        else:
+            self._content[at] = block
+
+    def _block(self, place: int) -> Any:
+        fields: dict[str, Any] = settled(self._blocks[place])
+        if fields.get("type") == "text" and isinstance(fields.get("text"), dict):
+            fields["text"] = {"value": "", "annotations": [], **fields["text"]}
+        return _built(MessageContent, fields)
+
+
+class StepAccumulator:
+    """A step of a run and its tool calls. Only the calls that a delta changes are built anew."""
+
+    def __init__(self, step: RunStep) -> None:
+        self.step: RunStep = step
+        self._fields: dict[str, Any] = {}
+        self._indexes: dict[Any, int] | None = None  # position of calls by index; `None` after `step` was replaced
+        )
+        for name, value in step.to_dict().items():
+            grow(self._fields, name, value)
+
+    def add(self, delta: Any) -> None:
+        """Add the delta of a step."""
+        if not isinstance(delta, BaseModel):
+            return
+        fields = delta.to_dict()
+        # A delta adds to the last call, or begins others behind it.
+        first = max(0, len(_calls_in(self._fields)) - 1)
+        adds_calls = self._indexes is not None and self._adds_calls(fields)
+        for name, value in fields.items():
+            grow(self._fields, name, value)
+        if not adds_calls:
+            step: RunStep = _built(RunStep, settled(self._fields))
+            self.step, self._indexes = step, None
+            return
+        calls = self._built_calls()
+        calls[first:] = [_built(ToolCall, settled(call)) for call in _calls_in(self._fields)[first:]]
+        self._mark(calls, first)
+
+    def end(self, step: RunStep) -> None:
+        """Replace the step by the complete one that the server sends at its end."""
+        self.step, self._indexes = step, None
+
+    def call(self, index: Any) -> Any:
+        """Return the tool call with that index, or `None`."""
+        calls = self._built_calls()
+        if self._indexes is None:
+            self._indexes = {}
+            self._mark(calls, 0)
+        place = self._indexes.get(index, index) if type(index) is int else None
+        call = calls[place] if place is not None and 0 <= place < len(calls) else None
+        return call if isinstance(call, BaseModel) else None
+
+    def _built_calls(self) -> list[Any]:
+        calls: Any = getattr(getattr(self.step, "step_details", None), "tool_calls", None)
+        found: list[Any] = cast("Any", calls) if isinstance(calls, list) else []
+        return found
+
+    def _adds_calls(self, fields: dict[str, Any]) -> bool:
+        """Return whether a delta only adds to the tool calls of a step that has some."""
+        sent, held = fields.get("step_details"), self._fields.get("step_details")
+        if len(fields) != 1 or not isinstance(sent, dict) or not isinstance(held, dict):
+            return False
+        details = cast("dict[str, Any]", sent)
+        known = cast("dict[str, Any]", held)
+        return (
+            all(name == "tool_calls" or value == known.get(name) for name, value in details.items())
+            and len(_calls_in(self._fields)) == len(self._built_calls()) > 0
+        )
+
+    def _mark(self, calls: list[Any], first: int) -> None:
+        assert self._indexes is not None
+        for place in range(first, len(calls)):
+            index = getattr(calls[place], "index", None)
+            if type(index) is int:
+                self._indexes.setdefault(index, place)
+
+
+def _calls_in(fields: dict[str, Any]) -> list[Any]:
+    """Return the tool calls among the fields of a step."""
+    details: Any = fields.get("step_details")
+    calls: Any = cast("dict[str, Any]", details).get("tool_calls") if isinstance(details, dict) else None
+    found: list[Any] = cast("Any", calls) if isinstance(calls, list) else []
+    return found

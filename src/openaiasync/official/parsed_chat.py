@@ -1,6 +1,6 @@
-"""Chat answers with values: what `parse` and `stream` make of a `ChatCompletion`.
+"""Parsed chat answers: what `parse` and `stream` make of a `ChatCompletion`.
 
-Values are no fields: dumps, `==` and requests that hold such an answer know nothing of them.
+Values are not fields: they are not part of dumps, of `==`, and of requests that hold such an answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..errors import ContentFilterFinishReasonError, LengthFinishReasonError
 from ..types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 from ..types.chat.chat_completion import Choice
 from ..types.chat.chat_completion_message_function_tool_call import Function
-from .parse_spec import ParseSpec, upgraded
+from .parsing import ParseSpec, upgraded
 
 __all__ = [
     "ContentType",
@@ -35,7 +35,7 @@ class ParsedFunction(Function, kw_only=True):
 
     @property
     def parsed_arguments(self) -> Any:
-        """The arguments: of the type that `pydantic_function_tool` was given, plain of another strict function."""
+        """The arguments: of the type given to `pydantic_function_tool`; plain values for other strict functions."""
         return vars(self).get("_parsed")
 
     @parsed_arguments.setter
@@ -51,14 +51,14 @@ class ParsedFunctionToolCall(ChatCompletionMessageFunctionToolCall, kw_only=True
 
 
 class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[ContentType], kw_only=True):
-    """A message whose text was made into a value."""
+    """A message with the value of its text."""
 
     if TYPE_CHECKING:
         tool_calls: list[ParsedFunctionToolCall] | None = None  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def parsed(self) -> ContentType | None:
-        """The value; `None` where no type was asked for, the model refused, or said nothing."""
+        """The value; `None` if no type was asked for, the model refused, or there is no text."""
         value: ContentType | None = vars(self).get("_parsed")
         return value
 
@@ -75,14 +75,14 @@ class ParsedChoice(Choice, Generic[ContentType], kw_only=True):
 
 
 class ParsedChatCompletion(ChatCompletion, Generic[ContentType], kw_only=True):
-    """A chat answer whose texts and calls were made into values."""
+    """A chat answer with the values of its texts and tool calls."""
 
     if TYPE_CHECKING:
         choices: list[ParsedChoice[ContentType]]  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def parsed(self) -> ContentType | None:
-        """The first choice's value."""
+        """The value of the first choice."""
         parsed: ContentType | None = getattr(self.message, "parsed", None)
         return parsed
 
@@ -93,54 +93,54 @@ _MESSAGE: type[ParsedChatCompletionMessage[Any]] = ParsedChatCompletionMessage
 
 
 def check_finished(answer: ChatCompletion, finish_reason: object) -> None:
-    """`LengthFinishReasonError` or `ContentFilterFinishReasonError` for a choice that ended before its text did."""
+    """Raise `LengthFinishReasonError` or `ContentFilterFinishReasonError` for a choice that was cut."""
     if finish_reason == "length":
         raise LengthFinishReasonError(completion=answer)
     if finish_reason == "content_filter":
         raise ContentFilterFinishReasonError(completion=answer)
 
 
-def parsed_completion(answer: ChatCompletion, wanted: ParseSpec, *, whole: bool = True) -> ParsedChatCompletion[Any]:
-    """The answer with its values; with `whole` false one that goes on, which has none yet.
+def parsed_completion(answer: ChatCompletion, spec: ParseSpec, *, whole: bool = True) -> ParsedChatCompletion[Any]:
+    """Return the answer with its values; with `whole` false an unfinished one, without values.
 
-    Raises what `check_finished` does, and `StructuredOutputError` for a text that does not fit its type.
+    Raises as `check_finished`, and `StructuredOutputError` for a text that does not fit its type.
     """
     came: Any = answer.choices
     choices: Any = came
     if type(came) is list:
-        choices = [_choice(choice, answer, wanted, whole) for choice in cast("Sequence[Any]", came)]
+        choices = [_choice(choice, answer, spec, whole) for choice in cast("Sequence[Any]", came)]
     return upgraded(answer, _COMPLETION, choices=choices)
 
 
-def _choice(choice: Any, answer: ChatCompletion, wanted: ParseSpec, whole: bool) -> Any:
+def _choice(choice: Any, answer: ChatCompletion, spec: ParseSpec, whole: bool) -> Any:
     if not isinstance(choice, Choice):
-        return choice  # what a server says may be anything
+        return choice  # a server may send anything
     if whole:
         check_finished(answer, choice.finish_reason)
     message: Any = choice.message
     if isinstance(message, ChatCompletionMessage):
-        message = _message(message, answer, wanted, whole)
+        message = _message(message, answer, spec, whole)
     return upgraded(choice, _CHOICE, message=message)
 
 
-def _message(message: ChatCompletionMessage, answer: ChatCompletion, wanted: ParseSpec, whole: bool) -> Any:
+def _message(message: ChatCompletionMessage, answer: ChatCompletion, spec: ParseSpec, whole: bool) -> Any:
     calls: Any = message.tool_calls
     if type(calls) is list:
-        calls = [_call(call, answer, wanted, whole) for call in cast("Sequence[Any]", calls)]
+        calls = [_call(call, answer, spec, whole) for call in cast("Sequence[Any]", calls)]
     made = upgraded(message, _MESSAGE, tool_calls=calls or None)
     content: Any = message.content
     if whole and isinstance(content, str) and not message.refusal:
-        made.parsed = wanted.value(content, answer)
+        made.parsed = spec.value(content, answer)
     return made
 
 
-def _call(call: Any, answer: ChatCompletion, wanted: ParseSpec, whole: bool) -> Any:
+def _call(call: Any, answer: ChatCompletion, spec: ParseSpec, whole: bool) -> Any:
     if not isinstance(call, ChatCompletionMessageFunctionToolCall):
         return call
     function: Any = call.function
     if isinstance(function, Function):
         made = upgraded(function, ParsedFunction)
         if whole:
-            made.parsed_arguments = wanted.arguments(function.name, function.arguments, answer)
+            made.parsed_arguments = spec.arguments(function.name, function.arguments, answer)
         function = made
     return upgraded(call, ParsedFunctionToolCall, function=function)

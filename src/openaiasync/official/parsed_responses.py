@@ -1,6 +1,6 @@
-"""Responses with values: what `parse` and `stream` make of a `Response`.
+"""Parsed responses: what `parse` and `stream` make of a `Response`.
 
-Values are no fields: dumps, `==` and requests that hold such an answer know nothing of them.
+Values are not fields: they are not part of dumps, of `==`, and of requests that hold such a response.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..types.responses import (
     ResponseOutputRefusal,
     ResponseOutputText,
 )
-from .parse_spec import ParseSpec, upgraded
+from .parsing import ParseSpec, upgraded
 
 if TYPE_CHECKING:
     from ..types.conversations.conversation_item import (
@@ -67,11 +67,11 @@ ContentType = TypeVar("ContentType")
 
 
 class ParsedResponseOutputText(ResponseOutputText, Generic[ContentType], kw_only=True):
-    """A part of a message whose text was made into a value."""
+    """A part of a message with the value of its text."""
 
     @property
     def parsed(self) -> ContentType | None:
-        """The value; `None` where no type was asked for, and in what is said before the final answer."""
+        """The value; `None` if no type was asked for, and in commentary before the final answer."""
         value: ContentType | None = vars(self).get("_parsed")
         return value
 
@@ -95,7 +95,7 @@ class ParsedResponseFunctionToolCall(ResponseFunctionToolCall, kw_only=True):
 
     @property
     def parsed_arguments(self) -> Any:
-        """The arguments: of the type that `pydantic_responses_function_tool` was given, plain of another strict one."""
+        """The arguments: of the type given to `pydantic_responses_function_tool`; plain values for other functions."""
         return vars(self).get("_parsed")
 
     @parsed_arguments.setter
@@ -104,7 +104,7 @@ class ParsedResponseFunctionToolCall(ResponseFunctionToolCall, kw_only=True):
 
 
 if TYPE_CHECKING:
-    # Those above in the place of the server's own, so that a look at `type` tells which one it is.
+    # The classes above replace the server's own, so that `type` tells which one an item is.
     ParsedResponseOutputItem: TypeAlias = (
         ParsedResponseOutputMessage[ContentType]
         | ParsedResponseFunctionToolCall
@@ -136,18 +136,18 @@ if TYPE_CHECKING:
         | ResponseCustomToolCallOutputItem
     )
 else:
-    ParsedResponseOutputItem = Any  # thirty types that nobody may need
+    ParsedResponseOutputItem = Any  # thirty types, not imported before somebody needs them
 
 
 class ParsedResponse(Response, Generic[ContentType], kw_only=True):
-    """A response whose texts and calls were made into values."""
+    """A response with the values of its texts and tool calls."""
 
     if TYPE_CHECKING:
         output: list[ParsedResponseOutputItem[ContentType]]  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def output_parsed(self) -> ContentType | None:
-        """The first value of a text in the output."""
+        """The first value among the texts of the output."""
         items: Sequence[Any] = _items(self.output)
         contents = (_items(item.content) for item in items if isinstance(item, ResponseOutputMessage))
         values: Any = (getattr(part, "parsed", None) for parts in contents for part in parts)
@@ -163,47 +163,47 @@ def _items(value: Any) -> Sequence[Any]:
     return cast("Sequence[Any]", value) if type(value) is list else ()
 
 
-def function_key(call: ResponseFunctionToolCall, wanted: ParseSpec) -> Any:
-    """The name under which `wanted` has the function of a call; those of a namespace are a pair."""
+def function_key(call: ResponseFunctionToolCall, spec: ParseSpec) -> Any:
+    """Return the name under which `spec` has the function of a call; functions in a namespace have a pair."""
     inside = (call.namespace, call.name)
-    if call.namespace is None or (call.namespace == call.name and not wanted.knows(inside)):
+    if call.namespace is None or (call.namespace == call.name and not spec.knows(inside)):
         return call.name
     return inside
 
 
-def text_value(text: str, message: Any, response: Any, wanted: ParseSpec) -> Any:
-    """The value of a whole text. What a model says on its way to the answer (its `phase` tells) has none."""
+def text_value(text: str, message: Any, response: Any, spec: ParseSpec) -> Any:
+    """Return the value of a whole text. Commentary on the way to the answer, told by `phase`, has none."""
     phase = getattr(message, "phase", None)
-    return wanted.value(text, response) if phase is None or phase == "final_answer" else None
+    return spec.value(text, response) if phase is None or phase == "final_answer" else None
 
 
-def parsed_response(response: Response, wanted: ParseSpec, *, whole: bool = True) -> ParsedResponse[Any]:
-    """The response with its values; with `whole` false one that goes on, which has none yet.
+def parsed_response(response: Response, spec: ParseSpec, *, whole: bool = True) -> ParsedResponse[Any]:
+    """Return the response with its values; with `whole` false an unfinished one, without values.
 
     Raises `StructuredOutputError` for a text that does not fit its type.
     """
-    output = [_item(item, response, wanted, whole) for item in _items(response.output)]
+    output = [_item(item, response, spec, whole) for item in _items(response.output)]
     return upgraded(response, _RESPONSE, output=output)
 
 
-def _item(item: Any, response: Response, wanted: ParseSpec, whole: bool) -> Any:
+def _item(item: Any, response: Response, spec: ParseSpec, whole: bool) -> Any:
     if isinstance(item, ResponseOutputMessage):
         content: Any = item.content
         if type(content) is list:
-            content = [_part(part, item, response, wanted, whole) for part in _items(content)]
+            content = [_part(part, item, response, spec, whole) for part in _items(content)]
         return upgraded(item, _MESSAGE, content=content)
     if isinstance(item, ResponseFunctionToolCall):
         call = upgraded(item, ParsedResponseFunctionToolCall)
         if whole and isinstance(cast("Any", item.arguments), str):
-            call.parsed_arguments = wanted.arguments(function_key(item, wanted), item.arguments, response)
+            call.parsed_arguments = spec.arguments(function_key(item, spec), item.arguments, response)
         return call
     return item
 
 
-def _part(part: Any, message: ResponseOutputMessage, response: Response, wanted: ParseSpec, whole: bool) -> Any:
+def _part(part: Any, message: ResponseOutputMessage, response: Response, spec: ParseSpec, whole: bool) -> Any:
     if not isinstance(part, ResponseOutputText):
         return part
     made = upgraded(part, _TEXT)
     if whole and isinstance(cast("Any", part.text), str):
-        made.parsed = text_value(part.text, message, response, wanted)
+        made.parsed = text_value(part.text, message, response, spec)
     return made

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ...official.chat_events import (
+from ...official.chat_stream import (
+    AsyncChatCompletionStream,
+    AsyncChatCompletionStreamManager,
     ChatCompletionStreamEvent,
+    ChatCompletionStreamState,
     ChunkEvent,
     ContentDeltaEvent,
     ContentDoneEvent,
@@ -16,8 +19,6 @@ from ...official.chat_events import (
     RefusalDeltaEvent,
     RefusalDoneEvent,
 )
-from ...official.chat_state import ChatCompletionStreamState
-from ...official.chat_stream import AsyncChatCompletionStream, AsyncChatCompletionStreamManager
 from ...official.parsed_chat import ParsedChatCompletion as ParsedChatCompletionSnapshot
 from ...official.parsed_chat import ParsedChatCompletionMessage as ParsedChatCompletionMessageSnapshot
 from ...official.parsed_chat import ParsedChoice as ParsedChoiceSnapshot

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ...official.response_events import (
+from ...official.response_stream import (
+    AsyncResponseStream,
+    AsyncResponseStreamManager,
     ResponseFunctionCallArgumentsDeltaEvent,
     ResponseStreamEvent,
+    ResponseStreamState,
     ResponseTextDeltaEvent,
     ResponseTextDoneEvent,
 )
-from ...official.response_state import ResponseStreamState
-from ...official.response_stream import AsyncResponseStream, AsyncResponseStreamManager
 
 __all__ = [
     "AsyncResponseStream",

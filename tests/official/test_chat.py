@@ -16,7 +16,7 @@ import pytest
 
 import openaiasync
 from conftest import run
-from helpers.sequences import CHATS, TEXT, piece
+from official.sequences import CHATS, TEXT, piece
 from openaiasync import APIResponseValidationError, AsyncOpenAI, Client, pydantic_function_tool
 from openaiasync.lib.streaming.chat import ChatCompletionStreamState
 from openaiasync.server import demo_app, serve, start_in_thread

@@ -10,9 +10,9 @@ import pytest
 import openaiasync
 from conftest import run
 from cputime import assert_linear
-from helpers.sequences import RUN, message_delta, message_of, named_events, run_of, step_delta
+from official.sequences import RUN, message_delta, message_of, named_events, run_of, step_delta
 from openaiasync import AsyncAssistantEventHandler, AsyncOpenAI
-from openaiasync.official.assistant_accumulators import MessageAccumulator, StepAccumulator, objects_of
+from openaiasync.official.assistants import MessageAccumulator, StepAccumulator, objects_of
 from openaiasync.types.beta.threads import Message, MessageDelta
 from openaiasync.types.beta.threads.runs import RunStep, RunStepDelta
 from scripted import Scripted, Seen, json_answer, scripted

@@ -15,10 +15,10 @@ import pytest
 
 import openaiasync
 from conftest import run
-from helpers.sequences import RESPONSE, RESPONSES, TEXT, function_call, message, response
+from official.sequences import RESPONSE, RESPONSES, TEXT, function_call, message, response
 from openaiasync import AsyncOpenAI, pydantic_responses_function_tool
 from openaiasync.lib.streaming.responses import ResponseStreamState
-from openaiasync.official import parsed_responses, response_events
+from openaiasync.official import parsed_responses, response_stream
 from openaiasync.types import responses as types
 from scripted import LAST_CHUNK, STREAM_HEAD, Scripted, Seen, event, json_answer, scripted
 
@@ -108,7 +108,7 @@ class TestParse:
                 answer = await responses.parse(model="m", input="q", text={"format": plain}, parse_as=P)
                 assert answer.output_parsed == VALUE
                 assert server.seen[0].json()["text"] == {"format": plain}
-                with pytest.raises(TypeError, match="give one of them"):
+                with pytest.raises(TypeError, match="mutually exclusive"):
                     await responses.parse(model="m", input="q", text={"format": plain}, text_format=P)
                 assert len(server.seen) == 1
 
@@ -222,7 +222,7 @@ class TestStream:
     def test_what_cannot_be_asked(self) -> None:
         """Parameters of a new response with an existing one, or the other way, are refused at once."""
         client = AsyncOpenAI(api_key="k", base_url="http://127.0.0.1:1/v1")
-        with pytest.raises(ValueError, match="takes no input, model"):
+        with pytest.raises(ValueError, match="does not take input, model"):
             client.responses.stream(response_id="r", model="m", input="q")
         with pytest.raises(ValueError, match="response_id="):
             client.responses.stream(starting_after=3, model="m", input="q")
@@ -346,7 +346,7 @@ def test_the_state_alone() -> None:
 
 def test_the_unions_are_complete() -> None:
     """What type checkers see of events and items is what the description has, with ours in the place of some."""
-    source = Path(str(response_events.__file__)).read_text(encoding="utf-8")
+    source = Path(str(response_stream.__file__)).read_text(encoding="utf-8")
     replaced = {kind.__name__ for kind in typing.get_args(types.ResponseStreamEvent)}
     assert [name for name in replaced if name not in source] == []
     source = Path(str(parsed_responses.__file__)).read_text(encoding="utf-8")

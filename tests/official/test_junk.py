@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from helpers.sequences import CHATS, RESPONSE, RUN
+from official.sequences import CHATS, RESPONSE, RUN
 from openaiasync import AsyncAssistantEventHandler, pydantic_function_tool, pydantic_responses_function_tool
 from openaiasync.core.codec.decode import decoder_for
 from openaiasync.errors import OpenAIError
