@@ -417,7 +417,6 @@ class StepAccumulator:
         self.step: RunStep = step
         self._fields: dict[str, Any] = {}
         self._indexes: dict[Any, int] | None = None  # position of calls by index; `None` after `step` was replaced
-        )
         for name, value in step.to_dict().items():
             grow(self._fields, name, value)
 
