@@ -31,7 +31,7 @@ ADMIN_ORGANIZATION_ADMIN_API_KEYS_LIST = Endpoint(
     "/organization/admin_api_keys",
     optional="after order limit",
     query="after order limit",
-    answer="page",
+    codec="page",
     type="types.admin.organization.admin_api_key:AdminAPIKey",
     page="CursorPage",
 )
@@ -58,7 +58,7 @@ ADMIN_ORGANIZATION_AUDIT_LOGS_LIST = Endpoint(
         "project_ids=project_ids[] event_types=event_types[] actor_ids=actor_ids[] actor_emails=actor_emails[] "
         "resource_ids=resource_ids[]"
     ),
-    answer="page",
+    codec="page",
     type="types.admin.organization.audit_log_list_response:AuditLogListResponse",
     page="ConversationCursorPage",
 )
@@ -69,7 +69,7 @@ ADMIN_ORGANIZATION_CERTIFICATES_ACTIVATE = Endpoint(
     "/organization/certificates/activate",
     required="certificate_ids",
     body="json",
-    answer="page",
+    codec="page",
     type="types.admin.organization.certificate_activate_response:CertificateActivateResponse",
     page="Page",
 )
@@ -90,7 +90,7 @@ ADMIN_ORGANIZATION_CERTIFICATES_DEACTIVATE = Endpoint(
     "/organization/certificates/deactivate",
     required="certificate_ids",
     body="json",
-    answer="page",
+    codec="page",
     type="types.admin.organization.certificate_activate_response:CertificateActivateResponse",
     page="Page",
 )
@@ -109,7 +109,7 @@ ADMIN_ORGANIZATION_CERTIFICATES_LIST = Endpoint(
     "/organization/certificates",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.certificate_activate_response:CertificateActivateResponse",
     page="ConversationCursorPage",
 )
@@ -173,7 +173,7 @@ ADMIN_ORGANIZATION_EXTERNAL_KEYS_LIST = Endpoint(
     "/organization/external_keys",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
 )
@@ -217,7 +217,7 @@ ADMIN_ORGANIZATION_EXTERNAL_STORAGE_LIST = Endpoint(
     "/organization/external_storage",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
 )
@@ -261,7 +261,7 @@ ADMIN_ORGANIZATION_GROUPS_LIST = Endpoint(
     "/organization/groups",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.group:Group",
     page="NextCursorPage",
 )
@@ -298,7 +298,7 @@ ADMIN_ORGANIZATION_GROUPS_ROLES_LIST = Endpoint(
     required="group_id",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.groups.role_list_response:RoleListResponse",
     page="NextCursorPage",
 )
@@ -344,7 +344,7 @@ ADMIN_ORGANIZATION_GROUPS_USERS_LIST = Endpoint(
     required="group_id",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.groups.organization_group_user:OrganizationGroupUser",
     page="NextCursorPage",
 )
@@ -381,7 +381,7 @@ ADMIN_ORGANIZATION_INVITES_LIST = Endpoint(
     "/organization/invites",
     optional="limit after",
     query="limit after",
-    answer="page",
+    codec="page",
     type="types.admin.organization.invite:Invite",
     page="ConversationCursorPage",
 )
@@ -409,7 +409,7 @@ ADMIN_ORGANIZATION_PROJECTS_API_KEYS_LIST = Endpoint(
     required="project_id",
     optional="limit after owner_project_access",
     query="limit after owner_project_access",
-    answer="page",
+    codec="page",
     type="types.admin.organization.projects.project_api_key:ProjectAPIKey",
     page="ConversationCursorPage",
 )
@@ -446,7 +446,7 @@ ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_ACTIVATE = Endpoint(
     "/organization/projects/{project_id}/certificates/activate",
     required="project_id certificate_ids",
     body="json",
-    answer="page",
+    codec="page",
     type="types.admin.organization.projects.certificate_activate_response:CertificateActivateResponse",
     page="Page",
 )
@@ -457,7 +457,7 @@ ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_DEACTIVATE = Endpoint(
     "/organization/projects/{project_id}/certificates/deactivate",
     required="project_id certificate_ids",
     body="json",
-    answer="page",
+    codec="page",
     type="types.admin.organization.projects.certificate_activate_response:CertificateActivateResponse",
     page="Page",
 )
@@ -469,7 +469,7 @@ ADMIN_ORGANIZATION_PROJECTS_CERTIFICATES_LIST = Endpoint(
     required="project_id",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.projects.certificate_activate_response:CertificateActivateResponse",
     page="ConversationCursorPage",
 )
@@ -525,7 +525,7 @@ ADMIN_ORGANIZATION_PROJECTS_GROUPS_LIST = Endpoint(
     required="project_id",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.projects.project_group:ProjectGroup",
     page="NextCursorPage",
 )
@@ -564,7 +564,7 @@ ADMIN_ORGANIZATION_PROJECTS_GROUPS_ROLES_LIST = Endpoint(
     required="project_id group_id",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.groups.role_list_response:RoleListResponse",
     page="NextCursorPage",
 )
@@ -601,7 +601,7 @@ ADMIN_ORGANIZATION_PROJECTS_LIST = Endpoint(
     "/organization/projects",
     optional="limit after include_archived",
     query="limit after include_archived",
-    answer="page",
+    codec="page",
     type="types.admin.organization.project:Project",
     page="ConversationCursorPage",
 )
@@ -640,7 +640,7 @@ ADMIN_ORGANIZATION_PROJECTS_RATE_LIMITS_LIST_RATE_LIMITS = Endpoint(
     required="project_id",
     optional="limit after before",
     query="limit after before",
-    answer="page",
+    codec="page",
     type="types.admin.organization.projects.project_rate_limit:ProjectRateLimit",
     page="ConversationCursorPage",
 )
@@ -691,7 +691,7 @@ ADMIN_ORGANIZATION_PROJECTS_ROLES_LIST = Endpoint(
     required="project_id",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.role:Role",
     page="NextCursorPage",
 )
@@ -751,7 +751,7 @@ ADMIN_ORGANIZATION_PROJECTS_SERVICE_ACCOUNTS_LIST = Endpoint(
     required="project_id",
     optional="limit after",
     query="limit after",
-    answer="page",
+    codec="page",
     type="types.admin.organization.projects.project_service_account:ProjectServiceAccount",
     page="ConversationCursorPage",
 )
@@ -816,7 +816,7 @@ ADMIN_ORGANIZATION_PROJECTS_SPEND_ALERTS_LIST = Endpoint(
     required="project_id",
     optional="limit order after before",
     query="limit order after before",
-    answer="page",
+    codec="page",
     type="types.admin.organization.projects.project_spend_alert:ProjectSpendAlert",
     page="ConversationCursorPage",
 )
@@ -898,7 +898,7 @@ ADMIN_ORGANIZATION_PROJECTS_USERS_LIST = Endpoint(
     required="project_id",
     optional="limit after",
     query="limit after",
-    answer="page",
+    codec="page",
     type="types.admin.organization.projects.project_user:ProjectUser",
     page="ConversationCursorPage",
 )
@@ -935,7 +935,7 @@ ADMIN_ORGANIZATION_PROJECTS_USERS_ROLES_LIST = Endpoint(
     required="project_id user_id",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.groups.role_list_response:RoleListResponse",
     page="NextCursorPage",
 )
@@ -982,7 +982,7 @@ ADMIN_ORGANIZATION_ROLES_LIST = Endpoint(
     "/organization/roles",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.role:Role",
     page="NextCursorPage",
 )
@@ -1028,7 +1028,7 @@ ADMIN_ORGANIZATION_SPEND_ALERTS_LIST = Endpoint(
     "/organization/spend_alerts",
     optional="limit order after before",
     query="limit order after before",
-    answer="page",
+    codec="page",
     type="types.admin.organization.organization_spend_alert:OrganizationSpendAlert",
     page="ConversationCursorPage",
 )
@@ -1219,7 +1219,7 @@ ADMIN_ORGANIZATION_USERS_LIST = Endpoint(
     "/organization/users",
     optional="limit after emails",
     query="limit after emails",
-    answer="page",
+    codec="page",
     type="types.admin.organization.organization_user:OrganizationUser",
     page="ConversationCursorPage",
 )
@@ -1256,7 +1256,7 @@ ADMIN_ORGANIZATION_USERS_ROLES_LIST = Endpoint(
     required="user_id",
     optional="limit after order",
     query="limit after order",
-    answer="page",
+    codec="page",
     type="types.admin.organization.groups.role_list_response:RoleListResponse",
     page="NextCursorPage",
 )
@@ -1321,7 +1321,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_FEDERATION_RULES_LIST = Endpoint(
     required="workload_identity_provider_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
 )
@@ -1350,7 +1350,7 @@ ADMIN_ORGANIZATION_WORKLOAD_IDENTITY_PROVIDERS_LIST = Endpoint(
     "/organization/workload_identity_providers",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
 )
@@ -1380,7 +1380,7 @@ AUDIO_SPEECH_CREATE = Endpoint(
     required="model input voice",
     optional="instructions response_format speed stream_format",
     body="json",
-    answer="binary",
+    codec="audio",
     group="text_to_speech",
 )
 
@@ -1395,7 +1395,7 @@ AUDIO_TRANSCRIPTIONS_CREATE = Endpoint(
     ),
     body="multipart",
     files="file",
-    answer="object-or-text",
+    codec="json_or_text",
     type="types.audio.transcription_create_response:TranscriptionCreateResponse",
     event="types.audio.transcription_stream_event:TranscriptionStreamEvent",
     group="speech_to_text",
@@ -1409,7 +1409,7 @@ AUDIO_TRANSLATIONS_CREATE = Endpoint(
     optional="prompt response_format temperature",
     body="multipart",
     files="file",
-    answer="object-or-text",
+    codec="json_or_text",
     type="types.audio.translation_create_response:TranslationCreateResponse",
 )
 
@@ -1437,7 +1437,7 @@ AUDIO_VOICE_CONSENTS_LIST = Endpoint(
     "/audio/voice_consents",
     optional="after limit",
     query="after limit",
-    answer="page",
+    codec="page",
     type="types.audio.voice_consent:VoiceConsent",
     page="CursorPage",
 )
@@ -1502,7 +1502,7 @@ BATCHES_LIST = Endpoint(
     "/batches",
     optional="after limit",
     query="after limit",
-    answer="page",
+    codec="page",
     type="types.batch:Batch",
     page="CursorPage",
 )
@@ -1550,7 +1550,7 @@ BETA_AGENTS_AUTOMATIONS_INVOCATIONS_LIST = Endpoint(
     required="automation_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1571,7 +1571,7 @@ BETA_AGENTS_AUTOMATIONS_LIST = Endpoint(
     "/agents/automations",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1663,7 +1663,7 @@ BETA_AGENTS_ENVIRONMENTS_FILES_LIST = Endpoint(
     required="environment_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="TokenPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1675,7 +1675,7 @@ BETA_AGENTS_ENVIRONMENTS_LIST = Endpoint(
     "/agents/environments",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1715,7 +1715,7 @@ BETA_AGENTS_ENVIRONMENTS_TEMPLATES_LIST = Endpoint(
     "/agents/environments/templates",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1747,7 +1747,7 @@ BETA_AGENTS_LIST = Endpoint(
     "/agents",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1767,7 +1767,7 @@ BETA_AGENTS_SESSIONS_ARTIFACTS_CONTENT = Endpoint(
     "GET",
     "/agents/sessions/{session_id}/artifacts/{artifact_id}/content",
     required="session_id artifact_id",
-    answer="binary",
+    codec="bytes",
     headers="OpenAI-Beta=agents=v1",
 )
 
@@ -1787,7 +1787,7 @@ BETA_AGENTS_SESSIONS_ARTIFACTS_LIST = Endpoint(
     required="session_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1829,7 +1829,7 @@ BETA_AGENTS_SESSIONS_EVENTS_CREATE = Endpoint(
     required="session_id",
     optional="*",
     body="json",
-    answer="none",
+    codec="none",
     headers="OpenAI-Beta=agents=v1",
     header="idempotency_key=Idempotency-Key",
 )
@@ -1853,7 +1853,7 @@ BETA_AGENTS_SESSIONS_ITEMS_LIST = Endpoint(
     required="session_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1865,7 +1865,7 @@ BETA_AGENTS_SESSIONS_LIST = Endpoint(
     "/agents/sessions",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1887,7 +1887,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_ITEMS_LIST = Endpoint(
     required="session_id subagent_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1900,7 +1900,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_LIST = Endpoint(
     required="session_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1922,7 +1922,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_ITEMS_LIST = Endpoint(
     required="session_id subagent_id turn_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1935,7 +1935,7 @@ BETA_AGENTS_SESSIONS_SUBAGENTS_TURNS_LIST = Endpoint(
     required="session_id subagent_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1957,7 +1957,7 @@ BETA_AGENTS_SESSIONS_TRACES_LIST = Endpoint(
     required="session_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1970,7 +1970,7 @@ BETA_AGENTS_SESSIONS_TURNS_ITEMS_LIST = Endpoint(
     required="session_id turn_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="ConversationCursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -1983,7 +1983,7 @@ BETA_AGENTS_SESSIONS_TURNS_LIST = Endpoint(
     required="session_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -2057,7 +2057,7 @@ BETA_AGENTS_VAULTS_CREDENTIALS_LIST = Endpoint(
     required="vault_id",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -2098,7 +2098,7 @@ BETA_AGENTS_VAULTS_LIST = Endpoint(
     "/vaults",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
     headers="OpenAI-Beta=agents=v1",
@@ -2153,7 +2153,7 @@ BETA_ASSISTANTS_LIST = Endpoint(
     "/assistants",
     optional="limit order after before",
     query="limit order after before",
-    answer="page",
+    codec="page",
     type="types.beta.assistant:Assistant",
     page="CursorPage",
     headers="OpenAI-Beta=assistants=v2",
@@ -2217,7 +2217,7 @@ BETA_CHATKIT_THREADS_LIST = Endpoint(
     "/chatkit/threads",
     optional="limit order after before user",
     query="limit order after before user",
-    answer="page",
+    codec="page",
     type="types.beta.chatkit.chatkit_thread:ChatKitThread",
     page="ConversationCursorPage",
     headers="OpenAI-Beta=chatkit_beta=v1",
@@ -2230,7 +2230,7 @@ BETA_CHATKIT_THREADS_LIST_ITEMS = Endpoint(
     required="thread_id",
     optional="limit order after before",
     query="limit order after before",
-    answer="page",
+    codec="page",
     type="types.beta.chatkit.chatkit_thread_item_list:Data",
     page="ConversationCursorPage",
     headers="OpenAI-Beta=chatkit_beta=v1",
@@ -2319,7 +2319,7 @@ BETA_RESPONSES_DELETE = Endpoint(
     "/responses/{response_id}?beta=true",
     required="response_id",
     optional="betas",
-    answer="none",
+    codec="none",
     header="betas=openai-beta",
 )
 
@@ -2330,7 +2330,7 @@ BETA_RESPONSES_INPUT_ITEMS_LIST = Endpoint(
     required="response_id",
     optional="limit order after include betas",
     query="limit order after include",
-    answer="page",
+    codec="page",
     type="types.beta.beta_response_item:BetaResponseItem",
     page="CursorPage",
     header="betas=openai-beta",
@@ -2422,7 +2422,7 @@ BETA_THREADS_MESSAGES_LIST = Endpoint(
     required="thread_id",
     optional="limit order after before run_id",
     query="limit order after before run_id",
-    answer="page",
+    codec="page",
     type="types.beta.threads.message:Message",
     page="CursorPage",
     headers="OpenAI-Beta=assistants=v2",
@@ -2491,7 +2491,7 @@ BETA_THREADS_RUNS_LIST = Endpoint(
     required="thread_id",
     optional="limit order after before",
     query="limit order after before",
-    answer="page",
+    codec="page",
     type="types.beta.threads.run:Run",
     page="CursorPage",
     headers="OpenAI-Beta=assistants=v2",
@@ -2514,7 +2514,7 @@ BETA_THREADS_RUNS_STEPS_LIST = Endpoint(
     optional="limit order after before include",
     query="limit order after before include",
     wire="include=include[]",
-    answer="page",
+    codec="page",
     type="types.beta.threads.runs.run_step:RunStep",
     page="CursorPage",
     headers="OpenAI-Beta=assistants=v2",
@@ -2597,7 +2597,7 @@ CHAT_COMPLETIONS_LIST = Endpoint(
     "/chat/completions",
     optional="model metadata after limit order",
     query="model metadata after limit order",
-    answer="page",
+    codec="page",
     type="types.chat.chat_completion:ChatCompletion",
     page="CursorPage",
 )
@@ -2609,7 +2609,7 @@ CHAT_COMPLETIONS_MESSAGES_LIST = Endpoint(
     required="completion_id",
     optional="after limit order",
     query="after limit order",
-    answer="page",
+    codec="page",
     type="types.chat.chat_completion_store_message:ChatCompletionStoreMessage",
     page="CursorPage",
 )
@@ -2661,7 +2661,7 @@ CONTAINERS_DELETE = Endpoint(
     "DELETE",
     "/containers/{container_id}",
     required="container_id",
-    answer="none",
+    codec="none",
 )
 
 CONTAINERS_FILES_CONTENT_RETRIEVE = Endpoint(
@@ -2669,7 +2669,7 @@ CONTAINERS_FILES_CONTENT_RETRIEVE = Endpoint(
     "GET",
     "/containers/{container_id}/files/{file_id}/content",
     required="container_id file_id",
-    answer="binary",
+    codec="bytes",
 )
 
 CONTAINERS_FILES_CREATE = Endpoint(
@@ -2688,7 +2688,7 @@ CONTAINERS_FILES_DELETE = Endpoint(
     "DELETE",
     "/containers/{container_id}/files/{file_id}",
     required="container_id file_id",
-    answer="none",
+    codec="none",
 )
 
 CONTAINERS_FILES_LIST = Endpoint(
@@ -2698,7 +2698,7 @@ CONTAINERS_FILES_LIST = Endpoint(
     required="container_id",
     optional="limit order after",
     query="limit order after",
-    answer="page",
+    codec="page",
     type="types.containers.file_create_response:FileCreateResponse",
     page="CursorPage",
 )
@@ -2717,7 +2717,7 @@ CONTAINERS_LIST = Endpoint(
     "/containers",
     optional="limit order after name",
     query="limit order after name",
-    answer="page",
+    codec="page",
     type="types.container_create_response:ContainerCreateResponse",
     page="CursorPage",
 )
@@ -2783,7 +2783,7 @@ CONVERSATIONS_ITEMS_LIST = Endpoint(
     required="conversation_id",
     optional="limit order after include",
     query="limit order after include",
-    answer="page",
+    codec="page",
     type="types.conversations.conversation_item:ConversationItem",
     page="ConversationCursorPage",
 )
@@ -2831,6 +2831,7 @@ EMBEDDINGS_CREATE = Endpoint(
     required="input model",
     optional="encoding_format dimensions user",
     body="json",
+    codec="embeddings",
     type="types.create_embedding_response:CreateEmbeddingResponse",
     group="embedding",
 )
@@ -2859,7 +2860,7 @@ EVALS_LIST = Endpoint(
     "/evals",
     optional="after limit order order_by",
     query="after limit order order_by",
-    answer="page",
+    codec="page",
     type="types.eval_create_response:EvalCreateResponse",
     page="CursorPage",
 )
@@ -2905,7 +2906,7 @@ EVALS_RUNS_LIST = Endpoint(
     required="eval_id",
     optional="after limit order status",
     query="after limit order status",
-    answer="page",
+    codec="page",
     type="types.evals.run_cancel_response:RunCancelResponse",
     page="CursorPage",
 )
@@ -2917,7 +2918,7 @@ EVALS_RUNS_OUTPUT_ITEMS_LIST = Endpoint(
     required="eval_id run_id",
     optional="after limit status order",
     query="after limit status order",
-    answer="page",
+    codec="page",
     type="types.evals.runs.output_item_list_response:OutputItemListResponse",
     page="CursorPage",
 )
@@ -2953,7 +2954,7 @@ FILES_CONTENT = Endpoint(
     "GET",
     "/files/{file_id}/content",
     required="file_id",
-    answer="binary",
+    codec="bytes",
 )
 
 FILES_CREATE = Endpoint(
@@ -2981,7 +2982,7 @@ FILES_LIST = Endpoint(
     "/files",
     optional="purpose limit order after",
     query="purpose limit order after",
-    answer="page",
+    codec="page",
     type="types.file_object:FileObject",
     page="CursorPage",
 )
@@ -2999,7 +3000,7 @@ FILES_RETRIEVE_CONTENT = Endpoint(
     "GET",
     "/files/{file_id}/content",
     required="file_id",
-    answer="text",
+    codec="text",
 )
 
 FINE_TUNING_ALPHA_GRADERS_RUN = Endpoint(
@@ -3027,7 +3028,7 @@ FINE_TUNING_CHECKPOINTS_PERMISSIONS_CREATE = Endpoint(
     "/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions",
     required="fine_tuned_model_checkpoint project_ids",
     body="json",
-    answer="page",
+    codec="page",
     type="types.fine_tuning.checkpoints.permission_create_response:PermissionCreateResponse",
     page="Page",
 )
@@ -3047,7 +3048,7 @@ FINE_TUNING_CHECKPOINTS_PERMISSIONS_LIST = Endpoint(
     required="fine_tuned_model_checkpoint",
     optional="project_id after limit order",
     query="project_id after limit order",
-    answer="page",
+    codec="page",
     type="types.fine_tuning.checkpoints.permission_create_response:PermissionCreateResponse",
     page="ConversationCursorPage",
 )
@@ -3077,7 +3078,7 @@ FINE_TUNING_JOBS_CHECKPOINTS_LIST = Endpoint(
     required="fine_tuning_job_id",
     optional="after limit",
     query="after limit",
-    answer="page",
+    codec="page",
     type="types.fine_tuning.jobs.fine_tuning_job_checkpoint:FineTuningJobCheckpoint",
     page="CursorPage",
 )
@@ -3098,7 +3099,7 @@ FINE_TUNING_JOBS_LIST = Endpoint(
     "/fine_tuning/jobs",
     optional="after limit metadata",
     query="after limit metadata",
-    answer="page",
+    codec="page",
     type="types.fine_tuning.fine_tuning_job:FineTuningJob",
     page="CursorPage",
 )
@@ -3110,7 +3111,7 @@ FINE_TUNING_JOBS_LIST_EVENTS = Endpoint(
     required="fine_tuning_job_id",
     optional="after limit",
     query="after limit",
-    answer="page",
+    codec="page",
     type="types.fine_tuning.fine_tuning_job_event:FineTuningJobEvent",
     page="CursorPage",
 )
@@ -3196,7 +3197,7 @@ LIVE_SESSIONS_ACCEPT = Endpoint(
     required="session_id",
     optional="*",
     body="json",
-    answer="none",
+    codec="none",
 )
 
 LIVE_SESSIONS_DOWNLOAD_RECORDING = Endpoint(
@@ -3204,7 +3205,7 @@ LIVE_SESSIONS_DOWNLOAD_RECORDING = Endpoint(
     "GET",
     "/live/sessions/{session_id}/content",
     required="session_id",
-    answer="binary",
+    codec="bytes",
 )
 
 LIVE_SESSIONS_FORK = Endpoint(
@@ -3222,7 +3223,7 @@ LIVE_SESSIONS_HANGUP = Endpoint(
     "POST",
     "/live/sessions/{session_id}/hangup",
     required="session_id",
-    answer="none",
+    codec="none",
 )
 
 LIVE_SESSIONS_REFER = Endpoint(
@@ -3232,7 +3233,7 @@ LIVE_SESSIONS_REFER = Endpoint(
     required="session_id",
     optional="*",
     body="json",
-    answer="none",
+    codec="none",
 )
 
 LIVE_SESSIONS_REJECT = Endpoint(
@@ -3242,7 +3243,7 @@ LIVE_SESSIONS_REJECT = Endpoint(
     required="session_id",
     optional="*",
     body="json",
-    answer="none",
+    codec="none",
 )
 
 MODELS_DELETE = Endpoint(
@@ -3257,7 +3258,7 @@ MODELS_LIST = Endpoint(
     "models.list",
     "GET",
     "/models",
-    answer="page",
+    codec="page",
     type="types.model:Model",
     page="Page",
 )
@@ -3290,7 +3291,7 @@ REALTIME_CALLS_ACCEPT = Endpoint(
         "max_output_tokens truncation prompt"
     ),
     body="json",
-    answer="none",
+    codec="none",
 )
 
 REALTIME_CALLS_CREATE = Endpoint(
@@ -3300,7 +3301,7 @@ REALTIME_CALLS_CREATE = Endpoint(
     required="sdp",
     optional="session",
     body="multipart",
-    answer="binary",
+    codec="bytes",
     headers="Accept=application/sdp",
     parts="sdp=application/sdp session=application/json",
     alone="sdp",
@@ -3311,7 +3312,7 @@ REALTIME_CALLS_HANGUP = Endpoint(
     "POST",
     "/realtime/calls/{call_id}/hangup",
     required="call_id",
-    answer="none",
+    codec="none",
 )
 
 REALTIME_CALLS_REFER = Endpoint(
@@ -3320,7 +3321,7 @@ REALTIME_CALLS_REFER = Endpoint(
     "/realtime/calls/{call_id}/refer",
     required="call_id target_uri",
     body="json",
-    answer="none",
+    codec="none",
 )
 
 REALTIME_CALLS_REJECT = Endpoint(
@@ -3330,7 +3331,7 @@ REALTIME_CALLS_REJECT = Endpoint(
     required="call_id",
     optional="status_code",
     body="json",
-    answer="none",
+    codec="none",
 )
 
 REALTIME_CLIENT_SECRETS_CREATE = Endpoint(
@@ -3395,7 +3396,7 @@ RESPONSES_DELETE = Endpoint(
     "DELETE",
     "/responses/{response_id}",
     required="response_id",
-    answer="none",
+    codec="none",
 )
 
 RESPONSES_INPUT_ITEMS_LIST = Endpoint(
@@ -3405,7 +3406,7 @@ RESPONSES_INPUT_ITEMS_LIST = Endpoint(
     required="response_id",
     optional="limit order after include",
     query="limit order after include",
-    answer="page",
+    codec="page",
     type="types.responses.response_item:ResponseItem",
     page="CursorPage",
 )
@@ -3454,7 +3455,7 @@ SKILLS_CONTENT_RETRIEVE = Endpoint(
     "GET",
     "/skills/{skill_id}/content",
     required="skill_id",
-    answer="binary",
+    codec="bytes",
 )
 
 SKILLS_CREATE = Endpoint(
@@ -3481,7 +3482,7 @@ SKILLS_LIST = Endpoint(
     "/skills",
     optional="limit order after",
     query="limit order after",
-    answer="page",
+    codec="page",
     type="types.skill:Skill",
     page="CursorPage",
 )
@@ -3508,7 +3509,7 @@ SKILLS_VERSIONS_CONTENT_RETRIEVE = Endpoint(
     "GET",
     "/skills/{skill_id}/versions/{version}/content",
     required="skill_id version",
-    answer="binary",
+    codec="bytes",
 )
 
 SKILLS_VERSIONS_CREATE = Endpoint(
@@ -3537,7 +3538,7 @@ SKILLS_VERSIONS_LIST = Endpoint(
     required="skill_id",
     optional="limit order after",
     query="limit order after",
-    answer="page",
+    codec="page",
     type="types.skills.skill_version:SkillVersion",
     page="CursorPage",
 )
@@ -3634,7 +3635,7 @@ VECTOR_STORES_FILE_BATCHES_LIST_FILES = Endpoint(
     required="vector_store_id batch_id",
     optional="limit order after before filter",
     query="limit order after before filter",
-    answer="page",
+    codec="page",
     type="types.vector_stores.vector_store_file:VectorStoreFile",
     page="CursorPage",
     headers="OpenAI-Beta=assistants=v2",
@@ -3654,7 +3655,7 @@ VECTOR_STORES_FILES_CONTENT = Endpoint(
     "GET",
     "/vector_stores/{vector_store_id}/files/{file_id}/content",
     required="vector_store_id file_id",
-    answer="page",
+    codec="page",
     type="types.vector_stores.file_content_response:FileContentResponse",
     page="Page",
     headers="OpenAI-Beta=assistants=v2",
@@ -3687,7 +3688,7 @@ VECTOR_STORES_FILES_LIST = Endpoint(
     required="vector_store_id",
     optional="limit order after before filter",
     query="limit order after before filter",
-    answer="page",
+    codec="page",
     type="types.vector_stores.vector_store_file:VectorStoreFile",
     page="CursorPage",
     headers="OpenAI-Beta=assistants=v2",
@@ -3718,7 +3719,7 @@ VECTOR_STORES_LIST = Endpoint(
     "/vector_stores",
     optional="limit order after before",
     query="limit order after before",
-    answer="page",
+    codec="page",
     type="types.vector_store:VectorStore",
     page="CursorPage",
     headers="OpenAI-Beta=assistants=v2",
@@ -3740,7 +3741,7 @@ VECTOR_STORES_SEARCH = Endpoint(
     required="vector_store_id query",
     optional="rewrite_query max_num_results filters ranking_options",
     body="json",
-    answer="page",
+    codec="page",
     type="types.vector_store_search_response:VectorStoreSearchResponse",
     page="Page",
     headers="OpenAI-Beta=assistants=v2",
@@ -3793,7 +3794,7 @@ VIDEOS_DOWNLOAD_CONTENT = Endpoint(
     required="video_id",
     optional="variant",
     query="variant",
-    answer="binary",
+    codec="bytes",
 )
 
 VIDEOS_EDIT = Endpoint(
@@ -3830,7 +3831,7 @@ VIDEOS_LIST = Endpoint(
     "/videos",
     optional="limit order after",
     query="limit order after",
-    answer="page",
+    codec="page",
     type="types.video:Video",
     page="ConversationCursorPage",
 )
@@ -3882,7 +3883,7 @@ WEBHOOKS_LIST = Endpoint(
     "/webhook_endpoints",
     optional="*",
     query="*",
-    answer="page",
+    codec="page",
     type="core.model.base:OpenModel",
     page="CursorPage",
 )

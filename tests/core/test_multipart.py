@@ -313,7 +313,7 @@ def test_a_field_that_may_stand_alone_is_the_body() -> None:
 def test_the_format_of_a_transcript_is_known_from_the_parameters() -> None:
     """The request tells which format was asked for, whether it is named as a parameter or in `extra_body`."""
     endpoint = Endpoint(
-        "t", "POST", "/t", required="file", optional="response_format", body="multipart", answer="object-or-text"
+        "t", "POST", "/t", required="file", optional="response_format", body="multipart", codec="json_or_text"
     )
     for more, wanted in (
         ({}, ""),

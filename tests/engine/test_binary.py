@@ -27,10 +27,8 @@ from openaiasync.engine.binary import BinaryAnswer
 from openaiasync.engine.bytestream import ByteStream
 from scripted import LAST_CHUNK, Script, Seen, answer, head, json_answer, scripted
 
-CONTENT = Endpoint("things.content", "GET", "/things/{thing_id}/content", required="thing_id", answer="binary")
-SPEECH = Endpoint(
-    "things.speech", "POST", "/speech", required="input", body="json", answer="binary", group="text_to_speech"
-)
+CONTENT = Endpoint("things.content", "GET", "/things/{thing_id}/content", required="thing_id", codec="bytes")
+SPEECH = Endpoint("things.speech", "POST", "/speech", required="input", body="json", codec="audio")
 SOUND = os.urandom(200_000)
 
 

@@ -28,7 +28,7 @@ def pages_of(kind: str, answers: list[dict[str, Any]]) -> tuple[Paginator[Any, A
         "/things",
         optional="after page limit",
         query="after page limit",
-        answer="page",
+        codec="page",
         type="core.model.base:OpenModel",
         page=kind,
     )

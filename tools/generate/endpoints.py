@@ -68,7 +68,7 @@ def row(endpoint: Endpoint, overrides: Overrides) -> str:
         ),
         "body": op.body_kind if op.body_kind != "none" else "",
         "files": " ".join(endpoint.files),
-        "answer": endpoint.answer if endpoint.answer not in ("object", "events") else "",
+        "codec": _codec(endpoint.answer, mission.group if mission else ""),
         "type": where(endpoint.type) if endpoint.type else "",
         "page": endpoint.page,
         "event": where(endpoint.event) if endpoint.event else "",
@@ -121,3 +121,12 @@ def module(endpoints: list[Endpoint], overrides: Overrides) -> str:
             "",
         ]
     )
+
+
+_CODECS = {"object": "", "events": "", "binary": "bytes", "object-or-text": "json_or_text"}
+_CODECS_OF_GROUPS = {"embedding": "embeddings", "text_to_speech": "audio"}
+
+
+def _codec(answer: str, group: str) -> str:
+    """The codec of an operation's answers; ``""`` for the usual one."""
+    return _CODECS_OF_GROUPS.get(group) or _CODECS.get(answer, answer)

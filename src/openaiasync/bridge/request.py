@@ -61,7 +61,7 @@ def is_outer_retry(theirs: Any) -> bool:
 def _row(method: str) -> Endpoint:
     row = _ROWS.get(method)
     if row is None:
-        row = _ROWS[method] = Endpoint(method, method, "/", answer="binary")
+        row = _ROWS[method] = Endpoint(method, method, "/", codec="bytes")
     return row
 
 

@@ -66,7 +66,9 @@ def _alone(calls: Engine, request: Request, meta: Meta, event: tuple[str, bytes]
     if name == "error" or not isinstance(value, dict):
         return None
     fields: dict[str, Any] = cast("Any", value)
-    of_stream = "choices" in fields and not is_whole_chat(fields) and request.endpoint.group == "chat"
+    endpoint = request.endpoint
+    # A chunk of a chat is no answer; an event of a completion is one.
+    of_stream = "choices" in fields and not is_whole_chat(fields) and endpoint.event not in ("", endpoint.type)
     kind = fields.get("type")
     typed = isinstance(kind, str) and "." in kind
     return None if of_stream or typed else calls.decode(request, meta, data)

@@ -9,7 +9,6 @@ import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, cast
 
-from ..core.codec.endpoint import Request
 from ..core.http.media_types import audio_type, extension, image_type
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, ResponseInfo
@@ -18,12 +17,10 @@ from . import failures
 
 __all__ = [
     "BinaryAnswer",
-    "binary_answer",
     "is_no_sound",
     "may_be_text",
     "media_type",
     "no_sound",
-    "text_answer",
 ]
 
 
@@ -186,13 +183,6 @@ def media_type(meta: Meta) -> str:
 # -------------------------------------------------------------------------------------------------- whole answers
 
 
-def binary_answer(request: Request, meta: Meta, body: bytes) -> BinaryAnswer:
-    """The answer for a whole body. Where sound was asked for, an error object, a page or nothing at all is none."""
-    if request.endpoint.group == "text_to_speech" and is_no_sound(meta, body):
-        raise no_sound(meta, body)
-    return BinaryAnswer(body, meta)
-
-
 def may_be_text(meta: Meta, head: bytes) -> bool:
     """Whether what begins like this may be text in the place of sound: more of it has to tell."""
     head = head.lstrip()
@@ -229,26 +219,6 @@ def no_sound(meta: Meta, body: bytes) -> OpenAIError:
     if fields is not None and is_error(None, fields):
         return failures.stream_error(meta, fields)
     return failures.misfit(meta, body, reason)
-
-
-def text_answer(kind: Any, meta: Meta, body: bytes) -> str:
-    """The answer for a whole body where text was asked for, and an object of this `kind` may have come.
-
-    An error object, or a page, in its place raises.
-    """
-    from ..core.codec.success import (
-        ERROR,
-        NOTHING,
-        is_error,
-        is_nothing,
-    )
-
-    fields = _object(body)
-    if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
-        raise failures.refused(meta, body, ERROR if is_error(kind, fields) else NOTHING)
-    if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise failures.misfit(meta, body, "asked for text, the server sent a page")
-    return body.decode("utf-8", "replace")
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

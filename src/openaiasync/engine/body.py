@@ -49,7 +49,7 @@ def cap_of(config: CallConfig, path: str, *, binary: bool = False) -> int:
 
 def cap_for(config: CallConfig, request: Request) -> int:
     """As `cap_of`, for the answer to a request: a body that a caller wants as JSON is no file."""
-    binary = request.endpoint.answer == "binary" and not (request.cast is not None and request.cast.is_json)
+    binary = request.endpoint.binary and not (request.cast is not None and request.cast.is_json)
     return cap_of(config, request.path, binary=binary)
 
 

@@ -45,7 +45,7 @@ class ByteStream:
         self._got = 0
         self._granted = 0
         self._over = False
-        self._speaks = request.endpoint.group == "text_to_speech"
+        self._speaks = request.endpoint.codec == "audio"
 
     # ---------------------------------------------------------------- iteration
 

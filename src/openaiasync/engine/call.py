@@ -49,7 +49,7 @@ from ..transport.base import (
 )
 from . import failures
 from .body import read_error_body
-from .config import BaseURL, CallTimeouts, sooner
+from .config import BaseURL, CallTimeouts, sooner, timeouts_for
 from .observers import NOBODY, Observers, logger
 from .sealing import seal
 from .upstream import refuses_parameter
@@ -90,7 +90,8 @@ class Call:
     """The task that reads what was kept."""
     out: TransportRequest | None = None
     """The request of the attempt under way, or of the last one."""
-    prepared: PreparedRequest | None = None
+    plain: bool = False
+    """Whether `out` was made from what is prepared."""
     info: RequestInfo | None = None
     past: tuple[Credentials, ...] = ()
     """The credentials of earlier attempts: a response may echo them, too."""
@@ -128,7 +129,10 @@ class Call:
         self.request: Request = request
         self.upstream = engine.upstream
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.timeouts: CallTimeouts = engine.timeouts(request) if timeouts is None else timeouts
+        self.prepared: PreparedRequest = engine.prepared(request)
+        if timeouts is None:
+            timeouts = timeouts_for(engine.config, request) if request.has_clocks else self.prepared.timeouts
+        self.timeouts: CallTimeouts = timeouts
         self.permit: Permit | None = None
         self.response: TransportResponse | None = None
         self.observers: Observers = NOBODY
@@ -220,8 +224,11 @@ class Call:
                 self.upstream.observe(self, error, self.loop.time() + after)
                 self.retries += 1
                 self.observers.retrying(error, after)
+                permit = self.permit
+                if after > 0 and permit is not None:
+                    self.permit = None  # it is free meanwhile
+                    self.engine.shared.limiter.release(permit)
                 if after > 0:
-                    self._release_slot()  # it is free meanwhile
                     await self.engine.shared.pause(after)
             case GiveUp():
                 self.upstream.observe(self, error)
@@ -341,6 +348,9 @@ class Call:
     def keep(self) -> None:
         """Leave slot and connection to what `receive` returns: it calls `release`."""
         self.kept = True
+        permit, response = self.permit, self.response
+        if permit is not None and isinstance(response, Attended):
+            response.reader = permit.owner
 
     def transfer(self) -> None:
         """Let the running task own the slot: it reads the answer from now on, and its waiting keeps the slot taken."""
@@ -358,16 +368,13 @@ class Call:
             if response is not None and not response.ended:
                 response.abort()
         finally:  # whatever becomes of the socket, in a loop that was closed for example
-            self._release_slot()
+            permit, self.permit = self.permit, None
+            if permit is not None:
+                self.engine.shared.limiter.release(permit)
             if self.upstream.probe is self:
                 self.upstream.left(self)
             if self.observers is not NOBODY:
                 self.observers.released(response)
-
-    def _release_slot(self) -> None:
-        permit, self.permit = self.permit, None
-        if permit is not None:
-            self.engine.shared.limiter.release(permit)
 
     def abandon(self) -> None:
         """As `release`, from a finalizer, which may run in any thread: sockets belong to the thread of their loop."""
@@ -396,19 +403,26 @@ class Call:
 
         Nearly every first attempt is prepared: all but its body is as it was the time before.
         """
-        engine, request = self.engine, self.request
-        if not self.attempts and self.moved is None and self.observers is NOBODY:
-            prepared = engine.builder.prepared(request)
-            if prepared is not None:
-                self.attempts = 1
-                self.prepared = prepared
-                self.out = out = prepared.out.__copy__()
-                out.body = request.body or b""
-                if request.idempotency_key is not None:
-                    out.add_field("Idempotency-Key", request.idempotency_key)
-                timeouts = self.timeouts.of_attempt if self.timeouts.fixed else self._attempt_timeouts()
-                return engine.shared.transport(self.loop).send(out, timeouts)
-        return self._compose_and_send()
+        request, timeouts = self.request, self.timeouts
+        prepared = self.prepared.out
+        if (
+            prepared is None
+            or self.attempts
+            or self.moved is not None
+            or self.observers is not NOBODY
+            or request.headers is not None
+            or request.path != request.endpoint.path
+            or request.body.__class__ not in _PLAIN
+        ):
+            return self._compose_and_send()
+        self.attempts = 1
+        self.plain = True
+        self.out = out = prepared.__copy__()
+        out.body = request.body or b""
+        if request.idempotency_key is not None:
+            out.add_field("Idempotency-Key", request.idempotency_key)
+        until = timeouts.of_attempt if timeouts.fixed else self._attempt_timeouts()
+        return self.engine.shared.transport(self.loop).send(out, until)
 
     async def _compose_and_send(self) -> TransportResponse:
         """The same where something is asked for first, or differs: a key function, hooks, retries, redirects."""
@@ -431,11 +445,11 @@ class Call:
             else:
                 credentials = await made
         base, target = self.moved or (engine.config.base, None)
-        self.out = out = builder.outgoing(request, base, target, credentials)
+        self.out = out = builder.outgoing(request, base, target, credentials, self.prepared)
         builder.count(request, out, self.retries)
         if request.idempotency_key is not None:
             out.add_field("Idempotency-Key", request.idempotency_key)
-        self.prepared = self.info = None
+        self.plain, self.info = False, None
         if observers is not NOBODY:
             observers.sent()
         return await transport.send(out, timeouts)
@@ -578,7 +592,7 @@ class Call:
         """Return what errors show of the request."""
         if self.info is None:
             builder = self.engine.builder
-            if self.prepared is not None:
+            if self.plain and self.prepared.info is not None:
                 self.info = self.prepared.info.with_content(self.request.body or b"")
             elif self.out is not None:
                 self.info = builder.info(self.out, self.base, self.secrets())
@@ -589,19 +603,19 @@ class Call:
 
     def meta(self, response: TransportResponse, now: float | None = None) -> Meta:
         """Return what is known of the call; `now` is the event loop's time, if it is known."""
-        prepared = self.prepared
+        info = self.prepared.info if self.plain else None
         if now is None:
             now = self.loop.time()
         meta = Meta(
             response.status,
             response.raw_fields,
-            self.where() if prepared is None else prepared.info,
+            info or self.where(),
             self.attempts,
             self.queued,
             response.connected,
             self.head_at - self.attempt_began,
             now - self.began,
-            None if prepared is None else self.request.body,
+            None if info is None else self.request.body,
         )
         if self.observers is not NOBODY:
             self.last_meta = meta

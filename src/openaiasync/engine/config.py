@@ -239,7 +239,7 @@ def timeouts_for(config: CallConfig, request: Request) -> CallTimeouts:
             connect = timeout.connect
         elif read is not None and connect is not None:
             connect = min(connect, read)
-        if not request.stream and request.endpoint.answer != "binary":
+        if not request.stream and not request.endpoint.binary:
             whole = read
         else:
             first = read

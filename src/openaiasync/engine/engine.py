@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Self, cast
-from urllib.parse import unquote
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Self
 
-from ..core.codec.decode import (
-    DecodeError,
-    Decoder,
-    decoder_for,
-    keep,
-    parsed,
-)
+from ..core.codec.decode import Decoder, keep
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.http.codings import CodingError
-from ..core.http.sse import looks_like_events
 from ..core.model.meta import Meta
-from ..core.model.mixins import CONTENTS, has_content
 from ..errors import APIError, APIStatusError
 from ..transport.base import TransportResponse
 from . import failures
-from .binary import binary_answer, text_answer
 from .body import cap_for, read_whole
 from .call import Call
-from .config import CallConfig, CallTimeouts, timeouts_for
-from .embeddings import NO_VECTOR, as_embeddings, count_texts, fault
-from .formats import TEXT_FORMATS, formatted_type
-from .links import attach, needs_nothing
-from .pagination import Paginator, page_type
-from .prepare import RequestBuilder
+from .codecs import LARGE, Codec, codec_for
+from .config import CallConfig, timeouts_for
+from .pagination import Paginator
+from .prepare import PreparedRequest, RequestBuilder
 from .sealing import seal, sealed
 from .streams import AsyncStream
 from .upstream import Connections, Upstream
 
 __all__ = ["Engine", "Middleware"]
-
-LARGE = 1 << 20  # bytes of a body above which it is decoded in steps
-_CONFIRMED = frozenset({b"", b"{}", b"null"})  # bodies of a deletion that worked; Google's is an empty object
 
 
 class Middleware:
@@ -87,9 +72,8 @@ class Engine:
         self.config = config
         self.upstream: Upstream = self.shared.upstream(config.base)
         self.builder: RequestBuilder = RequestBuilder(config, self.shared)
-        self._timeouts: dict[str, CallTimeouts] = {}
-        self._decoders: dict[Endpoint, Decoder[Any]] = {}
-        self._simply: dict[Endpoint, tuple[Callable[[bytes], Any], str] | None] = {}
+        self._prepared: dict[tuple[Endpoint, bool, bool], PreparedRequest] = {}
+        self._codecs: dict[Endpoint, Codec] = {}
 
     @property
     def raw(self) -> bool:
@@ -123,22 +107,19 @@ class Engine:
         if self.middleware is not None:
             return self.middleware.request(endpoint, params, stream)
         try:
-            given = params
-            if group := endpoint.group:
-                if "model" not in params:
-                    models = self.config.models
-                    model = models.get(group) or models.get("")
-                    if model is not None and "model" in endpoint.known:
-                        params = {**params, "model": model}
-                if group == "embedding":
-                    given = params
-                    params = self.upstream.with_base64(params)
-            request = endpoint.request(params, stream=stream)
-            if group == "embedding":
-                if params is not given:
-                    request.unasked = ("encoding_format",)
-                request.as_base64 = given.get("encoding_format") == "base64"
-                request.texts = count_texts(given)
+            if (group := endpoint.group) and "model" not in params:
+                models = self.config.models
+                model = models.get(group) or models.get("")
+                if model is not None and "model" in endpoint.known:
+                    params = {**params, "model": model}
+            if endpoint.codec == "json":
+                request = endpoint.request(params, stream=stream)
+            else:
+                codec = self.codec(endpoint)
+                made = codec.ask(self.upstream, params)
+                request = endpoint.request(made, stream=stream)
+                request.unasked = tuple(name for name, value in made.items() if params.get(name) is not value)
+                codec.note(request, params)
             if self.config.placing is not None:
                 request.path = self.config.placing.path(request.path, params.get("model"))
             return request
@@ -154,15 +135,15 @@ class Engine:
             request.unasked = ("stream_options",)
         return request
 
-    def timeouts(self, request: Request) -> CallTimeouts:
-        """Return the timeouts of a call with this request."""
-        if request.has_clocks:
-            return timeouts_for(self.config, request)
-        kind = "stream" if request.stream else request.endpoint.answer
-        timeouts = self._timeouts.get(kind)
-        if timeouts is None:
-            timeouts = self._timeouts[kind] = timeouts_for(self.config, request)
-        return timeouts
+    def prepared(self, request: Request) -> PreparedRequest:
+        """Return what all requests of this kind have in common."""
+        key = (request.endpoint, request.stream, request.body is None)
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            endpoint = request.endpoint
+            timeouts = timeouts_for(self.config, Request(endpoint, endpoint.path, None, request.stream))
+            prepared = self._prepared[key] = PreparedRequest(self.codec(endpoint), timeouts)
+        return prepared
 
     # ---------------------------------------------------------------- calls
 
@@ -218,7 +199,16 @@ class Engine:
         body = response.take()
         if body is None:
             return self._receive_rest(call, response)
-        return self.made(call.request, call.meta(response, call.head_at), body)
+        meta, codec = call.meta(response, call.head_at), call.prepared.codec
+        if codec.strictly is not None and len(body) <= LARGE:
+            try:
+                answer = codec.strictly(body)
+            except (ValueError, RecursionError):
+                pass  # it does not conform, or is not an answer
+            else:
+                if not codec.content or getattr(answer, codec.content):
+                    return keep(answer, body, meta)
+        return self.made(call.request, meta, body)
 
     async def _receive_rest(self, call: Call, response: TransportResponse) -> Any:
         meta, body = await self.receive_body(call, response)
@@ -231,139 +221,29 @@ class Engine:
         body = response.take()
         if body is None:
             request = call.request
-            by_progress = request.endpoint.answer == "binary"
+            cap, binary = cap_for(self.config, request), request.endpoint.binary
             try:
-                body = await read_whole(call, response, cap_for(self.config, request), by_progress=by_progress)
+                body = await read_whole(call, response, cap, by_progress=binary)
             except CodingError as error:
                 raise failures.invalid_answer(call.meta(response), b"", str(error)) from None
         return call.meta(response), body
 
     def made(self, request: Request, meta: Meta, body: bytes) -> Any:
-        """The answer that a body is, as `decode` makes it; of a large one a coroutine that makes it."""
-        if len(body) > LARGE:
-            from .large import decode_large
-
-            return decode_large(self, request, meta, body)
-        simply = self._simply.get(request.endpoint)
-        if simply is not None:
-            decode, contents = simply
-            try:
-                answer = decode(body)
-            except (ValueError, RecursionError):
-                pass  # it does not conform, or is not an answer
-            else:
-                if not contents or getattr(answer, contents):
-                    return keep(answer, body, meta)
-        elif request.endpoint not in self._simply:
-            self._simply[request.endpoint] = self._simple_decoder(request)
-        return self.decode(request, meta, body)
+        """Return the answer that a body is; of a large one a coroutine that makes it."""
+        codec = self.codec(request.endpoint)
+        return (codec.decode_large if len(body) > LARGE else codec.decode)(self, request, meta, body)
 
     def decode(self, request: Request, meta: Meta, body: bytes) -> Any:
-        """The answer that a body is, by its endpoint's row; `APIResponseValidationError` if it is none."""
-        endpoint = request.endpoint
-        kind = endpoint.answer
-        if kind == "none":
-            self._check_nothing(meta, body)
-            return None
-        if kind == "binary":
-            return binary_answer(request, meta, body)
-        if kind == "text":
-            return body.decode("utf-8", "replace")
-        if kind == "object-or-text" and request.response_format in TEXT_FORMATS:
-            return text_answer(formatted_type(request), meta, body)
-        if endpoint.method == "DELETE" and body.strip() in _CONFIRMED:
-            return self._deleted(request, meta)
-        try:
-            answer, reason = self._read(request, body)
-        except DecodeError as error:
-            answer, reason = None, error.reason
-        if not reason:
-            return self.finished(request, answer, meta, body)
-        if endpoint.method == "DELETE" and reason != failures.ERROR:
-            from ..core.codec.success import is_confirmed
+        """Return the answer that a body is; `APIResponseValidationError` if it is not one."""
+        return self.codec(request.endpoint).decode(self, request, meta, body)
 
-            if is_confirmed(body):
-                return self._deleted(request, meta)
-        if looks_like_events(body):
-            from .assembled import assembled  # few servers stream what nobody asked them to
-
-            return assembled(self, request, meta, body)
-        refusal = failures.refused(meta, body, reason, kind=self.decoder(request).kind)
-        if reason == failures.ERROR and answer is not None:
-            refusal.partial = answer
-        raise refusal
-
-    def _check_nothing(self, meta: Meta, body: bytes) -> None:
-        """Raise the error in a body where an answer without one was due."""
-        from ..core.codec.success import is_error
-
-        try:
-            value = parsed(body) if body else None
-        except DecodeError:
-            return
-        if isinstance(value, dict) and is_error(None, cast("dict[str, Any]", value)):
-            raise failures.stream_error(meta, value)
-
-    def _read(self, request: Request, body: bytes) -> tuple[Any, str]:
-        """The answer that a body is, and why it may not be handed out, if so. Raises `DecodeError`."""
-        decoder = self.decoder(request)
-        try:
-            answer = decoder.fast(body)
-        except (ValueError, RecursionError):
-            pass
-        else:
-            if failures.holds_error(answer):
-                return None, failures.ERROR
-            return answer, "" if has_content(answer) else "the answer is empty"
-        from ..core.codec.success import as_page, read_leniently  # answers that conform need not load it
-
-        value = parsed(body)
-        if request.endpoint.answer == "page":
-            collection = request.endpoint.path.rpartition("/")[2]
-            value = as_page(value, collection, models=request.endpoint.path.endswith("/models"))
-        elif request.endpoint.group == "embedding":
-            value = as_embeddings(value)
-        return read_leniently(decoder, value, body)
-
-    def _deleted(self, request: Request, meta: Meta) -> Any:
-        """The answer to a DELETE that the server confirmed with a status alone (204, or an empty 200)."""
-        from ..core.codec.success import deleted
-
-        decoder = self.decoder(request)
-        last = unquote(request.path.partition("?")[0].rpartition("/")[2])
-        made = deleted(decoder.kind, request.endpoint.ids_in(request.path), last)
-        return keep(decoder.build(made, b""), None, meta)
-
-    def finished(self, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
-        """A decoded answer with what it needs beside: vectors checked, links that can be fetched, its meta."""
-        if request.endpoint.group == "embedding" and (wrong := fault(request, answer)):
-            if wrong == NO_VECTOR:
-                raise failures.empty_answer(meta, body, wrong)
-            raise failures.misfit(meta, body, wrong)
-        attach(self, answer)
-        return keep(answer, body, meta)
+    def codec(self, endpoint: Endpoint) -> Codec:
+        """Return what decodes the answers of an operation."""
+        codec = self._codecs.get(endpoint)
+        if codec is None:
+            codec = self._codecs[endpoint] = codec_for(endpoint, self.config.strict)
+        return codec
 
     def decoder(self, request: Request) -> Decoder[Any]:
-        """The decoder of a request's answer."""
-        endpoint = request.endpoint
-        if endpoint.answer == "object-or-text":
-            return decoder_for(formatted_type(request), strict=self.config.strict)
-        decoder = self._decoders.get(endpoint)
-        if decoder is None:
-            made = page_type(endpoint) if endpoint.answer == "page" else endpoint.load(endpoint.type)
-            decoder = self._decoders[endpoint] = decoder_for(made, strict=self.config.strict)
-        return decoder
-
-    def _simple_decoder(self, request: Request) -> tuple[Callable[[bytes], Any], str] | None:
-        """The strict decoder of an endpoint whose answers need nothing done to them once they are decoded.
-
-        What it decodes has no unknown field, and says by its own literal what it is: it cannot hold an error. Beside it
-        the name of the list that has to hold something, if there is one.
-        """
-        endpoint = request.endpoint
-        if endpoint.answer != "object" or endpoint.group in ("embedding", "text_to_speech"):
-            return None
-        decoder = self.decoder(request)
-        if not needs_nothing(decoder.kind) or not failures.is_no_error(decoder.kind):
-            return None
-        return decoder.fast, CONTENTS.get(decoder.kind.__name__, "")
+        """Return the decoder of the object that the answer to a request is."""
+        return self.codec(request.endpoint).decoder(request)

@@ -48,7 +48,7 @@ class LinkDownloader:
             observers=(),  # they may add header fields
         )
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        row = Endpoint("images.fetch", "GET", parts.path or "/", answer="binary")
+        row = Endpoint("images.fetch", "GET", parts.path or "/", codec="bytes")
         _, body = await self._calls.under(plain).fetch(Request(row, target))
         return body
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ..core.codec.endpoint import Endpoint, Request
+from ..core.codec.endpoint import Request
 from ..core.model.meta import RequestInfo
 from ..core.model.omitted import is_omitted
 from ..core.model.secrets import (
@@ -21,7 +21,10 @@ from ..core.model.secrets import (
 from ..errors import ConfigurationError
 from ..transport.base import Credentials, TransportRequest
 from .callback import awaited
-from .config import BaseURL, CallConfig, check_field, check_header
+from .config import BaseURL, CallConfig, CallTimeouts, check_field, check_header
+
+if TYPE_CHECKING:
+    from .codecs import Codec
 
 __all__ = ["PreparedRequest", "RequestBuilder"]
 
@@ -29,20 +32,28 @@ _COUNT = "x-stainless-retry-count"
 _JSON: tuple[str, str] = ("Accept", "application/json")
 _EVENTS: tuple[str, str] = ("Accept", "text/event-stream")
 _ANYTHING: tuple[str, str] = ("Accept", "*/*")
-_NOT_JSON = frozenset({"binary", "none", "object-or-text", "text"})
+_ASK_FOR_JSON = frozenset({"json", "page", "embeddings"})
 
 
 class PreparedRequest:
-    """What tries of one kind have in common: all but the body."""
+    """All that requests of one kind have in common: one endpoint, streamed or not, with a body or without.
 
-    __slots__ = ("info", "out")
+    This is the fast path on the request's side. The first request of a kind fills in its head, and one whose
+    credentials are fixed also `out`: every later one is a copy of that with another body, and one lookup finds all it
+    needs.
+    """
 
-    def __init__(self, base: BaseURL, out: TransportRequest, secrets: Secrets) -> None:
-        self.out: TransportRequest = out
-        self.info: RequestInfo = RequestInfo(
-            out.method, base.root, out.target, out.fields, b"", out.credentials.shown, secrets=secrets
-        )
-        """What errors and `.meta` show of a try, without its body."""
+    __slots__ = ("codec", "head", "info", "out", "timeouts")
+
+    def __init__(self, codec: Codec, timeouts: CallTimeouts) -> None:
+        self.codec: Codec = codec
+        self.timeouts: CallTimeouts = timeouts
+        """Those of calls that name none of their own."""
+        self.head: tuple[str, bytes, tuple[tuple[str, str], ...]] | None = None
+        """Target, head ready for the wire, and fields."""
+        self.out: TransportRequest | None = None
+        self.info: RequestInfo | None = None
+        """What errors and `.meta` show of a request that was made from `out`, without its body."""
 
 
 class RequestBuilder:
@@ -51,9 +62,6 @@ class RequestBuilder:
     def __init__(self, config: CallConfig, passing: SecretSource = NO_SECRETS) -> None:
         """`passing` knows what else requests carry on their way: a proxy's password."""
         self.config = config
-        # By endpoint, whether it streams, and whether it has no body.
-        self._heads: dict[tuple[Endpoint, bool, bool], tuple[str, bytes, tuple[tuple[str, str], ...]]] = {}
-        self._prepared: dict[tuple[Endpoint, bool, bool], PreparedRequest] = {}
         self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
         self.asks: bool = callable(config.key)  # whether the key is asked for each try
         self.secrets: Secrets = Secrets(*_fixed_secrets(config), passing)
@@ -65,17 +73,6 @@ class RequestBuilder:
         if request.headers is not None:
             return None
         return self._static.get(self.config.admin_key is not None and request.endpoint.admin)
-
-    def prepared(self, request: Request) -> PreparedRequest | None:
-        """What all tries with requests of this kind have in common, once one was made; `None` if this is an odd one."""
-        endpoint, body = request.endpoint, request.body
-        if (
-            request.headers is not None
-            or request.path != endpoint.path
-            or not (body is None or body.__class__ is bytes)
-        ):
-            return None
-        return self._prepared.get((endpoint, request.stream, body is None))
 
     async def credentials(self, request: Request) -> Credentials:
         """The fields that carry secrets, for one try: an asynchronous key is asked again."""
@@ -125,8 +122,8 @@ class RequestBuilder:
         if request.stream:
             pairs = [_EVENTS]
         else:
-            pairs = [_ANYTHING if endpoint.answer in _NOT_JSON else _JSON]
-            if endpoint.answer != "binary":
+            pairs = [_JSON if endpoint.codec in _ASK_FOR_JSON else _ANYTHING]
+            if not endpoint.binary:
                 pairs.append(("Accept-Encoding", "gzip, deflate"))
         if isinstance(request.body, bytes):
             pairs.append(("Content-Type", "application/json"))
@@ -143,26 +140,28 @@ class RequestBuilder:
         return tuple(pair for pair in pairs if pair[0].lower() not in hidden)
 
     def outgoing(
-        self, request: Request, base: BaseURL, target: str | None, credentials: Credentials
+        self,
+        request: Request,
+        base: BaseURL,
+        target: str | None,
+        credentials: Credentials,
+        prepared: PreparedRequest,
     ) -> TransportRequest:
-        """One try. `target` is where a redirect led, else `None`."""
+        """Return the request of one attempt. `target` is where a redirect led, else `None`."""
         endpoint, body = request.endpoint, request.body
-        prebuilt: bytes | None = None
         if target is None and request.headers is None and (body is None or body.__class__ is bytes):
             if request.path != endpoint.path:  # one of thousands of ids
                 target = base.target(request.path)
                 fields = self.fields(request)
                 prebuilt = _head(endpoint.method, target, base, fields)
             else:
-                key = (endpoint, request.stream, body is None)
-                have = self._heads.get(key)
-                if have is None:
+                if prepared.head is None:
                     target = base.target(request.path)
                     fields = self.fields(request)
-                    have = self._heads[key] = (target, _head(endpoint.method, target, base, fields), fields)
-                target, prebuilt, fields = have
-                if not self.asks:
-                    self._prepared[key] = self._prepare(endpoint.method, target, fields, credentials, prebuilt)
+                    prepared.head = (target, _head(endpoint.method, target, base, fields), fields)
+                target, prebuilt, fields = prepared.head
+                if not self.asks and prepared.out is None:
+                    self._prepare(prepared, endpoint.method, credentials)
             return TransportRequest(
                 base.origin, endpoint.method, target, fields, credentials, body or b"", None, prebuilt
             )
@@ -174,12 +173,15 @@ class RequestBuilder:
         target = base.target(request.path) if target is None else target
         return TransportRequest(base.origin, endpoint.method, target, fields, credentials, body, length)
 
-    def _prepare(
-        self, method: str, target: str, fields: tuple[tuple[str, str], ...], credentials: Credentials, prebuilt: bytes
-    ) -> PreparedRequest:
-        first = TransportRequest(self.config.base.origin, method, target, fields, credentials, b"", None, prebuilt)
-        self._count(first, 0)
-        return PreparedRequest(self.config.base, first, self.secrets_of(credentials))
+    def _prepare(self, prepared: PreparedRequest, method: str, credentials: Credentials) -> None:
+        """Let later requests of this kind be made at once."""
+        assert prepared.head is not None
+        base, (target, prebuilt, fields) = self.config.base, prepared.head
+        out = TransportRequest(base.origin, method, target, fields, credentials, b"", None, prebuilt)
+        self._count(out, 0)
+        shown, secrets = credentials.shown, self.secrets_of(credentials)
+        prepared.info = RequestInfo(method, base.root, target, out.fields, b"", shown, secrets=secrets)
+        prepared.out = out
 
     def count(self, request: Request, out: TransportRequest, retries: int) -> None:
         """Tell the server which retry this is, as the official client does, unless the call says so itself."""

@@ -238,7 +238,7 @@ class StreamedResponse(_Facts, Generic[T]):
     async def parse(self, *, to: Any = None) -> T:
         """What the method would have answered; bytes where that is a binary answer, for ``stream=True`` the stream."""
         request = self._request
-        if to is None and request.cast is None and request.endpoint.answer == "binary" and not request.stream:
+        if to is None and request.cast is None and request.endpoint.binary and not request.stream:
             to = bytes  # the reading methods of a binary answer are this object's own
         finish: Callable[[Any], Any] = _as_it_is if to is not None or self._finish is None else self._finish
         try:

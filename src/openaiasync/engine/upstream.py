@@ -26,7 +26,7 @@ import msgspec
 from ..core.model.omitted import is_omitted
 from ..core.model.secrets import Secret
 from ..core.policy.limits import Limits
-from ..core.policy.retry import Budget, is_rate_limit
+from ..core.policy.retry import CAPACITY, Budget, is_rate_limit
 from ..errors import APIError, APIStatusError, ClientClosedError, ConfigurationError, OpenAIError
 from ..transport.base import Transport
 from ..transport.waiting import Waiting, reset_after_fork
@@ -215,7 +215,8 @@ class Upstream:
         `retry_at` is the event loop's time at which the call is to be sent again, `None` if it is not.
         """
         if error is None:
-            self.budget.refill()
+            if self.budget.tokens < CAPACITY:
+                self.budget.refill()
             if self.refusals:
                 self.reopen()
         elif isinstance(error, APIStatusError) and is_rate_limit(error.status_code, error.code, error.type):

@@ -64,7 +64,7 @@ async def exchange(
         CallConfig(base=base, fields=AGENT, deadline=_SECONDS, max_redirects=0, max_body=MOST, repeat_timed_out=True),
         shared,
     )
-    row = Endpoint("identity.exchange", "POST", parts.path, body="json", answer="binary")
+    row = Endpoint("identity.exchange", "POST", parts.path, body="json", codec="bytes")
     request = Request(row, parts.path + (f"?{parts.query}" if parts.query else ""), _body(fields, subject))
     if subject is not None:
         engine.builder.hide(subject)

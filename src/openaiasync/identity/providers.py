@@ -155,7 +155,7 @@ async def _asked(
         max_body=MOST,
     )
     shared = Connections(None, lambda: _transport(http_client))
-    row = Endpoint("identity.metadata", "GET", parts.path, answer="binary")
+    row = Endpoint("identity.metadata", "GET", parts.path, codec="bytes")
     request = Request(row, f"{parts.path}?{parts.query}", None)
     request.headers = fields
     try:

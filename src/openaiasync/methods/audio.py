@@ -15,7 +15,7 @@ from ..engine import Namespace
 from ..engine.accumulating import AccumulatingStream
 from ..engine.binary import BinaryAnswer
 from ..engine.bytestream import ByteStream
-from ..engine.formats import TEXT_FORMATS
+from ..engine.codecs import TEXT_FORMATS
 from .common import MISSING, parameters
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ _PATH_SAFE = "!$%&'()*+,/:;=?@[]~"
 def _row(method: str, path: str, body: BodyKind, event_type: Any) -> Endpoint:
     """An operation that only its path tells of; `event_type` is what the events of its stream are."""
     event = f":{_name(event_type)}"
-    row = Endpoint(f"{method.lower()} {path}", method, path, body=body, answer="binary", event=event)
+    row = Endpoint(f"{method.lower()} {path}", method, path, body=body, codec="bytes", event=event)
     row.loaded[event] = event_type
     return row
 
@@ -135,7 +135,7 @@ class HTTPMethods:
         """``GET`` a list below the API base: awaited one page, iterated every item; `page` says how pages follow."""
         name = page.__name__.removeprefix("Async")
         path = _encoded(path)
-        row = Endpoint(f"get {path}", "GET", path, optional="after page", query="after page", answer="page", page=name)
+        row = Endpoint(f"get {path}", "GET", path, optional="after page", query="after page", codec="page", page=name)
         row.loaded[row.type] = model
         return Paginator(self._calls, row, _as_options(options))
 

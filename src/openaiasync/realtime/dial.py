@@ -16,7 +16,7 @@ from ..core.codec.encode import encode_query, merge_queries
 from ..core.codec.endpoint import Endpoint, Request, nearest
 from ..core.model.meta import Meta, RequestInfo
 from ..engine import failures
-from ..engine.config import BaseURL
+from ..engine.config import BaseURL, timeouts_for
 from ..engine.engine import Engine
 from ..engine.log import logger
 from ..errors import APIStatusError, ConfigurationError, OpenAIError
@@ -125,7 +125,7 @@ class _Attempt:
         self.info: RequestInfo = RequestInfo("GET", root, self.target, fields, secrets=calls.builder.secrets)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.began = self.loop.time()
-        self.clocks = calls.timeouts(self.request)
+        self.clocks = timeouts_for(calls.config, self.request)
         ends = [one for one in (self.clocks.deadline, self.options["open_timeout"]) if one is not None]
         self.until = self.began + min(ends) if ends else None
         self.clock, self.seconds = "deadline", min(ends, default=0.0)

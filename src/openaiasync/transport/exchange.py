@@ -53,14 +53,29 @@ class Exchange:
     written: bool = False
     answered: bool = False
 
-    def __init__(self, connection: Connection, clocks: AttemptTimeouts, bodiless: bool, connected: float) -> None:
-        """Take `connection`; `bodiless` as in `ResponseParser`, `connected` in seconds."""
+    def __init__(
+        self,
+        connection: Connection,
+        clocks: AttemptTimeouts,
+        bodiless: bool,
+        connected: float,
+        written: float | None = None,
+    ) -> None:
+        """Take `connection`; `bodiless` as in `ResponseParser`, `connected` in seconds.
+
+        `written` is the event loop's time of a request that is written whole right now.
+        """
         self._connection: Connection | None = connection
         self._loop = connection.loop
         self._bodiless = bodiless
         self._stall = clocks.start if clocks.stall is None else clocks.stall
-        until = clocks.until
-        self._expires = self._until = NEVER if until is None else until
+        self._until = self._expires = until = NEVER if clocks.until is None else clocks.until
+        if written is not None:
+            self.written = True
+            start = clocks.start
+            self._start_at = at = NEVER if start is None else written + start
+            if at <= until:
+                self._expires, self._clock = at, "start"
         # Looked at in every exchange, and a default of the class costs twice as much to look at.
         self._parser = self._waiter = None
         self.status = 0
@@ -229,7 +244,8 @@ class Exchange:
         if connection is None:
             raise cast(TransportError, self._error)
         self._for = purpose
-        self.reader = asyncio.current_task(self._loop)
+        if purpose != _FOR_HEAD:  # a task that waits for a head can go on whenever the server answers
+            self.reader = asyncio.current_task(self._loop)
         self._waiter = waiter = self._loop.create_future()
         if self._expires < connection.timer_at:
             connection.arm(self._expires)

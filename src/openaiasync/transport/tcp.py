@@ -13,7 +13,7 @@ from ..core.http.request import authority, framing, request_head
 from ..core.model.secrets import Secret
 from .base import AttemptTimeouts, TransportError, TransportRequest
 from .connect import Connector, TcpSettings, proxies_of
-from .connection import Connection
+from .connection import NO_CREDENTIALS, Connection
 from .exchange import Exchange
 from .pool import Pool
 from .proxies import parse_proxy
@@ -68,17 +68,14 @@ class TcpTransport:
     ) -> Exchange:
         """Write the head, and a body of bytes that is small, and return the exchange."""
         body = request.body
-        exchange = Exchange(connection, timeouts, request.method == "HEAD", connected)
+        whole = isinstance(body, bytes) and len(body) <= SMALL
+        length = len(body) if isinstance(body, bytes) else request.length
+        exchange = Exchange(connection, timeouts, request.method == "HEAD", connected, now if whole else None)
         exchange.owner = self
         exchange.sent = True
         try:
-            if isinstance(body, bytes) and len(body) <= SMALL:
-                exchange.written = True
-                _write(connection, request, framing(request.method, len(body)), body)
-                exchange.start_clock(timeouts.start, now)
-            else:
-                length = len(body) if isinstance(body, bytes) else request.length
-                _write(connection, request, framing(request.method, length), b"")
+            line = b"Content-Length: %d\r\n" % length if length else framing(request.method, length)
+            _write(connection, request, line, body if isinstance(body, bytes) and whole else b"")
         except BaseException:
             exchange.abort()
             raise
@@ -127,16 +124,19 @@ class TcpTransport:
 
 
 def _write(connection: Connection, request: TransportRequest, framing_line: bytes, body: bytes) -> None:
-    """Hand the request to the event loop. Credentials become bytes only within this one expression."""
+    """Hand the request to the event loop. Credentials become bytes only where nothing can raise any more."""
     transport, head = connection.transport, request.prebuilt
     assert transport is not None
     assert head is not None
     if connection.absolute:
         place = len(request.method) + 1
         head = b"%bhttp://%b%b" % (head[:place], authority(*request.origin).encode("ascii"), head[place:])
-    transport.write(
-        b"".join((head, request.credentials.wire(), connection.credentials.wire(), framing_line, b"\r\n", body))
-    )
+    if connection.credentials is NO_CREDENTIALS:
+        transport.write(b"".join((head, request.credentials.wire(), framing_line, b"\r\n", body)))
+    else:
+        transport.write(
+            b"".join((head, request.credentials.wire(), connection.credentials.wire(), framing_line, b"\r\n", body))
+        )
 
 
 async def _guard(pool: Pool) -> AsyncGenerator[None, None]:

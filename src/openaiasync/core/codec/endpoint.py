@@ -20,9 +20,10 @@ from .encode import encode_json, encode_query, merge_queries
 if TYPE_CHECKING:
     from ..http.multipart import BareText, Multipart
 
-__all__ = ["AnswerKind", "BodyKind", "Endpoint", "Request", "apply_options", "nearest"]
+__all__ = ["BodyKind", "CodecName", "Endpoint", "Request", "apply_options", "nearest"]
 
-AnswerKind = Literal["object", "page", "text", "binary", "none", "object-or-text"]
+CodecName = Literal["json", "page", "embeddings", "json_or_text", "text", "bytes", "audio", "none"]
+"""What the answer of an operation is, and so which codec decodes it."""
 BodyKind = Literal["none", "json", "multipart", "multipart-or-json"]
 """What the body of an operation is; ``"multipart-or-json"``: a form with files, and JSON without."""
 
@@ -49,7 +50,7 @@ class Request:
     unasked: tuple[str, ...] = ()
     """Fields of the body that the library added, and takes back where the server refuses them."""
     as_base64: bool = False
-    """Embeddings stay the text they came as: the caller named the format."""
+    """Vectors stay the text they came as: the caller named the format."""
     cast: Any = None
     """What makes the answer of a path that no endpoint names: a `Cast`."""
     texts: int = 0
@@ -112,7 +113,7 @@ class Endpoint:
         wire: str = "",
         body: BodyKind = "none",
         files: str = "",
-        answer: AnswerKind = "object",
+        codec: CodecName = "json",
         type: str = "",
         page: str = "",
         event: str = "",
@@ -126,7 +127,8 @@ class Endpoint:
         self.method = method
         self.path = path
         self.body: BodyKind = body
-        self.answer: AnswerKind = answer
+        self.codec: CodecName = codec
+        self.binary: bool = codec in ("bytes", "audio")  # the answer is a file or sound, and may be large
         self.type = type
         self.page = page
         self.event = event
@@ -158,7 +160,7 @@ class Endpoint:
         self.static_headers: tuple[tuple[str, str], ...] = tuple(_pair(item) for item in headers.split("\n") if item)
         # Body parameters need no work of their own when nothing is renamed and nothing goes elsewhere.
         self.simple_body: bool = self.body == "json" and not (
-            self.path_params or self.query or self.wire or self.header or self.answer == "object-or-text"
+            self.path_params or self.query or self.wire or self.header or self.codec == "json_or_text"
         )
 
     def load(self, where: str) -> Any:
@@ -219,7 +221,7 @@ class Endpoint:
             request.headers = self._head(params)
         extra = options and options.get("extra_body")
         request.body = self._encode(fields, extra, stream)
-        if self.answer == "object-or-text":
+        if self.codec == "json_or_text":
             wanted: Mapping[str, Any] = _merge(params, extra) if isinstance(extra, Mapping) else params
             request.response_format = str(wanted.get("response_format") or "")
         if options:

@@ -158,24 +158,20 @@ class Budget:
     sees 1.1 times the load.
     """
 
-    __slots__ = ("_tokens",)
+    __slots__ = ("tokens",)
 
     def __init__(self) -> None:
-        self._tokens = CAPACITY
-
-    @property
-    def tokens(self) -> int:
+        self.tokens: int = CAPACITY
         """What is left."""
-        return self._tokens
 
     def spend(self, cost: int) -> None:
         """Pay for one retry."""
-        self._tokens = max(0, self._tokens - cost)
+        self.tokens = max(0, self.tokens - cost)
 
     def refill(self) -> None:
         """A call succeeded."""
-        if self._tokens < CAPACITY:
-            self._tokens += 1
+        if self.tokens < CAPACITY:
+            self.tokens += 1
 
 
 def retryable_status(status: int, headers: Mapping[str, str], code: str | None, kind: str | None) -> bool:

@@ -1,0 +1,319 @@
+"""Codecs: how the answers of an operation become objects, one class for each kind that an endpoint's row may name.
+
+A codec knows what a request has to ask for, how a body is decoded, leniently where it does not conform, and what an
+answer is held to. The engine knows codecs only, and no operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import unquote
+
+from ..core.codec.decode import DecodeError, Decoder, decoder_for, keep, parsed
+from ..core.codec.endpoint import Endpoint, Request
+from ..core.http.sse import looks_like_events
+from ..core.model.meta import Meta
+from ..core.model.mixins import CONTENTS, has_content
+from . import failures
+from .binary import BinaryAnswer, is_no_sound, no_sound
+from .links import attach, needs_nothing
+from .pagination import page_type
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .upstream import Upstream
+
+__all__ = ["LARGE", "TEXT_FORMATS", "Codec", "codec_for"]
+
+T = TypeVar("T")
+
+TEXT_FORMATS = frozenset({"text", "srt", "vtt"})
+"""Formats in which a transcript comes as text."""
+LARGE = 1 << 20  # bytes of a body above which it is decoded in steps
+_FORMATTED = {"verbose_json": "Verbose", "diarized_json": "Diarized"}
+_CONFIRMED = frozenset({b"", b"{}", b"null"})  # bodies of a deletion that worked; Google's is an empty object
+
+
+class Codec:
+    """How the answers of one endpoint are asked for and decoded."""
+
+    strictly: Callable[[bytes], Any] | None = None
+    """The fast path: a strict decoder of answers to which nothing has to be done once they are decoded."""
+    content: str = ""
+    """The name of the list that has to hold something then, if there is one."""
+
+    def __init__(self, endpoint: Endpoint, strict: bool) -> None:
+        self.endpoint = endpoint
+        self.strict = strict
+
+    def ask(self, upstream: Upstream, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a request, with the defaults of this library that suit its answer."""
+        return params
+
+    def note(self, request: Request, given: dict[str, Any]) -> None:
+        """Note on a request what its answer is held to, by the parameters that the caller gave."""
+
+    def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        """Return the answer that a body is. Raises `APIResponseValidationError`, or the error that was sent instead."""
+        raise NotImplementedError
+
+    def decode_large(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        """The same for a large body; what is returned may have to be awaited."""
+        return self.decode(engine, request, meta, body)
+
+    def decoder(self, request: Request) -> Decoder[Any]:
+        """Return the decoder of the object that an answer is."""
+        raise NotImplementedError
+
+
+class BytesCodec(Codec):
+    """The body as it is: the content of a file."""
+
+    def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        return BinaryAnswer(body, meta)
+
+
+class AudioCodec(BytesCodec):
+    """Sound: an error object, a page or nothing at all in its place raises."""
+
+    def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        if is_no_sound(meta, body):
+            raise no_sound(meta, body)
+        return BinaryAnswer(body, meta)
+
+
+class TextCodec(Codec):
+    """Plain text."""
+
+    def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        return body.decode("utf-8", "replace")
+
+
+class NoneCodec(Codec):
+    """No answer: only an error object in the body counts."""
+
+    def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        from ..core.codec.success import is_error
+
+        try:
+            value = parsed(body) if body else None
+        except DecodeError:
+            return None
+        if isinstance(value, dict) and is_error(None, cast("dict[str, Any]", value)):
+            raise failures.stream_error(meta, value)
+        return None
+
+
+class JSONCodec(Codec):
+    """An object of the endpoint's type: strictly decoded, leniently where it does not conform."""
+
+    def __init__(self, endpoint: Endpoint, strict: bool) -> None:
+        super().__init__(endpoint, strict)
+        self._decoder: Decoder[Any] | None = None
+        self._choose()
+
+    def _choose(self) -> None:
+        """Take the fast path if an answer of this type has nothing done to it, and cannot hold an error.
+
+        What is strictly decoded has no unknown field, and says by its own literal what it is.
+        """
+        kind = self.decoder(Request(self.endpoint, "")).kind
+        if needs_nothing(kind) and failures.is_no_error(kind):
+            self.strictly = self.decoder(Request(self.endpoint, "")).fast
+            self.content = CONTENTS.get(kind.__name__, "")
+
+    def decoder(self, request: Request) -> Decoder[Any]:
+        if self._decoder is None:
+            self._decoder = decoder_for(self.load(), strict=self.strict)
+        return self._decoder
+
+    def load(self) -> Any:
+        """Return the type of the answers."""
+        return self.endpoint.load(self.endpoint.type)
+
+    def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        deletes = self.endpoint.method == "DELETE"
+        if deletes and body.strip() in _CONFIRMED:
+            return self._deleted(request, meta)
+        try:
+            answer, reason = self._read(request, body)
+        except DecodeError as error:
+            answer, reason = None, error.reason
+        if not reason:
+            return self.finish(engine, request, answer, meta, body)
+        if deletes and reason != failures.ERROR:
+            from ..core.codec.success import is_confirmed
+
+            if is_confirmed(body):
+                return self._deleted(request, meta)
+        if looks_like_events(body):
+            from .assembled import assembled  # few servers stream what nobody asked them to
+
+            return assembled(engine, request, meta, body)
+        refusal = failures.refused(meta, body, reason, kind=self.decoder(request).kind)
+        if reason == failures.ERROR and answer is not None:
+            refusal.partial = answer
+        raise refusal
+
+    def decode_large(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        return self._decode_in_steps(engine, request, meta, body)
+
+    async def _decode_in_steps(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        """Decode in slices between which the event loop runs: no other call waits for tens of milliseconds."""
+        from ..core.codec.slices import decode_in_slices
+
+        answer: Any = None
+        with contextlib.suppress(DecodeError):  # the general way says what is wrong
+            answer = await _in_turns(decode_in_slices(self.decoder(request), body))
+        if answer is None or failures.holds_error(answer):
+            return self.decode(engine, request, meta, body)
+        return self.finish(engine, request, answer, meta, body)
+
+    def finish(self, engine: Engine, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
+        """Return a decoded answer with what it needs beside: its meta, and links that can be fetched."""
+        attach(engine, answer)
+        return keep(answer, body, meta)
+
+    def _read(self, request: Request, body: bytes) -> tuple[Any, str]:
+        """Return the answer that a body is, and why it may not be handed out, if so. Raises `DecodeError`."""
+        decoder = self.decoder(request)
+        try:
+            answer = decoder.fast(body)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if failures.holds_error(answer):
+                return None, failures.ERROR
+            return answer, "" if has_content(answer) else "the answer is empty"
+        from ..core.codec.success import read_leniently  # answers that conform need not load it
+
+        return read_leniently(decoder, self.reshape(parsed(body)), body)
+
+    def reshape(self, value: Any) -> Any:
+        """Return the plain values of a body that does not conform, put into the shape of the endpoint's type."""
+        return value
+
+    def _deleted(self, request: Request, meta: Meta) -> Any:
+        """Return the answer to a DELETE that the server confirmed with a status alone (204, or an empty 200)."""
+        from ..core.codec.success import deleted
+
+        decoder = self.decoder(request)
+        last = unquote(request.path.partition("?")[0].rpartition("/")[2])
+        made = deleted(decoder.kind, self.endpoint.ids_in(request.path), last)
+        return keep(decoder.build(made, b""), None, meta)
+
+
+class PageCodec(JSONCodec):
+    """One page of a list."""
+
+    def _choose(self) -> None:
+        """A page is never on the fast path: it has to be told how to ask for the next one."""
+
+    def load(self) -> Any:
+        return page_type(self.endpoint)
+
+    def reshape(self, value: Any) -> Any:
+        from ..core.codec.success import as_page
+
+        path = self.endpoint.path
+        return as_page(value, path.rpartition("/")[2], models=path.endswith("/models"))
+
+
+class EmbeddingsCodec(JSONCodec):
+    """Vectors: one for each text, in whatever form they come."""
+
+    def _choose(self) -> None:
+        """Vectors are checked one by one, so that there is no fast path."""
+
+    def ask(self, upstream: Upstream, params: dict[str, Any]) -> dict[str, Any]:
+        return upstream.with_base64(params)
+
+    def note(self, request: Request, given: dict[str, Any]) -> None:
+        from .embeddings import count_texts
+
+        request.as_base64 = given.get("encoding_format") == "base64"
+        request.texts = count_texts(given)
+
+    def reshape(self, value: Any) -> Any:
+        from .embeddings import as_embeddings
+
+        return as_embeddings(value)
+
+    def finish(self, engine: Engine, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
+        from .embeddings import NO_VECTOR, fault
+
+        if wrong := fault(request, answer):
+            if wrong == NO_VECTOR:
+                raise failures.empty_answer(meta, body, wrong)
+            raise failures.misfit(meta, body, wrong)
+        return super().finish(engine, request, answer, meta, body)
+
+
+class JSONOrTextCodec(JSONCodec):
+    """An object, or text, by the format that was asked for: transcripts and translations."""
+
+    def _choose(self) -> None:
+        """Which type an answer has depends on its request, so that there is no fast path."""
+
+    def decoder(self, request: Request) -> Decoder[Any]:
+        # The types alone do not tell verbose from diarized answers.
+        module, _, name = self.endpoint.type.partition(":")
+        name = f"{name.removesuffix('CreateResponse')}{_FORMATTED.get(request.response_format, '')}"
+        return decoder_for(self.endpoint.load(f"{module.rpartition('.')[0]}:{name}"), strict=self.strict)
+
+    def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        if request.response_format not in TEXT_FORMATS:
+            return super().decode(engine, request, meta, body)
+        from ..core.codec.success import ERROR, NOTHING, is_error, is_nothing
+
+        kind, fields = self.decoder(request).kind, _object(body)
+        if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
+            raise failures.refused(meta, body, ERROR if is_error(kind, fields) else NOTHING)
+        if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+            raise failures.misfit(meta, body, "asked for text, the server sent a page")
+        return body.decode("utf-8", "replace")
+
+    def decode_large(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
+        return self.decode(engine, request, meta, body)
+
+
+_CODECS: dict[str, type[Codec]] = {
+    "json": JSONCodec,
+    "page": PageCodec,
+    "embeddings": EmbeddingsCodec,
+    "json_or_text": JSONOrTextCodec,
+    "text": TextCodec,
+    "bytes": BytesCodec,
+    "audio": AudioCodec,
+    "none": NoneCodec,
+}
+
+
+def codec_for(endpoint: Endpoint, strict: bool) -> Codec:
+    """Return the codec that an endpoint's row names."""
+    return _CODECS[endpoint.codec](endpoint, strict)
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    """Return the fields of a body that is a JSON object."""
+    if not body.lstrip().startswith(b"{"):
+        return None
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+async def _in_turns(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+        await asyncio.sleep(0)
