@@ -23,8 +23,7 @@ from openaiasync import (
 )
 from openaiasync.core.codec.endpoint import Endpoint
 from openaiasync.core.model.meta import Meta, RequestInfo
-from openaiasync.engine.binary import BinaryAnswer
-from openaiasync.engine.bytestream import ByteStream
+from openaiasync.engine.binary import BinaryAnswer, ByteStream
 from scripted import LAST_CHUNK, Script, Seen, answer, head, json_answer, scripted
 
 CONTENT = Endpoint("things.content", "GET", "/things/{thing_id}/content", required="thing_id", codec="bytes")

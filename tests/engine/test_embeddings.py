@@ -12,7 +12,7 @@ import pytest
 
 from conftest import run
 from openaiasync import APIResponseValidationError, AsyncOpenAI, Client, EmbedManyError
-from openaiasync.engine.embeddings import count_texts
+from openaiasync.engine.codecs import count_texts
 from scripted import Seen, json_answer, scripted
 
 A, B = [1.0, 2.0], [3.0, 4.0]

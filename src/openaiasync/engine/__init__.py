@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from .binary import BinaryAnswer
-from .engine import Engine
-from .namespace import Namespace
+from .engine import Engine, Namespace
 from .pagination import (
     AsyncConversationCursorPage,
     AsyncCursorPage,

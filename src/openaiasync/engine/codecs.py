@@ -7,27 +7,32 @@ answer is held to. The engine knows codecs only, and no operation.
 from __future__ import annotations
 
 import asyncio
+import binascii
 import contextlib
 import json
-from collections.abc import Callable, Generator
+from array import array
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ..core.codec.decode import DecodeError, Decoder, decoder_for, keep, parsed
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.http.sse import looks_like_events
+from ..core.model.media import Images
 from ..core.model.meta import Meta
-from ..core.model.mixins import CONTENTS, has_content
+from ..core.model.mixins import CONTENTS, EmbeddingValue, has_content, return_base64
+from ..core.model.plain import is_list
 from . import failures
 from .binary import BinaryAnswer, is_no_sound, no_sound
-from .links import attach, needs_nothing
+from .config import BaseURL
 from .pagination import page_type
 
 if TYPE_CHECKING:
     from .engine import Engine
     from .upstream import Upstream
 
-__all__ = ["LARGE", "TEXT_FORMATS", "Codec", "codec_for"]
+__all__ = ["LARGE", "TEXT_FORMATS", "Codec", "codec_for", "count_texts"]
 
 T = TypeVar("T")
 
@@ -233,19 +238,13 @@ class EmbeddingsCodec(JSONCodec):
         return upstream.with_base64(params)
 
     def note(self, request: Request, given: dict[str, Any]) -> None:
-        from .embeddings import count_texts
-
         request.as_base64 = given.get("encoding_format") == "base64"
         request.texts = count_texts(given)
 
     def reshape(self, value: Any) -> Any:
-        from .embeddings import as_embeddings
-
         return as_embeddings(value)
 
     def finish(self, engine: Engine, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
-        from .embeddings import NO_VECTOR, fault
-
         if wrong := fault(request, answer):
             if wrong == NO_VECTOR:
                 raise failures.empty_answer(meta, body, wrong)
@@ -317,3 +316,152 @@ async def _in_turns(steps: Generator[None, None, T]) -> T:
             made: T = end.value
             return made
         await asyncio.sleep(0)
+
+
+# -------------------------------------------------------------------------------------------------- vectors
+
+
+NO_VECTOR = "the answer holds no embedding"
+_BLANK = str.maketrans("", "", " \t\r\n")
+
+
+def count_texts(params: Mapping[str, Any]) -> int:
+    """How many texts are to be embedded; 0 where that cannot be told. A list of numbers is one text."""
+    texts = params.get("input")
+    extra = params.get("extra_body")
+    if isinstance(extra, Mapping) and "input" in extra:
+        texts = cast("Mapping[str, Any]", extra)["input"]
+    if isinstance(texts, str):
+        return 1
+    if not isinstance(texts, (list, tuple)) or not texts:
+        return 0
+    items = cast("Sequence[Any]", texts)
+    return 1 if isinstance(items[0], int) else len(items)
+
+
+def fault(request: Request, answer: Any) -> str:
+    """What is wrong with an answer that does not hold one vector for each text; `""` if nothing is.
+
+    Vectors in other forms are put right, and base64 is left as text to who asked for it.
+    """
+    if not answer.data:
+        return NO_VECTOR
+    items: Any = answer.data
+    if not isinstance(items, list) or not all(map(_put_right, cast("Sequence[Any]", items))):
+        return "an embedding is not a vector"
+    items = cast("Sequence[Any]", items)
+    if request.texts and len(items) != request.texts:
+        return f"{_counted(len(items), 'vector')} came for {_counted(request.texts, 'text')}"
+    # Some servers give all vectors the index 0, which says nothing; the order is that of the texts then.
+    places = {item.index for item in items if type(item.index) is int}
+    if 1 < len(places) < sum(type(item.index) is int for item in items):
+        return "two vectors came for one text"
+    if request.as_base64:
+        return_base64(answer)
+    return ""
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _put_right(item: Any) -> bool:
+    """Whether an item holds a vector, after having been read from the other forms that servers send one in."""
+    if not isinstance(item, EmbeddingValue):
+        return False
+    value: Any = cast("Any", item).value
+    if isinstance(value, str):
+        value = cast("Any", item).value = _from_text(value)
+    if isinstance(value, bytes):
+        return bool(value) and len(value) % 4 == 0
+    if not is_list(value) or not value:
+        return False
+    numbers = value
+    if len(numbers) == 1 and is_list(numbers[0]):  # llama.cpp without pooling, of a single token
+        numbers = numbers[0]
+        cast("Any", item).value = numbers
+    try:
+        return bool(array("d", numbers))
+    except (TypeError, OverflowError):
+        pass
+    try:
+        cast("Any", item).value = [float(number) for number in numbers]  # numbers in quotes
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _from_text(text: str) -> Any:
+    """A vector that came as text: JSON, or base64 with line breaks or without its padding."""
+    text = text.translate(_BLANK)
+    try:
+        if text.startswith("["):
+            return json.loads(text)
+        return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
+    except (ValueError, RecursionError):
+        return text
+
+
+def as_embeddings(value: Any) -> Any:
+    """An answer's plain values where a server sends the bare list of its items, or of its vectors (TEI)."""
+    if not is_list(value):
+        return value
+    items: list[Any] = [
+        {"embedding": item, "index": i} if isinstance(item, list) else item for i, item in enumerate(value)
+    ]
+    return {"object": "list", "data": items}
+
+
+# -------------------------------------------------------------------------------------------------- links
+
+
+_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+
+
+class LinkDownloader:
+    """Fetches links for one client: with its connections, limits and clocks, without its key and header fields."""
+
+    def __init__(self, calls: Engine) -> None:
+        self._calls = calls
+
+    async def __call__(self, url: str) -> bytes:
+        """The body behind a link; one without a host is meant below the API's own. Redirects are followed.
+
+        Raises `ValueError` for what is no http URL, and `OpenAIError`.
+        """
+        config = self._calls.config
+        try:
+            parts = urlsplit(urljoin(f"{config.base.root}{config.base.path}/", quote(url, safe=_URL_SAFE)))
+            base = BaseURL(f"{parts.scheme}://{parts.netloc}")
+        except ValueError:
+            raise ValueError("the server's link to the image is no http URL") from None
+        base.userinfo = None
+        agent = tuple(field for field in config.fields if field[0] == "User-Agent")
+        plain = replace(
+            config,
+            base=base,
+            key=None,
+            admin_key=None,
+            fields=agent,
+            secret_fields=(),
+            count_retries=False,
+            observers=(),  # they may add header fields
+        )
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        row = Endpoint("images.fetch", "GET", parts.path or "/", codec="bytes")
+        _, body = await self._calls.under(plain).fetch(Request(row, target))
+        return body
+
+    def __repr__(self) -> str:
+        return "<Fetcher>"
+
+
+def attach(calls: Engine, answer: object) -> None:
+    """Let images in an answer fetch what their links lead to through the client whose answer it is."""
+    if isinstance(answer, Images):
+        answer.attach(LinkDownloader(calls))
+
+
+def needs_nothing(kind: object) -> bool:
+    """Whether `attach` has nothing to do with answers of this type."""
+    return not (isinstance(kind, type) and issubclass(kind, Images))

@@ -13,8 +13,7 @@ from ..core.model.lenient import builder_for
 from ..core.model.plain import parse_json
 from ..engine import Namespace
 from ..engine.accumulating import AccumulatingStream
-from ..engine.binary import BinaryAnswer
-from ..engine.bytestream import ByteStream
+from ..engine.binary import BinaryAnswer, ByteStream
 from ..engine.codecs import TEXT_FORMATS
 from .common import MISSING, parameters
 
