@@ -31,7 +31,7 @@ EVENTS = 500  # of the stream called "burst"
 FIRST = "first"
 _FIRST = {
     "ours": "import openaiasync; openaiasync.Client(api_key='sk-bench', api_base='http://127.0.0.1:9', model='m')",
-    "floor": "import ssl, msgspec",
+    "floor": "import asyncio, ssl, msgspec",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .binary import BinaryAnswer
-from .engine import Engine, Namespace
+from .engine import Engine
 from .pagination import (
     AsyncConversationCursorPage,
     AsyncCursorPage,
@@ -12,6 +12,7 @@ from .pagination import (
     AsyncTokenPage,
     Paginator,
 )
+from .raw import Namespace
 from .streams import AsyncStream
 
 __all__ = [

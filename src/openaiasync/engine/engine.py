@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from ..core.codec.decode import Decoder, keep
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.http.codings import CodingError
 from ..core.model.meta import Meta
-from ..core.model.method_signatures import explicit_signatures
 from ..errors import APIError, APIStatusError
 from ..transport.base import TransportResponse
 from . import failures
@@ -23,10 +22,7 @@ from .sealing import seal, sealed
 from .streams import AsyncStream
 from .upstream import Connections, Upstream
 
-if TYPE_CHECKING:
-    from .raw import RawMethods, StreamedMethods
-
-__all__ = ["Engine", "Middleware", "Namespace"]
+__all__ = ["Engine", "Middleware"]
 
 
 class Middleware:
@@ -251,31 +247,3 @@ class Engine:
     def decoder(self, request: Request) -> Decoder[Any]:
         """Return the decoder of the object that the answer to a request is."""
         return self.codec(request.endpoint).decoder(request)
-
-
-class Namespace:
-    """The base of every group of methods (`client.chat`): a real object, made once per client, free to be patched."""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        explicit_signatures(cls)
-
-    def __init__(self, calls: Engine) -> None:
-        self._calls = calls
-
-    @property
-    def with_raw_response(self) -> RawMethods:
-        """The same methods, answering a `RawResponse`: status, header fields, body; `parse()` decodes."""
-        from .raw import RawMethods
-
-        return RawMethods(self, self._calls)
-
-    @property
-    def with_streaming_response(self) -> StreamedMethods:
-        """The same methods, answering a context manager of a `StreamedResponse`, whose body is read as you ask."""
-        from .raw import StreamedMethods
-
-        return StreamedMethods(self, self._calls)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"

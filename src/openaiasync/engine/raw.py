@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, RequestInfo, ResponseInfo
+from ..core.model.method_signatures import explicit_signatures
 from ..transport.base import TransportResponse
 from .body import body_pieces, cap_for, too_large
 from .call import Call
@@ -24,7 +25,7 @@ from .pagination import turn
 from .sealing import seal, sealing
 from .streams import AsyncStream
 
-__all__ = ["RawMethods", "RawResponse", "StreamedMethods", "StreamedResponse"]
+__all__ = ["Namespace", "RawMethods", "RawResponse", "StreamedMethods", "StreamedResponse"]
 
 T = TypeVar("T")
 P = TypeVar("P", str, bytes)
@@ -430,3 +431,27 @@ def _over(thing: Any, calls: Engine) -> Any:
     view: Any = object.__new__(thing.__class__)
     view._calls = calls
     return view
+
+
+class Namespace:
+    """The base of every group of methods (`client.chat`): a real object, made once per client, free to be patched."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        explicit_signatures(cls)
+
+    def __init__(self, calls: Engine) -> None:
+        self._calls = calls
+
+    @property
+    def with_raw_response(self) -> RawMethods:
+        """The same methods, answering a `RawResponse`: status, header fields, body; `parse()` decodes."""
+        return RawMethods(self, self._calls)
+
+    @property
+    def with_streaming_response(self) -> StreamedMethods:
+        """The same methods, answering a context manager of a `StreamedResponse`, whose body is read as you ask."""
+        return StreamedMethods(self, self._calls)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from ..core.model.omitted import Omit, omit
-from ..engine.engine import Namespace
+from ..engine.raw import Namespace
 from ..engine.sealing import sealed
 
 if TYPE_CHECKING:
