@@ -3,7 +3,8 @@
 import asyncio
 
 from openaiasync import Client
-from openaiasync.server import demo_app, serve
+from openaiasync.demo import demo_app
+from openaiasync.server import serve
 
 MODELS = {
     "image_generate": "demo-image",

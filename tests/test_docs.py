@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from openaiasync.server.app import App, demo_app
+from openaiasync.demo import demo_app
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread
 
@@ -28,15 +28,6 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 # Examples that need more than the built-in server, and the test that runs each.
 ELSEWHERE = {"embeddings_pgvector.py": "tests/test_pgvector.py"}
 EXAMPLES = sorted(path for path in (REPOSITORY / "examples").glob("*.py") if path.name not in ELSEWHERE)
-# Models that the docs name, and who stands in for them.
-STAND_INS = {
-    "demo-chat": ("gpt-4o-mini", "gpt-4o", "gpt-4.1-mini", "gpt-5-mini", "llama3.2", "qwen3", "tiny", "my-model"),
-    "demo-complete": ("gpt-3.5-turbo-instruct", "my-base-model"),
-    "demo-image": ("gpt-image-1", "dall-e-3"),
-    "demo-tts": ("tts-1", "gpt-4o-mini-tts"),
-    "demo-stt": ("whisper-1", "gpt-4o-transcribe"),
-    "demo-embed": ("text-embedding-3-small", "text-embedding-3-large", "nomic-embed-text", "my-embedding-model"),
-}
 API = re.compile(r"https?://[\w.-]+(:\d+)?/v1\b")
 
 RUNNER = """
@@ -88,11 +79,8 @@ def commands_of(block: Block) -> list[str]:
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[str]:
-    """The base URL of the built-in server, which takes the models of the docs and any field."""
-    demo = demo_app().models
-    app = App(list(demo.values()), strict=False)
-    app.models.update({name: demo[model] for model, names in STAND_INS.items() for name in names})
-    with start_in_thread(serve(app)) as server:
+    """The base URL of the demo server, which takes any model's name and any field."""
+    with start_in_thread(serve(demo_app())) as server:
         yield server.base_url
 
 

@@ -32,8 +32,9 @@ BASE_TO_ENDPOINTS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.
 BRANCHES = {
     "server": BASE_TO_ENDPOINTS,
+    "demo": f"{BASE_TO_ENDPOINTS} server",
     "testing": f"{BASE_TO_ENDPOINTS} transport server",
-    "cli": " ".join((*LAYERS, "server testing")),
+    "cli": " ".join((*LAYERS, "server demo testing")),
     "__main__": "cli",
 }
 # The package itself imports this at its top; the rest of its names come lazily.
@@ -303,6 +304,7 @@ MADE_UP = {
     "a unit of no layer": ("nowhere.py", "from .errors import E\n", "in no layer"),
     "an eager package": ("__init__.py", "from .client import Client\n", "at its top"),
     "a module that imports the package": ("api/chat.py", "from .. import Client\n", "name the module"),
+    "the server uses the demo": ("server/app.py", "def f():\n    from ..demo import demo_app\n", "may not import demo"),
     "the server uses the client": ("server/app.py", "from ..client import Client\n", "may not import"),
 }
 

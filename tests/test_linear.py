@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 import openaiasync
-from openaiasync.server.models.chat import _MAX_READ
+from openaiasync.demo.chat import MAX_READ
 
 TINY, SHORT, LONG = 150, 1_000, 4_000
 SUSPECT = 0.0005  # seconds of CPU for a short string: a quadratic pattern takes a millisecond and more
@@ -36,7 +36,7 @@ LINEAR = 10
 PARTS = 4  # tests that share the patterns
 METHODS = ("search", "match", "fullmatch", "sub", "split", "findall", "finditer")
 HOW = {"_COURTESY_PATTERNS": "fullmatch"}  # what a table of patterns is used for, where it is not a search
-DEMO = "openaiasync.server.models."
+DEMO = "openaiasync.demo."
 MOST_READ = 2_000  # characters that the rules of the demo models look at
 DEMO_SECONDS = 0.2  # of CPU, for the worst of their patterns; the machine may be slow
 GENERATED = ("types", "params", "api", "endpoints")
@@ -249,7 +249,7 @@ def test_patterns_are_linear(part: int) -> None:
 
 def test_patterns_of_the_demo_models_are_quick_over_what_they_read() -> None:
     """Their texts are cut before any rule sees them."""
-    assert _MAX_READ <= MOST_READ
+    assert MAX_READ <= MOST_READ
     slow: list[str] = []
     for where, pattern, how in patterns():
         if where.startswith(DEMO):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openaiasync.server.app import App, demo_app
+from openaiasync.demo import demo_app
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread
 from postgres import postgres
@@ -32,9 +32,7 @@ def database() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[str]:
-    app = App(list(demo_app().models.values()))
-    app.models["text-embedding-3-small"] = app.models["demo-embed"]
-    with start_in_thread(serve(app)) as server:
+    with start_in_thread(serve(demo_app())) as server:
         yield server.base_url
 
 

@@ -28,7 +28,7 @@ from openaiasync import (
     shape_of,
 )
 from openaiasync.chat.reply import PartialObject, RepairStarted
-from openaiasync.server.app import demo_app
+from openaiasync.demo import demo_app
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread
 from scripted import CHAT, Scripted, Seen, chunk, events, json_answer, scripted

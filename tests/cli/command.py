@@ -14,7 +14,8 @@ from typing import IO, Any, cast
 from unittest import mock
 
 from openaiasync.cli.command_line import run
-from openaiasync.server import App, ServerThread, demo_app, serve, start_in_thread
+from openaiasync.demo import demo_app
+from openaiasync.server import Server, ServerThread, serve, start_in_thread
 
 COMMAND = [sys.executable, "-m", "openaiasync"]
 Answer = tuple[int, bytes] | None
@@ -83,11 +84,13 @@ class Spy:
     `answer(path, body)` gives status and body, or `None` to let the demo models answer.
     """
 
-    def __init__(self, answer: Callable[[str, Any], Answer] = lambda path, body: None, app: App | None = None) -> None:
+    def __init__(
+        self, answer: Callable[[str, Any], Answer] = lambda path, body: None, app: Server | None = None
+    ) -> None:
         self.requests: list[tuple[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self._answer = answer
-        self._app = app or demo_app()
+        self._app = app or demo_app(strict=True)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from openaiasync.server import ServerThread, demo_app, serve, start_in_thread
+from openaiasync.demo import demo_app
+from openaiasync.server import ServerThread, serve, start_in_thread
 
 
 @pytest.fixture(scope="package")
 def server() -> Iterator[ServerThread]:
-    with start_in_thread(serve(demo_app())) as running:
+    with start_in_thread(serve(demo_app(strict=True))) as running:
         yield running
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from openaiasync import __version__
 from openaiasync.cli.command_line import run
-from openaiasync.server import ServerThread, demo_app, serve, start_in_thread
+from openaiasync.demo import demo_app
+from openaiasync.server import ServerThread, serve, start_in_thread
 
 from .command import COMMAND, call, environment, inside, one_line, refused, spied
 

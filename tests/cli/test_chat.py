@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from openaiasync.server import ServerThread, demo_app, serve, start_in_thread
+from openaiasync.demo import demo_app
+from openaiasync.server import ServerThread, serve, start_in_thread
 
 from .command import Answer, call, inside, one_line, refused, spied, started
 
@@ -34,7 +35,7 @@ def test_an_answer_on_stdout(server: ServerThread) -> None:
     done = call("chat", "say hello world", "--base-url", server.base_url)
     assert done.stdout == "hello world\n"
     assert done.returncode == 0
-    assert done.stderr == "Using demo-chat, one of 6 models; choose another with --model.\n"
+    assert done.stderr == "Using demo-chat, one of 7 models; choose another with --model.\n"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 from openaiasync.cli.command_line import run
 from openaiasync.cli.console import CommandError
 from openaiasync.cli.demo_command import SENTENCES, Tally, nearest_pairs, questions_of, run_demo
+from openaiasync.demo.embed import embed
 from openaiasync.errors import APIConnectionError
-from openaiasync.server.models import DemoEmbed
 
 from .command import Spy, call, refused, started
 
@@ -118,8 +118,7 @@ def test_a_server_that_cannot_start(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_the_pairs_are_the_paraphrases() -> None:
     """The nearest six pairs of the twelve sentences are the six that say the same."""
-    model = DemoEmbed()
-    vectors = [model.embed(sentence, 256) for sentence in SENTENCES]
+    vectors = [embed(sentence, 256) for sentence in SENTENCES]
     pairs = nearest_pairs(vectors, 6)
     assert {(i, j) for _, i, j in pairs} == {(i, i + 1) for i in range(0, 12, 2)}
     assert [cosine for cosine, _, _ in pairs] == sorted((cosine for cosine, _, _ in pairs), reverse=True)

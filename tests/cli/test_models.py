@@ -21,7 +21,7 @@ def listing(*names: str) -> Answer:
 def test_names_one_a_line(server: ServerThread) -> None:
     """A pipe gets bare names."""
     done = call("models", "--base-url", server.base_url)
-    assert done.stdout == "demo-chat\ndemo-complete\ndemo-image\ndemo-tts\ndemo-stt\ndemo-embed\n"
+    assert done.stdout == "demo-chat\ndemo-complete\ndemo-image\ndemo-tts\ndemo-stt\ndemo-embed\ndemo-moderation\n"
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -42,7 +42,7 @@ def test_json_is_all_that_the_server_tells(server: ServerThread) -> None:
     """`--json` gives an array of the objects as they came."""
     models = json.loads(inside("models", "--json", "--base-url", server.base_url).stdout)
     assert [model["id"] for model in models][:2] == ["demo-chat", "demo-complete"]
-    assert len(models) == 6
+    assert len(models) == 7
     assert {"id", "object", "created", "owned_by"} <= set(models[0])
 
 

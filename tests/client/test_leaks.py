@@ -11,7 +11,8 @@ import pytest
 
 from conftest import open_sockets, run
 from openaiasync import Client
-from openaiasync.server import demo_app, serve
+from openaiasync.demo import demo_app
+from openaiasync.server import serve
 
 CALLS = 10_000
 SETTLED = 3_000  # calls after which caches are filled

@@ -24,7 +24,8 @@ from openaiasync import (
     RequestOptions,
     omit,
 )
-from openaiasync.server import demo_app, serve
+from openaiasync.demo import demo_app
+from openaiasync.server import serve
 from scripted import CHAT, Seen, chat, json_answer, scripted
 
 MODELS = {"chat": "demo-chat", "completion": "demo-complete", "embedding": "demo-embed"}

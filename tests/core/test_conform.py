@@ -88,7 +88,7 @@ def test_what_fits_and_what_does_not(schema: dict[str, Any], fitting: list[Any],
 )
 def test_misfits_say_where_and_what_was_expected(schema: Any, value: Any, expected: list[tuple[str, str]]) -> None:
     """Of variants, the one that was meant is explained."""
-    assert list(validation_errors(value, schema)) == expected
+    assert [error[:2] for error in validation_errors(value, schema)] == expected
 
 
 def test_variants_inside_variants_cost_no_more_than_the_value_is_long() -> None:
@@ -116,4 +116,4 @@ def test_many_items_are_told_apart_in_linear_time() -> None:
 def test_schemas_of_types_fit_their_values() -> None:
     """What a type's own decoder takes fits the schema as it was before it was made strict."""
     assert not list(validation_errors({"value": [1, 2]}, shape_of(list[int]).schema))
-    assert list(validation_errors({"a": "x"}, json_schema(dict[str, int]))) == [("$.a", "integer")]
+    assert list(validation_errors({"a": "x"}, json_schema(dict[str, int]))) == [("$.a", "integer", "type", "")]

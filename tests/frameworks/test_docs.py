@@ -13,10 +13,10 @@ import pytest
 
 pytest.importorskip("openai")
 
-from openaiasync.server.app import App, demo_app
+from openaiasync.demo import demo_app
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread
-from test_docs import RUNNER, STAND_INS, blocks_of
+from test_docs import RUNNER, blocks_of
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("default"), pytest.mark.timeout(200)]
 
@@ -33,9 +33,6 @@ def runs_here(code: str) -> bool:
 
 def test_the_page() -> None:
     """The bridge's own example runs, and that of the framework that is here, if one is."""
-    demo = demo_app().models
-    app = App(list(demo.values()), strict=False)
-    app.models.update({name: demo[model] for model, names in STAND_INS.items() for name in names})
     blocks = [block.text for block in blocks_of(PAGE.read_text(encoding="utf-8")) if block.language == "python"]
     assert len(blocks) == 6
     found = [block for block in blocks if runs_here(block)]
@@ -45,7 +42,7 @@ def test_the_page() -> None:
     # One environment holds one framework; what comes along with another one counts too.
     several = [name for name in ("pydantic_ai", "agents", "langchain_openai", "instructor") if find_spec(name)]
     assert len(found) >= 1 + len(several)
-    with start_in_thread(serve(app)) as server:
+    with start_in_thread(serve(demo_app())) as server:
         environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-of-the-docs"}
         for block in found[1:] or [""]:
             code = "\0".join([found[0], block])

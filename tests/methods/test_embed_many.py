@@ -25,7 +25,8 @@ from openaiasync import (
     InFlightError,
     InternalServerError,
 )
-from openaiasync.server import demo_app, serve, start_in_thread
+from openaiasync.demo import demo_app
+from openaiasync.server import serve, start_in_thread
 from scripted import Script, Scripted, Seen, json_answer, scripted
 
 Refuse = Callable[[list[str]], int]

@@ -18,8 +18,9 @@ import openaiasync
 from conftest import run
 from official.sequences import CHATS, TEXT, piece
 from openaiasync import APIResponseValidationError, AsyncOpenAI, Client, pydantic_function_tool
+from openaiasync.demo import demo_app
 from openaiasync.lib.streaming.chat import ChatCompletionStreamState
-from openaiasync.server import demo_app, serve, start_in_thread
+from openaiasync.server import serve, start_in_thread
 from openaiasync.types.chat import ChatCompletion, ParsedChatCompletion, ParsedFunctionToolCall
 from scripted import CHAT, STREAM_HEAD, Scripted, Seen, event, events, json_answer, scripted
 

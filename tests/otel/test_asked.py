@@ -13,8 +13,8 @@ from conftest import run
 from openaiasync import (
     Client,
 )
+from openaiasync.demo import demo_app
 from openaiasync.otel.request import provider_of
-from openaiasync.server.app import demo_app
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread
 from scripted import Scripted, Seen, events, json_answer

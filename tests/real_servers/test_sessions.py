@@ -11,7 +11,7 @@ import pytest
 
 from conftest import run
 from openaiasync import Client, ContextLimitError
-from openaiasync.server.app import demo_app
+from openaiasync.demo import demo_app
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread
 

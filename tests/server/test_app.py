@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,28 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import run
+from openaiasync.demo import DEMO_MODELS, demo_app
 from openaiasync.endpoints import ENDPOINTS
-from openaiasync.server import App, demo_app, serve
-from openaiasync.server.fields import CHAT, COMPLETION, EMBEDDING
-from openaiasync.server.models import (
-    ChatModel,
-    ChatRequest,
-    DemoChat,
-    Reply,
-)
+from openaiasync.server import ChatRequest, Server, serve
 from openaiasync.server.operations import OPERATIONS
+from openaiasync.server.validation import body_schema
 
 from .wire import SAY_HELLO, Answer, Wire, request, until
 
 CHAT_PATH = "/v1/chat/completions"
 
 
-def ask(text: str, **more: Any) -> dict[str, Any]:
-    return {"model": "demo-chat", "messages": [{"role": "user", "content": text}], **more}
+def ask(text: str, *, model: str = "demo-chat", **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
 
 
 def call(
-    method: str, path: str, body: Any = None, fields: dict[str, str] | None = None, app: App | None = None
+    method: str, path: str, body: Any = None, fields: dict[str, str] | None = None, app: Server | None = None
 ) -> Answer:
     """One call to a fresh server."""
 
@@ -44,13 +40,26 @@ def call(
     return run(main())
 
 
+def counting(models: str = "m", delay: float = 0.0) -> tuple[Server, list[int]]:
+    """A server whose model says a long text, and how many words it has said."""
+    app, said = Server(), [0]
+
+    @app.chat(models)
+    async def reply(request: ChatRequest) -> AsyncIterator[str]:
+        for _ in range(5000):
+            await asyncio.sleep(delay)
+            said[0] += 1
+            yield "word "
+
+    return app, said
+
+
 def test_every_operation_is_in_the_table() -> None:
-    """The server serves operations by the names that the client calls them by, and knows every parameter they have."""
-    assert set(OPERATIONS) <= set(ENDPOINTS)
-    tables = {"chat.completions.create": CHAT, "completions.create": COMPLETION, "embeddings.create": EMBEDDING}
-    for name, fields in tables.items():
+    """Operations have the names by which the client calls them, and the schemas know every parameter they have."""
+    assert set(OPERATIONS) - {"health", "metrics", "picture"} <= set(ENDPOINTS)
+    for name in ("chat.completions.create", "completions.create", "embeddings.create", "responses.create"):
         endpoint = ENDPOINTS[name]
-        assert endpoint.known | ({"stream"} if endpoint.event else set()) == set(fields)
+        assert set(body_schema(name)["properties"]) <= endpoint.known | ({"stream"} if endpoint.event else set())
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
@@ -70,15 +79,8 @@ def test_models() -> None:
     """Listed, looked up (also with an escaped name), and not to be deleted."""
     listed = call("GET", "/v1/models").json()
     assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == [
-        "demo-chat",
-        "demo-complete",
-        "demo-image",
-        "demo-tts",
-        "demo-stt",
-        "demo-embed",
-    ]
-    app = App([DemoChat("org/name:1")])
+    assert [model["id"] for model in listed["data"]] == list(DEMO_MODELS.values())
+    app, _ = counting("org/name:1")
     found = call("GET", "/v1/models/org%2Fname:1", app=app).json()
     assert found == {"id": "org/name:1", "object": "model", "created": found["created"], "owned_by": "openaiasync"}
     assert call("GET", "/v1/models/other").error()["code"] == "model_not_found"
@@ -124,7 +126,7 @@ def test_key_is_checked_before_anything_else() -> None:
         ("GET", "/v1/chat", 404, "unknown_url"),
         ("GET", "/v1/models/", 404, "unknown_url"),
         ("GET", "/v2/models", 404, "unknown_url"),
-        ("POST", "/v1/responses", 404, "unknown_url"),
+        ("POST", "/v1/videos", 404, "unknown_url"),
         ("PUT", "/v1/models", 405, "method_not_allowed"),
         ("GET", "/v1/embeddings", 405, "method_not_allowed"),
         ("PATCH", "/v1/models/x", 405, "method_not_allowed"),
@@ -174,7 +176,7 @@ def test_media_types(media: str, status: int) -> None:
 
 def test_body_cap() -> None:
     """413 with an error object, also for a body in chunks."""
-    app = App([DemoChat()], max_body=1000)
+    app = demo_app(max_body=1000)
     assert call("POST", CHAT_PATH, ask("x" * 2000), app=app).status == 413
 
     async def main() -> None:
@@ -219,45 +221,22 @@ def test_delay_between_tokens() -> None:
     run(main())
 
 
-class Counting(ChatModel):
-    """A chat model that says a long text."""
-
-    def reply(self, ask: ChatRequest) -> Reply:
-        return Reply("word " * 5000)
-
-
-class _Pulled:
-    """How many events were taken from the generator of a stream."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from openaiasync.server import chats
-
-        self.count = 0
-        original = chats.event_of
-
-        def counting(value: Any, tokens: int = 0) -> Any:
-            self.count += 1
-            return original(value, tokens)
-
-        monkeypatch.setattr(chats, "event_of", counting)
-
-
 @pytest.mark.parametrize("delay", [0.0, 0.002])
-def test_client_that_leaves_stops_the_work(delay: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_leaves_stops_the_work(delay: float) -> None:
     """In mid-stream: no further token is made, no task remains, other clients are served."""
-    pulled = _Pulled(monkeypatch)
 
     async def main() -> None:
-        async with serve(App([Counting("demo-chat", token_delay=delay)])) as server:
+        app, said = counting(delay=delay)
+        async with serve(app) as server:
             before = asyncio.all_tasks()
             async with Wire(server) as wire:
-                await wire.send(request("POST", CHAT_PATH, ask("go", stream=True)))
+                await wire.send(request("POST", CHAT_PATH, ask("go", model="m", stream=True)))
                 await wire.reader.readuntil(b"word")
             await until(lambda: server.in_flight == 0)
-            count = pulled.count
-            assert 0 < count < 4000
+            count = said[0]
+            assert 0 < count < 5000
             await asyncio.sleep(0.05)
-            assert pulled.count == count
+            assert said[0] == count
             assert asyncio.all_tasks() == before
             async with Wire(server) as wire:
                 assert (await wire.call("GET", "/v1/models")).status == 200
@@ -269,10 +248,11 @@ def test_client_that_leaves_before_a_whole_answer() -> None:
     """An answer that takes a minute is given up at once."""
 
     async def main() -> None:
-        async with serve(App([Counting("demo-chat", token_delay=0.01)])) as server:
+        app, _ = counting(delay=0.01)
+        async with serve(app) as server:
             before = asyncio.all_tasks()
             async with Wire(server) as wire:
-                await wire.send(request("POST", CHAT_PATH, ask("go")))
+                await wire.send(request("POST", CHAT_PATH, ask("go", model="m")))
                 await until(lambda: server.in_flight == 1)
                 await asyncio.sleep(0.05)
                 assert server.in_flight == 1
@@ -303,7 +283,7 @@ def test_client_that_does_not_read_a_stream() -> None:
                 stuck.set()
                 await asyncio.Event().wait()
 
-        app = App([DemoChat()], send_timeout=0.1)
+        app = demo_app(send_timeout=0.1)
         scope = {"type": "http", "method": "POST", "path": CHAT_PATH, "raw_path": CHAT_PATH.encode(), "headers": [],
                  "query_string": b""}  # fmt: skip
         await asyncio.wait_for(app(scope, receive, send), 5)
@@ -326,20 +306,50 @@ def test_cancelled_application() -> None:
     run(main())
 
 
-class Broken(ChatModel):
-    def reply(self, ask: ChatRequest) -> Reply:
+def broken(**options: Any) -> Server:
+    app = Server(**options)
+
+    @app.chat("m")
+    async def reply(request: ChatRequest) -> str:
         raise ZeroDivisionError("inside the model")
+
+    @app.chat("late")
+    async def late(request: ChatRequest) -> AsyncIterator[str]:
+        yield "first "
+        raise ZeroDivisionError("inside the model")
+
+    return app
 
 
 def test_model_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """500 without the model's words, which are logged; the connection goes on."""
+    """500 without the exception's text, which is logged and shown with `debug` only; the connection goes on."""
 
     async def main() -> None:
-        async with serve(App([Broken("demo-chat")])) as server, Wire(server) as wire:
+        async with serve(broken()) as server, Wire(server) as wire:
             for stream in (False, True):
-                answer = await wire.call("POST", CHAT_PATH, ask("x", stream=stream))
+                answer = await wire.call("POST", CHAT_PATH, ask("x", model="m", stream=stream))
                 assert (answer.status, answer.error()["type"]) == (500, "server_error")
                 assert b"inside" not in answer.body
+            assert (await wire.call("GET", "/v1/models")).status == 200
+        async with serve(broken(debug=True)) as server, Wire(server) as wire:
+            answer = await wire.call("POST", CHAT_PATH, ask("x", model="m"))
+            assert answer.error()["message"] == "ZeroDivisionError: inside the model"
+
+    run(main())
+    assert "inside the model" in caplog.text
+
+
+def test_model_that_fails_in_mid_stream(caplog: pytest.LogCaptureFixture) -> None:
+    """What came stays, an error event ends the stream without ``[DONE]``, and the connection goes on."""
+
+    async def main() -> None:
+        async with serve(broken()) as server, Wire(server) as wire:
+            answer = await wire.call("POST", CHAT_PATH, ask("x", model="late", stream=True))
+            assert answer.status == 200
+            assert b"first " in answer.body
+            assert b"inside" not in answer.body
+            last = answer.body.strip().rpartition(b"\n\n")[2]
+            assert json.loads(last.removeprefix(b"data: "))["error"]["type"] == "server_error"
             assert (await wire.call("GET", "/v1/models")).status == 200
 
     run(main())
@@ -350,8 +360,9 @@ def test_many_streams_take_turns() -> None:
     """A long stream without a delay does not hold up a small call."""
 
     async def main() -> None:
-        async with serve(App([Counting("demo-chat")])) as server, Wire(server) as long, Wire(server) as short:
-            await long.send(request("POST", CHAT_PATH, ask("go", stream=True)))
+        app, _ = counting()
+        async with serve(app) as server, Wire(server) as long, Wire(server) as short:
+            await long.send(request("POST", CHAT_PATH, ask("go", model="m", stream=True)))
             await long.reader.readuntil(b"word")
             reading = asyncio.create_task(long.reader.read(-1))
             assert (await short.call("GET", "/v1/models")).status == 200
@@ -432,7 +443,7 @@ def test_no_request_breaks_the_server(data: st.DataObject) -> None:
             container[key] = data.draw(json_values)
         else:
             del container[key]
-    path = data.draw(st.sampled_from(["/chat/completions", "/completions", "/embeddings"]))
+    path = data.draw(st.sampled_from(["/chat/completions", "/completions", "/embeddings", "/responses"]))
     encoded = json.dumps(body).encode()
     sent: list[Any] = []
 
@@ -446,13 +457,18 @@ def test_no_request_breaks_the_server(data: st.DataObject) -> None:
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
     run(demo_app()(scope, receive, send))
-    assert sent[0]["status"] in (200, 400, 404), sent
+    assert sent[0]["status"] in (200, 400), sent
     assert not sent[-1].get("more_body")
 
 
-def test_two_models_of_one_name() -> None:
-    with pytest.raises(ValueError, match="same id"):
-        App([DemoChat(), DemoChat()])
+def test_two_handlers_of_one_model() -> None:
+    """A model has one handler of each kind, and any models have one."""
+    app, _ = counting()
+    with pytest.raises(ValueError, match="already has a handler of chat"):
+        app.chat("other", "m")(lambda request: "x")
+    app.chat()(lambda request: "x")
+    with pytest.raises(ValueError, match="already a handler of chat completions for any"):
+        app.chat()(lambda request: "x")
 
 
 def test_only_http() -> None:

@@ -10,10 +10,9 @@ import pytest
 
 from conftest import run
 from openaiasync.core.codec.decode import decoder_for
+from openaiasync.demo import demo_app
 from openaiasync.endpoints import ENDPOINTS
-from openaiasync.server import demo_app, serve
-from openaiasync.server.chats import plan_choice
-from openaiasync.server.models import Reply, ToolCall
+from openaiasync.server import serve
 
 from .wire import Answer, Wire
 
@@ -33,9 +32,9 @@ TOOLS = [
 ]
 
 
-def post(body: dict[str, Any], path: str = "/v1/chat/completions") -> Answer:
+def post(body: dict[str, Any], path: str = "/v1/chat/completions", *, strict: bool = False) -> Answer:
     async def main() -> Answer:
-        async with serve(demo_app()) as server, Wire(server) as wire:
+        async with serve(demo_app(strict=strict)) as server, Wire(server) as wire:
             return await wire.call("POST", path, body)
 
     return run(main())
@@ -236,7 +235,7 @@ def test_reasoning() -> None:
 
 def test_unsuitable_models() -> None:
     for model, code in (("other", "model_not_found"), ("demo-embed", "model_not_supported")):
-        answer = post({"model": model, "messages": [{"role": "user", "content": "x"}]})
+        answer = post({"model": model, "messages": [{"role": "user", "content": "x"}]}, strict=True)
         assert (answer.status, answer.error()["code"], answer.error()["param"]) == (404, code, "model")
 
 
@@ -260,9 +259,10 @@ def test_lone_surrogates() -> None:
     assert run(main()) in (200, 400)
 
 
-def test_plan_choice_cuts_calls() -> None:
-    """A call cut by the limit ends with "length", as a model's would."""
-    reply = Reply(calls=(ToolCall("f", '{"a": "one two three"}'), ToolCall("g", "{}")))
-    assert plan_choice(0, reply, 100, []).finish == "tool_calls"
-    cut = plan_choice(0, reply, 4, [])
-    assert (cut.finish, len(cut.calls), len(cut.calls[0][1])) == ("length", 1, 4)
+def test_a_call_cut_by_the_limit() -> None:
+    """It ends with "length", as a model's would, and has what was said of it."""
+    choice = ask("Weather in New York", tools=TOOLS, max_tokens=3)["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == '{"'
+    [streamed] = gathered(stream("Weather in New York", tools=TOOLS, max_tokens=3))
+    assert (streamed["finish"], streamed["calls"][0]["text"]) == ("length", '{"')

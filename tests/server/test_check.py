@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from openaiasync.core.schema.compiled import compile_schema
+from openaiasync.core.schema.jsonschema import validation_errors
+from openaiasync.server.chat import check_chat
+from openaiasync.server.completions import check_completion
 from openaiasync.server.errors import HTTPError
-from openaiasync.server.fields import CHAT, COMPLETION, EMBEDDING, check_chat, check_completion
-from openaiasync.server.validation import check_fields, decode_object
+from openaiasync.server.request_schemas import BODIES
+from openaiasync.server.validation import REQUEST_KINDS, body_schema, check_body, decode_object
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -17,14 +25,14 @@ CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{
 
 def refused(body: dict[str, Any], kind: str = "chat") -> tuple[str | None, str | None]:
     """Which parameter is at fault, and the code; ``("", "")`` when nothing is."""
-    fields, required = {
-        "chat": (CHAT, ("model", "messages")),
-        "completion": (COMPLETION, ("model", "prompt")),
-        "embedding": (EMBEDDING, ("model", "input")),
-    }[kind]
+    operation = {
+        "chat": "chat.completions.create",
+        "completion": "completions.create",
+        "embedding": "embeddings.create",
+    }
     refusal: HTTPError | None = None
     try:
-        check_fields(body, fields, required, strict=True)
+        check_body(operation[kind], body, strict=True)
         {"chat": check_chat, "completion": check_completion}.get(kind, lambda body: None)(body)
     except HTTPError as error:
         refusal = error
@@ -89,7 +97,7 @@ def chat(**more: Any) -> dict[str, Any]:
         ({"n": True}, "n", "invalid_type"),
         ({"max_tokens": -1}, "max_tokens", "invalid_value"),
         ({"seed": "x"}, "seed", "invalid_type"),
-        ({"seed": 2**70}, "seed", "invalid_value"),
+        ({"seed": 2**70}, "seed", "invalid_type"),
         ({"stop": 5}, "stop", "invalid_type"),
         ({"stop": ["a", 5]}, "stop[1]", "invalid_type"),
         ({"stop": list("abcde")}, "stop", "invalid_value"),
@@ -123,8 +131,8 @@ def chat(**more: Any) -> dict[str, Any]:
         ({"metadata": {"a": 5}}, "metadata.a", "invalid_type"),
         ({"metadata": {str(number): "x" for number in range(17)}}, "metadata", "invalid_value"),
         ({"modalities": ["smell"]}, "modalities[0]", "invalid_value"),
-        ({"audio": {"voice": "x"}}, "audio", "unsupported_parameter"),
-        ({"functions": [{}]}, "functions", "unsupported_parameter"),
+        ({"audio": {"voice": "x"}}, "audio.format", "missing_required_parameter"),
+        ({"functions": [{}]}, "functions[0].name", "missing_required_parameter"),
         ({"top_k": 5}, "top_k", "unknown_parameter"),
         ({"Model": "x"}, "Model", "unknown_parameter"),
     ],
@@ -159,10 +167,9 @@ def test_good_chat_requests(more: dict[str, Any]) -> None:
     [
         ({"prompt": None}, "prompt", "missing_required_parameter"),
         ({"prompt": 5}, "prompt", "invalid_type"),
-        ({"prompt": []}, "prompt", "invalid_value"),
+        ({"prompt": []}, "prompt", "missing_required_parameter"),
         ({"prompt": ["a", 5]}, "prompt[1]", "invalid_type"),
-        ({"prompt": [1, "a"]}, "prompt[1]", "invalid_type"),
-        ({"prompt": [1, -1]}, "prompt[1]", "invalid_value"),
+        ({"prompt": [1, "a"]}, "prompt[0]", "invalid_type"),
         ({"prompt": [[1], []]}, "prompt[1]", "invalid_value"),
         ({"prompt": [1.5]}, "prompt[0]", "invalid_type"),
         ({"best_of": 1, "n": 2}, "best_of", "invalid_value"),
@@ -170,7 +177,8 @@ def test_good_chat_requests(more: dict[str, Any]) -> None:
         ({"logprobs": True}, "logprobs", "invalid_type"),
         ({"logprobs": 6}, "logprobs", "invalid_value"),
         ({"messages": MESSAGES}, "messages", "unknown_parameter"),
-        ({"prompt": [1, 2, 3], "echo": True, "suffix": "x", "max_tokens": 0, "best_of": 2, "n": 2}, "", ""),
+        ({"prompt": [1, 2, 3], "echo": True}, "echo", "invalid_value"),
+        ({"prompt": [1, 2, 3], "suffix": "x", "max_tokens": 0, "best_of": 2, "n": 2}, "", ""),
         ({"prompt": ["a", "b"]}, "", ""),
         ({"prompt": [[1], [2, 3]]}, "", ""),
     ],
@@ -196,13 +204,54 @@ def test_embedding_requests(more: dict[str, Any], param: str, code: str) -> None
 
 
 def test_unknown_fields_may_be_ignored() -> None:
-    check_fields(chat(top_k=5), CHAT, ("model",), strict=False)
+    check_body("chat.completions.create", chat(top_k=5), strict=False)
 
 
 def test_message_says_what_was_expected() -> None:
-    with pytest.raises(HTTPError, match=r"'temperature': expected a number, got a string"):
-        check_fields(chat(temperature="hot"), CHAT, (), strict=True)
+    with pytest.raises(HTTPError, match=r"'temperature': expected number, got a string"):
+        check_body("chat.completions.create", chat(temperature="hot"), strict=True)
+    with pytest.raises(HTTPError, match=r"'n': expected at most 128, got '129'"):
+        check_body("chat.completions.create", chat(n=129), strict=True)
     with pytest.raises(HTTPError, match="must be a JSON object, not an array"):
         decode_object(b"[]")
     with pytest.raises(HTTPError, match="has no body"):
         decode_object(b"")
+
+
+@pytest.mark.parametrize("name", sorted(BODIES))
+def test_every_schema_can_be_compiled_and_explained(name: str) -> None:
+    """The quick check and the walk that explains agree on every operation, whatever a request holds."""
+    schema = body_schema(name)
+    fits = compile_schema(schema, kinds=REQUEST_KINDS)
+    for reference in schema["$defs"]:
+        compile_schema({"$ref": f"#/$defs/{reference}", "$defs": schema["$defs"]}, kinds=REQUEST_KINDS)({})
+    for body in ({}, {"model": 5}, {"input": []}, {"metadata": {"a": 1}}, {"n": 1.5}, {"tools": [{}]}):
+        assert fits(body) == (not list(validation_errors(body, schema, kinds=REQUEST_KINDS, null_is_absent=True)))
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 300)
+    | st.text(max_size=4)
+    | st.sampled_from(["function", "user", "text"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "name", "role", "content", "function", "text"]), inner, max_size=4)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(sorted(BODIES)), st.data())
+def test_the_quick_check_agrees_with_the_walk(name: str, data: st.DataObject) -> None:
+    """For any values under the names that an operation has."""
+    schema = body_schema(name)
+    names = sorted(schema["properties"])
+    body = data.draw(st.dictionaries(st.sampled_from(names), values, max_size=4))
+    assert _fits(name)(body) == (not list(validation_errors(body, schema, kinds=REQUEST_KINDS, null_is_absent=True)))
+
+
+@cache
+def _fits(name: str) -> Callable[[Any], bool]:
+    return compile_schema(body_schema(name), kinds=REQUEST_KINDS)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync.server import demo_app, serve
+from openaiasync.demo import demo_app
+from openaiasync.server import serve
 
 from .wire import Answer, Wire
 
@@ -54,7 +55,7 @@ def test_token_ids() -> None:
         (["a", ""], "input[1]", "invalid_value"),
         ("a " * 9000, "input", "context_length_exceeded"),
         (["a", "a " * 9000], "input[1]", "context_length_exceeded"),
-        ([1] * 9000, "input", "context_length_exceeded"),
+        ([1] * 9000, "input", "invalid_value"),
     ],
 )
 def test_empty_and_too_long(given: Any, param: str, code: str) -> None:

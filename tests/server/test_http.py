@@ -11,7 +11,8 @@ import pytest
 import trustme
 
 from conftest import run
-from openaiasync.server import demo_app, serve
+from openaiasync.demo import demo_app
+from openaiasync.server import serve
 from openaiasync.server.asgi import Receive, Scope, Send
 
 from .apps import Watched, echo, http_only

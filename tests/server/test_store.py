@@ -8,8 +8,9 @@ import pytest
 
 from conftest import run
 from openaiasync.core.codec.decode import decoder_for
+from openaiasync.demo import demo_app
 from openaiasync.endpoints import ENDPOINTS
-from openaiasync.server import demo_app, serve
+from openaiasync.server import serve
 from openaiasync.server.store import CompletionStore
 
 from .wire import Wire

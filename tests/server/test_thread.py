@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from openaiasync.server import demo_app, serve, start_in_thread
+from openaiasync.demo import demo_app
+from openaiasync.server import serve, start_in_thread
 
 from .wire import SAY_HELLO
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import endpoints as rows
-from . import page
+from . import page, schemas
 from .answers import Answers
 from .api import Api
 from .circles import in_circles
@@ -36,7 +36,11 @@ class Tables:
         chosen = [op for op in operations if not wanted or op.name.partition(".")[0] in wanted]
         others = [row for row in untyped if not wanted or row.name.partition(".")[0] in wanted]
         texts = builder.build(chosen, others)
-        return texts if wanted else texts | connections(self.folder)
+        if wanted:
+            return texts
+        served = read_toml(self.folder / "served.toml")
+        bodies = schemas.module(builder.description.document, operations, served)
+        return texts | connections(self.folder) | {schemas.NAME: bodies}
 
     def places(self, spec: Path) -> dict[str, Place]:
         """Where each object of an answer is, by its key in the description."""

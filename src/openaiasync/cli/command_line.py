@@ -165,6 +165,7 @@ def serve(
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
     api_key: Annotated[str | None, Parameter(env_var="OPENAIASYNC_DEMO_KEY")] = None,
     token_delay: Annotated[float, Parameter(validator=Number(gte=0, lte=60))] = 0.0,
+    strict: bool = False,
     debug: Debug = False,
 ) -> int:
     """Run the built-in server with its demo models.
@@ -181,10 +182,12 @@ def serve(
         A key that calls must have. Prefer setting the variable: other users of this machine can read arguments.
     token_delay:
         Seconds that the models take per token.
+    strict:
+        Refuse names of models that do not exist, and request fields that the API does not have.
     """
     from .serve_command import run_serve
 
-    return run_serve(host, port, api_key, token_delay)
+    return run_serve(host, port, api_key, token_delay, strict)
 
 
 @app.command

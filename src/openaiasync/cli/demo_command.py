@@ -25,7 +25,7 @@ from .models_command import models_table
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..server import App
+    from ..server import Server
 
 __all__ = ["SENTENCES", "Tally", "nearest_pairs", "questions_of", "run_demo"]
 
@@ -77,7 +77,7 @@ class Tally:
         return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else 0.0
 
 
-def run_demo(calls: int, in_flight: int, seed: int, app: App | None = None) -> int:
+def run_demo(calls: int, in_flight: int, seed: int, app: Server | None = None) -> int:
     """Run the demo, against the built-in server's application or `app`. Raises `CommandError`."""
     # The demo calls its own server only, without the user's key, headers and proxies.
     for name in [name for name in os.environ if name.upper().startswith("OPENAI_")]:
@@ -85,9 +85,10 @@ def run_demo(calls: int, in_flight: int, seed: int, app: App | None = None) -> i
     return asyncio.run(_demo(calls, in_flight, seed, app))
 
 
-async def _demo(calls: int, in_flight: int, seed: int, app: App | None) -> int:
+async def _demo(calls: int, in_flight: int, seed: int, app: Server | None) -> int:
     from ..client import Client
-    from ..server import demo_app, serve
+    from ..demo import demo_app
+    from ..server import serve
 
     server = serve(app or demo_app())
     try:

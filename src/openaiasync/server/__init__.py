@@ -1,20 +1,51 @@
-"""The built-in server: an OpenAI-compatible API over demo models (`demo_app`), and a small HTTP server (`serve`)."""
+"""The server kit: an OpenAI-compatible server over Python functions (`Server`), and a small HTTP server (`serve`)."""
 
 from __future__ import annotations
 
-from .app import App, demo_app
+from .app import Server
 from .connection import ServerLimits
+from .context import RequestContext
 from .errors import HTTPError
+from .form import UploadedFile
 from .http import HTTPServer, serve
+from .pieces import ContentDelta, Finish, ReasoningDelta, RefusalDelta, ToolCallDelta, UsageReport
+from .requests import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    ImageRequest,
+    ModerationRequest,
+    ResponseRequest,
+    SpeechRequest,
+    TranscriptionRequest,
+)
 from .thread import ServerThread, start_in_thread
+from .transcripts import Transcript, TranscriptSegment
 
 __all__ = [
-    "App",
+    "ChatRequest",
+    "CompletionRequest",
+    "ContentDelta",
+    "EmbeddingRequest",
+    "Finish",
     "HTTPError",
     "HTTPServer",
+    "ImageRequest",
+    "ModerationRequest",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "RequestContext",
+    "ResponseRequest",
+    "Server",
     "ServerLimits",
     "ServerThread",
-    "demo_app",
+    "SpeechRequest",
+    "ToolCallDelta",
+    "Transcript",
+    "TranscriptSegment",
+    "TranscriptionRequest",
+    "UploadedFile",
+    "UsageReport",
     "serve",
     "start_in_thread",
 ]

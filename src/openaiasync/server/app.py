@@ -1,147 +1,395 @@
-"""The OpenAI-compatible API as a plain ASGI 3 callable, over any models: `App([DemoChat()], api_key="secret")`."""
+"""The server kit: any Python function becomes a model of an OpenAI-compatible server.
+
+    app = Server()
+
+    @app.chat("my-model")
+    async def reply(request):
+        yield "Hello "
+        yield request.messages[-1].text
+
+`Server` is a plain ASGI 3 callable, for uvicorn and its like, to be mounted in a larger application, or to be run here:
+``app.run()``, ``async with app.serving() as base_url``.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any, Final, TypeAlias, TypeVar
 
+from ..endpoints import ENDPOINTS
 from .asgi import Receive, Scope, Send
-from .context import ClientLeft, RequestContext
+from .batches import BatchStore
+from .context import ClientLeft, Presence, RequestContext, RequestLimits
 from .errors import HTTPError
 from .files import FileStore
-from .images import PICTURES, PictureStore
-from .models import (
-    DemoChat,
-    DemoComplete,
-    DemoEmbed,
-    DemoImage,
-    DemoSpeech,
-    DemoTranscription,
-    Model,
-)
-from .operations import routes
-from .rate_limit import SimulatedRateLimit
-from .routes import Router
-from .same_site import check_host, check_origin
+from .handlers import KINDS, Handler, HandlerRegistry
+from .http import HTTPServer, serve, serve_until_signal
+from .images import PictureStore
+from .operations import OPERATIONS, PUBLIC, routes
+from .origin import check_host, check_origin
+from .quota import InFlightQueue, RequestRateLimit, ServerMetrics
+from .responses import ResponseStore
+from .routing import Router
 from .store import CompletionStore
-from .validation import Fields, check_fields
+from .validation import check_body, kinds_of_field
 
-__all__ = ["App", "demo_app"]
+__all__ = ["Authenticate", "Server"]
+
+Authenticate: TypeAlias = Callable[[str | None, RequestContext], Awaitable[Any]]
+"""Takes the key that the caller sent, if any, and returns who it is; false for nobody. It may raise `HTTPError`."""
 
 _log = logging.getLogger("openaiasync.server")
-_OPEN_PATHS = frozenset({b"/health", b"/v1/health"})
-_OPEN_FOLDERS = (PICTURES.encode(), b"/v1" + PICTURES.encode())  # what is below has names that nobody can guess
+_H = TypeVar("_H", bound=Handler)
+_ALLOWED_HEADERS: Final = b"authorization, content-type, x-request-id, openai-organization, openai-project"
+_STATE: Final = "openaiasync"  # the key of the listener's context in ASGI's state
 
 
-class App:
-    """Answers for its models. An ASGI application: serve it with `serve`, or with any ASGI server.
+class Server:
+    """An OpenAI-compatible server over handlers.
 
-    `api_key`: when given, every call but those of ``/health`` and of links to pictures must carry it
-    (``Authorization: Bearer ...``), else 401.
-    `strict`: refuse unknown request fields with 400, as OpenAI does; `False` ignores them. `max_body` in bytes (413
-    above it). `send_timeout` in seconds: a client that takes nothing for so long is given up. `allowed_hosts`: names
-    with a dot that the server answers to where it is reached over the loopback interface, as behind a proxy on the same
-    machine; others are refused with 403 there (DNS rebinding). So are requests that change something and come from a
-    page of another site, unless there is an `api_key`, which such a page does not have.
-    Raises `ValueError` when two models have one id.
+    `api_keys`: a key, several, or an async function that takes the key and the request and returns who it is; without
+    it everybody may call. `strict` refuses request fields that the API does not have; `validate` checks all others
+    against OpenAI's description. `debug` shows the text of a handler's exceptions to the client.
+
+    Limits: `max_body` in bytes; `send_timeout`, for a client that does not read; `handler_timeout` for a whole answer
+    and `first_token_timeout` until it begins (seconds, 504); `max_in_flight` handlers at once, `max_queue` more
+    requests wait, others get 429; `rpm` and `tpm`, requests and tokens per minute for each key.
+
+    `cors`: the origins of web pages that may call, ``["*"]`` for all. `allowed_hosts`: names with a dot that the server
+    answers to where it is reached over the loopback interface, as behind a proxy on the same machine; others get 403,
+    since a web page may have made them mean 127.0.0.1. `lifespan` returns an async context manager, entered once for
+    each listener; what it yields is every request's `context.state`.
+
+    A subclass may define handlers as methods, for the names in `models` or for any model if there are none::
+
+        class MyServer(Server):
+            models = ["my-model"]
+
+            async def on_chat(self, request): ...
+
+    They are ``on_chat``, ``on_completion``, ``on_embedding``, ``on_image``, ``on_speech``, ``on_transcription``,
+    ``on_translation``, ``on_moderation``, ``on_response`` and ``on_unknown_route``; `authenticate` and `lifespan` may
+    be overridden too.
     """
+
+    models: Sequence[str] = ()
+    owned_by: str = "openaiasync"
 
     def __init__(
         self,
-        models: Sequence[Model],
         *,
-        api_key: str | None = None,
-        strict: bool = True,
+        api_keys: str | Collection[str] | Authenticate | None = None,
+        strict: bool = False,
+        validate: bool = True,
+        debug: bool = False,
         max_body: int = 32 * 1024 * 1024,
         send_timeout: float = 30.0,
-        allowed_hosts: Sequence[str] = (),
+        handler_timeout: float | None = None,
+        first_token_timeout: float | None = None,
+        max_in_flight: int | None = None,
+        max_queue: int = 100,
+        rpm: int | None = None,
+        tpm: int | None = None,
+        cors: Collection[str] = (),
+        allowed_hosts: Collection[str] = (),
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
-        self.models: dict[str, Model] = {model.id: model for model in models}
-        if len(self.models) != len(models):
-            raise ValueError("two models have the same id")
-        self.store: CompletionStore = CompletionStore()
+        self.handlers: HandlerRegistry = HandlerRegistry()
+        self.completions: CompletionStore = CompletionStore()
+        self.responses_kept: ResponseStore = ResponseStore()
         self.files: FileStore = FileStore()
         self.pictures: PictureStore = PictureStore()
-        self.allowance: SimulatedRateLimit = SimulatedRateLimit()
-        self._key = None if api_key is None else f"Bearer {api_key}".encode()
-        self._allowed_hosts = frozenset(name.lower() for name in allowed_hosts)
+        self.batches: BatchStore = BatchStore()
+        self.metrics: ServerMetrics = ServerMetrics()
+        self.queue: InFlightQueue = InFlightQueue(max_in_flight, max_queue)
+        self._limits = RequestLimits(max_body, send_timeout, handler_timeout, first_token_timeout)
+        self._rate: RequestRateLimit | None = None if rpm is None and tpm is None else RequestRateLimit(rpm, tpm)
+        self._authenticate: Authenticate | None = api_keys if callable(api_keys) else None
+        keys: Collection[str] = (
+            [api_keys] if isinstance(api_keys, str) else () if callable(api_keys) else api_keys or ()
+        )
+        self._keys: tuple[bytes, ...] = tuple(key.encode() for key in keys)
         self._strict = strict
-        self._max_body = max_body
-        self._send_timeout = send_timeout
+        self._validate = validate
+        self._debug = debug
+        self._cors: frozenset[bytes] = frozenset(origin.rstrip("/").encode() for origin in cors)
+        self._allowed_hosts: frozenset[str] = frozenset(name.lower() for name in allowed_hosts)
+        self._lifespan = lifespan
+        self._unknown: Callable[[RequestContext], Awaitable[None]] | None = getattr(self, "on_unknown_route", None)
         self._router = Router(routes())
+        self._started = int(time.time())
+        for kind in KINDS:
+            method: Handler | None = getattr(self, f"on_{kind}", None)
+            if method is not None:
+                self.handlers.add(kind, self.models, method)
+
+    # ---------------------------------------------------------------- handlers
+
+    def _register(self, kind: str, models: tuple[str, ...]) -> Callable[[_H], _H]:
+        def register(handler: _H) -> _H:
+            self.handlers.add(kind, models, handler)
+            return handler
+
+        return register
+
+    def chat(self, *models: str) -> Callable[[_H], _H]:
+        """Register a handler of chat completions for some models, without a name for any model.
+
+        It takes a `ChatRequest`, and returns or yields strings and other pieces. ``/responses`` is served by it, too.
+        """
+        return self._register("chat", models)
+
+    def completion(self, *models: str) -> Callable[[_H], _H]:
+        """Register a handler of text completions. It takes a `CompletionRequest`, and returns or yields text."""
+        return self._register("completion", models)
+
+    def embedding(self, *models: str) -> Callable[[_H], _H]:
+        """Register a handler of embeddings. It takes an `EmbeddingRequest`, and returns a vector for each input."""
+        return self._register("embedding", models)
+
+    def image(self, *models: str) -> Callable[[_H], _H]:
+        """Register a handler of images. It takes an `ImageRequest`, and returns the bytes of a picture, or its URL.
+
+        One that yields shows unfinished pictures first.
+        """
+        return self._register("image", models)
+
+    def speech(self, *models: str) -> Callable[[_H], _H]:
+        """Register a handler of speech. It takes a `SpeechRequest`, and returns or yields the bytes of the sound."""
+        return self._register("speech", models)
+
+    def transcription(self, *models: str) -> Callable[[_H], _H]:
+        """Register a handler of transcriptions, and of translations where there is no other.
+
+        It takes a `TranscriptionRequest`, and returns a text or a `Transcript`, or yields texts or segments.
+        """
+        return self._register("transcription", models)
+
+    def translation(self, *models: str) -> Callable[[_H], _H]:
+        """Register a handler of translations, as `transcription` does."""
+        return self._register("translation", models)
+
+    def moderation(self, *models: str) -> Callable[[_H], _H]:
+        """Register a handler of moderation. It takes a `ModerationRequest`, and returns scores by category for each
+        input."""
+        return self._register("moderation", models)
+
+    def response(self, *models: str) -> Callable[[_H], _H]:
+        """Register a handler that serves ``/responses`` itself: it returns the whole object, or yields events."""
+        return self._register("response", models)
+
+    def unknown_route(
+        self, handler: Callable[[RequestContext], Awaitable[None]]
+    ) -> Callable[[RequestContext], Awaitable[None]]:
+        """Register a handler for paths and methods that the server does not know. It sends the response itself."""
+        self._unknown = handler
+        return handler
+
+    def model_names(self) -> list[str]:
+        """Return the names of the models, in the order they were registered."""
+        return self.handlers.names()
+
+    def model_object(self, name: str) -> dict[str, Any]:
+        """Return the model's object. Raises `HTTPError` (404)."""
+        if name not in self.handlers.names():
+            message = f"The model {name!r} does not exist."
+            raise HTTPError(404, message, param="model", code="model_not_found")
+        return {"id": name, "object": "model", "created": self._started, "owned_by": self.owned_by}
+
+    # ---------------------------------------------------------------- hooks for subclasses
+
+    async def authenticate(self, key: str | None, context: RequestContext) -> Any:
+        """Return who sent a key, false for nobody. By default: by what `api_keys` is."""
+        if self._authenticate is not None:
+            return await self._authenticate(key, context)
+        if not self._keys:
+            return "anyone"
+        given = (key or "").encode()
+        # All keys are compared, so that the time it takes tells nothing.
+        same = sum(hmac.compare_digest(given, one) for one in self._keys)
+        return key if same else None
+
+    def lifespan(self) -> AbstractAsyncContextManager[Any]:
+        """Return the context manager of one listener."""
+        return nullcontext() if self._lifespan is None else self._lifespan()
+
+    # ---------------------------------------------------------------- what operations use
+
+    async def read_body(self, context: RequestContext) -> dict[str, Any]:
+        """Return the validated body of a request. Raises `HTTPError` (400, 413, 415)."""
+        operation = context.operation
+        if ENDPOINTS[operation].body == "multipart":
+            body = await context.read_form(kinds_of_field(operation))
+        else:
+            body = await context.read_object()
+        check_body(operation, body, strict=self._strict, types=self._validate)
+        return body
+
+    @asynccontextmanager
+    async def admitted(self, context: RequestContext) -> AsyncGenerator[None]:
+        """Hold a slot in flight for the block; a client that leaves while it waits gives it up."""
+        if self._rate is not None:
+            self._rate.admit(_caller(context))
+        if self.queue.full:
+            async with Presence(context.receive, RequestLimits()):
+                await self.queue.acquire()
+        else:
+            await self.queue.acquire()
+        try:
+            yield
+        finally:
+            self.queue.release()
+
+    def spend(self, context: RequestContext, tokens: int) -> None:
+        """Count the tokens of a request, and tell the client what it has left."""
+        self.metrics.add_tokens(tokens)
+        if self._rate is not None:
+            context.fields += self._rate.spend(_caller(context), tokens)
+
+    # ---------------------------------------------------------------- ASGI
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI interface. Raises `ValueError` for anything but HTTP and the lifespan."""
+        """Serve one ASGI scope. Raises `ValueError` for other types than HTTP and the lifespan."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await self._live(scope, receive, send)
             return
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served, not {scope['type']!r}")
-        call = RequestContext(scope, receive, send, self._max_body, self._send_timeout)
+        context = RequestContext(scope, receive, send, self._limits)
+        context.debug = self._debug
+        context.state = (scope.get("state") or {}).get(_STATE)
+        self.metrics.in_flight += 1
         try:
             try:
-                await self._answer(call)
-            except HTTPError as refusal:
-                await call.send_json(refusal.to_dict(), refusal.status, refusal.fields)
+                await self._respond(context)
+            except HTTPError as error:
+                if context.answering:
+                    raise
+                await context.send_json(error.to_dict(), error.status, error.fields)
         except (ClientLeft, OSError):
-            pass  # nobody is there to be told
+            context.status = 499  # nobody is there to be told
+        finally:
+            self.metrics.in_flight -= 1
+            self.metrics.count(context.operation, context.status, time.monotonic() - context.started)
 
-    async def _answer(self, call: RequestContext) -> None:
-        self._check_sender(call)
-        path: bytes = call.scope.get("raw_path") or call.scope["path"].encode()
-        if self._key is not None and path not in _OPEN_PATHS and not path.startswith(_OPEN_FOLDERS):
-            self._check_key(call, self._key)
-        handler, call.arguments = self._router.find(call.method, path)
+    async def _respond(self, context: RequestContext) -> None:
+        if self._cors and context.method == "OPTIONS" and context.header(b"access-control-request-method"):
+            self._allow_origin(context)
+            await context.send_body(b"", 204, ())
+            return
+        self._check_sender(context)
+        path: bytes = context.scope.get("raw_path") or context.scope["path"].encode()
+        root: bytes = context.scope.get("root_path", "").encode()
         try:
-            await handler(self, call)
+            route = self._router.find(context.method, path.removeprefix(root))
+        except HTTPError:
+            await self._check_key(context)
+            if self._unknown is None:
+                raise
+            await self._guarded(context, self._unknown(context))
+            return
+        context.operation, context.arguments = route
+        if context.operation not in PUBLIC:
+            await self._check_key(context)
+        await self._guarded(context, OPERATIONS[context.operation](self, context))
+
+    async def _guarded(self, context: RequestContext, answer: Awaitable[None]) -> None:
+        """Await the answer; turn what a handler raises into an error that does not show its text."""
+        try:
+            await answer
         except (HTTPError, ClientLeft, OSError):
             raise
-        except Exception:
-            if call.answering:
-                raise  # the ASGI server cuts the answer
-            _log.exception("%s %s failed", call.method, path)
-            raise HTTPError(500, "The server failed to answer this request.") from None
+        except Exception as error:
+            if context.answering:
+                raise  # the ASGI server cuts the response
+            _log.exception("%s failed", context.operation or "an unknown route")
+            text = f"{type(error).__name__}: {error}" if self._debug else "The server failed to answer this request."
+            raise HTTPError(500, text) from None
 
-    def _check_sender(self, call: RequestContext) -> None:
-        """Refuse what a web page may have sent without its user's knowledge."""
-        host = call.header(b"host")
-        check_host((call.scope.get("server") or (None,))[0], host, self._allowed_hosts)
-        if self._key is None:
-            check_origin(call.method, host, call.header(b"origin"), call.header(b"sec-fetch-site"))
-
-    def _check_key(self, call: RequestContext, key: bytes) -> None:
-        given = call.header(b"authorization")
-        if given is None:
-            message = "You did not give an API key: send it as 'Authorization: Bearer KEY'."
-            raise HTTPError(401, message, code="invalid_api_key")
-        if not hmac.compare_digest(given, key):
-            raise HTTPError(401, "That is not this server's API key.", code="invalid_api_key")
-
-    def model(self, name: str) -> Model:
-        """The model of this name. Raises `HTTPError` (404) when there is none."""
-        model = self.models.get(name)
-        if model is None:
-            raise HTTPError(404, f"There is no model {name!r} here.", param="model", code="model_not_found")
-        return model
-
-    def check(self, body: dict[str, Any], fields: Fields, *required: str) -> None:
-        """Check a body by a table of fields. Raises `HTTPError` (400)."""
-        check_fields(body, fields, required, strict=self._strict)
-
-
-def demo_app(api_key: str | None = None, token_delay: float = 0.0) -> App:
-    """The demo server's application, with all demo models: for chat (and images in it), completions, embeddings,
-    images, speech and transcription; `token_delay` in seconds."""
-    makers = (DemoChat, DemoComplete, DemoImage, DemoSpeech, DemoTranscription)
-    models: list[Model] = [make(token_delay=token_delay) for make in makers]
-    return App([*models, DemoEmbed()], api_key=api_key)
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    while True:
-        kind = (await receive())["type"]
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
+    def _check_sender(self, context: RequestContext) -> None:
+        """Refuse requests that a web page may have sent without its user's knowledge."""
+        host = context.header(b"host")
+        check_host((context.scope.get("server") or (None,))[0], host, self._allowed_hosts)
+        if self._cors and self._allow_origin(context):
             return
+        if not self._keys and self._authenticate is None:
+            check_origin(context.method, host, context.header(b"origin"), context.header(b"sec-fetch-site"))
+
+    def _allow_origin(self, context: RequestContext) -> bool:
+        """Add the fields that let the page of an allowed origin read the response. Return whether it is one."""
+        origin = context.header(b"origin")
+        if origin is None or not (b"*" in self._cors or origin in self._cors):
+            return False
+        context.fields += [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", b"*"),
+            (b"vary", b"origin"),
+        ]
+        if context.method == "OPTIONS":
+            asked = context.header(b"access-control-request-headers") or _ALLOWED_HEADERS
+            context.fields += [
+                (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+                (b"access-control-allow-headers", asked),
+                (b"access-control-max-age", b"600"),
+            ]
+        return True
+
+    async def _is_known(self, context: RequestContext) -> bool:
+        given = context.header(b"authorization") or b""
+        scheme, _, key = given.partition(b" ")
+        if scheme.lower() != b"bearer":
+            key = context.header(b"api-key") or b""
+        context.identity = await self.authenticate(key.strip().decode("latin-1") or None, context)
+        return context.identity is not None and context.identity is not False
+
+    async def _check_key(self, context: RequestContext) -> None:
+        if await self._is_known(context):
+            return
+        if context.header(b"authorization") is None:
+            message = "You did not provide an API key: send it in the header field 'Authorization: Bearer KEY'."
+        else:
+            message = "Incorrect API key provided."
+        raise HTTPError(401, message, code="invalid_api_key", fields=((b"www-authenticate", b"Bearer"),))
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        phase = "startup"
+        try:
+            async with self.lifespan() as state:
+                if isinstance(scope.get("state"), dict):
+                    scope["state"][_STATE] = state
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+                await self.batches.close()
+        except Exception as error:
+            _log.exception("The lifespan of the server failed")
+            await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+    # ---------------------------------------------------------------- running it here
+
+    def listener(self, host: str = "127.0.0.1", port: int = 0, **options: Any) -> HTTPServer:
+        """Return the built-in HTTP server for this application; `options` as for `serve`."""
+        return serve(self, host, port, **options)
+
+    @asynccontextmanager
+    async def serving(self, host: str = "127.0.0.1", port: int = 0, **options: Any) -> AsyncGenerator[str]:
+        """Serve for a block, and yield the base URL; port 0 is a free one, `options` as for `serve`."""
+        async with self.listener(host, port, **options) as server:
+            yield server.base_url
+
+    def run(self, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
+        """Serve until SIGINT or SIGTERM, after which answers in progress have `grace` seconds to end (30)."""
+        options = {"grace": 30.0, **options}
+        asyncio.run(serve_until_signal(self.listener(host, port, **options)))
+
+
+def _caller(context: RequestContext) -> bytes:
+    return context.header(b"authorization") or context.header(b"api-key") or b""

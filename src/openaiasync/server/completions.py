@@ -1,177 +1,216 @@
-"""Text completions: prompts in all their forms, echo, stop, log probabilities, whole or in chunks."""
+"""Text completions: prompts in all their forms, echo, ``n`` and ``best_of``, whole or in chunks."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
 
-from .chats import cut_at_stop, stops_of
-from .context import DONE, Event, event_of
+from .chat import StopCutter
+from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
-from .models.base import (
-    CompletionModel,
-    CompletionRequest,
-    Continuation,
-    TokenChance,
-)
-from .models.tokens import count_tokens, split_tokens
+from .handlers import Handler, merged, open_handler
+from .pieces import ContentDelta, Finish, UsageReport, pieces_of
+from .requests import CompletionRequest
+from .tokens import count_tokens, split_tokens
 
-__all__ = ["CompletionRun", "plan_completion"]
+if TYPE_CHECKING:
+    from .app import Server
 
-_DEFAULT_TOKENS = 16
-_MAX_ALL_TOKENS = 65_536
-_MAX_PROMPTS = 256
+__all__ = ["check_completion", "create_completion"]
+
+_MAX_CHOICES: Final = 2048
+
+
+async def create_completion(app: Server, context: RequestContext) -> None:
+    """Serve ``POST /completions``."""
+    body = await app.read_body(context)
+    prompts = check_completion(body)
+    handler = app.handlers.find("completion", body["model"])
+    async with app.admitted(context):
+        answer = _CompletionAnswer(body, context, prompts)
+        if body.get("stream"):
+            app.spend(context, answer.prompt_tokens)
+            await context.send_events(answer.events(handler))
+            return
+        async with context.presence():
+            await answer.run(handler)
+        app.spend(context, answer.usage()["total_tokens"])
+        await context.send_json(answer.completion())
+
+
+def check_completion(body: dict[str, Any]) -> list[str | list[int]]:
+    """Return the prompts of a request. Raises `HTTPError` (400) for what contradicts itself, or is too much."""
+    value: Any = body.get("prompt")
+    if value is None or value == []:
+        raise HTTPError(400, "'prompt' is missing or empty.", param="prompt", code="missing_required_parameter")
+    if body.get("stream_options") is not None and not body.get("stream"):
+        message = "'stream_options' is only allowed when 'stream' is true."
+        raise HTTPError(400, message, param="stream_options", code="invalid_value")
+    best_of, n = body.get("best_of"), body.get("n") or 1
+    if best_of is not None and best_of < n:
+        raise HTTPError(400, "'best_of' must be at least 'n'.", param="best_of", code="invalid_value")
+    if best_of is not None and best_of > n and body.get("stream"):
+        raise HTTPError(400, "'best_of' cannot be streamed.", param="best_of", code="invalid_value")
+    prompts: list[str | list[int]] = [value] if isinstance(value, str) or isinstance(value[0], int) else value
+    if body.get("echo") and not isinstance(prompts[0], str):
+        raise HTTPError(400, "'echo' requires prompts in text.", param="echo", code="invalid_value")
+    if len(prompts) * max(best_of or n, n) > _MAX_CHOICES:
+        message = f"At most {_MAX_CHOICES} completions can be made at once."
+        raise HTTPError(400, message, param="n", code="invalid_value")
+    return prompts
 
 
 class _CompletionChoice:
-    __slots__ = ("chances", "finish", "index")
+    """One continuation: its tokens, each with where it begins in the text."""
 
-    def __init__(self, index: int, chances: list[TokenChance], finish: str) -> None:
+    def __init__(self, index: int, prompt: str | list[int], body: dict[str, Any]) -> None:
+        stop = body.get("stop")
         self.index = index
-        self.chances = chances
-        self.finish = finish
+        self.prompt = prompt
+        self.pieces: list[ContentDelta] = []
+        self.finish = ""
+        self.usage: UsageReport | None = None
+        self._cutter = StopCutter([] if stop is None else [stop] if isinstance(stop, str) else stop)
+        if body.get("echo"):
+            self.pieces += map(ContentDelta, split_tokens(str(prompt)))
+        self.echoed = len(self.pieces)
 
+    def add(self, item: Any) -> None:
+        """Take one item of a handler."""
+        for piece in (ContentDelta(item),) if type(item) is str else pieces_of(item):
+            if isinstance(piece, ContentDelta) and not self.finish:
+                self.pieces += self._cutter.feed(piece)
+                if self._cutter.stopped:
+                    self.finish = "stop"
+            elif isinstance(piece, UsageReport):
+                self.usage = piece
+            elif isinstance(piece, Finish) and not self.finish:
+                self.finish = piece.reason
 
-class CompletionRun:
-    """All choices of one request, ready to be answered whole or in chunks."""
-
-    def __init__(
-        self, body: dict[str, Any], choices: list[_CompletionChoice], prompt_tokens: int, completion_tokens: int
-    ) -> None:
-        self._body = body
-        self._choices = choices
-        self._id = f"cmpl-{os.urandom(12).hex()}"
-        self._created = int(time.time())
-        self.usage: dict[str, Any] = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-        }
+    def end(self) -> None:
+        """Note that the handler has ended."""
+        self.pieces += self._cutter.rest()
+        self.finish = self.finish or "stop"
 
     @property
     def tokens(self) -> int:
-        """Tokens of the longest choice: how long the model takes, as it works on all choices at once."""
-        return max(len(choice.chances) for choice in self._choices)
+        """The number of tokens that were generated."""
+        if self.usage is not None:
+            return self.usage.completion_tokens
+        generated = self.pieces[self.echoed :]
+        if any(piece.logprob is not None for piece in generated):
+            return len(generated)
+        return count_tokens("".join(piece.text for piece in generated))
 
-    def _frame(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self._id,
+    @property
+    def likelihood(self) -> float:
+        """The mean log probability of a token, 0.0 if the model does not tell it."""
+        known = [piece.logprob for piece in self.pieces if piece.logprob is not None]
+        return sum(known) / len(known) if known else 0.0
+
+
+class _CompletionAnswer:
+    """All choices of one request, whole or as events."""
+
+    def __init__(self, body: dict[str, Any], context: RequestContext, prompts: list[str | list[int]]) -> None:
+        self._body = body
+        self._context = context
+        self._kept: int = body.get("n") or 1
+        self._tries: int = max(body.get("best_of") or self._kept, self._kept)
+        self._choices = [
+            _CompletionChoice(place * self._tries + index, prompt, body)
+            for place, prompt in enumerate(prompts)
+            for index in range(self._tries)
+        ]
+        self._frame: dict[str, Any] = {
+            "id": f"cmpl-{os.urandom(12).hex()}",
             "object": "text_completion",
-            "created": self._created,
-            "model": self._body["model"],
-            "system_fingerprint": "fp_demo",
-            "choices": choices,
+            "created": int(time.time()),
+            "model": body["model"],
+            "system_fingerprint": "fp_openaiasync",
         }
+        self.prompt_tokens = sum(len(one) if isinstance(one, list) else count_tokens(one) for one in prompts)
 
-    def _part(self, choice: _CompletionChoice, start: int, end: int, offset: int, finish: str | None) -> dict[str, Any]:
-        chances = choice.chances[start:end]
-        text = "".join(chance.token for chance in chances)
-        logprobs = None
-        if self._body.get("logprobs") is not None:
-            offsets: list[int] = []
-            for chance in chances:
-                offsets.append(offset)
-                offset += len(chance.token)
-            logprobs = {
-                "tokens": [chance.token for chance in chances],
-                "token_logprobs": [round(chance.logprob, 6) for chance in chances],
-                "top_logprobs": [{token: round(logprob, 6) for token, logprob in chance.top} for chance in chances],
-                "text_offset": offsets,
-            }
-        return {"index": choice.index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+    async def run(self, handler: Handler) -> None:
+        """Let the handler continue every prompt, one after the other."""
+        for choice in self._choices:
+            async with aclosing(self._steps(handler, choice)) as steps:
+                async for _ in steps:
+                    pass
+        if self._tries > self._kept:
+            best: list[_CompletionChoice] = []
+            for start in range(0, len(self._choices), self._tries):
+                group = self._choices[start : start + self._tries]
+                best += sorted(group, key=lambda choice: choice.likelihood, reverse=True)[: self._kept]
+            self._choices = best
+            for index, choice in enumerate(best):
+                choice.index = index
 
-    def completion(self) -> dict[str, Any]:
-        """The whole answer."""
-        choices = [self._part(choice, 0, len(choice.chances), 0, choice.finish) for choice in self._choices]
-        return {**self._frame(choices), "usage": self.usage}
+    async def _steps(self, handler: Handler, choice: _CompletionChoice) -> AsyncGenerator[int]:
+        """Run the handler for one choice. Yield how many of its pieces can be sent."""
+        if choice.pieces:
+            yield len(choice.pieces)
+        request = CompletionRequest(self._body, self._context, choice.index % self._tries, choice.prompt)
+        async with aclosing(open_handler(handler, request)) as items:
+            async for item in items:
+                choice.add(item)
+                yield len(choice.pieces)
+                if choice.finish:
+                    break
+        choice.end()
+        yield len(choice.pieces)
 
-    def events(self) -> Iterator[Event]:
-        """The answer as chunks, the choices taking turns."""
+    async def events(self, handler: Handler) -> AsyncGenerator[bytes]:
+        """Yield the answer as server-sent events."""
         options: dict[str, Any] = self._body.get("stream_options") or {}
-        wants_usage = options.get("include_usage")
-        parts = [self._steps(choice) for choice in self._choices]
-        while parts:
-            for part in list(parts):
-                step = next(part, None)
-                if step is None:
-                    parts.remove(part)
-                    continue
-                chunk = self._frame([step[0]])
-                if wants_usage:
-                    chunk["usage"] = None
-                yield event_of(chunk, step[1])
-        if wants_usage:
-            yield event_of({**self._frame([]), "usage": self.usage})
+        usage = {"usage": None} if options.get("include_usage") else {}
+        sources = [self._chunks(handler, choice, usage) for choice in self._choices]
+        async with aclosing(sources[0] if len(sources) == 1 else merged(sources)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        if usage:
+            yield event_of({**self._frame, "choices": [], "usage": self.usage()})
         yield DONE
 
-    def _steps(self, choice: _CompletionChoice) -> Iterator[tuple[dict[str, Any], int]]:
-        offset = 0
-        for place, chance in enumerate(choice.chances):
-            yield self._part(choice, place, place + 1, offset, None), 1
-            offset += len(chance.token)
-        end = len(choice.chances)
-        yield self._part(choice, end, end, offset, choice.finish), 0
+    async def _chunks(
+        self, handler: Handler, choice: _CompletionChoice, usage: dict[str, None]
+    ) -> AsyncGenerator[bytes]:
+        sent = 0
+        async with aclosing(self._steps(handler, choice)) as steps:
+            async for ready in steps:
+                while sent < ready:
+                    yield event_of({**self._frame, "choices": [self._part(choice, sent, sent + 1, None)], **usage})
+                    sent += 1
+        yield event_of({**self._frame, "choices": [self._part(choice, sent, sent, choice.finish)], **usage})
 
+    def _part(self, choice: _CompletionChoice, start: int, end: int, finish: str | None) -> dict[str, Any]:
+        pieces = choice.pieces[start:end]
+        logprobs = None
+        if self._body.get("logprobs") is not None:
+            offset = sum(len(piece.text) for piece in choice.pieces[:start])
+            offsets: list[int] = []
+            for piece in pieces:
+                offsets.append(offset)
+                offset += len(piece.text)
+            logprobs = {
+                "tokens": [piece.text for piece in pieces],
+                "token_logprobs": [round(piece.logprob or 0.0, 6) for piece in pieces],
+                "top_logprobs": [{token: round(logprob, 6) for token, logprob in piece.top} for piece in pieces],
+                "text_offset": offsets,
+            }
+        text = "".join(piece.text for piece in pieces)
+        return {"index": choice.index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
-def _prompts(model: CompletionModel, value: Any) -> list[str]:
-    """The prompts as texts, whatever form they came in."""
-    if isinstance(value, str):
-        return [value]
-    first = value[0]
-    if isinstance(first, int):
-        return [model.tokens_to_text(value)]
-    return value if isinstance(first, str) else [model.tokens_to_text(ids) for ids in value]
+    def usage(self) -> dict[str, int]:
+        """Return the usage of all choices."""
+        completion = sum(choice.tokens for choice in self._choices)
+        prompt = self.prompt_tokens
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
-
-def _cut(continuation: Continuation, stops: list[str]) -> tuple[list[TokenChance], str]:
-    """The tokens up to the first stop string; a token that holds the beginning of it is shortened."""
-    text = "".join(chance.token for chance in continuation.tokens)
-    kept, stopped = cut_at_stop(text, stops)
-    if not stopped:
-        return continuation.tokens, "stop" if continuation.ended else "length"
-    chances: list[TokenChance] = []
-    left = len(kept)
-    for chance in continuation.tokens:
-        if left <= 0:
-            break
-        chances.append(TokenChance(chance.token[:left], chance.logprob, chance.top))
-        left -= len(chance.token)
-    return chances, "stop"
-
-
-def _likelihood(continuation: Continuation) -> float:
-    """The mean log probability of a token."""
-    return sum(chance.logprob for chance in continuation.tokens) / max(len(continuation.tokens), 1)
-
-
-async def plan_completion(model: CompletionModel, body: dict[str, Any]) -> CompletionRun:
-    """Let the model continue every prompt of a checked request. Raises `HTTPError` (400) when that is too much."""
-    prompts = _prompts(model, body["prompt"])
-    count = body.get("n") or 1
-    tries = max(body.get("best_of") or count, count)
-    given = body.get("max_tokens")
-    limit = _DEFAULT_TOKENS if given is None else given
-    if len(prompts) > _MAX_PROMPTS or len(prompts) * tries * limit > _MAX_ALL_TOKENS:
-        message = f"All continuations together may have at most {_MAX_ALL_TOKENS} tokens of {_MAX_PROMPTS} prompts."
-        raise HTTPError(400, message, param="max_tokens", code="invalid_value")
-    stops, seed, top = stops_of(body), body.get("seed") or 0, body.get("logprobs") or 0
-    choices: list[_CompletionChoice] = []
-    prompt_tokens = completion_tokens = 0
-    for prompt in prompts:
-        prompt_tokens += count_tokens(prompt)
-        tried: list[Continuation] = []
-        for variant in range(tries):
-            tried.append(model.continue_text(CompletionRequest(prompt, limit, seed, variant, top)))
-            await asyncio.sleep(0)
-        if tries > count:
-            tried.sort(key=_likelihood, reverse=True)
-        for continuation in tried[:count]:
-            chances, finish = _cut(continuation, stops)
-            completion_tokens += len(chances)
-            if body.get("echo"):
-                chances = [*(TokenChance(token, 0.0) for token in split_tokens(prompt)), *chances]
-            choices.append(_CompletionChoice(len(choices), chances, finish))
-    return CompletionRun(body, choices, prompt_tokens, completion_tokens)
+    def completion(self) -> dict[str, Any]:
+        """Return the whole answer."""
+        choices = [self._part(choice, 0, len(choice.pieces), choice.finish) for choice in self._choices]
+        return {**self._frame, "choices": choices, "usage": self.usage()}

@@ -1,11 +1,17 @@
-"""One API call as the handlers see it: body and query in, JSON or events out, and whether the client is still there."""
+"""One request as the operations of the server kit see it, over ASGI: body in, JSON or events out.
+
+`Presence` is what ends an operation early: the client left or does not read, or the handler took too long.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
@@ -14,24 +20,27 @@ import msgspec
 
 from .asgi import Message, Receive, Scope, Send
 from .errors import HTTPError
-from .form import (
-    UploadedFile,
-    body_of,
-    parse_boundary,
-    parse_form,
-)
+from .form import UploadedFile, body_of, parse_boundary, parse_form
 from .timer import LazyTimer
 from .validation import decode_object
 
-__all__ = ["DONE", "ClientLeft", "Event", "Presence", "RequestContext", "event_of"]
+__all__ = ["DONE", "ClientLeft", "Presence", "RequestContext", "RequestLimits", "error_event", "event_of"]
 
-Event = tuple[bytes, int]
-"""Bytes of a server-sent event, and how many tokens the model spends on it."""
-
-DONE: Final[Event] = (b"data: [DONE]\n\n", 0)
-_MAX_TOKEN_DELAY: Final = 10.0
+DONE: Final = b"data: [DONE]\n\n"
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+_TURN: Final = 0.01  # seconds after which a handler that never waits lets other requests run
+_log = logging.getLogger("openaiasync.server")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """The limits of one request. Times in seconds, `None` for no limit; the size in bytes."""
+
+    max_body: int = 32 * 1024 * 1024
+    send_timeout: float = 30.0
+    handler_timeout: float | None = None
+    first_token_timeout: float | None = None
 
 
 class ClientLeft(Exception):
@@ -39,37 +48,49 @@ class ClientLeft(Exception):
 
 
 class RequestContext:
-    """A request in progress. `arguments` are the path's, percent-decoded; `fields` go with whatever is answered."""
+    """A request in progress.
+
+    `arguments` are those of the path, percent-decoded. `fields` are sent with the response. `identity` is what the
+    authentication returned for the caller, `state` what the server's context manager yielded for this listener.
+    """
 
     __slots__ = (
-        "_max_body",
-        "_receive",
+        "_limits",
         "_send",
-        "_send_timeout",
-        "_started",
         "answering",
         "arguments",
+        "debug",
         "fields",
+        "identity",
         "method",
+        "operation",
+        "receive",
         "scope",
         "size",
+        "started",
+        "state",
+        "status",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body: int, send_timeout: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: RequestLimits) -> None:
         self.scope: Scope = scope
         self.method: str = scope["method"]
         self.arguments: dict[str, str] = {}
+        self.operation: str = ""
+        self.identity: Any = None
+        self.state: Any = None
+        self.debug: bool = False
         self.size: int = 0  # of the body, in bytes, once it was read
-        self.answering: bool = False  # the head of the answer was sent
+        self.answering: bool = False  # the head of the response was sent
+        self.status: int = 0  # of the response, 0 before it begins
+        self.started: float = time.monotonic()
         self.fields: list[tuple[bytes, bytes]] = [(b"x-request-id", b"req_" + os.urandom(12).hex().encode())]
-        self._receive = receive
+        self.receive: Receive = receive
         self._send = send
-        self._max_body = max_body
-        self._send_timeout = send_timeout
-        self._started = time.monotonic()
+        self._limits = limits
 
     def header(self, name: bytes) -> bytes | None:
-        """The first header field of this (lower-case) name."""
+        """Return the first header field of this (lower-case) name, `None` without one."""
         headers: list[tuple[bytes, bytes]] = self.scope["headers"]
         for field, value in headers:
             if field == name:
@@ -77,28 +98,30 @@ class RequestContext:
         return None
 
     def query(self) -> list[tuple[str, str]]:
-        """The query's pairs in order."""
+        """Return the pairs of the query in order."""
         return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
+    # ---------------------------------------------------------------- the body
+
     async def read(self) -> bytes:
-        """The whole body. Raises `HTTPError` (413) above the cap, `ClientLeft` when the client goes before its end."""
+        """Return the whole body. Raises `HTTPError` (413) above the limit, `ClientLeft` if the client leaves first."""
         pieces: list[bytes] = []
         size = 0
         while True:
-            message = await self._receive()
+            message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             piece: bytes = message.get("body", b"")
             size += len(piece)
-            if size > self._max_body:
-                raise HTTPError(413, f"The body is larger than {self._max_body} bytes.")
+            if size > self._limits.max_body:
+                raise HTTPError(413, f"The body of the request is larger than {self._limits.max_body} bytes.")
             pieces.append(piece)
             if not message.get("more_body", False):
                 self.size = size
                 return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
     async def read_object(self) -> dict[str, Any]:
-        """The JSON object in the body. Raises `HTTPError`: 415 for another media type, 400 for what is no object."""
+        """Return the JSON object in the body. Raises `HTTPError`: 415 for another media type, 400 for other content."""
         given = self.header(b"content-type")
         if given is not None:
             media = given.partition(b";")[0].strip().lower()
@@ -106,111 +129,152 @@ class RequestContext:
                 raise HTTPError(415, "The content type must be application/json.")
         return decode_object(await self.read())
 
-    async def read_form(self, arrays: Sequence[str] = ()) -> dict[str, Any]:
-        """The fields of the form in the body, by `body_of`. Raises `HTTPError`: 415 for another media type, 400."""
+    async def read_form(self, kinds: Callable[[str], frozenset[str]]) -> dict[str, Any]:
+        """Return the fields of the form in the body; `kinds` as for `body_of`. Raises `HTTPError` (400, 413, 415)."""
         boundary = parse_boundary(self.header(b"content-type"))
         parts: list[UploadedFile] = parse_form(boundary, await self.read())
-        return body_of(parts, arrays)
+        return body_of(parts, kinds)
 
-    def token_delay(self, default: float) -> float:
-        """The model's pause before a token in seconds, or the one the query asks for (``?token_delay=0.05``)."""
-        if not self.scope["query_string"]:
-            return default
-        text = dict(self.query()).get("token_delay")
-        if text is None:
-            return default
-        try:
-            delay = float(text)
-        except ValueError:
-            delay = -1.0
-        if not 0 <= delay <= _MAX_TOKEN_DELAY:
-            message = f"'token_delay' must be a number of seconds from 0 to {_MAX_TOKEN_DELAY:g}."
-            raise HTTPError(400, message, param="token_delay", code="invalid_value")
-        return delay
-
-    async def work(self, seconds: float) -> None:
-        """Take the time that a model would; ends with `ClientLeft` when the client goes."""
-        if seconds:
-            async with self.presence():
-                await asyncio.sleep(seconds)
+    # ---------------------------------------------------------------- the response
 
     def presence(self) -> Presence:
-        """A block that ends with `ClientLeft` once the client is gone. Only after the body was read."""
-        return Presence(self._receive, self._send_timeout)
+        """Return a block that ends early once the client is gone or the handler is late. Enter it after the body."""
+        return Presence(self.receive, self._limits)
 
     async def send_json(self, value: Any, status: int = 200, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Answer with a JSON document."""
-        await self._send_body(msgspec.json.encode(value), status, (_JSON, *fields))
+        """Respond with a JSON document."""
+        await self.send_body(msgspec.json.encode(value), status, (_JSON, *fields))
 
     async def send_bytes(self, body: bytes, media_type: bytes) -> None:
-        """Answer with anything else."""
-        await self._send_body(body, 200, ((b"content-type", media_type),))
+        """Respond with a body of any other media type."""
+        await self.send_body(body, 200, ((b"content-type", media_type),))
 
-    async def _send_body(self, body: bytes, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    async def send_body(self, body: bytes, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        """Respond with a whole body. Raises `ClientLeft` if the client does not take it within the send timeout."""
         await self._start(status, ((b"content-length", b"%d" % len(body)), *fields))
         try:
-            async with asyncio.timeout(self._send_timeout):
+            async with asyncio.timeout(self._limits.send_timeout):
                 await self._send({"type": "http.response.body", "body": body})
         except TimeoutError:
             raise ClientLeft from None
 
-    async def send_events(self, events: Iterable[Event], token_delay: float) -> None:
-        """Answer with server-sent events, `token_delay` seconds before each token; ends when the client leaves."""
-        await self._send_pieces(events, token_delay, _EVENTS)
+    async def send_events(self, events: AsyncGenerator[bytes]) -> None:
+        """Respond with server-sent events.
 
-    async def send_pieces(self, pieces: Iterable[Event], token_delay: float, media_type: bytes) -> None:
-        """Answer with bytes in pieces as they are made, paced like `send_events`."""
-        await self._send_pieces(pieces, token_delay, ((b"content-type", media_type),))
+        What fails before the first of them raises, so that it can become an error's status. Later failures end the
+        stream with an error event and without ``[DONE]``; so does a cancellation, for which the server shuts down.
+        """
+        try:
+            await self._send_pieces(events, _EVENTS)
+            return
+        except (ClientLeft, OSError):
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if not self.answering:
+                raise
+            if isinstance(error, asyncio.CancelledError):
+                refusal = HTTPError(503, "The server is shutting down.", code="server_shutting_down")
+            elif isinstance(error, HTTPError):
+                refusal = error
+            else:
+                _log.exception("%s failed in the middle of its answer", self.operation)
+                refusal = HTTPError(500, str(error) if self.debug else "The server failed to finish this answer.")
+            async with asyncio.timeout(1.0):
+                await self._send({"type": "http.response.body", "body": error_event(refusal)})
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+    async def send_pieces(self, pieces: AsyncGenerator[bytes], fields: Callable[[bytes], bytes]) -> None:
+        """Respond with bytes as they are made; `fields` gives the media type by the first of them."""
+        await self._send_pieces(pieces, fields)
 
     async def _send_pieces(
-        self, pieces: Iterable[Event], token_delay: float, fields: Iterable[tuple[bytes, bytes]]
+        self,
+        pieces: AsyncGenerator[bytes],
+        fields: Iterable[tuple[bytes, bytes]] | Callable[[bytes], bytes],
     ) -> None:
-        async with self.presence() as presence:
-            await self._start(200, fields)
-            for data, tokens in pieces:
-                # Even without a delay the loop gets its turn, or a long answer would hold up all other calls.
-                await asyncio.sleep(token_delay * tokens)
+        send = self._send
+        async with self.presence() as presence, aclosing(pieces):
+            turn = time.monotonic() + _TURN
+            async for data in pieces:
+                if not self.answering:
+                    presence.first_token()
+                    await self._start(200, ((b"content-type", fields(data)),) if callable(fields) else fields)
                 presence.expect_send()
-                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+                await send({"type": "http.response.body", "body": data, "more_body": True})
                 presence.sent()
+                if time.monotonic() > turn:
+                    await asyncio.sleep(0)
+                    turn = time.monotonic() + _TURN
+            if not self.answering:
+                await self._start(200, ((b"content-type", fields(b"")),) if callable(fields) else fields)
             presence.expect_send()
-            await self._send({"type": "http.response.body", "body": b""})
+            await send({"type": "http.response.body", "body": b""})
 
     async def _start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
-        spent = b"%d" % ((time.monotonic() - self._started) * 1000)
+        spent = b"%d" % ((time.monotonic() - self.started) * 1000)
         headers = [*fields, *self.fields, (b"openai-processing-ms", spent), (b"openai-version", b"2020-10-01")]
         self.answering = True
+        self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
 class Presence:
-    """Watches `receive` (the body must have been read) while work is done, and how long each `send` takes."""
+    """A block of work for a client that may leave, under the timeouts of the handler.
 
-    def __init__(self, receive: Receive, send_timeout: float) -> None:
+    It watches `receive`, which is free once the body was read, and ends the block by cancelling it: with `ClientLeft`
+    when the client disconnects or does not take what is sent, with `HTTPError` (504) when the handler is late.
+    """
+
+    __slots__ = ("_cause", "_first", "_receive", "_scope", "_send_timeout", "_timer", "_timers", "_watcher")
+
+    def __init__(self, receive: Receive, limits: RequestLimits) -> None:
+        loop = asyncio.get_running_loop()
         self._receive = receive
-        self._send_timeout = send_timeout
-        self._scope = asyncio.timeout(None)  # its end is brought forward to now when the client is gone
-        self._timer = LazyTimer(asyncio.get_running_loop(), self._end)
+        self._send_timeout = limits.send_timeout
+        self._scope = asyncio.timeout(None)  # it is rescheduled to now to end the block
+        self._cause: Exception = ClientLeft()
+        self._timer = LazyTimer(loop, self._end)
         self._watcher: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        if limits.handler_timeout is not None:
+            self._timers.append(loop.call_later(limits.handler_timeout, self._late, limits.handler_timeout, "finish"))
+        self._first: asyncio.TimerHandle | None = None
+        if limits.first_token_timeout is not None:
+            self._first = loop.call_later(
+                limits.first_token_timeout, self._late, limits.first_token_timeout, "begin its answer"
+            )
+            self._timers.append(self._first)
+
+    def first_token(self) -> None:
+        """Note that the answer has begun."""
+        if self._first is not None:
+            self._first.cancel()
 
     def expect_send(self) -> None:
-        """A send begins: it has the send timeout to end."""
+        """Start the send timeout."""
         self._timer.set(self._send_timeout)
 
     def sent(self) -> None:
+        """Stop the send timeout."""
         self._timer.clear()
+
+    def _late(self, seconds: float, what: str) -> None:
+        message = f"The model did not {what} within {seconds:g} seconds."
+        self._cause = HTTPError(504, message, code="handler_timeout")
+        self._end()
 
     def _end(self) -> None:
         self._scope.reschedule(asyncio.get_running_loop().time())
 
     async def _watch(self) -> None:
-        message: Message = {}
         try:
-            while message.get("type") != "http.disconnect":
-                message = await self._receive()
-        except OSError:
-            pass  # a server may say it like this, too
-        self._end()
+            message: Message = await self._receive()
+        except OSError:  # some ASGI servers raise it for a client that left
+            message = {"type": "http.disconnect"}
+        # Anything else than a disconnection after the body's end means that this `receive` does not wait for one.
+        if message["type"] == "http.disconnect":
+            self._end()
 
     async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
@@ -221,17 +285,24 @@ class Presence:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._timer.stop()
+        for timer in self._timers:
+            timer.cancel()
         try:
             await self._scope.__aexit__(kind, error, traceback)
         except TimeoutError:
-            raise ClientLeft from None
+            raise self._cause from None
         finally:
             if self._watcher is not None:
                 self._watcher.cancel()
                 await asyncio.wait([self._watcher])
 
 
-def event_of(value: Any, tokens: int = 0, *, named: bool = False) -> Event:
-    """A server-sent event that carries a JSON document; `named` events say its ``type`` before it."""
-    name = b"event: %b\n" % value["type"].encode() if named else b""
-    return b"%bdata: %b\n\n" % (name, msgspec.json.encode(value)), tokens
+def event_of(value: Any, name: str = "") -> bytes:
+    """Return a server-sent event with a JSON document, and with an ``event`` line if it has a name."""
+    line = b"event: %b\n" % name.encode() if name else b""
+    return b"%bdata: %b\n\n" % (line, msgspec.json.encode(value))
+
+
+def error_event(error: HTTPError) -> bytes:
+    """Return the event that ends a stream with an error object."""
+    return event_of(error.to_dict())

@@ -1,51 +1,98 @@
-"""Embeddings: texts or token ids in, vectors out as floats or as base64 of little-endian 32-bit floats."""
+"""Embeddings, as floats or as base64 of little-endian 32-bit floats; and moderation, which takes texts as well."""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import struct
-import time
 from base64 import b64encode
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from .context import RequestContext
 from .errors import HTTPError
-from .models.base import EmbeddingModel
-from .models.tokens import count_tokens
+from .handlers import whole_result
+from .pieces import plain
+from .requests import EmbeddingRequest, ModerationRequest
+from .tokens import count_tokens
+from .validation import is_object
 
-__all__ = ["answer_embeddings"]
+if TYPE_CHECKING:
+    from .app import Server
 
-_TURN = 0.02  # seconds of work before other calls get their turn
+__all__ = ["create_embeddings", "create_moderation"]
+
+_CATEGORIES: Final = (
+    "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm",
+    "self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic",
+)  # fmt: skip
+_FLAGGED: Final = 0.5  # the score from which a category counts as true
 
 
-def _inputs(value: Any) -> list[str | list[int]]:
-    if isinstance(value, str):
-        return [value]
-    return [value] if isinstance(value[0], int) else value
-
-
-async def answer_embeddings(model: EmbeddingModel, body: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a checked request. Raises `HTTPError` (400) for an empty or too long input."""
-    inputs = _inputs(body["input"])
-    dimensions = body.get("dimensions") or model.dimensions
-    base64 = body.get("encoding_format") == "base64"
-    pack = struct.Struct(f"<{dimensions}f").pack
-    data: list[dict[str, Any]] = []
-    tokens = 0
-    turn = time.monotonic()
-    for index, item in enumerate(inputs):
-        param = "input" if inputs[0] is body["input"] else f"input[{index}]"
+async def create_embeddings(app: Server, context: RequestContext) -> None:
+    """Serve ``POST /embeddings``: the handler returns a vector for each input, or a whole answer."""
+    body = await app.read_body(context)
+    handler = app.handlers.find("embedding", body["model"])
+    request = EmbeddingRequest(body, context)
+    for place, item in enumerate(request.inputs):
         if not item:
+            param = "input" if request.inputs[0] is body["input"] else f"input[{place}]"
             raise HTTPError(400, f"'{param}' is empty.", param=param, code="invalid_value")
-        size = len(item) if isinstance(item, list) else count_tokens(item)
-        if size > model.max_tokens:
-            message = f"'{param}' has {size} tokens; this model takes {model.max_tokens}."
-            raise HTTPError(400, message, param=param, code="context_length_exceeded")
-        tokens += size
-        vector = model.embed(item, dimensions)
-        embedding: Any = b64encode(pack(*vector)).decode() if base64 else vector
-        data.append({"object": "embedding", "index": index, "embedding": embedding})
-        if time.monotonic() - turn > _TURN:
-            await asyncio.sleep(0)
-            turn = time.monotonic()
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "data": data, "model": model.id, "usage": usage}
+    async with app.admitted(context):
+        async with context.presence():
+            result = plain(await whole_result(handler, request))
+        answer: dict[str, Any] = result if is_object(result) else {"data": _data(result, len(request.inputs))}
+        for item in answer["data"]:
+            if body.get("encoding_format") == "base64" and not isinstance(item["embedding"], str):
+                vector = item["embedding"]
+                item["embedding"] = b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        if "usage" not in answer:
+            tokens = sum(len(one) if isinstance(one, list) else count_tokens(one) for one in request.inputs)
+            answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+        app.spend(context, answer["usage"]["total_tokens"])
+        await context.send_json({"object": "list", "model": request.model, **answer})
+
+
+def _data(vectors: Any, expected: int) -> list[dict[str, Any]]:
+    vectors = vectors.tolist() if hasattr(vectors, "tolist") else list(vectors)  # of NumPy and the like
+    if len(vectors) != expected:
+        raise ValueError(f"the embedding handler returned {len(vectors)} vectors for {expected} inputs")
+    return [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": vector.tolist() if hasattr(vector, "tolist") else list(vector),
+        }
+        for index, vector in enumerate(cast("Sequence[Any]", vectors))
+    ]
+
+
+async def create_moderation(app: Server, context: RequestContext) -> None:
+    """Serve ``POST /moderations``: the handler returns scores by category for each input, or a whole answer."""
+    body = await app.read_body(context)
+    handler = app.handlers.find("moderation", body.get("model") or "")
+    request = ModerationRequest(body, context)
+    async with app.admitted(context):
+        async with context.presence():
+            result = plain(await whole_result(handler, request))
+        app.spend(context, sum(count_tokens(one) for one in request.inputs if isinstance(one, str)))
+        if is_object(result) and "results" in result:
+            await context.send_json(result)
+            return
+        scores: list[dict[str, float]] = [result] if is_object(result) else list(result)
+        if len(scores) != len(request.inputs):
+            raise ValueError(f"the moderation handler returned {len(scores)} results for {len(request.inputs)} inputs")
+        answer = {"id": f"modr-{os.urandom(12).hex()}", "model": request.model or "moderation"}
+        await context.send_json({**answer, "results": [_moderation(one) for one in scores]})
+
+
+def _moderation(scores: dict[str, float]) -> dict[str, Any]:
+    names = dict.fromkeys([*_CATEGORIES, *scores])
+    found = {name: float(scores.get(name, 0.0)) for name in names}
+    categories = {name: score >= _FLAGGED for name, score in found.items()}
+    types = {name: ["text"] for name in names}
+    return {
+        "flagged": any(categories.values()),
+        "categories": categories,
+        "category_scores": found,
+        "category_applied_input_types": types,
+    }

@@ -7,7 +7,7 @@ the last, and what RFC 7578 forbids (``filename*``, transfer encodings) is refus
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..core.http.grammar import TOKEN
@@ -24,8 +24,8 @@ _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./
 _FIELD: Final = re.compile(rf"({TOKEN}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _KEYED: Final = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _UNQUOTED: Final = {"%22": '"', "%0D": "\r", "%0A": "\n"}  # WHATWG HTML, multipart/form-data encoding
-_INTEGERS: Final = frozenset({"n", "partial_images", "output_compression"})
-_NUMBERS: Final = frozenset({"temperature"})
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?")
 _FLAGS: Final = {"true": True, "false": False}
 
 
@@ -172,12 +172,13 @@ def _malformed(why: str) -> HTTPError:
 # -------------------------------------------------------------------------------------------------- fields
 
 
-def body_of(parts: Sequence[UploadedFile], arrays: Sequence[str] = ()) -> dict[str, Any]:
-    """A form's fields as a JSON body would have them: ``name[]`` as an array, ``name[key]`` as an object.
+def body_of(parts: Sequence[UploadedFile], kinds: Callable[[str], frozenset[str]]) -> dict[str, Any]:
+    """Return the fields of a form as a JSON body would have them: ``name[]`` as an array, ``name[key]`` as an object.
 
-    Files stay `UploadedFile`. Numbers and booleans are told by the fields' names; what does not read as one stays a
-    text, for the checks to refuse. `arrays` may also come under their bare name, as arrays of one. Raises `HTTPError`
-    (400) for a name that comes twice without brackets, or with and without.
+    `kinds` gives the JSON types that a field may have: texts that read as a number or a boolean become one where that
+    type is among them. Others stay texts, for the validation to refuse. A field that may be an array may also come
+    under its bare name, several times. Files stay `UploadedFile`. Raises `HTTPError` (400) for any other name that is
+    repeated without brackets, or comes with and without.
     """
     body: dict[str, Any] = {}
     lists: dict[str, list[Any]] = {}
@@ -185,13 +186,15 @@ def body_of(parts: Sequence[UploadedFile], arrays: Sequence[str] = ()) -> dict[s
     for part in parts:
         match = _KEYED.fullmatch(part.name)
         if match is None:
-            raise HTTPError(400, f"'{part.name}' is no name of a field.", param=part.name, code="invalid_value")
-        name, key, value = match[1], match[2], _value(match[1], part)
-        if key is None and name in arrays:
+            raise HTTPError(400, f"'{part.name}' is not a valid field name.", param=part.name, code="invalid_value")
+        name, key = match[1], match[2]
+        allowed = kinds(name)
+        if key is None and "array" in allowed:
             key = ""
+        value = _value(name, part, allowed)
         own = lists if key == "" else objects
         if name in body and (key is None or name not in own or key in objects.get(name, ())):
-            raise HTTPError(400, f"The field '{name}' comes more than once.", param=name, code="invalid_value")
+            raise HTTPError(400, f"The field '{name}' is repeated.", param=name, code="invalid_value")
         if key is None:
             body[name] = value
         elif not key:
@@ -199,19 +202,19 @@ def body_of(parts: Sequence[UploadedFile], arrays: Sequence[str] = ()) -> dict[s
             lists[name].append(value)
         else:
             body[name] = objects.setdefault(name, {})
-            objects[name][key] = value
+            objects[name][key] = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
     return body
 
 
-def _value(name: str, part: UploadedFile) -> Any:
+def _value(name: str, part: UploadedFile, kinds: frozenset[str]) -> Any:
     if part.file_name is not None:
         return part
     try:
         text = part.content.decode("utf-8")
     except UnicodeDecodeError:
         raise HTTPError(400, f"The field '{name}' is not in UTF-8.", param=name, code="invalid_value") from None
-    if name in _INTEGERS and re.fullmatch(r"-?[0-9]{1,18}", text):
+    if "integer" in kinds and _INTEGER.fullmatch(text):
         return int(text)
-    if name in _NUMBERS and re.fullmatch(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?", text):
+    if "number" in kinds and _NUMBER.fullmatch(text):
         return float(text)
-    return _FLAGS.get(text, text) if name == "stream" else text
+    return _FLAGS.get(text, text) if "boolean" in kinds else text

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import ssl as ssl_module
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +18,7 @@ from .connection import ServerConnection, ServerLimits
 from .exchange import ServerExchange
 from .lifespan import Lifespan
 
-__all__ = ["HTTPServer", "serve"]
+__all__ = ["HTTPServer", "serve", "serve_until_signal"]
 
 _log = logging.getLogger("openaiasync.server")
 _LAST_RESORT = 5.0
@@ -205,3 +207,30 @@ def serve(
     address cannot be had, `RuntimeError` when the application says that it cannot start.
     """
     return HTTPServer(app, host, port, uds=uds, ssl=ssl, grace=grace, backlog=backlog, limits=limits or ServerLimits())
+
+
+async def serve_until_signal(server: HTTPServer, on_start: Callable[[], None] = lambda: None) -> signal.Signals:
+    """Start a server, call `on_start`, and serve until SIGINT or SIGTERM, which is returned.
+
+    A second signal cuts the grace period short. Raises what starting the server raises.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def end(received: signal.Signals) -> None:
+        if ended.done():
+            server.hurry()
+        else:
+            ended.set_result(received)
+
+    try:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(one, end, one)
+    except NotImplementedError:
+        pass  # Windows: Ctrl-C cancels this task instead
+    await server.start()
+    try:
+        on_start()
+        return await ended
+    finally:
+        await server.close()

@@ -1,189 +1,166 @@
-"""Transcripts in all their formats, and as events: out of what a model heard."""
+"""Transcripts in all their formats and as events, from what a handler returns or yields."""
 
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Iterator, Sequence
-from math import log
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .context import Event, event_of
-from .models.hearing import Heard
-from .models.tokens import count_tokens, split_tokens
+from .chat import token_chance
+from .context import event_of
+from .tokens import count_tokens
 
-__all__ = [
-    "Transcript",
-    "as_diarized",
-    "as_json",
-    "as_srt",
-    "as_text",
-    "as_verbose",
-    "as_vtt",
-    "transcript_events",
-]
-
-_WORD: Final = re.compile(r"\S+")
-_LANGUAGES: Final = {
-    "ar": "arabic", "de": "german", "el": "greek", "en": "english", "es": "spanish", "fr": "french", "he": "hebrew",
-    "hi": "hindi", "it": "italian", "ja": "japanese", "ko": "korean", "pt": "portuguese", "ru": "russian",
-    "th": "thai", "zh": "chinese",
-}  # fmt: skip
-# The code of tones says nothing of languages: scripts do, in this order (Japanese mixes kana with Han).
-_SCRIPTS: Final = (
-    (re.compile("[\u3040-\u30ff]"), "ja"), (re.compile("[\uac00-\ud7a3]"), "ko"), (re.compile("[\u4e00-\u9fff]"), "zh"),
-    (re.compile("[\u0400-\u04ff]"), "ru"), (re.compile("[\u0370-\u03ff]"), "el"), (re.compile("[\u0590-\u05ff]"), "he"),
-    (re.compile("[\u0600-\u06ff]"), "ar"), (re.compile("[\u0900-\u097f]"), "hi"), (re.compile("[\u0e00-\u0e7f]"), "th"),
-    (re.compile(r"\b(?:und|der|die|das|ist|nicht|ich)\b|ß", re.IGNORECASE), "de"),
-    (re.compile(r"\b(?:et|les|est|je|vous|une)\b|ç", re.IGNORECASE), "fr"),
-    (re.compile(r"\b(?:el|los|es|una|qué|y)\b|[ñ¿¡]", re.IGNORECASE), "es"),
-)  # fmt: skip
+__all__ = ["WRITERS", "Transcript", "TranscriptSegment"]
 
 
+@dataclass(frozen=True, slots=True)
+class TranscriptSegment:
+    """A part of a transcript, by one speaker. Times in seconds from the beginning of the sound."""
+
+    text: str
+    start: float = 0.0
+    end: float = 0.0
+    speaker: str = "A"
+    logprob: float | None = None
+    """The mean log probability of its tokens."""
+
+
+@dataclass
 class Transcript:
-    """What was heard in a sound of so many seconds; what goes on in a new frame goes on in the text."""
+    """A whole transcript: `segments` in order, `words` as dicts with ``word``, ``start`` and ``end`` (seconds).
 
-    def __init__(
-        self,
-        heard: Sequence[Heard],
-        seconds: float,
-        *,
-        audio_tokens: int,
-        text_tokens: int = 0,
-        language: str | None = None,
-        temperature: float = 0.0,
-        logprobs: bool = False,
-    ) -> None:
-        self.heard = heard
-        self.seconds = seconds
-        self.temperature = temperature
-        self.pieces: list[str] = [
-            part.text if part.continued or not place else f" {part.text}" for place, part in enumerate(heard)
+    `duration` is that of the sound in seconds, `language` a name in English. Without `usage` the kit counts tokens.
+    """
+
+    segments: list[TranscriptSegment]
+    duration: float = 0.0
+    language: str = "english"
+    words: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    usage: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of(cls, value: Any) -> Transcript:
+        """Return what a handler's result stands for: a transcript, a text, or a dict as ``verbose_json`` has it."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls([TranscriptSegment(value)])
+        if not isinstance(value, dict):
+            raise TypeError(f"a transcription handler returned {type(value).__name__}, which is not a transcript")
+        found = [
+            TranscriptSegment(
+                one["text"],
+                one.get("start", 0.0),
+                one.get("end", 0.0),
+                one.get("speaker", "A"),
+                one.get("avg_logprob"),
+            )
+            for one in value.get("segments") or ()
         ]
-        self.text: str = "".join(self.pieces)
-        self.logprobs = logprobs
-        code = language or next((code for script, code in _SCRIPTS if script.search(self.text)), "en")
-        self.language: str = _LANGUAGES.get(code, code)
-        output = count_tokens(self.text)
-        self.usage: dict[str, Any] = {
-            "type": "tokens",
-            "input_tokens": text_tokens + audio_tokens,
-            "input_token_details": {"text_tokens": text_tokens, "audio_tokens": audio_tokens},
-            "output_tokens": output,
-            "total_tokens": text_tokens + audio_tokens + output,
-        }
-        self._speakers: dict[str, str] = {}
+        return cls(
+            found or [TranscriptSegment(value["text"], 0.0, value.get("duration", 0.0))],
+            value.get("duration", 0.0),
+            value.get("language") or "english",
+            value.get("words") or [],
+            value.get("usage") or {},
+        )
 
-    def name_speaker(self, voice: str, name: str) -> None:
-        """Call the speaker with this voice so."""
-        self._speakers[voice] = name
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return "".join(segment.text for segment in self.segments).strip()
 
-    def speaker(self, voice: str) -> str:
-        """The speaker's name, or a letter for each voice that has none, in the order they are heard."""
-        unnamed = list(dict.fromkeys(part.voice for part in self.heard if part.voice not in self._speakers))
-        return self._speakers.get(voice) or chr(ord("A") + unnamed.index(voice))
-
-    def segments(self) -> Iterator[dict[str, Any]]:
-        """One segment for each frame, with its speaker."""
-        for number, part in enumerate(self.heard):
-            yield {
-                "type": "transcript.text.segment",
-                "id": f"seg_{number}",
-                "start": round(part.start, 3),
-                "end": round(part.end, 3),
-                "text": part.text.strip(),
-                "speaker": self.speaker(part.voice),
+    def count(self, prompt: str | None) -> dict[str, Any]:
+        """Return the usage, counting it if the handler did not."""
+        if not self.usage:
+            audio, text, output = int(self.duration * 20) + 1, count_tokens(prompt or ""), count_tokens(self.text)
+            self.usage = {
+                "type": "tokens",
+                "input_tokens": text + audio,
+                "input_token_details": {"text_tokens": text, "audio_tokens": audio},
+                "output_tokens": output,
+                "total_tokens": text + audio + output,
             }
+        return self.usage
 
-    def chances(self, number: int) -> list[dict[str, Any]]:
-        """The tokens of a frame with their log probabilities: how clear its tones were."""
-        chance = round(log(max(self.heard[number].clarity, 1e-9)), 6)
-        tokens = split_tokens(self.pieces[number])
-        return [{"token": token, "logprob": chance, "bytes": list(token.encode())} for token in tokens]
+    def as_json(self, *, logprobs: bool = False) -> dict[str, Any]:
+        """Return the answer in the format ``json``."""
+        answer: dict[str, Any] = {"text": self.text, "usage": self.usage}
+        if logprobs:
+            known = [segment for segment in self.segments if segment.logprob is not None]
+            answer["logprobs"] = [token_chance(segment.text, segment.logprob or 0.0) for segment in known]
+        return answer
 
+    def as_verbose(self, *, words: bool, segments: bool) -> dict[str, Any]:
+        """Return the answer in the format ``verbose_json``, with the timestamps asked for."""
+        duration = round(self.duration, 3)
+        answer: dict[str, Any] = {"language": self.language, "duration": duration, "text": self.text}
+        answer["usage"] = {"type": "duration", "seconds": duration}
+        if words:
+            answer["words"] = self.words
+        if segments:
+            answer["segments"] = [
+                {
+                    "id": number,
+                    "seek": int(one.start * 100),  # Whisper counts frames of 10 ms
+                    "start": round(one.start, 3),
+                    "end": round(one.end, 3),
+                    "text": one.text,
+                    "tokens": [],
+                    "temperature": 0.0,
+                    "avg_logprob": one.logprob or 0.0,
+                    "compression_ratio": 1.0,
+                    "no_speech_prob": 0.0,
+                }
+                for number, one in enumerate(self.segments)
+            ]
+        return answer
 
-def as_json(transcript: Transcript) -> dict[str, Any]:
-    answer: dict[str, Any] = {"text": transcript.text, "usage": transcript.usage}
-    if transcript.logprobs:
-        answer["logprobs"] = [
-            chance for number in range(len(transcript.heard)) for chance in transcript.chances(number)
+    def as_diarized(self) -> dict[str, Any]:
+        """Return the answer in the format ``diarized_json``."""
+        answer = {"task": "transcribe", "duration": round(self.duration, 3), "text": self.text, "usage": self.usage}
+        return {**answer, "segments": list(self._speeches())}
+
+    def _speeches(self) -> Iterator[dict[str, Any]]:
+        for number, one in enumerate(self.segments):
+            times = {"start": round(one.start, 3), "end": round(one.end, 3)}
+            about = {"type": "transcript.text.segment", "id": f"seg_{number}", "text": one.text.strip()}
+            yield {**about, **times, "speaker": one.speaker}
+
+    def last_events(self, *, logprobs: bool, diarized: bool) -> Iterator[bytes]:
+        """Yield the events that end a stream of deltas."""
+        if diarized:
+            for speech in self._speeches():
+                yield event_of(speech, speech["type"])
+        yield event_of({"type": "transcript.text.done", **self.as_json(logprobs=logprobs)}, "transcript.text.done")
+
+    def as_srt(self) -> str:
+        """Return the transcript as SubRip subtitles."""
+        cues = [
+            f"{number}\n{_clock(one.start, ',')} --> {_clock(one.end, ',')}\n{_line(one.text)}\n"
+            for number, one in enumerate(self.segments, 1)
         ]
-    return answer
+        return "\n".join(cues)
+
+    def as_vtt(self) -> str:
+        """Return the transcript as WebVTT subtitles."""
+        cues = [
+            f"{_clock(one.start, '.')} --> {_clock(one.end, '.')}\n{_escaped(_line(one.text))}\n"
+            for one in self.segments
+        ]
+        return "WEBVTT\n\n" + "\n".join(cues)
 
 
-def as_text(transcript: Transcript) -> str:
+def _as_text(transcript: Transcript) -> str:
     return transcript.text + "\n"
 
 
-def as_verbose(transcript: Transcript, words: bool, segments: bool) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "language": transcript.language,
-        "duration": round(transcript.seconds, 3),
-        "text": transcript.text,
-        "usage": {"type": "duration", "seconds": round(transcript.seconds, 3)},
-    }
-    if words:
-        answer["words"] = [word for part in transcript.heard for word in _words(part)]
-    if segments:
-        answer["segments"] = [_segment(transcript, number) for number in range(len(transcript.heard))]
-    return answer
-
-
-def _words(part: Heard) -> Iterator[dict[str, Any]]:
-    for match in _WORD.finditer(part.text):
-        start, end = (len(part.text[:place].encode()) for place in match.span())
-        yield {
-            "word": match[0],
-            "start": round(part.first_byte + start * part.per_byte, 3),
-            "end": round(part.first_byte + end * part.per_byte, 3),
-        }
-
-
-def _segment(transcript: Transcript, number: int) -> dict[str, Any]:
-    part = transcript.heard[number]
-    data = part.text.encode()
-    return {
-        "id": number,
-        "seek": int(part.start * 100),  # Whisper counts frames of 10 ms
-        "start": round(part.start, 3),
-        "end": round(part.end, 3),
-        "text": transcript.pieces[number],
-        "tokens": [zlib.crc32(token.encode()) % 50_000 for token in split_tokens(part.text)],
-        "temperature": transcript.temperature,
-        "avg_logprob": round(log(max(part.clarity, 1e-9)), 6),
-        "compression_ratio": round(len(data) / len(zlib.compress(data)), 3),
-        "no_speech_prob": round(1 - part.clarity, 6),
-    }
-
-
-def as_diarized(transcript: Transcript) -> dict[str, Any]:
-    return {
-        "task": "transcribe",
-        "duration": round(transcript.seconds, 3),
-        "text": transcript.text,
-        "segments": list(transcript.segments()),
-        "usage": transcript.usage,
-    }
-
-
-def as_srt(transcript: Transcript) -> str:
-    cues = [
-        f"{number}\n{_clock(part.start, ',')} --> {_clock(part.end, ',')}\n{_line(part.text)}\n"
-        for number, part in enumerate(transcript.heard, 1)
-    ]
-    return "\n".join(cues)
-
-
-def as_vtt(transcript: Transcript) -> str:
-    cues = [
-        f"{_clock(part.start, '.')} --> {_clock(part.end, '.')}\n{_escaped(_line(part.text))}\n"
-        for part in transcript.heard
-    ]
-    return "WEBVTT\n\n" + "\n".join(cues)
+WRITERS: Final = {"text": _as_text, "srt": Transcript.as_srt, "vtt": Transcript.as_vtt}
+"""The formats that are plain text."""
 
 
 def _line(text: str) -> str:
-    """The text on one line: an empty one would end the cue."""
+    """Return the text on one line: an empty line would end the cue."""
     return " ".join(text.split())
 
 
@@ -195,20 +172,3 @@ def _clock(seconds: float, point: str) -> str:
     milliseconds = round(seconds * 1000)
     minutes, rest = divmod(milliseconds, 60_000)
     return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{point}{rest % 1000:03}"
-
-
-def transcript_events(transcript: Transcript, diarized: bool) -> Iterator[Event]:
-    """The transcript token by token, with speakers segment by segment, and at the end whole."""
-    segments = list(transcript.segments()) if diarized else []
-    for number in range(len(transcript.heard)):
-        for chance in transcript.chances(number):
-            delta: dict[str, Any] = {"type": "transcript.text.delta", "delta": chance["token"]}
-            if transcript.logprobs:
-                delta["logprobs"] = [chance]
-            if diarized:
-                delta["segment_id"] = segments[number]["id"]
-            yield event_of(delta, 1, named=True)
-        if diarized:
-            yield event_of(segments[number], named=True)
-    answer = as_json(transcript)
-    yield event_of({"type": "transcript.text.done", **answer}, named=True)

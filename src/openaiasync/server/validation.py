@@ -1,86 +1,143 @@
-"""Checks a request's JSON body field by field, by tables; a wrong one is refused with 400 and the field's name."""
+"""Validation of requests against the schemas of OpenAI's description, and what is wrong as an `HTTPError`."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeGuard, cast
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, Final, TypeGuard, cast
 
 import msgspec
 
+from ..core.schema.compiled import compile_schema
+from ..core.schema.jsonschema import Violation, validation_errors
+from ..endpoints import ENDPOINTS
 from .errors import HTTPError
 from .form import UploadedFile
+from .request_schemas import BODIES, DEFINITIONS
 
-__all__ = [
-    "Check",
-    "Fields",
-    "anything",
-    "check_fields",
-    "decode_object",
-    "flag",
-    "is_array",
-    "is_object",
-    "items",
-    "kind_of",
-    "mapping",
-    "number",
-    "one_of",
-    "pattern",
-    "text",
-    "text_or_texts",
-    "upload",
-    "whole",
-    "wrong",
-]
+__all__ = ["REQUEST_KINDS", "body_schema", "check_body", "decode_object", "is_array", "is_object", "kinds_of_field"]
 
-Check: TypeAlias = Callable[[Any, str], None]
-Fields: TypeAlias = Mapping[str, Check]
+REQUEST_KINDS: Final[dict[str, Callable[[Any], bool]]] = {
+    "file": lambda value: isinstance(value, UploadedFile),
+    # The standard takes 1.0 for an integer and has no upper limit; the API does neither.
+    "integer": lambda value: type(value) is int and -(2**63) <= value < 2**63,
+}
+"""The types of JSON and of forms, as the API has them."""
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_SHOWN = 100  # characters of a wrong value that a message shows
+
+
+@lru_cache(maxsize=64)
+def body_schema(operation: str) -> dict[str, Any]:
+    """Return the schema of an operation's body, with those it refers to under ``$defs``."""
+    schema: dict[str, Any] = msgspec.json.decode(BODIES[operation])
+    found: dict[str, Any] = {}
+    todo = _references(BODIES[operation])
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found[name] = msgspec.json.decode(DEFINITIONS[name])
+            todo |= _references(DEFINITIONS[name])
+    return {**schema, "$defs": found}
+
+
+@lru_cache(maxsize=64)
+def _compiled(operation: str) -> Callable[[Any], bool]:
+    return compile_schema(body_schema(operation), kinds=REQUEST_KINDS)
+
+
+def kinds_of_field(operation: str) -> Callable[[str], frozenset[str]]:
+    """Return a function that gives the JSON types which a field of an operation's body may have."""
+    schema = body_schema(operation)
+
+    def kinds(node: dict[str, Any]) -> Iterator[str]:
+        while "$ref" in node:
+            node = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
+        given = node.get("type", ())
+        yield from [given] if isinstance(given, str) else given
+        for one in node.get("anyOf", ()):
+            yield from kinds(one)
+
+    return lambda name: frozenset(kinds(schema["properties"].get(name, {})))
+
+
+def _references(text: str) -> set[str]:
+    return set(re.findall(r'"#/\$defs/([^"]+)"', text))
 
 
 def decode_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in a request's body. Raises `HTTPError` (400) for anything else."""
+    """Return the JSON object in a request's body. Raises `HTTPError` (400) for anything else."""
     if not body:
         raise HTTPError(400, "The request has no body; a JSON object was expected.")
     try:
         value: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise HTTPError(400, f"The request's body is not valid JSON: {error}.") from None
+        raise HTTPError(400, f"The body of the request is not valid JSON: {error}.") from None
     if not is_object(value):
-        raise HTTPError(400, f"The request's body must be a JSON object, not {kind_of(value)}.")
+        raise HTTPError(400, f"The body of the request must be a JSON object, not {_kind_of(value)}.")
     return value
 
 
-def check_fields(body: dict[str, Any], fields: Fields, required: tuple[str, ...], *, strict: bool) -> None:
-    """Refuse what is missing, of a wrong type, or (if `strict`) unknown. `null` counts as not given."""
-    for name in required:
+def check_body(operation: str, body: dict[str, Any], *, strict: bool, types: bool = True) -> None:
+    """Raise `HTTPError` (400) for the first thing that the description of this operation does not allow.
+
+    A property that is null counts as not given. Unknown properties are refused with `strict` only. Without `types` only
+    missing properties are looked for.
+    """
+    schema = body_schema(operation)
+    for name in schema.get("required", ()):
         if body.get(name) is None:
-            raise HTTPError(
-                400, f"You must give the parameter '{name}'.", param=name, code="missing_required_parameter"
-            )
-    for name, value in body.items():
-        check = fields.get(name)
-        if check is None:
-            if strict:
+            raise _missing(name)
+    if strict:
+        for name in body:
+            if name not in schema["properties"] and name not in ENDPOINTS[operation].known:
                 message = f"Unrecognized request argument supplied: {name}"
                 raise HTTPError(400, message, param=name, code="unknown_parameter")
-        elif value is not None:
-            check(value, name)
+    if not types or _compiled(operation)(body):
+        return
+    for violation in validation_errors(body, schema, kinds=REQUEST_KINDS, null_is_absent=True):
+        raise _refusal(violation, body)
 
 
-def wrong(param: str, expected: str, value: object) -> HTTPError:
-    """The refusal for a value of a wrong type."""
-    return HTTPError(
-        400, f"Invalid type for '{param}': expected {expected}, got {kind_of(value)}.", param=param, code="invalid_type"
-    )
+def _missing(param: str) -> HTTPError:
+    message = f"Missing required parameter: '{param}'."
+    return HTTPError(400, message, param=param, code="missing_required_parameter")
 
 
-def _bad_value(param: str, message: str) -> HTTPError:
-    return HTTPError(400, f"Invalid value for '{param}': {message}.", param=param, code="invalid_value")
+def _refusal(violation: Violation, body: dict[str, Any]) -> HTTPError:
+    param = violation.path.removeprefix("$").removeprefix(".")
+    if violation.kind == "missing":
+        return _missing(f"{param}.{violation.name}".removeprefix("."))
+    found = _at(violation.path, body)
+    if violation.kind == "type":
+        expected = violation.expected.replace(", null", "").removesuffix(" or null")  # null is the same as nothing
+        message = f"Invalid type for '{param}': expected {expected}, got {_kind_of(found)}."
+        return HTTPError(400, message, param=param, code="invalid_type")
+    shown = found if isinstance(found, str) else str(found).lower() if isinstance(found, bool) else _shown(found)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+    message = f"Invalid value for '{param}': expected {violation.expected}, got {shown!r}."
+    return HTTPError(400, message, param=param, code="invalid_value")
 
 
-def kind_of(value: object) -> str:
-    """What JSON calls this value, or that it is a file."""
+def _shown(value: Any) -> str:
+    if is_array(value) or is_object(value):
+        return f"{_kind_of(value)} with {len(value)} items"
+    return str(value)
+
+
+def _at(path: str, body: Any) -> Any:
+    """Return the value at a path; `None` if a property's name holds a dot, which makes the path ambiguous."""
+    for name, index in _STEP.findall(path):
+        try:
+            body = body[name] if name else body[int(index)]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return body
+
+
+def _kind_of(value: object) -> str:
+    """Return what JSON calls this value, with an article."""
     if value is None:
         return "null"
     if isinstance(value, UploadedFile):
@@ -90,109 +147,10 @@ def kind_of(value: object) -> str:
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a value is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_array(value: object) -> TypeGuard[list[Any]]:
+    """Whether a value is a JSON array."""
     return isinstance(value, list)
-
-
-def anything(value: Any, param: str) -> None:
-    """Takes every value: the demo models make no use of this field."""
-
-
-def flag(value: Any, param: str) -> None:
-    if type(value) is not bool:
-        raise wrong(param, "a boolean", value)
-
-
-def text(value: Any, param: str) -> None:
-    if type(value) is not str:
-        raise wrong(param, "a string", value)
-
-
-def upload(value: Any, param: str) -> None:
-    """A file in a form, that is a part with a file name."""
-    if not isinstance(value, UploadedFile):
-        raise wrong(param, "a file (a part with a file name)", value)
-
-
-def mapping(value: Any, param: str) -> None:
-    if not is_object(value):
-        raise wrong(param, "an object", value)
-
-
-def whole(low: int, high: int | None = None) -> Check:
-    """An integer from `low` to `high`."""
-
-    def check(value: Any, param: str) -> None:
-        if type(value) is not int:
-            raise wrong(param, "an integer", value)
-        if value < low or (high is not None and value > high):
-            raise _bad_value(param, f"{value} is not {_range(low, high)}")
-
-    return check
-
-
-def number(low: float, high: float) -> Check:
-    """A number from `low` to `high`."""
-
-    def check(value: Any, param: str) -> None:
-        if type(value) is not int and type(value) is not float:
-            raise wrong(param, "a number", value)
-        if not low <= value <= high or not math.isfinite(value):
-            raise _bad_value(param, f"{value} is not {_range(low, high)}")
-
-    return check
-
-
-def _range(low: float, high: float | None) -> str:
-    return f"at least {low}" if high is None else f"from {low} to {high}"
-
-
-def one_of(*allowed: str) -> Check:
-    """One of these strings."""
-
-    def check(value: Any, param: str) -> None:
-        text(value, param)
-        if value not in allowed:
-            raise _bad_value(param, f"{value!r} is none of {', '.join(allowed)}")
-
-    return check
-
-
-def pattern(expression: str, meaning: str) -> Check:
-    """A string that fully matches the expression."""
-    compiled = re.compile(expression)
-
-    def check(value: Any, param: str) -> None:
-        text(value, param)
-        if compiled.fullmatch(value) is None:
-            raise _bad_value(param, f"it must be {meaning}")
-
-    return check
-
-
-def items(check_item: Check, *, at_least: int = 0, at_most: int | None = None) -> Check:
-    """An array whose every item passes `check_item`."""
-
-    def check(value: Any, param: str) -> None:
-        if not is_array(value):
-            raise wrong(param, "an array", value)
-        if len(value) < at_least or (at_most is not None and len(value) > at_most):
-            raise _bad_value(param, f"the array has {len(value)} items, which is not {_range(at_least, at_most)}")
-        for index, item in enumerate(value):
-            check_item(item, f"{param}[{index}]")
-
-    return check
-
-
-def text_or_texts(at_most: int) -> Check:
-    """A string or an array of at most so many strings (as `stop` is)."""
-    several = items(text, at_most=at_most)
-
-    def check(value: Any, param: str) -> None:
-        if type(value) is not str:
-            several(value, param)
-
-    return check

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
 from ..model.plain import is_dict, is_list
 
 __all__ = [
+    "KINDS",
     "Schema",
+    "Violation",
     "check_schema",
     "hold_open",
     "kinds_of",
@@ -178,7 +180,7 @@ def _are_texts(value: Any) -> bool:
 
 def _are_kinds(value: Any) -> bool:
     kinds = value if is_list(value) else [value]
-    return bool(kinds) and _are_texts(kinds) and set(kinds) <= _KINDS.keys()
+    return bool(kinds) and _are_texts(kinds) and set(kinds) <= KINDS.keys()
 
 
 def _is_filled(value: Any) -> bool:
@@ -207,9 +209,21 @@ def _short(value: Any) -> str:
 # -------------------------------------------------------------------------------------------------- validating
 
 _LISTED = 20  # errors of one variant
-Violation = tuple[str, str]  # the place, and what is expected there
 
-_KINDS: dict[str, Callable[[Any], bool]] = {
+
+class Violation(NamedTuple):
+    """A place where a value does not fit: its path from ``$``, what is expected there, in which way it is wrong.
+
+    `name` is the property that is ``missing`` or ``unknown``; the path is then that of its object.
+    """
+
+    path: str
+    expected: str
+    kind: Literal["type", "value", "missing", "unknown"]
+    name: str = ""
+
+
+KINDS: Final[dict[str, Callable[[Any], bool]]] = {
     "string": lambda value: isinstance(value, str),
     "integer": lambda value: (type(value) is int) or (type(value) is float and value.is_integer()),
     "number": lambda value: type(value) in (int, float),
@@ -235,26 +249,36 @@ _SIZES: tuple[tuple[str, str, Callable[[Any, Any], bool], str], ...] = (
 )
 
 
-def validation_errors(value: Any, schema: Schema) -> Iterator[Violation]:
+def validation_errors(
+    value: Any,
+    schema: Schema,
+    *,
+    kinds: Mapping[str, Callable[[Any], bool]] | None = None,
+    null_is_absent: bool = False,
+) -> Iterator[Violation]:
     """Yield every place where a value does not fit, with what is expected there.
 
-    For schemas without a Python type, and to show a model all its mistakes at once. Raises `TypeError` for a broken
-    reference.
+    For schemas without a Python type, to show a model all its mistakes at once, and for the requests that a server
+    gets. `kinds` adds names of types to those of JSON. With `null_is_absent` null counts as a property that is not
+    there, as it does for OpenAI's API. Beyond the standard, ``{"x-discriminator": name, "x-mapping": {value: schema}}``
+    selects a schema by one property of an object. Raises `TypeError` for a broken reference.
     """
-    return _Check(schema).any(value, schema, "$")
+    return _Check(schema, {**KINDS, **kinds} if kinds else KINDS, null_is_absent).any(value, schema, "$")
 
 
 class _Check:
     """Validates one value against one schema."""
 
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: Schema, kinds: Mapping[str, Callable[[Any], bool]], null_is_absent: bool) -> None:
         self.root = root
+        self.kinds = kinds
+        self.null_is_absent = null_is_absent
         # Results of variants: a tree whose every branch has two would else be walked twice as often at each level.
         self.tried: dict[tuple[int, int], list[Violation]] = {}
 
     def any(self, value: Any, schema: Any, path: str) -> Iterator[Violation]:
         if schema is False:
-            yield path, "nothing"
+            yield Violation(path, "nothing", "value")
         if not is_dict(schema):
             return
         if "$ref" in schema:
@@ -262,17 +286,19 @@ class _Check:
             schema = {name: one for name, one in schema.items() if name != "$ref"}
         kinds = schema.get("type")
         kinds = kinds if is_list(kinds) else [kinds] if kinds is not None else []
-        if kinds and not any(_KINDS.get(kind, _anything)(value) for kind in kinds):
-            yield path, _one_of(kinds)
+        if kinds and not any(self.kinds.get(kind, _anything)(value) for kind in kinds):
+            yield Violation(path, _one_of(kinds), "type")
             return
         listed = [schema["const"]] if "const" in schema else schema.get("enum")
         if listed is not None and not any(_equal(value, one) for one in listed):
-            yield path, _one_of([_quoted(one) for one in listed])
+            yield Violation(path, _one_of([_quoted(one) for one in listed]), "value")
         for kind, word, fits, words in _SIZES:
-            if word in schema and _KINDS[kind](value) and not fits(value, schema[word]):
-                yield path, words.format(schema[word])
+            if word in schema and KINDS[kind](value) and not fits(value, schema[word]):
+                yield Violation(path, words.format(schema[word]), "value")
         yield from self.composed(value, schema, path)
         if is_dict(value):
+            if "x-discriminator" in schema:
+                yield from self.discriminated(value, schema, path)
             yield from self.members(value, schema, path)
         elif is_list(value):
             yield from self.items(value, schema, path)
@@ -280,19 +306,34 @@ class _Check:
     def members(self, value: dict[str, Any], schema: Schema, path: str) -> Iterator[Violation]:
         for name in schema.get("required", ()):
             if name not in value:
-                yield path, f"an object with the property {_quoted(name)}"
+                yield Violation(path, f"an object with the property {_quoted(name)}", "missing", name)
         properties = cast("Schema", schema.get("properties", {}))
         patterns = cast("Schema", schema.get("patternProperties", {}))
         more: Any = schema.get("additionalProperties", True)
         for name, one in value.items():
+            if one is None and self.null_is_absent and name not in schema.get("required", ()):
+                continue
             fitting = [part for pattern, part in patterns.items() if _matches(pattern, name)]
             if name in properties:
                 fitting.append(properties[name])
             for part in fitting or [more]:
                 if part is False:
-                    yield path, f"an object without the property {_quoted(name)}"
+                    yield Violation(path, f"an object without the property {_quoted(name)}", "unknown", name)
                 else:
                     yield from self.any(one, part, f"{path}.{name}")
+
+    def discriminated(self, value: dict[str, Any], schema: Schema, path: str) -> Iterator[Violation]:
+        name = str(schema["x-discriminator"])
+        mapping = cast("Schema", schema["x-mapping"])
+        tag = value.get(name)
+        if tag is None:
+            yield Violation(path, f"an object with the property {_quoted(name)}", "missing", name)
+        elif not isinstance(tag, str):
+            yield Violation(f"{path}.{name}", "string", "type")
+        elif tag not in mapping:
+            yield Violation(f"{path}.{name}", _one_of([_quoted(one) for one in mapping]), "value")
+        else:
+            yield from self.any(value, mapping[tag], path)
 
     def items(self, value: list[Any], schema: Schema, path: str) -> Iterator[Violation]:
         places = cast("Sequence[Any]", schema.get("prefixItems", ()))
@@ -309,13 +350,13 @@ class _Check:
             found = [self.variant(value, part, path) for part in schema[word]]
             fitting = sum(1 for one in found if not one)
             if not fitting:
-                # The variant that was meant is the one that fits at this place, and fails further inside.
-                inner = [one for one in found if all(where != path for where, _ in one)]
-                yield from min(inner, key=len) if inner else [(path, _one_of([one[0][1] for one in found]))]
+                # The variant that was meant is the one that fits at this place, or lacks a property there.
+                inner = [one for one in found if all(error.path != path or error.kind == "missing" for error in one)]
+                yield from min(inner, key=len) if inner else [_joined(path, found)]
             elif word == "oneOf" and fitting > 1:
-                yield path, "a value that fits exactly one of the schemas"
+                yield Violation(path, "a value that fits exactly one of the schemas", "value")
         if "not" in schema and not self.variant(value, schema["not"], path):
-            yield path, "a value that does not fit the schema under not"
+            yield Violation(path, "a value that does not fit the schema under not", "value")
 
     def variant(self, value: Any, schema: Any, path: str) -> list[Violation]:
         key = (id(value), id(schema))
@@ -325,6 +366,13 @@ class _Check:
         if found is None:
             found = self.tried[key] = list(islice(self.any(value, schema, path), _LISTED))
         return found
+
+
+def _joined(path: str, found: Sequence[Sequence[Violation]]) -> Violation:
+    """Return what is wrong with a value that fits no variant: its type, if it is of none of theirs, else its value."""
+    first = [errors[0] for errors in found]
+    by_type = all(error.kind == "type" for error in first)
+    return Violation(path, _one_of([error.expected for error in first]), "type" if by_type else "value")
 
 
 def _anything(value: Any) -> bool:

@@ -90,7 +90,7 @@ def _faults(error: Exception, value: Any, schema: dict[str, Any], prefix: str) -
 
 def _violations(value: Any, schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield place and sentence of each value that does not fit a schema."""
-    for path, expected in validation_errors(value, schema):
+    for path, expected, *_ in validation_errors(value, schema):
         yield path, f"At {path}: expected {expected}{_shown(value, path)}."
 
 

@@ -1,0 +1,7 @@
+"""Small models that need no network, on the server kit: what `openaiasync serve` and `openaiasync demo` run."""
+
+from __future__ import annotations
+
+from .app import DEMO_MODELS, demo_app
+
+__all__ = ["DEMO_MODELS", "demo_app"]

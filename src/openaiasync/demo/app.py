@@ -1,0 +1,217 @@
+"""The demo server: handlers on the server kit, for any model's name or (`strict`) for the demo's own alone."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Iterator
+from typing import Final
+
+from ..server import (
+    ChatRequest,
+    CompletionRequest,
+    ContentDelta,
+    EmbeddingRequest,
+    Finish,
+    HTTPError,
+    ImageRequest,
+    ModerationRequest,
+    ReasoningDelta,
+    Server,
+    SpeechRequest,
+    ToolCallDelta,
+    Transcript,
+    TranscriptionRequest,
+)
+from ..server.requests import ServedRequest
+from ..server.tokens import count_tokens, split_tokens
+from .chat import DemoConversation, reply_to, token_chance_of
+from .draw import draw
+from .embed import DIMENSIONS, embed
+from .markov import continue_text
+from .media import describe_image, text_of_image
+from .speech import speak, transcribe
+
+__all__ = ["DEMO_MODELS", "demo_app"]
+
+DEMO_MODELS: Final = {
+    "chat": "demo-chat",
+    "completion": "demo-complete",
+    "image": "demo-image",
+    "speech": "demo-tts",
+    "transcription": "demo-stt",
+    "embedding": "demo-embed",
+    "moderation": "demo-moderation",
+}
+"""The demo's models by their kind."""
+
+_MAX_TOKENS: Final = 16_384  # of one answer
+_CONTEXT: Final = 128_000  # tokens
+_MAX_INPUT: Final = 8192  # tokens of a text to be embedded
+_MAX_DELAY: Final = 10.0
+_HARM: Final = {"violence": ("kill", "murder", "stab", "shoot"), "harassment": ("idiot", "stupid"), "hate": ("hate",)}
+
+
+def demo_app(
+    api_key: str | None = None, token_delay: float = 0.0, *, strict: bool = False, **options: object
+) -> Server:
+    """Return the demo server's application.
+
+    `token_delay` is the pause before each token in seconds; ``?token_delay=`` in a request's query takes its place.
+    Any name of a model is served, and unknown request fields are ignored; with `strict` both are errors. `options` are
+    those of `Server`.
+    """
+    settings = {"api_keys": api_key, "strict": strict, "rpm": 1_000_000, "tpm": 100_000_000, **options}
+    app = Server(**settings)  # type: ignore[arg-type]  # its own names and types
+    demo = _Demo(token_delay)
+    for kind, name in DEMO_MODELS.items():
+        handler = getattr(demo, kind)
+        app.handlers.add(kind, [name], handler)
+        if not strict:
+            app.handlers.add(kind, [], handler)
+    return app
+
+
+class _Demo:
+    """The handlers, named as their kinds."""
+
+    def __init__(self, token_delay: float) -> None:
+        self._token_delay = token_delay
+
+    def _delay(self, request: ServedRequest) -> float:
+        """Return the pause before each token. Raises `HTTPError` (400) for one that the query gives wrongly."""
+        if not request.context.scope["query_string"]:
+            return self._token_delay
+        text = dict(request.context.query()).get("token_delay")
+        try:
+            delay = self._token_delay if text is None else float(text)
+        except ValueError:
+            delay = -1.0
+        if not 0 <= delay <= _MAX_DELAY:
+            message = f"'token_delay' must be a number of seconds from 0 to {_MAX_DELAY:g}."
+            raise HTTPError(400, message, param="token_delay", code="invalid_value")
+        return delay
+
+    async def chat(
+        self, request: ChatRequest
+    ) -> AsyncGenerator[ContentDelta | ReasoningDelta | ToolCallDelta | Finish]:
+        """Answer by rules, with tool calls, or with JSON by a schema."""
+        delay = self._delay(request)
+        _check_length(request)
+        images = _look_at(request)
+        conversation = DemoConversation.of(request, images)
+        reply = reply_to(conversation)
+        left = min(request.max_tokens or _MAX_TOKENS, _MAX_TOKENS)
+        top: int = request.body.get("top_logprobs") or 0
+        pieces: Iterator[ReasoningDelta | ContentDelta | ToolCallDelta] = iter(
+            [
+                *map(ReasoningDelta, split_tokens(reply.reasoning)),
+                *(piece for call in reply.calls for piece in _call_pieces(call)),
+                *(
+                    token_chance_of(token, place, top) if request.body.get("logprobs") else ContentDelta(token)
+                    for place, token in enumerate([] if reply.calls else split_tokens(reply.text))
+                ),
+            ]
+        )
+        for piece in pieces:
+            if not left:
+                yield Finish("length")
+                return
+            if delay:
+                await asyncio.sleep(delay)
+            yield piece
+            left -= 1
+
+    async def completion(self, request: CompletionRequest) -> AsyncGenerator[ContentDelta | Finish]:
+        """Continue a text by a Markov chain."""
+        delay = self._delay(request)
+        top: int = request.body.get("logprobs") or 0
+        for count, piece in enumerate(continue_text(request.prompt, request.seed or 0, request.index, top)):
+            if count == min(request.max_tokens, _MAX_TOKENS):
+                yield Finish("length")
+                return
+            if delay:
+                await asyncio.sleep(delay)
+            yield piece
+
+    async def embedding(self, request: EmbeddingRequest) -> list[list[float]]:
+        """Embed texts by hashed words and parts of words."""
+        vectors: list[list[float]] = []
+        for place, text in enumerate(request.inputs):
+            size = len(split_tokens(text)) if isinstance(text, str) else len(text)
+            if size > _MAX_INPUT:
+                param = f"input[{place}]" if len(request.inputs) > 1 else "input"
+                message = f"'{param}' has {size} tokens; the maximum is {_MAX_INPUT}."
+                raise HTTPError(400, message, param=param, code="context_length_exceeded")
+            vectors.append(embed(text, request.dimensions or DIMENSIONS))
+            if place % 16 == 15:
+                await asyncio.sleep(0)
+        return vectors
+
+    def image(self, request: ImageRequest) -> Iterator[dict[str, object]]:
+        """Draw what the prompt names, and write it into the file. Edits add to what the uploaded file says."""
+        before = [text_of_image(upload.content) or "a picture" for upload in request.images]
+        prompt = " with ".join([*before[:1], request.prompt]).removesuffix(" with ") if before else request.prompt
+        width, height = request.size or (1024, 1024)
+        clear = request.body.get("background") == "transparent"
+        steps = request.partial_images
+        for step in range(steps if request.stream else 0, -1, -1):
+            png, caption = draw(prompt, width, height, variant=request.index, transparent=clear, coarse=4**step)
+            yield {"bytes": png, "revised_prompt": caption}
+
+    async def speech(self, request: SpeechRequest) -> AsyncGenerator[bytes]:
+        """Speak in notes, one a word, with the text in the file's metadata."""
+        delay = self._delay(request)
+        for piece in speak(request.text, request.voice, request.speed, bare=request.format == "pcm"):
+            await asyncio.sleep(delay)
+            yield piece
+
+    def transcription(self, request: TranscriptionRequest) -> Transcript:
+        """Read what `demo-tts` wrote into the file; tell format and size of any other sound."""
+        return transcribe(request.file.content, request.language)
+
+    async def moderation(self, request: ModerationRequest) -> list[dict[str, float]]:
+        """Flag a handful of words."""
+        texts = [one if isinstance(one, str) else str(one.get("text", "")) for one in request.inputs]
+        return [
+            {name: 0.98 for name, words in _HARM.items() if any(word in text.lower() for word in words)}
+            for text in texts
+        ]
+
+
+def _call_pieces(call: ToolCallDelta) -> Iterator[ToolCallDelta]:
+    yield ToolCallDelta(call.name, kind=call.kind)
+    for token in split_tokens(call.arguments):
+        yield ToolCallDelta(arguments=token)
+
+
+def _check_length(request: ChatRequest) -> None:
+    texts = [message.text for message in request.messages]
+    # What is far too long is not even counted.
+    if sum(map(len, texts)) > 8 * _CONTEXT or sum(map(count_tokens, texts)) > _CONTEXT:
+        message = f"The messages are longer than this model's context of {_CONTEXT} tokens."
+        raise HTTPError(400, message, param="messages", code="context_length_exceeded")
+
+
+def _look_at(request: ChatRequest) -> list[str]:
+    """Return what each image of the conversation shows. Raises `HTTPError` (400) for a URL that is not a data URL."""
+    shown: list[str] = []
+    for place, message in enumerate(request.body["messages"]):
+        content = message.get("content")
+        for number, part in enumerate(content if isinstance(content, list) else ()):
+            if part.get("type") != "image_url":
+                continue
+            where = f"messages[{place}].content[{number}].image_url.url"
+            head, _, data = str(part["image_url"]["url"]).partition(";base64,")
+            try:
+                image = b64decode(data, validate=True) if head.startswith("data:") else b""
+            except ValueError:
+                image = b""
+            if not image:
+                text = "An image must come as a data URL in base64; this server fetches nothing."
+                raise HTTPError(400, text, param=where, code="invalid_image_url")
+            try:
+                shown.append(describe_image(image))
+            except ValueError as error:
+                raise HTTPError(400, f"The image cannot be used: {error}.", param=where, code="invalid_image") from None
+    return shown

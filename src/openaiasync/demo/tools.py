@@ -1,0 +1,105 @@
+"""Which tool `demo-chat` calls, and with which arguments."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..server import ChatRequest, ToolCallDelta
+from ..server.requests import texts_of
+from ..server.validation import is_object
+from .answers import Question
+from .arithmetic import find_expression
+from .schema import Filler, as_json, instance_of
+
+__all__ = ["choose_calls", "tell_results"]
+
+_WEAK_WORDS = "a an and by for from get give in is it me my of on or that the this to use what with you your"
+_WEAK = frozenset(_WEAK_WORDS.split())
+
+
+def _stems(text: str) -> set[str]:
+    """Words without their usual endings, from prose and from ``snake_case`` and ``camelCase`` names."""
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    words = re.findall(r"[a-z]+", text.lower())
+    return {re.sub(r"(?:ing|ed|es|s|e)$", "", word) for word in words if word not in _WEAK and len(word) > 2}
+
+
+def _score(tool: dict[str, Any], asked: set[str]) -> float:
+    """How well a tool suits what is asked: words of its name count twice, those of its description once."""
+    body: dict[str, Any] = tool[tool["type"]]
+    name = len(_stems(str(body["name"])) & asked)
+    described = len(_stems(str(body.get("description") or "")) & asked)
+    return 2 * name + described
+
+
+def choose_calls(request: ChatRequest, question: Question) -> tuple[ToolCallDelta, ...]:
+    """The calls to make for the user's last text; none when no tool suits, unless one is required or named."""
+    tools = request.tools
+    choice = request.tool_choice
+    must = choice == "required"
+    if isinstance(choice, dict):
+        kind: str = choice["type"]
+        if kind == "allowed_tools":
+            allowed: dict[str, Any] = choice[kind]
+            names = {_name(tool) for tool in allowed["tools"]}
+            tools = [tool for tool in tools if _name(tool) in names]
+            must = allowed.get("mode") == "required"
+        else:
+            tools = [tool for tool in tools if _name(tool) == choice[kind]["name"]]
+            must = True
+    elif choice == "none":
+        return ()
+    asked = _stems(question.text)
+    scored = [(_score(tool, asked), tool) for tool in tools]
+    wanted = [tool for score, tool in scored if score >= 2]
+    wanted.sort(key=lambda tool: -_score(tool, asked))
+    if not wanted and must and tools:
+        wanted = [max(scored, key=lambda pair: pair[0])[1]]
+    if request.body.get("parallel_tool_calls") is False or must:
+        wanted = wanted[:1]
+    return tuple(_call(tool, question.text, question.variant) for tool in wanted)
+
+
+def _name(tool: dict[str, Any]) -> str:
+    return str(tool[tool["type"]]["name"])
+
+
+def _call(tool: dict[str, Any], text: str, variant: int) -> ToolCallDelta:
+    body: dict[str, Any] = tool[tool["type"]]
+    if tool["type"] == "custom":
+        return ToolCallDelta(str(body["name"]), text, kind="custom")
+    schema: dict[str, Any] = body.get("parameters") or {}
+    arguments = instance_of({"type": "object", **schema}, Filler(text, variant))
+    expression = find_expression(text)
+    if expression is not None and is_object(arguments) and "expression" in arguments:
+        arguments["expression"] = expression
+    return ToolCallDelta(str(body["name"]), as_json(arguments))
+
+
+def tell_results(messages: list[dict[str, Any]]) -> str | None:
+    """Words for the tool results at the end of the conversation; `None` when it does not end with any."""
+    results: list[dict[str, Any]] = []
+    for message in reversed(messages):
+        if message["role"] not in ("tool", "function"):
+            break
+        results.insert(0, message)
+    if not results:
+        return None
+    names = {
+        str(call["id"]): str(call[call["type"]]["name"])
+        for message in messages
+        for call in message.get("tool_calls") or ()
+    }
+    told: list[str] = []
+    for message in results:
+        name = names.get(str(message.get("tool_call_id")), str(message.get("name") or "the tool"))
+        told.append(f"{name} says: {_plain(texts_of(message.get('content')))}")
+    return " ".join(told)
+
+
+def _plain(content: str) -> str:
+    """A tool's result in words: a JSON object as "name: value" pairs, anything else as it is."""
+    pairs = re.findall(r"\"([^\"]+)\"\s*:\s*(?:\"([^\"]*)\"|([-\w.]+))", content) if content.startswith("{") else []
+    text = ", ".join(f"{name}: {string or other}" for name, string, other in pairs) or content.strip() or "nothing"
+    return text if text[-1] in ".!?" else text + "."

@@ -1,0 +1,360 @@
+"""Chat completions: from the pieces of a handler to a completion, or to its chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from .context import DONE, RequestContext, event_of
+from .errors import HTTPError
+from .handlers import Handler, merged, open_handler
+from .pieces import ContentDelta, Finish, Piece, ReasoningDelta, RefusalDelta, ToolCallDelta, UsageReport, pieces_of
+from .requests import ChatRequest
+from .tokens import count_prompt, count_tokens
+from .validation import is_object
+
+if TYPE_CHECKING:
+    from .app import Server
+
+__all__ = ["ChatAnswer", "ChoiceWriter", "StopCutter", "create_chat", "token_chance", "usage_of"]
+
+_NULL: Final = b"null"
+
+
+async def create_chat(app: Server, context: RequestContext) -> None:
+    """Serve ``POST /chat/completions``."""
+    body = await app.read_body(context)
+    check_chat(body)
+    handler = app.handlers.find("chat", body["model"])
+    async with app.admitted(context):
+        answer = ChatAnswer(body, context)
+
+        def keep() -> None:
+            if body.get("store"):
+                app.completions.keep(answer.completion(), body["messages"])
+
+        if body.get("stream"):
+            app.spend(context, answer.prompt_tokens)
+            await context.send_events(answer.events(handler, keep))
+        else:
+            async with context.presence():
+                await answer.run(handler)
+            app.spend(context, answer.usage()["total_tokens"])
+            keep()
+            await context.send_json(answer.completion())
+
+
+def check_chat(body: dict[str, Any]) -> None:
+    """Raise `HTTPError` (400) for fields that contradict each other."""
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        raise _contradiction("top_logprobs", "'top_logprobs' requires 'logprobs' to be true.")
+    if body.get("stream_options") is not None and not body.get("stream"):
+        raise _contradiction("stream_options", "'stream_options' is only allowed when 'stream' is true.")
+    for place, message in enumerate(body["messages"]):
+        given = ("tool_calls", "function_call", "refusal", "audio") if message["role"] == "assistant" else ()
+        if message.get("content") is None and not any(message.get(name) for name in given):
+            param = f"messages[{place}].content"
+            text = f"Missing required parameter: '{param}'."
+            raise HTTPError(400, text, param=param, code="missing_required_parameter")
+    tools: list[dict[str, Any]] = body.get("tools") or []
+    choice: Any = body.get("tool_choice")
+    if choice not in (None, "none", "auto") and not tools:
+        raise _contradiction("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
+    if is_object(choice) and choice["type"] != "allowed_tools":
+        kind: str = choice["type"]
+        name = choice[kind]["name"]
+        if not any(tool["type"] == kind and tool[kind]["name"] == name for tool in tools):
+            raise _contradiction("tool_choice", f"'tool_choice' names {name!r}, which is not in 'tools'.")
+
+
+def _contradiction(param: str, message: str) -> HTTPError:
+    return HTTPError(400, message, param=param, code="invalid_value")
+
+
+def usage_of(prompt: int, completion: int, reasoning: int = 0, cached: int = 0) -> dict[str, Any]:
+    """Return the ``usage`` object of a chat completion."""
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": reasoning,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def token_chance(token: str, logprob: float) -> dict[str, Any]:
+    """Return a token with its log probability, as chat completions and transcripts show it."""
+    return {"token": token, "logprob": round(logprob, 6), "bytes": list(token.encode("utf-8", "surrogatepass"))}
+
+
+class StopCutter:
+    """Cuts a text that comes in pieces at the first stop string, keeping the pieces as they are.
+
+    A piece is held back as long as a stop string may begin in it.
+    """
+
+    __slots__ = ("_held", "_stops", "stopped")
+
+    def __init__(self, stops: list[str]) -> None:
+        self._stops = [stop for stop in stops if stop]
+        self._held: list[ContentDelta] = []
+        self.stopped = False
+
+    def feed(self, piece: ContentDelta) -> list[ContentDelta]:
+        """Return the pieces that can be sent on."""
+        if not self._stops:
+            return [piece]
+        self._held.append(piece)
+        text = "".join(one.text for one in self._held)
+        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        if places:
+            self.stopped = True
+            return self._take(min(places), cut=True)
+        open_at = len(text)
+        for stop in self._stops:
+            for size in range(min(len(stop) - 1, len(text)), 0, -1):
+                if text.endswith(stop[:size]):
+                    open_at = min(open_at, len(text) - size)
+                    break
+        return self._take(open_at, cut=False)
+
+    def rest(self) -> list[ContentDelta]:
+        """Return what was held back when the text has ended."""
+        held, self._held = self._held, []
+        return [] if self.stopped else held
+
+    def _take(self, end: int, *, cut: bool) -> list[ContentDelta]:
+        taken: list[ContentDelta] = []
+        while self._held and (len(self._held[0].text) <= end or (cut and end)):
+            piece = self._held.pop(0)
+            if len(piece.text) > end:
+                piece = ContentDelta(piece.text[:end], piece.logprob, piece.top)
+            end -= len(piece.text)
+            taken.append(piece)
+        return taken
+
+
+class ChoiceWriter:
+    """One choice of an answer: takes the pieces of a handler, gives the deltas of a stream and the whole message."""
+
+    def __init__(self, index: int, body: dict[str, Any]) -> None:
+        stop = body.get("stop")
+        self.index = index
+        self.content: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls: list[dict[str, Any]] = []
+        self.chances: list[dict[str, Any]] = []
+        self.usage: UsageReport | None = None
+        self.finish: str = ""
+        self._cutter = StopCutter([] if stop is None else [stop] if isinstance(stop, str) else stop)
+        self._logprobs: bool = bool(body.get("logprobs"))
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of what the handler may still yield counts."""
+        return bool(self.finish)
+
+    def add(self, item: Any) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Take one item of a handler. Yield deltas, each with the log probabilities of its tokens."""
+        for piece in (ContentDelta(item),) if type(item) is str else pieces_of(item):
+            if self.finish:
+                return
+            yield from self._add(piece)
+
+    def _add(self, piece: Piece) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        match piece:
+            case ContentDelta():
+                yield from map(self._text, self._cutter.feed(piece))
+                if self._cutter.stopped:
+                    self.finish = "stop"
+            case ReasoningDelta(text):
+                self.reasoning.append(text)
+                yield {"reasoning_content": text}, []
+            case RefusalDelta(text):
+                self.refusal.append(text)
+                yield {"refusal": text}, []
+            case ToolCallDelta():
+                yield self._call(piece), []
+            case UsageReport():
+                self.usage = piece
+            case Finish(reason):
+                yield from map(self._text, self._cutter.rest())
+                self.finish = reason
+
+    def _text(self, piece: ContentDelta) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        self.content.append(piece.text)
+        chances: list[dict[str, Any]] = []
+        if self._logprobs and piece.logprob is not None:
+            top = [token_chance(token, logprob) for token, logprob in piece.top]
+            chances = [{**token_chance(piece.text, piece.logprob), "top_logprobs": top}]
+            self.chances += chances
+        return {"content": piece.text}, chances
+
+    def _call(self, piece: ToolCallDelta) -> dict[str, Any]:
+        if piece.name or not self.calls:
+            id = piece.id or f"call_{os.urandom(12).hex()}"
+            self.calls.append({"id": id, "type": piece.kind, "name": piece.name, "arguments": [piece.arguments]})
+            return {"tool_calls": [{"index": len(self.calls) - 1, **_call_object(self.calls[-1])}]}
+        call = self.calls[-1]
+        call["arguments"].append(piece.arguments)
+        word = "input" if call["type"] == "custom" else "arguments"
+        return {"tool_calls": [{"index": len(self.calls) - 1, call["type"]: {word: piece.arguments}}]}
+
+    def end(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Note that the handler has ended. Yield what was held back."""
+        yield from map(self._text, self._cutter.rest())
+        if not self.finish:
+            self.finish = "tool_calls" if self.calls else "stop"
+
+    def tokens(self) -> tuple[int, int]:
+        """Return the number of tokens of the whole choice, and of the reasoning in it."""
+        if self.usage is not None:
+            return self.usage.completion_tokens, self.usage.reasoning_tokens
+        reasoning = count_tokens("".join(self.reasoning))
+        spoken = count_tokens("".join(self.content)) + count_tokens("".join(self.refusal))
+        calls = sum(2 + count_tokens("".join(call["arguments"])) for call in self.calls)
+        return reasoning + spoken + calls, reasoning
+
+    def choice(self) -> dict[str, Any]:
+        """Return the whole choice."""
+        content: str | None = "".join(self.content)
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": "".join(self.refusal) or None}
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
+        if self.calls:
+            message["content"] = content or None
+            message["tool_calls"] = [_call_object(call) for call in self.calls]
+        message["annotations"] = []
+        logprobs = {"content": self.chances, "refusal": None} if self.chances else None
+        return {"index": self.index, "message": message, "logprobs": logprobs, "finish_reason": self.finish}
+
+
+def _call_object(call: dict[str, Any]) -> dict[str, Any]:
+    word = "input" if call["type"] == "custom" else "arguments"
+    inner = {"name": call["name"], word: "".join(call["arguments"])}
+    return {"id": call["id"], "type": call["type"], call["type"]: inner}
+
+
+class ChatAnswer:
+    """The answer to one request: all its choices, whole or as events."""
+
+    def __init__(self, body: dict[str, Any], context: RequestContext) -> None:
+        self._body = body
+        self._context = context
+        self._frame: dict[str, Any] = {
+            "id": f"chatcmpl-{os.urandom(12).hex()}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": body["model"],
+            "service_tier": "default",
+            "system_fingerprint": "fp_openaiasync",
+        }
+        self.choices = [ChoiceWriter(index, body) for index in range(body.get("n") or 1)]
+        self.prompt_tokens: int = count_prompt(body)
+        options: dict[str, Any] = body.get("stream_options") or {}
+        self._wants_usage = bool(options.get("include_usage"))
+        # Encoding the frame of each chunk anew would cost more than the rest of a streamed piece.
+        self._head = b"data: " + msgspec.json.encode(self._frame)[:-1] + b',"choices":['
+        self._tail = b'],"usage":null}\n\n' if self._wants_usage else b"]}\n\n"
+
+    async def run(self, handler: Handler) -> None:
+        """Let the handler give all choices. Raises what it raises."""
+        if len(self.choices) == 1:
+            await self._fill(handler, self.choices[0])
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                for choice in self.choices:
+                    group.create_task(self._fill(handler, choice))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _fill(self, handler: Handler, choice: ChoiceWriter) -> None:
+        request = ChatRequest(self._body, self._context, choice.index)
+        async with aclosing(open_handler(handler, request)) as items:
+            async for item in items:
+                for _ in choice.add(item):
+                    pass
+                if choice.ended:
+                    break
+        for _ in choice.end():
+            pass
+
+    async def events(self, handler: Handler, on_complete: Callable[[], None]) -> AsyncGenerator[bytes]:
+        """Yield the answer as server-sent events; `on_complete` is called before the last one."""
+        sources = [self._chunks(handler, choice) for choice in self.choices]
+        async with aclosing(sources[0] if len(sources) == 1 else merged(sources)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        if self._wants_usage:
+            yield event_of({**self._frame, "choices": [], "usage": self.usage()})
+        on_complete()
+        yield DONE
+
+    async def _chunks(self, handler: Handler, choice: ChoiceWriter) -> AsyncGenerator[bytes]:
+        request = ChatRequest(self._body, self._context, choice.index)
+        begun = False
+        async with aclosing(open_handler(handler, request)) as items:
+            async for item in items:
+                for delta, chances in choice.add(item):
+                    if not begun:
+                        begun = True
+                        yield self._role(choice)
+                    yield self._chunk(choice.index, delta, chances)
+                if choice.ended:
+                    break
+        for delta, chances in choice.end():
+            if not begun:
+                begun = True
+                yield self._role(choice)
+            yield self._chunk(choice.index, delta, chances)
+        if not begun:
+            yield self._role(choice)
+        yield self._chunk(choice.index, {}, [], choice.finish)
+
+    def _role(self, choice: ChoiceWriter) -> bytes:
+        content = None if choice.calls and not choice.content else ""
+        return self._chunk(choice.index, {"role": "assistant", "content": content, "refusal": None}, [])
+
+    def _chunk(
+        self, index: int, delta: dict[str, Any], chances: list[dict[str, Any]], finish: str | None = None
+    ) -> bytes:
+        encode = msgspec.json.encode
+        logprobs = encode({"content": chances, "refusal": None}) if chances else _NULL
+        reason = encode(finish) if finish else _NULL
+        return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}%b' % (
+            self._head,
+            index,
+            encode(delta),
+            logprobs,
+            reason,
+            self._tail,
+        )
+
+    def usage(self) -> dict[str, Any]:
+        """Return the usage of all choices."""
+        reports = [choice.usage for choice in self.choices if choice.usage is not None]
+        counts = [choice.tokens() for choice in self.choices]
+        prompt = reports[0].prompt_tokens if reports else self.prompt_tokens
+        cached = reports[0].cached_tokens if reports else 0
+        return usage_of(prompt, sum(total for total, _ in counts), sum(reasoning for _, reasoning in counts), cached)
+
+    def completion(self) -> dict[str, Any]:
+        """Return the whole answer."""
+        completion = {**self._frame, "object": "chat.completion", "choices": [one.choice() for one in self.choices]}
+        completion["usage"] = self.usage()
+        if self._body.get("metadata") is not None or self._body.get("store"):
+            completion["metadata"] = self._body.get("metadata") or {}
+        return completion

@@ -1,0 +1,180 @@
+"""The handlers of the server kit: which one serves a model, and how any kind of function is called."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
+from contextlib import aclosing, suppress
+from typing import Any, Final, TypeAlias, cast
+
+from .errors import HTTPError
+
+__all__ = ["KINDS", "Handler", "HandlerRegistry", "merged", "open_handler", "whole_result"]
+
+Handler: TypeAlias = Callable[[Any], Any]
+"""An async function or generator, or a plain one, which runs in a thread; it takes a typed request."""
+
+KINDS: Final = {
+    "chat": "chat completions",
+    "completion": "text completions",
+    "embedding": "embeddings",
+    "image": "images",
+    "moderation": "moderation",
+    "response": "responses",
+    "speech": "speech",
+    "transcription": "transcriptions",
+    "translation": "translations",
+}
+"""The kinds of handlers, and what a model of each does, in words."""
+
+
+class HandlerRegistry:
+    """Finds the handler for a kind of request and a model's name. A handler without a name serves any model."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[str, Handler]] = {kind: {} for kind in KINDS}
+        self._any: dict[str, Handler] = {}
+        self._names: dict[str, None] = {}
+
+    def add(self, kind: str, names: Iterable[str], handler: Handler) -> None:
+        """Register a handler. Raises `ValueError` where the model has one of this kind already."""
+        names = list(names)
+        if not names and kind in self._any:
+            raise ValueError(f"there is already a handler of {KINDS[kind]} for any model")
+        for name in names:
+            if name in self._found[kind]:
+                raise ValueError(f"the model {name!r} already has a handler of {KINDS[kind]}")
+            self._found[kind][name] = handler
+            self._names[name] = None
+        if not names:
+            self._any[kind] = handler
+
+    def names(self) -> list[str]:
+        """Return the names of all models in the order they were registered."""
+        return list(self._names)
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether a handler of this kind serves the model."""
+        return name in self._found[kind] or (kind in self._any and not self._is_other(kind, name))
+
+    def _is_other(self, kind: str, name: str) -> bool:
+        """Whether the model has handlers, but none of this kind."""
+        return name in self._names and name not in self._found[kind]
+
+    def find(self, kind: str, name: str) -> Handler:
+        """Return the handler for a model, for ``""`` the first of its kind.
+
+        Raises `HTTPError`: 404 for an unknown model and for one that does something else, 400 without a name where
+        no handler could be meant.
+        """
+        if not name:
+            first = next(iter(self._found[kind].values()), None) or self._any.get(kind)
+            if first is None:
+                message = "Missing required parameter: 'model'."
+                raise HTTPError(400, message, param="model", code="missing_required_parameter")
+            return first
+        handler = self._found[kind].get(name)
+        if handler is None and not self._is_other(kind, name):
+            handler = self._any.get(kind)
+        if handler is not None:
+            return handler
+        if name in self._names:
+            message = f"The model {name!r} does not support {KINDS[kind]}."
+            raise HTTPError(404, message, param="model", code="model_not_supported")
+        raise HTTPError(404, f"The model {name!r} does not exist.", param="model", code="model_not_found")
+
+
+def open_handler(handler: Handler, request: Any) -> AsyncGenerator[Any]:
+    """Call a handler and return its results as an async generator, with one item if it returns just one.
+
+    Plain functions and generators run in a thread, so that they may block.
+    """
+    if inspect.isasyncgenfunction(handler):
+        return cast("AsyncGenerator[Any]", handler(request))  # without a generator around it, which costs for each item
+    return _results(handler, request)
+
+
+async def _results(handler: Handler, request: Any) -> AsyncGenerator[Any]:
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
+        result = await handler(request)
+    elif inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(type(handler).__call__):
+        result = handler(request)
+    else:
+        result = await asyncio.to_thread(handler, request)
+        if inspect.isawaitable(result):
+            result = await result
+    if isinstance(result, AsyncGenerator):
+        async with aclosing(cast("AsyncGenerator[Any]", result)) as items:
+            async for item in items:
+                yield item
+    elif isinstance(result, AsyncIterable):
+        async for item in result:
+            yield item
+    elif isinstance(result, Generator):
+        async with aclosing(_threaded(cast("Generator[Any]", result))) as items:
+            async for item in items:
+                yield item
+    else:
+        yield result
+
+
+async def _threaded(items: Generator[Any]) -> AsyncGenerator[Any]:
+    """Run a plain generator in threads, one step at a time."""
+    end = object()
+    try:
+        while (item := await asyncio.to_thread(next, items, end)) is not end:
+            yield item
+    finally:
+        with suppress(ValueError):  # cancelled in the middle of a step: the generator is running, and ends with it
+            items.close()
+
+
+async def whole_result(handler: Handler, request: Any) -> Any:
+    """Return the one result of a handler, or the last item of one that yields."""
+    result: Any = None
+    async with aclosing(open_handler(handler, request)) as items:
+        async for item in items:
+            result = item
+    return result
+
+
+async def merged(sources: Iterable[AsyncGenerator[bytes]]) -> AsyncGenerator[bytes]:
+    """Yield the items of several generators, which take turns; each runs in a task. A failure ends all of them."""
+    ready = asyncio.Event()
+
+    async def run(source: AsyncGenerator[bytes], queue: asyncio.Queue[bytes | Exception | None]) -> None:
+        last: Exception | None = None
+        try:
+            async with aclosing(source):
+                async for item in source:
+                    await queue.put(item)
+                    ready.set()
+        except Exception as error:
+            last = error
+        await queue.put(last)
+        ready.set()
+
+    queues: list[asyncio.Queue[bytes | Exception | None]] = []
+    tasks: list[asyncio.Task[None]] = []
+    for source in sources:
+        queues.append(asyncio.Queue(maxsize=1))
+        tasks.append(asyncio.create_task(run(source, queues[-1])))
+    try:
+        while queues:
+            waiting = [queue for queue in queues if not queue.empty()]
+            if not waiting:
+                ready.clear()
+                await ready.wait()
+            for queue in waiting:
+                item = queue.get_nowait()
+                if item is None:
+                    queues.remove(queue)
+                elif isinstance(item, Exception):
+                    raise item
+                else:
+                    yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -1,0 +1,132 @@
+"""What a handler of the server kit may return or yield, beside plain strings and dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, cast
+
+__all__ = [
+    "ContentDelta",
+    "Finish",
+    "Piece",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "ToolCallDelta",
+    "UsageReport",
+    "pieces_of",
+    "plain",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDelta:
+    """Some text of the answer, with its log probability and the likeliest alternatives if the model knows them."""
+
+    text: str
+    logprob: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """Some text of the model's reasoning, which precedes the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDelta:
+    """Some text of a refusal to answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A call of a tool. A piece without a `name` adds to the arguments of the call before it.
+
+    `arguments` is JSON for a function, any text for a custom tool. An `id` is made where none is given.
+    """
+
+    name: str = ""
+    arguments: str = ""
+    id: str = ""
+    kind: Literal["function", "custom"] = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """The number of tokens that one choice took, in place of the kit's own count."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Why the answer ends: ``stop``, ``length``, ``content_filter``, ``tool_calls``. Nothing may follow it."""
+
+    reason: str
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+Piece: TypeAlias = ContentDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageReport | Finish
+
+
+def plain(value: Any) -> Any:
+    """Return an answer as JSON-like data: Structs and models of other libraries become dicts."""
+    for name in ("to_dict", "model_dump"):
+        method = getattr(value, name, None)
+        if callable(method):
+            return method()
+    return value
+
+
+def pieces_of(item: Any) -> Iterator[Piece]:
+    """Yield the pieces that one item of a handler stands for.
+
+    A string is content; a dict is a message, a delta, a whole ``chat.completion`` or one of its chunks. Raises
+    `TypeError` for anything else.
+    """
+    if isinstance(item, str):
+        yield ContentDelta(item)
+    elif isinstance(item, Piece):
+        yield item
+    elif isinstance(value := plain(item), dict):
+        yield from _from_dict(cast("dict[str, Any]", value))
+    elif item is not None:
+        raise TypeError(f"a chat handler returned or yielded {type(item).__name__}, which is not a piece of an answer")
+
+
+def _from_dict(value: dict[str, Any]) -> Iterator[Piece]:
+    choices: list[dict[str, Any]] = value.get("choices") or []
+    choice = choices[0] if choices else {}
+    message: dict[str, Any] = choice.get("message") or choice.get("delta") or ({} if "choices" in value else value)
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    if reasoning:
+        yield ReasoningDelta(str(reasoning))
+    content = message.get("content")
+    if content:
+        yield ContentDelta(content if isinstance(content, str) else "".join(part.get("text", "") for part in content))
+    if message.get("refusal"):
+        yield RefusalDelta(str(message["refusal"]))
+    for call in message.get("tool_calls") or ():
+        kind: Any = call.get("type") or ("custom" if "custom" in call else "function")
+        body: dict[str, Any] = call.get(kind) or {}
+        arguments = str(body.get("input" if kind == "custom" else "arguments") or "")
+        yield ToolCallDelta(str(body.get("name") or ""), arguments, str(call.get("id") or ""), kind)
+    usage: dict[str, Any] | None = value.get("usage")
+    if usage:
+        details: dict[str, Any] = usage.get("completion_tokens_details") or {}
+        cached: dict[str, Any] = usage.get("prompt_tokens_details") or {}
+        yield UsageReport(
+            int(usage.get("prompt_tokens") or 0),
+            int(usage.get("completion_tokens") or 0),
+            int(details.get("reasoning_tokens") or 0),
+            int(cached.get("cached_tokens") or 0),
+        )
+    if choice.get("finish_reason"):
+        yield Finish(str(choice["finish_reason"]))

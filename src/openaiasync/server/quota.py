@@ -1,0 +1,180 @@
+"""How much a caller may use: requests and tokens per minute, requests in flight; and what the server counts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from typing import Any, Final
+
+from .errors import HTTPError
+
+__all__ = ["InFlightQueue", "RequestRateLimit", "ServerMetrics"]
+
+_MAX_CALLERS: Final = 10_000
+Fields = list[tuple[bytes, bytes]]
+
+
+class _Bucket:
+    """Holds up to `per_minute` units and refills at that rate; it may go below zero by one spending."""
+
+    __slots__ = ("_level", "_limit", "_rate", "_seen", "name")
+
+    def __init__(self, name: bytes, per_minute: int, now: float) -> None:
+        self._limit = per_minute
+        self._rate = per_minute / 60
+        self._level = float(per_minute)
+        self._seen = now
+        self.name = name
+
+    def wait(self, now: float, amount: float) -> float:
+        """Return the seconds until there is so much, 0.0 if there is."""
+        self._refill(now)
+        return max(0.0, (min(amount, self._limit) - self._level) / self._rate)
+
+    def spend(self, amount: int, now: float) -> None:
+        self._refill(now)
+        self._level -= amount
+
+    def _refill(self, now: float) -> None:
+        self._level = min(self._limit, self._level + (now - self._seen) * self._rate)
+        self._seen = now
+
+    def fields(self) -> Fields:
+        reset = (self._limit - self._level) / self._rate
+        shown = b"%dms" % max(reset * 1000, 1) if reset < 1 else b"%.2fs" % reset
+        return [
+            (b"x-ratelimit-limit-" + self.name, b"%d" % self._limit),
+            (b"x-ratelimit-remaining-" + self.name, b"%d" % max(self._level, 0)),
+            (b"x-ratelimit-reset-" + self.name, shown),
+        ]
+
+
+class RequestRateLimit:
+    """Requests and tokens per minute for each caller, refused with 429 above, and told in ``x-ratelimit-*`` fields."""
+
+    def __init__(self, requests: int | None = None, tokens: int | None = None) -> None:
+        self._limits = [
+            (name, limit) for name, limit in ((b"requests", requests), (b"tokens", tokens)) if limit is not None
+        ]
+        self._callers: dict[bytes, list[_Bucket]] = {}
+
+    def _buckets(self, caller: bytes, now: float) -> list[_Bucket]:
+        found = self._callers.get(caller)
+        if found is None:
+            while len(self._callers) >= _MAX_CALLERS:
+                del self._callers[next(iter(self._callers))]
+            found = self._callers[caller] = [_Bucket(name, limit, now) for name, limit in self._limits]
+        return found
+
+    def admit(self, caller: bytes) -> None:
+        """Count a request. Raises `HTTPError` (429) with the time to wait if the caller has nothing left."""
+        now = time.monotonic()
+        buckets = self._buckets(caller, now)
+        wait = max((bucket.wait(now, 1.0) for bucket in buckets), default=0.0)
+        if wait > 0:
+            fields = [field for bucket in buckets for field in bucket.fields()]
+            message = f"Rate limit reached. Try again in {wait:.2f} s."
+            raise HTTPError(
+                429, message, code="rate_limit_exceeded", kind="requests", fields=(*fields, *_retry_after(wait))
+            )
+        for bucket in buckets:
+            if bucket.name == b"requests":
+                bucket.spend(1, now)
+
+    def spend(self, caller: bytes, tokens: int) -> Fields:
+        """Count the tokens of a request and return the fields that tell what is left."""
+        now = time.monotonic()
+        buckets = self._buckets(caller, now)
+        for bucket in buckets:
+            if bucket.name == b"tokens":
+                bucket.spend(tokens, now)
+        return [field for bucket in buckets for field in bucket.fields()]
+
+
+def _retry_after(seconds: float) -> Fields:
+    return [(b"retry-after", b"%d" % max(1, -int(-seconds // 1))), (b"retry-after-ms", b"%d" % (seconds * 1000))]
+
+
+class InFlightQueue:
+    """Requests in progress, at most `limit`; up to `max_queue` more wait, first come, first served."""
+
+    def __init__(self, limit: int | None, max_queue: int) -> None:
+        self._limit = limit
+        self._max_queue = max_queue
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.running: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the next request has to wait."""
+        return self._limit is not None and (self.running >= self._limit or bool(self._waiting))
+
+    async def acquire(self) -> None:
+        """Take a slot. Raises `HTTPError` (429) if the queue is full."""
+        if not self.full:
+            self.running += 1
+            return
+        if len(self._waiting) >= self._max_queue:
+            message = f"The server is busy with {self.running} requests, and {len(self._waiting)} are waiting."
+            raise HTTPError(429, message, code="server_busy", kind="requests", fields=tuple(_retry_after(1.0)))
+        ready = asyncio.get_running_loop().create_future()
+        self._waiting.append(ready)
+        try:
+            await ready
+        except asyncio.CancelledError:
+            if ready.done() and not ready.cancelled():
+                self.release()  # the slot was handed over at the same moment
+            else:
+                self._waiting.remove(ready)
+            raise
+
+    def release(self) -> None:
+        """Return the slot, or hand it to the first request that waits."""
+        while self._waiting:
+            ready = self._waiting.popleft()
+            if not ready.done():
+                ready.set_result(None)
+                return
+        self.running -= 1
+
+
+class ServerMetrics:
+    """What the server counted since it started, in Prometheus' text format."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._seconds: dict[str, float] = {}
+        self._tokens = 0
+        self.in_flight: int = 0
+
+    def count(self, operation: str, status: int, seconds: float) -> None:
+        """Count a request that has ended; status 499 is a client that left."""
+        self._requests[operation or "unknown", status] += 1
+        name = operation or "unknown"
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def add_tokens(self, tokens: int) -> None:
+        """Count the tokens of a request."""
+        self._tokens += tokens
+
+    def text(self, queue: InFlightQueue) -> bytes:
+        """Return all of it."""
+        lines = ["# TYPE openaiasync_requests_total counter"]
+        for (operation, status), count in sorted(self._requests.items()):
+            lines.append(f'openaiasync_requests_total{{operation="{operation}",status="{status}"}} {count}')
+        lines.append("# TYPE openaiasync_request_seconds summary")
+        totals: Counter[str] = Counter()
+        for (operation, _), count in self._requests.items():
+            totals[operation] += count
+        for operation, seconds in sorted(self._seconds.items()):
+            lines.append(f'openaiasync_request_seconds_sum{{operation="{operation}"}} {seconds:.6f}')
+            lines.append(f'openaiasync_request_seconds_count{{operation="{operation}"}} {totals[operation]}')
+        plain: dict[str, tuple[str, Any]] = {
+            "openaiasync_tokens_total": ("counter", self._tokens),
+            "openaiasync_requests_in_flight": ("gauge", self.in_flight),
+            "openaiasync_handlers_running": ("gauge", queue.running),
+        }
+        for name, (kind, value) in plain.items():
+            lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
+        return ("\n".join(lines) + "\n").encode()
