@@ -228,7 +228,7 @@ class TestAgainstTheBuiltInServer:
         """The server's error objects arrive with class, param, code and the request that caused them."""
 
         async def main() -> None:
-            async with serve(demo_app(api_key="right")) as server:
+            async with serve(demo_app(api_key="right", strict=True)) as server:
                 async with Client(api_base=server.base_url, model=MODELS, api_key="right") as client:
                     with pytest.raises(BadRequestError) as bad:
                         await client.chat("hi", temperature="hot")  # type: ignore[arg-type]

@@ -48,6 +48,7 @@ DEMO_MODELS: Final = {
 _MAX_TOKENS: Final = 16_384  # of one answer
 _CONTEXT: Final = 128_000  # tokens
 _MAX_INPUT: Final = 8192  # tokens of a text to be embedded
+_CREATED: Final = 1_767_225_600
 _MAX_DELAY: Final = 10.0
 _HARM: Final = {"violence": ("kill", "murder", "stab", "shoot"), "harassment": ("idiot", "stupid"), "hate": ("hate",)}
 
@@ -63,6 +64,7 @@ def demo_app(
     """
     settings = {"api_keys": api_key, "strict": strict, "rpm": 1_000_000, "tpm": 100_000_000, **options}
     app = Server(**settings)  # type: ignore[arg-type]  # its own names and types
+    app.created = _CREATED
     demo = _Demo(token_delay)
     for kind, name in DEMO_MODELS.items():
         handler = getattr(demo, kind)

@@ -122,7 +122,8 @@ class Server:
         self._lifespan = lifespan
         self._unknown: Callable[[RequestContext], Awaitable[None]] | None = getattr(self, "on_unknown_route", None)
         self._router = Router(routes())
-        self._started = int(time.time())
+        self.created: int = int(time.time())
+        """When the models were made, as their objects say: a Unix time."""
         for kind in KINDS:
             method: Handler | None = getattr(self, f"on_{kind}", None)
             if method is not None:
@@ -199,7 +200,7 @@ class Server:
         if name not in self.handlers.names():
             message = f"The model {name!r} does not exist."
             raise HTTPError(404, message, param="model", code="model_not_found")
-        return {"id": name, "object": "model", "created": self._started, "owned_by": self.owned_by}
+        return {"id": name, "object": "model", "created": self.created, "owned_by": self.owned_by}
 
     # ---------------------------------------------------------------- hooks for subclasses
 
