@@ -11,7 +11,7 @@ import openai
 from openaiasync import AsyncOpenAI
 from openaiasync.bridge import transport
 from openaiasync.bridge.httpx import library_named
-from scripted import Scripted, scripted
+from openaiasync.testing import FakeServer
 
 from .replies import Reply, model
 
@@ -19,7 +19,7 @@ from .replies import Reply, model
 class Bridged(NamedTuple):
     """What a test needs."""
 
-    server: Scripted
+    server: FakeServer
     client: openai.AsyncOpenAI
     http: Any
 
@@ -27,7 +27,7 @@ class Bridged(NamedTuple):
 @asynccontextmanager
 async def official(*replies: Reply, **words: Any) -> AsyncIterator[Bridged]:
     """The official client over the bridge, in front of a model that gives these replies."""
-    async with scripted(model(*replies)) as server:
+    async with model(*replies) as server:
         http = library_named(None).AsyncClient(transport=transport(**words))
         client = openai.AsyncOpenAI(base_url=server.url, api_key="sk-test", http_client=http, max_retries=0)
         async with client:
@@ -35,8 +35,8 @@ async def official(*replies: Reply, **words: Any) -> AsyncIterator[Bridged]:
 
 
 @asynccontextmanager
-async def ours(*replies: Reply) -> AsyncIterator[tuple[Scripted, AsyncOpenAI]]:
+async def ours(*replies: Reply) -> AsyncIterator[tuple[FakeServer, AsyncOpenAI]]:
     """Our own client in front of a model that gives these replies."""
-    async with scripted(model(*replies)) as server:
+    async with model(*replies) as server:
         async with AsyncOpenAI(base_url=server.url, api_key="sk-test", max_retries=0) as client:
             yield server, client

@@ -69,7 +69,7 @@ def test_responses() -> None:
         async with official(BY_TOOL) as (server, client, _):
             one = instructor.from_openai(client, mode=instructor.Mode.RESPONSES_TOOLS)
             assert (await one.create(response_model=City, **ASK)).model_dump() == PARIS
-            assert server.seen[0].target.endswith("/responses")
+            assert server.requests[0].target.endswith("/responses")
 
     run(main())
 
@@ -81,7 +81,7 @@ def test_an_answer_that_does_not_fit_is_asked_for_again() -> None:
         wrong = Reply(tool="City", arguments={"name": "Paris", "people": "many"})
         async with official(wrong, BY_TOOL) as (server, client, _):
             made = await instructor.from_openai(client).create(response_model=City, max_retries=2, **ASK)
-            assert (made.model_dump(), len(server.seen)) == (PARIS, 2)
+            assert (made.model_dump(), len(server.requests)) == (PARIS, 2)
 
     run(main())
 
@@ -107,7 +107,7 @@ def test_a_429() -> None:
         async with official(Reply(status=429)) as (server, client, _):
             with pytest.raises(InstructorRetryException, match="slow down"):
                 await instructor.from_openai(client).create(response_model=City, max_retries=1, **ASK)
-            assert len(server.seen) == 3
+            assert len(server.requests) == 3
         async with official(Reply(status=429), BY_TOOL) as (_, client, _):
             made = await instructor.from_openai(client).create(response_model=City, **ASK)
             assert made.model_dump() == PARIS

@@ -58,7 +58,7 @@ def test_plain(by_response: bool) -> None:
     async def main() -> None:
         async with official(Reply("Hello there.")) as bridged:
             assert (await model(bridged, by_response).ainvoke("hi")).text == "Hello there."
-            assert len(bridged.server.seen) == 1
+            assert len(bridged.server.requests) == 1
 
     run(main())
 
@@ -93,7 +93,7 @@ def test_tools(streamed: bool, by_response: bool) -> None:
             assert (call["name"], call["args"]) == ("weather", {"city": "Paris"})
             messages += [whole, ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"])]
             assert (await one.ainvoke(messages)).text == "Rain."
-            assert b"rain in Paris" in bridged.server.seen[1].body
+            assert b"rain in Paris" in bridged.server.requests[1].body
 
     run(main())
 
@@ -119,7 +119,7 @@ def test_a_429(by_response: bool) -> None:
         async with official(Reply(status=429)) as bridged:
             with pytest.raises(openai.RateLimitError):
                 await model(bridged, by_response).ainvoke("hi")
-            assert len(bridged.server.seen) == 3
+            assert len(bridged.server.requests) == 3
         async with official(Reply(status=429), Reply("There.")) as bridged:
             assert (await model(bridged, by_response).ainvoke("hi")).text == "There."
 

@@ -31,7 +31,7 @@ def test_plain() -> None:
             answer = await client.chat.completions.create(**ASK)
             assert isinstance(answer, openai.types.chat.ChatCompletion)
             assert answer.choices[0].message.content == "Hello there."
-            assert server.seen[0].headers["authorization"] == "Bearer sk-test"
+            assert server.requests[0].headers["authorization"] == "Bearer sk-test"
             raw = await client.chat.completions.with_raw_response.create(**ASK)
             assert raw.parse().usage.total_tokens == 5
             assert server.connections == 1
@@ -84,7 +84,7 @@ def test_a_429(retries: int) -> None:
                 await client.with_options(max_retries=retries).chat.completions.create(**ASK)
             assert caught.value.code == "rate_limit_exceeded"
             assert caught.value.request_id == "req-1"
-            assert len(server.seen) == 3
+            assert len(server.requests) == 3
 
     run(main())
 
@@ -95,7 +95,7 @@ def test_a_busy_server_is_asked_again() -> None:
     async def main() -> None:
         async with official(Reply(status=429), Reply(status=503), Reply("There.")) as (server, client, _):
             answer = await client.chat.completions.create(**ASK)
-            assert (answer.choices[0].message.content, len(server.seen)) == ("There.", 3)
+            assert (answer.choices[0].message.content, len(server.requests)) == ("There.", 3)
 
     run(main())
 

@@ -93,7 +93,7 @@ def test_tools(streamed: bool) -> None:
             else:
                 result = await agents.Runner.run(one, "the weather?")
             assert result.final_output == "Rain."
-            assert b"rain in Paris" in server.seen[1].body
+            assert b"rain in Paris" in server.requests[1].body
 
     run(main())
 
@@ -116,7 +116,7 @@ def test_a_429() -> None:
         async with official(Reply(status=429)) as (server, client, _):
             with pytest.raises(openai.RateLimitError):
                 await agents.Runner.run(agent(client), "hi")
-            assert len(server.seen) == 3
+            assert len(server.requests) == 3
         async with official(Reply(status=429), Reply("There.")) as (_, client, _):
             assert (await agents.Runner.run(agent(client), "hi")).final_output == "There."
 
@@ -153,6 +153,6 @@ def test_our_own_client_streams(api: str) -> None:
             async for _ in result.stream_events():
                 pass
             assert result.final_output == "Rain, I fear."
-            assert b"rain in Paris" in server.seen[1].body
+            assert b"rain in Paris" in server.requests[1].body
 
     run(main())

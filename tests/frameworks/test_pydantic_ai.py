@@ -86,7 +86,7 @@ def test_tools(kind: Any, streamed: bool) -> None:
             else:
                 assert (await one.run("the weather?")).output == "Rain."
             assert asked == ["Paris"]
-            assert b"rain" in server.seen[1].body
+            assert b"rain" in server.requests[1].body
 
     run(main())
 
@@ -114,7 +114,7 @@ def test_a_429(kind: Any) -> None:
         async with official(Reply(status=429)) as (server, client, _):
             with pytest.raises(ModelHTTPError) as caught:
                 await agent(kind, client).run("hi")
-            assert (caught.value.status_code, len(server.seen)) == (429, 3)
+            assert (caught.value.status_code, len(server.requests)) == (429, 3)
         async with official(Reply(status=429), Reply("There.")) as (_, client, _):
             assert (await agent(kind, client).run("hi")).output == "There."
 
@@ -154,6 +154,6 @@ def test_our_own_client_streams() -> None:
 
             async with one.run_stream("the weather?") as result:
                 assert await result.get_output() == "Rain, I fear."
-            assert b"rain in Paris" in server.seen[1].body
+            assert b"rain in Paris" in server.requests[1].body
 
     run(main())

@@ -155,13 +155,15 @@ def _text(said: Scripted) -> str | None:
     return said.text
 
 
-def _usage(asked: Any, said: Scripted, *names: str) -> dict[str, int]:
+def _usage(asked: Any, said: Scripted, sent: str = "prompt", made: str = "completion") -> dict[str, Any]:
     """Tokens as a server counts them; here a token is a word."""
-    if said.usage is not None:
-        return dict(said.usage)
-    counts = len(messages_text(asked).split()), len((_text(said) or "").split()) + len(said.tool_calls)
-    names = names or ("prompt_tokens", "completion_tokens")
-    return {**dict(zip(names, counts, strict=True)), "total_tokens": sum(counts)}
+    given = said.usage or {}
+    words = len(messages_text(asked).split()), len((_text(said) or "").split()) + len(said.tool_calls)
+    counts = [
+        given.get(f"{ours}_tokens", given.get(f"{theirs}_tokens", count))
+        for ours, theirs, count in (("prompt", "input", words[0]), ("completion", "output", words[1]))
+    ]
+    return {f"{sent}_tokens": counts[0], f"{made}_tokens": counts[1], "total_tokens": sum(counts)}
 
 
 def _calls(said: Scripted) -> list[dict[str, Any]]:
@@ -203,7 +205,7 @@ def _chat(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
 
     deltas: list[Any] = [{"reasoning_content": said.reasoning}] if said.reasoning else []
     deltas += [{"content": piece} if isinstance(piece, str) else piece for piece in _pieces(said)]
-    deltas += [{"tool_calls": [{"index": number, **call}]} for number, call in enumerate(calls)]
+    deltas += itertools.chain.from_iterable(_call_deltas(number, call) for number, call in enumerate(calls))
     events: list[Any] = []
     for index in choices:
         first = {"role": "assistant"}
@@ -217,6 +219,18 @@ def _chat(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     if (asked.get("stream_options") or {}).get("include_usage"):
         events.append({**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(asked, said)})
     return events
+
+
+def _call_deltas(index: int, call: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A tool call as it is streamed: its name first, then its arguments in parts."""
+    function = call["function"]
+    yield {"tool_calls": [{"index": index, **call, "function": {**function, "arguments": ""}}]}
+    for part in _parts(function["arguments"]):
+        yield {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
+
+
+def _parts(text: str, size: int = 8) -> list[str]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 def _completion(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
@@ -251,7 +265,7 @@ def _responses(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
         "id": "resp_test", "object": "response", "created_at": 1_700_000_000, "status": "completed", "output": output,
         "model": asked.get("model", "test-model"), "error": None, "incomplete_details": None, "instructions": None,
         "metadata": {}, "parallel_tool_calls": True, "temperature": 1.0, "tool_choice": "auto", "top_p": 1.0,
-        "tools": asked.get("tools") or [], "usage": _usage(asked, said, "input_tokens", "output_tokens"),
+        "tools": asked.get("tools") or [], "usage": _response_usage(asked, said),
     }  # fmt: skip
     if not asked.get("stream"):
         return FakeAnswer(json=whole, headers=said.headers, status=said.status)
@@ -262,6 +276,11 @@ def _responses(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     events.append({"type": "response.completed", "response": whole})
     numbers = itertools.count()
     return [_named(one, numbers) if isinstance(one, dict) and "type" in one else one for one in events]
+
+
+def _response_usage(asked: Any, said: Scripted) -> dict[str, Any]:
+    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    return {**_usage(asked, said, "input", "output"), **details}
 
 
 def _named(event: dict[str, Any], numbers: Iterator[int]) -> str:
@@ -279,14 +298,14 @@ def _item_events(index: int, item: dict[str, Any], said: Scripted) -> list[Any]:
         (part,) = item["content"]
         at["content_index"] = 0
         events.append({"type": "response.content_part.added", **at, "part": {**part, "text": ""}})
-        for piece in _pieces(said):
-            told = {"type": "response.output_text.delta", **at, "delta": piece, "logprobs": []}
-            events.append(told if isinstance(piece, str) else piece)
+        told = {"type": "response.output_text.delta", **at, "logprobs": []}
+        events += [{**told, "delta": piece} if isinstance(piece, str) else piece for piece in _pieces(said)]
         events.append({"type": "response.output_text.done", **at, "text": part["text"], "logprobs": []})
         events.append({"type": "response.content_part.done", **at, "part": part})
     else:
         arguments = item["arguments"]
-        events.append({"type": "response.function_call_arguments.delta", **at, "delta": arguments})
+        told = {"type": "response.function_call_arguments.delta", **at}
+        events += [{**told, "delta": part} for part in _parts(arguments)]
         done = {"type": "response.function_call_arguments.done", **at, "name": item["name"]}
         events.append({**done, "arguments": arguments})
     return [*events, {"type": "response.output_item.done", "output_index": index, "item": item}]
