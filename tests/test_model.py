@@ -18,8 +18,8 @@ from openaiasync.core.model.base import (
     one_of,
     put_extra,
 )
-from openaiasync.core.model.dump import parse
 from openaiasync.core.model.meta import Meta
+from openaiasync.core.model.plain import parse_json
 from openaiasync.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
 from openaiasync.types.responses import Response, ResponseOutputMessage, ResponseOutputText
 
@@ -109,7 +109,7 @@ def test_to_json_is_indented_and_can_be_one_line() -> None:
 def test_json_text_survives_what_msgspec_refuses() -> None:
     """NaN and lone surrogates, which lenient answers may hold, are written so that they can be read again."""
     held = Answer(id="\ud800é", parts=[], title=None, labels={"x": math.nan})
-    again = parse(held.to_json(indent=None).encode())
+    again = parse_json(held.to_json(indent=None).encode())
     assert again["id"] == "\ud800é"
     assert math.isnan(again["labels"]["x"])
 
@@ -317,9 +317,9 @@ def test_building_is_as_lenient_as_reading() -> None:
     assert odd.to_dict() == {"id": 5, "parts": "none", "usage": {"cached": None}, "x": [1]}
     assert odd.model_dump()["title"] is None
     for wrong in ("text", 5, [1], None):
-        with pytest.raises(ValueError, match="Answer is made of a dict"):
+        with pytest.raises(ValueError, match="Answer is made from a dict"):
             Answer.model_validate(wrong)
-        with pytest.raises(ValueError, match="Answer is made of a dict"):
+        with pytest.raises(ValueError, match="Answer is made from a dict"):
             Answer.model_validate_json(json.dumps(wrong))
     with pytest.raises(ValueError, match="Expecting"):
         Answer.model_validate_json("{")
@@ -442,8 +442,8 @@ def test_a_union_stand_in_knows_its_members() -> None:
 
 def test_plain_values_of_any_json() -> None:
     """What msgspec refuses is parsed by the standard library; what is no JSON is an error."""
-    assert parse(b'{"a":[Infinity,"\\ud800"]}') == {"a": [math.inf, "\ud800"]}
-    assert parse(b'{"a":"\xff"}') == {"a": "�"}
-    assert parse(b'\xef\xbb\xbf{"a":1}') == {"a": 1}
+    assert parse_json(b'{"a":[Infinity,"\\ud800"]}') == {"a": [math.inf, "\ud800"]}
+    assert parse_json(b'{"a":"\xff"}') == {"a": "�"}
+    assert parse_json(b'\xef\xbb\xbf{"a":1}') == {"a": 1}
     with pytest.raises(ValueError, match="Expecting"):
-        parse(b"{")
+        parse_json(b"{")

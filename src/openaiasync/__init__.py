@@ -125,10 +125,10 @@ if TYPE_CHECKING:
     from .options import DEFAULT_MAX_RETRIES as DEFAULT_MAX_RETRIES
     from .options import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
     from .options import DataResidency as DataResidency
-    from .realtime.errors import WebSocketConnectionClosedError as WebSocketConnectionClosedError
-    from .realtime.errors import WebSocketQueueFullError as WebSocketQueueFullError
     from .realtime.reconnect import ReconnectingEvent as ReconnectingEvent
     from .realtime.reconnect import ReconnectingOverrides as ReconnectingOverrides
+    from .realtime.reconnect import WebSocketConnectionClosedError as WebSocketConnectionClosedError
+    from .realtime.reconnect import WebSocketQueueFullError as WebSocketQueueFullError
 
 _HOMES = {
     "azure": "AsyncAzureOpenAI",
@@ -177,8 +177,8 @@ _HOMES = {
     "methods.vision": "VisionStream",
     "core.model.base": "BaseModel",
     "options": "DEFAULT_CONNECTION_LIMITS DEFAULT_MAX_RETRIES DEFAULT_TIMEOUT DataResidency",
-    "realtime.errors": "WebSocketConnectionClosedError WebSocketQueueFullError",
-    "realtime.reconnect": "ReconnectingEvent ReconnectingOverrides",
+    "realtime.reconnect": "ReconnectingEvent ReconnectingOverrides WebSocketConnectionClosedError "
+    "WebSocketQueueFullError",
     "identity.errors": "SubjectTokenProviderError",
     "core.model.omitted": "NOT_GIVEN NotGiven Omit not_given omit",
 }

@@ -38,7 +38,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .core.codec.files import FileTypes
+    from .core.codec.file_types import FileTypes
     from .core.policy.limits import Limits
     from .engine.hooks import AnswerHook, ErrorHook, RequestHook
     from .identity.workload import WorkloadIdentity, X509WorkloadIdentity
@@ -453,7 +453,7 @@ def file_from_path(path: str | os.PathLike[str]) -> FileTypes:
     Pass a `pathlib.Path` instead for large files, which are then read in slices. Raises `OSError`, also for more than
     1 GiB and for anything but a regular file.
     """
-    from .storage.files import read_file
+    from .storage.disk import read_file
 
     return os.path.basename(path), read_file(path, 1 << 30), None
 

@@ -49,9 +49,9 @@ def test_unknown_and_missing_parameters_are_named() -> None:
         TypeError, match=r"things.create\(\) has no parameter 'colour'; did you mean 'color'\?.*extra_body"
     ):
         CREATE.request({"name": "a", "colour": 1})
-    with pytest.raises(TypeError, match="misses the required parameter 'name'"):
+    with pytest.raises(TypeError, match="is missing the required parameter 'name'"):
         CREATE.request({})
-    with pytest.raises(TypeError, match="misses the required parameter 'name'"):
+    with pytest.raises(TypeError, match="is missing the required parameter 'name'"):
         CREATE.request({"name": omit})
 
 
@@ -144,7 +144,7 @@ class TestWithoutSchema:
 
     def test_it_still_wants_what_it_requires(self) -> None:
         """A path without its id is no path."""
-        with pytest.raises(TypeError, match="misses the required parameter 'id'"):
+        with pytest.raises(TypeError, match="is missing the required parameter 'id'"):
             Endpoint("x.y", "POST", "/x/{id}", required="id", optional="*", body="json").request({"new": 2})
 
 

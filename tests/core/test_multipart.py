@@ -271,9 +271,9 @@ def test_a_form_without_a_file_is_a_form() -> None:
     form = MAYBE.request({"thing_id": "t"}).body
     assert written(form) == f"--{form.boundary}--\r\n".encode()
     assert isinstance(MAYBE.request({"thing_id": "t", "extra_body": {"file": b""}}).body, Multipart)
-    with pytest.raises(TypeError, match="misses the file 'file'"):
+    with pytest.raises(TypeError, match="is missing the file 'file'"):
         UPLOAD.request({"file": None, "name": "n"})
-    with pytest.raises(TypeError, match="extra_body is a mapping"):
+    with pytest.raises(TypeError, match="extra_body must be a mapping"):
         UPLOAD.request({"file": b"", "name": "n", "extra_body": [1]})
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cputime import cpu_seconds
 from openaiasync.core.codec.partial_json import PartialJSON
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -220,3 +221,25 @@ def test_a_long_text_is_read_in_linear_time() -> None:
     fed(10_000)
     short = min(fed(20_000) for _ in range(3))
     assert fed(320_000) < 16 * 4 * short + 0.5
+
+
+@pytest.mark.parametrize("piece", ["{", "[", '{"a"', '{""', "[a]", "[]", "{ ", '{"a":{}', "[\n"])
+def test_a_hostile_text_costs_no_more_than_an_honest_one(piece: str) -> None:
+    """Brackets that begin nothing take no longer than a list of numbers: no text of 64 kB holds the event loop."""
+    size = 64_000
+    honest, hostile = "[" + "1," * (size // 2), piece * (size // len(piece))
+
+    def parse(text: str) -> None:
+        PartialJSON(skip_prose=True).feed(text)
+
+    times = cpu_seconds(lambda: parse(honest))
+    assert cpu_seconds(lambda: parse(hostile)) < 1.5 * times
+
+
+def test_false_starts_are_counted() -> None:
+    """A value is found behind 4,000 brackets that look like one, and behind any number of those that do not."""
+    for prose, found in (('{"a" ' * 4_000, True), ('{"a" ' * 4_001, False), ("{x} [^1] [.] " * 10_000, True)):
+        parser = PartialJSON(skip_prose=True)
+        parser.feed(prose + '{"b": 1}')
+        assert (parser.value == {"b": 1}) is found
+        assert parser.broken is not found

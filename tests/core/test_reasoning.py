@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cputime import assert_linear
+from cputime import assert_linear, cpu_seconds
 from openaiasync.core.codec.reasoning import (
     TAGS,
     AnswerJSON,
@@ -212,3 +212,16 @@ def test_all_tags_are_told_apart(pair: Any) -> None:
     assert drop_lone_reasoning(f"a\n{pair.closing}\n\nb") == ("b", "a\n")
     text = f"the tag `{pair.closing}` ends it"
     assert drop_lone_reasoning(text) == (text, "")
+
+
+def test_the_first_thousand_tags_count() -> None:
+    """A value behind a thousand tags is found; a text of tags alone costs no more than that."""
+    for tags, found in ((999, True), (1_000, False)):
+        growing = shape_of(dict[str, int]).growing()
+        growing.feed("</think>" * tags + '{"a": 1}</think>{"b": 2}')
+        assert (growing.value == {"b": 2}) is found
+
+    def feed(tags: int) -> None:
+        shape_of(dict[str, int]).growing().feed('</think>{"a":1}' * tags)
+
+    assert cpu_seconds(lambda: feed(8_000)) < 4 * cpu_seconds(lambda: feed(1_000))

@@ -185,7 +185,7 @@ class TestSaving:
                 await got.data[0].bytes()
             assert caught.value.status_code == 403
             lost: Any = pickle.loads(pickle.dumps(got))
-            with pytest.raises(RuntimeError, match="does not know its client"):
+            with pytest.raises(RuntimeError, match="has no client to download"):
                 await lost.data[0].bytes()
 
         with_script(linked("/gone", json_answer({}, status=403)), act)
@@ -206,7 +206,7 @@ class TestSaving:
             (Image(b64_json=f"data:image/png;base64,{B64}"), PNG),
             (Image(url="data:text/plain,a%20b"), b"a b"),
             (Image(), "neither"),
-            (Image(b64_json="no base64!"), "no base64"),
+            (Image(b64_json="no base64!"), "not base64"),
             (Image(url="data:broken"), "no data"),
             (Image.model_construct(b64_json=3, url=4), "neither"),
         ],

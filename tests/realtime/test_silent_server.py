@@ -129,7 +129,7 @@ def test_one_event_and_an_end_again_and_again_is_no_progress(monkeypatch: pytest
             assert attempts == [1, 2, 3, 4]
             assert len(server.requests) == 5
             attempts.clear()
-            monkeypatch.setattr("openaiasync.realtime.connection.STEADY", 0.0)
+            monkeypatch.setattr("openaiasync.realtime.websocket.STEADY", 0.0)
             async with client.realtime.connect(
                 model="m", on_reconnecting=lambda event: attempts.append(event.attempt), **options
             ) as connection:

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import run
 from openaiasync import WebSocketQueueFullError
-from openaiasync.realtime.waiting import SendQueue
+from openaiasync.realtime.reconnect import SendQueue
 
 
 def test_bytes_are_counted_as_they_are_sent() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import run
 from cputime import assert_linear
-from openaiasync.storage.files import FileInUseError, try_lock
+from openaiasync.storage.disk import FileInUseError, try_lock
 from openaiasync.storage.journal import AppendFile, FileChangedError, FileGoneError, end_of_lines
 from openaiasync.storage.threads import in_thread
 

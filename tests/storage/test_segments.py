@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from openaiasync.storage import segments
-from openaiasync.storage.files import FileInUseError
+from openaiasync.storage.disk import FileInUseError
 from openaiasync.storage.journal import AppendFile, FileChangedError, FileGoneError
 from openaiasync.storage.segments import FAILED, NEW, OK, SENT, SegmentStore
 

@@ -40,10 +40,10 @@ class _Connections:
         module = self.module
         module.use("functools", "cached_property")
         module.use(".core.model.omitted", "omit")
-        for name in ("Manager", "Resource", "WebSocketConnection"):
-            module.use(".realtime.connection", name)
+        for name in ("EventMethods", "Manager", "WebSocketConnection"):
+            module.use(".realtime.websocket", name)
         for name, table in self.resources.items():
-            self._define(name, "Resource", "self._connection", table)
+            self._define(name, "EventMethods", "self._connection", table)
         for name, table in self.connections.items():
             events = self._type(str(table["events"]), run_time=True)
             self._define(name, f"WebSocketConnection[{events}]", "self", table, f"_kind = {events}")

@@ -198,7 +198,7 @@ class Requests:
             case Scalar("Any"):
                 return ["object"]
             case Scalar("file"):
-                return [module.use(".core.codec.files", "FileTypes")]
+                return [module.use(".core.codec.file_types", "FileTypes")]
             case Scalar(name):
                 return [name]
             case Enum(values):

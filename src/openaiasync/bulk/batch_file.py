@@ -22,7 +22,7 @@ import msgspec
 
 from ..core.codec.endpoint import Endpoint, Request, nearest
 from ..errors import OpenAIError
-from ..storage.files import open_regular
+from ..storage.disk import open_regular
 
 __all__ = [
     "BatchLine",

@@ -13,7 +13,7 @@ import msgspec
 
 from ..errors import OpenAIError
 from ..storage.atomic import AtomicFile
-from ..storage.files import read_file
+from ..storage.disk import read_file
 from .batch_file import CheckedFile, check_file, digest_of
 
 __all__ = ["ADVICE", "JobChangedError", "JobError", "JobRecord", "folder_of", "paths_of"]

@@ -18,7 +18,7 @@ import msgspec
 
 from ..core.codec.endpoint import nearest
 from ..core.policy.limits import Limits
-from ..storage.files import FileInUseError, read_file
+from ..storage.disk import FileInUseError, read_file
 from ..storage.segments import FAILED, OK, SENT, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .batch_file import (

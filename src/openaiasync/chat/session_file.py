@@ -20,7 +20,7 @@ import msgspec
 
 from ..core.policy.options import OPTION_NAMES
 from ..errors import OpenAIError
-from ..storage.files import FileInUseError, FileTooLargeError, read_file
+from ..storage.disk import FileInUseError, FileTooLargeError, read_file
 from ..storage.journal import AppendFile, FileChangedError, FileGoneError
 from .context_window import HistorySummary
 from .history import History, Message, Turn, check_messages

@@ -15,7 +15,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from ..core.http.media_types import SNIFFED, image_type
-from ..storage.files import open_regular, read_open
+from ..storage.disk import open_regular, read_open
 from .console import CommandError, note
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from ..storage.files import FileTooLargeError, read_open
+from ..storage.disk import FileTooLargeError, read_open
 from .arguments import image_at, schema_in
 from .console import CommandError, Exit, write_bytes
 from .render import show_turn

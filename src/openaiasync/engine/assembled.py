@@ -98,10 +98,9 @@ class _Assembly:
         if self._chunks is None or verdict == "short" or (verdict == "unfinished" and self._calls.config.strict):
             partial = None if self._chunks is None else self._chunks.partial()
             why = "the stream ended before its answer was complete"
-            if decoder.stray:
-                why = (
-                    f"{why}; the server said: {failures.words_of(self._meta.request.secrets.scrub_cut(decoder.stray))}"
-                )
+            if decoder.unknown_line:
+                line = self._meta.request.secrets.scrub_cut(decoder.unknown_line)
+                why = f"{why}; the server said: {failures.words_of(line)}"
             raise failures.broken_stream(self._meta, why, partial)
         if verdict == "unfinished":
             self._meta.complete = False

@@ -17,7 +17,7 @@ from ..core.http.media_types import audio_type, image_type
 from ..core.http.multipart import is_file
 from ..core.model.meta import RequestInfo
 from ..errors import APITimeoutError
-from ..storage.files import FileTooLargeError, read_file, read_open
+from ..storage.disk import FileTooLargeError, read_file, read_open
 from ..storage.threads import in_thread
 from .binary import BinaryAnswer
 

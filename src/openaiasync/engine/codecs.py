@@ -19,9 +19,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from ..core.codec.decode import DecodeError, Decoder, decoder_for, keep, parsed
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.http.sse import looks_like_events
-from ..core.model.media import Images
 from ..core.model.meta import Meta
-from ..core.model.mixins import CONTENTS, EmbeddingValue, has_content, return_base64
+from ..core.model.mixins import CONTENTS, EmbeddingValue, Images, has_content, return_base64
 from ..core.model.plain import is_list
 from . import failures
 from .binary import BinaryAnswer, is_no_sound, no_sound

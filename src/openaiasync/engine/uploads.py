@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple, Protocol, TypeAlias, cast
 from ..core.codec.endpoint import Request
 from ..core.http.media_types import SNIFFED
 from ..core.http.multipart import BareText, Multipart, Naming
-from ..storage.files import open_regular
+from ..storage.disk import open_regular
 from ..storage.threads import in_thread
 
 __all__ = ["SLICE", "Pieces", "Upload", "raw_body", "with_upload"]

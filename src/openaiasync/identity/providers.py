@@ -21,7 +21,7 @@ from ..engine.config import BaseURL, CallConfig
 from ..engine.engine import Engine
 from ..engine.upstream import Connections
 from ..errors import APIStatusError, OpenAIError
-from ..storage.files import read_file
+from ..storage.disk import read_file
 from ..transport.base import Transport
 from .errors import SubjectTokenProviderError
 from .exchange import AGENT, MOST, fetch_small

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack
 from .mark import no_raw_twin
 
 if TYPE_CHECKING:
-    from ..core.codec.files import FileTypes
+    from ..core.codec.file_types import FileTypes
     from ..core.policy.options import RequestOptions
     from ..engine import Engine
     from .agent_artifacts import AsyncAgentResultArtifacts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 
 from ..core.codec.decode import keep
 from ..core.codec.endpoint import Endpoint, Request
-from ..core.codec.files import FileTypes
+from ..core.codec.file_types import FileTypes
 from ..core.model.lenient import builder_for
 from ..core.model.plain import parse_json
 from ..engine import Namespace

@@ -14,7 +14,7 @@ from .. import endpoints
 from ..core.model.omitted import is_omitted
 from ..engine.attachments import ReadingTime
 from ..errors import OpenAIError
-from ..storage.files import open_regular
+from ..storage.disk import open_regular
 from ..storage.threads import in_thread
 from .options import PART_SIZE
 from .polling import Waiting

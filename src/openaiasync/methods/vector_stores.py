@@ -13,7 +13,7 @@ from .options import PollOptions, WaitOptions
 from .polling import OF_ALL, Waiting
 
 if TYPE_CHECKING:
-    from ..core.codec.files import FileTypes
+    from ..core.codec.file_types import FileTypes
     from ..core.policy.options import RequestOptions
     from ..engine import Engine
     from ..params import FileChunkingStrategyParam

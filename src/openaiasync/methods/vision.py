@@ -53,7 +53,7 @@ class _Question:
         made = parameters(_endpoint(), "vision", "image", image, params)
         for name in ("image", "prompt"):
             if made.get(name) is None:
-                raise TypeError(f"vision() misses the required parameter {name!r}")
+                raise TypeError(f"vision() is missing the required parameter {name!r}")
         self.images = sources(made.pop("image"), "image", "vision()")
         self.prompt: Any = made.pop("prompt")
         self.detail: Any = made.pop("detail", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypedDict
 
-from ..core.codec.files import FileTypes
+from ..core.codec.file_types import FileTypes
 from ..core.policy.options import RequestOptions
 from .file_purpose import FilePurpose
 

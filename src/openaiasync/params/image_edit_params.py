@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, Required, TypeAlias
 
-from ..core.codec.files import FileTypes
+from ..core.codec.file_types import FileTypes
 from ..core.policy.options import RequestOptions
 
 __all__ = ["ImageEditParams", "ImageEditParamsBase", "ImageEditParamsNonStreaming", "ImageEditParamsStreaming"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Required, TypeAlias, TypedDict
 
-from ..core.codec.files import FileTypes
+from ..core.codec.file_types import FileTypes
 from ..core.policy.options import RequestOptions
 
 __all__ = ["Video", "VideoEditParams", "VideoVideoReferenceInputParam"]

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .connection import Manager as Manager
-    from .connection import WebSocketConnection as WebSocketConnection
-    from .errors import WebSocketConnectionClosedError as WebSocketConnectionClosedError
-    from .errors import WebSocketQueueFullError as WebSocketQueueFullError
     from .methods import ConnectOptions as ConnectOptions
     from .methods import WebSocketConnectionOptions as WebSocketConnectionOptions
     from .realtime import AsyncRealtimeConnection as AsyncRealtimeConnection
     from .realtime import AsyncRealtimeConnectionManager as AsyncRealtimeConnectionManager
     from .reconnect import ReconnectingEvent as ReconnectingEvent
     from .reconnect import ReconnectingOverrides as ReconnectingOverrides
-    from .responses import AsyncResponsesConnection as AsyncResponsesConnection
-    from .responses import AsyncResponsesConnectionManager as AsyncResponsesConnectionManager
+    from .reconnect import WebSocketConnectionClosedError as WebSocketConnectionClosedError
+    from .reconnect import WebSocketQueueFullError as WebSocketQueueFullError
+    from .response_connections import AsyncResponsesConnection as AsyncResponsesConnection
+    from .response_connections import AsyncResponsesConnectionManager as AsyncResponsesConnectionManager
+    from .websocket import Manager as Manager
+    from .websocket import WebSocketConnection as WebSocketConnection
 
 __all__ = [
     "AsyncRealtimeConnection",
@@ -41,15 +41,15 @@ if not TYPE_CHECKING:
         {
             "AsyncRealtimeConnection": ".realtime",
             "AsyncRealtimeConnectionManager": ".realtime",
-            "AsyncResponsesConnection": ".responses",
-            "AsyncResponsesConnectionManager": ".responses",
+            "AsyncResponsesConnection": ".response_connections",
+            "AsyncResponsesConnectionManager": ".response_connections",
             "ConnectOptions": ".methods",
-            "WebSocketConnection": ".connection",
-            "Manager": ".connection",
+            "WebSocketConnection": ".websocket",
+            "Manager": ".websocket",
             "ReconnectingEvent": ".reconnect",
             "ReconnectingOverrides": ".reconnect",
-            "WebSocketConnectionClosedError": ".errors",
+            "WebSocketConnectionClosedError": ".reconnect",
             "WebSocketConnectionOptions": ".methods",
-            "WebSocketQueueFullError": ".errors",
+            "WebSocketQueueFullError": ".reconnect",
         },
     )

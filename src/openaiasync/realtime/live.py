@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.model.base import OpenModel
 from ..core.model.omitted import Omit, omit
-from .connection import Manager, Resource, WebSocketConnection
+from .websocket import EventMethods, Manager, WebSocketConnection
 
 __all__ = [
     "AsyncForksConnection",
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-class CommentaryMethods(Resource):
+class CommentaryMethods(EventMethods):
     """``session.commentary``."""
 
     async def append(self, *, content: str, delegation_id: str | None, event_id: str | Omit | None = omit) -> None:
@@ -29,7 +29,7 @@ class CommentaryMethods(Resource):
         await self._send("session.commentary.append", content=content, delegation_id=delegation_id, event_id=event_id)
 
 
-class InstructionsMethods(Resource):
+class InstructionsMethods(EventMethods):
     """``session.instructions``."""
 
     async def append(self, *, content: str, delegation_id: str | None, event_id: str | Omit | None = omit) -> None:
@@ -37,7 +37,7 @@ class InstructionsMethods(Resource):
         await self._send("session.instructions.append", content=content, delegation_id=delegation_id, event_id=event_id)
 
 
-class ThinkingMethods(Resource):
+class ThinkingMethods(EventMethods):
     """``session.thinking``."""
 
     async def append(self, *, content: str, delegation_id: str | None, event_id: str | Omit | None = omit) -> None:
@@ -45,7 +45,7 @@ class ThinkingMethods(Resource):
         await self._send("session.thinking.append", content=content, delegation_id=delegation_id, event_id=event_id)
 
 
-class MutingMethods(Resource):
+class MutingMethods(EventMethods):
     """``session.input_audio`` of a sideband."""
 
     async def mute(self, *, event_id: str | Omit | None = omit) -> None:
@@ -57,7 +57,7 @@ class MutingMethods(Resource):
         await self._send("session.input_audio.unmute", event_id=event_id)
 
 
-class LiveInputAudioMethods(Resource):
+class LiveInputAudioMethods(EventMethods):
     """``session.input_audio``."""
 
     async def mute(self, *, event_id: str | Omit | None = omit) -> None:
@@ -73,7 +73,7 @@ class LiveInputAudioMethods(Resource):
         await self._send("session.input_audio.append", audio=audio, event_id=event_id)
 
 
-class FixtureMethods(Resource):
+class FixtureMethods(EventMethods):
     """``session.output_audio.fixture``."""
 
     async def play(self, *, audio: str, event_id: str | Omit | None = omit) -> None:
@@ -81,7 +81,7 @@ class FixtureMethods(Resource):
         await self._send("session.output_audio.fixture.play", audio=audio, event_id=event_id)
 
 
-class LiveOutputAudioMethods(Resource):
+class LiveOutputAudioMethods(EventMethods):
     """``session.output_audio``."""
 
     @cached_property
@@ -90,7 +90,7 @@ class LiveOutputAudioMethods(Resource):
         return FixtureMethods(self._connection)
 
 
-class SidebandSessionMethods(Resource):
+class SidebandSessionMethods(EventMethods):
     """``connection.session`` of a sideband."""
 
     @cached_property
@@ -127,7 +127,7 @@ class SidebandSessionMethods(Resource):
         await self._send("session.close", event_id=event_id)
 
 
-class LiveSessionMethods(Resource):
+class LiveSessionMethods(EventMethods):
     """``connection.session``."""
 
     @cached_property
@@ -168,7 +168,7 @@ class LiveSessionMethods(Resource):
         await self._send("session.start", session=session, event_id=event_id)
 
 
-class DecisionItemMethods(Resource):
+class DecisionItemMethods(EventMethods):
     """``connection.decision.item``."""
 
     async def create(self, *, item: Mapping[str, Any], event_id: str | Omit | None = omit) -> None:
@@ -180,7 +180,7 @@ class DecisionItemMethods(Resource):
         await self._send("decision.item.delete", item_id=item_id, event_id=event_id)
 
 
-class DecisionMethods(Resource):
+class DecisionMethods(EventMethods):
     """``connection.decision``."""
 
     @cached_property
@@ -193,7 +193,7 @@ class DecisionMethods(Resource):
         await self._send("decision.create", event_id=event_id)
 
 
-class ResponseItemMethods(Resource):
+class ResponseItemMethods(EventMethods):
     """``connection.response.item``."""
 
     async def create(self, *, item: Mapping[str, Any], event_id: str | Omit | None = omit) -> None:
@@ -201,7 +201,7 @@ class ResponseItemMethods(Resource):
         await self._send("response.item.create", item=item, event_id=event_id)
 
 
-class LiveResponseMethods(Resource):
+class LiveResponseMethods(EventMethods):
     """``connection.response``."""
 
     @cached_property
@@ -214,7 +214,7 @@ class LiveResponseMethods(Resource):
         await self._send("response.create", event_id=event_id)
 
 
-class DtmfMethods(Resource):
+class DtmfMethods(EventMethods):
     """``connection.transport.dtmf``."""
 
     async def send(self, *, event: str, event_id: str | Omit | None = omit) -> None:
@@ -222,7 +222,7 @@ class DtmfMethods(Resource):
         await self._send("transport.dtmf.send", event=event, event_id=event_id)
 
 
-class TransportMethods(Resource):
+class TransportMethods(EventMethods):
     """``connection.transport``."""
 
     @cached_property

@@ -1,4 +1,4 @@
-"""`connect`: the hand-written method of each namespace that has a WebSocket. It imports when it is called."""
+"""`connect`, the hand-written method of each namespace with a WebSocket. It imports its connection when called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ..engine.sealing import sealed
 
 if TYPE_CHECKING:
     from ..engine import Engine
-    from .connection import Manager
     from .live import AsyncForksConnectionManager, AsyncLiveConnectionManager, AsyncSidebandConnectionManager
     from .realtime import (
         AsyncRealtimeConnectionManager,
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
         BetaRealtimeConnectionManager,
     )
     from .reconnect import OnReconnecting
-    from .responses import AsyncResponsesConnectionManager, BetaResponsesConnectionManager
+    from .response_connections import AsyncResponsesConnectionManager, BetaResponsesConnectionManager
+    from .websocket import Manager
 
     M = TypeVar("M", bound=Manager[Any])
 
@@ -37,13 +37,13 @@ __all__ = [
 
 
 class WebSocketConnectionOptions(TypedDict, total=False):
-    """The WebSocket itself. Times in seconds, sizes in bytes.
+    """Options of the WebSocket itself. Times in seconds, sizes in bytes.
 
-    `max_size` (50 MiB; `None`: no limit) of one message of the server; `max_queue` (16) messages that wait to be
-    received before the server is slowed down; `write_limit` (32 KiB) that wait to be sent before `send` waits;
-    `ping_interval` (20; `None`: no pings), `ping_timeout` (20; `None`: for ever); `open_timeout` (none) until the
-    connection is open, beside the client's clocks; `close_timeout` (10) for the server's goodbye; `compression`
-    (`None`, or ``"deflate"``); `extensions` and `subprotocols` as the `websockets` library takes them.
+    `max_size` (50 MiB; `None`: no limit) of one message of the server; `max_queue` (16) received messages until the
+    server is slowed down; `write_limit` (32 KiB) of unsent data until `send` waits; `ping_interval` (20; `None`: no
+    pings), `ping_timeout` (20; `None`: no limit); `open_timeout` (none) until the connection is open, in addition to
+    the client's timeouts; `close_timeout` (10) for the server's close frame; `compression` (`None`, or ``"deflate"``);
+    `extensions` and `subprotocols` as the `websockets` library takes them.
     """
 
     extensions: Any
@@ -59,13 +59,13 @@ class WebSocketConnectionOptions(TypedDict, total=False):
 
 
 class ConnectOptions(TypedDict, total=False):
-    """Of every `connect`. Times in seconds, sizes in bytes.
+    """Options of every `connect`. Times in seconds, sizes in bytes.
 
     `extra_query` and `extra_headers` are added to the request; `websocket_connection_options` are those of the
-    WebSocket. With `on_reconnecting`, a function that is told of a `ReconnectingEvent` and may answer
-    `ReconnectingOverrides`, a connection that is lost while it is iterated is made again: up to `max_retries` (5) times
-    without an event between, after `initial_delay` (0.5) doubled each time up to `max_delay` (8). Meanwhile, and before
-    the first connection, `max_queue_size` (1 MiB) of messages may wait.
+    WebSocket. With `on_reconnecting`, a function that takes a `ReconnectingEvent` and may return
+    `ReconnectingOverrides`, a connection that is lost while it is iterated is opened again: up to `max_retries` (5)
+    times without an event in between, after `initial_delay` (0.5), doubled each time up to `max_delay` (8). Meanwhile,
+    and before the first connection, `max_queue_size` (1 MiB) of messages may wait.
     """
 
     extra_query: Mapping[str, Any]
@@ -113,10 +113,10 @@ class RealtimeConnect:
     def connect(
         self, *, model: str | Omit = omit, call_id: str | Omit = omit, **options: Unpack[ConnectOptions]
     ) -> AsyncRealtimeConnectionManager:
-        """A conversation with a realtime model over a WebSocket: ``async with`` it, or await its `enter()`.
+        """Talk with a realtime model over a WebSocket: ``async with`` the result, or await its `enter()`.
 
         `model` begins a conversation, `call_id` joins one that runs over SIP or WebRTC. Options: `ConnectOptions`.
-        Entering raises what any call raises, and `ConfigurationError` where the library `websockets` is missing.
+        Entering raises the errors of any call, and `ConfigurationError` without the library `websockets`.
         """
         from .realtime import AsyncRealtimeConnectionManager as Kind
 
@@ -130,7 +130,7 @@ class TranslationsConnect:
     _calls: Engine
 
     def connect(self, *, model: str, **options: Unpack[ConnectOptions]) -> AsyncTranslationsConnectionManager:
-        """Speech translated as it is spoken, over a WebSocket; see `RealtimeConnect.connect`."""
+        """Translate speech while it is spoken, over a WebSocket; see `RealtimeConnect.connect`."""
         from .realtime import AsyncTranslationsConnectionManager as Kind
 
         path = "/realtime/translations"
@@ -143,7 +143,7 @@ class BetaRealtimeConnect:
     _calls: Engine
 
     def connect(self, *, model: str, **options: Unpack[ConnectOptions]) -> BetaRealtimeConnectionManager:
-        """The realtime protocol as it was before its release; see `RealtimeConnect.connect`."""
+        """Talk with a realtime model in the protocol's beta version; see `RealtimeConnect.connect`."""
         from .realtime import BetaRealtimeConnectionManager as Kind
 
         fields = (("OpenAI-Beta", "realtime=v1"),)
@@ -156,8 +156,8 @@ class ResponsesConnect:
     _calls: Engine
 
     def connect(self, **options: Unpack[ConnectOptions]) -> AsyncResponsesConnectionManager:
-        """Responses over one WebSocket, which saves a connection for each; see `RealtimeConnect.connect`."""
-        from .responses import AsyncResponsesConnectionManager as Kind
+        """Get responses over one WebSocket instead of a request each; see `RealtimeConnect.connect`."""
+        from .response_connections import AsyncResponsesConnectionManager as Kind
 
         return _manager(Kind, self._calls, "responses.connect", "/responses", {}, options)
 
@@ -168,8 +168,8 @@ class BetaResponsesConnect:
     _calls: Engine
 
     def connect(self, **options: Unpack[ConnectOptions]) -> BetaResponsesConnectionManager:
-        """Responses over one WebSocket; see `RealtimeConnect.connect`."""
-        from .responses import BetaResponsesConnectionManager as Kind
+        """Get responses over one WebSocket; see `RealtimeConnect.connect`."""
+        from .response_connections import BetaResponsesConnectionManager as Kind
 
         return _manager(Kind, self._calls, "beta.responses.connect", "/responses", {}, options)
 
@@ -182,7 +182,7 @@ class Forks(Namespace):
     """The methods under `live.forks`."""
 
     def connect(self, *, session_id: str, **options: Unpack[ConnectOptions]) -> AsyncForksConnectionManager:
-        """A fork of a live session over a WebSocket; see `RealtimeConnect.connect`. 2 MiB of messages may wait."""
+        """Fork a live session over a WebSocket; see `RealtimeConnect.connect`. 2 MiB of messages may wait."""
         from .live import AsyncForksConnectionManager as Kind
 
         path = _session_path("live.forks.connect", session_id, "fork")
@@ -195,7 +195,7 @@ class Sideband(Namespace):
     def connect(
         self, *, session_id: str, graceful_close: bool | Omit = omit, **options: Unpack[ConnectOptions]
     ) -> AsyncSidebandConnectionManager:
-        """Beside a live session that runs elsewhere; see `RealtimeConnect.connect`. 2 MiB of messages may wait."""
+        """Attach to a live session that runs elsewhere; see `RealtimeConnect.connect`. 2 MiB of messages may wait."""
         from .live import AsyncSidebandConnectionManager as Kind
 
         path = _session_path("live.sideband.connect", session_id, "attach")
@@ -204,12 +204,12 @@ class Sideband(Namespace):
 
 
 class LiveConnect:
-    """`connect` of ``client.live``, and what is beside it."""
+    """`connect` of ``client.live``, its forks and its sideband."""
 
     _calls: Engine
 
     def connect(self, **options: Unpack[ConnectOptions]) -> AsyncLiveConnectionManager:
-        """A live session over a WebSocket; see `RealtimeConnect.connect`. 2 MiB of messages may wait."""
+        """Open a live session over a WebSocket; see `RealtimeConnect.connect`. 2 MiB of messages may wait."""
         from .live import AsyncLiveConnectionManager as Kind
 
         return _manager(Kind, self._calls, "live.connect", "/live/sessions", {}, _live(options))

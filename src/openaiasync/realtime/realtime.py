@@ -10,7 +10,7 @@ from ..core.model.omitted import Omit, omit
 from ..types.beta.realtime.realtime_server_event import RealtimeServerEvent as BetaServerEvent
 from ..types.realtime.realtime_server_event import RealtimeServerEvent
 from ..types.realtime.realtime_translation_server_event import RealtimeTranslationServerEvent
-from .connection import Manager, Resource, WebSocketConnection
+from .websocket import EventMethods, Manager, WebSocketConnection
 
 if TYPE_CHECKING:
     from ..params.beta.realtime.realtime_session_create_request_param import (
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-class SessionMethods(Resource):
+class SessionMethods(EventMethods):
     """``connection.session``."""
 
     async def update(
@@ -53,7 +53,7 @@ class SessionMethods(Resource):
         await self._send("session.update", session=session, event_id=event_id)
 
 
-class ResponseMethods(Resource):
+class ResponseMethods(EventMethods):
     """``connection.response``."""
 
     async def create(
@@ -70,7 +70,7 @@ class ResponseMethods(Resource):
         await self._send("response.cancel", response_id=response_id, event_id=event_id)
 
 
-class InputAudioMethods(Resource):
+class InputAudioMethods(EventMethods):
     """``connection.input_audio_buffer``."""
 
     async def append(self, *, audio: str, event_id: str | Omit = omit) -> None:
@@ -86,7 +86,7 @@ class InputAudioMethods(Resource):
         await self._send("input_audio_buffer.clear", event_id=event_id)
 
 
-class OutputAudioMethods(Resource):
+class OutputAudioMethods(EventMethods):
     """``connection.output_audio_buffer`` (WebRTC and SIP)."""
 
     async def clear(self, *, event_id: str | Omit = omit) -> None:
@@ -94,7 +94,7 @@ class OutputAudioMethods(Resource):
         await self._send("output_audio_buffer.clear", event_id=event_id)
 
 
-class ItemMethods(Resource):
+class ItemMethods(EventMethods):
     """``connection.conversation.item``."""
 
     async def create(
@@ -133,7 +133,7 @@ class ItemMethods(Resource):
         await self._send("conversation.item.retrieve", item_id=item_id, event_id=event_id)
 
 
-class ConversationMethods(Resource):
+class ConversationMethods(EventMethods):
     """``connection.conversation``."""
 
     @cached_property
@@ -142,7 +142,7 @@ class ConversationMethods(Resource):
         return ItemMethods(self._connection)
 
 
-class BetaSessionMethods(Resource):
+class BetaSessionMethods(EventMethods):
     """``connection.session``."""
 
     async def update(self, *, session: BetaSessionParam, event_id: str | Omit = omit) -> None:
@@ -150,7 +150,7 @@ class BetaSessionMethods(Resource):
         await self._send("session.update", session=session, event_id=event_id)
 
 
-class BetaTranscriptionMethods(Resource):
+class BetaTranscriptionMethods(EventMethods):
     """``connection.transcription_session``."""
 
     async def update(self, *, session: BetaTranscriptionParam, event_id: str | Omit = omit) -> None:
@@ -158,7 +158,7 @@ class BetaTranscriptionMethods(Resource):
         await self._send("transcription_session.update", session=session, event_id=event_id)
 
 
-class BetaResponseMethods(Resource):
+class BetaResponseMethods(EventMethods):
     """``connection.response``."""
 
     async def create(self, *, response: BetaResponseParam | Omit = omit, event_id: str | Omit = omit) -> None:
@@ -170,7 +170,7 @@ class BetaResponseMethods(Resource):
         await self._send("response.cancel", response_id=response_id, event_id=event_id)
 
 
-class TranslationAudioMethods(Resource):
+class TranslationAudioMethods(EventMethods):
     """``connection.session.input_audio_buffer``."""
 
     async def append(self, *, audio: str, event_id: str | Omit = omit) -> None:
@@ -178,7 +178,7 @@ class TranslationAudioMethods(Resource):
         await self._send("session.input_audio_buffer.append", audio=audio, event_id=event_id)
 
 
-class TranslationSessionMethods(Resource):
+class TranslationSessionMethods(EventMethods):
     """``connection.session``."""
 
     @cached_property

@@ -1,6 +1,6 @@
-"""One open WebSocket: what comes and goes over it, how it ends, and who ends it.
+"""One open WebSocket: receiving, sending, and its end.
 
-Every end becomes one of the library's errors; only the caller's own `close`, and close code 1000, are no error.
+Every end becomes one of the library's errors, except the caller's own `close` and close code 1000.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.model.meta import RequestInfo
 from ..engine.engine import Engine
 from ..errors import APITimeoutError, ClientClosedError, OpenAIError
-from .errors import WebSocketConnectionClosedError
+from .reconnect import WebSocketConnectionClosedError
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -37,11 +37,11 @@ _WORDS = {
 
 
 class _State:
-    """What ended a connection. Apart from the `Socket`, so that its keepalive does not hold it."""
+    """Why a connection ended. Separate from the `Socket`, so that the keepalive task does not keep that alive."""
 
     def __init__(self) -> None:
         self.closing = False  # by the caller
-        self.unanswered = 0.0  # seconds that a ping was not answered
+        self.unanswered = 0.0  # seconds without an answer to a ping
         self.dropped = False  # with the client
 
 
@@ -52,7 +52,7 @@ class Socket:
         self._ws: ClientConnection = dialled.ws
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.info: RequestInfo = dialled.info
-        self.dropped: asyncio.Event = asyncio.Event()  # set when it ends with the client, or when the caller left it
+        self.dropped: asyncio.Event = asyncio.Event()  # set when the client or the caller closes it
         self._state = _State()
         self._guard: AsyncGenerator[None, None] = _guard(weakref.ref(self._ws))
         self._keepalive: asyncio.Task[None] | None = None
@@ -65,7 +65,7 @@ class Socket:
         calls.shared.admit(self)
 
     async def watch(self) -> None:
-        """See to it that the connection ends with the event loop, at the latest."""
+        """Make sure that the connection ends with the event loop at the latest."""
         await anext(self._guard)
 
     @property
@@ -74,22 +74,22 @@ class Socket:
         return self._ws.state.name == "OPEN"
 
     async def recv(self) -> bytes:
-        """The next message as bytes. Cancelling loses none. Raises the error of the end."""
+        """Return the next message as bytes. Cancelling loses none. Raises the error of the end."""
         from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
         try:
             return await self._ws.recv(decode=False)
         except ConcurrencyError:
-            raise RuntimeError("another task receives from this connection already: only one may") from None
+            raise RuntimeError("another task already receives from this connection: only one may") from None
         except ConnectionClosed as closed:
             error = self._error(closed)
         raise error
 
     async def send(self, data: str | bytes) -> None:
-        """Send one message; text, if it is a `str`. Returns when all but `write_limit` bytes are with the system.
+        """Send one message, a `str` as text. Returns when all but `write_limit` bytes are with the operating system.
 
         Raises the error of the end, with the message in it, and `APITimeoutError` (clock ``"stall"``) for a server that
-        takes nothing: the connection is dropped then.
+        does not read: the connection is dropped then.
         """
         from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
@@ -103,7 +103,7 @@ class Socket:
                     watch.stop()
             if not self._ws.transport.is_closing():
                 return
-            # Lost while the message waited for its turn: the library takes that for sent.
+            # Lost while the message waited for its turn: the `websockets` library considers it sent.
             closed = (
                 self._ws.protocol.close_exc if self._ws.state.name == "CLOSED" else ConnectionClosedError(None, None)
             )
@@ -114,16 +114,15 @@ class Socket:
             if not limit.expired():
                 raise
             self.abandon()
-            message = f"{self.info.method} {self.info.url}: the server took nothing of a message for {self._stall:g} s"
+            message = f"{self.info.method} {self.info.url}: the server read nothing of a message for {self._stall:g} s"
             error = APITimeoutError(self.info, message=f"{message} (http_stall_timeout sets how long)", clock="stall")
         raise error
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye and wait for the server's, for `close_timeout` seconds at most in all. Idempotent."""
+        """Close, waiting for the server's close frame, `close_timeout` seconds at most in all. Idempotent."""
         self._state.closing = True
         self.dropped.set()
-        # The library's own limit begins when the goodbye is with the system, which a server that does not read may keep
-        # from ever being so.
+        # The limit of `websockets` begins once the close frame is written, which a server that does not read prevents.
         limit = asyncio.timeout(self._close_timeout)
         try:
             async with limit:
@@ -140,14 +139,14 @@ class Socket:
             await self._guard.aclose()
 
     def drop(self) -> None:
-        """End the connection at once: nothing is sent, nothing awaited."""
+        """End the connection at once: nothing is sent or awaited."""
         self._state.dropped = True
         self.dropped.set()
         self._ws.transport.abort()
         self._end()
 
     def abandon(self) -> None:
-        """As `drop`, by the caller."""
+        """End the connection at once, on behalf of the caller."""
         self._state.closing = True
         self.dropped.set()
         self._ws.transport.abort()
@@ -159,7 +158,7 @@ class Socket:
 
     @property
     def left(self) -> bool:
-        """Whether the caller closed it."""
+        """Whether the caller has closed it."""
         return self._state.closing
 
     def _error(self, closed: ConnectionClosed, unsent: str | bytes | None = None) -> OpenAIError:
@@ -169,7 +168,7 @@ class Socket:
             return ClientClosedError(f"{where}: the client was closed")
         if state.unanswered:
             message = (
-                f"{where}: the server answered no ping within {state.unanswered:g} s (ping_timeout in "
+                f"{where}: the server did not answer a ping within {state.unanswered:g} s (ping_timeout in "
                 "websocket_connection_options sets how long)"
             )
             return APITimeoutError(self.info, message=message, clock="ping")
@@ -192,7 +191,7 @@ class Socket:
 
 
 class _Progress:
-    """Moves a limit forward while a transport's buffer shrinks."""
+    """Extends a timeout while a transport's buffer shrinks."""
 
     def __init__(self, transport: asyncio.Transport, limit: asyncio.Timeout, seconds: float | None) -> None:
         self._transport = transport
@@ -214,13 +213,13 @@ class _Progress:
         self._timer = self._loop.call_later(self._seconds / 4, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop."""
         if self._timer is not None:
             self._timer.cancel()
 
 
 async def _keep_alive(ws: ClientConnection, state: _State, interval: float, patience: float | None) -> None:
-    """Ping the server every `interval` seconds; end the connection when it does not answer within `patience`."""
+    """Ping the server every `interval` seconds; end the connection if it does not answer within `patience` seconds."""
     from websockets.exceptions import ConnectionClosed
 
     while True:
@@ -242,7 +241,7 @@ async def _keep_alive(ws: ClientConnection, state: _State, interval: float, pati
 
 
 async def _guard(ws: weakref.ref[ClientConnection]) -> AsyncGenerator[None, None]:
-    """Ends the connection with the event loop, or with its `Socket`, whichever is first: see `transport.tcp`."""
+    """End the connection with the event loop, or with its `Socket`, whichever ends first: see `transport.tcp`."""
     try:
         yield
     finally:

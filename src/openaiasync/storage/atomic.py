@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 
-from .files import LockedFile, StrPath, open_flags, try_lock, write_all
+from .disk import LockedFile, StrPath, open_flags, try_lock, write_all
 from .threads import in_thread_to_its_end
 
 __all__ = ["AtomicFile", "StrPath", "write_file", "write_pieces", "write_whole"]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .atomic import AtomicFile
-from .files import (
+from .disk import (
     FileInUseError,
     FileTooLargeError,
     LockedFile,

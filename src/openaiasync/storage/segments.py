@@ -32,7 +32,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from .atomic import AtomicFile
-from .files import open_regular
+from .disk import open_regular
 from .journal import AppendFile, FileChangedError, FileGoneError
 
 __all__ = ["FAILED", "NEW", "OK", "SENT", "DamagedError", "SegmentStore", "SyncPlan"]

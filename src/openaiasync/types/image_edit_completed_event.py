@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from ..core.model.base import BaseModel
-from ..core.model.media import ImageData
+from ..core.model.mixins import ImageData
 from .image_gen_completed_event import Usage
 
 __all__ = ["ImageEditCompletedEvent"]

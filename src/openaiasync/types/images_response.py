@@ -3,7 +3,7 @@
 from typing import Literal
 
 from ..core.model.base import BaseModel
-from ..core.model.media import Images
+from ..core.model.mixins import Images
 from .image import Image
 
 __all__ = ["ImagesResponse", "Usage", "UsageInputTokensDetails", "UsageOutputTokensDetails"]

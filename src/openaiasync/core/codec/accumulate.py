@@ -35,7 +35,7 @@ _DROPPED = frozenset({"choices", "object", "obfuscation"})  # handled separately
 _CONCATENATED = frozenset({"token_ids", "prompt_token_ids"})
 
 
-class _Fields:
+class _FieldSet:
     """The fields of a class that are read together: nearly always all of them are `None`, and skipped in one step."""
 
     __slots__ = ("get", "names", "none")
@@ -46,14 +46,14 @@ class _Fields:
         self.none = (None,) * len(self.names)
 
 
-_fields: dict[type[BaseModel], _Fields] = {}
+_fields: dict[type[BaseModel], _FieldSet] = {}
 
 
-def _fields_of(model: BaseModel, skip: Iterable[str]) -> _Fields:
+def _fields_of(model: BaseModel, skip: Iterable[str]) -> _FieldSet:
     cls = type(model)
     fields = _fields.get(cls)
     if fields is None:
-        fields = _fields[cls] = _Fields(cls, skip)
+        fields = _fields[cls] = _FieldSet(cls, skip)
     return fields
 
 
@@ -465,7 +465,7 @@ _WHOLE = frozenset({"id", "type", "index", "name", "role", "format"})  # texts t
 _DEEPEST = 64  # levels in which values grow; deeper ones are replaced
 
 
-class _Pieces(list[str]):
+class _TextPieces(list[str]):
     """A text in pieces."""
 
 
@@ -477,17 +477,17 @@ def grow(into: dict[str, Any], name: str, value: Any, depth: int = 0) -> None:
     elif isinstance(value, str):
         if name in _WHOLE:
             into[name] = value
-        elif isinstance(old, _Pieces):
+        elif isinstance(old, _TextPieces):
             old.append(value)
         else:
-            into[name] = _Pieces([value])
+            into[name] = _TextPieces([value])
     elif is_dict(value) and depth < _DEEPEST:
         if not is_dict(old):
             old = into[name] = {}
         for key, item in value.items():
             grow(old, key, item, depth + 1)
     elif is_list(value) and depth < _DEEPEST:
-        if not is_list(old) or isinstance(old, _Pieces):
+        if not is_list(old) or isinstance(old, _TextPieces):
             old = into[name] = []
         for item in value:
             _grow_list(old, item, depth + 1)
@@ -528,7 +528,7 @@ def settled(value: Any) -> Any:
 
 def _joined(item: Any) -> Any:
     """Return a finished item; of an object or a list an empty one, which the caller fills."""
-    if isinstance(item, _Pieces):
+    if isinstance(item, _TextPieces):
         if len(item) > 1:
             item[:] = ["".join(item)]  # a look after every delta joins each piece once
         return "".join(item)

@@ -1,7 +1,7 @@
-"""What the words of a refusal mean: the one place that decides from the text of a server's message.
+"""Decides what an error means from the text of its message: the only place that does.
 
-Statuses, codes and types decide first: OpenAI names a prompt that is too long ``context_length_exceeded``. Most other
-servers say it in words alone, each in its own. Every entry names the servers it was seen on, and where.
+Statuses, codes and types decide first: OpenAI's code for a prompt that is too long is ``context_length_exceeded``. Most
+other servers say it in the message only, each in different words. Every entry names its servers and source.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ __all__ = [
 
 
 class ContextOverflow(NamedTuple):
-    """A request that does not fit the model's context: what the server said of it, `None` for what it left out."""
+    """A request that does not fit the model's context: the server's numbers, `None` where it does not say."""
 
     limit: int | None
-    """How many tokens the context holds."""
+    """Tokens that the context holds."""
     prompt: int | None
-    """How many tokens the server counted in the prompt."""
+    """Tokens that the server counted in the prompt."""
     answer: int | None = None
-    """How many it set aside for the answer, by itself where the request did not say."""
+    """Tokens reserved for the answer, by the request or by the server."""
 
 
 class Dialect(NamedTuple):
-    """One way to say that a prompt is too long."""
+    """One wording for a prompt that is too long."""
 
     servers: str
     pattern: re.Pattern[str]
-    """Its groups name the numbers: ``limit``, ``prompt``, and ``total``, which is prompt and answer together."""
+    """Its groups are the numbers: ``limit``, ``prompt``, ``answer``, and ``total``, prompt and answer together."""
     source: str
 
 
 def _dialect(servers: str, pattern: str, source: str) -> Dialect:
-    """`pattern` with ``<name>`` for a number and a blank for any white space."""
+    """Return an entry; in `pattern` ``<name>`` stands for a number, a blank for any white space."""
     numbered = re.sub(r"<(\w+)>", r"(?P<\1>[0-9][0-9,]*)", pattern)
     return Dialect(servers, re.compile(numbered.replace(" ", r"\s+"), re.IGNORECASE), source)
 
 
-# Apostrophes are left out of the patterns: some servers escape or typeset them. Entries with numbers come first.
+# Patterns skip apostrophes, which some servers escape or typeset. Entries with numbers come first.
 CONTEXT_OVERFLOWS: tuple[Dialect, ...] = (
     _dialect(
         "OpenAI, Azure, text-generation-webui",
@@ -281,7 +281,7 @@ CONTEXT_OVERFLOWS: tuple[Dialect, ...] = (
     ),
 )
 
-# How much of a `total` was meant for the answer.
+# The part of a `total` that is meant for the answer.
 _ANSWER = re.compile(
     r"(?<![0-9,])([0-9][0-9,]*+) (?:(?:tokens )?(?:in|for) the (?:completion|output)|`max_new_tokens`)"
     r"|requested ([0-9][0-9,]*) output",
@@ -298,17 +298,17 @@ _OVERFLOW_CODES = frozenset(
         "ContextWindowExceededError",  # LiteLLM
     }
 )
-# Refusals of the caller or of the pace: their words may name tokens and limits, too.
+# Errors about the caller or the rate: their messages may mention tokens and limits, too.
 _OTHER_STATUSES = frozenset({401, 402, 403, 429})
 _PACE = re.compile(r"per (?:minute|min|second|day)|rate.?limit|quota|throttl|wait before", re.IGNORECASE)
 
 
 def context_overflow(error: Exception) -> ContextOverflow | None:
-    """Whether a refusal says that the prompt is too long, and what it says of the numbers."""
+    """Return the numbers of an error that says that the prompt is too long; `None` for any other error."""
     if not isinstance(error, APIError) or getattr(error, "status_code", None) in _OTHER_STATUSES:
         return None
-    told = {str(one) for one in (error.code, error.type) if one is not None}
-    known = bool(told & _OVERFLOW_CODES)
+    codes = {str(one) for one in (error.code, error.type) if one is not None}
+    known = bool(codes & _OVERFLOW_CODES)
     numbers = _fields(error)
     limit, prompt = _count(numbers.get("n_ctx")), _count(numbers.get("n_prompt_tokens"))  # llama.cpp
     for text in _texts(error):
@@ -330,7 +330,7 @@ def _fields(error: APIError) -> Mapping[str, Any]:
 def _numbers(found: re.Match[str], text: str) -> ContextOverflow:
     groups = found.groupdict()
     limit, prompt, answer, total = (_count(groups.get(name)) for name in ("limit", "prompt", "answer", "total"))
-    if "characters" in found[0]:  # vLLM counts so where it does not tokenize
+    if "characters" in found[0]:  # vLLM counts characters where it does not tokenize
         prompt = None
     if answer is None and (named := _ANSWER.search(text, found.start())):
         answer = _count(named[1] or named[2])
@@ -346,7 +346,7 @@ def _count(value: Any) -> int | None:
 
 
 def _texts(error: APIError) -> Iterator[str]:
-    """The server's own words: its message, and every text in the body, which gateways nest (OpenRouter's `raw`)."""
+    """Yield the server's texts: its message, and every string in the body, which gateways nest (OpenRouter's `raw`)."""
     yield error.message
     yield read_error(error.body).message
     yield from _strings(error.body, 6)
@@ -367,21 +367,21 @@ def _strings(value: Any, depth: int) -> Iterator[str]:
 # ------------------------------------------------------------------------------- parameters that a server refuses
 
 _UNFIT = frozenset({400, 422, 501})
-# Whatever the status says of these, asking in another way would not help.
+# Whatever the status, changing the request would not help with these.
 _OTHER_CODES = frozenset(
     {
         "context_length_exceeded",
         "content_filter",
         "content_policy_violation",
         "model_not_found",
-        "json_validate_failed",  # Groq: what the model wrote
+        "json_validate_failed",  # Groq: the fault of the model
         "tool_use_failed",
     }
 )
 _SQUEEZED = re.compile(r"[^a-z0-9]+")
 
 FORMAT_WORDS = ("response_format", "json_schema", "json_object", "grammar", "guided_json", "structured_outputs")
-"""How servers name the format of an answer: llama-cpp-python ``('body', 'response_format', 'type')``, vLLM
+"""Servers' names for the response format: llama-cpp-python ``('body', 'response_format', 'type')``, vLLM
 ``guided_json``, llama.cpp ``grammar``."""
 
 DEFAULT_WORDS: dict[str, tuple[str, ...]] = {
@@ -390,19 +390,19 @@ DEFAULT_WORDS: dict[str, tuple[str, ...]] = {
     # Azure before 2024-09: "Unrecognized request argument supplied: stream_options".
     "stream_options": ("stream_options", "include_usage"),
 }
-"""How servers name what this library adds to a request unasked."""
+"""Servers' names for the parameters that this library adds to a request."""
 
 
 def names_parameter(error: APIError, words: Sequence[str]) -> bool:
-    """Whether a refusal names a parameter, in its fields or in its words, however they are spelt or quoted."""
+    """Whether an error names a parameter, in its fields or its message, in any spelling or quoting."""
     names = [_squeezed(word) for word in words]
-    told = [_squeezed(str(one)) for one in (error.param, error.code, error.type) if one]
-    if any(name in text for text in told for name in names):
+    fields = [_squeezed(str(one)) for one in (error.param, error.code, error.type) if one]
+    if any(name in text for text in fields for name in names):
         return True
     places = list(_places(error.body))
-    if places:  # what else such an error holds may be the request itself, echoed
+    if places:  # the rest of such an error may echo the request
         return any(name in _squeezed(place) for place in places for name in names)
-    # Where the server names another parameter, its words have to be exact.
+    # If the server names another parameter, the message has to contain the exact name.
     looked_for = names[:1] if error.param else names
     return any(name in _squeezed(text) for text in _texts(error) for name in looked_for)
 
@@ -411,13 +411,13 @@ def _squeezed(text: str) -> str:
     return _SQUEEZED.sub("", text.lower())
 
 
-# Words about the form of a request, whatever else a message names.
+# Words about the form of a request, whatever else a message mentions.
 _FORM = re.compile(
     r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|additional|validation|schema|parameters?|params?|arguments?|fields?|"
     r"property|properties|options?|formats?|floats?|payload|bad request|invalid (?:request|json|body|input|value)s?)\b",
     re.IGNORECASE,
 )
-# Words that may be about it, unless the message names another subject: "the API key is not valid".
+# Words that may be about it, unless the message mentions another subject: "the API key is not valid".
 _WEAK_FORM = re.compile(
     r"support|implement|\bvalid|invalid|allowed|permitted|\bjson\b|structured|guided", re.IGNORECASE
 )
@@ -434,9 +434,9 @@ _SAYS_NOTHING = re.compile(
 
 
 def _may_be_about_form(error: APIError) -> bool:
-    """Whether the words of a 400 that names no parameter may be about the form of the request, or are missing.
+    """Whether an error that names no parameter may be about the form of the request.
 
-    Other statuses that `_names_nothing` lets pass, 422 and 501, are about it by themselves.
+    422 and 501 are by their meaning; a 400 if its message is, or if it has none.
     """
     words = read_error(error.body).message
     if getattr(error, "status_code", 0) != 400 or not words or _FORM.search(words):
@@ -445,15 +445,15 @@ def _may_be_about_form(error: APIError) -> bool:
 
 
 def _says_nothing(error: APIError) -> bool:
-    """Whether there are no words but "error" and the like."""
+    """Whether the message consists of "error" and the like."""
     return _SAYS_NOTHING.fullmatch(read_error(error.body).message) is not None
 
 
 def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> bool:
-    """Whether a refusal is about a parameter that this library added.
+    """Whether an error is about a parameter that this library added.
 
-    Unless `certainly`, a refusal that names no parameter counts, too: 422 and 501 are about the form of a request, 400
-    if its words are, or if it has none. A refusal for any other reason would only be repeated.
+    Unless `certainly`, an error that names no parameter counts, too, if it may be about the form of the request. Any
+    other error would only be repeated without the parameter.
     """
     if getattr(error, "status_code", None) in _OTHER_STATUSES:
         return False
@@ -465,7 +465,7 @@ def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> b
 
 
 def refuses_format(error: APIError) -> bool:
-    """Whether a refusal is about the format asked for, or may be: it names nothing else."""
+    """Whether an error is, or may be, about the requested response format: it names nothing else."""
     if getattr(error, "status_code", None) in _OTHER_STATUSES or {str(error.code), str(error.type)} & _OTHER_CODES:
         return False
     if names_parameter(error, FORMAT_WORDS):
@@ -474,14 +474,14 @@ def refuses_format(error: APIError) -> bool:
 
 
 def _names_nothing(error: APIError) -> bool:
-    """Whether a refusal of the request as it is leaves open which parameter it is about."""
+    """Whether an error about the request does not say which parameter it is about."""
     if getattr(error, "status_code", None) not in _UNFIT or {str(error.code), str(error.type)} & _OTHER_CODES:
         return False
     return not error.param and not any(_places(error.body)) and context_overflow(error) is None
 
 
 def _places(body: object) -> Iterator[str]:
-    """The fields that FastAPI's form of a 422 names, which has no error object, and what it says of them."""
+    """Yield the fields in a 422 of FastAPI, which has no error object, with their messages."""
     detail = cast("dict[str, Any]", body).get("detail") if isinstance(body, dict) else None
     items: list[Any] = cast("Any", detail) if isinstance(detail, list) else []
     for one in items:
@@ -491,9 +491,9 @@ def _places(body: object) -> Iterator[str]:
 
 
 def failed_generation(error: Exception) -> str | None:
-    """What a model wrote that its server holds back, because it is not the JSON asked for; `None` of other errors.
+    """Return the model's text that a server withholds because it is not the requested JSON; `None` for other errors.
 
-    Groq's ``json_validate_failed``: a slip of the model, which says nothing of what the server takes.
+    Groq's ``json_validate_failed``: a mistake of the model, which says nothing about what the server supports.
     """
     if not isinstance(error, APIError) or error.code != "json_validate_failed":
         return None

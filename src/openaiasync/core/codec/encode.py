@@ -1,6 +1,6 @@
-"""Parameters as JSON bodies and query strings, exactly as given; what cannot be sent is refused before anything is.
+"""Encodes parameters as JSON bodies and query strings; values that cannot be sent are refused before the request.
 
-The walk before encoding exists for what msgspec would encode silently wrong: markers for "not given", answers passed
+The walk before encoding finds values that msgspec would silently encode wrong: markers for "not given", answers passed
 back as parameters (their unknown fields would be lost), NaN and infinities (they would become `null`).
 """
 
@@ -25,13 +25,13 @@ _CONTAINERS = frozenset({dict, list, tuple})
 _DICTS = frozenset({dict})
 _chained: Callable[[Iterable[Iterable[Any]]], Iterable[Any]] = chain.from_iterable
 _values: Callable[[Any], Iterable[Any]] = dict[Any, Any].values
-_MOST_CONTAINERS = 100_000  # a tree of more may contain itself, which the recursive walk tells
+_MOST_CONTAINERS = 100_000  # a larger tree may contain itself, which the recursive walk detects
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether msgspec encodes the value as it stands.
+    """Whether msgspec encodes the value correctly without changes.
 
-    Scalars, and a list of flat dicts, as messages are, are told in C, without a step for each dict.
+    Scalars and lists of flat dicts, as messages are, are checked in C, without a step for each dict.
     """
     if value.__class__ is not dict:
         return type(value) in _CONTAINERS and _is_plain_tree(value)
@@ -47,7 +47,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_plain_tree(value: Any) -> bool:
-    """The same for any container, told without a call for each part."""
+    """As `_is_plain` for any container, without a call for each part."""
     todo: list[Any] = [value]
     for container in todo:  # grows while it is walked
         items: Iterable[Any] = container.values() if container.__class__ is dict else container
@@ -96,7 +96,7 @@ def _plain_sequence(value: Iterable[Any]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The same value if it can be encoded as it stands, else a copy without what cannot.
+    """Return the value itself if it can be encoded, else a copy with plain values in place of others.
 
     Raises `ValueError` for NaN and infinities, which JSON does not have (RFC 8259, section 6).
     """
@@ -119,7 +119,7 @@ def plain(value: Any) -> Any:
 
 
 def _foreign(value: Any) -> Any:
-    """Objects of other libraries: pydantic models and the official client's answers, date-likes, iterables."""
+    """Encode objects of other libraries: pydantic models and the official client's answers, iterables."""
     kind: Any = value.__class__
     if isinstance(value, type) or get_origin(value) is not None:
         name = getattr(value, "__name__", value)
@@ -145,7 +145,10 @@ _encoder = msgspec.json.Encoder(enc_hook=_foreign)
 
 
 def encode_json(value: Any) -> bytes:
-    """JSON of a request body. `TypeError` for objects that have none, `ValueError` for text that is not Unicode."""
+    """Return the JSON of a request body.
+
+    Raises `TypeError` for objects without a JSON form, and `ValueError` for numbers and texts that JSON cannot carry.
+    """
     try:
         return _encoder.encode(value if _is_plain(value) else plain(value))
     except UnicodeEncodeError:
@@ -168,7 +171,7 @@ def _scalar(value: object) -> str:
 
 def _flatten(name: str, value: Any, out: list[tuple[str, str]]) -> None:
     if value is None:
-        return  # a query has no null: what is None is not asked for
+        return  # a query has no null: None leaves the parameter out
     if isinstance(value, Mapping):
         for key, item in cast("Mapping[str, Any]", value).items():
             if not is_omitted(item):
@@ -182,7 +185,7 @@ def _flatten(name: str, value: Any, out: list[tuple[str, str]]) -> None:
 
 
 def encode_query(pairs: Iterable[tuple[str, Any]]) -> str:
-    """A query string with brackets for what is nested (``a[b]=1&c[]=2``), percent-encoded as UTF-8."""
+    """Return a query string with brackets for nested values (``a[b]=1&c[]=2``), percent-encoded as UTF-8."""
     flat: list[tuple[str, str]] = []
     for name, value in pairs:
         if not is_omitted(value):
@@ -191,7 +194,7 @@ def encode_query(pairs: Iterable[tuple[str, Any]]) -> str:
 
 
 def merge_queries(first: str, second: str) -> str:
-    """Two query strings as one: a parameter of the second takes the place of the first one's of that name."""
+    """Merge two query strings: a parameter of the second replaces those of the same name in the first."""
     if not first or not second:
         return first or second
     names = {_parameter(pair) for pair in second.split("&")}

@@ -1,7 +1,7 @@
-"""An endpoint turns the parameters of one operation into a `Request` value, without I/O.
+"""Endpoints: the parameters of one operation become a `Request` value, without I/O.
 
-Sending the value is somebody else's business, so that the client, the bulk engine, the server and tests share it.
-The rows themselves are generated (`endpoints.py`).
+Nothing here sends anything, so that the client, the bulk engine, the server and tests share it. The endpoints of the
+API are generated (`endpoints.py`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["BodyKind", "CodecName", "Endpoint", "Request", "apply_options", "nea
 CodecName = Literal["json", "page", "embeddings", "json_or_text", "text", "bytes", "audio", "none"]
 """What the answer of an operation is, and so which codec decodes it."""
 BodyKind = Literal["none", "json", "multipart", "multipart-or-json"]
-"""What the body of an operation is; ``"multipart-or-json"``: a form with files, and JSON without."""
+"""The body of an operation; ``"multipart-or-json"``: a form if there are files, else JSON."""
 
-_GIVEN = frozenset({str, list, dict})  # what nearly all required parameters are, and no marker for "not given" is
+_GIVEN = frozenset({str, list, dict})  # types of nearly all required parameters, and of no "not given" marker
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
 _TEMPLATE = re.compile(r"\{(\w+)\}")
 
@@ -35,10 +35,10 @@ _UNSET: Any = object()
 
 
 class Request:
-    """One request as a value: what is asked of which operation, before anybody decided how to send it.
+    """One request of an operation as a value, before it is decided how to send it.
 
     `path` is relative to the API's base and holds the query; `body` is JSON bytes, a multipart value, or `None`.
-    `headers` are the caller's extra header fields; a value that is omitted takes a default field away.
+    `headers` are the caller's extra header fields; an omitted value removes a default field.
     """
 
     # What only some callers set has its default here, and costs the others nothing.
@@ -84,7 +84,7 @@ class Request:
 
 
 def nearest(name: str, known: frozenset[str]) -> str:
-    """A hint for a misspelt name, or nothing."""
+    """Return a hint with the nearest known name, or ""."""
     import difflib
 
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
@@ -92,13 +92,13 @@ def nearest(name: str, known: frozenset[str]) -> str:
 
 
 class Endpoint:
-    """One operation of the API: its path, its parameters, what its answer is.
+    """One operation of the API: its path, its parameters, the type of its answer.
 
-    Parameter names come as space-separated strings, because 288 rows are built at import and few are ever used.
-    `type` and `event` name a type as ``"module:Name"`` below the package. `optional` ``"*"``: any parameter is taken;
-    `query` ``"*"``: all of them go there. `header` pairs parameters with header fields. `parts` pairs fields of a form
-    with media types of their own; `alone` is the one that is the whole body where no other is given. Tables are made at
-    first use.
+    Parameter names are space-separated strings, because 288 endpoints are built at import and few are ever used; their
+    tables are made at first use. `type` and `event` name a type as ``"module:Name"`` below the package. `optional`
+    ``"*"``: any parameter is accepted; `query` ``"*"``: all of them go there. `header` pairs parameters with header
+    fields. `parts` pairs fields of a form with their media types; `alone` is the field that is the whole body if it is
+    the only one.
     """
 
     def __init__(
@@ -133,12 +133,12 @@ class Endpoint:
         self.page = page
         self.event = event
         self.group = group
-        self.admin: bool = name.startswith("admin.")  # such endpoints have a key of their own
+        self.admin: bool = name.startswith("admin.")  # these use the admin key
         self.alone = alone
         self.loaded: dict[str, Any] = {}
-        """Types by how `type` and `event` name them; a row made by hand may put one here that has no name."""
+        """Types by their name in `type` and `event`; an endpoint made by hand may add one without a name."""
         self._names = (required, optional, query, wire, headers, files, header, parts)
-        # Attributes of a class that has `__getattr__` cost twice as much, and every call asks for twenty of them.
+        # Attributes of a class with `__getattr__` cost twice as much, and every call reads twenty of them.
         object.__setattr__(self, "__class__", _Unbuilt)
 
     def __repr__(self) -> str:
@@ -151,20 +151,20 @@ class Endpoint:
         self.required: tuple[str, ...] = tuple(required.split())
         self.known: frozenset[str] = frozenset(required.split()) | frozenset(optional.split())
         self.accepted: frozenset[str] = self.known | OPTION_NAMES
-        self.open: bool = "*" in self.known  # an operation without a schema takes any parameters
+        self.open: bool = "*" in self.known  # an operation without a schema accepts any parameters
         self.header: dict[str, str] = dict(_pair(item) for item in header.split())  # parameters that travel as fields
         self.query: frozenset[str] = frozenset(query.split())
         self.wire: dict[str, str] = dict(_pair(item) for item in wire.split())
-        self.files: frozenset[str] = frozenset(files.split())  # fields, by wire name, that take files and no text
+        self.files: frozenset[str] = frozenset(files.split())  # fields, by wire name, that take files only
         self.parts: dict[str, str] = dict(_pair(item) for item in parts.split())
         self.static_headers: tuple[tuple[str, str], ...] = tuple(_pair(item) for item in headers.split("\n") if item)
-        # Body parameters need no work of their own when nothing is renamed and nothing goes elsewhere.
+        # Body parameters are encoded at once if nothing is renamed and nothing goes elsewhere.
         self.simple_body: bool = self.body == "json" and not (
             self.path_params or self.query or self.wire or self.header or self.codec == "json_or_text"
         )
 
     def load(self, where: str) -> Any:
-        """The type that `type` or `event` names; imported at first use."""
+        """Return the type that `type` or `event` names, imported at first use."""
         kind = self.loaded.get(where)
         if kind is None:
             module, _, name = where.partition(":")
@@ -172,33 +172,33 @@ class Endpoint:
         return kind
 
     def check(self, params: Mapping[str, Any]) -> None:
-        """`TypeError` for a parameter that is unknown or missing, naming it and the nearest name."""
+        """Raise `TypeError` for an unknown or missing parameter, with the nearest known name."""
         if not self.accepted.issuperset(params) and not self.open:
             name = min(params.keys() - self.accepted)
             raise TypeError(
                 f"{self.name}() has no parameter {name!r}{nearest(name, self.accepted)} "
-                "(what a provider adds goes through extra_body)"
+                "(pass parameters of other providers in extra_body)"
             )
         for name in self.required:
             if params.get(name).__class__ not in _GIVEN and (name not in params or is_omitted(params[name])):
-                raise TypeError(f"{self.name}() misses the required parameter {name!r}")
+                raise TypeError(f"{self.name}() is missing the required parameter {name!r}")
 
     def request(self, params: dict[str, Any], *, stream: bool | None = None) -> Request:
-        """The `Request` for these parameters; `params` is not changed.
+        """Return the `Request` for these parameters; `params` is not changed.
 
-        Raises `TypeError` (unknown, missing or unencodable parameters) and `ValueError` (ids that are no path segment,
-        numbers and texts that JSON cannot carry).
+        Raises `TypeError` for unknown, missing or unencodable parameters, and `ValueError` for ids that are not a path
+        segment, and for numbers and texts that JSON cannot carry.
         """
         self.check(params)
         if self.simple_body and OPTION_NAMES.isdisjoint(params):
-            # The usual case, and what `_general` would make of it.
+            # The fast path for most calls, with the same result as `_general`.
             if stream is not None and not is_omitted(stream):
                 params = {**params, "stream": stream}
             return Request(self, self.path, encode_json(params), bool(stream))
         return self._general(params, stream)
 
     def ids_in(self, path: str) -> dict[str, str]:
-        """The ids in the path of a request, by the names of their parameters. (A gateway's own path may go before.)"""
+        """Return the ids in a request's path by parameter name. (The path may begin with a gateway's own.)"""
         pairs = zip(reversed(self.path.split("/")), reversed(path.partition("?")[0].split("/")), strict=False)
         return {step[1:-1]: unquote(found) for step, found in reversed(list(pairs)) if step.startswith("{")}
 
@@ -229,7 +229,7 @@ class Endpoint:
         return request
 
     def _place(self, params: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-        """Where each parameter goes: path with its ids, query string, fields of the body."""
+        """Return path with its ids, query string, and fields of the body."""
         path = _TEMPLATE.sub(lambda match: _segment(self.name, match[1], params[match[1]]), self.path)
         wire = self.wire
         rest = {
@@ -241,7 +241,7 @@ class Endpoint:
         return path, encode_query(query), fields
 
     def _head(self, params: dict[str, Any]) -> dict[str, Any] | None:
-        """The parameters that travel as header fields; several values are one list (RFC 9110, section 5.6.1)."""
+        """Return the parameters sent as header fields; several values form a list (RFC 9110, 5.6.1)."""
         found: dict[str, Any] = {}
         for name, wire in self.header.items():
             value: Any = params.get(name)
@@ -264,21 +264,21 @@ class Endpoint:
         return form if self.body == "multipart" or form.uploads else encode_json(fields)
 
     def _form(self, fields: dict[str, Any]) -> Multipart | BareText:
-        """The fields as a form; or the one that is sent bare."""
+        """Return the fields as a form, or the one that is sent without a form."""
         from ..http.multipart import BareText, Multipart
 
         if not isinstance(fields, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # extra_body may be any
-            raise TypeError(f"{self.name}(): extra_body is a mapping where files are uploaded")
+            raise TypeError(f"{self.name}(): extra_body must be a mapping where files are uploaded")
         for name in self.files.intersection(self.required):
             if fields.get(name) is None:
-                raise TypeError(f"{self.name}() misses the file {name!r}")
+                raise TypeError(f"{self.name}() is missing the file {name!r}")
         if self.alone and {name for name, value in fields.items() if not is_omitted(value)} == {self.alone}:
             return BareText.of(self.alone, fields[self.alone], self.parts[self.alone])
         return Multipart.of(fields, self.files, self.parts)
 
 
 class _Unbuilt(Endpoint):
-    """An endpoint that nobody has used yet: it becomes an `Endpoint` when one of its tables is asked for."""
+    """An unused endpoint, which becomes an `Endpoint` at the first access to one of its tables."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -293,12 +293,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _merge(fields: dict[str, Any], extra: Any) -> Any:
-    """The fields with those of `extra_body` in their place; anything but a mapping is sent instead of them."""
+    """Return the fields updated by `extra_body`; a value other than a mapping replaces all of them."""
     return {**fields, **cast("Mapping[str, Any]", extra)} if isinstance(extra, Mapping) else extra
 
 
 def _segment(operation: str, name: str, value: Any) -> str:
-    """An id as one path segment (RFC 3986, section 3.3); `ValueError` where it would change the path."""
+    """Return an id as one path segment (RFC 3986, 3.3). Raises `ValueError` if it would change the path."""
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise TypeError(f"{operation}(): {name} is a string, not {type(value).__name__}")
     text = str(value)

@@ -1,8 +1,7 @@
-"""What the body of an error says, whatever its shape: the server's words, and a code, type and param where it has them.
+"""Reads the body of an error of any shape: the server's message, and its code, type and param where it has them.
 
-Servers agree on a status and on little else. The names below are those that real servers use for the same few things;
-case, underscores and hyphens make no difference. A body in which no words are found speaks for itself: its first
-characters are shown.
+Servers agree on a status and on little else. The names below are those that real servers use for these few things;
+case, underscores and hyphens make no difference. Of a body without a message the first characters are shown.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ import html
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from ..model.plain import is_dict, is_list
+from ..model.plain import as_dict, is_dict, is_list
 
 __all__ = ["ErrorDetails", "parse_error", "read_error"]
 
-_SHOWN = 300  # characters of a body in which no words were found
-_MARKUP = 20_000  # characters of a page that are looked through
-_DEPTH = 6  # levels of objects that are looked through
-_ITEMS = 5  # items of a list of errors that are told
+_SHOWN = 300  # characters of a body without a message
+_MARKUP = 20_000  # characters of a page that are read
+_DEPTH = 6  # levels of objects that are read
+_ITEMS = 5  # items of a list of errors that are shown
 
-# An error object inside the body, the most telling first.
+# Names of an error object inside the body, the most specific first.
 _NESTED = (
     "error",
     "errors",
@@ -33,7 +32,8 @@ _NESTED = (
     "errordata",
     "baseresp",  # MiniMax
 )
-# The words. Cohere and many others: `message`; FastAPI: `detail`; Baidu: `error_msg`; OAuth: `error_description`.
+# Names of the message. Cohere and most others: `message`; FastAPI: `detail`; Baidu: `error_msg`; OAuth:
+# `error_description`.
 _WORDS = (
     "message",
     "msg",
@@ -49,7 +49,7 @@ _WORDS = (
     "cause",
     "details",
 )
-# Where the words are if they are in none of the above: envelopes of other errors and of answers.
+# Names of objects that may hold the message if the fields above do not: envelopes of other errors and of answers.
 _ENVELOPES = ("title", "result", "response", "data", "body", "metadata", "innererror", "messages", "statusdescription")
 _CODES = ("code", "errorcode", "errcode", "statuscode")
 _TYPES = ("type", "errortype", "status")
@@ -59,7 +59,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.#:/-]{1,80}")
 
 
 class ErrorDetails(NamedTuple):
-    """What an error body says: `message` is ``""`` where it says nothing in words."""
+    """The facts in an error body: `message` is ``""`` without one."""
 
     message: str = ""
     code: str | None = None
@@ -71,7 +71,7 @@ _NOTHING = ErrorDetails()
 
 
 def parse_error(raw: bytes) -> Any:
-    """The values of a JSON body, also of JSON in a string or in an event; the text of any other, `None` if empty."""
+    """Return the values of a JSON body, also inside a string or an event; the text of any other, `None` if empty."""
     text = _text(raw).strip()
     value: Any = _parsed(text)
     if isinstance(value, str):  # JSON in a string, or an event: Bedrock, some proxies
@@ -81,7 +81,7 @@ def parse_error(raw: bytes) -> Any:
 
 
 def read_error(body: Any) -> ErrorDetails:
-    """What a parsed body says, as `parse_error` gives it. Never fails; words are found if there are any."""
+    """Return the facts in a body that `parse_error` has parsed. Does not raise."""
     try:
         details = _read(body, 0)
     except RecursionError:
@@ -98,7 +98,7 @@ def read_error(body: Any) -> ErrorDetails:
 
 
 def _text(raw: bytes) -> str:
-    """UTF-8 or UTF-16 by its mark; anything that is neither as Windows-1252, which has a character for most bytes."""
+    """Decode UTF-8, UTF-16 by its mark, and anything else as Windows-1252, which has a character for most bytes."""
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return raw.decode("utf-16", "replace")
     try:
@@ -116,7 +116,7 @@ def _parsed(text: str) -> Any:
         return text
 
 
-# -------------------------------------------------------------------------------------------------- looking through
+# -------------------------------------------------------------------------------------------------- objects
 
 
 def _read(value: Any, depth: int) -> ErrorDetails:
@@ -126,13 +126,13 @@ def _read(value: Any, depth: int) -> ErrorDetails:
         return _read_text(value.strip(), depth)
     if is_list(value):
         return _joined([_read(item, depth + 1) for item in value[:_ITEMS]])
-    if isinstance(value, dict):
-        return _read_object(cast("dict[str, Any]", value), depth)
+    if is_dict(value):
+        return _read_object(value, depth)
     return _NOTHING
 
 
 def _read_text(text: str, depth: int) -> ErrorDetails:
-    if text.startswith(("{", "[", '"')):  # an upstream's body, passed on as a text
+    if text.startswith(("{", "[", '"')):  # an upstream's body, passed on as a string
         parsed = _parsed(text)
         inner = _read(parsed, depth + 1) if parsed != text else _NOTHING
         return inner if inner.message else ErrorDetails(text)
@@ -144,15 +144,15 @@ def _read_object(value: dict[str, Any], depth: int) -> ErrorDetails:
     own = ErrorDetails(
         code=_code(value, fields),
         type=_first(fields, _TYPES, _as_type),
-        param=_first(fields, _PARAMS, _as_param) or _as_param(_object(fields.get("source")).get("pointer")),  # JSON:API
+        param=_first(fields, _PARAMS, _as_param) or _as_param(as_dict(fields.get("source")).get("pointer")),  # JSON:API
     )
     nested = _look(fields, _NESTED, depth)
     words = _look(fields, _WORDS, depth)
     if not nested.message and not words.message:
         words = _look(fields, _ENVELOPES, depth)
-    elif title := fields.get("title"):  # RFC 9457: a title for the kind, a detail for the case
+    elif title := fields.get("title"):  # RFC 9457: a title for the type of problem, a detail for this one
         words = _together(_read(title, depth + 1), words)
-    if "raw" in (more := _object(fields.get("metadata"))):  # OpenRouter: what the provider behind it said
+    if "raw" in (more := as_dict(fields.get("metadata"))):  # OpenRouter: the body of the provider's error
         words = _together(words, _read(more["raw"], depth + 1)._replace(code=None, type=None))
     name = fields.get("error")
     if own.code is None and isinstance(name, str) and words.message and _TOKEN.fullmatch(name):
@@ -169,7 +169,7 @@ def _read_object(value: dict[str, Any], depth: int) -> ErrorDetails:
 
 
 def _look(fields: Mapping[str, Any], names: tuple[str, ...], depth: int) -> ErrorDetails:
-    """What the first of these fields with words in it says."""
+    """Return the facts in the first of these fields that has a message."""
     silent = _NOTHING
     for name in names:
         if name in fields:
@@ -180,7 +180,7 @@ def _look(fields: Mapping[str, Any], names: tuple[str, ...], depth: int) -> Erro
 
 
 def _together(one: ErrorDetails, other: ErrorDetails) -> ErrorDetails:
-    """Two parts of one error; words that are in both are said once."""
+    """Combine two parts of one error; a message that contains the other is used alone."""
     if other.message in one.message:
         message = one.message
     elif one.message in other.message:
@@ -191,28 +191,26 @@ def _together(one: ErrorDetails, other: ErrorDetails) -> ErrorDetails:
 
 
 def _joined(parts: list[ErrorDetails]) -> ErrorDetails:
-    """Several errors as one: all words, and the first that has a code, a type or a param gives it."""
+    """Combine several errors: all messages, and the first code, type and param."""
     words = dict.fromkeys(part.message for part in parts if part.message)
     code, kind, param = (next((part[i] for part in parts if part[i]), None) for i in (1, 2, 3))
     return ErrorDetails("; ".join(words), code, kind, param)
 
 
 def _by_field(value: dict[str, Any], depth: int) -> ErrorDetails:
-    """What ``{"name": ["is required"]}`` says, as validators of web frameworks (Django, Rails, ASP.NET) write it."""
-    told: dict[str, str] = {}
-    for name, said in list(value.items())[:_ITEMS]:
-        if is_list(said) and said and all(isinstance(item, str) for item in said):
-            told[name] = "; ".join(said[:_ITEMS])
-        elif depth and isinstance(said, str) and " " in said.strip():
-            told[name] = said
-    return ErrorDetails("; ".join(f"{name}: {words}" for name, words in told.items()), param=next(iter(told), None))
+    """Return the facts in ``{"name": ["is required"]}``, as validators of Django, Rails and ASP.NET write errors."""
+    messages: dict[str, str] = {}
+    for name, found in list(value.items())[:_ITEMS]:
+        if is_list(found) and found and all(isinstance(item, str) for item in found):
+            messages[name] = "; ".join(found[:_ITEMS])
+        elif depth and isinstance(found, str) and " " in found.strip():
+            messages[name] = found
+    return ErrorDetails(
+        "; ".join(f"{name}: {words}" for name, words in messages.items()), param=next(iter(messages), None)
+    )
 
 
 # -------------------------------------------------------------------------------------------------- single fields
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _plain(name: str) -> str:
@@ -227,7 +225,7 @@ def _code(value: Mapping[str, Any], fields: Mapping[str, Any]) -> str | None:
     named: Any = value.get("__type")  # AWS: the name of an exception, sometimes behind its namespace
     if isinstance(named, str) and named:
         return named.rpartition("#")[2]
-    return _first(fields, _CODES, _as_code) or _as_code(_object(fields.get("extensions")).get("code"))  # GraphQL
+    return _first(fields, _CODES, _as_code) or _as_code(as_dict(fields.get("extensions")).get("code"))  # GraphQL
 
 
 def _as_code(value: Any) -> str | None:
@@ -241,7 +239,7 @@ def _as_type(value: Any) -> str | None:
 
 
 def _as_param(value: Any) -> str | None:
-    """The name of a parameter; of a place in the request (FastAPI's `loc`) in the API's words: ``messages[0].role``."""
+    """Return a parameter's name; a path like FastAPI's `loc` in the API's notation: ``messages[0].role``."""
     if isinstance(value, str):
         return value or None
     if not is_list(value):
@@ -263,7 +261,7 @@ _ELEMENT = re.compile(r"<(?:\w+:)?(code|errorcode|type|message|msg|faultstring|d
 
 
 def _read_markup(text: str) -> ErrorDetails:
-    """The words of XML (S3: ``<Code>``, ``<Message>``) or of a page; ``""`` where it has none."""
+    """Return the message in XML (S3: ``<Code>``, ``<Message>``) or the text of a page."""
     text = text[:_MARKUP]
     elements = {name.lower(): html.unescape(words).strip() for name, words in reversed(_ELEMENT.findall(text))}
     words = next((elements[name] for name in ("message", "msg", "faultstring", "detail") if elements.get(name)), "")
@@ -271,14 +269,14 @@ def _read_markup(text: str) -> ErrorDetails:
         for start, end in _UNSEEN:
             text = _without(text, start, end)
         words = " ".join(html.unescape(_TAG.sub(" ", text)).split())
-        if title := " ".join(elements.get("title", "").split()):  # a page often repeats it as its headline
+        if title := " ".join(elements.get("title", "").split()):  # a page often repeats it as its heading
             words = words.replace(f"{title} {title}", title, 1)
         words = words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
     return ErrorDetails(words, elements.get("code") or elements.get("errorcode"), elements.get("type"))
 
 
 def _without(text: str, start: str, end: str) -> str:
-    """The text without what stands between these marks (the rest of it where the second is missing)."""
+    """Return the text without everything between these marks, or after `start` if `end` is missing."""
     lowered = text.lower()
     kept: list[str] = []
     at = 0

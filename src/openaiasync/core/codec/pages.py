@@ -1,4 +1,4 @@
-"""Pages of list operations: what they hold and which parameters ask for the next one. No I/O."""
+"""Pages of list operations: their fields, and the parameters that request the next page. No I/O."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ T = TypeVar("T")
 
 
 class PageShape(BaseModel, Generic[T], kw_only=True):
-    """A list that comes whole: there is no next page."""
+    """A complete list: there is no next page."""
 
     data: list[T]
     object: str | None = None
 
     def next_params(self) -> dict[str, str] | None:
-        """The parameters that ask for the page after this one; `None` on the last."""
+        """Return the parameters that request the next page; `None` on the last one."""
         return None
 
 
 class CursorShape(PageShape[T], Generic[T], kw_only=True):
-    """A page whose successor begins after the id of its last item."""
+    """A page whose next page begins after the id of its last item."""
 
     has_more: bool | None = None
     first_id: str | None = None
@@ -36,7 +36,7 @@ class CursorShape(PageShape[T], Generic[T], kw_only=True):
 
 
 class ConversationCursorShape(PageShape[T], Generic[T], kw_only=True):
-    """A page whose successor begins after its `last_id`."""
+    """A page whose next page begins after its `last_id`."""
 
     has_more: bool | None = None
     first_id: str | None = None
@@ -47,7 +47,7 @@ class ConversationCursorShape(PageShape[T], Generic[T], kw_only=True):
 
 
 class NextCursorShape(PageShape[T], Generic[T], kw_only=True):
-    """A page that names its successor in `next`."""
+    """A page with the cursor of the next page in `next`."""
 
     has_more: bool | None = None
     next: str | None = None
@@ -57,7 +57,7 @@ class NextCursorShape(PageShape[T], Generic[T], kw_only=True):
 
 
 class TokenShape(NextCursorShape[T], Generic[T], kw_only=True):
-    """As `NextCursorShape`, but the successor is asked for by ``page``."""
+    """As `NextCursorShape`, with the cursor in the parameter ``page``."""
 
     def next_params(self) -> dict[str, str] | None:
         return {"page": self.next} if self.data and self.has_more is not False and self.next else None

@@ -1,7 +1,7 @@
-"""The value that a JSON text makes so far, while it still grows (RFC 8259), in linear time over all its pieces.
+"""Parses a JSON text (RFC 8259) that is still being written, in linear time over all its pieces.
 
-A torn text is there as far as it came, a list with the items that have begun, an object with the entries whose value
-has begun; a number only when something follows it, since the next digit would change it.
+An unfinished string is there as far as it was received, a list with the items that have begun, an object with the
+entries whose value has begun; a number only when something follows it, since the next digit would change it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ __all__ = ["PartialJSON"]
 _PLAIN = re.compile(r'[^"\\]*')
 _BARE = re.compile(r"[-+.\w]*")
 _BLANK = re.compile(r"[ \t\r\n]*")
-_OPENING = re.compile(r"[{\[]")
+# A bracket in prose that what follows it rules out is skipped here, at the speed of the expression.
+_OPENING = re.compile(r"\{(?=[ \t\r\n]*+(?:[\"}]|\Z))|\[(?=[ \t\r\n]*+(?:[\"\[{\]-]|[^\W_]|\Z))")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LONGEST = 5_000  # characters of a number
-_DEEPEST = 500  # levels of a value among words: no decoder takes more, and many brackets would take long
-_LOST = "\ufffd"  # half a surrogate pair is no character
+# Limits of a value among words, without which a hostile text of 64 kB would take a fifth of a second: msgspec decodes
+# fewer levels, and prose has fewer brackets that begin like a value and are none.
+_DEEPEST = 500
+_FALSE_STARTS = 4_000
+_LOST = "\ufffd"  # half a surrogate pair is not a character
 
 # What may come next.
 _OUTSIDE: Final = 0
@@ -42,21 +46,22 @@ _BEFORE_END = frozenset({_COMMA_OR_END, _ITEM_OR_END, _KEY_OR_END})
 
 
 class PartialJSON:
-    """A JSON text fed piece by piece. With `skip_prose`, words and fences before the first bracket are passed over.
+    """A JSON text fed piece by piece. With `skip_prose`, words and fences before the first bracket are skipped.
 
-    Text that is no JSON ends it where it stands (`broken`): a value that grows is best effort, whoever needs the whole
-    decodes the whole. What follows the value is ignored.
+    Parsing stops at text that is not JSON (`broken`): the value so far is a best effort, for a result decode the whole
+    text. Text after the value is ignored.
     """
 
-    __slots__ = ("_bare", "_escape", "_fed", "_high", "_keys", "_mode", "_pieces", "_skip", "_stack", "span")
+    __slots__ = ("_bare", "_escape", "_fed", "_high", "_keys", "_mode", "_pieces", "_skip", "_stack", "_starts", "span")
 
     def __init__(self, *, skip_prose: bool = False) -> None:
-        self.span: tuple[int, int] = (0, 0)  # where in the whole text a complete value stands
+        self.span: tuple[int, int] = (0, 0)  # where in the whole text the complete value is
         self._fed = 0
         self._skip = skip_prose
+        self._starts = 0  # brackets among words that began no value
         self._mode: int = _OUTSIDE if skip_prose else _VALUE
         self._stack: list[Any] = [[]]  # containers that are open; the first holds the value itself
-        self._keys: list[Any] = []  # where in each of them something grows
+        self._keys: list[Any] = []  # the key or place that is being written in each of them
         self._pieces: list[str] = []
         self._bare = ""
         self._escape = ""
@@ -64,9 +69,9 @@ class PartialJSON:
 
     @property
     def value(self) -> Any:
-        """What there is so far as plain values, `None` before anything came.
+        """The plain values so far, `None` before any.
 
-        Its lists and dicts are the same objects each time and grow; copy what has to stay as it is.
+        Its lists and dicts are the same objects each time, and grow: copy them to keep them as they are.
         """
         self._settle()
         root = self._stack[0]
@@ -74,7 +79,7 @@ class PartialJSON:
 
     @property
     def complete(self) -> bool:
-        """Whether the value has ended, so that nothing will change it any more."""
+        """Whether the value has ended and will not change."""
         return self._mode == _END
 
     @property
@@ -84,7 +89,7 @@ class PartialJSON:
 
     @property
     def in_text(self) -> bool:
-        """Whether the text stands within a JSON string."""
+        """Whether the text ends inside a JSON string."""
         return self._mode in _TEXTS
 
     @property
@@ -93,7 +98,7 @@ class PartialJSON:
         return self._mode == _BROKEN
 
     def feed(self, piece: str) -> None:
-        """Take the next piece of the text, cut anywhere."""
+        """Add the next piece of the text, cut anywhere."""
         at, end = 0, len(piece)
         while at < end and self._mode < _END:
             mode = self._mode
@@ -116,14 +121,14 @@ class PartialJSON:
         self._fed += end
 
     def finish(self) -> None:
-        """Say that no more will come, which is what a number without anything around it waits for."""
+        """End the text, which a number at the top level waits for."""
         if self._mode == _IN_BARE:
             self._end_bare()
 
     # ---------------------------------------------------------------- between values
 
     def _structure(self, mode: int, char: str, at: int) -> int:
-        """Take one character that is neither blank nor inside a text; where to go on."""
+        """Take one character between values; return where to continue."""
         if mode == _VALUE or (mode == _ITEM_OR_END and char != "]"):
             return self._begin(char, at)
         if char == '"' and mode in _BEFORE_KEY:
@@ -177,10 +182,11 @@ class PartialJSON:
         self._mode = _COMMA_OR_END if len(self._stack) > 1 else _END
 
     def _break(self, at: int) -> int:
-        """The text is no JSON; of prose, a bracket that began nothing is passed over."""
+        """Note that the text is not JSON; among words, skip the bracket that did not begin a value."""
         self._settle()
         root = self._stack[0]
-        if self._skip and root and not root[0] and len(self._stack) == 2:
+        if self._skip and root and not root[0] and len(self._stack) == 2 and self._starts < _FALSE_STARTS:
+            self._starts += 1
             self._stack, self._keys, self._pieces = [[]], [], []
             self._mode = _OUTSIDE
         else:
@@ -247,14 +253,14 @@ class PartialJSON:
             self._pieces.append(_LOST)
 
     def _settle(self) -> None:
-        """Let the text that is open hold what came of it."""
+        """Append the pieces received to the string that is open."""
         if self._mode != _IN_TEXT or not self._pieces:
             return
         more = "".join(self._pieces)
         self._pieces.clear()
         container = self._stack[-1]
         key = len(container) - 1 if container.__class__ is list else self._keys[-1]
-        # Held by nothing but a local name, a text grows in place: no copy of all that came for every piece.
+        # CPython appends in place to a string with a single reference: without it, each piece would copy all before it.
         text = container[key]
         container[key] = None
         text += more

@@ -1,6 +1,6 @@
-"""Reasoning that a model writes into its text, where the server has no parser that tells it apart.
+"""Reasoning that a model writes into its text, where the server does not separate it.
 
-Models mark it with tags of their own. Some have the opening tag in their prompt, so that only the closing one comes.
+Models mark it with different tags. Some have the opening tag in their prompt, so that only the closing one is written.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TAGS: tuple[_Tags, ...] = (
     _Tags("<|channel>thought", "<channel|>", "Gemma 4"),
     _Tags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>", "gpt-oss"),
 )
-# What else ends reasoning: gpt-oss names its channels, with a format or, where its special tokens are cut out, without.
+# Other ends of reasoning: gpt-oss names its channels, with a format, or without where its special tokens are removed.
 _FINAL = r"<\|channel\|>final(?:\s*<\|constrain\|>\s*\w+)?\s*<\|message\|>|assistantfinal"
 # Names that prompts and fine-tunes give such tags, and the blanks that models put into them.
 _NAMED = (
@@ -63,9 +63,10 @@ _OPENING = re.compile("|".join([*_OTHER_OPENINGS, *(re.escape(pair.opening) for 
 _CLOSING = re.compile("|".join([*_OTHER_CLOSINGS, *(re.escape(pair.closing) for pair in TAGS)]), re.IGNORECASE)
 _TAG = re.compile(f"(?P<opening>{_OPENING.pattern})|(?P<closing>{_CLOSING.pattern})", re.IGNORECASE)
 _BLANK = re.compile(r"[\ufeff\s]*")
-_SIGNS = re.compile(r"[<\[◁]|assistantfinal|Here is my", re.IGNORECASE)  # no tag is without one of these
+_SIGNS = re.compile(r"[<\[◁]|assistantfinal|Here is my", re.IGNORECASE)  # every tag has one of these
 _WINDOW = 80  # characters that a tag may have
-_TRIED = 8  # JSON values that are looked for in a text
+_MOST_TAGS = 1_000  # of a growing text, each of which may begin a value anew; later ones are text
+_TRIED = 8  # JSON values that are searched for in a text
 _END = re.compile(r"<\|end\|>")
 _INK = re.compile(r"\S")
 _LONGEST = max(len(pair.opening) for pair in TAGS)
@@ -75,9 +76,9 @@ _LONGEST = max(len(pair.opening) for pair in TAGS)
 
 
 def answers_in(text: str) -> list[str]:
-    """What of a text is the answer, best first: what follows the reasoning, then what stands around it.
+    """Return the candidates for the answer in a text, best first: the text after the reasoning, then all around it.
 
-    A text without reasoning is the answer. Reasoning that never ended leaves "". Tags within a JSON value are text.
+    A text without reasoning is the answer itself; reasoning that never ends leaves "". Tags in a JSON value are text.
     """
     if _SIGNS.search(text) is None:
         return [text]
@@ -94,7 +95,7 @@ def answers_in(text: str) -> list[str]:
     tags = [tag for tag in _TAG.finditer(rest) if not any(a < tag.start() < b for a, b in values)]
     last = next((i for i in range(len(tags) - 1, -1, -1) if tags[i]["closing"] is not None), None)
     if last is None:
-        # Reasoning that begins after the answer is none of it.
+        # Reasoning that begins after the answer is not part of it.
         return [rest] if not tags or not rest[: tags[0].start()].strip() else [rest[: tags[0].start()]]
     outside: list[str] = []
     at, inside = 0, False
@@ -111,13 +112,13 @@ def answers_in(text: str) -> list[str]:
 
 
 def _begin(text: str, at: int) -> int:
-    """Where the text goes on after white space."""
+    """Return where the text continues after white space."""
     ink = _BLANK.match(text, at)
     return at if ink is None else ink.end()
 
 
 def _json_spans(text: str) -> list[tuple[int, int]]:
-    """Where complete JSON values stand in a text."""
+    """Return the spans of complete JSON values in a text."""
     found: list[tuple[int, int]] = []
     at = 0
     for _ in range(_TRIED):
@@ -135,33 +136,35 @@ def _json_spans(text: str) -> list[tuple[int, int]]:
 
 
 class AnswerJSON:
-    """The JSON value that grows in a text, whatever reasoning comes before it: `PartialJSON` past the tags.
+    """The JSON value in a text that is being written, after any reasoning: `PartialJSON` past the tags.
 
-    A closing tag alone tells only when it comes that all before it was reasoning: the value begins anew there.
+    Only a closing tag without an opening one shows that all text before it was reasoning: the value begins anew there.
     """
 
-    __slots__ = ("_inside", "_json", "_tail", "_tentative", "_whole")
+    __slots__ = ("_inside", "_json", "_tags", "_tail", "_tentative", "_whole")
 
     def __init__(self) -> None:
         self._json: PartialJSON = PartialJSON(skip_prose=True)
         self._inside = False
-        self._tail = ""  # the end of what came, where a tag may have begun
-        self._tentative: PartialJSON | None = None  # what follows a tag that may be part of the value
-        self._whole = False  # the value was whole before that tag
+        self._tags = 0
+        self._tail = ""  # the last characters, where a tag may have begun
+        self._tentative: PartialJSON | None = None  # the text after a tag that may be part of the value
+        self._whole = False  # the value was complete before that tag
 
     @property
     def value(self) -> object:
-        """What there is so far as plain values, `None` before anything came. It grows; copy what has to stay."""
+        """The plain values so far, `None` before any. They grow: copy them to keep them."""
         return None if self._inside and self._json.outside else self._json.value
 
     def feed(self, piece: str) -> None:
-        """Take the next piece of the text, cut anywhere."""
+        """Add the next piece of the text, cut anywhere."""
         known = at = len(self._tail)
         text = self._tail + piece
         begin = 0  # of what may belong to a tag
-        if _SIGNS.search(text) is not None:
+        if self._tags < _MOST_TAGS and _SIGNS.search(text) is not None:
             for tag in _TAG.finditer(text):
-                if tag.end() > known:
+                if tag.end() > known and self._tags < _MOST_TAGS:
+                    self._tags += 1
                     self._plain(text[at : tag.end()])
                     at = begin = tag.end()
                     self._tagged(tag["opening"] is not None)
@@ -177,7 +180,7 @@ class AnswerJSON:
             self._try(text)
 
     def _tagged(self, opening: bool) -> None:
-        """A tag has come, which is fed already."""
+        """Note a tag, which was fed already."""
         parser = self._json
         if opening:
             if parser.outside or parser.complete:
@@ -190,7 +193,7 @@ class AnswerJSON:
             self._json, self._inside, self._tentative = PartialJSON(skip_prose=True), False, None
 
     def _try(self, text: str) -> None:
-        """What comes after a tag within a text: the answer if the value before it breaks, part of that value if not."""
+        """Take text after a tag in a string: the answer if the value before it breaks, else part of that value."""
         parser = self._tentative
         assert parser is not None
         parser.feed(text)
@@ -204,23 +207,23 @@ class AnswerJSON:
 
 
 class ThinkSplitter:
-    """Tells thinking from text in pieces, however they are cut; feed it, and `end` it.
+    """Separates reasoning from text in pieces, however they are cut: `feed` them, then `end`.
 
-    Only what an answer begins with is thinking (white space before it, several blocks one after another): a tag later
-    on is text. White space after a block is dropped. A block that is never closed is thinking to the end.
+    Only blocks at the beginning of an answer are reasoning (several may follow each other, with white space around):
+    later tags are text. White space after a block is dropped. A block that is never closed is reasoning to the end.
     """
 
     __slots__ = ("_after", "_blank", "_closing", "_held", "_plain")
 
     def __init__(self) -> None:
         self._blank: list[str] = []  # white space before the first block or the text
-        self._held = ""  # what may become a tag; shorter than one
-        self._closing = ""  # the tag that ends the block under way
-        self._after = False  # a block has been closed
-        self._plain = False  # the text has begun: no tag counts any more
+        self._held = ""  # what may become a tag, shorter than one
+        self._closing = ""  # the closing tag of the open block
+        self._after = False  # a block was closed
+        self._plain = False  # the text has begun: tags no longer count
 
     def feed(self, piece: str) -> tuple[str, str]:
-        """The text and the thinking that a piece brings; either may be ""."""
+        """Return the text and the reasoning in a piece; either may be ""."""
         if self._plain:
             return piece, ""
         piece, self._held = self._held + piece, ""
@@ -231,17 +234,17 @@ class ThinkSplitter:
         return ("".join(self._leading()) + piece[at:] if self._plain else ""), "".join(thinking)
 
     def end(self) -> tuple[str, str]:
-        """What is still held back: text, or thinking that was never closed."""
+        """Return what is still held back: text, or reasoning that was never closed."""
         held, self._held = self._held, ""
         return ("", held) if self._closing else ("".join(self._leading()) + held, "")
 
     def _leading(self) -> list[str]:
-        """The white space before the text; it counts only where no block came before."""
+        """Return the white space before the text; it counts only if no block came before."""
         blank, self._blank = self._blank, []
         return [] if self._after else blank
 
     def _close(self, piece: str, at: int, thinking: list[str]) -> int:
-        """Go on within a block from a place in the piece; the place up to which it was taken."""
+        """Continue inside a block at a place in the piece; return how far it was read."""
         closing = self._closing
         found = piece.find(closing, at)
         if found >= 0:
@@ -254,7 +257,7 @@ class ThinkSplitter:
         return len(piece)
 
     def _open(self, piece: str, at: int) -> int:
-        """Go on before a block or the text from a place in the piece; the place up to which it was taken."""
+        """Continue before a block or the text at a place in the piece; return how far it was read."""
         ink = _INK.search(piece, at)
         begin = len(piece) if ink is None else ink.start()
         self._blank.append(piece[at:begin])
@@ -270,7 +273,7 @@ class ThinkSplitter:
 
 
 def _overlap(text: str, tag: str, start: int) -> int:
-    """How many characters at the end of a text, from `start` on, may be the beginning of a tag."""
+    """Return how many characters at the end of a text, from `start`, may be the beginning of a tag."""
     for length in range(min(len(tag) - 1, len(text) - start), 0, -1):
         if text.endswith(tag[:length]):
             return length
@@ -278,7 +281,7 @@ def _overlap(text: str, tag: str, start: int) -> int:
 
 
 def split_thinking(text: str) -> tuple[str, str]:
-    """The text without the thinking it begins with, and the thinking."""
+    """Return the text without the reasoning at its beginning, and that reasoning."""
     splitter = ThinkSplitter()
     said, thought = splitter.feed(text)
     more_said, more_thought = splitter.end()
@@ -286,7 +289,7 @@ def split_thinking(text: str) -> tuple[str, str]:
 
 
 def drop_lone_reasoning(text: str) -> tuple[str, str]:
-    """The text and the thinking of an answer with a closing tag alone on its line: the prompt had the opening one."""
+    """Separate an answer with a closing tag alone on its line, whose opening one was in the prompt: text, reasoning."""
     for pair in TAGS:
         before, tag, after = text.partition(pair.closing)
         alone = before.endswith("\n") or after.startswith("\n") or not after

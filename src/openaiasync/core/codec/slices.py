@@ -1,8 +1,8 @@
-"""Large answers decoded in slices, so that no single step takes long: msgspec lets nobody else run meanwhile.
+"""Decodes large answers in slices, so that no step takes long: nothing else runs while msgspec decodes.
 
-The long arrays of an answer (embeddings, pages of a list) are cut where one element ends and the next begins, and
-decoded some elements at a time. That no cut is wrong follows from every slice being JSON by itself: it begins where an
-element begins, so that it can only be whole if it ends where one ends. What is not of this kind is decoded at once.
+The long arrays of an answer (embeddings, pages of a list) are cut between elements and decoded a few elements at a
+time. No cut can be wrong, because every slice has to be JSON by itself: it begins where an element begins, so it is
+only valid if it ends where one ends. Any other answer is decoded at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["decode_in_slices"]
 T = TypeVar("T")
 
 _GROUP = 1 << 17  # bytes of elements that one step decodes, at least
-_MOST_TOKENS = 50_000  # of one element, which is looked through in one step
+_MOST_TOKENS = 50_000  # of one element, which is scanned in one step
 
 _QUOTE, _BACKSLASH, _OPEN_LIST, _CLOSE_LIST, _OPEN = b'"\\[]{'
 _NUMBERS = frozenset(b"-0123456789")
@@ -32,13 +32,13 @@ _SCALAR = re.compile(rb"[-+.0-9A-Za-z]++")
 
 
 class _OddError(Exception):
-    """This body is better decoded at once: it is no JSON, or has nothing to be cut."""
+    """This body is decoded at once: it is not JSON, or has no long array."""
 
 
 def decode_in_slices(decoder: Decoder[T], body: bytes) -> Generator[None, None, T]:
-    """What ``decoder.decode(body)`` answers or raises, in steps: it yields after each.
+    """Do ``decoder.decode(body)`` in steps, yielding after each.
 
-    A step takes a few milliseconds; longer only if a single element is that large, or nothing can be cut.
+    A step takes a few milliseconds, longer only for a single large element or if nothing can be cut.
     """
     try:
         return (yield from _decode(decoder, body))
@@ -59,7 +59,7 @@ def _decode(decoder: Decoder[T], body: bytes) -> Generator[None, None, T]:
     while body[at : at + 1] != b"}":
         name, at = _name(body, at + 1)
         if name in made:
-            raise _OddError  # given twice
+            raise _OddError  # a name used twice
         end = at
         if name in lists and body[at : at + 1] == b"[":
             items: list[Any] = []
@@ -85,7 +85,7 @@ def _decode(decoder: Decoder[T], body: bytes) -> Generator[None, None, T]:
 
 
 def _lists_of(kind: Any) -> dict[str, tuple[str, Any]]:
-    """The fields of a Struct that are lists: by name on the wire their attribute and type."""
+    """Return the fields of a Struct that are lists: name on the wire → attribute and type."""
     if not is_struct(kind):
         return {}
     found: dict[str, tuple[str, Any]] = {}
@@ -97,7 +97,7 @@ def _lists_of(kind: Any) -> dict[str, tuple[str, Any]]:
 
 
 def _name(body: bytes, at: int) -> tuple[str, int]:
-    """The name of a member that begins here, and where its value begins."""
+    """Return the name of the member that begins here, and where its value begins."""
     start = _after_space(body, at)
     if body[start : start + 1] != b'"':
         raise _OddError
@@ -112,7 +112,7 @@ def _name(body: bytes, at: int) -> tuple[str, int]:
 
 
 def _groups(body: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Where groups of a list's elements begin and end; the last ends where the list is closed."""
+    """Yield begin and end of groups of a list's elements; the last ends where the list does."""
     start = at = _after_space(body, at + 1)
     while True:
         at = _after_space(body, _value_end(body, at))
@@ -130,12 +130,12 @@ def _groups(body: bytes, at: int) -> Iterator[tuple[int, int]]:
 
 def _after_space(body: bytes, at: int) -> int:
     found = _SPACE.match(body, at)
-    assert found is not None  # it may be empty
+    assert found is not None  # the match may be empty
     return found.end()
 
 
 def _value_end(body: bytes, at: int) -> int:
-    """Where the value that begins here ends, if it is one; somewhere, if not."""
+    """Return where the value that begins here ends; some place if it is not a value."""
     mark = body[at : at + 1]
     if mark == b'"':
         return _string_end(body, at)
@@ -157,7 +157,7 @@ def _value_end(body: bytes, at: int) -> int:
             depth += 1
             at += 1
             if one == _OPEN_LIST and body[at : at + 1] and body[at] in _NUMBERS:
-                at = body.find(b"]", at)  # a thousand numbers in one step; if they are something else, it will show
+                at = body.find(b"]", at)  # a thousand numbers in one step; decoding checks them
                 if at < 0:
                     raise _OddError
         else:

@@ -1,8 +1,8 @@
-"""Whether what came with a status of success is an answer: gateways say 200 to errors and to nothing at all, too.
+"""Decides whether the body of a successful status is an answer: gateways send errors and empty objects with 200, too.
 
-Two questions decide. Did anything come that this kind of answer consists of? And, where a field stands beside it that
-servers put into errors, did the part come that the answer is about? Fields that the type declares are values, never
-marks of an error.
+Two questions decide. Is any field there that this type of answer consists of? And, beside a field that servers put into
+errors, is the field there that holds the answer's content? Fields that the type declares are values, never signs of an
+error.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from ..model.base import BaseModel, OpenModel
 from ..model.lenient import flatten, is_struct
 from ..model.mixins import CONTENTS, has_content
+from ..model.plain import as_dict, as_list, is_dict, is_list
 from .decode import Decoder
 from .error_body import parse_error
 
@@ -35,29 +36,29 @@ __all__ = [
     "says_something",
 ]
 
-# Why an answer may not be handed out.
+# Why a body is not returned as an answer.
 ERROR = "an error"
-NOTHING = "nothing of what was asked for is in the answer"
+NOTHING = "the answer holds nothing of what was requested"
 EMPTY = "the answer is empty"
 
-# Fields that many kinds of answers have, and errors too: they do not tell that an answer is there.
+# Fields that many types of answers have, and errors, too: they do not show that an answer is there.
 _GENERAL = frozenset(
     {"id", "object", "type", "created", "created_at", "model", "status", "usage", "metadata", "system_fingerprint"}
 )
-_MEMBERS = frozenset({"error", "errors", "last_error"})  # in which answers of several types say what went wrong
+_MEMBERS = frozenset({"error", "errors", "last_error"})  # in which answers of several types describe an error
 _WORDS = ("msg", "message", "error_msg", "error_message", "errmsg", "status_msg", "detail", "reason", "description")
 _CODES = ("code", "error_code", "errcode", "status_code", "statusCode", "ret", "retcode")
 _FINE = frozenset({"", "0", "200", "ok", "success", "succeeded", "successful"})
 _DELETED = (_FINE - {""}) | {"deleted", "true"}
 _BAD = frozenset({"error", "fail", "failed", "failure"})
-_FAILED = ("error", "network_error")  # OpenRouter; Zhipu, where its model broke off
+_FAILED = ("error", "network_error")  # OpenRouter; Zhipu, when its model fails
 _OTHER_ERRORS = (
     "detail", "errors", "fault", "error_msg", "errorMessage", "error_message", "Error", "__type", "exception",
 )  # fmt: skip
 
 
 class _AnswerFacts(NamedTuple):
-    """What is asked of a class of answers."""
+    """The facts about a class of answers that decide."""
 
     declared: frozenset[str]
     required: frozenset[str]
@@ -83,27 +84,26 @@ def _facts(kind: Any) -> _AnswerFacts:
             if all(typing.get_origin(member) is list for member in members):
                 lists.add(name)
     if (about := CONTENTS.get((typing.get_origin(kind) or kind).__name__)) is not None:
-        required.add(about)  # what the answer is about, though the description makes it optional for images
+        required.add(about)  # its content, which the description makes optional for images
     config = cast("type[BaseModel]", typing.get_origin(kind) or kind).__struct_config__
     if config.tag is not None:
         declared.add(cast("str", config.tag_field))
         constants[cast("str", config.tag_field)] = (config.tag,)
     main = frozenset(required) - _GENERAL
-    # Nothing but `created` is required of images: there, what may be missing tells that something came.
+    # Images require nothing but `created`: there any optional field shows that an answer is there.
     content = frozenset(required if main or not required else declared - _GENERAL - _MEMBERS | required)
     return _AnswerFacts(frozenset(declared), frozenset(required), frozenset(lists), main, content, constants)
 
 
 def read_leniently(decoder: Decoder[Any], value: Any, body: bytes) -> tuple[Any, str]:
-    """The answer that plain values are, and why it may not be handed out, if so. Raises `DecodeError`.
+    """Return the answer that plain values are, and why it must not be returned, "" if it may. Raises `DecodeError`.
 
-    `body` is what the values came from.
+    `body` holds the bytes of the values.
     """
-    if isinstance(value, dict):
-        fields = cast("dict[str, Any]", value)
-        if is_error(decoder.kind, fields):  # with the torn answer, if an error came behind the beginning of one
-            return decoder.build(value, body) if fields.get("choices") else None, ERROR
-        if is_nothing(decoder.kind, fields):
+    if is_dict(value):
+        if is_error(decoder.kind, value):  # with the partial answer, if an error followed the beginning of one
+            return decoder.build(value, body) if value.get("choices") else None, ERROR
+        if is_nothing(decoder.kind, value):
             return None, NOTHING
     answer = decoder.decode(body) if decoder.strict else decoder.build(value, body)
     return answer, "" if has_content(answer) else EMPTY
@@ -113,7 +113,7 @@ def read_leniently(decoder: Decoder[Any], value: Any, body: bytes) -> tuple[Any,
 
 
 def is_error(kind: Any, fields: Mapping[str, Any]) -> bool:
-    """Whether an object in the place of an answer of this type is an error object, by what it says of itself."""
+    """Whether an object in place of an answer of this type is an error object, by its own fields."""
     members = [member for member in flatten(kind) if is_struct(member)]
     if not members:
         return _is_error(_AnswerFacts(frozenset(), frozenset(), frozenset(), frozenset(), frozenset(), {}), fields)
@@ -123,48 +123,40 @@ def is_error(kind: Any, fields: Mapping[str, Any]) -> bool:
 def _is_error(facts: _AnswerFacts, fields: Mapping[str, Any]) -> bool:
     unknown = fields.keys() - facts.declared
     if "error" in unknown and says_something(fields["error"]):
-        return bool(facts.declared) or not fields.get("id")  # what has no schema may have a field of that name
+        return bool(facts.declared) or not fields.get("id")  # an answer without a schema may have a field of this name
     if ("choices" in facts.declared or not facts.declared) and any(
-        map(_is_failed_choice, _list(fields.get("choices")))
+        map(_is_failed_choice, as_list(fields.get("choices")))
     ):
         return True
     for name in ("object", "type"):
         if fields.get(name) == "error" and "error" not in facts.constants.get(name, ()):
             return True
-    status: Any = fields.get("base_resp") if "base_resp" in unknown else None  # MiniMax
-    if isinstance(status, dict) and not _is_fine(cast("dict[str, Any]", status).get("status_code")):
+    if "base_resp" in unknown and not _is_fine(as_dict(fields["base_resp"]).get("status_code")):  # MiniMax
         return True
     if not _is_marked(fields, unknown) or any(fields.get(name) in values for name, values in facts.constants.items()):
-        return False  # its own literal says what it is
+        return False  # a constant of the type identifies it
     solid = {name for name in facts.required if fields.get(name) is not None}
     if facts.main:
         return not facts.main & solid
     return fields.get("id") is None
 
 
-def _list(value: Any) -> list[Any]:
-    return cast("Any", value) if isinstance(value, list) else []
-
-
 def _is_failed_choice(choice: Any) -> bool:
-    """Whether a choice broke off with an error: what it says is torn."""
-    if not isinstance(choice, dict):
-        return False
-    fields = cast("dict[str, Any]", choice)
+    """Whether a choice ended with an error, and is incomplete."""
+    fields = as_dict(choice)
     return fields.get("finish_reason") in _FAILED or ("error" in fields and says_something(fields["error"]))
 
 
 def error_of_choice(body: Any) -> Any:
-    """The error object that a choice of an answer broke off with; `None` where none did."""
-    choices = _list(cast("dict[str, Any]", body).get("choices")) if isinstance(body, dict) else []
-    for choice in filter(_is_failed_choice, choices):
+    """Return the error object of a choice that ended with an error, `None` without one."""
+    for choice in filter(_is_failed_choice, as_list(as_dict(body).get("choices"))):
         error: Any = choice.get("error")
         return error if says_something(error) else {"message": f"the answer ended with {choice['finish_reason']!r}"}
     return None
 
 
 def _is_marked(fields: Mapping[str, Any], unknown: Collection[str]) -> bool:
-    """Whether fields that the type does not declare are those of an error."""
+    """Whether the fields that the type does not declare are those of an error."""
     if "success" in unknown and fields["success"] in (False, "false"):
         return True
     if any(name in unknown and not _is_fine(fields[name]) for name in _CODES) and any(
@@ -181,7 +173,7 @@ def _is_marked(fields: Mapping[str, Any], unknown: Collection[str]) -> bool:
 
 
 def has_words(fields: Mapping[str, Any]) -> bool:
-    """Whether an object has a text under one of the names that errors have for it."""
+    """Whether an object has a text under one of the names of an error's message."""
     return any(isinstance(fields.get(name), str) and fields[name] for name in _WORDS)
 
 
@@ -192,19 +184,18 @@ def _is_fine(code: Any) -> bool:
 
 
 def says_something(error: Any) -> bool:
-    """Whether an error object is one: some servers send an empty one, or a code 0, beside each answer."""
-    if isinstance(error, dict):
-        fields = cast("dict[str, Any]", error)
-        fine = any(fields.get(name) is not None and _is_fine(fields[name]) for name in _CODES)
-        return not fine and any(fields.values())
-    return bool(error)
+    """Whether an error field reports an error: some servers send an empty object, or a code 0, with each answer."""
+    if not is_dict(error):
+        return bool(error)
+    fine = any(error.get(name) is not None and _is_fine(error[name]) for name in _CODES)
+    return not fine and any(error.values())
 
 
 # -------------------------------------------------------------------------------------------------- nothing
 
 
 def is_nothing(kind: Any, fields: Mapping[str, Any]) -> bool:
-    """Whether nothing came of what an answer of this type has to have. (A list that came as null is an empty one.)"""
+    """Whether an object has none of the fields that an answer of this type needs. (A null list is an empty one.)"""
     members = [member for member in flatten(kind) if is_struct(member)]
     if not members or not fields:
         return not fields
@@ -213,9 +204,9 @@ def is_nothing(kind: Any, fields: Mapping[str, Any]) -> bool:
 
 def _is_nothing(facts: _AnswerFacts, fields: Mapping[str, Any]) -> bool:
     if facts.lists and fields.get("object") == "list":
-        return False  # servers in Go leave an empty list out
-    came = any(fields.get(name) is not None or (name in facts.lists and name in fields) for name in facts.content)
-    return bool(facts.required) and not came
+        return False  # servers written in Go omit an empty list
+    present = any(fields.get(name) is not None or (name in facts.lists and name in fields) for name in facts.content)
+    return bool(facts.required) and not present
 
 
 # -------------------------------------------------------------------------------------------------- other shapes
@@ -224,44 +215,41 @@ _LISTS = ("models", "items", "results", "list", "objects")
 
 
 def as_page(value: Any, name: str, *, models: bool) -> Any:
-    """A page's plain values where servers do not write it as one: a bare list (Together), or under another name.
+    """Return the plain values of a page that a server sends as a bare list (Together) or under another name.
 
-    `name` is that of the collection in the path; of `models` (Ollama, Gemini) the name stands for a missing id.
+    `name` is the name of the collection in the path. With `models`, the name replaces a missing id (Ollama, Gemini).
     """
-    if isinstance(value, list):
+    if is_list(value):
         page: dict[str, Any] = {"object": "list", "data": value, "has_more": False}
-    elif isinstance(value, dict):
-        page = cast("dict[str, Any]", value)
-        if page.get("data") is None:
-            other = next((one for one in (name, *_LISTS) if isinstance(page.get(one), list)), None)
-            if other is not None:
-                rest = {key: item for key, item in page.items() if key != other}
-                page = {"has_more": False, **rest, "data": page[other]}  # without a word of more this is all
+    elif is_dict(value):
+        page = value
+        other = next((one for one in (name, *_LISTS) if is_list(page.get(one))), None)
+        if page.get("data") is None and other is not None:
+            rest = {key: item for key, item in page.items() if key != other}
+            page = {"has_more": False, **rest, "data": page[other]}  # nothing says that there is more
     else:
         return value
-    if models and isinstance(page.get("data"), list):
-        page = {**page, "data": [_as_model(item) for item in cast("list[Any]", page["data"])]}
+    if models and is_list(page.get("data")):
+        page = {**page, "data": [_as_model(item) for item in page["data"]]}
     return page
 
 
 def _as_model(item: Any) -> Any:
     if isinstance(item, str):
         return {"id": item}
-    if isinstance(item, dict):
-        fields = cast("dict[str, Any]", item)
-        name: Any = fields.get("id") or fields.get("model") or fields.get("name")
-        return fields if fields.get("id") is not None or not isinstance(name, str) else {**fields, "id": name}
+    if is_dict(item):
+        name: Any = item.get("id") or item.get("model") or item.get("name")
+        return item if item.get("id") is not None or not isinstance(name, str) else {**item, "id": name}
     return item
 
 
 def is_confirmed(body: bytes) -> bool:
-    """Whether a body says in a server's own way that a deletion worked: ``{"success": true}``, ``true``, ``OK``."""
+    """Whether a body confirms a deletion in a server's own way: ``{"success": true}``, ``true``, ``OK``."""
     value: Any = parse_error(body)
-    if not isinstance(value, dict):
+    if not is_dict(value):
         return _confirms(value)
-    fields = cast("dict[str, Any]", value)
     names = ("success", "ok", "deleted", "status", "result", *_CODES)
-    marks = [fields[name] for name in names if fields.get(name) is not None]
+    marks = [value[name] for name in names if value.get(name) is not None]
     return bool(marks) and all(map(_confirms, marks))
 
 
@@ -272,9 +260,9 @@ def _confirms(mark: Any) -> bool:
 
 
 def deleted(kind: Any, ids: Mapping[str, str], last: str) -> dict[str, Any]:
-    """The plain values of a deletion that the server confirmed without a body.
+    """Return the plain values of a deletion that the server confirmed without a body.
 
-    `ids` are the ids of the request's path by their names, `last` is that of what was deleted.
+    `ids` are the ids in the request's path by their names, `last` is the id of the deleted object.
     """
     members = [member for member in flatten(kind) if is_struct(member)]
     if not members or members[0] is OpenModel:
@@ -284,6 +272,6 @@ def deleted(kind: Any, ids: Mapping[str, str], last: str) -> dict[str, Any]:
     made |= {name: value for name, value in ids.items() if name in facts.declared}
     if "deleted" in facts.declared:
         made["deleted"] = True
-    if "id" in facts.declared:  # a type without `deleted` is what the deleted part belonged to
+    if "id" in facts.declared:  # a type without `deleted` is the object to which the deleted part belonged
         made["id"] = last if "deleted" in facts.declared else next(iter(ids.values()), last)
     return made

@@ -1,4 +1,4 @@
-"""Content codings undone piece by piece (RFC 9110, 8.4.1), under a cap and a ratio, so that no bomb goes off.
+"""Decodes content codings piece by piece (RFC 9110, 8.4.1), with limits on size and ratio against compression bombs.
 
 The first bytes decide, not the label: proxies that decompress a body often leave its ``Content-Encoding`` in place, and
 some servers write "none" or a character set there.
@@ -13,11 +13,11 @@ from typing import Any
 
 __all__ = ["CodingError", "Inflater", "UnknownCodingError"]
 
-_SLICE = 1 << 18  # bytes that one step may make
-_INPUT = 1 << 14  # bytes that one step may take: what zlib leaves over is copied each time, so it must be short
-_FREE = 1 << 20  # bytes below which the ratio does not count
+_SLICE = 1 << 18  # output bytes of one step
+_INPUT = 1 << 14  # input bytes of one step: zlib copies the rest of its input each time, so it must be short
+_FREE = 1 << 20  # bytes below which the ratio is not checked
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's names for the three formats
-_TELLING = 16  # bytes after which it is clear whether a body is plain text
+_TELLING = 16  # bytes that are enough to recognise plain text
 
 # Values of the field that name no compression: placeholders, character sets, MIME's transfer encodings (RFC 2045).
 _PLAIN_NAMES = frozenset(
@@ -25,23 +25,23 @@ _PLAIN_NAMES = frozenset(
      "iso-8859-1", "latin-1", "utf-8-sig", "binary", "7bit", "8bit", "chunked", "aws-chunked"}
 )  # fmt: skip
 _TEXT = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*+")
-# How JSON, events and pages begin. Raw deflate has no mark of its own, but no reason to begin like this either.
+# The beginnings of JSON, events and pages. Raw deflate has no signature, but it does not begin like this.
 _TEXT_START = re.compile(rb"(?:\xef\xbb\xbf)?+\s*+(?:[{\[][\s\"{}\[\]]|<[!?a-zA-Z]|:|(?:data|event|id|retry):)")
 
 
 class CodingError(ValueError):
-    """A coding that is not known, or a body that is damaged, cut, or larger than it may be."""
+    """An unknown coding, or a body that is damaged, cut, or over a limit."""
 
 
 class UnknownCodingError(CodingError):
-    """A coding that is not known, or several in layers."""
+    """An unknown coding, or several in layers."""
 
 
 class Inflater:
-    """Undoes ``gzip`` (of any number of members) or ``deflate`` (in zlib's frame or, as some servers send it, without).
+    """Decodes ``gzip`` (any number of members) or ``deflate`` (with zlib's frame or, as some servers send it, without).
 
-    A body that is plain text under the name of any coding is passed on as it is. `cap` is the most bytes that may come
-    out in all, `ratio` how many for each that goes in (from 1 MiB on).
+    A body of plain text labelled with any coding is passed on unchanged. `cap` limits the output bytes in all, `ratio`
+    the output bytes for each input byte (above 1 MiB).
     """
 
     def __init__(self, coding: str, *, cap: int, ratio: int) -> None:
@@ -52,12 +52,12 @@ class Inflater:
         self._ratio = ratio
         self._taken = 0
         self._made = 0
-        self._held = b""  # first bytes that do not tell yet what the body is
+        self._held = b""  # first bytes that do not decide yet
         self._identity = not names
         self._stream: Any = None  # zlib's decompressor, whose class has no name
 
     def feed(self, piece: bytes) -> bytes:
-        """What the piece decodes to. Raises `CodingError`."""
+        """Return the decoded piece. Raises `CodingError`."""
         self._taken += len(piece)
         if self._identity:
             return self._checked(piece)
@@ -75,7 +75,7 @@ class Inflater:
         return b"".join([self._inflate(bytes(view[at : at + _INPUT])) for at in range(0, len(view), _INPUT)])
 
     def _begin(self, head: bytes, *, final: bool) -> bool:
-        """Decide by the first bytes what the body is; `False` if they do not tell yet, and are not all.
+        """Decide by the first bytes what the body is; False if more are needed.
 
         Raises `UnknownCodingError`.
         """
@@ -113,7 +113,7 @@ class Inflater:
                 raise CodingError("the compressed body is damaged") from None
             out.append(self._checked(made))
             piece = stream.unused_data if stream.eof else stream.unconsumed_tail
-            more = len(made) == _SLICE  # zlib may have taken everything and still have more to give
+            more = len(made) == _SLICE  # zlib may have consumed its input and still hold output
         return b"".join(out)
 
     def _checked(self, made: bytes) -> bytes:
@@ -125,7 +125,7 @@ class Inflater:
         return made
 
     def finish(self) -> bytes:
-        """What was held back. Raises `CodingError` if the body ends too early; an empty one does not."""
+        """Return the bytes held back. Raises `CodingError` if the body was cut; an empty one is complete."""
         held, self._held = self._held, b""
         made = b""
         if held and self._stream is None:
@@ -137,7 +137,7 @@ class Inflater:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether the first bytes of a body are UTF-8 without control characters, as nothing compressed is for long."""
+    """Whether the first bytes are UTF-8 without control characters, which compressed data is not for long."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head[:_TELLING])  # the last character may be cut
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""Lines of a text, ended by LF, CRLF or CR alone.
+"""Lines of a text, ended by LF, CRLF or CR only.
 
-`str.splitlines` also cuts at U+2028, U+2029, U+0085 and a few control characters, all of which may stand unescaped
-inside a string of JSON, and so inside one line of a JSONL file.
+`str.splitlines` also splits at U+2028, U+2029, U+0085 and a few control characters, all of which may be unescaped in a
+JSON string, and so within one line of a JSONL file.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _LINES = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 
 
 def split_lines(text: str, *, keep_ends: bool = False) -> list[str]:
-    """The lines of a whole text; an end of line at its very end begins no further line."""
+    """Return the lines of a whole text; an end of line at its end does not begin another line."""
     lines = _LINES.findall(text)
     return lines if keep_ends else [line.rstrip("\r\n") for line in lines]
 
 
 class LineDecoder:
-    """Lines out of a text that comes in pieces."""
+    """Returns the lines of a text that is fed in pieces."""
 
     __slots__ = ("_held", "_newlines")
 
@@ -30,7 +30,7 @@ class LineDecoder:
         self._held: list[str] = []  # pieces of the line that has not ended
 
     def feed(self, text: str, *, final: bool = False) -> list[str]:
-        """The lines that this piece ends, without their ends; with `final` the last one, too."""
+        """Return the lines that this piece completes, without their ends; with `final` also the last one."""
         first, *rest = self._newlines.decode(text, final=final).split("\n")
         self._held.append(first)
         lines: list[str] = []

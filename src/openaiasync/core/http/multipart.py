@@ -133,7 +133,7 @@ def _encoded(name: str, value: Any, media_type: str) -> bytes:
 _LISTS = frozenset({"image", "files"})  # fields that take several files: what is iterated there are files
 
 
-class _Pieces:
+class _IteratorFile:
     """A file whose content an iterator gives, piece by piece."""
 
     def __init__(self, pieces: Iterator[Any]) -> None:
@@ -201,7 +201,7 @@ def _flat(name: str, value: Any, file_field: bool) -> Iterator[tuple[str, Any]]:
             first: Any = next(items, b"")
             items = chain((first,), items)
             if isinstance(first, (bytes, bytearray, memoryview)):
-                yield name, _UploadPart(_Pieces(items))
+                yield name, _UploadPart(_IteratorFile(items))
                 return
         for item in items:
             yield from _flat(f"{name}[]", item, file_field)

@@ -1,10 +1,10 @@
-"""Server-sent events out of bytes, as the WHATWG HTML standard says (section 9.2), in linear time and bounded memory.
+"""Parses server-sent events (WHATWG HTML, section 9.2), in linear time and bounded memory.
 
-What servers of this protocol usually send, pieces that are whole ``data: …`` events, takes a short way; everything
-else takes the exact general way, and tests hold both against each other.
+Pieces that are whole ``data: …`` events, which servers of this API mostly send, take a fast path; all others take the
+general one. Tests compare the two.
 
-Whether a body is events at all is told by its first bytes. ``Content-Type`` is not asked: servers label faultless event
-streams as text, JSON or bytes, or not at all.
+The first bytes decide whether a body is events at all, not its ``Content-Type``: servers label correct event streams as
+text, JSON or bytes, or not at all.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import msgspec
 __all__ = ["Event", "EventReader", "SSEDecoder", "SSEError", "is_done", "is_silent", "looks_like_events"]
 
 MAX_EVENT = 64 * 1024 * 1024
-_CR = 13  # as an integer: to look for it as bytes costs several times as much
-_STRAY = 4096  # bytes of a line that are kept
+_CR = 13  # an integer: searching for it as bytes costs several times as much
+_UNKNOWN_LINE = 4096  # bytes of a line that are kept
 _BOM = b"\xef\xbb\xbf"
-MAX_WHOLE = 128 * 1024 * 1024  # bytes of an object in the place of a stream
+MAX_WHOLE = 128 * 1024 * 1024  # bytes of an object in place of a stream
 _SHOWN = 64 * 1024  # bytes before the first event that an error may show
 _SPACE = b" \t\r\n"
 _SILENT = frozenset({b"", b"null", b"{}", b"[]", b'""'})
@@ -30,23 +30,23 @@ _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class SSEError(ValueError):
-    """An event is larger than the cap."""
+    """An event is larger than the limit."""
 
 
 class Event(NamedTuple):
-    """An event that has a name of its own."""
+    """An event with a name."""
 
     event: str
     data: bytes
-    id: str  # the last one that the stream set, "" without
+    id: str  # the last one set in the stream, "" before any
 
 
 class SSEDecoder:
-    """Takes the bytes of one stream in any pieces, gives its events.
+    """Turns the bytes of one stream, in any pieces, into its events.
 
     An event without a name, or with the default name "message", is its data as plain `bytes`; another is an `Event`.
-    Comments and ``retry`` are dropped: nobody reconnects to a stream that was paid for. Data is handed on as it came,
-    without a check that it is UTF-8. `max_event` is in bytes of the event's lines.
+    Comments and ``retry`` are dropped: a stream that was paid for is not reconnected. Data is not checked to be UTF-8.
+    `max_event` limits the bytes of an event's lines.
     """
 
     __slots__ = (
@@ -60,18 +60,18 @@ class SSEDecoder:
         "_tail",
         "_too_large",
         "max_event",
-        "stray",
+        "unknown_line",
     )
 
     def __init__(self, *, max_event: int = MAX_EVENT) -> None:
         self.max_event: int = max_event
-        self.stray: bytes = b""
-        """The first line that is of no known field: servers that break in mid-stream write what is wrong there."""
-        self._clean = True  # at the border of two events, with nothing held back
-        self._first = True  # a byte order mark may still come
+        self.unknown_line: bytes = b""
+        """The first line without a known field: servers that fail in mid-stream write their error there."""
+        self._clean = True  # between two events, with nothing held back
+        self._first = True  # a byte order mark may follow
         self._tail = bytearray()  # the line that has not ended
         self._data: list[bytes] = []
-        self._size = 0  # bytes of the event's lines that have ended
+        self._size = 0  # bytes of the complete lines of the event
         self._name = ""
         self._id = ""
         self._skip_lf = False  # the last byte was a CR
@@ -79,14 +79,14 @@ class SSEDecoder:
 
     @property
     def pending(self) -> int:
-        """Bytes of an event that has not ended. Not zero when a stream ends inside an event, which is then lost."""
+        """Bytes of an unfinished event. Not zero if a stream ends inside an event, which is then lost."""
         return self._size + len(self._tail)
 
     def feed(self, piece: bytes) -> list[bytes | Event]:
-        """The events that this piece completes.
+        """Return the events that this piece completes.
 
-        Raises `SSEError` for an event over the cap; events that the same piece completed before it are handed out
-        first, and the next call raises.
+        Raises `SSEError` for an event over the limit; if the same piece completes events before it, these are returned
+        and the next call raises.
         """
         if self._clean and len(piece) <= self.max_event:
             events = _whole_events(piece)
@@ -102,7 +102,7 @@ class SSEDecoder:
         return out
 
     def finish(self) -> list[bytes | Event]:
-        """The event that an end of the stream without an empty line left unfinished, if there is one."""
+        """Return the event that the end of the stream left without its empty line, if there is one."""
         if self._clean or self._too_large:
             return []
         out: list[bytes | Event] = []
@@ -113,7 +113,7 @@ class SSEDecoder:
         return SSEError(f"an event is larger than {self.max_event} bytes")
 
     def _feed_parts(self, piece: bytes, out: list[bytes | Event]) -> None:
-        """Of a piece that begins or ends inside an event, let what is whole between take the short way."""
+        """Let the whole events in a piece that begins or ends inside one take the fast path."""
         start = 0
         if _CR not in piece and len(piece) <= self.max_event:
             if not self._clean and (end := piece.find(b"\n\n")) >= 0:
@@ -130,7 +130,7 @@ class SSEDecoder:
             self._feed_any(piece[start:] if start else piece, out)
 
     def _feed_any(self, piece: bytes, out: list[bytes | Event]) -> None:
-        """The general way: any bytes."""
+        """Take any bytes: the general path."""
         if self._first:
             head = bytes(self._tail) + piece
             self._tail.clear()
@@ -190,13 +190,13 @@ class SSEDecoder:
             elif field == b"id":
                 if b"\0" not in value:
                     self._id = value.decode("utf-8", "replace")
-            elif field != b"retry" and not self.stray:
-                self.stray = line[:_STRAY]
+            elif field != b"retry" and not self.unknown_line:
+                self.unknown_line = line[:_UNKNOWN_LINE]
         self._size = size
 
 
 def _whole_events(piece: bytes) -> list[bytes | Event] | None:
-    """The data of a piece that is nothing but events of one ``data: `` line each; `None` for any other piece."""
+    """Return the data of a piece of events of one ``data: `` line each; `None` for any other piece."""
     if not (piece.startswith(b"data: ") and piece.endswith(b"\n\n")) or _CR in piece:
         return None
     breaks = piece.count(b"\n")
@@ -212,34 +212,34 @@ def looks_like_events(body: bytes) -> bool:
 
 
 def is_done(event: bytes | Event) -> bool:
-    """Whether this is the ``[DONE]`` at the end of a stream, blanks and quotes around it or not."""
-    data = event if isinstance(event, bytes) else event.data  # assistants give it a name
+    """Whether this is the ``[DONE]`` at the end of a stream, with or without blanks and quotes."""
+    data = event if isinstance(event, bytes) else event.data  # the assistants API names it
     return data.strip(b" \t\r\n\"'").startswith(b"[DONE]")
 
 
 def is_silent(event: bytes | Event) -> bool:
-    """Whether an event says nothing: no data, ``null``, an empty value, or a ping of whatever content."""
+    """Whether an event means nothing: no data, ``null``, an empty value, or a ping with any content."""
     if isinstance(event, bytes):
         return event.strip() in _SILENT
     return event.event.lower() in _PINGS or (event.event != "error" and event.data.strip() in _SILENT)
 
 
 class EventReader:
-    """The events in the bytes of one stream. `feed` takes the next bytes, `finish` what is left at their end.
+    """Reads the events of one stream: `feed` takes the next bytes, `finish` ends it.
 
-    Where the body is not events, `feed` gives none, and `body` is all of it, or as much of it as an error may show.
+    If the body is not events, `feed` returns none, and `body` is all of it, or as much of it as an error may show.
     """
 
     __slots__ = ("_head", "_whole", "decoder", "feed")
 
     def __init__(self) -> None:
         self.decoder: SSEDecoder = SSEDecoder()
-        self._head: bytearray = bytearray()  # what came before the first event
-        self._whole: bool | None = None  # not events; `None` before that is known
+        self._head: bytearray = bytearray()  # the bytes before the first event
+        self._whole: bool | None = None  # not events; `None` while undecided
         self.feed: Callable[[bytes], list[bytes | Event]] = self._begin
 
     def _begin(self, piece: bytes) -> list[bytes | Event]:
-        """The events of the first pieces, until there is one. Raises `SSEError` for what is over its cap."""
+        """Take the first pieces, until there is an event. Raises `SSEError` for one over the limit."""
         decided = self._whole is not None
         if len(self._head) < _SHOWN or self._whole is not False:
             self._head += piece
@@ -261,14 +261,11 @@ class EventReader:
             return
         text = head.removeprefix(_BOM).lstrip(_SPACE)
         if text or len(self._head) > _SHOWN:
-            # No line of an event stream begins like these; any other line may be of a field that nobody knows.
+            # No line of an event stream begins like these; any other line may be of an unknown field.
             self._whole = text[:1] in (b"{", b"[", b"<")
 
     def finish(self) -> list[bytes | Event]:
-        """The last event, where the body ended exactly but without the empty line behind it; else nothing.
-
-        Half an event is not one.
-        """
+        """Return the last event of a body that ended exactly but without its empty line; nothing for half an event."""
         if self._whole is not False:
             return []
         return [event for event in self.decoder.finish() if is_done(event) or _is_json(event)]
@@ -280,16 +277,16 @@ class EventReader:
 
     @property
     def body(self) -> bytes:
-        """What came instead of a first event."""
+        """The bytes in place of a first event."""
         return bytes(self._head).removeprefix(_BOM).strip()
 
     @property
     def words(self) -> bytes:
-        """What a server said outside of events: instead of any, or on a line of its own between them."""
+        """The server's text outside of events: instead of any, or on a separate line between them."""
         body = self.body
         if self._whole is False and not any(line and not line.startswith(_FIELDS) for line in body.splitlines()):
-            body = b""  # comments alone
-        return body or self.decoder.stray
+            body = b""  # only comments
+        return body or self.decoder.unknown_line
 
 
 def _is_json(event: bytes | Event) -> bool:

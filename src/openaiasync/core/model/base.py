@@ -1,7 +1,7 @@
-"""The base of every answer: a msgspec Struct that keeps what it does not know and forgets nothing.
+"""The base of every answer: a msgspec Struct that keeps unknown fields.
 
-Unknown fields live in the instance's `__dict__`, so that they are attributes at run time. msgspec drops `__dict__`
-when it copies, compares, pickles or encodes: here all of these carry the unknown fields along.
+They are in the instance's `__dict__`, so that they are attributes at run time. msgspec ignores `__dict__` when it
+copies, compares, pickles or encodes; here all of these include the unknown fields.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 import msgspec
 
 from ...lazy import LazyModule
-from .dump import CALLS, PRIVATE, How, dump_model, extras_of, parse, plan_of, select, shape_of, to_text, unset_of
+from .dump import CALLS, PRIVATE, How, dump_model, extras_of, plan_of, select, shape_of, to_text, unset_of
+from .plain import parse_json
 
 if TYPE_CHECKING:
     from .meta import Meta
@@ -23,13 +24,13 @@ __all__ = ["BaseModel", "LazyUnion", "OpenModel", "keep", "keep_raw", "new_model
 
 M = TypeVar("M", bound="BaseModel")
 
-# The builder needs the class below, whose objects it makes, and the class needs the builder: it is loaded at first use.
+# The builder makes objects of the class below, and the class needs the builder: so it is loaded at first use.
 _lenient: Any = LazyModule(".lenient", __package__)
 _PLAIN = frozenset({dict, list, type(None)})  # values that a class cannot take as they are
 
 
 class ModelMeta(msgspec.StructMeta):
-    """Lets a class of answers be called as the official one is: with plain values in parts, and with unknown fields."""
+    """Lets a class of answers be called like the official one: with plain values for its parts, with unknown fields."""
 
     if not TYPE_CHECKING:  # the signature that type checkers know is that of the fields
 
@@ -38,29 +39,29 @@ class ModelMeta(msgspec.StructMeta):
                 try:
                     return super().__call__(**values)
                 except TypeError:
-                    pass  # a field that is not declared or has another name, or a required one is missing
+                    pass  # an undeclared field, or a required one is missing
             if args or not isinstance(getattr(cls, "__struct_fields__", None), tuple):
                 return super().__call__(*args, **values)
             return _called(cls, values)
 
 
 new_model: Callable[..., Any] = msgspec.StructMeta.__call__
-"""Makes an object of a class (the first argument) of ready values, without a look at them."""
+"""Makes an object of a class (the first argument) from finished values, unchecked."""
 
 
 class BaseModel(
     msgspec.Struct, metaclass=ModelMeta, kw_only=True, dict=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """An answer, or an object in one. Declared fields are attributes; unknown ones too, and typed as `.extra`.
+    """An answer, or an object in one. Declared fields are attributes; unknown ones are, too, and typed as `.extra`.
 
     A class may be called with an object's saved fields, plain parts included: ``ChatCompletion(**answer.to_dict())``.
     """
 
-    _added: ClassVar[tuple[str, ...]] = ()  # declared fields that are not OpenAI's: they are extra
+    _added: ClassVar[tuple[str, ...]] = ()  # declared fields of other servers, which count as extra
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The fields that came and that OpenAI's description does not have, as a new dict."""
+        """The received fields that OpenAI's description lacks, as a new dict."""
         plan = plan_of(type(self))
         if not plan.added:
             return extras_of(self)
@@ -69,12 +70,12 @@ class BaseModel(
 
     @property
     def model_extra(self) -> dict[str, Any]:
-        """The same as `extra`, under the name that users of pydantic know."""
+        """The same as `extra`, under pydantic's name."""
         return self.extra
 
     @property
     def model_fields_set(self) -> set[str]:
-        """The declared fields that were set; in parts of an answer, optional ones count when they are not `None`."""
+        """The declared fields that were set; in parts of an answer, optional ones count if they are not `None`."""
         plan, shape = plan_of(type(self)), shape_of(self)
         unset = unset_of(self, shape)
         names = {python_name for name, python_name, _, _ in plan.fields if name not in unset}
@@ -84,9 +85,9 @@ class BaseModel(
 
     @property
     def meta(self) -> Meta:
-        """What is known of the call: status, headers, request id, times. Only the answer of a call has it.
+        """Facts about the call: status, headers, request id, times. Only the answer of a call has them.
 
-        Raises `AttributeError` on its parts, on what was unpickled and on what was made by hand.
+        Raises `AttributeError` on parts of an answer, on unpickled objects and on those made by hand.
         """
         meta: Meta | None = vars(self).get("_meta")
         if meta is None:
@@ -95,7 +96,7 @@ class BaseModel(
 
     @property
     def _request_id(self) -> str | None:
-        """The server's id of the request, as users of the official client ask for it; `None` without one."""
+        """The server's id of the request, under the official client's name; `None` without one."""
         meta: Meta | None = vars(self).get("_meta")
         return None if meta is None else meta.request_id
 
@@ -109,11 +110,10 @@ class BaseModel(
         exclude_none: bool = False,
         warnings: bool = True,
     ) -> dict[str, Any]:
-        """Plain dicts and lists. Of a top-level answer: exactly the fields that came, with the values held now.
+        """Return plain dicts and lists. Of a top-level answer: exactly the received fields, with their current values.
 
-        In parts of an answer, required fields are there always, optional ones when they are not `None`.
-        `exclude_unset=False` gives every declared field. `warnings` is there for the official client's users: there
-        is nothing to warn of.
+        Of parts of an answer: required fields, and optional ones that are not `None`. `exclude_unset=False` includes
+        every declared field. `warnings` exists for compatibility and has no effect.
         """
         how = How(use_api_names, exclude_unset, exclude_defaults, exclude_none, mode == "json")
         return dump_model(self, shape_of(self), how)
@@ -128,7 +128,7 @@ class BaseModel(
         exclude_none: bool = False,
         warnings: bool = True,
     ) -> str:
-        """`to_dict` as JSON text; `indent=None` gives one line without spaces."""
+        """Return `to_dict` as JSON text; `indent=None` gives one line without spaces."""
         how = How(use_api_names, exclude_unset, exclude_defaults, exclude_none, True)
         return to_text(dump_model(self, shape_of(self), how), indent)
 
@@ -147,11 +147,11 @@ class BaseModel(
         warnings: bool | Literal["none", "warn", "error"] = True,
         serialize_as_any: bool = False,
     ) -> dict[str, Any]:
-        """As pydantic's: every declared field, unset ones as `None`, Python's names unless `by_alias`.
+        """Return every declared field as pydantic does: unset ones as `None`, Python's names unless `by_alias`.
 
-        `include` and `exclude` name fields under the names of the result: a set, or a dict that says more for parts
+        `include` and `exclude` name fields under the names of the result: a set, or a dict with selections within parts
         (``exclude={"choices": {"__all__": {"logprobs"}}}``). `context`, `round_trip`, `warnings` and
-        `serialize_as_any` are there for the official client's users and change nothing.
+        `serialize_as_any` exist for compatibility and have no effect.
         """
         how = How(bool(by_alias), exclude_unset, exclude_defaults, exclude_none, mode == "json")
         values: dict[str, Any] = select(dump_model(self, shape_of(self), how), include, exclude)
@@ -172,7 +172,7 @@ class BaseModel(
         warnings: bool | Literal["none", "warn", "error"] = True,
         serialize_as_any: bool = False,
     ) -> str:
-        """`model_dump` as JSON text."""
+        """Return `model_dump` as JSON text."""
         values = self.model_dump(
             mode="json",
             include=include,
@@ -186,7 +186,7 @@ class BaseModel(
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
-        """An object of these values: plain parts are built, missing fields `None`, unknown ones `extra`."""
+        """Return an object of these values: plain parts are built, missing fields are `None`, unknown ones `extra`."""
         return _built(cls, values)
 
     @classmethod
@@ -205,15 +205,15 @@ class BaseModel(
         by_alias: bool | None = None,
         by_name: bool | None = None,
     ) -> Self:
-        """An object of a dict, as `to_dict` or `model_dump` gives it, or of an object of this class, itself.
+        """Return an object made from a dict of `to_dict` or `model_dump`; an object of this class is returned itself.
 
-        As lenient as reading an answer: unknown fields are kept, missing ones `None`, ill-typed values left as they
-        are. The options are there for the official client's users. Raises `ValueError` for anything else than a dict.
+        As lenient as decoding an answer: unknown fields are kept, missing ones are `None`, values of a wrong type stay
+        as they are. The options exist for compatibility. Raises `ValueError` for any other value.
         """
         if isinstance(obj, cls):
             return obj
         if not isinstance(obj, Mapping):
-            raise ValueError(f"{cls.__name__} is made of a dict, not of {type(obj).__name__}")
+            raise ValueError(f"{cls.__name__} is made from a dict, not from {type(obj).__name__}")
         return _built(cls, dict(cast("Mapping[str, Any]", obj)))
 
     @classmethod
@@ -226,12 +226,12 @@ class BaseModel(
         by_alias: bool | None = None,
         by_name: bool | None = None,
     ) -> Self:
-        """`model_validate` of JSON text. Raises `ValueError` for what is not a JSON object."""
+        """Return `model_validate` of JSON text. Raises `ValueError` for text that is not a JSON object."""
         raw = json_data.encode("utf-8", "surrogatepass") if isinstance(json_data, str) else bytes(json_data)
-        return cls.model_validate(parse(raw))
+        return cls.model_validate(parse_json(raw))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, shallow or `deep`, with the fields of `update` changed; names not declared become `extra`."""
+        """Return a copy, shallow or `deep`, with the fields of `update` changed; undeclared names become `extra`."""
         model = copying.deepcopy(self) if deep else copying.copy(self)
         attributes = _attributes(type(self))
         for name, value in (update or {}).items():
@@ -246,7 +246,7 @@ class BaseModel(
         return self.model_copy(update=update, deep=deep)
 
     def replace(self, **changes: Any) -> Self:
-        """A shallow copy with these fields changed. Raises `TypeError` for a name that the object does not have."""
+        """Return a shallow copy with these fields changed. Raises `TypeError` for a name that is not a field."""
         for name in changes:
             if name not in _attributes(type(self)) and name not in extras_of(self):
                 raise TypeError(f"{type(self).__name__} has no field {name!r}")
@@ -268,7 +268,7 @@ class BaseModel(
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = _state(self)
-        for name in CALLS:  # header fields, addresses and clients do not belong into a file
+        for name in CALLS:  # header fields, addresses and clients do not belong in a file
             state.pop(name, None)
         return _restore, (type(self), _values(self), state)
 
@@ -299,13 +299,13 @@ class BaseModel(
 
 
 class OpenModel(BaseModel, kw_only=True):
-    """An object of a kind that this library does not know: every field is an attribute, and typed as `.extra`."""
+    """An object of an unknown kind: every field is an attribute, and typed as `.extra`."""
 
-    type: ClassVar[str | None] = None  # code that tells objects apart by their type meets None where none came
+    type: ClassVar[str | None] = None  # for code that looks at the type of any object
 
 
 def _attributes(cls: type[BaseModel]) -> dict[str, str]:
-    """Attribute by the name in Python, and by itself where the two differ."""
+    """Return attributes by their name in Python, and by their own name."""
     rows = plan_of(cls).fields
     return {name: name for name, *_ in rows} | {python_name: name for name, python_name, *_ in rows}
 
@@ -315,7 +315,7 @@ def _values(model: BaseModel) -> tuple[Any, ...]:
 
 
 def _state(model: BaseModel) -> dict[str, Any]:
-    """A copy of an instance's `__dict__` that shares no container of ours with it."""
+    """Return a copy of an instance's `__dict__` that shares no internal container with it."""
     state = dict(vars(model))
     if "_more" in state:
         state["_more"] = dict(state["_more"])
@@ -329,13 +329,13 @@ def _restore(cls: type[Any], values: tuple[Any, ...], state: dict[str, Any]) -> 
 
 
 def _built(cls: type[M], values: dict[str, Any]) -> M:
-    """An object of plain values, as an answer is built that does not conform to the description."""
+    """Return an object made from plain values, as lenient decoding does."""
     build: Callable[[Any], M] = _lenient.builder_for(cls)
     return build(values)
 
 
 def _called(cls: type[M], values: dict[str, Any]) -> M:
-    """What a class makes of keywords: as lenient as `_built`, except for a call that names no required field at all."""
+    """Call a class with keywords: as lenient as `_built`, except that at least one required field has to be given."""
     model = _built(cls, values)
     required = [name for name, _, _, is_required in plan_of(cls).fields if is_required]
     if required and len(vars(model).get("_absent", ())) == len(required):
@@ -344,7 +344,7 @@ def _called(cls: type[M], values: dict[str, Any]) -> M:
 
 
 def put_extra(model: BaseModel, name: str, value: Any) -> None:
-    """Give `model` an unknown field: an attribute, unless the class or private state owns that name."""
+    """Add an unknown field to `model`: an attribute, unless the class or private state has that name."""
     if takes_attribute(type(model), name):
         vars(model)[name] = value
     else:
@@ -352,16 +352,16 @@ def put_extra(model: BaseModel, name: str, value: Any) -> None:
 
 
 def takes_attribute(cls: type[BaseModel], name: str) -> bool:
-    """Whether an unknown field of this name may be an attribute: no method is ever hidden by what a server sends."""
+    """Whether an unknown field of this name may be an attribute: a server's field never hides a method."""
     if name in PRIVATE:
         return False
     return not hasattr(cls, name) or name == plan_of(cls).tag_field or (name == "type" and cls is OpenModel)
 
 
 def keep(answer: M, raw: bytes | None, meta: Meta | None) -> M:
-    """Make `answer` a top-level one: it remembers the bytes it was decoded from and what is known of its call.
+    """Make `answer` a top-level one: store the bytes it was decoded from and the facts about its call.
 
-    `raw` is `None` for an answer put together from several events.
+    `raw` is `None` for an answer accumulated from several events.
     """
     state = vars(answer)
     state["_raw"] = raw
@@ -370,7 +370,7 @@ def keep(answer: M, raw: bytes | None, meta: Meta | None) -> M:
 
 
 def keep_raw(value: Any, raw: bytes) -> Any:
-    """Let an event remember the bytes it was decoded from, as a whole answer does; other values are left alone."""
+    """Store the bytes that an event was decoded from, as for a whole answer; other values are left alone."""
     if isinstance(value, BaseModel):
         vars(value)["_raw"] = raw
     return value
@@ -402,9 +402,9 @@ def _classes(members: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def one_of(name: str, members: Callable[[], tuple[Any, ...]]) -> Any:
-    """A stand-in at run time for a union that msgspec cannot build, because no tag tells its members apart.
+    """Return a stand-in at run time for a union that msgspec cannot decode, because no tag tells its members apart.
 
-    Type checkers see the true union: ``if TYPE_CHECKING: U = A | B``, ``else: U = one_of("U", lambda: (A, B))``.
-    `members` is called at first use, so it may name what is defined later. A field may be typed ``U`` or ``U | None``.
+    Type checkers see the real union: ``if TYPE_CHECKING: U = A | B``, ``else: U = one_of("U", lambda: (A, B))``.
+    `members` is called at first use, so it may name later definitions. A field may be typed ``U`` or ``U | None``.
     """
     return LazyUnion(name, (), {"find_members": staticmethod(members)})

@@ -1,6 +1,6 @@
-"""How an answer becomes plain values and JSON text, its unknown fields included.
+"""Converts an answer to plain values and JSON text, its unknown fields included.
 
-Private state lives in an instance's `__dict__` beside the unknown fields, under the names in `PRIVATE`.
+Private state is in an instance's `__dict__` beside the unknown fields, under the names in `PRIVATE`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from .plain import is_dict, is_list, parse_json
+
 __all__ = [
     "CALLS",
     "PRIVATE",
@@ -17,7 +19,6 @@ __all__ = [
     "How",
     "dump_model",
     "extras_of",
-    "parse",
     "plan_of",
     "select",
     "shape_of",
@@ -25,19 +26,19 @@ __all__ = [
     "unset_of",
 ]
 
-# What belongs to the call and not to the answer: "_meta": what is known of the call; "_source": what asks for the
-# next page, or makes what an event shows only when asked. Copies share it, pickles leave it out.
+# State of the call, not of the answer: "_meta": facts about the call; "_source": requests the next page, or makes the
+# parts of an event that are built on access. Copies share it, pickles leave it out.
 CALLS = ("_meta", "_source")
 
-# "_raw": the bytes that a top-level answer or an event came from; "_nulls" and "_absent": of an object that was built
-# leniently, the fields given as null and the required ones not given; "_more": unknown fields whose name is taken by a
-# method or by one of these names; "_base64": an embedding that was asked for as base64 text; "_parsed": the value made
-# of a text.
+# "_raw": the bytes of a top-level answer or an event; "_nulls" and "_absent": of an object that was built leniently,
+# the fields sent as null and the required ones not sent; "_more": unknown fields whose name belongs to a method or to
+# one of these names; "_base64": an embedding that was requested as base64 text; "_parsed": the value parsed from a
+# text.
 PRIVATE = frozenset({"_raw", "_nulls", "_absent", "_more", "_base64", "_parsed", *CALLS})
 
 
 class How(NamedTuple):
-    """What a dump shall look like."""
+    """The options of a dump."""
 
     api_names: bool = True
     exclude_unset: bool = True
@@ -47,24 +48,24 @@ class How(NamedTuple):
 
 
 class DumpPlan(NamedTuple):
-    """What is asked of a class again and again, made once."""
+    """The facts about a class that every dump needs, computed once."""
 
     tag_field: str | None
     fields: tuple[tuple[str, str, str, bool], ...]  # attribute, name in Python, name on the wire, required
-    added: tuple[str, ...]  # attributes of other servers' fields, which OpenAI's description does not have
+    added: tuple[str, ...]  # attributes for fields of other servers, which OpenAI's description lacks
 
 
 _plans: dict[type[msgspec.Struct], DumpPlan] = {}
 
 
 def plan_of(cls: type[msgspec.Struct]) -> DumpPlan:
-    """The plan of a Struct class."""
+    """Return the plan of a Struct class, made once."""
     plan = _plans.get(cls)
     if plan is None:
         rows: list[tuple[str, str, str, bool]] = []
         for field in zip(cls.__struct_fields__, cls.__struct_encode_fields__, _has_default(cls), strict=True):
             name, wire, default = field
-            # A mixin may offer the value under its wire name (`Embedding.embedding`): that is the name users know.
+            # A mixin may offer the value under its wire name (`Embedding.embedding`): users know that one.
             known = wire if wire != name and hasattr(cls, wire) else name
             rows.append((name, known, wire, not default))
         config = cls.__struct_config__
@@ -74,12 +75,12 @@ def plan_of(cls: type[msgspec.Struct]) -> DumpPlan:
 
 
 def _has_default(cls: type[msgspec.Struct]) -> list[bool]:
-    defaults = [value is not msgspec.NODEFAULT for value in cls.__struct_defaults__]  # of the last fields only
+    defaults = [value is not msgspec.NODEFAULT for value in cls.__struct_defaults__]  # for the last fields only
     return [False] * (len(cls.__struct_fields__) - len(defaults)) + defaults
 
 
 def extras_of(model: msgspec.Struct) -> dict[str, Any]:
-    """The undeclared fields, as a new dict."""
+    """Return the undeclared fields as a new dict."""
     state = vars(model)
     if not state:
         return {}
@@ -90,7 +91,7 @@ def extras_of(model: msgspec.Struct) -> dict[str, Any]:
 
 
 def unset_of(model: msgspec.Struct, shape: dict[str, Any] | None) -> set[str]:
-    """The fields, by attribute, that were not set: by the JSON the object came from where that is known."""
+    """Return the attributes of fields that were not set, by the JSON of the object where that is known."""
     fields = [row for row in plan_of(type(model)).fields if _is_empty(getattr(model, row[0]), row[3])]
     if shape is not None:
         return {name for name, _, wire, _ in fields if wire not in shape}
@@ -100,7 +101,7 @@ def unset_of(model: msgspec.Struct, shape: dict[str, Any] | None) -> set[str]:
 
 
 def _is_empty(value: Any, required: bool) -> bool:
-    """Whether a value may stand for nothing: a required list is empty where none, or a null, came."""
+    """Whether a value may mean that none was sent: a missing or null required list is read as an empty one."""
     return value is None or (required and value.__class__ is list and not value)
 
 
@@ -112,9 +113,9 @@ def _came_as_none(model: msgspec.Struct, name: str, wire: str, shape: dict[str, 
 
 
 def dump_model(model: msgspec.Struct, shape: dict[str, Any] | None, how: How) -> dict[str, Any]:
-    """`model` as plain values; `shape` is the JSON object it came from, or `None` where that is not known.
+    """Return `model` as plain values; `shape` is the JSON object it was decoded from, `None` if not known.
 
-    The values are those held now; the shape only tells which `None` came as a null and which did not come.
+    The values are the current ones; the shape only tells which `None` was sent as null and which was not sent.
     """
     plan = plan_of(type(model))
     kin: dict[str, Any] = shape or {}
@@ -131,7 +132,7 @@ def dump_model(model: msgspec.Struct, shape: dict[str, Any] | None, how: How) ->
             if name in unset and (how.exclude_unset or name in plan.added):
                 continue
         elif isinstance(value, bytes):
-            value = getattr(model, python_name)  # a property of that name offers what users know
+            value = getattr(model, python_name)  # a property of that name has the public form
         out[wire if how.api_names else python_name] = _dump(value, kin.get(wire), how)
     for name, value in extras_of(model).items():
         if value is not None or not how.exclude_none:
@@ -140,15 +141,15 @@ def dump_model(model: msgspec.Struct, shape: dict[str, Any] | None, how: How) ->
 
 
 def _dump(value: Any, shape: Any, how: How) -> Any:
-    if isinstance(value, msgspec.Struct) and hasattr(value, "__dict__"):  # one of ours: all of them have it
-        return dump_model(value, cast("dict[str, Any]", shape) if isinstance(shape, dict) else None, how)
-    if isinstance(value, dict):
-        kin = cast("dict[str, Any]", shape) if isinstance(shape, dict) else {}
-        return {name: _dump(item, kin.get(name), how) for name, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, msgspec.Struct) and hasattr(value, "__dict__"):  # one of ours: all of them have one
+        return dump_model(value, shape if is_dict(shape) else None, how)
+    if is_dict(value):
+        kin = shape if is_dict(shape) else {}
+        return {name: _dump(item, kin.get(name), how) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         items = cast("Sequence[Any]", value)
-        parts = cast("Sequence[Any]", shape) if isinstance(shape, list) else ()
-        if len(parts) != len(items):  # the list was changed: which item came from where is not known any more
+        parts: Sequence[Any] = shape if is_list(shape) else ()
+        if len(parts) != len(items):  # the list was changed: its items no longer correspond
             parts = (None,) * len(items)
         return [_dump(item, part, how) for item, part in zip(items, parts, strict=True)]
     if how.json and value is not None and not isinstance(value, (str, int, float, bool)):
@@ -157,10 +158,10 @@ def _dump(value: Any, shape: Any, how: How) -> Any:
 
 
 def select(values: Any, include: Any, exclude: Any) -> Any:
-    """The part of a dump that `include` and `exclude` leave, in pydantic's notation.
+    """Return the part of a dump that `include` and `exclude` select, in pydantic's notation.
 
-    Each is a set of names (or of places in a list), or a dict from these (or ``"__all__"``) to what holds for the part:
-    again a set or a dict, or `True` for the whole of it.
+    Each is a set of names (or of list indices), or a dict from these (or ``"__all__"``) to the selection within the
+    part: again a set or a dict, or `True` for all of it.
     """
     if include is None and exclude is None:
         return values
@@ -181,7 +182,7 @@ def _numbered(items: list[Any]) -> Iterable[tuple[Any, Any]]:
 
 
 def _part(chosen: Any, name: Any) -> Any:
-    """What a choice says of one part: `None` nothing, `True` the whole of it, else a choice among its parts."""
+    """Return the selection for one part: `None` for none, `True` for all of it, else a selection within it."""
     if chosen is None or isinstance(chosen, bool):
         return chosen or None
     found = next((one for one in (name, "__all__") if one in chosen), None)
@@ -192,7 +193,7 @@ def _part(chosen: Any, name: Any) -> Any:
 
 
 def to_text(values: Any, indent: int | None) -> str:
-    """Plain values as JSON text; NaN and lone surrogates, which a lenient answer may hold, are written as they came."""
+    """Return plain values as JSON text; NaN and lone surrogates, which a lenient answer may hold, are kept."""
     import json  # msgspec would refuse surrogates and write null for NaN
 
     separators = (",", ":") if indent is None else None
@@ -204,26 +205,13 @@ def to_text(values: Any, indent: int | None) -> str:
     return text
 
 
-def parse(data: bytes) -> Any:
-    """The plain values of any JSON text, also where msgspec refuses: NaN and Infinity, lone surrogates, bad UTF-8.
-
-    Raises `ValueError` for what is no JSON at all or holds an absurdly long integer, `RecursionError` for absurd depth.
-    """
-    try:
-        return msgspec.json.decode(data)
-    except ValueError:
-        import json
-
-        return json.loads(data.decode("utf-8-sig", "replace"))
-
-
 def shape_of(model: msgspec.Struct) -> dict[str, Any] | None:
-    """The JSON object that a top-level answer came from; `None` for others."""
+    """Return the JSON object that a top-level answer was decoded from, `None` for others."""
     raw = vars(model).get("_raw")
     if raw is None:
         return None
     try:
-        shape = parse(raw)
+        shape = parse_json(raw)
     except (ValueError, RecursionError):
         return None
-    return cast("dict[str, Any]", shape) if isinstance(shape, dict) else None
+    return shape if is_dict(shape) else None

@@ -1,6 +1,6 @@
-"""What is known of a call beside its answer: status, header fields, request id, tries, times, rate limits.
+"""Facts about a call beside its answer: request, status, header fields, request id, attempts, times, rate limits.
 
-Everything here is built from a few values that the call stores, and worked out when somebody asks.
+All of it is computed from a few stored values when it is first looked at: most callers look at none.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .headers import Headers
-from .secrets import NO_SECRETS, Secrets, redacted
+from .secrets import HIDDEN, NO_SECRETS, Secrets, redacted
 
-__all__ = ["Meta", "RateLimit", "RateLimits", "RequestInfo", "ResponseInfo"]
+__all__ = ["Meta", "RateLimit", "RateLimits", "RequestInfo", "ResponseInfo", "curl"]
 
 
 class RequestInfo:
     """The request of a call as errors and raw answers show it: without credentials.
 
-    `url` is absolute and without userinfo; `headers` leaves out what carries the key; `content` is the body, `b""` for
-    none and for uploads. `hidden` names what is left out, each with the scheme before the value ("Bearer", or ``""``).
-    Secret values of the URL's query read ``[redacted]``. `secrets` is what the attempt was sent with, and is shown to
-    nobody: what is made of its answer passes through it.
+    `url` is absolute and without userinfo; `headers` lacks the fields with the key; `content` is the body, `b""` for
+    none and for uploads. `hidden` names the fields left out, each with the scheme before its value ("Bearer" or
+    ``""``). Secret values in the URL's query read ``[redacted]``. `secrets` holds the secrets of the attempt, to take
+    them out of everything that is made of its response; it shows them to nobody.
     """
 
     __slots__ = ("_fields", "base", "content", "hidden", "method", "secrets", "target", "upload")
@@ -58,27 +58,25 @@ class RequestInfo:
         return Headers(pairs=tuple(self._fields))
 
     def with_content(self, content: bytes) -> RequestInfo:
-        """The same request with another body."""
+        """Return the same request with another body."""
         return RequestInfo(
             self.method, self.base, self.target, self._fields, content, self.hidden, self.upload, self.secrets
         )
 
     def cleaned(self, secrets: Secrets) -> RequestInfo:
-        """The same: it is made without secrets."""
+        """Return itself: it holds no secrets."""
         return self
 
     def read(self) -> bytes:
-        """The body."""
+        """Return the body."""
         return self.content
 
     def as_curl(self) -> str:
-        """The request as a curl command for a POSIX shell, without secrets: the key is ``$OPENAI_API_KEY``.
+        """Return the request as a curl command for a POSIX shell, without secrets: the key is ``$OPENAI_API_KEY``.
 
-        What else may be secret reads ``[redacted]``. An upload, and a body that is large or no text, is to be given on
-        standard input.
+        Other values that may be secret read ``[redacted]``. An upload, and a body that is large or not text, is read
+        from standard input.
         """
-        from .curl import curl
-
         return curl(self)
 
     def __repr__(self) -> str:
@@ -86,7 +84,7 @@ class RequestInfo:
 
 
 class ResponseInfo:
-    """An answer as it came, kept by errors: status, header fields and (up to a cap) the raw body."""
+    """A response as received, kept by errors: status, header fields and the raw body, up to a limit."""
 
     __slots__ = ("content", "headers", "request", "status_code")
 
@@ -98,7 +96,7 @@ class ResponseInfo:
 
     @property
     def url(self) -> str:
-        """The URL that answered."""
+        """The URL of the response."""
         return self.request.url
 
     @property
@@ -117,15 +115,15 @@ class ResponseInfo:
         return self.content.decode("utf-8", "replace")
 
     def read(self) -> bytes:
-        """The body."""
+        """Return the body."""
         return self.content
 
     def json(self) -> Any:
-        """The body parsed as JSON; `ValueError` if it is none."""
+        """Return the body parsed as JSON. Raises `ValueError` if it is not JSON."""
         return json.loads(self.content)
 
     def cleaned(self, secrets: Secrets) -> ResponseInfo:
-        """The same answer without the secrets that the server echoed."""
+        """Return the response without secrets that the server echoed."""
         content, headers = secrets.scrub(self.content), self.headers.cleaned(secrets)
         if content is self.content and headers is self.headers:
             return self
@@ -136,9 +134,9 @@ class ResponseInfo:
 
 
 class RateLimit(NamedTuple):
-    """One limit as the server tells it: what is allowed, what is left, seconds until it is full again.
+    """One limit as the server states it: `limit` allowed, `remaining`, and `reset`, seconds until it is full again.
 
-    `None` for what it does not tell, or tells in a way that is no number and no duration as "1m30s".
+    `None` where it does not say, or where the field is neither a number nor a duration like "1m30s".
     """
 
     limit: int | None
@@ -158,7 +156,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0
 
 
 def _duration(text: str | None) -> float | None:
-    """Seconds of "6m0s", "20ms", "1.5" as OpenAI-compatible servers write them."""
+    """Return the seconds in "6m0s", "20ms" or "1.5", as OpenAI-compatible servers write them."""
     if not text or not text.isascii() or len(text) > 99:
         return None
     parts = _DURATION.findall(text)
@@ -172,16 +170,16 @@ def _count(text: str | None) -> int | None:
 
 
 class Meta:
-    """What is known of one call, on every top-level answer and stream as `.meta`.
+    """Facts about one call, the `.meta` of every top-level answer and stream.
 
-    Times are in seconds: `queued` (waiting for a place in flight), `connected` (getting a connection, 0.0 when one was
-    open), `first_byte` (from the start of the last try to the answer's head), `total` (from the call's first try to
-    the end of the answer, retries and pauses included; of an open stream: up to its head). `tries` counts all tries.
+    Times are in seconds: `queued` (waiting for a slot), `connected` (getting a connection, 0.0 if one was open),
+    `first_byte` (from the start of the last attempt to the head of its response), `total` (from the first attempt to
+    the end of the answer, retries and pauses included; of an open stream, to its head). `tries` counts all attempts.
     """
 
     complete: bool = True
-    """Whether all of the answer came. Of a stream `False` until its end, and for good where its server ended it
-    properly, but without a word that the answer is complete: a finish reason, a terminal event."""
+    """Whether the answer is complete. Of a stream False until its end, and after it if the server ended it properly but
+    without a finish reason or a terminal event."""
     _headers: Headers | None = None
 
     def __init__(
@@ -196,7 +194,7 @@ class Meta:
         total: float = 0.0,
         content: bytes | None = None,
     ) -> None:
-        """`content` is the request's body, where `request` is the same for many calls and has none."""
+        """`content` is the request's body, if `request` is shared by many calls and has none."""
         self.status: int = status
         self._raw_fields = raw_fields
         self._request = request
@@ -209,26 +207,26 @@ class Meta:
 
     @property
     def request(self) -> RequestInfo:
-        """The request that was answered."""
+        """The request of this answer."""
         if self._content is not None:
             self._request, self._content = self._request.with_content(self._content), None
         return self._request
 
     @property
     def url(self) -> str:
-        """The URL that answered, without userinfo."""
+        """The URL of the answer, without userinfo."""
         return self._request.url
 
     @property
     def headers(self) -> Headers:
-        """The answer's header fields, without secrets that the server echoed."""
+        """The response's header fields, without secrets that the server echoed."""
         if self._headers is None:
             self._raw_fields = self._request.secrets.scrub(self._raw_fields)
             self._headers = Headers(self._raw_fields)
         return self._headers
 
     def cleaned(self, secrets: Secrets) -> Meta:
-        """The same, the secrets taken out of what came as bytes: for errors, which others look at."""
+        """Remove secrets from the header fields, for errors; return itself."""
         self._raw_fields = secrets.scrub(self._request.secrets.scrub(self._raw_fields))
         if self._headers is not None:
             self._headers = self._headers.cleaned(secrets)
@@ -239,7 +237,7 @@ class Meta:
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for this call (``x-request-id``), to quote when asking for help."""
+        """The server's id of this call (``x-request-id``), to quote when asking for support."""
         return self.headers.get("x-request-id")
 
     @property
@@ -249,7 +247,7 @@ class Meta:
 
     @property
     def rate_limits(self) -> RateLimits:
-        """The ``x-ratelimit-*`` fields of the answer as numbers."""
+        """The ``x-ratelimit-*`` fields of the response as numbers."""
         get = self.headers.get
         return RateLimits(
             *(
@@ -263,8 +261,66 @@ class Meta:
         )
 
     def as_curl(self) -> str:
-        """The request as a curl command without secrets, see `RequestInfo.as_curl`."""
+        """Return the request as a curl command without secrets, see `RequestInfo.as_curl`."""
         return self.request.as_curl()
 
     def __repr__(self) -> str:
         return f"<Meta {self.status} {self.request.method} {self.url} tries={self.tries} total={self.total:.3f}s>"
+
+
+_KEY = "$OPENAI_API_KEY"
+_LARGEST = 100_000  # bytes of a body in the command: Linux takes 131,071 in one argument
+_KEY_FIELDS = frozenset({"authorization", "api-key", "x-api-key"})
+_PLAIN = re.compile(r"[A-Za-z0-9 :_-]*")
+
+
+def curl(request: RequestInfo) -> str:
+    """Return the curl command of a request, an option on each line; see `RequestInfo.as_curl`."""
+    url, parts, flags = redacted(request.url), list[str](), "-sS"
+    for name, value in request.headers.raw_pairs():
+        field = (name.lower(), value)
+        if field == ("accept", "text/event-stream"):
+            flags += "N"
+        if field[0] == "accept-encoding":  # curl decodes only with this option
+            parts.append("--compressed")
+        else:
+            parts.append(f"-H {_quoted(f'{name}: {value}' if value else f'{name};')}")
+    parts += [f"-H {_hidden(name, scheme)}" for name, scheme in request.hidden]
+    data, comment = _body(request)
+    if data:
+        parts.append(data)
+    if set("[]{}") & set(url):  # curl would take them for patterns
+        flags += "g"
+    method = f" -X {_quoted(request.method)}" if request.method != ("POST" if data else "GET") else ""
+    return " \\\n  ".join([f"curl {flags}{method} {_quoted(url)}", *parts]) + comment
+
+
+def _quoted(text: str) -> str:
+    import shlex  # few look at the command
+
+    return shlex.quote(text)
+
+
+def _hidden(name: str, scheme: str) -> str:
+    """Return the option for a field whose value is not shown."""
+    if name.lower() not in _KEY_FIELDS:
+        return _quoted(f"{name}: {HIDDEN}")
+    text = f"{name}: {scheme} " if scheme else f"{name}: "
+    return f'"{text}{_KEY}"' if _PLAIN.fullmatch(text) else f'{_quoted(text)}"{_KEY}"'
+
+
+def _body(request: RequestInfo) -> tuple[str, str]:
+    """Return the option for the body, and a comment that says where it comes from."""
+    content = request.content
+    if request.upload:
+        return "--data-binary @-", "  # the upload is read from standard input"
+    if not content:
+        return "", ""
+    if len(content) <= _LARGEST and b"\0" not in content:
+        try:
+            # With --data-binary a leading @ would name a file.
+            text = content.decode()
+            return f"--data-{'raw' if text.startswith('@') else 'binary'} {_quoted(text)}", ""
+        except UnicodeDecodeError:
+            pass
+    return "--data-binary @-", f"  # the body of {len(content):,} bytes is read from standard input"

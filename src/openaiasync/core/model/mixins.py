@@ -1,18 +1,24 @@
-"""What answers offer beyond the description's fields: text, reasoning, vectors.
+"""Convenience properties of answers: text, reasoning, vectors, images.
 
-Generated Structs inherit these classes; `overrides.toml` says which. Answers may have been built leniently, so nothing
-here trusts a field's declared type.
+Generated Structs inherit these classes; `spec/overrides.toml` lists which. Answers may have been built leniently, so
+nothing here trusts the declared type of a field. An image that the server sent as a link is downloaded by the client of
+its call, which is why such an answer holds a reference to its client.
 """
 
 from __future__ import annotations
 
+import base64
 import binascii
+import builtins
+import os
 import sys
 from array import array
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import unquote_to_bytes
 
 import msgspec
+
+from .plain import as_list, is_dict, is_list
 
 if TYPE_CHECKING:
     from ...types.chat import ChatCompletionMessage
@@ -23,6 +29,9 @@ __all__ = [
     "ChunkText",
     "CompletionText",
     "EmbeddingValue",
+    "Fetch",
+    "ImageData",
+    "Images",
     "ResponseText",
     "Vectors",
     "has_content",
@@ -37,7 +46,7 @@ CONTENTS = {
     "ImagesResponse": "data",
     "ModerationCreateResponse": "results",
 }
-"""The list that an answer of this class is about: with nothing in it, it is not an answer."""
+"""The list that an answer of each class consists of: without an item in it, it is not an answer."""
 
 _TRANSCRIPTS = frozenset(
     {"Transcription", "TranscriptionVerbose", "TranscriptionDiarized", "Translation", "TranslationVerbose"}
@@ -66,48 +75,43 @@ class _Data(Protocol):
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content, which some servers send as a list of parts; "" where there is none.
+    """Return the text of a message's content, which some servers send as a list of parts; "" without any.
 
-    Servers that parse a model's JSON send its values in place of the text: those are written as JSON again.
+    Servers that parse a model's JSON send its values instead of the text: they are encoded as JSON again.
     """
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        return "".join(map(_part_text, cast("list[object]", content)))
-    if isinstance(content, dict) and "text" not in content:
+    if is_list(content):
+        return "".join(map(_part_text, content))
+    if is_dict(content) and "text" not in content:
         return msgspec.json.encode(content).decode()
     if isinstance(content, (int, float)) and not isinstance(content, bool):
         return str(content)
-    return _part_text(cast("object", content))
+    return _part_text(content)
 
 
 def _part_text(part: object) -> str:
     if isinstance(part, str):
         return part
-    text = cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else getattr(part, "text", None)
+    text = part.get("text") if is_dict(part) else getattr(part, "text", None)
     return text if isinstance(text, str) else ""
 
 
 def reasoning_of(message: object) -> str:
-    """The reasoning of a message or delta, under either name that servers use for it; "" without."""
+    """Return the reasoning of a message or delta, under either of its names (DeepSeek, vLLM); "" without any."""
     return text_of(getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None))
 
 
-def _items(value: Any) -> Sequence[Any]:
-    """A list that came; nothing for what is no list."""
-    return cast("Sequence[Any]", value) if isinstance(value, list) else ()
-
-
 def _first(choices: Any) -> Any:
-    """The choice with index 0, or without one; `None` if there is none."""
-    for choice in _items(choices):
+    """Return the choice with index 0, or without an index; `None` if there is none."""
+    for choice in as_list(choices):
         if not getattr(choice, "index", None):
             return choice
     return None
 
 
 def _message(choices: Any) -> Any:
-    items = _items(choices)
+    items = as_list(choices)
     return getattr(items[0], "message", None) if items else None
 
 
@@ -116,9 +120,9 @@ def _vector(value: Any) -> memoryview[float]:
         try:
             return memoryview(array("f", cast("Any", value if isinstance(value, list) else None)))
         except (TypeError, OverflowError):
-            raise ValueError("the embedding is no list of numbers") from None
+            raise ValueError("the embedding is not a list of numbers") from None
     if len(value) % 4:
-        raise ValueError(f"an embedding of {len(value)} bytes is no sequence of 32-bit floats")
+        raise ValueError(f"an embedding of {len(value)} bytes is not a sequence of 32-bit floats")
     if not _SWAPPED:
         return memoryview(value).cast("f")
     swapped = array("f", value)
@@ -127,7 +131,7 @@ def _vector(value: Any) -> memoryview[float]:
 
 
 class ChatCompletionText:
-    """What a chat answer says, without a way through choices."""
+    """Text and reasoning of a chat answer, without a path through its choices."""
 
     __slots__ = ()
 
@@ -139,76 +143,77 @@ class ChatCompletionText:
 
     @property
     def text(self: _Choices) -> str:
-        """The first choice's text; "" if there is none, as with tool calls."""
+        """The first choice's text; "" without any, as with tool calls."""
         return text_of(getattr(_message(self.choices), "content", None))
 
     @property
     def reasoning(self: _Choices) -> str:
-        """The first choice's reasoning, from servers that show it; else ""."""
+        """The first choice's reasoning, where the server sends it; else ""."""
         return reasoning_of(_message(self.choices))
 
 
 class ChunkText:
-    """What a chunk of a chat answer adds."""
+    """The text and reasoning that a chunk of a chat answer adds."""
 
     __slots__ = ()
 
     @property
     def text(self: _Choices) -> str:
-        """The text that this chunk adds to the choice with index 0; often ""."""
+        """The text that this chunk adds to choice 0; often ""."""
         return text_of(getattr(getattr(_first(self.choices), "delta", None), "content", None))
 
     @property
     def reasoning(self: _Choices) -> str:
-        """The reasoning that this chunk adds to the choice with index 0."""
+        """The reasoning that this chunk adds to choice 0."""
         return reasoning_of(getattr(_first(self.choices), "delta", None))
 
 
 class CompletionText:
-    """What a completion says, or a chunk of one adds."""
+    """The text of a completion, or that a chunk of one adds."""
 
     __slots__ = ()
 
     @property
     def text(self: _Choices) -> str:
-        """The text of the choice with index 0, or of the only one of a whole answer; "" if there is none."""
+        """The text of choice 0, or of the only choice of a whole answer; "" without any."""
         first = _first(self.choices)
-        if first is None and "_meta" in vars(self) and len(_items(self.choices)) == 1:
-            first = self.choices[0]  # a server that numbers choices as it likes
+        if first is None and "_meta" in vars(self) and len(as_list(self.choices)) == 1:
+            first = self.choices[0]  # some servers number choices arbitrarily
         return text_of(getattr(first, "text", None))
 
 
 class ResponseText:
-    """What a response says, without a way through its output."""
+    """The text of a response, without a path through its output."""
 
     __slots__ = ()
 
     @property
     def output_text(self: _Output) -> str:
-        """The text of all messages in the output, one after another; "" if there is none."""
-        messages = (item for item in _items(self.output) if getattr(item, "type", None) == "message")
-        parts = (part for message in messages for part in _items(getattr(message, "content", None)))
+        """The text of all messages in the output, joined; "" without any."""
+        messages = (item for item in as_list(self.output) if getattr(item, "type", None) == "message")
+        parts = (part for message in messages for part in as_list(getattr(message, "content", None)))
         return "".join(_part_text(part) for part in parts if getattr(part, "type", None) == "output_text")
 
 
 class EmbeddingValue:
-    """One embedding, which came as base64 (and was decoded to bytes) or as a list of numbers."""
+    """One embedding, sent as base64 (and decoded to bytes) or as a list of numbers."""
 
     __slots__ = ()
 
     @property
     def vector(self: _Value) -> memoryview[float]:
-        """The numbers as 32-bit floats: a view of what came, without a copy, when it came as base64.
+        """The numbers as 32-bit floats: a view of the received bytes, without a copy, if it was sent as base64.
 
-        Raises `ValueError` when what came is no vector of floats.
+        Raises `ValueError` if the value is not a vector of floats.
         """
         return _vector(self.value)
 
     @property
     def embedding(self: _Value) -> list[float]:
-        """The numbers as a list, made anew at each call when they came as base64: take it once.
+        """The numbers as a list, made anew at each access if they were sent as base64: keep it in a variable.
 
-        The base64 text, as the official client gives it, when that was asked for; what is no vector is left as it came.
+        If base64 was requested it is that text, as with the official client; a value that is not a vector is returned
+        unchanged.
         """
         value = self.value
         embedding: Any = value
@@ -221,14 +226,14 @@ class EmbeddingValue:
 
 
 class Vectors:
-    """The embeddings of a whole answer."""
+    """The embeddings of an answer."""
 
     __slots__ = ()
 
     @property
     def vectors(self: _Data) -> list[memoryview[float]]:
         """Each input's embedding as 32-bit floats, in the order of the inputs. Raises `ValueError` like `vector`."""
-        items = _items(self.data)
+        items = as_list(self.data)
         places = [getattr(item, "index", None) for item in items]
         if all(type(place) is int for place in places):
             items = [item for _, item in sorted(zip(places, items, strict=True), key=lambda pair: cast("int", pair[0]))]
@@ -236,18 +241,18 @@ class Vectors:
 
 
 def return_base64(answer: Any) -> None:
-    """Let `.embedding` and dumps of an answer give the base64 text: the caller asked for just that."""
-    for item in _items(answer.data):
+    """Make `.embedding` and dumps of an answer return the base64 text, because the caller requested it."""
+    for item in as_list(answer.data):
         if isinstance(item, EmbeddingValue):
             vars(item)["_base64"] = True
 
 
 def has_content(answer: Any) -> bool:
-    """Whether an answer holds what its kind is about: a choice with a message, an image, a verdict, words."""
+    """Whether an answer has the content of its kind: a choice with a message, an image, a verdict, a transcript."""
     name = type(answer).__name__
     if name in _TRANSCRIPTS:
         return answer.text is not None
-    return name not in CONTENTS or any(_holds(name, item) for item in _items(getattr(answer, CONTENTS[name])))
+    return name not in CONTENTS or any(_holds(name, item) for item in as_list(getattr(answer, CONTENTS[name])))
 
 
 def _holds(name: str, item: Any) -> bool:
@@ -260,3 +265,71 @@ def _holds(name: str, item: Any) -> bool:
     if name == "ImagesResponse":
         return any(value for field, value in item.to_dict().items() if field != "revised_prompt")
     return True
+
+
+class Fetch(Protocol):
+    """Downloads a link, without the API key."""
+
+    async def __call__(self, url: str) -> builtins.bytes: ...
+
+
+class ImageData:
+    """The bytes of an image that was sent as base64 or as a link."""
+
+    __slots__ = ()
+
+    async def bytes(self) -> builtins.bytes:
+        """Return the image: decoded, or downloaded by a plain GET without any credentials.
+
+        Raises `ValueError` if there is neither base64 nor a link, or it cannot be decoded; `RuntimeError` for a link in
+        an answer without a client (an unpickled one); `OpenAIError` if downloading fails.
+        """
+        encoded, link = getattr(self, "b64_json", None), getattr(self, "url", None)
+        if isinstance(encoded, str) and encoded:
+            return _decoded(encoded)
+        if not isinstance(link, str) or not link:
+            raise ValueError("the server sent neither the image nor a link to it")
+        if link.startswith("data:"):
+            return _of_data_url(link)
+        fetch: Fetch | None = vars(self).get("_source")
+        if fetch is None:
+            raise RuntimeError(f"this image has no client to download it; get it from {link}")
+        return await fetch(link)
+
+    async def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the image to a file, in a thread. An existing file is replaced as a whole, or left unchanged.
+
+        Raises the errors of `bytes`, and `OSError`.
+        """
+        from ...storage.atomic import write_whole
+
+        await write_whole(path, await self.bytes())
+
+
+class Images:
+    """An answer whose `data` are images."""
+
+    __slots__ = ()
+
+    def attach(self, fetch: Fetch) -> None:
+        """Give every image the function that downloads links; called by the client of the call."""
+        for image in as_list(getattr(self, "data", None)):
+            if isinstance(image, ImageData):
+                vars(image)["_source"] = fetch
+
+
+def _decoded(text: str) -> bytes:
+    if text.startswith("data:"):  # some servers send a data URL in place of base64
+        return _of_data_url(text)
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(f"the image is not base64: {error}") from None
+
+
+def _of_data_url(url: str) -> bytes:
+    """Return the content of a ``data:`` URL (RFC 2397)."""
+    kind, comma, data = url.partition(",")
+    if not comma:
+        raise ValueError("the image's data URL has no data")
+    return _decoded(data) if kind.endswith(";base64") else unquote_to_bytes(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
-from ...core.codec.files import FileTypes
+from ...core.codec.file_types import FileTypes
 from ...core.policy.options import RequestOptions
 from ..audio_response_format import AudioResponseFormat
 from .transcription_include import TranscriptionInclude

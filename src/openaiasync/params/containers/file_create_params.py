@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...core.codec.files import FileTypes
+from ...core.codec.file_types import FileTypes
 from ...core.policy.options import RequestOptions
 
 __all__ = ["FileCreateParams"]

@@ -1,4 +1,4 @@
-"""A connection of events, and the manager that opens and closes it: the base of every kind that there is."""
+"""The base of every connection of events, and of the managers that open and close them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,12 @@ from ..engine.log import logger
 from ..engine.sealing import cleaned_error
 from ..errors import APIError, APIResponseValidationError, ClientClosedError, OpenAIError
 from .dial import DialContext, check_options, dial
-from .errors import WebSocketConnectionClosedError
-from .reconnect import (
-    OnReconnecting,
-    ReconnectPolicy,
-    may_reconnect,
-)
+from .reconnect import OnReconnecting, ReconnectPolicy, SendQueue, WebSocketConnectionClosedError, may_reconnect
 from .socket import Socket
-from .waiting import SendQueue
 
-__all__ = ["Handlers", "Manager", "Resource", "WebSocketConnection"]
+__all__ = ["EventMethods", "Handlers", "Manager", "WebSocketConnection"]
 
-STEADY = 10.0  # seconds that a connection must last, and bring an event, to count as a success
+STEADY = 10.0  # seconds that a connection must last, with an event, to count as a success
 
 Event = TypeVar("Event")
 Made = TypeVar("Made", bound="WebSocketConnection[Any]")
@@ -42,7 +36,7 @@ Handler = Callable[[Any], Any]
 
 
 class Handlers:
-    """Functions by the type of the events they are for, in the order they came."""
+    """Handlers by the type of their events, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._by_type: dict[str, list[tuple[Handler, bool]]] = {}
@@ -58,30 +52,30 @@ class Handlers:
                 return
 
     def take(self, event_type: str) -> list[Handler]:
-        """Those for a type; the ones that were to be called once are forgotten."""
+        """Return the handlers for a type, removing those that are called once."""
         rows = self._by_type.get(event_type, [])
         self._by_type[event_type] = [row for row in rows if not row[1]]
         return [handler for handler, _ in rows]
 
 
 class _Listening:
-    """`on`, `once` and `off`: of a connection, and of its manager before there is one."""
+    """`on`, `once` and `off`, of a connection and of its manager."""
 
     _handlers: Handlers
 
     def on(self, event_type: str, handler: Handler | None = None) -> Any:
-        """Have `handler` (a function or coroutine function) called by `dispatch_events` for events of this type.
+        """Have `dispatch_events` call `handler` (a function or coroutine function) for events of this type.
 
-        ``"event"`` stands for all types. Answers this object; without `handler`, a decorator.
+        ``"event"`` stands for all types. Returns this object, or a decorator without `handler`.
         """
         return self._listen(event_type, handler, once=False)
 
     def once(self, event_type: str, handler: Handler | None = None) -> Any:
-        """As `on`, for one event."""
+        """Add a handler for one event; see `on`."""
         return self._listen(event_type, handler, once=True)
 
     def off(self, event_type: str, handler: Handler) -> Self:
-        """Forget a handler; no-op for one that is not known."""
+        """Remove a handler, if there."""
         self._handlers.remove(event_type, handler)
         return self
 
@@ -97,7 +91,7 @@ class _Listening:
         return decorator
 
 
-class Resource:
+class EventMethods:
     """A group of methods of a connection, each of which sends one event."""
 
     def __init__(self, connection: WebSocketConnection[Any]) -> None:
@@ -108,13 +102,13 @@ class Resource:
 
 
 class WebSocketConnection(_Listening, Generic[Event]):
-    """An open WebSocket of events: iterate it for what the server sends, `send` what it is to know.
+    """An open WebSocket of events: iterate it to receive, `send` to send.
 
     Iterating ends when the caller closes the connection, or the server does with code 1000; any other end raises. One
     task may iterate or receive at a time, any number may send.
     """
 
-    _kind: ClassVar[Any]  # what its events are: a union of types
+    _kind: ClassVar[Any]  # the union of its events' types
 
     def __init__(
         self, socket: Socket, calls: Engine, call: DialContext, plan: ReconnectPolicy, queue: SendQueue
@@ -129,13 +123,13 @@ class WebSocketConnection(_Listening, Generic[Event]):
         self._reconnecting = False
         self._closed = False
         self._opened = socket.loop.time()
-        self._progress = False  # an event came since
+        self._progress = False  # an event was received since
         self._decoder: Decoder[Event] = decoder_for(self._kind, strict=calls.config.strict)
 
-    # ---------------------------------------------------------------- what comes
+    # ---------------------------------------------------------------- receiving
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """Every event, until the connection ends. With `on_reconnecting` a lost connection is made again here."""
+        """Yield every event until the connection ends; with `on_reconnecting` a lost one is opened again here."""
         while True:
             try:
                 event = await self.recv()
@@ -151,10 +145,11 @@ class WebSocketConnection(_Listening, Generic[Event]):
                 return
 
     async def recv(self) -> Event:
-        """The next event. Cancelling loses none.
+        """Return the next event. Cancelling loses none.
 
-        Raises `WebSocketConnectionClosedError` at the end whatever its code, `APITimeoutError` (clock ``"ping"``) when
-        the server answers no ping, `APIResponseValidationError` for what is no event: the connection is still good.
+        Raises `WebSocketConnectionClosedError` at the end, whatever its code, `APITimeoutError` (clock ``"ping"``) if
+        the server does not answer a ping, and `APIResponseValidationError` for a message that is not an event; the
+        connection is still usable then.
         """
         event = self.parse_event(await self.recv_bytes())
         if not self._progress and getattr(event, "type", None) not in (None, "error"):
@@ -162,11 +157,11 @@ class WebSocketConnection(_Listening, Generic[Event]):
         return event
 
     async def recv_bytes(self) -> bytes:
-        """The next message as it came; see `recv`. `parse_event` makes an event of it."""
+        """Return the next message as bytes, for `parse_event`; see `recv`."""
         return await self._socket.recv()
 
     def parse_event(self, data: str | bytes) -> Event:
-        """The event that a message is; `APIResponseValidationError` for what is none."""
+        """Return a message as an event. Raises `APIResponseValidationError` for one that is not an event."""
         raw = data.encode() if isinstance(data, str) else data
         try:
             event: Event = keep_raw(self._decoder.decode(raw), raw)
@@ -181,39 +176,39 @@ class WebSocketConnection(_Listening, Generic[Event]):
         raise cleaned_error(wrong, info.secrets)
 
     async def dispatch_events(self) -> None:
-        """Give every event to its handlers, one after the other, until the connection ends.
+        """Pass every event to its handlers, one after the other, until the connection ends.
 
-        An event ``error`` for which there is no handler raises `APIError`. What a handler raises, this raises.
+        An event ``error`` without a handler raises `APIError`. Raises what a handler raises.
         """
         async for event in self:
             kind = str(getattr(event, "type", ""))
             handlers = [*self._handlers.take(kind), *self._handlers.take("event")]
             if kind == "error" and not handlers:
-                raise self._told(event)
+                raise self._error_of(event)
             for handler in handlers:
-                answer = handler(event)
-                if hasattr(answer, "__await__"):
-                    await answer
+                result = handler(event)
+                if hasattr(result, "__await__"):
+                    await result
 
-    def _told(self, event: Any) -> APIError:
+    def _error_of(self, event: Any) -> APIError:
         body = event.to_dict() if isinstance(event, BaseModel) else event
         told: Any = self._socket.info.secrets.clean(msgspec.json.decode(encode_json(body)))
         info = self._socket.info
         text = failures.with_words(f"{info.method} {info.url}: the server sent an error", read_error(told))
         return APIError(text, info, body=failures.error_object(told))
 
-    # ---------------------------------------------------------------- what goes
+    # ---------------------------------------------------------------- sending
 
     async def send(self, event: BaseModel | Mapping[str, object]) -> None:
         """Send an event: an object of a client event's type, or a dict. Returns when it is with the operating system.
 
-        While the connection is made again it waits in line (`WebSocketQueueFullError` when too much does). Raises
-        `TypeError` and `ValueError` for what JSON cannot carry, `WebSocketConnectionClosedError` after the end.
+        While the connection is opened again it waits in the queue (`WebSocketQueueFullError` when that is full). Raises
+        `TypeError` and `ValueError` for values that JSON cannot carry, `WebSocketConnectionClosedError` after the end.
         """
         await self.send_raw(encode_json(event).decode())
 
     async def send_raw(self, data: str | bytes) -> None:
-        """Send a message as it is: text or bytes. See `send`."""
+        """Send a message unchanged: text or bytes. See `send`."""
         if self._reconnecting:
             self._queue.put(data)
             return
@@ -224,17 +219,17 @@ class WebSocketConnection(_Listening, Generic[Event]):
     # ---------------------------------------------------------------- the end
 
     async def close(self, *, code: int = 1000, reason: str = "") -> None:
-        """Close the connection, waiting for the server's goodbye `close_timeout` seconds at most. Idempotent."""
+        """Close the connection, waiting at most `close_timeout` seconds for the server's close frame. Idempotent."""
         self._closed = True
         await self._socket.close(code, reason)
 
     def abandon(self) -> None:
-        """Drop the connection at once: nothing is sent, nothing awaited."""
+        """Drop the connection at once: nothing is sent or awaited."""
         self._closed = True
         self._socket.abandon()
 
     def _over(self, ended: OpenAIError) -> None:
-        """The end of iterating: quiet where the caller or the server meant it, and nothing is left unsent."""
+        """End iterating: without an error where the caller or the server closed it on purpose and nothing is unsent."""
         unsent = self._queue.drain()
         if unsent:
             code = getattr(ended, "close_code", 1006)
@@ -248,7 +243,7 @@ class WebSocketConnection(_Listening, Generic[Event]):
         raise ended
 
     async def _reconnect(self, ended: OpenAIError) -> bool:
-        """Whether there is a connection again."""
+        """Open the connection again; return whether that worked."""
         code = may_reconnect(ended)
         if code is None or self._plan.ask is None:
             return False
@@ -271,7 +266,7 @@ class WebSocketConnection(_Listening, Generic[Event]):
                     if not error.retryable:
                         raise
             if not self._closed and self._socket.dropped.is_set():
-                raise ClientClosedError("the client was closed while a WebSocket was made again")
+                raise ClientClosedError("the client was closed while a WebSocket was reconnecting")
             return False
         finally:
             self._reconnecting = False
@@ -301,8 +296,7 @@ class WebSocketConnection(_Listening, Generic[Event]):
 class Manager(_Listening, Generic[Made]):
     """Opens a connection and closes it: ``async with client.realtime.connect(...) as connection``.
 
-    Or ``connection = await manager.enter()``, which you close yourself. Messages given to `send` before that are sent
-    first.
+    Or ``connection = await manager.enter()``, which the caller closes. Messages passed to `send` before are sent first.
     """
 
     _makes: ClassVar[Any]  # the class of its connections
@@ -332,11 +326,11 @@ class Manager(_Listening, Generic[Made]):
         self._connection: Made | None = None
 
     def send(self, event: BaseModel | Mapping[str, object]) -> None:
-        """Have an event sent as soon as there is a connection. Raises `WebSocketQueueFullError`."""
+        """Send an event as soon as there is a connection. Raises `WebSocketQueueFullError`."""
         self._queue.put(encode_json(event).decode())
 
     async def enter(self) -> Made:
-        """Open the connection. Raises what any call raises: `APIConnectionError`, `APIStatusError` and so on."""
+        """Open the connection. Raises the errors of any call: `APIConnectionError`, `APIStatusError` and so on."""
         plan = self._plan
         dialled = await dial(self._calls, self._call, plan.extra_query, plan.extra_headers)
         socket = Socket(dialled, self._calls)
@@ -361,7 +355,7 @@ class Manager(_Listening, Generic[Made]):
         if connection is None:
             return
         if error is not None and not isinstance(error, Exception):
-            connection.abandon()  # cancelled: nobody waits for a goodbye
+            connection.abandon()  # cancelled: nobody waits for a close frame
         else:
             await connection.close()
 

@@ -1,4 +1,4 @@
-"""What may be given where an operation uploads a file."""
+"""The types of a file parameter."""
 
 from __future__ import annotations
 

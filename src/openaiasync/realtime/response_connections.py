@@ -1,4 +1,4 @@
-"""The connections of ``client.responses`` and ``client.beta.responses``: answers over one WebSocket."""
+"""The connections of ``client.responses`` and ``client.beta.responses``: responses over one WebSocket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..core.policy.options import OPTION_NAMES
 from ..endpoints import BETA_RESPONSES_CREATE, RESPONSES_CREATE
 from ..types.beta.beta_responses_server_event import BetaResponsesServerEvent
 from ..types.responses.responses_server_event import ResponsesServerEvent
-from .connection import Manager, Resource, WebSocketConnection
+from .websocket import EventMethods, Manager, WebSocketConnection
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ..params.responses.response_create_params import ResponseCreateParamsBase as Create
 
     class ResponseParams(Create, total=False):
-        """Of `client.responses.create`, and what only WebSockets have."""
+        """The parameters of `client.responses.create`, and those that only WebSockets have."""
 
         stream_id: str
         stream: bool | None
         generate: bool
 
     class BetaResponseParams(BetaCreate, total=False):
-        """Of `client.beta.responses.create`, and what only WebSockets have."""
+        """The parameters of `client.beta.responses.create`, and those that only WebSockets have."""
 
         stream_id: str
         stream: bool | None
@@ -46,7 +46,7 @@ _OWN = frozenset({"stream_id", "stream", "generate"})
 
 
 def _fields(row: Endpoint, params: dict[str, Any]) -> dict[str, Any]:
-    """The fields of ``response.create``; `TypeError` names one that does not exist, and the nearest that does."""
+    """Return the fields of ``response.create``. Raises `TypeError` for an unknown one, naming the nearest known."""
     known = row.known - {"betas"} | _OWN | {"extra_body"}
     for name in params:
         if name in OPTION_NAMES and name not in known:
@@ -57,33 +57,33 @@ def _fields(row: Endpoint, params: dict[str, Any]) -> dict[str, Any]:
     return {**params, **extra}
 
 
-class _Steering(Resource):
+class _Steering(EventMethods):
     async def steer(self, *, previous_response_id: str, input: Any) -> None:
-        """Give an answer that is under way more to go on. Answered by ``response.steer.*``."""
+        """Add input to a response in progress. The server sends ``response.steer.*``."""
         await self._send("response.steer", previous_response_id=previous_response_id, input=input)
 
 
-class ResponseMethods(_Steering):
+class ResponseEventMethods(_Steering):
     """``connection.response``."""
 
     async def create(self, **params: Unpack[ResponseParams]) -> None:
-        """Ask for an answer; the parameters are those of ``client.responses.create``, and ``stream_id``.
+        """Request a response; the parameters are those of ``client.responses.create``, and ``stream_id``.
 
-        `extra_body` holds what a server takes beyond them. Answered by the events of a stream, up to
-        ``response.completed``, ``.incomplete`` or ``.failed``. Raises `TypeError` for a parameter that does not exist.
+        `extra_body` holds a server's additional fields. The server sends the events of a stream, up to
+        ``response.completed``, ``.incomplete`` or ``.failed``. Raises `TypeError` for an unknown parameter.
         """
         await self._send("response.create", **_fields(RESPONSES_CREATE, {**params}))
 
 
-class BetaResponseMethods(_Steering):
+class BetaResponseEventMethods(_Steering):
     """``connection.response``."""
 
     async def create(self, **params: Unpack[BetaResponseParams]) -> None:
-        """Ask for an answer; the parameters are those of ``client.beta.responses.create``, and ``stream_id``."""
+        """Request a response; the parameters are those of ``client.beta.responses.create``, and ``stream_id``."""
         await self._send("response.create", **_fields(BETA_RESPONSES_CREATE, {**params}))
 
     async def inject(self, *, response_id: str, input: Iterable[BetaResponseInputItemParam]) -> None:
-        """Add items to an answer that is under way. Answered by ``response.inject.*``."""
+        """Add items to a response in progress. The server sends ``response.inject.*``."""
         await self._send("response.inject", response_id=response_id, input=input)
 
 
@@ -93,13 +93,13 @@ class AsyncResponsesConnection(WebSocketConnection[ResponsesServerEvent]):
     _kind = ResponsesServerEvent
 
     @cached_property
-    def response(self) -> ResponseMethods:
-        """Methods that ask for answers."""
-        return ResponseMethods(self)
+    def response(self) -> ResponseEventMethods:
+        """Methods that request responses."""
+        return ResponseEventMethods(self)
 
 
 class AsyncResponsesConnectionManager(Manager[AsyncResponsesConnection]):
-    """What ``client.responses.connect(...)`` answers."""
+    """The result of ``client.responses.connect(...)``."""
 
     _makes = AsyncResponsesConnection
 
@@ -110,12 +110,12 @@ class BetaResponsesConnection(WebSocketConnection[BetaResponsesServerEvent]):
     _kind = BetaResponsesServerEvent
 
     @cached_property
-    def response(self) -> BetaResponseMethods:
-        """Methods that ask for answers."""
-        return BetaResponseMethods(self)
+    def response(self) -> BetaResponseEventMethods:
+        """Methods that request responses."""
+        return BetaResponseEventMethods(self)
 
 
 class BetaResponsesConnectionManager(Manager[BetaResponsesConnection]):
-    """What ``client.beta.responses.connect(...)`` answers."""
+    """The result of ``client.beta.responses.connect(...)``."""
 
     _makes = BetaResponsesConnection
