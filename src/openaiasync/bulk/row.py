@@ -9,7 +9,7 @@ from ..core.codec.endpoint import Request
 from ..core.model.meta import Meta
 from ..errors import OpenAIError
 
-__all__ = ["Outcome", "Sink", "Stats", "Summary", "Usage", "Work"]
+__all__ = ["Outcome", "Review", "Sink", "Stats", "Summary", "Usage", "Work"]
 
 
 class Usage(NamedTuple):
@@ -70,6 +70,7 @@ class Outcome:
         status: the HTTP status of the last attempt, `None` where no response came.
         body: the server's bytes of a 2xx, else `None`.
         answer: the decoded answer of a 2xx, else `None`.
+        parsed: the answer as a value of the type that was asked for, if one was.
         error: why there is no answer, else `None`.
         meta: what is known of the last attempt, `None` where no response came.
         usage: tokens as the server counted them, `None` where it did not.
@@ -78,7 +79,7 @@ class Outcome:
         cached: whether the answer comes from the cache, or from an equal row of the same run.
     """
 
-    __slots__ = ("answer", "attempts", "body", "cached", "error", "meta", "seconds", "status", "usage")
+    __slots__ = ("answer", "attempts", "body", "cached", "error", "meta", "parsed", "seconds", "status", "usage")
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Outcome:
         self.status = status
         self.body = body
         self.answer = answer
+        self.parsed: Any = None
         self.error = error
         self.meta = meta
         self.usage = usage
@@ -136,6 +138,18 @@ class Sink(Protocol):
 
     def flushed(self) -> Awaitable[None]:
         """Wait until there is room again; awaited while `full`."""
+        ...
+
+
+class Review(Protocol):
+    """Who looks at what comes back before it counts."""
+
+    def answered(self, work: Work, outcome: Outcome) -> Outcome | None:
+        """Return the final outcome, or `None` where ``work.request`` was changed and the row is to be sent again."""
+        ...
+
+    def refused(self, work: Work, error: OpenAIError) -> bool:
+        """Whether ``work.request`` was changed so that the row is to be sent again, and has not failed."""
         ...
 
 

@@ -22,7 +22,7 @@ import itertools
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Any, Literal, TypeAlias
 
 from ..core.codec.dialects import exceeds_limit
@@ -45,15 +45,12 @@ from ..errors import (
 )
 from .cache import AnswerCache, is_repeatable, request_key
 from .estimate import TokenEstimate
-from .row import Outcome, Sink, Stats, Summary, Work
+from .row import Outcome, Review, Sink, Stats, Summary, Work
 from .sending import Reached, limits_of, pause_of, refusal_of, replay, send
 
-__all__ = ["MaxInFlight", "Review", "Scheduler", "engine_of"]
+__all__ = ["MaxInFlight", "Scheduler", "engine_of"]
 
 MaxInFlight: TypeAlias = int | Literal["auto"] | None
-Review: TypeAlias = Callable[[Work, Outcome], Outcome | None]
-"""Looks at each answer before it counts: returns the final outcome, or `None` where it has changed ``work.request``
-and the row is to be sent again."""
 
 RETRIES = 5  # attempts after the first one
 GIVE_UP_AFTER = 600.0  # seconds
@@ -187,7 +184,15 @@ class Scheduler:
                 admission.tokens.changed(self._loop.time())
         if self._loop is not None:
             self._disarm()
-            self._pump()
+            self._changed.set()
+
+    def use_cache(self, cache: AnswerCache | None) -> None:
+        """Use these answers, before the run."""
+        self._cache = cache
+
+    def count_failed(self) -> None:
+        """Count a row of the source that could not become `Work`."""
+        self._stats.failed += 1
 
     @property
     def stats(self) -> Stats:
@@ -360,7 +365,7 @@ class Scheduler:
                 outcome = replay(self._servers[0].engine, work, body)
             except OpenAIError:
                 return False  # written by another version, or damaged
-            if self._review is not None and self._review(work, outcome) is not outcome:
+            if self._review is not None and self._review.answered(work, outcome) is not outcome:
                 return False
             self._served += 1
             self._finish(work, outcome)
@@ -447,6 +452,8 @@ class Scheduler:
     def _due(self) -> None:
         self._timer = None
         self._pump()
+        if not self._tasks:
+            self._changed.set()  # perhaps that was the end of the source
 
     def _pump(self) -> None:
         """Start rows as long as one may be sent."""
@@ -510,7 +517,7 @@ class Scheduler:
         work.refusals = 0
         outcome.attempts = work.attempts
         if self._review is not None:
-            reviewed = self._review(work, outcome)
+            reviewed = self._review.answered(work, outcome)
             if reviewed is None:
                 stats.repaired += 1
                 self._front.append(work)
@@ -557,6 +564,9 @@ class Scheduler:
             self._refused(work, server, flight, error)
         elif _is_passing(error):
             self._repeat(work, server, flight, error)
+        elif self._review is not None and self._review.refused(work, error):
+            admission.left(now, flight, works=True)
+            self._front.append(work)
         else:
             admission.left(now, flight, works=isinstance(error, APIStatusError))
             server.worked_at = now

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .audio import SpeechToTextMethods, TextToSpeechMethods
     from .embed_many import EmbedManyMethods
     from .images import ImageGenerateMethods
+    from .many import MapMethods
     from .vision import VisionMethods
 
     _Completions = AccumulatingStream[Completion, Completion]
@@ -119,6 +120,13 @@ class ClientMethods:
         from .embed_many import EmbedManyMethods
 
         return EmbedManyMethods(self._calls)
+
+    @cached_property
+    def map(self) -> MapMethods:
+        """Many rows as many calls, as fast as the servers take them."""
+        from .many import MapMethods
+
+        return MapMethods(self._calls)
 
     @cached_property
     def image_generate(self) -> ImageGenerateMethods:

@@ -1,0 +1,367 @@
+"""`client.map`: many rows as many calls, in a list or as they complete."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from types import TracebackType
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, cast
+
+from ..core.codec.endpoint import Endpoint, Request
+from ..core.policy.limits import Limits
+from ..endpoints import (
+    CHAT_COMPLETIONS_CREATE,
+    COMPLETIONS_CREATE,
+    EMBEDDINGS_CREATE,
+    MODERATIONS_CREATE,
+    RESPONSES_CREATE,
+)
+from ..engine.engine import Engine
+from ..errors import ConfigurationError, OpenAIError
+from .cache import AnswerCache
+from .repair import Into
+from .row import Outcome, Stats, Summary, Usage, Work
+from .scheduler import MaxInFlight, Scheduler
+from .sources import rows_of
+
+__all__ = ["Call", "ManyCallsError", "MapOptions", "Operation", "Row", "RowError", "RowStream"]
+
+A = TypeVar("A")
+P = TypeVar("P")
+
+Operation = Literal["chat", "completions", "embeddings", "responses", "moderations"]
+Call = str | list[Any] | Mapping[str, Any]
+
+AHEAD = 256  # finished rows that wait for who iterates; with so many nothing new is sent
+_OPERATIONS: dict[str, tuple[Endpoint, str]] = {
+    "chat": (CHAT_COMPLETIONS_CREATE, "messages"),
+    "completions": (COMPLETIONS_CREATE, "prompt"),
+    "embeddings": (EMBEDDINGS_CREATE, "input"),
+    "responses": (RESPONSES_CREATE, "input"),
+    "moderations": (MODERATIONS_CREATE, "input"),
+}
+_WHY = {
+    "quota": "the account's quota is used up",
+    "credentials": "the key was refused",
+    "dead": "no server has worked for too long",
+}
+
+
+class RowError(OpenAIError, ValueError):
+    """A row holds what no request can carry: half a surrogate pair, a number that is infinite. Nothing was sent."""
+
+
+class ManyCallsError(OpenAIError):
+    """A run was stopped before its end: a quota is used up, a key is refused, no server works.
+
+    `rows` are those that had finished, in the order of the input, where `client.map` was awaited; `reason` is
+    ``"quota"``, ``"credentials"`` or ``"dead"``. The error that led there is the ``__cause__``.
+    """
+
+    def __init__(self, message: str, *, reason: str, rows: list[Row[Any, Any]], cause: OpenAIError | None) -> None:
+        super().__init__(message)
+        self.reason: str = reason
+        self.rows: list[Row[Any, Any]] = rows
+        self.side = "server" if cause is None else cause.side
+        self.retryable = reason == "dead"
+
+
+class Row(Generic[A, P]):
+    """What became of one row of `client.map`."""
+
+    __slots__ = ("_answer", "_parsed", "attempts", "cached", "error", "index", "item", "key", "seconds", "usage")
+
+    def __init__(self, index: int, key: Any, item: Any, outcome: Outcome) -> None:
+        self.index: int = index
+        """Its position in the input, from 0."""
+        self.key: Any = key
+        """What ``key=`` names it by; its index without that."""
+        self.item: Any = item
+        """The row as it came."""
+        self.error: OpenAIError | None = outcome.error
+        """Why there is no answer; `None` if there is one."""
+        self.attempts: int = outcome.attempts
+        """How often it was sent, refusals for too many requests (429) not counted."""
+        self.cached: bool = outcome.cached
+        """Whether the answer comes from the cache, or from an equal row."""
+        self.seconds: float = outcome.seconds
+        """How long the last attempt took."""
+        self.usage: Usage | None = outcome.usage
+        """Tokens as the server counted them: `input` and `output`."""
+        self._answer: Any = outcome.answer
+        self._parsed: Any = outcome.parsed
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an answer."""
+        return self.error is None
+
+    @property
+    def answer(self) -> A:
+        """The answer, as the call itself returns it. Raises the row's `error` if there is none."""
+        if self.error is not None:
+            raise self.error
+        return cast("A", self._answer)
+
+    @property
+    def parsed(self) -> P:
+        """The answer as a value of the type given as ``into=``, else `None`. Raises the row's `error`."""
+        if self.error is not None:
+            raise self.error
+        return cast("P", self._parsed)
+
+    @property
+    def text(self) -> str:
+        """The answer's words. Raises the row's `error`; `AttributeError` for embeddings and moderations."""
+        answer: Any = self.answer
+        text = getattr(answer, "output_text", None)
+        return text if isinstance(text, str) else str(answer.text)
+
+    def __repr__(self) -> str:
+        what = "ok" if self.error is None else f"error={self.error!r}"
+        return f"<Row {self.key!r} {what} attempts={self.attempts}>"
+
+
+class MapOptions(NamedTuple):
+    """How a run of `client.map` is made; see there."""
+
+    make: Callable[[Any], Any] | None = None
+    key: str | Callable[[Any], Any] | None = None
+    operation: Operation = "chat"
+    into: Any = None
+    repair: int = 1
+    limits: Limits | None = None
+    max_in_flight: MaxInFlight = "auto"
+    retries: int = 5
+    give_up_after: float = 600.0
+    cache: str | os.PathLike[str] | AnswerCache | None = None
+    dedupe: bool | None = None
+
+
+class RowStream(Generic[A, P]):
+    """The rows of one `client.map`. Await it for all of them in order, or iterate it for each as it completes.
+
+    Iterated, it holds a few hundred rows at most, however many there are: where finished rows are not taken, no further
+    ones are sent. Leaving the loop ends the calls under way; so does ``async with`` around it, for certain.
+    """
+
+    def __init__(self, engines: list[Engine], source: Any, options: MapOptions, params: dict[str, Any]) -> None:
+        if options.operation not in _OPERATIONS:
+            raise ValueError(f"endpoint is one of {', '.join(map(repr, _OPERATIONS))}, not {options.operation!r}")
+        self._engines = engines
+        self._endpoint, self._main = _OPERATIONS[options.operation]
+        self._items = rows_of(source)
+        self._options = options
+        self._params = params
+        self._into = None if options.into is None else Into(options.into, options.repair)
+        self._done: deque[Row[A, P]] = deque()
+        self._all = False
+        self._used = False
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._rows: AsyncGenerator[Row[A, P], None] | None = None
+        self._scheduler = Scheduler(
+            engines,
+            limits=options.limits,
+            max_in_flight=options.max_in_flight,
+            retries=options.retries,
+            give_up_after=options.give_up_after,
+            dedupe=options.dedupe,
+            review=self._into,
+        )
+
+    # ---------------------------------------------------------------- what callers do with it
+
+    def __await__(self) -> Generator[Any, None, list[Row[A, P]]]:
+        return self._list().__await__()
+
+    def __aiter__(self) -> AsyncIterator[Row[A, P]]:
+        self._rows = self._iterate()
+        return self._rows
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the calls under way. Idempotent."""
+        if self._rows is not None:
+            await self._rows.aclose()
+
+    @property
+    def stats(self) -> Stats:
+        """Numbers of the run as they are now."""
+        return self._scheduler.stats
+
+    def set_limits(self, **limits: Any) -> None:
+        """Change `rpm`, `tpm` or `max_in_flight` while the run goes on."""
+        self._scheduler.set_limits(**limits)
+
+    def stop(self) -> None:
+        """Send no further row; those in flight finish, and iteration ends after them."""
+        self._scheduler.stop()
+
+    # ---------------------------------------------------------------- the run
+
+    def _begin(self) -> None:
+        if self._used:
+            raise RuntimeError("the rows of one map() are made once; call it again")
+        self._used = True
+
+    async def _list(self) -> list[Row[A, P]]:
+        self._begin()
+        self._all = True
+        summary = await self._run()
+        rows = sorted(self._done, key=lambda row: row.index)
+        if summary.stopped in _WHY:
+            raise self._stopped(summary, rows)
+        return rows
+
+    async def _iterate(self) -> AsyncGenerator[Row[A, P], None]:
+        self._begin()
+        run = asyncio.create_task(self._run())
+        run.add_done_callback(lambda _: self._news.set())
+        try:
+            while not run.done() or self._done:
+                while self._done:
+                    yield self._done.popleft()
+                    if len(self._done) <= AHEAD // 2:
+                        self._room.set()
+                self._news.clear()
+                if not run.done():
+                    await self._news.wait()
+            summary = run.result()
+            if summary.stopped in _WHY:
+                raise self._stopped(summary, [])
+        finally:
+            run.cancel()
+            await asyncio.wait({run})
+            if not run.cancelled():
+                run.exception()  # the caller has left
+
+    async def _run(self) -> Summary:
+        cache = self._options.cache
+        own = None if cache is None or isinstance(cache, AnswerCache) else AnswerCache(cache)
+        self._scheduler.use_cache(own or (cache if isinstance(cache, AnswerCache) else None))
+        try:
+            if isinstance(self._items, AsyncIterable):
+                return await self._scheduler.run(self._works_of(self._items), self)
+            return await self._scheduler.run(self._works(self._items), self)
+        finally:
+            if own is not None:
+                await own.aclose()
+
+    def _stopped(self, summary: Summary, rows: list[Row[A, P]]) -> ManyCallsError:
+        stats = summary.stats
+        message = f"stopped after {stats.ok} rows with an answer and {stats.failed} that failed: "
+        error = ManyCallsError(
+            f"{message}{_WHY[summary.stopped]}: {summary.error}",
+            reason=summary.stopped,
+            rows=cast("list[Row[Any, Any]]", rows),
+            cause=summary.error,
+        )
+        error.__cause__ = summary.error
+        return error
+
+    # ---------------------------------------------------------------- requests
+
+    def _works(self, items: Iterable[Any]) -> Iterator[Work]:
+        for index, item in enumerate(items):
+            work = self._work(index, item)
+            if work is not None:
+                yield work
+
+    async def _works_of(self, items: AsyncIterable[Any]) -> AsyncIterator[Work]:
+        index = 0
+        async for item in items:
+            work = self._work(index, item)
+            if work is not None:
+                yield work
+            index += 1
+
+    def _work(self, index: int, item: Any) -> Work | None:
+        """Return a row's work; `None`, and a failed row, for what no request can carry."""
+        options, key = self._options, cast("Any", index)
+        if options.key is not None:
+            key = item[options.key] if isinstance(options.key, str) else options.key(item)
+        made = item if options.make is None else options.make(item)
+        params = self._params_of(made)
+        try:
+            request = self._request(params, index)
+        except ValueError as error:
+            failure = RowError(f"row {index} cannot be sent: {error}")
+            self._finish(index, key, item, Outcome(error=failure))
+            self._scheduler.count_failed()
+            return None
+        return Work(str(key), index, request, context=(key, item))
+
+    def _params_of(self, made: Any) -> dict[str, Any]:
+        if isinstance(made, Mapping):
+            return {**self._params, **cast("Mapping[str, Any]", made)}
+        if self._main == "messages" and isinstance(made, str):
+            made = [{"role": "user", "content": made}]
+        elif not isinstance(made, (str, list)):
+            raise TypeError(
+                f"a row is a text, a list or a dict with the parameters of its request, not {type(made).__name__}: "
+                "pass a function that makes one of it, map(rows, lambda row: {...})"
+            )
+        return {**self._params, self._main: made}
+
+    def _request(self, params: dict[str, Any], index: int) -> Request:
+        if params.get("stream"):
+            raise TypeError("map() gives whole answers: stream=True has no place in it")
+        request = self._engines[0].request(self._endpoint, params)
+        if self._into is not None:
+            self._into.prepare(request, index)
+        return request
+
+    # ---------------------------------------------------------------- the scheduler's sink
+
+    @property
+    def full(self) -> bool:
+        """Whether finished rows wait to be taken."""
+        return len(self._done) >= AHEAD and not self._all
+
+    def started(self, work: Work) -> None:
+        """Nothing is kept of rows under way."""
+
+    def finished(self, work: Work, outcome: Outcome) -> None:
+        """Hand a row out."""
+        key, item = work.context
+        self._finish(work.index, key, item, outcome)
+
+    def _finish(self, index: int, key: Any, item: Any, outcome: Outcome) -> None:
+        self._done.append(Row(index, key, item, outcome))
+        if not self._news.is_set():
+            self._news.set()
+
+    async def flushed(self) -> None:
+        """Wait until rows were taken."""
+        while self.full:
+            self._room.clear()
+            await self._room.wait()
+
+
+def engines_of(engine: Engine, others: Iterable[Any]) -> list[Engine]:
+    """Return the engines of a run: the client's own, and those of further clients."""
+    from .scheduler import engine_of
+
+    found = [engine, *(engine_of(one) for one in others)]
+    if any(one.raw for one in found):
+        raise ConfigurationError("map() makes many calls and has no raw answer")
+    return found

@@ -1,0 +1,165 @@
+"""``into=``: answers as values of a type, checked before they count, and asked for again where they do not fit.
+
+The schema goes with the request in the best way that the server takes: as `json_schema`, as any JSON object, or in
+words. A server that refuses one way is asked in the next one from then on. A row whose answer does not fit is sent
+again with what is wrong, `repair` times at most.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from ..core.codec.dialects import refuses_format
+from ..core.codec.endpoint import Request
+from ..core.schema.structured import Shape, ShapeError, repair_message, shape_of
+from ..errors import (
+    APIError,
+    ContentFilterFinishReasonError,
+    LengthFinishReasonError,
+    OpenAIError,
+    RefusalError,
+    StructuredOutputError,
+)
+from .row import Outcome, Work
+
+__all__ = ["Into"]
+
+LEVELS = ("json_schema", "json_object", "prompt")
+
+
+class Into:
+    """The type that each answer of a run becomes, and how often a wrong one is asked for again.
+
+    `kind` is what `client.chat.parse(into=)` takes. Raises `TypeError` for a type that no schema can be made of, and
+    `ValueError` for a number of repairs below 0.
+    """
+
+    def __init__(self, kind: Any, repair: int = 1) -> None:
+        if isinstance(repair, bool) or repair < 0:
+            raise ValueError(f"repair is a whole number from 0 up, not {repair!r}")
+        self.shape: Shape[Any] = shape_of(kind)
+        self.repair: int = repair
+        self.level: int = 0
+        self._repairs: dict[int, int] = {}  # by index, of rows that had a wrong answer
+        self._levels: dict[int, int] = {}  # by index, of rows that were sent while the level was another one
+
+    def prepare(self, request: Request, index: int) -> None:
+        """Have the request of a row ask for the type."""
+        body = self._body(request)
+        if self.level != 0:
+            self._levels[index] = self.level
+        request.body = msgspec.json.encode(self._asking(request, body))
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        if request.endpoint.path not in ("/chat/completions", "/responses"):
+            raise TypeError(f"into= needs chat completions or responses, not {request.endpoint.path}")
+        return cast("dict[str, Any]", msgspec.json.decode(request.body))
+
+    def _asking(self, request: Request, body: dict[str, Any]) -> dict[str, Any]:
+        level = LEVELS[self.level]
+        if request.endpoint.path == "/responses":
+            form = self.shape.text_format() if level == "json_schema" else {"type": "json_object"}
+            body = {key: value for key, value in body.items() if key != "text"}
+            if level != "prompt":
+                body["text"] = {"format": form}
+            if level != "json_schema":
+                body["input"] = _with_words(body.get("input"), self.shape.instructions())
+            return body
+        body = {key: value for key, value in body.items() if key != "response_format"}
+        if level == "json_schema":
+            body["response_format"] = self.shape.response_format()
+        elif level == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        if level != "json_schema":
+            body["messages"] = _with_words(body.get("messages"), self.shape.instructions())
+        return body
+
+    # ---------------------------------------------------------------- what the scheduler asks
+
+    def answered(self, work: Work, outcome: Outcome) -> Outcome | None:
+        """Return the outcome with `parsed`, or as a failure; `None` where the request was changed to ask again."""
+        answer = outcome.answer
+        try:
+            refusal = _refusal(answer)
+            if refusal:
+                raise RefusalError(refusal, answer=answer)
+            _refuse_cut(answer)
+            outcome.parsed = self.shape.decode(_text(answer))
+        except ShapeError as error:
+            if outcome.cached:
+                return None
+            repairs = self._repairs.get(work.index, 0)
+            if repairs < self.repair:
+                self._repairs[work.index] = repairs + 1
+                self._ask_again(work.request, _text(answer), error)
+                return None
+            outcome.error = StructuredOutputError(str(error), answer=answer, problem=error)
+        except StructuredOutputError as error:
+            outcome.error = error
+        self._repairs.pop(work.index, None)
+        self._levels.pop(work.index, None)
+        return outcome
+
+    def _ask_again(self, request: Request, text: str, error: ShapeError) -> None:
+        body = self._body(request)
+        name = "input" if request.endpoint.path == "/responses" else "messages"
+        asked: Any = body.get(name)
+        messages: list[Any] = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked or ())
+        body[name] = [*messages, {"role": "assistant", "content": text}, repair_message(error)]
+        request.body = msgspec.json.encode(body)
+
+    def refused(self, work: Work, error: OpenAIError) -> bool:
+        """Whether the server refuses the way that was asked in, and the request was changed to ask in the next one."""
+        if not isinstance(error, APIError) or not refuses_format(error):
+            return False
+        sent = self._levels.get(work.index, 0)
+        if sent >= len(LEVELS) - 1:
+            return False
+        self.level = max(self.level, sent + 1)
+        self._levels[work.index] = self.level
+        work.request.body = msgspec.json.encode(self._asking(work.request, self._body(work.request)))
+        return True
+
+
+def _with_words(asked: Any, words: str) -> Any:
+    """Return a prompt, or messages, with instructions behind what the user says."""
+    if isinstance(asked, str):
+        return f"{asked}\n\n{words}"
+    messages: list[Any] = list(asked or ())
+    last: Any = messages[-1] if messages else None
+    if isinstance(last, dict) and last.get("role") == "user" and isinstance(last.get("content"), str):
+        if words in last["content"]:
+            return messages
+        return [*messages[:-1], {**last, "content": f"{last['content']}\n\n{words}"}]
+    return [*messages, {"role": "user", "content": words}]
+
+
+def _text(answer: Any) -> str:
+    text = getattr(answer, "output_text", None)
+    return text if isinstance(text, str) else str(answer.text)
+
+
+def _refusal(answer: Any) -> str:
+    """Return what a model said in place of an answer."""
+    message = getattr(answer, "message", None)
+    if message is not None:
+        return getattr(message, "refusal", None) or ""
+    for item in getattr(answer, "output", None) or ():
+        for part in getattr(item, "content", None) or ():
+            if refusal := getattr(part, "refusal", None):
+                return str(refusal)
+    return ""
+
+
+def _refuse_cut(answer: Any) -> None:
+    """Raise for an answer that ends in the middle: what there is of it is not the value."""
+    choices = getattr(answer, "choices", None)
+    reason = getattr(choices[0], "finish_reason", None) if choices else None
+    details = getattr(answer, "incomplete_details", None)
+    reason = reason or getattr(details, "reason", None)
+    if reason in ("length", "max_output_tokens"):
+        raise LengthFinishReasonError(completion=answer)
+    if reason == "content_filter":
+        raise ContentFilterFinishReasonError(completion=answer)
