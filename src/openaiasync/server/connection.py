@@ -78,6 +78,7 @@ class ServerConnection(asyncio.Protocol):
             "root_path": "",
             "client": _address(transport.get_extra_info("peername")),
             "server": _address(transport.get_extra_info("sockname")),
+            "state": self._server.state,
         }
         self._read_timer.set(self._limits.idle_timeout)
 
@@ -152,8 +153,13 @@ class ServerConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def close_after_response(self) -> None:
+        """Make the response in progress the last one. An idle connection stays open, to refuse what is on its way."""
+        if self._exchange is not None:
+            self.closing = True
+
     def shut_down(self) -> None:
-        """Take no further request; close now if none is being answered."""
+        """Close the connection if it is idle."""
         self.closing = True
         if self._exchange is None and self._transport is not None:
             self._part(b"")
@@ -188,6 +194,10 @@ class ServerConnection(asyncio.Protocol):
             self._part(error_response(status, message), unread=True)
 
     def _begin(self, head: RequestHead) -> None:
+        if self._server.draining:
+            # The client sent it before it could know that the server shuts down.
+            self._refuse(503, "The server is shutting down; send the request again.")
+            return
         self._in_head = False
         self._progress = 0
         if head.length == 0:
@@ -202,6 +212,7 @@ class ServerConnection(asyncio.Protocol):
             "raw_path": head.raw_path,
             "query_string": head.query,
             "headers": head.fields,
+            "state": dict(self._server.state),
         }
         exchange = self._exchange = ServerExchange(self, head)
         self._server.begun(exchange)

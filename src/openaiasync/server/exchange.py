@@ -40,6 +40,8 @@ def error_response(status: int, message: str) -> bytes:
     """
     body = msgspec.json.encode(HTTPError(status, message).to_dict())
     fields = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+    if status == 503:
+        fields = b"retry-after: 1\r\n" + fields
     return status_line(status) + _standard_fields() + fields + body
 
 

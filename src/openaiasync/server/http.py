@@ -21,6 +21,7 @@ from .lifespan import Lifespan
 __all__ = ["HTTPServer", "serve", "serve_until_signal"]
 
 _log = logging.getLogger("openaiasync.server")
+_LAST_WORDS = 1.0  # seconds for cancelled requests to end, and for the last bytes to be read
 _LAST_RESORT = 5.0
 
 
@@ -61,7 +62,15 @@ class HTTPServer:
         self._listener: asyncio.Server | None = None
         self._open: set[ServerConnection] = set()
         self._running: set[ServerExchange] = set()
-        self._quiet: asyncio.Event | None = None  # set once nothing is open or running, while closing
+        self._changed = asyncio.Event()  # set whenever a request or a connection has ended
+        self._hurried = False
+        self.draining: bool = False
+        """Whether the server shuts down: new requests are answered 503."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the application keeps for this listener: the ``state`` of ASGI's lifespan."""
+        return self._lifespan.state
 
     @property
     def base_url(self) -> str:
@@ -94,44 +103,51 @@ class HTTPServer:
     async def close(self, grace: float | None = None) -> None:
         """Stop listening, let the requests in flight end for `grace` seconds, then cancel them. Idempotent.
 
+        Meanwhile requests on connections that were kept open are answered 503 with ``Retry-After``. A stream that is
+        cancelled ends with an error event, if the application sends one.
+
         `grace`: default what `serve` was given (5 s); 0 cancels them at once.
         """
         listener, self._listener = self._listener, None
         if listener is None:
             return
         listener.close()
-        self._quiet = asyncio.Event()
+        self.draining = True
         for connection in list(self._open):
-            connection.shut_down()
+            connection.close_after_response()
         try:
-            await self._wait_quiet(self._grace if grace is None else grace)
+            await self._wait(lambda: self._hurried or not self._running, self._grace if grace is None else grace)
         finally:
-            self._quiet.clear()
             for exchange in list(self._running):
                 if exchange.task is not None:
                     exchange.task.cancel()
+            await self._wait(lambda: not self._running, _LAST_WORDS)
+            for connection in list(self._open):
+                connection.shut_down()
+            await self._wait(lambda: self._hurried or not self._open, _LAST_WORDS)
             for connection in list(self._open):
                 connection.abort()
-            if not await self._wait_quiet(_LAST_RESORT):
-                _log.error("%d requests would not be cancelled", len(self._running))
+            if not await self._wait(lambda: not (self._open or self._running), _LAST_RESORT):
+                _log.error("%d requests could not be cancelled", len(self._running))
             await listener.wait_closed()
             self._unlink()
             await self._lifespan.stop(_LAST_RESORT)
 
     def hurry(self) -> None:
-        """Cut short the grace period of a `close` in progress."""
-        if self._quiet is not None:
-            self._quiet.set()
+        """End the grace period of a `close` in progress."""
+        self._hurried = True
+        self._changed.set()
 
-    async def _wait_quiet(self, seconds: float) -> bool:
-        """Wait for the end of all connections and requests; whether it came."""
-        if self._quiet is not None and (self._open or self._running):
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._quiet.wait()
-            except TimeoutError:
-                pass
-        return not (self._open or self._running)
+    async def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Wait until requests and connections have ended as far as `done` wants. Return whether they have."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not done():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return done()
 
     def _unlink(self) -> None:
         if self.uds is not None:
@@ -159,7 +175,7 @@ class HTTPServer:
         """A connection has ended."""
         self._open.discard(connection)
         self.connections -= 1
-        self._check_quiet()
+        self._changed.set()
 
     def begun(self, exchange: ServerExchange) -> None:
         """Count a request that is being answered."""
@@ -172,11 +188,7 @@ class HTTPServer:
         """A request was answered, or given up."""
         self._running.discard(exchange)
         self.in_flight -= 1
-        self._check_quiet()
-
-    def _check_quiet(self) -> None:
-        if self._quiet is not None and not self._open and not self._running:
-            self._quiet.set()
+        self._changed.set()
 
     async def __aenter__(self) -> Self:
         await self.start()

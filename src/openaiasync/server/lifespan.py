@@ -11,16 +11,18 @@ __all__ = ["Lifespan"]
 
 
 class Lifespan:
-    """Runs the application's lifespan in a task of its own. An application that knows no lifespan is left in peace."""
+    """Runs the application's lifespan in a task. An application that does not support the lifespan runs without it."""
 
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
-        self._reply: asyncio.Future[str | None] | None = None  # its result is what went wrong
+        self._reply: asyncio.Future[str | None] | None = None  # the result is what went wrong
         self._task: asyncio.Task[None] | None = None
+        self.state: dict[str, Any] = {}
+        """What the application keeps for this listener; every request's scope has a copy."""
 
     async def start(self) -> None:
-        """Raises `RuntimeError` with the application's own words when it says that it cannot start."""
+        """Start the application. Raises `RuntimeError` with its own message if it reports that it cannot start."""
         self._task = asyncio.create_task(self._run())
         problem = await self._tell("lifespan.startup")
         if problem is not None:
@@ -53,7 +55,11 @@ class Lifespan:
             await asyncio.wait([task])
 
     async def _run(self) -> None:
-        scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
+        scope: dict[str, Any] = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self.state,
+        }
         try:
             await self._app(scope, self._messages.get, self._send)
         except Exception:
@@ -63,7 +69,7 @@ class Lifespan:
 
     async def _send(self, message: Message) -> None:
         failed = str(message["type"]).endswith(".failed")
-        self._answer(str(message.get("message") or "it gave no reason") if failed else None)
+        self._answer(str(message.get("message") or "no reason given") if failed else None)
 
     def _answer(self, problem: str | None) -> None:
         if self._reply is not None and not self._reply.done():
