@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Collection, Iterator
 from functools import cache
@@ -16,8 +17,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
 # Lowest first; a unit (a top-level module or package, or a package of `core`) may import its own layer and those before
 # it.
 LAYERS = (
-    "version lazy storage core.model errors",
-    "types",
+    "version lazy storage core.model",
+    "types errors",
     "params core.http core.codec core.schema core.policy",
     "endpoints",
     "transport",
@@ -45,7 +46,6 @@ ROOT_MAY_BE_IMPORTED_BY = {"cli", "testing"}
 EXEMPT = {
     ("types", "params"),  # official module paths of requests
     ("types", "official"),  # official module paths of parsed answers
-    ("errors", "types"),  # `LengthFinishReasonError.completion`
     ("core.model.mixins", "types"),  # what the properties of answers return
     ("core.policy.options", "engine"),  # hooks, among the options of a call
 }
@@ -257,6 +257,27 @@ def test_imports_go_one_way() -> None:
 def test_no_module_is_in_a_cycle() -> None:
     """Every module can be read without first understanding one that needs it."""
     assert cycles(source()) == []
+
+
+def test_parts_that_users_combine_do_not_know_each_other() -> None:
+    """Chat, bulk and server never import each other, nor does the server its demo: each can be read by itself."""
+    apart = [("chat", "bulk"), ("chat", "server"), ("bulk", "server")]
+    forbidden = {*apart, *((other, one) for one, other in apart), ("server", "demo")}
+    assert [str(one) for one in source() if not one.foreign and (one.unit, one.target_unit) in forbidden] == []
+
+
+def test_core_loads_no_event_loop() -> None:
+    """Importing all of core loads neither asyncio nor sockets: the rule holds for what it imports, too."""
+    code = (
+        "import importlib, pathlib, sys, openaiasync.core as core\n"
+        "folder = pathlib.Path(core.__file__).parent\n"
+        "for path in sorted(folder.rglob('*.py')):\n"
+        "    name = '.'.join(('openaiasync.core', *path.relative_to(folder).with_suffix('').parts))\n"
+        "    importlib.import_module(name.removesuffix('.__init__'))\n"
+        "print(*sorted({'asyncio', 'socket', 'selectors', 'ssl', 'concurrent.futures'} & sys.modules.keys()))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
 
 
 def test_exemptions_are_in_use() -> None:

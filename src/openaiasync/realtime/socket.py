@@ -172,8 +172,8 @@ class Socket:
                 "websocket_connection_options sets how long)"
             )
             return APITimeoutError(self.info, message=message, clock="ping")
-        theirs = closed.rcvd
-        frame: Any = theirs if theirs is not None or state.closing else closed.sent
+        received = closed.rcvd
+        frame: Any = received if received is not None or state.closing else closed.sent
         code = 1006 if frame is None else int(frame.code)
         reason = "" if frame is None else self.info.secrets.scrub_text(str(frame.reason))
         text = "the caller closed the connection" if state.closing else _WORDS.get(code, "the connection was closed")

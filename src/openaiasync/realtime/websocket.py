@@ -192,10 +192,10 @@ class WebSocketConnection(_Listening, Generic[Event]):
 
     def _error_of(self, event: Any) -> APIError:
         body = event.to_dict() if isinstance(event, BaseModel) else event
-        told: Any = self._socket.info.secrets.clean(msgspec.json.decode(encode_json(body)))
+        sent: Any = self._socket.info.secrets.clean(msgspec.json.decode(encode_json(body)))
         info = self._socket.info
-        text = failures.with_words(f"{info.method} {info.url}: the server sent an error", read_error(told))
-        return APIError(text, info, body=failures.error_object(told))
+        text = failures.with_words(f"{info.method} {info.url}: the server sent an error", read_error(sent))
+        return APIError(text, info, body=failures.error_object(sent))
 
     # ---------------------------------------------------------------- sending
 

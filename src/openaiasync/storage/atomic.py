@@ -1,13 +1,14 @@
-"""Files written whole or not at all.
+"""Files that are written as a whole or not at all.
 
-What is written goes to a temporary file in the same folder, which takes the place of the target at the end; until then
-an existing target is untouched. The temporary file is locked while its writer lives, so that a later writer in the same
-folder can remove what a killed process left behind, and only that.
+Data goes to a temporary file in the same folder, which replaces the target at the end; until then an existing target is
+unchanged. The temporary file is locked while its writer lives, so that a later writer in the same folder removes files
+that a killed process left behind, and only those.
 
-* Links are followed; the mode of an existing file is kept, a new file gets what the umask leaves.
+* Links are followed; the mode of an existing file is kept, a new file's mode follows the umask.
 * A target that is not a regular file (a pipe, a terminal, ``/dev/null``, ``/dev/stdout``) is written to directly.
-* Where the folder takes no new file, or the target has several hard links, another owner, or is a mount point, what is
-  written is collected beside it or in the system's temporary folder and copied into the target at the end.
+* If no file can be created in the folder, or the target has several hard links, another owner, or is a mount point,
+data
+  is collected beside it or in the system's temporary folder and copied into the target at the end.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from .threads import in_thread_to_its_end
 __all__ = ["AtomicFile", "StrPath", "write_file", "write_pieces", "write_whole"]
 
 _START, _END = ".openaiasync-", ".tmp"
-_LOOKED_AT = 10_000  # names of a folder that are read in search of what others left behind
-_TOGETHER = 1 << 18  # bytes that are handed to the thread at once
-_POLL = 0.02  # seconds between two looks at a pipe that takes nothing
+_LOOKED_AT = 10_000  # names of a folder that are read in search of abandoned files
+_TOGETHER = 1 << 18  # bytes that are passed to the thread at once
+_POLL = 0.02  # seconds between two attempts to write to a full pipe
 _COPIED = 1 << 20  # bytes
 _NO_REPLACING = frozenset({errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ETXTBSY})
 _NO_NEW_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class AtomicFile:
-    """A file that is being written: `write` as often as needed, then `commit`, or `discard`.
+    """A file that is being written: `write` any number of times, then `commit` or `discard`.
 
-    All methods block; they may be called in any thread, one at a time. `abandon` and `discard` may be called beside
-    them: waiting for a pipe that nobody reads ends, and what was written is removed when the other thread is done.
+    All methods block; they may be called in any thread, one at a time. `abandon` and `discard` may be called at the
+    same time: waiting for a pipe that nobody reads ends, and the data is removed when the other thread is done.
     """
 
     def __init__(self, target: str, file: LockedFile, temporary: str | None, *, replaces: bool) -> None:
@@ -53,9 +54,9 @@ class AtomicFile:
 
     @classmethod
     def open(cls, path: StrPath, *, mode: int = 0o666, abandoned: Callable[[], bool] = bool) -> AtomicFile:
-        """Look at the target and begin; `mode` is that of a new file, before the umask.
+        """Check the target and begin; `mode` is that of a new file, before the umask.
 
-        Raises `OSError` for a target that could not be written to. Waits for the reader of a pipe.
+        Raises `OSError` for a target that cannot be written to. Waits for the reader of a pipe.
         """
         named = os.fsdecode(path)
         there = _stat(named)
@@ -65,7 +66,7 @@ class AtomicFile:
         if there is None:
             temporary, file = _temporary_in(os.path.dirname(target), mode)
             return cls(target, file, temporary, replaces=True)
-        os.close(os.open(target, open_flags(os.O_WRONLY)))  # a file that may not be written to is not replaced either
+        os.close(os.open(target, open_flags(os.O_WRONLY)))  # a file without write permission is not replaced either
         replaces = there.st_nlink == 1
         try:
             temporary, file = _temporary_in(os.path.dirname(target), 0o600)
@@ -80,11 +81,11 @@ class AtomicFile:
 
     @property
     def direct(self) -> bool:
-        """Whether the target itself is written to, at once."""
+        """Whether data goes to the target directly."""
         return self._temporary is None
 
     def write(self, data: bytes) -> None:
-        """Write all of it. Raises `OSError`."""
+        """Write all of the data. Raises `OSError`."""
         with self._working():
             descriptor = self._descriptor()
             view = memoryview(data)
@@ -96,7 +97,7 @@ class AtomicFile:
 
     @contextlib.contextmanager
     def _working(self) -> Generator[None, None, None]:
-        """Keep `discard` of another thread from closing the descriptor that this one uses."""
+        """Keep `discard` in another thread from closing the descriptor that this one uses."""
         with self._busy:
             yield
         if self._discarding:
@@ -108,14 +109,14 @@ class AtomicFile:
         select.select([], [descriptor], [], _POLL)
 
     def commit(self, *, sync: bool = False, exclusive: bool = False) -> None:
-        """Let what was written take the target's place. Raises `OSError`; the target is as it was then.
+        """Replace the target by the data. Raises `OSError`; the target is unchanged then.
 
-        With `sync` it survives a loss of power. With `exclusive` an existing target is a `FileExistsError`.
+        With `sync` it survives a loss of power. With `exclusive` an existing target raises `FileExistsError`.
         """
         self.publish(sync=sync, exclusive=exclusive).close()
 
     def publish(self, *, sync: bool = False, exclusive: bool = False) -> LockedFile:
-        """As `commit`; the file that is now the target, still open and locked (unless its file system has no locks)."""
+        """As `commit`; return the file that is now the target, open and locked (if its file system has locks)."""
         try:
             with self._working():
                 descriptor = self._descriptor()
@@ -149,7 +150,7 @@ class AtomicFile:
         self._temporary = None
 
     def _copy(self) -> None:
-        """Put what was written into the target as it stands: its inode, links, owner and mode stay."""
+        """Copy the data into the existing target: its inode, links, owner and mode stay."""
         source, temporary = self._descriptor(), self._temporary
         target = LockedFile(os.open(self._target, open_flags(os.O_RDWR)))
         try:
@@ -168,11 +169,11 @@ class AtomicFile:
         self._abandoned.set()
 
     def discard(self) -> None:
-        """Remove what was written. Idempotent, and without effect after `commit`."""
+        """Remove the data. Idempotent, and without effect after `commit`."""
         self._abandoned.set()
         self._discarding = True
         if not self._busy.acquire(blocking=False):
-            return  # the thread under way does it
+            return  # the thread that is busy does it
         try:
             file, self._file = self._file, None
             temporary, self._temporary = self._temporary, None
@@ -186,12 +187,12 @@ class AtomicFile:
 
     def _descriptor(self) -> int:
         if self._file is None:
-            raise ValueError(f"{self._target} is not being written to any more")
+            raise ValueError(f"{self._target} is no longer being written")
         return self._file.descriptor
 
 
 def write_file(path: StrPath, data: bytes) -> None:
-    """Write a file whole, or leave what is there. Blocks; raises `OSError`."""
+    """Write a file as a whole, or leave an existing one unchanged. Blocks; raises `OSError`."""
     file = AtomicFile.open(path)
     try:
         file.write(data)
@@ -202,9 +203,9 @@ def write_file(path: StrPath, data: bytes) -> None:
 
 
 async def write_pieces(path: StrPath, pieces: AsyncIterator[bytes]) -> None:
-    """Write what comes to a file, in threads; whole at its end, or what was there stays.
+    """Write the pieces to a file, in threads: as a whole at the end, or an existing file stays unchanged.
 
-    Raises `OSError` and what iterating raises. The target is looked at before the first piece is asked for.
+    Raises `OSError` and what iterating raises. The target is checked before the first piece is requested.
     """
     file = await _opened(path)
     held: list[bytes] = []
@@ -247,7 +248,7 @@ async def write_whole(path: StrPath, data: bytes) -> None:
 
 
 async def _opened(path: StrPath) -> AtomicFile:
-    """The file, opened in a thread; a caller that is cancelled meanwhile leaves nothing behind."""
+    """Open the file in a thread; a caller that is cancelled meanwhile leaves no file behind."""
     left = threading.Event()
     made: list[AtomicFile] = []
 
@@ -271,7 +272,7 @@ async def _opened(path: StrPath) -> AtomicFile:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """What is at a path, links followed; `None` for nothing. Raises `OSError`, for a directory too."""
+    """Return the status of a path, links followed; `None` if it does not exist. Raises `OSError` for a directory."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -282,10 +283,10 @@ def _stat(path: str) -> os.stat_result | None:
 
 
 def _resolved(path: str) -> str | None:
-    """The path with its links followed; `None` for a name of an open file (``/dev/stdout``, ``/proc/self/fd/1``).
+    """Return the path with its links followed; `None` for an open file (``/dev/stdout``, ``/proc/self/fd/1``).
 
-    Behind such a name may be a regular file, as of a shell's ``>``: it is that descriptor which is meant, and its file
-    must not be exchanged for another.
+    Such a name may lead to a regular file, as with a shell's ``>``: the descriptor is meant, whose file must not be
+    replaced.
     """
     for _ in range(40):
         folder, name = os.path.split(os.path.abspath(path))
@@ -300,7 +301,7 @@ def _resolved(path: str) -> str | None:
 
 
 def _open_direct(path: str, abandoned: Callable[[], bool]) -> int:
-    flags = open_flags(os.O_WRONLY | os.O_APPEND)  # a shell's file may hold what others wrote
+    flags = open_flags(os.O_WRONLY | os.O_APPEND)  # a shell's file may hold the output of other programs
     waiting = threading.Event()
     while True:
         try:
@@ -310,15 +311,15 @@ def _open_direct(path: str, abandoned: Callable[[], bool]) -> int:
                 raise
         if abandoned():
             raise OSError(errno.ECANCELED, "writing was cancelled", path)
-        waiting.wait(_POLL)  # nobody reads the pipe yet
+        waiting.wait(_POLL)  # the pipe has no reader yet
 
 
 def _takes_over(descriptor: int, target: str, there: os.stat_result) -> bool:
-    """Give a temporary file owner, group and mode of the file that it shall replace; whether nothing else is lost."""
+    """Copy owner, group and mode to the temporary file; return whether replacing the target loses nothing else."""
     if sys.platform == "win32":
         return True
     if sys.platform == "linux" and not all(name.startswith("security.") for name in _attributes(target)):
-        return False  # access control lists, and what users attach; the system labels a new file itself
+        return False  # access control lists and user attributes; the system labels a new file itself
     own = os.fstat(descriptor)
     try:
         if (own.st_uid, own.st_gid) != (there.st_uid, there.st_gid):
@@ -333,11 +334,11 @@ def _attributes(path: str) -> list[str]:
     try:
         return os.listxattr(path)
     except OSError:
-        return []  # a file system without
+        return []  # a file system without attributes
 
 
 def _name_first(temporary: str, target: str) -> None:
-    """Give a file its name if nothing has that name yet. Raises `FileExistsError`."""
+    """Give a file its name if no other has it. Raises `FileExistsError`."""
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -345,7 +346,7 @@ def _name_first(temporary: str, target: str) -> None:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EROFS):
             raise
-        # No hard links on this file system (FAT, some network ones): the name is taken by an empty file first.
+        # No hard links on this file system (FAT, some network ones): an empty file reserves the name first.
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         os.replace(temporary, target)
     else:
@@ -353,7 +354,7 @@ def _name_first(temporary: str, target: str) -> None:
 
 
 def _replace(file: AtomicFile, temporary: str, target: str) -> None:
-    if sys.platform == "win32":  # an open file has no new name there
+    if sys.platform == "win32":  # an open file cannot be renamed there
         held = file._file
         if held is not None:
             os.close(held.descriptor)
@@ -367,7 +368,7 @@ def _copy_into(source: int, target: int) -> None:
     size = os.fstat(source).st_size
     before = os.fstat(target).st_size
     if hasattr(os, "posix_fallocate") and size > before:
-        try:  # what does not fit is known before the first byte is lost
+        try:  # a full disk is noticed before the first byte is overwritten
             os.posix_fallocate(target, before, size - before)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
@@ -383,8 +384,8 @@ def _copy_into(source: int, target: int) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Let a new name in a folder survive a loss of power, where the system can do that."""
-    with contextlib.suppress(OSError):  # Windows opens no folders
+    """Make a new name in a folder survive a loss of power, where the system can."""
+    with contextlib.suppress(OSError):  # Windows cannot open folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -396,7 +397,7 @@ def _sync_folder(folder: str) -> None:
 
 
 def _temporary_in(folder: str, mode: int) -> tuple[str, LockedFile]:
-    """A new, locked file with a name of its own in a folder. Raises `OSError`."""
+    """Return a new, locked file with a unique name in a folder. Raises `OSError`."""
     _clean(folder)
     while True:
         path = os.path.join(folder, f"{_START}{os.urandom(8).hex()}{_END}")
@@ -404,23 +405,23 @@ def _temporary_in(folder: str, mode: int) -> tuple[str, LockedFile]:
             file = LockedFile(os.open(path, open_flags(os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL), mode))
         except FileExistsError:
             continue
-        # Between making and locking it another writer may have taken it for one that was left behind.
+        # Before it was locked, another writer may have removed it as an abandoned one.
         if try_lock(file.descriptor) is not False and os.path.lexists(path):
             return path, file
         file.close()
 
 
 def _clean(folder: str) -> None:
-    """Remove temporary files that killed processes left in a folder: those of this user that nobody has locked."""
+    """Remove temporary files that killed processes left in a folder: those of this user that are not locked."""
     if sys.platform == "win32":
-        return  # the system refuses to remove what is open, and nothing tells the rest from it
+        return  # open files cannot be removed there, and abandoned ones cannot be distinguished
     try:
         with os.scandir(folder) as found:
             for _, entry in zip(range(_LOOKED_AT), found, strict=False):
                 if entry.name.startswith(_START) and entry.name.endswith(_END):
                     _remove_if_left(entry.path)
     except OSError:
-        return  # a folder that may not be listed
+        return  # a folder without permission to list it
 
 
 def _remove_if_left(path: str) -> None:

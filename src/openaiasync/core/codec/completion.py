@@ -29,18 +29,18 @@ class CompletionDetector:
     one choice; or as soon as every choice received has its finish reason. Other streams are complete after a terminal
     event, known by its `type` or its name. With `event_type` `None` the end of the message alone decides.
 
-    Servers number choices as they like. `asked` returns how many were requested: where that is one, every choice
+    Servers number choices as they like. `requested` returns how many were requested: where that is one, every choice
     becomes choice 0, unless several come in one chunk. It is called at the first number other than 0.
     """
 
-    __slots__ = ("_asked", "_finished", "_open", "_seen", "_single", "_terminal", "by_choice", "native")
+    __slots__ = ("_finished", "_open", "_requested", "_seen", "_single", "_terminal", "by_choice", "native")
 
-    def __init__(self, event_type: str | None, asked: Callable[[], int] | None = None) -> None:
+    def __init__(self, event_type: str | None, requested: Callable[[], int] | None = None) -> None:
         self.by_choice: bool = event_type is not None and event_type.endswith((":ChatCompletionChunk", ":Completion"))
         """Whether events are chunks with choices."""
         self.native: bool = event_type is None
         """Whether the end of the message alone decides."""
-        self._asked = asked
+        self._requested = requested
         self._single: bool | None = None
         self._open: set[Any] = set()
         self._finished: set[Any] = set()
@@ -74,7 +74,7 @@ class CompletionDetector:
         if index == 0 and index.__class__ is int:
             return 0
         if self._single is None:
-            self._single = self._asked is not None and len(item.choices) < 2 and self._asked() == 1
+            self._single = self._requested is not None and len(item.choices) < 2 and self._requested() == 1
         number = (None if self._single else as_index(index)) or 0
         if index is not None:  # a missing number is not made up
             choice.index = number

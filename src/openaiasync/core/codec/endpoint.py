@@ -235,9 +235,9 @@ class Endpoint:
         rest = {
             name: value for name, value in params.items() if name not in self.path_params and name not in self.header
         }
-        asked = rest.keys() if "*" in self.query else self.query
-        query = [(wire.get(name, name), value) for name, value in rest.items() if name in asked]
-        fields = {wire.get(name, name): value for name, value in rest.items() if name not in asked}
+        in_query = rest.keys() if "*" in self.query else self.query
+        query = [(wire.get(name, name), value) for name, value in rest.items() if name in in_query]
+        fields = {wire.get(name, name): value for name, value in rest.items() if name not in in_query}
         return path, encode_query(query), fields
 
     def _head(self, params: dict[str, Any]) -> dict[str, Any] | None:

@@ -27,10 +27,10 @@ def choices_asked(body: Any) -> int:
     if not isinstance(body, bytes):
         return 0
     try:
-        asked = msgspec.json.decode(body, type=_RequestedChoices)
+        parsed = msgspec.json.decode(body, type=_RequestedChoices)
     except (ValueError, RecursionError):
         return 0
-    n, prompt = asked.n, asked.prompt
+    n, prompt = parsed.n, parsed.prompt
     each = n if isinstance(n, int) and n > 0 else 1
     prompts = as_list(prompt)
     if prompts and not isinstance(prompts[0], int):  # a list of numbers is one prompt

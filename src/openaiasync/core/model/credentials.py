@@ -1,7 +1,7 @@
-"""Taking out of a text what looks like a credential: by the names that introduce one, and by the forms tokens have.
+"""Removes credentials from a text, recognised by the names that introduce them and by the formats of tokens.
 
-The forms are facts that detectors of leaked secrets (detect-secrets, gitleaks) and the issuers publish. What is in
-doubt is taken out: a text that says too little costs a question, one that says too much costs a key. Every pattern
+The formats are facts published by detectors of leaked secrets (detect-secrets, gitleaks) and by the issuers. In doubt
+a value is removed: a text that says too little costs a question, one that says too much costs a key. Every pattern
 takes linear time: its repetitions are bounded, or what follows cannot begin with what is repeated.
 """
 
@@ -13,7 +13,7 @@ __all__ = ["without_credentials"]
 
 HIDDEN = "***"
 
-# Names that introduce a secret. Anything may stand before them (DB_PASSWORD, X-Amz-Signature, client_secret).
+# Names that introduce a secret, with any prefix (DB_PASSWORD, X-Amz-Signature, client_secret).
 _KEYS = (
     "api|access|account|admin|app|application|auth|client|consumer|database|db|deploy|encryption|function|hmac|host|"
     "license|master|private|secret|service|session|shared|signing|ssh|storage|subscription|user"
@@ -24,14 +24,14 @@ _NAMES = (
     r"sess(?:ion)?[-_]?id|(?<![a-z])sid(?==)|(?<![a-z])_auth(?==)|(?<![a-z])(?:otp|cvv|jwt|dsn)(?=[\"'\]\s]{0,3}[:=])|"
     r"connection[-_ ]?string|passkey|assertion|bearer(?=[\"'\]\s]{0,3}[:=]))"
 )
-_BYTES = r"(?:b(?=[\"']))?"  # of a literal in Python
+_BYTES = r"(?:b(?=[\"']))?"  # of a bytes literal in Python
 _REST = r"[\w.-]{0,32}"  # of a name
 _QUOTE = r"\\{0,3}[\"'`]"
-# Values: in quotes, in quotes of a text that is quoted itself, or up to a blank. What is hidden already stays.
+# Values: in quotes, in escaped quotes of a quoted text, or up to a blank. Hidden values are left alone.
 _QUOTED = r"([\"'`])(?:\\.|(?!\2)[^\n\\]){1,4096}+"
 _QUOTED_TWICE = r"(\\{1,3}[\"'])(?:(?!\2)[^\n]){1,4096}+"
 _BARE = r"(?!\*\*\*)[^\s\"'`\\<>)}\]]++"
-# Prefixes that issuers give to their tokens, each with the fewest characters that follow.
+# Prefixes of issuers' tokens, each with the minimum number of characters that follow.
 _TOKENS = "|".join(
     (
         r"gh[opsur]_\w{16,}",
@@ -100,7 +100,7 @@ _PAIRS = r"(?:=\"[^\"]{0,256}\"|[^\s\"',;}\]])++(?:,\s?[\w-]{1,40}=(?:\"[^\"]{0,
 
 
 def _after(names: str, *, bare: bool) -> list[tuple[re.Pattern[str], str]]:
-    """Rules for values after these names: quoted, and also `bare`. Quotes stay, so that JSON remains JSON."""
+    """Return rules for values after these names: quoted, and also `bare`. Quotes are kept, so that JSON stays JSON."""
     made = [(re.compile(f"(?i)({names}){value}"), rf"\1\2{HIDDEN}") for value in (_QUOTED, _QUOTED_TWICE)]
     return [*made, (re.compile(f"(?i)({names}){_BARE}"), rf"\1{HIDDEN}")] if bare else made
 
@@ -114,7 +114,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         HIDDEN,
     ),
-    # A URL's user and password, which may hold a slash or an @ that should have been encoded.
+    # A URL's user and password, which may contain a slash or an @ that should have been encoded.
     (re.compile(r"(?<=://)[^\s/@:\"'<>]{0,128}:(?!\d{1,5}[/\s])[^\s\"'<>]{1,256}@"), f"{HIDDEN}@"),
     (re.compile(r"(?<=://)[^\s/@\"'<>]{1,256}@"), f"{HIDDEN}@"),
     (re.compile(r"(?<=thin:)[^\s/@]{1,64}/[^\s@]{1,128}@"), f"{HIDDEN}@"),  # Oracle's JDBC
@@ -143,7 +143,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1{HIDDEN}",
     ),
-    # Webhooks of chats are credentials by themselves.
+    # The URLs of chat webhooks are credentials.
     (re.compile(r"(hooks\.slack\.com/(?:services|workflows|triggers)/)[\w/+-]++"), rf"\1{HIDDEN}"),
     (re.compile(r"(discord(?:app)?\.com/api/webhooks/)[\w/-]++"), rf"\1{HIDDEN}"),
     (re.compile(r"(webhook\.office\.com/)[\w/@-]++"), rf"\1{HIDDEN}"),
@@ -160,7 +160,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)(\blogin\s\S{1,64}\s(?:password|passwd)\s)\S++"), rf"\1{HIDDEN}"),  # .netrc
     (re.compile(r"(?i)(\bidentified\s(?:by|with\s\S{1,40}\sby)\s)\S++"), rf"\1{HIDDEN}"),  # SQL
     (re.compile(rf"(?<![A-Za-z0-9])(?:{_TOKENS})"), HIDDEN),
-    # Forty signs of base64 with capitals, small letters and digits: an AWS secret key, and many others; not a path.
+    # Forty characters of base64 with upper and lower case and digits: an AWS secret key, and many others; not a path.
     (
         re.compile(
             r"(?<![\w+/=.-])(?!(?:[\w+=-]{0,64}/){4})(?=[^\s\d]{0,64}\d)(?=[^\sA-Z]{0,64}[A-Z])(?=[^\sa-z]{0,64}[a-z])[A-Za-z0-9+][\w+/=-]{39,}"
@@ -175,13 +175,13 @@ _QUERY_NAME = re.compile(rf"(?i){_NAMES.replace('(?==)', '')}|^(?:key|code|auth|
 
 
 def _query(found: re.Match[str]) -> str:
-    """A parameter of a query: its value ends where the next one begins."""
+    """Hide the value of a query parameter with a secret name."""
     mark, name, value = found.groups()
     return f"{mark}{name}={HIDDEN if _QUERY_NAME.search(name) else value}"
 
 
 def without_credentials(text: str) -> str:
-    """The text with ``***`` in the place of passwords, tokens, keys, cookies, signatures and private keys."""
+    """Return the text with ``***`` in place of passwords, tokens, keys, cookies, signatures and private keys."""
     text = _QUERY.sub(_query, text)
     for pattern, instead in _RULES:
         text = pattern.sub(instead, text)

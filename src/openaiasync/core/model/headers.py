@@ -1,4 +1,4 @@
-"""Header fields of an answer, parsed when somebody looks: a case-insensitive mapping over the bytes that came."""
+"""Header fields of a response: a case-insensitive mapping over its bytes, parsed at first use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["Headers"]
 class Headers(Mapping[str, str]):
     """Header fields by case-insensitive name (RFC 9110, section 5.1).
 
-    Made from field lines as they came (each ends with CRLF) or from pairs. A field that occurs several times reads as
-    its values joined with ``", "`` (RFC 9110, section 5.3); `get_list` gives them one by one.
+    Made from field lines (each ends with CRLF) or from pairs. A repeated field reads as its values joined with ``", "``
+    (RFC 9110, section 5.3); `get_list` returns them one by one.
     """
 
     __slots__ = ("_pairs", "_raw", "_table")
@@ -26,7 +26,7 @@ class Headers(Mapping[str, str]):
         self._table: dict[str, list[str]] | None = None
 
     def raw_pairs(self) -> tuple[tuple[str, str], ...]:
-        """Name and value of every field in the order they came, names as they were written."""
+        """Return name and value of every field in order, names as they were sent."""
         if self._raw is not None:
             lines = self._raw.decode("latin-1").split("\r\n")
             split = (line.partition(":") for line in lines if line)
@@ -43,11 +43,11 @@ class Headers(Mapping[str, str]):
         return self._table
 
     def get_list(self, name: str) -> list[str]:
-        """Every value of a field, in the order they came; ``[]`` if it is absent."""
+        """Return every value of a field in order; ``[]`` if it is absent."""
         return list(self._parsed().get(name.lower(), ()))
 
     def cleaned(self, secrets: Secrets) -> Headers:
-        """The fields without these secrets; the same object if there are none in them."""
+        """Return the fields without these secrets; the same object if there are none in them."""
         pairs = self.raw_pairs()
         clean = secrets.clean(pairs)
         return self if clean is pairs else Headers(pairs=clean)

@@ -1,9 +1,9 @@
-"""Builds the answer Structs from JSON that does not keep to the description, and tells members of unions apart.
+"""Builds answer Structs from JSON that does not conform to the API's description, and chooses members of unions.
 
-Ill-typed values stay as they came, missing fields become `None`, unknown ones attributes. A list that is missing or
-null is empty; a number that came as text is a number; an object that fits no member of a union becomes an `OpenModel`.
-A *builder* is a function from a plain value to what the type makes of it, prepared once per type; a type whose values
-are used as they come has none (`None`).
+Values of a wrong type stay as they are, missing fields become `None`, unknown ones attributes. A missing or null list
+is empty; a number sent as text becomes a number; an object that fits no member of a union becomes an `OpenModel`. A
+*builder* is a function from a plain value to a value of the type, made once per type; it is `None` for a type whose
+values are used unchanged.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Builder = Callable[[Any], Any]
 
 _builders: dict[Any, Builder | None] = {}
 
-# A text with half a UTF-16 pair fails as it is encoded, where a type takes base64.
+# Where the type takes base64, a text with half a surrogate pair fails when it is encoded.
 UNFIT = (msgspec.ValidationError, UnicodeEncodeError)
 
 
 def builder_for(kind: Any) -> Builder | None:
-    """The builder of a type; `None` when its values are used as they come."""
+    """Return the builder of a type; `None` if its values are used unchanged."""
     try:
         return _builders[kind]
     except KeyError:
@@ -50,7 +50,7 @@ def _make(kind: Any) -> Builder | None:
     structs = [member for member in members if is_struct(member)]
     if len(members) == 1 and structs:
         return _struct_builder(structs[0])
-    parts: dict[type, Builder | None] = {}  # by what JSON gave
+    parts: dict[type, Builder | None] = {}  # by the type that JSON decodes to
     if structs:
         parts[dict] = _struct_builder(structs[0]) if len(structs) == 1 else _Choice(structs).build
     elif values := _arguments(members, dict, 1):
@@ -83,7 +83,7 @@ def _make(kind: Any) -> Builder | None:
 
 
 def flatten(kind: Any) -> list[Any]:
-    """The members of a type: of unions and their stand-ins each member's, of any other type itself; never None."""
+    """Return the members of a type: those of a union or its stand-in, else the type itself; without None."""
     if isinstance(kind, LazyUnion):
         return [inner for member in kind.find_members() for inner in flatten(member)]
     origin = typing.get_origin(kind)
@@ -95,18 +95,18 @@ def flatten(kind: Any) -> list[Any]:
 
 
 def is_struct(kind: Any) -> bool:
-    """Whether a type is a class of answers, a generic one with its parameters included."""
+    """Whether a type is a class of answers, also a generic one with its parameters."""
     return issubclass(_class_of(kind), BaseModel)
 
 
 def _class_of(kind: Any) -> type[Any]:
-    """The class of a type; of a generic one without its parameters."""
+    """Return the class of a type, without its parameters."""
     origin = typing.get_origin(kind) or kind
     return origin if isinstance(origin, type) else object
 
 
 def _arguments(members: list[Any], origin: type, index: int) -> Any:
-    """What `list[...]` or `dict[str, ...]` members hold, all such members together."""
+    """Return the union of the types inside `list[...]` or `dict[str, ...]` members, `None` without any."""
     found = [typing.get_args(member)[index] for member in members if typing.get_origin(member) is origin]
     return typing.Union[tuple(found)] if found else None  # noqa: UP007 (made at run time)
 
@@ -122,7 +122,7 @@ def _map_builder(values: Any) -> Builder | None:
 
 
 def _integer_or_text(value: str) -> int | str:
-    """Gateways in languages without types send indices and counts as texts."""
+    """Return a number sent as text, as gateways in languages without types do."""
     return int(value) if value.isascii() and value.removeprefix("-").isdigit() and len(value) < 20 else value
 
 
@@ -138,7 +138,7 @@ def _number_or_text(value: str) -> float | str:
 
 
 def _is_list(kind: Any) -> bool:
-    """Whether a type is a list and nothing else, `None` included."""
+    """Whether a type is a list and not a union, even with None."""
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     return kind is list or typing.get_origin(kind) is list
@@ -152,7 +152,7 @@ def _bytes_or_text(value: str) -> bytes | str:
 
 
 def open_object(value: Any) -> Any:
-    """Plain values with an `OpenModel` in the place of every object."""
+    """Return plain values with an `OpenModel` in place of every object."""
     if type(value) is dict:
         model = OpenModel()
         for name, item in cast("dict[str, Any]", value).items():
@@ -168,7 +168,7 @@ def _struct_builder(kind: Any) -> Builder:
 
 
 class _StructBuilder:
-    """Builds one class. Its fields are read at first use: types may contain themselves, and most are never needed."""
+    """Builds one class. Its fields are read at first use: types may contain themselves, and most are never used."""
 
     def __init__(self, kind: Any) -> None:
         cls: type[BaseModel] = _class_of(kind)
@@ -177,8 +177,8 @@ class _StructBuilder:
         self.table: dict[str, tuple[str, Builder | None]] = {}  # by name on the wire
         self.renamed: dict[str, str] = {}  # Python's name → that on the wire, where they differ
         self.required: list[str] = []
-        self.lists: set[str] = set()  # attributes that are lists and nothing else
-        self.taken: set[str] = set()  # names that no unknown field may have as an attribute
+        self.lists: set[str] = set()  # attributes that are lists
+        self.taken: set[str] = set()  # names that an unknown field may not have as an attribute
         self.tag = cls.__struct_config__.tag
         self.tag_field = cls.__struct_config__.tag_field if self.tag is not None else None
 
@@ -204,13 +204,13 @@ class _StructBuilder:
         more: dict[str, Any] = {}
         fields: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType] (a cast costs a call per object)
         for wire, item in fields.items():
-            row = find(wire)
-            if row is None:
+            field = find(wire)
+            if field is None:
                 more[wire] = item
-            elif row[1] is None:
-                known[row[0]] = item
+            elif field[1] is None:
+                known[field[0]] = item
             else:
-                known[row[0]] = row[1](item)
+                known[field[0]] = field[1](item)
         if more and not self.renamed.keys().isdisjoint(more):
             known |= self.by_python_names(more, fields)
         nulls = [name for name, item in known.items() if item is None]
@@ -227,7 +227,7 @@ class _StructBuilder:
         return model
 
     def by_python_names(self, more: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-        """The fields given under Python's names, as `model_dump` writes them; they are taken out of `more`."""
+        """Return the fields given under Python's names, as `model_dump` writes them, and remove them from `more`."""
         known: dict[str, Any] = {}
         for alias in self.renamed.keys() & more.keys():
             if self.renamed[alias] not in given:
@@ -237,7 +237,7 @@ class _StructBuilder:
         return known
 
     def keep(self, model: BaseModel, more: dict[str, Any]) -> None:
-        """Give the model its unknown fields."""
+        """Add the unknown fields to the model."""
         if self.tag_field is not None and more.get(self.tag_field) == self.tag:
             del more[self.tag_field]
         if self.taken.isdisjoint(more):
@@ -248,9 +248,9 @@ class _StructBuilder:
 
 
 def resolve(kind: type, value: Any) -> Any:
-    """Strictly build a value of a union's stand-in: msgspec's `dec_hook`. Raises `ValueError` when no member fits."""
+    """Build a value of a union's stand-in strictly: msgspec's `dec_hook`. Raises `ValueError` if no member fits."""
     if not isinstance(kind, LazyUnion):
-        raise NotImplementedError(f"no answer may hold a {kind!r}")  # a mistake in a type, not in an answer
+        raise NotImplementedError(f"no answer may hold a {kind!r}")  # an error in a type, not in an answer
     choice = _choices.get(kind)
     if choice is None:
         choice = _choices[kind] = _Choice(flatten(kind))
@@ -263,13 +263,13 @@ def _choice_of(structs: tuple[Any, ...]) -> _Choice:
 
 
 def likely_members(structs: tuple[Any, ...], value: dict[str, Any]) -> list[Any]:
-    """Which of these classes a value may be meant to be, by its constants; the likeliest first."""
+    """Return the classes that a value may be meant for, by its constants, the likeliest first."""
     exact, lacking = _choice_of(structs).rank(value)
     return [marks.kind for marks in exact or lacking]
 
 
 class _Marks:
-    """How one member of a union may be told from the others; read when needed, for it takes a while."""
+    """The facts that distinguish one member of a union; computed when needed, because that takes long."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
@@ -283,7 +283,7 @@ class _Marks:
 
     @cached_property
     def values(self) -> dict[str, frozenset[str]]:
-        """Field on the wire → the constants it may hold."""
+        """Name on the wire → the constants that the field may have."""
         values: dict[str, frozenset[str]] = {}
         for field in self.fields:
             members = flatten(field.type)
@@ -310,13 +310,13 @@ def _constants(kind: Any) -> list[str]:
 
 
 def _tells_apart(sets: list[frozenset[str]]) -> bool:
-    """Whether a field's constants tell some members apart: any two sets are the same or have nothing in common."""
+    """Whether a field's constants distinguish some members: any two sets are equal or disjoint."""
     distinct = set(sets)
     return len(sets) > 1 and len(distinct) > 1 and sum(map(len, distinct)) == len(frozenset[str]().union(*distinct))
 
 
 class _Choice:
-    """Chooses the member of a union that a value is meant to be: by its constants, then by its required fields."""
+    """Chooses the member of a union for a value: by its constants, then by its required fields."""
 
     def __init__(self, members: list[Any]) -> None:
         self.others = [member for member in members if not is_struct(member)]
@@ -324,7 +324,7 @@ class _Choice:
 
     @cached_property
     def tags(self) -> tuple[str | None, dict[str, _Marks]]:
-        """The one field that alone tells all members apart, if there is one, and its constants."""
+        """The field that alone distinguishes all members, if there is one, and its constants."""
         tag_fields = {marks.tag_field for marks in self.marks}
         if len(tag_fields) == 1 and None not in tag_fields:
             return tag_fields.pop(), {cast("str", marks.tag): marks for marks in self.marks}
@@ -337,7 +337,7 @@ class _Choice:
 
     @cached_property
     def keys(self) -> set[str]:
-        """The fields whose constants tell some members apart."""
+        """The fields whose constants distinguish some members."""
         fields = {field for marks in self.marks for field in marks.values}
         return {
             field
@@ -346,7 +346,7 @@ class _Choice:
         }
 
     def rank(self, value: dict[str, Any]) -> tuple[list[_Marks], list[_Marks]]:
-        """The members whose constants are all there, most constants first; and those that only lack constants."""
+        """Return the members whose constants are all there, most constants first; and those with constants missing."""
         tag_field, by_tag = self.tags
         if tag_field is not None:
             if tag_field not in value:

@@ -1,7 +1,7 @@
-"""The two ways to say "no value given" that the official client knows, recognised from either library by name.
+"""The official client's markers for "no value given", recognised from either library by their type's name.
 
-`omit` leaves a parameter (or a default header) out of the request; `NOT_GIVEN` and `not_given` mean the same and exist
-because users of the official client pass them.
+`omit` leaves a parameter, or a default header, out of the request; `NOT_GIVEN` and `not_given` mean the same and exist
+for compatibility.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["NOT_GIVEN", "NotGiven", "Omit", "is_omitted", "not_given", "omit"]
 
 
 class NotGiven:
-    """The type of `NOT_GIVEN`: a parameter the caller did not set. Falsy."""
+    """The type of `NOT_GIVEN`: a parameter that the caller did not set. Falsy."""
 
     def __bool__(self) -> Literal[False]:
         return False
@@ -39,5 +39,5 @@ _NAMES = frozenset({"NotGiven", "Omit"})
 
 
 def is_omitted(value: object) -> bool:
-    """Whether a value is one of these markers, ours or `openai`'s (told by the type's name, without importing it)."""
+    """Whether a value is one of these markers, ours or `openai`'s (by the type's name, without importing it)."""
     return type(value).__name__ in _NAMES

@@ -1,7 +1,7 @@
-"""Secrets: values that show themselves to nobody, and how they are taken out of what servers echo.
+"""Secrets: values that are never shown, and how they are removed from texts in which a server echoes them.
 
-Every attempt carries the secrets it was sent with, as the `Secrets` of its `RequestInfo`; whatever is made of its
-answer for an error, the log or a hook passes through them. See `engine.sealing` for the tracebacks.
+Every attempt carries the secrets that it was sent with, as the `Secrets` of its `RequestInfo`; everything that is made
+of its response for an error, the log or a hook is scrubbed with them. For tracebacks see `engine.sealing`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = [
 ]
 
 HIDDEN = "[redacted]"
-_ECHO = "[key]"  # what is shown in place of a secret that a server echoes
+_ECHO = "[key]"  # in place of a secret that a server echoes
 _ECHOED = _ECHO.encode()
-_SHORTEST = 4  # characters: a shorter value would be found anywhere
-_SHORTEST_FIELD = 8  # the same for header fields whose names do not say that they are secret
-_CUT = 8  # characters of a secret that may stand at the end of a body that was cut
-_DEEPEST = 60  # levels of a server's JSON that are looked through; nothing that deep is worth showing
+_SHORTEST = 4  # characters: a shorter value would match anywhere
+_SHORTEST_FIELD = 8  # the same for header fields without a secret name
+_CUT = 8  # characters of a secret that may end a body that was cut
+_DEEPEST = 60  # levels of a server's JSON that are scrubbed; deeper values are hidden
 
 _NAME_PART = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 _WORDS = frozenset(
@@ -49,7 +49,7 @@ _OPEN_FIELDS = frozenset(
      "idempotency-key", "openai-beta", "openai-organization", "openai-project", "origin", "referer", "traceparent",
      "tracestate", "user-agent", "x-client-request-id", "x-request-id", "x-title"}
 )  # fmt: skip
-"""Header fields that are never secret: to take their values out of an error's text would only damage it."""
+"""Header fields that are never secret: removing their values from an error's text would only damage it."""
 
 T = TypeVar("T")
 
@@ -61,8 +61,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def redacted(url: str) -> str:
-    """The URL without the values of query parameters whose names say that they are secret: ``key``, ``api-key``,
-    ``access_token``, ``sig`` and the like."""
+    """Return the URL without the values of query parameters with a secret name: ``key``, ``api-key``, ``sig`` etc."""
     before, found, query = url.partition("?")
     if not found:
         return url
@@ -76,7 +75,7 @@ def _shown(pair: str) -> str:
 
 
 class Secret:
-    """A key that shows itself to nobody: no `repr`, no `str`, no pickle; `reveal` is called where bytes are written."""
+    """A key that `repr`, `str` and pickles do not show; `reveal` is called where bytes are written."""
 
     __slots__ = ("__value",)
 
@@ -103,13 +102,13 @@ class Secret:
 
 
 class SecretSource(Protocol):
-    """What holds secrets: a `Secret`, the `Credentials` of an attempt, other `Secrets`."""
+    """An object with secrets: a `Secret`, the `Credentials` of an attempt, other `Secrets`."""
 
     def secrets(self) -> Iterable[Secret]: ...
 
 
 class Secrets:
-    """The secrets that were in use, to be taken out of text. Nothing is worked out before a text has to be cleaned."""
+    """The secrets of an attempt, to be removed from texts. Nothing is computed before there is a text to scrub."""
 
     __slots__ = ("__marks", "__sources")
 
@@ -128,15 +127,15 @@ class Secrets:
         return self.__marks
 
     def scrub(self, raw: bytes) -> bytes:
-        """The bytes without the secrets, also where they stand in JSON, in a URL or in HTML."""
+        """Return the bytes without the secrets, also as they are written in JSON, URLs or HTML."""
         marks = self._marks()
         for mark in marks:
-            if raw.find(mark) >= 0:  # `in` raises and swallows an error first, which costs as much again
+            if raw.find(mark) >= 0:  # `in` raises and catches an exception first, which doubles the cost
                 raw = raw.replace(mark, _ECHOED)
         return raw
 
     def scrub_cut(self, raw: bytes) -> bytes:
-        """As `scrub`, for what may end in the middle of a secret: a body that was cut off."""
+        """As `scrub`, for a body that was cut and may end in the middle of a secret."""
         raw = self.scrub(raw)
         for mark in self._marks():
             for size in range(min(len(mark) - 1, len(raw)), _CUT - 1, -1):
@@ -145,34 +144,34 @@ class Secrets:
         return raw
 
     def scrub_text(self, text: str) -> str:
-        """The text without the secrets."""
+        """Return the text without the secrets."""
         raw = text.encode("utf-8", "surrogatepass")
         clean = self.scrub(raw)
         return text if clean is raw else clean.decode("utf-8", "surrogatepass")
 
     def scrub_url(self, url: str) -> str:
-        """The URL without the secrets, and without the values that their names call secret."""
+        """Return the URL without the secrets, and without the values of secret query parameters."""
         return self.scrub_text(redacted(url))
 
     def tells(self, error: BaseException) -> bool:
-        """Whether an error's text still shows a secret."""
+        """Whether an error's text shows a secret."""
         text = f"{error} {error!r}"
         return self.scrub_text(text) is not text
 
     def clean(self, value: T, depth: int = _DEEPEST) -> T:
-        """The value without the secrets in any text of it; the same object if there are none.
+        """Return the value without the secrets in its texts; the same object if there are none.
 
-        Looks through plain containers, answers, and what says itself how it is cleaned (``cleaned(secrets)``).
+        Scrubs plain containers, answers, and objects with a method ``cleaned(secrets)``.
         """
         if not self._marks() or not self._may_hold(value, depth):
             return value
         return cast("T", self._clean(value, depth))
 
     def _may_hold(self, value: Any, depth: int) -> bool:
-        """Whether a value has to be looked through text by text.
+        """Whether a value has to be scrubbed text by text.
 
         Searching all its texts at once costs a tenth of that: an error's body may be a list of thousands, and it is
-        looked at each time the error passes on.
+        checked each time the error is raised again.
         """
         texts: list[str] = []
         level: list[Any] = [value]
@@ -237,7 +236,7 @@ class Secrets:
         return value if same else made
 
     def _clean_struct(self, value: Any, depth: int) -> Any:
-        """An answer: a shallow copy with clean fields, the unknown ones too."""
+        """Return a shallow copy of an answer with scrubbed fields, the unknown ones included."""
         made = value
         for name in value.__struct_fields__:
             old = getattr(value, name)
@@ -273,7 +272,7 @@ NO_SECRETS = Secrets()
 
 
 def _marks(value: str) -> set[bytes]:
-    """The ways in which a text of a server may write this value. One of three characters would be found anywhere."""
+    """Return the forms in which a server's text may contain this value; none for a value that is too short."""
     if len(value) < _SHORTEST:
         return set()
     in_json = json.dumps(value)[1:-1]
@@ -293,21 +292,21 @@ def _marks(value: str) -> set[bytes]:
         escaped,
         re.sub(r"\\u....", lambda code: "\\u" + code[0][2:].upper(), escaped),
     }
-    # A gateway quotes another server's JSON in its own.
+    # A gateway quotes another server's JSON inside its own.
     texts |= {json.dumps(text)[1:-1] for text in texts}
     raw = {value.encode(coding, "replace") for coding in ("latin-1", "utf-16-le", "utf-16-be")}
     return raw | {text.encode("utf-8", "surrogatepass") for text in texts}
 
 
 def of_fields(pairs: Iterable[tuple[str, str]]) -> Iterator[Secret]:
-    """What is secret in header fields: keys whole and without their scheme, the password of Basic credentials."""
+    """Yield the secrets in header fields: keys with and without their scheme, the password of Basic credentials."""
     for name, value in pairs:
         if name.lower() in _OPEN_FIELDS:
             continue
         scheme, found, rest = value.partition(" ")
         if is_secret_name(name):
             yield Secret(value)
-            if found:  # a scheme, perhaps one of two words
+            if found:  # a scheme, perhaps of two words
                 yield from (Secret(rest.strip()), Secret(value.rpartition(" ")[2]))
             if scheme.lower() == "basic":
                 yield from _of_basic(rest)
@@ -325,7 +324,7 @@ def _of_basic(encoded: str) -> Iterator[Secret]:
 
 
 def of_query(query: str) -> Iterator[Secret]:
-    """The values of a query that their names call secret."""
+    """Yield the values of a query's parameters with a secret name."""
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
         if value and is_secret_name(name):
@@ -334,7 +333,7 @@ def of_query(query: str) -> Iterator[Secret]:
 
 
 class HiddenFields(Mapping[str, Any]):
-    """A caller's header fields or query parameters, whose values show themselves in no `repr`."""
+    """A caller's header fields or query parameters, whose values `repr` does not show."""
 
     __slots__ = ("__fields",)
 

@@ -360,8 +360,8 @@ def from_pydantic(kind: Any, value: Any) -> Any:
         return adapter_of(kind).validate_json(msgspec.json.encode(value))
     except ValueError as error:  # pydantic's own text has lines of advice for developers
         listed: Any = cast("Any", getattr(error, "errors", list))()
-        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or kind.__name__}: {one['msg']}" for one in listed)
-        raise ValueError(told or str(error)) from error
+        errors = "; ".join(f"{'.'.join(map(str, one['loc'])) or kind.__name__}: {one['msg']}" for one in listed)
+        raise ValueError(errors or str(error)) from error
 
 
 def _needs_wrapping(schema: Schema) -> bool:

@@ -1,0 +1,216 @@
+"""One word for one thing: no class or module name twice, and none of the words that were given up."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from test_size import is_generated
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
+
+# Modules that may share their name, with the reason.
+SAME_MODULES = {
+    "agents audio chat embeddings files images models responses uploads": "a namespace of the API",
+    "base": "the base classes of a package",
+    "errors": "the errors of a package",
+}
+# Names that still mean two things. Each has to go: an entry that is no longer needed fails the test.
+STILL_TWICE: set[str] = {
+    "Flight", "Open", "Question", "Server", "Shape", "Transcript", "Waiting", "app", "connection", "exchange",
+    "options", "request", "response", "tools",
+}  # fmt: skip
+
+# Words that were given up, as parts of any name that is defined (`told`, `_told`, `is_told`): what to write instead.
+GIVEN_UP = {
+    "allowance": "SimulatedRateLimit",
+    "asked": "requested, request",
+    "begun": "StartedTurn, started",
+    "composer": "RequestBuilder",
+    "conform": "validate",
+    "doors": "client_methods",
+    "fetcher": "LinkDownloader",
+    "heard": "response",
+    "ladder": "FormatFallback",
+    "misfit misfits": "validation_errors",
+    "mission": "methods",
+    "obey": "execute",
+    "rung": "level",
+    "shelf": "SessionStore",
+    "spend": "UsageTracker",
+    "stray strayed strays": "non-conforming",
+    "theirs": "response, server's",
+    "told": "an observer's on_*; sent, listed",
+    "watcher": "CallObserver",
+    "wellformed": "check_schema",
+    "whoever": "the caller, the holder",
+}
+CLASSES_GIVEN_UP = {
+    "Calls", "Clocks", "TryClocks", "Places", "Gate", "Outgoing", "Incoming", "Shared", "Usual", "LiveStream", "Talk",
+    "Plan", "Rounds", "Room", "Growing", "Said", "Wanted", "Refusal", "ChatAsk",
+}  # fmt: skip
+# (word, file) where a word is still used. Each has to go, too.
+STILL_USED: set[tuple[str, str]] = {
+    ("Plan", "methods/embed_many.py"),
+    ("Refusal", "core/policy/admission.py"),
+    ("Refusal", "server/__init__.py"),
+    ("asked", "bridge/bridge.py"),
+    ("asked", "bridge/request.py"),
+    ("asked", "chat/context_window.py"),
+    ("asked", "cli/chat_command.py"),
+    ("asked", "cli/render.py"),
+    ("asked", "cli/repl.py"),
+    ("asked", "core/codec/whole.py"),
+    ("asked", "core/policy/pacing.py"),
+    ("asked", "core/policy/retry.py"),
+    ("asked", "demo/memory.py"),
+    ("asked", "demo/tools.py"),
+    ("asked", "engine/call.py"),
+    ("asked", "engine/hooks.py"),
+    ("asked", "engine/prepare.py"),
+    ("asked", "engine/streams.py"),
+    ("asked", "identity/providers.py"),
+    ("asked", "methods/embed_many.py"),
+    ("asked", "otel/request.py"),
+    ("asked", "otel/telemetry.py"),
+    ("asked", "server/app.py"),
+    ("asked", "server/audio.py"),
+    ("asked", "testing/shapes.py"),
+    ("begun", "bulk/batch_file.py"),
+    ("begun", "cli/embed_command.py"),
+    ("begun", "demo/markov.py"),
+    ("begun", "official/assistants.py"),
+    ("begun", "server/chat.py"),
+    ("begun", "server/http.py"),
+    ("begun", "server/responses.py"),
+    ("begun", "testing/shapes.py"),
+    ("heard", "otel/telemetry.py"),
+    ("misfit", "engine/failures.py"),
+    ("spend", "bulk/scheduler.py"),
+    ("spend", "core/policy/retry.py"),
+    ("spend", "server/app.py"),
+    ("spend", "server/quota.py"),
+    ("theirs", "bridge/bridge.py"),
+    ("theirs", "bridge/errors.py"),
+    ("theirs", "bridge/request.py"),
+    ("theirs", "bridge/response.py"),
+    ("theirs", "testing/shapes.py"),
+    ("told", "bulk/scheduler.py"),
+    ("told", "bulk/sending.py"),
+    ("told", "chat/context_window.py"),
+    ("told", "chat/signatures.py"),
+    ("told", "chat/tool_execution.py"),
+    ("told", "chat/tools.py"),
+    ("told", "cli/render.py"),
+    ("told", "core/policy/pacing.py"),
+    ("told", "demo/chat.py"),
+    ("told", "demo/memory.py"),
+    ("told", "demo/tools.py"),
+    ("told", "engine/cast.py"),
+    ("told", "engine/failures.py"),
+    ("told", "engine/hooks.py"),
+    ("told", "engine/prepare.py"),
+    ("told", "identity/exchange.py"),
+    ("told", "otel/content.py"),
+    ("told", "otel/response.py"),
+    ("told", "server/exchange.py"),
+    ("told", "testing/script.py"),
+    ("told", "testing/shapes.py"),
+    ("watcher", "engine/hooks.py"),
+    ("watcher", "otel/telemetry.py"),
+    ("watcher", "server/context.py"),
+}
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Every hand-written module of the package: path → tree."""
+    return {
+        path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(SOURCE.rglob("*.py"))
+        if not is_generated(path)
+    }
+
+
+def twice(sources: dict[str, ast.Module]) -> set[str]:
+    """The names of classes and modules that are in two places, official paths below `lib` left out."""
+    places: defaultdict[str, set[str]] = defaultdict(set)
+    for path, tree in sources.items():
+        if path.startswith("lib/"):
+            continue
+        if not path.endswith("__init__.py"):
+            places[Path(path).stem].add(path)
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name.lstrip("_")].add(f"{path}:{node.name}")
+    return {name for name, found in places.items() if len(found) > 1}
+
+
+def names(tree: ast.Module) -> Iterator[str]:
+    """Every name that a module defines: classes, functions, parameters, variables, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+
+
+def words(name: str) -> set[str]:
+    """The words that a name is made of, in lower case."""
+    return {part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)}
+
+
+def given_up(sources: dict[str, ast.Module]) -> set[tuple[str, str]]:
+    """Words that were given up, with the files that define a name with one of them."""
+    listed = {word for row in GIVEN_UP for word in row.split()}
+    found: set[tuple[str, str]] = set()
+    for path, tree in sources.items():
+        for name in (*names(tree), *Path(path).with_suffix("").parts):
+            found |= {(word, path) for word in words(name) & listed}
+            if name.lstrip("_") in CLASSES_GIVEN_UP:
+                found.add((name.lstrip("_"), path))
+    return found
+
+
+def test_no_name_means_two_things() -> None:
+    """No class or module name is in two hand-written places, but for those that are listed; the list is exact."""
+    allowed = {name for row in SAME_MODULES for name in row.split()}
+    assert twice(trees()) - allowed == STILL_TWICE
+
+
+def test_words_that_were_given_up_do_not_come_back() -> None:
+    """No identifier is made of a word that was given up, but for those that are listed; the list is exact."""
+    assert given_up(trees()) == STILL_USED
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("class TryClocks: ...", "TryClocks"),
+        ("class _Watcher: ...", "watcher"),
+        ("def is_told(): ...", "told"),
+        ("x.strayed = 1", "strayed"),
+        ("def f(asked): ...", "asked"),
+        ("for theirs in (): ...", "theirs"),
+    ],
+)
+def test_a_word_is_found(text: str, word: str) -> None:
+    """Each way to define a name is seen; names that only contain the letters of a word are not."""
+    assert given_up({"a.py": ast.parse(text)}) == {(word, "a.py")}
+    assert given_up({"a.py": ast.parse("stranger = retold = masked = Recall = ordering = planned = 1")}) == set()
+
+
+def test_a_second_meaning_is_found() -> None:
+    """A class or a module of a name that exists elsewhere is seen, private or not; official paths are not."""
+    one, other = ast.parse("class Thing: ..."), ast.parse("class _Thing: ...")
+    assert twice({"a/x.py": one, "b/y.py": other}) == {"Thing"}
+    assert twice({"a/x.py": one, "b/x.py": ast.parse("")}) == {"x"}
+    assert twice({"a/x.py": one, "lib/x.py": other}) == set()
