@@ -111,9 +111,9 @@ if TYPE_CHECKING:
     from .methods.audio import AudioStream as AudioStream
     from .methods.audio import TranscriptionStream as TranscriptionStream
     from .methods.client_methods import CompletionStream as CompletionStream
-    from .methods.embed_errors import EmbedManyError as EmbedManyError
     from .methods.embed_many import EmbeddedText as EmbeddedText
     from .methods.embed_many import EmbedManyAnswer as EmbedManyAnswer
+    from .methods.embed_many import EmbedManyError as EmbedManyError
     from .methods.embed_many import EmbedManyStream as EmbedManyStream
     from .methods.images import ImageStream as ImageStream
     from .methods.vision import VisionStream as VisionStream
@@ -171,8 +171,7 @@ _HOMES = {
     "core.model.meta": "Meta RequestInfo ResponseInfo",
     "methods.audio": "AudioAnswer AudioStream TranscriptionStream",
     "methods.client_methods": "CompletionStream",
-    "methods.embed_errors": "EmbedManyError",
-    "methods.embed_many": "EmbedManyAnswer EmbedManyStream EmbeddedText",
+    "methods.embed_many": "EmbedManyAnswer EmbedManyError EmbedManyStream EmbeddedText",
     "methods.images": "ImageStream",
     "methods.vision": "VisionStream",
     "core.model.base": "BaseModel",

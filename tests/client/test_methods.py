@@ -67,7 +67,7 @@ class TestForms:
             (("hi",), {}, "required parameter 'model'"),
             ((), {"model": "m"}, "required parameter 'messages'"),
             (("hi",), {"model": "m", "stream": True}, r"client\.chat\.stream"),
-            (({"role": "user", "content": "hi"},), {"model": "m"}, "put a single message in a list"),
+            (({"role": "user", "content": "hi"},), {"model": "m"}, "put a single message into a list"),
             ((b"hi",), {"model": "m"}, "not bytes"),
         ],
     )

@@ -151,7 +151,7 @@ def test_files_that_are_none(folder: Path) -> None:
                 with pytest.raises(ValueError, match=r"\w"):
                     await files.prepare_directory(folder, destination="/workspace", include=include)
             for root in (folder / "a.py", folder / "linked", folder / "none"):
-                with pytest.raises(ValueError, match="no folder"):
+                with pytest.raises(ValueError, match="not a folder"):
                     await files.prepare_directory(root, destination="/workspace", include=["*"])
             assert not server.seen
 

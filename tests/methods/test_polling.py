@@ -196,7 +196,7 @@ def test_time_is_limited(limit: dict[str, Any], kind: type[Exception]) -> None:
             assert isinstance(error, openaiasync.APITimeoutError)
             assert isinstance(error, RuntimeError)
             assert (error.clock, error.partial.status) == ("deadline", "in_progress")
-            assert "obj-1 is 'in_progress' still" in str(error)
+            assert "obj-1 is still 'in_progress'" in str(error)
             assert error.request.url.endswith("/vector_stores/vs/files/f")
 
     run(main())

@@ -16,7 +16,7 @@ import openaiasync
 from conftest import run
 from forms import parts_of
 from openaiasync import AsyncOpenAI
-from openaiasync.methods.options import PART_SIZE
+from openaiasync.methods.files import PART_SIZE
 from scripted import Scripted, Seen, json_answer, scripted
 
 DATA = bytes(range(256)) * 10
@@ -192,7 +192,7 @@ def test_a_file_of_another_length(said: int) -> None:
 
     async def main() -> None:
         async with serving() as at:
-            with pytest.raises(ValueError, match=f"than the {said} bytes said"):
+            with pytest.raises(ValueError, match=f"than the {said} bytes given"):
                 await at.client.uploads.upload_file_chunked(file=DATA, filename="f", bytes=said, **ABOUT)
             assert sum(map(len, at.parts())) <= said
             assert at.paths()[-1] == "/up-1/cancel"

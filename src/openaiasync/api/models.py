@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 from .. import endpoints
 from ..engine import Namespace
 from ..lazy import resolve_annotations
-from ..methods.models import ModelsMethods
+from ..methods.client_methods import ModelsMethods
 
 if TYPE_CHECKING:
     from ..core.policy.options import RequestOptions

@@ -1,17 +1,17 @@
-"""`client.chat(...)` and `client.chat.stream(...)`: the hand-written half of the chat namespace."""
+"""`client.chat` and `client.chat.completions`: what is written by hand of these namespaces."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Required, TypeVar, Unpack, cast, overload
 
 from ..core.codec.accumulate import ChatAccumulator
 from ..core.codec.endpoint import Endpoint
 from ..engine.accumulating import ChatStream
-from ..engine.sealing import sealed
-from .common import MISSING, parameters
+from ..engine.sealing import sealed, sealing
+from .common import MISSING, no_raw_twin, parameters
 
 if TYPE_CHECKING:
     from ..chat.context_window import Policy
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from ..chat.turn_options import TurnOptions
     from ..chat.turn_params import TurnParams
     from ..chat.usage import Prices, Tokenizer
+    from ..core.policy.options import RequestOptions
     from ..engine import Engine
-    from ..params.chat import ChatParams, ChatRest
+    from ..params.chat import ChatCommon, ChatParams, ChatRest
     from ..types.chat import (
         ChatCompletion,
         ChatCompletionMessage,
@@ -32,7 +33,21 @@ if TYPE_CHECKING:
 
     Message = ChatCompletionMessageParam | ChatCompletionMessage
 
-__all__ = ["ChatMethods", "ChatStream"]
+    from ..official.chat_stream import AsyncChatCompletionStreamManager
+    from ..official.parsed_chat import ParsedChatCompletion
+    from ..params.shared_params import ResponseFormatJSONObject, ResponseFormatJSONSchema, ResponseFormatText
+
+    class ParseParams(ChatCommon, RequestOptions, total=False):
+        """The parameters of chat completions but `response_format` and `stream`."""
+
+        messages: Required[Iterable[ChatCompletionMessageParam]]
+        model: str
+
+    PlainFormat = ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject
+    Untyped = ParsedChatCompletion[None]
+    UntypedStream = AsyncChatCompletionStreamManager[None]
+
+__all__ = ["ChatCompletionsHelpers", "ChatMethods", "ChatStream"]
 
 T = TypeVar("T")
 
@@ -265,3 +280,65 @@ class ChatMethods:
 # Made of several calls, or of none yet: there is no one raw answer to give.
 for _name in ("run_tools", "stream_tools", "parse", "stream_parse", "session", "load_session"):
     vars(ChatMethods)[_name].no_raw_twin = True
+
+
+class ChatCompletionsHelpers:
+    """The hand-written part of `client.chat.completions`."""
+
+    _calls: Engine
+
+    @overload
+    async def parse(self, *, response_format: None = None, **params: Unpack[ParseParams]) -> Untyped: ...
+    @overload
+    async def parse(self, *, response_format: type[T], **params: Unpack[ParseParams]) -> ParsedChatCompletion[T]: ...
+    @overload
+    async def parse(self, *, response_format: object, **params: Unpack[ParseParams]) -> ParsedChatCompletion[Any]: ...
+    @sealing
+    async def parse(self, *, response_format: Any = None, **params: Unpack[ParseParams]) -> Any:
+        """Ask a chat model for a value of a type: ``answer.choices[0].message.parsed``.
+
+        `response_format` is a pydantic model, Struct, dataclass, TypedDict, or anything else that has a JSON schema;
+        it is sent as a strict one. Tools have to be strict functions: `pydantic_function_tool` makes them of types, and
+        `parsed_arguments` of their calls. A message that refuses has no value.
+
+        Raises `TypeError` and `ValueError` for what cannot be asked, before anything is sent; `LengthFinishReasonError`
+        and `ContentFilterFinishReasonError` for an answer that was cut, `StructuredOutputError` for one that does not
+        fit, each with the answer; and `OpenAIError`.
+        """
+        from ..official.parsed_chat import parsed_completion
+        from ..official.parsing import chat_parameters
+
+        made, spec = chat_parameters(response_format, dict(params))
+        answer: Any = await self._calls.run(_endpoint(), made)
+        if hasattr(answer, "choices"):
+            return parsed_completion(answer, spec)
+        return answer.then(functools.partial(parsed_completion, spec=spec))  # of `with_raw_response` and the like
+
+    @overload
+    def stream(self, *, response_format: PlainFormat | None = None, **params: Unpack[ParseParams]) -> UntypedStream: ...
+    @overload
+    def stream(
+        self, *, response_format: type[T], **params: Unpack[ParseParams]
+    ) -> AsyncChatCompletionStreamManager[T]: ...
+    @overload
+    def stream(
+        self, *, response_format: object, **params: Unpack[ParseParams]
+    ) -> AsyncChatCompletionStreamManager[Any]: ...
+    @no_raw_twin
+    def stream(self, *, response_format: Any = None, **params: Unpack[ParseParams]) -> Any:
+        """The same as events: ``async with ....stream(...) as stream: async for event in stream: ...``.
+
+        Each chunk comes as an event, then what it brings: `content.delta` and `.done`, `refusal.delta` and `.done`,
+        `tool_calls.function.arguments.delta` and `.done`, `logprobs.content.delta` and the like. At the end,
+        ``await stream.get_final_completion()`` is the whole answer with its values. `response_format` may also be what
+        the API itself takes; the text stays text then.
+
+        Raises `TypeError` for what cannot be asked; nothing is sent before the stream is entered.
+        """
+        from ..official.chat_stream import AsyncChatCompletionStreamManager, ChatCompletionStreamState
+        from ..official.parsing import chat_parameters
+
+        made, _ = chat_parameters(response_format, dict(params), strict=False)
+        request = self._calls.request(_endpoint(), made, stream=True)
+        state = ChatCompletionStreamState[Any](response_format=response_format, input_tools=made.get("tools"))
+        return AsyncChatCompletionStreamManager(self._calls, request, state)

@@ -16,9 +16,11 @@ from .common import MISSING, parameters
 
 if TYPE_CHECKING:
     from ..bulk.job import Job, JobOptions
+    from ..core.policy.options import RequestOptions
+    from ..engine import AsyncPage, Paginator
     from ..params.completions import CompletionParams, CompletionRest
     from ..params.embeddings import EmbeddingParams, EmbeddingRest
-    from ..types import Completion, CreateEmbeddingResponse
+    from ..types import Completion, CreateEmbeddingResponse, Model
     from .audio import SpeechToTextMethods, TextToSpeechMethods
     from .embed_many import EmbedManyMethods
     from .images import ImageGenerateMethods
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 else:
     _Completions = AccumulatingStream
 
-__all__ = ["ClientMethods", "CompletionMethods", "CompletionStream", "EmbeddingMethods"]
+__all__ = ["ClientMethods", "CompletionMethods", "CompletionStream", "EmbeddingMethods", "ModelsMethods"]
 
 
 class CompletionStream(_Completions):
@@ -97,6 +99,22 @@ class EmbeddingMethods(Namespace):
         made = parameters(EMBEDDINGS_CREATE, "embedding", "input", input, dict(params))
         answer: CreateEmbeddingResponse = await self._calls.run(EMBEDDINGS_CREATE, made)
         return answer
+
+
+class ModelsMethods:
+    """The callable part of `client.models`."""
+
+    _calls: Engine
+
+    def __call__(self, **options: Unpack[RequestOptions]) -> Paginator[Model, AsyncPage[Model]]:
+        """The models that the server offers; the same as `client.models.list()`.
+
+        Awaited a page with all of them in `.data`, iterated one after another. Takes the options of every call.
+        Raises `OpenAIError` when it is awaited or iterated.
+        """
+        from ..endpoints import MODELS_LIST
+
+        return self._calls.pages(MODELS_LIST, dict(options))
 
 
 class ClientMethods:

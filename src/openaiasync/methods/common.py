@@ -1,22 +1,24 @@
-"""What mission methods have in common: the first positional is the main thing, or the whole request as one dict."""
+"""What the hand-written methods share: how they take a request, and the mark of those without a raw form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from ..core.codec.endpoint import Endpoint
 
-__all__ = ["MISSING", "parameters"]
+__all__ = ["MISSING", "no_raw_twin", "parameters"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MISSING: Any = object()
-_USUAL = frozenset({str, list})  # told apart from a mapping without asking an abstract class
+_USUAL = frozenset({str, list})  # cheaper to look up than `isinstance(main, Mapping)`, an abstract class
 
 
 def parameters(endpoint: Endpoint, method: str, name: str, main: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of one call: `main` under its `name`, or taken apart if it is the whole request.
+    """Return the parameters of one call: `main` under its `name`, or its items if it is the whole request.
 
-    Keywords win over the dict's keys. `TypeError` for a flag that would change the type of the answer.
+    Keywords win over the dict's items. Raises `TypeError` for a flag that would change the type of the answer.
     """
     whole = main.__class__ not in _USUAL and isinstance(main, Mapping)
     if whole:
@@ -25,10 +27,16 @@ def parameters(endpoint: Endpoint, method: str, name: str, main: Any, params: di
         params[name] = main
     if "stream" in params:
         if params["stream"]:
-            raise TypeError(f"{method}() always answers whole; client.{method}.stream(...) streams")
+            raise TypeError(f"{method}() returns the whole answer; use client.{method}.stream(...) to stream it")
         params = {key: value for key, value in params.items() if key != "stream"}
     if whole and name not in params and "role" in params:
         raise TypeError(
-            f"{method}() takes a list of messages, a text, or a whole request; put a single message in a list"
+            f"{method}() takes a list of messages, a text, or a whole request: put a single message into a list"
         )
     return params
+
+
+def no_raw_twin(method: F) -> F:
+    """Mark a method that `with_raw_response` and its like lack: it makes several requests, or none yet."""
+    method.__dict__["no_raw_twin"] = True
+    return method

@@ -1,4 +1,4 @@
-"""Asks for an object again and again until it is finished: under the server's hints, a deadline, and cancellation."""
+"""Polling: an object is retrieved again and again until it is finished, by the server's hints and under a deadline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.model.omitted import is_omitted
-from ..core.policy.options import OPTION_NAMES
+from ..core.policy.options import OPTION_NAMES, RequestOptions
 from ..engine.failures import invalid_answer
 from ..engine.sealing import sealing
 from ..errors import APITimeoutError, PollTimeoutError
@@ -17,18 +17,35 @@ if TYPE_CHECKING:
     from ..core.codec.endpoint import Endpoint
     from ..engine import Engine
 
-__all__ = ["OF_ALL", "Waiting"]
+__all__ = ["OF_ALL", "PollOptions", "Poller", "WaitOptions"]
 
 DEFAULT_INTERVAL = 1.0  # seconds
-LONGEST_HINT = 60.0  # seconds: a server that asks for longer pauses is asked again all the same
+LONGEST_HINT = 60.0  # seconds: the longest pause that a server can ask for
 _FIRST_ONLY = frozenset({"extra_query", "extra_body"})
-OF_ALL = OPTION_NAMES - _FIRST_ONLY - {"deadline"}  # options that go with each request of a helper
+OF_ALL = OPTION_NAMES - _FIRST_ONLY - {"deadline"}  # the options that go with every request of a helper
 
 
-class Waiting:
-    """One call of a helper that waits: its options taken out of `params`, its requests, its pauses, its end.
+class PollOptions(RequestOptions, total=False):
+    """The options of a helper that polls.
 
-    What is left in `params` belongs to the first request. Raises `ValueError` and `TypeError` for times that are none.
+    `poll_interval_ms` is the time between two requests in milliseconds. Default: the server's hint (the field
+    ``openai-poll-after-ms``, at most a minute), or 1,000. `deadline` (seconds) holds for the whole helper, pauses
+    included. `extra_query` and `extra_body` go with its first request, the other options with all of them.
+    """
+
+    poll_interval_ms: float
+
+
+class WaitOptions(PollOptions, total=False):
+    """The same, with a limit for polling alone: `max_wait_seconds` from its first request on."""
+
+    max_wait_seconds: float
+
+
+class Poller:
+    """One call of a helper that polls. It takes its options out of `params`; the rest belongs to the first request.
+
+    Raises `ValueError` and `TypeError` for times that are not numbers, or out of range.
     """
 
     def __init__(self, calls: Engine, params: dict[str, Any]) -> None:
@@ -45,9 +62,9 @@ class Waiting:
 
     @sealing
     async def first(self, endpoint: Endpoint, params: dict[str, Any], needs: str = "id") -> Any:
-        """The answer of a request that the next one builds on: it has to have the fields that are needed.
+        """Return the answer of a request that the next one builds on.
 
-        Raises `APIResponseValidationError` for one that has not.
+        Raises `APIResponseValidationError` if it lacks one of the fields in `needs`.
         """
         self._once = {}
         answer = await self._ask(endpoint, params)
@@ -60,13 +77,13 @@ class Waiting:
 
     @sealing
     async def end(self, endpoint: Endpoint, ids: dict[str, Any], waits: Callable[[Any], bool]) -> Any:
-        """The object, asked for until `waits` is false of its status.
+        """Retrieve the object until `waits` is false for its status, and return it.
 
-        Raises `PollTimeoutError` when time is up, with the object as it was in `.partial`, and `OpenAIError`.
+        Raises `PollTimeoutError` when time is up, with the object as last received in `.partial`, and `OpenAIError`.
         """
         loop = asyncio.get_running_loop()
         self._most_until = None if self._most is None else loop.time() + self._most
-        headers = {"X-Stainless-Poll-Helper": "true"}  # it is this that servers give their hints for
+        headers = {"X-Stainless-Poll-Helper": "true"}  # servers send their hints if they see this field
         if self._interval is not None:
             headers["X-Stainless-Custom-Poll-Interval"] = f"{self._interval * 1000:.0f}"
         params = {**self._options, **self._once, **ids}
@@ -106,28 +123,28 @@ class Waiting:
     def _too_late(self, request: Any = None) -> PollTimeoutError:
         latest = self._latest
         if latest is None:
-            return PollTimeoutError(request, message="The deadline of this helper passed.")
+            return PollTimeoutError(request, message="The deadline of this helper has passed.")
         return PollTimeoutError(
             latest.meta.request,
-            message=f"Waited long enough: {getattr(latest, 'id', 'the object')} is {latest.status!r} still.",
+            message=f"Time is up: {getattr(latest, 'id', 'the object')} is still {latest.status!r}.",
             partial=latest,
         )
 
 
 def _number(params: dict[str, Any], name: str) -> float | None:
-    """A time among the options, taken out of them; `None` where it was not given."""
+    """Take a time out of the options; `None` if it was not given."""
     value = params.pop(name, None)
     if value is None or is_omitted(value):
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not math.isfinite(value) or value < 0 or (name == "deadline" and not value):
-        raise ValueError(f"{name} is a finite number {'above' if name == 'deadline' else 'from'} 0, not {value!r}")
+        raise ValueError(f"{name} must be a finite number {'above' if name == 'deadline' else 'from'} 0, not {value!r}")
     return float(value)
 
 
 def _hint(headers: Mapping[str, str]) -> float:
-    """The seconds that the server asks to wait; what is no whole number of milliseconds is no hint."""
+    """Return the seconds that the server asks to wait; anything but a whole number of milliseconds is ignored."""
     text = headers.get("openai-poll-after-ms", "").strip()
     if not (text.isascii() and text.isdigit()):
         return DEFAULT_INTERVAL

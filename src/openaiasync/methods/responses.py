@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..engine.sealing import sealing
-from .mark import no_raw_twin
+from .common import no_raw_twin
 
 if TYPE_CHECKING:
     from ..engine import Engine

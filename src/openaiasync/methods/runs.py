@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from .. import endpoints
-from .mark import no_raw_twin
-from .polling import Waiting
+from .common import no_raw_twin
+from .polling import Poller
 
 if TYPE_CHECKING:
     from ..core.codec.endpoint import Endpoint
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..params.beta.threads.run_create_params import RunCreateParamsBase
     from ..params.beta.threads.run_submit_tool_outputs_params import RunSubmitToolOutputsParamsBase
     from ..types.beta.threads import Run
-    from .options import PollOptions
+    from .polling import PollOptions
 
     H = TypeVar("H", bound=AsyncAssistantEventHandler)
     Plain = AsyncAssistantStreamManager[AsyncAssistantEventHandler]
@@ -26,17 +26,17 @@ __all__ = ["RunsHelpers", "ThreadsHelpers"]
 _ENDS = frozenset({"requires_action", "cancelled", "completed", "failed", "expired", "incomplete"})
 
 
-async def _ended(waiting: Waiting, run_id: str, thread_id: str) -> Any:
+async def _ended(poller: Poller, run_id: str, thread_id: str) -> Any:
     ids = {"run_id": run_id, "thread_id": thread_id}
-    return await waiting.end(endpoints.BETA_THREADS_RUNS_RETRIEVE, ids, lambda status: status not in _ENDS)
+    return await poller.end(endpoints.BETA_THREADS_RUNS_RETRIEVE, ids, lambda status: status not in _ENDS)
 
 
 async def _made(calls: Engine, endpoint: Endpoint, params: dict[str, Any], interval: float | None) -> Any:
     """Make the request whose answer is a run, and wait for that run."""
     params["poll_interval_ms"] = interval
-    waiting = Waiting(calls, params)
-    run = await waiting.first(endpoint, params, "id thread_id")
-    return await _ended(waiting, run.id, run.thread_id)
+    poller = Poller(calls, params)
+    run = await poller.first(endpoint, params, "id thread_id")
+    return await _ended(poller, run.id, run.thread_id)
 
 
 def _streamed(calls: Engine, endpoint: Endpoint, params: dict[str, Any], handler: Any) -> Any:
@@ -86,7 +86,7 @@ class RunsHelpers:
 
         Raises `PollTimeoutError` after `deadline`, with the run as it was in `.partial`, and `OpenAIError`.
         """
-        run: Run = await _ended(Waiting(self._calls, {**options}), run_id, thread_id)
+        run: Run = await _ended(Poller(self._calls, {**options}), run_id, thread_id)
         return run
 
     @no_raw_twin

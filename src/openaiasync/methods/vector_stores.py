@@ -1,4 +1,4 @@
-"""`client.vector_stores.files` and `.file_batches`: uploading and waiting, as the generated namespaces inherit them."""
+"""`client.vector_stores.files` and `.file_batches`: uploading, attaching and polling."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from .. import endpoints
 from ..core.model.omitted import is_omitted
 from ..engine.bounded_map import bounded_map
-from .mark import no_raw_twin
-from .options import PollOptions, WaitOptions
-from .polling import OF_ALL, Waiting
+from .common import no_raw_twin
+from .polling import OF_ALL, Poller, PollOptions, WaitOptions
 
 if TYPE_CHECKING:
     from ..core.codec.file_types import FileTypes
@@ -30,14 +29,14 @@ def _in_progress(status: object) -> bool:
 
 
 class AttachOptions(WaitOptions, total=False):
-    """How a file becomes part of a vector store, and the options of waiting for it."""
+    """How a file becomes part of a vector store, and the options of polling for it."""
 
     attributes: Mapping[str, str | float | bool] | None
     chunking_strategy: FileChunkingStrategyParam
 
 
 class BatchOptions(PollOptions, total=False):
-    """How files become part of a vector store together, and the options of waiting for them."""
+    """How files become part of a vector store together, and the options of polling for them."""
 
     attributes: Mapping[str, str | float | bool] | None
     chunking_strategy: FileChunkingStrategyParam
@@ -62,7 +61,7 @@ class VectorStoreFilesHelpers:
         Raises `PollTimeoutError` (a `TimeoutError`) after `deadline` or `max_wait_seconds`, with the file as it was
         in `.partial`, and `OpenAIError`.
         """
-        return await self._end(Waiting(self._calls, {**options}), file_id, vector_store_id)
+        return await self._end(Poller(self._calls, {**options}), file_id, vector_store_id)
 
     @no_raw_twin
     async def upload(
@@ -77,33 +76,33 @@ class VectorStoreFilesHelpers:
 
         Raises what `files.create` does. `deadline` is of both requests together.
         """
-        waiting = Waiting(self._calls, params := _without_gaps({**options, "chunking_strategy": chunking_strategy}))
-        return await self._begin(waiting, await _uploaded(waiting, file, params), vector_store_id, params)
+        poller = Poller(self._calls, params := _without_gaps({**options, "chunking_strategy": chunking_strategy}))
+        return await self._begin(poller, await _uploaded(poller, file, params), vector_store_id, params)
 
     @no_raw_twin
     async def upload_and_poll(
         self, *, vector_store_id: str, file: FileTypes, **params: Unpack[AttachOptions]
     ) -> VectorStoreFile:
         """Upload a file, attach it to a vector store, and wait for it; see `poll`."""
-        waiting = Waiting(self._calls, rest := _without_gaps({**params}))
-        file_id = await _uploaded(waiting, file, rest)
-        await self._begin(waiting, file_id, vector_store_id, rest)
-        return await self._end(waiting, file_id, vector_store_id)
+        poller = Poller(self._calls, rest := _without_gaps({**params}))
+        file_id = await _uploaded(poller, file, rest)
+        await self._begin(poller, file_id, vector_store_id, rest)
+        return await self._end(poller, file_id, vector_store_id)
 
     async def _attached(self, file_id: str, vector_store_id: str, params: dict[str, Any]) -> VectorStoreFile:
-        waiting = Waiting(self._calls, params)
-        await self._begin(waiting, file_id, vector_store_id, params)
-        return await self._end(waiting, file_id, vector_store_id)
+        poller = Poller(self._calls, params)
+        await self._begin(poller, file_id, vector_store_id, params)
+        return await self._end(poller, file_id, vector_store_id)
 
-    async def _begin(self, waiting: Waiting, file_id: str, store: str, params: dict[str, Any]) -> VectorStoreFile:
-        file: VectorStoreFile = await waiting.first(
+    async def _begin(self, poller: Poller, file_id: str, store: str, params: dict[str, Any]) -> VectorStoreFile:
+        file: VectorStoreFile = await poller.first(
             endpoints.VECTOR_STORES_FILES_CREATE, {**params, "vector_store_id": store, "file_id": file_id}
         )
         return file
 
-    async def _end(self, waiting: Waiting, file_id: str, store: str) -> VectorStoreFile:
+    async def _end(self, poller: Poller, file_id: str, store: str) -> VectorStoreFile:
         ids = {"vector_store_id": store, "file_id": file_id}
-        file: VectorStoreFile = await waiting.end(endpoints.VECTOR_STORES_FILES_RETRIEVE, ids, _in_progress)
+        file: VectorStoreFile = await poller.end(endpoints.VECTOR_STORES_FILES_RETRIEVE, ids, _in_progress)
         return file
 
 
@@ -118,7 +117,7 @@ class FileBatchesHelpers:
     ) -> VectorStoreFileBatch:
         """Attach uploaded files to a vector store and wait for all of them; see `poll`."""
         rest: dict[str, Any] = {**params, "poll_interval_ms": poll_interval_ms}
-        return await self._attached(Waiting(self._calls, rest), vector_store_id, rest)
+        return await self._attached(Poller(self._calls, rest), vector_store_id, rest)
 
     @no_raw_twin
     async def poll(
@@ -128,7 +127,7 @@ class FileBatchesHelpers:
 
         Raises `PollTimeoutError` after `deadline`, with the batch as it was in `.partial`, and `OpenAIError`.
         """
-        return await self._end(Waiting(self._calls, {**options}), batch_id, vector_store_id)
+        return await self._end(Poller(self._calls, {**options}), batch_id, vector_store_id)
 
     @no_raw_twin
     async def upload_and_poll(
@@ -146,7 +145,7 @@ class FileBatchesHelpers:
         Raises `ValueError` where there is nothing to attach.
         """
         rest = _without_gaps({**params})
-        waiting = Waiting(self._calls, rest)
+        poller = Poller(self._calls, rest)
         given = list(files)
         if max_concurrency < 1:
             raise ValueError(f"max_concurrency is a whole number above 0, not {max_concurrency!r}")
@@ -155,7 +154,7 @@ class FileBatchesHelpers:
         uploaded: dict[int, str] = {}
 
         async def upload(numbered: tuple[int, FileTypes]) -> None:
-            uploaded[numbered[0]] = await _uploaded(waiting, numbered[1], rest)
+            uploaded[numbered[0]] = await _uploaded(poller, numbered[1], rest)
 
         try:
             async for _ in bounded_map(upload, enumerate(given), concurrency=max_concurrency, ordered=False):
@@ -165,26 +164,24 @@ class FileBatchesHelpers:
                 error.add_note(f"uploaded by then, and not attached: {', '.join(uploaded.values())}")
             raise
         ids = [*file_ids, *(uploaded[place] for place in range(len(given)))]
-        return await self._attached(waiting, vector_store_id, {**rest, "file_ids": ids})
+        return await self._attached(poller, vector_store_id, {**rest, "file_ids": ids})
 
-    async def _attached(self, waiting: Waiting, store: str, params: dict[str, Any]) -> VectorStoreFileBatch:
-        batch: VectorStoreFileBatch = await waiting.first(
+    async def _attached(self, poller: Poller, store: str, params: dict[str, Any]) -> VectorStoreFileBatch:
+        batch: VectorStoreFileBatch = await poller.first(
             endpoints.VECTOR_STORES_FILE_BATCHES_CREATE, {**params, "vector_store_id": store}
         )
-        return await self._end(waiting, batch.id, store)
+        return await self._end(poller, batch.id, store)
 
-    async def _end(self, waiting: Waiting, batch_id: str, store: str) -> VectorStoreFileBatch:
+    async def _end(self, poller: Poller, batch_id: str, store: str) -> VectorStoreFileBatch:
         ids = {"vector_store_id": store, "batch_id": batch_id}
-        batch: VectorStoreFileBatch = await waiting.end(
-            endpoints.VECTOR_STORES_FILE_BATCHES_RETRIEVE, ids, _in_progress
-        )
+        batch: VectorStoreFileBatch = await poller.end(endpoints.VECTOR_STORES_FILE_BATCHES_RETRIEVE, ids, _in_progress)
         return batch
 
 
-async def _uploaded(waiting: Waiting, file: FileTypes, params: Mapping[str, Any]) -> str:
+async def _uploaded(poller: Poller, file: FileTypes, params: Mapping[str, Any]) -> str:
     """The id of a file that was uploaded under the options which belong to all requests of a helper."""
     options = {name: params[name] for name in OF_ALL & params.keys()}
-    uploaded = await waiting.first(endpoints.FILES_CREATE, {**options, "file": file, "purpose": PURPOSE})
+    uploaded = await poller.first(endpoints.FILES_CREATE, {**options, "file": file, "purpose": PURPOSE})
     file_id: str = uploaded.id
     return file_id
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import endpoints
-from .mark import no_raw_twin
-from .polling import Waiting
+from .common import no_raw_twin
+from .polling import Poller
 
 if TYPE_CHECKING:
     from ..engine import Engine
     from ..params import VideoCreateParams
     from ..types import Video
-    from .options import PollOptions
+    from .polling import PollOptions
 
 __all__ = ["VideosHelpers"]
 
@@ -32,9 +32,9 @@ class VideosHelpers:
     ) -> Video:
         """Ask for a video and wait for it; see `poll`."""
         rest: dict[str, Any] = {**params, "poll_interval_ms": poll_interval_ms}
-        waiting = Waiting(self._calls, rest)
-        video: Video = await waiting.first(endpoints.VIDEOS_CREATE, rest)
-        return await self._end(waiting, video.id)
+        poller = Poller(self._calls, rest)
+        video: Video = await poller.first(endpoints.VIDEOS_CREATE, rest)
+        return await self._end(poller, video.id)
 
     @no_raw_twin
     async def poll(self, video_id: str, **options: Unpack[PollOptions]) -> Video:
@@ -42,8 +42,8 @@ class VideosHelpers:
 
         Raises `PollTimeoutError` after `deadline`, with the video as it was in `.partial`, and `OpenAIError`.
         """
-        return await self._end(Waiting(self._calls, {**options}), video_id)
+        return await self._end(Poller(self._calls, {**options}), video_id)
 
-    async def _end(self, waiting: Waiting, video_id: str) -> Video:
-        video: Video = await waiting.end(endpoints.VIDEOS_RETRIEVE, {"video_id": video_id}, _unfinished)
+    async def _end(self, poller: Poller, video_id: str) -> Video:
+        video: Video = await poller.end(endpoints.VIDEOS_RETRIEVE, {"video_id": video_id}, _unfinished)
         return video

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from ... import endpoints
 from ...engine import Namespace
 from ...lazy import resolve_annotations
-from ...methods.uploads import UploadsHelpers
+from ...methods.files import UploadsHelpers
 
 if TYPE_CHECKING:
     from ...core.policy.options import RequestOptions

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...methods.agent_artifacts import AsyncAgentResultArtifacts
-from ...methods.agent_files import (
+from ...methods.agents import (
     AgentFilePreparationError,
     AgentFileStagingError,
+    AsyncAgentResultArtifacts,
     PreparedAgentFiles,
     StagedAgentFile,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from .... import endpoints
 from ....engine import Namespace
 from ....lazy import resolve_annotations
-from ....methods.chat_completions import ChatCompletionsHelpers
+from ....methods.chat import ChatCompletionsHelpers
 
 if TYPE_CHECKING:
     from ....core.policy.options import RequestOptions
