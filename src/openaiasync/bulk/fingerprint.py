@@ -39,7 +39,13 @@ class JobRecord(msgspec.Struct, kw_only=True):
     """The file that the user named."""
     input: str
     """The file of requests that is read: `source`, or what was made of a table."""
-    settings: dict[str, Any]
+    model: str | None = None
+    """The model that was asked for, for rows that name none."""
+    models: dict[str, str] = {}
+    """The client's default models, where none was asked for."""
+    params: dict[str, Any] = {}
+    table: dict[str, Any] | None = None
+    """How rows of a table became requests."""
     order: str
     created: float
     size: int = 0
@@ -48,6 +54,9 @@ class JobRecord(msgspec.Struct, kw_only=True):
     rows: int = 0
     unnamed: int = 0
     """Rows whose body names no model: the only ones that the default concerns."""
+    table_size: int = 0
+    table_modified: int = 0
+    table_digest: str = ""
     options: dict[str, Any] = {}
     """How the job was last run (servers, limits): for `retry`; no keys."""
 
@@ -79,16 +88,21 @@ class JobRecord(msgspec.Struct, kw_only=True):
         self.digest, self.rows = checked.digest, checked.rows
         self.unnamed = checked.models[""]
 
-    def compare_settings(self, settings: dict[str, Any], order: str, out: str) -> None:
-        """Raise `JobChangedError` if these are other settings than the job's."""
-        given: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({**settings, "order": order}))
-        known: dict[str, Any] = {**self.settings, "order": self.order}
+    def compare_settings(self, other: JobRecord, out: str) -> None:
+        """Raise `JobChangedError` if the other record, of a run that is to begin, has other settings."""
+        given, known = other._settings(), self._settings()
         if not self.unnamed:
-            given["model"] = known.get("model")
+            given["model"], given["models"] = known["model"], known["models"]
         changed = sorted(name for name in given.keys() | known.keys() if given.get(name) != known.get(name))
         if changed:
             was = ", ".join(f"{name} (was {_short(known.get(name))}, is {_short(given.get(name))})" for name in changed)
             raise JobChangedError(f"{out} belongs to a job with another {was}; {ADVICE}")
+
+    def _settings(self) -> dict[str, Any]:
+        """What is asked for each row, as JSON knows it."""
+        names = ("model", "models", "params", "table", "order")
+        found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({name: getattr(self, name) for name in names}))
+        return found
 
     def compare_input(self, out: str) -> CheckedFile | None:
         """Compare the input with what it was; what a new check found where rows were added, else `None`.
@@ -96,6 +110,9 @@ class JobRecord(msgspec.Struct, kw_only=True):
         A file whose size and time of change are the same is not read. Blocks. Raises `JobChangedError`, `OSError`,
         `InputFileError` for what is wrong with added rows.
         """
+        if self.table is not None:
+            self._compare_table(out)
+            return None
         about = os.stat(self.input)
         if (about.st_size, about.st_mtime_ns) == (self.size, self.modified):
             return None
@@ -106,6 +123,19 @@ class JobRecord(msgspec.Struct, kw_only=True):
         if (error := checked.error()) is not None:
             raise error
         return checked
+
+    def note_table(self, path: str) -> None:
+        """Note the table as it is. Blocks. Raises `OSError`."""
+        about = os.stat(path)
+        self.table_size, self.table_modified = about.st_size, about.st_mtime_ns
+        self.table_digest = digest_of(path, about.st_size)
+
+    def _compare_table(self, out: str) -> None:
+        about = os.stat(self.source)
+        if (about.st_size, about.st_mtime_ns) == (self.table_size, self.table_modified):
+            return
+        if about.st_size != self.table_size or digest_of(self.source, about.st_size) != self.table_digest:
+            raise JobChangedError(f"{self.source} was changed since {out} was begun; {ADVICE}")
 
 
 ADVICE = "pass new=True (--new) to begin again, which gives up its answers, or name another output"

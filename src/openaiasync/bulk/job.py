@@ -23,6 +23,7 @@ from ..storage.segments import FAILED, OK, SENT, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .batch_file import (
     CheckedFile,
+    InputFileError,
     LinePosition,
     check_file,
     endpoint_at,
@@ -38,6 +39,7 @@ from .progress import JobProgress, JobStatus, JobTotals, show_in_notebook
 from .report import JobReport, html_page, save, save_json
 from .row import Summary, Work
 from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler, engine_of
+from .tables import TableOptions, is_table, write_requests
 
 __all__ = ["Job", "JobOptions", "Order", "load_status"]
 
@@ -80,6 +82,10 @@ class JobOptions(TypedDict, total=False):
     """Called with a `JobProgress` about four times a second; True shows a line in a notebook."""
     report: str | os.PathLike[str] | None
     """A page of HTML to write at the end, with plots."""
+    table: TableOptions | None
+    """For a table (CSV, TSV, Parquet) as input: how its rows become requests."""
+    via: Literal["calls", "batch"]
+    """``"batch"``: through the server's Batch API, in files of at most 50,000 rows. Default: ``"calls"``."""
     note: Mapping[str, Any] | None
     """Kept with the job, for those who run it: `openaiasync retry` finds the servers there. No secrets."""
 
@@ -122,6 +128,12 @@ class Job:
         self._html = None if report is None else os.fspath(report)
         self._show: Callable[[JobProgress], object] | None
         self._show = show_in_notebook() if isinstance(progress, bool) and progress else progress or None
+        self._table = options.get("table")
+        if self._table is None and is_table(self._source):
+            raise ValueError(
+                f"{self._source} is a table: table=TableOptions(prompt=...) says how its rows become requests"
+            )
+        self._via = options.get("via", "calls")
         self._note = dict(options.get("note") or {})
         self._scheduler = Scheduler(
             engines,
@@ -240,48 +252,53 @@ class Job:
     def _open(self) -> tuple[JobRecord, SegmentStore]:
         """Check everything and open the rows; nothing is sent before this returns. Blocks."""
         record = None if self._new else JobRecord.load(self._folder)
-        settings = {"model": self._model or self._models or None, "params": self._params}
+        begun = JobRecord(
+            nonce=os.urandom(6).hex(),
+            source=self._source,
+            input=self._source if self._table is None else os.path.join(self._folder, "input.jsonl"),
+            model=self._model,
+            models=self._models,
+            params=self._params,
+            table=None if self._table is None else self._table._asdict(),
+            order=self._order,
+            created=time.time(),
+        )
         if record is not None:
-            record.compare_settings(settings, self._order, self._out)
+            record.compare_settings(begun, self._out)
             if self._source != record.source and not _same_bytes(self._source, record):
                 raise JobChangedError(f"{self._out} belongs to a job with the input {record.source}; {ADVICE}")
             store = self._continue(record)
         else:
-            record, store = self._begin(settings)
+            record = begun
+            store = self._begin(record)
         if self._note:
             record.options = self._note
             record.save(self._folder)
         return record, store
 
-    def _begin(self, settings: dict[str, Any]) -> tuple[JobRecord, SegmentStore]:
-        checked = check_file(self._source)
-        if (error := checked.error()) is not None:
-            raise error
+    def _begin(self, record: JobRecord) -> SegmentStore:
         if not self._new:
             for path in (self._out, self._errors):
                 if os.path.exists(path) and os.path.getsize(path):
                     raise JobError(f"{path} exists and is not of this job; pass new=True (--new) to replace it")
-        nonce = os.urandom(6).hex()
-        record = JobRecord(
-            nonce=nonce,
-            source=self._source,
-            input=self._source,
-            settings=settings,
-            order=self._order,
-            created=time.time(),
-        )
-        record.takes(checked)
         with _in_use(self._out):
             held = self._lock_old()
             try:
+                if self._table is not None:
+                    os.makedirs(self._folder, exist_ok=True)
+                    record.note_table(self._source)
+                    write_requests(self._source, record.input, self._table)
+                checked = check_file(record.input)
+                if (error := checked.error()) is not None:
+                    raise error
+                record.takes(checked)
                 record.save(self._folder)
             finally:
                 if held is not None:
                     held.close()
-            store = SegmentStore.create(
-                self._folder, self._out, self._errors, nonce.encode(), in_order=self._order == "input"
+            return SegmentStore.create(
+                self._folder, self._out, self._errors, record.nonce.encode(), in_order=self._order == "input"
             )
-        return record, store
 
     def _lock_old(self) -> SegmentStore | None:
         """Make sure that no process runs the job that is replaced."""
@@ -368,7 +385,7 @@ def _same_bytes(path: str, record: JobRecord) -> bool:
         found: CheckedFile = check_file(path)
     except OSError:
         return False
-    if found.size != record.size or found.digest != record.digest:
+    if record.table is not None or found.size != record.size or found.digest != record.digest:
         return False
     record.source = record.input = path
     record.modified = found.modified
@@ -380,6 +397,8 @@ def _in_use(out: str) -> Iterator[None]:
     """Say what it means that the files are locked, or not as they were left."""
     try:
         yield
+    except InputFileError:
+        raise
     except FileInUseError as error:
         raise JobError(f"another process is running the job of {out}") from error
     except OSError as error:

@@ -14,6 +14,7 @@ from ..errors import ConfigurationError, OpenAIError
 from ..version import __version__
 from .arguments import ANYWHERE, Debug, ModelName, ServerOptions
 from .console import CommandError, Exit, complain, out, silence, take_any_text
+from .job_commands import add_job_commands
 
 __all__ = ["app", "run"]
 
@@ -217,6 +218,9 @@ def doctor(
     return run_doctor(server, model, embedding_model, calls, json)
 
 
+add_job_commands(app)
+
+
 def run(tokens: Sequence[str]) -> int:
     """Run a command line and return its exit code. Errors are one line on stderr; ``--debug`` adds a traceback."""
     debug = False
@@ -224,7 +228,9 @@ def run(tokens: Sequence[str]) -> int:
     try:
         command, bound, _ = app.parse_args(list(tokens), console=out(), print_error=False, exit_on_error=False)
         given = bound.arguments
-        debug = given.get("debug", False) or getattr(given.get("server"), "debug", False)
+        debug = given.get("debug", False) or any(
+            getattr(given.get(name), "debug", False) for name in ("server", "servers")
+        )
         code = command(*bound.args, **bound.kwargs)
         sys.stdout.flush()
         return int(code or Exit.OK)

@@ -1,0 +1,77 @@
+"""Limits of a job that can be changed while it runs: a small file in its folder, looked at once a second."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from ..core.policy.limits import Limits
+from ..storage.files import read_file
+from .report import save
+
+__all__ = ["JobLimits", "LimitsFile"]
+
+_LARGEST = 1 << 16  # bytes
+
+
+class JobLimits(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What each server allows; `None` is "not said": learned, or as it was."""
+
+    rpm: float | None = None
+    tpm: float | None = None
+    max_in_flight: int | str | None = None
+    """A number, or ``"auto"``."""
+
+    def __str__(self) -> str:
+        known = {"rpm": self.rpm, "tpm": self.tpm, "in flight": self.max_in_flight}
+        said = [f"{name} {value:,.0f}" if isinstance(value, (int, float)) else f"{name} {value}"
+                for name, value in known.items() if value is not None]  # fmt: skip
+        return ", ".join(said) or "no limits"
+
+    def options(self) -> dict[str, Any]:
+        """Return these limits as options of a job."""
+        found: dict[str, Any] = {} if self.max_in_flight is None else {"max_in_flight": self.max_in_flight}
+        if self.rpm is not None or self.tpm is not None:
+            found["limits"] = Limits(rpm=self.rpm, tpm=self.tpm)
+        return found
+
+    def changes(self) -> dict[str, Any]:
+        """Return what is said, as arguments of `Scheduler.set_limits`."""
+        said: dict[str, Any] = msgspec.to_builtins(self)
+        return said
+
+    def merged_into(self, folder: str) -> JobLimits:
+        """Write these limits over those of a job's folder; return all. Blocks. Raises `OSError`."""
+        known = LimitsFile(folder).read() or JobLimits()
+        merged = msgspec.convert({**msgspec.to_builtins(known), **msgspec.to_builtins(self)}, JobLimits)
+        save(os.path.join(folder, "limits.json"), msgspec.json.encode(merged))
+        return merged
+
+
+class LimitsFile:
+    """Limits in a job's folder; tells when they were changed."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, "limits.json")
+        self._seen: tuple[int, int] | None = None
+
+    def read(self) -> JobLimits | None:
+        """Return the limits that are there; `None` for none, or for a file that holds something else."""
+        try:
+            return msgspec.json.decode(read_file(self._path, _LARGEST), type=JobLimits)
+        except (OSError, ValueError):
+            return None
+
+    def changed(self) -> JobLimits | None:
+        """Return the limits if they are others than at the last call."""
+        try:
+            about = os.stat(self._path)
+        except OSError:
+            return None
+        seen = (about.st_mtime_ns, about.st_ino)
+        if seen == self._seen:
+            return None
+        self._seen = seen
+        return self.read()

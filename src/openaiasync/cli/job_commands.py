@@ -1,0 +1,241 @@
+"""The commands for jobs: `run`, `check`, `status`, `retry`, `export` and `limits set`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+from cyclopts.validators import Number
+
+from .arguments import Debug
+
+__all__ = ["ANY_SERVERS", "JobServers", "add_job_commands"]
+
+_Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+_Positive = Annotated[float | None, Parameter(validator=Number(gt=0))]
+_Out = Annotated[str, Parameter(name=("--out", "-o"))]
+_Limits = Group("Limits", sort_key=5)
+_PerMinute = Annotated[float | None, Parameter(validator=Number(gt=0), group=_Limits)]
+_InFlight = Annotated[str | None, Parameter(group=_Limits)]
+
+
+@Parameter(name="*", group=Group("Server", sort_key=10))
+@dataclass(frozen=True, kw_only=True)
+class JobServers:
+    """The options of commands that send to one server or to several."""
+
+    base_url: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="URL of the API, such as http://localhost:8000/v1; repeated for several servers that share the rows. "
+            "Default: OPENAI_BASE_URL, or OpenAI's API.",
+        ),
+    ] = ()
+    api_key: Annotated[
+        str | None,
+        Parameter(help="The API key. Prefer setting OPENAI_API_KEY: other users of this machine can read arguments."),
+    ] = None
+    timeout: Annotated[
+        float | None, Parameter(validator=Number(gt=0), help="Seconds until an answer starts. Default: 120.")
+    ] = None
+    debug: Debug = False
+
+
+ANY_SERVERS = JobServers()
+
+
+def run(
+    source: str,
+    /,
+    *,
+    out: _Out,
+    model: Annotated[str | None, Parameter(name=("--model", "-m"))] = None,
+    rpm: _PerMinute = None,
+    tpm: _PerMinute = None,
+    max_in_flight: _InFlight = None,
+    max_cost: _Positive = None,
+    prices: str | None = None,
+    prompt: str | None = None,
+    system: str | None = None,
+    schema: str | None = None,
+    key: str | None = None,
+    url: str = "/v1/chat/completions",
+    order: Literal["input", "completion"] = "input",
+    durability: Literal["normal", "strict", "none"] = "normal",
+    retries: Annotated[int, Parameter(validator=Number(gte=0))] = 5,
+    give_up_after: Annotated[float, Parameter(validator=Number(gt=0))] = 600.0,
+    report: str | None = None,
+    new: _Flag = False,
+    via: Literal["calls", "batch"] = "calls",
+    servers: JobServers = ANY_SERVERS,
+) -> int:
+    """Send a file of requests and keep the answers; the same command again goes on where it ended.
+
+    The input is JSON Lines in OpenAI's Batch format, or a table (.csv, .tsv, .parquet) with --prompt.
+    Failed rows go to OUT.errors.jsonl, in a form that can be sent again, and the exit code is 3.
+    Ctrl-C finishes the rows in flight; twice, it gives them up.
+
+    Parameters
+    ----------
+    source:
+        The file of requests.
+    out:
+        The file of answers.
+    model:
+        The model of rows that name none.
+    rpm:
+        Requests per minute that each server allows. Default: learned from its answers.
+    tpm:
+        Tokens per minute that each server allows. Default: learned from its answers.
+    max_in_flight:
+        Rows in flight at each server, or "auto" (the default): found by measuring.
+    max_cost:
+        Dollars at which the job stops.
+    prices:
+        A JSON file with dollars per million tokens: {"MODEL": [PROMPT, ANSWER], "*": [0.5, 1.5]}.
+    prompt:
+        For tables: the user's message, with columns in braces: 'Classify: {text}'.
+    system:
+        For tables: the system prompt, with columns in braces.
+    schema:
+        For tables: a file with the JSON schema of the answers.
+    key:
+        For tables: the column with the name of each row.
+    url:
+        For tables: the endpoint, such as /v1/embeddings.
+    order:
+        Of the lines in OUT.
+    durability:
+        What survives a loss of power: all but the last 0.1 s, everything that was counted, or what the system wrote.
+    retries:
+        How often a row is sent again after a fault of the server or the network. 429s do not count.
+    give_up_after:
+        Seconds without any working server after which the job stops.
+    report:
+        Write this page of HTML at the end.
+    new:
+        Begin again, giving up what OUT holds.
+    via:
+        "batch": through the server's Batch API.
+    """
+    from .job_runner import run_job, table_options
+
+    options: dict[str, Any] = {
+        "model": model,
+        "max_cost": max_cost,
+        "order": order,
+        "durability": durability,
+        "retries": retries,
+        "give_up_after": give_up_after,
+        "report": report,
+        "new": new,
+        "table": table_options(source, prompt, system, schema, key, url),
+        "via": via,
+    }
+    return run_job(servers, source, out, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
+
+
+def check(source: str, /, *, model: str | None = None, prices: str | None = None, debug: Debug = False) -> int:
+    """Check a file of requests: bad lines, duplicates, how many tokens, what it may cost. Sends nothing.
+
+    Parameters
+    ----------
+    model:
+        The model of rows that name none.
+    prices:
+        A JSON file with dollars per million tokens: {"MODEL": [PROMPT, ANSWER]}.
+    """
+    from .job_runner import check_input
+
+    return check_input(source, model, prices)
+
+
+def status(out: str, /, *, json: _Flag = False, debug: Debug = False) -> int:
+    """Show how the job with this output is doing, from any terminal.
+
+    Parameters
+    ----------
+    json:
+        Print it as one JSON object.
+    """
+    from .job_runner import show_status
+
+    return show_status(out, json)
+
+
+def retry(
+    out: str,
+    /,
+    *,
+    rpm: _PerMinute = None,
+    tpm: _PerMinute = None,
+    max_in_flight: _InFlight = None,
+    max_cost: _Positive = None,
+    prices: str | None = None,
+    report: str | None = None,
+    servers: JobServers = ANY_SERVERS,
+) -> int:
+    """Send the failed rows of a job again; their answers take their place in the output.
+
+    Parameters
+    ----------
+    max_cost:
+        Dollars at which the job stops, all its runs together.
+    prices:
+        A JSON file with dollars per million tokens: {"MODEL": [PROMPT, ANSWER]}.
+    report:
+        Write this page of HTML at the end.
+    """
+    from .job_runner import retry_job
+
+    options = {"max_cost": max_cost, "report": report}
+    return retry_job(servers, out, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
+
+
+def export(out: str, target: str, /, *, errors: _Flag = False, debug: Debug = False) -> int:
+    """Write the answers of a job as a table: .csv, .tsv, .parquet or .jsonl, a row per answer.
+
+    Parameters
+    ----------
+    errors:
+        Include failed rows, with the column "error".
+    """
+    from .job_runner import export_job
+
+    return export_job(out, target, errors)
+
+
+def limits_set(
+    out: str,
+    /,
+    *,
+    rpm: _PerMinute = None,
+    tpm: _PerMinute = None,
+    max_in_flight: _InFlight = None,
+    debug: Debug = False,
+) -> int:
+    """Change the limits of a job, while it runs or before it goes on.
+
+    Parameters
+    ----------
+    rpm:
+        Requests per minute that each server allows.
+    tpm:
+        Tokens per minute that each server allows.
+    max_in_flight:
+        Rows in flight at each server, or "auto".
+    """
+    from .job_runner import set_limits
+
+    return set_limits(out, rpm, tpm, max_in_flight)
+
+
+def add_job_commands(app: App) -> None:
+    """Register the commands."""
+    for command in (run, check, status, retry, export):
+        app.command(command)
+    limits = App(name="limits", help="Change the limits of a job.", help_format="plaintext")
+    limits.command(limits_set, name="set")
+    app.command(limits)

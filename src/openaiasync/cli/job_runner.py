@@ -1,0 +1,315 @@
+"""Runs jobs for the command line: clients for the servers, Ctrl-C, a progress line, a summary, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich.text import Text
+
+from ..bulk.batch_file import check_file
+from ..bulk.fingerprint import JobError, JobRecord, folder_of, paths_of
+from ..bulk.job import Job, load_status
+from ..bulk.job_limits import JobLimits
+from ..bulk.progress import JobProgress, price_for
+from ..bulk.report import JobReport
+from ..bulk.tables import TableOptions, export_results, is_table
+from .arguments import schema_in
+from .console import CommandError, Exit, err, note, out
+
+if TYPE_CHECKING:
+    from ..client import Client
+    from .job_commands import JobServers
+
+__all__ = ["check_input", "export_job", "retry_job", "run_job", "set_limits", "show_status", "table_options"]
+
+_PLAIN = 10.0  # seconds between two lines where there is no terminal
+_FRESH = 10.0  # seconds after which a status is not that of a running job
+
+
+def table_options(
+    source: str, prompt: str | None, system: str | None, schema: str | None, key: str | None, url: str
+) -> TableOptions | None:
+    """Return how rows of a table become requests; `None` for a file of requests. Raises `CommandError`."""
+    if not is_table(source):
+        given = {"--prompt": prompt, "--system": system, "--schema": schema, "--key": key}
+        if used := [name for name, value in given.items() if value is not None]:
+            raise CommandError(f"{used[0]} is for tables (.csv, .tsv, .parquet); {source} is a file of requests")
+        return None
+    if prompt is None:
+        raise CommandError(f"{source} is a table: --prompt says what to ask for each row, such as 'Classify: {{text}}'")
+    return TableOptions(prompt, system, None if schema is None else schema_in(schema), key, url)
+
+
+def run_job(
+    servers: JobServers,
+    source: str,
+    target: str,
+    options: dict[str, Any],
+    *,
+    rpm: float | None,
+    tpm: float | None,
+    max_in_flight: str | None,
+    prices: str | None,
+) -> int:
+    """Run a job and return the exit code. Raises `OpenAIError`, `CommandError`."""
+    if not os.path.isfile(source):
+        raise CommandError(f"cannot read {source}: {'not a file' if os.path.exists(source) else 'no such file'}")
+    if options.get("max_cost") is not None and prices is None:
+        _need_prices()
+    options["prices"] = _prices_in(prices)
+    limits = JobLimits(rpm=rpm, tpm=tpm, max_in_flight=_in_flight(max_in_flight))
+    options["note"] = {"base_url": list(servers.base_url), "limits": msgspec.to_builtins(limits)}
+    return asyncio.run(_run(servers, source, target, {**options, **limits.options()}))
+
+
+async def _run(servers: JobServers, source: str, target: str, options: dict[str, Any]) -> int:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(_client(servers, url)) for url in servers.base_url or (None,)]
+        with _progress_line() as show:
+            job = Job(clients, source, target, progress=show, **options)
+            with _interrupts(job) as interrupted:
+                report = await job
+    note_report(report)
+    if interrupted and report.left:
+        return Exit.INTERRUPTED
+    if report.left:
+        return Exit.FAILED
+    return Exit.ROWS_FAILED if report.failed else Exit.OK
+
+
+def _client(servers: JobServers, url: str | None) -> Client:
+    from ..client import Client
+
+    options: dict[str, Any] = {} if servers.timeout is None else {"http_timeout": servers.timeout}
+    # The scheduler decides how many rows are in flight.
+    return Client(api_base=url, api_key=servers.api_key, http_max_in_flight=None, **options)
+
+
+def note_report(report: JobReport) -> None:
+    """Print the summary of a job on stderr."""
+    console = err()
+    for line in str(report).splitlines():
+        console.print(Text(line), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _interrupts(job: Job) -> Generator[list[bool], None, None]:
+    """Let Ctrl-C end the job: once after the rows in flight, twice without them. Yields a list, not empty then."""
+    seen: list[bool] = []
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not seen:
+            note("Finishing the rows in flight; Ctrl-C again gives them up. The same command goes on later.")
+        job.stop(now=bool(seen))
+        seen.append(True)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+    except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: Ctrl-C raises KeyboardInterrupt
+        yield seen
+        return
+    try:
+        yield seen
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _progress_line() -> Generator[Callable[[JobProgress], None], None, None]:
+    """A line on the terminal that is kept up to date; elsewhere a line from time to time, and at the end."""
+    if sys.stderr.isatty():
+        from rich.live import Live
+
+        with Live(Text(""), console=err(), auto_refresh=False, transient=True) as live:
+            yield lambda progress: live.update(Text(str(progress), no_wrap=True, overflow="ellipsis"), refresh=True)
+        return
+    last = time.monotonic()
+
+    def show(progress: JobProgress) -> None:
+        nonlocal last
+        if progress.done or time.monotonic() - last >= _PLAIN:
+            last = time.monotonic()
+            err().print(Text(str(progress)), soft_wrap=True)
+
+    yield show
+
+
+# -------------------------------------------------------------------------------------------------- options
+
+
+def _in_flight(text: str | None) -> int | str | None:
+    if text is None or text == "auto":
+        return text
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise CommandError(f"--max-in-flight is a number from 1 up or auto, not {text!r}")
+
+
+def _prices_in(file: str | None) -> dict[str, Any] | None:
+    if file is None:
+        return None
+    try:
+        with open(file, "rb") as opened:
+            value = msgspec.json.decode(opened.read(), type=dict[str, tuple[float, float]])
+    except OSError as error:
+        raise CommandError(f"cannot read the prices {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise CommandError(f'{file} is not a table of prices such as {{"MODEL": [0.5, 1.5]}}: {error}') from None
+    return dict(value)
+
+
+def _need_prices() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("genai_prices") is None:
+        raise CommandError("--max-cost needs prices: --prices FILE, or pip install 'openaiasync[prices]'")
+
+
+def _record_of(target: str) -> tuple[str, JobRecord]:
+    place = os.path.realpath(target)
+    folder = folder_of(place)
+    record = JobRecord.load(folder)
+    if record is None:
+        raise CommandError(f"{target} is not the output of a job: there is no {folder}")
+    return folder, record
+
+
+# -------------------------------------------------------------------------------------------------- other commands
+
+
+def retry_job(
+    servers: JobServers,
+    target: str,
+    options: dict[str, Any],
+    *,
+    rpm: float | None,
+    tpm: float | None,
+    max_in_flight: str | None,
+    prices: str | None,
+) -> int:
+    """Send the failed rows of a job again; return the exit code."""
+    from .job_commands import JobServers
+
+    _, record = _record_of(target)
+    noted = record.options
+    if not servers.base_url and noted.get("base_url"):
+        servers = JobServers(
+            base_url=tuple(noted["base_url"]), api_key=servers.api_key, timeout=servers.timeout, debug=servers.debug
+        )
+    known: dict[str, Any] = noted.get("limits") or {}
+    options |= {"retry": True, "order": record.order, "model": record.model, "params": record.params}
+    if record.table is not None:
+        options["table"] = TableOptions(**record.table)
+    in_flight = max_in_flight or (None if known.get("max_in_flight") is None else str(known["max_in_flight"]))
+    return run_job(
+        servers,
+        record.source,
+        target,
+        options,
+        rpm=rpm or known.get("rpm"),
+        tpm=tpm or known.get("tpm"),
+        max_in_flight=in_flight,
+        prices=prices,
+    )
+
+
+def check_input(source: str, model: str | None, prices: str | None) -> int:
+    """Check a file of requests and print what is in it; return the exit code."""
+    if is_table(source):
+        raise CommandError(f"{source} is a table: `run` checks it before it sends anything")
+    table = _prices_in(prices)
+    try:
+        found = check_file(source)
+    except OSError as error:
+        raise CommandError(f"cannot read {source}: {error.strerror}") from None
+    console, complaints = out(), err()
+    for problem in found.problems:
+        complaints.print(Text(f"{source}: {problem}"), soft_wrap=True)
+    if found.problem_count > len(found.problems):
+        note(f"and {found.problem_count - len(found.problems):,} more")
+    console.print(f"{found.rows:,} rows, {found.size:,} bytes, about {found.input_tokens:,} tokens of prompts")
+    if found.output_limit:
+        console.print(f"at most {found.output_limit:,} tokens of answers, {found.unlimited:,} rows without a limit")
+    for url, count in found.urls.most_common():
+        console.print(Text(f"  {count:,} × {url}"))
+    for name, count in found.models.most_common():
+        console.print(Text(f"  {count:,} × {name or model or '(no model)'}"))
+    names = {name or model or "" for name in found.models}
+    if len(names) == 1 and (price := price_for(names.pop(), table)) is not None:
+        prompt, answers = found.input_tokens * price[0] / 1e6, found.output_limit * price[1] / 1e6
+        console.print(f"about ${prompt:,.2f} for prompts and at most ${answers:,.2f} for answers with a limit")
+    return Exit.USAGE if found.problem_count else Exit.OK
+
+
+def show_status(target: str, as_json: bool) -> int:
+    """Print how a job is doing; return the exit code."""
+    folder, record = _record_of(target)
+    status = load_status(folder)
+    if status is None:
+        out().print(Text(f"{target}: begun, {record.rows:,} rows; nothing is known yet"))
+        return Exit.OK
+    running = _is_running(status.pid) and time.time() - status.updated < _FRESH
+    progress = status.progress
+    if as_json:
+        value = {**msgspec.to_builtins(progress), "running": running, "pid": status.pid if running else None}
+        out().print(Text(msgspec.json.encode(value).decode()), soft_wrap=True)
+        return Exit.OK
+    done = progress.finished >= progress.rows
+    state = f"running (process {status.pid})" if running else "done" if done else "stopped; the same command goes on"
+    out().print(Text(f"{target}: {state}"), soft_wrap=True)
+    out().print(Text(f"  {progress}"), soft_wrap=True)
+    for reason, count in sorted(status.totals.failures.items(), key=lambda item: -item[1])[:5]:
+        out().print(Text(f"  {count:,} × {reason}"), soft_wrap=True)
+    return Exit.OK
+
+
+def _is_running(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # asking would end it there; the time of the status decides
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def export_job(target: str, table: str, errors: bool) -> int:
+    """Write results as a table; return the exit code."""
+    place = os.path.realpath(target)
+    if not os.path.isfile(place):
+        raise CommandError(f"cannot read {target}: no such file")
+    if os.path.realpath(table) in (place, paths_of(place)[0]):
+        raise CommandError(f"{table} is the output of the job itself: name another file")
+    try:
+        count = export_results([place, *([paths_of(place)[0]] if errors else [])], table)
+    except (msgspec.DecodeError, KeyError) as error:
+        raise CommandError(f"{target} is not the output of a job: {error}") from None
+    note(f"{count:,} rows in {table}")
+    return Exit.OK
+
+
+def set_limits(target: str, rpm: float | None, tpm: float | None, max_in_flight: str | None) -> int:
+    """Change the limits of a job; return the exit code."""
+    changes = JobLimits(rpm=rpm, tpm=tpm, max_in_flight=_in_flight(max_in_flight))
+    if changes == JobLimits():
+        raise CommandError("say what to change: --rpm, --tpm or --max-in-flight")
+    folder, _ = _record_of(target)
+    try:
+        now = changes.merged_into(folder)
+    except OSError as error:
+        raise JobError(f"cannot write the limits of {target}: {error}") from error
+    note(f"{target}: {now}")
+    return Exit.OK
