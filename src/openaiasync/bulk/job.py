@@ -296,6 +296,8 @@ class Job:
             finally:
                 if held is not None:
                     held.close()
+                with contextlib.suppress(OSError):
+                    os.rmdir(self._folder)  # empty if nothing came of it
             return SegmentStore.create(
                 self._folder, self._out, self._errors, record.nonce.encode(), in_order=self._order == "input"
             )

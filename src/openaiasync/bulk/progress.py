@@ -155,7 +155,9 @@ def _tokens(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as people say it: ``7 s``, ``3:05``, ``2:10:00``."""
+    """Return a duration as people say it: ``7.2 s``, ``41 s``, ``3:05``, ``2:10:00``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = int(seconds)
     if whole < 60:
         return f"{whole} s"

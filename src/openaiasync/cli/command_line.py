@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
-from ..errors import ConfigurationError, OpenAIError
+from ..errors import OpenAIError
 from ..version import __version__
 from .arguments import ANYWHERE, Debug, ModelName, ServerOptions
 from .console import CommandError, Exit, complain, out, silence, take_any_text
@@ -253,4 +253,5 @@ def run(tokens: Sequence[str]) -> int:
 def _code_of(error: Exception) -> Exit:
     if isinstance(error, CommandError):
         return error.code
-    return Exit.USAGE if isinstance(error, ConfigurationError) else Exit.FAILED
+    # ConfigurationError, and those of files that cannot be used as they are
+    return Exit.USAGE if isinstance(error, OpenAIError) and isinstance(error, ValueError) else Exit.FAILED
