@@ -372,9 +372,9 @@ def test_a_full_or_broken_disk_stops_loudly_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, order: Any
 ) -> None:
     """When results cannot be written the job stops with the reason; once they can, it goes on to a whole output."""
-    source, out = write_rows(tmp_path / "in.jsonl", 60), tmp_path / "out.jsonl"
+    source, out = write_rows(tmp_path / "in.jsonl", 150), tmp_path / "out.jsonl"
     real = AppendFile.append
-    broken = {"after": 25_000}
+    broken = {"after": 15_000}
 
     def append(self: AppendFile, data: bytes, *, check: bool = True) -> None:
         broken["after"] -= len(data)
@@ -390,17 +390,17 @@ def test_a_full_or_broken_disk_stops_loudly_and_loses_nothing(
                 with pytest.raises(JobError, match=os.strerror(code)):
                     await client.job(source, out, order=order, max_in_flight=4)
             first = len(server.seen)
-            assert 0 < first < 60
+            assert 0 < first < 150
             report = await client.job(source, out, order=order)
-            assert (report.ok, report.left) == (60, 0)
+            assert (report.ok, report.left) == (150, 0)
             # With a full disk the answers on their way were saved; what was not is named.
-            again = len(server.seen) - 60
+            again = len(server.seen) - 150
             assert again <= len(report.paid_twice) <= 4
             if code == errno.ENOSPC:
                 assert again == 0
 
     run(main())
-    assert sorted(keys_of(out)) == sorted(f"k{number}" for number in range(60))
+    assert sorted(keys_of(out)) == sorted(f"k{number}" for number in range(150))
 
 
 def test_progress_and_cost(tmp_path: Path) -> None:

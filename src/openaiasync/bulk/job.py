@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -33,13 +34,17 @@ from .batch_file import (
     skip_rows,
     with_defaults,
 )
+from .cache import AnswerCache
 from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, folder_of, paths_of
+from .job_limits import LimitsFile
 from .job_sink import Durability, JobSink
 from .progress import JobProgress, JobStatus, JobTotals, show_in_notebook
 from .report import JobReport, html_page, save, save_json
 from .row import Summary, Work
 from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler, engine_of
 from .tables import TableOptions, is_table, write_requests
+
+_log = logging.getLogger("openaiasync")
 
 __all__ = ["Job", "JobOptions", "Order", "load_status"]
 
@@ -82,6 +87,10 @@ class JobOptions(TypedDict, total=False):
     """Called with a `JobProgress` about four times a second; True shows a line in a notebook."""
     report: str | os.PathLike[str] | None
     """A page of HTML to write at the end, with plots."""
+    cache: str | os.PathLike[str] | None
+    """An SQLite file of answers, used by any number of jobs: requests that it has an answer to are not sent."""
+    dedupe: bool | None
+    """Send equal requests once. Default: those with ``temperature`` 0."""
     table: TableOptions | None
     """For a table (CSV, TSV, Parquet) as input: how its rows become requests."""
     via: Literal["calls", "batch"]
@@ -135,13 +144,18 @@ class Job:
             )
         self._via = options.get("via", "calls")
         self._note = dict(options.get("note") or {})
+        cache = options.get("cache")
+        self._cache = None if cache is None else AnswerCache(cache)
         self._scheduler = Scheduler(
             engines,
             limits=options.get("limits"),
             max_in_flight=options.get("max_in_flight", "auto"),
             retries=options.get("retries", RETRIES),
             give_up_after=options.get("give_up_after", GIVE_UP_AFTER),
+            cache=self._cache,
+            dedupe=options.get("dedupe"),
         )
+        self._limits = LimitsFile(self._folder)
         self._stopped = ""
         self._sink: JobSink | None = None
         self._totals = JobTotals()
@@ -169,11 +183,13 @@ class Job:
             return await self._send(record, store)
         finally:
             store.close()
+            if self._cache is not None:
+                await self._cache.aclose()
 
     async def _send(self, record: JobRecord, store: SegmentStore) -> JobReport:
         sink = self._sink = JobSink(
             store,
-            self._scheduler.stats,
+            self._scheduler,
             self._totals,
             rows=record.rows,
             prefix=f"batch_req_{record.nonce}_",
@@ -181,8 +197,10 @@ class Job:
             prices=self._prices,
             max_cost=self._max_cost,
             stop=self._stop_for,
+            every_second=self._follow_limits,
             show=self._show,
         )
+        self._follow_limits()
         states = store.states
         start = await in_thread(lambda: skip_rows(record.input, record.size, lambda row: _is_done(states, row)))
         keeping = asyncio.create_task(sink.keep())
@@ -214,6 +232,15 @@ class Job:
             return sink.failure or error
         return sink.failure
 
+    def _follow_limits(self) -> None:
+        """Use the limits that `openaiasync limits set` has written, if they are new."""
+        limits = self._limits.changed()
+        if limits is not None:
+            try:
+                self._scheduler.set_limits(**limits.changes())
+            except (ValueError, TypeError):
+                _log.warning("the limits in %s are not used: %s", self._folder, limits)
+
     def _stop_for(self, why: str) -> None:
         self._stopped = self._stopped or why
         self._scheduler.stop()
@@ -240,7 +267,7 @@ class Job:
                 sink.was_sent(key)
             named = blake2b(b"%b\n%b\n%b" % (nonce, key.encode(), body), digest_size=16).hexdigest()
             model = fields.model or missing.get("model")
-            yield Work(key, index, request_of(endpoint, body, fields), len(body) // 4, named, model)
+            yield Work(key, index, request_of(endpoint, body, fields), 0, named, model)
 
     def _defaults(self, group: str) -> dict[str, Any]:
         """The fields that bodies for endpoints of this group get if they lack them."""

@@ -18,7 +18,8 @@ from ..storage.threads import in_thread
 from .batch_file import encode_failure, encode_success
 from .progress import JobProgress, JobStatus, JobTotals, Latencies, TimelinePoint, TokenPrice, price_for, thinned
 from .report import save
-from .row import Outcome, Stats, Work
+from .row import Outcome, Work
+from .scheduler import Scheduler
 
 __all__ = ["Durability", "JobSink"]
 
@@ -36,13 +37,14 @@ _raw = msgspec.json.Decoder(msgspec.Raw)
 class JobSink:
     """The `Sink` of a job. `keep` runs beside the scheduler; `close` ends it.
 
-    `stop` is called with a reason when no further row is to be started: ``"cost"``, ``"full"`` (an error of writing).
+    `stop` is called with a reason when no further row is to be started: ``"cost"``, ``"full"`` (an error of writing);
+    `every_second` about once a second.
     """
 
     def __init__(
         self,
         store: SegmentStore,
-        stats: Stats,
+        scheduler: Scheduler,
         totals: JobTotals,
         *,
         rows: int,
@@ -51,11 +53,12 @@ class JobSink:
         prices: Mapping[str, Any] | None,
         max_cost: float | None,
         stop: Callable[[str], None],
+        every_second: Callable[[], None],
         show: Callable[[JobProgress], object] | None,
     ) -> None:
         self.store = store
         self.failure: OSError | None = None
-        self._stats = stats
+        self._scheduler = scheduler
         self._before = totals
         self._rows = rows
         self._prefix = prefix
@@ -65,6 +68,7 @@ class JobSink:
         self._cost: float | None = totals.cost
         self._max_cost = max_cost
         self._stop = stop
+        self._every_second = every_second
         self._show = show
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
@@ -129,7 +133,10 @@ class JobSink:
             if price is not None:
                 spent = (usage.input * price[0] + usage.output * price[1]) / 1e6
                 self._cost = (self._cost or 0.0) + spent
-                if self._max_cost is not None and self._cost + spent * self._stats.in_flight >= self._max_cost:
+                if (
+                    self._max_cost is not None
+                    and self._cost + spent * self._scheduler.stats.in_flight >= self._max_cost
+                ):
                     self._stop("cost")
         return encode_success(
             f"{self._prefix}{work.index}", work.key, outcome.status or 200, outcome.request_id, _json_of(outcome)
@@ -192,6 +199,7 @@ class JobSink:
             if now - self._sampled >= _SAMPLED:
                 self._sampled = now
                 self._sample(now)
+                self._every_second()
                 await self._save_status()
             if self._show is not None and now - self._shown >= _SHOWN:
                 self._shown = now
@@ -239,7 +247,7 @@ class JobSink:
 
     def progress(self, *, done: bool = False) -> JobProgress:
         """Return how the job is doing."""
-        stats, before, counts = self._stats, self._before, self.store.counts
+        stats, before, counts = self._scheduler.stats, self._before, self.store.counts
         ok, failed = counts[OK], counts[FAILED]
         finished = ok + failed
         rate = finished / self.seconds if done and self.seconds else self._rate(finished)
@@ -277,7 +285,7 @@ class JobSink:
         return (finished - before) / (now - first)
 
     def _sample(self, now: float) -> None:
-        stats, counts = self._stats, self.store.counts
+        stats, counts = self._scheduler.stats, self.store.counts
         tokens = stats.input_tokens + stats.output_tokens
         finished, failed = counts[OK] + counts[FAILED], counts[FAILED]
         if self._last is None:
@@ -305,7 +313,7 @@ class JobSink:
 
     def totals(self) -> JobTotals:
         """Return what all runs have done and spent, this one included."""
-        stats, before = self._stats, self._before
+        stats, before = self._scheduler.stats, self._before
         return JobTotals(
             runs=before.runs + 1,
             seconds=self.seconds,

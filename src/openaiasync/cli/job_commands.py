@@ -67,6 +67,8 @@ def run(
     retries: Annotated[int, Parameter(validator=Number(gte=0))] = 5,
     give_up_after: Annotated[float, Parameter(validator=Number(gt=0))] = 600.0,
     report: str | None = None,
+    cache: str | None = None,
+    dedupe: bool | None = None,
     new: _Flag = False,
     via: Literal["calls", "batch"] = "calls",
     servers: JobServers = ANY_SERVERS,
@@ -115,6 +117,10 @@ def run(
         Seconds without any working server after which the job stops.
     report:
         Write this page of HTML at the end.
+    cache:
+        An SQLite file of answers: requests that it has an answer to are not sent, in any job.
+    dedupe:
+        Send equal requests once. Default: only those with temperature 0.
     new:
         Begin again, giving up what OUT holds.
     via:
@@ -130,6 +136,8 @@ def run(
         "retries": retries,
         "give_up_after": give_up_after,
         "report": report,
+        "cache": cache,
+        "dedupe": dedupe,
         "new": new,
         "table": table_options(source, prompt, system, schema, key, url),
         "via": via,
