@@ -16,7 +16,7 @@ from openaiasync.server import ServerThread, serve, start_in_thread
 
 from .command import COMMAND, call, environment, inside, one_line, refused, spied
 
-COMMANDS = ("chat", "demo", "embed", "models", "serve")
+COMMANDS = ("chat", "check", "demo", "embed", "export", "limits", "models", "retry", "run", "serve", "status")
 KEY = "sk-do-not-show-this"
 
 
@@ -49,6 +49,11 @@ def test_help_names_every_command_and_exit_code() -> None:
         ("demo", {"--calls", "--in-flight", "--seed"}),
         ("embed", {"--dimensions", "--batch", "--in-flight", "--model", "-m", "--base-url", "--api-key", "--timeout"}),
         ("models", {"--json", "--base-url", "--api-key", "--timeout", "--debug"}),
+        (
+            "run",
+            {"--out", "-o", "--model", "-m", "--base-url", "--rpm", "--tpm", "--max-in-flight", "--max-cost", "--new"},
+        ),
+        ("retry", {"--base-url", "--rpm", "--tpm", "--max-in-flight"}),
         ("serve", {"--host", "--port", "--api-key", "--token-delay"}),
     ],
 )

@@ -85,6 +85,7 @@ class JobSink:
         self._last: tuple[float, int, int, int, int] | None = None  # of the last sample: time and counts
         self._rates: list[tuple[float, int]] = []  # times and finished rows, for the rate of late
         self._shown = self._sampled = 0.0
+        self._ended = False
 
     # ---------------------------------------------------------------- the scheduler's sink
 
@@ -233,6 +234,7 @@ class JobSink:
             await in_thread(self.store.sync)
             await in_thread(self.store.merge)
         finally:
+            self._ended = True
             self._sample(self._loop.time())
             if self._show is not None:
                 self._show(self.progress(done=done))
@@ -336,7 +338,8 @@ class JobSink:
         return {name: round(seconds, 4) for name, seconds in found.items() if seconds is not None}
 
     def _status(self) -> JobStatus:
-        return JobStatus(pid=os.getpid(), updated=time.time(), progress=self.progress(), totals=self.totals())
+        progress, totals = self.progress(), self.totals()
+        return JobStatus(pid=os.getpid(), updated=time.time(), ended=self._ended, progress=progress, totals=totals)
 
 
 def _json_of(outcome: Outcome) -> bytes:

@@ -189,6 +189,8 @@ class JobStatus(msgspec.Struct, kw_only=True):
 
     pid: int
     updated: float
+    ended: bool = False
+    """Whether the run has come to its end, of whatever kind, rather than been killed."""
     progress: JobProgress
     totals: JobTotals
 

@@ -74,7 +74,10 @@ async def _run(servers: JobServers, source: str, target: str, options: dict[str,
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(_client(servers, url)) for url in servers.base_url or (None,)]
         with _progress_line() as show:
-            job = Job(clients, source, target, progress=show, **options)
+            try:
+                job = Job(clients, source, target, progress=show, **options)
+            except (ValueError, TypeError) as error:
+                raise CommandError(str(error)) from None
             with _interrupts(job) as interrupted:
                 report = await job
     note_report(report)
@@ -259,7 +262,7 @@ def show_status(target: str, as_json: bool) -> int:
     if status is None:
         out().print(Text(f"{target}: begun, {record.rows:,} rows; nothing is known yet"))
         return Exit.OK
-    running = _is_running(status.pid) and time.time() - status.updated < _FRESH
+    running = not status.ended and _is_running(status.pid) and time.time() - status.updated < _FRESH
     progress = status.progress
     if as_json:
         value = {**msgspec.to_builtins(progress), "running": running, "pid": status.pid if running else None}
