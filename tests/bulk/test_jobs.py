@@ -395,7 +395,8 @@ def test_a_full_or_broken_disk_stops_loudly_and_loses_nothing(
             assert (report.ok, report.left) == (150, 0)
             # With a full disk the answers on their way were saved; what was not is named.
             again = len(server.seen) - 150
-            assert again <= len(report.paid_twice) <= 4
+            # (Where nothing can be written at all, those answered in the same turn of the loop come on top.)
+            assert again <= len(report.paid_twice) <= 8
             if code == errno.ENOSPC:
                 assert again == 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
@@ -10,14 +10,32 @@ from cyclopts.validators import Number
 
 from .arguments import Debug
 
-__all__ = ["ANY_SERVERS", "JobServers", "add_job_commands"]
+__all__ = ["ANY_SERVERS", "JobServers", "TableArguments", "add_job_commands"]
 
 _Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 _Positive = Annotated[float | None, Parameter(validator=Number(gt=0))]
 _Out = Annotated[str, Parameter(name=("--out", "-o"))]
 _Limits = Group("Limits", sort_key=5)
-_PerMinute = Annotated[float | None, Parameter(validator=Number(gt=0), group=_Limits)]
-_InFlight = Annotated[str | None, Parameter(group=_Limits)]
+_Rpm = Annotated[
+    float | None,
+    Parameter(
+        validator=Number(gt=0),
+        group=_Limits,
+        help="Requests per minute that each server allows. Default: learned from its answers.",
+    ),
+]
+_Tpm = Annotated[
+    float | None,
+    Parameter(
+        validator=Number(gt=0),
+        group=_Limits,
+        help="Tokens per minute that each server allows. Default: learned from its answers.",
+    ),
+]
+_InFlight = Annotated[
+    str | None,
+    Parameter(group=_Limits, help='Rows in flight at each server, or "auto" (the default): found by measuring.'),
+]
 
 
 @Parameter(name="*", group=Group("Server", sort_key=10))
@@ -46,31 +64,61 @@ class JobServers:
 ANY_SERVERS = JobServers()
 
 
+@Parameter(name="*", group=Group("Tables", sort_key=6))
+@dataclass(frozen=True, kw_only=True)
+class TableArguments:
+    """How rows of a table become requests."""
+
+    prompt: Annotated[str | None, Parameter(help="The user's message, with columns in braces: 'Classify: {text}'.")] = (
+        None
+    )
+    system: Annotated[str | None, Parameter(help="The system prompt, with columns in braces.")] = None
+    schema: Annotated[str | None, Parameter(help="A file with the JSON schema of the answers.")] = None
+    key: Annotated[str | None, Parameter(help="The column with the name of each row.")] = None
+    url: Annotated[str, Parameter(help="The endpoint, such as /v1/embeddings.")] = "/v1/chat/completions"
+
+
+@Parameter(name="*", group=Group("Files", sort_key=7))
+@dataclass(frozen=True, kw_only=True)
+class FileArguments:
+    """How the files of a job are written."""
+
+    order: Annotated[Literal["input", "completion"], Parameter(help="The order of the lines in OUT.")] = "input"
+    durability: Annotated[
+        Literal["normal", "strict", "none"],
+        Parameter(
+            help="What survives a loss of power: all but the last 0.1 s, everything that was counted, or what the "
+            "system wrote."
+        ),
+    ] = "normal"
+    cache: Annotated[
+        str | None,
+        Parameter(help="An SQLite file of answers: requests that it has an answer to are not sent, in any job."),
+    ] = None
+    report: Annotated[str | None, Parameter(help="Write this page of HTML at the end.")] = None
+    new: Annotated[_Flag, Parameter(help="Begin again, giving up what OUT holds.")] = False
+
+
+_NO_TABLE, _FILES = TableArguments(), FileArguments()
+
+
 def run(
     source: str,
     /,
     *,
     out: _Out,
     model: Annotated[str | None, Parameter(name=("--model", "-m"))] = None,
-    rpm: _PerMinute = None,
-    tpm: _PerMinute = None,
+    rpm: _Rpm = None,
+    tpm: _Tpm = None,
     max_in_flight: _InFlight = None,
     max_cost: _Positive = None,
     prices: str | None = None,
-    prompt: str | None = None,
-    system: str | None = None,
-    schema: str | None = None,
-    key: str | None = None,
-    url: str = "/v1/chat/completions",
-    order: Literal["input", "completion"] = "input",
-    durability: Literal["normal", "strict", "none"] = "normal",
     retries: Annotated[int, Parameter(validator=Number(gte=0))] = 5,
     give_up_after: Annotated[float, Parameter(validator=Number(gt=0))] = 600.0,
-    report: str | None = None,
-    cache: str | None = None,
     dedupe: bool | None = None,
-    new: _Flag = False,
     via: Literal["calls", "batch"] = "calls",
+    table: TableArguments = _NO_TABLE,
+    files: FileArguments = _FILES,
     servers: JobServers = ANY_SERVERS,
 ) -> int:
     """Send a file of requests and keep the answers; the same command again goes on where it ended.
@@ -87,61 +135,23 @@ def run(
         The file of answers.
     model:
         The model of rows that name none.
-    rpm:
-        Requests per minute that each server allows. Default: learned from its answers.
-    tpm:
-        Tokens per minute that each server allows. Default: learned from its answers.
-    max_in_flight:
-        Rows in flight at each server, or "auto" (the default): found by measuring.
     max_cost:
         Dollars at which the job stops.
     prices:
         A JSON file with dollars per million tokens: {"MODEL": [PROMPT, ANSWER], "*": [0.5, 1.5]}.
-    prompt:
-        For tables: the user's message, with columns in braces: 'Classify: {text}'.
-    system:
-        For tables: the system prompt, with columns in braces.
-    schema:
-        For tables: a file with the JSON schema of the answers.
-    key:
-        For tables: the column with the name of each row.
-    url:
-        For tables: the endpoint, such as /v1/embeddings.
-    order:
-        Of the lines in OUT.
-    durability:
-        What survives a loss of power: all but the last 0.1 s, everything that was counted, or what the system wrote.
     retries:
         How often a row is sent again after a fault of the server or the network. 429s do not count.
     give_up_after:
         Seconds without any working server after which the job stops.
-    report:
-        Write this page of HTML at the end.
-    cache:
-        An SQLite file of answers: requests that it has an answer to are not sent, in any job.
     dedupe:
         Send equal requests once. Default: only those with temperature 0.
-    new:
-        Begin again, giving up what OUT holds.
     via:
         "batch": through the server's Batch API.
     """
     from .job_runner import run_job, table_options
 
-    options: dict[str, Any] = {
-        "model": model,
-        "max_cost": max_cost,
-        "order": order,
-        "durability": durability,
-        "retries": retries,
-        "give_up_after": give_up_after,
-        "report": report,
-        "cache": cache,
-        "dedupe": dedupe,
-        "new": new,
-        "table": table_options(source, prompt, system, schema, key, url),
-        "via": via,
-    }
+    options: dict[str, Any] = {"model": model, "max_cost": max_cost, "retries": retries, "give_up_after": give_up_after}
+    options |= {"dedupe": dedupe, "via": via, "table": table_options(source, table), **asdict(files)}
     return run_job(servers, source, out, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
 
 
@@ -177,8 +187,8 @@ def retry(
     out: str,
     /,
     *,
-    rpm: _PerMinute = None,
-    tpm: _PerMinute = None,
+    rpm: _Rpm = None,
+    tpm: _Tpm = None,
     max_in_flight: _InFlight = None,
     max_cost: _Positive = None,
     prices: str | None = None,
@@ -219,22 +229,12 @@ def limits_set(
     out: str,
     /,
     *,
-    rpm: _PerMinute = None,
-    tpm: _PerMinute = None,
+    rpm: _Rpm = None,
+    tpm: _Tpm = None,
     max_in_flight: _InFlight = None,
     debug: Debug = False,
 ) -> int:
-    """Change the limits of a job, while it runs or before it goes on.
-
-    Parameters
-    ----------
-    rpm:
-        Requests per minute that each server allows.
-    tpm:
-        Tokens per minute that each server allows.
-    max_in_flight:
-        Rows in flight at each server, or "auto".
-    """
+    """Change the limits of a job, while it runs or before it goes on."""
     from .job_runner import set_limits
 
     return set_limits(out, rpm, tpm, max_in_flight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ from .console import CommandError, Exit, err, note, out
 
 if TYPE_CHECKING:
     from ..client import Client
-    from .job_commands import JobServers
+    from .job_commands import JobServers, TableArguments
 
 __all__ = ["check_input", "export_job", "retry_job", "run_job", "set_limits", "show_status", "table_options"]
 
@@ -34,18 +35,17 @@ _PLAIN = 10.0  # seconds between two lines where there is no terminal
 _FRESH = 10.0  # seconds after which a status is not that of a running job
 
 
-def table_options(
-    source: str, prompt: str | None, system: str | None, schema: str | None, key: str | None, url: str
-) -> TableOptions | None:
+def table_options(source: str, given: TableArguments) -> TableOptions | None:
     """Return how rows of a table become requests; `None` for a file of requests. Raises `CommandError`."""
     if not is_table(source):
-        given = {"--prompt": prompt, "--system": system, "--schema": schema, "--key": key}
-        if used := [name for name, value in given.items() if value is not None]:
+        named = {"--prompt": given.prompt, "--system": given.system, "--schema": given.schema, "--key": given.key}
+        if used := [name for name, value in named.items() if value is not None]:
             raise CommandError(f"{used[0]} is for tables (.csv, .tsv, .parquet); {source} is a file of requests")
         return None
-    if prompt is None:
+    if given.prompt is None:
         raise CommandError(f"{source} is a table: --prompt says what to ask for each row, such as 'Classify: {{text}}'")
-    return TableOptions(prompt, system, None if schema is None else schema_in(schema), key, url)
+    schema = None if given.schema is None else schema_in(given.schema)
+    return TableOptions(given.prompt, given.system, schema, given.key, given.url)
 
 
 def run_job(
@@ -202,14 +202,10 @@ def retry_job(
     prices: str | None,
 ) -> int:
     """Send the failed rows of a job again; return the exit code."""
-    from .job_commands import JobServers
-
     _, record = _record_of(target)
     noted = record.options
     if not servers.base_url and noted.get("base_url"):
-        servers = JobServers(
-            base_url=tuple(noted["base_url"]), api_key=servers.api_key, timeout=servers.timeout, debug=servers.debug
-        )
+        servers = dataclasses.replace(servers, base_url=tuple(noted["base_url"]))
     known: dict[str, Any] = noted.get("limits") or {}
     options |= {"retry": True, "order": record.order, "model": record.model, "params": record.params}
     if record.table is not None:
