@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..core.policy.limits import Limits
-from ..storage.files import read_file
+from ..storage.disk import read_file
 from .report import save
 
 __all__ = ["JobLimits", "LimitsFile"]
