@@ -41,7 +41,6 @@ from ..errors import (
 )
 from ..transport.base import (
     AttemptTimeouts,
-    Attended,
     Credentials,
     TransportError,
     TransportRequest,
@@ -165,7 +164,9 @@ class Call:
                     if self.permit is None:
                         await self._acquire(error)
                     elif error is None:
-                        self._start_timers()
+                        self.began = self.attempt_began = began = self.loop.time()
+                        if (deadline := self.timeouts.deadline) is not None:
+                            self.deadline_at = began + deadline
                 broken = None
                 try:
                     response = self.response = await self._send()
@@ -323,11 +324,11 @@ class Call:
             upstream.left(self)
             raise
         self.permit = permit
+        self.attempt_began = now = loop.time()
         if error is None:
-            self._start_timers()
-            self.queued = self.began - began
-        else:
-            self.attempt_began = loop.time()
+            self.began, self.queued = now, now - began
+            if (deadline := self.timeouts.deadline) is not None:
+                self.deadline_at = now + deadline
 
     def _no_slot(self, ended: BaseException) -> OpenAIError:
         limiter = self.engine.shared.limiter
@@ -339,17 +340,11 @@ class Call:
         message = f"{message}: {limiter.advice()}" if ended.args else message
         return APITimeoutError(self.where(), message=message, clock="queue")
 
-    def _start_timers(self) -> None:
-        self.began = self.attempt_began = now = self.loop.time()
-        deadline = self.timeouts.deadline
-        if deadline is not None:
-            self.deadline_at = now + deadline
-
     def keep(self) -> None:
         """Leave slot and connection to what `receive` returns: it calls `release`."""
         self.kept = True
         permit, response = self.permit, self.response
-        if permit is not None and isinstance(response, Attended):
+        if permit is not None and response is not None:
             response.reader = permit.owner
 
     def transfer(self) -> None:
@@ -358,7 +353,7 @@ class Call:
         permit, response = self.permit, self.response
         if permit is not None and permit.owner is not owner:
             self.engine.shared.limiter.slots.transfer(permit, owner)
-        if isinstance(response, Attended):
+        if response is not None:
             response.reader = owner
 
     def release(self) -> None:
@@ -370,7 +365,10 @@ class Call:
         finally:  # whatever becomes of the socket, in a loop that was closed for example
             permit, self.permit = self.permit, None
             if permit is not None:
-                self.engine.shared.limiter.release(permit)
+                limiter = self.engine.shared.limiter
+                waiter = limiter.slots.release(permit)
+                if waiter is not None:
+                    limiter.wake(waiter)
             if self.upstream.probe is self:
                 self.upstream.left(self)
             if self.observers is not NOBODY:

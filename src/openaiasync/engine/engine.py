@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Self
 
 from ..core.codec.decode import Decoder, keep
@@ -73,6 +73,7 @@ class Engine:
         self.upstream: Upstream = self.shared.upstream(config.base)
         self.builder: RequestBuilder = RequestBuilder(config, self.shared)
         self._prepared: dict[tuple[Endpoint, bool, bool], PreparedRequest] = {}
+        self._models: Mapping[str, str] = config.models
         self._codecs: dict[Endpoint, Codec] = {}
 
     @property
@@ -107,9 +108,8 @@ class Engine:
         if self.middleware is not None:
             return self.middleware.request(endpoint, params, stream)
         try:
-            if (group := endpoint.group) and "model" not in params:
-                models = self.config.models
-                model = models.get(group) or models.get("")
+            if endpoint.group and "model" not in params:
+                model = self._models.get(endpoint.group) or self._models.get("")
                 if model is not None and "model" in endpoint.known:
                     params = {**params, "model": model}
             if endpoint.codec == "json":

@@ -96,9 +96,10 @@ class InFlightLimiter:
         """Free the slot and wake whoever is next, in whichever event loop it waits. Idempotent."""
         waiter = self.slots.release(permit)
         if waiter is not None:
-            self._wake(waiter)
+            self.wake(waiter)
 
-    def _wake(self, waiter: Waiter[Ticket] | None) -> None:
+    def wake(self, waiter: Waiter[Ticket] | None) -> None:
+        """Wake a waiter whose turn has come."""
         # A ticket whose loop was closed under it can use its slot no more: it goes to the one behind.
         while waiter is not None and waiter.permit is not None and not in_its_loop(waiter.ticket, _grant):
             waiter = self.slots.release(waiter.permit)

@@ -89,9 +89,11 @@ class AsyncStream(Generic[T]):
         kind: Any = endpoint.load(endpoint.event)
         self._decoder = decoder_for(Any if kind is object else kind, strict=strict).stream()
         self._ending = ending_of(call.request)
+        self._see = self._ending.feed
         self._whole_type = None if self._ending.native else endpoint.event
         self._chunks = endpoint.event.endswith((":ChatCompletionChunk", ":Completion"))  # what choices are in
-        self._strictly: Any = self._decoder.fast if self._chunks else None
+        # The fast path: a strict decoder, as long as what comes conforms and nobody observes it.
+        self._strictly: Any = self._decoder.fast if self._chunks and call.observers is NOBODY else None
         # Assistants name the kind of an event outside of its data; as an object it is both.
         self._wrapped = endpoint.event.endswith(":AssistantStreamEvent")
         self._queue: deque[bytes | Event] = deque()
@@ -148,19 +150,19 @@ class AsyncStream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        queue = self._queue
-        if queue and self._strictly is not None and queue[0].__class__ is bytes and self._call is not None:
+        queue, strictly = self._queue, self._strictly
+        if strictly is not None and queue:
             # A chunk that conforms, as nearly all do. Anything else, the end too, takes the general way.
+            event = queue.popleft()
             try:
-                item = self._strictly(queue[0])
-            except (ValueError, RecursionError):
-                if not (is_done(queue[0]) or is_silent(queue[0])):
+                item = strictly(event)
+            except (ValueError, RecursionError, TypeError):
+                queue.appendleft(event)
+                if isinstance(event, bytes) and not (is_done(event) or is_silent(event)):
                     self._strictly = None
             else:
-                item._raw = queue.popleft()  # which nulls came is told by the bytes alone
-                self._ending.feed(item, "")
-                if self._observers is not NOBODY:
-                    self._observers.item(item)
+                item._raw = event  # which nulls came is told by the bytes alone
+                self._see(item, "")
                 return item  # type: ignore[no-any-return]
         try:
             while True:
@@ -447,6 +449,7 @@ class AsyncStream(Generic[T]):
 
     def _release(self) -> None:
         call, self._call = self._call, None
+        self._strictly = None
         if call is not None:
             self.meta.total = call.elapsed()
             call.release()

@@ -20,6 +20,7 @@ class AdapterResponse:
     """
 
     connected: float = 0.0
+    reader: object = None
 
     def __init__(self, status: int, raw_fields: bytes) -> None:
         """`raw_fields`: the field lines, each with its CRLF."""

@@ -6,7 +6,7 @@ The engine knows no other names of this package, so that a transport over anothe
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -14,7 +14,6 @@ from ..core.model.secrets import Secret, of_fields
 
 __all__ = [
     "AttemptTimeouts",
-    "Attended",
     "Credentials",
     "Origin",
     "Transport",
@@ -164,6 +163,10 @@ class TransportResponse(Protocol):
     All waiting raises `TransportError`. Only one task may wait at a time.
     """
 
+    reader: object
+    """The task that reads, or is to read: it can free the connection. Set by the driver; `None` where it is not known.
+    A transport whose connections are limited in number finds deadlocks with it."""
+
     @property
     def status(self) -> int: ...
     @property
@@ -214,14 +217,6 @@ class TransportResponse(Protocol):
     def abort(self) -> None:
         """Drop the connection at once (nothing is sent, nothing is awaited); no-op after the end."""
         ...
-
-
-@runtime_checkable
-class Attended(Protocol):
-    """An `TransportResponse` that knows who reads it, as those do whose connections are limited in number."""
-
-    reader: object
-    """The task that read last, or is to read: it can free the connection. `None` where that is not known."""
 
 
 class Transport(Protocol):

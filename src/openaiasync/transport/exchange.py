@@ -244,8 +244,7 @@ class Exchange:
         if connection is None:
             raise cast(TransportError, self._error)
         self._for = purpose
-        if purpose != _FOR_HEAD:  # a task that waits for a head can go on whenever the server answers
-            self.reader = asyncio.current_task(self._loop)
+        self.reader = asyncio.current_task(self._loop)
         self._waiter = waiter = self._loop.create_future()
         if self._expires < connection.timer_at:
             connection.arm(self._expires)
@@ -258,8 +257,17 @@ class Exchange:
         """
         parser = self._parser
         if not self.status and (parser is None or not parser.status):
+            connection = self._connection
+            if connection is None:
+                raise cast(TransportError, self._error)
+            # As `_wait`, of which this is the usual case. The reader is not looked up: a task that waits for a head can
+            # go on whenever the server answers.
+            self._for = _FOR_HEAD
+            self._waiter = waiter = self._loop.create_future()
+            if self._expires < connection.timer_at:
+                connection.arm(self._expires)
             try:
-                await self._wait(_FOR_HEAD)
+                await waiter
             except BaseException:
                 self.abort()
                 raise

@@ -56,30 +56,17 @@ class TcpTransport:
         connection = pool.take(request.origin, now)
         if connection is None:
             return self._send(request, timeouts)
-        return self._written(connection, request, timeouts, now, 0.0).head()
-
-    def _written(
-        self,
-        connection: Connection,
-        request: TransportRequest,
-        timeouts: AttemptTimeouts,
-        now: float,
-        connected: float,
-    ) -> Exchange:
-        """Write the head, and a body of bytes that is small, and return the exchange."""
-        body = request.body
-        whole = isinstance(body, bytes) and len(body) <= SMALL
-        length = len(body) if isinstance(body, bytes) else request.length
-        exchange = Exchange(connection, timeouts, request.method == "HEAD", connected, now if whole else None)
+        exchange = Exchange(connection, timeouts, request.method == "HEAD", 0.0, now)
         exchange.owner = self
         exchange.sent = True
+        length = len(body)
+        line = b"Content-Length: %d\r\n" % length if length else framing(request.method, 0)
         try:
-            line = b"Content-Length: %d\r\n" % length if length else framing(request.method, length)
-            _write(connection, request, line, body if isinstance(body, bytes) and whole else b"")
+            _write(connection, request, line, body)
         except BaseException:
             exchange.abort()
             raise
-        return exchange
+        return exchange.head()
 
     async def _send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> Exchange:
         """Send where something may have to be waited for: a connection, or a large body."""
@@ -91,10 +78,17 @@ class TcpTransport:
         if connection is None:
             connection = await pool.acquire(request.origin, timeouts)
             now = pool.loop.time()
-        exchange = self._written(connection, request, timeouts, now, now - began)
-        if exchange.written:
-            return await exchange.head()
+        body = request.body
+        whole = isinstance(body, bytes) and len(body) <= SMALL
+        length = len(body) if isinstance(body, bytes) else request.length
+        exchange = Exchange(connection, timeouts, request.method == "HEAD", now - began, now if whole else None)
+        exchange.owner = self
+        exchange.sent = True
         try:
+            line = framing(request.method, length)
+            _write(connection, request, line, body if isinstance(body, bytes) and whole else b"")
+            if whole:
+                return await exchange.head()
             await upload(connection, exchange, request, timeouts)
         except BaseException:
             exchange.abort()
