@@ -83,6 +83,7 @@ METHODS = {
     "session()": lambda client, **given: client.chat.session(**given),
     "load_session()": lambda client, **given: client.chat.load_session("none.jsonl", **given),
     "session.say()": lambda client, **given: client.chat.session().say("hi", **given),
+    "session.edit()": lambda client, **given: client.chat.session().edit(0, "hi", **given),
     "session.stream()": lambda client, **given: client.chat.session().stream("hi", **given),
 }
 

@@ -189,8 +189,10 @@ class ChatSession:
         unchanged, and `error.partial` holds the `Reply` so far. Raises `SessionFileError` if the turn could not be
         saved: the turn is part of the history then, and is saved with the next one.
         """
+        return await self._take_turn(self._state.request("session.say()", text, into, params))
+
+    async def _take_turn(self, request: TurnRequest) -> Reply[Any]:
         state = self._state
-        request = state.request("session.say()", text, into, params)
         ticket = await state.lock.acquire()
         try:
             with ticket.inside():
@@ -227,6 +229,7 @@ class ChatSession:
         """
         return SessionStream(self._state, self._state.request("session.stream()", text, into, params))
 
+    @sealing
     async def edit(
         self,
         index: int,
@@ -244,8 +247,7 @@ class ChatSession:
         if "at" in params:
             raise TypeError("session.edit() does not accept at: its first argument is the index")
         params["at"] = index
-        reply: Reply[Any] = await self.say(text, into=into, **params)
-        return reply
+        return await self._take_turn(self._state.request("session.edit()", text, into, params))
 
     def undo(self, turns: int = 1) -> list[Message]:
         """Remove the last turn, or the last `turns` turns, and return their messages, oldest first.

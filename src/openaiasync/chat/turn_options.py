@@ -116,7 +116,9 @@ def split_keywords(
             params[name] = value
         else:
             hint = nearest(name, frozenset({*accepted, *OPTION_FIELDS, *own}))
-            raise TypeError(f"{where} has no parameter {name!r}{hint} (pass a provider's own through extra_body)")
+            raise TypeError(
+                f"{where} has no parameter {name!r}{hint} (pass parameters of other providers in extra_body)"
+            )
     return params, options
 
 
