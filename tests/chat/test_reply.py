@@ -48,7 +48,7 @@ def test_a_reply_of_nothing() -> None:
     """A turn that failed at once has a partial reply too."""
     reply: Reply[None] = Reply()
     assert (reply.message, reply.finish_reason, reply.usage, reply.text, reply.messages) == (None, None, None, "", [])
-    with pytest.raises(LookupError, match="no answer had come"):
+    with pytest.raises(LookupError, match="no answer was received"):
         _ = reply.answer
 
 

@@ -6,6 +6,7 @@ or left out whole, so that no tool call is separated from its answer.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
@@ -166,9 +167,8 @@ class ContextWindow:
 
     def fork(self) -> ContextWindow:
         """Return an independent copy."""
-        other = ContextWindow(self.limit, self.policy)
-        other.counter, other.summary, other._found = self.counter.fork(), self.summary, self._found
-        other.limit_name, other._summarises = self.limit_name, self._summarises
+        other = copy.copy(self)
+        other.counter, other.left_out = self.counter.fork(), 0
         return other
 
     def emptied(self, summary: HistorySummary | None) -> ContextWindow:

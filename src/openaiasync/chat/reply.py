@@ -138,7 +138,7 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
     def answer(self) -> ChatCompletion:
         """The last answer; `LookupError` if the partial reply of a failed turn has none."""
         if not self.answers:
-            raise LookupError("no answer had come when this turn failed")
+            raise LookupError("no answer was received before this turn failed")
         return self.answers[-1]
 
     @property

@@ -225,8 +225,13 @@ class SessionState:
         user = None if at is not None and all(one is None for one in said) else UserInput(*said, where)
         params = {**self.params, **params}
         check_format(where, params, into)
-        tools = self.tools if tools is None else tools
-        return TurnRequest(user, params, TurnOptions(**{**self.options, **options, "into": into, "tools": tools}), at)
+        made: dict[str, Any] = {
+            **self.options,
+            **options,
+            "into": into,
+            "tools": self.tools if tools is None else tools,
+        }
+        return TurnRequest(user, params, TurnOptions(**made), at)
 
     async def start(self, request: TurnRequest) -> StartedTurn:
         """Start a turn once those before it have ended: take the history as it is now, and read the user's files."""

@@ -207,7 +207,7 @@ class TurnStream(Generic[T]):
     async def _advance(self, step: Callable[[], Awaitable[None]]) -> None:
         """Take a step. Keep its error until the pieces before it have been read."""
         if self._closed:
-            raise RuntimeError("this stream was closed before its end; `.partial` holds what had come")
+            raise RuntimeError("this stream was closed before its end; `.partial` holds what was received")
         if self._reading:
             raise RuntimeError("another task is reading this stream: a stream has one reader")
         self._reading = True

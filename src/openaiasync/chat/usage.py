@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
@@ -94,9 +95,8 @@ class TokenCounter:
 
     def fork(self) -> TokenCounter:
         """Return an independent copy."""
-        other = TokenCounter(self._tokenizer)
-        other._anchor, other._least = self._anchor, self._least
-        other._scale, other._growth = self._scale, self._growth
+        other = copy.copy(self)
+        other._weights = {}
         return other
 
     def emptied(self) -> TokenCounter:
@@ -330,9 +330,7 @@ class UsageTracker:
 
     def fork(self) -> UsageTracker:
         """Return an independent copy, which starts with what was used so far."""
-        other = UsageTracker.__new__(UsageTracker)
-        other.prices, other.budget, other.total = self.prices, self.budget, self.total
-        return other
+        return copy.copy(self)
 
     def price(self, model: str) -> Price | None:
         """Return the price of a model: by its name, by the longest name that it is a version of, or the one for all."""

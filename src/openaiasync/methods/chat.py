@@ -95,11 +95,11 @@ class ChatMethods:
     async def __call__(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, **params: Unpack[ChatRest]
     ) -> ChatCompletion:
-        """Ask a chat model; the answer whole, its words in `.text`.
+        """Ask a chat model and return its whole answer, with its text in `.text`.
 
-        `messages` is the user's words, a list of messages, or the whole request as one dict; further parameters are
-        those of ``POST /chat/completions``. The client's default model is used where none is named.
-        Raises `TypeError` for a parameter that is missing or unknown, before anything is sent, and `OpenAIError`.
+        `messages` is the user's text, a list of messages, or the whole request as one dict; further parameters are
+        those of ``POST /chat/completions``. Without `model`, the client's default model is used. Raises `TypeError` for
+        a missing or unknown parameter, before anything is sent, and `OpenAIError`.
         """
         answer: ChatCompletion = await self._calls.run(_endpoint(), _chat_parameters(messages, dict(params)))
         return answer
@@ -108,12 +108,13 @@ class ChatMethods:
     def stream(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, **params: Unpack[ChatRest]
     ) -> ChatStream:
-        """The same, word by word: ``async with client.chat.stream(...) as stream: async for chunk in stream: ...``.
+        """Ask a chat model and return its answer as a stream of chunks.
 
-        Nothing is sent before the stream is entered or iterated. `usage` is asked for, and is in the `final()` answer;
-        pass ``stream_options`` to decide yourself. It holds its place in flight until its end, or `close`.
-        Raises `TypeError` as the call does; reading raises `OpenAIError`, `IncompleteStreamError` with `.partial`
-        among them: a stream that is cut never ends like a whole one.
+        Use it as ``async with client.chat.stream(...) as stream: async for chunk in stream: ...``. Nothing is sent
+        before the stream is entered or iterated. The usage is requested, and is part of the `final()` answer; pass
+        ``stream_options`` to decide yourself. The stream holds a slot until its end or `close`. Raises `TypeError` as
+        the call does; reading raises `OpenAIError`, such as `IncompleteStreamError` with `.partial` for a stream that
+        was cut.
         """
         calls = self._calls
         made = _chat_parameters(messages, dict(params))
@@ -124,13 +125,14 @@ class ChatMethods:
     ) -> Reply[Any]:
         """Ask a model that may call `tools`, typed Python functions, until it answers in words.
 
-        Each call's arguments are checked and made what the annotations say; the calls of one answer run at once. What
-        goes wrong in one is told to the model, or raised with ``on_tool_error="raise"``. `max_rounds` bounds how often
-        the model is asked (8); `permit` is asked before each call. Further parameters are those of the API.
+        The arguments of each call are validated and converted as the annotations say; the calls of one answer run at
+        the same time. The model is told if a call fails; ``on_tool_error="raise"`` raises instead. `max_rounds` is how
+        often the model is asked at most (8); `permit` is asked before each call. Further parameters are those of the
+        API.
 
-        Raises `TypeError` and `ValueError` for functions that can be no tools, before anything is sent;
-        `TooManyRoundsError`, `ToolError`, `LengthFinishReasonError` for calls cut by the length limit, and what calls
-        raise; each has the `Reply` so far in `.partial`.
+        Raises `TypeError` and `ValueError` for functions that cannot be tools, before anything is sent;
+        `TooManyRoundsError`, `ToolError`, `LengthFinishReasonError` for calls that were cut at the length limit, and
+        what calls raise. Each has the `Reply` so far in `.partial`.
         """
         from ..chat.turn import run_turn
 
@@ -140,7 +142,7 @@ class ChatMethods:
     def stream_tools(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
     ) -> TurnStream[Any]:
-        """The same as it goes: iterate pieces of text and reasoning, and tools as they start and finish."""
+        """Do as `run_tools`, as a stream of pieces: text, reasoning, and tools as they start and finish."""
         from ..chat.turn import TurnStream
 
         return TurnStream(self._calls, *_turn("chat.stream_tools", messages, dict(params), tools))
@@ -173,15 +175,16 @@ class ChatMethods:
         tools: Tools | None = None,
         **params: Unpack[TurnParams],
     ) -> Reply[Any]:
-        """Ask for a value of the type `into`, which is the reply's `parsed`; `tools` may be called on the way.
+        """Ask for a value of the type `into`, which becomes the reply's `parsed`; `tools` may be called on the way.
 
         `into` is a Struct, dataclass, TypedDict or pydantic model, or a list, `Literal`, union or scalar. An answer
-        that does not fit goes back to the model with what is wrong, `repair` times (1). `format` names the way to ask:
-        ``"json_schema"``, ``"json_object"`` or ``"prompt"``; by default the best that the server takes.
+        that does not fit goes back to the model with a list of its mistakes, up to `repair` times (1). `format` is the
+        way to ask: ``"json_schema"``, ``"json_object"`` or ``"prompt"``; by default the best one that the server
+        supports.
 
         Raises `TypeError` for a type that no schema can be made of, before anything is sent; `StructuredOutputError`
-        for an answer that does not fit in the end, `LengthFinishReasonError`, `ContentFilterFinishReasonError` and
-        `RefusalError` among them; and what `run_tools` does.
+        if no answer fits, or one of its subclasses `LengthFinishReasonError`, `ContentFilterFinishReasonError` and
+        `RefusalError`; and what `run_tools` raises.
         """
         from ..chat.turn import run_turn
 
@@ -216,7 +219,7 @@ class ChatMethods:
         tools: Tools | None = None,
         **params: Unpack[TurnParams],
     ) -> TurnStream[Any]:
-        """The same as it goes: a `PartialObject` after each piece of text; the `final()` reply has the value."""
+        """Do as `parse`, as a stream: a `PartialObject` follows each piece of text; `final()` has the value."""
         from ..chat.turn import TurnStream
 
         return TurnStream(self._calls, *_turn("chat.stream_parse", messages, dict(params), tools, into))
@@ -235,17 +238,18 @@ class ChatMethods:
         budget: float | None = None,
         **params: Unpack[TurnParams],
     ) -> ChatSession:
-        """A conversation that remembers itself: ``await session.say("...")``, ``session.stream("...")``.
+        """Return a conversation that keeps its history: ``await session.say("...")``, ``session.stream("...")``.
 
-        `system` is the system prompt, `messages` what was said before, `tools` typed functions that the model may call.
-        `context_limit` is how many tokens a request may have, prompt and, where its length is limited, answer; what to
-        do at the limit is the `policy`: ``"drop"`` the oldest turns from requests (default), ``"summarise"`` them by
-        the model, or ``"refuse"`` with `ContextLimitError`; the history keeps them. Tokens are the server's count,
-        and for what it has not seen those of the `tokenizer`, or an estimate. `prices` per million tokens let
-        ``session.usage`` say what it cost; `budget`, in their currency, stops before the call that would pass it.
-        Further parameters are those of `run_tools` and of the API, for all turns.
+        `system` is the system prompt, `messages` an existing history, `tools` typed functions that the model may call.
+        `context_limit` is how many tokens a request may have: its prompt, and its answer if that is limited. `policy`
+        is what happens at the limit: ``"drop"`` leaves the oldest turns out of requests (default), ``"summarise"``
+        replaces them by a summary of the model, ``"refuse"`` raises `ContextLimitError`; the history always keeps them.
+        Tokens are counted by the server, and what it has not seen yet by the `tokenizer` or an estimate. With `prices`
+        per million tokens, ``session.usage`` includes the cost; `budget`, in their currency, raises `BudgetError`
+        instead of a call that would exceed it. Further parameters are those of `run_tools` and of the API, for all
+        turns.
 
-        Raises `TypeError`, `ValueError` and `ConfigurationError` for what cannot work.
+        Raises `TypeError`, `ValueError` and `ConfigurationError` for invalid arguments.
         """
         from ..chat.session import ChatSession
 
@@ -266,11 +270,12 @@ class ChatMethods:
     def load_session(
         self, path: str | os.PathLike[str], *, append: bool = False, fsync: bool = False, **options: Any
     ) -> ChatSession:
-        """Go on with a session that was saved. `append` writes every turn to its file from now on.
+        """Return a session that was saved. With ``append=True``, every turn is appended to its file from now on.
 
-        `options` are those of `session` but `messages`, and win over what was saved. Tools are not in the file: name
-        them again; ``session.missing_tools`` names those that are missing. Raises `SessionFileError`: no such file,
-        another kind, in use by another session, damaged; and what `session` raises.
+        `options` are those of `session` except `messages`, and override what was saved. Functions are not in the file:
+        pass the `tools` again; ``session.missing_tools`` names those that are missing. With ``fsync=True``, appending
+        waits for the disk. Raises `SessionFileError` if the file does not exist, is not a saved session, is in use or
+        damaged; and what `session` raises.
         """
         from ..chat.session import ChatSession
 
