@@ -1,23 +1,20 @@
-"""A hundred questions, at most eight at the server at once, each answered or accounted for."""
+"""A thousand questions, as many at once as the server likes, each answered or accounted for."""
 
 import asyncio
 
-from openaiasync import Client, OpenAIError
+from openaiasync import Client
 
 
 async def main() -> None:
-    async with Client(model="gpt-4o-mini", http_max_in_flight=8, http_deadline=60) as client:
-
-        async def ask(number: int) -> str | OpenAIError:
-            try:
-                return (await client.chat(f"What is {number} * {number}?")).text
-            except OpenAIError as error:
-                return error
-
-        answers = await asyncio.gather(*(ask(number) for number in range(100)))
-    failed = [answer for answer in answers if isinstance(answer, OpenAIError)]
-    print(f"{len(answers) - len(failed)} answered, {len(failed)} failed")
-    print(answers[12])
+    async with Client(model="gpt-4o-mini") as client:
+        rows = client.map(range(1000), lambda number: f"What is {number} * {number}?")
+        failed = 0
+        async for row in rows:  # as they complete
+            if not row.ok:
+                failed += 1
+            elif row.item == 12:
+                print(row.text)
+        print(f"{rows.stats.ok} answered, {failed} failed, {rows.stats.refused} refused and sent again")
 
 
 asyncio.run(main())

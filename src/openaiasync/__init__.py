@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .bulk.fingerprint import JobChangedError as JobChangedError
     from .bulk.fingerprint import JobError as JobError
     from .bulk.job import Job as Job
+    from .bulk.mapping import ManyCallsError as ManyCallsError
+    from .bulk.mapping import Row as Row
+    from .bulk.mapping import RowError as RowError
+    from .bulk.mapping import RowStream as RowStream
     from .bulk.progress import JobProgress as JobProgress
     from .bulk.report import JobReport as JobReport
     from .chat.context_window import ContextLimitError as ContextLimitError
@@ -154,6 +158,7 @@ _HOMES = {
     "chat.turn": "TurnStream",
     "chat.usage": "BudgetError Price SessionUsage TokenCount",
     "client": "AsyncClient AsyncOpenAI Client DefaultAsyncHttpx2Client NoneType file_from_path",
+    "bulk.mapping": "ManyCallsError Row RowError RowStream",
     "core.policy.limits": "Limits",
     "core.policy.options": "RequestOptions Timeout",
     "core.schema.structured": "Shape ShapeError shape_of",
@@ -243,6 +248,7 @@ __all__ = [
     "LengthFinishReasonError",
     "Limits",
     "LineProblem",
+    "ManyCallsError",
     "Meta",
     "NoneType",
     "NotFoundError",
@@ -266,6 +272,9 @@ __all__ = [
     "RequestInfo",
     "RequestOptions",
     "ResponseInfo",
+    "Row",
+    "RowError",
+    "RowStream",
     "SessionFileError",
     "SessionStream",
     "SessionUsage",

@@ -12,6 +12,8 @@
     │   └── RefusalError                        .refusal: the model declined
     ├── UnfinishedResponseError (RuntimeError)  .answer: a response that was waited for ended as failed or incomplete
     ├── EmbedManyError                          .refused .vectors: texts without a vector; methods/embed_errors.py
+    ├── ManyCallsError                          .rows .reason: a run of client.map was stopped; bulk/mapping.py
+    ├── RowError (ValueError)                   a row of client.map that no request can carry; bulk/mapping.py
     ├── ContextLimitError (ValueError)          a session's request would not fit; chat/context_window.py
     ├── BudgetError                             a session's request would pass its budget; chat/usage.py
     ├── SessionFileError (OSError)              a saved session cannot be read or written; chat/session_file.py

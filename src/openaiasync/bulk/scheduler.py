@@ -482,6 +482,8 @@ class Scheduler:
         while start is not None:
             await self._attempt(*start)
             start = self._take()
+            if start is not None and start[1].admission.has_slots:
+                self._pump()  # the limit has grown, or another server works again
         self._pump()
 
     async def _attempt(self, work: Work, server: _Server, flight: Flight) -> None:

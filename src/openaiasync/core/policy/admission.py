@@ -65,6 +65,11 @@ class Admission:
         self._lowest = math.inf  # in flight, of the last refusals in a row that did
         self._guessed_at = -math.inf
 
+    @property
+    def has_slots(self) -> bool:
+        """Whether another request may be in flight, as far as its number is concerned."""
+        return self.in_flight < self.slots.slots()
+
     def ready_at(self, now: float) -> float:
         """Return when a request may be sent; ``inf`` where another has to end first."""
         if self.in_flight >= self.slots.slots():

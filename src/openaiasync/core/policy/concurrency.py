@@ -19,7 +19,7 @@ __all__ = ["Concurrency", "Sample"]
 FIRST = 4  # in flight at the start
 BLIND = 32  # in flight at most before the first answer
 DOUBLING = 0.25  # seconds, at least
-ROWS = 40  # rows at least that a level is judged by
+ROWS = 60  # rows at least that a level is judged by
 SMALLEST = 16  # in flight at most of the first sample of the ramp
 NEVER = math.inf
 
@@ -72,6 +72,7 @@ class Concurrency:
     NEAR = 1.08  # times the unloaded stretch: from where on the ramp is careful
     STEP = 1.25  # up and down
     STEEP = 0.25  # of a step's growth that has to come back as throughput
+    FLAT = 0.1  # of a step down that may be lost as throughput for the step to stay
     STEEPER = 0.7  # from which on the next step up is a doubling
     LONGEST = 16  # levels between two tries of a step
 
@@ -208,7 +209,8 @@ class Concurrency:
         if tried and there is not None:
             steep = math.log(throughput / there) / math.log(self.limit / home)
             side = (tried + 1) // 2
-            if (steep >= self.STEEP) == (tried > 0):
+            # Down only where next to nothing is lost: what a small step shows is mostly noise.
+            if steep >= self.STEEP if tried > 0 else steep < self.FLAT:
                 self._home, self._there = self.limit, throughput
                 self._pauses, self._waits = [2, 2], [0, 0]
                 self._waits[1 - side] = 4  # not back at once

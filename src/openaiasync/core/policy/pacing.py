@@ -65,7 +65,7 @@ class RefusalRate:
     CYCLE = 260.0  # requests from one cut to past the refused rate
     SHORT = 60.0  # the same after a cut that was a guess
     MARGIN = 0.03  # below the refused rate after a cut
-    LOWEST = 0.25  # requests a second while nothing is accepted
+    LOWEST = 0.5  # requests a second while nothing is accepted
     REMEMBERED = 150.0  # seconds without a refusal after which a ceiling is forgotten
     CLOSED = 1.5  # seconds without anything accepted that show a window's end, and not a rate that is too high
 
@@ -110,7 +110,7 @@ class RefusalRate:
         if self._closed >= 3 and now - self._closed_at > self.CLOSED:
             # The server was closed for a while: what it took from one opening to the next is the rate to go on with.
             mean = self._accepted / max(now - self._opened_at, 1e-9)
-            self._base = max(self._base, 0.99 * mean)
+            self._base = max(self._base, mean)
             self._wall = self._base / (1.0 - self.MARGIN)
             self._ceiling, self._cycle = 1.05 * self._base, self.CYCLE
             self._opened_at, self._accepted, self._sent = now, 0.0, 0.0
@@ -155,7 +155,7 @@ class RefusalRate:
         base = self._base
         if base == NEVER:
             return NEVER
-        done = self._sent / max(self._cycle, 40.0 * self._pause * base)
+        done = self._sent / max(self._cycle, 40.0 * min(self._pause, self.CLOSED) * base)
         # Flat where the limit was, as TCP CUBIC (RFC 9438), in requests instead of seconds; then ever faster.
         gap = max(min(self._wall / base, 4.0) - 1.0, self.MARGIN)
         if done <= 1.0:
