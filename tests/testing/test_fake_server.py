@@ -139,6 +139,38 @@ def test_concurrency_and_connections_are_counted() -> None:
     run(main())
 
 
+def test_forms_are_matched_too() -> None:
+    """By the model and the texts that a multipart form has."""
+
+    async def main() -> None:
+        async with FakeServer() as server, Client(api_base=server.url, model="m") as client:
+            server.when(model="whisper-1", path="/audio/transcriptions").reply("by whisper")
+            server.when(body={"language": "de"}).reply("auf Deutsch")
+            sound = ("a.wav", b"RIFF" + bytes(2_000))
+            assert (await client.speech_to_text(sound, model="tiny", language="de")).text == "auf Deutsch"
+            assert (await client.speech_to_text(sound, model="whisper-1")).text == "by whisper"
+            assert [request.model for request in server.requests] == ["tiny", "whisper-1"]
+
+    run(main())
+
+
+def test_a_client_that_waits_to_be_asked_is_asked() -> None:
+    """``Expect: 100-continue``, as curl sends it with a large body."""
+
+    async def main() -> bytes:
+        async with FakeServer() as server:
+            server.reply("hi")
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"{}")
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            return head
+
+    assert run(main()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_over_tls() -> None:
     """With a context of the caller's."""
 

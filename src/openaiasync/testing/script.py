@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..transport.fake import FakeAnswer
-from .shapes import AnyRequest, Scripted, UnfitAnswer, error_body, messages_text, render
+from .shapes import AnyRequest, Scripted, UnfitAnswer, body_fields, error_body, messages_text, render
 
 __all__ = ["Expectation", "Replies", "Script"]
 
@@ -42,11 +42,7 @@ class Matcher:
 
     def misses(self, request: AnyRequest) -> list[tuple[str, Any, Any]]:
         """What does not match: the name, what was expected, and what the request has."""
-        try:
-            body = request.json()
-        except ValueError:
-            body = None
-        given: dict[str, Any] = body if isinstance(body, dict) else {}
+        given = body_fields(request)
         found: list[tuple[str, Any, Any]] = []
         if self.method is not None and request.method != self.method.upper():
             found.append(("method", self.method.upper(), request.method))
@@ -56,7 +52,7 @@ class Matcher:
             found.append(("model", self.model, given.get("model")))
         if self.stream is not None and bool(given.get("stream")) != self.stream:
             found.append(("stream", self.stream, bool(given.get("stream"))))
-        text = messages_text(body) if body is not None else request.body.decode("utf-8", "replace")
+        text = messages_text(given) or request.body.decode("utf-8", "replace")
         wanted = [self.contains] if isinstance(self.contains, str) else self.contains or ()
         found += [("contains", part, text) for part in wanted if part not in text]
         for name, value in (self.body or {}).items():

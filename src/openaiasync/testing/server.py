@@ -16,7 +16,7 @@ from typing import Any, Self
 from ..core.model.headers import Headers
 from ..transport.fake import FakeAnswer
 from .script import Script
-from .shapes import messages_text
+from .shapes import body_fields, messages_text
 from .wire import Listener, Peer, RawRequest
 
 __all__ = ["FakeServer", "ReceivedRequest", "send_answer"]
@@ -64,11 +64,9 @@ class ReceivedRequest:
 
     @property
     def model(self) -> str | None:
-        """The model that a JSON body names."""
-        try:
-            return str(self.json()["model"])
-        except (ValueError, LookupError, TypeError):
-            return None
+        """The model that its body names, JSON or form."""
+        found = body_fields(self).get("model")
+        return found if isinstance(found, str) else None
 
     @property
     def messages(self) -> list[Any]:
@@ -78,8 +76,8 @@ class ReceivedRequest:
 
     @property
     def text(self) -> str:
-        """All text of its messages, prompt or input, a line each."""
-        return messages_text(self.json())
+        """All text of its messages, prompt or input, a line each; "" where it has none."""
+        return messages_text(body_fields(self))
 
     def starts(self) -> None:
         """Note that its answer begins."""
@@ -231,7 +229,7 @@ class FakeServer(Script):
 
     async def _serve(self, peer: Peer) -> None:
         while True:
-            request = self._received(await peer.request(), peer.number)
+            request = self._received(await peer.request(continues=True), peer.number)
             self._begin(request)
             task = asyncio.current_task()
             peer.on_leave = task.cancel if task is not None else None

@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 from ..transport.fake import FakeAnswer
 
-__all__ = ["AnyRequest", "Scripted", "UnfitAnswer", "error_body", "messages_text", "render"]
+__all__ = ["AnyRequest", "Scripted", "UnfitAnswer", "body_fields", "error_body", "messages_text", "render"]
 
 _NOTHING: Any = object()
+# A part of a multipart form that has a name and nothing else: no file, no type.
+_FORM_FIELD = re.compile(rb'name="([^"\r\n]+)"\r\n\r\n([^\r\n]*)\r\n--')
 
 
 class AnyRequest(Protocol):
@@ -67,7 +69,7 @@ def render(request: AnyRequest, said: Scripted) -> FakeAnswer:
         return _whole(said, FakeAnswer(body=said.content, headers=fields, status=said.status))
     if said.json is not _NOTHING:
         return _whole(said, FakeAnswer(json=said.json, headers=said.headers, status=said.status))
-    asked = _asked(request)
+    asked = body_fields(request)
     if said.embeddings is not None:
         return _whole(said, FakeAnswer(json=_embeddings(asked, said), headers=said.headers))
     shape = next((shape for end, shape in _SHAPES.items() if request.path.endswith(end)), None)
@@ -108,11 +110,13 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(value.get(name))
 
 
-def _asked(request: AnyRequest) -> dict[str, Any]:
+def body_fields(request: AnyRequest) -> dict[str, Any]:
+    """What a body says by name: the members of a JSON object, or the plain fields of a form."""
     try:
         body = request.json()
     except ValueError:
-        return {}  # a form, or nothing
+        fields = _FORM_FIELD.findall(request.body)
+        return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields}
     return body if isinstance(body, dict) else {}
 
 

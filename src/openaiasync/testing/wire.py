@@ -51,9 +51,14 @@ class Peer:
         fields = [(name, value.strip()) for name, _, value in (row.partition(":") for row in rows)]
         return RawRequest(line, fields, b"")
 
-    async def request(self) -> RawRequest:
-        """Read the next request with its body, whether it has a length or comes in chunks."""
+    async def request(self, *, continues: bool = False) -> RawRequest:
+        """Read the next request with its body, whether it has a length or comes in chunks.
+
+        With `continues` a client that waits for ``100 Continue`` gets it.
+        """
         request = await self.head()
+        if continues and (request.field("expect") or "").lower() == "100-continue":
+            self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         length = request.field("content-length")
         if length is not None:
             return request._replace(body=await self.reader.readexactly(int(length)))
