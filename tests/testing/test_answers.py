@@ -150,6 +150,26 @@ def test_pieces_have_times(played: Play) -> None:
     played(act)
 
 
+def test_pieces_are_timed_and_counted_in_every_kind_of_stream(played: Play) -> None:
+    """The events around the pieces of a response take no time, and none of them is what a cut counts."""
+
+    async def act(client: AsyncOpenAI, script: Script) -> None:
+        script.stream("one two three", ttft=4.0, itl=1.0).cut(after=2, text="one two three")
+        loop = asyncio.get_running_loop()
+        began, times = loop.time(), []
+        async for event in await client.responses.create(input="count", model="m", stream=True):
+            times.append((event.type, round(loop.time() - began, 2)))
+        assert [at for kind, at in times if kind == "response.output_text.delta"] == [4.0, 5.0, 6.0]
+        assert (times[0], times[-1]) == (("response.created", 0.0), ("response.completed", 6.0))
+        got: list[str] = []
+        with pytest.raises(IncompleteStreamError):
+            async for event in await client.responses.create(input="count", model="m", stream=True):
+                got += [event.delta] if event.type == "response.output_text.delta" else []
+        assert got == ["one", " two"]
+
+    played(act)
+
+
 def test_several_choices_and_reasoning(played: Play) -> None:
     """`n` choices each get the answer; reasoning comes before the text."""
 

@@ -185,7 +185,7 @@ class Replies:
         reset: bool = False,
         times: int | None = 1,
     ) -> Self:
-        """Close the connection in the middle of an answer: `after` events of a stream, `after` bytes of any other.
+        """Close the connection in the middle of an answer: `after` pieces of a stream, `after` bytes of any other.
 
         With `reset` it is reset before any byte of an answer.
         """
@@ -194,7 +194,7 @@ class Replies:
         return self._add(lambda request: _broken(request, text, after), times, f"cut(after={after})")
 
     def hang(self, after: int = 0, *, text: str = "Hello, and then nothing", times: int | None = 1) -> Self:
-        """Say nothing more after so many events (bytes, where the request does not stream), and keep the connection."""
+        """Say nothing more after so many pieces (bytes, where the request does not stream), and keep the connection."""
         return self._add(lambda request: _broken(request, text, after, hang=True), times, f"hang(after={after})")
 
     def malformed(self, what: str | bytes = "json", *, times: int | None = 1) -> Self:

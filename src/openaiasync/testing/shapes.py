@@ -9,7 +9,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..transport.fake import FakeAnswer
 
@@ -18,6 +18,12 @@ __all__ = ["AnyRequest", "Scripted", "UnfitAnswer", "body_fields", "error_body",
 _NOTHING: Any = object()
 # A part of a multipart form that has a name and nothing else: no file, no type.
 _FORM_FIELD = re.compile(rb'name="([^"\r\n]+)"\r\n\r\n([^\r\n]*)\r\n--')
+
+
+class _Frame(NamedTuple):
+    """An event that brings nothing of the answer: it comes at once, and is not counted."""
+
+    event: dict[str, Any]
 
 
 class AnyRequest(Protocol):
@@ -80,10 +86,10 @@ def render(request: AnyRequest, said: Scripted) -> FakeAnswer:
     answer = shape(asked, said)
     if isinstance(answer, FakeAnswer):
         return _whole(said, answer)
-    events, pauses = _timed(answer, said)
+    events, pauses, cut_after = _timed(answer, said)
     return FakeAnswer(
         events=events, done=not request.path.endswith("/responses"), headers=said.headers, status=said.status,
-        delay=said.delay, pause=pauses, cut_after=said.cut_after,
+        delay=said.delay, pause=pauses, cut_after=cut_after,
     )  # fmt: skip
 
 
@@ -131,19 +137,27 @@ def _whole(said: Scripted, answer: FakeAnswer) -> FakeAnswer:
     return answer
 
 
-def _timed(events: Iterable[Any], said: Scripted) -> tuple[list[Any], list[float]]:
-    """The events without the pauses among them, and what to wait before each: `ttft`, then `itl`."""
+def _timed(events: Iterable[Any], said: Scripted) -> tuple[list[Any], list[float], int | None]:
+    """The events, what to wait before each, and how many of them come before a cut.
+
+    Pieces of the answer have times (`ttft`, then `itl`) and are counted; what frames them comes at once.
+    """
     kept: list[Any] = []
     pauses: list[float] = []
-    extra = 0.0
+    extra, pieces, cut = 0.0, 0, 0
     for event in events:
         if isinstance(event, (int, float)):
             extra += event
             continue
-        kept.append(event)
-        pauses.append(extra + (said.itl if len(kept) > 1 else said.ttft))
+        framing = isinstance(event, _Frame)
+        kept.append(_named(event.event if framing else event))
+        pauses.append(extra + (0.0 if framing else said.itl if pieces else said.ttft))
         extra = 0.0
-    return kept, pauses
+        if not framing:
+            pieces += 1
+            if said.cut_after is not None and pieces <= said.cut_after:
+                cut = len(kept)
+    return kept, pauses, cut if said.cut_after is not None else None
 
 
 def _pieces(said: Scripted) -> Sequence[str | bytes | float | Mapping[str, Any]]:
@@ -219,9 +233,10 @@ def _chat(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
                 first = {}
             else:
                 events.append(delta)  # a pause, raw bytes, or a whole event as it was given
-        events.append(chunk({}, index, finish))
+        events.append(_Frame(chunk({}, index, finish)))
     if (asked.get("stream_options") or {}).get("include_usage"):
-        events.append({**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(asked, said)})
+        told = {**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(asked, said)}
+        events.append(_Frame(told))
     return events
 
 
@@ -249,7 +264,7 @@ def _completion(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]
         whole = {**base, "choices": [choice(_text(said) or "", finish)], "usage": _usage(asked, said)}
         return FakeAnswer(json=whole, headers=said.headers, status=said.status)
     pieces = [{**base, "choices": [choice(one, None)]} if isinstance(one, str) else one for one in _pieces(said)]
-    return [*pieces, {**base, "choices": [choice("", finish)]}]
+    return [*pieces, _Frame({**base, "choices": [choice("", finish)]})]
 
 
 # -- responses
@@ -274,12 +289,14 @@ def _responses(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     if not asked.get("stream"):
         return FakeAnswer(json=whole, headers=said.headers, status=said.status)
     started = {**whole, "status": "in_progress", "output": [], "usage": None}
-    events: list[Any] = [{"type": f"response.{kind}", "response": started} for kind in ("created", "in_progress")]
+    events: list[Any] = []
+    for kind in ("created", "in_progress"):
+        events.append(_Frame({"type": f"response.{kind}", "response": started}))
     for index, item in enumerate(output):
         events += _item_events(index, item, said)
-    events.append({"type": "response.completed", "response": whole})
+    events.append(_Frame({"type": "response.completed", "response": whole}))
     numbers = itertools.count()
-    return [_named(one, numbers) if isinstance(one, dict) and "type" in one else one for one in events]
+    return [_numbered(one, numbers) for one in events]
 
 
 def _response_usage(asked: Any, said: Scripted) -> dict[str, Any]:
@@ -287,9 +304,17 @@ def _response_usage(asked: Any, said: Scripted) -> dict[str, Any]:
     return {**_usage(asked, said, "input", "output"), **details}
 
 
-def _named(event: dict[str, Any], numbers: Iterator[int]) -> str:
-    """An event under its name, as this endpoint alone sends them."""
-    return f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': next(numbers)})}\n\n"
+def _numbered(event: Any, numbers: Iterator[int]) -> Any:
+    if isinstance(event, _Frame):
+        return _Frame({**event.event, "sequence_number": next(numbers)})
+    return {**event, "sequence_number": next(numbers)} if isinstance(event, dict) and "type" in event else event
+
+
+def _named(event: Any) -> Any:
+    """An event of this endpoint under its name, as it alone sends them."""
+    if isinstance(event, dict) and str(event.get("type")).startswith("response."):
+        return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+    return event
 
 
 def _item_events(index: int, item: dict[str, Any], said: Scripted) -> list[Any]:
@@ -297,22 +322,22 @@ def _item_events(index: int, item: dict[str, Any], said: Scripted) -> list[Any]:
     at = {"item_id": item["id"], "output_index": index}
     begun: dict[str, Any] = {**item, "status": "in_progress"}
     begun["content" if item["type"] == "message" else "arguments"] = [] if item["type"] == "message" else ""
-    events: list[Any] = [{"type": "response.output_item.added", "output_index": index, "item": begun}]
+    events: list[Any] = [_Frame({"type": "response.output_item.added", "output_index": index, "item": begun})]
     if item["type"] == "message":
         (part,) = item["content"]
         at["content_index"] = 0
-        events.append({"type": "response.content_part.added", **at, "part": {**part, "text": ""}})
+        events.append(_Frame({"type": "response.content_part.added", **at, "part": {**part, "text": ""}}))
         told = {"type": "response.output_text.delta", **at, "logprobs": []}
         events += [{**told, "delta": piece} if isinstance(piece, str) else piece for piece in _pieces(said)]
-        events.append({"type": "response.output_text.done", **at, "text": part["text"], "logprobs": []})
-        events.append({"type": "response.content_part.done", **at, "part": part})
+        events.append(_Frame({"type": "response.output_text.done", **at, "text": part["text"], "logprobs": []}))
+        events.append(_Frame({"type": "response.content_part.done", **at, "part": part}))
     else:
         arguments = item["arguments"]
         told = {"type": "response.function_call_arguments.delta", **at}
         events += [{**told, "delta": part} for part in _parts(arguments)]
         done = {"type": "response.function_call_arguments.done", **at, "name": item["name"]}
-        events.append({**done, "arguments": arguments})
-    return [*events, {"type": "response.output_item.done", "output_index": index, "item": item}]
+        events.append(_Frame({**done, "arguments": arguments}))
+    return [*events, _Frame({"type": "response.output_item.done", "output_index": index, "item": item})]
 
 
 # -- the rest
