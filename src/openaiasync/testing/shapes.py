@@ -289,9 +289,8 @@ def _responses(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     if not asked.get("stream"):
         return FakeAnswer(json=whole, headers=said.headers, status=said.status)
     started = {**whole, "status": "in_progress", "output": [], "usage": None}
-    events: list[Any] = []
-    for kind in ("created", "in_progress"):
-        events.append(_Frame({"type": f"response.{kind}", "response": started}))
+    begin = ("response.created", "response.in_progress")
+    events: list[Any] = [_Frame({"type": kind, "response": started}) for kind in begin]
     for index, item in enumerate(output):
         events += _item_events(index, item, said)
     events.append(_Frame({"type": "response.completed", "response": whole}))
