@@ -46,8 +46,14 @@ COUNTED = sys.platform == "linux"
 _ESTABLISHED, _SYN_SENT, _FIN_WAIT1, _FIN_WAIT2, _LAST_ACK, _LISTEN, _CLOSING = 1, 2, 4, 5, 9, 10, 11
 _ENDING = (_FIN_WAIT1, _LAST_ACK, _CLOSING)  # a FIN is on its way, or waits behind unsent bytes
 
-# Threads that were there before any test: pytest's own and those of xdist's worker.
-_AT_START = weakref.WeakSet(threading.enumerate())
+# Threads that were there before the test: they may still talk to the loop, but over a socket.
+_older_threads = weakref.WeakSet(threading.enumerate())
+
+
+def a_test_begins() -> None:
+    """Note the threads that are no work of the test."""
+    _older_threads.clear()
+    _older_threads.update(threading.enumerate())
 
 
 class Work(Enum):
@@ -61,6 +67,7 @@ class Work(Enum):
 class _Tcp(NamedTuple):
     """One TCP socket of this process, by the kernel's counters."""
 
+    identity: int  # inode
     local: Any
     peer: Any  # None: a listener, or not connected
     state: int
@@ -76,47 +83,58 @@ class Outside:
 
     def __init__(self) -> None:
         self.executing = 0  # functions that run in the loop's executors
-        self._known: dict[Any, float] = {}  # what stood still on the network, since when (real time)
+        self.known: set[int] = set()  # the inodes of all that the loop has ever waited for
+        self._still: dict[Any, float] = {}  # what stood still on the network, since when (real time)
 
     def look(self, registered: Iterable[selectors.SelectorKey]) -> Work:
         """What may still happen without the loop."""
-        if self.executing or any(map(_works, threading.enumerate())):
+        threads = [thread for thread in threading.enumerate() if _works(thread)]
+        if self.executing or any(thread not in _older_threads for thread in threads):
             return Work.ELSEWHERE
-        sockets = list(_tcp_sockets())
-        moving, alone = _moving(sockets)
-        if (alone or any(_is_pipe(key.fd) for key in registered)) and _has_children():
+        moving, abroad = _moving(list(_tcp_sockets()), self.known)
+        if threads and abroad:
+            return Work.ELSEWHERE
+        if (abroad or any(_is_pipe(key.fd) for key in registered)) and _has_children():
             return Work.ELSEWHERE
         now = time.monotonic()
-        self._known = {key: self._known.get(key, now) for key in moving}
-        return Work.NETWORK if any(now - since < moving[key] for key, since in self._known.items()) else Work.NONE
+        self._still = {key: self._still.get(key, now) for key in moving}
+        return Work.NETWORK if any(now - since < moving[key] for key, since in self._still.items()) else Work.NONE
 
 
-def _moving(sockets: list[_Tcp]) -> tuple[dict[Any, float], bool]:
-    """What is under way on the network, and the real time it gets to arrive; and whether a peer is not one of ours."""
+def _moving(sockets: list[_Tcp], known: set[int]) -> tuple[dict[Any, float], bool]:
+    """What is under way on the network, and the real time it gets to arrive; and whether a peer is not the loop's own.
+
+    `known` are the loop's sockets: what others do among themselves does not wake it.
+    """
     ends = {(one.local, one.peer): one for one in sockets if one.peer is not None}
     full = any(one.state == _LISTEN and one.queued > one.backlog for one in sockets)
     moving: dict[Any, float] = {}
-    alone = False
+    abroad = False
     for one in sockets:
+        other = ends.get((one.peer, one.local)) if one.peer is not None else None
+        if one.identity not in known and (other is None or other.identity not in known):
+            continue
         if one.state == _SYN_SENT:
             # Where no queue is full, it may have been when the SYN came: that will be sent again.
             moving[one] = SETTLING if full else SYN_AGAIN
         if one.peer is None:
             continue
-        other = ends.get((one.peer, one.local))
-        if other is None and one.state in (_ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2):
-            alone = True  # or nobody has accepted it yet, or a FIN comes
-            moving[one] = SETTLING
-        elif other is not None and one.held:
+        if other is None:
+            if one.state in (_ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2):
+                abroad = True  # or nobody has accepted it yet, or a FIN comes
+                moving[one] = SETTLING
+            continue
+        abroad = abroad or other.identity not in known
+        if one.held:
             moving[one, other.received] = ACKNOWLEDGED
-        elif other is not None and (one.sent > other.received or one.state in _ENDING):
+        elif one.sent > other.received or one.state in _ENDING:
             moving[one, other.received] = SETTLING
-    return moving, alone
+    return moving, abroad
 
 
 def _works(thread: threading.Thread) -> bool:
     """Whether a thread may do something that the loop waits for; workers of executors are counted by their work."""
-    if thread is threading.current_thread() or thread in _AT_START:
+    if thread is threading.current_thread():
         return False
     return getattr(thread, "_target", None) is not concurrent.futures.thread._worker  # type: ignore[attr-defined]
 
@@ -138,21 +156,22 @@ def _tcp_sockets() -> Iterator[_Tcp]:
     names = os.listdir("/proc/self/fd") if COUNTED else []
     for name in names:
         try:
-            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+            facts = os.fstat(int(name))
+            if not stat.S_ISSOCK(facts.st_mode):
                 continue
             sock = socket.socket(fileno=int(name))
         except OSError:
             continue  # the listing's own, or closed by another thread meanwhile
         try:
             if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
-                yield _tcp(sock)
+                yield _tcp(sock, facts.st_ino)
         except OSError:
             pass
         finally:
             sock.detach()
 
 
-def _tcp(sock: socket.socket) -> _Tcp:
+def _tcp(sock: socket.socket, identity: int) -> _Tcp:
     """Reads a socket's `struct tcp_info` of ``linux/tcp.h``."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
     local = sock.getsockname()[:2]
@@ -161,20 +180,25 @@ def _tcp(sock: socket.socket) -> _Tcp:
     except OSError:
         peer = None
     if info[0] == _LISTEN:
-        return _Tcp(local, None, info[0], 0, 0, False, *struct.unpack_from("II", info, 24))
+        return _Tcp(identity, local, None, info[0], 0, 0, False, *struct.unpack_from("II", info, 24))
     (segment,) = struct.unpack_from("I", info, 16)
     acknowledged, received = struct.unpack_from("QQ", info, 120)
     (unsent,) = struct.unpack_from("I", info, 144)
     sent, again = struct.unpack_from("QQ", info, 200)
     (window,) = struct.unpack_from("I", info, 228)
     held = unsent > 0 and min(unsent, segment) <= window - max(0, sent - again - acknowledged)
-    return _Tcp(local, peer, info[0], sent - again, received, held, 0, 0)
+    return _Tcp(identity, local, peer, info[0], sent - again, received, held, 0, 0)
 
 
 class _IdleSelector(selectors.DefaultSelector):
     """Waits for real events only as long as some can come."""
 
     loop: FakeClockLoop
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        key = super().register(fileobj, events, data)
+        self.loop.outside.known.add(os.fstat(key.fd).st_ino)
+        return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         loop = self.loop

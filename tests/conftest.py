@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+import clock
+
 T = TypeVar("T")
 
 TESTS = Path(__file__).resolve().parent
@@ -43,9 +45,7 @@ def run(coro: Coroutine[Any, Any, T], timeout: float = 30.0, *, real_clock: bool
 
     if real_clock:
         return asyncio.run(limited())
-    from clock import FakeClockLoop
-
-    with asyncio.Runner(loop_factory=FakeClockLoop) as runner:
+    with asyncio.Runner(loop_factory=clock.FakeClockLoop) as runner:
         return runner.run(limited())
 
 
@@ -202,6 +202,7 @@ class _LoopErrors(logging.Handler):
 def no_leaks() -> Iterator[None]:
     """No test leaves a task, a thread, a socket, or an error that only the event loop saw."""
     sockets, threads = open_sockets(), set(threading.enumerate())
+    clock.a_test_begins()
     errors = _LoopErrors()
     logger = logging.getLogger("asyncio")
     logger.addHandler(errors)

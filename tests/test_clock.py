@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import clock
 from conftest import run
 
 
@@ -165,6 +166,43 @@ def test_a_thread_that_does_not_end_is_no_reason_to_wait_for_ever() -> None:
     finally:
         let_go.set()
         thread.join()
+
+
+def test_a_server_in_an_older_thread_gets_real_time() -> None:
+    """A thread from before the test is work only while a connection leads to it."""
+
+    def serve() -> None:
+        for _ in range(2):
+            peer, _ = listener.accept()
+            with peer:
+                while peer.recv(10):
+                    time.sleep(0.05)
+                    peer.sendall(b"ok")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        began = time.monotonic()
+        await asyncio.sleep(3_000)
+        assert time.monotonic() - began < 20
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            async with asyncio.timeout(20):
+                writer.write(b"hi")
+                assert await reader.readexactly(2) == b"ok"
+            writer.close()
+            await writer.wait_closed()
+        began = time.monotonic()
+        await asyncio.sleep(3_000)
+        assert time.monotonic() - began < 20
+        assert loop.time() > 6_000
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        clock.a_test_begins()
+        run(main(), timeout=10_000)
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_nobody_accepts() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import clock
+
 LEAKY = """
 import asyncio, os, socket, threading
 
@@ -55,6 +57,7 @@ COMPLAINTS = {
 def test_what_a_test_leaves_behind_fails_it(tmp_path: Path) -> None:
     """A leaked socket, thread, task, unseen error or changed variable fails the very test that caused it, no other."""
     source = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
+    (tmp_path / "clock.py").write_text(Path(clock.__file__).read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "conftest.py").write_text(source.replace("GRACE = 2.0", "GRACE = 0.2"), encoding="utf-8")
     (tmp_path / "test_leaky.py").write_text(LEAKY, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-c", os.devnull, str(tmp_path)]
