@@ -51,7 +51,8 @@ class Row(NamedTuple):
 ROWS = (
     Row("small64", "small chat, 64 in flight (a call)", "chat", "chat", 2560, 64, 2.15),
     Row("small1", "small chat, one at a time (a call)", "chat", "chat", 1000, 1, 2.15),
-    Row("burst", "burst stream (an event)", "stream", "burst", 20, 1, 1.3, EVENTS),
+    # About a sixth of what is above the floor here are copies, which callgrind counts byte by byte.
+    Row("burst", "burst stream (an event)", "stream", "burst", 20, 1, 1.45, EVENTS),
 )
 
 

@@ -1,6 +1,6 @@
-"""What a call and an event may cost, counted and not timed. Lower them when the code gets cheaper; raise with a reason.
+"""What a call and an event may cost in modules, memory and system calls; `test_instructions.py` counts instructions.
 
-Calls are those of Python functions of this package (of every version of Python the same), without comprehensions.
+Lower them when the code gets cheaper; raise them with a reason.
 """
 
 MODULES_OF_IMPORT = 33  # modules that `import openaiasync` adds to an empty interpreter's
@@ -8,13 +8,10 @@ MODULES_OF_CLIENT = (
     215  # modules in all, once a client was made (waiting for a slot has one of its own, and so has sealing errors)
 )
 OWN_MODULES_OF_CLIENT = 71  # of these, the package's own
-CALLS_PER_REQUEST = 54  # `client.chat(messages)`, connection and decoder warm
 SYSTEM_CALLS_PER_REQUEST = 6.2  # to wait twice, send, receive, look whether the connection lives, look for a fork
 BLOCKS_PER_REQUEST = 20.0  # blocks of memory that an answer holds that is kept
 BLOCKS_LEFT_PER_REQUEST = 0.2  # by one that is not kept
 PEAK_BYTES_OF_REQUEST = 6_000  # at the worst moment of a call
-CALLS_PER_EVENT = 2.7  # `chat.completions.create(stream=True)`, when many events come at once
-CALLS_PER_LIVE_EVENT = 4.8  # the same through `chat.stream`
 BLOCKS_PER_EVENT = 12.5  # blocks of memory that an event holds that is kept, the bytes it came from among them
 BYTES_PER_EVENT = 1_650.0
 BLOCKS_LEFT_PER_EVENT = 0.2  # by one that is not kept

@@ -1,4 +1,4 @@
-"""What can be counted of the cost of a call stays within its budget (`budgets.py`): modules, Python calls, memory."""
+"""What can be counted of the cost of a call stays within its budget (`budgets.py`): modules, memory, system calls."""
 
 from __future__ import annotations
 
@@ -12,20 +12,17 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
-import openaiasync
 from openaiasync import Client
 
 from . import budgets
 
-PACKAGE = str(Path(openaiasync.__file__).parent)
 EVENTS = 200
 REQUESTS = 20
 COMMON = {"id": "chatcmpl-1", "created": 1_750_000_000, "model": "gpt-4o-mini"}
@@ -94,43 +91,9 @@ def client(base: str) -> Client:
     return Client(api_base=base, api_key="sk-0123456789", model="m", http_other={"trust_env": False})
 
 
-async def calls_of(act: Callable[[], Awaitable[None]]) -> int:
-    """How many Python functions of the package run in `act`; resumed coroutines count as begun again."""
-    count = 0
-
-    def note(frame: FrameType, event: str, _: object) -> None:
-        nonlocal count
-        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE) and frame.f_code.co_name[0] != "<":
-            count += 1
-
-    await act()
-    await act()
-    sys.setprofile(note)
-    try:
-        await act()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
-def count_calls(answer: bytes, act: Callable[[Client], Awaitable[None]]) -> int:
-    async def main(base: str) -> int:
-        async with client(base) as made:
-            return await calls_of(lambda: act(made))
-
-    with server(answer) as base:
-        return asyncio.run(main(base))
-
-
 async def official(made: Client) -> None:
     async for _ in await made.chat.completions.create(messages=MESSAGES, stream=True):
         pass
-
-
-async def live(made: Client) -> None:
-    async with made.chat.stream(MESSAGES) as stream:
-        async for _ in stream:
-            pass
 
 
 def modules_of(code: str) -> tuple[int, int]:
@@ -152,21 +115,6 @@ def test_a_client_loads_no_area_that_it_does_not_use() -> None:
     everything, own = modules_of("import openaiasync; openaiasync.Client(api_key='k', model='m')")
     assert everything <= budgets.MODULES_OF_CLIENT
     assert own <= budgets.OWN_MODULES_OF_CLIENT
-
-
-def test_calls_of_one_request() -> None:
-    """A small chat over a warm connection takes a bounded number of Python calls."""
-
-    async def act(made: Client) -> None:
-        await made.chat(MESSAGES)
-
-    assert count_calls(whole(), act) <= budgets.CALLS_PER_REQUEST
-
-
-@pytest.mark.parametrize(("act", "budget"), [(official, budgets.CALLS_PER_EVENT), (live, budgets.CALLS_PER_LIVE_EVENT)])
-def test_calls_of_one_event(act: Callable[[Client], Awaitable[None]], budget: float) -> None:
-    """An event of a stream takes a handful of Python calls; those of its request are spread over its events."""
-    assert count_calls(streamed(), act) / EVENTS <= budget
 
 
 def test_memory_of_requests() -> None:

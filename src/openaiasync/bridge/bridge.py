@@ -71,16 +71,16 @@ def transport(
 @overload
 def transport(*, library: Literal["httpx"], **options: Unpack[BridgeOptions]) -> Any: ...
 def transport(*, library: LibraryName | None = None, **options: Unpack[BridgeOptions]) -> Any:
-    """A transport that carries the official client's requests over this library's engine.
+    """Return a transport that carries the official client's requests over this library's engine.
 
         openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=transport(limits=Limits(8))), max_retries=0)
 
-    Connections, places in flight, retries and clocks are ours; answers with an error status come out as answers;
+    Connections, slots in flight, retries and timeouts are ours; answers with an error status come out as answers;
     connection errors and timeouts as ``httpx2`` raises them; a stream that breaks off, or ends before its answer is
     complete, raises ``RemoteProtocolError``, which is an ``openai.APIConnectionError`` as well. It is for servers of
     this API alone: event streams of others would look unfinished. Redirects are left to the HTTP client. Each request's
     own timeouts hold: ``connect``; ``read`` until an answer starts (a stream: its first event) and then per unit of
-    progress; ``pool`` for a place in flight. May be used from several event loops.
+    progress; ``pool`` for a slot in flight. May be used from several event loops.
 
     Args:
         library: the HTTP library to be a transport of, ``"httpx2"`` or ``"httpx"`` (by default the one that the
@@ -170,7 +170,7 @@ class Bridge:
         endpoint: Endpoint | None,
         body: bytes,
     ) -> bytes:
-        """The whole answer that a stream of events is, as JSON; what is wrong with it raises."""
+        """Return the whole answer that a stream of events is, as JSON; what is wrong with it raises."""
         from ..engine.assembled import assembled
 
         if endpoint is None:
@@ -180,7 +180,7 @@ class Bridge:
         return bytes(answer.to_json(indent=None).encode())
 
     def _refusal(self, refusal: APIStatusError) -> Any:
-        """An answer with an error status, as it came."""
+        """Return an answer with an error status, as it came."""
         response = refusal.response
         fields = [pair for pair in response.headers.raw_pairs() if pair[0].lower() not in _FRAMING]
         if self._retries:

@@ -34,7 +34,7 @@ def translated(
     unsent: bool = False,
     midway: bool = False,
 ) -> Exception:
-    """The exception of `library` for an error of ours.
+    """Return the exception of `library` for an error of ours.
 
     `reason` is the kind of `TransportError` that ended the last exchange, `unsent` whether its body was still being
     sent, `midway` whether a part of the answer has been handed out already.
@@ -70,7 +70,7 @@ def _name(error: OpenAIError | CodingError, reason: str | None, unsent: bool) ->
 
 @functools.cache
 def _both(kind: Any, theirs: Any) -> Any:
-    """A class of exceptions that are of HTTP library and official client alike."""
+    """Return a class of exceptions that are of HTTP library and official client alike."""
 
     def init(self: Any, message: str, *, request: Any = None) -> None:
         # Neither constructor is called: each would hand on to the other what that one does not take.

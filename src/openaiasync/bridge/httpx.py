@@ -12,7 +12,7 @@ LibraryName = Literal["httpx2", "httpx"]
 
 
 def library_named(name: str | None) -> Any:
-    """The module of that name; for `None` the one that the installed ``openai`` requires, or that there is.
+    """Return the module of that name; for `None` the one that the installed ``openai`` requires, or that there is.
 
     Raises `ValueError` for another name and `ModuleNotFoundError` where it is not installed.
     """
@@ -29,7 +29,7 @@ def library_named(name: str | None) -> Any:
 
 
 def _required() -> str | None:
-    """What ``openai`` names among its requirements; it may name others that only its extras need."""
+    """Return what ``openai`` names among its requirements; it may name others that only its extras need."""
     try:
         needs = metadata.requires("openai") or []
     except metadata.PackageNotFoundError:

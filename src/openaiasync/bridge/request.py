@@ -32,7 +32,7 @@ class BridgedBody:
         self.sent: bool = False
 
     async def open(self) -> AsyncIterator[bytes]:
-        """The pieces, once."""
+        """Yield the pieces, once."""
         async for piece in self._stream:
             yield piece
         self.sent = True
@@ -54,7 +54,7 @@ async def asked_of(library: Any, theirs: Any, config: CallConfig) -> tuple[Reque
 
 
 def is_outer_retry(theirs: Any) -> bool:
-    """Whether the official client itself tries again: then we do not multiply its tries by ours."""
+    """Return whether the official client itself tries again: then we do not multiply its tries by ours."""
     return bool(theirs.headers.get("x-stainless-retry-count", "0") != "0")
 
 
@@ -66,7 +66,7 @@ def _row(method: str) -> Endpoint:
 
 
 def _fields(theirs: Any) -> dict[str, Any]:
-    """The header fields as they are; what the engine would add of its own is taken away."""
+    """Return the header fields as they are; what the engine would add of its own is taken away."""
     table = Headers(
         pairs=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in theirs.headers.raw)
     )
@@ -81,7 +81,7 @@ def _fields(theirs: Any) -> dict[str, Any]:
 
 
 async def _body(library: Any, theirs: Any) -> Any:
-    """The body: bytes where it lies in memory or is a short form, else a `BridgedBody`; `None` for none."""
+    """Return the body: bytes where it lies in memory or is a short form, else a `BridgedBody`; `None` for none."""
     try:
         content: bytes = theirs.content
     except library.RequestNotRead:
@@ -114,7 +114,7 @@ def _wants_events(theirs: Any, body: bytes) -> bool:
 
 
 def _timeouts(config: CallConfig, stream: bool, timeout: dict[str, float | None]) -> CallTimeouts:
-    """The shorter of the bridge's own times and of what the request names."""
+    """Return the shorter of the bridge's own times and of what the request names."""
     read = timeout.get("read")
     connect = sooner(config.connect_timeout, timeout.get("connect"))
     start, stall = sooner(config.start_timeout, read), sooner(config.stall_timeout, read)

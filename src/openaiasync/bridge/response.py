@@ -1,4 +1,4 @@
-"""The body of an answer on its way to the HTTP library: as it comes, under the clocks, and complete or an error.
+"""The body of an answer on its way to the HTTP library: as it comes, under the timeouts, and complete or an error.
 
 An event stream is passed on byte for byte and watched: it may end only when its answer is complete, by the rules of
 `core.ending`. Everything that ends it otherwise raises, where the official client would take it for whole.
@@ -110,7 +110,7 @@ class Watch:
         return self.done and self.verdict(exact=False) == "short"
 
     def verdict(self, *, exact: bool) -> Verdict:
-        """Whether the answer may end now, at the exact end of the message or not."""
+        """Return whether the answer may end now, at the exact end of the message or not."""
         if self._over or self._by_name.complete or (self.endpoint is None and (exact or not self.done)):
             return "complete"
         if self._by_choice.began or self.endpoint is None:
@@ -121,7 +121,7 @@ class Watch:
 class Answer:
     """The body of one 2xx, beside the HTTP library's own class of asynchronous byte streams.
 
-    Holds connection and place in flight until its end, `aclose`, an error, or until nobody refers to it any more.
+    Holds connection and slot in flight until its end, `aclose`, an error, or until it is garbage-collected.
     """
 
     def __init__(self, library: Any, theirs: Any, call: Call, incoming: TransportResponse, watch: Watch | None) -> None:
@@ -134,7 +134,7 @@ class Answer:
         self._watch = watch
         coding = content_coding(incoming.raw_fields)
         self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
-        self._unit = PROGRESS  # bytes still to come until the stall clock begins anew
+        self._unit = PROGRESS  # bytes still to come until the stall timeout starts again
         self._held = b""
         self._ended = False
         self._short_of: IncompleteStreamError | None = None  # raised when what came before it was handed out
@@ -198,7 +198,7 @@ class Answer:
         return translated(self._library, self._theirs, error, call.reason, midway=True)
 
     async def _next(self, call: Call) -> bytes:
-        """The next bytes, their coding undone; ``b""`` at the end of the message.
+        """Return the next bytes, their coding undone; ``b""`` at the end of the message.
 
         Of an object in the place of a stream there is one piece: its events.
         """
@@ -244,7 +244,7 @@ class Answer:
         return piece
 
     def _made(self, call: Call, watch: Watch) -> bytes:
-        """The events that a whole answer is made into. Raises for anything else, with what it says."""
+        """Return the events that a whole answer is made into. Raises for anything else, with what it says."""
         body = watch.reader.body
         try:
             value: Any = msgspec.json.decode(body)
@@ -326,5 +326,5 @@ class Answer:
 
 
 def _words(call: Call, incoming: TransportResponse, raw: bytes) -> str:
-    """What a server said, without the key that it may have echoed."""
+    """Return what a server said, without the key that it may have echoed."""
     return words_of(call.meta(incoming).request.secrets.scrub_cut(raw))

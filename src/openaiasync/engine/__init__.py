@@ -1,4 +1,4 @@
-"""How one call travels: place in flight → transport → retries → decoding; streams and pages of answers."""
+"""How one call travels: slot in flight → transport → retries → decoding; streams and pages of answers."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class AccumulatingStream(Generic[C, A]):
     """A stream of chunks that also keeps their sum.
 
     Nothing is sent before it is entered, iterated or asked for its `final` answer. Leave it with ``async with`` or
-    `close`; it holds a place in flight until then or until its end. One pass, one reader.
+    `close`; it holds a slot in flight until then or until its end. One pass, one reader.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class AccumulatingStream(Generic[C, A]):
         return chunk
 
     def _came(self) -> bool:
-        """Whether anything of an answer has come, which a second request would repeat."""
+        """Return whether anything of an answer has come, which a second request would repeat."""
         partial: Any = self._sum.partial()
         return bool(getattr(partial, "choices", True))
 
@@ -134,7 +134,7 @@ class AccumulatingStream(Generic[C, A]):
 
     @sealing
     async def final(self) -> A:
-        """The whole answer; reads what is left of the stream.
+        """Return the whole answer; reads what is left of the stream.
 
         Raises what reading raises, again if it was raised before: `OpenAIError`, of a stream that broke off with what
         came in `.partial`; `RuntimeError` if the stream was left before its end.
@@ -146,7 +146,7 @@ class AccumulatingStream(Generic[C, A]):
         return keep(answer, None, self.meta)
 
     async def close(self) -> None:
-        """Free the connection and the place in flight at once. Idempotent."""
+        """Free the connection and the slot in flight at once. Idempotent."""
         if not self._ended:
             self._closed = True
         if self._stream is not None:

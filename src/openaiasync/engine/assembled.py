@@ -39,7 +39,7 @@ def assembled(calls: Engine, request: Request, meta: Meta, body: bytes) -> Any:
 
 
 def _events(meta: Meta, body: bytes) -> tuple[list[tuple[str, bytes]], bool, SSEDecoder]:
-    """The name and data of each event that says something, whether ``[DONE]`` came, and what read them."""
+    """Return the name and data of each event that says something, whether ``[DONE]`` came, and what read them."""
     decoder = SSEDecoder()
     try:
         events = [*decoder.feed(body), *decoder.finish()]
@@ -55,7 +55,7 @@ def _events(meta: Meta, body: bytes) -> tuple[list[tuple[str, bytes]], bool, SSE
 
 
 def _alone(calls: Engine, request: Request, meta: Meta, event: tuple[str, bytes]) -> Any:
-    """The answer that a single event holds, where it is not one of a stream; `None` if it holds none."""
+    """Return the answer that a single event holds, where it is not one of a stream; `None` if it holds none."""
     from ..core.codec.whole import is_whole_chat
 
     name, data = event
@@ -138,7 +138,7 @@ class _Assembly:
             self._texts[key] = self._texts.get(key, "") + value["delta"]
 
     def _output(self) -> list[Any]:
-        """The output as it was streamed; of an item that was not told whole, its texts."""
+        """Return the output as it was streamed; of an item that was not told whole, its texts."""
         texts: dict[int, list[Any]] = {}
         for (place, _), text in sorted(self._texts.items()):
             texts.setdefault(place, []).append({"type": "output_text", "text": text, "annotations": []})
@@ -149,7 +149,7 @@ class _Assembly:
         return [item for _, item in sorted({**messages, **self._items}.items())]
 
     def _carried(self, data: bytes) -> Any:
-        """The answer that a terminal event carries; `None` if it carries none."""
+        """Return the answer that a terminal event carries; `None` if it carries none."""
         from ..core.codec.whole import whole_of_event
 
         try:

@@ -69,17 +69,17 @@ def sources(given: Any, kind: str, where: str) -> list[Any]:
 
 
 def _is_named(value: Any) -> bool:
-    """Whether a tuple is a file with its name, as uploads take it: ``(name or None, content[, media type])``."""
+    """Return whether a tuple is a file with its name, as uploads take it: ``(name or None, content[, media type])``."""
     return isinstance(value, tuple) and is_file(value) and not is_url(cast("Any", value)[0])
 
 
 def is_url(value: Any) -> bool:
-    """Whether a text is a URL that servers fetch, or that holds the data."""
+    """Return whether a text is a URL that servers fetch, or that holds the data."""
     return isinstance(value, str) and value[:8].lower().startswith(_URLS)
 
 
 def _read(source: Any, kind: str, where: str) -> tuple[bytes, str]:
-    """The bytes, and the name of their file for an error's text. Blocks; raises what `image_urls` does."""
+    """Return the bytes, and the name of their file for an error's text. Blocks; raises what `image_urls` does."""
     name = ""
     try:
         if isinstance(source, BinaryAnswer):
@@ -110,7 +110,7 @@ def _base64(data: bytes) -> str:
 
 
 def _data_url(image: Any, where: str) -> str:
-    """The image as a ``data:`` URL (RFC 2397) that says its type."""
+    """Return the image as a ``data:`` URL (RFC 2397) that says its type."""
     data, name = _read(image, "image", where)
     kind = image_type(data)
     if kind is None:
@@ -164,7 +164,7 @@ class ReadingTime:
 
 
 async def image_urls(images: list[Any], where: str, time: ReadingTime) -> list[str]:
-    """A URL for each image: as given, or a ``data:`` URL.
+    """Return a URL for each image: as given, or a ``data:`` URL.
 
     Raises `OSError`, `TypeError`, `ValueError`, and `APITimeoutError`.
     """
@@ -172,5 +172,5 @@ async def image_urls(images: list[Any], where: str, time: ReadingTime) -> list[s
 
 
 async def audio_parts(sounds: list[Any], where: str, time: ReadingTime) -> list[dict[str, Any]]:
-    """A content part for each sound, WAV or MP3 by its bytes. Raises what `image_urls` does."""
+    """Return a content part for each sound, WAV or MP3 by its bytes. Raises what `image_urls` does."""
     return [await time.read(partial(_audio_part, sound, where)) for sound in sounds]

@@ -90,15 +90,15 @@ class BinaryAnswer:
         return self.content.decode(self.encoding, "replace")
 
     def json(self) -> Any:
-        """The content as JSON. Raises `ValueError` if it is none."""
+        """Return the content as JSON. Raises `ValueError` if it is not JSON."""
         return json.loads(self.content)
 
     def read(self) -> bytes:
-        """The whole content."""
+        """Return the whole content."""
         return self.content
 
     async def aread(self) -> bytes:
-        """The whole content."""
+        """Return the whole content."""
         return self.content
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
@@ -111,7 +111,7 @@ class BinaryAnswer:
     iter_raw = iter_bytes
 
     def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
-        """The text in pieces; characters are never cut."""
+        """Yield the text in pieces; characters are never cut."""
         decode = codecs.getincrementaldecoder(self.encoding)("replace").decode
         for piece in self.iter_bytes(chunk_size):
             if text := decode(piece):
@@ -120,7 +120,7 @@ class BinaryAnswer:
             yield text
 
     def iter_lines(self) -> Iterator[str]:
-        """The lines of the text, without their ends (LF, CRLF or CR; no other character ends a line)."""
+        """Return the lines of the text, without their ends (LF, CRLF or CR; no other character ends a line)."""
         from ..core.http.lines import split_lines
 
         return iter(split_lines(self.text))
@@ -148,13 +148,13 @@ class BinaryAnswer:
         It is written when this returns (a few milliseconds in which the event loop waits; `astream_to_file` writes in
         a thread); awaiting the result is allowed and changes nothing.
         """
-        from ..storage.atomic import write_file  # who saves nothing need not load it
+        from ..storage.atomic import write_file  # only saving needs it
 
         write_file(file, self.content)
         return Written()
 
     def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> Written:
-        """The same as `write_to_file`."""
+        """Return the same as `write_to_file`."""
         return self.write_to_file(file)
 
     async def astream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
@@ -191,7 +191,7 @@ class BinaryAnswer:
 
 
 def media_type(meta: Meta) -> str:
-    """The media type that an answer's server named, in lower case and without parameters; ``""`` without one."""
+    """Return the media type that an answer's server named, in lower case and without parameters; ``""`` without one."""
     return meta.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -199,13 +199,13 @@ def media_type(meta: Meta) -> str:
 
 
 def may_be_text(meta: Meta, head: bytes) -> bool:
-    """Whether what begins like this may be text in the place of sound: more of it has to tell."""
+    """Return whether what begins like this may be text in the place of sound: more of it has to tell."""
     head = head.lstrip()
     return not head or head[:1] in (b"{", b"[", b'"', b"<") or (_is_text(meta) and audio_type(head) is None)
 
 
 def is_no_sound(meta: Meta, body: bytes) -> bool:
-    """Whether a whole body is not sound: it is empty, JSON or a page, or text by its label and by its bytes."""
+    """Return whether a whole body is not sound: it is empty, JSON or a page, or text by its label and by its bytes."""
     head = body.strip()
     if not head or head[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return True
@@ -225,7 +225,7 @@ def _is_text(meta: Meta) -> bool:
 
 
 def no_sound(meta: Meta, body: bytes) -> OpenAIError:
-    """The error for what came in the place of sound."""
+    """Return the error for what came in the place of sound."""
     from ..core.codec.success import is_error
 
     what = "text" if body else "nothing"
@@ -237,7 +237,7 @@ def no_sound(meta: Meta, body: bytes) -> OpenAIError:
 
 
 def _object(body: bytes) -> dict[str, Any] | None:
-    """The fields of a body that is a JSON object."""
+    """Return the fields of a body that is a JSON object."""
     if not body.lstrip().startswith(b"{"):
         return None
     try:
@@ -253,8 +253,8 @@ def _object(body: bytes) -> dict[str, Any] | None:
 class ByteStream:
     """The bytes of an answer as they come: ``async with ... as stream: async for piece in stream: ...``.
 
-    Nothing is sent before it is entered or iterated. It holds its connection and its place in flight until its end or
-    `close`. One pass, one reader. The stall clock grants one period for each 64 KiB.
+    Nothing is sent before it is entered or iterated. It holds its connection and its slot in flight until its end or
+    `close`. One pass, one reader. The stall timeout covers each 64 KiB.
     """
 
     def __init__(self, calls: Engine, request: Request) -> None:
@@ -342,7 +342,7 @@ class ByteStream:
             raise
 
     def _doubtful(self) -> bool:
-        """Whether more bytes have to tell whether they are sound. Raises the error for what is not."""
+        """Return whether more bytes have to tell whether they are sound. Raises the error for what is not."""
         held = b"".join(self._queue)
         if self._over or len(held) > _MAX_TEXT:
             if is_no_sound(self.meta, held):
@@ -401,7 +401,7 @@ class ByteStream:
         The file is there when all has come; until then, and after an error or a cancellation, what was there before
         stays as it was. A pipe or a device is written to as it comes.
         """
-        from ..storage.atomic import write_pieces  # who saves nothing need not load it
+        from ..storage.atomic import write_pieces  # only saving needs it
 
         await write_pieces(file, self)
 
@@ -418,7 +418,7 @@ class ByteStream:
         return media_type(self.meta)
 
     async def close(self) -> None:
-        """Free the connection and the place in flight at once. Idempotent."""
+        """Free the connection and the slot in flight at once. Idempotent."""
         call = self._call
         self._queue.clear()
         self._end()

@@ -41,7 +41,7 @@ _LARGE = re.compile(r"/embeddings$|/images/")
 
 
 def cap_of(config: CallConfig, path: str, *, binary: bool = False) -> int:
-    """How many bytes the whole body of an answer may have, by what is asked for, unless ``max_body`` says it."""
+    """Return how many bytes the whole body of an answer may have, by what is asked for, unless ``max_body`` says it."""
     if config.max_body is not None:
         return config.max_body
     return MAX_BODY if binary or _LARGE.search(path) else MAX_JSON
@@ -54,14 +54,14 @@ def cap_for(config: CallConfig, request: Request) -> int:
 
 
 def too_large(cap: int) -> TransportError:
-    """The failure of a body that is over its cap."""
+    """Return the failure of a body that is over its cap."""
     return TransportError("protocol", over_cap(cap), sent=True, answered=True)
 
 
 async def read_whole(call: Call, incoming: TransportResponse, cap: int, *, by_progress: bool = False) -> bytes:
-    """The rest of a body, its coding undone. What is over `cap` is refused while it comes.
+    """Return the rest of a body, its coding undone. What is over `cap` is refused while it comes.
 
-    The stall clock grants one period for the whole, or with `by_progress` for each 64 KiB. Raises `TransportError` and
+    The stall timeout covers the whole, or with `by_progress` for each 64 KiB. Raises `TransportError` and
     `CodingError`.
     """
     call.expect(incoming, call.timeouts.stall, "stall")
@@ -93,7 +93,7 @@ async def read_whole(call: Call, incoming: TransportResponse, cap: int, *, by_pr
 
 
 def content_coding(raw_fields: bytes) -> str:
-    """The answer's content coding in lower case, ``""`` for none."""
+    """Return the answer's content coding in lower case, ``""`` for none."""
     lowered = raw_fields.lower()
     at = lowered.find(b"content-encoding:")
     while at > 0 and lowered[at - 1] != 0x0A:
@@ -105,7 +105,7 @@ def content_coding(raw_fields: bytes) -> str:
 
 
 async def body_pieces(call: Call, incoming: TransportResponse) -> AsyncIterator[bytes]:
-    """The body as it comes, its coding undone; the stall clock grants one period for each 64 KiB.
+    """Yield the body as it comes, its coding undone; the stall timeout covers each 64 KiB.
 
     Raises the public error of what breaks it. Of an event stream every piece with data is progress.
     """

@@ -292,7 +292,7 @@ class Call:
         keep calls to another one from being sent.
         """
         if error is None and self.request.body is not None and not isinstance(self.request.body, bytes):
-            from .uploads import with_upload  # a client that uploads nothing need not load it
+            from .uploads import with_upload  # only uploads need it
 
             self.request = await with_upload(self.request)
         shared, upstream, loop = self.engine.shared, self.upstream, self.loop
@@ -362,7 +362,7 @@ class Call:
         try:
             if response is not None and not response.ended:
                 response.abort()
-        finally:  # whatever becomes of the socket, in a loop that was closed for example
+        finally:  # also if the socket cannot be closed, since its loop is
             permit, self.permit = self.permit, None
             if permit is not None:
                 limiter = self.engine.shared.limiter
@@ -423,7 +423,7 @@ class Call:
         return self.engine.shared.transport(self.loop).send(out, until)
 
     async def _compose_and_send(self) -> TransportResponse:
-        """The same where something is asked for first, or differs: a key function, hooks, retries, redirects."""
+        """Return the same where something is asked for first, or differs: a key function, hooks, retries, redirects."""
         engine, request = self.engine, self.request
         builder, observers = engine.builder, self.observers
         self.attempts += 1

@@ -24,7 +24,7 @@ async def ask(
     what: str = "the function",
     failure: Callable[[str], Exception] = ConfigurationError,
 ) -> T:
-    """What a function answers; one that is not asynchronous runs in a thread of its own.
+    """Return what a function answers; one that is not asynchronous runs in a thread of its own.
 
     Raises the function's exceptions, and `failure` of a text that names `what` for those that would end a thread, the
     event loop or the caller's task: `SystemExit`, `KeyboardInterrupt`, a cancellation that is not the caller's.

@@ -82,7 +82,7 @@ class Cast:
 
     def _from_events(self, calls: Engine, request: Request, meta: Meta, body: bytes, reason: str) -> Any:
         """The answer in a stream of events that nobody asked for, where this is the type of the operation's answer."""
-        from .assembled import assembled  # few servers stream what nobody asked them to
+        from .assembled import assembled  # few servers stream unasked
 
         named = endpoint_at(request.endpoint.method, request.path.partition("?")[0])
         if named is None or not named.type or named.load(named.type) is not self.kind:
@@ -104,7 +104,7 @@ class Cast:
         return answer, "" if has_content(answer) else EMPTY
 
     def _nothing(self, request: Request, meta: Meta, body: bytes) -> Any:
-        """What stands for an answer without a body: what was deleted, an empty value of the type, or `None`."""
+        """Return what stands for an answer without a body: what was deleted, an empty value of the type, or `None`."""
         if self._whole is not None:
             return self._whole(meta, body)
         if request.endpoint.method == "DELETE" and self._ours and is_struct(self.kind):
@@ -125,7 +125,7 @@ def _cast_for(kind: Any) -> Cast:
 
 
 def cast_for(kind: Any) -> Cast:
-    """The `Cast` to a type. Raises `TypeError` for what no answer can become."""
+    """Return the `Cast` to a type. Raises `TypeError` for what no answer can become."""
     try:
         return _cast_for(kind)
     except TypeError as error:
@@ -173,7 +173,7 @@ def _whole_answer(kind: Any) -> _Whole | None:
 
 
 def _http_library(kind: Any) -> Any:
-    """The module, httpx or httpx2, whose `Response` a type is; these libraries are not imported here."""
+    """Return the module, httpx or httpx2, whose `Response` a type is; these libraries are not imported here."""
     for base in getattr(kind, "__mro__", ()):
         name = base.__module__.partition(".")[0]
         if base.__name__ == "Response" and name in ("httpx", "httpx2"):
@@ -193,14 +193,14 @@ def _http_response(library: Any, kind: Any, meta: Meta, body: bytes) -> Any:
 
 
 def flatten_all(kind: Any) -> list[Any]:
-    """The members of a union, `None` included; of any other type itself."""
+    """Return the members of a union, `None` included; of any other type itself."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return [inner for member in typing.get_args(kind) for inner in flatten_all(member)]
     return [kind]
 
 
 def _leaves(kind: Any) -> Iterator[Any]:
-    """The types that a type is made of: those in its unions and containers, and what holds them."""
+    """Yield the types that a type is made of: those in its unions and containers, and what holds them."""
     for member in flatten(kind):
         if isinstance(member, LazyUnion):
             continue
@@ -213,7 +213,7 @@ def _leaves(kind: Any) -> Iterator[Any]:
 
 
 def _is_ours(kind: Any) -> bool:
-    """Whether a type is an answer of this library, or containers and unions of such."""
+    """Return whether a type is an answer of this library, or containers and unions of such."""
     if isinstance(kind, LazyUnion):
         return True
     classes = [leaf for leaf in _leaves(kind) if isinstance(leaf, type) and leaf.__module__ != "builtins"]
@@ -232,7 +232,7 @@ def _is_page(kind: Any) -> bool:
 
 
 def _strict_reader(kind: Any) -> _Reader:
-    """A function that reads values of a caller's type and raises `DecodeError` for anything else."""
+    """Return a function that reads values of a caller's type and raises `DecodeError` for anything else."""
     from ..core.schema.from_type import adapter_of, has_validators, with_limits
     from ..core.schema.structured import is_pydantics
 
@@ -285,7 +285,7 @@ def _msgspec_reader(kind: Any) -> _Reader:
 
 
 def _unknown_in(node: Any, seen: set[int]) -> Any:
-    """A class in a type that neither msgspec nor pydantic can read; `None` without one."""
+    """Return a class in a type that neither msgspec nor pydantic can read; `None` without one."""
     from ..core.schema.from_type import is_pydantic
 
     if id(node) in seen:
@@ -313,6 +313,6 @@ def _unreadable(kind: Any, why: object) -> TypeError:
 
 
 def _told(error: ValueError) -> str:
-    """What pydantic says, without its lines of advice."""
+    """Return what pydantic says, without its lines of advice."""
     listed: Any = cast("Any", getattr(error, "errors", list))()
     return "; ".join(f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in listed) or str(error)

@@ -66,7 +66,7 @@ class Codec:
         raise NotImplementedError
 
     def decode_large(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
-        """The same for a large body; what is returned may have to be awaited."""
+        """Return the same for a large body; what is returned may have to be awaited."""
         return self.decode(engine, request, meta, body)
 
     def decoder(self, request: Request) -> Decoder[Any]:
@@ -155,7 +155,7 @@ class JSONCodec(Codec):
             if is_confirmed(body):
                 return self._deleted(request, meta)
         if looks_like_events(body):
-            from .assembled import assembled  # few servers stream what nobody asked them to
+            from .assembled import assembled  # few servers stream unasked
 
             return assembled(engine, request, meta, body)
         refusal = failures.refused(meta, body, reason, kind=self.decoder(request).kind)
@@ -193,7 +193,7 @@ class JSONCodec(Codec):
             if failures.holds_error(answer):
                 return None, failures.ERROR
             return answer, "" if has_content(answer) else "the answer is empty"
-        from ..core.codec.success import read_leniently  # answers that conform need not load it
+        from ..core.codec.success import read_leniently  # only what does not conform needs it
 
         return read_leniently(decoder, self.reshape(parsed(body)), body)
 
@@ -325,7 +325,7 @@ _BLANK = str.maketrans("", "", " \t\r\n")
 
 
 def count_texts(params: Mapping[str, Any]) -> int:
-    """How many texts are to be embedded; 0 where that cannot be told. A list of numbers is one text."""
+    """Return how many texts are to be embedded; 0 where that cannot be told. A list of numbers is one text."""
     texts = params.get("input")
     extra = params.get("extra_body")
     if isinstance(extra, Mapping) and "input" in extra:
@@ -339,7 +339,7 @@ def count_texts(params: Mapping[str, Any]) -> int:
 
 
 def fault(request: Request, answer: Any) -> str:
-    """What is wrong with an answer that does not hold one vector for each text; `""` if nothing is.
+    """Return what is wrong with an answer that does not hold one vector for each text; `""` if nothing is.
 
     Vectors in other forms are put right, and base64 is left as text to who asked for it.
     """
@@ -365,7 +365,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _put_right(item: Any) -> bool:
-    """Whether an item holds a vector, after having been read from the other forms that servers send one in."""
+    """Return whether an item holds a vector, after having been read from the other forms that servers send one in."""
     if not isinstance(item, EmbeddingValue):
         return False
     value: Any = cast("Any", item).value
@@ -391,7 +391,7 @@ def _put_right(item: Any) -> bool:
 
 
 def _from_text(text: str) -> Any:
-    """A vector that came as text: JSON, or base64 with line breaks or without its padding."""
+    """Return a vector that came as text: JSON, or base64 with line breaks or without its padding."""
     text = text.translate(_BLANK)
     try:
         if text.startswith("["):
@@ -402,7 +402,7 @@ def _from_text(text: str) -> Any:
 
 
 def as_embeddings(value: Any) -> Any:
-    """An answer's plain values where a server sends the bare list of its items, or of its vectors (TEI)."""
+    """Return an answer's plain values where a server sends the bare list of its items, or of its vectors (TEI)."""
     if not is_list(value):
         return value
     items: list[Any] = [
@@ -424,7 +424,7 @@ class LinkDownloader:
         self._calls = calls
 
     async def __call__(self, url: str) -> bytes:
-        """The body behind a link; one without a host is meant below the API's own. Redirects are followed.
+        """Return the body behind a link; one without a host is meant below the API's own. Redirects are followed.
 
         Raises `ValueError` for what is no http URL, and `OpenAIError`.
         """
@@ -462,5 +462,5 @@ def attach(calls: Engine, answer: object) -> None:
 
 
 def needs_nothing(kind: object) -> bool:
-    """Whether `attach` has nothing to do with answers of this type."""
+    """Return whether `attach` has nothing to do with answers of this type."""
     return not (isinstance(kind, type) and issubclass(kind, Images))

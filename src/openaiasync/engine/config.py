@@ -59,7 +59,7 @@ sent twice, or by somebody who does not write the bytes, it lets another request
 
 
 def check_field(value: object, what: str) -> str:
-    """A header field's value as text, or `ConfigurationError` without quoting it (it may be a secret).
+    """Return a header field's value as text, or `ConfigurationError` without quoting it (it may be a secret).
 
     No control characters and nothing outside Latin-1 (RFC 9110, section 5.5), no space at either end.
     """
@@ -73,7 +73,7 @@ def check_field(value: object, what: str) -> str:
 
 
 def check_header(name: object, value: object, source: str) -> str:
-    """The value of a header field that a caller names, as `check_field` returns it.
+    """Return the value of a header field that a caller names, as `check_field` returns it.
 
     `ConfigurationError` also for a name that no field has, and for one that the library alone sets.
     """
@@ -140,7 +140,7 @@ class BaseURL:
         self.root: str = f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
 
     def target(self, path: str) -> str:
-        """The origin-form target of a path that belongs to an endpoint, whose query wins over the base's own."""
+        """Return the origin-form target of a path that belongs to an endpoint, whose query wins over the base's own."""
         if not self.query:
             return self.path + path
         path, _, query = path.partition("?")
@@ -170,11 +170,11 @@ class Placing(Protocol):
     """Where a server has its operations, if not all right below its base: Azure's have the model in their paths."""
 
     def path(self, path: str, model: object) -> str:
-        """The path below the base for an operation's own path, perhaps with a query."""
+        """Return the path below the base for an operation's own path, perhaps with a query."""
         ...
 
     def realtime(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        """The query of a realtime connection for the usual one."""
+        """Return the query of a realtime connection for the usual one."""
         ...
 
 

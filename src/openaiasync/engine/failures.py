@@ -87,7 +87,7 @@ def _finish(error: OpenAIError, request: RequestInfo, tries: int, elapsed: float
 
 
 def _cleaned(meta: Meta, raw: bytes) -> bytes:
-    """A body without the secrets that the server echoed."""
+    """Return a body without the secrets that the server echoed."""
     secrets = meta.request.secrets
     raw = secrets.scrub_cut(raw)
     if len(raw) > _LARGEST_PARSED:
@@ -143,13 +143,13 @@ def _short(text: str) -> str:
 
 
 def with_words(text: str, details: ErrorDetails) -> str:
-    """The text with what the server said behind it."""
+    """Return the text with what the server said behind it."""
     return f"{text}: {_short(details.message)}" if details.message else text
 
 
 def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APIStatusError:
-    """The error for an answer with an error status; its body as far as it was read."""
-    from ..core.codec.error_body import parse_error, read_error  # who meets no error need not load it
+    """Return the error for an answer with an error status; its body as far as it was read."""
+    from ..core.codec.error_body import parse_error, read_error  # only errors need it
 
     raw = _cleaned(meta, raw)
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
@@ -165,7 +165,7 @@ def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APISta
 
 
 def refused_redirect(meta: Meta, why: str, tries: int, elapsed: float) -> APIStatusError:
-    """The error for a redirect that may not be followed."""
+    """Return the error for a redirect that may not be followed."""
     response = ResponseInfo(meta.status, meta.headers, meta.request)
     message = f"{meta.status} from {meta.request.method} {meta.url}: {why} ({_spent(tries, elapsed)})"
     error = APIStatusError(message, response=response, body=None)
@@ -175,7 +175,7 @@ def refused_redirect(meta: Meta, why: str, tries: int, elapsed: float) -> APISta
 
 
 def invalid_answer(meta: Meta, raw: bytes, why: str) -> APIResponseValidationError:
-    """The error for a 2xx answer that is not what its operation promises; it holds the raw body."""
+    """Return the error for a 2xx answer that is not what its operation promises; it holds the raw body."""
     raw = _cleaned(meta, raw)
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
     message = f"{meta.status} from {meta.request.method} {meta.url}: {why}"
@@ -190,13 +190,13 @@ class EmptyAnswerError(APIResponseValidationError, ValueError):
 
 
 def misfit(meta: Meta, raw: bytes, reason: str) -> APIResponseValidationError:
-    """The same with the beginning of the body in the message."""
+    """Return the same with the beginning of the body in the message."""
     raw = _cleaned(meta, raw)
     return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
 
 
 def empty_answer(meta: Meta, raw: bytes, why: str) -> EmptyAnswerError:
-    """The error for an answer with nothing in it."""
+    """Return the error for an answer with nothing in it."""
     raw = _cleaned(meta, raw)
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
     message = f"{meta.status} from {meta.request.method} {meta.url}: {DecodeError(why, raw)}"
@@ -227,14 +227,14 @@ def stream_error(meta: Meta, body: Any) -> APIError:
 
 
 def _may_pass(code: str | None, kind: str | None) -> bool:
-    """Whether an error that came without a status may go away by itself, by its code or type."""
+    """Return whether an error that came without a status may go away by itself, by its code or type."""
     if code is not None and code.isascii() and code.isdigit():
         return retryable_status(int(code[:4]), {}, code, kind)
     return any(word is not None and word.lower() in _PASSING for word in (code, kind))
 
 
 def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
-    """The error for a stream that ended before its answer was complete."""
+    """Return the error for a stream that ended before its answer was complete."""
     message = f"{meta.request.method} {meta.url}: {why}; `.partial` holds what had come"
     error = IncompleteStreamError(message=message, request=meta.request, partial=partial)
     error.meta = meta
@@ -243,7 +243,7 @@ def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
 
 
 def holds_error(answer: Any) -> bool:
-    """Whether an error object was decoded as an answer. Answers that declare `error` as a field may hold one."""
+    """Return whether an error object was decoded as an answer. Answers that declare `error` as a field may hold one."""
     extra: dict[str, Any] = getattr(answer, "__dict__", {})
     if type(answer) is OpenModel and extra.get("id"):
         return False  # a thing without a schema may have a field of that name, too
@@ -255,7 +255,7 @@ def holds_error(answer: Any) -> bool:
 
 
 def is_error_event(item: Any, data: bytes) -> bool:
-    """Whether an event's object is an error, given as its type or as plain values, and as its bytes."""
+    """Return whether an event's object is an error, given as its type or as plain values, and as its bytes."""
     kind: Any = None
     if isinstance(item, BaseModel):
         if holds_error(item):
@@ -269,7 +269,7 @@ def is_error_event(item: Any, data: bytes) -> bool:
 
 
 def has_words(data: bytes) -> bool:
-    """Whether an event's object says something in words, under the names that errors have for them."""
+    """Return whether an event's object says something in words, under the names that errors have for them."""
     from ..core.codec.success import has_words
 
     value = parsed(data)
@@ -277,7 +277,7 @@ def has_words(data: bytes) -> bool:
 
 
 def is_error_body(value: Any, kind: Any = None) -> bool:
-    """Whether parsed JSON in the place of an answer of a type is an error, or a list that begins with one."""
+    """Return whether parsed JSON in the place of an answer of a type is an error, or a list that begins with one."""
     from ..core.codec.success import is_error
 
     if isinstance(value, list):
@@ -287,21 +287,21 @@ def is_error_body(value: Any, kind: Any = None) -> bool:
 
 
 def parsed(raw: bytes) -> Any:
-    """What a body that may be an error holds: the values of JSON, else its text."""
+    """Return what a body that may be an error holds: the values of JSON, else its text."""
     from ..core.codec.error_body import parse_error
 
     return parse_error(raw)
 
 
 def words_of(raw: bytes) -> str:
-    """What a body of any kind says, cut to what an error's message repeats."""
+    """Return what a body of any kind says, cut to what an error's message repeats."""
     from ..core.codec.error_body import parse_error, read_error
 
     return _short(read_error(parse_error(raw)).message)
 
 
 def is_no_error(kind: Any) -> bool:
-    """Whether nothing that was strictly decoded as this type can be what `holds_error` looks for.
+    """Return whether nothing that was strictly decoded as this type can be what `holds_error` looks for.
 
     It has no unknown fields, and its own literal says what it is.
     """
@@ -342,7 +342,7 @@ def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = Non
 
 
 def found_error(raw: bytes) -> dict[str, Any] | None:
-    """The parsed body if it is an object with an error in it."""
+    """Return the parsed body if it is an object with an error in it."""
     try:
         body: Any = json.loads(raw)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Hooks: functions of the user's that are told before each try, and at the end of a call.
+"""Hooks: functions of the user's that are told before each attempt, and at the end of a call.
 
 `on_request`, `on_answer` and `on_error` are words of both constructors, of `with_options` and of every call. They may
 be asynchronous. What they are shown holds no key: header fields that may be secret read ``[redacted]``.
@@ -42,7 +42,7 @@ class CallEvent:
     """What a hook is told of a call.
 
     `name` is the method's, as ``"chat.completions.create"``; `url` is absolute, with values of its query that may be
-    secret redacted; `tries` counts what was sent so far, the try that is about to begin included.
+    secret redacted; `tries` counts the attempts so far, the one that is about to begin included.
     """
 
     def __init__(self, call: Call) -> None:
@@ -67,7 +67,7 @@ class CallEvent:
 class ExtraHeaders(MutableMapping[str, str]):
     """The header fields of a request that is about to be sent, by case-insensitive name.
 
-    Setting one adds it to this try or replaces what has its name; deleting one takes it away. What could be secret
+    Setting one adds it to this attempt or replaces what has its name; deleting one takes it away. What could be secret
     reads ``[redacted]``, but for what hooks have set themselves.
     """
 
@@ -123,7 +123,7 @@ class RequestEvent(CallEvent):
 class _Ended(CallEvent):
     @property
     def headers(self) -> Headers:
-        """The header fields of the last try."""
+        """The header fields of the last attempt."""
         call = self._call
         if call.out is None:
             return Headers(pairs=tuple(_shown(call)))
@@ -201,7 +201,7 @@ def _told(hook: Callable[[Any], object], event: CallEvent) -> Awaitable[object] 
 
 
 def _shown(call: Call) -> list[tuple[str, str]]:
-    """The fields of what is about to be sent, those redacted that may be secret."""
+    """Return the fields of what is about to be sent, those redacted that may be secret."""
     config, request = call.engine.config, call.request
     pairs = dict.fromkeys((name for name, _ in config.secret_fields), HIDDEN)
     if config.key is not None or config.base.userinfo is not None:

@@ -118,7 +118,7 @@ class InFlightLimiter:
     # ---------------------------------------------------------------- what waiting looks at
 
     def holders(self) -> Iterable[object]:
-        """The tasks that read the answers of the calls in flight."""
+        """Return the tasks that read the answers of the calls in flight."""
         return [live_owner(permit.owner) for permit in self.slots.held]
 
     def reclaim(self) -> None:
@@ -134,7 +134,7 @@ class InFlightLimiter:
         )
 
     def advice(self) -> str:
-        """What an error says about a deadlock."""
+        """Return what an error says about a deadlock."""
         return (
             f"all {self.size} slots are held by tasks that wait for one themselves (open streams count until they are "
             f"closed): close a stream first, or raise http_max_in_flight (now {self.size})"

@@ -48,13 +48,13 @@ class CallObserver:
         """An event of a stream was delivered, or (`None`) bytes have come."""
 
     def answered(self, meta: Meta, made: Callable[[], Any]) -> Awaitable[object] | None:
-        """The call ended well; `made` returns the answer, `None` where nothing keeps it.
+        """Return the call ended well; `made` returns the answer, `None` where nothing keeps it.
 
         Of a body that the caller reads: its head is there.
         """
 
     def failed(self, error: Exception) -> Awaitable[object] | None:
-        """The call ended with this error. Not told of the caller's cancellation."""
+        """Return the call ended with this error. Not told of the caller's cancellation."""
 
     def ended(self, outcome: Outcome, error: BaseException | None) -> None:
         """The call is over. The error may be another one than `failed` was told: one that a hook raised."""

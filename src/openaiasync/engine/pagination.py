@@ -41,11 +41,11 @@ class _Turning(PageShape[T], Generic[T], kw_only=True):
     """What every page can do. A page knows the call it came from."""
 
     def has_next_page(self) -> bool:
-        """Whether there is, by what this page says, another one."""
+        """Return whether there is, by what this page says, another one."""
         return self.next_params() is not None
 
     def next_page_info(self) -> PageInfo | None:
-        """The parameters for the next page, or `None` on the last."""
+        """Return the parameters for the next page, or `None` on the last."""
         params = self.next_params()
         return None if params is None else PageInfo(params)
 
@@ -131,11 +131,11 @@ class Paginator(Generic[T, P]):
 
 
 def turn(page: Any, calls: Engine, endpoint: Endpoint, params: dict[str, Any]) -> Any:
-    """The page, knowing how to ask for the next one."""
+    """Return the page, knowing how to ask for the next one."""
     vars(page)["_source"] = (calls, endpoint, params)
     return page
 
 
 def page_type(endpoint: Endpoint) -> Any:
-    """The page of this endpoint's items, as a type to decode."""
+    """Return the page of this endpoint's items, as a type to decode."""
     return _PAGES[endpoint.page][endpoint.load(endpoint.type)]

@@ -1,4 +1,4 @@
-"""From a `Request` value and a client's configuration to the bytes and fields of one try."""
+"""From a `Request` value and a client's configuration to the bytes and fields of one attempt."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class RequestBuilder:
         """`passing` knows what else requests carry on their way: a proxy's password."""
         self.config = config
         self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
-        self.asks: bool = callable(config.key)  # whether the key is asked for each try
+        self.asks: bool = callable(config.key)  # whether the key is asked for each attempt
         self.secrets: Secrets = Secrets(*_fixed_secrets(config), passing)
-        """What every request of this client may carry; a try's own credentials come on top, see `secrets_of`."""
+        """What every request of this client may carry; an attempt's own credentials come on top, see `secrets_of`."""
         self._latest: Credentials = Credentials()
 
     def fixed(self, request: Request) -> Credentials | None:
@@ -75,7 +75,7 @@ class RequestBuilder:
         return self._static.get(self.config.admin_key is not None and request.endpoint.admin)
 
     async def credentials(self, request: Request) -> Credentials:
-        """The fields that carry secrets, for one try: an asynchronous key is asked again."""
+        """Return the fields that carry secrets, for one attempt: an asynchronous key is asked again."""
         config = self.config
         admin = config.admin_key is not None and request.endpoint.admin
         if request.headers is None and admin in self._static:
@@ -109,15 +109,15 @@ class RequestBuilder:
         self.secrets = Secrets(self.secrets, secret)
 
     def secrets_of(self, *credentials: Credentials) -> Secrets:
-        """The secrets of a try with these credentials; of those before it, too."""
+        """Return the secrets of an attempt with these credentials; of those before it, too."""
         return Secrets(self.secrets, *credentials)
 
     def scrub(self, raw: bytes) -> bytes:
-        """Bytes that no try's answer consists of, as a tool's words, without the keys of this client."""
+        """Return bytes that no response consists of, as a tool's words, without the keys of this client."""
         return Secrets(self.secrets, self._latest).scrub(raw)
 
     def fields(self, request: Request) -> tuple[tuple[str, str], ...]:
-        """Every field of a request but credentials, framing and Host."""
+        """Return every field of a request but credentials, framing and Host."""
         endpoint = request.endpoint
         if request.stream:
             pairs = [_EVENTS]
@@ -195,7 +195,7 @@ class RequestBuilder:
                 out.prebuilt += f"{_COUNT}: {retries}\r\n".encode()
 
     def info(self, out: TransportRequest, base: BaseURL, secrets: Secrets) -> RequestInfo:
-        """What errors and `.meta` show of a try with these secrets."""
+        """Return what errors and `.meta` show of an attempt with these secrets."""
         content, upload = (out.body, False) if isinstance(out.body, bytes) else (b"", True)
         target = out.target
         if base is not self.config.base:  # where the server led us: what it put there is what it pleased
@@ -212,7 +212,7 @@ def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str]
 
 
 def _asked(value: Any) -> Secret:
-    """The key that a function answered; `ConfigurationError` without quoting what is none."""
+    """Return the key that a function answered; `ConfigurationError` without quoting what is none."""
     if isinstance(value, Secret):
         value = value.reveal()
     good = isinstance(value, str) and bool(value)
@@ -224,7 +224,7 @@ def _asked(value: Any) -> Secret:
 
 
 def _fixed_secrets(config: CallConfig) -> Iterator[SecretSource]:
-    """What of a client's configuration is secret and sent."""
+    """Yield what of a client's configuration is secret and sent."""
     for key in (config.key, config.admin_key):
         if isinstance(key, Secret):
             yield key
@@ -255,7 +255,7 @@ def _extra(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _told(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The count of retries that a call gives itself, if it does, and not to leave it out."""
+    """Return the count of retries that a call gives itself, if it does, and not to leave it out."""
     return [
         (name, check_header(name, value, "extra_headers"))
         for name, value in headers.items()
@@ -264,7 +264,7 @@ def _told(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _override(pairs: list[tuple[str, str]], more: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The pairs with `more` put in place of what has the same name; `None` takes it away."""
+    """Return the pairs with `more` put in place of what has the same name; `None` takes it away."""
     names = {name.lower() for name in more}
     kept = [pair for pair in pairs if pair[0].lower() not in names]
     return kept + [(name, value) for name, value in more.items() if value is not None]

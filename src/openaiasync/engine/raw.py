@@ -106,7 +106,7 @@ class RawResponse(_Facts, Generic[T]):
         self._parsed: dict[Any, Any] = {}
 
     def parse(self, *, to: Any = None) -> T:
-        """The decoded answer, of the method's type or of `to`. Raises `APIResponseValidationError`."""
+        """Return the decoded answer, of the method's type or of `to`. Raises `APIResponseValidationError`."""
         key = None if to is None else repr(to)
         if key not in self._parsed:
             try:
@@ -117,7 +117,7 @@ class RawResponse(_Facts, Generic[T]):
         return cast("T", self._parsed[key])
 
     def then(self, finish: Callable[[Any], Any]) -> RawResponse[Any]:
-        """The same, whose `parse()` gives what `finish` makes of the decoded answer."""
+        """Return the same, whose `parse()` gives what `finish` makes of the decoded answer."""
         parse = self._parse
         return RawResponse(self.meta, self.content, lambda to: parse(to) if to is not None else finish(parse(None)))
 
@@ -130,7 +130,7 @@ class RawResponse(_Facts, Generic[T]):
         return self.content.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """The body as JSON; `ValueError` if it is none."""
+        """Return the body as JSON; `ValueError` if it is not JSON."""
         try:
             return json.loads(self.content)
         except ValueError as error:
@@ -138,7 +138,7 @@ class RawResponse(_Facts, Generic[T]):
             raise
 
     def read(self) -> bytes:
-        """The body."""
+        """Return the body."""
         return self.content
 
     @property
@@ -148,7 +148,7 @@ class RawResponse(_Facts, Generic[T]):
 
 
 def decode_as(calls: Engine, request: Request, meta: Meta, body: bytes, to: Any) -> Any:
-    """The body as what the endpoint answers, or as the type `to`."""
+    """Return the body as what the endpoint answers, or as the type `to`."""
     if to is None:
         return (
             calls.decode(request, meta, body) if request.cast is None else request.cast.read(calls, request, meta, body)
@@ -205,7 +205,7 @@ class StreamedResponse(_Facts, Generic[T]):
         self._finish: Callable[[Any], Any] | None = None
 
     async def read(self) -> bytes:
-        """The rest of the body, whole. May be asked again."""
+        """Return the rest of the body, whole. May be asked again."""
         if self._content is None:
             request = self._request
             cap, size = cap_for(self._calls.config, request), 0
@@ -220,11 +220,11 @@ class StreamedResponse(_Facts, Generic[T]):
         return self._content
 
     async def text(self) -> str:
-        """The whole body as text."""
+        """Return the whole body as text."""
         return (await self.read()).decode("utf-8", "replace")
 
     async def json(self) -> Any:
-        """The whole body as JSON; `ValueError` if it is none."""
+        """Return the whole body as JSON; `ValueError` if it is not JSON."""
         body = await self.read()
         try:
             return json.loads(body)
@@ -252,12 +252,12 @@ class StreamedResponse(_Facts, Generic[T]):
             raise
 
     def then(self, finish: Callable[[Any], Any]) -> StreamedResponse[Any]:
-        """The same, whose `parse()` gives what `finish` makes of the decoded answer."""
+        """Return the same, whose `parse()` gives what `finish` makes of the decoded answer."""
         self._finish = finish
         return self
 
     def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        """The body in pieces as they come, or of `chunk_size` bytes each (the last may be shorter)."""
+        """Return the body in pieces as they come, or of `chunk_size` bytes each (the last may be shorter)."""
         return _sealed(self._bytes(chunk_size))
 
     async def _bytes(self, chunk_size: int | None) -> AsyncIterator[bytes]:
@@ -280,7 +280,7 @@ class StreamedResponse(_Facts, Generic[T]):
             yield bytes(held)
 
     def iter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
-        """The body as text, in pieces; characters are never cut."""
+        """Return the body as text, in pieces; characters are never cut."""
         return _sealed(self._text(chunk_size))
 
     async def _text(self, chunk_size: int | None) -> AsyncIterator[str]:
@@ -294,7 +294,7 @@ class StreamedResponse(_Facts, Generic[T]):
             yield text
 
     def iter_lines(self) -> AsyncIterator[str]:
-        """The body line by line, without line ends (LF, CRLF or CR)."""
+        """Return the body line by line, without line ends (LF, CRLF or CR)."""
         return _sealed(self._lines())
 
     async def _lines(self) -> AsyncIterator[str]:
@@ -337,7 +337,7 @@ def _as_it_is(answer: Any) -> Any:
 
 
 async def _sealed(pieces: AsyncIterator[P]) -> AsyncIterator[P]:
-    """The same pieces, each let go before an error is raised: a traceback shows what a frame holds."""
+    """Yield the same pieces, each let go before an error is raised: a traceback shows what a frame holds."""
     piece: P | None = None
     try:
         async for piece in pieces:
@@ -406,7 +406,7 @@ class RawMethods:
         return self._wrap(attribute)
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        """A namespace that can be called itself, as ``client.chat``, answers raw too."""
+        """Return a namespace that can be called itself, as ``client.chat``, answers raw too."""
         view = self._view()
         if not callable(view):
             raise TypeError(f"{type(self._namespace).__name__} cannot be called; its methods can")
@@ -427,7 +427,7 @@ class StreamedMethods(RawMethods):
 
 
 def _over(thing: Any, calls: Engine) -> Any:
-    """The same namespace, or client, over other calls; what it made on first use is made anew."""
+    """Return the same namespace, or client, over other calls; what it made on first use is made anew."""
     view: Any = object.__new__(thing.__class__)
     view._calls = calls
     return view

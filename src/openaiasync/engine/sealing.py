@@ -47,7 +47,7 @@ _CALLERS = ("extra_headers", "extra_query")
 
 
 def secrets_of(error: BaseException) -> Secrets:
-    """The secrets of the attempt that an error tells of."""
+    """Return the secrets of the attempt that an error tells of."""
     for value in (*vars(error).values(), error.__cause__):
         for one in (value, getattr(value, "request", None), getattr(_meta_of(value), "request", None)):
             if isinstance(one, RequestInfo) and one.secrets is not NO_SECRETS:
@@ -63,7 +63,7 @@ def _meta_of(value: Any) -> Any:
 
 
 def cleaned_error(error: E, secrets: Secrets) -> E:
-    """The error with the secrets taken out of everything it says and holds."""
+    """Return the error with the secrets taken out of everything it says and holds."""
     error.args = secrets.clean(error.args)
     for name, value in list(vars(error).items()):
         if isinstance(value, BaseException):

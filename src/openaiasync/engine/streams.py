@@ -72,7 +72,7 @@ class OpenResponse(ResponseInfo):
 class AsyncStream(Generic[T]):
     """An open stream: iterate it for its events; leave it with ``async with`` or `close` to free its connection.
 
-    Holds a place in flight until it ends or is closed. One pass, one reader at a time. `meta` tells of the call,
+    Holds a slot in flight until it ends or is closed. One pass, one reader at a time. `meta` tells of the call,
     `response` shows status and header fields as the official client does.
 
     `meta.complete` tells at the end whether the answer said that it was complete. Where a server ended it properly and
@@ -210,7 +210,7 @@ class AsyncStream(Generic[T]):
         return True
 
     def _made(self) -> Any:
-        """The answer put together, for observers; `None` where nothing keeps it."""
+        """Return the answer put together, for observers; `None` where nothing keeps it."""
         return None if self.partial_source is None else keep(self.partial_source(), None, self.meta)
 
     def _is_silent(self, event: bytes | Event) -> bool:
@@ -282,7 +282,7 @@ class AsyncStream(Generic[T]):
             self._damage = str(error)  # raised when what came before it is delivered
 
     def _typed(self) -> T:
-        """The object of the next event. An error object raises, and so does what cannot be decoded."""
+        """Return the object of the next event. An error object raises, and so does what cannot be decoded."""
         event = self._queue.popleft()
         name, data = ("", event) if isinstance(event, bytes) else (event.event, event.data)
         if self._wrapped and name.startswith("thread."):
@@ -309,7 +309,7 @@ class AsyncStream(Generic[T]):
         raise refusal
 
     def _with_deltas(self, item: Any, data: bytes) -> Any:
-        """The chunk that this one is meant as, where what its choices say came under another name."""
+        """Return the chunk that this one is meant as, where what its choices say came under another name."""
         from ..core.codec.whole import as_chunk, as_completion
 
         fields: dict[str, Any] = msgspec.json.decode(data)
@@ -389,7 +389,7 @@ class AsyncStream(Generic[T]):
             log.unfinished(call.engine, call.request)
 
     def _cut(self, done: bool) -> OpenAIError:
-        """The error for an answer that ended too early, with what the server said beside it."""
+        """Return the error for an answer that ended too early, with what the server said beside it."""
         words = self.meta.request.secrets.scrub_cut(self._events.words or self._aside)
         if words and (not self._ending.began or failures.is_error_body(failures.parsed(words))):
             error = self._something_else(words)
@@ -405,7 +405,7 @@ class AsyncStream(Generic[T]):
         return self._short(f"{why}; the server said: {failures.words_of(words)}" if words else why)
 
     def _something_else(self, raw: bytes) -> OpenAIError:
-        """The error for what came instead of events."""
+        """Return the error for what came instead of events."""
         if failures.is_error_body(failures.parsed(raw)):
             return failures.refused(self.meta, raw, failures.ERROR)
         return failures.invalid_answer(self.meta, raw, f"{_NO_EVENTS}: {failures.words_of(raw)}")
@@ -516,7 +516,7 @@ def _choices_asked(request: Request) -> int:
 
 
 def _lacks_delta(chunk: Any) -> bool:
-    """Whether a choice in a chunk, decoded leniently, came without its delta, or with one in place of a text."""
+    """Return whether a choice in a chunk, decoded leniently, came without its delta, or with one in place of a text."""
     choices: Any = chunk.choices
     return choices.__class__ is list and any(
         getattr(choice, "delta", choice) is None or "delta" in getattr(choice, "__dict__", ()) for choice in choices
@@ -532,7 +532,7 @@ def _streaming() -> list[tuple[re.Pattern[str], Endpoint]]:
 
 
 def endpoint_at(method: str, path: str) -> Endpoint | None:
-    """The operation that streams at this path, below whatever base; `None` for a path that no endpoint names."""
+    """Return the operation that streams at this path, below whatever base; `None` for a path that no endpoint names."""
     for pattern, row in _streaming():
         if row.method == method and pattern.fullmatch(path):
             return row

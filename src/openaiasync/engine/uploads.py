@@ -52,7 +52,7 @@ _Source: TypeAlias = bytes | _Path | _Open | _Unnamed
 
 
 async def with_upload(request: Request) -> Request:
-    """The same request with a body that can be sent, where its body is a `Multipart` or a `BareText`.
+    """Return the same request with a body that can be sent, where its body is a `Multipart` or a `BareText`.
 
     Raises `OSError` for a file that is missing, unreadable, or not a regular one.
     """
@@ -87,7 +87,7 @@ class Upload:
         return cls(form.content_type, await in_thread(lambda: _sources(form)))
 
     async def open(self) -> AsyncIterator[bytes]:
-        """The body in pieces. Raises `OSError` and what reading the caller's files raises."""
+        """Yield the body in pieces. Raises `OSError` and what reading the caller's files raises."""
         for source in self._sources:
             if isinstance(source, bytes):
                 yield source
@@ -116,13 +116,13 @@ class Pieces:
         self._pieces = pieces
 
     async def open(self) -> AsyncIterator[bytes]:
-        """The pieces as they come. Raises what the caller's iterable raises."""
+        """Yield the pieces as they come. Raises what the caller's iterable raises."""
         async for piece in self._pieces:
             yield piece
 
 
 def raw_body(content: Any) -> Upload | Pieces:
-    """A body that is sent as it is: bytes, text, an open file, or an asynchronous iterable of bytes."""
+    """Return a body that is sent as it is: bytes, text, an open file, or an asynchronous iterable of bytes."""
     if isinstance(content, str):
         content = content.encode()
     if isinstance(content, (bytes, bytearray, memoryview)):
@@ -217,7 +217,7 @@ class _Count:
         self._left = size
 
     def take(self, file: Any) -> bytes:
-        """The next slice, empty at the exact end."""
+        """Return the next slice, empty at the exact end."""
         read: object = file.read(SLICE)
         if not isinstance(read, (bytes, bytearray)):
             raise TypeError(f"{self._name}: the file reads {type(read).__name__} instead of bytes")

@@ -36,13 +36,13 @@ SUBJECT_TYPES = {
 }
 _X509 = "urn:openai:params:oauth:token-type:x509"
 _GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
-_SECONDS = 10.0  # for all tries of an exchange
+_SECONDS = 10.0  # for all attempts of an exchange
 
 
 async def exchange(
     identity: WorkloadIdentity | X509WorkloadIdentity, url: str, shared: Connections
 ) -> tuple[Secret, float]:
-    """The access token, and for how many seconds it is good.
+    """Return the access token, and for how many seconds it is good.
 
     Raises `SubjectTokenProviderError`, `OAuthError` where the server does not accept the subject token, and what any
     call raises. No error holds a token.

@@ -67,7 +67,7 @@ class Dialled(NamedTuple):
 
 
 def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a connection with their defaults. `TypeError` names one that does not exist."""
+    """Return the options of a connection with their defaults. `TypeError` names one that does not exist."""
     for name in given:
         if name not in _OPTIONS:
             hint = nearest(name, frozenset(_OPTIONS))
@@ -215,7 +215,7 @@ class _Attempt:
         return True
 
     def _renew(self, credentials: Credentials) -> bool:
-        """Whether the key that was refused can be had anew; asked once."""
+        """Return whether the key that was refused can be had anew; asked once."""
         renew = getattr(self.calls.config.key, "renew", None)
         again = not self.renewed and renew is not None and bool(renew(credentials))
         self.renewed = True
@@ -236,7 +236,7 @@ class _Attempt:
         return failures.status_failure(meta, refused.body, self.tries, now - self.began)
 
     async def _within(self, seconds: float | None, clock: str, work: Awaitable[T]) -> T:
-        """What `work` gives, under a clock and the end of the whole opening."""
+        """Return what `work` gives, under a clock and the end of the whole opening."""
         at, name = (None if seconds is None else self.loop.time() + seconds), clock
         if self.until is not None and (at is None or self.until < at):
             at, name = self.until, "until"
@@ -276,7 +276,7 @@ class _Refused(Exception):
 
 
 def _broken(error: Exception) -> TransportError:
-    """Why the server's answer to the upgrade is none."""
+    """Return why the server's answer to the upgrade is none."""
     if isinstance(error, (EOFError, OSError)) or isinstance(error.__cause__, EOFError):
         return TransportError("eof", "the server closed the connection before it answered the upgrade")
     return TransportError("protocol", "the server's answer to the upgrade is no WebSocket handshake (RFC 6455, 4.2.2)")
@@ -301,7 +301,7 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
 
 
 def _protocol(url: str, options: Mapping[str, Any]) -> ClientConnection:
-    """The protocol of a connection that is to be; `ConfigurationError` where the library is missing."""
+    """Return the protocol of a connection that is to be; `ConfigurationError` where the library is missing."""
     try:
         from websockets.asyncio.client import ClientConnection
         from websockets.client import ClientProtocol

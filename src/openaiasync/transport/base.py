@@ -50,11 +50,11 @@ class Credentials:
         return self.__pairs
 
     def wire(self) -> bytes:
-        """The fields as HTTP/1.1 field lines, each with its CRLF."""
+        """Return the fields as HTTP/1.1 field lines, each with its CRLF."""
         return self.__wire
 
     def secrets(self) -> Iterable[Secret]:
-        """What must not be seen where a server echoes it."""
+        """Return what must not be seen where a server echoes it."""
         return of_fields(self.__pairs)
 
     def __bool__(self) -> bool:
@@ -116,7 +116,7 @@ class AttemptTimeouts(NamedTuple):
 
     connect: float | None  # for DNS, TCP, TLS and proxy together, from the start of each
     start: float | None  # from the request written to the first byte of a final answer's head (1xx do not count)
-    until: float | None  # the event loop's time at which this try ends, wherever it is
+    until: float | None  # the event loop's time at which this attempt ends, wherever it is
     stall: float | None = None  # from the first byte of a final answer's head to its end; `None`: as long as `start`
     queue: float | None = None  # waiting for a connection, where all that there may be are in use
 
@@ -152,7 +152,7 @@ class TransportError(Exception):
 
 
 def over_cap(cap: int) -> str:
-    """What is said of a body that is larger than it may be."""
+    """Return what is said of a body that is larger than it may be."""
     return f"the body is over {cap} bytes (max_body in http_other sets how many one that is held in memory may have)"
 
 
@@ -204,11 +204,11 @@ class TransportResponse(Protocol):
         ...
 
     async def read(self, cap: int) -> bytes:
-        """The rest of the body at once; more than `cap` bytes is a ``"protocol"`` error."""
+        """Return the rest of the body at once; more than `cap` bytes is a ``"protocol"`` error."""
         ...
 
     def take(self) -> bytes | None:
-        """The whole body, if it has come with the head and has no content coding; the answer has ended then.
+        """Return the whole body, if it has come with the head and has no content coding; the answer has ended then.
 
         `None` where that is not known: `read` or `pieces` tells. Most small answers need no more than this.
         """

@@ -73,7 +73,7 @@ class Connector:
         self._view = memoryview(bytearray(RECEIVE_BUFFER)) if _reads_at_once(loop) else None
 
     async def open(self, origin: Origin, *, tunnel: bool = False) -> Connection:
-        """A fresh connection to `origin`. The caller limits its time; raises `TransportError`.
+        """Return a fresh connection to `origin`. The caller limits its time; raises `TransportError`.
 
         With `tunnel` a proxy passes on whatever is sent, as to every ``https`` origin.
         """
@@ -215,7 +215,7 @@ class Connector:
 
 
 def _literal(host: str, port: int) -> list[Any]:
-    """What the resolver would answer for an address that is written out; empty for a name.
+    """Return what the resolver would answer for an address that is written out; empty for a name.
 
     The event loop asks its resolver in the default thread pool, which the program may have filled with work of its own.
     An address needs no thread: with AI_NUMERICHOST nothing is looked up.
@@ -263,7 +263,7 @@ async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
 
 @lru_cache(maxsize=8)
 def _default_context(verify: bool, *environment: str | None) -> ssl.SSLContext:
-    """The system's certificates, or those that SSL_CERT_FILE and SSL_CERT_DIR (`environment`: the key) name."""
+    """Return the system's certificates, or those that SSL_CERT_FILE and SSL_CERT_DIR (`environment`: the key) name."""
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname = False
@@ -275,7 +275,7 @@ def _default_context(verify: bool, *environment: str | None) -> ssl.SSLContext:
 
 
 def _reads_at_once(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop fills a buffer and reports it in one step, so that connections may share one."""
+    """Return whether the loop fills a buffer and reports it in one step, so that connections may share one."""
     if sys.platform == "win32":
         return isinstance(loop, asyncio.SelectorEventLoop)
     return isinstance(loop, asyncio.SelectorEventLoop) or type(loop).__module__.partition(".")[0] == "uvloop"

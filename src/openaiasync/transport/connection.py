@@ -126,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
     # --- what exchanges and the pool call ---
 
     def current(self) -> Exchange | None:
-        """The exchange that goes on here."""
+        """Return the exchange that goes on here."""
         return self.exchange if self.watched is None else self.watched()
 
     def watch(self, exchange: Exchange) -> None:
@@ -174,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
             exchange.check_clock()
 
     def readable(self) -> bool:
-        """Whether a byte or the end of the connection is waiting in the kernel, unseen by the loop."""
+        """Return whether a byte or the end of the connection is waiting in the kernel, unseen by the loop."""
         poll = self._poll
         if poll is None:
             sock = self.transport.get_extra_info("socket") if self.transport is not None else None

@@ -21,7 +21,7 @@ RECHECK = 65_536  # bytes between two exact checks of a cap, where chunk framing
 TIMEOUTS = {
     "start": "no answer began in time",
     "stall": "the answer made no progress in time",
-    "until": "the try took longer than it may",
+    "until": "the attempt took longer than it may",
     "connect": "no connection was made in time",
 }
 
@@ -124,7 +124,7 @@ class Exchange:
         self._wake()
 
     def _as_parsed(self) -> ResponseParser:
-        """The parser; of a usual answer one that shows what it would have made of it."""
+        """Return the parser; of a usual answer one that shows what it would have made of it."""
         parser = self._parser
         if parser is None:
             parser = self._parser = ResponseParser(bodiless=self._bodiless)
@@ -230,7 +230,7 @@ class Exchange:
             self._expires, self._clock = (at, "start") if at <= self._until else (self._until, "until")
 
     def _watch_head(self) -> None:
-        # A head that has begun has started the answer; an interim one has not, and leaves the start clock as it was.
+        # A head that has begun has started the answer; an interim one has not, and leaves the start timeout as it was.
         if not self._as_parsed().began:
             self.expire_at(self._start_at, "start")
         elif self._clock == "start":

@@ -48,7 +48,7 @@ class FakeAnswer:
     raw: bytes | None = None
 
     def pieces(self) -> list[bytes]:
-        """The body as it goes out; events one by one."""
+        """Return the body as it goes out; events one by one."""
         if self.events is not None:
             return [*map(_event, self.events), *([b"data: [DONE]\n\n"] if self.done else [])]
         if self.json is not _NOTHING:
@@ -58,13 +58,13 @@ class FakeAnswer:
         return [self.body] if isinstance(self.body, bytes) else list(self.body)
 
     def pauses(self) -> Iterator[float]:
-        """What to wait before each piece, in seconds; without end."""
+        """Return what to wait before each piece, in seconds; without end."""
         if isinstance(self.pause, (int, float)):
             return itertools.repeat(self.pause)
         return itertools.chain(self.pause, itertools.repeat(0.0))
 
     def fields(self) -> dict[str, str]:
-        """The fields of its head, with a ``Content-Type`` that fits."""
+        """Return the fields of its head, with a ``Content-Type`` that fits."""
         fields = dict(self.headers)
         if not any(name.lower() == "content-type" for name in fields):
             if self.events is not None:
@@ -74,7 +74,7 @@ class FakeAnswer:
         return fields
 
     def raw_fields(self) -> bytes:
-        """The field lines of its head."""
+        """Return the field lines of its head."""
         return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in self.fields().items())
 
 
@@ -245,7 +245,7 @@ def _head_of(answer: FakeAnswer, bodiless: bool) -> tuple[int, bytes, list[bytes
 
 
 def _sent_fields(out: TransportRequest) -> tuple[tuple[str, str], ...]:
-    """The header fields that were sent, but for credentials and framing."""
+    """Return the header fields that were sent, but for credentials and framing."""
     if out.prebuilt is None:
         return (("Host", authority(*out.origin)), *out.fields)
     lines = out.prebuilt.decode("latin-1").split("\r\n")[1:-1]
@@ -253,7 +253,7 @@ def _sent_fields(out: TransportRequest) -> tuple[tuple[str, str], ...]:
 
 
 async def _whole(out: TransportRequest) -> bytes:
-    """The body, however it is given. Raises `TransportError` of kind ``"upload"`` as a real transport would."""
+    """Return the body, however it is given. Raises `TransportError` of kind ``"upload"`` as a real transport would."""
     if isinstance(out.body, bytes):
         return out.body
     try:

@@ -60,7 +60,7 @@ class _Host:
             self.places -= 1
 
     def starves(self, now: float) -> list[Connection]:
-        """The idle connections that keep the server from others: see `Pool`."""
+        """Return the idle connections that keep the server from others: see `Pool`."""
         left = {connection for connection in self.fresh if _waits_for_its_first_byte(connection)}
         if len(left) < len(self.fresh):
             self.fresh = left
@@ -80,7 +80,7 @@ class _Host:
     # --- what waiting looks at ---
 
     def holders(self) -> Iterable[object]:
-        """The tasks that read the answers on its connections; `None` for a connection that is being made."""
+        """Return the tasks that read the answers on its connections; `None` for a connection that is being made."""
         held: list[object] = []
         for connection in self.connections:
             exchange = connection.current()
@@ -100,7 +100,7 @@ class _Host:
         )
 
     def advice(self) -> str:
-        """What an error says about a deadlock."""
+        """Return what an error says about a deadlock."""
         return (
             f"all {self.places} connections to {self.origin.host}:{self.origin.port} are held by tasks that wait for "
             "one themselves (open streams count until they are closed): close a stream first, or raise "
@@ -134,7 +134,7 @@ class Pool:
         self.closed: bool = False
 
     def take(self, origin: Origin, now: float) -> Connection | None:
-        """An idle connection, if there is one that needs no second look; `now` is the loop's time."""
+        """Return an idle connection, if there is one that needs no second look; `now` is the loop's time."""
         host = self._hosts.get(origin)
         while host is not None and host.idle:
             connection = host.idle.pop()
@@ -150,7 +150,7 @@ class Pool:
         return None
 
     async def acquire(self, origin: Origin, clocks: AttemptTimeouts) -> Connection:
-        """An idle connection or a new one, waiting for a place if need be. Raises `TransportError`."""
+        """Return an idle connection or a new one, waiting for a place if need be. Raises `TransportError`."""
         host = self._hosts.get(origin) or self._hosts.setdefault(origin, _Host(origin))
         waited = False
         while True:
@@ -176,7 +176,7 @@ class Pool:
             raise
 
     async def _settled(self, origin: Origin, host: _Host) -> Connection | None:
-        """An idle connection; what may be session tickets is given to the loop to read first."""
+        """Return an idle connection; what may be session tickets is given to the loop to read first."""
         while (connection := self.take(origin, self.loop.time())) is None and host.idle:
             connection = host.idle.pop()
             try:

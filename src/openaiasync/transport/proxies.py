@@ -75,7 +75,7 @@ class Proxies:
                 self._by_scheme[scheme] = (name, url)
 
     def for_origin(self, origin: Origin) -> Proxy | None:
-        """The proxy for this origin; raises `ValueError` if the environment names one that cannot be used."""
+        """Return the proxy for this origin; raises `ValueError` if the environment names one that cannot be used."""
         if self._explicit is not None:
             return self._explicit
         found = self._by_scheme.get(origin.scheme)
@@ -85,7 +85,7 @@ class Proxies:
         return parse_proxy(url, name)
 
     def secrets(self) -> Iterator[Secret]:
-        """The passwords of all of them, as they are sent and as they are written."""
+        """Yield the passwords of all of them, as they are sent and as they are written."""
         found = [self._explicit] if self._explicit is not None else []
         for name, url in self._by_scheme.values():
             with contextlib.suppress(ValueError):
@@ -155,7 +155,7 @@ def _is_network(entry: str) -> bool:
 
 
 def _ascii_name(name: str) -> str:
-    """An internationalised name as the hosts of requests are written."""
+    """Return an internationalised name as the hosts of requests are written."""
     if name.isascii():
         return name
     try:
@@ -165,7 +165,7 @@ def _ascii_name(name: str) -> str:
 
 
 def _matches(host: str, glob: str) -> bool:
-    """Whether a host is what a name with ``*`` in it stands for: any characters, none included."""
+    """Return whether a host is what a name with ``*`` in it stands for: any characters, none included."""
     first, *middle, last = glob.split("*")
     if not host.startswith(first) or not host.endswith(last) or len(host) < len(first) + len(last):
         return False

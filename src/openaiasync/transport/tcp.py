@@ -40,7 +40,7 @@ class TcpTransport:
         return self._settings
 
     def secrets(self) -> Iterator[Secret]:
-        """What is sent to proxies and nobody may see."""
+        """Return what is sent to proxies and nobody may see."""
         return proxies_of(self._settings).secrets()
 
     def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> Coroutine[Any, Any, Exchange]:

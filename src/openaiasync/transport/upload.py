@@ -1,4 +1,4 @@
-"""Request bodies that are too long for one write: sent in slices, under the clocks, watched for an early answer."""
+"""Request bodies that are too long for one write: sent in slices, under the timeouts, watched for an early answer."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ _warned: weakref.WeakKeyDictionary[Awaited, float] = weakref.WeakKeyDictionary()
 
 
 def live_owner(task: Any) -> Any:
-    """The task itself; `None` for one that is done and so reads nothing any more."""
+    """Return the task itself; `None` for one that is done and so reads nothing any more."""
     return None if _is_task(task) and task.done() else task
 
 
@@ -108,7 +108,7 @@ def _warn(here: list[Waiting], now: float) -> None:
 
 
 def is_stuck(task: object, awaited: Awaited) -> bool:
-    """Whether a task waits for what can never be free, as far as can be told now."""
+    """Return whether a task waits for what can never be free, as far as can be told now."""
     return _may_be_stuck(awaited) and task in stuck(_waiting_tasks(), _blocked_by)
 
 
@@ -143,7 +143,7 @@ def _end_a_deadlock(here: list[Waiting], now: float) -> None:
 
 
 def _may_be_stuck(awaited: Awaited) -> bool:
-    """Whether no holder is known to be at work: what can be told without following who awaits whom."""
+    """Return whether no holder is known to be at work: what can be told without following who awaits whom."""
     return all(
         isinstance(holder, asyncio.Future) and getattr(cast("Any", holder), "_fut_waiter", None) is not None
         for holder in awaited.holders()
@@ -157,7 +157,7 @@ def _may_be_stuck(awaited: Awaited) -> bool:
 
 
 def _blocked_by(tasks: AbstractSet[object], besides: AbstractSet[object] = frozenset()) -> AbstractSet[object]:
-    """The tasks that cannot go on before these do, themselves excepted, directly or over others.
+    """Return the tasks that cannot go on before these do, themselves excepted, directly or over others.
 
     `besides` are others that cannot go on either.
     """
@@ -191,7 +191,7 @@ def _callbacks(future: object) -> list[Any]:
 
 
 def _woken(callback: Any, future: object) -> object:
-    """The task that this callback of a future wakes, if the task waits for just that future."""
+    """Return the task that this callback of a future wakes, if the task waits for just that future."""
     task: Any = getattr(callback, "__self__", None)
     return task if _is_task(task) and getattr(task, "_fut_waiter", None) is future else None
 
@@ -233,7 +233,7 @@ def _completed_by(
 
 
 def _all_blocked(callback: Any, left: Any, blocked: AbstractSet[object]) -> bool:
-    """Whether none of the tasks that have this callback, of which so many have not ended, can go on.
+    """Return whether none of the tasks that have this callback, of which so many have not ended, can go on.
 
     For waits that end with any of them.
     """
