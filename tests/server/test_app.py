@@ -433,6 +433,13 @@ FULL = {
 }
 
 
+ITEMS = [
+    {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c", "output": "clear"},
+    {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": "data:,"}]},
+]
+
+
 @given(st.data())
 def test_no_request_breaks_the_server(data: st.DataObject) -> None:
     """Whatever stands anywhere in a request: an answer or a refusal, never a failure of the server."""
@@ -443,7 +450,16 @@ def test_no_request_breaks_the_server(data: st.DataObject) -> None:
             container[key] = data.draw(json_values)
         else:
             del container[key]
-    path = data.draw(st.sampled_from(["/chat/completions", "/completions", "/embeddings", "/responses"]))
+    path = data.draw(
+        st.sampled_from(["/chat/completions", "/completions", "/embeddings", "/responses", "/moderations"])
+    )
+    if path == "/responses":
+        body["input"] = (
+            body.pop("messages", "x") + copy.deepcopy(ITEMS) if isinstance(body.get("messages"), list) else "x"
+        )
+        for _ in range(data.draw(st.integers(0, 3))):
+            container, key = data.draw(st.sampled_from(places(body)))
+            container[key] = data.draw(json_values)
     encoded = json.dumps(body).encode()
     sent: list[Any] = []
 

@@ -161,34 +161,43 @@ def embed(
 
 @app.command
 def serve(
+    application: str | None = None,
+    /,
     *,
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
     api_key: Annotated[str | None, Parameter(env_var="OPENAIASYNC_DEMO_KEY")] = None,
     token_delay: Annotated[float, Parameter(validator=Number(gte=0, lte=60))] = 0.0,
     strict: bool = False,
+    grace: Annotated[float, Parameter(validator=Number(gte=0, lte=86_400))] = 10.0,
     debug: Debug = False,
 ) -> int:
-    """Run the built-in server with its demo models.
+    """Run the built-in server, with your application or with its demo models.
 
     The first line on stdout is its base URL.
 
     Parameters
     ----------
+    application:
+        An ASGI application, such as an `openaiasync.server.Server`, as MODULE:NAME. Default: the demo models.
     host:
         The address to listen on.
     port:
         The port; 0 chooses a free one.
     api_key:
-        A key that calls must have. Prefer setting the variable: other users of this machine can read arguments.
+        A key that calls of the demo must have. Prefer the variable: other users of this machine can read arguments.
     token_delay:
-        Seconds that the models take per token.
+        Seconds that the demo models take per token.
     strict:
-        Refuse names of models that do not exist, and request fields that the API does not have.
+        Of the demo: refuse names of models that do not exist, and request fields that the API does not have.
+    grace:
+        Seconds that running calls get to end after a signal; a second signal ends them at once.
     """
-    from .serve_command import run_serve
+    from .serve_command import run_application, run_serve
 
-    return run_serve(host, port, api_key, token_delay, strict)
+    if application is not None:
+        return run_application(application, host, port, grace)
+    return run_serve(host, port, api_key, token_delay, strict, grace)
 
 
 @app.command

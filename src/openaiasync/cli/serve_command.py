@@ -1,36 +1,74 @@
-"""`openaiasync serve`: the built-in server with its demo models, until a signal ends it."""
+"""`openaiasync serve`: the built-in server with an application or the demo models, until a signal ends it."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from .console import CommandError, Exit, note, write
 
-__all__ = ["run_serve"]
+if TYPE_CHECKING:
+    from ..server.asgi import AsgiApp
 
-_GRACE = 2.0  # seconds that running calls get to end after a signal
+__all__ = ["run_application", "run_serve"]
+
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
-def run_serve(host: str, port: int, api_key: str | None, token_delay: float, strict: bool = False) -> int:
-    """Serve until SIGINT (exit code 130) or SIGTERM (0)."""
+def run_serve(host: str, port: int, api_key: str | None, token_delay: float, strict: bool, grace: float) -> int:
+    """Serve the demo models until SIGINT (exit code 130) or SIGTERM (0)."""
     from ..demo import demo_app
+
+    app = demo_app(api_key or None, token_delay, strict=strict)
+    if not host.startswith(_LOOPBACK) and not api_key:
+        note(f"Everybody who can reach {host} can use this server; require a key with --api-key.")
+    return _serve(app, host, port, grace, f"Demo models: {', '.join(app.model_names())}. Ctrl-C stops the server.")
+
+
+def run_application(name: str, host: str, port: int, grace: float) -> int:
+    """Serve an ASGI application, named as MODULE:NAME and imported from the current folder too; otherwise as above."""
+    return _serve(_import(name), host, port, grace, f"Serving {name}. Ctrl-C stops the server.")
+
+
+def _import(name: str) -> AsgiApp:
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise CommandError(f"an application is named as MODULE:NAME, not {name!r}", Exit.USAGE)
+    sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(module)
+        for step in attribute.split("."):
+            found = getattr(found, step)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and misses another one
+        raise CommandError(f"there is no module {error.name!r}", Exit.FAILED) from error
+    except AttributeError as error:
+        raise CommandError(f"{name}: {error}", Exit.FAILED) from error
+    if not callable(found):
+        raise CommandError(f"{name} is a {type(found).__name__}, not an ASGI application", Exit.FAILED)
+    return cast("Callable[..., Any]", found)
+
+
+def _serve(app: AsgiApp, host: str, port: int, grace: float, hint: str) -> int:
     from ..server import serve
     from ..server.http import serve_until_signal
 
-    app = demo_app(api_key or None, token_delay, strict=strict)
-    server = serve(app, host, port, grace=_GRACE)
-    if not host.startswith(_LOOPBACK) and not api_key:
-        note(f"Everybody who can reach {host} can use this server; require a key with --api-key.")
+    server = serve(app, host, port, grace=grace)
 
     def started() -> None:
         write(f"{server.base_url}\n")
-        note(f"Demo models: {', '.join(app.model_names())}. Ctrl-C stops the server.")
+        note(hint)
 
     try:
         received = asyncio.run(serve_until_signal(server, started))
     except OSError as error:
         where = f"{server.host}:{server.port}"
         raise CommandError(f"cannot listen on {where}: {error.strerror or error}", Exit.FAILED) from error
+    except RuntimeError as error:
+        raise CommandError(str(error), Exit.FAILED) from error
     return Exit.INTERRUPTED if received is signal.SIGINT else Exit.OK

@@ -70,7 +70,11 @@ async def delete_response(app: Server, context: RequestContext) -> None:
 async def list_input_items(app: Server, context: RequestContext) -> None:
     """Serve ``GET /responses/{response_id}/input_items``."""
     _, items = app.responses_kept.get(context.arguments["response_id"])
-    listed = [{"id": f"item_{place}", **item} for place, item in enumerate(items)]
+    listed: list[dict[str, Any]] = []
+    for place, item in enumerate(items):
+        content = item.get("content")
+        parts = {"content": [{"type": "input_text", "text": content}]} if isinstance(content, str) else {}
+        listed.append({"id": f"item_{place}", "type": "message", **item, **parts})
     await context.send_json(page_of(listed, read_page_ask(context.query())))
 
 
@@ -141,7 +145,11 @@ def _chat_body(body: dict[str, Any], items: list[dict[str, Any]]) -> dict[str, A
     if body.get("instructions"):
         messages.append({"role": "system", "content": body["instructions"]})
     for place, item in enumerate(items):
-        messages += _messages(item, place)
+        try:
+            messages += _messages(item, place)
+        except (KeyError, TypeError, AttributeError):  # the union of all items lets some pass that lack a part
+            message = f"The input item of the type {item.get('type') or 'message'!r} is incomplete."
+            raise HTTPError(400, message, param=f"input[{place}]", code="invalid_value") from None
     chat: dict[str, Any] = {"model": body["model"], "messages": _with_calls_joined(messages)}
     if body.get("max_output_tokens"):
         chat["max_completion_tokens"] = body["max_output_tokens"]

@@ -1,0 +1,220 @@
+"""The server kit on other ASGI servers, those that are installed, with other clients: the official one and curl."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(120)]
+
+APP = """
+import asyncio, pathlib
+from contextlib import asynccontextmanager
+from openaiasync.server import Server, ToolCallDelta
+
+@asynccontextmanager
+async def lifespan():
+    yield "state"
+
+app = Server(lifespan=lifespan, cors=["https://page.example"])
+log = pathlib.Path("log.txt")
+
+@app.chat("m")
+async def reply(request):
+    yield f"{request.context.state} "
+    if request.text == "wait":
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            log.write_text("cancelled")
+            raise
+    if request.text == "last":
+        await asyncio.sleep(1.5)
+    if request.tools:
+        yield ToolCallDelta("f", '{"a": 1}')
+    yield request.text
+
+@app.embedding("e")
+async def embed(request):
+    return [[1.0, 2.0] for _ in request.inputs]
+
+@app.transcription("t")
+async def transcribe(request):
+    return f"{len(request.file.content)} bytes"
+"""
+
+COMMANDS = {
+    "uvicorn": ["-m", "uvicorn", "module:app", "--port", "PORT", "--log-level", "warning",
+                "--timeout-graceful-shutdown", "10"],
+    "hypercorn": ["-m", "hypercorn", "module:app", "--bind", "127.0.0.1:PORT", "--graceful-timeout", "10"],
+    "granian": ["-m", "granian", "module:app", "--interface", "asgi", "--port", "PORT", "--log-level", "warning"],
+    "openaiasync": ["-m", "openaiasync", "serve", "module:app", "--port", "PORT"],
+}  # fmt: skip
+INSTALLED = [name for name in COMMANDS if find_spec(name)]
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def running(name: str, folder: Path, app: str = APP) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The application on a server, in a process."""
+    (folder / "module.py").write_text(app, encoding="utf-8")
+    port = free_port()
+    command = [sys.executable, *(word.replace("PORT", str(port)) for word in COMMANDS[name])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    child = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with closing(socket.socket()) as sock:
+                if sock.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield child, port
+    finally:
+        child.kill()
+        child.wait()
+
+
+def curl(port: int, path: str, *arguments: str) -> str:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    done = subprocess.run(
+        ["curl", "-sS", "--max-time", "20", *arguments, f"http://127.0.0.1:{port}{path}"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    return done.stdout
+
+
+def body(text: str, **more: object) -> str:
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], **more})
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_with_curl(name: str, tmp_path: Path) -> None:
+    """Whole and streamed answers, errors, uploads, the state of the lifespan, and the page of another origin."""
+    with running(name, tmp_path) as (_, port):
+        chat = "/v1/chat/completions"
+        whole = json.loads(curl(port, chat, "-d", body("hi"), "-H", "Content-Type: application/json"))
+        assert whole["choices"][0]["message"]["content"] == "state hi"
+        stream = curl(port, chat, "-N", "-d", body("hi", stream=True), "-H", "Content-Type: application/json")
+        events = [line.removeprefix("data: ") for line in stream.splitlines() if line]
+        assert events[-1] == "[DONE]"
+        deltas = [json.loads(event)["choices"][0]["delta"].get("content") or "" for event in events[:-1]]
+        assert "".join(deltas) == "state hi"
+        wrong = curl(port, chat, "-d", body("hi", n=0), "-H", "Content-Type: application/json", "-w", "\n%{http_code}")
+        assert wrong.endswith("\n400")
+        assert json.loads(wrong.rpartition("\n")[0])["error"]["param"] == "n"
+        sound = tmp_path / "a.wav"
+        sound.write_bytes(bytes(70_000))
+        heard = curl(port, "/v1/audio/transcriptions", "-F", f"file=@{sound}", "-F", "model=t")
+        assert json.loads(heard)["text"] == "70000 bytes"
+        assert json.loads(curl(port, "/health")) == {"status": "ok"}
+        asked = curl(port, chat, "-i", "-X", "OPTIONS", "-H", "Origin: https://page.example",
+                     "-H", "Access-Control-Request-Method: POST").lower()  # fmt: skip
+        assert "access-control-allow-origin: https://page.example" in asked
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_with_the_official_client(name: str, tmp_path: Path) -> None:
+    """Chat, streams, tools, embeddings, responses, uploads, errors."""
+    openai = pytest.importorskip("openai")
+    with running(name, tmp_path) as (_, port):
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="k", max_retries=0)
+        messages = [{"role": "user", "content": "hi"}]
+        assert client.chat.completions.create(model="m", messages=messages).choices[0].message.content == "state hi"
+        chunks = list(client.chat.completions.create(
+            model="m", messages=messages, stream=True, stream_options={"include_usage": True}))  # fmt: skip
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "state hi"
+        assert chunks[-1].usage.total_tokens == chunks[-1].usage.prompt_tokens + chunks[-1].usage.completion_tokens > 0
+        tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+        called = client.chat.completions.create(model="m", messages=messages, tools=tools).choices[0]
+        assert (called.finish_reason, called.message.tool_calls[0].function.arguments) == ("tool_calls", '{"a": 1}')
+        assert client.embeddings.create(model="e", input=["a", "b"]).data[1].embedding == [1.0, 2.0]
+        response = client.responses.create(model="m", input="hi")
+        assert response.output_text == "state hi"
+        events = list(client.responses.create(model="m", input="hi", stream=True))
+        assert events[-1].type == "response.completed"
+        assert events[-1].response.output_text == "state hi"
+        assert client.audio.transcriptions.create(model="t", file=b"1234").text == "4 bytes"
+        assert [model.id for model in client.models.list()] == ["m", "e", "t"]
+        with pytest.raises(openai.NotFoundError, match="does not exist"):
+            client.chat.completions.create(model="other", messages=messages)
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_client_that_leaves(name: str, streamed: bool, tmp_path: Path) -> None:
+    """Its handler is cancelled soon."""
+    with running(name, tmp_path) as (_, port):
+        data = body("wait", stream=streamed).encode()
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
+            sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
+            if streamed:
+                sock.settimeout(20)
+                received = b""
+                while b"state" not in received:
+                    received += sock.recv(65_536)
+            else:
+                time.sleep(0.5)
+        log = tmp_path / "log.txt"
+        end = time.monotonic() + 10
+        while not log.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert log.read_text(encoding="utf-8") == "cancelled"
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_sigterm_lets_a_stream_end(name: str, tmp_path: Path) -> None:
+    """The answer in progress is finished, and the process ends."""
+    with running(name, tmp_path) as (child, port):
+        data = body("last", stream=True).encode()
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
+            sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
+            sock.settimeout(20)
+            received = b""
+            while b"state" not in received:
+                received += sock.recv(65_536)
+            child.send_signal(signal.SIGTERM)
+            while b"[DONE]" not in received:
+                piece = sock.recv(65_536)
+                assert piece, received[-300:]
+                received += piece
+        child.wait(20)
+
+
+def test_mounted_in_starlette(tmp_path: Path) -> None:
+    """Below a path of a larger application."""
+    pytest.importorskip("starlette")
+    if not find_spec("uvicorn"):
+        pytest.skip("uvicorn is not installed")
+    mounted = APP.replace("app = Server(lifespan=lifespan, ", "kit = app = Server(") + (
+        "\nfrom starlette.applications import Starlette\nfrom starlette.routing import Mount\n"
+        'app = Starlette(routes=[Mount("/llm", app=kit)])\n'
+    )
+    with running("uvicorn", tmp_path, mounted) as (_, port):
+        whole = json.loads(
+            curl(port, "/llm/v1/chat/completions", "-d", body("hi"), "-H", "Content-Type: application/json")
+        )
+        assert whole["choices"][0]["message"]["content"] == "None hi"
+        assert json.loads(curl(port, "/llm/v1/models"))["data"][0]["id"] == "m"
