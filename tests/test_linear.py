@@ -35,7 +35,8 @@ EXPLODES = 0.005  # seconds of CPU for a tiny string
 LINEAR = 10
 PARTS = 4  # tests that share the patterns
 METHODS = ("search", "match", "fullmatch", "sub", "split", "findall", "finditer")
-HOW = {"_COURTESY_PATTERNS": "fullmatch"}  # what a table of patterns is used for, where it is not a search
+# What a table of patterns is used for, where it is not a search.
+HOW = {"_COURTESY_PATTERNS": "fullmatch", "_streaming": "fullmatch"}
 DEMO = "openaiasync.demo."
 MOST_READ = 2_000  # characters that the rules of the demo models look at
 DEMO_SECONDS = 0.2  # of CPU, for the worst of their patterns; the machine may be slow
