@@ -25,6 +25,17 @@ import clock
 T = TypeVar("T")
 
 TESTS = Path(__file__).resolve().parent
+# Files that take longest. They begin first: one that runs last, alone, leaves the other cores idle.
+LONG = (
+    "typing/test_typing.py",
+    "test_linear.py",
+    "test_docs.py",
+    "faults/test_secret_matrix.py",
+    "cli/test_repl.py",
+    "core/test_slices.py",
+    "faults/test_leaving.py",
+    "cli/test_chat.py",
+)
 GRACE = 2.0  # seconds that sockets, threads and tasks get to end by themselves after a test
 SCRUBBED = ("OPENAI_", "OPENAIASYNC_DEMO_")
 SCRUBBED_NAMES = frozenset(
@@ -50,6 +61,8 @@ def run(coro: Coroutine[Any, Any, T], timeout: float = 30.0, *, real_clock: bool
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # by number of tests, which is not by time
     share_bytecode(config)
     rewrite_share(config)
     # Started in the background of a script, everything inherits that Ctrl-C is ignored, and no test of it could work.
@@ -65,6 +78,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before any fixture, so that servers started once a session do not inherit a user's settings either.
     for name in [name for name in os.environ if is_scrubbed(name)]:
         del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {TESTS / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def share_bytecode(config: pytest.Config) -> None:
