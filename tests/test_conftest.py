@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import clock
+from conftest import LONG, TESTS
 
 LEAKY = """
 import asyncio, os, socket, threading
@@ -70,3 +71,8 @@ def test_what_a_test_leaves_behind_fails_it(tmp_path: Path) -> None:
         (line,) = (line for line in lines if line.startswith("ERROR") and f"::test_{name} " in line)
         assert complaint in line
     assert lines[-1].startswith("6 passed, 5 errors"), done.stdout
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    """A file that was renamed is named here by its new name."""
+    assert [name for name in LONG if not (TESTS / name).is_file()] == []
