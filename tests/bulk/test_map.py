@@ -367,6 +367,21 @@ class TestLimits:
 
         served(test, script)
 
+    def test_the_limits_of_the_client(self) -> None:
+        """A run keeps the limits that the client has for plain calls, and shares them with those."""
+        at: list[float] = []
+
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            at.append(asyncio.get_running_loop().time())
+            await echo(seen, writer)
+
+        async def test(server: Scripted, client: Client) -> None:
+            rows, *_ = await asyncio.gather(client.map(["a"] * 10)._list(), *(client.chat("b") for _ in range(10)))
+            assert len(rows) == 10
+            assert at[-1] - at[0] == pytest.approx(19, abs=1.5)
+
+        served(test, script, limits=Limits(rpm=60))
+
     def test_limits_change_while_the_run_goes_on(self) -> None:
         """A run that would take hours ends at once when its limit is raised."""
 

@@ -169,11 +169,6 @@ class TestBaseAndKey:
             Client(**{"api_base": "http://localhost:1", **options})
         assert "sk-" not in str(caught.value)
 
-    def test_limits_that_come_later_are_refused(self) -> None:
-        """Rates a minute are not quietly ignored."""
-        with pytest.raises(ConfigurationError, match="rpm, tpm"):
-            Client(api_base="http://localhost:1", limits=Limits(rpm=60))
-
 
 class TestModels:
     """The default model."""

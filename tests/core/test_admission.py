@@ -13,7 +13,7 @@ from openaiasync.core.policy.breaker import Breaker
 from openaiasync.core.policy.pacing import DEBT, HeaderRate, Meter, Pacer, RefusalRate
 from traffic import Bucket, Gcra, Sliding, Traffic, Window
 
-SEEDS = range(2)
+SEEDS = range(1, 2)
 KINDS: list[Any] = [Gcra, Bucket, Window, Sliding]
 
 

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, cast
 
 from ..core.codec.endpoint import Endpoint, Request
+from ..core.policy.estimate import Usage
 from ..core.policy.limits import Limits
 from ..endpoints import (
     CHAT_COMPLETIONS_CREATE,
@@ -31,7 +32,7 @@ from ..engine.engine import Engine
 from ..errors import ConfigurationError, OpenAIError
 from .cache import AnswerCache
 from .repair import Into
-from .row import Outcome, Stats, Summary, Usage, Work
+from .row import Outcome, Stats, Summary, Work
 from .scheduler import MaxInFlight, Scheduler
 from .sources import rows_of
 
@@ -173,7 +174,7 @@ class RowStream(Generic[A, P]):
         self._rows: AsyncGenerator[Row[A, P], None] | None = None
         self._scheduler = Scheduler(
             engines,
-            limits=options.limits,
+            limits=options.limits or getattr(engines[0].config, "limits", None),
             max_in_flight=options.max_in_flight,
             retries=options.retries,
             give_up_after=options.give_up_after,

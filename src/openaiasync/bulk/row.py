@@ -7,16 +7,10 @@ from typing import Any, NamedTuple, Protocol
 
 from ..core.codec.endpoint import Request
 from ..core.model.meta import Meta
+from ..core.policy.estimate import Usage
 from ..errors import OpenAIError
 
 __all__ = ["Outcome", "Review", "Sink", "Stats", "Summary", "Usage", "Work"]
-
-
-class Usage(NamedTuple):
-    """Tokens of one answer, as the server counted them."""
-
-    input: int
-    output: int
 
 
 class Work:

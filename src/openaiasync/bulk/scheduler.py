@@ -27,11 +27,13 @@ from typing import Any, Literal, TypeAlias
 
 from ..core.codec.dialects import exceeds_limit
 from ..core.policy.admission import Admission, Flight
+from ..core.policy.estimate import TokenEstimate
 from ..core.policy.limits import Limits
 from ..core.policy.pacing import Meter
 from ..core.policy.retry import RETRY_COST, TIMEOUT_COST, backoff, is_rate_limit, retryable_status
 from ..engine.engine import Engine
 from ..engine.log import logger
+from ..engine.paced import learn_limits, limits_of, pause_of, refusal_of
 from ..errors import (
     APIConnectionError,
     APIError,
@@ -44,9 +46,8 @@ from ..errors import (
     OpenAIError,
 )
 from .cache import AnswerCache, is_repeatable, request_key
-from .estimate import TokenEstimate
 from .row import Outcome, Review, Sink, Stats, Summary, Work
-from .sending import Reached, limits_of, pause_of, refusal_of, replay, send
+from .sending import Reached, replay, send
 
 __all__ = ["MaxInFlight", "Scheduler", "engine_of"]
 
@@ -121,6 +122,9 @@ class Scheduler:
         if not many:
             raise ConfigurationError("a run needs at least one client")
         self._servers = [_Server(engine_of(one), Admission()) for one in many]
+        if limits is not None and limits.pace is not None:  # plain calls count against the same limits
+            for server in self._servers:
+                server.admission.requests, server.admission.tokens = limits.pace.requests, limits.pace.tokens
         self._retries = retries
         self._give_up_after = give_up_after
         self._cache = cache
@@ -505,7 +509,7 @@ class Scheduler:
             raise
         stats.in_flight -= 1
         now, usage = loop.time(), outcome.usage
-        self._see_limits(now, admission, limits_of(meta))
+        learn_limits(now, admission.requests, admission.tokens, limits_of(meta))
         if usage is None:
             admission.answered(now, flight)
         else:
@@ -526,14 +530,6 @@ class Scheduler:
                 return
             outcome = reviewed
         self._finish(work, outcome)
-
-    def _see_limits(self, now: float, admission: Admission, limits: Any) -> None:
-        if limits is None:
-            return
-        for pacer, told in ((admission.requests, limits.requests), (admission.tokens, limits.tokens)):
-            if told.limit is not None:
-                pacer.headers.see(now, told.limit, told.remaining, told.reset)
-                pacer.changed(now)
 
     def _finish(self, work: Work, outcome: Outcome) -> None:
         assert self._loop is not None
@@ -580,7 +576,7 @@ class Scheduler:
         assert self._loop is not None
         now, admission = self._loop.time(), server.admission
         limits = limits_of(error.meta)
-        self._see_limits(now, admission, limits)
+        learn_limits(now, admission.requests, admission.tokens, limits)
         refusal = refusal_of(error, limits)
         if exceeds_limit(error):
             admission.left(now, flight, works=True)

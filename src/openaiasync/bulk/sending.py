@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from time import time as wall_clock
 from types import CoroutineType
 from typing import Any
 
-from ..core.codec.dialects import tells_limit
-from ..core.model.meta import Meta, RateLimits, RequestInfo
-from ..core.policy.admission import Refusal
-from ..core.policy.retry import server_pause
+from ..core.model.meta import Meta, RequestInfo
+from ..core.policy.estimate import usage_of
 from ..engine.engine import Engine
 from ..engine.upstream import Connections
-from ..errors import APIStatusError, OpenAIError
-from .row import Outcome, Usage, Work
+from .row import Outcome, Work
 
-__all__ = ["Reached", "limits_of", "pause_of", "refusal_of", "replay", "send", "usage_of"]
+__all__ = ["Reached", "replay", "send"]
 
 
 async def send(engine: Engine, work: Work) -> tuple[Meta, Outcome]:
@@ -44,40 +40,6 @@ def replay(engine: Engine, work: Work, body: bytes) -> Outcome:
     meta = Meta(200, b"", RequestInfo(endpoint.method, base.root, base.target(work.request.path)), tries=0)
     answer = engine.decode(work.request, meta, body)
     return Outcome(status=200, body=body, answer=answer, meta=meta, usage=usage_of(answer), cached=True)
-
-
-def usage_of(answer: Any) -> Usage | None:
-    """Return the tokens that an answer says it took; `None` where it does not say so, or says nonsense."""
-    usage = getattr(answer, "usage", None)
-    if usage is None:
-        return None
-    spent = getattr(usage, "prompt_tokens", None)
-    made = getattr(usage, "completion_tokens", None)
-    if spent is None:
-        spent, made = getattr(usage, "input_tokens", None), getattr(usage, "output_tokens", None)
-    if not isinstance(spent, int) or spent < 0:
-        return None
-    return Usage(spent, made if isinstance(made, int) and made >= 0 else 0)
-
-
-def limits_of(meta: Meta | None) -> RateLimits | None:
-    """Return what the ``x-ratelimit-*`` fields of a response say; `None` without any."""
-    return meta.rate_limits if meta is not None and meta.has_rate_limits else None
-
-
-def pause_of(error: OpenAIError) -> float | None:
-    """Return how many seconds the server asks to be left alone; `None` where it does not."""
-    return server_pause(error.response.headers, wall_clock()) if isinstance(error, APIStatusError) else None
-
-
-def refusal_of(error: APIStatusError, limits: RateLimits | None) -> Refusal:
-    """Return what a 429 says: by its error object, then by its fields, then by its words."""
-    told = str(error.type or error.code or "").lower()
-    kind: Any = told if told in ("tokens", "requests") else tells_limit(error)
-    if not kind and limits is not None:
-        used = [name for name in ("requests", "tokens") if getattr(limits, name).remaining == 0]
-        kind = used[0] if len(used) == 1 else ""
-    return Refusal(kind, pause_of(error))
 
 
 class Reached:

@@ -115,6 +115,9 @@ class Call:
     """Header fields that the caller named, for observers."""
     extra: dict[str, Any]
     """Header fields that observers add to the next attempt; `None` takes one away."""
+    tokens: float = 0.0
+    """Tokens that are booked for the call, and the event loop's time from which it might be sent: see `PacedCalls`."""
+    paced_at: float = 0.0
     queued: float = 0.0
     began: float = 0.0
     attempt_began: float = 0.0
@@ -150,7 +153,7 @@ class Call:
 
         Raises `OpenAIError`; `OSError` for a file that is to be uploaded and cannot be read; what `receive` raises.
         """
-        observers, upstream = self.observers, self.upstream
+        observers, upstream, pace = self.observers, self.upstream, self.engine.shared.pace
         broken: TransportError | APIError | None = failure
         error: OpenAIError | None = None  # why there is another attempt
         try:
@@ -159,7 +162,7 @@ class Call:
                     error = await self._next(broken)
                 if self.permit is None:
                     # The usual case without a coroutine: a slot is free, and there is no file to be opened first.
-                    if not upstream.refusals and self.request.body.__class__ in _PLAIN:
+                    if not upstream.refusals and pace is None and self.request.body.__class__ in _PLAIN:
                         self.permit = self.engine.shared.limiter.slots.try_acquire(asyncio.current_task(self.loop))
                     if self.permit is None:
                         await self._acquire(error)
@@ -189,6 +192,8 @@ class Call:
                     broken = caught  # a 2xx that is an error: perhaps about what this library added
             if self.request.unasked or self.taken_back:
                 upstream.settle(self)
+            if pace is not None:
+                pace.answered(self, value, self.meta(response))
             if not self.kept:
                 self.release()
                 if observers is not NOBODY:
@@ -213,6 +218,8 @@ class Call:
         self.kept = False
         if response is not None:
             response.abort()
+        if self.engine.shared.pace is not None:
+            self.engine.shared.pace.failed(self, error)
         described = _described(broken)
         facts = self._facts(described, error)
         if is_lost_idle(described):
@@ -303,6 +310,8 @@ class Call:
         if patience is not None:
             until = began + patience if until is None else min(until, began + patience)
         try:
+            if shared.pace is not None:
+                await shared.pace.wait(self, until)
             while True:
                 if not upstream.admit(self, loop.time()):
                     await upstream.wait(self, until=until, returning=returning)

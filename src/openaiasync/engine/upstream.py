@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..core.codec.endpoint import Request
     from .call import Call
     from .config import BaseURL
+    from .paced import PacedCalls
 
 __all__ = ["Closable", "Connections", "Upstream", "refuses_parameter"]
 
@@ -75,15 +76,17 @@ class Connections:
         """Raises `ConfigurationError` for `limits` that are not a `Limits`."""
         if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"limits is a Limits, not {type(limits).__name__}")
-        if limits is not None and (limits.rpm is not None or limits.tpm is not None):
-            raise ConfigurationError(
-                "limits on requests or tokens a minute (rpm, tpm) hold for client.map(limits=...) alone so far"
-            )
         self.limiter: InFlightLimiter = (
             InFlightLimiter(slots) if limits is None else limits.limiter or InFlightLimiter(limits.max_in_flight)
         )
         if limits is not None:
             limits.limiter = self.limiter
+        self.pace: PacedCalls | None = None
+        """What holds calls to limits on rates, where the user has told any."""
+        if limits is not None and (limits.rpm is not None or limits.tpm is not None):
+            from .paced import PacedCalls  # most clients have none
+
+            limits.pace = self.pace = limits.pace or PacedCalls(limits)
         self.unfinished: int = 0
         """Streams that ended properly, but without saying that their answer is complete."""
         self._factory = factory
@@ -138,6 +141,7 @@ class Connections:
         """Return the same connections without slots, for what a call needs while it holds a slot itself."""
         beside = copy.copy(self)
         beside.limiter = InFlightLimiter(None)
+        beside.pace = None
         return beside
 
     # ---------------------------------------------------------------- what ends with the client

@@ -123,7 +123,8 @@ class MapMethods:
             into: a type; each answer becomes a value of it, `row.parsed`, as with `client.chat.parse`.
             repair: how often an answer that does not fit is asked for again.
             key: what names a row: a column of it, or a function of the item. Default: its index.
-            limits: ``Limits(rpm=…, tpm=…)`` for each server. What is left open is learned from the server's answers.
+            limits: ``Limits(rpm=…, tpm=…)`` for each server. Default: the client's. What is left open is learned from
+                the server's answers.
             max_in_flight: calls in flight at each server; ``"auto"`` finds the number, `None` is no limit.
             retries: how often a row is sent again after a fault of the server or the network (5). A refusal because of
                 too many requests (429) does not count.

@@ -182,6 +182,7 @@ class Limits:
         self.rpm: float | None = rpm
         self.tpm: float | None = tpm
         self.limiter: Any = None  # made by the first client that uses these limits
+        self.pace: Any = None  # so is this, where there is a limit on a rate
 
     def __repr__(self) -> str:
         return f"Limits(max_in_flight={self.max_in_flight}, rpm={self.rpm}, tpm={self.tpm})"

@@ -248,6 +248,11 @@ class Pacer:
         self._rate = NEVER
 
     @property
+    def held(self) -> float:
+        """Until when the server has asked for a pause."""
+        return self._hold
+
+    @property
     def due(self) -> float:
         """When the next request may be sent."""
         return max(self._hold, self._booked)

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import re
+from typing import Any, NamedTuple
 
-from .row import Usage
-
-__all__ = ["TokenEstimate"]
+__all__ = ["TokenEstimate", "Usage", "usage_of"]
 
 BYTES_A_TOKEN = 4.0  # of JSON in English; other texts are found by `TokenEstimate.seen`
 MEDIA_TOKENS = 1000.0  # for each image or sound inside a body
 _MEDIA = re.compile(rb'base64,[A-Za-z0-9+/=]{256,}|"data" ?: ?"[A-Za-z0-9+/=]{256,}')
 _MEDIA_SIZE = 2048  # bytes of a body below which there is none
 _RISE, _FALL = 0.9, 0.1
+
+
+class Usage(NamedTuple):
+    """Tokens of one answer, as the server counted them."""
+
+    input: int
+    output: int
+
+
+def usage_of(answer: Any) -> Usage | None:
+    """Return the tokens that an answer says it took; `None` where it does not say so, or says nonsense."""
+    usage = getattr(answer, "usage", None)
+    if usage is None:
+        return None
+    spent = getattr(usage, "prompt_tokens", None)
+    made = getattr(usage, "completion_tokens", None)
+    if spent is None:
+        spent, made = getattr(usage, "input_tokens", None), getattr(usage, "output_tokens", None)
+    if not isinstance(spent, int) or spent < 0:
+        return None
+    return Usage(spent, made if isinstance(made, int) and made >= 0 else 0)
 
 
 class TokenEstimate:
