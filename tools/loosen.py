@@ -36,7 +36,7 @@ Found = dict[tuple[str, str], set[str]]  # (module below `types`, class) → fie
 
 
 def loose_fields() -> Found:
-    """The fields that are required here and optional in the official types, of all answers and all parts of them."""
+    """Return the fields of answers and their parts that are required here and optional in the official types."""
     found: Found = {}
     done: set[tuple[Any, Any]] = set()
     todo = list(_pairs())
@@ -100,7 +100,7 @@ def _partners(ours: list[Any], theirs: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _constant(cls: Any) -> Any:
-    """What its field `type` has to be."""
+    """Return the value that the field `type` must have."""
     import msgspec
 
     if hasattr(cls, "model_fields"):
@@ -148,7 +148,7 @@ def _is_model(kind: Any) -> bool:
 
 
 def table(found: Found, keys: dict[tuple[str, str], str], before: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The table by the description's keys, with what it had before."""
+    """Return the table by the description's keys, with its previous entries."""
     fields = {key: set(names) for key, names in before.items()}
     for place, names in found.items():
         fields.setdefault(keys[place], set()).update(names)

@@ -172,11 +172,11 @@ def test_a_file_name_that_is_no_utf8_goes_out_as_it_is_on_the_disk() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("speech.mp3", "a str is no file; pass pathlib.Path"),
-        (3, "int is no file"),
+        ("speech.mp3", "a str is not a file; pass pathlib.Path"),
+        (3, "int is not a file"),
         (io.StringIO("text"), "binary mode"),
-        ([b"a", "b"], "a str is no file"),
-        (("a.txt", 3), "int is no file"),
+        ([b"a", "b"], "a str is not a file"),
+        (("a.txt", 3), "int is not a file"),
     ],
 )
 def test_what_is_no_file_is_refused(value: Any, reason: str) -> None:

@@ -170,7 +170,7 @@ class Answers:
         module.define(place.name, ["if TYPE_CHECKING:", "    " + seen, "else:", "    " + run])
 
     def _certain(self, type_: Type, module: Module, where: str) -> list[str]:
-        """The members without `None`, each as an expression of its own."""
+        """Return the members without `None`, each as an expression."""
         parts: list[Type] = list(type_.members) if isinstance(type_, Union) else [type_]
         texts: list[str] = []
         for part in widest(parts, self.description.bare):

@@ -28,7 +28,7 @@ class Api:
         texts = {self._path(space): self._space(space) for space in sorted(self.spaces)}
         texts["api/root.py"] = self._root()
         texts["api/__init__.py"] = (
-            HEADER + '"""The methods of the API under their official names; areas load when touched."""\n'
+            HEADER + '"""The methods of the API under their official names; namespaces load at first use."""\n'
         )
         return texts
 
@@ -47,7 +47,7 @@ class Api:
             "",
             "",
             "class Api:",
-            '    """What a client offers: one attribute an area, imported when touched."""',
+            '    """The namespaces of a client, one attribute each, imported at first use."""',
             "",
         ]
         module.body += ["    _calls: Engine"]
@@ -80,7 +80,7 @@ class Api:
                 "",
                 "    @cached_property",
                 f"    def {leaf}(self) -> {name}:",
-                f'        """The methods under `{home}`, by a name that they had before."""',
+                f'        """The methods under `{home}`, by an earlier name."""',
                 f"        from {module.relative('api.' + home)} import {name}",
                 "",
                 f"        return {name}(self._calls)",
@@ -222,7 +222,7 @@ def _call(head: str, arguments: str) -> str:
 
 
 def _folded(lines: list[str]) -> list[str]:
-    """The first line, with its parameters one a line if it is too long; calls likewise."""
+    """Return the first line, with one parameter per line if it is too long; also for calls."""
     head, *rest = lines
     if len(head) > 114:
         start, _, tail = head.partition("(")
@@ -245,7 +245,7 @@ def _split(params: str) -> list[str]:
 
 
 def _resolving(module: Module) -> str:
-    """The text of a module whose annotations name what is imported when they are looked at."""
+    """Return the text of a module whose annotations are imported when they are evaluated."""
     if module.checked:
         module.use(".lazy", "resolve_annotations")
         module.late += ["", "", "resolve_annotations(__name__)"]

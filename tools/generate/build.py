@@ -69,7 +69,7 @@ class Tables:
 
 
 class Builder:
-    """Places are decided for the whole API, so that they do not depend on what is written."""
+    """Decide places for the whole API, so that they do not depend on the selection that is written."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Builder:
         return texts
 
     def _within(self, names: Names, keys: list[str], operations: list[Operation], roots: list[Root]) -> list[str]:
-        """Of `keys`, those that are to be written: all, or what some operations lead to."""
+        """Return those of `keys` that are written: all, or the ones that some operations need."""
         if len(operations) == len(self.operations):
             return keys
         found: set[str] = set()

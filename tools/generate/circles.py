@@ -23,7 +23,7 @@ def in_circles(write: Callable[[Circles], dict[str, Module]]) -> dict[str, Modul
 
 
 def circles(graph: Mapping[str, Iterable[str]]) -> Circles:
-    """Each node that lies on a circle, with the others of its strongly connected component (Tarjan)."""
+    """Return each node of a cycle, with the others of its strongly connected component (Tarjan)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []

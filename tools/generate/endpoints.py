@@ -1,4 +1,4 @@
-"""One row an operation: `endpoints.py`. The client sends by it, the server routes by it."""
+"""Writes `endpoints.py`, one endpoint per operation. The client sends with it, the server routes with it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Shape:
 
 @dataclass
 class Alias:
-    """A component that is no object: a union, an enumeration, a list."""
+    """A component that is not an object: a union, an enumeration, a list."""
 
     key: str
     type: Type

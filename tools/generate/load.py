@@ -167,7 +167,7 @@ class Description:
         ]
 
     def shape(self, type_: Type) -> Shape | None:
-        """The object behind a reference, through aliases; `None` if it is no object."""
+        """Return the object behind a reference, through aliases; `None` if it is not an object."""
         while isinstance(type_, Ref):
             found = self.named[type_.key]
             if isinstance(found, Shape):

@@ -167,7 +167,7 @@ class Names:
         )
 
     def _variant(self, key: str) -> str:
-        """What tells an inline member of a union: its constant, else its number."""
+        """Return the name of an inline member of a union: its constant, else its number."""
         shape = self.description.shape(Ref(key))
         for field in shape.fields.values() if shape else ():
             type_ = self.description.bare(field.type)

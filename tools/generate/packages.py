@@ -1,4 +1,4 @@
-"""The packages of `types/` and `params/`: names looked up when asked for, so that a package costs nothing."""
+"""The packages of `types/` and `params/`: names are imported at first use, so that a package costs nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The requests as TypedDicts: `params/`. Only type checkers, and users who ask for them, import these modules."""
+"""Writes requests as TypedDicts: `params/`. Only type checkers and users import these modules."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Requests:
     # -- operations ----------------------------------------------------------------------------------------------------
 
     def fields(self, operation: Operation) -> dict[str, Field]:
-        """What an operation takes beside its path parameters and `stream`, by wire name."""
+        """Return the parameters of an operation except path parameters and `stream`, by wire name."""
         body = self.description.shape(operation.body) if operation.body is not None else None
         if operation.body is not None and body is None:
             raise GeneratorError(f"{operation.name}: the body is no object")

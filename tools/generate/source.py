@@ -51,7 +51,7 @@ class Module:
     _hidden: bool = False  # whether a field's value hides a name that annotations behind it use
 
     def use(self, module: str, name: str) -> str:
-        """A name from a module outside the generated places, absolute (``typing``) or relative to the package."""
+        """Import a name from a module that is not generated, absolute (``typing``) or relative to the package."""
         self.std.setdefault(module, set()).add(name)
         return name
 
@@ -77,13 +77,13 @@ class Module:
         raise GeneratorError(f"no free name for {side}.{place} in {self.side}.{self.name}")
 
     def define(self, name: str, lines: Iterable[str], fields: Iterable[str] = (), is_class: bool = False) -> None:
-        """Adds a block; what was mentioned since the one before it is what it needs."""
+        """Add a block; it needs the names mentioned since the block before it."""
         self._hidden = self._hidden or not _IN_ANNOTATIONS.isdisjoint(fields)
         self.blocks.append(Block(name, "\n".join(lines), is_class, self._mentioned))
         self._mentioned = set()
 
     def _ordered(self) -> list[Block] | None:
-        """The blocks, each behind those that it needs, if that is possible: then annotations need not be texts.
+        """Return the blocks, each after those that it needs if possible: then annotations need not be strings.
 
         Evaluating texts is most of what a decoder costs when it is made.
         """

@@ -153,7 +153,7 @@ class Overrides:
         return Place.parse(text) if text else None
 
     def fields(self, shape: Shape) -> dict[str, Field]:
-        """The fields of an answer: as described, but those that usual servers leave out are optional."""
+        """Return the fields of an answer: as described, but fields that common servers omit are optional."""
         optional = self.table.get("optional", {}).get(shape.key, ())
         dropped = self.table.get("drop", {}).get(shape.key, ())
         return {
@@ -206,7 +206,7 @@ class Overrides:
         return [found[name] for name in sorted(found)]
 
     def _parameters(self, op: Operation) -> list[Param]:
-        """What the operation takes beyond its description."""
+        """Return the parameters of an operation that its description lacks."""
         place = "query" if op.body is None else "body"
         key = "op " + op.name.replace(".", " ")
         found: list[Param] = []

@@ -87,12 +87,12 @@ class Unions:
         )
 
     def deserves_name(self, alias: Alias) -> bool:
-        """Whether an alias is worth a name of its own: a union of objects, or one that needs help at run time."""
+        """Whether an alias gets a name: a union of objects, or one that needs a stand-in at run time."""
         return isinstance(alias.type, Union) and (len(self.shapes(alias.type)) > 1 or not self.native(alias.type))
 
 
 def rank(name: str, tag: str) -> int:
-    """How soon a tag field is served: the one that the description names, then the usual ones."""
+    """Return the rank of a tag field: the one that the description names, then the common ones."""
     return 0 if name == tag else _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
 
 

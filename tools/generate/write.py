@@ -1,4 +1,4 @@
-"""The command: writes what changed, removes what should not be there any more, or only says so."""
+"""The command: writes changed files and removes obsolete ones, or only lists them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACES = ("types", "params", "api")
 
 
 def stale(package: Path, docs: Path, texts: Mapping[str, str]) -> list[str]:
-    """What differs from `texts`, is missing, or should not be there, as paths below `package` (or `docs`)."""
+    """Return the paths below `package` (or `docs`) that differ from `texts`, are missing, or are obsolete."""
     found = [path for path, text in texts.items() if not _same(_home(package, docs, path) / path, text)]
     for place in PLACES:
         there = (path.relative_to(package).as_posix() for path in (package / place).rglob("*.py"))
@@ -33,7 +33,7 @@ def _same(path: Path, text: str) -> bool:
 
 
 def write(package: Path, docs: Path, texts: Mapping[str, str]) -> list[str]:
-    """Makes `package` and `docs` hold `texts`; the paths that were touched."""
+    """Write `texts` to `package` and `docs`; return the changed paths."""
     touched = stale(package, docs, texts)
     for name in touched:
         path = _home(package, docs, name) / name
@@ -50,7 +50,7 @@ def write(package: Path, docs: Path, texts: Mapping[str, str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 done or nothing stale, 1 stale, 2 the tables and the description disagree."""
+    """Run the command; return 0 if done or up to date, 1 if stale, 2 if tables and description disagree."""
     parser = argparse.ArgumentParser(
         prog="generate", description="Generate types, params, endpoints, api and the page of methods."
     )

@@ -40,7 +40,7 @@ __all__ = ["Api"]
 
 
 class Api:
-    """What a client offers: one attribute an area, imported when touched."""
+    """The namespaces of a client, one attribute each, imported at first use."""
 
     _calls: Engine
 

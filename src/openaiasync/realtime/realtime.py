@@ -49,7 +49,7 @@ class SessionMethods(EventMethods):
         session: RealtimeSessionCreateRequestParam | RealtimeTranscriptionSessionCreateRequestParam,
         event_id: str | Omit = omit,
     ) -> None:
-        """Change the session: instructions, voice, tools, formats, turn detection. Answered by ``session.updated``."""
+        """Change the session: instructions, voice, tools, formats, turn detection. The server sends ``session.updated``."""
         await self._send("session.update", session=session, event_id=event_id)
 
 
@@ -62,11 +62,11 @@ class ResponseMethods(EventMethods):
         response: RealtimeResponseCreateParamsParam | Omit = omit,
         event_id: str | Omit = omit,
     ) -> None:
-        """Ask for an answer, now. Answered by ``response.created`` and what follows, up to ``response.done``."""
+        """Request a response. The server sends ``response.created`` and further events, up to ``response.done``."""
         await self._send("response.create", response=response, event_id=event_id)
 
     async def cancel(self, *, response_id: str | Omit = omit, event_id: str | Omit = omit) -> None:
-        """Break off the answer that is under way. Answered by ``response.done``."""
+        """Cancel the response in progress. The server sends ``response.done``."""
         await self._send("response.cancel", response_id=response_id, event_id=event_id)
 
 
@@ -74,15 +74,15 @@ class InputAudioMethods(EventMethods):
     """``connection.input_audio_buffer``."""
 
     async def append(self, *, audio: str, event_id: str | Omit = omit) -> None:
-        """Add sound, base64 in the session's input format. Not answered."""
+        """Append audio, base64 in the session's input format. The server sends no event."""
         await self._send("input_audio_buffer.append", audio=audio, event_id=event_id)
 
     async def commit(self, *, event_id: str | Omit = omit) -> None:
-        """Make what was appended the user's message. Answered by ``input_audio_buffer.committed``."""
+        """Make a user message of the appended audio. The server sends ``input_audio_buffer.committed``."""
         await self._send("input_audio_buffer.commit", event_id=event_id)
 
     async def clear(self, *, event_id: str | Omit = omit) -> None:
-        """Forget what was appended. Answered by ``input_audio_buffer.cleared``."""
+        """Discard the appended audio. The server sends ``input_audio_buffer.cleared``."""
         await self._send("input_audio_buffer.clear", event_id=event_id)
 
 
@@ -90,7 +90,7 @@ class OutputAudioMethods(EventMethods):
     """``connection.output_audio_buffer`` (WebRTC and SIP)."""
 
     async def clear(self, *, event_id: str | Omit = omit) -> None:
-        """Stop what is being said. Answered by ``output_audio_buffer.cleared``."""
+        """Stop the audio output. The server sends ``output_audio_buffer.cleared``."""
         await self._send("output_audio_buffer.clear", event_id=event_id)
 
 
@@ -108,7 +108,7 @@ class ItemMethods(EventMethods):
         await self._send("conversation.item.create", item=item, previous_item_id=previous_item_id, event_id=event_id)
 
     async def delete(self, *, item_id: str, event_id: str | Omit = omit) -> None:
-        """Take an item away. Answered by ``conversation.item.deleted``."""
+        """Delete an item. The server sends ``conversation.item.deleted``."""
         await self._send("conversation.item.delete", item_id=item_id, event_id=event_id)
 
     async def truncate(
@@ -119,7 +119,7 @@ class ItemMethods(EventMethods):
         audio_end_ms: int,
         event_id: str | Omit = omit,
     ) -> None:
-        """Cut an answer at what was heard of it, in milliseconds. Answered by ``conversation.item.truncated``."""
+        """Truncate a response to the audio played, in milliseconds. The server sends ``conversation.item.truncated``."""
         await self._send(
             "conversation.item.truncate",
             item_id=item_id,
@@ -129,7 +129,7 @@ class ItemMethods(EventMethods):
         )
 
     async def retrieve(self, *, item_id: str, event_id: str | Omit = omit) -> None:
-        """Ask for an item. Answered by ``conversation.item.retrieved``."""
+        """Request an item. The server sends ``conversation.item.retrieved``."""
         await self._send("conversation.item.retrieve", item_id=item_id, event_id=event_id)
 
 
@@ -138,7 +138,7 @@ class ConversationMethods(EventMethods):
 
     @cached_property
     def item(self) -> ItemMethods:
-        """The methods for its items."""
+        """Methods for the conversation's items."""
         return ItemMethods(self._connection)
 
 
@@ -162,11 +162,11 @@ class BetaResponseMethods(EventMethods):
     """``connection.response``."""
 
     async def create(self, *, response: BetaResponseParam | Omit = omit, event_id: str | Omit = omit) -> None:
-        """Ask for an answer, now."""
+        """Request a response."""
         await self._send("response.create", response=response, event_id=event_id)
 
     async def cancel(self, *, response_id: str | Omit = omit, event_id: str | Omit = omit) -> None:
-        """Break off the answer that is under way."""
+        """Cancel the response in progress."""
         await self._send("response.cancel", response_id=response_id, event_id=event_id)
 
 
@@ -174,7 +174,7 @@ class TranslationAudioMethods(EventMethods):
     """``connection.session.input_audio_buffer``."""
 
     async def append(self, *, audio: str, event_id: str | Omit = omit) -> None:
-        """Add sound that is to be translated, base64."""
+        """Append audio to be translated, base64."""
         await self._send("session.input_audio_buffer.append", audio=audio, event_id=event_id)
 
 
@@ -183,7 +183,7 @@ class TranslationSessionMethods(EventMethods):
 
     @cached_property
     def input_audio_buffer(self) -> TranslationAudioMethods:
-        """Methods for what is said."""
+        """Methods for the audio."""
         return TranslationAudioMethods(self._connection)
 
     async def update(
@@ -196,7 +196,7 @@ class TranslationSessionMethods(EventMethods):
         await self._send("session.update", session=session, event_id=event_id)
 
     async def close(self, *, event_id: str | Omit = omit) -> None:
-        """Have the server finish what it has and close. Answered by ``session.closed``."""
+        """Close the session after the remaining audio. The server sends ``session.closed``."""
         await self._send("session.close", event_id=event_id)
 
 
@@ -212,12 +212,12 @@ class AsyncRealtimeConnection(WebSocketConnection[RealtimeServerEvent]):
 
     @cached_property
     def response(self) -> ResponseMethods:
-        """Methods that ask for answers."""
+        """Methods that request responses."""
         return ResponseMethods(self)
 
     @cached_property
     def input_audio_buffer(self) -> InputAudioMethods:
-        """Methods for what is said."""
+        """Methods for the audio."""
         return InputAudioMethods(self)
 
     @cached_property
@@ -227,7 +227,7 @@ class AsyncRealtimeConnection(WebSocketConnection[RealtimeServerEvent]):
 
     @cached_property
     def output_audio_buffer(self) -> OutputAudioMethods:
-        """Methods for what is answered."""
+        """Methods for the audio output."""
         return OutputAudioMethods(self)
 
 
@@ -238,7 +238,7 @@ class AsyncRealtimeConnectionManager(Manager[AsyncRealtimeConnection]):
 
 
 class BetaRealtimeConnection(WebSocketConnection[BetaServerEvent]):
-    """An open connection of ``client.beta.realtime``, the protocol before its release."""
+    """An open connection of ``client.beta.realtime``, the beta version of the protocol."""
 
     _kind = BetaServerEvent
 
@@ -254,12 +254,12 @@ class BetaRealtimeConnection(WebSocketConnection[BetaServerEvent]):
 
     @cached_property
     def response(self) -> BetaResponseMethods:
-        """Methods that ask for answers."""
+        """Methods that request responses."""
         return BetaResponseMethods(self)
 
     @cached_property
     def input_audio_buffer(self) -> InputAudioMethods:
-        """Methods for what is said."""
+        """Methods for the audio."""
         return InputAudioMethods(self)
 
     @cached_property
@@ -269,7 +269,7 @@ class BetaRealtimeConnection(WebSocketConnection[BetaServerEvent]):
 
     @cached_property
     def output_audio_buffer(self) -> OutputAudioMethods:
-        """Methods for what is answered."""
+        """Methods for the audio output."""
         return OutputAudioMethods(self)
 
 

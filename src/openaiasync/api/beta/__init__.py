@@ -67,7 +67,7 @@ class AsyncBeta(Namespace):
 
     @cached_property
     def chat(self) -> AsyncChat:
-        """The methods under `chat`, by a name that they had before."""
+        """The methods under `chat`, by an earlier name."""
         from ..chat import AsyncChat
 
         return AsyncChat(self._calls)

@@ -1,8 +1,8 @@
-"""Bodies of uploads, ``multipart/form-data`` (RFC 7578), as a plan of parts; `engine.uploads` reads the files in it.
+"""Bodies of uploads, ``multipart/form-data`` (RFC 7578), as a list of parts; `engine.uploads` reads their files.
 
-Plain values come first, then the files; arrays are ``name[]``, objects ``name[key]``. Names are encoded as the
-official client does it: percent for quotes and control characters (WHATWG HTML, multipart/form-data), a doubled
-backslash.
+Plain values come first, then the files; arrays are ``name[]``, objects ``name[key]``. Names are encoded as by the
+official client: quotes and control characters in percent notation (WHATWG HTML, multipart/form-data), backslashes
+doubled.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from .media_types import SNIFFED, extension, media_type_of
 
 __all__ = ["UNNAMED", "BareText", "Multipart", "Naming", "Part", "is_file"]
 
-UNNAMED = "upload"  # the file name of what has none: without one, servers take a part for a text field
+UNNAMED = "upload"  # the default file name: without one, servers take a part for a text field
 _ANY_TYPE = "application/octet-stream"
 _UNTYPED: Mapping[str, str] = {}
 _UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]')
 _BAD_FIELD = re.compile(r"[^\t\x20-\x7e\x80-\U0010ffff]")
 _OURS = frozenset({"content-disposition", "content-length", "content-transfer-encoding", "transfer-encoding"})
-"""Fields of a part that say where it begins and ends and whose it is: a second one would contradict the first."""
+"""Fields of a part that frame and name it: a second one would contradict the first."""
 
 
 Naming: TypeAlias = Callable[[bytes], bytes]
 
 
 class Part(NamedTuple):
-    """One part: its header with the empty line behind it, and its content: bytes, a path as `str`, or an open file.
+    """One part: its header with the empty line after it, and its content: bytes, a path as `str`, or an open file.
 
-    A CRLF follows the content. Where the first bytes of a file have to tell its name or its type, `naming` makes the
-    header of them, and `head` is the one for bytes that tell nothing.
+    A CRLF follows the content. If name or type of a file depend on its first bytes, `naming` makes the header from
+    these, and `head` is the header for unrecognised bytes.
     """
 
     head: bytes
@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 
 class Multipart:
-    """The body of one upload. Nothing was opened yet; two made from the same values differ in their boundary only."""
+    """The body of one upload, before its files are opened. Equal values give equal bodies except for the boundary."""
 
     __slots__ = ("boundary", "parts", "uploads")
 
@@ -66,10 +66,10 @@ class Multipart:
         typed: Mapping[str, str] = _UNTYPED,
         boundary: str | None = None,
     ) -> Multipart:
-        """The plan for these fields: `files` names those that take nothing but files, `typed` others' media types.
+        """Return the body for these fields: `files` names those that take only files, `typed` media types of others.
 
-        Raises `TypeError` for what is no file where one is due, and `ValueError` for an empty path, a number or a text
-        that cannot be sent.
+        Raises `TypeError` for a value that is not a file where one is required, and `ValueError` for an empty path, and
+        for a number or text that cannot be sent.
         """
         values: list[tuple[str, Any]] = []
         uploads: list[tuple[str, Any]] = []
@@ -85,7 +85,7 @@ class Multipart:
         if boundary is None:
             import secrets
 
-            boundary = secrets.token_hex(16)  # nobody can put it into a field beforehand
+            boundary = secrets.token_hex(16)  # random, so that no field can contain it
         parts = [Part(_head(boundary, key, None, None), _text(key, value)) for key, value in values]
         parts += [_file_part(boundary, key, item) for key, item in uploads]
         return cls(parts, len(uploads), boundary)
@@ -97,7 +97,7 @@ class Multipart:
 
     @property
     def tail(self) -> bytes:
-        """What follows the last part."""
+        """The bytes after the last part."""
         return f"--{self.boundary}--\r\n".encode()
 
     def __repr__(self) -> str:
@@ -105,24 +105,24 @@ class Multipart:
 
 
 class BareText(NamedTuple):
-    """A body that is the text of one field, without a form around it."""
+    """A body that is the text of one field, without a form."""
 
     content_type: str
     content: bytes
 
     @property
     def uploads(self) -> int:
-        """No file is in it."""
+        """The number of files: none."""
         return 0
 
     @classmethod
     def of(cls, name: str, value: Any, content_type: str) -> BareText:
-        """The field's text; `TypeError` for what is none, `ValueError` for one that UTF-8 cannot carry."""
+        """Return the field's text. Raises `TypeError`, and `ValueError` for text that UTF-8 cannot carry."""
         return cls(content_type, _encoded(name, value, content_type))
 
 
 def _encoded(name: str, value: Any, media_type: str) -> bytes:
-    """A value as its media type has it: JSON, or text as it stands."""
+    """Encode a value by its media type: as JSON, or as text."""
     if media_type == "application/json":
         return encode_json(value)
     if not isinstance(value, str):
@@ -130,27 +130,27 @@ def _encoded(name: str, value: Any, media_type: str) -> bytes:
     return _text(name, value)
 
 
-_LISTS = frozenset({"image", "files"})  # fields that take several files: what is iterated there are files
+_LISTS = frozenset({"image", "files"})  # fields that take several files: an iterator there yields files
 
 
 class _IteratorFile:
-    """A file whose content an iterator gives, piece by piece."""
+    """A file whose content comes from an iterator, piece by piece."""
 
     def __init__(self, pieces: Iterator[Any]) -> None:
         self._pieces = pieces
 
     def read(self, size: int = -1) -> bytes:
-        """The next piece, whatever its size; empty at the end."""
+        """Return the next piece, of any size; empty at the end."""
         for piece in self._pieces:
             if not isinstance(piece, (bytes, bytearray, memoryview)):
-                raise TypeError(f"the content of a file is made of bytes, not of {type(piece).__name__}")
+                raise TypeError(f"the content of a file must be bytes, not {type(piece).__name__}")
             if piece:
                 return bytes(cast("bytes", piece))
         return b""
 
 
 class _UploadPart(NamedTuple):
-    """Marks a value as a file among plain values, or as a field with a media type of its own."""
+    """Marks a value as a file, or as a field with a media type."""
 
     value: Any
     is_file: bool = True
@@ -160,7 +160,7 @@ def _is_upload(item: Any) -> bool:
     return isinstance(item, _UploadPart)
 
 
-# -------------------------------------------------------------------------------------------------- what is what
+# -------------------------------------------------------------------------------------------------- kinds of values
 
 
 def _is_content(value: Any) -> bool:
@@ -170,7 +170,7 @@ def _is_content(value: Any) -> bool:
 
 
 def _is_named(value: Any) -> bool:
-    """Whether a value is a tuple ``(name, content[, media type[, header fields]])``, its content text at worst."""
+    """Whether a value is a tuple ``(name, content[, media type[, header fields]])``; its content may be text."""
     if not isinstance(value, tuple):
         return False
     items = cast("Any", value)
@@ -178,14 +178,14 @@ def _is_named(value: Any) -> bool:
 
 
 def is_file(value: Any) -> bool:
-    """Whether a value can only be meant as a file: bytes, a path object, something to `read`, or a tuple with one."""
+    """Whether a value can only be a file: bytes, a path object, an object with `read`, or a tuple with one of these."""
     if _is_named(value):
         return _is_content(value[1])
     return _is_content(value) or callable(getattr(value, "as_file", None))
 
 
 def _flat(name: str, value: Any, file_field: bool) -> Iterator[tuple[str, Any]]:
-    """A field as pairs of a bracketed name and one value; `None` and what is not given are left out."""
+    """Yield a field as pairs of a bracketed name and one value, without `None` and omitted values."""
     if value is None or is_omitted(value):
         return
     if is_file(value) or (file_field and _is_named(value)):
@@ -213,9 +213,9 @@ def _flat(name: str, value: Any, file_field: bool) -> Iterator[tuple[str, Any]]:
 
 def _no_file(name: str, value: Any) -> str:
     if isinstance(value, str):
-        return f"{name}: a str is no file; pass pathlib.Path(...) for a file's path, or the content as bytes"
+        return f"{name}: a str is not a file; pass pathlib.Path(...) for a file's path, or the content as bytes"
     return (
-        f"{name}: {type(value).__name__} is no file; pass bytes, a pathlib.Path, a file opened in binary mode, or a "
+        f"{name}: {type(value).__name__} is not a file; pass bytes, a pathlib.Path, a file opened in binary mode, or a "
         "tuple (name, content, media type)"
     )
 
@@ -248,7 +248,7 @@ def _head(boundary: str, name: str, file_name: str | None, media_type: str | Non
     if media_type:
         line += f"Content-Type: {media_type}\r\n"
     line += "\r\n"
-    # Names of files are bytes on Unix: those that are not UTF-8 go out as they are on the disk.
+    # File names are bytes on Unix: those that are not UTF-8 are sent unchanged.
     try:
         return line.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -274,7 +274,7 @@ def _file_part(boundary: str, name: str, upload: _UploadPart) -> Part:
     if media_type is not None:
         media_type = _checked(name, media_type)
     content = _content(name, items[1])
-    if not upload.is_file or (not items[0] and isinstance(items[1], str)):  # a text without a name is not a file
+    if not upload.is_file or (not items[0] and isinstance(items[1], str)):  # text without a name is not a file
         return Part(_head(boundary, name, None, media_type, fields), content)
     file_name = items[0] or _name_of(content)
     return _part(
@@ -283,9 +283,9 @@ def _file_part(boundary: str, name: str, upload: _UploadPart) -> Part:
 
 
 class _Naming:
-    """Makes the header of a part that is a file: its first bytes tell its name and its type where nobody else does.
+    """Makes the header of a file's part: its first bytes determine name and type if nothing else does.
 
-    Servers of speech look at the ending of a name alone, and refuse what has none that they know.
+    Servers of speech to text look only at the extension of the name, and refuse files without a known one.
     """
 
     def __init__(
@@ -303,20 +303,20 @@ class _Naming:
         self.name = name
         self.file_name = file_name
         self.media_type = media_type
-        self.named = named  # the caller chose the file's name, which stays as it is
+        self.named = named  # the caller chose the file's name, which is not changed
         self.fields = fields
         self.typed = typed  # the type is among the fields
 
     @property
     def is_decided(self) -> bool:
-        """Whether the first bytes make no difference."""
+        """Whether the header does not depend on the first bytes."""
         return self._guess() is not None and (self.named or bool(os.path.splitext(self.file_name)[1]))
 
     def _guess(self) -> str | None:
         return self.media_type or _guess(self.file_name) or ("" if self.typed else None)
 
     def __call__(self, first: bytes) -> bytes:
-        """The header for a file that begins like this."""
+        """Return the header for a file that begins with these bytes."""
         media_type = self._guess()
         if media_type is None:
             media_type = media_type_of(first[:SNIFFED]) or _ANY_TYPE
@@ -333,15 +333,15 @@ def _part(naming: _Naming, content: bytes | str | IO[bytes]) -> Part:
 
 
 def _content(name: str, value: Any) -> bytes | str | IO[bytes]:
-    """What a part's content is read from; `TypeError` and `ValueError` for what cannot be read."""
+    """Return the content of a part, or its source. Raises `TypeError` and `ValueError` for one that cannot be read."""
     if isinstance(value, str):
-        return value.encode()  # of a tuple: its text, not a path
+        return value.encode()  # in a tuple: text, not a path
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(cast("bytes", value))
     if isinstance(value, os.PathLike):
         path = os.fsdecode(cast("os.PathLike[str]", value))
         if not path:
-            raise ValueError(f"{name}: an empty path names no file")
+            raise ValueError(f"{name}: the path is empty")
         return path
     if hasattr(value, "as_file"):
         return _content(name, value.as_file()[1])
@@ -365,7 +365,7 @@ def _name_of(content: bytes | str | IO[bytes]) -> str:
     name: Any = content if isinstance(content, str) else getattr(content, "name", None)
     if isinstance(name, bytes):
         name = os.fsdecode(name)
-    # The name of a file made from a descriptor is a number, that of a spooled temporary file is None.
+    # The name of a file opened from a descriptor is a number, that of a spooled temporary file is None.
     return (os.path.basename(name) if isinstance(name, str) else "") or UNNAMED
 
 
@@ -379,7 +379,7 @@ def _fields(name: str, fields: Mapping[str, str]) -> str:
     lines: list[str] = []
     for key, value in fields.items():
         if not is_token(key):
-            raise ValueError(f"{name}: {key!r} is not the name of a header field (RFC 9110, section 5.1)")
+            raise ValueError(f"{name}: {key!r} is not a valid name of a header field (RFC 9110, section 5.1)")
         if key.lower() in _OURS:
             raise ValueError(f"{name}: {key!r} is set by the library and cannot be given")
         lines.append(f"{key}: {_checked(name, value)}\r\n")
@@ -388,7 +388,7 @@ def _fields(name: str, fields: Mapping[str, str]) -> str:
 
 def _checked(name: str, text: str) -> str:
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
-        raise TypeError(f"{name}: a header field of a part is a string, not {type(text).__name__}")
+        raise TypeError(f"{name}: a header field of a part must be a string, not {type(text).__name__}")
     if _BAD_FIELD.search(text):
-        raise ValueError(f"{name}: a header field of a part holds a control character")
+        raise ValueError(f"{name}: a header field of a part contains a control character")
     return text.strip(" \t")
