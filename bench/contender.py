@@ -1,4 +1,4 @@
-"""What every contender can be asked for."""
+"""The interface of every contender."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Contender:
         self.tls = ssl.create_default_context(cafile=os.environ[CA]) if base.startswith("https:") else None
 
     async def open(self) -> None:
-        """Make what is used for all calls."""
+        """Prepare the objects that all calls share."""
 
     async def chat(self, name: str) -> Any:
         raise NotImplementedError

@@ -19,7 +19,7 @@ ALL = (*BOTH, "openai")
 
 
 class Growth(NamedTuple):
-    """One panel of the plot: what a unit costs by size. `linear`: the exponent of that cost where growth is linear."""
+    """One panel of the plot: the cost of a unit by size. `linear`: the exponent of that cost for linear growth."""
 
     name: str
     title: str
@@ -88,7 +88,7 @@ def growth(place: Place, rounds: int, pythons: dict[str, str]) -> dict[str, dict
 
 
 def exponent(line: dict[str, float]) -> float | None:
-    """The exponent of a unit's cost at the large end: its steepest over the two largest steps. None: too few points."""
+    """Return the exponent of a unit's cost at large sizes, the steepest of the last two steps; None for too few."""
     points = sorted((int(size), cost) for size, cost in line.items())[-3:]
     if len(points) < 3:
         return None

@@ -97,7 +97,7 @@ def _run(command: list[str], source: Path) -> None:
 
 
 def _instructions(words: list[str], source: Path) -> int:
-    """What this Python does with these arguments, in instructions."""
+    """Count the instructions of this Python with these arguments."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         _run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable, *words], source)
@@ -108,7 +108,7 @@ def _instructions(words: list[str], source: Path) -> int:
 
 
 async def _work(name: str, base: str, counted: str, units: int) -> None:
-    """What runs under callgrind: every row's warm-up, and one row again for what counts."""
+    """Run under callgrind: the warm-up of every row, then the counted row again."""
     from contenders import CONTENDERS
     from worker import do
 

@@ -1,4 +1,4 @@
-"""What is not CPU a unit: importing, first calls, encoding, memory. Each number comes from processes of its own."""
+"""Measures imports, first calls, encoding and memory, each in separate processes."""
 
 from __future__ import annotations
 

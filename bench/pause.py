@@ -47,7 +47,7 @@ async def main(name: str, base: str, answer: str) -> None:
 
 
 def pauses(base: str, python: str, rounds: int) -> dict[str, dict[str, list[list[float]]]]:
-    """By answer and contender, what each run found."""
+    """Return the result of each run by answer and contender."""
     found: dict[str, dict[str, list[list[float]]]] = {}
     for answer in ANSWERS:
         for number in range(min(rounds, 3)):

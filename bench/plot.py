@@ -13,7 +13,7 @@ TEXT = 'font-family="sans-serif" font-size="12"'
 
 
 class Panel(NamedTuple):
-    """What is drawn in one panel: by contender its costs by size."""
+    """Return the data of one panel: costs by size for each contender."""
 
     title: str
     lines: dict[str, dict[str, float]]
@@ -56,7 +56,7 @@ def _drawn(panel: Panel) -> list[str]:
 
 
 def plot(panels: list[Panel]) -> str:
-    """The panels side by side, in rows; what the colours mean stands below."""
+    """Draw the panels in rows, with a legend below."""
     rows = -(-len(panels) // COLUMNS)
     width, height = WIDTH * COLUMNS, HEIGHT * rows + 30
     parts = [

@@ -11,7 +11,7 @@ HEAD = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
 
 class Raw(Contender):
-    """What the raw HTTP clients share: msgspec into our types, and nothing else of what a client does."""
+    """Base of the raw HTTP clients: msgspec into our types, and nothing else that a client does."""
 
     async def open(self) -> None:
         import msgspec
@@ -39,7 +39,7 @@ class Raw(Contender):
         return len(self.answer.data)
 
     def events(self, rest: bytes, data: bytes, seen: Seen) -> tuple[bytes, int]:
-        """Decode the events that are whole; what is left, and how many there were."""
+        """Decode the complete events; return the rest and the number of events."""
         *events, rest = (rest + data).split(b"\n\n")
         count = 0
         for event in events:
@@ -185,7 +185,7 @@ class Floor(Raw):
 
 
 class _Events(asyncio.Protocol):
-    """A stream of the floor: decodes what stands between ``data: `` and the end of its line."""
+    """A stream of the floor: decodes the text between ``data: `` and the end of its line."""
 
     rest = b""
     count = 0

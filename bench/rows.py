@@ -1,4 +1,4 @@
-"""What is measured, between whom, and which ratios are aimed at. A ratio is ours divided by the peer's."""
+"""The measurements, the contenders and the target ratios: ours divided by the peer's."""
 
 from __future__ import annotations
 

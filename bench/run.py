@@ -57,7 +57,7 @@ def _row(row: Row, place: Place, rounds: int, pythons: dict[str, str], quick: bo
 
 
 def run(place: Place, pythons: dict[str, str], given: argparse.Namespace) -> None:
-    """Measure what is wanted; what is there so far is written after every part."""
+    """Run the selected measurements, writing the results so far after each part."""
     wanted = set(filter(None, given.only.split(","))) or {*PARTS, *(row.name for row in ROWS)}
     result: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
     result = {"rows": {}, **result, "python": platform.python_version(), "machine": platform.platform()}
@@ -87,7 +87,7 @@ def run(place: Place, pythons: dict[str, str], given: argparse.Namespace) -> Non
 
 
 def _files_allowed() -> None:
-    """Allow as many open files as 2,000 connections need, on both sides: what is started inherits it."""
+    """Allow the open files of 2,000 connections on both sides; child processes inherit the limit."""
     import resource
 
     least, most = resource.getrlimit(resource.RLIMIT_NOFILE)

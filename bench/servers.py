@@ -1,4 +1,4 @@
-"""Starts the bench's servers, on a core of their own, with and without TLS; and builds what is in C."""
+"""Starts the servers of the bench on a separate core, with and without TLS, and builds the C programs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pin(pid: int, chosen: set[int]) -> None:
 
 
 def _built(folder: Path, name: str, *words: str) -> Path | None:
-    """The program made of a file in C, or none."""
+    """Return the program compiled from a C file, or None."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler or platform.system() != "Linux":
         return None
@@ -60,7 +60,7 @@ def _built(folder: Path, name: str, *words: str) -> Path | None:
 
 
 def _certificate(folder: Path, python: str) -> Path | None:
-    """A certificate for 127.0.0.1; its authority is named in the environment. None: the reason was printed."""
+    """Make a certificate for 127.0.0.1 and name its authority in the environment. None: the reason was printed."""
     authority, own = folder / "authority.pem", folder / "own.pem"
     command = [python, "-c", _CERTIFICATE, str(authority), str(own)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Runs contenders in processes of their own, side by side, and compares what they cost."""
+"""Runs contenders in separate processes, side by side, and compares their costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Absent(Exception):
 
 
 class _Process:
-    """A process that takes orders as lines and answers each with a line."""
+    """A process that reads orders as lines and replies to each with a line."""
 
     def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(
@@ -60,7 +60,7 @@ class Worker(_Process):
         super().__init__([python, str(HERE / "worker.py"), name, base, str(in_flight), *(["uvloop"] if uvloop else [])])
 
     def order(self, **order: Any) -> dict[str, Any]:
-        """What came of an order, see `worker.py`. Raises `Absent`."""
+        """Return the result of an order, see `worker.py`. Raises `Absent`."""
         answer: dict[str, Any] = json.loads(self.ask(json.dumps(order)))
         if "error" in answer:
             raise Absent(answer["error"])
