@@ -94,6 +94,8 @@ def content_length(values: Iterable[bytes]) -> int | None:
 
     A list, or repeated lines, of one identical number stand for that number (RFC 9110, 8.6). Raises `HTTPGrammarError`.
     """
+    # A sign, an underscore or a blank inside, which Python's `int` accepts, is not a number here: others read it
+    # otherwise.
     numbers = {number.strip(b" \t") for value in values for number in value.split(b",")}
     if not numbers:
         return None
@@ -106,4 +108,5 @@ def content_length(values: Iterable[bytes]) -> int | None:
 def persists(values: Iterable[bytes], *, http_1_0: bool) -> bool:
     """Whether a connection outlives a message with these ``Connection`` lines, in lower case (RFC 9112, 9.3)."""
     options = {option.strip(b" \t") for value in values for option in value.split(b",")}
+    # `close` wins over `keep-alive` on any line: keeping a connection that the peer closes loses the next request.
     return b"close" not in options and (not http_1_0 or b"keep-alive" in options)

@@ -255,6 +255,7 @@ class ResponseParser:
             self._check_partial_head(self._buffer, 0)
 
     def _check_partial_head(self, buffer: bytearray, seen: int) -> None:
+        # Decided at once for a server that speaks another protocol (TLS, HTTP/2): its bytes may hold no end of a head.
         if seen < 7 and not b"HTTP/1.".startswith(buffer[:7]):
             raise HTTPGrammarError("the response does not begin with HTTP/1.0 or HTTP/1.1")
         if _patterns().malformed.search(buffer, max(0, seen - 2)):
@@ -264,6 +265,7 @@ class ResponseParser:
             raise HTTPGrammarError(f"the head is over {MAX_HEAD} bytes or {MAX_LINES} lines")
 
     def _skip_interim(self, status: int) -> None:
+        # 100 and 103 may come unrequested (RFC 9110, 15.2) and are skipped. After 101 the bytes are another protocol's.
         if status == 101:
             raise HTTPGrammarError("101 Switching Protocols, which was not requested")
         self._interim += 1
@@ -272,12 +274,14 @@ class ResponseParser:
 
     def _begin_body(self, status: int, old: bool, lowered: bytes, raw_fields: bytes) -> None:
         """Decide how the body ends (RFC 9112, 6.3) and whether the connection may be kept (9.3)."""
-        # A field line has four bytes at least, so that short heads need no counting.
+        # A field line has at least four bytes, so short heads need no counting.
         if len(raw_fields) > 4 * MAX_LINES and raw_fields.count(b"\n") > MAX_LINES:
             raise HTTPGrammarError(f"the head is over {MAX_LINES} lines")
         chunked = lowered.find(b"\r\ntransfer-encoding:") >= 0
         if chunked:
             if field_values(lowered, b"\r\ntransfer-encoding:") != [b"chunked"]:
+                # "gzip, chunked" and a second line are valid (RFC 9112, 7), but no client asks for them (TE is not
+                # sent), and proxies disagree on them: the classic way to hide a second response.
                 raise HTTPGrammarError("a Transfer-Encoding other than exactly chunked")
             # RFC 9112, 6.3: chunks override a length. A proxy in between may have believed the length, or, with
             # HTTP/1.0, may not know of chunks (6.1): what follows on such a connection is not trusted.
@@ -289,6 +293,8 @@ class ResponseParser:
         self.keep_alive = not unsure and persists(field_values(lowered, b"\r\nconnection:"), http_1_0=old)
         self.status = status
         self.raw_fields = raw_fields
+        # RFC 9112, 6.3, in its order: no body by the request's method or the status, whatever the fields say; chunks; a
+        # length; else everything until the connection closes, which only a genuine close ends (9.8).
         if self.bodiless or status in (204, 304) or length == 0:
             self._finish()
         elif chunked:
@@ -394,6 +400,7 @@ class ResponseParser:
         buffer.extend(data)
         end = buffer.find(b"\r\n\r\n", max(0, seen - 3))
         stop = len(buffer) if end < 0 else end + 2
+        # Trailers are checked and dropped (RFC 9110, 6.5.1 allows that): no server of this API sends any that matter.
         self._lines += buffer.count(b"\n", seen, stop)
         if stop - 2 > MAX_TRAILERS or self._lines > MAX_LINES:
             raise HTTPGrammarError(f"the trailers are over {MAX_TRAILERS} bytes or {MAX_LINES} lines")

@@ -140,7 +140,7 @@ class SSEDecoder:
                 return
             self._first = False
             piece = head.removeprefix(_BOM)
-        if self._skip_lf and piece:
+        if self._skip_lf and piece:  # a CR ended the last piece: an LF now belongs to it and ends no second line
             self._skip_lf = False
             if piece[0] == 0x0A:
                 piece = piece[1:]
@@ -167,13 +167,14 @@ class SSEDecoder:
         for line in lines:
             if not line:
                 if data:
+                    # Several data lines are one value (section 9.2.6), as of a server that indents its JSON.
                     payload = data[0] if len(data) == 1 else b"\n".join(data)
                     out.append(Event(self._name, payload, self._id) if self._name else payload)
                     data.clear()
                 self._name = ""
                 size = 0
                 continue
-            if line[0] == 0x3A:  # ":" begins a comment
+            if line[0] == 0x3A:  # ":" begins a comment; OpenRouter sends them to keep a connection alive
                 continue
             size += len(line) + 1
             if size > cap:
@@ -188,7 +189,7 @@ class SSEDecoder:
                 name = value.decode("utf-8", "replace")
                 self._name = "" if name == "message" else name
             elif field == b"id":
-                if b"\0" not in value:
+                if b"\0" not in value:  # as the standard says
                     self._id = value.decode("utf-8", "replace")
             elif field != b"retry" and not self.unknown_line:
                 self.unknown_line = line[:_UNKNOWN_LINE]
