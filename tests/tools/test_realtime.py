@@ -50,7 +50,7 @@ def test_a_method_sends_its_event(tmp_path: Path) -> None:
 def test_a_connection_has_its_resources_and_a_manager(tmp_path: Path) -> None:
     """The kind of its events is imported at run time, parameters for type checkers alone."""
     text = written(tmp_path)
-    head, _, body = text.partition("class ToyMethods(Resource):")
+    head, _, body = text.partition("class ToyMethods(EventMethods):")
     run_time, _, checked = head.partition("if TYPE_CHECKING:")
     assert "from ..types.toys.toy_event import ToyEvent" in run_time
     assert "from ..params.toys.toy_param import ToyParam" in checked

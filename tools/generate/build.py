@@ -38,9 +38,10 @@ class Tables:
         texts = builder.build(chosen, others)
         if wanted:
             return texts
-        served = read_toml(self.folder / "served.toml")
-        bodies = schemas.module(builder.description.document, operations, served)
-        return texts | connections(self.folder) | {schemas.NAME: bodies}
+        served = self.folder / "served.toml"
+        if served.is_file():
+            texts |= {schemas.NAME: schemas.module(builder.description.document, operations, read_toml(served))}
+        return texts | connections(self.folder)
 
     def places(self, spec: Path) -> dict[str, Place]:
         """Where each object of an answer is, by its key in the description."""

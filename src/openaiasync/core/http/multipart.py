@@ -265,7 +265,7 @@ def _file_part(boundary: str, name: str, upload: _UploadPart) -> Part:
         value = value.as_file()
     if not _is_named(value):
         content = _content(name, value)
-        naming = _Naming(boundary, name, _name_of(content), None, named=False)
+        naming = _Naming(boundary, name, _name_of(content))
         return _part(naming, content)
     items: tuple[Any, ...] = (*value, None, None)
     media_type, more = items[2], items[3]
@@ -282,30 +282,19 @@ def _file_part(boundary: str, name: str, upload: _UploadPart) -> Part:
     )
 
 
-class _Naming:
+class _Naming(NamedTuple):
     """Makes the header of a file's part: its first bytes determine name and type if nothing else does.
 
     Servers of speech to text look only at the extension of the name, and refuse files without a known one.
     """
 
-    def __init__(
-        self,
-        boundary: str,
-        name: str,
-        file_name: str,
-        media_type: str | None,
-        *,
-        named: bool,
-        fields: str = "",
-        typed: bool = False,
-    ) -> None:
-        self.boundary = boundary
-        self.name = name
-        self.file_name = file_name
-        self.media_type = media_type
-        self.named = named  # the caller chose the file's name, which is not changed
-        self.fields = fields
-        self.typed = typed  # the type is among the fields
+    boundary: str
+    name: str
+    file_name: str
+    media_type: str | None = None
+    named: bool = False  # the caller chose the file's name, which is not changed
+    fields: str = ""
+    typed: bool = False  # the type is among the fields
 
     @property
     def is_decided(self) -> bool:
