@@ -131,7 +131,7 @@ def _response(fields: dict[str, Any]) -> list[dict[str, Any]]:
     if isinstance(fields.get("type"), str) and fields["type"].startswith("response."):
         return [fields]  # a single event that was sent without `data:`
     output: Any = fields.get("output")
-    if not (isinstance(output, list) or fields.get("object") == "response"):
+    if not (is_list(output) or fields.get("object") == "response"):
         return []
     events: list[dict[str, Any]] = []
     for place, item in enumerate(map(as_dict, as_list(output))):
