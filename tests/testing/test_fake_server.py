@@ -171,6 +171,20 @@ def test_a_client_that_waits_to_be_asked_is_asked() -> None:
     assert run(main()).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+def test_what_is_not_http_is_told() -> None:
+    """A client that speaks something else is unexpected; the connection is closed."""
+
+    async def main() -> None:
+        with pytest.raises(AssertionError, match=r"not a request of HTTP/1\.1: 'EHLO example'"):
+            async with FakeServer() as server:
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(b"EHLO example\r\n\r\n")
+                assert await reader.read() == b""
+                writer.close()
+
+    run(main())
+
+
 def test_over_tls() -> None:
     """With a context of the caller's."""
 

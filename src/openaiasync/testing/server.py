@@ -229,7 +229,11 @@ class FakeServer(Script):
 
     async def _serve(self, peer: Peer) -> None:
         while True:
-            request = self._received(await peer.request(continues=True), peer.number)
+            raw = await peer.request(continues=True)
+            if raw.line.count(" ") != 2:
+                self.unexpected.append(f"bytes that are not a request of HTTP/1.1: {raw.line[:200]!r}")
+                return
+            request = self._received(raw, peer.number)
             self._begin(request)
             task = asyncio.current_task()
             peer.on_leave = task.cancel if task is not None else None
