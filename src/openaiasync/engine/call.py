@@ -180,7 +180,7 @@ class Call:
                         upstream.observe(self)
                         if self.failure is not None:
                             self.failure = self.reason = None
-                        made = receive(self, response)
+                        made: Any = receive(self, response)
                         value: Any = await made if made.__class__ is CoroutineType else made
                         break
                     broken = await self._refused(response)
@@ -200,7 +200,6 @@ class Call:
                     await observers.answered((lambda: value) if shown else _nothing)
             return value  # type: ignore[no-any-return]
         except BaseException as caught:
-            del receive  # a traceback shows the locals of its frames
             await self._failed(caught)
             raise
 
@@ -393,7 +392,7 @@ class Call:
             self.release()
 
     async def _failed(self, error: BaseException) -> None:
-        """Free everything, tell the observers, and make the error fit to leave the library."""
+        """Free everything, tell the observers, and take the secrets out of the error and its traceback."""
         self.release()
         if self.observers is not NOBODY:
             try:

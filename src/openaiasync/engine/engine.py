@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Mapping
+from types import CoroutineType
 from typing import Any, Self
 
 from ..core.codec.decode import Decoder, keep
@@ -213,8 +214,8 @@ class Engine:
     async def _receive_rest(self, call: Call, response: TransportResponse) -> Any:
         meta, body = await self.receive_body(call, response)
         call.release()  # a large answer is decoded in steps
-        made = self.made(call.request, meta, body)
-        return await made if isinstance(made, Coroutine) else made
+        made: Any = self.made(call.request, meta, body)
+        return await made if made.__class__ is CoroutineType else made
 
     async def receive_body(self, call: Call, response: TransportResponse) -> tuple[Meta, bytes]:
         """Return what is known of the call, and the whole body, its coding undone; see `Receive`."""
