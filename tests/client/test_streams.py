@@ -83,7 +83,7 @@ class TestWhole:
         assert "".join(words) == "Hello."
 
     def test_the_sum_of_a_stream(self) -> None:
-        """`.text` and `.partial` grow, `final` is the whole; `.meta` knows the call."""
+        """`.text` and `.partial` grow, `final` is the whole; `.meta` knows the call; a second pass is an error."""
 
         async def main() -> None:
             async with scripted() as server, Client(api_base=server.url, model="m") as client:
@@ -95,7 +95,8 @@ class TestWhole:
                 assert answer.text == stream.text == "Hello."
                 assert answer.choices[0].finish_reason == "stop"
                 assert answer.meta.status == stream.meta.status == 200
-                assert [piece async for piece in stream] == []
+                with pytest.raises(RuntimeError, match="read once"):
+                    [piece async for piece in stream]
 
         run(main())
 

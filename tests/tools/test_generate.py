@@ -142,6 +142,10 @@ widgets.upload	POST	/uploads	multipart	object:Widget
 """
 EXPORTS = "module\tname\tkind\ntypes\tWidget\tanswer\ntypes\tWidgetCreateParams\tanswer\n"
 
+SERVED = """
+operations = ["widgets.create"]
+"""
+
 
 class Project:
     """A folder with a description and its tables; the attributes may be changed before `build`."""
@@ -153,6 +157,7 @@ class Project:
             "endpoints.toml": ENDPOINTS,
             "overrides.toml": OVERRIDES,
             "renames.toml": RENAMES,
+            "served.toml": SERVED,
             "untyped.toml": UNTYPED,
             "surface.tsv": SURFACE,
             "type_names.tsv": EXPORTS,
@@ -393,6 +398,23 @@ class TestAll:
     def test_the_same_input_gives_the_same_files(self, project: Project) -> None:
         """Twice the same, in the same order."""
         assert list(project.build().items()) == list(project.build().items())
+
+
+class TestServedBodies:
+    """The request bodies that the server kit checks, as schemas."""
+
+    def test_the_bodies_of_the_table_are_written(self, project: Project) -> None:
+        """Each operation of the table has its schema, with the definitions that it needs and no prose."""
+        text = project.build()["server/request_schemas.py"]
+        assert "widgets.create" in text
+        assert '"required":["name"' in "".join(line.strip().strip("'") for line in text.splitlines())
+        assert "description" not in text
+
+    def test_an_operation_that_does_not_exist(self, project: Project) -> None:
+        """A name that the description does not know is an error that says so."""
+        project.files["served.toml"] = 'operations = ["widgets.explode"]\n'
+        with pytest.raises(GeneratorError, match=r"widgets\.explode"):
+            project.build()
 
 
 class TestCommand:
