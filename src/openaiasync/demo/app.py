@@ -7,6 +7,7 @@ from base64 import b64decode
 from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
+from ..core.model.plain import as_list
 from ..server import (
     ChatRequest,
     CompletionRequest,
@@ -199,8 +200,7 @@ def _look_at(request: ChatRequest) -> list[str]:
     """Return what each image of the conversation shows. Raises `HTTPError` (400) for a URL that is not a data URL."""
     shown: list[str] = []
     for place, message in enumerate(request.body["messages"]):
-        content = message.get("content")
-        for number, part in enumerate(content if isinstance(content, list) else ()):
+        for number, part in enumerate(as_list(message.get("content"))):
             if part.get("type") != "image_url":
                 continue
             where = f"messages[{place}].content[{number}].image_url.url"

@@ -1,4 +1,4 @@
-"""Arithmetic for `demo-chat`: finds an expression in a question and works it out exactly, within bounds."""
+"""Arithmetic for `demo-chat`: finds an expression in a question and evaluates it exactly, within bounds."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+    ast.Div: lambda left, right: left / right,
     ast.Mod: operator.mod,
 }
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}\b)")
 
 
 class TooLarge(ValueError):
-    """The result would have more digits than anybody wants to read."""
+    """Raised for a result with too many digits."""
 
 
 def evaluate(expression: str) -> Fraction:
@@ -51,7 +51,7 @@ def evaluate(expression: str) -> Fraction:
         raise ValueError("not an arithmetic expression")
     if expression.count("(") > _MAX_DEPTH:
         raise ValueError("nested too deeply")
-    # Leading zeros are no syntax of Python's.
+    # Python does not allow leading zeros.
     source = re.sub(r"(?<![\d.])0+(?=\d)", "", expression).replace("^", "**")
     try:
         tree = ast.parse(source.strip(), mode="eval")
@@ -90,7 +90,7 @@ def _bounded(value: Fraction) -> Fraction:
 
 
 def find_expression(text: str) -> str | None:
-    """The longest piece of the text that looks like something to work out: two numbers and a sign between them."""
+    """Return the longest part of a text that looks like an expression: two numbers with an operator between them."""
     text = _GROUPED.sub("", text)
     text = _SPOKEN_PATTERN.sub(lambda match: f" {_SIGNS[(match.lastindex or 1) - 1]} ", text)
     found = [match.group().strip() for match in _EXPRESSION.finditer(text)]
@@ -99,7 +99,7 @@ def find_expression(text: str) -> str | None:
 
 
 def shown(value: Fraction) -> str:
-    """A number as people write it: whole, or with at most ten significant decimals."""
+    """Return a number as text, with at most ten significant digits unless it is whole."""
     if value.denominator == 1:
         return str(value.numerator)
     return f"{float(value):.10g}"

@@ -1,4 +1,4 @@
-"""Dates for `demo-chat`: reckons with the dates given in the conversation, never with today's (which would differ)."""
+"""Dates for `demo-chat`: computes with the dates in the conversation, never with today's, for repeatable answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ASKS = re.compile(r"\b(what|which) (day|date|weekday)|\bwhen\b|\bweekday\b|\bda
 
 
 def find_dates(text: str) -> list[date]:
-    """All dates in a text, written ``2026-03-14``, ``14 March 2026`` or ``March 14, 2026``."""
+    """Return all dates in a text, written ``2026-03-14``, ``14 March 2026`` or ``March 14, 2026``."""
     found: list[date] = []
     for match in _DATE.finditer(text):
         iso_year, iso_month, iso_day, day, month, year, month_2, day_2, year_2 = match.groups()
@@ -37,7 +37,7 @@ def find_dates(text: str) -> list[date]:
                 name = (month or month_2).lower()
                 found.append(date(int(year or year_2), _MONTHS.index(name) + 1, int(day or day_2)))
         except ValueError:
-            continue  # the 30th of February
+            continue  # such as 30 February
     return found
 
 

@@ -13,7 +13,7 @@ __all__ = ["answer_fact", "courtesy"]
 
 @dataclass(frozen=True)
 class _Fact:
-    keywords: str  # all of them have to be there, each as a pattern at the beginning of a word
+    keywords: str  # all must occur, each as a pattern at the beginning of a word
     text: str
     short: str = ""
     translations: dict[str, str] = field(default_factory=dict[str, str])
@@ -92,7 +92,7 @@ def _matches(keywords: str, lower: str) -> bool:
 
 
 def answer_fact(question: Question) -> RuleAnswer | None:
-    """Answer one of a handful of questions."""
+    """Answer one of the known questions."""
     if not _QUESTION.search(question.text):
         return None
     lower = question.text.lower()
@@ -107,7 +107,7 @@ def answer_fact(question: Question) -> RuleAnswer | None:
 
 
 def courtesy(question: Question) -> RuleAnswer | None:
-    """Greet, thank, take leave. What follows a greeting is left to the other rules, unless it is just a name."""
+    """Return a greeting, thanks or a goodbye. Longer texts after a greeting are left to the other rules."""
     if _HOW_ARE_YOU.search(question.text):
         return RuleAnswer("I am well, thank you. And you?", "Well")
     for pattern, texts, abroad in _COURTESY_PATTERNS:

@@ -32,7 +32,7 @@ _LAST_RESORT: Final = (
 
 
 def names_in(text: str) -> list[str]:
-    """Capitalised words that are no usual beginning of a sentence, once each, in order."""
+    """Return the capitalised words of a text, each once and in order, without common beginnings of sentences."""
     return list(dict.fromkeys(name for name in _NAME.findall(text) if name not in _NO_NAMES))
 
 
@@ -45,7 +45,7 @@ def _facts_about(text: str) -> dict[str, str]:
 
 
 def remember(question: Question) -> RuleAnswer | None:
-    """Recall what the user said of themselves earlier ("my name is Judy"), or take note of it now."""
+    """Recall what the user said earlier ("my name is Judy"), or acknowledge it now."""
     asked = "name" if _WHO_AM_I.search(question.text) else ""
     match = _ASKED.search(question.text)
     if match:
@@ -71,7 +71,7 @@ def remember(question: Question) -> RuleAnswer | None:
 
 
 def tell_story(question: Question) -> RuleAnswer | None:
-    """A short story around the names and the subject of the request."""
+    """Tell a short story with the names and the subject of the request."""
     if not _STORY.search(question.text):
         return None
     names = names_in(question.text) or ["Ada", "Milo"]

@@ -1,4 +1,4 @@
-"""Makes an instance of a JSON schema, filled with the words and numbers of a prompt where they fit."""
+"""Makes an instance of a JSON schema, with the words and numbers of a prompt where they fit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import re
 from typing import Any
 
+from ..core.model.plain import is_dict, is_list
 from ..server.errors import HTTPError
-from ..server.validation import is_array, is_object
 from .answers import words_of
 from .dates import find_dates
 from .memory import names_in
@@ -17,7 +17,7 @@ __all__ = ["Filler", "as_json", "instance_of"]
 
 _MAX_DEPTH = 12
 _MAX_NODES = 20_000
-_OPTIONAL_DEPTH = 4  # deeper than this only what is required is made
+_OPTIONAL_DEPTH = 4  # below this depth only required properties are made
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
 _PLACE = re.compile(r"\b(?:in|at|for|to|from|near)\s+((?:[A-Z][\w'-]+)(?:\s[A-Z][\w'-]+)*)")
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+\b")
@@ -40,7 +40,7 @@ _FORMATS = {
 
 
 class Filler:
-    """What a prompt has to offer: numbers, names, places and words, each handed out in the order of the prompt."""
+    """Values from a prompt: numbers, names, places and words, each in the order of the prompt."""
 
     def __init__(self, text: str, variant: int = 0) -> None:
         self.text = text
@@ -57,7 +57,7 @@ class Filler:
         return self._numbers.pop(0) if self._numbers else None
 
     def string(self, name: str) -> str:
-        """A string for a property of this name."""
+        """Return a string for a property of this name."""
         lower = name.lower()
         if any(key in lower for key in _PLACE_NAMES) and (self._places or self._names):
             return self._places.pop(0) if self._places else self._names.pop(0)
@@ -73,7 +73,7 @@ class Filler:
         return self._words[(self._next_word - 1) % len(self._words)]
 
     def formatted(self, format_name: str) -> str | None:
-        """A string of this format, from the prompt if it has one."""
+        """Return a string of this format, from the prompt if it has one, `None` for an unknown format."""
         if format_name == "date" and (dates := find_dates(self.text)):
             return dates[0].isoformat()
         found = {"email": _MAIL, "uri": _URL}.get(format_name)
@@ -82,28 +82,28 @@ class Filler:
 
 
 def instance_of(schema: dict[str, Any], filler: Filler) -> Any:
-    """A value that fits the schema. Raises `HTTPError` (400) for a schema that cannot be followed."""
+    """Return a value that fits the schema. Raises `HTTPError` (400) for a schema without any, or that is malformed."""
     try:
         return _Maker(schema, filler).make(schema, "", 0)
     except OverflowError:
-        raise _unfit("its numbers are beyond reckoning") from None
+        raise _unfit("its numbers are too large") from None
 
 
 class _Maker:
     def __init__(self, root: dict[str, Any], filler: Filler) -> None:
         self._root = root
         self._filler = filler
-        self._left = _MAX_NODES  # choices that lead nowhere could be tried in exponential number
+        self._left = _MAX_NODES  # alternatives that fail could be tried exponentially often
 
     def make(self, schema: Any, name: str, depth: int) -> Any:
-        if not is_object(schema):
+        if not is_dict(schema):
             if schema is False:
                 raise _unfit("nothing fits the schema 'false'")
             return self._filler.string(name)
         node = schema
         self._left -= 1
         if depth > _MAX_DEPTH or self._left < 0:
-            raise _unfit("it requires itself without end, or too much")
+            raise _unfit("it requires itself recursively, or too many values")
         if "const" in node:
             return node["const"]
         if "enum" in node:
@@ -119,18 +119,18 @@ class _Maker:
         return self._typed(node, name, depth)
 
     def _flat(self, part: Any) -> dict[str, Any]:
-        node = part if is_object(part) else {}
+        node = part if is_dict(part) else {}
         return self._resolve(str(node["$ref"])) if "$ref" in node else node
 
     def _resolve(self, pointer: str) -> dict[str, Any]:
         if not pointer.startswith("#"):
-            raise _unfit(f"the reference {pointer!r} leads outside")
+            raise _unfit(f"the reference {pointer!r} is not within the schema")
         target: Any = self._root
         for step in pointer[1:].split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(step) if is_object(target) else None
-        if not is_object(target):
-            raise _unfit(f"the reference {pointer!r} leads nowhere")
+            target = target.get(step) if is_dict(target) else None
+        if not is_dict(target):
+            raise _unfit(f"the reference {pointer!r} does not exist")
         return target
 
     def _choose(self, options: list[Any]) -> Any:
@@ -142,7 +142,7 @@ class _Maker:
         return options[0]
 
     def _first_fit(self, options: list[Any], node: dict[str, Any], name: str, depth: int) -> Any:
-        # An option that is not null says more; one that recurses too deeply is left for a plainer one.
+        # Null is the last choice, or the first one where a schema recurses deeply.
         ordered = sorted(options, key=lambda option: option == {"type": "null"}, reverse=depth > _OPTIONAL_DEPTH)
         rest = {key: value for key, value in node.items() if key not in ("anyOf", "oneOf")}
         problem: HTTPError | None = None
@@ -155,7 +155,7 @@ class _Maker:
 
     def _typed(self, node: dict[str, Any], name: str, depth: int) -> Any:
         kind: Any = node.get("type")
-        if is_array(kind):
+        if is_list(kind):
             kind = next((one for one in kind if one != "null"), "null")
         if kind is None:
             kind = "object" if "properties" in node or "required" in node else "array" if "items" in node else "string"
@@ -183,7 +183,7 @@ class _Maker:
         for name in required:
             if name not in made:
                 extra = node.get("additionalProperties")
-                made[name] = self.make(extra if is_object(extra) else {}, name, depth + 1)
+                made[name] = self.make(extra if is_dict(extra) else {}, name, depth + 1)
         return made
 
     def _array(self, node: dict[str, Any], name: str, depth: int) -> list[Any]:
@@ -241,20 +241,20 @@ def _number(node: dict[str, Any], key: str, default: float) -> float:
 
 def _array(node: dict[str, Any], key: str) -> list[Any]:
     value: object = node.get(key, [])
-    if not is_array(value):
+    if not is_list(value):
         raise _unfit(f"{key!r} is not an array")
     return value
 
 
 def _object(node: dict[str, Any], key: str) -> dict[str, Any]:
     value: object = node.get(key, {})
-    if not is_object(value):
+    if not is_dict(value):
         raise _unfit(f"{key!r} is not an object")
     return value
 
 
 def _merge(parts: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
-    """One schema out of several that hold together; of two that contradict each other, the later wins."""
+    """Return one schema for several that apply together; of two that contradict each other, the later wins."""
     merged: dict[str, Any] = {}
     for part in (*parts, {key: value for key, value in node.items() if key != "allOf"}):
         for key, value in part.items():
@@ -268,11 +268,9 @@ def _merge(parts: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unfit(reason: str) -> HTTPError:
-    return HTTPError(
-        400, f"The JSON schema cannot be followed: {reason}.", param="response_format", code="invalid_schema"
-    )
+    return HTTPError(400, f"The JSON schema cannot be used: {reason}.", param="response_format", code="invalid_schema")
 
 
 def as_json(value: Any) -> str:
-    """JSON text as a model writes it."""
+    """Return JSON text as models write it."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""How `demo-chat` is told to answer, by the system prompt or in passing: language, case, length, frame."""
+"""The style that `demo-chat` is asked for, by the system prompt or the user: language, case, length, prefix, suffix."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SENTENCE = re.compile(r".+?[.!?](?=\s|$)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What to do with an answer before it goes out."""
+    """The changes to an answer before it is sent."""
 
     language: str = ""
     case: str = ""
@@ -37,7 +37,7 @@ class Style:
     last: str = ""
 
     def apply(self, said: RuleAnswer) -> str:
-        """The text as it is to be said. A language the answer does not exist in leaves it as it is."""
+        """Return the text in this style. A language without a translation has no effect."""
         text = said.translations.get(self.language) or said.text
         if self.one_word:
             words = words_of(text)
@@ -53,7 +53,7 @@ _PLAIN = Style()
 
 
 def style_of(system: str, user: str) -> Style:
-    """Read the style from the system prompt, and from the user's words where they speak of answering."""
+    """Return the style that the system prompt asks for, or the user where the text is about the answer."""
     both = f"{system}\n{user}"
     if not _CUE.search(both):
         return _PLAIN
@@ -74,6 +74,6 @@ def style_of(system: str, user: str) -> Style:
 
 
 def persona(system: str) -> str:
-    """The name that the system prompt gives the model, or ``""``."""
+    """Return the name that the system prompt gives the model, or ``""``."""
     match = _PERSONA.search(system)
     return match[1] if match else ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..core.model.plain import is_dict
 from ..server import ChatRequest, ToolCallDelta
 from ..server.requests import texts_of
-from ..server.validation import is_object
 from .answers import Question
 from .arithmetic import find_expression
 from .schema import Filler, as_json, instance_of
@@ -19,14 +19,14 @@ _WEAK = frozenset(_WEAK_WORDS.split())
 
 
 def _stems(text: str) -> set[str]:
-    """Words without their usual endings, from prose and from ``snake_case`` and ``camelCase`` names."""
+    """Return words without their usual endings, from prose and from ``snake_case`` and ``camelCase`` names."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
     words = re.findall(r"[a-z]+", text.lower())
     return {re.sub(r"(?:ing|ed|es|s|e)$", "", word) for word in words if word not in _WEAK and len(word) > 2}
 
 
 def _score(tool: dict[str, Any], asked: set[str]) -> float:
-    """How well a tool suits what is asked: words of its name count twice, those of its description once."""
+    """Return how well a tool matches the question: words of its name count twice, those of its description once."""
     body: dict[str, Any] = tool[tool["type"]]
     name = len(_stems(str(body["name"])) & asked)
     described = len(_stems(str(body.get("description") or "")) & asked)
@@ -34,7 +34,7 @@ def _score(tool: dict[str, Any], asked: set[str]) -> float:
 
 
 def choose_calls(request: ChatRequest, question: Question) -> tuple[ToolCallDelta, ...]:
-    """The calls to make for the user's last text; none when no tool suits, unless one is required or named."""
+    """Return the calls for the user's last text, none if no tool matches and none is required or named."""
     tools = request.tools
     choice = request.tool_choice
     must = choice == "required"
@@ -72,13 +72,13 @@ def _call(tool: dict[str, Any], text: str, variant: int) -> ToolCallDelta:
     schema: dict[str, Any] = body.get("parameters") or {}
     arguments = instance_of({"type": "object", **schema}, Filler(text, variant))
     expression = find_expression(text)
-    if expression is not None and is_object(arguments) and "expression" in arguments:
+    if expression is not None and is_dict(arguments) and "expression" in arguments:
         arguments["expression"] = expression
     return ToolCallDelta(str(body["name"]), as_json(arguments))
 
 
 def tell_results(messages: list[dict[str, Any]]) -> str | None:
-    """Words for the tool results at the end of the conversation; `None` when it does not end with any."""
+    """Return the tool results at the end of the conversation in words, `None` if it does not end with any."""
     results: list[dict[str, Any]] = []
     for message in reversed(messages):
         if message["role"] not in ("tool", "function"):
@@ -99,7 +99,7 @@ def tell_results(messages: list[dict[str, Any]]) -> str | None:
 
 
 def _plain(content: str) -> str:
-    """A tool's result in words: a JSON object as "name: value" pairs, anything else as it is."""
+    """Return a tool's result in words: a JSON object as "name: value" pairs, any other text unchanged."""
     pairs = re.findall(r"\"([^\"]+)\"\s*:\s*(?:\"([^\"]*)\"|([-\w.]+))", content) if content.startswith("{") else []
     text = ", ".join(f"{name}: {string or other}" for name, string, other in pairs) or content.strip() or "nothing"
     return text if text[-1] in ".!?" else text + "."

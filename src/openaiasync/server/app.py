@@ -21,6 +21,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Seq
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final, TypeAlias, TypeVar
 
+from ..core.model.plain import as_dict
 from ..endpoints import ENDPOINTS
 from .asgi import Receive, Scope, Send
 from .batches import BatchStore
@@ -263,7 +264,7 @@ class Server:
             raise ValueError(f"only HTTP is served, not {scope['type']!r}")
         context = RequestContext(scope, receive, send, self._limits)
         context.debug = self._debug
-        context.state = (scope.get("state") or {}).get(_STATE)
+        context.state = as_dict(scope.get("state")).get(_STATE)
         self.metrics.in_flight += 1
         try:
             try:

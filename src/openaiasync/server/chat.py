@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ..core.model.plain import is_dict
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
 from .handlers import Handler, merged, open_handler
 from .pieces import ContentDelta, Finish, Piece, ReasoningDelta, RefusalDelta, ToolCallDelta, UsageReport, pieces_of
 from .requests import ChatRequest
 from .tokens import count_prompt, count_tokens
-from .validation import is_object
 
 if TYPE_CHECKING:
     from .app import Server
@@ -66,7 +66,7 @@ def check_chat(body: dict[str, Any]) -> None:
     choice: Any = body.get("tool_choice")
     if choice not in (None, "none", "auto") and not tools:
         raise _contradiction("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
-    if is_object(choice) and choice["type"] != "allowed_tools":
+    if is_dict(choice) and choice["type"] != "allowed_tools":
         kind: str = choice["type"]
         name = choice[kind]["name"]
         if not any(tool["type"] == kind and tool[kind]["name"] == name for tool in tools):

@@ -1,4 +1,4 @@
-"""One connection of the built-in server: bytes to requests, requests to the application one by one, clocks and caps."""
+"""One connection of the built-in server: it parses requests, runs them one by one, and enforces timeouts and limits."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _PROGRESS = 64 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLimits:
-    """What a client may take of the built-in server. Times in seconds, sizes in bytes."""
+    """Limits for the clients of the built-in server. Times in seconds, sizes in bytes."""
 
     head_timeout: float = 10.0
-    """From the first byte of a request's head to its last."""
+    """From the first to the last byte of a request's head."""
     body_timeout: float = 20.0
-    """For each 64 KiB of a request's body (and for what remains)."""
+    """For each 64 KiB of a request's body, and for the rest."""
     idle_timeout: float = 75.0
-    """Without a request on an open connection."""
+    """For an open connection without a request."""
     send_timeout: float = 30.0
-    """For a client that does not read its answer."""
+    """For a client that does not read its response."""
     linger_timeout: float = 2.0
-    """For a refused client to read the refusal before the connection is cut."""
+    """For a client to read an error before the connection is closed, while it may still be sending."""
     max_head: int = 64 * 1024
     max_fields: int = 200
     max_body: int = 128 * 1024 * 1024
     max_connections: int = 10_000
-    """Above this a new connection is answered 503 and closed."""
+    """Beyond it, a new connection gets a 503 and is closed."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -56,19 +56,19 @@ class ServerConnection(asyncio.Protocol):
         self._read_timer = LazyTimer(loop, self._late_reading)
         self._write_timer = LazyTimer(loop, self.abort)
         self._in_head = False
-        self._progress = 0  # bytes of body since the clock was last moved
+        self._progress = 0  # bytes of the body since the timer was last set
         self._paused = False  # reading
-        self._draining: asyncio.Event | None = None  # there while the transport's buffer is full
-        self._broken = False  # what comes from the client makes no sense any more
-        self._parting = False  # the last bytes are written, the write clock runs to the end
-        self.closing: bool = False  # no further request is taken
+        self._draining: asyncio.Event | None = None  # set while the buffer of the transport is full
+        self._broken = False  # the client sent malformed bytes: nothing more is parsed
+        self._parting = False  # the last bytes are written; the write timer is not cleared any more
+        self.closing: bool = False  # no further request is accepted
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if not self._server.opened(self):
-            self._part(error_response(503, "The server has no connection to spare."))
+            self._part(error_response(503, "The server has too many connections."))
             return
         secure = transport.get_extra_info("ssl_object") is not None
         self._scope = {
@@ -84,13 +84,13 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._broken or (self.closing and self._exchange is None):
-            return  # lingering: what a refused client still sends is read and dropped
+            return  # lingering: what the client still sends is read and dropped
         self._parser.feed(data)
         self._advance()
 
     def eof_received(self) -> None:
         if self._exchange is not None:
-            self._exchange.leave()  # a client that closes cannot be told from one that half-closes
+            self._exchange.leave()  # closing and half-closing look the same
         self._parting = True
         self._write_timer.set(self._limits.send_timeout)
 
@@ -123,12 +123,12 @@ class ServerConnection(asyncio.Protocol):
             self._transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough of what was written, or is dropped because it does not."""
+        """Wait until the client has read enough, or is disconnected because it does not."""
         if self._draining is not None:
             await self._draining.wait()
 
     def body_read(self) -> None:
-        """The application took what there was of the body: go on reading."""
+        """Resume reading, as the application has taken the received part of the body."""
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
@@ -136,7 +136,7 @@ class ServerConnection(asyncio.Protocol):
                 self._read_timer.set(self._limits.body_timeout)
 
     def finished(self, exchange: ServerExchange) -> None:
-        """The application is done with this request: take the next one, or close."""
+        """Continue with the next request, or close, after the application has ended."""
         self._exchange = None
         self._server.ended(exchange)
         if self._transport is None:
@@ -149,12 +149,15 @@ class ServerConnection(asyncio.Protocol):
         self._advance()
 
     def abort(self) -> None:
-        """Cut the connection at once."""
+        """Close the connection at once, dropping what was not sent."""
         if self._transport is not None:
             self._transport.abort()
 
     def close_after_response(self) -> None:
-        """Make the response in progress the last one. An idle connection stays open, to refuse what is on its way."""
+        """Make the response in progress the last one.
+
+        An idle connection stays open, to respond 503 to late requests.
+        """
         if self._exchange is not None:
             self.closing = True
 
@@ -164,7 +167,7 @@ class ServerConnection(asyncio.Protocol):
         if self._exchange is None and self._transport is not None:
             self._part(b"")
 
-    # Inside.
+    # Internals.
 
     def _advance(self) -> None:
         try:
@@ -195,7 +198,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _begin(self, head: RequestHead) -> None:
         if self._server.draining:
-            # The client sent it before it could know that the server shuts down.
+            # The client could not know yet that the server is shutting down.
             self._refuse(503, "The server is shutting down; send the request again.")
             return
         self._in_head = False
@@ -237,7 +240,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _watch_reading(self) -> None:
-        """More bytes are needed: read on, and start the head's clock at its first byte."""
+        """Keep reading, and start the timeout of the head at its first byte."""
         exchange = self._exchange
         if exchange is None and not self._in_head and self._parser.buffered:
             self._in_head = True
@@ -248,21 +251,24 @@ class ServerConnection(asyncio.Protocol):
 
     def _late_reading(self) -> None:
         if self._exchange is not None:
-            self._refuse(408, "The request's body came too slowly.")
+            self._refuse(408, "The body of the request was sent too slowly.")
         elif self._in_head:
-            self._refuse(408, "The request's head came too slowly.")
+            self._refuse(408, "The head of the request was sent too slowly.")
         elif self._transport is not None:
             self._part(b"")
 
-    def _part(self, last_words: bytes, *, unread: bool = False) -> None:
-        """Send the last bytes and close. With `unread` the client may still be sending: closing at once would reset
-        the connection and take the answer from it, so its bytes are read and dropped for a while (RFC 9112, 9.6)."""
+    def _part(self, last_bytes: bytes, *, unread: bool = False) -> None:
+        """Send the last bytes and close.
+
+        With `unread` the client may still be sending. Closing at once would reset the connection, and the client could
+        lose the response, so its bytes are read and dropped for a while (RFC 9112, 9.6).
+        """
         transport = self._transport
         if transport is None or self._parting:
             return
         self.closing = self._parting = True
         self._read_timer.clear()
-        transport.write(last_words)
+        transport.write(last_bytes)
         if unread and transport.can_write_eof() and not transport.is_closing():
             transport.write_eof()
             if self._paused:
@@ -275,7 +281,7 @@ class ServerConnection(asyncio.Protocol):
 
 
 def _address(value: object) -> tuple[str, int] | None:
-    """Host and port as ASGI wants them; a Unix socket has none."""
+    """Return host and port as ASGI defines them, `None` for a Unix socket."""
     if isinstance(value, tuple):
         address = cast("tuple[str, int]", value)
         return address[0], address[1]

@@ -8,13 +8,13 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ..core.model.plain import is_dict, is_list
 from .context import RequestContext
 from .errors import HTTPError
 from .handlers import whole_result
 from .pieces import plain
 from .requests import EmbeddingRequest, ModerationRequest
 from .tokens import count_tokens
-from .validation import is_object
 
 if TYPE_CHECKING:
     from .app import Server
@@ -40,7 +40,7 @@ async def create_embeddings(app: Server, context: RequestContext) -> None:
     async with app.admitted(context):
         async with context.presence():
             result = plain(await whole_result(handler, request))
-        answer: dict[str, Any] = result if is_object(result) else {"data": _data(result, len(request.inputs))}
+        answer: dict[str, Any] = result if is_dict(result) else {"data": _data(result, len(request.inputs))}
         for item in answer["data"]:
             if body.get("encoding_format") == "base64" and not isinstance(item["embedding"], str):
                 vector = item["embedding"]
@@ -75,10 +75,10 @@ async def create_moderation(app: Server, context: RequestContext) -> None:
         async with context.presence():
             result = plain(await whole_result(handler, request))
         app.spend(context, sum(count_tokens(one) for one in request.inputs if isinstance(one, str)))
-        if is_object(result) and "results" in result:
+        if is_dict(result) and "results" in result:
             await context.send_json(result)
             return
-        scores: list[dict[str, float]] = [result] if is_object(result) else list(result)
+        scores: list[dict[str, float]] = list(result) if is_list(result) else [result]
         if len(scores) != len(request.inputs):
             raise ValueError(f"the moderation handler returned {len(scores)} results for {len(request.inputs)} inputs")
         answer = {"id": f"modr-{os.urandom(12).hex()}", "model": request.model or "moderation"}

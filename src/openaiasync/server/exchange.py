@@ -1,4 +1,4 @@
-"""One request and its answer: the ASGI `receive` and `send` of the built-in server."""
+"""One request and its response: the ASGI `receive` and `send` of the built-in server."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def error_response(status: int, message: str) -> bytes:
 
 
 class ClientGone(OSError):
-    """Raised by `send` when the client has left or takes nothing: there is nobody to answer any more."""
+    """Raised by `send` when the client has disconnected, or does not read what it is sent."""
 
 
 class ServerExchange:
-    """Runs the application for one request. The connection pushes the body in and says when the client leaves."""
+    """Runs the application for one request. The connection feeds the body, and reports when the client disconnects."""
 
     __slots__ = (
         "_connection",
@@ -73,25 +73,25 @@ class ServerExchange:
         self._connection = connection
         self._unread: list[bytes] = []
         self._unread_size = 0
-        self._end_told = False  # the application knows that the body is complete
+        self._end_told = False  # the application has received the end of the body
         self._wants_continue = head.expects_continue
         self._news: asyncio.Event | None = None
         self._start: Message | None = None  # http.response.start, held back until the first body message
-        self._framing: ResponseFraming | None = None  # there once the answer's head is written
+        self._framing: ResponseFraming | None = None  # set once the head of the response is written
         self.head: RequestHead = head
         self.body_ended: bool = head.length == 0
         self.keep_alive: bool = head.keep_alive
-        self.ended: bool = False  # the answer is complete
-        self.gone: bool = False  # the client left
+        self.ended: bool = False  # the response is complete
+        self.gone: bool = False  # the client has disconnected
         self.task: asyncio.Task[None] | None = None
 
     @property
     def full(self) -> bool:
-        """Whether so much body waits unread that no more should be taken from the client."""
+        """Whether the application has so much of the body left to read that reading from the client should pause."""
         return self._unread_size > _MAX_UNREAD
 
     def add_body(self, piece: bytes) -> None:
-        """Take in a piece of the request's body; ``b""`` is its end."""
+        """Add a piece of the request's body; ``b""`` is its end."""
         if piece:
             self._unread.append(piece)
             self._unread_size += len(piece)
@@ -101,12 +101,15 @@ class ServerExchange:
         self._wake()
 
     def leave(self) -> None:
-        """The client is gone: `receive` says so, `send` raises."""
+        """Note that the client has disconnected: `receive` reports it, `send` raises."""
         self.gone = True
         self._wake()
 
     def refuse(self, status: int, message: str) -> None:
-        """The request's body is broken: answer that, or cut the answer that has begun, and let the application go."""
+        """End a request whose body is malformed or late.
+
+        The response is an error, unless one has begun: then it is cut. The application sees a disconnected client.
+        """
         if self._framing is None and not self.gone:
             self._connection.write(error_response(status, message))
         self.keep_alive = False
@@ -117,7 +120,7 @@ class ServerExchange:
             self._news.set()
 
     async def run(self, app: AsgiApp, scope: Scope) -> None:
-        """Call the application and see that its answer is complete; what it raises is logged and answered with 500."""
+        """Call the application and ensure a complete response. What it raises is logged, and the response is a 500."""
         try:
             await app(scope, self.receive, self.send)
         except ClientGone:
@@ -130,12 +133,12 @@ class ServerExchange:
                 self.keep_alive = False
                 if self._framing is None:
                     self._connection.write(error_response(500, "The server failed to answer this request."))
-                else:  # a cut answer must not look like a whole one
+                else:  # a truncated response must not look like a complete one
                     self._connection.abort()
             self._connection.finished(self)
 
     async def receive(self) -> Message:
-        """The next piece of the request's body; after its end, wait for the client to leave."""
+        """Return the next piece of the request's body; after its end, wait for the client to disconnect."""
         if self._wants_continue and self._framing is None and not self.gone:
             self._wants_continue = False
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -155,18 +158,18 @@ class ServerExchange:
             await self._news.wait()
 
     async def send(self, message: Message) -> None:
-        """Take a message of the answer from the application; waits while the client does not read.
+        """Send a message of the response, waiting while the client does not read.
 
-        Raises `ClientGone` when the client has left, `RuntimeError` for what cannot be sent.
+        Raises `ClientGone` if the client has disconnected, `RuntimeError` for messages out of order.
         """
         if self.gone:
-            raise ClientGone("the client has left")
+            raise ClientGone("the client has disconnected")
         kind = message["type"]
         if kind == "http.response.start" and self._start is None:
             self._start = message
             return
         if kind != "http.response.body" or self._start is None or self.ended:
-            raise RuntimeError(f"{kind} is out of place")
+            raise RuntimeError(f"{kind} is out of order")
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
         framing = self._framing
@@ -182,10 +185,10 @@ class ServerExchange:
             self._wake()
         await self._connection.drain()
         if self.gone and more:
-            raise ClientGone("the client has left")
+            raise ClientGone("the client has disconnected")
 
     def _begin(self, start: Message, whole: int | None) -> ResponseFraming:
-        # An unfinished upload cannot be told from the next request but by reading it all: rather close.
+        # The rest of an unfinished upload would have to be read before the next request: closing is cheaper.
         keep_alive = self.keep_alive and self.body_ended and not self._connection.closing
         framing = ResponseFraming(
             self.head, start["status"], start.get("headers", ()), keep_alive, whole, _standard_fields()

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core.model.plain import as_dict
 from .context import RequestContext
 from .errors import HTTPError
 from .store import page_of, read_page_ask
@@ -79,8 +80,9 @@ class FileStore:
 async def create_file(app: Server, context: RequestContext) -> None:
     """Serve ``POST /files``."""
     body = await app.read_body(context)
-    file, expires = body["file"], body.get("expires_after") or {}
-    await context.send_json(app.files.keep(file.file_name, file.content, body["purpose"], expires.get("seconds")))
+    file = body["file"]
+    life = as_dict(body.get("expires_after")).get("seconds")
+    await context.send_json(app.files.keep(file.file_name, file.content, body["purpose"], life))
 
 
 async def list_files(app: Server, context: RequestContext) -> None:

@@ -1,4 +1,4 @@
-"""Reads ``multipart/form-data`` (RFC 7578): parts with names and file names out of a body, and the body's fields.
+"""Parses ``multipart/form-data`` (RFC 7578): the parts of a body, and the fields they stand for.
 
 Strict, as a server for testing clients should be: lines end with CRLF, nothing stands before the first part or behind
 the last, and what RFC 7578 forbids (``filename*``, transfer encodings) is refused.
@@ -18,7 +18,7 @@ __all__ = ["UploadedFile", "body_of", "parse_boundary", "parse_form"]
 _MAX_PARTS: Final = 256
 _MAX_HEAD: Final = 8192  # bytes of a part's header
 _MAX_FIELDS: Final = 16
-_MAX_TEXT: Final = 1024 * 1024  # bytes of a value that is no file
+_MAX_TEXT: Final = 1024 * 1024  # bytes of a value that is not a file
 _PARAMETER: Final = re.compile(rf'[ \t]*;[ \t]*({TOKEN})=(?:({TOKEN})|"((?:[^"\\\r\n]|\\.)*)")[ \t]*')
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, 5.1.1
 _FIELD: Final = re.compile(rf"({TOKEN}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
@@ -30,8 +30,10 @@ _FLAGS: Final = {"true": True, "false": False}
 
 
 class UploadedFile(NamedTuple):
-    """A part of a form; a file if it has a `file_name`, else a plain value. `media_type` is as the client declared it,
-    in lower case and without parameters, or empty."""
+    """A part of a form: a file if it has a `file_name`, otherwise a plain value.
+
+    `media_type` is as declared by the client, in lower case and without parameters, or empty.
+    """
 
     name: str
     file_name: str | None
@@ -40,7 +42,7 @@ class UploadedFile(NamedTuple):
 
 
 def parse_boundary(content_type: bytes | None) -> bytes:
-    """The boundary in a ``Content-Type``. Raises `HTTPError`: 415 for another media type, 400 without a boundary."""
+    """Return the boundary of a ``Content-Type``. Raises `HTTPError`: 415 for another type, 400 without a boundary."""
     value = (content_type or b"").decode("latin-1")
     media, _, _ = value.partition(";")
     if media.strip().lower() != "multipart/form-data":
@@ -52,7 +54,7 @@ def parse_boundary(content_type: bytes | None) -> bytes:
 
 
 def parse_form(boundary: bytes, body: bytes) -> list[UploadedFile]:
-    """The parts of a body, in order. Raises `HTTPError` (400) for what is no such form, 413 for too many parts."""
+    """Return the parts of a body in order. Raises `HTTPError`: 400 for a malformed form, 413 for too many parts."""
     delimiter = b"\r\n--" + boundary
     if body.startswith(delimiter[2:]):
         place = len(delimiter) - 2
@@ -73,7 +75,7 @@ def parse_form(boundary: bytes, body: bytes) -> list[UploadedFile]:
 
 
 def _after_delimiter(body: bytes, place: int) -> int | None:
-    """Where the part behind a delimiter begins; `None` behind the last one."""
+    """Return where the part after a delimiter begins, `None` after the last one."""
     if body.startswith(b"--", place):
         if body[place + 2 :].strip(b" \t") not in (b"", b"\r\n"):
             raise _malformed("something follows its last boundary")
@@ -85,7 +87,7 @@ def _after_delimiter(body: bytes, place: int) -> int | None:
 
 
 def _part(body: bytes, start: int, end: int) -> UploadedFile:
-    # The CRLF of the line before counts: a part without a header begins with the empty line.
+    # The CRLF before the part counts: a part without a header begins with the empty line.
     head_end = body.find(b"\r\n\r\n", start - 2, min(end, start + _MAX_HEAD))
     if head_end < 0:
         raise _malformed("a part's header has no end or is too long")
@@ -123,7 +125,7 @@ def _head(head: bytes) -> dict[str, str]:
 
 
 def _disposition(value: str | None) -> tuple[str, str | None]:
-    """Name and file name (RFC 7578, 4.2)."""
+    """Return the name and the file name (RFC 7578, 4.2)."""
     kind, _, _ = (value or "").partition(";")
     if value is None or kind.strip().lower() != "form-data":
         raise _malformed("a part lacks 'Content-Disposition: form-data'")
@@ -144,7 +146,7 @@ def _check_encoding(name: str, fields: dict[str, str]) -> None:
 
 
 def _parameters(text: str, field: str) -> dict[str, str]:
-    """The parameters behind a header field's value."""
+    """Return the parameters after the value of a header field."""
     found: dict[str, str] = {}
     place = 0
     while place < len(text):

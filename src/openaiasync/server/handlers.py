@@ -109,7 +109,7 @@ async def _results(handler: Handler, request: Any) -> AsyncGenerator[Any]:
             async for item in items:
                 yield item
     elif isinstance(result, AsyncIterable):
-        async for item in result:
+        async for item in cast("AsyncGenerator[Any]", result):
             yield item
     elif isinstance(result, Generator):
         async with aclosing(_threaded(cast("Generator[Any]", result))) as items:

@@ -26,10 +26,10 @@ _LAST_RESORT = 5.0
 
 
 class HTTPServer:
-    """Serves one application; an async context manager (use `serve` to make one).
+    """Serves one application. An async context manager; `serve` makes one.
 
-    Numbers it keeps: `connections` and `in_flight` (requests being answered) now, `peak_connections` and
-    `peak_in_flight` at their highest, `total_connections` and `requests` since the start.
+    Counters: `connections` and `in_flight` (requests in progress) now, `peak_connections` and `peak_in_flight` at
+    their highest, `total_connections` and `requests` since the start.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class HTTPServer:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the application keeps for this listener: the ``state`` of ASGI's lifespan."""
+        """The application's state for this listener: ``state`` of ASGI's lifespan."""
         return self._lifespan.state
 
     @property
     def base_url(self) -> str:
-        """What a client takes as its base: ``http://127.0.0.1:40123/v1``. On a Unix socket the host means nothing."""
+        """The base URL for clients: ``http://127.0.0.1:40123/v1``. On a Unix socket the host has no meaning."""
         scheme = "https" if self._ssl is not None else "http"
         if self.uds is not None:
             return f"{scheme}://localhost/v1"
@@ -82,7 +82,7 @@ class HTTPServer:
         return f"{scheme}://[{host}]:{self.port}/v1" if ":" in host else f"{scheme}://{host}:{self.port}/v1"
 
     async def start(self) -> None:
-        """Start the application, then listen. Raises `OSError` when the address cannot be had."""
+        """Start the application, then listen. Raises `OSError` if it cannot listen on the address."""
         loop = asyncio.get_running_loop()
         await self._lifespan.start()
         tls: dict[str, Any] = {}
@@ -139,7 +139,7 @@ class HTTPServer:
         self._changed.set()
 
     async def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
-        """Wait until requests and connections have ended as far as `done` wants. Return whether they have."""
+        """Wait until `done` is true of requests and connections. Return whether it is."""
         try:
             async with asyncio.timeout(seconds):
                 while not done():
@@ -156,7 +156,7 @@ class HTTPServer:
                 if stat.S_ISSOCK(path.stat().st_mode):
                     path.unlink()
             except OSError:
-                pass  # somebody else was faster
+                pass  # another process has removed it
 
     def _accept(self) -> ServerConnection:
         return ServerConnection(self, self._limits)
@@ -164,7 +164,7 @@ class HTTPServer:
     # What connections report.
 
     def opened(self, connection: ServerConnection) -> bool:
-        """Count a connection; whether there is room for it."""
+        """Count a new connection. Return whether it is within the limit."""
         self._open.add(connection)
         self.connections += 1
         self.total_connections += 1
@@ -172,20 +172,20 @@ class HTTPServer:
         return self.connections <= self._limits.max_connections and self._listener is not None
 
     def closed(self, connection: ServerConnection) -> None:
-        """A connection has ended."""
+        """Note that a connection has ended."""
         self._open.discard(connection)
         self.connections -= 1
         self._changed.set()
 
     def begun(self, exchange: ServerExchange) -> None:
-        """Count a request that is being answered."""
+        """Count a request in progress."""
         self._running.add(exchange)
         self.requests += 1
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
     def ended(self, exchange: ServerExchange) -> None:
-        """A request was answered, or given up."""
+        """Note that a request has ended."""
         self._running.discard(exchange)
         self.in_flight -= 1
         self._changed.set()
@@ -211,12 +211,12 @@ def serve(
     backlog: int = 2048,
     limits: ServerLimits | None = None,
 ) -> HTTPServer:
-    """An ASGI application on a socket, as an async context manager that yields an `HTTPServer`.
+    """Return an ASGI application on a socket: an async context manager that yields an `HTTPServer`.
 
-    `port` 0 takes a free one. `uds` listens on that Unix socket path instead of `host` and `port`; a stale socket there
-    is replaced. `ssl` is a server-side context. On leaving, requests in flight have `grace` seconds to end (none when
-    the block ends with an exception). `limits` bound what a client may take. Raises `OSError` on entering when the
-    address cannot be had, `RuntimeError` when the application says that it cannot start.
+    `port` 0 chooses a free one. `uds` listens on that Unix socket path instead of `host` and `port`; a stale socket
+    there is replaced. `ssl` is a server-side context. On leaving, requests in flight have `grace` seconds to end (none
+    when the block ends with an exception). `limits` are those for clients. Raises `OSError` on entering when the
+    address is not available, `RuntimeError` if the application cannot start.
     """
     return HTTPServer(app, host, port, uds=uds, ssl=ssl, grace=grace, backlog=backlog, limits=limits or ServerLimits())
 

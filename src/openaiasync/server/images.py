@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.http.media_types import image_type
+from ..core.model.plain import is_dict, is_list
 from .context import RequestContext, event_of
 from .errors import HTTPError
 from .form import UploadedFile
@@ -17,7 +18,6 @@ from .handlers import Handler, open_handler
 from .pieces import plain
 from .requests import ImageRequest
 from .tokens import count_tokens
-from .validation import is_object
 
 if TYPE_CHECKING:
     from .app import Server
@@ -84,7 +84,7 @@ async def _serve(app: Server, context: RequestContext, body: dict[str, Any], kin
     if streamed and body.get("response_format") == "url":
         raise HTTPError(400, "Events carry base64, not URLs.", param="response_format", code="invalid_value")
     uploads: Any = body.get("image") or []
-    images: list[UploadedFile] = uploads if isinstance(uploads, list) else [uploads]
+    images: list[UploadedFile] = uploads if is_list(uploads) else [uploads]
     handler = app.handlers.find("image", body.get("model") or "")
     requests = [ImageRequest(body, context, index, kind, images) for index in range(body.get("n") or 1)]
     usage = _usage(requests[0], len(requests))
@@ -109,11 +109,11 @@ async def _pictures(handler: Handler, request: ImageRequest) -> AsyncGenerator[d
     async with aclosing(open_handler(handler, request)) as items:
         async for item in items:
             value = plain(item)
-            if isinstance(value, bytes | bytearray | memoryview):
+            if isinstance(value, bytes | bytearray):
                 yield {"bytes": bytes(value)}
             elif isinstance(value, str):
                 yield {"url": value}
-            elif is_object(value):
+            elif is_dict(value):
                 yield value
             else:
                 raise TypeError(f"an image handler returned {type(value).__name__}, which is not a picture")

@@ -30,7 +30,7 @@ class Lifespan:
             raise RuntimeError(f"the application did not start: {problem}")
 
     async def stop(self, timeout: float) -> None:
-        """Tell the application to stop and wait for it, at most `timeout` seconds."""
+        """Stop the application, waiting at most `timeout` seconds."""
         if self._task is None:
             return
         try:
@@ -63,7 +63,7 @@ class Lifespan:
         try:
             await self._app(scope, self._messages.get, self._send)
         except Exception:
-            pass  # by the specification: an application that raises here does not support the lifespan
+            pass  # by the specification, an application that raises here does not support the lifespan
         finally:
             self._answer(None)
 

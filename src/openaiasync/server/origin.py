@@ -1,8 +1,9 @@
-"""Whether a request may come from a web page of somebody else's: DNS rebinding, and forms that other sites send.
+"""Protection against requests that web pages of other sites send: DNS rebinding, and cross-site forms.
 
-A browser lets any page send simple requests anywhere, a form with a file to ``http://127.0.0.1:8000/v1/files`` too; and
-a page whose name is made to mean 127.0.0.1 may also read the answers. Neither can hide what it is: the name stands in
-``Host``, the page in ``Origin`` and ``Sec-Fetch-Site`` (Fetch, section 3.2; Fetch Metadata, section 2.3).
+A browser lets any page send simple requests anywhere, such as a form with a file to
+``http://127.0.0.1:8000/v1/files``, and a page whose host name resolves to 127.0.0.1 may read the responses as well. The
+browser says so: the name is in ``Host``, the page in ``Origin`` and ``Sec-Fetch-Site`` (Fetch, section 3.2; Fetch
+Metadata, section 2.3).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def check_host(address: object, host: bytes | None, allowed: Collection[str]) -> None:
-    """Refuse (403) a name of the public DNS where the server was reached over the loopback interface.
+    """Raise `HTTPError` (403) for a name of the public DNS if the server was reached over the loopback interface.
 
     `address` is the server's own, as ASGI tells it. Addresses, ``localhost`` and names without a dot are the machine's
     own; others have to be `allowed`.
@@ -33,16 +34,16 @@ def check_host(address: object, host: bytes | None, allowed: Collection[str]) ->
 
 
 def check_origin(method: str, host: bytes | None, origin: bytes | None, site: bytes | None) -> None:
-    """Refuse (403) a request that changes something and that a page of another site sent."""
+    """Raise `HTTPError` (403) for a request that changes something and was sent by a page of another site."""
     if method in _READING:
         return
     same = origin is None or (host is not None and _authority(origin) == host.decode("latin-1").lower())
     if (site is not None and site.strip().lower() == b"cross-site") or not same:
-        raise HTTPError(403, "This server takes no requests from pages of other sites.", code="origin_not_allowed")
+        raise HTTPError(403, "Requests from pages of other sites are not allowed.", code="origin_not_allowed")
 
 
 def _authority(origin: bytes) -> str:
-    """Host and port of an origin as they stand in ``Host``; ``""`` for ``null``."""
+    """Return host and port of an origin in the form of ``Host``, ``""`` for ``null``."""
     try:
         return urlsplit(origin.decode("latin-1").strip().lower()).netloc
     except ValueError:
@@ -50,7 +51,7 @@ def _authority(origin: bytes) -> str:
 
 
 def _name_of(host: str) -> str:
-    """The name or address in a ``Host`` field, without its port."""
+    """Return the name or address of a ``Host`` field, without the port."""
     host = host.strip().lower()
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name.rstrip(".")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..core.model.plain import as_list, is_dict
 from .form import UploadedFile
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def texts_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     kinds = ("text", "input_text", "output_text")
-    return " ".join(part["text"] for part in content or () if isinstance(part, dict) and part.get("type") in kinds)
+    return " ".join(part["text"] for part in as_list(content) if is_dict(part) and part.get("type") in kinds)
 
 
 class ServedRequest:
@@ -101,8 +101,7 @@ class ServedMessage:
     @property
     def images(self) -> list[str]:
         """The URLs of its images, data URLs among them."""
-        content = self.raw.get("content")
-        parts: Sequence[Any] = content if isinstance(content, list) else ()
+        parts = as_list(self.raw.get("content"))
         return [part["image_url"]["url"] for part in parts if part.get("type") == "image_url"]
 
     @property

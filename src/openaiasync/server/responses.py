@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ..core.model.plain import as_dict, is_dict
 from .chat import ChoiceWriter
 from .context import RequestContext, event_of
 from .errors import HTTPError
@@ -156,10 +157,10 @@ def _chat_body(body: dict[str, Any], items: list[dict[str, Any]]) -> dict[str, A
     for name in ("temperature", "top_p", "user", "metadata", "parallel_tool_calls"):
         if body.get(name) is not None:
             chat[name] = body[name]
-    effort = (body.get("reasoning") or {}).get("effort")
+    effort = as_dict(body.get("reasoning")).get("effort")
     if effort:
         chat["reasoning_effort"] = effort
-    form: dict[str, Any] = (body.get("text") or {}).get("format") or {}
+    form = as_dict(as_dict(body.get("text")).get("format"))
     if form.get("type") == "json_schema":
         schema = {name: one for name, one in form.items() if name != "type"}
         chat["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -173,7 +174,7 @@ def _chat_body(body: dict[str, Any], items: list[dict[str, Any]]) -> dict[str, A
     if tools:
         chat["tools"] = tools
         choice: Any = body.get("tool_choice") or "auto"
-        named = isinstance(choice, dict) and choice.get("type") in ("function", "custom")
+        named = is_dict(choice) and choice.get("type") in ("function", "custom")
         chat["tool_choice"] = {"type": choice["type"], choice["type"]: {"name": choice["name"]}} if named else choice
     return chat
 
@@ -295,7 +296,7 @@ class _ResponseWriter:
             yield from self._open("message", {"role": "assistant", "content": []}, "refusal", {"refusal": ""})
             yield from self._grow("refusal", "response.refusal.delta", delta["refusal"])
         else:
-            part = {"text": "", "annotations": [], "logprobs": []}
+            part: dict[str, Any] = {"text": "", "annotations": [], "logprobs": []}
             yield from self._open("message", {"role": "assistant", "content": []}, "output_text", part)
             yield from self._grow("text", "response.output_text.delta", delta["content"])
 

@@ -1,4 +1,4 @@
-"""Chat completions kept in memory (`store: true`): looked up, listed in pages, relabelled, deleted."""
+"""Chat completions stored in memory (`store: true`): retrieved, listed in pages, updated, deleted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .errors import HTTPError
 
 __all__ = ["CompletionStore", "PageAsk", "page_of", "read_page_ask"]
 
-_MAX_ALL: Final = 64 * 1024 * 1024  # bytes; more than one request may bring
+_MAX_ALL: Final = 64 * 1024 * 1024  # bytes; larger than any one request
 
 
 class PageAsk(NamedTuple):
-    """Which page of a list is wanted: after which id, how many items at most, in which order."""
+    """The page of a list that a request asks for: after which id, how many items at most, in which order."""
 
     after: str | None
     limit: int
@@ -35,7 +35,7 @@ def read_page_ask(query: Sequence[tuple[str, str]]) -> PageAsk:
 
 
 def page_of(items: Sequence[dict[str, Any]], ask: PageAsk) -> dict[str, Any]:
-    """The list object for this page. Raises `HTTPError` (400) when `after` names nothing in the list."""
+    """Return the list object of a page. Raises `HTTPError` (400) if `after` is not an id in the list."""
     ordered = list(reversed(items)) if ask.descending else list(items)
     if ask.after is not None:
         places = [place for place, item in enumerate(ordered) if item["id"] == ask.after]
@@ -61,7 +61,7 @@ class _Kept(NamedTuple):
 
 
 class CompletionStore:
-    """Completions by id; the oldest are forgotten above `capacity` completions, or `max_all` bytes in all."""
+    """Completions by id. The oldest are dropped above `capacity` completions, or `max_all` bytes in all."""
 
     def __init__(self, capacity: int = 1000, max_all: int = _MAX_ALL) -> None:
         self._capacity = capacity
@@ -70,7 +70,7 @@ class CompletionStore:
         self._size = 0
 
     def keep(self, completion: dict[str, Any], messages: list[dict[str, Any]]) -> None:
-        """Keep a completion with the messages it answered; one that is larger than the store alone is not kept."""
+        """Store a completion with the messages of its request, unless it is larger than the whole store."""
         size = len(msgspec.json.encode((completion, messages)))
         self._forget(completion["id"])
         if size > self._max_all:
@@ -87,30 +87,32 @@ class CompletionStore:
 
     def _find(self, id: str) -> _Kept:
         if id not in self._kept:
-            raise HTTPError(404, f"No stored completion has the id {id!r}.", param="completion_id", code="not_found")
+            raise HTTPError(
+                404, f"The stored completion {id!r} does not exist.", param="completion_id", code="not_found"
+            )
         return self._kept[id]
 
     def get(self, id: str) -> dict[str, Any]:
-        """The completion. Raises `HTTPError` (404), as the other methods that take an id do."""
+        """Return the completion. Raises `HTTPError` (404), as the other methods that take an id do."""
         return self._find(id).completion
 
     def relabel(self, id: str, metadata: dict[str, str] | None) -> dict[str, Any]:
-        """Replace the metadata; the completion afterwards."""
+        """Replace the metadata and return the completion."""
         found = self._find(id)
         completion = {**found.completion, "metadata": metadata or {}}
         size = len(msgspec.json.encode((completion, found.messages)))
-        self._kept[id] = _Kept(completion, found.messages, size)  # in its old place, by age
+        self._kept[id] = _Kept(completion, found.messages, size)  # its age stays the same
         self._size += size - found.size
         return completion
 
     def delete(self, id: str) -> dict[str, Any]:
-        """Forget a completion; the object that says so."""
+        """Delete a completion and return the object that confirms it."""
         self._find(id)
         self._forget(id)
         return {"object": "chat.completion.deleted", "id": id, "deleted": True}
 
     def messages(self, id: str) -> list[dict[str, Any]]:
-        """The messages the completion answered, each with an id."""
+        """Return the messages of the completion's request, each with an id."""
         return [
             {**message, "id": f"{id}-{place}", "content_parts": None}
             if isinstance(message.get("content"), str | None)
@@ -119,7 +121,7 @@ class CompletionStore:
         ]
 
     def find(self, query: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        """Completions with the ``model`` and each ``metadata[key]`` of the query, oldest first."""
+        """Return the completions with the ``model`` and every ``metadata[key]`` of the query, oldest first."""
         found: list[dict[str, Any]] = []
         for completion, _, _ in self._kept.values():
             for name, value in query:

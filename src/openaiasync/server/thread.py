@@ -1,4 +1,4 @@
-"""The built-in server in a thread of its own, for tests and tools that are not asynchronous themselves."""
+"""The built-in server in a thread, for tests and tools that are synchronous."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ServerThread", "start_in_thread"]
 
 
 class ServerThread:
-    """A server on an event loop in its own thread: a context manager, `close` ends it."""
+    """A server on an event loop in another thread. A context manager; `close` stops it."""
 
     def __init__(self, server: HTTPServer) -> None:
         self.server = server
@@ -30,12 +30,12 @@ class ServerThread:
 
     @property
     def base_url(self) -> str:
-        """As `HTTPServer.base_url`."""
+        """The base URL for clients, as `HTTPServer.base_url`."""
         return self.server.base_url
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that the server listens on."""
         return self.server.port
 
     def close(self) -> None:
@@ -69,5 +69,5 @@ class ServerThread:
 
 
 def start_in_thread(server: HTTPServer) -> ServerThread:
-    """Start a server made by `serve(...)` in a thread; returns once it listens. Raises what starting it raised."""
+    """Start a server made by `serve(...)` in a thread, and return once it listens. Raises what starting it raised."""
     return ServerThread(server)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ..core.model.plain import as_list
 from .requests import texts_of
 
 __all__ = ["count_prompt", "count_tokens", "split_tokens"]
@@ -34,9 +35,7 @@ def count_prompt(body: dict[str, Any]) -> int:
     total = _MESSAGE
     for message in body["messages"]:
         total += _MESSAGE + count_tokens(texts_of(message.get("content")))
-        content = message.get("content")
-        if isinstance(content, list):
-            total += sum(_IMAGE for part in content if part.get("type") == "image_url")
+        total += sum(_IMAGE for part in as_list(message.get("content")) if part.get("type") == "image_url")
         for call in message.get("tool_calls") or ():
             inner: dict[str, Any] = call.get(call.get("type")) or {}
             total += 2 + count_tokens(str(inner.get("arguments", inner.get("input", ""))))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..core.model.plain import is_dict
 from .chat import token_chance
 from .context import event_of
 from .tokens import count_tokens
@@ -45,7 +46,7 @@ class Transcript:
             return value
         if isinstance(value, str):
             return cls([TranscriptSegment(value)])
-        if not isinstance(value, dict):
+        if not is_dict(value):
             raise TypeError(f"a transcription handler returned {type(value).__name__}, which is not a transcript")
         found = [
             TranscriptSegment(

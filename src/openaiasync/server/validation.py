@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final, cast
 
 import msgspec
 
+from ..core.model.plain import is_dict, is_list
 from ..core.schema.compiled import compile_schema
 from ..core.schema.jsonschema import Violation, validation_errors
 from ..endpoints import ENDPOINTS
@@ -16,7 +17,7 @@ from .errors import HTTPError
 from .form import UploadedFile
 from .request_schemas import BODIES, DEFINITIONS
 
-__all__ = ["REQUEST_KINDS", "body_schema", "check_body", "decode_object", "is_array", "is_object", "kinds_of_field"]
+__all__ = ["REQUEST_KINDS", "body_schema", "check_body", "decode_object", "kinds_of_field"]
 
 REQUEST_KINDS: Final[dict[str, Callable[[Any], bool]]] = {
     "file": lambda value: isinstance(value, UploadedFile),
@@ -74,7 +75,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
         value: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise HTTPError(400, f"The body of the request is not valid JSON: {error}.") from None
-    if not is_object(value):
+    if not is_dict(value):
         raise HTTPError(400, f"The body of the request must be a JSON object, not {_kind_of(value)}.")
     return value
 
@@ -121,7 +122,7 @@ def _refusal(violation: Violation, body: dict[str, Any]) -> HTTPError:
 
 
 def _shown(value: Any) -> str:
-    if is_array(value) or is_object(value):
+    if is_list(value) or is_dict(value):
         return f"{_kind_of(value)} with {len(value)} items"
     return str(value)
 
@@ -144,13 +145,3 @@ def _kind_of(value: object) -> str:
         return "a file"
     kinds = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array"}
     return kinds.get(cast("type[Any]", type(value)), "an object")
-
-
-def is_object(value: object) -> TypeGuard[dict[str, Any]]:
-    """Whether a value is a JSON object."""
-    return isinstance(value, dict)
-
-
-def is_array(value: object) -> TypeGuard[list[Any]]:
-    """Whether a value is a JSON array."""
-    return isinstance(value, list)

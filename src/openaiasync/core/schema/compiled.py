@@ -72,7 +72,7 @@ class _Compiler:
             checks.append(self._discriminated(schema))
         if "items" in schema:
             item = self.check(schema["items"])
-            checks.append(lambda value: not isinstance(value, list) or all(map(item, value)))
+            checks.append(lambda value: not is_list(value) or all(map(item, value)))
         if "anyOf" in schema:
             variants = [self.check(one) for one in schema["anyOf"]]
             checks.append(lambda value: any(variant(value) for variant in variants))
