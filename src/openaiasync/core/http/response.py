@@ -290,7 +290,8 @@ class ResponseParser:
         else:
             length = content_length(field_values(lowered, b"\r\ncontent-length:"))
             unsure = False
-        self.keep_alive = not unsure and persists(field_values(lowered, b"\r\nconnection:"), http_1_0=old)
+        connection = field_values(lowered, b"\r\nconnection:")
+        self.keep_alive = not unsure and (persists(connection, http_1_0=old) if old or connection else True)
         self.status = status
         self.raw_fields = raw_fields
         # RFC 9112, 6.3, in its order: no body by the request's method or the status, whatever the fields say; chunks; a
