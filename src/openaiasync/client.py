@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy as copying
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypedDict, Unpack, cast
 
 from .api.root import Api
 from .core.model.omitted import NotGiven, Omit
@@ -33,7 +33,9 @@ from .options import (
     VARIANTS,
     ApiKey,
     ClientConfig,
+    Hidden,
     OptionSet,
+    key_from,
     shows,
 )
 
@@ -81,7 +83,7 @@ class CommonOptions(TypedDict, total=False):
 class ClientOnlyOptions(TypedDict, total=False):
     """The keywords that only `Client` has."""
 
-    api_base: str | list[str] | None
+    api_base: str | Sequence[str] | Mapping[str, ApiKey | None] | None
     api_org_name: str | None
     model: str | Mapping[str, str] | None
     http_user_agent: str | None
@@ -142,7 +144,8 @@ class Client(ClientMethods, HTTPMethods, Api):
     call. `openaiasync.options` has every option in one table; `docs/options.md` describes them at length.
 
     Args:
-        api_base: URL of the API, such as ``http://localhost:8000/v1``. Default: ``OPENAI_BASE_URL``,
+        api_base: URL of the API, such as ``http://localhost:8000/v1``; several in a list, or a mapping from URL to key,
+            share the calls: each goes to the server with the least expected wait. Default: ``OPENAI_BASE_URL``,
             ``OPENAI_API_BASE``, ``https://api.openai.com/v1``.
         api_key: a string, or an async function that returns one and is called before each attempt. Default:
             ``OPENAI_API_KEY``. Required for OpenAI's own API only.
@@ -189,7 +192,9 @@ class Client(ClientMethods, HTTPMethods, Api):
     @shows(CLIENT, ClientOptions)
     @unquoting
     def __init__(self, **options: Unpack[ClientOptions]) -> None:
-        self._open(ClientConfig.resolved(CLIENT, options))
+        first, others = _several(options)
+        config = ClientConfig.resolved(CLIENT, first)
+        self._open(config.with_fields(others=Hidden(others)) if others else config)
 
     def _open(self, config: ClientConfig) -> None:
         log.switch_on()
@@ -197,9 +202,21 @@ class Client(ClientMethods, HTTPMethods, Api):
 
     def _attach(self, calls: Engine) -> None:
         self._calls = calls
+        self._share_out()
         bind = getattr(calls.config.key, "bind", None)
         if bind is not None:  # a workload identity exchanges its tokens over this client's connections
             bind(calls.shared)
+
+    def _share_out(self) -> None:
+        """Let calls go to further servers, too, where there are several."""
+        config, calls = self._config, self._calls
+        others = () if config.others is None else config.others.reveal()
+        engines = [calls]
+        for url, key in others:
+            elsewhere = config.with_fields(base_url=Hidden(url), key=key or config.key, others=None)
+            engines.append(Engine(elsewhere, calls.shared))
+        for engine in engines:
+            engine.others = tuple(one for one in engines if one is not engine)
 
     @property
     def _config(self) -> ClientConfig:
@@ -231,6 +248,8 @@ class Client(ClientMethods, HTTPMethods, Api):
         shared = self._calls.shared
         if config.http_client is not old.http_client:
             shared = Connections(config.max_in_flight, config.transport)
+        if config.base_url is not old.base_url:
+            config = config.with_fields(others=None)
         made = object.__new__(type(self))
         made._attach(Engine(config, shared))
         return made
@@ -270,7 +289,10 @@ class Client(ClientMethods, HTTPMethods, Api):
 
     def _change(self, **changes: Any) -> None:
         # The namespaces made so far hold this very engine, so it is configured anew instead of replaced.
+        if "base_url" in changes:
+            changes["others"] = None
         self._calls.configure(self._config.with_fields(**changes))
+        self._share_out()
 
     @property
     def base_url(self) -> URL:
@@ -438,6 +460,23 @@ class AsyncOpenAI(Client):
 
 
 AsyncClient = AsyncOpenAI
+
+
+def _several(options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[str, KeySource], ...]]:
+    """Return the options with the first of several API bases, and the others, each with its own key if it has one."""
+    first, given = dict(options), options.get("api_base")
+    if isinstance(given, Mapping):
+        pairs: list[tuple[Any, Any]] = list(given.items())
+    elif isinstance(given, (list, tuple)):
+        pairs = [(url, None) for url in cast("list[Any]", given)]
+    else:
+        return first, ()
+    if not pairs:
+        raise ConfigurationError("api_base: there is no URL in it")
+    first["api_base"], key = pairs[0]
+    if key is not None:
+        first["api_key"] = key
+    return first, tuple((str(url), None if key is None else key_from("api_base", key)) for url, key in pairs[1:])
 
 
 def _shown(key: KeySource) -> str:

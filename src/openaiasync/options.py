@@ -252,11 +252,11 @@ def _token_provider(name: str, value: Any) -> KeySource:
 
 
 def _base_url(name: str, value: Any) -> str:
-    """Return the API base as text; `BaseURL` checks it. A list may hold one URL for now."""
+    """Return the API base as text; `BaseURL` checks it. A list may hold one URL: `Client` takes several apart."""
     if isinstance(value, (list, tuple, set, frozenset)):
         several = cast("list[object]", list(cast("Any", value)))
         if len(several) != 1:
-            raise ConfigurationError(f"{name}: several API bases for one client are not supported yet, pass one URL")
+            raise ConfigurationError(f"{name}: several API bases are given to Client(api_base=[…]) alone")
         value = several[0]
     return str(value)
 
@@ -684,6 +684,7 @@ class ClientConfig(CallConfig):
     tcp: Hidden[Mapping[str, Any]] = _NOTHING  # a proxy's URL may hold a password
     http_client: Any = field(default=None, repr=False)
     own_transport: Any = field(default=None, repr=False)
+    others: Hidden[tuple[tuple[str, KeySource], ...]] | None = None  # further API bases, with keys of their own
 
     def __copy__(self) -> Self:
         return self

@@ -362,7 +362,9 @@ def engines_of(engine: Engine, others: Iterable[Any]) -> list[Engine]:
     """Return the engines of a run: the client's own, and those of further clients."""
     from .scheduler import engine_of
 
-    found = [engine, *(engine_of(one) for one in others)]
+    found = [engine, *engine.others]
+    for one in map(engine_of, others):
+        found += [one, *one.others]
     if any(one.raw for one in found):
         raise ConfigurationError("map() makes many calls and has no raw answer")
     return found

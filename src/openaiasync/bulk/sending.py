@@ -59,6 +59,7 @@ class Reached:
             config = dataclasses.replace(config, max_connections_per_host=None)
             self._own = Connections(None, config.transport)
         self.engine: Engine = Engine(config, self._own or shared.aside())
+        self.engine.others = ()
         self.engine.upstream = engine.upstream  # what is known of the server, and its budget of retries
         shared.admit(self)
 

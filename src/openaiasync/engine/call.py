@@ -47,6 +47,7 @@ from ..transport.base import (
     TransportResponse,
 )
 from . import failures
+from .balance import Health, choose
 from .body import read_error_body
 from .config import BaseURL, CallTimeouts, sooner, timeouts_for
 from .observers import NOBODY, Observers, logger
@@ -115,6 +116,8 @@ class Call:
     """Header fields that the caller named, for observers."""
     extra: dict[str, Any]
     """Header fields that observers add to the next attempt; `None` takes one away."""
+    health: Health | None = None
+    """Of the server that the call is with, where it is one of several."""
     tokens: float = 0.0
     """Tokens that are booked for the call, and the event loop's time from which it might be sent: see `PacedCalls`."""
     paced_at: float = 0.0
@@ -153,13 +156,15 @@ class Call:
 
         Raises `OpenAIError`; `OSError` for a file that is to be uploaded and cannot be read; what `receive` raises.
         """
+        if self.engine.others and self.request.endpoint.group:
+            self._choose(None)
         observers, upstream, pace = self.observers, self.upstream, self.engine.shared.pace
         broken: TransportError | APIError | None = failure
         error: OpenAIError | None = None  # why there is another attempt
         try:
             while True:
                 if broken is not None:
-                    error = await self._next(broken)
+                    error, upstream = await self._next(broken), self.upstream
                 if self.permit is None:
                     # The usual case without a coroutine: a slot is free, and there is no file to be opened first.
                     if not upstream.refusals and pace is None and self.request.body.__class__ in _PLAIN:
@@ -230,6 +235,8 @@ class Call:
                 self.upstream.budget.spend(cost)
                 self.upstream.observe(self, error, self.loop.time() + after)
                 self.retries += 1
+                if self.health is not None and self._choose(self.engine):
+                    after = 0.0
                 self.observers.retrying(error, after)
                 permit = self.permit
                 if after > 0 and permit is not None:
@@ -242,6 +249,20 @@ class Call:
                 raise error
         self.attempt_began = self.loop.time()
         return error
+
+    def _choose(self, avoid: Engine | None) -> bool:
+        """Take one of several servers for the next attempt; return whether it is another one than before."""
+        known = self.engine
+        engine = choose((known, *known.others), self.loop.time(), avoid)
+        if self.health is not None:
+            self.health.left(self)
+        self.health = engine.upstream.health
+        self.health.started(self)
+        if engine is known:
+            return False
+        self.engine, self.upstream, self.moved = engine, engine.upstream, None
+        self.prepared = engine.prepared(self.request)
+        return True
 
     def _facts(self, failure: Failure, error: OpenAIError) -> RetryFacts:
         """What the retry policy has to know; a rejected token is renewed and a refused default removed for it."""
@@ -371,6 +392,9 @@ class Call:
             if response is not None and not response.ended:
                 response.abort()
         finally:  # also if the socket cannot be closed, since its loop is
+            if self.health is not None:
+                self.health.left(self)
+                self.health = None
             permit, self.permit = self.permit, None
             if permit is not None:
                 limiter = self.engine.shared.limiter

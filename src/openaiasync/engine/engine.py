@@ -66,6 +66,8 @@ class Engine:
     def __init__(self, config: CallConfig, shared: Connections) -> None:
         self.shared = shared
         self.middleware: Middleware | None = None
+        self.others: tuple[Engine, ...] = ()
+        """The ways to further servers that take a share of the calls."""
         self.configure(config)
 
     def configure(self, config: CallConfig) -> None:

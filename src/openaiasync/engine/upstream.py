@@ -30,6 +30,7 @@ from ..core.policy.retry import CAPACITY, Budget, is_rate_limit
 from ..errors import APIError, APIStatusError, ClientClosedError, ConfigurationError, OpenAIError
 from ..transport.base import Transport
 from ..transport.waiting import Waiting, reset_after_fork
+from .balance import Health
 from .in_flight import SLOW_QUEUE, InFlightLimiter, in_its_loop
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ class Upstream:
     def __init__(self, base: BaseURL) -> None:
         self.base: BaseURL = base
         self.budget: Budget = Budget()
+        self.health: Health = Health()
         self.refusals: int = 0
         """Responses with 429 since the last success; with 0, as usual, calls need not ask for admission."""
         self.until: float | None = None
@@ -218,6 +220,8 @@ class Upstream:
 
         `retry_at` is the event loop's time at which the call is to be sent again, `None` if it is not.
         """
+        if call.health is self.health:
+            self.health.observe(call, error)
         if error is None:
             if self.budget.tokens < CAPACITY:
                 self.budget.refill()
