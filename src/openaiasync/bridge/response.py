@@ -1,7 +1,7 @@
 """The body of an answer on its way to the HTTP library: as it comes, under the timeouts, and complete or an error.
 
 An event stream is passed on byte for byte and watched: it may end only when its answer is complete, by the rules of
-`core.ending`. Everything that ends it otherwise raises, where the official client would take it for whole.
+`core.codec.completion`. Everything that ends it otherwise raises, where the official client would take it for whole.
 """
 
 from __future__ import annotations

@@ -452,7 +452,7 @@ class LinkDownloader:
         return body
 
     def __repr__(self) -> str:
-        return "<Fetcher>"
+        return "<LinkDownloader>"
 
 
 def attach(calls: Engine, answer: object) -> None:

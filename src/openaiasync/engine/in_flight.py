@@ -1,4 +1,4 @@
-"""Slots for calls in flight: the asyncio side of `core.limits.SlotQueue`.
+"""Slots for calls in flight: the asyncio side of `core.policy.limits.SlotQueue`.
 
 First come, first served over all event loops that use the client; a cancelled waiter or holder never loses a slot. What
 is held where it can never be released is freed: for an event loop that was closed, and in a forked child everything.

@@ -1,7 +1,8 @@
 """A stream of server-sent events as typed objects: complete or an error, never short and silent.
 
-`AsyncStream` is what the official methods answer for ``stream=True``. It ends where `core.ending` says that the answer
-is complete; whatever else ends it raises. A whole object in the place of a stream is its events, see `core.whole`.
+`AsyncStream` is what the official methods return for ``stream=True``. It ends where `core.codec.completion` says that
+the answer is complete; anything else that ends it raises. A whole object in the place of a stream is turned into its
+events, see `core.codec.whole`.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class AttemptTimeouts(NamedTuple):
 
 
 class TransportError(Exception):
-    """Why an exchange failed. It never leaves the library: `calls` turns it into the public error.
+    """Why an exchange failed. It never leaves the library: the engine turns it into the public error.
 
     `kind` is one of: ``"timeout"`` (and then `clock` is ``"queue"``, ``"connect"``, ``"start"``, ``"stall"`` or
     ``"until"``), ``"stuck"`` (all connections are held by tasks that wait for one),

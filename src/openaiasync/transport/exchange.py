@@ -29,7 +29,7 @@ _FOR_NOTHING, _FOR_HEAD, _FOR_PIECE, _FOR_ALL = range(4)
 
 
 class Exchange:
-    """One request and its answer: the `Incoming` of a `Connection`."""
+    """One request and its answer: the `TransportResponse` of a `Connection`."""
 
     # Most exchanges need nothing of this but its default, and then it costs nothing.
     _error: TransportError | None = None
