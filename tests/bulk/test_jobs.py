@@ -427,6 +427,39 @@ def test_progress_and_cost(tmp_path: Path) -> None:
     assert "$12.00" in str(seen[-1])
 
 
+def test_answers_are_held_to_a_schema(tmp_path: Path) -> None:
+    """With a schema each answer is checked; one that does not fit is asked for again under another idempotency key."""
+    source, out = write_rows(tmp_path / "in.jsonl", 10), tmp_path / "out.jsonl"
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        messages = seen.json()["messages"]
+        number = int(messages[0]["content"].partition(" ")[2])
+        wrong = (number == 3 and len(messages) == 1) or number == 5
+        message = {"role": "assistant", "content": "no idea" if wrong else json.dumps({"n": number})}
+        writer.write(json_answer({**CHAT, "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}))
+
+    async def main() -> None:
+        async with serving(script) as (server, client):
+            report = await client.job(source, out, schema=schema)
+            assert (report.ok, report.failed) == (9, 1)
+            assert len(server.seen) == 12
+            assert len({seen.headers["idempotency-key"] for seen in server.seen}) == 12
+            assert server.seen[0].json()["response_format"]["json_schema"]["schema"]["required"] == ["n"]
+            with pytest.raises(JobChangedError, match="another schema"):
+                await client.job(source, out)
+
+    run(main())
+    assert keys_of(out) == [f"k{number}" for number in range(10) if number != 5]
+    assert keys_of(tmp_path / "out.errors.jsonl") == ["k5"]
+    assert "response_format" not in lines_of(tmp_path / "out.errors.jsonl")[0]["body"]
+
+
 def test_options_are_checked(tmp_path: Path) -> None:
     """A misspelt or impossible option is an error at once, with the nearest name."""
     source = write_rows(tmp_path / "in.jsonl", 1)

@@ -44,6 +44,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
     models: dict[str, str] = {}
     """The client's default models, where none was asked for."""
     params: dict[str, Any] = {}
+    schema: dict[str, Any] | None = None
     table: dict[str, Any] | None = None
     """How rows of a table became requests."""
     order: str
@@ -100,7 +101,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
 
     def _settings(self) -> dict[str, Any]:
         """What is asked for each row, as JSON knows it."""
-        names = ("model", "models", "params", "table", "order")
+        names = ("model", "models", "params", "schema", "table", "order")
         found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({name: getattr(self, name) for name in names}))
         return found
 

@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
@@ -22,6 +23,7 @@ from ..core.policy.limits import Limits
 from ..storage.disk import FileInUseError, read_file
 from ..storage.segments import FAILED, OK, SENT, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
+from .batch_api import BatchRun
 from .batch_file import (
     CheckedFile,
     InputFileError,
@@ -37,8 +39,9 @@ from .batch_file import (
 from .cache import AnswerCache
 from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, folder_of, paths_of
 from .job_limits import LimitsFile
-from .job_sink import Durability, JobSink
+from .job_sink import Durability, JobSink, RowContext
 from .progress import JobProgress, JobStatus, JobTotals, show_in_notebook
+from .repair import Into
 from .report import JobReport, html_page, save, save_json
 from .row import Summary, Work
 from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler, engine_of
@@ -91,6 +94,11 @@ class JobOptions(TypedDict, total=False):
     """An SQLite file of answers, used by any number of jobs: requests that it has an answer to are not sent."""
     dedupe: bool | None
     """Send equal requests once. Default: those with ``temperature`` 0."""
+    schema: Any
+    """What each answer is to be: a JSON schema, or a type that `client.chat.parse` takes. Answers are checked; a row
+    whose answer does not fit is asked again, and fails after `repair` times."""
+    repair: int
+    """How often a row is asked again whose answer does not fit the `schema`. Default: 1."""
     table: TableOptions | None
     """For a table (CSV, TSV, Parquet) as input: how its rows become requests."""
     via: Literal["calls", "batch"]
@@ -127,7 +135,8 @@ class Job:
         if self._source in (self._out, self._errors):
             raise ValueError(f"{self._source} is the input and would be overwritten: name another output")
         self._params = dict(options.get("params") or {})
-        models: Mapping[str, str] = getattr(engine_of(engines[0]).config, "models", {})
+        self._engine = engine_of(engines[0])
+        models: Mapping[str, str] = getattr(self._engine.config, "models", {})
         self._model = options.get("model")
         self._models = {} if self._model is not None else dict(models)  # by group of endpoints, "" for the others
         self._order: Order = order
@@ -143,6 +152,14 @@ class Job:
                 f"{self._source} is a table: table=TableOptions(prompt=...) says how its rows become requests"
             )
         self._via = options.get("via", "calls")
+        if self._via not in ("calls", "batch"):
+            raise ValueError(f"via is calls or batch, not {self._via!r}")
+        schema = options.get("schema")
+        if schema is not None and self._via == "batch":
+            raise ValueError(
+                "answers that come through the Batch API are not asked for again: schema needs via='calls'"
+            )
+        self._into = None if schema is None else Into(schema, options.get("repair", 1))
         self._note = dict(options.get("note") or {})
         cache = options.get("cache")
         self._cache = None if cache is None else AnswerCache(cache)
@@ -154,9 +171,12 @@ class Job:
             give_up_after=options.get("give_up_after", GIVE_UP_AFTER),
             cache=self._cache,
             dedupe=options.get("dedupe"),
+            review=self._into,
         )
         self._limits = LimitsFile(self._folder)
         self._stopped = ""
+        self._halted: asyncio.Event = asyncio.Event()
+        self._poll = 1.0  # seconds between the first two questions to the Batch API
         self._sink: JobSink | None = None
         self._totals = JobTotals()
         self._uncertain: set[int] = set()
@@ -168,6 +188,7 @@ class Job:
     def stop(self, *, now: bool = False) -> None:
         """Start no further row, and end once those in flight are done; with `now`, give them up. Resumable."""
         self._stopped = self._stopped or "stop"
+        self._halted.set()
         self._scheduler.stop(now=now)
 
     @property
@@ -206,7 +227,11 @@ class Job:
         keeping = asyncio.create_task(sink.keep())
         summary: Summary | None = None
         try:
-            summary = await self._scheduler.run(self._rows(record, store, start), sink)
+            if self._via == "batch":
+                rows = partial(self._rows, record, store, start)
+                await BatchRun(self._engine, record, sink, rows, self._halted, poll=self._poll).run()
+            else:
+                summary = await self._scheduler.run(self._rows(record, store, start), sink)
         except OSError as error:
             if sink.failure is None:
                 raise JobError(f"{self._source} cannot be read any more: {error}") from error
@@ -214,7 +239,7 @@ class Job:
             keeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await keeping
-            failure = await self._close(sink, done=summary is not None and not summary.stopped)
+            failure = await self._close(sink)
         if failure is not None:
             raise JobError(
                 f"the results of {self._out} cannot be written ({failure}); rows that were not saved are sent again "
@@ -224,10 +249,10 @@ class Job:
         await in_thread(lambda: self._save_reports(report))
         return report
 
-    async def _close(self, sink: JobSink, *, done: bool) -> OSError | None:
+    async def _close(self, sink: JobSink) -> OSError | None:
         """Bring everything to the disk; the error that kept something from it."""
         try:
-            await sink.close(done=done)
+            await sink.close()
         except OSError as error:
             return sink.failure or error
         return sink.failure
@@ -243,6 +268,7 @@ class Job:
 
     def _stop_for(self, why: str) -> None:
         self._stopped = self._stopped or why
+        self._halted.set()
         self._scheduler.stop()
 
     def _rows(self, record: JobRecord, store: SegmentStore, start: LinePosition) -> Iterator[Work]:
@@ -251,6 +277,7 @@ class Job:
         nonce = record.nonce.encode()
         defaults = {group: self._defaults(group) for group in ("", "chat", "completion", "embedding", "moderation")}
         blake2b = hashlib.blake2b
+        into = self._into
         assert sink is not None
         for index, (_, text) in enumerate(read_lines(record.input, record.size, start), start.row):
             if index < len(states) and states[index] >= OK:
@@ -267,7 +294,10 @@ class Job:
                 sink.was_sent(key)
             named = blake2b(b"%b\n%b\n%b" % (nonce, key.encode(), body), digest_size=16).hexdigest()
             model = fields.model or missing.get("model")
-            yield Work(key, index, request_of(endpoint, body, fields), 0, named, model)
+            request = request_of(endpoint, body, fields)
+            if into is not None:
+                into.prepare(request, index)
+            yield Work(key, index, request, 0, named, RowContext(str(model or ""), body))
 
     def _defaults(self, group: str) -> dict[str, Any]:
         """The fields that bodies for endpoints of this group get if they lack them."""
@@ -286,6 +316,7 @@ class Job:
             model=self._model,
             models=self._models,
             params=self._params,
+            schema=None if self._into is None else dict(self._into.shape.schema),
             table=None if self._table is None else self._table._asdict(),
             order=self._order,
             created=time.time(),
@@ -358,7 +389,9 @@ class Job:
                 self._totals = status.totals
             if self._retry and store.again():
                 self._totals.failures = {}
-            self._uncertain = {row for row, state in enumerate(store.states) if state == SENT}
+            # (A batch that was begun is found again: none of its rows is sent twice.)
+            if self._via == "calls":
+                self._uncertain = {row for row, state in enumerate(store.states) if state == SENT}
             self._resumed = store.counts[OK] + store.counts[FAILED]
         except BaseException:
             store.close()

@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -18,10 +18,10 @@ from ..storage.threads import in_thread
 from .batch_file import encode_failure, encode_success
 from .progress import JobProgress, JobStatus, JobTotals, Latencies, TimelinePoint, TokenPrice, price_for, thinned
 from .report import save
-from .row import Outcome, Work
+from .row import Outcome, Stats, Usage, Work
 from .scheduler import Scheduler
 
-__all__ = ["Durability", "JobSink"]
+__all__ = ["Durability", "JobSink", "RowContext"]
 
 Durability = Literal["normal", "strict", "none"]
 
@@ -32,6 +32,14 @@ _FULL = 8 << 20  # bytes that wait for the disk, above which no row is started
 _REASONS = 50  # reasons of failures that are told apart
 _NAMED = 10_000  # rows, perhaps paid twice, that are named
 _raw = msgspec.json.Decoder(msgspec.Raw)
+
+
+class RowContext(NamedTuple):
+    """What a job knows of a row that is on its way."""
+
+    model: str
+    body: bytes
+    """As it stands in the input, with defaults: what is sent may ask for a schema, or for a repair, on top."""
 
 
 class JobSink:
@@ -57,6 +65,7 @@ class JobSink:
         show: Callable[[JobProgress], object] | None,
     ) -> None:
         self.store = store
+        store.strict = durability == "strict"
         self.failure: OSError | None = None
         self._scheduler = scheduler
         self._before = totals
@@ -110,51 +119,61 @@ class JobSink:
     def finished(self, work: Work, outcome: Outcome) -> None:
         """Hand the row's line to the store, which writes all those of this turn of the event loop together."""
         ok = outcome.error is None
-        if ok:
-            line = self._answered(work, outcome)
-        else:
-            line = self._failed(work, outcome)
-        self.store.put(work.index, ok, line)
-        if self._durability == "strict":
-            self._work.set()
-        elif not self._scheduled:
+        self.take(work.index, ok, self._answered(work, outcome) if ok else self._failed(work, outcome))
+
+    def take(self, row: int, ok: bool, line: bytes) -> None:
+        """Have the line of a row written with those of this turn."""
+        self.store.put(row, ok, line)
+        if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
+
+    def row_id(self, row: int) -> str:
+        """Return the ``id`` of a row's line of output."""
+        return f"{self._prefix}{row}"
 
     def _answered(self, work: Work, outcome: Outcome) -> bytes:
         if not outcome.cached:
             self._latencies.add(outcome.seconds)
             self._recent.add(outcome.seconds)
-        usage = outcome.usage
-        if usage is not None and not outcome.cached:
-            model = str(work.context or getattr(outcome.answer, "model", ""))
-            if model not in self._priced:
-                self._priced[model] = price_for(model, self._prices)
-            price = self._priced[model]
-            if price is not None:
-                spent = (usage.input * price[0] + usage.output * price[1]) / 1e6
-                self._cost = (self._cost or 0.0) + spent
-                if (
-                    self._max_cost is not None
-                    and self._cost + spent * self._scheduler.stats.in_flight >= self._max_cost
-                ):
-                    self._stop("cost")
-        return encode_success(
-            f"{self._prefix}{work.index}", work.key, outcome.status or 200, outcome.request_id, _json_of(outcome)
-        )
+            if outcome.usage is not None:
+                self.spend(work.context.model or str(getattr(outcome.answer, "model", "")), outcome.usage)
+        status = outcome.status or 200
+        return encode_success(self.row_id(work.index), work.key, status, outcome.request_id, _json_of(outcome))
+
+    def spend(self, model: str, usage: Usage) -> None:
+        """Add what an answer costs, where that is known."""
+        if model not in self._priced:
+            self._priced[model] = price_for(model, self._prices)
+        price = self._priced[model]
+        if price is None:
+            return
+        spent = (usage.input * price[0] + usage.output * price[1]) / 1e6
+        self._cost = (self._cost or 0.0) + spent
+        in_flight = self.stats.in_flight if self._max_cost is not None else 0
+        if self._max_cost is not None and self._cost + spent * in_flight >= self._max_cost:
+            self._stop("cost")
+
+    @property
+    def stats(self) -> Stats:
+        """The numbers of this run."""
+        return self._scheduler.stats
+
+    def count_failure(self, reason: str) -> None:
+        """Count a failed row by its reason."""
+        if reason not in self._failures and len(self._failures) >= _REASONS:
+            reason = "other"
+        self._failures[reason] = self._failures.get(reason, 0) + 1
 
     def _failed(self, work: Work, outcome: Outcome) -> bytes:
         error = outcome.error
         assert error is not None
-        reason = _reason(error)
-        if reason not in self._failures and len(self._failures) >= _REASONS:
-            reason = "other"
-        self._failures[reason] = self._failures.get(reason, 0) + 1
+        self.count_failure(_reason(error))
         code = getattr(error, "code", None) or getattr(error, "type", None) or type(error).__name__
         shown = {"code": str(code), "message": str(error), "type": type(error).__name__, "attempts": outcome.attempts}
         answer = _plain(error.body) if isinstance(error, APIError) else None
         url = f"/v1{work.request.endpoint.path}"
-        return encode_failure(work.key, url, work.request.body, outcome.status, outcome.request_id, shown, answer)
+        return encode_failure(work.key, url, work.context.body, outcome.status, outcome.request_id, shown, answer)
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -165,6 +184,8 @@ class JobSink:
         except OSError as error:
             self._cannot_write(error)
         self._flushed.set()
+        if self._durability == "strict":
+            self._work.set()
 
     def _cannot_write(self, error: OSError) -> None:
         if self.failure is None:
@@ -180,20 +201,14 @@ class JobSink:
 
     async def keep(self) -> None:
         """Copy results, synchronise, and show the progress, until cancelled."""
-        strict = self._durability == "strict"
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SYNC):
                     await self._work.wait()
             self._work.clear()
             try:
-                if strict:
-                    self._flush()
-                else:
-                    await self._copy()
+                await self._copy()
                 await self._sync()
-                if strict:
-                    await self._copy()
             except OSError as error:
                 self._cannot_write(error)
             now = self._loop.time()
@@ -226,7 +241,7 @@ class JobSink:
         with contextlib.suppress(OSError):  # the status is not worth the job
             await in_thread(lambda: save(path, data))
 
-    async def close(self, *, done: bool) -> None:
+    async def close(self) -> None:
         """Bring everything to the disk. Raises `OSError` if that is not possible."""
         try:
             self.store.flush()
@@ -237,7 +252,7 @@ class JobSink:
             self._ended = True
             self._sample(self._loop.time())
             if self._show is not None:
-                self._show(self.progress(done=done))
+                self._show(self.progress(done=self.store.counts[OK] + self.store.counts[FAILED] >= self._rows))
             await self._save_status()
 
     # ---------------------------------------------------------------- numbers
@@ -249,8 +264,8 @@ class JobSink:
 
     def progress(self, *, done: bool = False) -> JobProgress:
         """Return how the job is doing."""
-        stats, before, counts = self._scheduler.stats, self._before, self.store.counts
-        ok, failed = counts[OK], counts[FAILED]
+        stats, before = self._scheduler.stats, self._before
+        ok, failed = self.store.counted(OK), self.store.counted(FAILED)
         finished = ok + failed
         rate = finished / self.seconds if done and self.seconds else self._rate(finished)
         left = self._rows - finished

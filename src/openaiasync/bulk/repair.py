@@ -94,6 +94,8 @@ class Into:
             if repairs < self.repair:
                 self._repairs[work.index] = repairs + 1
                 self._ask_again(work.request, _text(answer), error)
+                if work.idempotency_key is not None:  # another body is another request
+                    work.idempotency_key = f"{work.idempotency_key}-{repairs + 1}"
                 return None
             outcome.error = StructuredOutputError(str(error), answer=answer, problem=error)
         except StructuredOutputError as error:

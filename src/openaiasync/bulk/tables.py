@@ -34,8 +34,6 @@ class TableOptions(NamedTuple):
     """Template of the user's message, or of the text to embed."""
     system: str | None = None
     """Template of the system prompt."""
-    schema: Mapping[str, Any] | None = None
-    """JSON schema of the answers."""
     key: str | None = None
     """The column with each row's name. Default: ``custom_id`` or ``id`` if there is one, else the number of the row."""
     url: str = "/v1/chat/completions"
@@ -123,9 +121,6 @@ def _request(row: dict[str, Any], number: int, options: TableOptions) -> bytes:
         if options.system is not None:
             messages.insert(0, {"role": "system", "content": fill(options.system, row)})
         body = {"messages": messages}
-        if options.schema is not None:
-            shape = {"name": "answer", "schema": options.schema, "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": shape}
     else:
         body = {"prompt" if endpoint is not None and endpoint.group == "completion" else "input": prompt}
     key = str(row[options.key]) if options.key is not None else _key_of(row, number)

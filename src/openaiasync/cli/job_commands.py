@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from .arguments import Debug
+from .arguments import Debug, schema_in
 
 __all__ = ["ANY_SERVERS", "JobServers", "TableArguments", "add_job_commands"]
 
@@ -73,7 +73,6 @@ class TableArguments:
         None
     )
     system: Annotated[str | None, Parameter(help="The system prompt, with columns in braces.")] = None
-    schema: Annotated[str | None, Parameter(help="A file with the JSON schema of the answers.")] = None
     key: Annotated[str | None, Parameter(help="The column with the name of each row.")] = None
     url: Annotated[str, Parameter(help="The endpoint, such as /v1/embeddings.")] = "/v1/chat/completions"
 
@@ -115,6 +114,8 @@ def run(
     prices: str | None = None,
     retries: Annotated[int, Parameter(validator=Number(gte=0))] = 5,
     give_up_after: Annotated[float, Parameter(validator=Number(gt=0))] = 600.0,
+    schema: str | None = None,
+    repair: Annotated[int, Parameter(validator=Number(gte=0))] = 1,
     dedupe: bool | None = None,
     via: Literal["calls", "batch"] = "calls",
     table: TableArguments = _NO_TABLE,
@@ -143,6 +144,10 @@ def run(
         How often a row is sent again after a fault of the server or the network. 429s do not count.
     give_up_after:
         Seconds without any working server after which the job stops.
+    schema:
+        A file with the JSON schema of the answers, which are checked.
+    repair:
+        How often a row is asked again whose answer does not fit --schema.
     dedupe:
         Send equal requests once. Default: only those with temperature 0.
     via:
@@ -151,6 +156,7 @@ def run(
     from .job_runner import run_job, table_options
 
     options: dict[str, Any] = {"model": model, "max_cost": max_cost, "retries": retries, "give_up_after": give_up_after}
+    options |= {"schema": None if schema is None else schema_in(schema), "repair": repair}
     options |= {"dedupe": dedupe, "via": via, "table": table_options(source, table), **asdict(files)}
     return run_job(servers, source, out, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
 

@@ -22,7 +22,6 @@ from ..bulk.job_limits import JobLimits
 from ..bulk.progress import JobProgress, price_for
 from ..bulk.report import JobReport
 from ..bulk.tables import TableOptions, export_results, is_table
-from .arguments import schema_in
 from .console import CommandError, Exit, err, note, out
 
 if TYPE_CHECKING:
@@ -38,14 +37,13 @@ _FRESH = 10.0  # seconds after which a status is not that of a running job
 def table_options(source: str, given: TableArguments) -> TableOptions | None:
     """Return how rows of a table become requests; `None` for a file of requests. Raises `CommandError`."""
     if not is_table(source):
-        named = {"--prompt": given.prompt, "--system": given.system, "--schema": given.schema, "--key": given.key}
+        named = {"--prompt": given.prompt, "--system": given.system, "--key": given.key}
         if used := [name for name, value in named.items() if value is not None]:
             raise CommandError(f"{used[0]} is for tables (.csv, .tsv, .parquet); {source} is a file of requests")
         return None
     if given.prompt is None:
         raise CommandError(f"{source} is a table: --prompt says what to ask for each row, such as 'Classify: {{text}}'")
-    schema = None if given.schema is None else schema_in(given.schema)
-    return TableOptions(given.prompt, given.system, schema, given.key, given.url)
+    return TableOptions(given.prompt, given.system, given.key, given.url)
 
 
 def run_job(
@@ -208,6 +206,7 @@ def retry_job(
         servers = dataclasses.replace(servers, base_url=tuple(noted["base_url"]))
     known: dict[str, Any] = noted.get("limits") or {}
     options |= {"retry": True, "order": record.order, "model": record.model, "params": record.params}
+    options |= {"schema": record.schema}
     if record.table is not None:
         options["table"] = TableOptions(**record.table)
     in_flight = max_in_flight or (None if known.get("max_in_flight") is None else str(known["max_in_flight"]))

@@ -70,6 +70,7 @@ class SyncPlan(NamedTuple):
     out: int
     errors: int
     removable: list[int]
+    unsynced: dict[int, int]
 
 
 class _LineTable:
@@ -142,6 +143,9 @@ class SegmentStore:
         self._pending: list[tuple[int, int, bytes]] = []
         self._pending_bytes = 0
         self._dirty: set[int] = set()
+        self.strict = False
+        """Whether a row counts, and is copied, only once the disk has it."""
+        self._unsynced: dict[int, int] = {}  # with `strict`: rows that the disk may not have, and their states
         self._marked = 0  # rows that the journal knows to be copied
         self._removable: list[int] = []  # segments all of whose lines are copied
         self._unneeded: list[int] = []  # those of which the journal says so, too
@@ -392,6 +396,10 @@ class SegmentStore:
         """Bytes that wait to be flushed."""
         return self._pending_bytes
 
+    def counted(self, state: int) -> int:
+        """Return how many rows are in a state, as far as they count already."""
+        return self.counts[state] - sum(kind == state for kind in self._unsynced.values())
+
     def flush(self) -> int:
         """Write all lines and marks that were taken in; how many rows. After an `OSError` they still wait for it."""
         pending = self._pending
@@ -428,6 +436,8 @@ class SegmentStore:
             counts[states[row]] -= 1
         states[row] = kind
         counts[kind] += 1
+        if self.strict:
+            self._unsynced[row] = kind
         if row in self._late:
             self._late[row] = place
         if self._in_order:
@@ -497,11 +507,14 @@ class SegmentStore:
         """
         if not self._in_order:
             return False
-        states, window = self.states, self._window
+        states, window, unsynced = self.states, self._window, self._unsynced
         row = first = window.base
         lines: dict[int, list[bytes]] = {OK: [], FAILED: []}
         touched: list[int] = []
-        while row < len(states) and row - first < most and states[row] >= OK and (place := window.get(row)):
+        while row < len(states) and row - first < most and states[row] >= OK and row not in unsynced:
+            place = window.get(row)
+            if place is None:
+                break
             lines[states[row]].append(self._read(row, place))
             touched.append(place.file)
             row += 1
@@ -567,6 +580,7 @@ class SegmentStore:
             self._file(_OUT).size,
             0 if errors is None else errors.size,
             removable,
+            dict(self._unsynced),
         )
 
     @staticmethod
@@ -577,6 +591,8 @@ class SegmentStore:
 
     def end_sync(self, plan: SyncPlan) -> None:
         """Note in the journal what is durable now; remove segments that nobody needs any more. Raises `OSError`."""
+        for row in plan.unsynced:
+            self._unsynced.pop(row, None)
         marks = [_pack(0, _SYNCED, _MAGIC, 0, 0, 0, 0, _END)]
         if self._in_order and plan.copied > self._marked:
             marks.append(_pack(plan.copied, _COPIED, _MAGIC, 0, plan.out, 0, 0, _END))
@@ -597,6 +613,9 @@ class SegmentStore:
     def sync(self) -> None:
         """Flush, copy all that can be copied, and synchronise. Raises `OSError`."""
         self.flush()
+        if self._unsynced and (plan := self.begin_sync()) is not None:
+            self.run_sync(plan)
+            self.end_sync(plan)
         while self.copy():
             pass
         plan = self.begin_sync()
