@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
@@ -21,7 +22,7 @@ import msgspec
 from ..core.codec.endpoint import nearest
 from ..core.policy.limits import Limits
 from ..storage.disk import FileInUseError, read_file
-from ..storage.segments import FAILED, OK, SENT, SegmentStore
+from ..storage.segments import FAILED, OK, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .batch_api import BatchRun
 from .batch_file import (
@@ -117,9 +118,7 @@ class Job:
         out: str | os.PathLike[str],
         **options: Unpack[JobOptions],
     ) -> None:
-        if unknown := options.keys() - JobOptions.__annotations__.keys():
-            name = min(unknown)
-            raise TypeError(f"job() has no option {name!r}{nearest(name, frozenset(JobOptions.__annotations__))}")
+        _check_names(options)
         order, durability = options.get("order", "input"), options.get("durability", "normal")
         max_cost, report, progress = options.get("max_cost"), options.get("report"), options.get("progress")
         if order not in _ORDERS:
@@ -152,14 +151,7 @@ class Job:
                 f"{self._source} is a table: table=TableOptions(prompt=...) says how its rows become requests"
             )
         self._via = options.get("via", "calls")
-        if self._via not in ("calls", "batch"):
-            raise ValueError(f"via is calls or batch, not {self._via!r}")
-        schema = options.get("schema")
-        if schema is not None and self._via == "batch":
-            raise ValueError(
-                "answers that come through the Batch API are not asked for again: schema needs via='calls'"
-            )
-        self._into = None if schema is None else Into(schema, options.get("repair", 1))
+        self._into = _into(options.get("schema"), options.get("repair", 1), self._via)
         self._note = dict(options.get("note") or {})
         cache = options.get("cache")
         self._cache = None if cache is None else AnswerCache(cache)
@@ -179,7 +171,6 @@ class Job:
         self._poll = 1.0  # seconds between the first two questions to the Batch API
         self._sink: JobSink | None = None
         self._totals = JobTotals()
-        self._uncertain: set[int] = set()
         self._resumed = 0
 
     def __await__(self) -> Generator[Any, None, JobReport]:
@@ -245,7 +236,8 @@ class Job:
                 f"the results of {self._out} cannot be written ({failure}); rows that were not saved are sent again "
                 "when the same call goes on"
             ) from failure
-        report = self._report(record, store, sink, summary)
+        doubtful = await in_thread(lambda: _keys_of(record, store.doubtful))
+        report = self._report(record, sink, summary, doubtful)
         await in_thread(lambda: self._save_reports(report))
         return report
 
@@ -273,7 +265,7 @@ class Job:
 
     def _rows(self, record: JobRecord, store: SegmentStore, start: LinePosition) -> Iterator[Work]:
         """The rows that are not done, as they are to be sent."""
-        states, uncertain, sink = store.states, self._uncertain, self._sink
+        states, sink = store.states, self._sink
         nonce = record.nonce.encode()
         defaults = {group: self._defaults(group) for group in ("", "chat", "completion", "embedding", "moderation")}
         blake2b = hashlib.blake2b
@@ -290,8 +282,6 @@ class Job:
             if missing:
                 body = with_defaults(body, missing)
             key = line.custom_id
-            if uncertain and index in uncertain:
-                sink.was_sent(key)
             named = blake2b(b"%b\n%b\n%b" % (nonce, key.encode(), body), digest_size=16).hexdigest()
             model = fields.model or missing.get("model")
             request = request_of(endpoint, body, fields)
@@ -389,9 +379,8 @@ class Job:
                 self._totals = status.totals
             if self._retry and store.again():
                 self._totals.failures = {}
-            # (A batch that was begun is found again: none of its rows is sent twice.)
-            if self._via == "calls":
-                self._uncertain = {row for row, state in enumerate(store.states) if state == SENT}
+            if self._via == "calls":  # a batch that was begun is found again: none of its rows is sent twice
+                store.note_doubtful()
             self._resumed = store.counts[OK] + store.counts[FAILED]
         except BaseException:
             store.close()
@@ -400,7 +389,7 @@ class Job:
 
     # ---------------------------------------------------------------- the report
 
-    def _report(self, record: JobRecord, store: SegmentStore, sink: JobSink, summary: Summary | None) -> JobReport:
+    def _report(self, record: JobRecord, sink: JobSink, summary: Summary | None, doubtful: list[str]) -> JobReport:
         totals, progress = sink.totals(), sink.progress()
         error = None if summary is None else summary.error
         left = record.rows - progress.finished
@@ -423,7 +412,7 @@ class Job:
             output_tokens=totals.output_tokens,
             cost=totals.cost,
             failures=totals.failures,
-            paid_twice=totals.paid_twice,
+            paid_twice=doubtful,
             latency=sink.latency(),
             timeline=totals.timeline,
         )
@@ -435,6 +424,29 @@ class Job:
                 save(self._html, html_page(report).encode())
         except OSError as error:
             raise JobError(f"all rows are saved, but not the report: {error}") from error
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    if unknown := options.keys() - JobOptions.__annotations__.keys():
+        name = min(unknown)
+        raise TypeError(f"job() has no option {name!r}{nearest(name, frozenset(JobOptions.__annotations__))}")
+
+
+def _into(schema: Any, repair: int, via: str) -> Into | None:
+    """Return what answers are to be, if anything. Raises `ValueError`, `TypeError` for what cannot be asked for."""
+    if via not in ("calls", "batch"):
+        raise ValueError(f"via is calls or batch, not {via!r}")
+    if schema is not None and via == "batch":
+        raise ValueError("schema needs via='calls': rows of the Batch API are not asked again")
+    return None if schema is None else Into(schema, repair)
+
+
+def _keys_of(record: JobRecord, rows: set[int]) -> list[str]:
+    """Return the ``custom_id`` of rows, in their order. Blocks."""
+    if not rows:
+        return []
+    lines = enumerate(islice(read_lines(record.input, record.size), max(rows) + 1))
+    return [parse_line(text)[0].custom_id for row, (_, text) in lines if row in rows]
 
 
 def _is_done(states: bytearray, row: int) -> bool:

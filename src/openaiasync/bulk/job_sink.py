@@ -30,7 +30,6 @@ _SHOWN = 0.25  # seconds between two calls of the progress callback
 _SAMPLED = 1.0  # seconds between two samples, and two writings of the status
 _FULL = 8 << 20  # bytes that wait for the disk, above which no row is started
 _REASONS = 50  # reasons of failures that are told apart
-_NAMED = 10_000  # rows, perhaps paid twice, that are named
 _raw = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -90,7 +89,6 @@ class JobSink:
         self._recent = Latencies()  # since the last sample
         self._failures = dict(totals.failures)
         self._timeline = list(totals.timeline)
-        self._paid_twice = list(totals.paid_twice)
         self._last: tuple[float, int, int, int, int] | None = None  # of the last sample: time and counts
         self._rates: list[tuple[float, int]] = []  # times and finished rows, for the rate of late
         self._shown = self._sampled = 0.0
@@ -191,11 +189,6 @@ class JobSink:
         if self.failure is None:
             self.failure = error
             self._stop("full")
-
-    def was_sent(self, key: str) -> None:
-        """Note a row that was with a server when an earlier run was killed, and is sent again."""
-        if len(self._paid_twice) < _NAMED:
-            self._paid_twice.append(key)
 
     # ---------------------------------------------------------------- beside the scheduler
 
@@ -341,7 +334,6 @@ class JobSink:
             input_tokens=before.input_tokens + stats.input_tokens,
             output_tokens=before.output_tokens + stats.output_tokens,
             cost=self._cost,
-            paid_twice=self._paid_twice,
             failures=self._failures,
             latencies=self._latencies.counts,
             timeline=self._timeline,

@@ -178,7 +178,6 @@ class JobTotals(msgspec.Struct, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float | None = None
-    paid_twice: list[str] = []
     failures: dict[str, int] = {}
     latencies: dict[int, int] = {}
     timeline: list[TimelinePoint] = []

@@ -38,7 +38,7 @@ from .journal import AppendFile, FileChangedError, FileGoneError
 __all__ = ["FAILED", "NEW", "OK", "SENT", "DamagedError", "SegmentStore", "SyncPlan"]
 
 NEW, SENT, OK, FAILED = range(4)  # states of a row, and kinds of records
-_COPIED, _COPIED_ERRORS, _SYNCED, _AGAIN, _MERGING, _MERGING_ERRORS, _MERGED = range(4, 11)
+_COPIED, _COPIED_ERRORS, _SYNCED, _AGAIN, _MERGING, _MERGING_ERRORS, _MERGED, _DOUBTFUL = range(4, 12)
 _RECORD = struct.Struct("<IBBHQIIB")  # row, kind, magic, file, offset, length, checksum, line feed
 _MAGIC, _END = 0xA7, 0x0A
 _OUT, _ERRORS, _FIRST = 0, 1, 2  # numbers of the files that records name; segments follow
@@ -143,6 +143,8 @@ class SegmentStore:
         self._pending: list[tuple[int, int, bytes]] = []
         self._pending_bytes = 0
         self._dirty: set[int] = set()
+        self.doubtful: set[int] = set()
+        """Rows that were sent when a process was killed, and then sent again."""
         self.strict = False
         """Whether a row counts, and is copied, only once the disk has it."""
         self._unsynced: dict[int, int] = {}  # with `strict`: rows that the disk may not have, and their states
@@ -291,7 +293,7 @@ class SegmentStore:
         put, in_order = window.put, self._in_order
         for record in _RECORD.iter_unpack(records):
             row, kind, magic, file, offset, length, checksum, end = record
-            if magic != _MAGIC or end != _END or not SENT <= kind <= _MERGED:
+            if magic != _MAGIC or end != _END or not SENT <= kind <= _DOUBTFUL:
                 break
             good += 1
             if kind <= FAILED:
@@ -320,6 +322,8 @@ class SegmentStore:
                 states[row] = NEW
                 if not in_order or row < window.base:
                     late[row] = None
+            elif kind == _DOUBTFUL:
+                self.doubtful.add(row)
             elif kind in (_MERGING, _MERGING_ERRORS):
                 merging[_OUT if kind == _MERGING else _ERRORS] = offset
             else:
@@ -486,6 +490,13 @@ class SegmentStore:
         for row in rows:
             self._unfinish(row)
         return len(rows)
+
+    def note_doubtful(self) -> None:
+        """Remember for good which rows were sent, but not finished, when the job was opened. Raises `OSError`."""
+        rows = [row for row, state in enumerate(self.states) if state == SENT and row not in self.doubtful]
+        if rows:
+            self._append_marks(b"".join([_pack(row, _DOUBTFUL, _MAGIC, 0, 0, 0, 0, _END) for row in rows]))
+            self.doubtful.update(rows)
 
     def _unfinish(self, row: int) -> None:
         self.counts[self.states[row]] -= 1
