@@ -118,15 +118,8 @@ class Job:
         out: str | os.PathLike[str],
         **options: Unpack[JobOptions],
     ) -> None:
-        _check_names(options)
-        order, durability = options.get("order", "input"), options.get("durability", "normal")
-        max_cost, report, progress = options.get("max_cost"), options.get("report"), options.get("progress")
-        if order not in _ORDERS:
-            raise ValueError(f"order is one of {', '.join(_ORDERS)}, not {order!r}")
-        if durability not in _DURABILITIES:
-            raise ValueError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
-        if max_cost is not None and not max_cost > 0:
-            raise ValueError("max_cost is a number of dollars above 0")
+        _check(options)
+        report, progress = options.get("report"), options.get("progress")
         self._source = os.path.abspath(os.fspath(source))
         self._out = os.path.realpath(os.fspath(out))
         self._folder = folder_of(self._out)
@@ -138,10 +131,10 @@ class Job:
         models: Mapping[str, str] = getattr(self._engine.config, "models", {})
         self._model = options.get("model")
         self._models = {} if self._model is not None else dict(models)  # by group of endpoints, "" for the others
-        self._order: Order = order
-        self._durability: Durability = durability
+        self._order: Order = options.get("order", "input")
+        self._durability: Durability = options.get("durability", "normal")
         self._new, self._retry = options.get("new", False), options.get("retry", False)
-        self._max_cost, self._prices = max_cost, options.get("prices")
+        self._max_cost, self._prices = options.get("max_cost"), options.get("prices")
         self._html = None if report is None else os.fspath(report)
         self._show: Callable[[JobProgress], object] | None
         self._show = show_in_notebook() if isinstance(progress, bool) and progress else progress or None
@@ -426,10 +419,19 @@ class Job:
             raise JobError(f"all rows are saved, but not the report: {error}") from error
 
 
-def _check_names(options: Mapping[str, Any]) -> None:
+def _check(options: JobOptions) -> None:
+    """Raise `TypeError` or `ValueError` for options that there are not, or that cannot be."""
     if unknown := options.keys() - JobOptions.__annotations__.keys():
         name = min(unknown)
         raise TypeError(f"job() has no option {name!r}{nearest(name, frozenset(JobOptions.__annotations__))}")
+    order, durability = options.get("order", "input"), options.get("durability", "normal")
+    max_cost = options.get("max_cost")
+    if order not in _ORDERS:
+        raise ValueError(f"order is one of {', '.join(_ORDERS)}, not {order!r}")
+    if durability not in _DURABILITIES:
+        raise ValueError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
+    if max_cost is not None and not max_cost > 0:
+        raise ValueError("max_cost is a number of dollars above 0")
 
 
 def _into(schema: Any, repair: int, via: str) -> Into | None:

@@ -113,6 +113,8 @@ class JobSink:
         except OSError as error:
             self._cannot_write(error)
             raise
+        if self.store.failure is not None:
+            self._cannot_write(self.store.failure)
 
     def finished(self, work: Work, outcome: Outcome) -> None:
         """Hand the row's line to the store, which writes all those of this turn of the event loop together."""

@@ -380,13 +380,21 @@ class SegmentStore:
     # ---------------------------------------------------------------- rows
 
     def sent(self, row: int, checksum: int) -> None:
-        """Mark a row as sent; returns once the mark is written. `checksum` is that of its request. Raises `OSError`."""
+        """Mark a row as sent; returns once the mark is written. `checksum` is that of its request. Raises `OSError`.
+
+        Rows that were taken in are written first: the one that is sent takes the place of one of them in flight, and a
+        process that is killed now must not lose both.
+        """
         states = self.states
         if row >= len(states):
             states.extend(bytes(row + _GROWTH - len(states)))
         if states[row] == SENT:
             return
-        self._append_marks(_pack(row, SENT, _MAGIC, 0, 0, 0, checksum, _END))
+        mark = _pack(row, SENT, _MAGIC, 0, 0, 0, checksum, _END)
+        if self._pending:
+            self.flush(mark)
+        else:
+            self._append_marks(mark)
         states[row] = SENT
         self.counts[SENT] += 1
 
@@ -404,8 +412,11 @@ class SegmentStore:
         """Return how many rows are in a state, as far as they count already."""
         return self.counts[state] - sum(kind == state for kind in self._unsynced.values())
 
-    def flush(self) -> int:
-        """Write all lines and marks that were taken in; how many rows. After an `OSError` they still wait for it."""
+    def flush(self, more: bytes = b"") -> int:
+        """Write all lines and marks that were taken in; how many rows. After an `OSError` they still wait for it.
+
+        `more` are marks that are written after them, in the same step.
+        """
         pending = self._pending
         if not pending:
             return 0
@@ -426,6 +437,7 @@ class SegmentStore:
                     for (row, kind, _), (file, offset, length, checksum) in zip(pending, places, strict=True)
                 ]
             )
+            + more
         )
         self._pending, self._pending_bytes = [], 0
         for (row, kind, _), place in zip(pending, places, strict=True):
