@@ -110,7 +110,7 @@ if TYPE_CHECKING:
     from .errors import StructuredOutputError as StructuredOutputError
     from .errors import UnfinishedResponseError as UnfinishedResponseError
     from .errors import UnprocessableEntityError as UnprocessableEntityError
-    from .identity.errors import SubjectTokenProviderError as SubjectTokenProviderError
+    from .identity.token_exchange import SubjectTokenProviderError as SubjectTokenProviderError
     from .methods.audio import AudioAnswer as AudioAnswer
     from .methods.audio import AudioStream as AudioStream
     from .methods.audio import TranscriptionStream as TranscriptionStream
@@ -183,7 +183,7 @@ _HOMES = {
     "options": "DEFAULT_CONNECTION_LIMITS DEFAULT_MAX_RETRIES DEFAULT_TIMEOUT DataResidency",
     "realtime.reconnect": "ReconnectingEvent ReconnectingOverrides WebSocketConnectionClosedError "
     "WebSocketQueueFullError",
-    "identity.errors": "SubjectTokenProviderError",
+    "identity.token_exchange": "SubjectTokenProviderError",
     "core.model.omitted": "NOT_GIVEN NotGiven Omit not_given omit",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -1,12 +1,12 @@
-"""Who a workload is, for ``AsyncOpenAI(workload_identity=...)``: under the official client's path and names."""
+"""Workload identities for ``AsyncOpenAI(workload_identity=...)``, under the official client's path and names."""
 
-from .identity.errors import SubjectTokenProviderError
 from .identity.providers import (
     SubjectTokenProvider,
     azure_managed_identity_token_provider,
     gcp_id_token_provider,
     k8s_service_account_token_provider,
 )
+from .identity.token_exchange import SubjectTokenProviderError
 from .identity.workload import (
     SubjectTokenWorkloadIdentity,
     WorkloadIdentity,

@@ -1,29 +1,29 @@
-"""Everything a public call may raise, beside `TypeError`, `ValueError` and `OSError` for arguments that are wrong.
+"""The errors that public calls raise, apart from `TypeError`, `ValueError` and `OSError` for wrong arguments.
 
     OpenAIError
     ├── ConfigurationError (ValueError)         the client's options or environment cannot work
-    ├── InFlightError                           every place in flight is held by tasks that wait for one
+    ├── InFlightError                           every slot in flight is held by tasks that wait for one
     ├── ClientClosedError                       the client was closed before or during the call
-    ├── SubjectTokenProviderError               .response: who a workload is could not be proven; identity/errors.py
-    ├── WebSocketQueueFullError                 too much waits to be sent over a WebSocket; realtime/errors.py
-    ├── StructuredOutputError                   .answer .text .usage .problem: an answer fits no value of the type
-    │   ├── LengthFinishReasonError             an answer to be parsed was cut by its length limit
-    │   ├── ContentFilterFinishReasonError      an answer to be parsed was held back by a filter
+    ├── SubjectTokenProviderError               .response: a token provider failed; identity/token_exchange.py
+    ├── WebSocketQueueFullError                 too many messages wait to be sent over a WebSocket; realtime/errors.py
+    ├── StructuredOutputError                   .answer .text .usage .problem: an answer does not fit the type
+    │   ├── LengthFinishReasonError             an answer to be parsed was cut at its length limit
+    │   ├── ContentFilterFinishReasonError      an answer to be parsed was withheld by a content filter
     │   └── RefusalError                        .refusal: the model declined
-    ├── UnfinishedResponseError (RuntimeError)  .answer: a response that was waited for ended as failed or incomplete
-    ├── EmbedManyError                          .refused .vectors: texts without a vector; methods/embed_errors.py
+    ├── UnfinishedResponseError (RuntimeError)  .answer: a response failed, or is incomplete
+    ├── EmbedManyError                          .refused .vectors: texts without a vector; methods/embed_many.py
     ├── ManyCallsError                          .rows .reason: a run of client.map was stopped; bulk/mapping.py
     ├── RowError (ValueError)                   a row of client.map that no request can carry; bulk/mapping.py
     ├── ContextLimitError (ValueError)          a session's request would not fit; chat/context_window.py
-    ├── BudgetError                             a session's request would pass its budget; chat/usage.py
+    ├── BudgetError                             a session's request would exceed its budget; chat/usage.py
     ├── SessionFileError (OSError)              a saved session cannot be read or written; chat/session_file.py
     ├── ToolError                               .call: a tool call of a turn failed; chat/reply.py
-    ├── TooManyRoundsError                      .max_rounds: the model asks for tools without end; chat/reply.py
-    └── APIError                                .request .body .code .param .type; in mid-stream: an error object came
-        ├── APIConnectionError                  nothing usable came
+    ├── TooManyRoundsError                      .max_rounds: the model keeps asking for tools; chat/reply.py
+    └── APIError                                .request .body .code .param .type; also an error object within a stream
+        ├── APIConnectionError                  no usable answer was received
         │   ├── APITimeoutError                 .clock: "connect", "start", "stall", "deadline", "queue", "ping"
-        │   │   └── PollTimeoutError            .partial: the object that was waited for, as it was
-        │   ├── IncompleteStreamError           .partial: what had come when the stream broke off
+        │   │   └── PollTimeoutError            .partial: the object that was polled, as last received
+        │   ├── IncompleteStreamError           .partial: what was received before the stream broke off
         │   └── WebSocketConnectionClosedError  .close_code .close_reason .unsent_messages; realtime/errors.py
         ├── APIResponseValidationError          .response: the answer is not what the operation promises
         └── APIStatusError                      .response .status_code .request_id
@@ -32,10 +32,10 @@
             │   └── OAuthError                  ├── RateLimitError 429
             ├── PermissionDeniedError 403       └── InternalServerError 5xx
             └── NotFoundError 404
-    InvalidWebhookSignatureError (ValueError)   a webhook's signature does not fit its body
+    InvalidWebhookSignatureError (ValueError)   a webhook's signature does not match its body
 
 Names and constructors are the official client's. Each error says which `side` is at fault ("caller", "server" or
-"network"), whether the same call may succeed later (`retryable`), and has `.meta` where an answer came.
+"network"), whether the same call may succeed later (`retryable`), and has `.meta` if an answer was received.
 """
 
 from __future__ import annotations
@@ -92,9 +92,11 @@ def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
 class OpenAIError(Exception):
     """The base of the tree.
 
-    `tries` is how often the call was sent, `elapsed` the seconds it took, waiting for a place in flight left out.
-    `sent` tells of a call without an answer whether a server may have had its request, and may charge for it.
-    `partial` is what had come where something is kept: a `Reply` of what a turn was made of, else `None`.
+    Attributes:
+        tries: how often the call was sent.
+        elapsed: the seconds it took, without waiting for a slot in flight.
+        sent: for a call without an answer, whether a server may have received the request, and may charge for it.
+        partial: what was received before the error, if something is kept: the `Reply` of a turn so far, or `None`.
     """
 
     side: Side = "caller"
@@ -106,34 +108,34 @@ class OpenAIError(Exception):
     partial: Any = None
 
     def as_curl(self) -> str:
-        """The request as a curl command without secrets (`RequestInfo.as_curl`); ``""`` where none was made."""
+        """Return the request as a curl command without secrets (`RequestInfo.as_curl`); ``""`` if none was made."""
         request: Any = getattr(self, "request", None)
         if not hasattr(request, "as_curl"):
             request = self.meta and self.meta.request
         return "" if request is None else str(request.as_curl())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The constructors have required keywords, so that the default way of pickling exceptions cannot work.
+        # The constructors have required keywords, so the default way of pickling exceptions does not work.
         return (_rebuild, (type(self), self.args, self.__dict__))
 
 
 class ConfigurationError(OpenAIError, ValueError):
-    """A client's options, or the environment it reads, cannot work; raised at construction or first use."""
+    """A client's options, or the environment that it reads, cannot work; raised at construction or first use."""
 
 
 class InFlightError(OpenAIError, RuntimeError):
-    """Waiting for a slot in flight, or a connection, would never end: all are held by tasks that wait themselves."""
+    """Waiting for a slot in flight, or for a connection, would never end: all are held by tasks that wait for one."""
 
 
 class ClientClosedError(OpenAIError, RuntimeError):
-    """The client was closed before this call, or while it was under way."""
+    """The client was closed before this call, or during it."""
 
 
 class APIError(OpenAIError):
-    """Something went wrong between sending a request and holding its answer.
+    """A request was sent, or was about to be, and there is no answer that can be used.
 
-    `request` is what was sent (`.method`, `.url`, `.headers` without credentials), `body` the error object or the raw
-    body of the answer (`None` without one); `code`, `param` and `type` come from the error object.
+    `request` is what was sent (`.method`, `.url`, `.headers` without credentials); `body` is the error object, or the
+    raw body of the answer (`None` without one); `code`, `param` and `type` are those of the error object.
     """
 
     side: Side = "server"
@@ -158,16 +160,16 @@ class APIError(OpenAIError):
         )
 
     def describe(self, code: str | None, type: str | None, param: str | None) -> None:
-        """Set what the server's error says of itself; what is `None` stays as it was."""
+        """Set what the server's error object says; `None` leaves an attribute unchanged."""
         self.code = code or self.code
         self.type = type or self.type
         self.param = param or self.param
 
 
 class APIConnectionError(APIError):
-    """No usable answer came: refused, DNS, TLS, closed in the middle, or bytes that are not HTTP.
+    """No usable answer was received: refused, DNS, TLS, closed too early, or bytes that are not HTTP.
 
-    `partial` is what had come of a stream that was being put together, else `None`.
+    `partial` is what was received of a stream that is accumulated, else `None`.
     """
 
     side: Side = "network"
@@ -178,9 +180,9 @@ class APIConnectionError(APIError):
 
 
 class APITimeoutError(APIConnectionError):
-    """A clock ran out. `clock` names it: ``"connect"``, ``"start"``, ``"stall"``, ``"deadline"`` or ``"queue"``.
+    """A timeout expired. `clock` names it: ``"connect"``, ``"start"``, ``"stall"``, ``"deadline"`` or ``"queue"``.
 
-    Of a WebSocket also ``"ping"``: the server answered no ping (RFC 6455, section 5.5.2).
+    For a WebSocket also ``"ping"``: the server did not answer a ping (RFC 6455, section 5.5.2).
     """
 
     clock: str = "start"
@@ -191,20 +193,20 @@ class APITimeoutError(APIConnectionError):
 
 
 class PollTimeoutError(APITimeoutError, TimeoutError, RuntimeError):
-    """A helper that waits for an object waited long enough. `partial` is the object as it was last.
+    """Time is up for a helper that polls an object. `partial` is the object as last received.
 
     The official client raises `TimeoutError` from one helper and `RuntimeError` from another: this is both.
     """
 
     side: Side = "server"
 
-    def __init__(self, request: Any, *, message: str = "Waited long enough.", partial: Any = None) -> None:
+    def __init__(self, request: Any, *, message: str = "Time is up.", partial: Any = None) -> None:
         super().__init__(request, message=message, clock="deadline")
         self.partial = partial
 
 
 class IncompleteStreamError(APIConnectionError):
-    """A stream ended before its answer was complete. `partial` holds what had come (`None` where nothing is kept)."""
+    """A stream ended before its answer was complete. `partial` is what was received (`None` if nothing is kept)."""
 
     sent: bool = True
 
@@ -244,7 +246,7 @@ class APIStatusError(APIError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the server does not accept the request as it is."""
+    """400: the server rejects the request."""
 
     status_code: int = 400
 
@@ -282,13 +284,13 @@ class NotFoundError(APIStatusError):
 
 
 class ConflictError(APIStatusError):
-    """409: the object is being changed by somebody else."""
+    """409: the object is in conflict with the request, such as one that is being changed by another."""
 
     status_code: int = 409
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: the request is well formed, but the server cannot act on it."""
+    """422: the request is well formed, but the server cannot process it."""
 
     status_code: int = 422
 
@@ -309,14 +311,14 @@ class RateLimitError(APIStatusError):
 
 
 class InternalServerError(APIStatusError):
-    """5xx: the server, or a gateway before it, failed."""
+    """5xx: the server, or a gateway in front of it, failed."""
 
 
 class StructuredOutputError(OpenAIError):
-    """An answer that was to become a value of a type did not, after all repairs.
+    """An answer does not fit the type that it was to be parsed into, even after repairs.
 
-    `answer` is the last answer as it came, `text` what it says, `usage` its tokens, `problem` the `ShapeError` that
-    tells what does not fit (`None` in the subclasses).
+    `answer` is the last answer, `text` its text, `usage` its tokens, `problem` the `ShapeError` that says what does not
+    fit (`None` in the subclasses).
     """
 
     side: Side = "server"
@@ -333,7 +335,7 @@ class StructuredOutputError(OpenAIError):
 
 
 class LengthFinishReasonError(StructuredOutputError):
-    """An answer that was to be parsed stopped at its length limit. `completion` is the answer as it came."""
+    """An answer that was to be parsed was cut at its length limit. `completion` is the answer."""
 
     def __init__(self, *, completion: ChatCompletion) -> None:
         used = f" ({completion.usage})" if completion.usage else ""
@@ -341,15 +343,15 @@ class LengthFinishReasonError(StructuredOutputError):
 
 
 class ContentFilterFinishReasonError(StructuredOutputError):
-    """An answer that was to be parsed was held back by the server's content filter."""
+    """An answer that was to be parsed was withheld by the server's content filter."""
 
     def __init__(self, *, completion: ChatCompletion | None = None) -> None:
-        message = "The answer was held back by the server's content filter and cannot be parsed."
+        message = "The answer was withheld by the server's content filter and cannot be parsed."
         super().__init__(message, answer=completion)
 
 
 class RefusalError(StructuredOutputError):
-    """The model declined to answer; `refusal` is what it said instead."""
+    """The model declined to answer; `refusal` is its explanation."""
 
     def __init__(self, refusal: str, *, answer: ChatCompletion | None) -> None:
         super().__init__(f"The model refused: {refusal}", answer=answer)
@@ -357,7 +359,7 @@ class RefusalError(StructuredOutputError):
 
 
 class UnfinishedResponseError(OpenAIError, RuntimeError):
-    """A streamed response has ended, as failed, incomplete or cancelled: there is no complete one. `answer` is it."""
+    """A streamed response ended as failed, incomplete or cancelled. `answer` is the partial response."""
 
     side: Side = "server"
 
@@ -367,7 +369,7 @@ class UnfinishedResponseError(OpenAIError, RuntimeError):
 
 
 class InvalidWebhookSignatureError(ValueError):
-    """The signature of a webhook does not fit its body, or is too old."""
+    """The signature of a webhook does not match its body, or is too old."""
 
 
 _RETRYABLE = frozenset({408, 409, 425, 429})
@@ -384,5 +386,5 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 
 
 def status_error(status: int) -> type[APIStatusError]:
-    """The class for a status: by the table above, `InternalServerError` from 500 on, else `APIStatusError`."""
+    """Return the class for a status: by the table above, `InternalServerError` from 500 on, else `APIStatusError`."""
     return _BY_STATUS.get(status, InternalServerError if status >= 500 else APIStatusError)

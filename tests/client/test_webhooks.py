@@ -64,12 +64,12 @@ def test_an_unknown_event_is_an_open_object() -> None:
 @pytest.mark.parametrize(
     ("body", "key", "late", "changed", "why"),
     [
-        (EVENT.replace("batch_1", "batch_2"), KEY, 0, {}, "fits its body"),
-        (EVENT, b"another", 0, {}, "fits its body"),
+        (EVENT.replace("batch_1", "batch_2"), KEY, 0, {}, "matches its body"),
+        (EVENT, b"another", 0, {}, "matches its body"),
         (EVENT, KEY, 301, {}, "too old"),
         (EVENT, KEY, -4000, {}, "too new"),
         (EVENT, KEY, 0, {"Webhook-Timestamp": "soon"}, "not a number"),
-        (EVENT, KEY, 0, {"Webhook-Signature": "v1,??? garbage é"}, "fits its body"),
+        (EVENT, KEY, 0, {"Webhook-Signature": "v1,??? garbage é"}, "matches its body"),
     ],
 )
 def test_what_is_not_openais_is_refused(body: str, key: bytes, late: float, changed: dict[str, str], why: str) -> None:

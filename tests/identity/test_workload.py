@@ -202,7 +202,7 @@ class TestExchange:
 
         with LogText() as log:
             run(main())
-        assert any("the old one is good for 600 s" in line for line in log.lines)
+        assert any("the old one is valid for another 600 s" in line for line in log.lines)
 
 
 class TestRefused:
@@ -335,7 +335,7 @@ class TestFailing:
 
     @pytest.mark.parametrize(
         ("get_token", "text"),
-        [(fails, "failed: KeyError"), (lambda: "", "something else"), (lambda: None, "something else")],
+        [(fails, "failed: KeyError"), (lambda: "", "did not return a token"), (lambda: None, "something else")],
     )
     def test_providers(self, monkeypatch: pytest.MonkeyPatch, get_token: Any, text: str) -> None:
         """What a provider raises is the cause of a `SubjectTokenProviderError`; what is no token is none."""
@@ -397,10 +397,10 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("given", "text"),
         [
-            (5, "is a dict"),
+            (5, "must be a dict"),
             ({**identity(), "service_acount_id": "x"}, "did you mean 'service_account_id'"),
-            ({**identity(), "identity_provider_id": ""}, "misses identity_provider_id"),
-            ({**identity(), "provider": None}, "misses provider"),
+            ({**identity(), "identity_provider_id": ""}, "lacks identity_provider_id"),
+            ({**identity(), "provider": None}, "lacks provider"),
             ({**identity(), "provider": {"get_token": print, "token_type": "saml"}}, "one of jwt, id"),
             (identity(refresh_buffer_seconds=-1), "refresh_buffer_seconds"),
             ({**identity(), "type": "x509"}, "has no provider"),

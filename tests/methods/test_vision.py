@@ -142,7 +142,7 @@ class TestRequest:
             (([], "x"), {}, ValueError, "no image in the list"),
             ((b"", "x"), {}, ValueError, "empty"),
             (("", "x"), {}, ValueError, "empty"),
-            ((PNG, "x"), {"messages": []}, TypeError, "makes the messages itself"),
+            ((PNG, "x"), {"messages": []}, TypeError, "makes the messages from image="),
             ((PNG, "x"), {"stream": True}, TypeError, r"vision\.stream"),
             ((PNG, "x"), {"temprature": 1}, TypeError, "did you mean 'temperature'"),
             (({"image": PNG, "prompt": "x", "imagee": 1},), {}, TypeError, "imagee"),

@@ -14,7 +14,7 @@ from openaiasync import (
     Client,
 )
 from openaiasync.demo import demo_app
-from openaiasync.otel.request import provider_of
+from openaiasync.otel.attributes import provider_of
 from openaiasync.server.http import serve
 from openaiasync.server.thread import start_in_thread
 from scripted import Scripted, Seen, events, json_answer

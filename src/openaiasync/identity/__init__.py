@@ -1,1 +1,1 @@
-"""Workload identity: a key for who a program is, instead of one that it holds. See `openaiasync.auth`."""
+"""Workload identity: a key that is exchanged for a proof of who a program is. See `openaiasync.auth`."""

@@ -1,7 +1,7 @@
-"""Who this workload is, by the word of whom it runs with: Kubernetes, Azure, Google.
+"""Token providers: proofs of who a workload is, from Kubernetes, Azure and Google.
 
-A provider is a dict of a token's type and a function that answers such a token, asynchronous or not: one of your own
-does as well.
+A provider is a dict with the type of its tokens and a function, async or not, that returns one. Write your own for
+other platforms.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from ..engine.upstream import Connections
 from ..errors import APIStatusError, OpenAIError
 from ..storage.disk import read_file
 from ..transport.base import Transport
-from .errors import SubjectTokenProviderError
-from .exchange import AGENT, MOST, fetch_small
+from .token_exchange import AGENT, MOST, SubjectTokenProviderError, fetch_small
 
 __all__ = [
     "SubjectTokenProvider",
@@ -38,7 +37,7 @@ _LARGEST_TOKEN = 1 << 20  # bytes
 
 
 class SubjectTokenProvider(TypedDict):
-    """`token_type` is what `get_token` answers: a JWT (``"jwt"``) or an OpenID Connect ID token (``"id"``)."""
+    """`token_type` is what `get_token` returns: a JWT (``"jwt"``) or an OpenID Connect ID token (``"id"``)."""
 
     token_type: Literal["jwt", "id"]
     get_token: Callable[[], str | Awaitable[str]]
@@ -47,9 +46,9 @@ class SubjectTokenProvider(TypedDict):
 def k8s_service_account_token_provider(
     token_file_path: str | os.PathLike[str] = "/var/run/secrets/kubernetes.io/serviceaccount/token",
 ) -> SubjectTokenProvider:
-    """The service account's token that Kubernetes projects into a file, read anew for each exchange.
+    """Return a provider of the service account token that Kubernetes projects into a file, read for each exchange.
 
-    Its `get_token` raises `SubjectTokenProviderError` for a file that is not there, cannot be read, or is empty.
+    Its `get_token` raises `SubjectTokenProviderError` for a file that does not exist, cannot be read, or is empty.
     """
     path = Path(token_file_path)
 
@@ -78,10 +77,10 @@ def azure_managed_identity_token_provider(
     http_client: Any = None,
     metadata_url: str = "http://169.254.169.254",
 ) -> SubjectTokenProvider:
-    """The token of an Azure machine's managed identity, from its metadata server.
+    """Return a provider of the token of an Azure machine's managed identity, from its metadata server.
 
-    Of several identities one is named by `object_id`, `client_id` or `msi_res_id`. `timeout` is in seconds, for all
-    tries. The server is asked directly, past all proxies, or through `http_client`, an ``httpx2.AsyncClient``. Its
+    `object_id`, `client_id` or `msi_res_id` selects one of several identities. `timeout` is in seconds, for all
+    attempts. The server is asked directly, without proxies, or through `http_client`, an ``httpx2.AsyncClient``. Its
     `get_token` raises `SubjectTokenProviderError`.
     """
     named = {"object_id": object_id, "client_id": client_id, "msi_res_id": msi_res_id}
@@ -105,10 +104,11 @@ def gcp_id_token_provider(
     http_client: Any = None,
     metadata_url: str = "http://metadata.google.internal",
 ) -> SubjectTokenProvider:
-    """The ID token of a Google machine's service account, from its metadata server; `audience` is whom it is for.
+    """Return a provider of the ID token of a Google machine's service account, from its metadata server.
 
-    `timeout` is in seconds, for all tries. The server is asked directly, past all proxies, or through `http_client`, an
-    ``httpx2.AsyncClient``. Its `get_token` raises `SubjectTokenProviderError`.
+    `audience` is whom the token is for; `timeout` is in seconds, for all attempts. The server is asked directly,
+    without proxies, or through `http_client`, an ``httpx2.AsyncClient``. Its `get_token` raises
+    `SubjectTokenProviderError`.
     """
     path = "/computeMetadata/v1/instance/service-accounts/default/identity"
     url = f"{metadata_url.rstrip('/')}{path}?" + encode_query([("audience", audience)])
@@ -144,7 +144,7 @@ async def _asked(
     http_client: Any,
     read: Callable[[bytes], str],
 ) -> tuple[str, ResponseInfo]:
-    """The token in a metadata server's answer, ``""`` if there is none, and the answer without its body."""
+    """Return the token in a metadata server's answer, ``""`` if there is none, and the answer without its body."""
     parts = urlsplit(url)
     config = CallConfig(
         base=BaseURL(f"{parts.scheme}://{parts.netloc}"),
@@ -179,4 +179,4 @@ def _transport(http_client: Any) -> Transport:
         return HTTPXTransport(http_client)
     from ..transport.tcp import TcpSettings, TcpTransport
 
-    return TcpTransport(TcpSettings(trust_env=False))  # the address means this machine: no proxy knows it
+    return TcpTransport(TcpSettings(trust_env=False))  # the address is link-local: no proxy can reach it

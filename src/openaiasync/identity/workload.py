@@ -1,7 +1,7 @@
-"""Workload identity: a token of the place where a program runs, exchanged for a short-lived key (RFC 8693).
+"""Workload identity: a token of the platform that a program runs on is exchanged for a short-lived key (RFC 8693).
 
-`WorkloadIdentityAuth` stands where a key stands. It is asked for each try: one exchange serves all who wait, and a
-token is exchanged anew before it expires.
+`WorkloadIdentityAuth` takes the place of a key. It is called before each attempt; one exchange serves all callers that
+wait for it, and a token is exchanged anew before it expires.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..engine.log import logger
 from ..engine.upstream import Connections
 from ..errors import ClientClosedError, ConfigurationError, OpenAIError
 from ..transport.base import Credentials
-from .exchange import EXCHANGE_URL, SUBJECT_TYPES, X509_EXCHANGE_URL, exchange
 from .providers import SubjectTokenProvider
+from .token_exchange import EXCHANGE_URL, SUBJECT_TYPES, X509_EXCHANGE_URL, exchange
 
 __all__ = [
     "SubjectTokenWorkloadIdentity",
@@ -33,9 +33,9 @@ __all__ = [
     "x509_workload_identity",
 ]
 
-BUFFER = 1200.0  # seconds before its end in which a token is exchanged anew, if that is less than half of its life
+BUFFER = 1200.0  # seconds before a token expires from which on it is exchanged anew; at most half of its lifetime
 PATIENCE = 60.0  # seconds for the provider's token and its exchange together
-PAUSE = 30.0  # seconds until a failed exchange is tried again while the old token is still good
+PAUSE = 30.0  # seconds until a failed exchange is retried while the old token is still valid
 clock: Callable[[], float] = time.monotonic
 _X509_BASES = {
     None: "https://mtls.api.openai.com/v1",
@@ -46,9 +46,9 @@ _X509_BASES = {
 
 
 class WorkloadIdentity(TypedDict):
-    """Who a workload is: its identity provider's and service account's ids at OpenAI, and where its token comes from.
+    """The identity of a workload: ids of its identity provider and service account at OpenAI, and its token provider.
 
-    `refresh_buffer_seconds` (1,200): how long before its end a key is exchanged anew; half of its life at most.
+    `refresh_buffer_seconds` (1,200): how long before it expires a key is exchanged anew; at most half of its lifetime.
     """
 
     identity_provider_id: str
@@ -61,7 +61,7 @@ SubjectTokenWorkloadIdentity = WorkloadIdentity
 
 
 class X509WorkloadIdentity(TypedDict):
-    """A workload that is known by the client certificate of its TLS connections (``http_other={"ssl": context}``)."""
+    """A workload that is identified by the client certificate of its connections (``http_other={"ssl": context}``)."""
 
     type: Literal["x509"]
     identity_provider_id: str
@@ -72,7 +72,7 @@ class X509WorkloadIdentity(TypedDict):
 def x509_workload_identity(
     *, identity_provider_id: str, service_account_id: str, refresh_buffer_seconds: float | None = None
 ) -> X509WorkloadIdentity:
-    """An `X509WorkloadIdentity`; see there."""
+    """Return an `X509WorkloadIdentity`; see there."""
     identity: X509WorkloadIdentity = {
         "type": "x509",
         "identity_provider_id": identity_provider_id,
@@ -104,23 +104,23 @@ def with_base(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Flight:
-    """One exchange under way in one event loop, and how many wait for it."""
+    """One running exchange in one event loop, and the number of callers that wait for it."""
 
     def __init__(self, work: asyncio.Task[Secret]) -> None:
         self.loop: asyncio.AbstractEventLoop = work.get_loop()
         self.task: asyncio.Task[Secret] = work
         self.waiting: int = 0
         self.closed: bool = False
-        work.add_done_callback(lambda task: task.cancelled() or task.exception())  # all who waited may have left
+        work.add_done_callback(lambda task: task.cancelled() or task.exception())  # every caller may have gone by then
 
     def drop(self) -> None:
-        """The client is being closed."""
+        """End the exchange, because the client is being closed."""
         self.closed = True
         self.task.cancel()
 
 
 class WorkloadIdentityAuth:
-    """The key of a workload: called, it answers one that is good. Belongs to one client and its relatives.
+    """The key of a workload: a function that returns a valid one. It belongs to one client and its variants.
 
     Raises `ConfigurationError` for an identity that cannot work.
     """
@@ -146,7 +146,7 @@ class WorkloadIdentityAuth:
         return await self.get_token_async()
 
     async def get_token_async(self) -> str:
-        """A token that is good now. Raises `SubjectTokenProviderError`, `OAuthError`, and what any call raises."""
+        """Return a valid token. Raises `SubjectTokenProviderError`, `OAuthError`, and what any call raises."""
         now = clock()
         token = self._token
         if token is not None and now < self._fresh_until:
@@ -162,12 +162,14 @@ class WorkloadIdentityAuth:
                 raise
             self._try_again_at = now + PAUSE
             logger.warning(
-                "a token could not be exchanged anew, the old one is good for %.0f s: %s", self._good_until - now, error
+                "a token could not be renewed, the old one is valid for another %.0f s: %s",
+                self._good_until - now,
+                error,
             )
         return token.reveal()
 
     def renew(self, credentials: Credentials) -> bool:
-        """A server refused these: whether they hold a token of ours, which is then good no more."""
+        """Return whether these credentials, which a server refused, hold a token of ours; it is invalidated then."""
         values = [value for _, value in credentials.fields()]
         for token in self._issued:
             if any(value.endswith(token.reveal()) for value in values):
@@ -176,12 +178,12 @@ class WorkloadIdentityAuth:
         return False
 
     def invalidate_token(self, token: str | None = None) -> None:
-        """Forget the token at hand; with `token`, only if it is that one."""
+        """Forget the current token; with `token`, only if it is that one."""
         if self._token is not None and token in (None, self._token.reveal()):
             self._token = None
 
     async def _join(self) -> Secret:
-        """Wait for the exchange under way, or begin one. It ends when nobody waits for it any more."""
+        """Wait for the running exchange, or start one. It is cancelled when nobody waits for it any more."""
         shared = self._shared
         if shared is None:
             raise ConfigurationError("a workload identity belongs to a client: pass it as workload_identity=")
@@ -211,7 +213,7 @@ class WorkloadIdentityAuth:
             async with asyncio.timeout(PATIENCE):
                 token, seconds = await exchange(self.workload_identity, self.token_exchange_url, shared.aside())
         except TimeoutError:
-            raise OpenAIError(f"no token within {PATIENCE:g} s: its provider or the exchange hangs") from None
+            raise OpenAIError(f"no token within {PATIENCE:g} s: the token provider or the exchange hangs") from None
         now = clock()
         self._token = token
         self._issued.append(token)
@@ -228,25 +230,25 @@ _FIELDS = frozenset({"identity_provider_id", "service_account_id", "provider", "
 
 
 def _check(given: object) -> None:
-    """`ConfigurationError` that says what is wrong with an identity."""
+    """Raise `ConfigurationError` for an identity that cannot work."""
     if not isinstance(given, Mapping):
-        raise ConfigurationError("workload_identity is a dict, as openaiasync.auth.WorkloadIdentity")
+        raise ConfigurationError("workload_identity must be a dict: see openaiasync.auth.WorkloadIdentity")
     identity = cast("Mapping[str, Any]", given)
     for name in identity:
         if name not in _FIELDS:
             raise ConfigurationError(f"workload_identity has no {name!r}{nearest(name, _FIELDS)}")
     for name in ("identity_provider_id", "service_account_id"):
         if not isinstance(identity.get(name), str) or not identity[name]:
-            raise ConfigurationError(f"workload_identity misses {name}, a string")
+            raise ConfigurationError(f"workload_identity lacks {name}, a string")
     buffer = identity.get("refresh_buffer_seconds", BUFFER)
     if isinstance(buffer, bool) or not isinstance(buffer, (int, float)) or not 0 <= buffer < math.inf:
-        raise ConfigurationError("refresh_buffer_seconds is a finite number of seconds from 0 up")
+        raise ConfigurationError("refresh_buffer_seconds must be a finite number of seconds from 0 up")
     if identity.get("type") == "x509":
         if "provider" in identity:
-            raise ConfigurationError("a workload known by its certificate has no provider")
+            raise ConfigurationError("a workload identified by its certificate has no provider")
         return
     provider: Any = identity.get("provider")
     if not isinstance(provider, Mapping) or not callable(cast("Any", provider).get("get_token")):
-        raise ConfigurationError("workload_identity misses provider: a dict with token_type and get_token, a function")
+        raise ConfigurationError("workload_identity lacks provider: a dict with token_type and get_token, a function")
     if cast("Any", provider).get("token_type") not in SUBJECT_TYPES:
-        raise ConfigurationError(f"a provider's token_type is one of {', '.join(SUBJECT_TYPES)}")
+        raise ConfigurationError(f"a provider's token_type must be one of {', '.join(SUBJECT_TYPES)}")

@@ -35,7 +35,7 @@ __all__ = [
     "TranscriptionStream",
 ]
 
-DEFAULT_VOICE = "alloy"  # operations require a voice; this one every server of the API knows
+DEFAULT_VOICE = "alloy"  # the API requires a voice; every server knows this one
 
 
 class AudioAnswer(BinaryAnswer):
@@ -44,12 +44,12 @@ class AudioAnswer(BinaryAnswer):
     __slots__ = ()
 
     def bytes(self) -> builtins.bytes:
-        """The sound, in the format that was asked for."""
+        """Return the sound, in the requested format."""
         return self.content
 
 
 class AudioStream(ByteStream):
-    """Spoken words as they come: iterate it for the bytes of the sound, or have them written to a file."""
+    """Speech while it is generated: iterate it for the bytes of the sound, or write them to a file."""
 
 
 AudioFile: TypeAlias = str | FileTypes | BinaryAnswer
@@ -81,11 +81,11 @@ class TextToSpeechMethods(Namespace):
     async def __call__(
         self, input: str | SpeechParams = MISSING, *, voice: Voice = MISSING, **params: Unpack[SpeechRest]
     ) -> AudioAnswer:
-        """Speak a text; the sound whole.
+        """Speak a text and return the whole sound.
 
         `input` is the text, or the whole request as one dict; `voice` is "alloy" unless you choose another; further
         parameters are those of ``POST /audio/speech``. Raises `TypeError` for a parameter that is missing or unknown,
-        and `OpenAIError`, `APIResponseValidationError` among them if something else than sound comes.
+        and `OpenAIError`, such as `APIResponseValidationError` for an answer that is not sound.
         """
         made = _speech_parameters(input, voice, dict(params))
         answer: Any = await self._calls.run(_speech_endpoint(), made)
@@ -94,10 +94,10 @@ class TextToSpeechMethods(Namespace):
     def stream(
         self, input: str | SpeechParams = MISSING, *, voice: Voice = MISSING, **params: Unpack[SpeechRest]
     ) -> AudioStream:
-        """The same as it is spoken: ``async with ... as stream: async for piece in stream: ...``.
+        """Return the same as a stream: ``async with ... as stream: async for piece in stream: ...``.
 
-        Nothing is sent before it is entered or iterated. It holds its place in flight until its end, or `close`.
-        Reading raises `OpenAIError`, `IncompleteStreamError` among them if the sound breaks off.
+        Nothing is sent before it is entered or iterated. It holds a slot in flight until its end, or `close`.
+        Reading raises `OpenAIError`, such as `IncompleteStreamError` if the sound breaks off.
         """
         made = _speech_parameters(input, voice, dict(params))
         return AudioStream(self._calls, self._calls.request(_speech_endpoint(), made))
@@ -113,7 +113,7 @@ def _transcription_endpoint() -> Endpoint:
 
 
 def _audio_file(value: Any) -> Any:
-    """What to upload: a text is a path here."""
+    """Return what to upload: a string is a path here."""
     if isinstance(value, str):
         if not value:
             raise ValueError("speech_to_text(): an empty path names no file")
@@ -128,8 +128,8 @@ def _transcription_parameters(main: Any, params: dict[str, Any]) -> dict[str, An
     return made
 
 
-class Transcript:
-    """Puts the events of a transcript together."""
+class TranscriptAccumulator:
+    """Accumulate the events of a transcript."""
 
     def __init__(self) -> None:
         self._words: list[str] = []
@@ -165,7 +165,7 @@ def _built(kind: type[Transcription], fields: dict[str, Any]) -> Transcription:
 
 
 class TranscriptionStream(_Events):
-    """A transcript as it is made: iterate its events; `.text` is the text so far, `await final()` the whole."""
+    """A transcript while it is made: iterate its events; `.text` is the text so far, `await final()` the whole."""
 
 
 class SpeechToTextMethods(Namespace):
@@ -174,11 +174,11 @@ class SpeechToTextMethods(Namespace):
     async def __call__(
         self, file: AudioFile | TranscriptionParams = MISSING, **params: Unpack[TranscriptionRest]
     ) -> TranscriptionCreateResponse:
-        """Write down what is spoken; the answer has the words in `.text`, whatever format was asked for.
+        """Transcribe speech; the answer has the words in `.text`, whatever the format.
 
         `file` is a path (also as text), bytes, an open binary file, an `AudioAnswer`, or the whole request as one
         dict; further parameters are those of ``POST /audio/transcriptions``. ``response_format`` "verbose_json" and
-        "diarized_json" give answers with segments; of "text", "srt" and "vtt" `.text` is the text that came.
+        "diarized_json" give answers with segments; for "text", "srt" and "vtt" `.text` is the body.
         Raises `OSError` for a file that cannot be read, before anything is sent, `TypeError`, and `OpenAIError`.
         """
         made = _transcription_parameters(file, dict(params))
@@ -192,17 +192,17 @@ class SpeechToTextMethods(Namespace):
     def stream(
         self, file: AudioFile | TranscriptionParams = MISSING, **params: Unpack[TranscriptionRest]
     ) -> TranscriptionStream:
-        """The same, event by event; nothing is read or sent before the stream is entered or iterated.
+        """Return the same as a stream of events; nothing is read or sent before it is entered or iterated.
 
         Reading raises `OSError` for a file that cannot be read, and `OpenAIError`, `IncompleteStreamError` among them.
         """
         made = _transcription_parameters(file, dict(params))
         request = self._calls.request(_transcription_endpoint(), made, stream=True)
-        return TranscriptionStream(self._calls, request, Transcript())
+        return TranscriptionStream(self._calls, request, TranscriptAccumulator())
 
 
 def _of_text(request: Request, meta: Meta, text: str) -> Transcription:
-    """The answer for a transcript that came as plain text, or as an object although text was asked for."""
+    """Return the answer for a transcript that is plain text, or an object although text was asked for."""
     from ..types.audio import Transcription
 
     if text.lstrip().startswith("{"):  # an object although text was asked for
@@ -213,5 +213,5 @@ def _of_text(request: Request, meta: Meta, text: str) -> Transcription:
         inner = cast("dict[str, Any]", found).get("text") if isinstance(found, dict) else None
         text = inner if isinstance(inner, str) else text
     if request.response_format == "text":
-        text = text.removesuffix("\n")  # the end of the line is no part of what was said
+        text = text.removesuffix("\n")  # the newline is not part of what was said
     return keep(_built(Transcription, {"text": text}), None, meta)

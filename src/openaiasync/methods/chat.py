@@ -61,7 +61,7 @@ def _endpoint() -> Endpoint:
 
 def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
     if main.__class__ is list and "stream" not in params:
-        params["messages"] = main  # the usual case, and what follows would make of it
+        params["messages"] = main  # the usual case, with the result of what follows
         return params
     made = parameters(_endpoint(), method, "messages", main, params)
     messages = made.get("messages")
@@ -282,7 +282,7 @@ class ChatMethods:
         return ChatSession.loaded(self._calls, path, append, fsync, options)
 
 
-# Made of several calls, or of none yet: there is no one raw answer to give.
+# They make several requests, or none yet: there is no single raw answer.
 for _name in ("run_tools", "stream_tools", "parse", "stream_parse", "session", "load_session"):
     vars(ChatMethods)[_name].no_raw_twin = True
 
@@ -303,12 +303,12 @@ class ChatCompletionsHelpers:
         """Ask a chat model for a value of a type: ``answer.choices[0].message.parsed``.
 
         `response_format` is a pydantic model, Struct, dataclass, TypedDict, or anything else that has a JSON schema;
-        it is sent as a strict one. Tools have to be strict functions: `pydantic_function_tool` makes them of types, and
-        `parsed_arguments` of their calls. A message that refuses has no value.
+        it is sent as a strict one. Tools must be strict functions, as `pydantic_function_tool` makes from
+        types; their calls have `parsed_arguments`. A refusal has no value.
 
-        Raises `TypeError` and `ValueError` for what cannot be asked, before anything is sent; `LengthFinishReasonError`
-        and `ContentFilterFinishReasonError` for an answer that was cut, `StructuredOutputError` for one that does not
-        fit, each with the answer; and `OpenAIError`.
+        Raises `TypeError` and `ValueError` for a wrong request, before anything is sent; `LengthFinishReasonError` and
+        `ContentFilterFinishReasonError` for an answer that was cut, `StructuredOutputError` for one that does not fit,
+        each with the answer; and `OpenAIError`.
         """
         from ..official.parsed_chat import parsed_completion
         from ..official.parsing import chat_parameters
@@ -331,14 +331,14 @@ class ChatCompletionsHelpers:
     ) -> AsyncChatCompletionStreamManager[Any]: ...
     @no_raw_twin
     def stream(self, *, response_format: Any = None, **params: Unpack[ParseParams]) -> Any:
-        """The same as events: ``async with ....stream(...) as stream: async for event in stream: ...``.
+        """Return the same as events: ``async with ....stream(...) as stream: async for event in stream: ...``.
 
-        Each chunk comes as an event, then what it brings: `content.delta` and `.done`, `refusal.delta` and `.done`,
+        Each chunk is an event, followed by its parts: `content.delta` and `.done`, `refusal.delta` and `.done`,
         `tool_calls.function.arguments.delta` and `.done`, `logprobs.content.delta` and the like. At the end,
         ``await stream.get_final_completion()`` is the whole answer with its values. `response_format` may also be what
         the API itself takes; the text stays text then.
 
-        Raises `TypeError` for what cannot be asked; nothing is sent before the stream is entered.
+        Raises `TypeError` for a wrong request; nothing is sent before the stream is entered.
         """
         from ..official.chat_stream import AsyncChatCompletionStreamManager, ChatCompletionStreamState
         from ..official.parsing import chat_parameters

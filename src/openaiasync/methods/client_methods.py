@@ -1,4 +1,4 @@
-"""The mission methods that stand on the client itself, beside the official namespaces."""
+"""The methods of the client itself, beside the official namespaces, and `client.models()`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["ClientMethods", "CompletionMethods", "CompletionStream", "EmbeddingM
 
 
 class CompletionStream(_Completions):
-    """A completion as it is made: iterate its parts; `await final()` is the whole `Completion`."""
+    """A completion while it is made: iterate its parts; `await final()` returns the whole `Completion`."""
 
 
 @functools.cache
@@ -53,10 +53,10 @@ class CompletionMethods(Namespace):
         prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
         **params: Unpack[CompletionRest],
     ) -> Completion:
-        """Continue a text; the answer whole, its words in `.text`.
+        """Continue a text and return the whole answer; its words are in `.text`.
 
         `prompt` is a text, several, token ids, or the whole request as one dict; further parameters are those of
-        ``POST /completions``. The client's default model is used where none is named.
+        ``POST /completions``. The client's default model is used if none is named.
         Raises `TypeError` for a parameter that is missing or unknown, before anything is sent, and `OpenAIError`.
         """
         endpoint = _completion_endpoint()
@@ -69,10 +69,10 @@ class CompletionMethods(Namespace):
         prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
         **params: Unpack[CompletionRest],
     ) -> CompletionStream:
-        """The same, piece by piece: ``async with client.completion.stream(...) as stream: async for part in stream``.
+        """Return the same as a stream: ``async with client.completion.stream(...) as stream: async for ...``.
 
-        Nothing is sent before the stream is entered or iterated. `usage` is asked for, and is in the `final()` answer.
-        Raises `TypeError` as the call does; reading raises `OpenAIError`, `IncompleteStreamError` among them.
+        Nothing is sent before the stream is entered or iterated. `usage` is requested and part of the `final()` answer.
+        Raises `TypeError` as the call does; reading raises `OpenAIError`, such as `IncompleteStreamError`.
         """
         endpoint, calls = _completion_endpoint(), self._calls
         made = parameters(endpoint, "completion", "prompt", prompt, dict(params))
@@ -92,7 +92,7 @@ class EmbeddingMethods(Namespace):
         `input` is a text, several, token ids, or the whole request as one dict; further parameters are those of
         ``POST /embeddings``. Vectors travel as base64, four bytes a number, unless ``encoding_format`` says otherwise.
         Raises `TypeError` for a parameter that is missing or unknown, before anything is sent, and `OpenAIError`,
-        `APIResponseValidationError` among them if the answer holds no vector.
+        such as `APIResponseValidationError` if the answer has no vector.
         """
         from ..endpoints import EMBEDDINGS_CREATE
 
@@ -107,9 +107,9 @@ class ModelsMethods:
     _calls: Engine
 
     def __call__(self, **options: Unpack[RequestOptions]) -> Paginator[Model, AsyncPage[Model]]:
-        """The models that the server offers; the same as `client.models.list()`.
+        """Return the models that the server offers, as `client.models.list()` does.
 
-        Awaited a page with all of them in `.data`, iterated one after another. Takes the options of every call.
+        Await it for a page with all of them in `.data`, or iterate it. Takes the options of every call.
         Raises `OpenAIError` when it is awaited or iterated.
         """
         from ..endpoints import MODELS_LIST
@@ -118,7 +118,7 @@ class ModelsMethods:
 
 
 class ClientMethods:
-    """What a client offers by itself; `chat` and `models` are official namespaces that can be called."""
+    """The client's own methods; `chat` and `models` are official namespaces that can be called."""
 
     _calls: Engine
 
@@ -134,7 +134,7 @@ class ClientMethods:
 
     @cached_property
     def embed_many(self) -> EmbedManyMethods:
-        """Any number of texts as vectors, by as many requests as that takes."""
+        """Any number of texts as vectors, in as few requests as possible."""
         from .embed_many import EmbedManyMethods
 
         return EmbedManyMethods(self._calls)
@@ -148,21 +148,21 @@ class ClientMethods:
 
     @cached_property
     def image_generate(self) -> ImageGenerateMethods:
-        """Images from words."""
+        """Images from a description."""
         from .images import ImageGenerateMethods
 
         return ImageGenerateMethods(self._calls)
 
     @cached_property
     def text_to_speech(self) -> TextToSpeechMethods:
-        """Words as sound."""
+        """Speech from text."""
         from .audio import TextToSpeechMethods
 
         return TextToSpeechMethods(self._calls)
 
     @cached_property
     def speech_to_text(self) -> SpeechToTextMethods:
-        """Sound as words."""
+        """Text from speech."""
         from .audio import SpeechToTextMethods
 
         return SpeechToTextMethods(self._calls)

@@ -53,9 +53,9 @@ class Pictures:
 
 
 class ImageStream(_Events):
-    """Images as they are made: iterate its events, partial images and whole ones (each can be saved).
+    """Images while they are made: iterate its events, partial and whole images (each can be saved).
 
-    `await final()` is the `ImagesResponse` with the whole images.
+    `await final()` returns the `ImagesResponse` with the whole images.
     """
 
 
@@ -69,7 +69,7 @@ class ImageGenerateMethods(Namespace):
     """`client.image_generate(...)` and `client.image_generate.stream(...)`: images from words."""
 
     async def __call__(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImagesResponse:
-        """Make images; ``await answer.data[0].save("image.png")`` saves one, whether it came as base64 or as a link.
+        """Generate images; ``await answer.data[0].save("image.png")`` saves one, whether it is base64 or a link.
 
         `prompt` says what they show, or is the whole request as one dict; further parameters are those of
         ``POST /images/generations``. Raises `TypeError` for a parameter that is missing or unknown, and `OpenAIError`.
@@ -79,10 +79,10 @@ class ImageGenerateMethods(Namespace):
         return answer
 
     def stream(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImageStream:
-        """The same with partial images on the way (``partial_images`` says how many).
+        """Return the same as a stream, with ``partial_images`` previews of each image.
 
-        Nothing is sent before the stream is entered or iterated. Reading raises `OpenAIError`, `IncompleteStreamError`
-        among them; not every model can stream.
+        Nothing is sent before the stream is entered or iterated. Reading raises `OpenAIError`, such as
+        `IncompleteStreamError`; not every model can stream.
         """
         made = parameters(_endpoint(), "image_generate", "prompt", prompt, dict(params))
         return ImageStream(self._calls, self._calls.request(_endpoint(), made, stream=True), Pictures())

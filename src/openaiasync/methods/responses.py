@@ -1,4 +1,4 @@
-"""`client.responses.parse` and `stream`: what the generated namespace inherits."""
+"""`client.responses.parse` and `stream`, which the generated namespace inherits."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class ResponsesHelpers:
         """Ask for a response whose text is a value of a type: ``response.output_parsed``.
 
         `text_format` is a pydantic model, Struct, dataclass, TypedDict, or anything else that has a JSON schema; it is
-        sent as a strict one. `parse_as` only parses: for a format that is asked for in another way. Functions of
-        `pydantic_responses_function_tool`, and other strict ones, have their `parsed_arguments`.
+        sent as a strict one. `parse_as` only parses, for a format that is requested in another way. Calls of strict
+        functions, such as those of `pydantic_responses_function_tool`, have `parsed_arguments`.
 
-        Raises `TypeError` for what cannot be asked, before anything is sent; `StructuredOutputError` for a text that
-        does not fit, with the response in `.answer` (`LengthFinishReasonError` where it was cut); and `OpenAIError`.
+        Raises `TypeError` for a wrong request, before anything is sent; `StructuredOutputError` for a text that does
+        not fit, with the response in `.answer` (`LengthFinishReasonError` if it was cut); and `OpenAIError`.
         """
         from ..endpoints import RESPONSES_CREATE
         from ..official.parsed_responses import parsed_response
@@ -97,16 +97,16 @@ class ResponsesHelpers:
         text_format: Any = None,
         **params: Unpack[ResponseCreateParamsBase],
     ) -> Any:
-        """The same as events: ``async with ....stream(...) as stream: async for event in stream: ...``.
+        """Return the same as events: ``async with ....stream(...) as stream: async for event in stream: ...``.
 
-        The events are the server's; those of texts and of a call's arguments have all so far in `.snapshot`, those at
-        the end have values in `.parsed`. At last ``await stream.get_final_response()`` is the complete response.
+        The events are the server's; those of texts and arguments have everything so far in `.snapshot`, those at the
+        end have values in `.parsed`. Finally ``await stream.get_final_response()`` returns the complete response.
 
-        With `response_id` an existing response, which was made in the background, is streamed from its beginning:
-        events up to the number `starting_after` are read and not shown again. `tools` and `text_format` tell how to
-        parse it then; other parameters of a new response are a `ValueError`.
+        With `response_id` an existing response, made in the background, is streamed from its beginning; events up to
+        number `starting_after` are read but not shown. `tools` and `text_format` tell how to parse it; other parameters
+        of a new response raise `ValueError`.
 
-        Raises `TypeError` and `ValueError` for what cannot be asked; nothing is sent before the stream is entered.
+        Raises `TypeError` and `ValueError` for a wrong request; nothing is sent before the stream is entered.
         """
         from ..official.response_stream import AsyncResponseStreamManager, stream_request
 

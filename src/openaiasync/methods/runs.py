@@ -1,4 +1,4 @@
-"""`client.beta.threads`: runs that are waited for or streamed, as the generated namespaces inherit them."""
+"""`client.beta.threads` and its `runs`: polling and streaming, which the generated namespaces inherit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def _ended(poller: Poller, run_id: str, thread_id: str) -> Any:
 
 
 async def _made(calls: Engine, endpoint: Endpoint, params: dict[str, Any], interval: float | None) -> Any:
-    """Make the request whose answer is a run, and wait for that run."""
+    """Make a request whose answer is a run, and wait for that run."""
     params["poll_interval_ms"] = interval
     poller = Poller(calls, params)
     run = await poller.first(endpoint, params, "id thread_id")
@@ -55,7 +55,7 @@ class ThreadsHelpers:
     async def create_and_run_poll(
         self, *, poll_interval_ms: float | None = None, **params: Unpack[ThreadCreateAndRunParamsBase]
     ) -> Run:
-        """Make a thread, run an assistant on it, and wait; see `runs.poll`."""
+        """Create a thread, run an assistant on it, and wait; see `runs.poll`."""
         run: Run = await _made(self._calls, endpoints.BETA_THREADS_CREATE_AND_RUN, {**params}, poll_interval_ms)
         return run
 
@@ -71,7 +71,7 @@ class ThreadsHelpers:
     def create_and_run_stream(
         self, *, event_handler: Any = None, **params: Unpack[ThreadCreateAndRunParamsBase]
     ) -> Any:
-        """Make a thread, run an assistant on it, and stream the run; see `runs.stream`."""
+        """Create a thread, run an assistant on it, and stream the run; see `runs.stream`."""
         return _streamed(self._calls, endpoints.BETA_THREADS_CREATE_AND_RUN, {**params}, event_handler)
 
 
@@ -82,9 +82,9 @@ class RunsHelpers:
 
     @no_raw_twin
     async def poll(self, run_id: str, thread_id: str, **options: Unpack[PollOptions]) -> Run:
-        """Wait until a run has ended, or needs something (`status` "requires_action"); the run, failed or not.
+        """Wait until a run has ended, or `status` is "requires_action", and return it, failed or not.
 
-        Raises `PollTimeoutError` after `deadline`, with the run as it was in `.partial`, and `OpenAIError`.
+        Raises `PollTimeoutError` after `deadline`, with the run as last received in `.partial`, and `OpenAIError`.
         """
         run: Run = await _ended(Poller(self._calls, {**options}), run_id, thread_id)
         return run
@@ -107,7 +107,7 @@ class RunsHelpers:
         poll_interval_ms: float | None = None,
         **params: Unpack[RunSubmitToolOutputsParamsBase],
     ) -> Run:
-        """Give a run what its tool calls made, and wait; see `poll`."""
+        """Submit the results of a run's tool calls, and wait; see `poll`."""
         made = {**params, "thread_id": thread_id, "run_id": run_id}
         run: Run = await _made(self._calls, endpoints.BETA_THREADS_RUNS_SUBMIT_TOOL_OUTPUTS, made, poll_interval_ms)
         return run
@@ -122,9 +122,9 @@ class RunsHelpers:
     def stream(self, *, thread_id: str, event_handler: Any = None, **params: Unpack[RunCreateParamsBase]) -> Any:
         """Run an assistant on a thread and stream the run: ``async with runs.stream(...) as stream: ...``.
 
-        The stream is the `event_handler`, whose methods are called as it is read; without one it is iterated for the
-        events. ``await stream.get_final_messages()`` and its like read it to the end. Raises `TypeError` for what
-        cannot be asked; nothing is sent before the stream is entered.
+        The stream is the `event_handler`, whose methods are called as it is read; without one, iterate it for the
+        events. ``await stream.get_final_messages()`` and its like read it to the end. Raises `TypeError` for a wrong
+        request; nothing is sent before the stream is entered.
         """
         made = {**params, "thread_id": thread_id}
         return _streamed(self._calls, endpoints.BETA_THREADS_RUNS_CREATE, made, event_handler)
@@ -141,7 +141,7 @@ class RunsHelpers:
     def create_and_stream(
         self, *, thread_id: str, event_handler: Any = None, **params: Unpack[RunCreateParamsBase]
     ) -> Any:
-        """The same as `stream`, under its older name."""
+        """Return the same as `stream`, under its older name."""
         made = {**params, "thread_id": thread_id}
         return _streamed(self._calls, endpoints.BETA_THREADS_RUNS_CREATE, made, event_handler)
 
@@ -167,6 +167,6 @@ class RunsHelpers:
         event_handler: Any = None,
         **params: Unpack[RunSubmitToolOutputsParamsBase],
     ) -> Any:
-        """Give a run what its tool calls made, and stream how it goes on; see `stream`."""
+        """Submit the results of a run's tool calls, and stream the rest of the run; see `stream`."""
         made = {**params, "thread_id": thread_id, "run_id": run_id}
         return _streamed(self._calls, endpoints.BETA_THREADS_RUNS_SUBMIT_TOOL_OUTPUTS, made, event_handler)

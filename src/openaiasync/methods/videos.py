@@ -1,4 +1,4 @@
-"""`client.videos.create_and_poll` and `poll`: what the generated namespace inherits."""
+"""`client.videos.create_and_poll` and `poll`, which the generated namespace inherits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class VideosHelpers:
     async def create_and_poll(
         self, *, poll_interval_ms: float | None = None, **params: Unpack[VideoCreateParams]
     ) -> Video:
-        """Ask for a video and wait for it; see `poll`."""
+        """Create a video and wait for it; see `poll`."""
         rest: dict[str, Any] = {**params, "poll_interval_ms": poll_interval_ms}
         poller = Poller(self._calls, rest)
         video: Video = await poller.first(endpoints.VIDEOS_CREATE, rest)
@@ -38,9 +38,9 @@ class VideosHelpers:
 
     @no_raw_twin
     async def poll(self, video_id: str, **options: Unpack[PollOptions]) -> Video:
-        """Wait while a video is "queued" or "in_progress"; the video, which may have failed (`.error`).
+        """Wait while a video is "queued" or "in_progress", and return it; it may have failed (`.error`).
 
-        Raises `PollTimeoutError` after `deadline`, with the video as it was in `.partial`, and `OpenAIError`.
+        Raises `PollTimeoutError` after `deadline`, with the video as last received in `.partial`, and `OpenAIError`.
         """
         return await self._end(Poller(self._calls, {**options}), video_id)
 

@@ -1,4 +1,4 @@
-"""`client.vision(image=..., prompt=...)`: a question about images, answered like a chat."""
+"""`client.vision(image=..., prompt=...)`: a question about images, as a chat completion."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _endpoint() -> Endpoint:
 
 
 class _Question:
-    """One request: its images are read when it is sent, everything else is checked at once."""
+    """One request. Its images are read when it is sent; everything else is checked at once."""
 
     def __init__(self, calls: Engine, image: Any, prompt: Any, detail: Any, params: dict[str, Any]) -> None:
         params |= {name: value for name, value in (("prompt", prompt), ("detail", detail)) if value is not MISSING}
@@ -58,7 +58,7 @@ class _Question:
         self.prompt: Any = made.pop("prompt")
         self.detail: Any = made.pop("detail", None)
         if "messages" in made:
-            raise TypeError("vision() makes the messages itself, of image= and prompt=; chat() takes messages=")
+            raise TypeError("vision() makes the messages from image= and prompt=; chat() takes messages=")
         models = calls.config.models
         if "model" not in made and (model := models.get("vision") or models.get("")):
             made["model"] = model
@@ -79,7 +79,7 @@ class _Question:
 
 
 class VisionStream(ChatStream):
-    """An answer about images as it is made; a `ChatStream` that reads the images when it is opened."""
+    """An answer about images while it is made: a `ChatStream` that reads the images when it is opened."""
 
     def __init__(self, calls: Engine, request: Request, prepare: Callable[[], Awaitable[Request]]) -> None:
         super().__init__(calls, request, ChatAccumulator())
@@ -104,12 +104,12 @@ class VisionMethods(Namespace):
         detail: Detail = MISSING,
         **params: Unpack[ChatRest],
     ) -> ChatCompletion:
-        """Ask a chat model about an image or several; the answer whole, its words in `.text`.
+        """Ask a chat model about one or several images and return the whole answer; its words are in `.text`.
 
         `image` is a path, bytes, a URL (http, https, data), an open binary file, or a list of these, or the whole
-        request as one dict; all but URLs are sent inside the request, their type told by their bytes. `detail` is how
-        closely the model looks. Further parameters are those of ``POST /chat/completions``.
-        Raises `OSError` for a file that cannot be read and `ValueError` for what is no image, before anything is sent;
+        request as one dict; all but URLs are sent within the request, with the type that their bytes show. `detail`
+        is how closely the model looks. Further parameters are those of ``POST /chat/completions``.
+        Raises `OSError` for a file that cannot be read and `ValueError` for anything but an image, before it is sent;
         `TypeError` for a parameter that is missing or unknown; `OpenAIError`.
         """
         question = _Question(self._calls, image, prompt, detail, dict(params))
@@ -126,7 +126,7 @@ class VisionMethods(Namespace):
         detail: Detail = MISSING,
         **params: Unpack[ChatRest],
     ) -> VisionStream:
-        """The same, word by word. Nothing is read or sent before the stream is entered or iterated.
+        """Return the same as a stream. Nothing is read or sent before it is entered or iterated.
 
         `TypeError` is raised at once, `OSError` and `ValueError` when the images are read.
         """

@@ -71,10 +71,10 @@ class WebhookMethods:
             raise InvalidWebhookSignatureError(f"the webhook is too {'old' if age > 0 else 'new'}")
         signed = _signed(f"{name}.{stamp}.") + _body(payload)
         expected = hmac.new(key, signed, hashlib.sha256).digest()
-        # All are compared, so that the time taken does not tell which one was near.
+        # Every signature is compared, so that timing does not tell which one was close.
         matches = [hmac.compare_digest(_signature(text), expected) for text in signatures.split()]
         if not any(matches):
-            raise InvalidWebhookSignatureError("no signature of the webhook fits its body")
+            raise InvalidWebhookSignatureError("no signature of the webhook matches its body")
 
     def _client_secret(self) -> str:
         secret = self._calls.config.webhook_secret
@@ -84,7 +84,7 @@ class WebhookMethods:
 
 
 def _key(secret: object) -> bytes:
-    """The key of a secret. Anybody could sign with an empty one."""
+    """Return the key of a secret, which must not be empty: anybody could sign with that."""
     if not isinstance(secret, str):
         raise ValueError(f"the webhook secret is a text, not {type(secret).__name__}")
     if not secret.strip().startswith("whsec_"):
@@ -109,7 +109,7 @@ def _body(payload: object) -> bytes:
 
 
 def _signed(text: str) -> bytes:
-    """The bytes that were signed; a text that UTF-8 cannot carry has no signature that fits."""
+    """Return the bytes that were signed; a text that is not valid Unicode cannot have been."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -117,7 +117,7 @@ def _signed(text: str) -> bytes:
 
 
 def _fields(headers: Any) -> dict[str, list[str]]:
-    """All values of the fields by their names in lower case, from any mapping or list of pairs."""
+    """Return all values of the header fields by lower-case name, from any mapping or list of pairs."""
     multi: Any = getattr(headers, "multi_items", None)  # Starlette's and httpx's: every field, however often it came
     pairs: Any = multi() if callable(multi) else headers.items() if hasattr(headers, "items") else headers
     found: dict[str, list[str]] = {}
@@ -139,7 +139,7 @@ def _text(value: object) -> str:
 
 
 def _field(headers: Mapping[str, list[str]], name: str, *, several: bool = False) -> str:
-    """The value of a field. Where it came more than once and `several` values have no meaning, they have to agree."""
+    """Return the value of a header field. Without `several`, repeated fields must agree."""
     values = list(dict.fromkeys(value.strip() for value in headers.get(name, ())))
     if len(values) > 1 and not several:
         raise InvalidWebhookSignatureError(f"the webhook has several header fields {name}, and they differ")
@@ -159,7 +159,7 @@ def _seconds(stamp: str) -> int:
 
 
 def _signature(text: str) -> bytes:
-    """One of the header field's signatures, ``v1,BASE64``; anything else matches nothing."""
+    """Return one signature, ``v1,BASE64``, as bytes; anything else matches nothing."""
     try:
         return base64.b64decode(text.removeprefix("v1,"), validate=True)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Prompts and answers in the form that the conventions give them, as JSON: recorded only when that is switched on.
+"""Prompts and answers as JSON, in the form of the conventions: recorded only if that is switched on.
 
-Media are named by kind and size and never repeated. Requests are read from their JSON, answers from their objects.
+Of media only kind and size are recorded. Requests are read from their JSON, answers from their objects.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..core.codec.accumulate import ChatAccumulator, CompletionAccumulator
 from ..core.codec.endpoint import Request
 from ..core.model.base import BaseModel
-from .response import clean
+from .attributes import clean
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
@@ -31,7 +31,7 @@ _MEDIA = {
 
 
 def input_attributes(request: Request) -> Attributes:
-    """What is asked: messages, instructions, tools; nothing for uploads."""
+    """Return the input: messages, instructions, tools; nothing for uploads."""
     if not isinstance(request.body, bytes):
         return {}
     try:
@@ -59,7 +59,7 @@ def input_attributes(request: Request) -> Attributes:
 
 
 class Gathered:
-    """What is answered: an answer, or the events of a stream so far put together."""
+    """The output: an answer, or the events of a stream so far, accumulated."""
 
     def __init__(self, request: Request) -> None:
         event = request.endpoint.event
@@ -71,7 +71,7 @@ class Gathered:
         self._answer: Any = None
 
     def take(self, item: Any) -> None:
-        """Note an answer or an event."""
+        """Add an answer or an event."""
         if self._sum is not None:
             self._sum.add(item)
         else:

@@ -17,9 +17,8 @@ from ..engine.log import logger
 from ..engine.observers import CallObserver, Outcome
 from ..errors import APIStatusError, APITimeoutError, OpenAIError
 from ..version import __version__
+from .attributes import ResponseFacts, clean, provider_of, request_attributes
 from .content import Gathered, input_attributes
-from .request import provider_of, request_attributes
-from .response import ResponseFacts, clean
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, Meter, MeterProvider
@@ -54,18 +53,18 @@ def instrument(
     propagate_context: bool = True,
     provider: str | None = None,
 ) -> None:
-    """Emit a span and metrics for each call of this client, and of those that `with_options` makes of it from now on.
+    """Emit a span and metrics for each call of this client, and of those that `with_options` makes from it afterwards.
 
     Args:
-        client: a `Client` or `AsyncOpenAI`. Instrumented again, it goes by the new options.
-        tracer_provider, meter_provider: in place of the global ones.
+        client: a `Client` or `AsyncOpenAI`. Instrumenting it again replaces the options.
+        tracer_provider, meter_provider: used in place of the global ones.
         capture_content: record prompts and answers on spans. Default: whether
             ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says so ("true", "SPAN_ONLY", "SPAN_AND_EVENT").
         propagate_context: send the span's context (``traceparent``) with each try, by the global propagator, as
             instrumentations of HTTP clients do. It may carry baggage too: switch it off where that is confidential.
         provider: ``gen_ai.provider.name``. Default: by the server's host, "openai" for unknown ones.
 
-    Raises `TypeError` for what is no client.
+    Raises `TypeError` for anything but a client.
     """
     if capture_content is None:
         capture_content = os.environ.get(_CAPTURE, "").strip().lower() in _ON_SPANS
@@ -74,13 +73,13 @@ def instrument(
 
 
 def uninstrument(client: Client) -> None:
-    """Emit nothing for this client's calls from now on. No-op for one that is not instrumented."""
+    """Emit nothing more for this client's calls. Does nothing for a client that is not instrumented."""
     _observe(client, None)
 
 
 def _observe(client: Client, telemetry: Telemetry | None) -> None:
     if not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
-        raise TypeError(f"a Client or an AsyncOpenAI can be instrumented, not {type(client).__name__}")
+        raise TypeError(f"only a Client or an AsyncOpenAI can be instrumented, not {type(client).__name__}")
     client._change(telemetry=() if telemetry is None else (telemetry,))  # pyright: ignore[reportPrivateUsage]
 
 
@@ -131,7 +130,7 @@ def _histogram(meter: Meter, name: str, unit: str, description: str, bounds: lis
 def _safely(
     method: Callable[Concatenate[_SpanWatcher, P], None],
 ) -> Callable[Concatenate[_SpanWatcher, P], None]:
-    """Telemetry fails no call, however odd what is measured."""
+    """Log exceptions of `method`: telemetry must not fail a call."""
 
     @functools.wraps(method)
     def wrapper(self: _SpanWatcher, /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -159,11 +158,11 @@ class _SpanWatcher(CallObserver):
         name = " ".join(str(part) for part in (operation, target) if part)
         self._span = telemetry.tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         self._context = trace.set_span_in_context(self._span, context.get_current())
-        self._heard = ResponseFacts()
+        self._facts = ResponseFacts()
         self._gathered = Gathered(call.request) if telemetry.capture and self._span.is_recording() else None
         self._counts_tokens = operation != "fetch_response"
         self._began = call.loop.time()
-        self._last = 0.0  # when the last chunk came
+        self._last = 0.0  # the loop's time of the last chunk
         self._first: float | None = None  # seconds to the first chunk
 
     @_safely
@@ -190,7 +189,7 @@ class _SpanWatcher(CallObserver):
             self._take(item)
 
     def _take(self, item: object) -> None:
-        self._heard.take(item)
+        self._facts.take(item)
         if self._gathered is not None:
             self._gathered.take(item)
 
@@ -212,21 +211,21 @@ class _SpanWatcher(CallObserver):
         if self._first is not None:
             telemetry.first.record(self._first, labels)
         if self._counts_tokens:
-            for kind, count in (("input", self._heard.input_tokens), ("output", self._heard.output_tokens)):
+            for kind, count in (("input", self._facts.input_tokens), ("output", self._facts.output_tokens)):
                 if count is not None:
                     telemetry.tokens.record(count, {**labels, "gen_ai.token.type": kind})
-        if self._provider == "openai" and self._heard.service_tier is not None:
-            labels["openai.response.service_tier"] = self._heard.service_tier
+        if self._provider == "openai" and self._facts.service_tier is not None:
+            labels["openai.response.service_tier"] = self._facts.service_tier
         if error is not None:
             labels["error.type"] = _error_type(error)
         telemetry.duration.record(call.loop.time() - (call.began or self._began), labels)
 
     def _describe(self, outcome: Outcome, error: BaseException | None) -> None:
-        """The attributes of the span's end."""
+        """Set the attributes of the span at its end."""
         call, span = self._call, self._span
         if not span.is_recording():
             return
-        attributes = self._heard.attributes(self._provider, self._counts_tokens)
+        attributes = self._facts.attributes(self._provider, self._counts_tokens)
         if self._first is not None:
             attributes["gen_ai.response.time_to_first_chunk"] = self._first
         if call.attempts > 1:
@@ -243,20 +242,20 @@ class _SpanWatcher(CallObserver):
         span.set_attributes(attributes)
 
     def _description(self, error: BaseException) -> str:
-        """What is wrong; a server's own words may repeat the prompt, so that they are content."""
+        """Return what went wrong. The server's message may repeat the prompt, so it counts as content."""
         if getattr(error, "body", None) is not None and not self._telemetry.capture:
             status = getattr(error, "status_code", None)
             return type(error).__name__ if status is None else f"{type(error).__name__} {status}"
         return clean(redacted(str(error))) or type(error).__name__
 
     def _all_labels(self) -> dict[str, AttributeValue]:
-        if self._heard.model is None:
+        if self._facts.model is None:
             return dict(self._labels)
-        return {**self._labels, "gen_ai.response.model": self._heard.model}
+        return {**self._labels, "gen_ai.response.model": self._facts.model}
 
 
 def _error_type(error: BaseException) -> str:
-    """``error.type``: the class of the error, with its module where that is neither ours nor Python's own."""
+    """Return ``error.type``: the class of the error, with its module unless that is ours or Python's."""
     kind = type(error)
     ours = kind.__module__.startswith("openaiasync.") or kind.__module__ in ("builtins", "asyncio.exceptions")
     return kind.__qualname__ if ours else f"{kind.__module__}.{kind.__qualname__}"

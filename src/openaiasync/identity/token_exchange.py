@@ -1,4 +1,4 @@
-"""One exchange of a subject token for an access token, at OpenAI's token server (RFC 8693, section 2)."""
+"""The exchange of a subject token for an access token at OpenAI's token server (RFC 8693, section 2)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ from ..engine.engine import Engine
 from ..engine.upstream import Connections
 from ..errors import APIStatusError, OAuthError, OpenAIError
 from ..version import __version__
-from .errors import SubjectTokenProviderError
 
 if TYPE_CHECKING:
     from .providers import SubjectTokenProvider
     from .workload import WorkloadIdentity, X509WorkloadIdentity
 
-__all__ = ["AGENT", "EXCHANGE_URL", "MOST", "SUBJECT_TYPES", "X509_EXCHANGE_URL", "exchange", "fetch_small"]
+__all__ = [
+    "AGENT",
+    "EXCHANGE_URL",
+    "MOST",
+    "SUBJECT_TYPES",
+    "X509_EXCHANGE_URL",
+    "SubjectTokenProviderError",
+    "exchange",
+    "fetch_small",
+]
 
 AGENT = (("User-Agent", f"openaiasync/{__version__}"),)
 MOST = 1 << 20  # bytes of a body that holds a token
@@ -36,16 +44,27 @@ SUBJECT_TYPES = {
 }
 _X509 = "urn:openai:params:oauth:token-type:x509"
 _GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
-_SECONDS = 10.0  # for all attempts of an exchange
+_SECONDS = 10.0  # for all attempts at an exchange
+
+
+class SubjectTokenProviderError(OpenAIError):
+    """A token provider failed, before any exchange; a refused exchange is an `OAuthError`.
+
+    `response` is the answer of the metadata server, if there was one, without its body, which may hold a token.
+    """
+
+    def __init__(self, message: str, *, response: Any = None) -> None:
+        super().__init__(message)
+        self.response: Any = response
 
 
 async def exchange(
     identity: WorkloadIdentity | X509WorkloadIdentity, url: str, shared: Connections
 ) -> tuple[Secret, float]:
-    """Return the access token, and for how many seconds it is good.
+    """Return the access token, and the seconds until it expires.
 
-    Raises `SubjectTokenProviderError`, `OAuthError` where the server does not accept the subject token, and what any
-    call raises. No error holds a token.
+    Raises `SubjectTokenProviderError`, `OAuthError` if the server does not accept the subject token, and what any call
+    raises. No error holds a token.
     """
     fields: dict[str, Any] = {
         "grant_type": _GRANT,
@@ -78,7 +97,7 @@ async def exchange(
         del raw
         if token is not None and seconds is not None:
             return token, seconds
-        refused = failures.invalid_answer(meta, b"", "the token server answered without a usable access_token")
+        refused = failures.invalid_answer(meta, b"", "the token server sent no usable access_token")
     raise refused.with_traceback(None) from None
 
 
@@ -105,7 +124,7 @@ async def _subject(provider: SubjectTokenProvider) -> Secret:
     except Exception as error:
         raise SubjectTokenProviderError(f"the token provider failed: {type(error).__name__}") from error
     if not isinstance(value, str) or not value:
-        raise SubjectTokenProviderError("the token provider answered something else than a token")
+        raise SubjectTokenProviderError("the token provider did not return a token")
     return Secret(value)
 
 
@@ -114,7 +133,7 @@ def _body(fields: dict[str, Any], subject: Secret | None) -> bytes:
 
 
 def _refused(error: APIStatusError) -> OpenAIError:
-    """400, 401 and 403 say that the token is not accepted; any other status is itself."""
+    """Return `OAuthError` for 400, 401 and 403, which mean that the token is not accepted, else the error itself."""
     if error.status_code not in (400, 401, 403):
         return error
     try:
