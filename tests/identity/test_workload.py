@@ -335,7 +335,7 @@ class TestFailing:
 
     @pytest.mark.parametrize(
         ("get_token", "text"),
-        [(fails, "failed: KeyError"), (lambda: "", "did not return a token"), (lambda: None, "something else")],
+        [(fails, "failed: KeyError"), (lambda: "", "did not return a token"), (lambda: None, "did not return a token")],
     )
     def test_providers(self, monkeypatch: pytest.MonkeyPatch, get_token: Any, text: str) -> None:
         """What a provider raises is the cause of a `SubjectTokenProviderError`; what is no token is none."""
