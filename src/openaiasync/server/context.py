@@ -29,6 +29,7 @@ __all__ = ["DONE", "ClientLeft", "Presence", "RequestContext", "RequestLimits", 
 DONE: Final = b"data: [DONE]\n\n"
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+_WATCH_AFTER: Final = 0.005  # seconds until it is looked whether the client leaves
 _TURN: Final = 0.01  # seconds after which a handler that never waits lets other requests run
 _log = logging.getLogger("openaiasync.server")
 
@@ -278,8 +279,12 @@ class Presence:
 
     async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
-        self._watcher = asyncio.create_task(self._watch())
+        # Most handlers that need no model are done by then, and a task costs more than all else in this block.
+        self._timers.append(asyncio.get_running_loop().call_later(_WATCH_AFTER, self._start_watching))
         return self
+
+    def _start_watching(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from .errors import HTTPError
@@ -65,6 +66,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=64)  # of a server's own addresses
 def _is_loopback(address: object) -> bool:
     try:
         found = ipaddress.ip_address(str(address).partition("%")[0])
