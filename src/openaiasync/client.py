@@ -464,7 +464,8 @@ AsyncClient = AsyncOpenAI
 
 def _several(options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[str, KeySource], ...]]:
     """Return the options with the first of several API bases, and the others, each with its own key if it has one."""
-    first, given = dict(options), options.get("api_base")
+    first = dict(options)
+    given: Any = options.get("api_base")
     if isinstance(given, Mapping):
         pairs: list[tuple[Any, Any]] = list(given.items())
     elif isinstance(given, (list, tuple)):

@@ -236,11 +236,10 @@ def _identity(name: str, value: Any) -> KeySource:
 
 def _token_provider(name: str, value: Any) -> KeySource:
     """Return a key that asks this function for a token of Microsoft Entra ID before each attempt."""
+    provider: AsyncAzureADTokenProvider = value
     if not callable(value):
         raise ConfigurationError(f"{name} must be a function that returns a token")
     from .engine.callback import ask
-
-    provider: AsyncAzureADTokenProvider = value
 
     async def token() -> str:
         got: Any = await ask(provider, name)
@@ -578,7 +577,7 @@ class OptionSet:
 
         Options of the sockets are in the field ``tcp``.
         """
-        other = {**(keywords.get("http_other") or {})}
+        other: dict[str, Any] = {**(keywords.get("http_other") or {})}
         values: dict[str, Any] = dict(self.fixed)
         tcp: dict[str, Any] = {}
         for name, option, value in self.given(keywords):
