@@ -467,7 +467,8 @@ def _several(options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[st
     first = dict(options)
     given: Any = options.get("api_base")
     if isinstance(given, Mapping):
-        pairs: list[tuple[Any, Any]] = list(cast("Mapping[Any, Any]", given).items())
+        several: Mapping[Any, Any] = given
+        pairs: list[tuple[Any, Any]] = list(several.items())
     elif isinstance(given, (list, tuple)):
         pairs = [(url, None) for url in cast("list[Any]", given)]
     else:
