@@ -145,7 +145,9 @@ def test_choices_and_combinations() -> None:
     assert set(made({"type": "object", **both})) == {"a", "b"}
     assert made({"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"const": 7}}}) == {"a": 7}
     assert made({"properties": {"a": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": {"const": 8}}}) == {"a": 8}
-    assert made({"oneOf": [{"$ref": "#/$defs/none"}, number], "$defs": {}}, "5") == 5
+    assert made({"oneOf": [{"$ref": "#/$defs/deep"}, number], "$defs": {"deep": {"enum": [5]}}}, "5") == 5
+    with pytest.raises(HTTPError, match="points to nothing"):
+        made({"oneOf": [{"$ref": "#/$defs/none"}, number], "$defs": {}}, "5")
     assert made({"type": "object", "required": ["free"]}) == {"free": "Judy"}
 
 

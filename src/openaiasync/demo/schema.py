@@ -7,7 +7,8 @@ import math
 import re
 from typing import Any
 
-from ..core.model.plain import is_dict, is_list
+from ..core.model.plain import as_dict, as_list, is_dict, is_list
+from ..core.schema.jsonschema import check_schema, resolve
 from ..server.errors import HTTPError
 from .answers import words_of
 from .dates import find_dates
@@ -26,17 +27,10 @@ _PLACE_NAMES = ("city", "location", "place", "town", "country", "where", "destin
 _NAME_NAMES = ("name", "person", "who", "author", "user", "character")
 _TEXT_NAMES = ("query", "text", "question", "message", "input", "prompt", "content", "expression", "body")
 _FORMATS = {
-    "date": "2026-01-31",
-    "date-time": "2026-01-31T12:00:00Z",
-    "time": "12:00:00Z",
-    "duration": "PT1H",
-    "email": "judy@example.org",
-    "uri": "https://example.org/",
-    "uuid": "123e4567-e89b-42d3-a456-426614174000",
-    "ipv4": "192.0.2.1",
-    "ipv6": "2001:db8::1",
-    "hostname": "example.org",
-}
+    "date": "2026-01-31", "date-time": "2026-01-31T12:00:00Z", "time": "12:00:00Z", "duration": "PT1H", "email":
+    "judy@example.org", "uri": "https://example.org/", "uuid": "123e4567-e89b-42d3-a456-426614174000", "ipv4":
+    "192.0.2.1", "ipv6": "2001:db8::1", "hostname": "example.org",
+}  # fmt: skip
 
 
 class Filler:
@@ -84,7 +78,10 @@ class Filler:
 def instance_of(schema: dict[str, Any], filler: Filler) -> Any:
     """Return a value that fits the schema. Raises `HTTPError` (400) for a schema without any, or that is malformed."""
     try:
+        check_schema(schema)
         return _Maker(schema, filler).make(schema, "", 0)
+    except TypeError as error:
+        raise _unfit(str(error).removesuffix(".")) from None
     except OverflowError:
         raise _unfit("its numbers are too large") from None
 
@@ -107,31 +104,20 @@ class _Maker:
         if "const" in node:
             return node["const"]
         if "enum" in node:
-            return self._choose(_array(node, "enum"))
+            return self._choose(as_list(node.get("enum")))
         if "$ref" in node:
-            return self.make(self._resolve(str(node["$ref"])), name, depth + 1)
+            return self.make(resolve(node, self._root), name, depth + 1)
         for word in ("anyOf", "oneOf"):
             if word in node:
-                return self._first_fit(_array(node, word), node, name, depth)
+                return self._first_fit(as_list(node.get(word)), node, name, depth)
         if "allOf" in node:
-            merged = _merge([self._flat(part) for part in _array(node, "allOf")], node)
+            merged = _merge([self._flat(part) for part in as_list(node.get("allOf"))], node)
             return self.make(merged, name, depth + 1)
         return self._typed(node, name, depth)
 
     def _flat(self, part: Any) -> dict[str, Any]:
         node = part if is_dict(part) else {}
-        return self._resolve(str(node["$ref"])) if "$ref" in node else node
-
-    def _resolve(self, pointer: str) -> dict[str, Any]:
-        if not pointer.startswith("#"):
-            raise _unfit(f"the reference {pointer!r} is not within the schema")
-        target: Any = self._root
-        for step in pointer[1:].split("/")[1:]:
-            step = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(step) if is_dict(target) else None
-        if not is_dict(target):
-            raise _unfit(f"the reference {pointer!r} does not exist")
-        return target
+        return resolve(node, self._root) if "$ref" in node else node
 
     def _choose(self, options: list[Any]) -> Any:
         if not options:
@@ -174,8 +160,8 @@ class _Maker:
         raise _unfit(f"the type {kind!r} is unknown")
 
     def _object(self, node: dict[str, Any], depth: int) -> dict[str, Any]:
-        properties = _object(node, "properties")
-        required = [str(name) for name in _array(node, "required")]
+        properties = as_dict(node.get("properties"))
+        required = [str(name) for name in as_list(node.get("required"))]
         made: dict[str, Any] = {}
         for name, schema in properties.items():
             if name in required or depth < _OPTIONAL_DEPTH:
@@ -187,9 +173,9 @@ class _Maker:
         return made
 
     def _array(self, node: dict[str, Any], name: str, depth: int) -> list[Any]:
-        prefix = _array(node, "prefixItems")
-        low = max(int(_number(node, "minItems", 0)), len(prefix))
-        wanted = low if depth > _OPTIONAL_DEPTH else max(low, min(2, int(_number(node, "maxItems", 2))))
+        prefix = as_list(node.get("prefixItems"))
+        low = max(int(node.get("minItems", 0)), len(prefix))
+        wanted = low if depth > _OPTIONAL_DEPTH else max(low, min(2, int(node.get("maxItems", 2))))
         if wanted > 1000:
             raise _unfit("an array is too long")
         singular = name.removesuffix("s")
@@ -204,9 +190,9 @@ class _Maker:
 
     def _number(self, node: dict[str, Any], *, whole: bool) -> int | float:
         given = self._filler.number()
-        low = max(_number(node, "minimum", -math.inf), _number(node, "exclusiveMinimum", -math.inf))
-        high = min(_number(node, "maximum", math.inf), _number(node, "exclusiveMaximum", math.inf))
-        step = abs(_number(node, "multipleOf", 1 if whole else 0))
+        low = max(node.get("minimum", -math.inf), node.get("exclusiveMinimum", -math.inf))
+        high = min(node.get("maximum", math.inf), node.get("exclusiveMaximum", math.inf))
+        step = abs(node.get("multipleOf", 1 if whole else 0))
         value = given if given is not None else 1.0 if low <= 1 <= high else low if low > 1 else high
         value = min(max(value, low), high)
         tick = step or 1e-3 * (high - low if math.isfinite(high - low) else 1.0)
@@ -225,32 +211,11 @@ class _Maker:
         if formatted is not None:
             return formatted
         value = self._filler.string(name)
-        low, high = _number(node, "minLength", 0), _number(node, "maxLength", math.inf)
+        low, high = node.get("minLength", 0), node.get("maxLength", math.inf)
         if low > 10_000:
             raise _unfit("a string is too long")
         value = value.ljust(int(low), ".")
         return value if len(value) <= high else value[: int(high)]
-
-
-def _number(node: dict[str, Any], key: str, default: float) -> float:
-    value: object = node.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _unfit(f"{key!r} is not a number")
-    return value
-
-
-def _array(node: dict[str, Any], key: str) -> list[Any]:
-    value: object = node.get(key, [])
-    if not is_list(value):
-        raise _unfit(f"{key!r} is not an array")
-    return value
-
-
-def _object(node: dict[str, Any], key: str) -> dict[str, Any]:
-    value: object = node.get(key, {})
-    if not is_dict(value):
-        raise _unfit(f"{key!r} is not an object")
-    return value
 
 
 def _merge(parts: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
@@ -259,9 +224,9 @@ def _merge(parts: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
     for part in (*parts, {key: value for key, value in node.items() if key != "allOf"}):
         for key, value in part.items():
             if key == "properties":
-                merged[key] = {**_object(merged, key), **_object(part, key)}
+                merged[key] = {**as_dict(merged.get(key)), **as_dict(part.get(key))}
             elif key == "required":
-                merged[key] = [*_array(merged, key), *_array(part, key)]
+                merged[key] = [*as_list(merged.get(key)), *as_list(part.get(key))]
             else:
                 merged[key] = value
     return merged
