@@ -206,10 +206,11 @@ class _IdleSelector(selectors.DefaultSelector):
         events = super().select(0)
         while not events and (timeout is None or timeout > 0):
             work = loop.outside.look(self.get_map().values())
-            if work is Work.NONE and not COUNTED and (events := super().select(min(timeout or SLICE, SLICE))):
-                break
             if work is Work.NONE and timeout is not None:
-                loop.jump(timeout)
+                # What arrived while we looked is no longer on its way, and has to be asked for once more.
+                events = super().select(0 if COUNTED else SLICE)
+                if not events:
+                    loop.jump(timeout)
                 return events
             began = time.monotonic()
             events = super().select(SLICE if timeout is None else min(timeout, SLICE))
