@@ -13,6 +13,7 @@ import pytest
 
 from cputime import assert_linear
 from openaiasync import InputFileError
+from openaiasync.bulk import batch_file
 from openaiasync.bulk.batch_file import (
     LinePosition,
     check_file,
@@ -84,8 +85,10 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     assert "and 2,980 more" in str(many.error())
 
 
-def test_duplicates_are_found_among_many(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exact", [100, 1 << 17])
+def test_duplicates_are_found_among_many(tmp_path: Path, exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `custom_id` that comes again is named wherever it stands; keys that only look alike are not."""
+    monkeypatch.setattr(batch_file, "_EXACT", exact)
     keys = [f"row-{number}" for number in range(20_000)]
     path = written(tmp_path, *map(row, keys), row("row-17"), row("row-17 "), row("row-19999"))
     found = check_file(path)
@@ -151,8 +154,9 @@ def test_finished_rows_are_skipped(tmp_path: Path, done: int, ends: bool) -> Non
     assert start == LinePosition(*start)
 
 
-def test_checking_takes_no_memory_a_row(tmp_path: Path) -> None:
-    """Six times as many rows take at most 1 MB more."""
+def test_checking_takes_no_memory_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six times as many rows take at most 1 MB more, once they are too many to be remembered one by one."""
+    monkeypatch.setattr(batch_file, "_EXACT", 5_000)
     peaks: list[int] = []
     for count in (10_000, 60_000):
         path = written(tmp_path, *(row(f"row-{number}") for number in range(count)))

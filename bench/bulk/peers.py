@@ -1,0 +1,102 @@
+"""Bulk clients that people use, for comparison: `python peers.py NAME IN OUT BASE IN_FLIGHT`. See `run.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+
+def requests(path: str) -> list[dict[str, Any]]:
+    with open(path) as file:
+        return [json.loads(line) for line in file]
+
+
+async def cookbook(source: str, out: str, base: str, in_flight: int) -> None:
+    """A task a row over aiohttp, capacities of requests and tokens that refill, five attempts, a line appended each."""
+    import aiohttp
+
+    capacity, updated, cooling = 1e9, time.monotonic(), 0.0
+    running: set[asyncio.Task[None]] = set()
+
+    def append(row: dict[str, Any], answer: Any) -> None:
+        with open(out, "a") as file:
+            file.write(json.dumps([row["body"], answer]) + "\n")
+
+    async def call(session: aiohttp.ClientSession, row: dict[str, Any], attempts: int) -> None:
+        nonlocal cooling
+        for _ in range(attempts):
+            try:
+                async with session.post(f"{base}/chat/completions", json=row["body"]) as response:
+                    answer = await response.json()
+            except (aiohttp.ClientError, ValueError) as error:
+                answer = {"error": repr(error)}
+            if "error" not in answer:
+                append(row, answer)
+                return
+            if "rate limit" in str(answer["error"]).lower():
+                cooling = time.monotonic()
+        append(row, answer)
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=in_flight)) as session:
+        for row in requests(source):
+            now = time.monotonic()
+            capacity, updated = min(1e9, capacity + (now - updated) * 1e7), now
+            capacity -= len(json.dumps(row["body"])) // 4
+            task = asyncio.create_task(call(session, row, 5))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            await asyncio.sleep(0.0)
+            if time.monotonic() - cooling < 15 and cooling:
+                await asyncio.sleep(15 - (time.monotonic() - cooling))
+        while running:
+            await asyncio.wait(running)
+
+
+async def _gathered(source: str, out: str, in_flight: int, one: Callable[[dict[str, Any]], Awaitable[str]]) -> None:
+    slots = asyncio.Semaphore(in_flight)
+
+    async def limited(row: dict[str, Any]) -> str:
+        async with slots:
+            try:
+                return await one(row["body"])
+            except Exception as error:
+                return json.dumps({"error": repr(error)})
+
+    answers = await asyncio.gather(*(limited(row) for row in requests(source)))
+    with open(out, "w") as file:
+        file.writelines(answer + "\n" for answer in answers)
+
+
+async def openai(source: str, out: str, base: str, in_flight: int) -> None:
+    """The official client behind a semaphore."""
+    from openai import AsyncOpenAI
+
+    async with AsyncOpenAI(base_url=base) as client:
+
+        async def one(body: dict[str, Any]) -> str:
+            return (await client.chat.completions.create(**body)).model_dump_json()
+
+        await _gathered(source, out, in_flight, one)
+
+
+async def litellm(source: str, out: str, base: str, in_flight: int) -> None:
+    """litellm's router, which keeps limits and retries."""
+    from litellm import Router
+
+    model = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_base": base, "api_key": "sk-none"}}
+    router = Router(model_list=[model], num_retries=5)
+
+    async def one(body: dict[str, Any]) -> str:
+        answer: Any = await router.acompletion(**body)
+        return str(answer.model_dump_json())
+
+    await _gathered(source, out, in_flight, one)
+
+
+if __name__ == "__main__":
+    name, source, out, base, in_flight = sys.argv[1:]
+    asyncio.run(globals()[name](source, out, base, int(in_flight)))
