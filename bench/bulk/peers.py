@@ -56,6 +56,11 @@ async def cookbook(source: str, out: str, base: str, in_flight: int) -> None:
             await asyncio.wait(running)
 
 
+def write(path: str, lines: list[str]) -> None:
+    with open(path, "w") as file:
+        file.writelines(line + "\n" for line in lines)
+
+
 async def _gathered(source: str, out: str, in_flight: int, one: Callable[[dict[str, Any]], Awaitable[str]]) -> None:
     slots = asyncio.Semaphore(in_flight)
 
@@ -67,8 +72,7 @@ async def _gathered(source: str, out: str, in_flight: int, one: Callable[[dict[s
                 return json.dumps({"error": repr(error)})
 
     answers = await asyncio.gather(*(limited(row) for row in requests(source)))
-    with open(out, "w") as file:
-        file.writelines(answer + "\n" for answer in answers)
+    write(out, answers)
 
 
 async def openai(source: str, out: str, base: str, in_flight: int) -> None:

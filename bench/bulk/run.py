@@ -2,9 +2,10 @@
 
 `python bench/bulk/run.py [--rows N] [--peers PYTHON] [CONTENDER ...]` runs each contender in a process of its own and
 prints a table. `--peers` is a Python with `openai`, `aiohttp` and `litellm`; without it only this library is measured.
-Contenders: job (durable, everything on), cookbook (a script in the manner of the well-known parallel processor: aiohttp,
-a task a row, tokens and requests booked, five attempts), openai (the official client behind a semaphore), litellm (its
-router).
+
+Contenders: job (durable, everything on), cookbook (a script in the manner of the well-known parallel processor: a task
+a row over aiohttp, requests and tokens booked, five attempts), openai (the official client behind a semaphore) and
+litellm (its router).
 """
 
 from __future__ import annotations
