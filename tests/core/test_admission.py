@@ -226,6 +226,15 @@ class TestBreaker:
         breaker.succeeded(now)
         assert (breaker.is_open, breaker.ready_at()) == (False, -math.inf)
 
+    def test_failures_of_a_crowd(self) -> None:
+        """Of 64 calls in flight eight in a row have to fail: the few that fail at once return before all others."""
+        breaker = Breaker()
+        for _ in range(7):
+            breaker.failed(0.0, False, in_flight=64)
+            assert not breaker.is_open
+        breaker.failed(0.0, False, in_flight=64)
+        assert breaker.is_open
+
     def test_late_failures_and_cancelled_probes(self) -> None:
         """Failures of calls from before do not move the probe; a probe that was cancelled makes room for another."""
         breaker = Breaker()
@@ -269,6 +278,13 @@ class TestPacer:
             meter.add(now)
             now += gap
         assert meter.rate(now) == pytest.approx(1 / gap, rel=0.25)
+
+    def test_a_refusal_of_what_was_not_booked(self) -> None:
+        """A limit on tokens shows itself by a refusal before anything was known to book."""
+        admission = Admission(max_in_flight=10)
+        flight = admission.start(0.0, 0.0)
+        admission.refused(0.1, flight, Refusal("tokens"))
+        assert 0.1 < admission.ready_at(0.1) < 10
 
     def test_a_rate_that_is_not_used_does_not_grow(self) -> None:
         """Nothing follows from a rate that nobody sent at."""

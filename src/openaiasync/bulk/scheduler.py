@@ -437,7 +437,7 @@ class Scheduler:
                 self._changed.set()
             return None
         admission = best.admission
-        tokens = work.tokens or (0.0 if admission.tokens.limit == math.inf else self._estimate.of(work.request.body))
+        tokens = work.tokens or self._estimate.of(work.request.body)
         return work, best, admission.start(now, tokens)
 
     def _arm(self, at: float) -> None:

@@ -62,7 +62,7 @@ class Health:
         now = call.loop.time()
         if isinstance(error, APIConnectionError) or (isinstance(error, APIStatusError) and error.status_code >= 500):
             probe, self.probe = self.probe is call, None if self.probe is call else self.probe
-            self.breaker.failed(now, probe)
+            self.breaker.failed(now, probe, 0.0, self.in_flight)
             return
         self.breaker.succeeded(now)
         self.probe = None

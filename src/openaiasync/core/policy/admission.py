@@ -144,7 +144,7 @@ class Admission:
         """The request failed through the server's fault: a connection error, a timeout, a 5xx."""
         self.in_flight -= 1
         self.slots.left(flight.sample)
-        self.breaker.failed(now, flight.probe, retry_after or 0.0)
+        self.breaker.failed(now, flight.probe, retry_after or 0.0, self.in_flight)
 
     def left(self, now: float, flight: Flight, *, works: bool = False) -> None:
         """The request ended in another way; `works` says whether the server answered."""

@@ -12,6 +12,7 @@ import math
 __all__ = ["Breaker"]
 
 FAILURES = 3
+CROWD = 8  # calls in flight for each failure in a row that opens it
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 4.0  # seconds
 
@@ -59,11 +60,15 @@ class Breaker:
         self._pause = FIRST_PAUSE
         self.last_success = now
 
-    def failed(self, now: float, probe: bool, pause: float = 0.0) -> None:
-        """A call failed through the server's fault; `pause` is how many seconds it asked to be left alone."""
+    def failed(self, now: float, probe: bool, pause: float = 0.0, in_flight: int = 0) -> None:
+        """A call failed through the server's fault; `pause` is how many seconds it asked to be left alone.
+
+        With many calls in flight it takes as many failures in a row as an eighth of them: failures come sooner than
+        answers, so that of a hundred calls sent at once the three that fail are the first to return.
+        """
         self.failures += 1
         if self.opened_at is None:
-            if self.failures < FAILURES:
+            if self.failures < max(FAILURES, in_flight // CROWD):
                 return
             self.open(now, pause)
         elif probe:

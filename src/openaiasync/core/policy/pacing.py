@@ -120,6 +120,7 @@ class RefusalRate:
     def refused(self, now: float, sent_at: float, unit: float, retry_after: float | None) -> float:
         """A request that cost `unit` was answered with 429; return when the next one may be sent."""
         self.refusals += 1
+        unit = max(unit, 1.0)
         self._sent = max(0.0, self._sent - 1.0)
         asked = retry_after or 0.0
         self._pause = max(asked, 0.9 * self._pause)
