@@ -13,6 +13,7 @@ import msgspec
 
 from ..core.codec.dialects import refuses_format
 from ..core.codec.endpoint import Request
+from ..core.model.plain import is_dict
 from ..core.schema.structured import Shape, ShapeError, repair_message, shape_of
 from ..errors import (
     APIError,
@@ -131,7 +132,7 @@ def _with_words(asked: Any, words: str) -> Any:
         return f"{asked}\n\n{words}"
     messages: list[Any] = list(asked or ())
     last: Any = messages[-1] if messages else None
-    if isinstance(last, dict) and last.get("role") == "user" and isinstance(last.get("content"), str):
+    if is_dict(last) and last.get("role") == "user" and isinstance(last.get("content"), str):
         if words in last["content"]:
             return messages
         return [*messages[:-1], {**last, "content": f"{last['content']}\n\n{words}"}]

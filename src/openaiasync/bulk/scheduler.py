@@ -118,7 +118,7 @@ class Scheduler:
         dedupe: bool | None = None,
         review: Review | None = None,
     ) -> None:
-        many: list[Any] = list(engines) if isinstance(engines, (list, tuple)) else [engines]
+        many: list[Any] = list(engines) if engines.__class__ in (list, tuple) else [engines]
         if not many:
             raise ConfigurationError("a run needs at least one client")
         self._servers = [_Server(engine_of(one), Admission()) for one in many]
@@ -176,7 +176,7 @@ class Scheduler:
         for server in self._servers:
             admission = server.admission
             for pacer, per_minute in ((admission.requests, rpm), (admission.tokens, tpm)):
-                if per_minute != "same":
+                if not isinstance(per_minute, str):
                     pacer.told = math.inf if per_minute is None else _positive(per_minute) / 60.0
             if max_in_flight != "same":
                 fixed = UNBOUNDED if max_in_flight is None else None if max_in_flight == "auto" else max_in_flight

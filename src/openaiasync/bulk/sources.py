@@ -19,7 +19,7 @@ def rows_of(source: Any) -> Iterable[Any] | AsyncIterable[Any]:
 
     Raises `TypeError` for what has no rows, as a single text or a dict of splits.
     """
-    kind = type(source).__name__
+    whole, kind = source, type(source).__name__
     if isinstance(source, (str, bytes, bytearray)):
         raise TypeError(f"many rows are needed, not one {kind}: put it into a list")
     if callable(getattr(source, "iter_rows", None)) and hasattr(source, "columns"):  # polars.DataFrame
@@ -32,9 +32,9 @@ def rows_of(source: Any) -> Iterable[Any] | AsyncIterable[Any]:
     if callable(getattr(source, "collect", None)) and callable(getattr(source, "collect_schema", None)):
         raise TypeError(f"a {kind} has no rows yet: pass what its collect() returns")
     if isinstance(source, Mapping):
-        names = ", ".join(map(repr, list(source)[:3]))
+        names = ", ".join(map(repr, list(whole)[:3]))
         raise TypeError(f"a {kind} with {names} … is not a sequence of rows: pass one of its values, or its items()")
-    if isinstance(source, (AsyncIterable, Iterable)) or hasattr(type(source), "__getitem__"):
+    if isinstance(source, (AsyncIterable, Iterable)) or hasattr(whole, "__getitem__"):
         return cast("Iterable[Any] | AsyncIterable[Any]", source)
     raise TypeError(f"rows come from an iterable, an asynchronous iterable or a data frame, not from a {kind}")
 
