@@ -47,7 +47,7 @@ EXEMPT = {
     ("types", "params"),  # official module paths of requests
     ("types", "official"),  # official module paths of parsed answers
     ("core.model.mixins", "types"),  # what the properties of answers return
-    ("core.policy.options", "engine"),  # hooks, among the options of a call
+    ("core.policy.request_options", "engine"),  # hooks, among the options of a call
 }
 
 NO_IO = {"asyncio", "concurrent", "multiprocessing", "select", "selectors", "socket", "ssl", "subprocess", "threading"}
@@ -346,7 +346,7 @@ def test_right_imports_pass(tmp_path: Path) -> None:
     tree = {
         "__init__.py": f"from .version import v\n{lazy}",
         "version.py": "",
-        "core/policy/options.py": typed + "import json, msgspec\nfrom ...errors import E\n",
+        "core/policy/request_options.py": typed + "import json, msgspec\nfrom ...errors import E\n",
         "client.py": "import asyncio\nfrom .engine.call import run\nfrom .options import S\n",
         "cli/main.py": "import rich\nfrom .. import Client\nfrom ..server import serve\n",
     }

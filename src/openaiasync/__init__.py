@@ -68,8 +68,8 @@ if TYPE_CHECKING:
     from .core.model.omitted import not_given as not_given
     from .core.model.omitted import omit as omit
     from .core.policy.limits import Limits as Limits
-    from .core.policy.options import RequestOptions as RequestOptions
-    from .core.policy.options import Timeout as Timeout
+    from .core.policy.request_options import RequestOptions as RequestOptions
+    from .core.policy.request_options import Timeout as Timeout
     from .core.schema.structured import Shape as Shape
     from .core.schema.structured import ShapeError as ShapeError
     from .core.schema.structured import shape_of as shape_of
@@ -160,7 +160,7 @@ _HOMES = {
     "client": "AsyncClient AsyncOpenAI Client DefaultAsyncHttpx2Client NoneType file_from_path",
     "bulk.mapping": "ManyCallsError Row RowError RowStream",
     "core.policy.limits": "Limits",
-    "core.policy.options": "RequestOptions Timeout",
+    "core.policy.request_options": "RequestOptions Timeout",
     "core.schema.structured": "Shape ShapeError shape_of",
     "errors": (
         "APIConnectionError APIError APIResponseValidationError APIStatusError APITimeoutError AuthenticationError "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypedDict, Unpa
 from .api.root import Api
 from .core.model.omitted import NotGiven, Omit
 from .core.model.secrets import redacted
-from .core.policy.options import Timeout
+from .core.policy.request_options import Timeout
 from .engine import log
 from .engine.config import BaseURL, KeySource, Secret, unquoting
 from .engine.engine import Engine

@@ -25,7 +25,7 @@ from .core.codec.encode import encode_query, merge_queries
 from .core.codec.endpoint import nearest
 from .core.model.omitted import is_omitted, omit
 from .core.policy.limits import Limits
-from .core.policy.options import Timeout
+from .core.policy.request_options import Timeout
 from .engine.config import UNSET, BaseURL, CallConfig, KeySource, Secret, check_field, check_header
 from .errors import ConfigurationError
 from .version import __version__

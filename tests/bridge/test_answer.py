@@ -1,4 +1,4 @@
-"""`openaiasync.bridge.response`: event streams through the bridge are complete or an error."""
+"""`openaiasync.bridge.bridged_response`: event streams through the bridge are complete or an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import wireserver
 from conftest import run
 from openaiasync import APIConnectionError
-from openaiasync.bridge import response as answers
+from openaiasync.bridge import bridged_response as answers
 from openaiasync.core.http import sse
 from openaiasync.core.http.sse import SSEDecoder
 from openaiasync.endpoints import CHAT_COMPLETIONS_CREATE

@@ -1,4 +1,4 @@
-"""`openaiasync.bridge.request`: bodies on their way out, short and long, and what becomes of them when that fails."""
+"""`bridge.bridged_request`: bodies on their way out, short and long, and what becomes of them when that fails."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from openaiasync import ChatSession, Client
 from openaiasync.chat.format_fallback import FormatLevel
 from openaiasync.chat.tools import OnToolError, Permit, Tools
 from openaiasync.chat.turn_options import TurnOptions
-from openaiasync.core.policy.options import RequestOptions
+from openaiasync.core.policy.request_options import RequestOptions
 from openaiasync.engine.attachments import AudioSource, ImageSource
 from openaiasync.params import chat, shared_params
 from openaiasync.params.chat import completion_create_params

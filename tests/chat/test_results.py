@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from openaiasync import ToolError
-from openaiasync.chat.tool_execution import MAX_ERROR, ContentParts, content_of, told_error
+from openaiasync.chat.tool_execution import MAX_ERROR, ContentParts, content_of, describe_error
 from openaiasync.types import CompletionUsage
 
 
@@ -136,12 +136,12 @@ def scrub(raw: bytes) -> bytes:
 )
 def test_failures(error: Exception, told: str) -> None:
     """Class and text on one line, credentials taken out."""
-    assert told_error(error, scrub) == told
+    assert describe_error(error, scrub) == told
 
 
 def test_failures_are_short() -> None:
     """A model's context is not for a dump."""
-    told = told_error(ValueError("x" * 5000), scrub)
+    told = describe_error(ValueError("x" * 5000), scrub)
     assert len(told) <= MAX_ERROR + len("ValueError: …")
 
 
@@ -152,4 +152,4 @@ def test_no_traceback_is_told() -> None:
             raise KeyError("secret inner state")
         except KeyError as error:
             raise ValueError("outer") from error
-    assert told_error(caught.value, scrub) == "ValueError: outer"
+    assert describe_error(caught.value, scrub) == "ValueError: outer"

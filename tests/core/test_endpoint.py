@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openaiasync.core.codec.endpoint import Endpoint
 from openaiasync.core.model.omitted import omit
-from openaiasync.core.policy.options import Timeout
+from openaiasync.core.policy.request_options import Timeout
 
 CREATE = Endpoint("things.create", "POST", "/things", required="name", optional="size color", body="json", event="x:Y")
 LIST = Endpoint(

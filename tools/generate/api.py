@@ -7,7 +7,7 @@ from .names import Place, camel
 from .source import HEADER, Module, indent
 from .tables import Overrides
 
-_OPTIONS = ".core.policy.options"
+_OPTIONS = ".core.policy.request_options"
 
 
 class Api:

@@ -111,7 +111,7 @@ class Requests:
         if not fields:
             return ""
         module = self.module(place)
-        options = module.use(".core.policy.options", "RequestOptions")
+        options = module.use(".core.policy.request_options", "RequestOptions")
         bases = [options]
         own = list(fields.values())
         if mission:
@@ -144,7 +144,11 @@ class Requests:
         self._class(module, mission.options, [base], rest, mission.options)
         model = [Field("model", fields["model"].type, False)] if "model" in fields else []
         self._class(
-            module, mission.rest, [mission.options, module.use(".core.policy.options", "RequestOptions")], model, ""
+            module,
+            mission.rest,
+            [mission.options, module.use(".core.policy.request_options", "RequestOptions")],
+            model,
+            "",
         )
         self._class(module, mission.whole, [mission.rest], main, "")
 

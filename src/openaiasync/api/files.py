@@ -10,7 +10,7 @@ from ..lazy import resolve_annotations
 from ..methods.files import FilesHelpers
 
 if TYPE_CHECKING:
-    from ..core.policy.options import RequestOptions
+    from ..core.policy.request_options import RequestOptions
     from ..engine import AsyncCursorPage, BinaryAnswer, Paginator
     from ..params.file_create_params import FileCreateParams
     from ..params.file_list_params import FileListParams

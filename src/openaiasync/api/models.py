@@ -10,7 +10,7 @@ from ..lazy import resolve_annotations
 from ..methods.client_methods import ModelsMethods
 
 if TYPE_CHECKING:
-    from ..core.policy.options import RequestOptions
+    from ..core.policy.request_options import RequestOptions
     from ..engine import AsyncPage, Paginator
     from ..types.model import Model
     from ..types.model_deleted import ModelDeleted

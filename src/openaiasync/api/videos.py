@@ -10,7 +10,7 @@ from ..lazy import resolve_annotations
 from ..methods.videos import VideosHelpers
 
 if TYPE_CHECKING:
-    from ..core.policy.options import RequestOptions
+    from ..core.policy.request_options import RequestOptions
     from ..engine import AsyncConversationCursorPage, BinaryAnswer, Paginator
     from ..params.video_create_character_params import VideoCreateCharacterParams
     from ..params.video_create_params import VideoCreateParams

@@ -22,10 +22,10 @@ from ..engine.upstream import Connections
 from ..errors import APIStatusError, ConfigurationError, OpenAIError
 from ..options import CLIENT, ClientConfig, OptionSet
 from ..transport.base import TransportResponse
+from .bridged_request import bridge_request, is_outer_retry
+from .bridged_response import Answer, Watch
 from .errors import translated
 from .httpx import LibraryName, library_named
-from .request import asked_of, is_outer_retry
-from .response import Answer, Watch
 
 if TYPE_CHECKING:
     import httpx2
@@ -123,16 +123,16 @@ class Bridge:
             engine = self._engine_for(request)
         except ConfigurationError as error:
             raise translated(self.library, request, error) from error
-        asked, timeouts = await asked_of(self.library, request, engine.config)
+        bridged, timeouts = await bridge_request(self.library, request, engine.config)
         if is_outer_retry(request):
-            asked.max_retries = 0
-        call = Call(engine, asked, timeouts)
+            bridged.max_retries = 0
+        call = Call(engine, bridged, timeouts)
         try:
             return await call.run(lambda call, response: self._receive(call, request, response))
         except APIStatusError as refusal:
             return self._refusal(refusal)
         except (OpenAIError, CodingError) as error:
-            unsent = getattr(asked.body, "sent", True) is False
+            unsent = getattr(bridged.body, "sent", True) is False
             raise translated(self.library, request, error, call.reason, unsent=unsent) from error
 
     async def aclose(self) -> None:
@@ -175,8 +175,8 @@ class Bridge:
 
         if endpoint is None:
             return body
-        asked = call.request
-        answer = assembled(call.engine, Request(endpoint, asked.path, asked.body), call.meta(incoming), body)
+        bridged = call.request
+        answer = assembled(call.engine, Request(endpoint, bridged.path, bridged.body), call.meta(incoming), body)
         return bytes(answer.to_json(indent=None).encode())
 
     def _refusal(self, refusal: APIStatusError) -> Any:
@@ -189,27 +189,27 @@ class Bridge:
             fields.append(("x-should-retry", "false"))
         return self.library.Response(response.status_code, headers=_bytes(fields), content=response.content)
 
-    async def _receive(self, call: Call, theirs: Any, incoming: TransportResponse) -> Any:
+    async def _receive(self, call: Call, request: Any, incoming: TransportResponse) -> Any:
         """Return a 2xx as a response of the library's; its body is still to come unless it is JSON. See `Receive`."""
-        asked = call.request
+        bridged = call.request
         raw = incoming.raw_fields
         headers = Headers(raw)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         events = kind == "text/event-stream"
         coding = content_coding(raw)
         dropped = _DECODED if coding else frozenset[str]()
-        endpoint = endpoint_at(asked.endpoint.method, asked.path.partition("?")[0])
-        unasked = events and not asked.stream and endpoint is not None and isinstance(asked.body, bytes)
+        endpoint = endpoint_at(bridged.endpoint.method, bridged.path.partition("?")[0])
+        unasked = events and not bridged.stream and endpoint is not None and isinstance(bridged.body, bytes)
         stream: Any
-        if not asked.stream and (unasked or kind == "application/json" or kind.endswith("+json")):
-            body = await read_whole(call, incoming, cap_of(self._config, theirs.url.path))
+        if not bridged.stream and (unasked or kind == "application/json" or kind.endswith("+json")):
+            body = await read_whole(call, incoming, cap_of(self._config, request.url.path))
             if looks_like_events(body):  # some servers stream whatever the request says
                 body = self._assembled(call, incoming, endpoint, body)
                 dropped, kind = _DECODED | {"content-type"}, "application/json"
             stream = self.library.ByteStream(body)
         else:
-            watch = Watch(endpoint, asked.body) if events or asked.stream else None
-            stream = self.answer_class(self.library, theirs, call, incoming, watch)
+            watch = Watch(endpoint, bridged.body) if events or bridged.stream else None
+            stream = self.answer_class(self.library, request, call, incoming, watch)
             await stream.begin()
             if watch is not None and watch.whole:
                 dropped, kind = _DECODED | {"content-type"}, "text/event-stream"

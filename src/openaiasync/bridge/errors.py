@@ -43,9 +43,9 @@ def translated(
     openai: Any = sys.modules.get("openai")
     if midway and openai is not None:
         timeout = issubclass(kind, library.TimeoutException)
-        theirs = getattr(openai, "APITimeoutError" if timeout else "APIConnectionError", None)
-        if theirs is not None:
-            kind = _both(kind, theirs)
+        official = getattr(openai, "APITimeoutError" if timeout else "APIConnectionError", None)
+        if official is not None:
+            kind = _both(kind, official)
     made: Exception = kind(str(error), request=request)
     return made
 
@@ -69,7 +69,7 @@ def _name(error: OpenAIError | CodingError, reason: str | None, unsent: bool) ->
 
 
 @functools.cache
-def _both(kind: Any, theirs: Any) -> Any:
+def _both(kind: Any, official: Any) -> Any:
     """Return a class of exceptions that are of HTTP library and official client alike."""
 
     def init(self: Any, message: str, *, request: Any = None) -> None:
@@ -82,4 +82,6 @@ def _both(kind: Any, theirs: Any) -> Any:
     def reduce(self: Any) -> Any:
         return kind, (str(self),)  # a class made at run time has no place that a pickle could name
 
-    return type(kind.__name__, (kind, theirs), {"__init__": init, "__reduce__": reduce, "__module__": kind.__module__})
+    return type(
+        kind.__name__, (kind, official), {"__init__": init, "__reduce__": reduce, "__module__": kind.__module__}
+    )

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MARK = "[Summary of the conversation so far]"
-_ASKED = "What have we spoken about so far?"
+_SUMMARY_REQUEST = "What have we spoken about so far?"
 _INSTRUCTIONS = (
     "Below is the beginning of a conversation between a user and an assistant that has become too long. Summarise it "
     "so that the assistant can go on as if it remembered: what the user wants, facts, names, numbers, decisions, and "
@@ -57,7 +57,7 @@ class HistorySummary(NamedTuple):
         text = self.text.strip()
         if len(text) > 2 * _CHARACTERS * self.bound:
             text = text[: 2 * _CHARACTERS * self.bound] + " …"
-        return [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": f"{MARK}\n{text}"}]
+        return [{"role": "user", "content": _SUMMARY_REQUEST}, {"role": "assistant", "content": f"{MARK}\n{text}"}]
 
 
 def question(before: str, piece: str) -> list[Message]:
@@ -256,10 +256,10 @@ class ContextWindow:
     def _refusal(self, what: str, weight: float, limit: int, params: Mapping[str, Any]) -> ContextLimitError:
         tokens, source = self.counter.tokens(weight), self.counter.source
         answer = answer_limit(params)
-        asked = f" and {answer:,} for the answer" if answer else ""
+        answer_part = f" and {answer:,} for the answer" if answer else ""
         counted = {"server": "", "tokenizer": " (by the tokenizer)", "estimate": " (an estimate)"}[source]
         return ContextLimitError(
-            f"{what} {tokens:,} tokens{counted}{asked}; context_limit is {limit:,}. Nothing was sent. "
+            f"{what} {tokens:,} tokens{counted}{answer_part}; context_limit is {limit:,}. Nothing was sent. "
             "Shorten the message or the system prompt, or raise context_limit if the model accepts more.",
             tokens=tokens + answer,
             limit=limit,
@@ -324,14 +324,14 @@ class ContextWindow:
 
     async def _summary_of(self, text: str, said: Sequence[Message], free: int, bound: int, ask: Ask) -> str:
         for piece in pieces(said, free, self.counter.text):
-            asked = question(text, piece)
+            prompt = question(text, piece)
             try:
-                text = self._cut(await ask(asked, bound), 2 * self.counter.weight(bound))
+                text = self._cut(await ask(prompt, bound), 2 * self.counter.weight(bound))
             except APIError as error:
                 overflow = context_overflow(error)
                 if overflow is None:
                     raise
-                self._learn(self.counter.weigh(asked), bound, overflow)
+                self._learn(self.counter.weigh(prompt), bound, overflow)
                 raise _TooLong from None
         return text
 
@@ -348,11 +348,13 @@ class ContextWindow:
         answer = answer_limit(params)
         limits = [(self.counter.tokens(weight) + answer) * 3 // 4]
         self._learn(weight, answer, overflow)
-        if (told := overflow.limit) is not None:
+        if (known_limit := overflow.limit) is not None:
             # An answer without a limit takes part of it: as much as the server reserved, otherwise a share, or less if
             # the current turn needs it.
-            aside = overflow.answer if overflow.answer and overflow.answer < told else told // _SUMMARY_SHARE
-            limits = [told] if answer else [told - aside, told]
+            aside = (
+                overflow.answer if overflow.answer and overflow.answer < known_limit else known_limit // _SUMMARY_SHARE
+            )
+            limits = [known_limit] if answer else [known_limit - aside, known_limit]
         elif overflow.prompt is not None:
             limits = [(overflow.prompt + answer) * 3 // 4]
         for found in limits:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from ..core.codec.dialects import names_parameter
 from ..core.codec.endpoint import Endpoint, Request
-from ..core.policy.options import OPTION_NAMES
+from ..core.policy.request_options import OPTION_NAMES
 from ..engine.call import Call
 from ..engine.engine import Engine, Middleware
 from ..engine.streams import AsyncStream

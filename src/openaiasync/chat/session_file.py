@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from ..core.policy.options import OPTION_NAMES
+from ..core.policy.request_options import OPTION_NAMES
 from ..errors import OpenAIError
 from ..storage.disk import FileInUseError, FileTooLargeError, read_file
 from ..storage.journal import AppendFile, FileChangedError, FileGoneError

@@ -164,14 +164,14 @@ class Parameters:
     arguments to those of the function.
     """
 
-    def __init__(self, function: Function, name: str, told: dict[str, str], strictly: bool | None) -> None:
+    def __init__(self, function: Function, name: str, descriptions: dict[str, str], strictly: bool | None) -> None:
         self._parameters = _parameters_of(function, name)
         kinds = _hints_of(function, name, self._parameters)
         fields: list[Any] = []
         names: dict[str, str] = {}
         for place, one in enumerate(self._parameters):
             what = f"The parameter {one.name!r} of the tool {name}"
-            fields.append(_field(f"p{place}", one._replace(kind=kinds[one.name]), told.get(one.name), what))
+            fields.append(_field(f"p{place}", one._replace(kind=kinds[one.name]), descriptions.get(one.name), what))
             names[f"p{place}"] = one.name
         self._fields = tuple(field[0] for field in fields)
         try:
@@ -304,17 +304,17 @@ def _hints_of(function: Function, name: str, parameters: list[_Parameter]) -> di
         ) from error
 
 
-def _field(field: str, one: _Parameter, told: str | None, what: str) -> tuple[str, Any, Any]:
+def _field(field: str, one: _Parameter, description: str | None, what: str) -> tuple[str, Any, Any]:
     """Return the Struct's field for a parameter. Raises `TypeError`, which names it, if it has no schema."""
     try:
-        made = _made_field(field, one, told)
+        made = _made_field(field, one, description)
         json_schema(msgspec.defstruct("_Alone", [made]))
     except (TypeError, ValueError, NameError) as error:
         raise TypeError(f"{what}: {error}") from error
     return made
 
 
-def _made_field(field: str, one: _Parameter, told: str | None) -> tuple[str, Any, Any]:
+def _made_field(field: str, one: _Parameter, description: str | None) -> tuple[str, Any, Any]:
     empty = inspect.Parameter.empty
     kind = adapted(one.kind) if has_validators(one.kind) else with_limits(one.kind)
     default: Any = msgspec.field()
@@ -322,8 +322,8 @@ def _made_field(field: str, one: _Parameter, told: str | None) -> tuple[str, Any
         simple = isinstance(one.default, _SIMPLE)
         default = msgspec.field(default=one.default if simple else msgspec.UNSET)
         kind = kind if simple else Union[kind, msgspec.UnsetType]  # noqa: UP007 (made at run time)
-    if told and not _is_described(one.kind):
-        kind = Annotated[kind, msgspec.Meta(description=told)]
+    if description and not _is_described(one.kind):
+        kind = Annotated[kind, msgspec.Meta(description=description)]
     return field, kind, default
 
 

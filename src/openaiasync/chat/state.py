@@ -15,7 +15,7 @@ import msgspec
 
 from ..core.codec.encode import encode_json
 from ..core.model.omitted import is_omitted
-from ..core.policy.options import OPTION_NAMES
+from ..core.policy.request_options import OPTION_NAMES
 from ..engine.engine import Engine
 from ..storage.threads import in_thread_to_its_end
 from .context_window import ContextWindow

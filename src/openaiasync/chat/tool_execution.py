@@ -22,12 +22,21 @@ from ..storage.threads import run_in_thread
 from .history import mended, plain_json
 from .reply import ToolError
 
-__all__ = ["THREADS", "ContentParts", "ToolThread", "ToolThreads", "content_of", "end_task", "in_task", "told_error"]
+__all__ = [
+    "THREADS",
+    "ContentParts",
+    "ToolThread",
+    "ToolThreads",
+    "content_of",
+    "describe_error",
+    "end_task",
+    "in_task",
+]
 
 T = TypeVar("T")
 
 MAX_ERROR = 200  # characters of an exception's text that the model is told
-MAX_TOLD = 2_000  # characters of the text of a `ToolError`, which was written for the model
+MAX_TOOL_ERROR = 2_000  # characters of the text of a `ToolError`, which was written for the model
 MAX_READ = 4_000  # characters of an exception's text that are looked at
 MAX_RESULT = 16 << 20  # bytes of a result as JSON
 MAX_ITEMS = 1_000_000  # items of all iterables in a result
@@ -184,7 +193,7 @@ async def collected_later(items: AsyncIterator[Any]) -> list[Any]:
     return found.items
 
 
-def told_error(error: BaseException, scrub: Callable[[bytes], bytes], *, whole: bool = False) -> str:
+def describe_error(error: BaseException, scrub: Callable[[bytes], bytes], *, whole: bool = False) -> str:
     """Return what the model is told of an exception: its class and the beginning of its text, on one line.
 
     The client's keys (`scrub`) and whatever looks like a credential are removed. A `ToolError` was written for the
@@ -197,7 +206,7 @@ def told_error(error: BaseException, scrub: Callable[[bytes], bytes], *, whole: 
         from ..core.model.credentials import without_credentials
 
         text = without_credentials(text)
-        most = MAX_TOLD if written else MAX_ERROR
+        most = MAX_TOOL_ERROR if written else MAX_ERROR
         text = text if len(text) <= most else f"{text[:most]}…"
     if written:
         return text

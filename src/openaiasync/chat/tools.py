@@ -23,10 +23,10 @@ from .tool_execution import (
     collected,
     collected_later,
     content_of,
+    describe_error,
     in_task,
     is_small,
     leave_behind,
-    told_error,
 )
 
 __all__ = ["OnToolError", "Permit", "Tool", "ToolRun", "Toolbox", "Tools", "tool"]
@@ -437,13 +437,13 @@ class ToolRun:
 
     async def _failed(self, call: ToolCall, error: Exception, seconds: float) -> ToolResult:
         action = self._on_tool_error
-        told = told_error(error, self._scrub, whole=action == "tell_all")
+        described = describe_error(error, self._scrub, whole=action == "tell_all")
         if action == "raise":
             if isinstance(error, ToolError):
                 error.call = call
                 raise error
-            raise ToolError(f"The tool {call.name} failed: {told}", call=call) from error
-        content: Any = f"Error: {told}"
+            raise ToolError(f"The tool {call.name} failed: {described}", call=call) from error
+        content: Any = f"Error: {described}"
         if callable(action):
             said: Any = action(call, error)
             content = content_of(await said if inspect.isawaitable(said) else said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 from ..lazy import resolve_annotations
 from ..params.chat.completion_create_params import ChatTurn
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .app import DEMO_MODELS, demo_app
+from .demo_server import DEMO_MODELS, demo_app
 
 __all__ = ["DEMO_MODELS", "demo_app"]

@@ -17,7 +17,7 @@ from .memory import reflect, remember, tell_story
 from .schema import Filler, as_json, instance_of
 from .style import Style, persona, style_of
 from .tasks import answer_task
-from .tools import choose_calls, tell_results
+from .tool_choice import choose_calls, tell_results
 
 __all__ = ["MAX_READ", "DemoConversation", "DemoReply", "reply_to", "token_chance_of"]
 
@@ -88,18 +88,18 @@ def reply_to(conversation: DemoConversation) -> DemoReply:
     """Answer a conversation: with tool calls, with JSON, or with words."""
     request, question = conversation.request, conversation.question
     reasoning = _think(question, request.reasoning_effort or "none")
-    told = tell_results(request.body["messages"])
-    if told is None and request.tools:
+    facts = tell_results(request.body["messages"])
+    if facts is None and request.tools:
         calls = choose_calls(request, question)
         if calls:
             return DemoReply(reasoning=reasoning, calls=calls)
-    if told is None and conversation.images and _is_about_images(conversation):
-        told = _describe(conversation.images, question.text)
+    if facts is None and conversation.images and _is_about_images(conversation):
+        facts = _describe(conversation.images, question.text)
     form = request.response_format or {}
     if form.get("type", "text") != "text":
-        return DemoReply(_as_json(form, question, told), reasoning)
+        return DemoReply(_as_json(form, question, facts), reasoning)
     style = style_of(question.system, question.text)
-    answer = RuleAnswer(told) if told is not None else _answer(question)
+    answer = RuleAnswer(facts) if facts is not None else _answer(question)
     return DemoReply(style.apply(answer), reasoning)
 
 
@@ -147,11 +147,11 @@ def _think(question: Question, effort: str) -> str:
     return " ".join(line.format(text=question.text.strip(" .!?")[:80], topic=topic, size=len(words)) for line in lines)
 
 
-def _as_json(form: dict[str, Any], question: Question, told: str | None) -> str:
+def _as_json(form: dict[str, Any], question: Question, facts: str | None) -> str:
     if form["type"] == "json_object":
-        return as_json({"answer": told if told is not None else Style().apply(_answer(question))})
+        return as_json({"answer": facts if facts is not None else Style().apply(_answer(question))})
     schema: dict[str, Any] = form["json_schema"].get("schema") or {"type": "object"}
-    return as_json(instance_of(schema, Filler(told or question.text, question.variant)))
+    return as_json(instance_of(schema, Filler(facts or question.text, question.variant)))
 
 
 def token_chance_of(token: str, position: int, top: int) -> ContentDelta:

@@ -30,7 +30,7 @@ _MAX_READ: Final = 2000  # characters of a prompt
 _MAX_SHAPES: Final = 6
 
 
-class _Shape(NamedTuple):
+class _Figure(NamedTuple):
     """A shape around a centre, in parts of the picture's width and height (`size` of the smaller one)."""
 
     kind: str
@@ -54,7 +54,7 @@ class _Shape(NamedTuple):
                 return 1.0
 
 
-def _plan(prompt: str, variant: int) -> tuple[str, list[_Shape]]:
+def _plan(prompt: str, variant: int) -> tuple[str, list[_Figure]]:
     """Return the background and the shapes; a colour's word belongs to the next shape or ground after it."""
     digest = sha256(f"{variant}\n{prompt}".encode("utf-8", "surrogatepass")).digest()
     found: list[tuple[str, str]] = []
@@ -71,11 +71,11 @@ def _plan(prompt: str, variant: int) -> tuple[str, list[_Shape]]:
             colour = ""
     ground = ground or list(COLOURS)[digest[0] % len(COLOURS)]
     free = [name for name in COLOURS if name != ground]
-    shapes: list[_Shape] = []
+    shapes: list[_Figure] = []
     for place, (kind, own) in enumerate(found or [(list(_KINDS)[digest[1] % len(_KINDS)], colour)]):
         count = max(len(found), 1)
         y = 0.5 + (digest[2 + place] / 255 - 0.5) * 0.3
-        shapes.append(_Shape(kind, own or free[digest[9 + place] % len(free)], (place + 0.5) / count, y, 0.4 / count))
+        shapes.append(_Figure(kind, own or free[digest[9 + place] % len(free)], (place + 0.5) / count, y, 0.4 / count))
     return ground, shapes
 
 
@@ -99,7 +99,7 @@ def draw(
 
 
 def _row(
-    ground: str, shapes: list[_Shape], y: int, width: int, height: int, channels: int, coarse: int
+    ground: str, shapes: list[_Figure], y: int, width: int, height: int, channels: int, coarse: int
 ) -> Iterator[bytes]:
     row = bytearray((bytes([*COLOURS[ground]]) if channels == 3 else bytes(4)) * width)
     for shape in shapes:

@@ -71,18 +71,18 @@ def continue_text(prompt: str | list[int], seed: int, variant: int, top: int) ->
     text = prompt if isinstance(prompt, str) else _text_of(prompt)
     random = Random(f"{seed}:{variant}:{text}")
     context = [" " + token.strip() if token.strip().isalnum() else token for token in split_tokens(text)[-2:]]
-    begun = False
+    started = False
     while True:
         after = _after(context)
         total = sum(after.values())
         token = random.choices(list(after), weights=list(after.values()))[0]
         if token == _END:
-            if begun:
+            if started:
                 return
             context = []
             continue
         likeliest = sorted(after.items(), key=lambda item: (-item[1], item[0]))[:top]
-        begun = True
+        started = True
         yield ContentDelta(
             token, log(after[token] / total), tuple((other or "\n", log(count / total)) for other, count in likeliest)
         )

@@ -12,7 +12,7 @@ __all__ = ["names_in", "reflect", "remember", "tell_story"]
 _STATED = re.compile(r"\bmy ([a-z]+(?: [a-z]+)?) (?:is|are|was) (?:called |named )?([^.!?,;\n]+)", re.IGNORECASE)
 _CALLED = re.compile(r"\b(?:i am called|call me|i'm called|the name is)\s+([^.!?,;\n]+)", re.IGNORECASE)
 _I_AM = re.compile(r"\b(?:I am|I'm|i am|i'm) ([A-Z][\w-]+)")
-_ASKED = re.compile(r"\b(?:what(?:'s| is| was| are)|do you (?:know|remember)|tell me|who(?:'s| is))(?: what)? my "
+_QUESTION = re.compile(r"\b(?:what(?:'s| is| was| are)|do you (?:know|remember)|tell me|who(?:'s| is))(?: what)? my "
                     r"([a-z]+(?: [a-z]+)?)\b", re.IGNORECASE)  # fmt: skip
 _WHO_AM_I = re.compile(r"\bwho am i\b|\bwhat am i called\b", re.IGNORECASE)
 _STORY = re.compile(r"\b(?:tell|write|make up|give)\b.*\b(?:story|tale)\b", re.IGNORECASE | re.DOTALL)
@@ -46,27 +46,27 @@ def _facts_about(text: str) -> dict[str, str]:
 
 def remember(question: Question) -> RuleAnswer | None:
     """Recall what the user said earlier ("my name is Judy"), or acknowledge it now."""
-    asked = "name" if _WHO_AM_I.search(question.text) else ""
-    match = _ASKED.search(question.text)
+    topic = "name" if _WHO_AM_I.search(question.text) else ""
+    match = _QUESTION.search(question.text)
     if match:
-        asked = match[1].lower()
-    if asked:
+        topic = match[1].lower()
+    if topic:
         known: dict[str, str] = {}
         for text in (*question.earlier, question.text):
             known.update(_facts_about(text))
-        value = known.get(asked) or known.get(asked.split()[0])
+        value = known.get(topic) or known.get(topic.split()[0])
         if value is None:
-            return RuleAnswer(f"You have not told me your {asked} yet.", "Unknown")
-        return RuleAnswer(pick((f"Your {asked} is {value}.", f"You told me: {value}."), question.variant), value)
-    told = _facts_about(question.text)
-    if not told or "?" in question.text:
+            return RuleAnswer(f"You have not told me your {topic} yet.", "Unknown")
+        return RuleAnswer(pick((f"Your {topic} is {value}.", f"You told me: {value}."), question.variant), value)
+    facts = _facts_about(question.text)
+    if not facts or "?" in question.text:
         return None
-    if "name" in told:
-        name = told["name"]
+    if "name" in facts:
+        name = facts["name"]
         return RuleAnswer(
             pick((f"Nice to meet you, {name}.", f"Hello {name}, I shall remember that."), question.variant), name
         )
-    what, value = next(iter(told.items()))
+    what, value = next(iter(facts.items()))
     return RuleAnswer(f"Noted: your {what} is {value}.", value)
 
 

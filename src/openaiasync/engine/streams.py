@@ -507,13 +507,13 @@ def ending_of(request: Request) -> CompletionDetector:
     if endpoint.event.startswith(":"):  # a path as the caller wrote it
         named = endpoint_at(endpoint.method, request.path.partition("?")[0])
         event = None if named is None else named.event
-    return CompletionDetector(event, functools.partial(_choices_asked, request))
+    return CompletionDetector(event, functools.partial(_requested_choices, request))
 
 
-def _choices_asked(request: Request) -> int:
-    from ..core.codec.whole import choices_asked
+def _requested_choices(request: Request) -> int:
+    from ..core.codec.whole import requested_choices
 
-    return choices_asked(request.body)
+    return requested_choices(request.body)
 
 
 def _lacks_delta(chunk: Any) -> bool:

@@ -89,7 +89,7 @@ def azure_managed_identity_token_provider(
 
     async def get_token() -> str:
         server = "Azure's metadata server"
-        token, response = await _asked(server, url, {"Metadata": "true"}, timeout, http_client, _access_token)
+        token, response = await _fetch_token(server, url, {"Metadata": "true"}, timeout, http_client, _access_token)
         if token:
             return token
         raise SubjectTokenProviderError(f"{server} answered without an access_token", response=response)
@@ -115,7 +115,7 @@ def gcp_id_token_provider(
 
     async def get_token() -> str:
         server = "Google's metadata server"
-        token, response = await _asked(server, url, {"Metadata-Flavor": "Google"}, timeout, http_client, _text)
+        token, response = await _fetch_token(server, url, {"Metadata-Flavor": "Google"}, timeout, http_client, _text)
         if token:
             return token
         raise SubjectTokenProviderError(f"{server} answered without a token", response=response)
@@ -136,7 +136,7 @@ def _text(body: bytes) -> str:
     return body.decode("utf-8", "replace").strip()
 
 
-async def _asked(
+async def _fetch_token(
     server: str,
     url: str,
     fields: dict[str, str],

@@ -108,12 +108,12 @@ async def fetch_small(engine: Engine, request: Request) -> tuple[Meta, bytes]:
         meta.request.content = b""
         return meta, body
     except OpenAIError as error:
-        told = error
-    shown = getattr(told, "request", None)
+        failure = error
+    shown = getattr(failure, "request", None)
     if isinstance(shown, RequestInfo):
         shown.content = b""
-    told.__context__ = told.__cause__ = None
-    raise told.with_traceback(None)
+    failure.__context__ = failure.__cause__ = None
+    raise failure.with_traceback(None)
 
 
 async def _subject(provider: SubjectTokenProvider) -> Secret:
@@ -140,9 +140,9 @@ def _refused(error: APIStatusError) -> OpenAIError:
         body: Any = parse_json(error.response.content)
     except (ValueError, RecursionError):
         body = None
-    told = OAuthError(response=error.response, body=body)
-    told.meta, told.tries, told.elapsed = error.meta, error.tries, error.elapsed
-    return told
+    failure = OAuthError(response=error.response, body=body)
+    failure.meta, failure.tries, failure.elapsed = error.meta, error.tries, error.elapsed
+    return failure
 
 
 def _read(raw: bytes) -> tuple[Secret | None, float | None]:

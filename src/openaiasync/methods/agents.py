@@ -19,7 +19,7 @@ from .polling import Poller
 if TYPE_CHECKING:
     from ..core.codec.file_types import FileTypes
     from ..core.model.base import OpenModel
-    from ..core.policy.options import RequestOptions
+    from ..core.policy.request_options import RequestOptions
     from ..engine import Engine
 
 __all__ = [

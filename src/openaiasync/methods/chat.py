@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..chat.turn_options import TurnOptions
     from ..chat.turn_params import TurnParams
     from ..chat.usage import Prices, Tokenizer
-    from ..core.policy.options import RequestOptions
+    from ..core.policy.request_options import RequestOptions
     from ..engine import Engine
     from ..params.chat import ChatCommon, ChatParams, ChatRest
     from ..types.chat import (

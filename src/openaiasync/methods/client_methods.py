@@ -16,7 +16,7 @@ from .common import MISSING, parameters
 
 if TYPE_CHECKING:
     from ..bulk.job import Job, JobOptions
-    from ..core.policy.options import RequestOptions
+    from ..core.policy.request_options import RequestOptions
     from ..engine import AsyncPage, Paginator
     from ..params.completions import CompletionParams, CompletionRest
     from ..params.embeddings import EmbeddingParams, EmbeddingRest

@@ -20,7 +20,7 @@ from .common import no_raw_twin
 from .polling import Poller
 
 if TYPE_CHECKING:
-    from ..core.policy.options import RequestOptions
+    from ..core.policy.request_options import RequestOptions
     from ..engine import Engine
     from ..params import FilePurpose
     from ..types import FileObject, Upload

@@ -16,7 +16,7 @@ from ..core.codec.endpoint import (
 )
 from ..core.model.omitted import is_omitted
 from ..core.model.secrets import HiddenFields
-from ..core.policy.options import OPTION_NAMES
+from ..core.policy.request_options import OPTION_NAMES
 from ..engine import AsyncCursorPage, Engine, Paginator
 from ..engine.raw import RawMethods, StreamedMethods, decode_as
 from ..engine.sealing import seal

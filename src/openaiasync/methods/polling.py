@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.model.omitted import is_omitted
-from ..core.policy.options import OPTION_NAMES, RequestOptions
+from ..core.policy.request_options import OPTION_NAMES, RequestOptions
 from ..engine.failures import invalid_answer
 from ..engine.sealing import sealing
 from ..errors import APITimeoutError, PollTimeoutError

@@ -13,7 +13,7 @@ from .polling import OF_ALL, Poller, PollOptions, WaitOptions
 
 if TYPE_CHECKING:
     from ..core.codec.file_types import FileTypes
-    from ..core.policy.options import RequestOptions
+    from ..core.policy.request_options import RequestOptions
     from ..engine import Engine
     from ..params import FileChunkingStrategyParam
     from ..params.vector_stores.file_batch_create_params import FileBatchCreateParams

@@ -181,8 +181,8 @@ class AsyncAssistantEventHandler:
 
     async def _of_delta(self, whole: MessageAccumulator, delta: Any) -> None:
         ended = whole.block(self._place) if self._place is not None else None
-        for begun in whole.add(delta):
-            block = whole.block(begun)
+        for started in whole.add(delta):
+            block = whole.block(started)
             if getattr(block, "type", None) == "text":
                 await self.on_text_created(block.text)
         for part in objects_of(delta, "content"):

@@ -12,7 +12,7 @@ from ..core.codec.decode import keep
 from ..core.model.base import BaseModel
 from ..core.model.omitted import is_omitted
 from ..core.model.plain import as_index
-from ..core.policy.options import OPTION_NAMES
+from ..core.policy.request_options import OPTION_NAMES
 from ..endpoints import RESPONSES_CREATE, RESPONSES_RETRIEVE
 from ..engine.sealing import sealing
 from ..errors import UnfinishedResponseError

@@ -95,8 +95,8 @@ class Gathered:
 
 
 def _choice(choice: dict[str, Any]) -> dict[str, Any]:
-    told = choice.get("message")
-    message = _message(cast("dict[str, Any]", told) if isinstance(told, dict) else {"content": choice.get("text")})
+    fields = choice.get("message")
+    message = _message(cast("dict[str, Any]", fields) if isinstance(fields, dict) else {"content": choice.get("text")})
     return {"role": "assistant", **message, "finish_reason": choice.get("finish_reason") or ""}
 
 
@@ -166,11 +166,11 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
     if modality is None:
         return {"type": str(kind)}
     inner: Any = part.get(str(kind), part)
-    told = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {"url": inner}
-    if told.get("file_id"):
-        return {"type": "file", "modality": modality, "file_id": told["file_id"]}
-    where = told.get("url") or told.get("image_url") or told.get("file_url")
-    data = told.get("data") or told.get("file_data") or where
+    fields = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {"url": inner}
+    if fields.get("file_id"):
+        return {"type": "file", "modality": modality, "file_id": fields["file_id"]}
+    where = fields.get("url") or fields.get("image_url") or fields.get("file_url")
+    data = fields.get("data") or fields.get("file_data") or where
     if isinstance(where, str) and not where.startswith("data:"):
         return {"type": "uri", "modality": modality, "uri": where}
     return {"type": "blob", "modality": modality, "content": "", "size": len(data) if isinstance(data, str) else 0}

@@ -110,7 +110,7 @@ class Telemetry:
 
     def __call__(self, call: Call) -> CallObserver:
         try:
-            return _SpanWatcher(self, call)
+            return _SpanObserver(self, call)
         except Exception:
             logger.warning("telemetry of a call failed", exc_info=True)
             return CallObserver()
@@ -128,12 +128,12 @@ def _histogram(meter: Meter, name: str, unit: str, description: str, bounds: lis
 
 
 def _safely(
-    method: Callable[Concatenate[_SpanWatcher, P], None],
-) -> Callable[Concatenate[_SpanWatcher, P], None]:
+    method: Callable[Concatenate[_SpanObserver, P], None],
+) -> Callable[Concatenate[_SpanObserver, P], None]:
     """Log exceptions of `method`: telemetry must not fail a call."""
 
     @functools.wraps(method)
-    def wrapper(self: _SpanWatcher, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def wrapper(self: _SpanObserver, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
         except Exception:
@@ -142,7 +142,7 @@ def _safely(
     return wrapper
 
 
-class _SpanWatcher(CallObserver):
+class _SpanObserver(CallObserver):
     """One call as a span."""
 
     def __init__(self, telemetry: Telemetry, call: Call) -> None:
@@ -170,8 +170,8 @@ class _SpanWatcher(CallObserver):
         if self._telemetry.propagates:
             fields: dict[str, str] = {}
             propagate.inject(fields, self._context)
-            asked = {name.lower() for name in call.asked}
-            call.extra.update({name: value for name, value in fields.items() if name.lower() not in asked})
+            requested = {name.lower() for name in call.asked}
+            call.extra.update({name: value for name, value in fields.items() if name.lower() not in requested})
 
     @_safely
     def retrying(self, error: OpenAIError, pause: float) -> None:

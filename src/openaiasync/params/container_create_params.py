@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 from .responses.container_network_policy_allowlist_param import ContainerNetworkPolicyAllowlistParam
 from .responses.container_network_policy_disabled_param import ContainerNetworkPolicyDisabledParam
 from .responses.inline_skill_param import InlineSkillParam

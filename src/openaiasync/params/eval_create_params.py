@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 from .graders.score_model_grader_param import Input, SamplingParams
 from .graders.string_check_grader_param import StringCheckGraderParam
 from .shared_params.metadata import Metadata

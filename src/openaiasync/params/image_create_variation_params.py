@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, Required
 
 from ..core.codec.file_types import FileTypes
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 
 __all__ = ["ImageCreateVariationParams"]
 

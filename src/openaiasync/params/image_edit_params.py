@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Required, TypeAlias
 
 from ..core.codec.file_types import FileTypes
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 
 __all__ = ["ImageEditParams", "ImageEditParamsBase", "ImageEditParamsNonStreaming", "ImageEditParamsStreaming"]
 

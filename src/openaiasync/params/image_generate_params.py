@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Required, TypeAlias, TypedDict
 
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 from .image_model import ImageModel
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 
 __all__ = ["SkillListParams"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Required
 
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 from .file_create_params import ExpiresAfter
 
 __all__ = ["UploadCreateParams"]

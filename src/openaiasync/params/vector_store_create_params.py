@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required, TypedDict
 
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 from .auto_file_chunking_strategy_param import AutoFileChunkingStrategyParam
 from .shared_params.metadata import Metadata
 from .static_file_chunking_strategy_object_param import StaticFileChunkingStrategyObjectParam

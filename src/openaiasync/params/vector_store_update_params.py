@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 from .shared_params.metadata import Metadata
 from .vector_store_create_params import ExpiresAfter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Required
 
 from ..core.codec.file_types import FileTypes
-from ..core.policy.options import RequestOptions
+from ..core.policy.request_options import RequestOptions
 from .image_input_reference_param import ImageInputReferenceParam
 from .video_model_param import VideoModelParam
 from .video_seconds import VideoSeconds

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..core.codec.endpoint import Endpoint, nearest
-from ..core.policy.options import OPTION_NAMES
+from ..core.policy.request_options import OPTION_NAMES
 from ..endpoints import BETA_RESPONSES_CREATE, RESPONSES_CREATE
 from ..types.beta.beta_responses_server_event import BetaResponsesServerEvent
 from ..types.responses.responses_server_event import ResponsesServerEvent

@@ -10,7 +10,7 @@ from ...engine import Namespace
 from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ...core.policy.options import RequestOptions
+    from ...core.policy.request_options import RequestOptions
     from ...params.conversations.conversation_create_params import ConversationCreateParams
     from ...params.conversations.conversation_update_params import ConversationUpdateParams
     from ...types.conversations.conversation import Conversation

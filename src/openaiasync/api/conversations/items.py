@@ -9,7 +9,7 @@ from ...engine import Namespace
 from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ...core.policy.options import RequestOptions
+    from ...core.policy.request_options import RequestOptions
     from ...engine import AsyncConversationCursorPage, Paginator
     from ...params.conversations.item_create_params import ItemCreateParams
     from ...params.conversations.item_list_params import ItemListParams

@@ -9,7 +9,7 @@ from ...engine import Namespace
 from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ...core.policy.options import RequestOptions
+    from ...core.policy.request_options import RequestOptions
     from ...engine import BinaryAnswer
     from ...params.realtime.call_accept_params import CallAcceptParams
     from ...params.realtime.call_create_params import CallCreateParams

@@ -12,7 +12,7 @@ from ...methods.responses import ResponsesHelpers
 from ...realtime.methods import ResponsesConnect
 
 if TYPE_CHECKING:
-    from ...core.policy.options import RequestOptions
+    from ...core.policy.request_options import RequestOptions
     from ...engine import AsyncStream
     from ...params.responses.response_compact_params import ResponseCompactParams
     from ...params.responses.response_create_params import ResponseCreateParamsBase

@@ -10,7 +10,7 @@ from ...engine import Namespace
 from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ...core.policy.options import RequestOptions
+    from ...core.policy.request_options import RequestOptions
     from ...engine import AsyncCursorPage, Paginator
     from ...params.skill_create_params import SkillCreateParams
     from ...params.skill_list_params import SkillListParams

@@ -11,7 +11,7 @@ from ...lazy import resolve_annotations
 from ...methods.files import UploadsHelpers
 
 if TYPE_CHECKING:
-    from ...core.policy.options import RequestOptions
+    from ...core.policy.request_options import RequestOptions
     from ...params.upload_complete_params import UploadCompleteParams
     from ...params.upload_create_params import UploadCreateParams
     from ...types.upload import Upload

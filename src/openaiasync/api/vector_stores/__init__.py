@@ -10,7 +10,7 @@ from ...engine import Namespace
 from ...lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ...core.policy.options import RequestOptions
+    from ...core.policy.request_options import RequestOptions
     from ...engine import AsyncCursorPage, AsyncPage, Paginator
     from ...params.vector_store_create_params import VectorStoreCreateParams
     from ...params.vector_store_list_params import VectorStoreListParams

@@ -10,7 +10,7 @@ from ...lazy import resolve_annotations
 from ...methods.vector_stores import FileBatchesHelpers
 
 if TYPE_CHECKING:
-    from ...core.policy.options import RequestOptions
+    from ...core.policy.request_options import RequestOptions
     from ...engine import AsyncCursorPage, Paginator
     from ...params.vector_stores.file_batch_create_params import FileBatchCreateParams
     from ...params.vector_stores.file_batch_list_files_params import FileBatchListFilesParams

@@ -10,7 +10,7 @@ from ...lazy import resolve_annotations
 from ...methods.vector_stores import VectorStoreFilesHelpers
 
 if TYPE_CHECKING:
-    from ...core.policy.options import RequestOptions
+    from ...core.policy.request_options import RequestOptions
     from ...engine import AsyncCursorPage, AsyncPage, Paginator
     from ...params.vector_stores.file_create_params import FileCreateParams
     from ...params.vector_stores.file_list_params import FileListParams

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from ..model.omitted import is_omitted
 from ..model.secrets import redacted
-from ..policy.options import HOOK_NAMES, OPTION_NAMES, Hooks
+from ..policy.request_options import HOOK_NAMES, OPTION_NAMES, Hooks
 from .encode import encode_json, encode_query, merge_queries
 
 if TYPE_CHECKING:

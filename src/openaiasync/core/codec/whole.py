@@ -12,7 +12,7 @@ import msgspec
 
 from ..model.plain import as_dict, as_list, is_dict, is_list
 
-__all__ = ["as_chunk", "as_completion", "choices_asked", "events_of_whole", "is_whole_chat", "whole_of_event"]
+__all__ = ["as_chunk", "as_completion", "events_of_whole", "is_whole_chat", "requested_choices", "whole_of_event"]
 
 _STATUSES = {"completed": "completed", "failed": "failed", "incomplete": "incomplete", "cancelled": "incomplete"}
 
@@ -22,7 +22,7 @@ class _RequestedChoices(msgspec.Struct):
     prompt: Any = None
 
 
-def choices_asked(body: Any) -> int:
+def requested_choices(body: Any) -> int:
     """Return how many choices a request asks for, `n` for each prompt; 0 if its body does not say."""
     if not isinstance(body, bytes):
         return 0

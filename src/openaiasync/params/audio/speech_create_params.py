@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypeAlias, TypedDict
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..chat.chat_completion_audio_param import Voice as ChatCompletionAudioParamVoice
 from .speech_model import SpeechModel
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
 from ...core.codec.file_types import FileTypes
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..audio_response_format import AudioResponseFormat
 from .transcription_include import TranscriptionInclude
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypedDict
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from .beta_response_input_item_param import BetaResponseInputItemParam
 
 __all__ = ["Image", "PromptCacheOptions", "ResponseCompactParams"]

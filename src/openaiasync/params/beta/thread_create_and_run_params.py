@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..shared_params.metadata import Metadata
 from .assistant_tool_choice_option_param import AssistantToolChoiceOptionParam
 from .assistants_api_response_format_option_param import AssistantsApiResponseFormatOptionParam

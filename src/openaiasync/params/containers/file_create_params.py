@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...core.codec.file_types import FileTypes
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 
 __all__ = ["FileCreateParams"]
 

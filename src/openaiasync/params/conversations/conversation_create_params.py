@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..responses.response_input_item_param import ResponseInputItemParam
 from ..shared_params.metadata import Metadata
 

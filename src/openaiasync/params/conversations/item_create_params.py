@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Required
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..responses.response_includable import ResponseIncludable
 from ..responses.response_input_item_param import ResponseInputItemParam
 

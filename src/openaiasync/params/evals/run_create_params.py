@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..graders.score_model_grader_param import Input
 from ..responses.response_format_text_config_param import ResponseFormatTextConfigParam
 from ..responses.tool_param import ToolParam

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..responses.response_prompt_param import ResponsePromptParam
 from .realtime_audio_config_param import RealtimeAudioConfigParam
 from .realtime_reasoning_param import RealtimeReasoningParam

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Required
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from .realtime_session_create_request_param import RealtimeSessionCreateRequestParam
 
 __all__ = ["CallCreateParams"]

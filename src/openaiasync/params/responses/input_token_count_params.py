@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..shared_params.reasoning import Reasoning
 from .response_conversation_param_param import ResponseConversationParamParam
 from .response_create_params import ToolChoice

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Required, TypedDict
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..chat.completion_create_params import PromptCacheOptions
 from ..shared_params.responses_model import ResponsesModel
 from .response_input_item_param import ResponseInputItemParam

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..chat.completion_create_params import Moderation, PromptCacheOptions
 from ..shared_params.metadata import Metadata
 from ..shared_params.reasoning import Reasoning

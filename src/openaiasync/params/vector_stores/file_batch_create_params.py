@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..file_chunking_strategy_param import FileChunkingStrategyParam
 from .create_vector_store_file_request_param import CreateVectorStoreFileRequestParam
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Required
 
-from ...core.policy.options import RequestOptions
+from ...core.policy.request_options import RequestOptions
 from ..file_chunking_strategy_param import FileChunkingStrategyParam
 
 __all__ = ["FileCreateParams"]

@@ -9,7 +9,7 @@ from ....engine import Namespace
 from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....engine import AsyncConversationCursorPage, AsyncPage, Paginator
     from ....params.admin.organization.certificate_activate_params import CertificateActivateParams
     from ....params.admin.organization.certificate_create_params import CertificateCreateParams

@@ -9,7 +9,7 @@ from ....engine import Namespace
 from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....params.admin.organization.data_retention_update_params import DataRetentionUpdateParams
     from ....types.admin.organization.organization_data_retention import OrganizationDataRetention
 

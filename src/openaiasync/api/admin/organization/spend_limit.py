@@ -9,7 +9,7 @@ from ....engine import Namespace
 from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....params.admin.organization.spend_limit_update_params import SpendLimitUpdateParams
     from ....types.admin.organization.organization_spend_limit import OrganizationSpendLimit
     from ....types.admin.organization.organization_spend_limit_deleted import OrganizationSpendLimitDeleted

@@ -9,7 +9,7 @@ from ....engine import Namespace
 from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....params.beta.chatkit.session_create_params import SessionCreateParams
     from ....types.beta.chatkit.chat_session import ChatSession
 

@@ -9,7 +9,7 @@ from ....engine import Namespace
 from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....engine import AsyncConversationCursorPage, Paginator
     from ....params.beta.chatkit.thread_list_items_params import ThreadListItemsParams
     from ....params.beta.chatkit.thread_list_params import ThreadListParams

@@ -11,7 +11,7 @@ from ....lazy import resolve_annotations
 from ....methods.runs import ThreadsHelpers
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....engine import AsyncStream
     from ....params.beta.thread_create_and_run_params import ThreadCreateAndRunParamsBase
     from ....params.beta.thread_create_params import ThreadCreateParams

@@ -9,7 +9,7 @@ from ....engine import Namespace
 from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....engine import AsyncCursorPage, Paginator
     from ....params.beta.threads.message_create_params import MessageCreateParams
     from ....params.beta.threads.message_list_params import MessageListParams

@@ -11,7 +11,7 @@ from ....lazy import resolve_annotations
 from ....methods.chat import ChatCompletionsHelpers
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....engine import AsyncCursorPage, AsyncStream, Paginator
     from ....params.chat.completion_create_params import CompletionCreateParamsBase
     from ....params.chat.completion_list_params import CompletionListParams

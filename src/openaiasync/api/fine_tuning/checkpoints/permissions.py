@@ -9,7 +9,7 @@ from ....engine import Namespace
 from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....engine import AsyncConversationCursorPage, AsyncPage, Paginator
     from ....params.fine_tuning.checkpoints.permission_create_params import PermissionCreateParams
     from ....params.fine_tuning.checkpoints.permission_list_params import PermissionListParams

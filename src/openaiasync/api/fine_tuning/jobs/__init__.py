@@ -10,7 +10,7 @@ from ....engine import Namespace
 from ....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ....core.policy.options import RequestOptions
+    from ....core.policy.request_options import RequestOptions
     from ....engine import AsyncCursorPage, Paginator
     from ....params.fine_tuning.job_create_params import JobCreateParams
     from ....params.fine_tuning.job_list_events_params import JobListEventsParams

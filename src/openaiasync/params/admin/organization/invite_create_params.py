@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Required, TypedDict
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 
 __all__ = ["InviteCreateParams", "Project"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 
 __all__ = ["ProjectListParams"]
 

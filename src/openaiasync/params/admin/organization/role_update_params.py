@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 
 __all__ = ["RoleUpdateParams"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Required
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 from .chat_session_chatkit_configuration_param import ChatSessionChatKitConfigurationParam
 from .chat_session_expires_after_param import ChatSessionExpiresAfterParam
 from .chat_session_rate_limits_param import ChatSessionRateLimitsParam

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, Required, TypedDict
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 from ...chat.chat_completion_audio_param import Voice
 from ...realtime.realtime_truncation_param import RealtimeTruncationParam
 from ...responses.response_prompt_param import ResponsePromptParam

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 from ..beta_response_conversation_param_param import BetaResponseConversationParamParam
 from ..beta_response_input_item_param import BetaResponseInputItemParam
 from ..beta_response_text_config_param import BetaResponseTextConfigParam

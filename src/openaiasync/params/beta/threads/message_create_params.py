@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Required, TypedDict
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 from ...shared_params.metadata import Metadata
 from ..code_interpreter_tool_param import CodeInterpreterToolParam
 from .message_content_part_param import MessageContentPartParam

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 from ...chat_model import ChatModel
 from ...shared_params.metadata import Metadata
 from ...shared_params.reasoning_effort import ReasoningEffort

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Required
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 from ...graders.multi_grader_param import MultiGraderParam
 from ...graders.python_grader_param import PythonGraderParam
 from ...graders.score_model_grader_param import ScoreModelGraderParam

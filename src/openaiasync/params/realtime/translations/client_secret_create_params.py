@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypedDict
 
-from ....core.policy.options import RequestOptions
+from ....core.policy.request_options import RequestOptions
 from ..realtime_translation_session_create_request_param import RealtimeTranslationSessionCreateRequestParam
 
 __all__ = ["ClientSecretCreateParams", "ExpiresAfter"]

@@ -10,7 +10,7 @@ from .....engine import Namespace
 from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from .....core.policy.options import RequestOptions
+    from .....core.policy.request_options import RequestOptions
     from .....engine import AsyncConversationCursorPage, Paginator
     from .....params.admin.organization.project_create_params import ProjectCreateParams
     from .....params.admin.organization.project_list_params import ProjectListParams

@@ -10,7 +10,7 @@ from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .....core.model.base import OpenModel
-    from .....core.policy.options import RequestOptions
+    from .....core.policy.request_options import RequestOptions
     from .....engine import AsyncConversationCursorPage, Paginator
     from .....params.admin.organization.projects.api_key_list_params import APIKeyListParams
     from .....types.admin.organization.projects.api_key_delete_response import APIKeyDeleteResponse

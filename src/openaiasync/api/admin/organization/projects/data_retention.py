@@ -9,7 +9,7 @@ from .....engine import Namespace
 from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from .....core.policy.options import RequestOptions
+    from .....core.policy.request_options import RequestOptions
     from .....params.admin.organization.projects.data_retention_update_params import DataRetentionUpdateParams
     from .....types.admin.organization.projects.project_data_retention import ProjectDataRetention
 

@@ -9,7 +9,7 @@ from .....engine import Namespace
 from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from .....core.policy.options import RequestOptions
+    from .....core.policy.request_options import RequestOptions
     from .....params.admin.organization.projects.model_permission_update_params import ModelPermissionUpdateParams
     from .....types.admin.organization.projects.project_model_permissions import ProjectModelPermissions
     from .....types.admin.organization.projects.project_model_permissions_deleted import ProjectModelPermissionsDeleted

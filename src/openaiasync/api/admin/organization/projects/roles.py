@@ -9,7 +9,7 @@ from .....engine import Namespace
 from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from .....core.policy.options import RequestOptions
+    from .....core.policy.request_options import RequestOptions
     from .....engine import AsyncNextCursorPage, Paginator
     from .....params.admin.organization.projects.role_create_params import RoleCreateParams
     from .....params.admin.organization.projects.role_list_params import RoleListParams

@@ -9,7 +9,7 @@ from .....engine import Namespace
 from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from .....core.policy.options import RequestOptions
+    from .....core.policy.request_options import RequestOptions
     from .....engine import AsyncConversationCursorPage, Paginator
     from .....params.admin.organization.projects.spend_alert_create_params import SpendAlertCreateParams
     from .....params.admin.organization.projects.spend_alert_list_params import SpendAlertListParams

@@ -9,7 +9,7 @@ from .....engine import Namespace
 from .....lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from .....core.policy.options import RequestOptions
+    from .....core.policy.request_options import RequestOptions
     from .....params.admin.organization.projects.spend_limit_update_params import SpendLimitUpdateParams
     from .....types.admin.organization.projects.project_spend_limit import ProjectSpendLimit
     from .....types.admin.organization.projects.project_spend_limit_deleted import ProjectSpendLimitDeleted

@@ -11,7 +11,7 @@ from .....lazy import resolve_annotations
 from .....methods.runs import RunsHelpers
 
 if TYPE_CHECKING:
-    from .....core.policy.options import RequestOptions
+    from .....core.policy.request_options import RequestOptions
     from .....engine import AsyncCursorPage, AsyncStream, Paginator
     from .....params.beta.threads.run_create_params import RunCreateParamsBase
     from .....params.beta.threads.run_list_params import RunListParams

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from .....core.policy.options import RequestOptions
+from .....core.policy.request_options import RequestOptions
 
 __all__ = ["StepListParams"]
 

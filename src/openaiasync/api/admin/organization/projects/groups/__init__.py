@@ -10,7 +10,7 @@ from ......engine import Namespace
 from ......lazy import resolve_annotations
 
 if TYPE_CHECKING:
-    from ......core.policy.options import RequestOptions
+    from ......core.policy.request_options import RequestOptions
     from ......engine import AsyncNextCursorPage, Paginator
     from ......params.admin.organization.projects.group_create_params import GroupCreateParams
     from ......params.admin.organization.projects.group_list_params import GroupListParams

@@ -25,11 +25,11 @@ def _stems(text: str) -> set[str]:
     return {re.sub(r"(?:ing|ed|es|s|e)$", "", word) for word in words if word not in _WEAK and len(word) > 2}
 
 
-def _score(tool: dict[str, Any], asked: set[str]) -> float:
+def _score(tool: dict[str, Any], stems: set[str]) -> float:
     """Return how well a tool matches the question: words of its name count twice, those of its description once."""
     body: dict[str, Any] = tool[tool["type"]]
-    name = len(_stems(str(body["name"])) & asked)
-    described = len(_stems(str(body.get("description") or "")) & asked)
+    name = len(_stems(str(body["name"])) & stems)
+    described = len(_stems(str(body.get("description") or "")) & stems)
     return 2 * name + described
 
 
@@ -50,10 +50,10 @@ def choose_calls(request: ChatRequest, question: Question) -> tuple[ToolCallDelt
             must = True
     elif choice == "none":
         return ()
-    asked = _stems(question.text)
-    scored = [(_score(tool, asked), tool) for tool in tools]
+    stems = _stems(question.text)
+    scored = [(_score(tool, stems), tool) for tool in tools]
     wanted = [tool for score, tool in scored if score >= 2]
-    wanted.sort(key=lambda tool: -_score(tool, asked))
+    wanted.sort(key=lambda tool: -_score(tool, stems))
     if not wanted and must and tools:
         wanted = [max(scored, key=lambda pair: pair[0])[1]]
     if request.body.get("parallel_tool_calls") is False or must:
@@ -91,11 +91,11 @@ def tell_results(messages: list[dict[str, Any]]) -> str | None:
         for message in messages
         for call in message.get("tool_calls") or ()
     }
-    told: list[str] = []
+    sentences: list[str] = []
     for message in results:
         name = names.get(str(message.get("tool_call_id")), str(message.get("name") or "the tool"))
-        told.append(f"{name} says: {_plain(texts_of(message.get('content')))}")
-    return " ".join(told)
+        sentences.append(f"{name} says: {_plain(texts_of(message.get('content')))}")
+    return " ".join(sentences)
 
 
 def _plain(content: str) -> str:

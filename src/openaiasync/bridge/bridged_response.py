@@ -13,7 +13,7 @@ import msgspec
 
 from ..core.codec.completion import CompletionDetector, Verdict
 from ..core.codec.endpoint import Endpoint
-from ..core.codec.whole import choices_asked, events_of_whole
+from ..core.codec.whole import events_of_whole, requested_choices
 from ..core.http.codings import CodingError, Inflater
 from ..core.http.sse import (
     Event,
@@ -67,7 +67,7 @@ class Watch:
         self.reader: EventReader = EventReader()
         self.whole = False  # the answer came as one object, whose events were passed on
         self._over = False  # an error object came: the reader raises it
-        self._by_choice = CompletionDetector(":ChatCompletionChunk", lambda: choices_asked(body))
+        self._by_choice = CompletionDetector(":ChatCompletionChunk", lambda: requested_choices(body))
         self._by_name = CompletionDetector("")
 
     def feed(self, piece: bytes) -> None:
@@ -124,11 +124,13 @@ class Answer:
     Holds connection and slot in flight until its end, `aclose`, an error, or until it is garbage-collected.
     """
 
-    def __init__(self, library: Any, theirs: Any, call: Call, incoming: TransportResponse, watch: Watch | None) -> None:
+    def __init__(
+        self, library: Any, request: Any, call: Call, incoming: TransportResponse, watch: Watch | None
+    ) -> None:
         """Take over a call whose 2xx this is. Raises `CodingError` for a coding that is not known."""
         call.keep()
         self._library = library
-        self._theirs = theirs
+        self._request = request
         self._call: Call | None = call
         self._incoming = incoming
         self._watch = watch
@@ -195,7 +197,7 @@ class Answer:
     def _broken(self, call: Call, error: OpenAIError | CodingError) -> Exception:
         self._release()
         seal(error)
-        return translated(self._library, self._theirs, error, call.reason, midway=True)
+        return translated(self._library, self._request, error, call.reason, midway=True)
 
     async def _next(self, call: Call) -> bytes:
         """Return the next bytes, their coding undone; ``b""`` at the end of the message.

@@ -12,7 +12,7 @@ from ..core.model.headers import Headers
 from ..engine.config import CallConfig, CallTimeouts, sooner
 from ..transport.base import AttemptTimeouts
 
-__all__ = ["BridgedBody", "asked_of", "is_outer_retry"]
+__all__ = ["BridgedBody", "bridge_request", "is_outer_retry"]
 
 READ_FIRST = 1 << 20  # bytes of a form up to which it is read before it is sent, so that it can be sent again
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
@@ -38,24 +38,24 @@ class BridgedBody:
         self.sent = True
 
 
-async def asked_of(library: Any, theirs: Any, config: CallConfig) -> tuple[Request, CallTimeouts]:
+async def bridge_request(library: Any, request: Any, config: CallConfig) -> tuple[Request, CallTimeouts]:
     """Return the engine's request for one of the library's, and the timeouts: the shorter of its own and the bridge's.
 
     Raises the library's ``LocalProtocolError`` for a ``Host`` that is not the URL's.
     """
-    host = theirs.headers.get("host", "")
-    if host and host.lower() != theirs.url.netloc.decode("ascii").lower():
-        raise library.LocalProtocolError("the bridge sends the URL's host as Host, no other", request=theirs)
-    body = await _body(library, theirs)
-    asked = Request(_row(theirs.method), theirs.url.raw_path.decode("ascii"), body)
-    asked.headers = _fields(theirs)
-    asked.stream = isinstance(body, bytes) and _wants_events(theirs, body)
-    return asked, _timeouts(config, asked.stream, theirs.extensions.get("timeout") or {})
+    host = request.headers.get("host", "")
+    if host and host.lower() != request.url.netloc.decode("ascii").lower():
+        raise library.LocalProtocolError("the bridge sends the URL's host as Host, no other", request=request)
+    body = await _body(library, request)
+    bridged = Request(_row(request.method), request.url.raw_path.decode("ascii"), body)
+    bridged.headers = _fields(request)
+    bridged.stream = isinstance(body, bytes) and _wants_events(request, body)
+    return bridged, _timeouts(config, bridged.stream, request.extensions.get("timeout") or {})
 
 
-def is_outer_retry(theirs: Any) -> bool:
+def is_outer_retry(request: Any) -> bool:
     """Return whether the official client itself tries again: then we do not multiply its tries by ours."""
-    return bool(theirs.headers.get("x-stainless-retry-count", "0") != "0")
+    return bool(request.headers.get("x-stainless-retry-count", "0") != "0")
 
 
 def _row(method: str) -> Endpoint:
@@ -65,10 +65,10 @@ def _row(method: str) -> Endpoint:
     return row
 
 
-def _fields(theirs: Any) -> dict[str, Any]:
+def _fields(request: Any) -> dict[str, Any]:
     """Return the header fields as they are; what the engine would add of its own is taken away."""
     table = Headers(
-        pairs=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in theirs.headers.raw)
+        pairs=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
     )
     fields: dict[str, Any] = {name: None for name in _FILLED_IN if name not in table}
     for name in dict.fromkeys(name for name, _ in table.raw_pairs() if name.lower() not in _FRAMING):
@@ -80,18 +80,18 @@ def _fields(theirs: Any) -> dict[str, Any]:
     return fields
 
 
-async def _body(library: Any, theirs: Any) -> Any:
+async def _body(library: Any, request: Any) -> Any:
     """Return the body: bytes where it lies in memory or is a short form, else a `BridgedBody`; `None` for none."""
     try:
-        content: bytes = theirs.content
+        content: bytes = request.content
     except library.RequestNotRead:
-        text = theirs.headers.get("content-length", "")
+        text = request.headers.get("content-length", "")
         length = int(text) if text.isdecimal() else None
         # What can be read without waiting is no stream of somebody else's, which may take its time.
-        at_hand = isinstance(theirs.stream, library.SyncByteStream)
+        at_hand = isinstance(request.stream, library.SyncByteStream)
         if length is None or length > READ_FIRST or not at_hand:
-            return BridgedBody(theirs.stream, length)
-        content = await theirs.aread()
+            return BridgedBody(request.stream, length)
+        content = await request.aread()
     return content or None
 
 
@@ -104,8 +104,8 @@ class _RequestSummary(msgspec.Struct):
 _glance = msgspec.json.Decoder(_RequestSummary)
 
 
-def _wants_events(theirs: Any, body: bytes) -> bool:
-    if "json" not in theirs.headers.get("content-type", ""):
+def _wants_events(request: Any, body: bytes) -> bool:
+    if "json" not in request.headers.get("content-type", ""):
         return False
     try:
         return _glance.decode(body).stream is True
