@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -78,7 +78,8 @@ def running(name: str, folder: Path, app: str = APP) -> Iterator[tuple[subproces
     port = free_port()
     command = [sys.executable, *(word.replace("PORT", str(port)) for word in COMMANDS[name])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
-    child = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    # A session of its own: some servers have workers, which outlive a parent that is killed.
+    child = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         end = time.monotonic() + 20
         while time.monotonic() < end:
@@ -88,7 +89,8 @@ def running(name: str, folder: Path, app: str = APP) -> Iterator[tuple[subproces
             time.sleep(0.05)
         yield child, port
     finally:
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 
