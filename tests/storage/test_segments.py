@@ -106,7 +106,10 @@ def test_a_killed_process_loses_nothing(
             row = chance.choice([row for row in range(120) if row not in ok | failed | unflushed.keys()] or [0])
             if row in ok | failed | unflushed.keys():
                 break
-            store.sent(row, 7)
+            store.sent(row, 7)  # which writes what was taken in, too
+            ok |= {row for row, good in unflushed.items() if good}
+            failed |= {row for row, good in unflushed.items() if not good}
+            unflushed.clear()
             started.add(row)
             good = chance.random() < 0.8
             store.put(row, good, line(row, good))

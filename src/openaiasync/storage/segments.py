@@ -109,7 +109,7 @@ class _LineTable:
             self._skip = 0
             for column in (self._where, self._length, self._checksum):
                 del column[:]
-        elif self._skip > 65536:
+        elif self._skip > 8192:
             for column in (self._where, self._length, self._checksum):
                 del column[: self._skip]
             self._skip = 0
@@ -389,6 +389,7 @@ class SegmentStore:
         if row >= len(states):
             states.extend(bytes(row + _GROWTH - len(states)))
         if states[row] == SENT:
+            self.flush()
             return
         mark = _pack(row, SENT, _MAGIC, 0, 0, 0, checksum, _END)
         if self._pending:
