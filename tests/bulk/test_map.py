@@ -274,6 +274,26 @@ class TestRunsThatStop:
 
         served(test, script)
 
+    def test_stopping_by_hand(self) -> None:
+        """`stop` sends no further row; those in flight finish, and the iteration ends without an error."""
+
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.01)
+            await echo(seen, writer)
+
+        async def test(server: Scripted, client: Client) -> None:
+            rows = client.map(map(str, range(100_000)), max_in_flight=8)
+            finished = 0
+            async for row in rows:
+                assert row.ok
+                finished += 1
+                if finished == 20:
+                    rows.stop()
+            assert finished == len(server.seen) == rows.stats.ok
+            assert finished <= 20 + 8 + 8
+
+        served(test, script)
+
     def test_no_server_at_all(self) -> None:
         """Nobody listens: after `give_up_after` the run stops."""
 
