@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .client import AsyncOpenAI, CommonOptions, OfficialOnlyOptions, VariantOptions
 from .core.model.omitted import is_omitted
@@ -36,8 +38,7 @@ class MutuallyExclusiveAuthError(ConfigurationError):
         super().__init__(message)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Deployments:
+class Deployments(Struct, frozen=True):
     """Place Azure's operations: some below ``/deployments/{model}``, the others right below the base."""
 
     deployment: str | None  # of every operation that has one; `None`: the name of the call's model
@@ -64,8 +65,7 @@ class Deployments:
         return {**rest, "api-version": self.version, "deployment": name}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class AzureConfig(ClientConfig):
+class AzureConfig(ClientConfig, frozen=True, kw_only=True):
     """The resolved options of an Azure client."""
 
     endpoint: Hidden[str] | None = None  # it may hold userinfo
@@ -82,7 +82,7 @@ class AzureConfig(ClientConfig):
         deployment = None if self.endpoint is None else self.deployment
         root = self.base_url.reveal() if self.endpoint is None else f"{self.endpoint.reveal()}/openai"
         query = Hidden({**self.default_query.reveal(), "api-version": self.version})
-        made = ClientConfig.derived(dataclasses.replace(self, base_url=Hidden(root), default_query=query))
+        made = ClientConfig.derived(replace(self, base_url=Hidden(root), default_query=query))
         placed = self.endpoint is None and "/deployments" in made["base"].path
         return {
             **made,

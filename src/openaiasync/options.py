@@ -11,18 +11,20 @@ be secret.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, field
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from .core.codec.encode import encode_query, merge_queries
 from .core.codec.endpoint import nearest
+from .core.model.method_signatures import LazySignature
 from .core.model.omitted import is_omitted, omit
 from .core.policy.limits import Limits
 from .core.policy.request_options import Timeout
@@ -344,8 +346,7 @@ def _path(name: str, value: object) -> str:
 _SAME: Any = object()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Option:
+class Option(Struct, frozen=True, eq=False):
     """One option: a row of the table.
 
     Attributes:
@@ -376,7 +377,6 @@ class Option:
     unit: str = ""
     default: Any = None
     official_default: Any = _SAME
-    _: KW_ONLY
     environment: tuple[str, ...] = ()
     per_call: str = ""
     none: bool = False
@@ -616,7 +616,7 @@ class OptionSet:
 
 def shows(options: OptionSet, typed: Any) -> Callable[[F], F]:
     """Show the keywords of the TypedDict `typed` as parameters of the method that takes them by ``Unpack``."""
-    signature = options.signature(typed.__annotations__)
+    signature = LazySignature(make=lambda: options.signature(typed.__annotations__))
 
     def mark(method: F) -> F:
         method.__dict__["__signature__"] = signature
@@ -660,8 +660,7 @@ _OPENAI_BASE = Hidden(DEFAULT_BASE)
 _NOTHING: Hidden[Mapping[str, Any]] = Hidden({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientConfig(CallConfig):
+class ClientConfig(CallConfig, frozen=True, kw_only=True):
     """The resolved options of one client: what its calls are made with, and what that was made from."""
 
     base_url: Hidden[str] = _OPENAI_BASE  # it may hold userinfo
@@ -681,8 +680,8 @@ class ClientConfig(CallConfig):
     max_connections_per_host: int | None = 2
     limits: Limits | None = None
     tcp: Hidden[Mapping[str, Any]] = _NOTHING  # a proxy's URL may hold a password
-    http_client: Any = field(default=None, repr=False)
-    own_transport: Any = field(default=None, repr=False)
+    http_client: Any = None
+    own_transport: Any = None
     others: Hidden[tuple[tuple[str, KeySource], ...]] | None = None  # further API bases, with keys of their own
 
     def __copy__(self) -> Self:
@@ -724,8 +723,8 @@ class ClientConfig(CallConfig):
 
     def with_fields(self, **changes: Any) -> Self:
         """Return this configuration with these fields changed, and all that is made from them made anew."""
-        raw = dataclasses.replace(self, **changes)
-        made = dataclasses.replace(raw, **raw.derived())
+        raw = replace(self, **changes)
+        made = replace(raw, **raw.derived())
         if made.enforce_credentials is not False:
             made.require_key()
         return made

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from openaiasync.core.policy.retry import (
     LONGEST_PAUSE,
@@ -147,8 +148,8 @@ AGAIN = Retry(0.375, RETRY_COST)  # 0.5 s, half of the jitter
         (IDLE, {}, Resend("connection")),
         (IDLE, {"max_retries": 0, "tokens": 0}, Resend("connection")),
         (IDLE, {"may_reconnect": False}, AGAIN),
-        (IDLE._replace(answered=True), {}, AGAIN),
-        (IDLE._replace(reused=False), {}, AGAIN),
+        (replace(IDLE, answered=True), {}, AGAIN),
+        (replace(IDLE, reused=False), {}, AGAIN),
         # What was changed is sent again at once, whatever the status and the limits are.
         (status(401), {"token_renewed": True, "max_retries": 0}, Resend("token")),
         (status(401), {}, GiveUp()),

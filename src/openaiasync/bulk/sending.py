@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..core.model.meta import Meta, RequestInfo
 from ..core.policy.estimate import usage_of
@@ -56,7 +57,7 @@ class Reached:
         self._on_close = on_close
         shared = engine.shared
         if hasattr(config, "max_connections_per_host") and config.own_transport is None and config.http_client is None:
-            config = dataclasses.replace(config, max_connections_per_host=None)
+            config = replace(config, max_connections_per_host=None)
             self._own = Connections(None, config.transport)
         self.engine: Engine = Engine(config, self._own or shared.aside())
         self.engine.others = ()

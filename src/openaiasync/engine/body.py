@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -37,14 +36,13 @@ PROGRESS = 64 * 1024  # bytes of a body that count as progress
 
 _SLICE = 1 << 16  # bytes of a compressed body that one step takes
 _ERROR_SLICE = 256  # the same of an error's body, so that little is decompressed in vain
-_LARGE = re.compile(r"/embeddings$|/images/")
 
 
 def cap_of(config: CallConfig, path: str, *, binary: bool = False) -> int:
     """Return how many bytes the whole body of an answer may have, by what is asked for, unless ``max_body`` says it."""
     if config.max_body is not None:
         return config.max_body
-    return MAX_BODY if binary or _LARGE.search(path) else MAX_JSON
+    return MAX_BODY if binary or path.endswith("/embeddings") or "/images/" in path else MAX_JSON
 
 
 def cap_for(config: CallConfig, request: Request) -> int:

@@ -24,6 +24,8 @@ from types import CoroutineType, MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
+from msgspec.structs import replace
+
 from ..core.codec.endpoint import Request
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, RequestInfo
@@ -550,7 +552,7 @@ class Call:
         if timeouts.fixed:
             return timeouts.of_attempt
         until = self._until(timeouts.first if timeouts.whole is None else timeouts.whole)
-        return timeouts.of_attempt._replace(until=until)
+        return replace(timeouts.of_attempt, until=until)
 
     def _until(self, seconds: float | None) -> float | None:
         """Return when this attempt ends at the latest: at the deadline, or so many seconds after its start."""

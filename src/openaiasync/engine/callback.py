@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from ..errors import ConfigurationError
-from ..storage.threads import run_in_thread
 
 __all__ = ["ask", "awaited", "is_asynchronous"]
 
@@ -31,6 +30,8 @@ async def ask(
     """
     if is_asynchronous(function):
         return await awaited(cast("Callable[[], Awaitable[T]]", function), what, failure)
+    from ..storage.threads import run_in_thread  # few keys are asked for in a thread
+
     value, error = await run_in_thread(function, "openaiasync: asks for a token")
     if isinstance(error, StopIteration):
         raise RuntimeError(f"{what} stopped an iteration") from None  # no coroutine can raise it (PEP 479)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from ..core.codec.encode import encode_json, encode_query
 from ..core.codec.endpoint import (
@@ -198,7 +199,7 @@ def _special(calls: Engine, row: Endpoint, options: dict[str, Any]) -> Engine:
             raise TypeError("Could not resolve authentication method: admin_api_key is needed, and not set")
         row.admin = True
     if options.pop("follow_redirects", None) is False:
-        return calls.under(dataclasses.replace(calls.config, max_redirects=0))
+        return calls.under(replace(calls.config, max_redirects=0))
     return calls
 
 

@@ -111,7 +111,7 @@ class TransportRequest(msgspec.Struct, eq=False):
             self.prebuilt += f"{name}: {value}\r\n".encode("latin-1")
 
 
-class AttemptTimeouts(NamedTuple):
+class AttemptTimeouts(msgspec.Struct, frozen=True):
     """The timeouts of one attempt, in seconds; `None` is "no limit"."""
 
     connect: float | None  # for DNS, TCP, TLS and proxy together, from the start of each

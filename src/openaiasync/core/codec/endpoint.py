@@ -29,7 +29,7 @@ BodyKind = Literal["none", "json", "multipart", "multipart-or-json"]
 
 _GIVEN = frozenset({str, list, dict})  # types of nearly all required parameters, and of no "not given" marker
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
-_TEMPLATE = re.compile(r"\{(\w+)\}")
+_TEMPLATE = r"\{(\w+)\}"
 
 _UNSET: Any = object()
 
@@ -147,7 +147,7 @@ class Endpoint:
     def _build(self) -> None:
         required, optional, query, wire, headers, files, header, parts = self._names
         object.__setattr__(self, "__class__", Endpoint)
-        self.path_params: tuple[str, ...] = tuple(_TEMPLATE.findall(self.path))
+        self.path_params: tuple[str, ...] = tuple(re.findall(_TEMPLATE, self.path)) if "{" in self.path else ()
         self.required: tuple[str, ...] = tuple(required.split())
         self.known: frozenset[str] = frozenset(required.split()) | frozenset(optional.split())
         self.accepted: frozenset[str] = self.known | OPTION_NAMES
@@ -230,7 +230,7 @@ class Endpoint:
 
     def _place(self, params: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
         """Return path with its ids, query string, and fields of the body."""
-        path = _TEMPLATE.sub(lambda match: _segment(self.name, match[1], params[match[1]]), self.path)
+        path = re.sub(_TEMPLATE, lambda match: _segment(self.name, match[1], params[match[1]]), self.path)
         wire = self.wire
         rest = {
             name: value for name, value in params.items() if name not in self.path_params and name not in self.header

@@ -24,9 +24,9 @@ _PLAIN_NAMES = frozenset(
     {"", "identity", "none", "null", "no", "off", "plain", "text", "json", "utf-8", "utf8", "ascii", "us-ascii",
      "iso-8859-1", "latin-1", "utf-8-sig", "binary", "7bit", "8bit", "chunked", "aws-chunked"}
 )  # fmt: skip
-_TEXT = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*+")
+_TEXT = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*+"
 # The beginnings of JSON, events and pages. Raw deflate has no signature, but it does not begin like this.
-_TEXT_START = re.compile(rb"(?:\xef\xbb\xbf)?+\s*+(?:[{\[][\s\"{}\[\]]|<[!?a-zA-Z]|:|(?:data|event|id|retry):)")
+_TEXT_START = rb"(?:\xef\xbb\xbf)?+\s*+(?:[{\[][\s\"{}\[\]]|<[!?a-zA-Z]|:|(?:data|event|id|retry):)"
 
 
 class CodingError(ValueError):
@@ -88,7 +88,7 @@ class Inflater:
         text = _is_text(head)
         if text and len(head) < _TELLING and not final:
             return False
-        self._identity = text and (not self._deflate or _TEXT_START.match(head) is not None)
+        self._identity = text and (not self._deflate or re.match(_TEXT_START, head) is not None)
         gzip = self._name in ("gzip", "x-gzip")
         if not (self._identity or self._deflate or gzip):
             raise UnknownCodingError(f"the content coding {self._name[:60]!r} is not supported")
@@ -142,4 +142,4 @@ def _is_text(head: bytes) -> bool:
         text = codecs.getincrementaldecoder("utf-8")().decode(head[:_TELLING])  # the last character may be cut
     except UnicodeDecodeError:
         return False
-    return _TEXT.fullmatch(text) is not None
+    return re.fullmatch(_TEXT, text) is not None

@@ -6,7 +6,7 @@ Private state is in an instance's `__dict__` beside the unknown fields, under th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -37,7 +37,7 @@ CALLS = ("_meta", "_source")
 PRIVATE = frozenset({"_raw", "_nulls", "_absent", "_more", "_base64", "_parsed", *CALLS})
 
 
-class How(NamedTuple):
+class How(msgspec.Struct, frozen=True):
     """The options of a dump."""
 
     api_names: bool = True
@@ -47,7 +47,7 @@ class How(NamedTuple):
     json: bool = False
 
 
-class DumpPlan(NamedTuple):
+class DumpPlan(msgspec.Struct, frozen=True):
     """The facts about a class that every dump needs, computed once."""
 
     tag_field: str | None

@@ -151,7 +151,7 @@ class RateLimits(NamedTuple):
     tokens: RateLimit
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|d|h|m|s)?")
+_DURATION = r"(\d+(?:\.\d+)?)(ms|d|h|m|s)?"
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -159,7 +159,7 @@ def _duration(text: str | None) -> float | None:
     """Return the seconds in "6m0s", "20ms" or "1.5", as OpenAI-compatible servers write them."""
     if not text or not text.isascii() or len(text) > 99:
         return None
-    parts = _DURATION.findall(text)
+    parts = re.findall(_DURATION, text)
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():
         return None
     return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
@@ -271,7 +271,7 @@ class Meta:
 _KEY = "$OPENAI_API_KEY"
 _LARGEST = 100_000  # bytes of a body in the command: Linux takes 131,071 in one argument
 _KEY_FIELDS = frozenset({"authorization", "api-key", "x-api-key"})
-_PLAIN = re.compile(r"[A-Za-z0-9 :_-]*")
+_PLAIN = r"[A-Za-z0-9 :_-]*"
 
 
 def curl(request: RequestInfo) -> str:
@@ -306,7 +306,7 @@ def _hidden(name: str, scheme: str) -> str:
     if name.lower() not in _KEY_FIELDS:
         return _quoted(f"{name}: {HIDDEN}")
     text = f"{name}: {scheme} " if scheme else f"{name}: "
-    return f'"{text}{_KEY}"' if _PLAIN.fullmatch(text) else f'{_quoted(text)}"{_KEY}"'
+    return f'"{text}{_KEY}"' if re.fullmatch(_PLAIN, text) else f'{_quoted(text)}"{_KEY}"'
 
 
 def _body(request: RequestInfo) -> tuple[str, str]:

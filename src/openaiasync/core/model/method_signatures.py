@@ -5,41 +5,42 @@ Methods take their parameters as ``**params: Unpack[SomeParams]``, which type ch
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from inspect import Parameter, Signature
 from typing import Any, Self
 
 from .omitted import omit
 
-__all__ = ["explicit_signatures"]
+__all__ = ["LazySignature", "explicit_signatures"]
 
 
 _SAME: Any = object()
 
 
-class _ExplicitSignature(Signature):
-    """The signature of a function with its keywords by name, made when somebody looks at it."""
+class LazySignature(Signature):
+    """A signature that is made when somebody looks at it."""
 
-    __slots__ = ("_function", "_made")
+    __slots__ = ("_made", "_make")
 
     def __init__(
         self,
         parameters: Sequence[Parameter] | None = None,
         *,
         return_annotation: Any = Signature.empty,
-        function: types.FunctionType | None = None,
+        make: Callable[[], Signature] | None = None,
     ) -> None:
         # `replace` of the base class makes another one from parameters.
-        self._function = function
-        self._made = None if function is not None else Signature(parameters, return_annotation=return_annotation)
+        self._make = make
+        self._made = None if make is not None else Signature(parameters, return_annotation=return_annotation)
 
     def _signature(self) -> Signature:
         if self._made is None:
-            assert self._function is not None
-            self._made = _explicit(self._function)
+            assert self._make is not None
+            self._made = self._make()
         return self._made
 
     @property
@@ -71,7 +72,7 @@ def explicit_signatures(kind: type) -> None:
         for name, value in vars(base).items():
             shown = isinstance(value, types.FunctionType) and (not name.startswith("_") or name == "__call__")
             if shown and "__signature__" not in value.__dict__:
-                setattr(value, "__signature__", _ExplicitSignature(function=value))  # noqa: B010  (functions declare no such attribute)
+                setattr(value, "__signature__", LazySignature(make=functools.partial(_explicit, value)))  # noqa: B010  (functions declare no such attribute)
 
 
 def _explicit(function: types.FunctionType) -> Signature:

@@ -37,7 +37,7 @@ _SHORTEST_FIELD = 8  # the same for header fields without a secret name
 _CUT = 8  # characters of a secret that may end a body that was cut
 _DEEPEST = 60  # levels of a server's JSON that are scrubbed; deeper values are hidden
 
-_NAME_PART = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
+_NAME_PART = r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])"
 _WORDS = frozenset(
     {"accesskey", "accesstoken", "apikey", "auth", "authorization", "authtoken", "clientsecret", "code", "cookie",
      "credential", "credentials", "jwt", "key", "passphrase", "passwd", "password", "pwd", "sas", "secret",
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 def is_secret_name(name: str) -> bool:
     """Whether a query parameter's or a header field's name says that its value is secret."""
-    parts = [part for part in _NAME_PART.split(unquote(name)) if part]
+    parts = [part for part in re.split(_NAME_PART, unquote(name)) if part]
     return bool(parts) and parts[-1].lower() in _WORDS
 
 

@@ -17,7 +17,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 __all__ = [
     "Budget",
@@ -44,11 +46,11 @@ CAPACITY = 500
 _NEVER_RETRIED = frozenset({"answer", "closed", "protocol", "stuck", "tls", "upload"})
 _STATUSES = frozenset({408, 409, 425, 429})
 _FINAL = frozenset({501, 505})  # "not implemented" does not change within seconds
-_SECONDS = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d", re.ASCII)
+_SECONDS = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"  # compiled at the first use, as the next
+_TIME_OF_DAY = r"\d\d:\d\d:\d\d"
 
 
-class Failure(NamedTuple):
+class Failure(msgspec.Struct, frozen=True):
     """What ended an attempt, in terms that neither a transport nor an error class is needed for."""
 
     kind: str
@@ -69,7 +71,7 @@ class Failure(NamedTuple):
     """Whether any byte of a response has come."""
 
 
-class RetryFacts(NamedTuple):
+class RetryFacts(msgspec.Struct, frozen=True):
     """What is known of a call when one of its attempts has failed."""
 
     now: float
@@ -97,20 +99,20 @@ class RetryFacts(NamedTuple):
     """Whether the server names a parameter that it does not support, so that the same request would fail again."""
 
 
-class Retry(NamedTuple):
+class Retry(msgspec.Struct, frozen=True):
     """Send the request again after so many seconds, for so many tokens of the budget."""
 
     after: float
     cost: int
 
 
-class Resend(NamedTuple):
+class Resend(msgspec.Struct, frozen=True):
     """Send the request again at once; it counts as no retry."""
 
     reason: Literal["token", "default", "connection"]
 
 
-class GiveUp(NamedTuple):
+class GiveUp(msgspec.Struct, frozen=True):
     """Raise the error."""
 
 
@@ -201,10 +203,10 @@ def server_pause(headers: Mapping[str, str], now: float) -> float | None:
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
-        if _SECONDS.fullmatch(text):
+        if re.fullmatch(_SECONDS, text, re.ASCII):
             if math.isfinite(seconds := float(text) * scale):
                 return seconds
-        elif _TIME_OF_DAY.search(text) and (date := _date(text)) is not None and date >= now:
+        elif re.search(_TIME_OF_DAY, text, re.ASCII) and (date := _date(text)) is not None and date >= now:
             return date - now
     return None
 
