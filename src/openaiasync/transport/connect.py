@@ -223,7 +223,8 @@ def _literal(host: str, port: int) -> list[Any]:
     if ":" not in host and not host[-1:].isdigit():
         return []
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        # As bytes: text would load the codec of international names and its tables.
+        return socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return []
 

@@ -61,7 +61,13 @@ def _whole(lines: str) -> re.Pattern[bytes]:
 
 
 _USUAL = _whole(_UNCODED_LINES)
-_CODED = _whole(_LINES)
+
+
+@functools.cache
+def _coded() -> re.Pattern[bytes]:
+    """Compile the pattern of responses with a content coding: a server that compresses nothing does not cost it."""
+    return _whole(_LINES)
+
 
 CompleteResponse = tuple[int, bytes, bytes, bool]
 """Status, field lines, body, whether that has a content coding. (A named tuple would cost as much as the searches.)"""
@@ -75,7 +81,7 @@ def try_complete(data: bytes) -> CompleteResponse | None:
     """
     match, coded = _USUAL.match(data), False
     if match is None:
-        match, coded = _CODED.match(data), True
+        match, coded = _coded().match(data), True
         if match is None:
             return None
     status, fields, length = match.groups()
