@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
+
+from msgspec.structs import replace
 
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.http.codings import CodingError

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from types import CoroutineType, MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
 
 from msgspec.structs import replace
 
@@ -37,7 +36,6 @@ from ..errors import (
     APIStatusError,
     APITimeoutError,
     ClientClosedError,
-    ConfigurationError,
     InFlightError,
     OpenAIError,
 )
@@ -68,8 +66,7 @@ ERROR_PATIENCE = 10.0  # seconds
 CANCEL_PATIENCE = 0.05  # seconds that a caller's function has to end once it is cancelled
 _UNSET: Any = object()
 _INFO = 20  # logging.INFO
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PLAIN = frozenset({bytes, type(None)})  # bodies for which nothing is to be opened
 
 Receive: TypeAlias = "Callable[[Call, TransportResponse], Coroutine[Any, Any, T] | T]"
@@ -488,7 +485,7 @@ class Call:
 
     async def _refused(self, response: TransportResponse) -> APIStatusError | None:
         """Return the error for a status that is no success; `None` if the next attempt follows a redirect."""
-        if response.status in _REDIRECTS:
+        if response.status in REDIRECTS:
             self.redirects += 1
             led = self._destination(response)
             if isinstance(led, str):
@@ -516,11 +513,10 @@ class Call:
         location = Headers(response.raw_fields).get("location")
         if not location:
             return "a redirect without a Location"
-        try:
-            parts = urlsplit(urljoin(here.root + self.target, quote(location, safe=_URL_SAFE)))
-            base = BaseURL(f"{parts.scheme}://{parts.netloc}")
-        except (ValueError, ConfigurationError):
+        led = here.joined(self.target, location)
+        if led is None:
             return "a redirect to something that is no http URL"
+        base = led[0]
         method, body = self.request.endpoint.method, self.request.body
         if method not in ("GET", "HEAD") and response.status in (301, 302, 303):
             return f"a {method} is redirected in a way that would make it a GET: set api_base to where it leads"
@@ -531,8 +527,7 @@ class Call:
                 return "a redirect to another origin is not followed with a key or a body: set api_base to it"
             if here.origin.scheme == "https" and base.origin.scheme == "http":
                 return "a redirect from https to http is not followed"
-        base.userinfo = None
-        return base, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return led
 
     async def prepared_by(self, work: Coroutine[Any, Any, T], until: float | None, why: str) -> T:
         """Return what a caller's function returns before a request; it may take as long as the attempt, or the start.

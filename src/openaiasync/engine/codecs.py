@@ -12,9 +12,10 @@ import contextlib
 import json
 from array import array
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import unquote
+
+from msgspec.structs import replace
 
 from ..core.codec.decode import DecodeError, Decoder, decoder_for, keep, parsed
 from ..core.codec.endpoint import Endpoint, Request
@@ -24,7 +25,6 @@ from ..core.model.mixins import CONTENTS, EmbeddingValue, Images, has_content, r
 from ..core.model.plain import is_list
 from . import failures
 from .binary import BinaryAnswer, is_no_sound, no_sound
-from .config import BaseURL
 from .pagination import page_type
 
 if TYPE_CHECKING:
@@ -414,9 +414,6 @@ def as_embeddings(value: Any) -> Any:
 # -------------------------------------------------------------------------------------------------- links
 
 
-_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
-
-
 class LinkDownloader:
     """Fetches links for one client: with its connections, limits and clocks, without its key and header fields."""
 
@@ -429,12 +426,10 @@ class LinkDownloader:
         Raises `ValueError` for what is no http URL, and `OpenAIError`.
         """
         config = self._calls.config
-        try:
-            parts = urlsplit(urljoin(f"{config.base.root}{config.base.path}/", quote(url, safe=_URL_SAFE)))
-            base = BaseURL(f"{parts.scheme}://{parts.netloc}")
-        except ValueError:
-            raise ValueError("the server's link to the image is no http URL") from None
-        base.userinfo = None
+        led = config.base.joined(f"{config.base.path}/", url)
+        if led is None:
+            raise ValueError("the server's link to the image is no http URL")
+        base, target = led
         agent = tuple(field for field in config.fields if field[0] == "User-Agent")
         plain = replace(
             config,
@@ -446,8 +441,7 @@ class LinkDownloader:
             count_retries=False,
             observers=(),  # they may add header fields
         )
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        row = Endpoint("images.fetch", "GET", parts.path or "/", codec="bytes")
+        row = Endpoint("images.fetch", "GET", target.partition("?")[0], codec="bytes")
         _, body = await self._calls.under(plain).fetch(Request(row, target))
         return body
 

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
@@ -39,6 +39,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _BAD_VALUE = r"[^\t\x20-\x7e\x80-\xff]"
+_REFERENCE_SAFE = "!#$%&'()*+,/:;=?@[]~"
 _NOT_IN_HOSTS = frozenset('\\"<>^`{|}')
 _FRAMING = frozenset(
     {
@@ -148,6 +149,19 @@ class BaseURL:
             return self.path + path
         path, _, query = path.partition("?")
         return f"{self.path}{path}?{merge_queries(self.query, query)}"
+
+    def joined(self, target: str, reference: str) -> tuple[BaseURL, str] | None:
+        """Return the base and the target that a server's reference leads to, as seen from `target` of this base.
+
+        What it holds beside ASCII is percent-encoded, and userinfo in it is dropped. `None` if it is not an http URL.
+        """
+        try:
+            parts = urlsplit(urljoin(self.root + target, quote(reference, safe=_REFERENCE_SAFE)))
+            base = BaseURL(f"{parts.scheme}://{parts.netloc}")
+        except ValueError:
+            return None
+        base.userinfo = None
+        return base, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def __str__(self) -> str:
         """The URL without userinfo, secret values of its query redacted."""

@@ -10,12 +10,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
-from urllib.parse import urljoin, urlsplit
 
 from ..core.codec.encode import encode_query, merge_queries
 from ..core.codec.endpoint import Endpoint, Request, nearest
 from ..core.model.meta import Meta, RequestInfo
 from ..engine import failures
+from ..engine.call import REDIRECTS
 from ..engine.config import BaseURL, timeouts_for
 from ..engine.engine import Engine
 from ..engine.log import logger
@@ -44,7 +44,6 @@ _OPTIONS: dict[str, Any] = {
     "open_timeout": None,
     "close_timeout": 10.0,
 }
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class DialContext(NamedTuple):
@@ -201,16 +200,12 @@ class _Attempt:
 
     def _follow(self, location: str) -> bool:
         """Go where a redirect leads, if it is within the origin: the key crosses none."""
-        here = self.base.root + self.target
-        try:
-            parts = urlsplit(urljoin(here, location))
-            scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
-            base = BaseURL(f"{scheme}://{parts.netloc}")
-        except ValueError:
+        if location[:5].lower() in ("ws://", "wss:/"):
+            location = f"http{location[2:]}"
+        led = self.base.joined(self.target, location)
+        if led is None or led[0].origin != self.base.origin:
             return False
-        if base.origin != self.base.origin:
-            return False
-        self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.target = led[1]
         self.info.target = self.info.secrets.scrub_url(self.target)
         return True
 
@@ -271,7 +266,7 @@ class _Refused(Exception):
         self.body: bytes = bytes(response.body or b"")
         lines = [f"{name}: {value}\r\n" for name, value in response.headers.raw_items()]
         self.raw_fields: bytes = "".join(lines).encode("latin-1", "replace")
-        locations: list[str] = response.headers.get_all("Location") if self.status in _REDIRECTS else []
+        locations: list[str] = response.headers.get_all("Location") if self.status in REDIRECTS else []
         self.location: str = locations[0] if locations else ""
 
 
