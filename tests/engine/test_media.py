@@ -117,7 +117,7 @@ def test_what_cannot_be_rewound_is_named_when_it_is_sent() -> None:
     async def main() -> None:
         for file in (Pipe(WAV), (None, Pipe(WAV)), pieces(WAV)):
             assert head + WAV + b"\r\n" in await written(AUDIO_TRANSCRIPTIONS_CREATE, {"model": "m", "file": file})
-        with pytest.raises(TypeError, match="not of str"):
+        with pytest.raises(TypeError, match="must be bytes, not str"):
             await written(AUDIO_TRANSCRIPTIONS_CREATE, {"model": "m", "file": iter([b"x", "y"])})
         body = await sent(lambda client: client.images.edit(image=(one for one in (PNG, PNG)), prompt="x"))
         assert body.count(b'name="image[]"; filename="upload.png"') == 2

@@ -139,7 +139,7 @@ class TestSending:
                 manager = client.realtime.connect(max_queue_size=30)
                 manager.send({"type": "a"})
                 manager.send({"type": "b"})
-                with pytest.raises(WebSocketQueueFullError, match="24 bytes wait already, and max_queue_size is 30"):
+                with pytest.raises(WebSocketQueueFullError, match="24 bytes wait, max_queue_size is 30"):
                     manager.send({"type": "c"})
                 async with manager as connection:
                     await connection.send({"type": "d"})

@@ -173,7 +173,7 @@ class TestRefused:
         run(main())
 
     def test_redirects(self) -> None:
-        """Within the origin they are followed; to another one the key does not go, and too many are refused."""
+        """Within the origin they are followed, by path or by URL; the key goes to no other; too many are refused."""
         seen: list[str] = []
 
         async def main() -> None:
@@ -183,6 +183,7 @@ class TestRefused:
                     seen.append(request.path)
                     where = {
                         "/v1/realtime": "/v1/here",
+                        "/v1/here": f"ws{server.url[4:]}/it%20is",
                         "/v1/responses": f"{other.url}/stolen",
                         "/v1/live/sessions": "#",
                     }
@@ -199,7 +200,13 @@ class TestRefused:
                     with pytest.raises(openaiasync.APIStatusError, match="307"):
                         await few.live.connect().enter()
                 assert other.requests == []
-            assert seen == ["/v1/realtime?model=m", "/v1/here", "/v1/responses", *["/v1/live/sessions"] * 3]
+            assert seen == [
+                "/v1/realtime?model=m",
+                "/v1/here",
+                "/v1/it%20is",
+                "/v1/responses",
+                *["/v1/live/sessions"] * 3,
+            ]
 
         run(main())
 

@@ -189,7 +189,9 @@ class TestPings:
                 async with AsyncOpenAI(api_key=KEY, base_url=f"http://127.0.0.1:{server.port}") as client:
                     options: Any = {"ping_interval": 0.05, "ping_timeout": 0.05}
                     async with client.realtime.connect(websocket_connection_options=options) as connection:
-                        with pytest.raises(openaiasync.APITimeoutError, match=r"no ping within 0\.05 s") as caught:
+                        with pytest.raises(
+                            openaiasync.APITimeoutError, match=r"did not answer a ping within 0\.05 s"
+                        ) as caught:
                             async for _ in connection:
                                 pass
                         assert (caught.value.clock, caught.value.retryable) == ("ping", True)
