@@ -24,6 +24,8 @@ from openaiasync import (
     JobProgress,
     JobReport,
 )
+from openaiasync.bulk.batch_file import read_lines, skip_rows
+from openaiasync.bulk.tables import TableOptions, export_results
 from openaiasync.storage.journal import AppendFile
 from openaiasync.storage.segments import SegmentStore
 from scripted import CHAT, Script, Scripted, Seen, json_answer, scripted
@@ -508,3 +510,67 @@ def test_the_store_stays_readable_for_others(tmp_path: Path) -> None:
     store = SegmentStore.open(f"{out}.job", str(out), str(tmp_path / "out.errors.jsonl"))
     assert store.copied == 8
     store.close()
+
+
+def test_no_file_of_a_job_is_written_over_another(tmp_path: Path) -> None:
+    """The input under another name, and a report or a cache in the place of input or output, are refused, unharmed."""
+    source = write_rows(tmp_path / "in.jsonl", 2)
+    before = source.read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path)
+    other = tmp_path / "link" / "in.jsonl"
+    client = Client(api_base="http://127.0.0.1:9/v1", api_key="k")
+    for out, options in (
+        (source, {"new": True}),
+        (tmp_path / "o.jsonl", {"report": other}),
+        (tmp_path / "o.jsonl", {"report": tmp_path / "o.jsonl"}),
+        (tmp_path / "o.jsonl", {"report": tmp_path / "o.errors.jsonl"}),
+        (tmp_path / "o.jsonl", {"cache": source}),
+    ):
+        with pytest.raises(ValueError, match=r"would be (overwritten|both)"):
+            client.job(other, out, **options)
+    assert source.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "link"]
+
+
+def test_an_input_that_shrinks_is_named(tmp_path: Path) -> None:
+    """A file that lost its rows between the check and the sending is an error, not a job that has nothing to do."""
+    source = write_rows(tmp_path / "in.jsonl", 20)
+    size = source.stat().st_size
+    source.write_bytes(source.read_bytes()[: size // 2])
+    with pytest.raises(InputFileError, match="became shorter"):
+        list(read_lines(str(source), size, skip_rows(str(source), size, lambda row: True)))
+
+
+def test_problems_of_a_table_are_those_of_its_rows(tmp_path: Path) -> None:
+    """A repeated key, a row that is too short and a table without rows are named in the user's file."""
+    source, out = tmp_path / "in.csv", tmp_path / "out.jsonl"
+
+    async def main() -> None:
+        async with serving() as (server, client):
+            for text, said in (
+                ("id,text\n1,a\n1,b\n", "in.csv: row 2: custom_id '1' is that of line 1"),
+                ("id,text\n1,a\n2\n", "in.csv: line 3: fewer fields"),
+                ("id,text\n", "in.csv: the file has no rows"),
+            ):
+                source.write_text(text)
+                with pytest.raises(InputFileError) as caught:
+                    await client.job(source, out, table=TableOptions("{text}"), model="m")
+                assert said in str(caught.value)
+            assert server.seen == []
+
+    run(main())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
+
+
+def test_export_names_lines_that_are_no_answers(tmp_path: Path) -> None:
+    """What is not the output of a job is refused with its line; odd answers are rows; a torn last line is left out."""
+    file, table = tmp_path / "out.jsonl", tmp_path / "t.csv"
+    for line, said in (("[]", "line 2: not the answer"), ("x", "line 2: not JSON"), ("{}", "line 2: not the answer")):
+        file.write_text(f'{{"custom_id": "a", "response": null}}\n{line}\n')
+        with pytest.raises(InputFileError, match=said):
+            export_results([str(file)], str(table))
+        assert not table.exists()
+    odd = ['"x"', '{"body": {"choices": ["x"]}}', '{"body": {"data": [1]}}', '{"body": 5}']
+    lines = [f'{{"custom_id": "{number}", "response": {text}}}\n' for number, text in enumerate(odd)]
+    file.write_text("".join(lines) + '{"custom_id": "4", "resp')
+    assert export_results([str(file)], str(table)) == 4

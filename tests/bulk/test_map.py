@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -555,3 +556,107 @@ def test_frames_by_protocol() -> None:
     for source in (Pandas(), Polars(), Arrow(expected), expected):
         rows: Any = rows_of(source)
         assert list(rows) == expected
+
+
+@dataclass
+class Named:
+    name: str
+
+
+def test_equal_rows_have_the_value_too() -> None:
+    """With ``into=`` a row that shares the answer of an equal one has its parsed value, not `None`."""
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.01)
+        writer.write(json_answer(said('{"name": "x"}')))
+
+    async def main() -> None:
+        async with scripted(script) as server, Client(api_base=server.url, api_key="k", model="m") as client:
+            rows = await client.map(["a"] * 3, into=Named, dedupe=True)
+            assert [row.parsed for row in rows] == [Named("x")] * 3
+            assert len(server.seen) == 1
+
+    run(main())
+
+
+def test_endless_equal_rows_are_read_as_they_are_taken() -> None:
+    """Rows that wait for an equal one are bounded: an endless source of them neither blocks nor fills the memory."""
+    read = itertools.count()
+
+    async def main() -> None:
+        async with scripted(echo) as server, Client(api_base=server.url, api_key="k", model="m") as client:
+            async with client.map(("same" for _ in read), temperature=0) as rows:
+                taken = 0
+                async for _ in rows:
+                    taken += 1
+                    if taken == 3000:
+                        break
+            assert len(server.seen) == 1
+
+    run(main())
+    assert next(read) < 6000
+
+
+@pytest.mark.parametrize("kind", ["synchronous", "asynchronous"])
+def test_a_source_that_is_cancelled_does_not_end_in_silence(kind: str) -> None:
+    """`CancelledError` out of the source is raised: the rows after it are missing."""
+
+    async def asynchronous() -> AsyncIterator[str]:
+        yield "a"
+        raise asyncio.CancelledError
+
+    def synchronous() -> Iterator[str]:
+        yield "a"
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        async with scripted(echo) as server, Client(api_base=server.url, api_key="k", model="m") as client:
+            with pytest.raises(asyncio.CancelledError):
+                await client.map(synchronous() if kind == "synchronous" else asynchronous())
+
+    run(main())
+
+
+def test_leaving_the_loop_ends_the_calls() -> None:
+    """A plain ``break`` ends the run and frees the source, without ``async with`` and without the garbage collector."""
+    freed: list[str] = []
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            for number in itertools.count():
+                yield f"row {number}"
+        finally:
+            freed.append("source")
+
+    async def main() -> None:
+        async with scripted(echo) as server, Client(api_base=server.url, api_key="k", model="m") as client:
+            async for _ in client.map(source(), max_in_flight=4):
+                break
+            async with asyncio.timeout(10):
+                while not freed or any("Scheduler" in str(task.get_coro()) for task in asyncio.all_tasks()):
+                    await asyncio.sleep(0.01)
+
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()
+
+
+def test_options_of_a_run_are_checked_before_it() -> None:
+    """A number that cannot be one is an error of the call, not of a row in the middle of the run."""
+    client = Client(api_base="http://127.0.0.1:9/v1", api_key="k", model="m")
+    for options in (
+        {"max_in_flight": "5"},
+        {"max_in_flight": 2.5},
+        {"max_in_flight": 0},
+        {"retries": -1},
+        {"retries": "many"},
+        {"give_up_after": None},
+        {"give_up_after": 0},
+        {"into": Named, "repair": 1.5},
+    ):
+        with pytest.raises(ValueError, match="number"):
+            client.map(["a"], **options)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="limits is a Limits"):
+        client.map(["a"], limits=5)  # type: ignore[call-overload]

@@ -238,6 +238,8 @@ def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> LinePosi
                 begun, blank = 0, True
             begun += len(last)
             blank = blank and (not last or last.isspace())
+    if offset + begun < size:
+        return LinePosition(offset, number, row)  # the file became shorter: `read_lines` says so
     if blank:
         return LinePosition(size, number, row)
     if finished(row):

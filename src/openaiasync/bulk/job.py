@@ -29,6 +29,7 @@ from .batch_file import (
     CheckedFile,
     InputFileError,
     LinePosition,
+    LineProblem,
     check_file,
     endpoint_at,
     parse_line,
@@ -124,8 +125,6 @@ class Job:
         self._out = os.path.realpath(os.fspath(out))
         self._folder = folder_of(self._out)
         self._errors, self._report_path = paths_of(self._out)
-        if self._source in (self._out, self._errors):
-            raise ValueError(f"{self._source} is the input and would be overwritten: name another output")
         self._params = dict(options.get("params") or {})
         self._engine = engine_of(engines[0])
         models: Mapping[str, str] = getattr(self._engine.config, "models", {})
@@ -136,6 +135,7 @@ class Job:
         self._new, self._retry = options.get("new", False), options.get("retry", False)
         self._max_cost, self._prices = options.get("max_cost"), options.get("prices")
         self._html = None if report is None else os.fspath(report)
+        self._keep_apart(options.get("cache"))
         self._show: Callable[[JobProgress], object] | None
         self._show = show_in_notebook() if isinstance(progress, bool) and progress else progress or None
         self._table = options.get("table")
@@ -165,6 +165,21 @@ class Job:
         self._sink: JobSink | None = None
         self._totals = JobTotals()
         self._resumed = 0
+
+    def _keep_apart(self, cache: str | os.PathLike[str] | None) -> None:
+        """Raise `ValueError` where one file of the job would be written over another, by whatever names."""
+        files = {"the input": self._source, "the output": self._out, "the file of failed rows": self._errors,
+                 "report.json": self._report_path, "the report": self._html, "the cache": cache}  # fmt: skip
+        places: dict[str, str] = {}
+        for what, path in files.items():
+            if path is None:
+                continue
+            other = places.setdefault(os.path.realpath(path), what)
+            if other == what:
+                continue
+            if other == "the input":
+                raise ValueError(f"{path} is the input and would be overwritten by {what}: name another file")
+            raise ValueError(f"{path} would be both {other} and {what}: name another file")
 
     def __await__(self) -> Generator[Any, None, JobReport]:
         return self._run().__await__()
@@ -331,6 +346,12 @@ class Job:
                     write_requests(self._source, record.input, self._table)
                 checked = check_file(record.input)
                 if (error := checked.error()) is not None:
+                    if self._table is not None:  # lines of what was made of the table, which has a request per row
+                        os.unlink(record.input)
+                        rows = [
+                            LineProblem(0, f"row {line}: {text}" if line else text) for line, text in error.problems
+                        ]
+                        error = InputFileError(self._source, rows, error.count)
                     raise error
                 record.takes(checked)
                 record.save(self._folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -171,7 +172,9 @@ class RowStream(Generic[A, P]):
         self._used = False
         self._news = asyncio.Event()
         self._room = asyncio.Event()
-        self._rows: AsyncGenerator[Row[A, P], None] | None = None
+        # Weak: the run holds this object, and must not hold the loop over its rows, which ends the run when it is left.
+        self._rows: weakref.ref[AsyncGenerator[Row[A, P], None]] | None = None
+        self._task: asyncio.Task[Summary] | None = None
         self._scheduler = Scheduler(
             engines,
             limits=options.limits or getattr(engines[0].config, "limits", None),
@@ -188,8 +191,9 @@ class RowStream(Generic[A, P]):
         return self._list().__await__()
 
     def __aiter__(self) -> AsyncIterator[Row[A, P]]:
-        self._rows = self._iterate()
-        return self._rows
+        rows = self._iterate()
+        self._rows = weakref.ref(rows)
+        return rows
 
     async def __aenter__(self) -> Self:
         return self
@@ -201,8 +205,11 @@ class RowStream(Generic[A, P]):
 
     async def aclose(self) -> None:
         """End the calls under way. Idempotent."""
-        if self._rows is not None:
-            await self._rows.aclose()
+        rows = None if self._rows is None else self._rows()
+        if rows is not None:
+            await rows.aclose()
+        if self._task is not None:  # the loop was left, and ends the run a little later by itself
+            await _end(self._task)
 
     @property
     def stats(self) -> Stats:
@@ -235,7 +242,7 @@ class RowStream(Generic[A, P]):
 
     async def _iterate(self) -> AsyncGenerator[Row[A, P], None]:
         self._begin()
-        run = asyncio.create_task(self._run())
+        run = self._task = asyncio.create_task(self._run())
         run.add_done_callback(lambda _: self._news.set())
         try:
             while not run.done() or self._done:
@@ -250,19 +257,18 @@ class RowStream(Generic[A, P]):
             if summary.stopped in _WHY:
                 raise self._stopped(summary, [])
         finally:
-            run.cancel()
-            await asyncio.wait({run})
-            if not run.cancelled():
-                run.exception()  # the caller has left
+            await _end(run)
+            self._task = None  # its traceback holds the source
 
     async def _run(self) -> Summary:
         cache = self._options.cache
         own = None if cache is None or isinstance(cache, AnswerCache) else AnswerCache(cache)
         self._scheduler.use_cache(own or (cache if isinstance(cache, AnswerCache) else None))
         try:
-            if isinstance(self._items, AsyncIterable):
-                return await self._scheduler.run(self._works_of(self._items), self)
-            return await self._scheduler.run(self._works(self._items), self)
+            items, self._items = self._items, ()
+            works = self._works_of(items) if isinstance(items, AsyncIterable) else self._works(items)
+            del items  # the run alone holds the source, which is freed with it
+            return await self._scheduler.run(works, self)
         finally:
             if own is not None:
                 await own.aclose()
@@ -356,6 +362,13 @@ class RowStream(Generic[A, P]):
         while self.full:
             self._room.clear()
             await self._room.wait()
+
+
+async def _end(run: asyncio.Task[Summary]) -> None:
+    run.cancel()
+    await asyncio.wait({run})
+    if not run.cancelled():
+        run.exception()  # the caller has left
 
 
 def engines_of(engine: Engine, others: Iterable[Any]) -> list[Engine]:

@@ -22,7 +22,7 @@ import itertools
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 from typing import Any, Literal, TypeAlias
 
 from ..core.codec.dialects import exceeds_limit
@@ -58,6 +58,7 @@ GIVE_UP_AFTER = 600.0  # seconds
 UNBOUNDED = 100_000  # in flight
 AHEAD = 256  # rows of an asynchronous source that are read before they can be sent
 REFUSALS = 2  # 429s in a row after which a row lets others go first
+COPIES = 1024  # rows that wait for equal ones in flight, above which the source is not read
 BREATH = 64  # rows from the cache after which the event loop has a turn
 _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active",
                        "insufficient_user_quota"})  # fmt: skip
@@ -121,6 +122,12 @@ class Scheduler:
         many: list[Any] = list(engines) if engines.__class__ in (list, tuple) else [engines]
         if not many:
             raise ConfigurationError("a run needs at least one client")
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits is a Limits, not {type(limits).__name__}")
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise ConfigurationError(f"retries is a whole number from 0 up, not {retries!r}")
+        if not isinstance(give_up_after, (int, float)) or not give_up_after > 0:
+            raise ConfigurationError(f"give_up_after is a number of seconds above 0, not {give_up_after!r}")
         self._servers = [_Server(engine_of(one), Admission()) for one in many]
         if limits is not None and limits.pace is not None:  # plain calls count against the same limits
             for server in self._servers:
@@ -132,6 +139,7 @@ class Scheduler:
         self._review = review
         self._estimate = TokenEstimate()
         self._copies: dict[bytes, list[Work]] = {}  # rows that wait for an equal one that is in flight
+        self._copied = 0  # how many those are
         self._known: AnswerCache | None = None  # answers of this run, where there is no cache
         self._stats = Stats()
         self._rows = Meter(5.0)
@@ -180,8 +188,8 @@ class Scheduler:
                     pacer.told = math.inf if per_minute is None else _positive(per_minute) / 60.0
             if max_in_flight != "same":
                 fixed = UNBOUNDED if max_in_flight is None else None if max_in_flight == "auto" else max_in_flight
-                if fixed is not None:
-                    _positive(fixed)
+                if fixed is not None and _positive(fixed) % 1:
+                    raise ConfigurationError(f"max_in_flight is a whole number, not {fixed!r}")
                 admission.slots.fixed = fixed
             if self._loop is not None:
                 admission.requests.changed(self._loop.time())
@@ -266,6 +274,8 @@ class Scheduler:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        if isinstance(self._source, Generator):
+            self._source.close()
         for server in self._servers:
             if server.reached is not None:
                 await server.reached.aclose()
@@ -308,9 +318,16 @@ class Scheduler:
                     await self._room.wait()
         except Exception as error:
             self._fail(error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # the source's own: there may be more rows
+                self._fail(error)
+            raise
         finally:
             self._exhausted = True
             self._changed.set()
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()  # a traceback may hold it, and with it what the caller reads rows from
 
     def _is_empty(self) -> bool:
         return self._exhausted and not (self._front or self._back or self._delayed or self._buffer)
@@ -321,7 +338,7 @@ class Scheduler:
             return self._front.popleft()
         if self._delayed and self._delayed[0][0] <= now:
             return heapq.heappop(self._delayed)[2]
-        while self._failure is None and self._served < BREATH:
+        while self._failure is None and self._served < BREATH and self._copied < COPIES:
             work = self._fresh()
             if work is None:
                 break
@@ -343,7 +360,7 @@ class Scheduler:
                 return next(self._source)
             except StopIteration:
                 self._exhausted = True
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 self._exhausted = True
                 self._fail(error)
         return None
@@ -382,6 +399,8 @@ class Scheduler:
             self._copies[key] = []
             return False
         copies.append(work)
+        self._copied += 1
+        self._served += 1
         return True
 
     def _share_answer(self, work: Work, outcome: Outcome) -> None:
@@ -394,12 +413,18 @@ class Scheduler:
         copies = self._copies.pop(key, None)
         if not copies:
             return
-        if outcome.error is None and outcome.body is not None:
-            for copy in copies:
-                self._finish(copy, replay(self._servers[0].engine, copy, outcome.body))
-        else:
+        if outcome.error is not None or outcome.body is None:
             self._copies[key] = copies[1:]
+            self._copied -= 1
             self._front.append(copies[0])
+            return
+        self._copied -= len(copies)
+        for copy in copies:
+            shared = replay(self._servers[0].engine, copy, outcome.body)
+            if self._review is not None and self._review.answered(copy, shared) is not shared:
+                self._front.append(copy)
+            else:
+                self._finish(copy, shared)
 
     # ---------------------------------------------------------------- who is sent where
 
@@ -472,7 +497,10 @@ class Scheduler:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if not self._stopped and self._failure is None:  # a middleware or a transport did: its row has no outcome
+                self._fail(OpenAIError("a call was cancelled from outside of the run, which cannot be completed"))
+        elif (error := task.exception()) is not None:
             self._fail(error)
             for other in self._tasks:
                 other.cancel()
@@ -671,8 +699,8 @@ def _share(rate: float, limits: list[float]) -> float | None:
 
 
 def _positive(value: float) -> float:
-    if isinstance(value, bool) or not value > 0:
-        raise ConfigurationError("a limit is a number above 0, or None for no limit")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ConfigurationError(f"a limit is a number above 0, or None for no limit, not {value!r}")
     return value
 
 

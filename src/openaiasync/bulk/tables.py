@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -88,6 +88,8 @@ def _rows_of(path: str) -> Iterator[dict[str, Any]]:
             for row in reader:
                 if None in row:
                     raise InputFileError(path, [LineProblem(reader.line_num, "more fields than there are columns")])
+                if None in row.values():
+                    raise InputFileError(path, [LineProblem(reader.line_num, "fewer fields than there are columns")])
                 yield row
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputFileError(path, [LineProblem(reader.line_num + 1, f"not CSV in UTF-8 ({error})")]) from None
@@ -247,15 +249,23 @@ def _flat_rows(results: list[str]) -> Iterator[dict[str, Any]]:
         if not os.path.exists(path):
             continue
         with open(path, "rb") as file:
-            for line in file:
-                yield flat(msgspec.json.decode(line))
+            for number, line in enumerate(file, 1):
+                try:
+                    value: Any = msgspec.json.decode(line)
+                except (ValueError, RecursionError) as error:
+                    if not line.endswith(b"\n"):
+                        return  # a running job is about to write the rest
+                    raise InputFileError(path, [LineProblem(number, f"not JSON ({error})")]) from None
+                if not isinstance(value, dict) or "custom_id" not in value:
+                    raise InputFileError(path, [LineProblem(number, "not the answer of a job's row")])
+                yield flat(cast("dict[str, Any]", value))
 
 
 def flat(line: dict[str, Any]) -> dict[str, Any]:
     """Return a line of output, or of failed rows, as the fields of a table's row."""
     error = line.get("error")
-    response = line.get("response") or {}
-    body = response.get("body") or {}
+    response = line.get("response")
+    body: Any = response.get("body") if isinstance(response, dict) else None
     row: dict[str, Any] = {"custom_id": line["custom_id"], "text": None, "finish_reason": None}
     usage = body.get("usage") if isinstance(body, dict) and not error else None
     usage = usage if isinstance(usage, dict) else {}
@@ -279,18 +289,18 @@ def flat(line: dict[str, Any]) -> dict[str, Any]:
 def _add_answer(row: dict[str, Any], body: dict[str, Any]) -> None:
     """Put the text, the reason of its end, or the vector of an answer in the row."""
     choices = body.get("choices")
-    if isinstance(choices, list) and choices:
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         first: dict[str, Any] = choices[0]
         row["finish_reason"] = first.get("finish_reason")
         message = first.get("message")
         row["text"] = message.get("content") if isinstance(message, dict) else first.get("text")
-    elif isinstance(data := body.get("data"), list) and data:
+    elif isinstance(data := body.get("data"), list) and data and isinstance(data[0], dict):
         vector = data[0].get("embedding")
         row["embedding"] = vector if isinstance(vector, list) else _floats(vector)
     elif isinstance(output := body.get("output"), list):
         row["finish_reason"] = body.get("status")
         parts = [part for item in output if isinstance(item, dict) for part in item.get("content") or ()]
-        row["text"] = "".join(part.get("text", "") for part in parts if isinstance(part, dict))
+        row["text"] = "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
     elif isinstance(results := body.get("results"), list) and results:
         row["text"] = msgspec.json.encode(results[0]).decode()
 

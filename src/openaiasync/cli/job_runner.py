@@ -64,7 +64,10 @@ def run_job(
         _need_prices()
     options["prices"] = _prices_in(prices)
     limits = JobLimits(rpm=rpm, tpm=tpm, max_in_flight=_in_flight(max_in_flight))
-    options["note"] = {"base_url": list(servers.base_url), "limits": msgspec.to_builtins(limits)}
+    options["note"] = {
+        "base_url": [_without_secrets(url) for url in servers.base_url],
+        "limits": msgspec.to_builtins(limits),
+    }
     return asyncio.run(_run(servers, source, target, {**options, **limits.options()}))
 
 
@@ -92,6 +95,13 @@ def _client(servers: JobServers, url: str | None) -> Client:
     options: dict[str, Any] = {} if servers.timeout is None else {"http_timeout": servers.timeout}
     # The scheduler decides how many rows are in flight.
     return Client(api_base=url, api_key=servers.api_key, http_max_in_flight=None, **options)
+
+
+def _without_secrets(url: str) -> str:
+    """A URL without the user and password that it may name: it is kept with the job."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def note_report(report: JobReport) -> None:
