@@ -19,7 +19,7 @@ from ..engine.engine import Engine
 from ..errors import BadRequestError
 from ..storage.disk import read_file
 from ..storage.threads import in_thread
-from .batch_file import encode_failure, encode_success
+from .batch_file import as_object, encode_failure, encode_success
 from .fingerprint import JobError, JobRecord
 from .job_sink import JobSink
 from .report import save
@@ -272,9 +272,8 @@ class BatchRun:
         stats.failed += 1
         status = None if response is None else response.status_code
         said: Any = None if response is None else msgspec.json.decode(response.body)
-        error: dict[str, Any] = dict(result.error) if isinstance(result.error, dict) else {}
-        inner = said.get("error") if isinstance(said, dict) else None
-        error = {**(inner if isinstance(inner, dict) else {}), **error}
+        inner = as_object(as_object(said).get("error"))
+        error = {**inner, **as_object(result.error)}
         code = error.get("code") or error.get("type")
         self._sink.count_failure(f"HTTP {status} {code or ''}".strip() if status else str(code or "not answered"))
         url, request_id = f"/v1{work.request.endpoint.path}", None if response is None else response.request_id

@@ -16,7 +16,7 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -30,6 +30,7 @@ __all__ = [
     "InputFileError",
     "LinePosition",
     "LineProblem",
+    "as_object",
     "check_file",
     "digest_of",
     "encode_failure",
@@ -143,6 +144,11 @@ def parse_line(line: bytes) -> tuple[BatchLine, BodyFields]:
     """Return a checked line and what is looked at in its body. Raises `msgspec.DecodeError` if it is not one."""
     parsed = _line.decode(line)
     return parsed, _fields.decode(parsed.body)
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """Return a decoded JSON object as it is, and an empty one for any other value."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def with_defaults(body: bytes, defaults: dict[str, Any]) -> bytes:
@@ -370,8 +376,10 @@ def _check_lines(found: CheckedFile, seen: _SeenOnce, suspects: set[str]) -> Non
     decode, known, add = _checkable.decode, _endpoints(), seen.add
     kinds: dict[tuple[str, Any], int] = {}
     size = unlimited = limits = rows = 0
+    row = _Checkable()
     for number, line in read_lines(found.path, found.size):
         rows += 1
+        body, key = None, None
         try:
             row = decode(line)
             body, key = row.body, row.custom_id

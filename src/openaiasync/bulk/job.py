@@ -121,8 +121,8 @@ class Job:
     ) -> None:
         _check(options)
         report, progress = options.get("report"), options.get("progress")
-        self._source = os.path.abspath(os.fspath(source))
-        self._out = os.path.realpath(os.fspath(out))
+        self._source: str = os.path.abspath(os.fspath(source))
+        self._out: str = os.path.realpath(os.fspath(out))
         self._folder = folder_of(self._out)
         self._errors, self._report_path = paths_of(self._out)
         self._params = dict(options.get("params") or {})
@@ -490,7 +490,7 @@ def _same_bytes(path: str, record: JobRecord) -> bool:
 
 
 @contextlib.contextmanager
-def _in_use(out: str) -> Iterator[None]:
+def _in_use(out: str) -> Generator[None, None, None]:
     """Say what it means that the files are locked, or not as they were left."""
     try:
         yield

@@ -218,9 +218,9 @@ def price_for(model: str, prices: Mapping[str, Any] | None) -> TokenPrice | None
                 f"prices[{model!r}] is not two numbers, dollars for a million tokens of prompt and of answer"
             ) from None
     try:
-        from genai_prices import (  # type: ignore[import-not-found,unused-ignore]  # pyright: ignore[reportMissingImports]
-            Usage,
-            calc_price,
+        from genai_prices import (  # type: ignore[import-not-found,unused-ignore]  # pyright: ignore
+            Usage,  # pyright: ignore[reportUnknownVariableType]
+            calc_price,  # pyright: ignore[reportUnknownVariableType]
         )
     except ImportError:
         return None

@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..storage.atomic import AtomicFile
-from .batch_file import InputFileError, LineProblem, endpoint_at
+from .batch_file import InputFileError, LineProblem, as_object, endpoint_at
 
 __all__ = ["TableOptions", "export_results", "is_table", "write_requests"]
 
@@ -264,16 +264,14 @@ def _flat_rows(results: list[str]) -> Iterator[dict[str, Any]]:
 def flat(line: dict[str, Any]) -> dict[str, Any]:
     """Return a line of output, or of failed rows, as the fields of a table's row."""
     error = line.get("error")
-    response = line.get("response")
-    body: Any = response.get("body") if isinstance(response, dict) else None
+    body = as_object(as_object(line.get("response")).get("body"))
     row: dict[str, Any] = {"custom_id": line["custom_id"], "text": None, "finish_reason": None}
-    usage = body.get("usage") if isinstance(body, dict) and not error else None
-    usage = usage if isinstance(usage, dict) else {}
+    usage = {} if error else as_object(body.get("usage"))
     row["input_tokens"] = usage.get("prompt_tokens", usage.get("input_tokens"))
     row["output_tokens"] = usage.get("completion_tokens", usage.get("output_tokens"))
-    row["error"] = error.get("message", str(error)) if isinstance(error, dict) else error
+    row["error"] = as_object(error).get("message", str(error)) if error else None
     row["embedding"] = None
-    if error or not isinstance(body, dict):
+    if error:
         return row
     _add_answer(row, body)
     text = row["text"]
@@ -288,21 +286,28 @@ def flat(line: dict[str, Any]) -> dict[str, Any]:
 
 def _add_answer(row: dict[str, Any], body: dict[str, Any]) -> None:
     """Put the text, the reason of its end, or the vector of an answer in the row."""
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        first: dict[str, Any] = choices[0]
+    first = as_object(_first(body.get("choices")))
+    if first:
         row["finish_reason"] = first.get("finish_reason")
-        message = first.get("message")
-        row["text"] = message.get("content") if isinstance(message, dict) else first.get("text")
-    elif isinstance(data := body.get("data"), list) and data and isinstance(data[0], dict):
-        vector = data[0].get("embedding")
-        row["embedding"] = vector if isinstance(vector, list) else _floats(vector)
-    elif isinstance(output := body.get("output"), list):
+        row["text"] = as_object(first.get("message")).get("content", first.get("text"))
+    elif data := as_object(_first(body.get("data"))):
+        vector = data.get("embedding")
+        row["embedding"] = _list(vector) or _floats(vector)
+    elif output := _list(body.get("output")):
         row["finish_reason"] = body.get("status")
-        parts = [part for item in output if isinstance(item, dict) for part in item.get("content") or ()]
-        row["text"] = "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
-    elif isinstance(results := body.get("results"), list) and results:
-        row["text"] = msgspec.json.encode(results[0]).decode()
+        parts = [as_object(part) for item in output for part in _list(as_object(item).get("content"))]
+        row["text"] = "".join(str(part.get("text") or "") for part in parts)
+    elif result := _first(body.get("results")):
+        row["text"] = msgspec.json.encode(result).decode()
+
+
+def _list(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _first(value: Any) -> Any:
+    found = _list(value)
+    return found[0] if found else None
 
 
 def _floats(vector: Any) -> list[float] | None:
