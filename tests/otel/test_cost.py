@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from bench import budgets
-from bench.test_budgets import MESSAGES, calls_of, client, live, server, streamed, whole
+from bench.test_budgets import MESSAGES, client, server, streamed, whole
 from openaiasync import Client
 from openaiasync.otel import instrument, uninstrument
 
 
 async def chat(made: Client) -> None:
     await made.chat(MESSAGES)
+
+
+async def live(made: Client) -> None:
+    async with made.chat.stream(MESSAGES) as stream:
+        async for _ in stream:
+            pass
+
+
+async def calls_of(act: Callable[[], Awaitable[None]]) -> int:
+    """Return the Python functions that a warm `act` calls, the event loop's among them."""
+    for _ in range(3):
+        await act()
+    count = 0
+
+    def profile(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(profile)
+    try:
+        await act()
+    finally:
+        sys.setprofile(None)
+    return count
 
 
 def test_nothing_is_left_of_what_was_switched_off() -> None:
@@ -27,7 +53,7 @@ def test_nothing_is_left_of_what_was_switched_off() -> None:
 
     with server(whole()) as base:
         never, before = asyncio.run(main(base, False))
-    assert never == before <= budgets.CALLS_PER_REQUEST
+    assert never == before > 0
     with server(streamed()) as base:
         never, before = asyncio.run(main(base, True))
     assert abs(never - before) <= 0.02 * never  # events come in as many pieces as the socket likes
