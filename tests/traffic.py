@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from openaiasync.core.policy.admission import Admission, Flight, Refusal
+from openaiasync.core.policy.admission import Admission, Flight, RateLimitRefusal
 
 
 class Gcra:
@@ -194,7 +194,7 @@ class Traffic:
             kind, pause = "tokens", self.tokens.retry_after(now)
         if kind:
             self.refused.append(now)
-            told = Refusal("tokens" if kind == "tokens" else "", pause if self.retry_after else None)
+            told = RateLimitRefusal("tokens" if kind == "tokens" else "", pause if self.retry_after else None)
             self._client(now + back, lambda then: self._refused(then, flight, told))
             return
         self.accepted.append((now, size))
@@ -234,7 +234,7 @@ class Traffic:
         self.admission.answered(now, flight, size, size if self.tokens else None)
         self._pump(now)
 
-    def _refused(self, now: float, flight: Flight, refusal: Refusal) -> None:
+    def _refused(self, now: float, flight: Flight, refusal: RateLimitRefusal) -> None:
         self.admission.refused(now, flight, refusal)
         self._pump(now)
 

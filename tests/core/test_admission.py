@@ -51,7 +51,7 @@ class TestTold:
 
         def change(now: float, traffic: Any) -> None:
             traffic.requests.rate = 50.0 if 20 <= now < 40 else 100.0
-            traffic.admission.requests.told = traffic.requests.rate
+            traffic.admission.requests.configured = traffic.requests.rate
             traffic.admission.requests.changed(now)
 
         traffic = Traffic(Admission(rpm=6000), 60, 1, requests=Gcra(100.0), change=change).run()

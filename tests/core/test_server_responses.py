@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openaiasync.core.http.server_side import RequestHead, ResponseFraming
-from openaiasync.server.exchange import error_response
+from openaiasync.server.http_exchange import error_response
 
 LENGTH = (b"content-length", b"5")
 

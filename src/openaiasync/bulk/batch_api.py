@@ -33,7 +33,7 @@ _FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 _RECORD = 64 << 20  # bytes
 
 
-class _Part(msgspec.Struct, kw_only=True):
+class _RowFile(msgspec.Struct, kw_only=True):
     """One file of rows at the server."""
 
     name: str
@@ -48,7 +48,7 @@ class _Part(msgspec.Struct, kw_only=True):
     merged: bool = False
 
 
-class _Response(msgspec.Struct):
+class _LineResponse(msgspec.Struct):
     body: msgspec.Raw
     status_code: int = 0
     request_id: str | None = None
@@ -56,7 +56,7 @@ class _Response(msgspec.Struct):
 
 class _Result(msgspec.Struct):
     custom_id: str
-    response: _Response | None = None
+    response: _LineResponse | None = None
     error: Any = None
 
 
@@ -96,7 +96,7 @@ class BatchRun:
         self._stop = stop
         self._poll = poll
         self._path = os.path.join(self._store.folder, "batches.json")
-        self._parts: list[_Part] = []
+        self._parts: list[_RowFile] = []
 
     async def run(self) -> None:
         """Upload what is not at the server, and merge what is done, until all is or the job is stopped.
@@ -157,7 +157,7 @@ class BatchRun:
         from ..endpoints import FILES_CREATE
 
         number = len(self._parts) + 1
-        part = _Part(
+        part = _RowFile(
             name=f"{self._record.nonce}-{number}",
             endpoint=path,
             rows=len(works),
@@ -175,7 +175,7 @@ class BatchRun:
         await in_thread(self._save)
         await self._begin(part, None)
 
-    async def _begin(self, part: _Part, batch: Any) -> None:
+    async def _begin(self, part: _RowFile, batch: Any) -> None:
         """Have the server begin with a file, unless it has begun with this batch."""
         from ..endpoints import BATCHES_CREATE
 
@@ -197,7 +197,7 @@ class BatchRun:
         part.batch = batch.id
         await in_thread(self._save)
 
-    async def _find(self, part: _Part) -> Any:
+    async def _find(self, part: _RowFile) -> Any:
         """The batch that an earlier run began with this file, if there is one."""
         from ..endpoints import BATCHES_LIST
 
@@ -212,7 +212,7 @@ class BatchRun:
 
     # ---------------------------------------------------------------- results
 
-    async def _look_at(self, part: _Part) -> bool:
+    async def _look_at(self, part: _RowFile) -> bool:
         """Ask how a batch is doing, and merge its results if it is done; whether it is."""
         from ..endpoints import BATCHES_RETRIEVE
 
@@ -282,9 +282,9 @@ class BatchRun:
 
     # ---------------------------------------------------------------- what is at the server
 
-    def _load(self) -> list[_Part]:
+    def _load(self) -> list[_RowFile]:
         try:
-            return msgspec.json.decode(read_file(self._path, _RECORD), type=list[_Part])
+            return msgspec.json.decode(read_file(self._path, _RECORD), type=list[_RowFile])
         except FileNotFoundError:
             return []
         except ValueError as error:

@@ -193,7 +193,7 @@ def read_lines(path: str, size: int | None = None, start: LinePosition | None = 
     start = start or LinePosition()
     left = None if size is None else size - start.offset
     number = start.line
-    begun: list[bytes] = []
+    pieces: list[bytes] = []
     length = 0
     with open_regular(path) as file:
         file.seek(start.offset)
@@ -202,9 +202,9 @@ def read_lines(path: str, size: int | None = None, start: LinePosition | None = 
                 left -= len(chunk)
             lines = chunk.split(b"\n")
             last = lines.pop()
-            if lines and begun:
-                lines[0] = b"".join((*begun, lines[0]))
-                begun.clear()
+            if lines and pieces:
+                lines[0] = b"".join((*pieces, lines[0]))
+                pieces.clear()
                 length = 0
             if not number and lines:
                 lines[0] = lines[0].removeprefix(BOM_UTF8)
@@ -212,14 +212,14 @@ def read_lines(path: str, size: int | None = None, start: LinePosition | None = 
                 number += 1
                 if line and not line.isspace():
                     yield number, line
-            begun.append(last)
+            pieces.append(last)
             length += len(last)
             if length > _LONGEST:
                 raise InputFileError(path, [LineProblem(number + 1, f"longer than {_LONGEST:,} bytes: not JSON Lines")])
     if left:
         text = f"the file became shorter while it was read: {left:,} bytes are missing"
         raise InputFileError(path, [LineProblem(number + 1, text)])
-    rest = b"".join(begun)
+    rest = b"".join(pieces)
     rest = rest if number else rest.removeprefix(BOM_UTF8)
     if rest and not rest.isspace():
         yield number + 1, rest
@@ -228,10 +228,10 @@ def read_lines(path: str, size: int | None = None, start: LinePosition | None = 
 def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> LinePosition:
     """Return where the first row begins that is not `finished`. Blocks. Raises `OSError`."""
     offset = number = row = 0
-    begun = 0  # bytes of a line that goes on in the next chunk
+    carried = 0  # bytes of a line that goes on in the next chunk
     blank = True
     with open_regular(path) as file:
-        while offset + begun < size and (chunk := file.read(min(_CHUNK, size - offset - begun))):
+        while offset + carried < size and (chunk := file.read(min(_CHUNK, size - offset - carried))):
             lines = chunk.split(b"\n")
             last = lines.pop()
             for line in lines:
@@ -239,12 +239,12 @@ def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> LinePosi
                     if not finished(row):
                         return LinePosition(offset, number, row)
                     row += 1
-                offset += begun + len(line) + 1
+                offset += carried + len(line) + 1
                 number += 1
-                begun, blank = 0, True
-            begun += len(last)
+                carried, blank = 0, True
+            carried += len(last)
             blank = blank and (not last or last.isspace())
-    if offset + begun < size:
+    if offset + carried < size:
         return LinePosition(offset, number, row)  # the file became shorter: `read_lines` says so
     if blank:
         return LinePosition(size, number, row)

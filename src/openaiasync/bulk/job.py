@@ -307,7 +307,7 @@ class Job:
     def _open(self) -> tuple[JobRecord, SegmentStore]:
         """Check everything and open the rows; nothing is sent before this returns. Blocks."""
         record = None if self._new else JobRecord.load(self._folder)
-        begun = JobRecord(
+        new_record = JobRecord(
             nonce=os.urandom(6).hex(),
             source=self._source,
             input=self._source if self._table is None else os.path.join(self._folder, "input.jsonl"),
@@ -320,12 +320,12 @@ class Job:
             created=time.time(),
         )
         if record is not None:
-            record.compare_settings(begun, self._out)
+            record.compare_settings(new_record, self._out)
             if self._source != record.source and not _same_bytes(self._source, record):
                 raise JobChangedError(f"{self._out} belongs to a job with the input {record.source}; {ADVICE}")
             store = self._continue(record)
         else:
-            record = begun
+            record = new_record
             store = self._begin(record)
         if self._note:
             record.options = self._note

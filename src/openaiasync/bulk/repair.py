@@ -108,8 +108,8 @@ class Into:
     def _ask_again(self, request: Request, text: str, error: ShapeError) -> None:
         body = self._body(request)
         name = "input" if request.endpoint.path == "/responses" else "messages"
-        asked: Any = body.get(name)
-        messages: list[Any] = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked or ())
+        prompt: Any = body.get(name)
+        messages: list[Any] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt or ())
         body[name] = [*messages, {"role": "assistant", "content": text}, repair_message(error)]
         request.body = msgspec.json.encode(body)
 
@@ -126,11 +126,11 @@ class Into:
         return True
 
 
-def _with_words(asked: Any, words: str) -> Any:
+def _with_words(prompt: Any, words: str) -> Any:
     """Return a prompt, or messages, with instructions behind what the user says."""
-    if isinstance(asked, str):
-        return f"{asked}\n\n{words}"
-    messages: list[Any] = list(asked or ())
+    if isinstance(prompt, str):
+        return f"{prompt}\n\n{words}"
+    messages: list[Any] = list(prompt or ())
     last: Any = messages[-1] if messages else None
     if is_dict(last) and last.get("role") == "user" and isinstance(last.get("content"), str):
         if words in last["content"]:

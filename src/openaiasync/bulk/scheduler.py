@@ -64,7 +64,7 @@ _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "bill
                        "insufficient_user_quota"})  # fmt: skip
 
 
-class _Server:
+class _ServerState:
     """One server: the way there, what it may be sent, and why it is not asked any more, if so."""
 
     __slots__ = ("admission", "engine", "error", "lost", "reached", "worked_at")
@@ -89,7 +89,7 @@ class _Server:
         return enough
 
 
-_Start: TypeAlias = tuple[Work, _Server, Flight]
+_Start: TypeAlias = tuple[Work, _ServerState, Flight]
 
 
 class Scheduler:
@@ -128,7 +128,7 @@ class Scheduler:
             raise ConfigurationError(f"retries is a whole number from 0 up, not {retries!r}")
         if not isinstance(give_up_after, (int, float)) or not give_up_after > 0:
             raise ConfigurationError(f"give_up_after is a number of seconds above 0, not {give_up_after!r}")
-        self._servers = [_Server(engine_of(one), Admission()) for one in many]
+        self._servers = [_ServerState(engine_of(one), Admission()) for one in many]
         if limits is not None and limits.pace is not None:  # plain calls count against the same limits
             for server in self._servers:
                 server.admission.requests, server.admission.tokens = limits.pace.requests, limits.pace.tokens
@@ -185,7 +185,7 @@ class Scheduler:
             admission = server.admission
             for pacer, per_minute in ((admission.requests, rpm), (admission.tokens, tpm)):
                 if not isinstance(per_minute, str):
-                    pacer.told = math.inf if per_minute is None else _positive(per_minute) / 60.0
+                    pacer.configured = math.inf if per_minute is None else _positive(per_minute) / 60.0
             if max_in_flight != "same":
                 fixed = UNBOUNDED if max_in_flight is None else None if max_in_flight == "auto" else max_in_flight
                 if fixed is not None and _positive(fixed) % 1:
@@ -437,7 +437,7 @@ class Scheduler:
             return None
         assert self._loop is not None
         now = self._loop.time()
-        best: _Server | None = None
+        best: _ServerState | None = None
         soonest, least = math.inf, math.inf
         for server in self._servers:
             if server.lost:
@@ -518,7 +518,7 @@ class Scheduler:
                 self._pump()  # the limit has grown, or another server works again
         self._pump()
 
-    async def _attempt(self, work: Work, server: _Server, flight: Flight) -> None:
+    async def _attempt(self, work: Work, server: _ServerState, flight: Flight) -> None:
         assert self._loop is not None
         stats, admission, loop = self._stats, server.admission, self._loop
         self._sink.started(work)
@@ -574,7 +574,7 @@ class Scheduler:
 
     # ---------------------------------------------------------------- attempts that failed
 
-    def _failed(self, work: Work, server: _Server, flight: Flight, error: OpenAIError) -> None:
+    def _failed(self, work: Work, server: _ServerState, flight: Flight, error: OpenAIError) -> None:
         """Decide what becomes of a row whose attempt failed."""
         assert self._loop is not None
         now, admission, stats = self._loop.time(), server.admission, self._stats
@@ -599,7 +599,7 @@ class Scheduler:
             work.attempts += 1
             self._give_up(work, error)
 
-    def _refused(self, work: Work, server: _Server, flight: Flight, error: APIStatusError) -> None:
+    def _refused(self, work: Work, server: _ServerState, flight: Flight, error: APIStatusError) -> None:
         """A 429: the row waits at the front, and after two in a row behind others."""
         assert self._loop is not None
         now, admission = self._loop.time(), server.admission
@@ -621,7 +621,7 @@ class Scheduler:
         if refusal.retry_after is not None and refusal.retry_after > self._give_up_after:
             self._check_alive(now, error)
 
-    def _repeat(self, work: Work, server: _Server, flight: Flight, error: OpenAIError) -> None:
+    def _repeat(self, work: Work, server: _ServerState, flight: Flight, error: OpenAIError) -> None:
         """The server's or the network's fault: the row is sent again, unless it was often enough."""
         assert self._loop is not None
         now, breaker, pause = self._loop.time(), server.admission.breaker, pause_of(error)
@@ -659,7 +659,7 @@ class Scheduler:
             Outcome(status=status, error=error, meta=error.meta, attempts=work.attempts, seconds=error.elapsed),
         )
 
-    def _lose(self, server: _Server, why: str, error: OpenAIError) -> None:
+    def _lose(self, server: _ServerState, why: str, error: OpenAIError) -> None:
         """Ask a server no more; without any left the run stops."""
         if not server.lost:
             server.lost, server.error = why, error

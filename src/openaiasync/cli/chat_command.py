@@ -27,9 +27,9 @@ def run_chat(server: ServerOptions, question: str | None, options: ChatOptions) 
         raise CommandError("--continue continues the last session, --session the one that it names; use one of them")
     if options.forget and (options.go_on or options.session is not None):
         raise CommandError("--forget keeps nothing, --session and --continue keep the conversation; use one of them")
-    asked = _question(question)
-    if asked is not None:
-        return asyncio.run(_ask_once(server, asked, options))
+    text = _question(question)
+    if text is not None:
+        return asyncio.run(_ask_once(server, text, options))
     if options.as_json:
         raise CommandError("--json needs a question, as an argument or through a pipe")
     from .repl import converse

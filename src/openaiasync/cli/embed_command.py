@@ -32,7 +32,7 @@ _REFUSED = frozenset({400, 413, 422})  # about the texts of one call; other stat
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class InputLine:
     """One line of the input; `error` is the reason if it cannot be sent."""
 
     index: int
@@ -44,7 +44,7 @@ class Row:
 class Embedded:
     """A line with its vector, or with the error of its call."""
 
-    row: Row
+    row: InputLine
     vector: list[float] | None
     error: OpenAIError | None = None
 
@@ -122,13 +122,13 @@ class _Embedder:
         self._client = client
         self._options = options
 
-    async def __call__(self, batch: list[Row]) -> list[Embedded]:
+    async def __call__(self, batch: list[InputLine]) -> list[Embedded]:
         """Return the batch with vectors and errors, in order. Raises errors that affect more than its lines."""
         good = await self._send([row for row in batch if not row.error])
         bad = [Embedded(row, None) for row in batch if row.error]
         return sorted([*good, *bad], key=lambda one: one.row.index)
 
-    async def _send(self, rows: list[Row]) -> list[Embedded]:
+    async def _send(self, rows: list[InputLine]) -> list[Embedded]:
         """Send rows; if they are refused, send each half again, until the bad rows are found."""
         if not rows:
             return []
@@ -155,8 +155,8 @@ def _about_rows(error: OpenAIError) -> bool:
 # ---------------------------------------------------------------- input
 
 
-async def _batches(rows: AsyncGenerator[Row, None], size: int) -> AsyncGenerator[list[Row], None]:
-    batch: list[Row] = []
+async def _batches(rows: AsyncGenerator[InputLine, None], size: int) -> AsyncGenerator[list[InputLine], None]:
+    batch: list[InputLine] = []
     async for row in rows:
         batch.append(row)
         if len(batch) == size:
@@ -166,7 +166,7 @@ async def _batches(rows: AsyncGenerator[Row, None], size: int) -> AsyncGenerator
         yield batch
 
 
-async def _rows(source: int) -> AsyncGenerator[Row, None]:
+async def _rows(source: int) -> AsyncGenerator[InputLine, None]:
     """Yield the lines of a file descriptor without line ends. Blank lines are skipped, but counted by the index."""
     index = size = 0
     unfinished: list[bytes] = []
@@ -178,24 +178,24 @@ async def _rows(source: int) -> AsyncGenerator[Row, None]:
             raise CommandError(
                 f"line {index + 1} of the input is longer than {_LONGEST:,} bytes: this is not a text file"
             )
-        for begun in ended:
+        for rest in ended:
             if row := _row(index, b"".join(unfinished)):
                 yield row
             index += 1
-            unfinished = [begun]
+            unfinished = [rest]
     if row := _row(index, b"".join(unfinished)):
         yield row
 
 
-def _row(index: int, line: bytes) -> Row | None:
+def _row(index: int, line: bytes) -> InputLine | None:
     line = line.removeprefix(BOM_UTF8) if index == 0 else line
     try:
         text = line.decode().removesuffix("\r")
     except UnicodeDecodeError as error:
-        return Row(
+        return InputLine(
             index, line.decode(errors="replace"), f"the line is not UTF-8 ({error.reason} at byte {error.start})"
         )
-    return Row(index, text) if text.strip() else None
+    return InputLine(index, text) if text.strip() else None
 
 
 async def _read(source: int) -> bytes:

@@ -203,14 +203,14 @@ _ENDINGS = {
 }
 
 
-async def show_turn(session: ChatSession, asked: dict[str, Any], schema: dict[str, Any] | None = None) -> Reply[Any]:
+async def show_turn(session: ChatSession, turn: dict[str, Any], schema: dict[str, Any] | None = None) -> Reply[Any]:
     """Take a turn with the arguments of `session.stream` and show it, with a schema as JSON. Raises its errors."""
     before = session.left_out
     if schema is not None:
-        reply = await session.say(**asked, into=schema)
+        reply = await session.say(**turn, into=schema)
         write_bytes(json_bytes(reply.parsed))
     else:
-        async with session.stream(**asked) as stream:
+        async with session.stream(**turn) as stream:
             reply = await _shown(stream, screen())
         _note_ending(reply)
     if session.left_out > before:
@@ -235,7 +235,7 @@ async def _shown(stream: SessionStream[Any], place: Screen) -> Reply[Any]:
                     note(f"{piece.call.name}({_short(piece.call.arguments)})")
                 case ToolFinished():
                     place.end()
-                    note(_told(piece.result))
+                    note(_result_line(piece.result))
                     place.begin()
                 case RepairStarted():
                     place.end()
@@ -246,12 +246,12 @@ async def _shown(stream: SessionStream[Any], place: Screen) -> Reply[Any]:
         place.end()
 
 
-def _told(result: ToolResult) -> str:
+def _result_line(result: ToolResult) -> str:
     """Describe the result of a tool in one line."""
     if result.error is not None:
         return f"{result.name} failed: {_short(str(result.error) or repr(result.error))}"
-    told = result.content if isinstance(result.content, str) else json.dumps(result.content, ensure_ascii=False)
-    return f"{result.name}: {_short(told)}"
+    text = result.content if isinstance(result.content, str) else json.dumps(result.content, ensure_ascii=False)
+    return f"{result.name}: {_short(text)}"
 
 
 def _short(text: str) -> str:

@@ -66,18 +66,18 @@ async def _undo(state: Repl, argument: str) -> None:
         gone = state.session.undo(count)
     except IndexError:
         raise CommandError("there is no question to take back" if count == 1 else "there are fewer questions") from None
-    asked = [_words(message.get("content")) for message in gone if message.get("role") == "user"]
-    note(f"Taken back: {'; '.join(map(_quoted, asked))}")
+    questions_undone = [_words(message.get("content")) for message in gone if message.get("role") == "user"]
+    note(f"Taken back: {'; '.join(map(_quoted, questions_undone))}")
 
 
 async def _retry(state: Repl, argument: str) -> None:
     if state.failed is not None:
         await state.take(state.failed)
         return
-    asked = [index for index, message in enumerate(state.session.messages) if message.get("role") == "user"]
-    if not asked:
+    positions = [index for index, message in enumerate(state.session.messages) if message.get("role") == "user"]
+    if not positions:
         raise CommandError("there is no question to ask again")
-    await state.take({"at": asked[-1]})
+    await state.take({"at": positions[-1]})
 
 
 def _words(content: object) -> str:
@@ -276,10 +276,10 @@ class Repl:
         """Ask a question, with the images for it. Raises what the turn raises."""
         await self.take({"text": text, "images": list(self.images)})
 
-    async def take(self, asked: dict[str, Any]) -> None:
+    async def take(self, turn: dict[str, Any]) -> None:
         """Take a turn with the arguments of `session.stream`, and save it."""
-        self.failed = asked
-        await show_turn(self.session, asked, self.schema)
+        self.failed = turn
+        await show_turn(self.session, turn, self.schema)
         self.failed = None
         self.images.clear()
         self.store.keep(self.session)
@@ -311,8 +311,8 @@ def _greet(state: Repl, client: Client) -> None:
         f'{state.session.model} at {base}. Ctrl-C stops an answer, Ctrl-D or "exit" ends the conversation, '
         "/help lists the commands."
     )
-    if asked := questions(state.session):
-        note(f"Continuing {state.store.name}; questions so far: {asked}.")
+    if count := questions(state.session):
+        note(f"Continuing {state.store.name}; questions so far: {count}.")
     if state.session.missing_tools:
         note(f"Tools that the session had and this command lacks: {', '.join(state.session.missing_tools)}")
 

@@ -233,7 +233,7 @@ def no_sound(meta: Meta, body: bytes) -> OpenAIError:
     fields = _object(body)
     if fields is not None and is_error(None, fields):
         return failures.stream_error(meta, fields)
-    return failures.misfit(meta, body, reason)
+    return failures.unexpected_answer(meta, body, reason)
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -111,7 +111,7 @@ class Call:
     """The same as the kind of its `TransportError`."""
     last_meta: Meta | None = None
     """Of the last response of whatever status, for observers."""
-    asked: Mapping[str, Any] = MappingProxyType({})
+    requested_headers: Mapping[str, Any] = MappingProxyType({})
     """Header fields that the caller named, for observers."""
     extra: dict[str, Any]
     """Header fields that observers add to the next attempt; `None` takes one away."""

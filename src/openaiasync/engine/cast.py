@@ -249,7 +249,7 @@ def _strict_reader(kind: Any) -> _Reader:
             try:
                 return adapter.validate_json(body)
             except ValueError as error:
-                raise DecodeError(_told(error), body) from None
+                raise DecodeError(_pydantic_message(error), body) from None
 
         return validate
     return _msgspec_reader(with_limits(kind))
@@ -312,7 +312,7 @@ def _unreadable(kind: Any, why: object) -> TypeError:
     )
 
 
-def _told(error: ValueError) -> str:
+def _pydantic_message(error: ValueError) -> str:
     """Return what pydantic says, without its lines of advice."""
     listed: Any = cast("Any", getattr(error, "errors", list))()
     return "; ".join(f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in listed) or str(error)

@@ -247,7 +247,7 @@ class EmbeddingsCodec(JSONCodec):
         if wrong := fault(request, answer):
             if wrong == NO_VECTOR:
                 raise failures.empty_answer(meta, body, wrong)
-            raise failures.misfit(meta, body, wrong)
+            raise failures.unexpected_answer(meta, body, wrong)
         return super().finish(engine, request, answer, meta, body)
 
 
@@ -272,7 +272,7 @@ class JSONOrTextCodec(JSONCodec):
         if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
             raise failures.refused(meta, body, ERROR if is_error(kind, fields) else NOTHING)
         if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-            raise failures.misfit(meta, body, "asked for text, the server sent a page")
+            raise failures.unexpected_answer(meta, body, "asked for text, the server sent a page")
         return body.decode("utf-8", "replace")
 
     def decode_large(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:

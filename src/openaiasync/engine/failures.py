@@ -113,8 +113,8 @@ def from_transport(
         error = InFlightError(f"{where}: {failure.message}")
     elif clock is not None:
         # A timeout of a caller's own HTTP client is not one of ours, whose length we could tell.
-        told = failure.by_caller or failure.__cause__ is not None
-        words = failure.message if told else timeout_message(clock, seconds)
+        explained = failure.by_caller or failure.__cause__ is not None
+        words = failure.message if explained else timeout_message(clock, seconds)
         error = APITimeoutError(request, message=f"{where}: {words} {spent}", clock=clock)
     else:
         error = APIConnectionError(message=f"{where}: {failure.message} {spent}", request=request)
@@ -189,7 +189,7 @@ class EmptyAnswerError(APIResponseValidationError, ValueError):
     """An answer of the right shape with nothing in it; a `ValueError` too, as users of the official client expect."""
 
 
-def misfit(meta: Meta, raw: bytes, reason: str) -> APIResponseValidationError:
+def unexpected_answer(meta: Meta, raw: bytes, reason: str) -> APIResponseValidationError:
     """Return the same with the beginning of the body in the message."""
     raw = _cleaned(meta, raw)
     return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
@@ -214,8 +214,8 @@ def stream_error(meta: Meta, body: Any) -> APIError:
     body = meta.request.secrets.clean(body)
     fields: dict[str, Any] = cast("Any", body) if isinstance(body, dict) else {}
     if not fields.get("error"):
-        told: Any = error_of_choice(fields)
-        body = told or cast("Any", body)
+        found: Any = error_of_choice(fields)
+        body = found or cast("Any", body)
     details = read_error(body)
     text = f"{meta.request.method} {meta.url}: the server sent an error in place of an answer"
     error = APIError(with_words(text, details), meta.request, body=error_object(body))
@@ -309,8 +309,8 @@ def is_no_error(kind: Any) -> bool:
         return False
     for name in ("object", "type"):
         declared = kind.__annotations__.get(name)
-        told = name not in kind.__struct_fields__ or get_origin(declared) is Literal
-        if not told or getattr(kind, name, None) == "error" or "error" in get_args(declared):
+        fixed = name not in kind.__struct_fields__ or get_origin(declared) is Literal
+        if not fixed or getattr(kind, name, None) == "error" or "error" in get_args(declared):
             return False
     return True
 

@@ -174,28 +174,28 @@ class Hooks:
     on_error: Callable[[Any], object] | None = None
 
     def __call__(self, call: Call) -> CallObserver:
-        return _HookWatcher(call, self)
+        return _HookObserver(call, self)
 
 
-class _HookWatcher(CallObserver):
+class _HookObserver(CallObserver):
     def __init__(self, call: Call, hooks: Hooks) -> None:
         self._call = call
         self._hooks = hooks
 
     def sending(self, call: Call) -> Awaitable[object] | None:
         hook = self._hooks.on_request
-        return None if hook is None else _told(hook, RequestEvent(call))
+        return None if hook is None else _call_hook(hook, RequestEvent(call))
 
     def answered(self, meta: Meta, made: Callable[[], Any]) -> Awaitable[object] | None:
         hook = self._hooks.on_answer
-        return None if hook is None else _told(hook, AnswerEvent(self._call, meta, made))
+        return None if hook is None else _call_hook(hook, AnswerEvent(self._call, meta, made))
 
     def failed(self, error: Exception) -> Awaitable[object] | None:
         hook = self._hooks.on_error
-        return None if hook is None else _told(hook, ErrorEvent(self._call, error))
+        return None if hook is None else _call_hook(hook, ErrorEvent(self._call, error))
 
 
-def _told(hook: Callable[[Any], object], event: CallEvent) -> Awaitable[object] | None:
+def _call_hook(hook: Callable[[Any], object], event: CallEvent) -> Awaitable[object] | None:
     answer = hook(event)
     return cast("Awaitable[object]", answer) if isinstance(answer, Awaitable) else None
 
@@ -216,7 +216,7 @@ def _shown(call: Call) -> list[tuple[str, str]]:
 # ---------------------------------------------------------------------------------------------- all observers of a call
 
 
-class _Told(Observers):
+class _ActiveObservers(Observers):
     """Observers that are told of every step, and of the end once."""
 
     def __init__(self, call: Call) -> None:
@@ -225,9 +225,9 @@ class _Told(Observers):
         self._deferred = self._over = False
         self._raised: BaseException | None = None  # what an observer raised
         call.request = copy.copy(request)
-        call.asked = request.headers or {}
+        call.requested_headers = request.headers or {}
         # With header fields of its own, even an empty set of them, the fields of each attempt are made anew.
-        call.request.headers = call.asked
+        call.request.headers = call.requested_headers
         call.extra = {}
         self.observers: list[CallObserver] = [observer(call) for observer in engine.config.observers]
         if request.hooks is not None:
@@ -237,19 +237,19 @@ class _Told(Observers):
 
     async def sending(self) -> None:
         call = self._call
-        asked, extra = call.asked, call.extra
+        requested, extra = call.requested_headers, call.extra
         extra.clear()
-        call.request.headers = asked
+        call.request.headers = requested
         try:
             for observer in self.observers:
-                told = observer.sending(call)
-                if told is not None:
-                    await told
+                pending = observer.sending(call)
+                if pending is not None:
+                    await pending
         except BaseException as error:
             self._raised = error
             raise
         added = {name.lower() for name in extra}
-        kept = {name: value for name, value in asked.items() if name.lower() not in added}
+        kept = {name: value for name, value in requested.items() if name.lower() not in added}
         call.request.headers = {**kept, **extra}
 
     def sent(self) -> None:
@@ -285,9 +285,9 @@ class _Told(Observers):
             return
         try:
             for observer in self.observers:
-                told = observer.answered(meta, made)
-                if told is not None:
-                    await told
+                pending = observer.answered(meta, made)
+                if pending is not None:
+                    await pending
         except BaseException as error:
             self._end(_outcome(error), error)
             raise
@@ -301,9 +301,9 @@ class _Told(Observers):
             # Hooks are told of failures, not of each other's.
             if isinstance(error, Exception) and error is not self._raised:
                 for observer in self.observers:
-                    told = observer.failed(error)
-                    if told is not None:
-                        await told
+                    pending = observer.failed(error)
+                    if pending is not None:
+                        await pending
         except BaseException as another:
             error = another
             raise
@@ -347,4 +347,4 @@ def _outcome(error: BaseException) -> Outcome:
 
 def observers_of(call: Call) -> Observers:
     """Return who observes this call, and let them prepare its request."""
-    return _Told(call)
+    return _ActiveObservers(call)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.codec.dialects import tells_limit
 from ..core.model.meta import Meta, RateLimits
-from ..core.policy.admission import Refusal
+from ..core.policy.admission import RateLimitRefusal
 from ..core.policy.estimate import TokenEstimate, usage_of
 from ..core.policy.limits import Limits
 from ..core.policy.pacing import Pacer
@@ -35,23 +35,23 @@ def pause_of(error: OpenAIError) -> float | None:
     return server_pause(error.response.headers, time.time()) if isinstance(error, APIStatusError) else None
 
 
-def refusal_of(error: APIStatusError, limits: RateLimits | None) -> Refusal:
+def refusal_of(error: APIStatusError, limits: RateLimits | None) -> RateLimitRefusal:
     """Return what a 429 says: by its error object, then by its words, then by its fields."""
-    told = str(error.type or error.code or "").lower()
-    kind: Any = told if told in ("tokens", "requests") else tells_limit(error)
+    named_limit = str(error.type or error.code or "").lower()
+    kind: Any = named_limit if named_limit in ("tokens", "requests") else tells_limit(error)
     if not kind and limits is not None:
         used = [name for name in ("requests", "tokens") if getattr(limits, name).remaining == 0]
         kind = used[0] if len(used) == 1 else ""
-    return Refusal(kind, pause_of(error))
+    return RateLimitRefusal(kind, pause_of(error))
 
 
 def learn_limits(now: float, requests: Pacer, tokens: Pacer, limits: RateLimits | None) -> None:
     """Have the pacers of a server follow what a response says of its limits."""
     if limits is None:
         return
-    for pacer, told in ((requests, limits.requests), (tokens, limits.tokens)):
-        if told.limit is not None:
-            pacer.headers.see(now, told.limit, told.remaining, told.reset)
+    for pacer, state in ((requests, limits.requests), (tokens, limits.tokens)):
+        if state.limit is not None:
+            pacer.headers.see(now, state.limit, state.remaining, state.reset)
             pacer.changed(now)
 
 

@@ -82,13 +82,13 @@ class RequestBuilder:
             return self._static[admin]
         # What may raise comes first: no frame of a traceback may hold a field in plain text.
         extra = None if request.headers is None else _extra(request.headers)
-        if extra is not None and _told(extra):  # nothing secret: it stands among the other fields
+        if extra is not None and _retry_count(extra):  # nothing secret: it stands among the other fields
             extra = {name: value for name, value in extra.items() if name.lower() != _COUNT}
         pairs: list[tuple[str, str]] = []
         key = config.admin_key if admin else config.key
-        asked = key is not None and not isinstance(key, Secret)
-        if asked:
-            key = _asked(await awaited(key, "the api_key function"))  # type: ignore[arg-type]  # by `asked`
+        by_function = key is not None and not isinstance(key, Secret)
+        if by_function:
+            key = _returned_key(await awaited(key, "the api_key function"))  # type: ignore[arg-type]  # by `by_function`
         if isinstance(key, Secret):
             scheme = f"{config.auth_scheme} " if config.auth_scheme else ""
             pairs.append((config.key_field, scheme + key.reveal()))
@@ -98,7 +98,7 @@ class RequestBuilder:
         if extra is not None:
             return Credentials(_override(pairs, extra), config.auth_scheme)
         made = Credentials(pairs, config.auth_scheme)
-        if not asked:
+        if not by_function:
             self._static[admin] = made
         else:
             self._latest = made
@@ -135,8 +135,8 @@ class RequestBuilder:
         hidden = {name.lower() for name, _ in self.config.secret_fields}
         if request.headers is not None:
             hidden |= {name.lower() for name in request.headers}
-            if told := _told(request.headers):
-                return (*(pair for pair in pairs if pair[0].lower() not in hidden), *told)
+            if retry_count := _retry_count(request.headers):
+                return (*(pair for pair in pairs if pair[0].lower() not in hidden), *retry_count)
         return tuple(pair for pair in pairs if pair[0].lower() not in hidden)
 
     def outgoing(
@@ -211,7 +211,7 @@ def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str]
     return ("\r\n".join(lines) + "\r\n").encode("latin-1")
 
 
-def _asked(value: Any) -> Secret:
+def _returned_key(value: Any) -> Secret:
     """Return the key that a function answered; `ConfigurationError` without quoting what is none."""
     if isinstance(value, Secret):
         value = value.reveal()
@@ -254,7 +254,7 @@ def _extra(headers: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _told(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _retry_count(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the count of retries that a call gives itself, if it does, and not to leave it out."""
     return [
         (name, check_header(name, value, "extra_headers"))

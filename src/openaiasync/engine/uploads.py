@@ -34,7 +34,7 @@ class _Path(NamedTuple):
     size: int
 
 
-class _Open(NamedTuple):
+class _OpenFile(NamedTuple):
     """A file that the caller has opened and will close; `size` is `None` where it cannot be rewound."""
 
     file: IO[bytes]
@@ -45,10 +45,10 @@ class _Unnamed(NamedTuple):
     """A file that cannot be rewound, whose first bytes make the header of its part when they are sent."""
 
     naming: Naming
-    source: _Open
+    source: _OpenFile
 
 
-_Source: TypeAlias = bytes | _Path | _Open | _Unnamed
+_Source: TypeAlias = bytes | _Path | _OpenFile | _Unnamed
 
 
 async def with_upload(request: Request) -> Request:
@@ -144,7 +144,7 @@ def _sources(form: Multipart) -> list[_Source]:
             _add(found, content)
         else:
             source = _look(content) if isinstance(content, str) else _measure(content)
-            if part.naming is not None and isinstance(source, _Open) and source.size is None:
+            if part.naming is not None and isinstance(source, _OpenFile) and source.size is None:
                 found.append(_Unnamed(part.naming, source))
             else:
                 _add(found, part.head if part.naming is None else part.naming(_first_bytes(source)))
@@ -154,7 +154,7 @@ def _sources(form: Multipart) -> list[_Source]:
     return found
 
 
-def _first_bytes(source: _Path | _Open) -> bytes:
+def _first_bytes(source: _Path | _OpenFile) -> bytes:
     if isinstance(source, _Path):
         with open(source.path, "rb", buffering=0) as file:
             return file.read(SNIFFED)
@@ -182,14 +182,14 @@ def _look(path: str) -> _Path:
         return _Path(path, os.fstat(file.fileno()).st_size)
 
 
-def _measure(file: IO[bytes]) -> _Open:
+def _measure(file: IO[bytes]) -> _OpenFile:
     """A file that can be rewound is sent whole, from its start, as the official client does; others as they stand."""
     seekable = getattr(file, "seekable", None)
     if seekable is None or not seekable():
-        return _Open(file, None)
+        return _OpenFile(file, None)
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    return _Open(file, size if isinstance(size, int) else file.tell())  # pyright: ignore[reportUnnecessaryIsInstance]
+    return _OpenFile(file, size if isinstance(size, int) else file.tell())  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 # -------------------------------------------------------------------------------------------------- reading
@@ -200,7 +200,7 @@ class _Reader(Protocol):
     def close(self) -> None: ...
 
 
-def _reader(source: _Open) -> _Reader:
+def _reader(source: _OpenFile) -> _Reader:
     # What lies in memory is read at once: a thread would only cost.
     return _OpenReader(source, in_thread=not isinstance(source.file, io.BytesIO))
 
@@ -234,7 +234,7 @@ class _Count:
 class _OpenReader:
     """Reads a file of the caller's, which stays open."""
 
-    def __init__(self, source: _Open, in_thread: bool) -> None:
+    def __init__(self, source: _OpenFile, in_thread: bool) -> None:
         self._file = source.file
         self._rewind = source.size is not None
         self._in_thread = in_thread

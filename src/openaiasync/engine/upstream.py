@@ -58,7 +58,7 @@ class Closable(Protocol):
         ...
 
 
-class _Open:
+class _SharedState:
     """What is open, which `Connections.aside` has in common with its original."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Connections:
         self.unfinished: int = 0
         """Streams that ended properly, but without saying that their answer is complete."""
         self._factory = factory
-        self._open = _Open()
+        self._open = _SharedState()
 
     @property
     def closed(self) -> bool:

@@ -103,7 +103,7 @@ def with_base(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "base_url": base_url, "data_residency": region}
 
 
-class _Flight:
+class _RunningExchange:
     """One running exchange in one event loop, and the number of callers that wait for it."""
 
     def __init__(self, work: asyncio.Task[Secret]) -> None:
@@ -136,7 +136,9 @@ class WorkloadIdentityAuth:
         self._token: Secret | None = None
         self._issued: deque[Secret] = deque(maxlen=8)
         self._good_until = self._fresh_until = self._try_again_at = 0.0
-        self._flights: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Flight] = weakref.WeakKeyDictionary()
+        self._flights: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _RunningExchange] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def bind(self, shared: Connections) -> None:
         """Exchange tokens over these connections."""
@@ -192,7 +194,9 @@ class WorkloadIdentityAuth:
         if flight is None:
             if shared.closed:
                 raise ClientClosedError("the client is closed; make a new one")
-            flight = self._flights[loop] = _Flight(loop.create_task(self._exchange(shared), name="openaiasync: token"))
+            flight = self._flights[loop] = _RunningExchange(
+                loop.create_task(self._exchange(shared), name="openaiasync: token")
+            )
             shared.admit(flight)
         flight.waiting += 1
         try:

@@ -110,7 +110,7 @@ class _Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _BatchPlan:
     """How texts are put into requests, and what every request holds beside them."""
 
     size: int
@@ -205,7 +205,7 @@ class EmbedManyMethods:
 
     def _plan(
         self, size: int, tokens: int, tokenizer: Tokenizer | None, at_once: int | None, params: dict[str, Any]
-    ) -> _Plan:
+    ) -> _BatchPlan:
         slots = self._calls.shared.limiter.size or _AT_ONCE
         at_once = slots if at_once is None else at_once
         for name, value in (("batch_size", size), ("batch_tokens", tokens), ("concurrency", at_once)):
@@ -213,7 +213,7 @@ class EmbedManyMethods:
         if "input" in params:
             raise TypeError("embed_many() takes its texts as the first argument, not as input=")
         self._calls.request(EMBEDDINGS_CREATE, {**params, "input": ["text"]})
-        return _Plan(size, tokens, tokenizer, at_once, params)
+        return _BatchPlan(size, tokens, tokenizer, at_once, params)
 
 
 def _check_count(name: str, value: object) -> None:
@@ -224,7 +224,7 @@ def _check_count(name: str, value: object) -> None:
 class EmbedManyStream:
     """Vectors as they come, in the order of the texts. Enter it, then iterate it; leaving ends what is under way."""
 
-    def __init__(self, calls: Engine, texts: Texts, plan: _Plan) -> None:
+    def __init__(self, calls: Engine, texts: Texts, plan: _BatchPlan) -> None:
         self.refused: dict[int, APIStatusError] = {}
         """Why texts were refused, by index; of all texts before the row that came last, and perhaps of later ones."""
         self.model: str | None = None
@@ -356,8 +356,8 @@ class EmbedManyStream:
             raise error
 
     async def _ask(self, part: list[_Piece]) -> list[EmbeddedText]:
-        asked = {**self._plan.params, "input": [piece.text for piece in part]}
-        answer: CreateEmbeddingResponse = await self._calls.run(EMBEDDINGS_CREATE, asked)
+        params = {**self._plan.params, "input": [piece.text for piece in part]}
+        answer: CreateEmbeddingResponse = await self._calls.run(EMBEDDINGS_CREATE, params)
         rows = [
             EmbeddedText(piece.index, piece.text, vector)
             for piece, vector in zip(part, answer.vectors, strict=True)  # as many as texts: the call has made sure

@@ -45,7 +45,7 @@ def _endpoint() -> Endpoint:
 # -------------------------------------------------------------------------------------------------- the request
 
 
-class _Question:
+class _VisionRequest:
     """One request. Its images are read when it is sent; everything else is checked at once."""
 
     def __init__(self, calls: Engine, image: Any, prompt: Any, detail: Any, params: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ class VisionMethods(Namespace):
         Raises `OSError` for a file that cannot be read and `ValueError` for anything but an image, before it is sent;
         `TypeError` for a parameter that is missing or unknown; `OpenAIError`.
         """
-        question = _Question(self._calls, image, prompt, detail, dict(params))
+        question = _VisionRequest(self._calls, image, prompt, detail, dict(params))
         _endpoint().check(question.params(()))
         answer: ChatCompletion = await self._calls.run(_endpoint(), await question.send_params())
         return answer
@@ -131,7 +131,7 @@ class VisionMethods(Namespace):
         `TypeError` is raised at once, `OSError` and `ValueError` when the images are read.
         """
         calls = self._calls
-        question = _Question(calls, image, prompt, detail, dict(params))
+        question = _VisionRequest(calls, image, prompt, detail, dict(params))
 
         async def prepare() -> Request:
             return calls.stream_request(_endpoint(), await question.send_params())

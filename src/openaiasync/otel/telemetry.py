@@ -170,7 +170,7 @@ class _SpanObserver(CallObserver):
         if self._telemetry.propagates:
             fields: dict[str, str] = {}
             propagate.inject(fields, self._context)
-            requested = {name.lower() for name in call.asked}
+            requested = {name.lower() for name in call.requested_headers}
             call.extra.update({name: value for name, value in fields.items() if name.lower() not in requested})
 
     @_safely

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .app import Server
-from .connection import ServerLimits
 from .context import RequestContext
 from .errors import HTTPError
 from .form import UploadedFile
 from .http import HTTPServer, serve
+from .http_connection import ServerLimits
 from .pieces import ContentDelta, Finish, ReasoningDelta, RefusalDelta, ToolCallDelta, UsageReport
 from .requests import (
     ChatRequest,

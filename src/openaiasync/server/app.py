@@ -333,10 +333,10 @@ class Server:
             (b"vary", b"origin"),
         ]
         if context.method == "OPTIONS":
-            asked = context.header(b"access-control-request-headers") or _ALLOWED_HEADERS
+            requested = context.header(b"access-control-request-headers") or _ALLOWED_HEADERS
             context.fields += [
                 (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
-                (b"access-control-allow-headers", asked),
+                (b"access-control-allow-headers", requested),
                 (b"access-control-max-age", b"600"),
             ]
         return True

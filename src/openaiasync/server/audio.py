@@ -39,10 +39,12 @@ async def create_speech(app: Server, context: RequestContext) -> None:
             await context.send_pieces(_sound(handler, request), lambda first: _media_type(first, request.format))
 
 
-def _media_type(first: bytes, asked: str | None) -> bytes:
+def _media_type(first: bytes, requested_format: str | None) -> bytes:
     """Return the media type by how the sound begins, else by the format that was asked for."""
     found = audio_type(first)
-    return found.encode() if found is not None else _MEDIA_TYPES.get(asked or "", b"application/octet-stream")
+    return (
+        found.encode() if found is not None else _MEDIA_TYPES.get(requested_format or "", b"application/octet-stream")
+    )
 
 
 async def _sound(handler: Handler, request: SpeechRequest) -> AsyncGenerator[bytes]:

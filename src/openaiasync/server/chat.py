@@ -313,29 +313,29 @@ class ChatAnswer:
 
     async def _chunks(self, handler: Handler, choice: ChoiceWriter) -> AsyncGenerator[bytes]:
         request = ChatRequest(self._body, self._context, choice.index)
-        begun = False
+        started = False
         # Nearly all pieces are plain text that nothing has to be done with: their chunk is made in one step.
         head = b'%b{"index":%d,"delta":{"content":' % (self._head, choice.index)
         tail = b'},"logprobs":null,"finish_reason":null}' + self._tail
         async with aclosing(open_handler(handler, request)) as items:
             async for item in items:
-                if begun and type(item) is str and choice.passes_text:
+                if started and type(item) is str and choice.passes_text:
                     choice.content.append(item)
                     yield head + msgspec.json.encode(item) + tail
                     continue
                 for delta, chances in choice.add(item):
-                    if not begun:
-                        begun = True
+                    if not started:
+                        started = True
                         yield self._role(choice)
                     yield self._chunk(choice.index, delta, chances)
                 if choice.ended:
                     break
         for delta, chances in choice.end():
-            if not begun:
-                begun = True
+            if not started:
+                started = True
                 yield self._role(choice)
             yield self._chunk(choice.index, delta, chances)
-        if not begun:
+        if not started:
             yield self._role(choice)
         yield self._chunk(choice.index, {}, [], choice.finish)
 

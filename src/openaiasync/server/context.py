@@ -227,7 +227,7 @@ class Presence:
     when the client disconnects or does not take what is sent, with `HTTPError` (504) when the handler is late.
     """
 
-    __slots__ = ("_cause", "_first", "_receive", "_scope", "_send_timeout", "_timer", "_timers", "_watcher")
+    __slots__ = ("_cause", "_first", "_receive", "_scope", "_send_timeout", "_timer", "_timers", "_watch_task")
 
     def __init__(self, receive: Receive, limits: RequestLimits) -> None:
         loop = asyncio.get_running_loop()
@@ -236,7 +236,7 @@ class Presence:
         self._scope = asyncio.timeout(None)  # it is rescheduled to now to end the block
         self._cause: Exception = ClientLeft()
         self._timer = LazyTimer(loop, self._end)
-        self._watcher: asyncio.Task[None] | None = None
+        self._watch_task: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         if limits.handler_timeout is not None:
             self._timers.append(loop.call_later(limits.handler_timeout, self._late, limits.handler_timeout, "finish"))
@@ -284,7 +284,7 @@ class Presence:
         return self
 
     def _start_watching(self) -> None:
-        self._watcher = asyncio.create_task(self._watch())
+        self._watch_task = asyncio.create_task(self._watch())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -297,9 +297,9 @@ class Presence:
         except TimeoutError:
             raise self._cause from None
         finally:
-            if self._watcher is not None:
-                self._watcher.cancel()
-                await asyncio.wait([self._watcher])
+            if self._watch_task is not None:
+                self._watch_task.cancel()
+                await asyncio.wait([self._watch_task])
 
 
 def event_of(value: Any, name: str = "") -> bytes:

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from .asgi import AsgiApp
-from .connection import ServerConnection, ServerLimits
-from .exchange import ServerExchange
+from .http_connection import ServerConnection, ServerLimits
+from .http_exchange import ServerExchange
 from .lifespan import Lifespan
 
 __all__ = ["HTTPServer", "serve", "serve_until_signal"]
@@ -177,7 +177,7 @@ class HTTPServer:
         self.connections -= 1
         self._changed.set()
 
-    def begun(self, exchange: ServerExchange) -> None:
+    def request_started(self, exchange: ServerExchange) -> None:
         """Count a request in progress."""
         self._running.add(exchange)
         self.requests += 1

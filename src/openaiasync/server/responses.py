@@ -244,11 +244,11 @@ class _ResponseWriter:
 
     async def events(self, handler: Handler, on_complete: Any) -> AsyncGenerator[bytes]:
         """Yield the answer as server-sent events; `on_complete` is called before the last one."""
-        begun = False
+        started = False
         async with aclosing(self._pieces(handler)) as events:
             async for event in events:
-                if not begun:
-                    begun = True
+                if not started:
+                    started = True
                     for kind in ("response.created", "response.in_progress"):
                         yield self._event(kind, {"response": {**self.response(), "output": []}})
                 yield self._event(event["type"], event)

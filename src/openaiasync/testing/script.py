@@ -75,7 +75,7 @@ class Expectation:
     matcher: Matcher
     times: int | None = 1
     used: int = 0
-    told: str = ""
+    description: str = ""
 
     @property
     def left(self) -> bool:
@@ -84,7 +84,7 @@ class Expectation:
     def __str__(self) -> str:
         when = f"when({self.matcher})." if str(self.matcher) else ""
         often = "" if self.times == 1 else f", used {self.used} of {self.times or 'any number of'} times"
-        return f"{when}{self.told}{often}" + (" (used up)" if not self.left else "")
+        return f"{when}{self.description}{often}" + (" (used up)" if not self.left else "")
 
 
 class Replies:
@@ -93,7 +93,7 @@ class Replies:
     Each answer is given to one request unless `times` says otherwise (`None`: to any number). Times are in seconds.
     """
 
-    def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, told: str) -> Self:
+    def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, description: str) -> Self:
         raise NotImplementedError
 
     def reply(
@@ -248,14 +248,14 @@ class Script(Replies):
         )
         return _When(self, matcher)
 
-    def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, told: str) -> Self:
-        return self._expect(Matcher(), says, times, told)
+    def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, description: str) -> Self:
+        return self._expect(Matcher(), says, times, description)
 
-    def _expect(self, matcher: Matcher, says: Any, times: int | None, told: str) -> Self:
+    def _expect(self, matcher: Matcher, says: Any, times: int | None, description: str) -> Self:
         if times is not None and times < 1:
             raise ValueError(f"times={times}: give a positive number, or None for any number")
         with self._lock:
-            self.expectations.append(Expectation(says=says, matcher=matcher, times=times, told=told))
+            self.expectations.append(Expectation(says=says, matcher=matcher, times=times, description=description))
         return self
 
     @property
@@ -312,8 +312,8 @@ class _When(Replies):
         self._script = script
         self._matcher = matcher
 
-    def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, told: str) -> Self:
-        self._script._expect(self._matcher, says, times, told)
+    def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, description: str) -> Self:
+        self._script._expect(self._matcher, says, times, description)
         return self
 
 

@@ -75,15 +75,15 @@ def render(request: AnyRequest, said: Scripted) -> FakeAnswer:
         return _whole(said, FakeAnswer(body=said.content, headers=fields, status=said.status))
     if said.json is not _NOTHING:
         return _whole(said, FakeAnswer(json=said.json, headers=said.headers, status=said.status))
-    asked = body_fields(request)
+    body = body_fields(request)
     if said.embeddings is not None:
-        return _whole(said, FakeAnswer(json=_embeddings(asked, said), headers=said.headers))
+        return _whole(said, FakeAnswer(json=_embeddings(body, said), headers=said.headers))
     shape = next((shape for end, shape in _SHAPES.items() if request.path.endswith(end)), None)
     if shape is None:
         raise UnfitAnswer(
             f"a text or tool calls cannot answer {request.method} {request.path}: give json=, content= or embeddings="
         )
-    answer = shape(asked, said)
+    answer = shape(body, said)
     if isinstance(answer, FakeAnswer):
         return _whole(said, answer)
     events, pauses, cut_after = _timed(answer, said)
@@ -173,13 +173,13 @@ def _text(said: Scripted) -> str | None:
     return said.text
 
 
-def _usage(asked: Any, said: Scripted, sent: str = "prompt", made: str = "completion") -> dict[str, Any]:
+def _usage(body: Any, said: Scripted, sent: str = "prompt", made: str = "completion") -> dict[str, Any]:
     """Tokens as a server counts them; here a token is a word."""
     given = said.usage or {}
-    words = len(messages_text(asked).split()), len((_text(said) or "").split()) + len(said.tool_calls)
+    words = len(messages_text(body).split()), len((_text(said) or "").split()) + len(said.tool_calls)
     counts = [
-        given.get(f"{ours}_tokens", given.get(f"{theirs}_tokens", count))
-        for ours, theirs, count in (("prompt", "input", words[0]), ("completion", "output", words[1]))
+        given.get(f"{name}_tokens", given.get(f"{other_name}_tokens", count))
+        for name, other_name, count in (("prompt", "input", words[0]), ("completion", "output", words[1]))
     ]
     return {f"{sent}_tokens": counts[0], f"{made}_tokens": counts[1], "total_tokens": sum(counts)}
 
@@ -204,17 +204,17 @@ def _calls(said: Scripted) -> list[dict[str, Any]]:
 # -- chat and text completions
 
 
-def _chat(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
+def _chat(body: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     calls = _calls(said)
     finish = said.finish_reason or ("tool_calls" if calls else "stop")
-    base = {"id": "chatcmpl-test", "created": 1_700_000_000, "model": asked.get("model", "test-model")}
-    choices = range(int(asked.get("n") or 1))
-    if not asked.get("stream"):
+    base = {"id": "chatcmpl-test", "created": 1_700_000_000, "model": body.get("model", "test-model")}
+    choices = range(int(body.get("n") or 1))
+    if not body.get("stream"):
         message: dict[str, Any] = {"role": "assistant", "content": _text(said), "refusal": None}
         message |= {"tool_calls": calls} if calls else {}
         message |= {"reasoning_content": said.reasoning} if said.reasoning else {}
         made = [{"index": n, "message": message, "logprobs": None, "finish_reason": finish} for n in choices]
-        answer = {**base, "object": "chat.completion", "choices": made, "usage": _usage(asked, said)}
+        answer = {**base, "object": "chat.completion", "choices": made, "usage": _usage(body, said)}
         return FakeAnswer(json=answer, headers=said.headers, status=said.status)
 
     def chunk(delta: Any, index: int, finish: str | None = None) -> dict[str, Any]:
@@ -234,9 +234,9 @@ def _chat(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
             else:
                 events.append(delta)  # a pause, raw bytes, or a whole event as it was given
         events.append(_Frame(chunk({}, index, finish)))
-    if (asked.get("stream_options") or {}).get("include_usage"):
-        told = {**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(asked, said)}
-        events.append(_Frame(told))
+    if (body.get("stream_options") or {}).get("include_usage"):
+        event = {**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(body, said)}
+        events.append(_Frame(event))
     return events
 
 
@@ -252,16 +252,16 @@ def _parts(text: str, size: int = 8) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def _completion(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
+def _completion(body: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     base = {"id": "cmpl-test", "object": "text_completion", "created": 1_700_000_000}
-    base["model"] = asked.get("model", "test-model")
+    base["model"] = body.get("model", "test-model")
 
     def choice(text: str, finish: str | None) -> dict[str, Any]:
         return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
 
     finish = said.finish_reason or "stop"
-    if not asked.get("stream"):
-        whole = {**base, "choices": [choice(_text(said) or "", finish)], "usage": _usage(asked, said)}
+    if not body.get("stream"):
+        whole = {**base, "choices": [choice(_text(said) or "", finish)], "usage": _usage(body, said)}
         return FakeAnswer(json=whole, headers=said.headers, status=said.status)
     pieces = [{**base, "choices": [choice(one, None)]} if isinstance(one, str) else one for one in _pieces(said)]
     return [*pieces, _Frame({**base, "choices": [choice("", finish)]})]
@@ -270,7 +270,7 @@ def _completion(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]
 # -- responses
 
 
-def _responses(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
+def _responses(body: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     text = _text(said)
     output: list[dict[str, Any]] = []
     if text is not None:
@@ -282,11 +282,11 @@ def _responses(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
         output.append({**names, **call["function"]})
     whole = {
         "id": "resp_test", "object": "response", "created_at": 1_700_000_000, "status": "completed", "output": output,
-        "model": asked.get("model", "test-model"), "error": None, "incomplete_details": None, "instructions": None,
+        "model": body.get("model", "test-model"), "error": None, "incomplete_details": None, "instructions": None,
         "metadata": {}, "parallel_tool_calls": True, "temperature": 1.0, "tool_choice": "auto", "top_p": 1.0,
-        "tools": asked.get("tools") or [], "usage": _response_usage(asked, said),
+        "tools": body.get("tools") or [], "usage": _response_usage(body, said),
     }  # fmt: skip
-    if not asked.get("stream"):
+    if not body.get("stream"):
         return FakeAnswer(json=whole, headers=said.headers, status=said.status)
     started = {**whole, "status": "in_progress", "output": [], "usage": None}
     begin = ("response.created", "response.in_progress")
@@ -298,9 +298,9 @@ def _responses(asked: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     return [_numbered(one, numbers) for one in events]
 
 
-def _response_usage(asked: Any, said: Scripted) -> dict[str, Any]:
+def _response_usage(body: Any, said: Scripted) -> dict[str, Any]:
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
-    return {**_usage(asked, said, "input", "output"), **details}
+    return {**_usage(body, said, "input", "output"), **details}
 
 
 def _numbered(event: Any, numbers: Iterator[int]) -> Any:
@@ -319,21 +319,21 @@ def _named(event: Any) -> Any:
 def _item_events(index: int, item: dict[str, Any], said: Scripted) -> list[Any]:
     """The events of one item of the output, from ``added`` to ``done``."""
     at = {"item_id": item["id"], "output_index": index}
-    begun: dict[str, Any] = {**item, "status": "in_progress"}
-    begun["content" if item["type"] == "message" else "arguments"] = [] if item["type"] == "message" else ""
-    events: list[Any] = [_Frame({"type": "response.output_item.added", "output_index": index, "item": begun})]
+    started: dict[str, Any] = {**item, "status": "in_progress"}
+    started["content" if item["type"] == "message" else "arguments"] = [] if item["type"] == "message" else ""
+    events: list[Any] = [_Frame({"type": "response.output_item.added", "output_index": index, "item": started})]
     if item["type"] == "message":
         (part,) = item["content"]
         at["content_index"] = 0
         events.append(_Frame({"type": "response.content_part.added", **at, "part": {**part, "text": ""}}))
-        told = {"type": "response.output_text.delta", **at, "logprobs": []}
-        events += [{**told, "delta": piece} if isinstance(piece, str) else piece for piece in _pieces(said)]
+        event = {"type": "response.output_text.delta", **at, "logprobs": []}
+        events += [{**event, "delta": piece} if isinstance(piece, str) else piece for piece in _pieces(said)]
         events.append(_Frame({"type": "response.output_text.done", **at, "text": part["text"], "logprobs": []}))
         events.append(_Frame({"type": "response.content_part.done", **at, "part": part}))
     else:
         arguments = item["arguments"]
-        told = {"type": "response.function_call_arguments.delta", **at}
-        events += [{**told, "delta": part} for part in _parts(arguments)]
+        event = {"type": "response.function_call_arguments.delta", **at}
+        events += [{**event, "delta": part} for part in _parts(arguments)]
         done = {"type": "response.function_call_arguments.done", **at, "name": item["name"]}
         events.append(_Frame({**done, "arguments": arguments}))
     return [*events, _Frame({"type": "response.output_item.done", "output_index": index, "item": item})]
@@ -342,24 +342,24 @@ def _item_events(index: int, item: dict[str, Any], said: Scripted) -> list[Any]:
 # -- the rest
 
 
-def _transcription(asked: dict[str, Any], said: Scripted) -> FakeAnswer:
+def _transcription(body: dict[str, Any], said: Scripted) -> FakeAnswer:
     return FakeAnswer(json={"text": _text(said) or ""}, headers=said.headers, status=said.status)
 
 
-def _embeddings(asked: dict[str, Any], said: Scripted) -> dict[str, Any]:
+def _embeddings(body: dict[str, Any], said: Scripted) -> dict[str, Any]:
     """Vectors as the request wants them: numbers, or base64 of 32-bit floats."""
 
     def vector(numbers: Sequence[float]) -> Any:
-        if asked.get("encoding_format") == "base64":
+        if body.get("encoding_format") == "base64":
             return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
         return list(numbers)
 
     data = [
         {"object": "embedding", "index": n, "embedding": vector(one)} for n, one in enumerate(said.embeddings or ())
     ]
-    count = len(messages_text(asked).split())
+    count = len(messages_text(body).split())
     usage = {"prompt_tokens": count, "total_tokens": count}
-    return {"object": "list", "data": data, "model": asked.get("model", "test-model"), "usage": usage}
+    return {"object": "list", "data": data, "model": body.get("model", "test-model"), "usage": usage}
 
 
 _SHAPES = {

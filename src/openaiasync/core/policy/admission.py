@@ -14,7 +14,7 @@ from .breaker import Breaker
 from .concurrency import Concurrency, Sample
 from .pacing import Pacer
 
-__all__ = ["Admission", "Flight", "Refusal"]
+__all__ = ["Admission", "Flight", "RateLimitRefusal"]
 
 Kind = Literal["", "requests", "tokens", "slots"]
 
@@ -36,7 +36,7 @@ class Flight:
         """What its answer is a part of."""
 
 
-class Refusal(NamedTuple):
+class RateLimitRefusal(NamedTuple):
     """What a 429 says: which limit it is about, if it says so, and for how many seconds nothing is to be sent."""
 
     kind: Kind = ""
@@ -98,7 +98,7 @@ class Admission:
         self._crowd += step * (0.85 if flight.beside > self._crowd else -0.15)
         self.slots.answered(now, flight.sample, taken, made or 1.0, flight.beside)
 
-    def refused(self, now: float, flight: Flight, refusal: Refusal) -> None:
+    def refused(self, now: float, flight: Flight, refusal: RateLimitRefusal) -> None:
         """The request was answered with 429."""
         self.in_flight -= 1
         self.slots.left(flight.sample)

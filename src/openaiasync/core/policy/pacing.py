@@ -15,7 +15,7 @@ import math
 __all__ = ["HeaderRate", "Meter", "Pacer", "RefusalRate"]
 
 DEBT = 0.08  # seconds that may be made up for
-TOLD_SHARE = 0.997  # of a limit that the user told: clocks differ, and a window's end is never seen exactly
+CONFIGURED_SHARE = 0.997  # of a limit that the user told: clocks differ, and a window's end is never seen exactly
 HEADER_SHARE = 0.985  # of a limit that the server told
 NEVER = math.inf
 
@@ -122,10 +122,10 @@ class RefusalRate:
         self.refusals += 1
         unit = max(unit, 1.0)
         self._sent = max(0.0, self._sent - 1.0)
-        asked = retry_after or 0.0
-        self._pause = max(asked, 0.9 * self._pause)
+        requested = retry_after or 0.0
+        self._pause = max(requested, 0.9 * self._pause)
         if sent_at <= self._cut_at:
-            return now + asked  # it was sent before the last cut, which it could not know of
+            return now + requested  # it was sent before the last cut, which it could not know of
         if not self._closed:
             self._closed_at = now
         self._closed += 1
@@ -149,7 +149,7 @@ class RefusalRate:
         self._wall = max(self._wall, self._base)
         self._sent = 0.0
         self._cut_at = now
-        return now + max(asked, pause, unit / self._base)
+        return now + max(requested, pause, unit / self._base)
 
     def rate(self) -> float:
         """Return the rate that may be sent now, per second; ``inf`` before the first refusal."""
@@ -236,10 +236,10 @@ class HeaderRate:
 class Pacer:
     """One limit, on requests or on tokens."""
 
-    __slots__ = ("_booked", "_credit", "_hold", "_rate", "found", "headers", "told")
+    __slots__ = ("_booked", "_credit", "_hold", "_rate", "configured", "found", "headers")
 
     def __init__(self, per_minute: float | None = None) -> None:
-        self.told: float = NEVER if per_minute is None else per_minute / 60.0
+        self.configured: float = NEVER if per_minute is None else per_minute / 60.0
         """The rate that the user told, per second; may be set at any time."""
         self.headers: HeaderRate = HeaderRate()
         self.found: RefusalRate = RefusalRate()
@@ -261,11 +261,11 @@ class Pacer:
     @property
     def limit(self) -> float:
         """The limit a second that is told or learned; ``inf`` where none is known."""
-        return min(self.told, self.headers.rate, self.found.rate())
+        return min(self.configured, self.headers.rate, self.found.rate())
 
     def rate(self) -> float:
         """Return the rate that is sent at most, per second."""
-        return min(self.told * TOLD_SHARE, self.headers.rate * HEADER_SHARE, self.found.rate())
+        return min(self.configured * CONFIGURED_SHARE, self.headers.rate * HEADER_SHARE, self.found.rate())
 
     def book(self, now: float, cost: float) -> None:
         """Note that a request is sent that costs so many units."""

@@ -143,9 +143,9 @@ def _pause_after(failure: Failure, facts: RetryFacts) -> float | None:
     if failure.kind == "status":
         if facts.hopeless or not retryable_status(failure.status, failure.headers, failure.code, failure.type):
             return None
-        asked = server_pause(failure.headers, facts.now)
-        if asked is not None:
-            return asked if asked <= LONGEST_SERVER_PAUSE else None
+        requested = server_pause(failure.headers, facts.now)
+        if requested is not None:
+            return requested if requested <= LONGEST_SERVER_PAUSE else None
     elif failure.kind in _NEVER_RETRIED or failure.clock == "queue":
         return None
     elif failure.kind == "timeout" and failure.sent and not facts.repeat_timed_out:

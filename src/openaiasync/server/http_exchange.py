@@ -15,7 +15,7 @@ from .asgi import AsgiApp, Message, Scope
 from .errors import HTTPError
 
 if TYPE_CHECKING:
-    from .connection import ServerConnection
+    from .http_connection import ServerConnection
 
 __all__ = ["ClientGone", "ServerExchange", "error_response"]
 
@@ -54,7 +54,7 @@ class ServerExchange:
 
     __slots__ = (
         "_connection",
-        "_end_told",
+        "_end_delivered",
         "_framing",
         "_news",
         "_start",
@@ -73,7 +73,7 @@ class ServerExchange:
         self._connection = connection
         self._unread: list[bytes] = []
         self._unread_size = 0
-        self._end_told = False  # the application has received the end of the body
+        self._end_delivered = False  # the application has received the end of the body
         self._wants_continue = head.expects_continue
         self._news: asyncio.Event | None = None
         self._start: Message | None = None  # http.response.start, held back until the first body message
@@ -145,13 +145,13 @@ class ServerExchange:
         while True:
             if self.gone or self.ended:
                 return {"type": "http.disconnect"}
-            if self._unread or (self.body_ended and not self._end_told):
+            if self._unread or (self.body_ended and not self._end_delivered):
                 body = b"".join(self._unread)
                 self._unread.clear()
                 self._unread_size = 0
-                self._end_told = self.body_ended
+                self._end_delivered = self.body_ended
                 self._connection.body_read()
-                return {"type": "http.request", "body": body, "more_body": not self._end_told}
+                return {"type": "http.request", "body": body, "more_body": not self._end_delivered}
             if self._news is None:
                 self._news = asyncio.Event()
             self._news.clear()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..core.http.server_side import BadRequest, RequestHead, RequestParser
 from .asgi import Scope
-from .exchange import ServerExchange, error_response
+from .http_exchange import ServerExchange, error_response
 from .timer import LazyTimer
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class ServerConnection(asyncio.Protocol):
             "state": dict(self._server.state),
         }
         exchange = self._exchange = ServerExchange(self, head)
-        self._server.begun(exchange)
+        self._server.request_started(exchange)
         exchange.task = self._loop.create_task(exchange.run(self._server.app, scope))
 
     def _take_body(self, exchange: ServerExchange, piece: bytes) -> None:
