@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openaiasync.core.policy.admission import Admission, Refusal
+from openaiasync.core.policy.admission import Admission, RateLimitRefusal
 from openaiasync.core.policy.breaker import Breaker
 from openaiasync.core.policy.pacing import DEBT, HeaderRate, Meter, Pacer, RefusalRate
 from traffic import Bucket, Gcra, Sliding, Traffic, Window
@@ -158,7 +158,7 @@ class TestFound:
         """Nothing is sent before the time that one refusal names; after it requests are spaced."""
         admission = Admission(max_in_flight=100)
         flights = [admission.start(0.0, 0) for _ in range(10)]
-        admission.refused(0.1, flights[0], Refusal("requests", 5.0))
+        admission.refused(0.1, flights[0], RateLimitRefusal("requests", 5.0))
         assert admission.ready_at(0.1) >= 5.1
         admission.start(6.0, 0)
         assert admission.ready_at(6.0) > 6.0 - DEBT
@@ -283,7 +283,7 @@ class TestPacer:
         """A limit on tokens shows itself by a refusal before anything was known to book."""
         admission = Admission(max_in_flight=10)
         flight = admission.start(0.0, 0.0)
-        admission.refused(0.1, flight, Refusal("tokens"))
+        admission.refused(0.1, flight, RateLimitRefusal("tokens"))
         assert 0.1 < admission.ready_at(0.1) < 10
 
     def test_a_rate_that_is_not_used_does_not_grow(self) -> None:
