@@ -297,6 +297,27 @@ class TestRefusals:
 
         with_server(act, embedder(lambda texts: 500 if "too long" in texts else 0))
 
+    def test_many_texts_that_a_server_fails_for(self) -> None:
+        """Texts that are answered with 500 are named where retries are allowed, too; the server does not count as dead.
+
+        Requests are not smaller afterwards: a 500 says nothing of their number.
+        """
+        texts = ["a"] * 20 + ["too long"] * 12 + ["b"] * 100
+
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            given = seen.json()["input"]
+            writer.write(json_answer({"error": {"message": "too long"}}, 500) if "too long" in given
+                         else json_answer(embeddings(given)))  # fmt: skip
+
+        async def act(client: Client, server: Scripted) -> None:
+            with pytest.raises(EmbedManyError) as caught:
+                await client.embed_many(texts, batch_size=8)
+            assert sorted(caught.value.refused) == list(range(20, 32))
+            assert len(caught.value.vectors) == 120
+            assert max(sizes(server)[-4:]) == 8
+
+        with_server(act, script, max_retries=2)
+
 
 class TestFailures:
     """What concerns every request."""
@@ -349,6 +370,43 @@ class TestFailures:
             assert len(server.seen) == 5
 
         with_server(act, script)
+
+    def test_limits_are_waited_for(self) -> None:
+        """A 429 is no failure, however often it comes and whatever `max_retries` says; no request is given up."""
+        refused: dict[str, int] = {}
+
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            texts = seen.json()["input"]
+            count = refused[texts[0]] = refused.get(texts[0], 0) + 1
+            slower = json_answer({"error": {"message": "slower"}}, 429, retry_after_ms="2")
+            writer.write(slower if count <= 4 else json_answer(embeddings(texts)))
+
+        async def act(client: Client, server: Scripted) -> None:
+            texts = ["x" * number for number in range(1, 13)]
+            answer = await client.embed_many(texts, batch_size=3)
+            assert numbers(answer.vectors) == [vector(text) for text in texts]
+            assert refused == {texts[first]: 5 for first in (0, 3, 6, 9)}
+
+        with_server(act, script)
+
+    def test_several_servers(self) -> None:
+        """Batches go to each server of the client; one that refuses the key is left out, and nothing is lost."""
+
+        async def main() -> None:
+            async def keyless(seen: Seen, writer: asyncio.StreamWriter) -> None:
+                writer.write(refusal(401))
+
+            async with scripted(embedder(pause=0.01)) as one, scripted(embedder(pause=0.01)) as two:
+                async with Client(api_base=[one.url, two.url], model="e", max_retries=0) as client:
+                    answer = await client.embed_many(TEXTS, batch_size=5)
+                    assert numbers(answer.vectors) == [vector(text) for text in TEXTS]
+                    assert (one.peak, two.peak) == (2, 2)
+            async with scripted(keyless) as one, scripted(embedder()) as two:
+                async with Client(api_base=[one.url, two.url], model="e", max_retries=0) as client:
+                    answer = await client.embed_many(TEXTS, batch_size=5)
+                    assert numbers(answer.vectors) == [vector(text) for text in TEXTS]
+
+        run(main())
 
     @pytest.mark.parametrize("lie", ["fewer", "none", "words"])
     def test_a_lying_server(self, lie: str) -> None:

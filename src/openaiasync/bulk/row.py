@@ -142,8 +142,11 @@ class Review(Protocol):
         """Return the final outcome, or `None` where ``work.request`` was changed and the row is to be sent again."""
         ...
 
-    def refused(self, work: Work, error: OpenAIError) -> bool:
-        """Whether ``work.request`` was changed so that the row is to be sent again, and has not failed."""
+    def refused(self, work: Work, error: OpenAIError) -> bool | None:
+        """Whether ``work.request`` was changed so that the row is to be sent again, and has not failed.
+
+        `None` where it has failed and is not to be repeated, `False` where the scheduler decides.
+        """
         ...
 
 
@@ -193,10 +196,12 @@ class Summary(NamedTuple):
 
     `stopped` is ``""`` where every row of the source is finished; else why rows are left: ``"stop"`` (`Scheduler.stop`
     was called), ``"quota"`` (the account's quota is used up), ``"credentials"`` (every server refuses the key),
-    ``"dead"`` (no server answered for `give_up_after` seconds). `error` is the error that led there, if one did.
+    ``"dead"`` (no server answered for `give_up_after` seconds). `error` is the error that led there, if one did,
+    `work` the row that got it.
     """
 
     stats: Stats
     seconds: float
     stopped: str = ""
     error: OpenAIError | None = None
+    work: Work | None = None

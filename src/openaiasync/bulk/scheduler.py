@@ -49,7 +49,7 @@ from .cache import AnswerCache, is_repeatable, request_key
 from .row import Outcome, Review, Sink, Stats, Summary, Work
 from .sending import Reached, replay, send
 
-__all__ = ["MaxInFlight", "Scheduler", "engine_of"]
+__all__ = ["MaxInFlight", "Scheduler", "engine_of", "is_passing"]
 
 MaxInFlight: TypeAlias = int | Literal["auto"] | None
 
@@ -159,7 +159,7 @@ class Scheduler:
         self._changed = asyncio.Event()
         self._failure: BaseException | None = None
         self._stopped = ""
-        self._error: OpenAIError | None = None
+        self._stop_cause: tuple[OpenAIError | None, Work | None] = (None, None)
         self._served = 0  # rows from the cache since the event loop had its turn
         self._loop: asyncio.AbstractEventLoop | None = None
         self.set_limits(
@@ -251,7 +251,7 @@ class Scheduler:
             await self._end()
         if self._failure is not None:
             raise self._failure
-        return Summary(self.stats, self._loop.time() - began, self._stopped, self._error)
+        return Summary(self.stats, self._loop.time() - began, self._stopped, *self._stop_cause)
 
     async def _until_done(self) -> None:
         sink, changed = self._sink, self._changed
@@ -289,9 +289,9 @@ class Scheduler:
             for task in self._tasks:
                 task.cancel()
 
-    def _stop(self, why: str, error: OpenAIError | None) -> None:
+    def _stop(self, why: str, error: OpenAIError | None, work: Work | None = None) -> None:
         if not self._stopped:
-            self._stopped, self._error = why, error
+            self._stopped, self._stop_cause = why, (error, work)
         self._changed.set()
 
     def _fail(self, error: BaseException) -> None:
@@ -584,15 +584,20 @@ class Scheduler:
         elif why := _loses_server(error):
             admission.left(now, flight, works=True)
             self._front.appendleft(work)
-            self._lose(server, why, error)
+            self._lose(server, why, error, work)
         elif isinstance(error, APIStatusError) and is_rate_limit(error.status_code, error.code, error.type):
             stats.refused += 1
             self._refused(work, server, flight, error)
-        elif _is_passing(error):
-            self._repeat(work, server, flight, error)
-        elif self._review is not None and self._review.refused(work, error):
+        elif self._review is not None and (again := self._review.refused(work, error)) is not False:
             admission.left(now, flight, works=True)
-            self._front.append(work)
+            server.worked_at = now
+            if again:
+                self._front.append(work)
+            else:
+                work.attempts += 1
+                self._give_up(work, error)
+        elif is_passing(error):
+            self._repeat(work, server, flight, error)
         else:
             admission.left(now, flight, works=isinstance(error, APIStatusError))
             server.worked_at = now
@@ -619,7 +624,7 @@ class Scheduler:
         else:
             self._front.append(work)
         if refusal.retry_after is not None and refusal.retry_after > self._give_up_after:
-            self._check_alive(now, error)
+            self._check_alive(now, error, work)
 
     def _repeat(self, work: Work, server: _ServerState, flight: Flight, error: OpenAIError) -> None:
         """The server's or the network's fault: the row is sent again, unless it was often enough."""
@@ -635,7 +640,7 @@ class Scheduler:
         if breaker.is_open:
             if not was_open:
                 logger.warning("%s does not work: %s; rows wait for it", server.url, error)
-            self._check_alive(now, error)
+            self._check_alive(now, error, work)
             if not (flight.probe and self._is_empty() and not self._tasks_besides()):
                 self._stats.retried += 1
                 self._back.append(work)
@@ -659,22 +664,22 @@ class Scheduler:
             Outcome(status=status, error=error, meta=error.meta, attempts=work.attempts, seconds=error.elapsed),
         )
 
-    def _lose(self, server: _ServerState, why: str, error: OpenAIError) -> None:
+    def _lose(self, server: _ServerState, why: str, error: OpenAIError, work: Work) -> None:
         """Ask a server no more; without any left the run stops."""
         if not server.lost:
             server.lost, server.error = why, error
             logger.warning("%s is not asked any more: %s", server.url, error)
         if all(one.lost for one in self._servers):
-            self._stop(why, error)
+            self._stop(why, error, work)
 
-    def _check_alive(self, now: float, error: OpenAIError) -> None:
+    def _check_alive(self, now: float, error: OpenAIError, work: Work) -> None:
         """Stop the run if no server has worked for long, or each asks for a pause that is too long."""
         for server in self._servers:
             admission = server.admission
             dead = admission.breaker.is_open and now - server.worked_at >= self._give_up_after
             if not (server.lost or dead or admission.requests.due > now + self._give_up_after):
                 return
-        self._stop("dead", error)
+        self._stop("dead", error, work)
 
 
 def _loses_server(error: OpenAIError) -> str:
@@ -686,7 +691,7 @@ def _loses_server(error: OpenAIError) -> str:
     return "credentials" if isinstance(error, AuthenticationError) else ""
 
 
-def _is_passing(error: OpenAIError) -> bool:
+def is_passing(error: OpenAIError) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, APIStatusError):
         return retryable_status(error.status_code, error.response.headers, error.code, error.type)

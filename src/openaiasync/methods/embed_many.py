@@ -1,21 +1,24 @@
 """`client.embed_many(texts)`: any number of texts as vectors, in as few requests as the server takes, several at once.
 
-Texts are read as they are needed and answered in order. A part that the server refuses is sent again by halves, until
-the texts at fault are found; everything else has its vector by then.
+The scheduler of the bulk engine sends the batches. A batch that the server refuses is sent again by halves, until the
+texts at fault are found; all other texts have their vectors by then.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast
 
+from ..bulk.row import Outcome, Summary, Work
+from ..bulk.scheduler import Scheduler, is_passing
+from ..core.codec.endpoint import Request
 from ..core.model.meta import Meta
 from ..endpoints import EMBEDDINGS_CREATE
 from ..engine import Engine
-from ..engine.bounded_map import bounded_map
 from ..errors import APIStatusError, InFlightError, OpenAIError, Side
 from ..types import CreateEmbeddingResponse
 
@@ -31,6 +34,7 @@ Tokenizer: TypeAlias = Callable[[str], int | Sized]
 
 _AT_ONCE = 8  # requests, for a client without a limit on calls in flight
 _ABOUT_TEXTS = frozenset({400, 413, 422, 500})  # llama.cpp answers 500 to a text that is too long
+_GIVE_UP_AFTER = 60.0  # seconds without a working server; a batch call has somebody who waits for it
 _GIVE_UP = 8  # texts refused one by one with none accepted: the request is at fault, not they
 
 
@@ -109,14 +113,35 @@ class _Piece:
     text: Text
 
 
+class _Batch:
+    """Consecutive texts that one row of the scheduler stands for, and what is still to be sent of them."""
+
+    __slots__ = ("done", "refused", "rows", "sent", "texts", "todo")
+
+    def __init__(self, texts: list[_Piece]) -> None:
+        self.texts = texts
+        self.sent: list[_Piece] = []  # those of the current request
+        self.todo: list[list[_Piece] | tuple[int, int]] = [texts]
+        """A stack of requests; after the halves of a refused one stand the size of a half, and `refused` before."""
+        self.rows: list[EmbeddedText] = []
+        self.refused = 0
+        self.done = False
+
+    def halve(self, texts: list[_Piece]) -> None:
+        """Send these texts in two requests, before all others."""
+        half = len(texts) // 2
+        self.todo += [texts[half:], texts[:half]]
+
+
 @dataclass(frozen=True, slots=True)
-class _BatchPlan:
+class _Batching:
     """How texts are put into requests, and what every request holds beside them."""
 
     size: int
     tokens: int
     tokenizer: Tokenizer | None
-    at_once: int
+    concurrency: int
+    retries: int
     params: dict[str, Any]
 
     def weight(self, piece: _Piece) -> int:
@@ -166,17 +191,20 @@ class EmbedManyMethods:
             batch_size: most texts in one request; OpenAI's API takes 2,048. A server that takes fewer is found out.
             batch_tokens: most tokens in one request, unless a single text has more; OpenAI's API takes 300,000.
             tokenizer: the number of tokens of a text, or a list of them. Default: its UTF-8 bytes, never too few.
-            concurrency: requests at once. Default: the client's places in flight; 8 where it has no limit.
+            concurrency: requests at once, 429s that wait included. Default: the client's places in flight; 8 where it
+                has no limit; as many for each of its servers.
             params: those of ``POST /embeddings`` and the options of a call, for each request.
 
-        A request is retried as any other. One refused with 400, 413, 422 or 500 is sent again by halves. Raises
-        `EmbedManyError` when all is done but what was refused (`refused` names it by index), or at once when a request
-        fails for another reason; it keeps the finished `vectors`, and the failure is its `__cause__`. Raises
+        A 429 waits until the server's limits allow the request; other passing failures are repeated `max_retries`
+        times. A request refused with 400, 413, 422 or 500 is sent again by halves. Raises `EmbedManyError` when all is
+        done but what was refused (`refused` names it by index), or when a request fails for another reason, no server
+        works for a minute, or asks for a longer pause; it keeps the finished `vectors`, and the failure is its
+        `__cause__`. Raises
         `TypeError` or `ValueError` for parameters, before anything is sent, and for an item that is no text.
         """
         vectors: dict[int, memoryview[float]] = {}
-        plan = self._plan(batch_size, batch_tokens, tokenizer, concurrency, dict(params))
-        async with EmbedManyStream(self._calls, texts, plan) as stream:
+        batching = self._batching(batch_size, batch_tokens, tokenizer, concurrency, dict(params))
+        async with EmbedManyStream(_Run(self._calls, texts, batching)) as stream:
             try:
                 async for done in stream:
                     vectors[done.index] = done.vector
@@ -200,20 +228,24 @@ class EmbedManyMethods:
         Rows (`index`, `text`, `vector`) come in order; twice `concurrency` requests are ahead of the reader at most.
         A refused text has no row; after the last row `EmbedManyError` is raised if there was one.
         """
-        plan = self._plan(batch_size, batch_tokens, tokenizer, concurrency, dict(params))
-        return EmbedManyStream(self._calls, texts, plan)
+        batching = self._batching(batch_size, batch_tokens, tokenizer, concurrency, dict(params))
+        return EmbedManyStream(_Run(self._calls, texts, batching))
 
-    def _plan(
-        self, size: int, tokens: int, tokenizer: Tokenizer | None, at_once: int | None, params: dict[str, Any]
-    ) -> _BatchPlan:
-        slots = self._calls.shared.limiter.size or _AT_ONCE
-        at_once = slots if at_once is None else at_once
-        for name, value in (("batch_size", size), ("batch_tokens", tokens), ("concurrency", at_once)):
+    def _batching(
+        self, size: int, tokens: int, tokenizer: Tokenizer | None, concurrency: int | None, params: dict[str, Any]
+    ) -> _Batching:
+        slots = self._calls.shared.limiter.size
+        servers = 1 + len(self._calls.others)
+        concurrency = (slots or _AT_ONCE) * servers if concurrency is None else concurrency
+        for name, value in (("batch_size", size), ("batch_tokens", tokens), ("concurrency", concurrency)):
             _check_count(name, value)
         if "input" in params:
             raise TypeError("embed_many() takes its texts as the first argument, not as input=")
-        self._calls.request(EMBEDDINGS_CREATE, {**params, "input": ["text"]})
-        return _BatchPlan(size, tokens, tokenizer, at_once, params)
+        retries = self._calls.request(EMBEDDINGS_CREATE, {**params, "input": ["text"]}).max_retries
+        if retries is None:
+            retries = self._calls.config.max_retries
+        most = concurrency if slots is None else min(concurrency, slots * servers)
+        return _Batching(size, tokens, tokenizer, most, retries, params)
 
 
 def _check_count(name: str, value: object) -> None:
@@ -224,26 +256,26 @@ def _check_count(name: str, value: object) -> None:
 class EmbedManyStream:
     """Vectors as they come, in the order of the texts. Enter it, then iterate it; leaving ends what is under way."""
 
-    def __init__(self, calls: Engine, texts: Texts, plan: _BatchPlan) -> None:
-        self.refused: dict[int, APIStatusError] = {}
+    def __init__(self, run: _Run) -> None:
+        self.refused: dict[int, APIStatusError] = run.refusals
         """Why texts were refused, by index; of all texts before the row that came last, and perhaps of later ones."""
-        self.model: str | None = None
-        """The model, as the first answer names it."""
-        self.usage: Usage | None = None
-        """Tokens of all answers so far; `None` where no answer told them."""
-        self._calls = calls
-        self._plan = plan
-        self._pieces = _pieces(texts)
-        self._takes = plan.size  # what the server takes in one request, as far as we know
-        self._accepted = 0
-        self._unread: dict[int, memoryview[float]] = {}  # vectors that are there, while earlier ones are missing
-        self._broken: OpenAIError | None = None  # what the texts raised: it is the caller's, not ours
+        self._run = run
         self._rows: AsyncGenerator[EmbeddedText, None] | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model, as the first answer names it."""
+        return self._run.model
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of all answers so far; `None` where no answer told them."""
+        return self._run.usage
 
     async def __aenter__(self) -> Self:
         if self._rows is not None:
             raise RuntimeError("an EmbedManyStream is entered once; make a new one")
-        self._rows = self._in_order()
+        self._rows = self._run.rows()
         return self
 
     async def __aexit__(
@@ -255,7 +287,7 @@ class EmbedManyStream:
         """End the requests under way, and the reading of the texts. Idempotent."""
         if self._rows is not None:
             await self._rows.aclose()
-        await self._pieces.aclose()
+        await self._run.pieces.aclose()
 
     def __aiter__(self) -> AsyncIterator[EmbeddedText]:
         return self
@@ -266,29 +298,61 @@ class EmbedManyStream:
             raise RuntimeError("enter it first: async with client.embed_many.stream(...) as rows")
         return await anext(self._rows)
 
-    # ---------------------------------------------------------------- order
 
-    async def _in_order(self) -> AsyncGenerator[EmbeddedText, None]:
+class _Run:
+    """The batches of one call: source, review and sink of the scheduler that sends them."""
+
+    full = False  # no batch is started that the reader has no room for
+
+    def __init__(self, calls: Engine, texts: Texts, batching: _Batching) -> None:
+        self.refusals: dict[int, APIStatusError] = {}
+        self.model: str | None = None
+        self.usage: Usage | None = None
+        self.pieces = _pieces(texts)
+        self._calls = calls
+        self._batching = batching
+        self._takes = batching.size  # texts that the server takes in one request, as far as is known
+        self._accepted = 0
+        self._batches: deque[_Batch] = deque()  # in order; those whose rows were not yielded yet
+        self._unread: dict[int, memoryview[float]] = {}  # vectors of texts whose rows were not yielded yet
+        self._cause: OpenAIError | None = None  # why the run was stopped
+        self._texts_error: Exception | None = None  # raised by the texts: it is the caller's
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def rows(self) -> AsyncGenerator[EmbeddedText, None]:
         """Yield rows in order, while later requests are in progress and the texts are still being read."""
         self._refuse_to_wait_for_ever()
-        at_once = self._plan.at_once
-        parts = self._parts()
-        finished = bounded_map(self._finish, parts, concurrency=at_once, ahead=2 * at_once)
+        batching = self._batching
+        self._scheduler = Scheduler(
+            [self._calls, *self._calls.others],
+            limits=getattr(self._calls.config, "limits", None),
+            max_in_flight=min(batching.concurrency, self._calls.shared.limiter.size or batching.concurrency),
+            retries=batching.retries,
+            give_up_after=_GIVE_UP_AFTER,
+            dedupe=False,
+            review=self,
+        )
+        run = asyncio.create_task(self._scheduler.run(self._works(), self))
+        run.add_done_callback(lambda _: self._news.set())
         try:
-            async for rows in finished:
-                for row in rows:
-                    self._unread.pop(row.index)
-                    yield row
-        except OpenAIError as error:
-            if error is self._broken:
-                raise
-            raise self._failed(error) from error
+            while True:
+                while self._batches and self._batches[0].done:
+                    done = self._batches.popleft()
+                    self._room.set()
+                    for row in done.rows:
+                        self._unread.pop(row.index)
+                        yield row
+                if run.done():
+                    break
+                self._news.clear()
+                await self._news.wait()
+            self._raise_failure(run)
         finally:
-            await finished.aclose()
-            await parts.aclose()
-        if self.refused:
-            first = min(self.refused)
-            raise self._failed(self.refused[first]) from self.refused[first]
+            run.cancel()
+            await asyncio.wait({run})
+            if not run.cancelled():
+                run.exception()  # the caller has left
 
     def _refuse_to_wait_for_ever(self) -> None:
         limiter = self._calls.shared.limiter
@@ -298,73 +362,135 @@ class EmbedManyStream:
                 "until they are closed): close a stream first, or raise http_max_in_flight"
             )
 
-    def _failed(self, cause: OpenAIError) -> EmbedManyError:
-        """Return the error that keeps the results of later requests."""
-        return EmbedManyError(cause, refused=dict(self.refused), vectors=dict(self._unread), usage=self.usage)
+    def _raise_failure(self, run: asyncio.Task[Summary]) -> None:
+        """Raise the error of a run after which texts have no vector."""
+        cause = self._cause
+        try:
+            summary = run.result()
+        except OpenAIError as error:
+            cause = cause or error
+        else:
+            if cause is None and summary.error is not None:
+                cause = summary.error
+                if summary.work is not None:
+                    _add_note(cause, summary.work)
+        if cause is None and self._texts_error is not None:
+            raise self._texts_error
+        if cause is None and self.refusals:
+            cause = self.refusals[min(self.refusals)]
+        if cause is not None:
+            raise EmbedManyError(
+                cause, refused=dict(self.refusals), vectors=dict(self._unread), usage=self.usage
+            ) from cause
 
-    # ---------------------------------------------------------------- parts
+    # ---------------------------------------------------------------- batches
 
-    async def _parts(self) -> AsyncGenerator[list[_Piece], None]:
-        """The texts, as many at a time as go into one request."""
-        part: list[_Piece] = []
+    async def _works(self) -> AsyncGenerator[Work, None]:
+        """Yield batches, each when it may be sent and the reader is not too far behind."""
+        batches, most = self._cut(), self._batching.concurrency
+        try:
+            while True:
+                while len(self._batches) >= 2 * most or sum(not one.done for one in self._batches) >= most:
+                    self._room.clear()
+                    await self._room.wait()
+                texts = await anext(batches, None)
+                if texts is None:
+                    return
+                batch = _Batch(texts)
+                self._batches.append(batch)
+                request = self._next(batch)
+                assert request is not None
+                yield Work("", texts[0].index, request, context=batch)
+        except Exception as error:
+            self._texts_error = error
+        finally:
+            await batches.aclose()
+
+    async def _cut(self) -> AsyncGenerator[list[_Piece], None]:
+        """Yield the texts, as many at a time as go into one request."""
+        texts: list[_Piece] = []
         total = 0
-        try:
-            async for piece in self._pieces:
-                weight = self._plan.weight(piece)
-                if part and (len(part) >= self._takes or total + weight > self._plan.tokens):
-                    yield part
-                    part, total = [], 0
-                part.append(piece)
-                total += weight
-        except OpenAIError as error:
-            self._broken = error
-            raise
-        if part:
-            yield part
+        async for piece in self.pieces:
+            weight = self._batching.weight(piece)
+            if texts and (len(texts) >= self._takes or total + weight > self._batching.tokens):
+                yield texts
+                texts, total = [], 0
+            texts.append(piece)
+            total += weight
+        if texts:
+            yield texts
 
-    async def _finish(self, part: list[_Piece]) -> list[EmbeddedText]:
-        try:
-            rows = await self._embed(part)
-        except OpenAIError as error:
-            error.add_note(f"in the request for texts[{part[0].index}] to texts[{part[-1].index}]")
-            raise
-        self._unread.update((row.index, row.vector) for row in rows)
-        return rows
+    def _next(self, batch: _Batch) -> Request | None:
+        """Return the batch's next request; `None`, and the batch is done, where there is none."""
+        while batch.todo:
+            texts = batch.todo.pop()
+            if isinstance(texts, tuple):
+                half, refused = texts
+                if batch.refused == refused:  # both halves were accepted whole: there were too many texts
+                    self._takes = min(self._takes, half)
+            elif len(texts) > self._takes:
+                batch.halve(texts)
+            else:
+                batch.sent = texts
+                params = {**self._batching.params, "input": [piece.text for piece in texts]}
+                return self._calls.request(EMBEDDINGS_CREATE, params)
+        batch.done = True
+        return None
 
-    async def _embed(self, part: list[_Piece]) -> list[EmbeddedText]:
-        """The rows of all texts that the server accepts; the others go to `refused`. Raises what concerns all calls."""
-        refusal: APIStatusError | None = None
-        if len(part) <= self._takes:
-            try:
-                return await self._ask(part)
-            except APIStatusError as error:
-                if not _is_about_texts(error):
-                    raise
-                refusal = error
-            if len(part) == 1:
-                self._refuse(part[0], refusal)
-                return []
-        half = len(part) // 2
-        rows = [*await self._embed(part[:half]), *await self._embed(part[half:])]
-        if refusal is not None and len(rows) == len(part):
-            self._takes = min(self._takes, len(part) - half)  # nothing wrong with any text: there were too many
-        return rows
+    def _goes_on(self, work: Work) -> bool:
+        """Have the work carry the next request of its batch; `False` where there is none."""
+        request = self._next(work.context)
+        if request is not None:
+            work.request, work.tokens, work.attempts = request, 0, 0
+        return request is not None
 
-    def _refuse(self, piece: _Piece, error: APIStatusError) -> None:
-        self.refused[piece.index] = error
-        if not self._accepted and len(self.refused) >= (1 if error.status_code >= 500 else _GIVE_UP):
-            raise error
+    # ---------------------------------------------------------------- the scheduler's review and sink
 
-    async def _ask(self, part: list[_Piece]) -> list[EmbeddedText]:
-        params = {**self._plan.params, "input": [piece.text for piece in part]}
-        answer: CreateEmbeddingResponse = await self._calls.run(EMBEDDINGS_CREATE, params)
-        rows = [
-            EmbeddedText(piece.index, piece.text, vector)
-            for piece, vector in zip(part, answer.vectors, strict=True)  # as many as texts: the call has made sure
-        ]
-        self._accepted += len(part)
+    def answered(self, work: Work, outcome: Outcome) -> Outcome | None:
+        """Keep the vectors, and go on with the rest of the batch."""
+        batch: _Batch = work.context
+        answer: CreateEmbeddingResponse = outcome.answer
+        for piece, vector in zip(batch.sent, answer.vectors, strict=True):  # as many as texts: the call has made sure
+            batch.rows.append(EmbeddedText(piece.index, piece.text, vector))
+            self._unread[piece.index] = vector
+        self._accepted += len(batch.sent)
         self._count(answer)
-        return rows
+        return None if self._goes_on(work) else outcome
+
+    def refused(self, work: Work, error: OpenAIError) -> bool | None:
+        """Go on with the halves of a refused request, or without the only text of it."""
+        batch: _Batch = work.context
+        if not isinstance(error, APIStatusError) or not _is_about_texts(error):
+            return False
+        texts, fault = batch.sent, error.status_code >= 500
+        if len(texts) > 1:
+            if not fault:
+                batch.todo.append(((len(texts) + 1) // 2, batch.refused))
+            batch.halve(texts)
+        elif fault and texts is batch.texts and work.attempts < self._batching.retries and is_passing(error):
+            return False
+        else:
+            batch.refused += 1
+            self.refusals[texts[0].index] = error
+            if not self._accepted and len(self.refusals) >= (1 if fault else _GIVE_UP):
+                return None  # the batch is not done: the run fails with it
+        return self._goes_on(work) or None
+
+    def started(self, work: Work) -> None:
+        """Nothing is kept of batches that are sent."""
+
+    def finished(self, work: Work, outcome: Outcome) -> None:
+        """Hand out a batch that is done, and stop after one that failed for another reason."""
+        batch: _Batch = work.context
+        if not batch.done and self._cause is None and outcome.error is not None:
+            self._cause = outcome.error
+            _add_note(outcome.error, work)
+            self._scheduler.stop()
+        self._room.set()
+        self._news.set()
+
+    async def flushed(self) -> None:
+        """There is always room."""
 
     def _count(self, answer: CreateEmbeddingResponse) -> None:
         if self.model is None and isinstance(cast("object", answer.model), str):
@@ -377,6 +503,11 @@ class EmbedManyStream:
             prompt_tokens=(self.usage.prompt_tokens or 0) + (usage.prompt_tokens or 0),
             total_tokens=(self.usage.total_tokens or 0) + (usage.total_tokens or 0),
         )
+
+
+def _add_note(error: OpenAIError, work: Work) -> None:
+    texts = work.context.texts
+    error.add_note(f"in the request for texts[{texts[0].index}] to texts[{texts[-1].index}]")
 
 
 def _is_about_texts(error: APIStatusError) -> bool:
