@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync import AsyncOpenAI, Client, ClientClosedError, Limits, StructuredOutputError
+from openaiasync import AsyncOpenAI, Client, ClientClosedError, Limits, NotFoundError, StructuredOutputError
 from openaiasync.bulk.mapping import ManyCallsError, RowError
 from openaiasync.bulk.sources import rows_of
 from scripted import CHAT, Scripted, Seen, json_answer, scripted
@@ -274,6 +274,30 @@ class TestRunsThatStop:
             assert len(server.seen) < 20
 
         served(test, script)
+
+    def test_a_wrong_model(self) -> None:
+        """404 to the first rows, and no answer yet, is about all rows; a row here and there is its own failure."""
+        unknown = {"message": "The model `n` does not exist.", "code": "model_not_found"}
+
+        async def test(server: Scripted, client: Client) -> None:
+            with pytest.raises(ManyCallsError, match=r"model.*`n` does not exist") as caught:
+                await client.map([f"row {index}" for index in range(5000)])
+            assert caught.value.reason == "missing"
+            assert isinstance(caught.value.__cause__, NotFoundError)
+            assert all(not row.ok for row in caught.value.rows)
+            assert len(server.seen) < 100
+
+        served(test, refusing(unknown, 404))
+
+        async def some(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            known = seen.json()["messages"][-1]["content"].endswith("0")
+            writer.write(json_answer(said("yes")) if known else json_answer({"error": unknown}, 404))
+
+        async def mixed(server: Scripted, client: Client) -> None:
+            rows = await client.map([f"row {index}" for index in range(200)])
+            assert [row.ok for row in rows] == [index % 10 == 0 for index in range(200)]
+
+        served(mixed, some)
 
     def test_stopping_by_hand(self) -> None:
         """`stop` sends no further row; those in flight finish, and the iteration ends without an error."""

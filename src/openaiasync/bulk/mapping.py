@@ -56,6 +56,7 @@ _OPERATIONS: dict[str, tuple[Endpoint, str]] = {
 _WHY = {
     "quota": "the account's quota is used up",
     "credentials": "the key was refused",
+    "missing": "the server knows neither the model nor the path of the first rows",
     "dead": "no server has worked for too long",
 }
 
@@ -65,10 +66,11 @@ class RowError(OpenAIError, ValueError):
 
 
 class ManyCallsError(OpenAIError):
-    """A run was stopped before its end: a quota is used up, a key is refused, no server works.
+    """A run was stopped before its end: a quota is used up, a key is refused, a model is unknown, no server works.
 
     `rows` are those that had finished, in the order of the input, where `client.map` was awaited; `reason` is
-    ``"quota"``, ``"credentials"`` or ``"dead"``. The error that led there is the ``__cause__``.
+    ``"quota"``, ``"credentials"``, ``"missing"`` (404 for the first rows) or ``"dead"``. The error that led there is
+    the ``__cause__``.
     """
 
     def __init__(self, message: str, *, reason: str, rows: list[Row[Any, Any]], cause: OpenAIError | None) -> None:

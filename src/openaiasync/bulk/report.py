@@ -19,6 +19,7 @@ _STOPPED = {
     "cost": "stopped at its cost limit",
     "quota": "stopped: the account's quota is used up",
     "credentials": "stopped: the servers refuse the key",
+    "missing": "stopped: the first rows were all answered with 404 (is the model's name right?)",
     "dead": "stopped: no server works",
     "full": "stopped: the results could not be written",
 }
@@ -35,7 +36,8 @@ class JobReport(msgspec.Struct, kw_only=True):
     ok: int
     failed: int
     stopped: str = ""
-    """Why rows are left: ``""`` (none is), ``"stop"``, ``"cost"``, ``"quota"``, ``"credentials"``, ``"dead"``."""
+    """Why rows are left: ``""`` (none is), ``"stop"``, ``"cost"``, ``"quota"``, ``"credentials"``, ``"missing"``,
+    ``"dead"``."""
     error: str | None = None
     """What stopped the job, where an error did."""
     resumed: int = 0

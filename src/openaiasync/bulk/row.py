@@ -196,7 +196,8 @@ class Summary(NamedTuple):
 
     `stopped` is ``""`` where every row of the source is finished; else why rows are left: ``"stop"`` (`Scheduler.stop`
     was called), ``"quota"`` (the account's quota is used up), ``"credentials"`` (every server refuses the key),
-    ``"dead"`` (no server answered for `give_up_after` seconds). `error` is the error that led there, if one did,
+    ``"missing"`` (the first rows were all answered with 404), ``"dead"`` (no server answered for `give_up_after`
+    seconds). `error` is the error that led there, if one did,
     `work` the row that got it.
     """
 

@@ -11,7 +11,8 @@ What becomes of a row whose attempt failed:
 * 5xx, a timeout, a lost connection: it is repeated after a pause, up to `retries` times. Where the server's breaker is
   open, or its budget of retries is spent, the fault is the server's: the row waits, and no attempt counts.
 * A quota that is used up, a key that is refused: the server is not asked any more. When none is left, the run stops.
-* Anything else is the row's own failure, and nobody else's.
+* Anything else is the row's own failure, and nobody else's. But where the first rows are all answered with 404, the
+  model or the path is wrong for every row, and the run stops.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from ..errors import (
     AuthenticationError,
     ClientClosedError,
     ConfigurationError,
+    NotFoundError,
     OpenAIError,
 )
 from .cache import AnswerCache, is_repeatable, request_key
@@ -57,6 +59,7 @@ RETRIES = 5  # attempts after the first one
 GIVE_UP_AFTER = 600.0  # seconds
 UNBOUNDED = 100_000  # in flight
 AHEAD = 256  # rows of an asynchronous source that are read before they can be sent
+MISSING = 16  # 404s without any answer before, after which the run stops
 REFUSALS = 2  # 429s in a row after which a row lets others go first
 COPIES = 1024  # rows that wait for equal ones in flight, above which the source is not read
 BREATH = 64  # rows from the cache after which the event loop has a turn
@@ -143,8 +146,7 @@ class Scheduler:
         self._known: AnswerCache | None = None  # answers of this run, where there is no cache
         self._stats = Stats()
         self._rows = Meter(5.0)
-        self._sent = Meter(5.0)
-        self._spent = Meter(5.0)
+        self._sent, self._spent = Meter(5.0), Meter(5.0)  # requests, tokens
         self._front: deque[Work] = deque()  # refused rows, which go before all others
         self._back: deque[Work] = deque()  # rows that let others go first
         self._delayed: list[tuple[float, int, Work]] = []  # a heap of rows that pause before they are repeated
@@ -160,6 +162,7 @@ class Scheduler:
         self._failure: BaseException | None = None
         self._stopped = ""
         self._stop_cause: tuple[OpenAIError | None, Work | None] = (None, None)
+        self._missing = 0  # rows that were answered with 404
         self._served = 0  # rows from the cache since the event loop had its turn
         self._loop: asyncio.AbstractEventLoop | None = None
         self.set_limits(
@@ -603,6 +606,9 @@ class Scheduler:
             server.worked_at = now
             work.attempts += 1
             self._give_up(work, error)
+            self._missing += isinstance(error, NotFoundError)
+            if self._missing >= MISSING and not stats.ok:
+                self._stop("missing", error, work)
 
     def _refused(self, work: Work, server: _ServerState, flight: Flight, error: APIStatusError) -> None:
         """A 429: the row waits at the front, and after two in a row behind others."""
