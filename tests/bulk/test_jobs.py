@@ -574,3 +574,23 @@ def test_export_names_lines_that_are_no_answers(tmp_path: Path) -> None:
     lines = [f'{{"custom_id": "{number}", "response": {text}}}\n' for number, text in enumerate(odd)]
     file.write_text("".join(lines) + '{"custom_id": "4", "resp')
     assert export_results([str(file)], str(table)) == 4
+
+
+def test_an_input_that_is_rewritten_is_named(tmp_path: Path) -> None:
+    """Rows that were overwritten while the job was running are named with their line; answers so far are kept."""
+    source, out = write_rows(tmp_path / "in.jsonl", 20_000), tmp_path / "out.jsonl"
+    size = source.stat().st_size
+
+    async def main() -> None:
+        async with serving() as (server, client):
+            task = asyncio.ensure_future(client.job(source, out, max_in_flight=4))
+            while not server.seen:
+                await asyncio.sleep(0.001)
+            with source.open("r+b") as file:
+                file.seek(300_000)
+                file.write(b"x" * (size - 300_000))
+            with pytest.raises(InputFileError, match=r"line \d+: was changed while"):
+                await task
+            assert len(keys_of(out)) == len(server.seen)
+
+    run(main())

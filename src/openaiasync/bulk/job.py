@@ -26,6 +26,8 @@ from ..storage.segments import FAILED, OK, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .batch_api import BatchRun
 from .batch_file import (
+    BatchLine,
+    BodyFields,
     CheckedFile,
     InputFileError,
     LinePosition,
@@ -279,12 +281,16 @@ class Job:
         blake2b = hashlib.blake2b
         into = self._into
         assert sink is not None
-        for index, (_, text) in enumerate(read_lines(record.input, record.size, start), start.row):
+        for index, (number, text) in enumerate(read_lines(record.input, record.size, start), start.row):
             if index < len(states) and states[index] >= OK:
                 continue
-            line, fields = parse_line(text)
+            try:
+                line, fields = parse_line(text)
+            except (ValueError, RecursionError):
+                line, fields = BatchLine(msgspec.Raw()), BodyFields()
             endpoint = endpoint_at(line.url)
-            assert endpoint is not None  # the file was checked
+            if endpoint is None:  # the file was right when it was checked
+                raise InputFileError(self._source, [LineProblem(number, "was changed while the job was running")])
             body = bytes(line.body)
             missing = defaults.get(endpoint.group) or defaults[""]
             if missing:
