@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from conftest import run
+from cputime import MOST, cpu_seconds
 from openaiasync import APITimeoutError, AsyncOpenAI, Client, InFlightError
+from openaiasync.engine.in_flight import InFlightLimiter
+from openaiasync.transport import waiting
 from scripted import CHAT, STREAM_HEAD, Scripted, Seen, chunk, event, head, json_answer, scripted
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -433,3 +436,49 @@ def test_what_a_call_needs_aside_ends_with_the_client() -> None:
             beside.transport(loop)
 
     run(main())
+
+
+@pytest.mark.parametrize("way", ["gather", "TaskGroup", "wait"])
+def test_looking_at_many_waiting_calls_is_cheap(way: str) -> None:
+    """A look for deadlocks costs by the number of calls that wait, however their caller awaits them."""
+
+    def look(number: int) -> None:
+        async def main() -> None:
+            limiter = InFlightLimiter(2)
+            loop = asyncio.get_running_loop()
+            never: asyncio.Future[None] = loop.create_future()
+
+            async def call() -> None:
+                permit = await limiter.acquire(asyncio.current_task())
+                try:
+                    await never
+                finally:
+                    limiter.release(permit)
+
+            async def together() -> None:
+                if way == "gather":
+                    await asyncio.gather(*(call() for _ in range(number)))
+                elif way == "wait":
+                    await asyncio.wait([asyncio.create_task(call()) for _ in range(number)])
+                else:
+                    async with asyncio.TaskGroup() as group:
+                        for _ in range(number):
+                            group.create_task(call())
+
+            caller = asyncio.create_task(together())
+            while limiter.waiting < number - 2:
+                await asyncio.sleep(0)
+            spent.append(cpu_seconds(lambda: waiting._look(loop)))
+            never.set_result(None)
+            await caller
+
+        asyncio.run(main())
+
+    spent: list[float] = []
+    for _ in range(3):
+        spent.clear()
+        look(400)
+        look(1600)
+        if spent[1] < MOST * spent[0]:
+            return
+    raise AssertionError(f"a look at 400 calls took {spent[0]:.4f} s, at 1,600 calls {spent[1]:.4f} s")

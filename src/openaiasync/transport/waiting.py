@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
@@ -24,7 +25,8 @@ __all__ = ["SLOW", "Awaited", "Waiting", "is_stuck", "live_owner", "reset_after_
 SLOW: float = 5.0  # seconds of waiting after which the log names the option
 CHECK = 0.25  # seconds between two looks
 PATIENCE = 2.0  # seconds that a deadlock must last
-MOST = 2_000  # tasks that one look follows: where there are more, the warning has to do
+MOST = 10_000  # tasks that one look follows: where there are more, the warning has to do
+SHARE = 20  # a look that takes long is repeated after so many times as long: of many tasks it takes milliseconds
 
 logger: logging.Logger = logging.getLogger("openaiasync")
 
@@ -69,6 +71,9 @@ class Waiting:
 
 _waits: dict[Waiting, None] = {}  # oldest first
 _watched: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+_stuck_at: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[float, weakref.WeakSet[Any]]] = (
+    weakref.WeakKeyDictionary()
+)
 _warned: weakref.WeakKeyDictionary[Awaited, float] = weakref.WeakKeyDictionary()
 
 
@@ -83,16 +88,19 @@ def _is_task(value: Any) -> bool:
 
 def _look(loop: asyncio.AbstractEventLoop) -> None:
     """Warn of those that have waited long in this loop, end one that would wait for ever, come again."""
+    began = time.perf_counter()
     here = [wait for wait in list(_waits) if wait.loop is loop]
     if not here:
         _watched.discard(loop)
         return
-    loop.call_later(min(CHECK, here[0].slow), _look, loop)
     now = loop.time()
     for awaited in {id(wait.awaited): wait.awaited for wait in here}.values():
         awaited.reclaim()
     _warn(here, now)
-    _end_a_deadlock(here, now)
+    try:
+        _end_a_deadlock(here, now)
+    finally:
+        loop.call_later(max(min(CHECK, here[0].slow), SHARE * (time.perf_counter() - began)), _look, loop)
 
 
 def _warn(here: list[Waiting], now: float) -> None:
@@ -109,7 +117,14 @@ def _warn(here: list[Waiting], now: float) -> None:
 
 def is_stuck(task: object, awaited: Awaited) -> bool:
     """Return whether a task waits for what can never be free, as far as can be told now."""
-    return _may_be_stuck(awaited) and task in stuck(_waiting_tasks(), _blocked_by)
+    if not _may_be_stuck(awaited):
+        return False
+    # Many calls may reach their queue timeout at once: one look does for all of them.
+    loop = asyncio.get_running_loop()
+    seen = _stuck_at.get(loop)
+    if seen is None or not 0 <= loop.time() - seen[0] < CHECK:
+        seen = _stuck_at[loop] = (loop.time(), weakref.WeakSet(stuck(_waiting_tasks(), _blocked_by)))
+    return task in seen[1]
 
 
 def _waiting_tasks() -> dict[object, Resource]:
@@ -121,7 +136,8 @@ def _end_a_deadlock(here: list[Waiting], now: float) -> None:
 
     Ending it helps if its own task, or one that awaits it, holds something. The others get another look later.
     """
-    if not any(_may_be_stuck(wait.awaited) for wait in here):
+    awaited = {id(wait.awaited): wait.awaited for wait in here}.values()
+    if len(_waits) > MOST or not any(map(_may_be_stuck, awaited)):
         for wait in here:
             wait.stuck_since = None
         return
@@ -161,29 +177,42 @@ def _blocked_by(tasks: AbstractSet[object], besides: AbstractSet[object] = froze
 
     `besides` are others that cannot go on either.
     """
+    known = {*tasks, *besides}
     blocked: set[object] = set()
     todo = list(tasks)
+    # What waits for several tasks is looked at once a round, not once for each of them.
+    groups: dict[tuple[int, int], Any] = {}
     while todo and len(blocked) < MOST:
-        for task in _awaiting(todo.pop(), tasks | blocked | besides):
-            if task not in blocked and task not in tasks:
-                blocked.add(task)
-                todo.append(task)
+        found: list[object] = []
+        for task in todo:
+            for callback in _callbacks(task):
+                direct = _woken(callback, task)
+                if direct is not None:
+                    found.append(direct)
+                else:
+                    groups[_identity(callback)] = callback
+        for callback in groups.values():
+            found.extend(_waiting_for_all(callback, known))
+        todo = [task for task in dict.fromkeys(found) if task not in blocked and task not in tasks]
+        blocked.update(todo)
+        known.update(todo)
     return blocked
 
 
-def _awaiting(task: object, blocked: AbstractSet[object]) -> Iterator[object]:
-    """Tasks that wait for this one: ``await``, `gather`, `TaskGroup`, `wait`, `wait_for`, `shield`, `as_completed`."""
-    for callback in _callbacks(task):
-        direct = _woken(callback, task)
-        if direct is not None:
-            yield direct
-            continue
-        for future, siblings in _completed_by(callback, blocked):
-            if all(one in blocked or one.done() for one in siblings):
-                for above in _callbacks(future):
-                    woken = _woken(above, future)
-                    if woken is not None:
-                        yield woken
+def _waiting_for_all(callback: Any, blocked: AbstractSet[object]) -> Iterator[object]:
+    """Tasks that wait for this one and others: `gather`, `TaskGroup`, `wait`, `wait_for`, `shield`, `as_completed`."""
+    for future, siblings in _completed_by(callback, blocked):
+        if all(one in blocked or one.done() for one in siblings):
+            for above in _callbacks(future):
+                woken = _woken(above, future)
+                if woken is not None:
+                    yield woken
+
+
+def _identity(callback: Any) -> tuple[int, int]:
+    """Tell callbacks apart: a method is another object for each task that it was added to."""
+    function = getattr(callback, "__func__", None)
+    return (id(callback), 0) if function is None else (id(callback.__self__), id(function))
 
 
 def _callbacks(future: object) -> list[Any]:
