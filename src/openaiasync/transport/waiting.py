@@ -26,7 +26,7 @@ SLOW: float = 5.0  # seconds of waiting after which the log names the option
 CHECK = 0.25  # seconds between two looks
 PATIENCE = 2.0  # seconds that a deadlock must last
 MOST = 10_000  # tasks that one look follows: where there are more, the warning has to do
-SHARE = 20  # a look that takes long is repeated after so many times as long: of many tasks it takes milliseconds
+SHARE = 20  # the next look is due after this many times the CPU time of the last one, if that is more than CHECK
 
 logger: logging.Logger = logging.getLogger("openaiasync")
 
@@ -88,7 +88,7 @@ def _is_task(value: Any) -> bool:
 
 def _look(loop: asyncio.AbstractEventLoop) -> None:
     """Warn of those that have waited long in this loop, end one that would wait for ever, come again."""
-    began = time.perf_counter()
+    began = time.thread_time()
     here = [wait for wait in list(_waits) if wait.loop is loop]
     if not here:
         _watched.discard(loop)
@@ -100,7 +100,7 @@ def _look(loop: asyncio.AbstractEventLoop) -> None:
     try:
         _end_a_deadlock(here, now)
     finally:
-        loop.call_later(max(min(CHECK, here[0].slow), SHARE * (time.perf_counter() - began)), _look, loop)
+        loop.call_later(max(min(CHECK, here[0].slow), SHARE * (time.thread_time() - began)), _look, loop)
 
 
 def _warn(here: list[Waiting], now: float) -> None:
