@@ -398,9 +398,13 @@ def right_answer(key: str) -> dict[str, Any]:
     return {**CHAT, "choices": [{**CHAT["choices"][0], "message": {"role": "assistant", "content": words(key)}}]}  # type: ignore[index]
 
 
+def in_escapes(key: str) -> str:
+    """The key as JSON in which every character is an escape."""
+    return "".join(f"\\u{ord(one):04x}" for one in key)
+
+
 def escaped(key: str) -> bytes:
-    """JSON in which every character of the key is an escape."""
-    hidden = "".join(f"\\u{ord(one):04x}" for one in key)
+    hidden = in_escapes(key)
     return f'{{"error": {{"message": "{hidden}", "code": "{hidden}"}}}}'.encode()
 
 
@@ -415,6 +419,7 @@ PLACES: dict[str, Place] = {
     "200, HTML": lambda key: answer(f"<p>{key}</p>".encode(), content_type="text/html"),
     "200, an error": lambda key: answer(json.dumps(error_of(key)).encode()),
     "200, an escaped error": lambda key: answer(escaped(key)),
+    "200, words cut in an escaped key": lambda key: answer(f'"{"x" * (500 - len(STEM))}{in_escapes(key)}"'.encode()),
     "200, what does not fit": lambda key: answer(json.dumps(right_answer(key)).encode()),
     "200, another kind": lambda key: answer(key.encode(), content_type=f"text/{key}"),
     "401": lambda key: answer(json.dumps(error_of(key)).encode(), 401),

@@ -255,7 +255,7 @@ class Answer:
         event = None if watch.endpoint is None else watch.endpoint.event
         made = [] if is_error_body(value) else events_of_whole(event, value)
         if not made:
-            words = _words(call, self._incoming, body)
+            words = words_of(call.meta(self._incoming), body)
             raise self._short(call, f"asked for a stream of events, the server sent something else: {words}")
         watch.events += len(made)
         watch.whole = True
@@ -292,7 +292,7 @@ class Answer:
         if verdict == "unfinished":
             log.unfinished(call.engine, call.request)
         elif verdict == "short":
-            words = _words(call, self._incoming, watch.reader.words)
+            words = words_of(call.meta(self._incoming), watch.reader.words)
             why = "the stream ended before its answer was complete"
             raise self._short(call, f"{why}; the server said: {words}" if words else why)
 
@@ -325,8 +325,3 @@ class Answer:
         call: Call | None = getattr(self, "_call", None)
         if call is not None:
             call.abandon()
-
-
-def _words(call: Call, incoming: TransportResponse, raw: bytes) -> str:
-    """Return what a server said, without the key that it may have echoed."""
-    return words_of(call.meta(incoming).request.secrets.scrub_cut(raw))

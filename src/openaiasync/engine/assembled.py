@@ -99,8 +99,7 @@ class _Assembly:
             partial = None if self._chunks is None else self._chunks.partial()
             why = "the stream ended before its answer was complete"
             if decoder.unknown_line:
-                line = self._meta.request.secrets.scrub_cut(decoder.unknown_line)
-                why = f"{why}; the server said: {failures.words_of(line)}"
+                why = f"{why}; the server said: {failures.words_of(self._meta, decoder.unknown_line)}"
             raise failures.broken_stream(self._meta, why, partial)
         if verdict == "unfinished":
             self._meta.complete = False

@@ -7,7 +7,7 @@ before its message quotes a part of it, and once more as a whole. Callers hand i
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin
 
 from ..core.codec.decode import DecodeError
 from ..core.model.base import BaseModel, OpenModel
@@ -42,6 +42,8 @@ __all__ = [
     "stream_error",
     "undecodable",
 ]
+
+E = TypeVar("E", bound=OpenAIError)
 
 ERROR = "an error"  # why an answer may not be handed out: it is one
 
@@ -80,10 +82,16 @@ def _spent(tries: int, elapsed: float) -> str:
     return f"after {tries} {'try' if tries == 1 else 'tries'}, {elapsed:.1f} s"
 
 
-def _finish(error: OpenAIError, request: RequestInfo, tries: int, elapsed: float) -> None:
+def _finish(error: E, request: RequestInfo, tries: int, elapsed: float) -> E:
     error.tries = tries
     error.elapsed = elapsed
-    cleaned_error(error, request.secrets)
+    return cleaned_error(error, request.secrets)
+
+
+def _of_answer(error: E, meta: Meta) -> E:
+    """Return the error finished with what is known of the answer that it tells of."""
+    error.meta = meta
+    return _finish(error, meta.request, meta.tries, meta.total)
 
 
 def _cleaned(meta: Meta, raw: bytes) -> bytes:
@@ -124,8 +132,7 @@ def from_transport(
     error.sent = failure.sent
     if failure.__cause__ is not None:  # the exception of the operating system, or of a caller's own HTTP client
         error.__cause__ = failure.__cause__
-    _finish(error, request, tries, elapsed)
-    return error
+    return _finish(error, request, tries, elapsed)
 
 
 def error_object(body: Any) -> Any:
@@ -160,8 +167,7 @@ def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APISta
     error = status_error(meta.status)(text, response=response, body=error_object(body))
     error.describe(details.code, details.type, details.param)
     error.meta = meta
-    _finish(error, meta.request, tries, elapsed)
-    return error
+    return _finish(error, meta.request, tries, elapsed)
 
 
 def refused_redirect(meta: Meta, why: str, tries: int, elapsed: float) -> APIStatusError:
@@ -170,19 +176,18 @@ def refused_redirect(meta: Meta, why: str, tries: int, elapsed: float) -> APISta
     message = f"{meta.status} from {meta.request.method} {meta.url}: {why} ({_spent(tries, elapsed)})"
     error = APIStatusError(message, response=response, body=None)
     error.meta = meta
-    _finish(error, meta.request, tries, elapsed)
-    return error
+    return _finish(error, meta.request, tries, elapsed)
 
 
-def invalid_answer(meta: Meta, raw: bytes, why: str) -> APIResponseValidationError:
+def invalid_answer(
+    meta: Meta, raw: bytes, why: str, kind: type[APIResponseValidationError] = APIResponseValidationError
+) -> APIResponseValidationError:
     """Return the error for a 2xx answer that is not what its operation promises; it holds the raw body."""
     raw = _cleaned(meta, raw)
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
     message = f"{meta.status} from {meta.request.method} {meta.url}: {why}"
-    error = APIResponseValidationError(response, raw, message=message)
-    error.meta = meta
-    _finish(error, meta.request, meta.tries, meta.total)
-    return error
+    error = kind(response, raw, message=message)
+    return _of_answer(error, meta)
 
 
 class EmptyAnswerError(APIResponseValidationError, ValueError):
@@ -195,15 +200,10 @@ def unexpected_answer(meta: Meta, raw: bytes, reason: str) -> APIResponseValidat
     return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
 
 
-def empty_answer(meta: Meta, raw: bytes, why: str) -> EmptyAnswerError:
-    """Return the error for an answer with nothing in it."""
+def empty_answer(meta: Meta, raw: bytes, why: str) -> APIResponseValidationError:
+    """Return the error for an answer with nothing in it; its message quotes the beginning of the body."""
     raw = _cleaned(meta, raw)
-    response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
-    message = f"{meta.status} from {meta.request.method} {meta.url}: {DecodeError(why, raw)}"
-    error = EmptyAnswerError(response, raw, message=message)
-    error.meta = meta
-    _finish(error, meta.request, meta.tries, meta.total)
-    return error
+    return invalid_answer(meta, raw, str(DecodeError(why, raw)), EmptyAnswerError)
 
 
 def stream_error(meta: Meta, body: Any) -> APIError:
@@ -221,9 +221,7 @@ def stream_error(meta: Meta, body: Any) -> APIError:
     error = APIError(with_words(text, details), meta.request, body=error_object(body))
     error.describe(details.code, details.type, details.param)
     error.retryable = _may_pass(details.code, details.type)
-    error.meta = meta
-    _finish(error, meta.request, meta.tries, meta.total)
-    return error
+    return _of_answer(error, meta)
 
 
 def _may_pass(code: str | None, kind: str | None) -> bool:
@@ -237,9 +235,7 @@ def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
     """Return the error for a stream that ended before its answer was complete."""
     message = f"{meta.request.method} {meta.url}: {why}; `.partial` holds what had come"
     error = IncompleteStreamError(message=message, request=meta.request, partial=partial)
-    error.meta = meta
-    _finish(error, meta.request, meta.tries, meta.total)
-    return error
+    return _of_answer(error, meta)
 
 
 def holds_error(answer: Any) -> bool:
@@ -293,11 +289,11 @@ def parsed(raw: bytes) -> Any:
     return parse_error(raw)
 
 
-def words_of(raw: bytes) -> str:
-    """Return what a body of any kind says, cut to what an error's message repeats."""
+def words_of(meta: Meta, raw: bytes) -> str:
+    """Return what a body of any kind says, without secrets, cut to what an error's message repeats."""
     from ..core.codec.error_body import parse_error, read_error
 
-    return _short(read_error(parse_error(raw)).message)
+    return _short(read_error(parse_error(_cleaned(meta, raw))).message)
 
 
 def is_no_error(kind: Any) -> bool:
@@ -317,7 +313,6 @@ def is_no_error(kind: Any) -> bool:
 
 def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
     """The error for bytes that are no answer: the error object in them, if there is one, or what is wrong with them."""
-    raw = _cleaned(meta, raw)
     found = found_error(raw)
     return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
 

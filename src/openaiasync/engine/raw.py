@@ -225,11 +225,9 @@ class StreamedResponse(_Facts, Generic[T]):
 
     async def json(self) -> Any:
         """Return the whole body as JSON; `ValueError` if it is not JSON."""
-        body = await self.read()
         try:
-            return json.loads(body)
+            return json.loads(await self.read())
         except ValueError as error:
-            del body
             seal(error, self.meta.request.secrets)
             raise
 

@@ -391,7 +391,7 @@ class AsyncStream(Generic[T]):
 
     def _cut(self, done: bool) -> OpenAIError:
         """Return the error for an answer that ended too early, with what the server said beside it."""
-        words = self.meta.request.secrets.scrub_cut(self._events.words or self._aside)
+        words = self._events.words or self._aside
         if words and (not self._ending.began or failures.is_error_body(failures.parsed(words))):
             error = self._something_else(words)
             error.partial = self._partial()
@@ -403,13 +403,13 @@ class AsyncStream(Generic[T]):
             why = "the stream ended with [DONE], but nothing in it says that its answer is complete"
         elif done:
             why = "the stream ended with [DONE], but without an answer"
-        return self._short(f"{why}; the server said: {failures.words_of(words)}" if words else why)
+        return self._short(f"{why}; the server said: {failures.words_of(self.meta, words)}" if words else why)
 
     def _something_else(self, raw: bytes) -> OpenAIError:
         """Return the error for what came instead of events."""
         if failures.is_error_body(failures.parsed(raw)):
             return failures.refused(self.meta, raw, failures.ERROR)
-        return failures.invalid_answer(self.meta, raw, f"{_NO_EVENTS}: {failures.words_of(raw)}")
+        return failures.invalid_answer(self.meta, raw, f"{_NO_EVENTS}: {failures.words_of(self.meta, raw)}")
 
     def _take_whole(self) -> None:
         """Put the events of an object, or of a list of chunks, in the place of the body that it is; or raise."""
@@ -421,12 +421,9 @@ class AsyncStream(Generic[T]):
             value: Any = msgspec.json.decode(body)
             if not failures.is_error_body(value):
                 made = events_of_whole(self._whole_type, value)
-            del value
-        raw = b"" if made else self.meta.request.secrets.scrub_cut(body)
-        del body  # the server may have echoed a key, which no frame of a traceback may hold
         if not made:
             self._release()
-            raise self._something_else(raw)
+            raise self._something_else(body)
         self._whole = True
         self._queue.extend(made)
 
