@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .bulk.mapping import RowStream as RowStream
     from .bulk.progress import JobProgress as JobProgress
     from .bulk.report import JobReport as JobReport
+    from .bulk.tables import TableOptions as TableOptions
     from .chat.context_window import ContextLimitError as ContextLimitError
     from .chat.reply import PartialObject as PartialObject
     from .chat.reply import ReasoningPiece as ReasoningPiece
@@ -146,6 +147,7 @@ _HOMES = {
     "bulk.job": "Job",
     "bulk.progress": "JobProgress",
     "bulk.report": "JobReport",
+    "bulk.tables": "TableOptions",
     "chat.context_window": "ContextLimitError",
     "chat.reply": (
         "PartialObject ReasoningPiece RepairStarted Reply TextPiece TooManyRoundsError ToolCall ToolError ToolFinished "
@@ -282,6 +284,7 @@ __all__ = [
     "ShapeError",
     "StructuredOutputError",
     "SubjectTokenProviderError",
+    "TableOptions",
     "TextPiece",
     "Timeout",
     "TokenCount",

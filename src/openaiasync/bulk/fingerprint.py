@@ -147,6 +147,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+def answers_path(out: str) -> str:
+    """Return the file of answers of a job: for a table (``out.parquet``), the JSON Lines that it is made of."""
+    stem, _, ending = out.rpartition(".")
+    return f"{stem}.jsonl" if ending.lower() in ("csv", "tsv", "parquet") else out
+
+
 def folder_of(out: str) -> str:
     """Return the folder of the job with this output."""
     return f"{out}.job"

@@ -41,15 +41,15 @@ from .batch_file import (
     with_defaults,
 )
 from .cache import AnswerCache
-from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, folder_of, paths_of
+from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
 from .job_limits import LimitsFile
 from .job_sink import Durability, JobSink, RowContext
-from .progress import JobProgress, JobStatus, JobTotals, show_in_notebook
+from .progress import JobProgress, JobStatus, JobTotals, price_for, show_in_notebook
 from .repair import Into
 from .report import JobReport, html_page, save, save_json
 from .row import Summary, Work
 from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler, engine_of
-from .tables import TableOptions, is_table, write_requests
+from .tables import TableOptions, export_results, is_table, need_parquet, write_requests
 
 _log = logging.getLogger("openaiasync")
 
@@ -124,7 +124,10 @@ class Job:
         _check(options)
         report, progress = options.get("report"), options.get("progress")
         self._source: str = os.path.abspath(os.fspath(source))
-        self._out: str = os.path.realpath(os.fspath(out))
+        place: str = os.path.realpath(os.fspath(out))
+        self._out = answers_path(place)
+        self._out_table = place if place != self._out else None
+        need_parquet(self._source, place)
         self._folder = folder_of(self._out)
         self._errors, self._report_path = paths_of(self._out)
         self._params = dict(options.get("params") or {})
@@ -170,8 +173,9 @@ class Job:
 
     def _keep_apart(self, cache: str | os.PathLike[str] | None) -> None:
         """Raise `ValueError` where one file of the job would be written over another, by whatever names."""
-        files = {"the input": self._source, "the output": self._out, "the file of failed rows": self._errors,
-                 "report.json": self._report_path, "the report": self._html, "the cache": cache}  # fmt: skip
+        files = {"the input": self._source, "the output": self._out, "the table of answers": self._out_table,
+                 "the file of failed rows": self._errors, "report.json": self._report_path, "the report": self._html,
+                 "the cache": cache}  # fmt: skip
         places: dict[str, str] = {}
         for what, path in files.items():
             if path is None:
@@ -359,6 +363,7 @@ class Job:
                         ]
                         error = InputFileError(self._source, rows, error.count)
                     raise error
+                self._need_prices(checked)
                 record.takes(checked)
                 record.save(self._folder)
             finally:
@@ -369,6 +374,18 @@ class Job:
             return SegmentStore.create(
                 self._folder, self._out, self._errors, record.nonce.encode(), in_order=self._order == "input"
             )
+
+    def _need_prices(self, checked: CheckedFile) -> None:
+        """Raise `JobError` where a cost limit could not be kept, as what a model costs is not known."""
+        if self._max_cost is None:
+            return
+        default = self._model or next(iter(self._models.values()), "")
+        for name in sorted({name or default for name in checked.models}):
+            if price_for(name, self._prices) is None:
+                raise JobError(
+                    f"max_cost (--max-cost) needs the price of {name or 'the model'}: pass prices= (--prices FILE) "
+                    "with it, or install openaiasync[prices] if that package may know it"
+                )
 
     def _lock_old(self) -> SegmentStore | None:
         """Make sure that no process runs the job that is replaced."""
@@ -415,6 +432,7 @@ class Job:
         left = record.rows - progress.finished
         return JobReport(
             out=self._out,
+            table=self._out_table,
             errors=self._errors if progress.failed else None,
             rows=record.rows,
             ok=progress.ok,
@@ -439,11 +457,13 @@ class Job:
 
     def _save_reports(self, report: JobReport) -> None:
         try:
+            if self._out_table is not None:
+                export_results([self._out], self._out_table)
             save_json(report, self._report_path)
             if self._html is not None:
                 save(self._html, html_page(report).encode())
         except OSError as error:
-            raise JobError(f"all rows are saved, but not the report: {error}") from error
+            raise JobError(f"all rows are saved in {self._out}, but not the table or report: {error}") from error
 
 
 def _check(options: JobOptions) -> None:

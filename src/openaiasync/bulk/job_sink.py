@@ -147,6 +147,8 @@ class JobSink:
             self._priced[model] = price_for(model, self._prices)
         price = self._priced[model]
         if price is None:
+            if self._max_cost is not None:
+                self._stop("price")
             return
         spent = (usage.input * price[0] + usage.output * price[1]) / 1e6
         self._cost = (self._cost or 0.0) + spent

@@ -225,8 +225,10 @@ def price_for(model: str, prices: Mapping[str, Any] | None) -> TokenPrice | None
     except ImportError:
         return None
     try:
-        prompt = float(calc_price(Usage(input_tokens=1_000_000), model_ref=model).total_price)  # pyright: ignore
-        answer = float(calc_price(Usage(output_tokens=1_000_000), model_ref=model).total_price)  # pyright: ignore
+        # Few tokens: some models cost more per token in long prompts, which rows of a job seldom have.
+        used = Usage(input_tokens=1000, output_tokens=1000)  # pyright: ignore
+        found = calc_price(used, model_ref=model)  # pyright: ignore
+        prompt, answer = float(found.input_price) * 1000, float(found.output_price) * 1000  # pyright: ignore
     except Exception:  # the package raises LookupError for models that it does not know, and others for odd names
         return None
     return prompt, answer

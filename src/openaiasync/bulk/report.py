@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ _STOPPED = {
     "credentials": "stopped: the servers refuse the key",
     "missing": "stopped: the first rows were all answered with 404 (is the model's name right?)",
     "dead": "stopped: no server works",
+    "price": "stopped: the price of a model is not known, so the cost limit cannot be kept",
     "full": "stopped: the results could not be written",
 }
 
@@ -30,6 +32,8 @@ class JobReport(msgspec.Struct, kw_only=True):
 
     out: str
     """The file of answers."""
+    table: str | None = None
+    """The table made of them, if the job's output is a table."""
     errors: str | None
     """The file of rows that failed, which can be sent again; `None` if none did."""
     rows: int
@@ -37,7 +41,7 @@ class JobReport(msgspec.Struct, kw_only=True):
     failed: int
     stopped: str = ""
     """Why rows are left: ``""`` (none is), ``"stop"``, ``"cost"``, ``"quota"``, ``"credentials"``, ``"missing"``,
-    ``"dead"``."""
+    ``"dead"``, ``"price"``."""
     error: str | None = None
     """What stopped the job, where an error did."""
     resumed: int = 0
@@ -74,12 +78,7 @@ class JobReport(msgspec.Struct, kw_only=True):
 
 def summary(report: JobReport) -> str:
     """Return a report as a few lines for people."""
-    state = f"{report.ok:,} of {report.rows:,} rows answered"
-    if report.failed:
-        state += f", {report.failed:,} failed ({report.errors})"
-    if report.left:
-        state += f", {report.left:,} left: {_STOPPED.get(report.stopped, 'not finished')}; the same call goes on"
-    lines = [f"{report.out}: {state}"]
+    lines = [f"{report.table or report.out}: {_state(report, report.errors)}"]
     if report.error:
         lines.append(f"  {report.error}")
     rate = (report.ok + report.failed) / report.seconds if report.seconds else 0.0
@@ -103,6 +102,16 @@ def summary(report: JobReport) -> str:
     return "\n".join(lines)
 
 
+def _state(report: JobReport, errors: str | None = None) -> str:
+    """Return how far the job is, with the path of its failed rows if that is given."""
+    state = f"{report.ok:,} of {report.rows:,} rows answered"
+    if report.failed:
+        state += f", {report.failed:,} failed{'' if errors is None else f' ({errors})'}"
+    if report.left:
+        state += f", {report.left:,} left: {_STOPPED.get(report.stopped, 'not finished')}; the same call goes on"
+    return state
+
+
 def save(path: str, data: bytes) -> None:
     """Write a file whole or leave what is there. Blocks. Raises `OSError`."""
     file = AtomicFile.open(path)
@@ -123,16 +132,17 @@ def save_json(report: JobReport, path: str) -> None:
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --dim: #6b7280; --line: #d9dce1; --paper: #fff; --a: #2563eb;
-  --b: #d97706; --c: #dc2626; --d: #9ca3af }
+  --b: #b45309; --c: #dc2626; --d: #6b7280 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e5e7eb; --dim: #9ca3af; --line: #374151; --paper: #111418;
-  --a: #60a5fa; --b: #fbbf24; --c: #f87171; --d: #6b7280 } }
+  --a: #60a5fa; --b: #fbbf24; --c: #f87171; --d: #9ca3af } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1000px;
   margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1rem; margin: 2rem 0 .3rem }
 p.state { color: var(--dim); margin: .2rem 0 1.2rem }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .8rem; margin: 0 }
 dt { color: var(--dim); font-size: .8rem } dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums }
-svg { width: 100%; height: auto; display: block } svg text { fill: var(--dim); font-size: 11px }
+.plot { overflow-x: auto } svg { width: 100%; min-width: 640px; height: auto; display: block }
+svg text { fill: var(--dim); font-size: 11px }
 .grid { stroke: var(--line); stroke-width: 1 } .a { stroke: var(--a) } .b { stroke: var(--b) } .c { stroke: var(--c) }
 .d { stroke: var(--d) } polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round }
 .key { font-size: .8rem; color: var(--dim) } .key b { font-weight: 600 } .key .a { color: var(--a) }
@@ -141,16 +151,18 @@ table { border-collapse: collapse; width: 100% } td { border-top: 1px solid var(
 td:first-child { text-align: right; width: 6rem; font-variant-numeric: tabular-nums }
 """
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 960, 180, 56, 22
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)  # seconds
 
 
 def html_page(report: JobReport) -> str:
     """Return a report as one page that needs nothing else: numbers, plots over time, reasons of failures."""
-    name = html.escape(os.path.basename(report.out))
-    state = html.escape(summary(report).partition("\n")[0].partition(": ")[2])
+    name = html.escape(os.path.basename(report.table or report.out))
+    state = html.escape(_state(report))
     facts = "".join(
         f"<div><dt>{html.escape(what)}</dt><dd>{html.escape(value)}</dd></div>" for what, value in _facts(report)
     )
-    plots = "".join(_plots(report.timeline)) if len(report.timeline) > 1 else "<p>The job was too short for plots.</p>"
+    samples = _whole(report.timeline)
+    plots = "".join(_plots(samples)) if len(samples) > 1 else "<p>The job was too short for plots.</p>"
     failures = ""
     if report.failures:
         rows = "".join(
@@ -190,6 +202,13 @@ def _facts(report: JobReport) -> list[tuple[str, str]]:
     return facts
 
 
+def _whole(samples: Sequence[TimelinePoint]) -> Sequence[TimelinePoint]:
+    """Return the samples without a much shorter last one, whose rates would end each plot with a jump."""
+    if len(samples) > 2 and samples[-1].seconds < samples[-2].seconds / 2:
+        return samples[:-1]
+    return samples
+
+
 def _plots(samples: Sequence[TimelinePoint]) -> list[str]:
     every: Callable[[TimelinePoint], float] = lambda sample: sample.seconds or 1.0  # noqa: E731
     return [
@@ -219,10 +238,12 @@ def _plot(
         y = height - (height - 8) * step / 4
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(highest * step / 4)}</text>')
-    for step in range(7):
-        x = _LEFT + width * step / 6
-        anchor = "start" if step == 0 else "end" if step == 6 else "middle"
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 4}" text-anchor="{anchor}">{duration(end * step / 6)}</text>')
+    every = next((step for step in _TICKS if end / step <= 8), _TICKS[-1] * math.ceil(end / _TICKS[-1] / 8))
+    for tick in range(int(end / every) + 1):
+        x = _LEFT + width * tick * every / end
+        anchor = "start" if tick == 0 else "end" if x > _WIDTH - 20 else "middle"
+        label = duration(tick * every).replace(".0 s", " s") if tick else "0"
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 4}" text-anchor="{anchor}">{label}</text>')
     for _, color, curve in curves:
         points = " ".join(
             f"{_LEFT + width * sample.at / end:.1f},{height - (height - 8) * curve(sample) / highest:.1f}"
@@ -232,7 +253,8 @@ def _plot(
     key = " ".join(f'<b class="{color}">{html.escape(name)}</b>' for name, color, _ in curves)
     return (
         f'<h2>{title}</h2><div class="key">{unit}: {key}</div>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
+        f'<div class="plot"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
+        f"{''.join(parts)}</svg></div>"
     )
 
 

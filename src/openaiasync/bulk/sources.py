@@ -1,7 +1,7 @@
 """Rows from whatever a caller has: any iterable, synchronous or not, and data frames by what they can do.
 
-No library of data frames is imported: pandas, polars and Arrow are known by their methods, a data set of Hugging Face
-is iterated as it is.
+No library of data frames is imported: pandas, polars, Arrow and the data sets of Hugging Face are known by their
+methods.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ def rows_of(source: Any) -> Iterable[Any] | AsyncIterable[Any]:
         return named
     if callable(getattr(source, "itertuples", None)) and hasattr(source, "columns"):  # pandas.DataFrame
         return _tuples(source)
-    if callable(getattr(source, "to_pylist", None)) and hasattr(source, "schema"):  # pyarrow.Table, RecordBatch
-        return _batches(source)
+    has_format = callable(getattr(source, "with_format", None)) and hasattr(source, "column_names")
+    if has_format and not isinstance(source, Mapping):  # datasets.Dataset; a DatasetDict is a mapping of splits
+        return cast("Iterable[Any]", source.with_format(None))  # plain values instead of tensors or Arrow scalars
+    if (batches := _arrow_batches(source)) is not None:
+        return _rows_of_batches(batches)
     if callable(getattr(source, "collect", None)) and callable(getattr(source, "collect_schema", None)):
         raise TypeError(f"a {kind} has no rows yet: pass what its collect() returns")
     if isinstance(source, Mapping):
@@ -45,10 +48,26 @@ def _tuples(frame: Any) -> Iterator[dict[Any, Any]]:
         yield dict(zip(names, values, strict=True))
 
 
-def _batches(table: Any) -> Iterator[dict[str, Any]]:
-    if callable(getattr(table, "to_batches", None)):
-        for batch in table.to_batches(max_chunksize=BATCH):
-            yield from batch.to_pylist()
-        return
-    for start in range(0, table.num_rows, BATCH):
-        yield from table.slice(start, BATCH).to_pylist()
+def _arrow_batches(source: Any) -> Iterable[Any] | None:
+    """Return what pyarrow holds in pieces that have `to_pylist`, none of them long; `None` for anything else."""
+    if callable(getattr(source, "iter_batches", None)) and hasattr(source, "schema"):  # ParquetFile
+        return cast("Iterable[Any]", source.iter_batches(batch_size=BATCH))
+    if callable(getattr(source, "read_next_batch", None)) and hasattr(source, "schema"):  # RecordBatchReader
+        return (piece for batch in source for piece in _slices(batch, batch.num_rows))
+    if callable(getattr(source, "to_pylist", None)):
+        if hasattr(source, "num_rows"):  # Table, RecordBatch
+            return _slices(source, source.num_rows)
+        if hasattr(source, "slice"):  # Array, ChunkedArray: a column
+            return _slices(source, len(source))
+    if callable(getattr(source, "to_batches", None)) and callable(getattr(source, "scanner", None)):  # dataset.Dataset
+        return cast("Iterable[Any]", source.to_batches(batch_size=BATCH))
+    return None
+
+
+def _slices(source: Any, length: int) -> Iterator[Any]:
+    return (source.slice(start, BATCH) for start in range(0, length, BATCH))
+
+
+def _rows_of_batches(batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        yield from batch.to_pylist()

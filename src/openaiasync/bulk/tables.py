@@ -7,10 +7,12 @@ column, and ``{{`` and ``}}`` for braces. Parquet needs the extra ``[data]`` (py
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -19,12 +21,14 @@ from ..errors import ConfigurationError
 from ..storage.atomic import AtomicFile
 from .batch_file import InputFileError, LineProblem, as_object, endpoint_at
 
-__all__ = ["TableOptions", "export_results", "is_table", "write_requests"]
+__all__ = ["TableOptions", "export_results", "is_table", "need_parquet", "write_requests"]
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _SLICE = 5_000  # rows of Parquet that are read or written at once
 _TOGETHER = 1 << 18  # bytes that are written at once
+_FIXED = {"custom_id": "text", "text": "text", "finish_reason": "text", "input_tokens": "int", "output_tokens": "int",
+          "error": "text", "embedding": "floats"}  # fmt: skip
 
 
 class TableOptions(NamedTuple):
@@ -44,6 +48,12 @@ def is_table(path: str) -> bool:
     return path.lower().endswith(_TABLES)
 
 
+def need_parquet(*paths: str) -> None:
+    """Raise `ConfigurationError` where one of the paths is Parquet and pyarrow is not installed."""
+    if any(path.lower().endswith(".parquet") for path in paths):
+        _pyarrow()
+
+
 # -------------------------------------------------------------------------------------------------- input
 
 
@@ -60,6 +70,8 @@ def write_requests(source: str, target: str, options: TableOptions) -> None:
         for number, row in enumerate(rows, 1):
             try:
                 line = _request(row, number, options)
+            except _CellError as error:
+                raise InputFileError(source, [LineProblem(0, f"row {number}: {error}")]) from None
             except KeyError as error:
                 columns = ", ".join(map(str, row))
                 problem = LineProblem(0, f"there is no column {error.args[0]!r}; columns are {columns}")
@@ -100,8 +112,15 @@ def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
     try:
         with arrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_SLICE):
-                yield from batch.to_pylist()
-    except arrow.lib.ArrowInvalid as error:
+                # datetime has no nanoseconds, and what pyarrow makes of them depends on whether pandas is installed.
+                columns = [
+                    column.cast(arrow.string())
+                    if str(column.type).startswith(("timestamp[ns", "time64[ns"))
+                    else column
+                    for column in batch.columns
+                ]
+                yield from arrow.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+    except (arrow.lib.ArrowInvalid, arrow.lib.ArrowNotImplementedError) as error:
         raise InputFileError(path, [LineProblem(0, f"not Parquet ({error})")]) from None
 
 
@@ -125,14 +144,16 @@ def _request(row: dict[str, Any], number: int, options: TableOptions) -> bytes:
         body = {"messages": messages}
     else:
         body = {"prompt" if endpoint is not None and endpoint.group == "completion" else "input": prompt}
-    key = str(row[options.key]) if options.key is not None else _key_of(row, number)
+    key = _key_of(row, number) if options.key is None else _text(options.key, row[options.key])
+    if not key:
+        raise _CellError(f"column {options.key!r} names the rows, but is empty here")
     return msgspec.json.encode({"custom_id": key, "method": "POST", "url": options.url, "body": body}) + b"\n"
 
 
 def _key_of(row: dict[str, Any], number: int) -> str:
     for name in ("custom_id", "id"):
         if row.get(name) not in (None, ""):
-            return str(row[name])
+            return _text(name, row[name])
     return f"row-{number}"
 
 
@@ -145,10 +166,32 @@ def fill(template: str, row: Mapping[str, Any]) -> str:
             return found[0]
         if match[1] is None:
             return found  # a brace by itself
-        value = row[match[1].strip()]
-        return "" if value is None else str(value)
+        name = match[1].strip()
+        return _text(name, row[name])
 
     return _FIELD.sub(replaced, template)
+
+
+class _CellError(ValueError):
+    """A value of a table cannot be used."""
+
+
+def _text(name: str, value: Any) -> str:
+    """Return a value as the text that a prompt has: lists and structs are JSON, binary columns UTF-8, nulls empty."""
+    match value:
+        case str():
+            return value
+        case None:
+            return ""
+        case bytes():
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                raise _CellError(f"column {name!r} is binary data that is not text in UTF-8") from None
+        case list() | dict():
+            return msgspec.json.encode(value, enc_hook=str).decode()
+        case _:
+            return str(value)
 
 
 # -------------------------------------------------------------------------------------------------- output
@@ -157,26 +200,36 @@ def fill(template: str, row: Mapping[str, Any]) -> str:
 def export_results(results: list[str], target: str) -> int:
     """Write lines of output as a table: ``.csv``, ``.tsv``, ``.parquet``, else JSON Lines; how many rows. Blocks.
 
-    Columns are custom_id, text, finish_reason, input_tokens, output_tokens, error, embedding. Where an answer is a JSON
-    object its fields are columns, too, if the first slice of rows has them. Raises `ConfigurationError`, `OSError`.
+    Columns are custom_id, text, finish_reason, input_tokens, output_tokens, error, embedding (if there is one), and the
+    fields of answers that are JSON objects. Results are read twice, for the columns and for the rows, so that memory
+    does not grow with them. Raises `ConfigurationError`, `InputFileError`, `OSError`.
     """
-    rows = _flat_rows(results)
-    first = [row for _, row in zip(range(_SLICE), rows, strict=False)]
-    columns: dict[str, None] = {}
-    for row in first:
-        columns.update(dict.fromkeys(row))
-    names = [name for name in columns if name != "embedding" or any(row.get("embedding") for row in first)]
-    if target.lower().endswith(".parquet"):
-        return _write_parquet(first, rows, names, target)
+    lower = target.lower()
+    if not lower.endswith(_TABLES):
+        return _write_file(target, (msgspec.json.encode(row) + b"\n" for row in _flat_rows(results)))
+    need_parquet(target)
+    columns: dict[str, set[str]] = {}
+    total = 0
+    for total, row in enumerate(_flat_rows(results), 1):  # noqa: B007
+        for name, value in row.items():
+            columns.setdefault(name, set()).add(_kind(value))
+    if columns.get("embedding") == {""}:
+        del columns["embedding"]
+    rows = islice(_flat_rows(results), total)  # a running job may have added to them
+    if lower.endswith(".parquet"):
+        return _write_parquet(rows, columns, target)
+    lines = _csv_pieces(rows, list(columns or _FIXED), "\t" if lower.endswith(".tsv") else ",")
+    _write_file(target, lines)
+    return total
+
+
+def _write_file(target: str, pieces: Iterable[bytes]) -> int:
+    """Write a file whole or not at all; how many pieces it had."""
     file = AtomicFile.open(target)
     count = 0
     try:
-        if target.lower().endswith((".csv", ".tsv")):
-            count = _write_csv(first, rows, names, file, "\t" if target.lower().endswith(".tsv") else ",")
-        else:
-            for row in _all(first, rows):
-                file.write(msgspec.json.encode(row) + b"\n")
-                count += 1
+        for count, piece in enumerate(pieces, 1):  # noqa: B007
+            file.write(piece)
         file.commit()
     except BaseException:
         file.discard()
@@ -184,64 +237,92 @@ def export_results(results: list[str], target: str) -> int:
     return count
 
 
-def _all(first: list[dict[str, Any]], rest: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    yield from first
-    yield from rest
-
-
-def _write_csv(
-    first: list[dict[str, Any]], rest: Iterator[dict[str, Any]], names: list[str], file: AtomicFile, delimiter: str
-) -> int:
-    import io
-
+def _csv_pieces(rows: Iterable[dict[str, Any]], names: list[str], delimiter: str) -> Iterator[bytes]:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore", delimiter=delimiter)
     writer.writeheader()
-    count = 0
-    for row in _all(first, rest):
+    for row in rows:
         writer.writerow({name: _cell(row.get(name)) for name in names})
-        count += 1
         if text.tell() > _TOGETHER:
-            file.write(text.getvalue().encode())
+            yield text.getvalue().encode()
             text.seek(0)
             text.truncate()
-    file.write(text.getvalue().encode())
-    return count
+    yield text.getvalue().encode()
 
 
 def _cell(value: Any) -> Any:
     return msgspec.json.encode(value).decode() if isinstance(value, (list, dict)) else value
 
 
-def _write_parquet(first: list[dict[str, Any]], rest: Iterator[dict[str, Any]], names: list[str], target: str) -> int:
+def _kind(value: Any) -> str:
+    """Return the kind of a value in a column: "" for null, "json" for what Parquet has no plain type for."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "bool"
+        case int():
+            return "int" if -(1 << 63) <= value < 1 << 63 else "json"
+        case float():
+            return "float"
+        case str():
+            return "text"
+        case []:
+            return "empty list"
+        case list():
+            inner = {type(item) for item in value}
+            return "texts" if inner == {str} else "floats" if inner <= {int, float} else "json"
+        case _:
+            return "json"
+
+
+def _column_type(arrow: Any, name: str, kinds: set[str]) -> tuple[Any, bool]:
+    """Return the type of a column of Parquet, and whether values other than texts become JSON text in it."""
+    if name in _FIXED:
+        return {"int": arrow.int64(), "text": arrow.string(), "floats": arrow.list_(arrow.float32())}[
+            _FIXED[name]
+        ], False
+    found = kinds - {""}
+    if found == {"int", "float"}:
+        found = {"float"}
+    if len(found) > 1:
+        found.discard("empty list")
+    plain = {
+        "bool": arrow.bool_(),
+        "int": arrow.int64(),
+        "float": arrow.float64(),
+        "text": arrow.string(),
+        "texts": arrow.list_(arrow.string()),
+        "floats": arrow.list_(arrow.float64()),
+    }
+    kind = found.pop() if len(found) == 1 else "json"
+    if kind in ("texts", "floats") or (kind not in ("json", "empty list") and "empty list" not in kinds):
+        return plain[kind], False
+    return arrow.string(), True
+
+
+def _write_parquet(rows: Iterator[dict[str, Any]], columns: dict[str, set[str]], target: str) -> int:
     arrow = _pyarrow()
-    kinds = {"input_tokens": arrow.int64(), "output_tokens": arrow.int64(), "embedding": arrow.list_(arrow.float32())}
-    texts = {"custom_id", "text", "finish_reason", "error"}
-    inferred = arrow.Table.from_pylist([{name: row.get(name) for name in names} for row in first]).schema
-    fields = [
-        arrow.field(name, kinds.get(name, arrow.string() if name in texts else inferred.field(name).type))
-        for name in names
-    ]
-    schema = arrow.schema(fields)
+    columns = columns or {name: set() for name in _FIXED if name != "embedding"}
+    types = {name: _column_type(arrow, name, kinds) for name, kinds in columns.items()}
+    schema = arrow.schema([arrow.field(name, kind) for name, (kind, _) in types.items()])
     count = 0
     temporary = f"{target}.part"
     try:
         with arrow.parquet.ParquetWriter(temporary, schema) as writer:
-            rows = first
-            while rows:
-                kept = [{name: row.get(name) for name in names} for row in rows]
-                try:
-                    table = arrow.Table.from_pylist(kept, schema=schema)
-                except (arrow.lib.ArrowInvalid, arrow.lib.ArrowTypeError) as error:
-                    raise ConfigurationError(f"a later row has another type than the first ones: {error}") from None
-                writer.write_table(table)
+            while piece := list(islice(rows, _SLICE)):
+                kept = [{name: _parquet_cell(row.get(name), types[name][1]) for name in types} for row in piece]
+                writer.write_table(arrow.Table.from_pylist(kept, schema=schema))
                 count += len(kept)
-                rows = [row for _, row in zip(range(_SLICE), rest, strict=False)]
         os.replace(temporary, target)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
     return count
+
+
+def _parquet_cell(value: Any, as_json: bool) -> Any:
+    return value if not as_json or value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _flat_rows(results: list[str]) -> Iterator[dict[str, Any]]:

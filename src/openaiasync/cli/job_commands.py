@@ -133,7 +133,7 @@ def run(
     source:
         The file of requests.
     out:
-        The file of answers.
+        The file of answers; a table (.csv, .tsv, .parquet) is made of them at the end, from OUT.jsonl beside it.
     model:
         The model of rows that name none.
     max_cost:

@@ -16,7 +16,7 @@ import msgspec
 from rich.text import Text
 
 from ..bulk.batch_file import check_file
-from ..bulk.fingerprint import JobError, JobRecord, folder_of, paths_of
+from ..bulk.fingerprint import JobError, JobRecord, answers_path, folder_of, paths_of
 from ..bulk.job import Job, load_status
 from ..bulk.job_limits import JobLimits
 from ..bulk.progress import JobProgress, price_for
@@ -188,7 +188,7 @@ def _need_prices() -> None:
 
 
 def _record_of(target: str) -> tuple[str, JobRecord]:
-    place = os.path.realpath(target)
+    place = answers_path(os.path.realpath(target))
     folder = folder_of(place)
     record = JobRecord.load(folder)
     if record is None:
@@ -296,9 +296,9 @@ def _is_running(pid: int) -> bool:
 
 def export_job(target: str, table: str, errors: bool) -> int:
     """Write results as a table; return the exit code."""
-    place = os.path.realpath(target)
+    place = answers_path(os.path.realpath(target))
     if not os.path.isfile(place):
-        raise CommandError(f"cannot read {target}: no such file")
+        raise CommandError(f"cannot read {place}: no such file")
     if os.path.realpath(table) in (place, paths_of(place)[0]):
         raise CommandError(f"{table} is the output of the job itself: name another file")
     try:
