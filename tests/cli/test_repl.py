@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+
+from openaiasync import Client
+from openaiasync.cli.render import show_turn
+from openaiasync.cli.repl import Repl
+from openaiasync.testing import FakeServer
 
 from .command import refused
 from .seat import seat
@@ -245,3 +252,23 @@ def test_a_conversation_outgrows_the_context() -> None:
         assert me.leave() == 0
         assert me.asked()[-1][-1] == {"role": "user", "content": "say three"}
         assert len(me.asked()[-1]) <= 3
+
+
+def test_an_answer_that_came_in_full_is_stopped_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the end of a whole answer is still being shown: a turn that is said to be forgotten is."""
+
+    async def interrupted(*arguments: Any) -> None:
+        await show_turn(*arguments)
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        async with FakeServer() as server, Client(api_base=server.url, model="m") as client:
+            server.reply("Sunlight.")
+            state = Repl(client.chat.session(), mock.Mock(), [], None)
+            monkeypatch.setattr("openaiasync.cli.repl.show_turn", interrupted)
+            with pytest.raises(asyncio.CancelledError):
+                await state.ask("Why?")
+            assert state.session.messages == []
+            assert state.failed == {"text": "Why?", "images": []}
+
+    asyncio.run(main())

@@ -279,7 +279,14 @@ class Repl:
     async def take(self, turn: dict[str, Any]) -> None:
         """Take a turn with the arguments of `session.stream`, and save it."""
         self.failed = turn
-        await show_turn(self.session, turn, self.schema)
+        before = questions(self.session)
+        try:
+            await show_turn(self.session, turn, self.schema)
+        except asyncio.CancelledError:
+            # Ctrl-C while an answer is shown that has already come in full: the user stopped it all the same.
+            if questions(self.session) > before:
+                self.session.undo()
+            raise
         self.failed = None
         self.images.clear()
         self.store.keep(self.session)
