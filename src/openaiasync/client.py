@@ -466,9 +466,10 @@ def _several(options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[st
     """Return the options with the first of several API bases, and the others, each with its own key if it has one."""
     first = dict(options)
     given: Any = options.get("api_base")
+    pairs: list[tuple[Any, Any]]
     if isinstance(given, Mapping):
-        several: Mapping[Any, Any] = given
-        pairs: list[tuple[Any, Any]] = list(several.items())
+        keys: Any = first["api_base"]
+        pairs = [(url, keys[url]) for url in keys]
     elif isinstance(given, (list, tuple)):
         pairs = [(url, None) for url in cast("list[Any]", given)]
     else:

@@ -38,7 +38,7 @@ class Into:
     """
 
     def __init__(self, kind: Any, repair: int = 1) -> None:
-        if isinstance(repair, bool) or not isinstance(repair, int) or repair < 0:
+        if isinstance(repair, bool) or not isinstance(repair, int) or repair < 0:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may give anything
             raise ValueError(f"repair is a whole number from 0 up, not {repair!r}")
         self.shape: Shape[Any] = shape_of(kind)
         self.repair: int = repair

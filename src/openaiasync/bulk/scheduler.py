@@ -24,7 +24,7 @@ import math
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from ..core.codec.dialects import exceeds_limit
 from ..core.policy.admission import Admission, Flight
@@ -125,11 +125,11 @@ class Scheduler:
         many: list[Any] = list(engines) if engines.__class__ in (list, tuple) else [engines]
         if not many:
             raise ConfigurationError("a run needs at least one client")
-        if limits is not None and not isinstance(limits, Limits):
+        if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"limits is a Limits, not {type(limits).__name__}")
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"retries is a whole number from 0 up, not {retries!r}")
-        if not isinstance(give_up_after, (int, float)) or not give_up_after > 0:
+        if not isinstance(give_up_after, (int, float)) or not give_up_after > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"give_up_after is a number of seconds above 0, not {give_up_after!r}")
         self._servers = [_ServerState(engine_of(one), Admission()) for one in many]
         if limits is not None and limits.pace is not None:  # plain calls count against the same limits
@@ -277,8 +277,9 @@ class Scheduler:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        if isinstance(self._source, Generator):
-            self._source.close()
+        source: Any = self._source
+        if isinstance(source, Generator):
+            cast("Generator[Any]", source).close()
         for server in self._servers:
             if server.reached is not None:
                 await server.reached.aclose()
@@ -710,7 +711,7 @@ def _share(rate: float, limits: list[float]) -> float | None:
 
 
 def _positive(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"a limit is a number above 0, or None for no limit, not {value!r}")
     return value
 

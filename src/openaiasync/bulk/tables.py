@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from ..core.model.plain import as_list
 from ..errors import ConfigurationError
 from ..storage.atomic import AtomicFile
 from .batch_file import InputFileError, LineProblem, as_object, endpoint_at
@@ -373,22 +374,17 @@ def _add_answer(row: dict[str, Any], body: dict[str, Any]) -> None:
         row["text"] = as_object(first.get("message")).get("content", first.get("text"))
     elif data := as_object(_first(body.get("data"))):
         vector = data.get("embedding")
-        row["embedding"] = _list(vector) or _floats(vector)
-    elif output := _list(body.get("output")):
+        row["embedding"] = as_list(vector) or _floats(vector)
+    elif output := as_list(body.get("output")):
         row["finish_reason"] = body.get("status")
-        parts = [as_object(part) for item in output for part in _list(as_object(item).get("content"))]
+        parts = [as_object(part) for item in output for part in as_list(as_object(item).get("content"))]
         row["text"] = "".join(str(part.get("text") or "") for part in parts)
     elif result := _first(body.get("results")):
         row["text"] = msgspec.json.encode(result).decode()
 
 
-def _list(value: Any) -> list[Any]:
-    found: list[Any] = value if isinstance(value, list) else []
-    return found
-
-
 def _first(value: Any) -> Any:
-    found = _list(value)
+    found = as_list(value)
     return found[0] if found else None
 
 

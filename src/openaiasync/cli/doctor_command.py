@@ -197,9 +197,9 @@ class _ApiChecks:
         self.model = self.model or next(iter(chat), None)
         self.embedding_model = self.embedding_model or next(iter(embedding), None)
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        server = page.meta.headers.get("server") if page.meta is not None else None
+        server = page.meta.headers.get("server")
         text = f"{len(names)} models in {took:.0f} ms: {shown}" if names else f"no model, in {took:.0f} ms"
-        data = {"models": names, "ms": took, "server": server, "date": page.meta and page.meta.headers.get("date")}
+        data = {"models": names, "ms": took, "server": server, "date": page.meta.headers.get("date")}
         if server:
             text += f" (server: {server})"
         return Finding("models", "ok" if names else "warning", text, data=data)

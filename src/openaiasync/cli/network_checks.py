@@ -135,7 +135,7 @@ def _bundle(environment: dict[str, str]) -> Finding:
             return Finding("trust", "ok", f"{path}, by {name}", data={"path": path})
     paths = ssl.get_default_verify_paths()
     where = paths.cafile or paths.capath
-    if where is None:
+    if not where or not os.path.exists(where):
         advice = "Set SSL_CERT_FILE to a bundle of certificate authorities."
         return Finding("trust", "warning", "OpenSSL's default folder of certificates does not exist", advice)
     return Finding("trust", "ok", f"{where}, OpenSSL's default", data={"path": where})
@@ -156,7 +156,7 @@ async def _tls(host: str, port: int) -> Finding:
     except OSError as error:
         return Finding("tls", "failed", _reason(error), "Does the port speak TLS?")
     session = writer.get_extra_info("ssl_object")
-    certificate = writer.get_extra_info("peercert") or {}
+    certificate: dict[str, Any] = writer.get_extra_info("peercert") or {}
     writer.transport.abort()
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
     days = (ends - datetime.now(UTC)).days

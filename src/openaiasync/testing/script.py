@@ -249,9 +249,13 @@ class Script(Replies):
         return _When(self, matcher)
 
     def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, description: str) -> Self:
-        return self._expect(Matcher(), says, times, description)
+        return self.expect(Matcher(), says, times, description)
 
-    def _expect(self, matcher: Matcher, says: Any, times: int | None, description: str) -> Self:
+    def expect(self, matcher: Matcher, says: Any, times: int | None, description: str) -> Self:
+        """Add an expectation. The methods that name what is answered are the usual way.
+
+        Raises `ValueError` for a number of times below 1.
+        """
         if times is not None and times < 1:
             raise ValueError(f"times={times}: give a positive number, or None for any number")
         with self._lock:
@@ -313,7 +317,7 @@ class _When(Replies):
         self._matcher = matcher
 
     def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, description: str) -> Self:
-        self._script._expect(self._matcher, says, times, description)
+        self._script.expect(self._matcher, says, times, description)
         return self
 
 
@@ -352,7 +356,7 @@ def explain(request: AnyRequest, expectations: Sequence[Expectation]) -> str:
     for name, wanted, got in missed:
         if name == "contains":
             lines += [f"  {name}: {wanted!r} is not in", *(f"    | {line}" for line in str(got).splitlines())]
-            near = difflib.get_close_matches(wanted, str(got).split(), 1)
+            near = difflib.get_close_matches(str(wanted), str(got).split(), 1)
             lines += [f"    (did you mean {near[0]!r}?)"] if near else []
         else:
             lines += [f"  {name}:", *(f"    {line}" for line in _diff(wanted, got))]

@@ -118,6 +118,7 @@ class FakeServer(Script):
         self._waiters: list[asyncio.Future[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._stop: asyncio.Event = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -193,14 +194,15 @@ class FakeServer(Script):
     def start(self) -> None:
         """Listen, in a thread of its own. What ``with`` does at its beginning."""
         started = threading.Event()
+        stop = self._stop = asyncio.Event()
         failures: list[BaseException] = []
 
         async def main() -> None:
-            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            self._loop = asyncio.get_running_loop()
             try:
                 async with self._listener:
                     started.set()
-                    await self._stop.wait()
+                    await stop.wait()
             except BaseException as error:
                 failures.append(error)
             finally:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from ..core.model.plain import as_dict, is_dict, is_list
 from ..transport.fake import FakeAnswer
 
 __all__ = ["AnyRequest", "Scripted", "UnfitAnswer", "body_fields", "error_body", "messages_text", "render"]
@@ -100,7 +101,7 @@ def error_body(message: str, kind: str = "server_error", code: str | None = None
 
 def messages_text(body: Any) -> str:
     """All text that a request sends: of its messages, its prompt or its input."""
-    if not isinstance(body, dict):
+    if not is_dict(body):
         return ""
     return "\n".join(_texts([body.get(name) for name in ("instructions", "messages", "prompt", "input")]))
 
@@ -108,10 +109,10 @@ def messages_text(body: Any) -> str:
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, list):
+    elif is_list(value):
         for one in value:
             yield from _texts(one)
-    elif isinstance(value, dict):
+    elif is_dict(value):
         for name in ("content", "text", "output"):
             yield from _texts(value.get(name))
 
@@ -123,7 +124,7 @@ def body_fields(request: AnyRequest) -> dict[str, Any]:
     except ValueError:
         fields = _FORM_FIELD.findall(request.body)
         return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields}
-    return body if isinstance(body, dict) else {}
+    return body if is_dict(body) else {}
 
 
 def _whole(said: Scripted, answer: FakeAnswer) -> FakeAnswer:
@@ -228,14 +229,14 @@ def _chat(body: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     for index in choices:
         first = {"role": "assistant"}
         for delta in deltas or [{}]:
-            if isinstance(delta, dict) and "choices" not in delta and "error" not in delta:
+            if is_dict(delta) and "choices" not in delta and "error" not in delta:
                 events.append(chunk({**first, **delta}, index))
                 first = {}
             else:
                 events.append(delta)  # a pause, raw bytes, or a whole event as it was given
         events.append(_Frame(chunk({}, index, finish)))
-    if (body.get("stream_options") or {}).get("include_usage"):
-        event = {**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(body, said)}
+    if as_dict(body.get("stream_options")).get("include_usage"):
+        event: dict[str, Any] = {**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(body, said)}
         events.append(_Frame(event))
     return events
 
@@ -274,8 +275,8 @@ def _responses(body: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     text = _text(said)
     output: list[dict[str, Any]] = []
     if text is not None:
-        part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-        item = {"id": "msg_test", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+        part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+        item: dict[str, Any] = {"id": "msg_test", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
         output.append(item)
     for call in _calls(said):
         names = {"id": f"fc_{call['id']}", "type": "function_call", "call_id": call["id"], "status": "completed"}
@@ -306,12 +307,12 @@ def _response_usage(body: Any, said: Scripted) -> dict[str, Any]:
 def _numbered(event: Any, numbers: Iterator[int]) -> Any:
     if isinstance(event, _Frame):
         return _Frame({**event.event, "sequence_number": next(numbers)})
-    return {**event, "sequence_number": next(numbers)} if isinstance(event, dict) and "type" in event else event
+    return {**event, "sequence_number": next(numbers)} if is_dict(event) and "type" in event else event
 
 
 def _named(event: Any) -> Any:
     """An event of this endpoint under its name, as it alone sends them."""
-    if isinstance(event, dict) and str(event.get("type")).startswith("response."):
+    if is_dict(event) and str(event.get("type")).startswith("response."):
         return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
     return event
 
@@ -326,7 +327,7 @@ def _item_events(index: int, item: dict[str, Any], said: Scripted) -> list[Any]:
         (part,) = item["content"]
         at["content_index"] = 0
         events.append(_Frame({"type": "response.content_part.added", **at, "part": {**part, "text": ""}}))
-        event = {"type": "response.output_text.delta", **at, "logprobs": []}
+        event: dict[str, Any] = {"type": "response.output_text.delta", **at, "logprobs": []}
         events += [{**event, "delta": piece} if isinstance(piece, str) else piece for piece in _pieces(said)]
         events.append(_Frame({"type": "response.output_text.done", **at, "text": part["text"], "logprobs": []}))
         events.append(_Frame({"type": "response.content_part.done", **at, "part": part}))

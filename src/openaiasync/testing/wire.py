@@ -93,7 +93,7 @@ class Peer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
-    def _leaves(self) -> None:
+    def leave(self) -> None:
         if not self.left:
             self.left = True
             if self.on_leave is not None:
@@ -107,12 +107,12 @@ class _Protocol(asyncio.StreamReaderProtocol):
 
     def eof_received(self) -> bool | None:
         if self.peer is not None:
-            self.peer._leaves()
+            self.peer.leave()
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.peer is not None:
-            self.peer._leaves()
+            self.peer.leave()
         super().connection_lost(exc)
 
 
@@ -155,7 +155,9 @@ class Listener:
         loop = asyncio.get_running_loop()
 
         def protocol() -> _Protocol:
-            made = _Protocol(asyncio.StreamReader(_LIMIT, loop), lambda *ends: self._accept(made, *ends))
+            made = _Protocol(
+                asyncio.StreamReader(_LIMIT, loop), lambda reader, writer: self._accept(made, reader, writer)
+            )
             return made
 
         if self.uds:
