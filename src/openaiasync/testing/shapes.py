@@ -276,7 +276,13 @@ def _responses(body: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     output: list[dict[str, Any]] = []
     if text is not None:
         part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-        item: dict[str, Any] = {"id": "msg_test", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+        item: dict[str, Any] = {
+            "id": "msg_test",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [part],
+        }
         output.append(item)
     for call in _calls(said):
         names = {"id": f"fc_{call['id']}", "type": "function_call", "call_id": call["id"], "status": "completed"}
