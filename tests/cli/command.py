@@ -124,9 +124,11 @@ class Spy:
 
 
 @contextmanager
-def spied(answer: Callable[[str, Any], Answer] = lambda path, body: None) -> Iterator[tuple[ServerThread, Spy]]:
+def spied(
+    answer: Callable[[str, Any], Answer] = lambda path, body: None, app: Server | None = None
+) -> Iterator[tuple[ServerThread, Spy]]:
     """A server on a free port, and its spy."""
-    spy = Spy(answer)
+    spy = Spy(answer, app)
     with start_in_thread(serve(spy, grace=0.0)) as server:
         yield server, spy
 

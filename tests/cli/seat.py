@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from openaiasync.demo import demo_app
 from openaiasync.server import ServerThread
 
 from .command import COMMAND, Answer, Spy, environment, spied
@@ -96,10 +97,12 @@ def nobody(path: str, body: Any) -> Answer:
 
 
 @contextmanager
-def seat(*arguments: str, answer: Callable[[str, Any], Answer] = nobody, **env: str) -> Iterator[Seat]:
-    """A conversation at its first prompt; ended with the block."""
+def seat(
+    *arguments: str, answer: Callable[[str, Any], Answer] = nobody, token_delay: float = 0.0, **env: str
+) -> Iterator[Seat]:
+    """A conversation at its first prompt; ended with the block. `token_delay` is the pause before each token."""
     command = [*COMMAND[1:], "chat", "-m", "demo-chat", *arguments]
-    with spied(answer) as (server, spy):
+    with spied(answer, demo_app(token_delay=token_delay, strict=True)) as (server, spy):
         child = pexpect.spawn(
             COMMAND[0],
             [*command, "--base-url", server.base_url],

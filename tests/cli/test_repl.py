@@ -51,7 +51,7 @@ def test_exit_ends_a_conversation(state_folder: Path) -> None:
 
 def test_ctrl_c_stops_the_answer_but_not_the_chat() -> None:
     """The server is rid of the call, the turn is forgotten, and the next question gets its answer."""
-    with seat() as me:
+    with seat(token_delay=0.01) as me:
         me.type("count to 10000\r")
         me.see("1, 2, 3|1 2 3")
         me.type("\x03")

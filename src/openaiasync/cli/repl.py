@@ -337,10 +337,16 @@ def _loop(runner: asyncio.Runner, state: Repl) -> None:
 
 def _turn(runner: asyncio.Runner, state: Repl, typed: str) -> None:
     """Handle one line. Ctrl-C ends the answer and an error ends the turn, but neither ends the conversation."""
+    before = questions(state.session)
     try:
         runner.run(execute(state, typed))
     except KeyboardInterrupt:
-        note("Stopped; this question and its answer are not kept. /retry asks again.")
+        if questions(state.session) > before:  # it came when the turn had just ended
+            note("The answer had come in full and is kept. /undo takes it back.")
+        elif state.failed is not None:
+            note("Stopped; this question and its answer are not kept. /retry asks again.")
+        else:
+            note("Stopped.")
     except _EXPECTED as error:
         complain(str(error))
 
