@@ -1,4 +1,4 @@
-"""Sessions and their files: everything that happened is there, as it happened."""
+"""Sessions and their files: every finished turn is in the file, as it happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values held to JSON schemas: what fits, and where and why something does not."""
+"""Values checked against JSON schemas: what is valid, and where and why something is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas that people write: what is none is refused with its place, and what passes can be used."""
+"""Schemas that users write: an invalid one is refused with the place of the mistake, a valid one can be used."""
 
 from __future__ import annotations
 

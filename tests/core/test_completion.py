@@ -1,4 +1,4 @@
-"""When a stream may end: only where its answer is complete."""
+"""When a stream counts as complete: only where its answer is."""
 
 from __future__ import annotations
 
