@@ -187,7 +187,7 @@ def test_signatures_in_several_fields() -> None:
 @pytest.mark.parametrize("headers", [None, 3, "webhook-id", ["webhook-id"], {1: "a"}, {"webhook-id": None}])
 def test_headers_of_another_kind(headers: object) -> None:
     """A `ValueError` says what headers are."""
-    with pytest.raises(ValueError, match="headers are a mapping"):
+    with pytest.raises(ValueError, match="headers must be a mapping"):
         webhooks().verify_signature(EVENT, headers, secret=SECRET)  # type: ignore[arg-type]
 
 

@@ -123,9 +123,9 @@ class TestMetadata:
         [
             (answer(f"no {SUBJECT}".encode(), 404), "answered with status 404"),
             (answer(b""), "answered without"),
-            (b"\x00\x01\r\n\r\n", "could not be asked"),
+            (b"\x00\x01\r\n\r\n", "could not be reached"),
             (b"HTTP/1.1 302 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "status 302"),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n", "could not be asked"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n", "could not be reached"),
         ],
     )
     def test_servers_that_fail(self, kind: Any, raw: bytes, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

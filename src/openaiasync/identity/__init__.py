@@ -1,1 +1,1 @@
-"""Workload identity: a key that is exchanged for a proof of who a program is. See `openaiasync.auth`."""
+"""Workload identity: a program proves its identity in exchange for a short-lived key. See `openaiasync.auth`."""

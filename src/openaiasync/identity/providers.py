@@ -1,4 +1,4 @@
-"""Token providers: proofs of who a workload is, from Kubernetes, Azure and Google.
+"""Token providers: proofs of a workload's identity from Kubernetes, Azure and Google.
 
 A provider is a dict with the type of its tokens and a function, async or not, that returns one. Write your own for
 other platforms.
@@ -106,7 +106,7 @@ def gcp_id_token_provider(
 ) -> SubjectTokenProvider:
     """Return a provider of the ID token of a Google machine's service account, from its metadata server.
 
-    `audience` is whom the token is for; `timeout` is in seconds, for all attempts. The server is asked directly,
+    `audience` is the token's audience; `timeout` is in seconds, for all attempts. The server is asked directly,
     without proxies, or through `http_client`, an ``httpx2.AsyncClient``. Its `get_token` raises
     `SubjectTokenProviderError`.
     """
@@ -144,7 +144,7 @@ async def _fetch_token(
     http_client: Any,
     read: Callable[[bytes], str],
 ) -> tuple[str, ResponseInfo]:
-    """Return the token in a metadata server's answer, ``""`` if there is none, and the answer without its body."""
+    """Return the token in a metadata server's answer (``""`` if it has none), and the answer without its body."""
     parts = urlsplit(url)
     config = CallConfig(
         base=BaseURL(f"{parts.scheme}://{parts.netloc}"),
@@ -165,7 +165,7 @@ async def _fetch_token(
         response = ResponseInfo(refused.status_code, refused.response.headers, refused.request)
         failure = SubjectTokenProviderError(f"{server} answered with status {refused.status_code}", response=response)
     except OpenAIError as error:
-        failure = SubjectTokenProviderError(f"{server} could not be asked: {error}")
+        failure = SubjectTokenProviderError(f"{server} could not be reached: {error}")
     finally:
         if http_client is None:
             await shared.aclose()
@@ -179,4 +179,4 @@ def _transport(http_client: Any) -> Transport:
         return HTTPXTransport(http_client)
     from ..transport.tcp import TcpSettings, TcpTransport
 
-    return TcpTransport(TcpSettings(trust_env=False))  # the address is link-local: no proxy can reach it
+    return TcpTransport(TcpSettings(trust_env=False))  # the address is link-local, which no proxy can reach

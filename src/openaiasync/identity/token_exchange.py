@@ -63,8 +63,8 @@ async def exchange(
 ) -> tuple[Secret, float]:
     """Return the access token, and the seconds until it expires.
 
-    Raises `SubjectTokenProviderError`, `OAuthError` if the server does not accept the subject token, and what any call
-    raises. No error holds a token.
+    Raises `SubjectTokenProviderError`, `OAuthError` if the server does not accept the subject token, and the errors of
+    any call. No error contains a token.
     """
     fields: dict[str, Any] = {
         "grant_type": _GRANT,
@@ -102,7 +102,7 @@ async def exchange(
 
 
 async def fetch_small(engine: Engine, request: Request) -> tuple[Meta, bytes]:
-    """Return what is known of a call whose answer is secret, and its body. Raises `OpenAIError` without any body."""
+    """Return the metadata and the body of a call whose answer is secret. Raises `OpenAIError` without the body."""
     try:
         meta, body = await engine.fetch(request)
         meta.request.content = b""

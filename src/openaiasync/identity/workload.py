@@ -1,7 +1,7 @@
-"""Workload identity: a token of the platform that a program runs on is exchanged for a short-lived key (RFC 8693).
+"""Workload identity: a token of the program's platform is exchanged for a short-lived key (RFC 8693).
 
 `WorkloadIdentityAuth` takes the place of a key. It is called before each attempt; one exchange serves all callers that
-wait for it, and a token is exchanged anew before it expires.
+wait for it, and a new token is requested before the old one expires.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
     "x509_workload_identity",
 ]
 
-BUFFER = 1200.0  # seconds before a token expires from which on it is exchanged anew; at most half of its lifetime
+BUFFER = 1200.0  # seconds before its expiry at which a token is renewed; at most half of its lifetime
 PATIENCE = 60.0  # seconds for the provider's token and its exchange together
 PAUSE = 30.0  # seconds until a failed exchange is retried while the old token is still valid
 clock: Callable[[], float] = time.monotonic
@@ -48,7 +48,7 @@ _X509_BASES = {
 class WorkloadIdentity(TypedDict):
     """The identity of a workload: ids of its identity provider and service account at OpenAI, and its token provider.
 
-    `refresh_buffer_seconds` (1,200): how long before it expires a key is exchanged anew; at most half of its lifetime.
+    `refresh_buffer_seconds` (1,200): how long before its expiry a key is renewed; at most half of its lifetime.
     """
 
     identity_provider_id: str
@@ -72,7 +72,7 @@ class X509WorkloadIdentity(TypedDict):
 def x509_workload_identity(
     *, identity_provider_id: str, service_account_id: str, refresh_buffer_seconds: float | None = None
 ) -> X509WorkloadIdentity:
-    """Return an `X509WorkloadIdentity`; see there."""
+    """Return an `X509WorkloadIdentity` with these values."""
     identity: X509WorkloadIdentity = {
         "type": "x509",
         "identity_provider_id": identity_provider_id,
@@ -84,9 +84,9 @@ def x509_workload_identity(
 
 
 def with_base(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a client's options with the API base of this identity: client certificates have hosts of their own.
+    """Return a client's options with the API base of this identity: client certificates use separate hosts.
 
-    Raises `ConfigurationError` for a region without one, and for a base that is not https.
+    Raises `ConfigurationError` for an unknown region, and for a base that is not https.
     """
     identity = options["workload_identity"]
     if not isinstance(identity, Mapping) or cast("Any", identity).get("type") != "x509":
@@ -111,18 +111,20 @@ class _RunningExchange:
         self.task: asyncio.Task[Secret] = work
         self.waiting: int = 0
         self.closed: bool = False
-        work.add_done_callback(lambda task: task.cancelled() or task.exception())  # every caller may have gone by then
+        work.add_done_callback(
+            lambda task: task.cancelled() or task.exception()
+        )  # every caller may have been cancelled by then
 
     def drop(self) -> None:
-        """End the exchange, because the client is being closed."""
+        """End the exchange because the client is being closed."""
         self.closed = True
         self.task.cancel()
 
 
 class WorkloadIdentityAuth:
-    """The key of a workload: a function that returns a valid one. It belongs to one client and its variants.
+    """The key of a workload: a function that returns a valid one, for one client and its variants.
 
-    Raises `ConfigurationError` for an identity that cannot work.
+    Raises `ConfigurationError` for an invalid identity.
     """
 
     def __init__(
@@ -141,14 +143,14 @@ class WorkloadIdentityAuth:
         )
 
     def bind(self, shared: Connections) -> None:
-        """Exchange tokens over these connections."""
+        """Use these connections for token exchanges."""
         self._shared = shared
 
     async def __call__(self) -> str:
         return await self.get_token_async()
 
     async def get_token_async(self) -> str:
-        """Return a valid token. Raises `SubjectTokenProviderError`, `OAuthError`, and what any call raises."""
+        """Return a valid token. Raises `SubjectTokenProviderError`, `OAuthError`, and the errors of any call."""
         now = clock()
         token = self._token
         if token is not None and now < self._fresh_until:
@@ -171,7 +173,7 @@ class WorkloadIdentityAuth:
         return token.reveal()
 
     def renew(self, credentials: Credentials) -> bool:
-        """Return whether these credentials, which a server refused, hold a token of ours; it is invalidated then."""
+        """Return whether these refused credentials contain our token, which is then invalidated."""
         values = [value for _, value in credentials.fields()]
         for token in self._issued:
             if any(value.endswith(token.reveal()) for value in values):
@@ -185,7 +187,7 @@ class WorkloadIdentityAuth:
             self._token = None
 
     async def _join(self) -> Secret:
-        """Wait for the running exchange, or start one. It is cancelled when nobody waits for it any more."""
+        """Wait for the running exchange, or start one. It is cancelled once nobody waits for it."""
         shared = self._shared
         if shared is None:
             raise ConfigurationError("a workload identity belongs to a client: pass it as workload_identity=")
@@ -234,7 +236,7 @@ _FIELDS = frozenset({"identity_provider_id", "service_account_id", "provider", "
 
 
 def _check(given: object) -> None:
-    """Raise `ConfigurationError` for an identity that cannot work."""
+    """Raise `ConfigurationError` for an invalid identity."""
     if not isinstance(given, Mapping):
         raise ConfigurationError("workload_identity must be a dict: see openaiasync.auth.WorkloadIdentity")
     identity = cast("Mapping[str, Any]", given)
@@ -246,7 +248,7 @@ def _check(given: object) -> None:
             raise ConfigurationError(f"workload_identity lacks {name}, a string")
     buffer = identity.get("refresh_buffer_seconds", BUFFER)
     if isinstance(buffer, bool) or not isinstance(buffer, (int, float)) or not 0 <= buffer < math.inf:
-        raise ConfigurationError("refresh_buffer_seconds must be a finite number of seconds from 0 up")
+        raise ConfigurationError("refresh_buffer_seconds must be a finite number of seconds, at least 0")
     if identity.get("type") == "x509":
         if "provider" in identity:
             raise ConfigurationError("a workload identified by its certificate has no provider")

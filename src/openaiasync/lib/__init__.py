@@ -1,4 +1,4 @@
-"""Modules that users of the official client import by their paths, and helpers that are at the top of them."""
+"""Modules under their paths in the official client, and the helpers at the top level of the official package."""
 
 from __future__ import annotations
 

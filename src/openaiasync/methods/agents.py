@@ -109,7 +109,7 @@ class AgentFilesHelpers:
         include: Sequence[str],
         **options: Unpack[RequestOptions],
     ) -> PreparedAgentFiles:
-        """Do the same for the files of a folder that match patterns such as ``**/*.py``, placed below `destination`.
+        """Upload the files of a folder that match patterns such as ``**/*.py``, to be placed below `destination`.
 
         Symbolic links are refused, and so are files behind them. Raises as `prepare`, and `ValueError` if no file
         matches.
@@ -203,7 +203,7 @@ def _matching(root: str | os.PathLike[str], destination: str, include: Sequence[
 
 
 def _destination(path: str) -> str:
-    """Return a path in an environment. `ValueError` for one outside of it, and for reserved ones."""
+    """Return a path in an environment. Raises `ValueError` for one outside of it or reserved."""
     steps = path.split("/")
     if not path.startswith(f"{ROOT}/") or "\0" in path or "\\" in path:
         raise ValueError(f"{path!r} is not an absolute path below {ROOT}")
@@ -215,7 +215,7 @@ def _destination(path: str) -> str:
 
 
 def _check_files(*sources: Path) -> None:
-    """Raise `ValueError` for anything but a regular file, `OSError` for a file that does not exist."""
+    """Raise `ValueError` unless the path is a regular file, `OSError` if it does not exist."""
     for source in sources:
         if not stat.S_ISREG(source.lstat().st_mode):
             raise ValueError(f"{source} is not a regular file")

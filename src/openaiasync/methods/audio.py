@@ -1,4 +1,4 @@
-"""`client.text_to_speech(...)` and `client.speech_to_text(...)`: words as sound, and sound as words."""
+"""`client.text_to_speech(...)` and `client.speech_to_text(...)`: speech from text, and text from speech."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ __all__ = [
     "TranscriptionStream",
 ]
 
-DEFAULT_VOICE = "alloy"  # the API requires a voice; every server knows this one
+DEFAULT_VOICE = "alloy"  # the API requires a voice, and every server has this one
 
 
 class AudioAnswer(BinaryAnswer):
-    """Spoken words: `bytes()`, `stream_to_file(path)`, `content_type`; `speech_to_text` takes it as a file."""
+    """Generated speech: `bytes()`, `stream_to_file(path)`, `content_type`; `speech_to_text` takes it as a file."""
 
     __slots__ = ()
 
     def bytes(self) -> builtins.bytes:
-        """Return the sound, in the requested format."""
+        """Return the audio, in the requested format."""
         return self.content
 
 
 class AudioStream(ByteStream):
-    """Speech while it is generated: iterate it for the bytes of the sound, or write them to a file."""
+    """Speech while it is generated: iterate it for the bytes of the audio, or write them to a file."""
 
 
 AudioFile: TypeAlias = str | FileTypes | BinaryAnswer
-"""A path, bytes, an open binary file, an answer with sound, or ``(name, content[, media type[, header fields]])``."""
+"""A path, bytes, an open binary file, an answer with audio, or ``(name, content[, media type[, header fields]])``."""
 
 
 # -------------------------------------------------------------------------------------------------- text to speech
@@ -71,21 +71,21 @@ def _speech_parameters(main: Any, voice: Any, params: dict[str, Any]) -> dict[st
     made = parameters(_speech_endpoint(), "text_to_speech", "input", main, params)
     made.setdefault("voice", DEFAULT_VOICE)
     if made.get("stream_format") == "sse":
-        raise ValueError("text_to_speech() gives the sound itself; audio.speech.create() takes stream_format='sse'")
+        raise ValueError("text_to_speech() returns the audio itself; audio.speech.create() takes stream_format='sse'")
     return made
 
 
 class TextToSpeechMethods(Namespace):
-    """`client.text_to_speech(...)` and `client.text_to_speech.stream(...)`: words as sound."""
+    """`client.text_to_speech(...)` and `client.text_to_speech.stream(...)`: speech from text."""
 
     async def __call__(
         self, input: str | SpeechParams = MISSING, *, voice: Voice = MISSING, **params: Unpack[SpeechRest]
     ) -> AudioAnswer:
-        """Speak a text and return the whole sound.
+        """Convert a text to speech and return the whole audio.
 
         `input` is the text, or the whole request as one dict; `voice` is "alloy" unless you choose another; further
         parameters are those of ``POST /audio/speech``. Raises `TypeError` for a parameter that is missing or unknown,
-        and `OpenAIError`, such as `APIResponseValidationError` for an answer that is not sound.
+        and `OpenAIError`, such as `APIResponseValidationError` for an answer that is not audio.
         """
         made = _speech_parameters(input, voice, dict(params))
         answer: Any = await self._calls.run(_speech_endpoint(), made)
@@ -97,7 +97,7 @@ class TextToSpeechMethods(Namespace):
         """Return the same as a stream: ``async with ... as stream: async for piece in stream: ...``.
 
         Nothing is sent before it is entered or iterated. It holds a slot in flight until its end, or `close`.
-        Reading raises `OpenAIError`, such as `IncompleteStreamError` if the sound breaks off.
+        Reading raises `OpenAIError`, such as `IncompleteStreamError` if the audio is cut off.
         """
         made = _speech_parameters(input, voice, dict(params))
         return AudioStream(self._calls, self._calls.request(_speech_endpoint(), made))
@@ -113,7 +113,7 @@ def _transcription_endpoint() -> Endpoint:
 
 
 def _audio_file(value: Any) -> Any:
-    """Return what to upload: a string is a path here."""
+    """Return the file to upload; here a string is a path."""
     if isinstance(value, str):
         if not value:
             raise ValueError("speech_to_text(): an empty path names no file")
@@ -165,11 +165,11 @@ def _built(kind: type[Transcription], fields: dict[str, Any]) -> Transcription:
 
 
 class TranscriptionStream(_Events):
-    """A transcript while it is made: iterate its events; `.text` is the text so far, `await final()` the whole."""
+    """A transcript in progress: iterate its events; `.text` is the text so far, `await final()` the whole."""
 
 
 class SpeechToTextMethods(Namespace):
-    """`client.speech_to_text(...)` and `client.speech_to_text.stream(...)`: sound as words."""
+    """`client.speech_to_text(...)` and `client.speech_to_text.stream(...)`: text from speech."""
 
     async def __call__(
         self, file: AudioFile | TranscriptionParams = MISSING, **params: Unpack[TranscriptionRest]
@@ -213,5 +213,5 @@ def _of_text(request: Request, meta: Meta, text: str) -> Transcription:
         inner = cast("dict[str, Any]", found).get("text") if isinstance(found, dict) else None
         text = inner if isinstance(inner, str) else text
     if request.response_format == "text":
-        text = text.removesuffix("\n")  # the newline is not part of what was said
+        text = text.removesuffix("\n")  # the newline at the end is not part of the transcript
     return keep(_built(Transcription, {"text": text}), None, meta)

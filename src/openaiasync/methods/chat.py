@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..params.shared_params import ResponseFormatJSONObject, ResponseFormatJSONSchema, ResponseFormatText
 
     class ParseParams(ChatCommon, RequestOptions, total=False):
-        """The parameters of chat completions but `response_format` and `stream`."""
+        """The parameters of chat completions except `response_format` and `stream`."""
 
         messages: Required[Iterable[ChatCompletionMessageParam]]
         model: str
@@ -61,7 +61,7 @@ def _endpoint() -> Endpoint:
 
 def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
     if main.__class__ is list and "stream" not in params:
-        params["messages"] = main  # the usual case, with the result of what follows
+        params["messages"] = main  # the usual case: the same result as below, without the work
         return params
     made = parameters(_endpoint(), method, "messages", main, params)
     messages = made.get("messages")
@@ -123,7 +123,7 @@ class ChatMethods:
     async def run_tools(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
     ) -> Reply[Any]:
-        """Ask a model that may call `tools`, typed Python functions, until it answers in words.
+        """Ask a model that may call `tools`, typed Python functions, until it answers with text.
 
         The arguments of each call are validated and converted as the annotations say; the calls of one answer run at
         the same time. The model is told if a call fails; ``on_tool_error="raise"`` raises instead. `max_rounds` is how
@@ -142,7 +142,7 @@ class ChatMethods:
     def stream_tools(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
     ) -> TurnStream[Any]:
-        """Do as `run_tools`, as a stream of pieces: text, reasoning, and tools as they start and finish."""
+        """Run tools as `run_tools` does, as a stream: text, reasoning, and tools as they start and finish."""
         from ..chat.turn import TurnStream
 
         return TurnStream(self._calls, *_turn("chat.stream_tools", messages, dict(params), tools))
@@ -182,7 +182,7 @@ class ChatMethods:
         way to ask: ``"json_schema"``, ``"json_object"`` or ``"prompt"``; by default the best one that the server
         supports.
 
-        Raises `TypeError` for a type that no schema can be made of, before anything is sent; `StructuredOutputError`
+        Raises `TypeError` for a type without a JSON schema, before anything is sent; `StructuredOutputError`
         if no answer fits, or one of its subclasses `LengthFinishReasonError`, `ContentFilterFinishReasonError` and
         `RefusalError`; and what `run_tools` raises.
         """
@@ -219,7 +219,7 @@ class ChatMethods:
         tools: Tools | None = None,
         **params: Unpack[TurnParams],
     ) -> TurnStream[Any]:
-        """Do as `parse`, as a stream: a `PartialObject` follows each piece of text; `final()` has the value."""
+        """Parse as `parse` does, as a stream: a `PartialObject` follows each piece of text; `final()` has the value."""
         from ..chat.turn import TurnStream
 
         return TurnStream(self._calls, *_turn("chat.stream_parse", messages, dict(params), tools, into))
@@ -282,7 +282,7 @@ class ChatMethods:
         return ChatSession.loaded(self._calls, path, append, fsync, options)
 
 
-# They make several requests, or none yet: there is no single raw answer.
+# They make several requests, or none yet, so there is no single raw answer.
 for _name in ("run_tools", "stream_tools", "parse", "stream_parse", "session", "load_session"):
     vars(ChatMethods)[_name].no_raw_twin = True
 

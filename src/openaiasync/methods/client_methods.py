@@ -35,7 +35,7 @@ __all__ = ["ClientMethods", "CompletionMethods", "CompletionStream", "EmbeddingM
 
 
 class CompletionStream(_Completions):
-    """A completion while it is made: iterate its parts; `await final()` returns the whole `Completion`."""
+    """A completion in progress: iterate its parts; `await final()` returns the whole `Completion`."""
 
 
 @functools.cache
@@ -46,14 +46,14 @@ def _completion_endpoint() -> Endpoint:
 
 
 class CompletionMethods(Namespace):
-    """`client.completion(...)` and `client.completion.stream(...)`: text continued, without chat roles."""
+    """`client.completion(...)` and `client.completion.stream(...)`: a text is continued, without chat roles."""
 
     async def __call__(
         self,
         prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
         **params: Unpack[CompletionRest],
     ) -> Completion:
-        """Continue a text and return the whole answer; its words are in `.text`.
+        """Continue a text and return the whole answer; its text is in `.text`.
 
         `prompt` is a text, several, token ids, or the whole request as one dict; further parameters are those of
         ``POST /completions``. The client's default model is used if none is named.
@@ -80,7 +80,7 @@ class CompletionMethods(Namespace):
 
 
 class EmbeddingMethods(Namespace):
-    """`client.embedding(...)`: texts as vectors."""
+    """`client.embedding(...)`: vectors for texts."""
 
     async def __call__(
         self,
@@ -129,12 +129,12 @@ class ClientMethods:
 
     @cached_property
     def embedding(self) -> EmbeddingMethods:
-        """Texts as vectors."""
+        """Vectors for texts."""
         return EmbeddingMethods(self._calls)
 
     @cached_property
     def embed_many(self) -> EmbedManyMethods:
-        """Any number of texts as vectors, in as few requests as possible."""
+        """Vectors for any number of texts, in as few requests as possible."""
         from .embed_many import EmbedManyMethods
 
         return EmbedManyMethods(self._calls)
@@ -177,7 +177,7 @@ class ClientMethods:
     def job(self, source: str | os.PathLike[str], out: str | os.PathLike[str], **options: Unpack[JobOptions]) -> Job:
         """Send a file of requests and keep the answers: ``report = await client.job("in.jsonl", "out.jsonl")``.
 
-        The same call again goes on where the last one ended, however it ended; rows that are done are not sent again.
+        The same call again continues where the last one ended, for whatever reason; finished rows are not sent again.
         Files are those of the Batch API: see the page "Jobs". Failed rows are in ``out.errors.jsonl``.
 
         `source` holds JSON Lines with ``custom_id``, ``url`` and ``body``, and is checked before anything is sent.
@@ -186,7 +186,7 @@ class ClientMethods:
 
         Returns a `Job`: await it for its `JobReport`, or call its `stop()` from elsewhere. Failed rows raise nothing.
         Raises `InputFileError` with what is wrong in which line, `JobChangedError` for an output that belongs to a job
-        with another input or other settings, `JobError` for what keeps the job from running; all before anything is
+        with another input or other settings, `JobError` for anything else that prevents the job; all before anything is
         sent, except for results that cannot be written.
         """
         from ..bulk.job import Job

@@ -1,4 +1,4 @@
-"""What the hand-written methods share: how they take a request, and the mark of those without a raw form."""
+"""Shared by the hand-written methods: reading the request's arguments, marking methods without a raw form."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def parameters(endpoint: Endpoint, method: str, name: str, main: Any, params: di
 
 
 def no_raw_twin(method: F) -> F:
-    """Mark a method that `with_raw_response` and its like lack: it makes several requests, or none yet."""
+    """Mark a method that `with_raw_response` and the like lack: it makes several requests, or none yet."""
     method.__dict__["no_raw_twin"] = True
     return method

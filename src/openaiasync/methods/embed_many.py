@@ -1,7 +1,7 @@
-"""`client.embed_many(texts)`: any number of texts as vectors, in as few requests as the server takes, several at once.
+"""`client.embed_many(texts)`: vectors for any number of texts, in as few requests as the server allows.
 
-The scheduler of the bulk engine sends the batches. A batch that the server refuses is sent again by halves, until the
-texts at fault are found; all other texts have their vectors by then.
+The scheduler of the bulk engine sends the batches, several at once. A batch that the server refuses is split in halves
+and sent again until the texts at fault are found; all other texts have their vectors by then.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ Tokenizer: TypeAlias = Callable[[str], int | Sized]
 
 _AT_ONCE = 8  # requests, for a client without a limit on calls in flight
 _ABOUT_TEXTS = frozenset({400, 413, 422, 500})  # llama.cpp answers 500 to a text that is too long
-_GIVE_UP_AFTER = 60.0  # seconds without a working server; a batch call has somebody who waits for it
-_GIVE_UP = 8  # texts refused one by one with none accepted: the request is at fault, not they
+_GIVE_UP_AFTER = 60.0  # seconds without a working server; shorter than for a job: somebody waits for this call
+_GIVE_UP = 8  # texts refused one by one with none accepted: the request is at fault, not the texts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +51,7 @@ class EmbeddedText:
 class EmbedManyAnswer:
     """The vectors of all texts, in their order; 32-bit floats, as `CreateEmbeddingResponse.vectors`.
 
-    `usage` is the sum over all requests, `model` the name in the first answer; each is `None` where no answer told it.
+    `usage` is the sum over all requests, `model` the name in the first answer; each is `None` if no answer has it.
     """
 
     vectors: list[memoryview[float]]
@@ -60,10 +60,10 @@ class EmbedManyAnswer:
 
 
 class EmbedManyError(OpenAIError):
-    """Some of the texts of `client.embed_many` have no vector; the cause is the first failure, as a single call has it.
+    """Some texts of `client.embed_many` have no vector; the cause is the first failure, as a single call raises it.
 
     `refused` says by index why the server refused a text, `index` is the first of them (`None`: a request failed as a
-    whole); `vectors` holds what is finished, by index; `usage` is the sum of what it took.
+    whole); `vectors` holds the finished vectors by index; `usage` is the sum of the answered requests.
     """
 
     def __init__(
@@ -107,20 +107,20 @@ def _rebuilt(cls: type[EmbedManyError], args: tuple[Any, ...], state: dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A text on its way."""
+    """A text that waits for its vector."""
 
     index: int
     text: Text
 
 
 class _Batch:
-    """Consecutive texts that one row of the scheduler stands for, and what is still to be sent of them."""
+    """Consecutive texts that are one row of the scheduler, and those of them still to be sent."""
 
     __slots__ = ("done", "refused", "rows", "sent", "texts", "todo")
 
     def __init__(self, texts: list[_Piece]) -> None:
         self.texts = texts
-        self.sent: list[_Piece] = []  # those of the current request
+        self.sent: list[_Piece] = []  # the texts of the current request
         self.todo: list[list[_Piece] | tuple[int, int]] = [texts]
         """A stack of requests; after the halves of a refused one stand the size of a half, and `refused` before."""
         self.rows: list[EmbeddedText] = []
@@ -145,7 +145,7 @@ class _Batching:
     params: dict[str, Any]
 
     def weight(self, piece: _Piece) -> int:
-        """Tokens of a text, never too few: no tokenizer makes more of them than there are bytes."""
+        """Return an upper limit of a text's tokens: no tokenizer makes more tokens than there are bytes."""
         text = piece.text
         if isinstance(text, str):
             try:
@@ -188,11 +188,11 @@ class EmbedManyMethods:
         Args:
             texts: texts, or lists of token ids, from anything that can be iterated, asynchronously too. It is read as
                 vectors come; what it raises is passed on as it is.
-            batch_size: most texts in one request; OpenAI's API takes 2,048. A server that takes fewer is found out.
+            batch_size: most texts in one request; OpenAI's API takes 2,048. A smaller limit of the server is found.
             batch_tokens: most tokens in one request, unless a single text has more; OpenAI's API takes 300,000.
             tokenizer: the number of tokens of a text, or a list of them. Default: its UTF-8 bytes, never too few.
-            concurrency: requests at once, 429s that wait included. Default: the client's places in flight; 8 where it
-                has no limit; as many for each of its servers.
+            concurrency: requests at once, 429s that wait included. Default: the client's `http_max_in_flight`, or 8 if
+                it has no limit; as many for each of its servers.
             params: those of ``POST /embeddings`` and the options of a call, for each request.
 
         A 429 waits until the server's limits allow the request; other passing failures are repeated `max_retries`
@@ -200,7 +200,7 @@ class EmbedManyMethods:
         done but what was refused (`refused` names it by index), or when a request fails for another reason, no server
         works for a minute, or asks for a longer pause; it keeps the finished `vectors`, and the failure is its
         `__cause__`. Raises
-        `TypeError` or `ValueError` for parameters, before anything is sent, and for an item that is no text.
+        `TypeError` or `ValueError` for parameters, before anything is sent, and for an item that is not a text.
         """
         vectors: dict[int, memoryview[float]] = {}
         batching = self._batching(batch_size, batch_tokens, tokenizer, concurrency, dict(params))
@@ -223,10 +223,12 @@ class EmbedManyMethods:
         concurrency: int | None = None,
         **params: Unpack[EmbeddingRest],
     ) -> EmbedManyStream:
-        """The same in bounded memory: ``async with client.embed_many.stream(texts) as rows: async for row in rows``.
+        """Return the same as a stream, in bounded memory.
+
+        ``async with client.embed_many.stream(texts) as rows: async for row in rows: ...``
 
         Rows (`index`, `text`, `vector`) come in order; twice `concurrency` requests are ahead of the reader at most.
-        A refused text has no row; after the last row `EmbedManyError` is raised if there was one.
+        A refused text has no row; after the last row `EmbedManyError` is raised if any was refused.
         """
         batching = self._batching(batch_size, batch_tokens, tokenizer, concurrency, dict(params))
         return EmbedManyStream(_Run(self._calls, texts, batching))
@@ -254,22 +256,22 @@ def _check_count(name: str, value: object) -> None:
 
 
 class EmbedManyStream:
-    """Vectors as they come, in the order of the texts. Enter it, then iterate it; leaving ends what is under way."""
+    """Vectors in the order of the texts. Enter it, then iterate it; leaving it cancels the requests in progress."""
 
     def __init__(self, run: _Run) -> None:
         self.refused: dict[int, APIStatusError] = run.refusals
-        """Why texts were refused, by index; of all texts before the row that came last, and perhaps of later ones."""
+        """Why texts were refused, by index: complete up to the last row returned, and perhaps some later ones."""
         self._run = run
         self._rows: AsyncGenerator[EmbeddedText, None] | None = None
 
     @property
     def model(self) -> str | None:
-        """The model, as the first answer names it."""
+        """The model's name in the first answer."""
         return self._run.model
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of all answers so far; `None` where no answer told them."""
+        """The sum of the tokens of all answers so far; `None` if no answer has them."""
         return self._run.usage
 
     async def __aenter__(self) -> Self:
@@ -284,7 +286,7 @@ class EmbedManyStream:
         await self.close()
 
     async def close(self) -> None:
-        """End the requests under way, and the reading of the texts. Idempotent."""
+        """End the requests in progress, and the reading of the texts. Idempotent."""
         if self._rows is not None:
             await self._rows.aclose()
         await self._run.pieces.aclose()
@@ -293,7 +295,7 @@ class EmbedManyStream:
         return self
 
     async def __anext__(self) -> EmbeddedText:
-        """The next text's vector. Raises `EmbedManyError`, `StopAsyncIteration` at the end."""
+        """Return the next text's vector. Raises `EmbedManyError`, and `StopAsyncIteration` at the end."""
         if self._rows is None:
             raise RuntimeError("enter it first: async with client.embed_many.stream(...) as rows")
         return await anext(self._rows)
@@ -316,7 +318,7 @@ class _Run:
         self._batches: deque[_Batch] = deque()  # in order; those whose rows were not yielded yet
         self._unread: dict[int, memoryview[float]] = {}  # vectors of texts whose rows were not yielded yet
         self._cause: OpenAIError | None = None  # why the run was stopped
-        self._texts_error: Exception | None = None  # raised by the texts: it is the caller's
+        self._texts_error: Exception | None = None  # raised by the caller's iterable, and passed on unchanged
         self._news = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -386,7 +388,7 @@ class _Run:
     # ---------------------------------------------------------------- batches
 
     async def _works(self) -> AsyncGenerator[Work, None]:
-        """Yield batches, each when it may be sent and the reader is not too far behind."""
+        """Yield batches, each once it may be sent and the reader is not too far behind."""
         batches, most = self._cut(), self._batching.concurrency
         try:
             while True:
@@ -421,7 +423,7 @@ class _Run:
             yield texts
 
     def _next(self, batch: _Batch) -> Request | None:
-        """Return the batch's next request; `None`, and the batch is done, where there is none."""
+        """Return the batch's next request; `None` if there is no further one: the batch is done."""
         while batch.todo:
             texts = batch.todo.pop()
             if isinstance(texts, tuple):
@@ -438,7 +440,7 @@ class _Run:
         return None
 
     def _goes_on(self, work: Work) -> bool:
-        """Have the work carry the next request of its batch; `False` where there is none."""
+        """Set the next request of the batch as the work to send; return `False` if there is none."""
         request = self._next(work.context)
         if request is not None:
             work.request, work.tokens, work.attempts = request, 0, 0
@@ -447,10 +449,10 @@ class _Run:
     # ---------------------------------------------------------------- the scheduler's review and sink
 
     def answered(self, work: Work, outcome: Outcome) -> Outcome | None:
-        """Keep the vectors, and go on with the rest of the batch."""
+        """Keep the vectors, and continue with the rest of the batch."""
         batch: _Batch = work.context
         answer: CreateEmbeddingResponse = outcome.answer
-        for piece, vector in zip(batch.sent, answer.vectors, strict=True):  # as many as texts: the call has made sure
+        for piece, vector in zip(batch.sent, answer.vectors, strict=True):  # as many as texts: the call has checked it
             batch.rows.append(EmbeddedText(piece.index, piece.text, vector))
             self._unread[piece.index] = vector
         self._accepted += len(batch.sent)
@@ -458,7 +460,7 @@ class _Run:
         return None if self._goes_on(work) else outcome
 
     def refused(self, work: Work, error: OpenAIError) -> bool | None:
-        """Go on with the halves of a refused request, or without the only text of it."""
+        """Continue with the halves of a refused request, or without its only text."""
         batch: _Batch = work.context
         if not isinstance(error, APIStatusError) or not _is_about_texts(error):
             return False
@@ -477,10 +479,10 @@ class _Run:
         return self._goes_on(work) or None
 
     def started(self, work: Work) -> None:
-        """Nothing is kept of batches that are sent."""
+        """Do nothing: no record of sent batches is kept."""
 
     def finished(self, work: Work, outcome: Outcome) -> None:
-        """Hand out a batch that is done, and stop after one that failed for another reason."""
+        """Release a finished batch to the reader, and stop after one that failed for another reason."""
         batch: _Batch = work.context
         if not batch.done and self._cause is None and outcome.error is not None:
             self._cause = outcome.error
@@ -490,7 +492,7 @@ class _Run:
         self._news.set()
 
     async def flushed(self) -> None:
-        """There is always room."""
+        """Do nothing: there is always room."""
 
     def _count(self, answer: CreateEmbeddingResponse) -> None:
         if self.model is None and isinstance(cast("object", answer.model), str):
@@ -511,7 +513,7 @@ def _add_note(error: OpenAIError, work: Work) -> None:
 
 
 def _is_about_texts(error: APIStatusError) -> bool:
-    """Whether other texts may be accepted: the error object blames no other parameter."""
+    """Return whether other texts may be accepted: the error object names no other parameter."""
     param = error.param
     blames_another = isinstance(cast("object", param), str) and bool(param) and not str(param).startswith("input")
     return error.status_code in _ABOUT_TEXTS and (error.status_code == 413 or not blames_another)

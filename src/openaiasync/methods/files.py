@@ -99,11 +99,11 @@ class UploadSource(NamedTuple):
     file: IO[bytes] | io.FileIO
     name: str
     length: int
-    own: bool  # opened here, and to be closed here
+    own: bool  # opened here, so it is closed here
 
 
 async def source_of(file: Any, name: str | None, length: Any) -> UploadSource:
-    """Open the file. `TypeError` for anything but a file with a name, `OSError` for one that cannot be opened."""
+    """Open the file. Raises `TypeError` unless it is a file with a name, `OSError` if it cannot be opened."""
     if isinstance(length, bool) or not isinstance(length, (int, type(None))):
         raise TypeError(f"bytes must be a whole number, not {type(length).__name__}")
     if isinstance(file, (bytes, bytearray, memoryview)):
@@ -133,7 +133,7 @@ def _rest_of(file: IO[bytes]) -> int:
 
 
 class ChunkedUpload:
-    """One upload in parts. Raises `ValueError` for a part size out of range."""
+    """An upload in parts. Raises `ValueError` for a part size out of range."""
 
     def __init__(self, calls: Engine, source: UploadSource, part_size: int, options: dict[str, Any]) -> None:
         if not 0 < part_size <= PART_SIZE:
@@ -208,7 +208,7 @@ class ChunkedUpload:
         return data
 
     async def _cancel(self, upload_id: str) -> None:
-        """Cancel the upload; an error of this matters less than the one that led here."""
+        """Cancel the upload. Errors are ignored: the one that led here is raised."""
         options = {**self._options, "max_retries": 0, "deadline": CANCEL_PATIENCE}
         with contextlib.suppress(OpenAIError):
             await self._calls.run(endpoints.UPLOADS_CANCEL, {**options, "upload_id": upload_id})

@@ -1,4 +1,4 @@
-"""Requests to paths that no method knows: ``client.get("/path", cast_to=...)``, as the official client has them."""
+"""Requests to paths without a method: ``client.get("/path", cast_to=...)``, as in the official client."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PATH_SAFE = "!$%&'()*+,/:;=?@[]~"
 
 
 def _row(method: str, path: str, body: BodyKind, event_type: Any) -> Endpoint:
-    """An operation that only its path tells of; `event_type` is what the events of its stream are."""
+    """An operation known by its path alone; `event_type` is the type of its stream's events."""
     event = f":{_name(event_type)}"
     row = Endpoint(f"{method.lower()} {path}", method, path, body=body, codec="bytes", event=event)
     row.loaded[event] = event_type
@@ -46,7 +46,7 @@ def _name(event_type: Any) -> str:
 
 
 class HTTPMethods:
-    """The verbs of HTTP, and the raw views of a whole client."""
+    """The HTTP methods, and the raw views of a whole client."""
 
     _calls: Engine
 
@@ -61,18 +61,18 @@ class HTTPMethods:
         return StreamedMethods(self, self._calls)
 
     async def get(self, path: str, *, cast_to: type[T], options: Mapping[str, Any] | None = None, **stream: Any) -> T:
-        """``GET`` a path below the API base; the answer as `cast_to`.
+        """``GET`` a path below the API base and return the answer as `cast_to`.
 
-        `cast_to` is the class of an answer, read leniently; a type of yours (a pydantic model, a dataclass, a
-        ``TypedDict``, a ``Struct``, ``list[int]``, …), held to strictly; ``dict``, ``list``, ``int``, ``bool``; ``str``
-        or ``bytes`` for the body as it came; ``object`` or ``Any`` for whatever came; ``type(None)`` for nothing.
+        `cast_to` is the class of an answer, read leniently; your own type (a pydantic model, a dataclass, a
+        ``TypedDict``, a ``Struct``, ``list[int]``, …), validated strictly; ``dict``, ``list``, ``int``, ``bool``;
+        ``str`` or ``bytes`` for the body unchanged; ``object`` or ``Any`` for any JSON; ``type(None)`` for nothing.
         `options` holds ``headers``, ``params`` (query), ``extra_json``, ``idempotency_key``, ``follow_redirects``,
-        ``security`` (``{"admin_api_key_auth": True}``: that key), and the per-call words (``timeout``, …). With
+        ``security`` (``{"admin_api_key_auth": True}``: that key), and the per-call options (``timeout``, …). With
         ``stream=True, stream_cls=AsyncStream[Event]`` the answer is an open stream. Raises `ValueError` for a URL in
-        place of a path, `TypeError` for an unknown option or a type that no answer can become, and `OpenAIError`,
+        place of a path, `TypeError` for an unknown option or an unsupported type, and `OpenAIError`,
         `APIResponseValidationError` among them for an answer that does not fit `cast_to`.
         """
-        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
+        options = HiddenFields(options or {})  # may hold a key, and this frame is in every traceback
         answer: T = await self._verb("GET", path, cast_to, None, options, **stream)
         return answer
 
@@ -84,7 +84,7 @@ class HTTPMethods:
         In place of it: ``content=``, bytes, text, an open file, or an asynchronous iterable of bytes, sent as it is; or
         ``files=``, files by name, sent as a form with the fields of `body`.
         """
-        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
+        options = HiddenFields(options or {})  # may hold a key, and this frame is in every traceback
         answer: T = await self._verb("POST", path, cast_to, body, options, **sent)
         return answer
 
@@ -98,7 +98,7 @@ class HTTPMethods:
         **sent: Any,
     ) -> T:
         """``PUT`` a path below the API base, with `body` as JSON; see `get`."""
-        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
+        options = HiddenFields(options or {})  # may hold a key, and this frame is in every traceback
         answer: T = await self._verb("PUT", path, cast_to, body, options, **sent)
         return answer
 
@@ -112,7 +112,7 @@ class HTTPMethods:
         **sent: Any,
     ) -> T:
         """``PATCH`` a path below the API base, with `body` as JSON; see `get`."""
-        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
+        options = HiddenFields(options or {})  # may hold a key, and this frame is in every traceback
         answer: T = await self._verb("PATCH", path, cast_to, body, options, **sent)
         return answer
 
@@ -126,14 +126,14 @@ class HTTPMethods:
         **sent: Any,
     ) -> T:
         """``DELETE`` a path below the API base; see `get`."""
-        options = HiddenFields(options or {})  # they may hold a key, and this frame is in every traceback
+        options = HiddenFields(options or {})  # may hold a key, and this frame is in every traceback
         answer: T = await self._verb("DELETE", path, cast_to, body, options, **sent)
         return answer
 
     def get_api_list(
         self, path: str, *, model: type[T], page: Any = AsyncCursorPage, options: Mapping[str, Any] | None = None
     ) -> Paginator[T, Any]:
-        """``GET`` a list below the API base: awaited one page, iterated every item; `page` says how pages follow."""
+        """``GET`` a list below the API base: await it for a page, iterate it for all items; `page` is their class."""
         name = page.__name__.removeprefix("Async")
         path = _encoded(path)
         row = Endpoint(f"get {path}", "GET", path, optional="after page", query="after page", codec="page", page=name)
@@ -161,7 +161,9 @@ class HTTPMethods:
     ) -> Any:
         if not path.startswith("/"):
             if "://" in path:
-                raise ValueError("the path is below the API base, not a URL; with_options(api_base=...) goes elsewhere")
+                raise ValueError(
+                    "the path is below the API base, not a URL; use with_options(api_base=...) for another base"
+                )
             path = f"/{path}"
         path = _encoded(path)
         from ..engine.cast import cast_for
@@ -176,7 +178,7 @@ class HTTPMethods:
         if files:
             request.body = _form(body, files)
         if content is not None and not is_omitted(content):
-            from ..engine.uploads import raw_body  # who sends JSON need not load it
+            from ..engine.uploads import raw_body  # not needed for JSON
 
             request.body = raw_body(content)
         if calls.config.placing is not None:
@@ -192,7 +194,7 @@ class HTTPMethods:
 
 
 def _special(calls: Engine, row: Endpoint, options: dict[str, Any]) -> Engine:
-    """Take from the options what decides how the call is made: which key is sent, whether redirects are followed."""
+    """Return the options that decide how the call is made: which key is sent, whether redirects are followed."""
     security: Mapping[str, Any] = options.pop("security", None) or {}
     if security.get("admin_api_key_auth"):
         if calls.config.admin_key is None:
@@ -204,7 +206,7 @@ def _special(calls: Engine, row: Endpoint, options: dict[str, Any]) -> Engine:
 
 
 def _form(body: Any, files: Any) -> Multipart:
-    """The fields of a body and files by name (a mapping, or pairs, in which a name may come again) as a form."""
+    """Return the form of a body's fields and files by name (a mapping, or pairs, which may repeat a name)."""
     from ..core.http.multipart import Multipart  # as above
 
     fields: dict[str, Any] = dict(body or {})
@@ -217,7 +219,7 @@ def _form(body: Any, files: Any) -> Multipart:
 
 
 def _as_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The official words for a call's options as ours."""
+    """Return a call's options, given under their official names, under ours."""
     words = {"headers": "extra_headers", "params": "extra_query", "extra_json": "extra_body"}
     taken = {words.get(name, name): value for name, value in (options or {}).items() if not is_omitted(value)}
     if (key := taken.pop("idempotency_key", None)) is not None:
@@ -229,7 +231,7 @@ def _as_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _encoded(path: str) -> str:
-    """A path, perhaps with a query, as it may stand in a request line: blanks, line ends and the like encoded."""
+    """Return a path, with or without a query, for a request line: blanks, line ends and the like encoded."""
     return quote(path, safe=_PATH_SAFE)
 
 

@@ -1,4 +1,4 @@
-"""`client.image_generate(...)` and `client.image_generate.stream(...)`: images from words."""
+"""`client.image_generate(...)` and `client.image_generate.stream(...)`: images from a description."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ else:
 
 __all__ = ["ImageGenerateMethods", "ImageStream"]
 
-_OF_THE_ANSWER = ("background", "output_format", "quality", "size", "usage")  # what events say of the whole answer
+_OF_THE_ANSWER = (
+    "background",
+    "output_format",
+    "quality",
+    "size",
+    "usage",
+)  # fields of events that describe the whole answer
 
 
 class Pictures:
-    """Puts the events of an image together: whole images once there is one, until then the latest partial one."""
+    """Accumulates events into images: the whole ones once there is one, until then the latest partial one."""
 
     def __init__(self) -> None:
         self._whole: list[ImageGenStreamEvent] = []
@@ -53,7 +59,7 @@ class Pictures:
 
 
 class ImageStream(_Events):
-    """Images while they are made: iterate its events, partial and whole images (each can be saved).
+    """Images in progress: iterate its events, partial and whole images (each can be saved).
 
     `await final()` returns the `ImagesResponse` with the whole images.
     """
@@ -66,7 +72,7 @@ def _endpoint() -> Endpoint:
 
 
 class ImageGenerateMethods(Namespace):
-    """`client.image_generate(...)` and `client.image_generate.stream(...)`: images from words."""
+    """`client.image_generate(...)` and `client.image_generate.stream(...)`: images from a description."""
 
     async def __call__(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImagesResponse:
         """Generate images; ``await answer.data[0].save("image.png")`` saves one, whether it is base64 or a link.

@@ -113,7 +113,7 @@ class MapMethods:
 
         Awaited, it is the list of all rows in the order of the input; iterated, each row as it completes, in bounded
         memory. A row says whether it is `ok`, and has `answer` or `error`, `key`, `index`, `attempts`. A row that fails
-        ends nobody else's.
+        does not affect the others.
 
         Args:
             rows: texts, lists (messages; for embeddings, texts or token ids) or dicts with the parameters of a request,
@@ -123,18 +123,18 @@ class MapMethods:
             into: a type; each answer becomes a value of it, `row.parsed`, as with `client.chat.parse`.
             repair: how often an answer that does not fit is asked for again.
             key: what names a row: a column of it, or a function of the item. Default: its index.
-            limits: ``Limits(rpm=…, tpm=…)`` for each server. Default: the client's. What is left open is learned from
+            limits: ``Limits(rpm=…, tpm=…)`` for each server. Default: the client's. The others are learned from
                 the server's answers.
-            max_in_flight: calls in flight at each server; ``"auto"`` finds the number, `None` is no limit.
+            max_in_flight: calls in flight at each server; ``"auto"`` finds the number, `None` means no limit.
             retries: how often a row is sent again after a fault of the server or the network (5). A refusal because of
                 too many requests (429) does not count.
             give_up_after: seconds without any working server after which the run stops (600).
-            cache: path of an SQLite file with answers: what is there is not asked for again.
+            cache: path of an SQLite file with answers: requests answered there are not sent again.
             dedupe: whether equal requests are sent once. Default: those with ``temperature=0``.
             clients: further clients, whose servers take a share of the rows.
             params: parameters of every request; a row's own win.
 
-        Raises `TypeError` and `ValueError` for what cannot work, `ManyCallsError` where the run was stopped: no quota,
+        Raises `TypeError` and `ValueError` for invalid arguments, `ManyCallsError` if the run was stopped: no quota,
         a refused key, no working server.
         """
         options = MapOptions(

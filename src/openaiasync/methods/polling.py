@@ -1,4 +1,4 @@
-"""Polling: an object is retrieved again and again until it is finished, by the server's hints and under a deadline."""
+"""Polling: an object is retrieved repeatedly until it is finished, at the server's pace and under a deadline."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class PollOptions(RequestOptions, total=False):
 
 
 class WaitOptions(PollOptions, total=False):
-    """The same, with a limit for polling alone: `max_wait_seconds` from its first request on."""
+    """The options of a helper that polls, with a limit for the polling alone: `max_wait_seconds` from its start."""
 
     max_wait_seconds: float
 
 
 class Poller:
-    """One call of a helper that polls. It takes its options out of `params`; the rest belongs to the first request.
+    """One call of a helper that polls. It removes its options from `params`; the rest belongs to the first request.
 
     Raises `ValueError` and `TypeError` for times that are not numbers, or out of range.
     """
@@ -132,7 +132,7 @@ class Poller:
 
 
 def _number(params: dict[str, Any], name: str) -> float | None:
-    """Take a time out of the options; `None` if it was not given."""
+    """Remove a time from the options and return it; `None` if it was not given."""
     value = params.pop(name, None)
     if value is None or is_omitted(value):
         return None
@@ -144,7 +144,7 @@ def _number(params: dict[str, Any], name: str) -> float | None:
 
 
 def _hint(headers: Mapping[str, str]) -> float:
-    """Return the seconds that the server asks to wait; anything but a whole number of milliseconds is ignored."""
+    """Return the seconds that the server asks to wait; only a whole number of milliseconds counts."""
     text = headers.get("openai-poll-after-ms", "").strip()
     if not (text.isascii() and text.isdigit()):
         return DEFAULT_INTERVAL

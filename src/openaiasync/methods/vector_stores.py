@@ -56,10 +56,10 @@ class VectorStoreFilesHelpers:
 
     @no_raw_twin
     async def poll(self, file_id: str, *, vector_store_id: str, **options: Unpack[WaitOptions]) -> VectorStoreFile:
-        """Wait while a file of a vector store is "in_progress"; the file, which may have failed (`.last_error`).
+        """Wait while a file of a vector store is "in_progress" and return it; it may have failed (`.last_error`).
 
-        Raises `PollTimeoutError` (a `TimeoutError`) after `deadline` or `max_wait_seconds`, with the file as it was
-        in `.partial`, and `OpenAIError`.
+        Raises `PollTimeoutError` (a `TimeoutError`) after `deadline` or `max_wait_seconds`, with the file as last
+        received in `.partial`, and `OpenAIError`.
         """
         return await self._end(Poller(self._calls, {**options}), file_id, vector_store_id)
 
@@ -74,7 +74,7 @@ class VectorStoreFilesHelpers:
     ) -> VectorStoreFile:
         """Upload a file and attach it to a vector store, without waiting for it.
 
-        Raises what `files.create` does. `deadline` is of both requests together.
+        Raises what `files.create` does. `deadline` holds for both requests together.
         """
         poller = Poller(self._calls, params := _without_gaps({**options, "chunking_strategy": chunking_strategy}))
         return await self._begin(poller, await _uploaded(poller, file, params), vector_store_id, params)
@@ -123,9 +123,9 @@ class FileBatchesHelpers:
     async def poll(
         self, batch_id: str, *, vector_store_id: str, **options: Unpack[PollOptions]
     ) -> VectorStoreFileBatch:
-        """Wait while a batch is "in_progress"; the batch, whose files may have failed (`.file_counts`).
+        """Wait while a batch is "in_progress" and return it; its files may have failed (`.file_counts`).
 
-        Raises `PollTimeoutError` after `deadline`, with the batch as it was in `.partial`, and `OpenAIError`.
+        Raises `PollTimeoutError` after `deadline`, with the batch as last received in `.partial`, and `OpenAIError`.
         """
         return await self._end(Poller(self._calls, {**options}), batch_id, vector_store_id)
 
@@ -141,14 +141,14 @@ class FileBatchesHelpers:
     ) -> VectorStoreFileBatch:
         """Upload files, `max_concurrency` at a time, attach them and those of `file_ids`, and wait; see `poll`.
 
-        The first upload that fails ends the others and is raised, with a note that names what was uploaded by then.
-        Raises `ValueError` where there is nothing to attach.
+        The first upload that fails ends the others and is raised, with a note that names the finished uploads.
+        Raises `ValueError` if there is nothing to attach.
         """
         rest = _without_gaps({**params})
         poller = Poller(self._calls, rest)
         given = list(files)
         if max_concurrency < 1:
-            raise ValueError(f"max_concurrency is a whole number above 0, not {max_concurrency!r}")
+            raise ValueError(f"max_concurrency must be a whole number above 0, not {max_concurrency!r}")
         if not given and not file_ids:
             raise ValueError("no files to attach: pass files=, file_ids=, or both")
         uploaded: dict[int, str] = {}
@@ -179,7 +179,7 @@ class FileBatchesHelpers:
 
 
 async def _uploaded(poller: Poller, file: FileTypes, params: Mapping[str, Any]) -> str:
-    """The id of a file that was uploaded under the options which belong to all requests of a helper."""
+    """Upload a file with the options for all requests of the helper, and return its id."""
     options = {name: params[name] for name in OF_ALL & params.keys()}
     uploaded = await poller.first(endpoints.FILES_CREATE, {**options, "file": file, "purpose": PURPOSE})
     file_id: str = uploaded.id

@@ -46,7 +46,7 @@ def _endpoint() -> Endpoint:
 
 
 class _VisionRequest:
-    """One request. Its images are read when it is sent; everything else is checked at once."""
+    """A request. Its images are read when it is sent; everything else is checked at once."""
 
     def __init__(self, calls: Engine, image: Any, prompt: Any, detail: Any, params: dict[str, Any]) -> None:
         params |= {name: value for name, value in (("prompt", prompt), ("detail", detail)) if value is not MISSING}
@@ -79,7 +79,7 @@ class _VisionRequest:
 
 
 class VisionStream(ChatStream):
-    """An answer about images while it is made: a `ChatStream` that reads the images when it is opened."""
+    """An answer about images in progress: a `ChatStream` that reads the images when it is opened."""
 
     def __init__(self, calls: Engine, request: Request, prepare: Callable[[], Awaitable[Request]]) -> None:
         super().__init__(calls, request, ChatAccumulator())
@@ -104,12 +104,12 @@ class VisionMethods(Namespace):
         detail: Detail = MISSING,
         **params: Unpack[ChatRest],
     ) -> ChatCompletion:
-        """Ask a chat model about one or several images and return the whole answer; its words are in `.text`.
+        """Ask a chat model about one or several images and return the whole answer; its text is in `.text`.
 
         `image` is a path, bytes, a URL (http, https, data), an open binary file, or a list of these, or the whole
-        request as one dict; all but URLs are sent within the request, with the type that their bytes show. `detail`
-        is how closely the model looks. Further parameters are those of ``POST /chat/completions``.
-        Raises `OSError` for a file that cannot be read and `ValueError` for anything but an image, before it is sent;
+        request as one dict; all but URLs are sent within the request, with the media type detected from their bytes.
+        `detail` is how closely the model looks. Further parameters are those of ``POST /chat/completions``.
+        Raises `OSError` for a file that cannot be read and `ValueError` unless it is an image, before anything is sent;
         `TypeError` for a parameter that is missing or unknown; `OpenAIError`.
         """
         question = _VisionRequest(self._calls, image, prompt, detail, dict(params))

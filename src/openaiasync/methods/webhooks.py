@@ -1,4 +1,4 @@
-"""`client.webhooks.unwrap` and `verify_signature`: whether a webhook is OpenAI's, and what it says.
+"""`client.webhooks.unwrap` and `verify_signature`: check that a webhook is OpenAI's, and decode it.
 
 Signatures are those of Standard Webhooks (https://www.standardwebhooks.com): HMAC-SHA256 over id, time and body.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WebhookMethods"]
 
-_DIGITS = 15  # of a number of seconds: some thirty million years
+_DIGITS = 15  # digits of a number of seconds: some thirty million years
 
 
 class WebhookMethods:
@@ -37,14 +37,14 @@ class WebhookMethods:
     ) -> UnwrapWebhookEvent:
         """Check a webhook's signature and decode its event, by its `type` one of `openaiasync.types.webhooks`.
 
-        `payload` is the body exactly as it came. An event of a type that is not known yet is an open object. Raises as
+        `payload` is the body exactly as received. An event of a type that is not known yet is an open object. Raises as
         `verify_signature`, and `ValueError` for a body that is not a JSON object.
         """
         self.verify_signature(payload, headers, secret=secret)
         from ..types.webhooks import UnwrapWebhookEvent
 
         raw = _body(payload)
-        union: Any = UnwrapWebhookEvent  # a type checker knows no decoder of a union
+        union: Any = UnwrapWebhookEvent  # type checkers do not know that a decoder can be of a union
         try:
             event: UnwrapWebhookEvent = keep_raw(decoder_for(union).decode(raw), raw)
         except (DecodeError, UnicodeError, RecursionError) as error:
@@ -59,8 +59,8 @@ class WebhookMethods:
 
         `headers` is a mapping or a list of pairs; names and values may be bytes. `secret` is the endpoint's (default:
         the client's `webhook_secret`, or ``OPENAI_WEBHOOK_SECRET``). Raises `InvalidWebhookSignatureError` for a
-        webhook that is not genuine, stale or ambiguous, and `ValueError` without a usable secret or a header field that
-        is needed.
+        webhook that is not genuine, stale or ambiguous, and `ValueError` without a usable secret or a required
+        header field.
         """
         key = _key(secret if secret is not None else self._client_secret())
         found = _fields(headers)
@@ -71,7 +71,7 @@ class WebhookMethods:
             raise InvalidWebhookSignatureError(f"the webhook is too {'old' if age > 0 else 'new'}")
         signed = _signed(f"{name}.{stamp}.") + _body(payload)
         expected = hmac.new(key, signed, hashlib.sha256).digest()
-        # Every signature is compared, so that timing does not tell which one was close.
+        # Every signature is compared, so that timing does not reveal which one was close.
         matches = [hmac.compare_digest(_signature(text), expected) for text in signatures.split()]
         if not any(matches):
             raise InvalidWebhookSignatureError("no signature of the webhook matches its body")
@@ -84,9 +84,9 @@ class WebhookMethods:
 
 
 def _key(secret: object) -> bytes:
-    """Return the key of a secret, which must not be empty: anybody could sign with that."""
+    """Return the key of a secret, which must not be empty: anybody could sign with it."""
     if not isinstance(secret, str):
-        raise ValueError(f"the webhook secret is a text, not {type(secret).__name__}")
+        raise ValueError(f"the webhook secret must be a string, not {type(secret).__name__}")
     if not secret.strip().startswith("whsec_"):
         key = secret.encode("utf-8", "surrogatepass") if secret.strip() else b""
     else:
@@ -105,11 +105,11 @@ def _body(payload: object) -> bytes:
         return _signed(payload)
     if isinstance(payload, (bytes, bytearray)):
         return bytes(payload)
-    raise ValueError(f"the webhook's body is its bytes or text as they came, not {type(payload).__name__}")
+    raise ValueError(f"the webhook's body must be the bytes or text exactly as received, not {type(payload).__name__}")
 
 
 def _signed(text: str) -> bytes:
-    """Return the bytes that were signed; a text that is not valid Unicode cannot have been."""
+    """Return the bytes that were signed. Raises for a text that is not valid Unicode, which cannot have been signed."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -118,7 +118,7 @@ def _signed(text: str) -> bytes:
 
 def _fields(headers: Any) -> dict[str, list[str]]:
     """Return all values of the header fields by lower-case name, from any mapping or list of pairs."""
-    multi: Any = getattr(headers, "multi_items", None)  # Starlette's and httpx's: every field, however often it came
+    multi: Any = getattr(headers, "multi_items", None)  # Starlette's and httpx's: every field, repeated ones too
     pairs: Any = multi() if callable(multi) else headers.items() if hasattr(headers, "items") else headers
     found: dict[str, list[str]] = {}
     try:
@@ -126,7 +126,7 @@ def _fields(headers: Any) -> dict[str, list[str]]:
             known = found.setdefault(_text(name).lower(), [])
             known += map(_text, value) if type(value) in (list, tuple) else [_text(value)]
     except (TypeError, ValueError):
-        raise ValueError("the webhook's headers are a mapping of names to values, or a list of pairs") from None
+        raise ValueError("the webhook's headers must be a mapping of names to values, or a list of pairs") from None
     return found
 
 
@@ -154,7 +154,7 @@ def _seconds(stamp: str) -> int:
     if not (stamp.isascii() and digits.isdigit()):
         raise InvalidWebhookSignatureError("webhook-timestamp is not a number of seconds")
     if len(digits) > _DIGITS:
-        raise InvalidWebhookSignatureError("webhook-timestamp is not a time that a clock shows")
+        raise InvalidWebhookSignatureError("webhook-timestamp is not a valid time")
     return int(stamp)
 
 

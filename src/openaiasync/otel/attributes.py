@@ -1,6 +1,6 @@
-"""The attributes of spans and metrics: what a request asks for, and what an answer says, whole or event by event.
+"""The attributes of spans and metrics, from requests and from answers, whole or event by event.
 
-Names are those of the semantic conventions for generative AI. Answers may not conform: no type is relied on.
+Names are those of the semantic conventions for generative AI. Answers may be non-conforming, so every type is checked.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _LONGEST_FIELD = 1000  # bytes: longer fields of a form are not read
 
 
 class _RequestFacts(msgspec.Struct):
-    """The fields of any request that the conventions have attributes for."""
+    """The request fields that have attributes in the conventions."""
 
     assistant_id: Any = None
     conversation: Any = None
@@ -94,7 +94,7 @@ def operation_of(request: Request) -> str:
 
 
 def provider_of(host: str) -> str:
-    """Return ``gen_ai.provider.name`` for a host; unknown servers speak OpenAI's API, so they are "openai"."""
+    """Return ``gen_ai.provider.name`` for a host; "openai" for unknown servers, which speak its API."""
     while host:
         if host in _PROVIDERS:
             return _PROVIDERS[host]
@@ -144,7 +144,7 @@ def _facts(request: Request) -> _RequestFacts:
         try:
             return _decode(body)
         except msgspec.DecodeError:
-            return _RequestFacts()  # `extra_body` can replace the body by anything
+            return _RequestFacts()  # `extra_body` can replace the body by any value
     facts = _RequestFacts()
     for part in getattr(body, "parts", ()):
         name, content = _PARTS.search(part.head), part.content
@@ -209,7 +209,7 @@ _OF_OUTPUT = {
 
 
 class ResponseFacts:
-    """What an answer, or the events of a stream so far, say about the answer."""
+    """The attributes of an answer, or of a stream's events so far."""
 
     def __init__(self) -> None:
         self.id: str | None = None

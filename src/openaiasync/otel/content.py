@@ -1,6 +1,6 @@
-"""Prompts and answers as JSON, in the form of the conventions: recorded only if that is switched on.
+"""Prompts and answers as JSON, in the form of the conventions: recorded only if enabled.
 
-Of media only kind and size are recorded. Requests are read from their JSON, answers from their objects.
+For media only kind and size are recorded. Requests are read from their JSON, answers from their objects.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MEDIA = {
 
 
 def input_attributes(request: Request) -> Attributes:
-    """Return the input: messages, instructions, tools; nothing for uploads."""
+    """Return the input: messages, instructions, tools; empty for uploads."""
     if not isinstance(request.body, bytes):
         return {}
     try:
@@ -78,7 +78,7 @@ class Gathered:
             self._answer = getattr(item, "response", None) or item
 
     def attributes(self) -> Attributes:
-        """``gen_ai.output.messages``; nothing where there are none."""
+        """Return ``gen_ai.output.messages``, or no attribute if there are no messages."""
         answer: Any = self._answer if self._sum is None else self._sum.partial()
         said = answer.to_dict() if isinstance(answer, BaseModel) else {}
         messages = [_choice(choice) for choice in _dicts(said.get("choices"))]
@@ -101,7 +101,7 @@ def _choice(choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message of a chat."""
+    """Return a chat message in the form of the conventions."""
     parts: list[dict[str, Any]] = []
     thought = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thought, str) and thought:
@@ -127,7 +127,7 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _items(given: Any) -> list[dict[str, Any]]:
-    """The items of a response's input or output as messages; a text is the user's."""
+    """Return the items of a response's input or output as messages; a plain text is the user's."""
     if isinstance(given, str):
         return [{"role": "user", "parts": _parts(given)}]
     return [_item(item) for item in _dicts(given)]

@@ -59,12 +59,12 @@ def instrument(
         client: a `Client` or `AsyncOpenAI`. Instrumenting it again replaces the options.
         tracer_provider, meter_provider: used in place of the global ones.
         capture_content: record prompts and answers on spans. Default: whether
-            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says so ("true", "SPAN_ONLY", "SPAN_AND_EVENT").
-        propagate_context: send the span's context (``traceparent``) with each try, by the global propagator, as
-            instrumentations of HTTP clients do. It may carry baggage too: switch it off where that is confidential.
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` enables it ("true", "SPAN_ONLY", "SPAN_AND_EVENT").
+        propagate_context: send the span's context (``traceparent``) with each attempt, by the global propagator, as
+            instrumentations of HTTP clients do. It may carry baggage too: disable it if that is confidential.
         provider: ``gen_ai.provider.name``. Default: by the server's host, "openai" for unknown ones.
 
-    Raises `TypeError` for anything but a client.
+    Raises `TypeError` for an object that is not a client.
     """
     if capture_content is None:
         capture_content = os.environ.get(_CAPTURE, "").strip().lower() in _ON_SPANS
@@ -73,7 +73,7 @@ def instrument(
 
 
 def uninstrument(client: Client) -> None:
-    """Emit nothing more for this client's calls. Does nothing for a client that is not instrumented."""
+    """Stop emitting telemetry for this client's calls. Does nothing for a client that is not instrumented."""
     _observe(client, None)
 
 
@@ -162,7 +162,7 @@ class _SpanObserver(CallObserver):
         self._gathered = Gathered(call.request) if telemetry.capture and self._span.is_recording() else None
         self._counts_tokens = operation != "fetch_response"
         self._began = call.loop.time()
-        self._last = 0.0  # the loop's time of the last chunk
+        self._last = 0.0  # loop time of the last chunk
         self._first: float | None = None  # seconds to the first chunk
 
     @_safely
@@ -255,7 +255,7 @@ class _SpanObserver(CallObserver):
 
 
 def _error_type(error: BaseException) -> str:
-    """Return ``error.type``: the class of the error, with its module unless that is ours or Python's."""
+    """Return ``error.type``: the class of the error, with its module unless it is this package's or a builtin."""
     kind = type(error)
     ours = kind.__module__.startswith("openaiasync.") or kind.__module__ in ("builtins", "asyncio.exceptions")
     return kind.__qualname__ if ours else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,7 +1,7 @@
-"""Opening a WebSocket for one client: its URL and credentials, TCP, proxy and TLS as of any call, the upgrade.
+"""Opening a WebSocket for one client: its URL and credentials, the connection, the upgrade.
 
-The bytes of the protocol are the `websockets` library's business, imported when the first connection is opened; the
-way to the server is that of `transport.connect`, so that proxies, certificates and clocks are those of all calls.
+The `websockets` library implements the protocol and is imported when the first connection is opened.
+`transport.connect` opens the connection, so that proxies, certificates and timeouts are those of all calls.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OPTIONS: dict[str, Any] = {
 
 
 class DialContext(NamedTuple):
-    """What is dialled: an operation's name and path, the query it has, its fixed fields, the caller's options."""
+    """The target of a connection: an operation's name and path, its query, its fixed fields, the caller's options."""
 
     name: str
     path: str
@@ -57,16 +57,16 @@ class DialContext(NamedTuple):
 
 
 class Dialled(NamedTuple):
-    """An open WebSocket, what it is called in errors, and the options it has."""
+    """An open WebSocket, its name in errors, and its options."""
 
     ws: ClientConnection
     info: RequestInfo
     options: Mapping[str, Any]
-    stall: float | None = None  # seconds without progress of a message that is sent
+    stall: float | None = None  # seconds without progress in sending a message
 
 
 def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a connection with their defaults. `TypeError` names one that does not exist."""
+    """Return the options of a connection with their defaults. Raises `TypeError` for an unknown one."""
     for name in given:
         if name not in _OPTIONS:
             hint = nearest(name, frozenset(_OPTIONS))
@@ -82,8 +82,8 @@ async def dial(
 ) -> Dialled:
     """Open a WebSocket; a server that refuses raises the error of its status, as for any call.
 
-    Redirects are followed within the origin. A key that was asked for and that the server refuses is asked for once
-    more, where a fresh one can be had. No frame of the error's traceback holds the key.
+    Redirects are followed within the origin. If the server refuses a renewable key, it is renewed once and the request
+    sent again. No frame of the error's traceback holds the key.
     """
     attempt = _Attempt(calls, call, extra_query, extra_headers)
     try:
@@ -99,7 +99,7 @@ async def dial(
 
 
 class _Attempt:
-    """One opening, with its redirects."""
+    """One attempt to open a WebSocket, with its redirects."""
 
     def __init__(
         self, calls: Engine, call: DialContext, extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]
@@ -162,9 +162,9 @@ class _Attempt:
             return Dialled(ws, self.info, self.options, self.clocks.stall)
 
     async def _connect(self) -> ClientConnection:
-        """TCP, proxy and TLS; then the connection is the `websockets` library's."""
+        """Connect by TCP, proxy and TLS, and hand the connection to the `websockets` library."""
         transport = self.calls.shared.transport(self.loop)
-        # Other HTTP clients and test transports carry no WebSockets: these go their own way.
+        # Other HTTP clients and test transports carry no WebSockets: they are bypassed.
         settings = transport.settings if isinstance(transport, TcpTransport) else TcpSettings()
         ws = _protocol(_as_websocket(self.base.root) + self.target, self.options)
         connector = Connector(self.loop, settings)
@@ -173,7 +173,7 @@ class _Attempt:
         self.connected = self.loop.time() - began
         raw, opened.transport = opened.transport, None
         if raw is None or opened.dropped:
-            raise TransportError("protocol", "the server closed the connection, or spoke before it was asked")
+            raise TransportError("protocol", "the server closed the connection, or sent data before the request")
         raw.set_protocol(ws)
         ws.connection_made(raw)
         return ws
@@ -190,7 +190,7 @@ class _Attempt:
             refused = _Refused(error.response)
         except TransportError as error:
             refused = error
-        except Exception as error:  # which ones there are differs from version to version of the library
+        except Exception as error:  # the set of them differs between versions of the library
             refused = _broken(error)
         finally:
             ws.request = None  # it holds the key
@@ -199,7 +199,7 @@ class _Attempt:
         raise refused
 
     def _follow(self, location: str) -> bool:
-        """Go where a redirect leads, if it is within the origin: the key crosses none."""
+        """Follow a redirect within the origin; the key is never sent to another one."""
         if location[:5].lower() in ("ws://", "wss:/"):
             location = f"http{location[2:]}"
         led = self.base.joined(self.target, location)
@@ -210,7 +210,7 @@ class _Attempt:
         return True
 
     def _renew(self, credentials: Credentials) -> bool:
-        """Return whether the key that was refused can be had anew; asked once."""
+        """Return whether the refused key can be renewed, which is tried once."""
         renew = getattr(self.calls.config.key, "renew", None)
         again = not self.renewed and renew is not None and bool(renew(credentials))
         self.renewed = True
@@ -231,7 +231,7 @@ class _Attempt:
         return failures.status_failure(meta, refused.body, self.tries, now - self.began)
 
     async def _within(self, seconds: float | None, clock: str, work: Awaitable[T]) -> T:
-        """Return what `work` gives, under a clock and the end of the whole opening."""
+        """Return the result of `work`, limited by a timeout and the deadline of the whole opening."""
         at, name = (None if seconds is None else self.loop.time() + seconds), clock
         if self.until is not None and (at is None or self.until < at):
             at, name = self.until, "until"
@@ -271,14 +271,16 @@ class _Refused(Exception):
 
 
 def _broken(error: Exception) -> TransportError:
-    """Return why the server's answer to the upgrade is none."""
+    """Return why the server's answer to the upgrade is invalid."""
     if isinstance(error, (EOFError, OSError)) or isinstance(error.__cause__, EOFError):
         return TransportError("eof", "the server closed the connection before it answered the upgrade")
-    return TransportError("protocol", "the server's answer to the upgrade is no WebSocket handshake (RFC 6455, 4.2.2)")
+    return TransportError(
+        "protocol", "the server's answer to the upgrade is not a WebSocket handshake (RFC 6455, 4.2.2)"
+    )
 
 
 def _pairs(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """As the official client sends them over WebSockets: lists as repeated parameters, `None` as an empty one."""
+    """Return the query as the official client sends it over WebSockets: lists repeated, `None` as an empty value."""
     for name, value in query.items():
         for item in cast("list[Any]", value) if isinstance(value, (list, tuple)) else [value]:
             yield name, "" if item is None else item
@@ -289,14 +291,14 @@ def _as_websocket(root: str) -> str:
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """The library's log of connections without its DEBUG lines: they show every header field, the key among them."""
+    """The library's log of connections without DEBUG lines, which show every header field, including the key."""
 
     def isEnabledFor(self, level: int) -> bool:
         return level > logging.DEBUG and super().isEnabledFor(level)
 
 
 def _protocol(url: str, options: Mapping[str, Any]) -> ClientConnection:
-    """Return the protocol of a connection that is to be; `ConfigurationError` where the library is missing."""
+    """Return the protocol of a new connection. Raises `ConfigurationError` if the library is missing."""
     try:
         from websockets.asyncio.client import ClientConnection
         from websockets.client import ClientProtocol
@@ -318,7 +320,7 @@ def _protocol(url: str, options: Mapping[str, Any]) -> ClientConnection:
     )
     return ClientConnection(
         protocol,
-        ping_interval=None,  # ours tells a lost server from a broken one
+        ping_interval=None,  # our keepalive tells a lost server from a broken one
         ping_timeout=None,
         close_timeout=options["close_timeout"],
         max_queue=options["max_queue"],
