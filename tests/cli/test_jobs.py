@@ -102,7 +102,7 @@ LOCAL = ["--base-url", "http://127.0.0.1:9/v1"]
 WRONG: dict[str, tuple[list[str], str]] = {
     "no file": (["run", "none.jsonl", "-o", "o"], "no such file"),
     "no output": (["run", "in.jsonl"], "--out"),
-    "a bad number": (["run", "in.jsonl", "-o", "o", "--max-in-flight", "many"], "from 1 up or auto"),
+    "a bad number": (["run", "in.jsonl", "-o", "o", "--max-in-flight", "many"], "above 0 or auto"),
     "a negative limit": (["run", "in.jsonl", "-o", "o", "--rpm", "-1"], "rpm"),
     "a template for rows": (["run", "in.jsonl", "-o", "o", "--prompt", "x"], "is for tables"),
     "a table without a template": (["run", "t.csv", "-o", "o"], "--prompt says what to ask"),
@@ -172,7 +172,7 @@ def test_limits_of_a_running_job(api: Server, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a child there")
 def test_ctrl_c(api: Server, tmp_path: Path) -> None:
-    """Ctrl-C finishes what is in flight and ends with 130; the same command goes on and pays for nothing twice."""
+    """Ctrl-C finishes the rows in flight and exits with 130; the same command continues and pays for nothing twice."""
     api.set(latency=0.2)
     source, out = write_rows(tmp_path / "in.jsonl", 200), tmp_path / "out.jsonl"
     words = ("run", source, "-o", str(out), "--base-url", api.base, "--max-in-flight", "10")

@@ -1,4 +1,4 @@
-"""`openaiasync doctor`: what stands between this machine and a server, and which features the server has."""
+"""`openaiasync doctor`: checks of this machine, the way to a server, and the server's features."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_doctor"]
 
-SKEW = 60.0  # seconds between this clock and the server's from which it is worth a warning
+SKEW = 60.0  # seconds of difference from the server's clock that are worth a warning
 PATIENCE = 60.0  # seconds for each call: a model may have to be loaded
 _SYMBOLS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failed": ("FAILED", "bold red")}
 _COLOURS: dict[str, object] = {
@@ -58,7 +58,7 @@ _WEATHER: ChatCompletionFunctionToolParam = {
 def run_doctor(
     server: ServerOptions, model: str | None, embedding_model: str | None, calls: bool, as_json: bool
 ) -> int:
-    """Print the findings as they come, or as one JSON object; exit code 1 if something failed."""
+    """Print each finding as it is made, or all as one JSON object; return exit code 1 if a check failed."""
     findings: list[Finding] = []
 
     async def collect() -> None:
@@ -95,7 +95,7 @@ def _table(findings: list[Finding]) -> Table:
 async def diagnose(
     server: ServerOptions, model: str | None, embedding_model: str | None, calls: bool = True
 ) -> AsyncIterator[Finding]:
-    """Yield the findings one after the other: this machine, the way to the server, the API, its features.
+    """Yield the findings one by one: this machine, the way to the server, the API, its features.
 
     `calls=False` sends nothing that a server could charge for.
     """
@@ -132,7 +132,7 @@ def _versions() -> Finding:
 
 
 def _key(server: ServerOptions, client: Client) -> Finding:
-    """Where the key comes from; of the key itself only its length is shown."""
+    """Return the finding about the key's source; only the key's length is shown."""
     key, source = server.api_key, "--api-key"
     if not key:
         key, source = os.environ.get("OPENAI_API_KEY"), "OPENAI_API_KEY"
@@ -175,7 +175,7 @@ class _ApiChecks:
             yield await self._checked("embeddings", self._embeddings)
 
     async def _checked(self, name: str, check: Callable[[], Awaitable[Finding]]) -> Finding:
-        """The finding of a check of a feature. A server may lack a feature: that is a warning, never a failure."""
+        """Return the finding of a feature's check. A feature that the server lacks is a warning."""
         try:
             return await check()
         except AuthenticationError as error:
@@ -214,7 +214,7 @@ class _ApiChecks:
         if not base.endswith("/v1") and await self._is_api(base + "/v1"):
             return Finding("models", "failed", _words(error), f"The API is at {base}/v1: use that as the base URL.")
         if isinstance(error, NotFoundError) and self.model is not None:
-            text = "the server has no list of models"
+            text = "the server does not list models"
             return Finding("models", "warning", text, data={"supported": False})
         advice = "Is this the base URL of an OpenAI-compatible API? Most end in /v1."
         return Finding("models", "failed", _words(error), advice)
@@ -230,7 +230,7 @@ class _ApiChecks:
         return True
 
     def _skew(self, models: Finding) -> Finding | None:
-        """How far this clock and the server's are apart: tokens and signatures depend on it."""
+        """Return the finding about this clock's difference from the server's: tokens and signatures depend on it."""
         try:
             seconds = time.time() - parsedate_to_datetime(models.data.get("date") or "").timestamp()
         except (TypeError, ValueError):
@@ -279,7 +279,7 @@ class _ApiChecks:
         )
         calls = (answer.message and answer.message.tool_calls) or []
         if not calls:
-            text = "the model answered without calling the tool that was required"
+            text = "the model answered without calling the required tool"
             return Finding("tools", "warning", text, data={"supported": False})
         return Finding("tools", "ok", f"{len(calls)} call(s)", data={"supported": True})
 

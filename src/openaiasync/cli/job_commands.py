@@ -73,7 +73,7 @@ class TableArguments:
         None
     )
     system: Annotated[str | None, Parameter(help="The system prompt, with columns in braces.")] = None
-    key: Annotated[str | None, Parameter(help="The column with the name of each row.")] = None
+    key: Annotated[str | None, Parameter(help="The column that holds each row's name.")] = None
     url: Annotated[str, Parameter(help="The endpoint, such as /v1/embeddings.")] = "/v1/chat/completions"
 
 
@@ -92,10 +92,10 @@ class FileArguments:
     ] = "normal"
     cache: Annotated[
         str | None,
-        Parameter(help="An SQLite file of answers: requests that it has an answer to are not sent, in any job."),
+        Parameter(help="An SQLite file of answers, shared by jobs: requests that have an answer there are not sent."),
     ] = None
     report: Annotated[str | None, Parameter(help="Write this page of HTML at the end.")] = None
-    new: Annotated[_Flag, Parameter(help="Begin again, giving up what OUT holds.")] = False
+    new: Annotated[_Flag, Parameter(help="Begin again, discarding the contents of OUT.")] = False
 
 
 _NO_TABLE, _FILES = TableArguments(), FileArguments()
@@ -122,11 +122,11 @@ def run(
     files: FileArguments = _FILES,
     servers: JobServers = ANY_SERVERS,
 ) -> int:
-    """Send a file of requests and keep the answers; the same command again goes on where it ended.
+    """Send a file of requests and keep the answers; the same command continues an interrupted job.
 
     The input is JSON Lines in OpenAI's Batch format, or a table (.csv, .tsv, .parquet) with --prompt.
     Failed rows go to OUT.errors.jsonl, in a form that can be sent again, and the exit code is 3.
-    Ctrl-C finishes the rows in flight; twice, it gives them up.
+    Ctrl-C finishes the rows in flight; a second Ctrl-C discards them.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def run(
     out:
         The file of answers; a table (.csv, .tsv, .parquet) is made of them at the end, from OUT.jsonl beside it.
     model:
-        The model of rows that name none.
+        The model of rows that do not name one.
     max_cost:
         Dollars at which the job stops.
     prices:
@@ -143,11 +143,11 @@ def run(
     retries:
         How often a row is sent again after a fault of the server or the network. 429s do not count.
     give_up_after:
-        Seconds without any working server after which the job stops.
+        Seconds without a working server after which the job stops.
     schema:
         A file with the JSON schema of the answers, which are checked.
     repair:
-        How often a row is asked again whose answer does not fit --schema.
+        How often a row is asked again if its answer does not fit --schema.
     dedupe:
         Send equal requests once. Default: only those with temperature 0.
     via:
@@ -167,7 +167,7 @@ def check(source: str, /, *, model: str | None = None, prices: str | None = None
     Parameters
     ----------
     model:
-        The model of rows that name none.
+        The model of rows that do not name one.
     prices:
         A JSON file with dollars per million tokens: {"MODEL": [PROMPT, ANSWER]}.
     """
@@ -177,7 +177,7 @@ def check(source: str, /, *, model: str | None = None, prices: str | None = None
 
 
 def status(out: str, /, *, json: _Flag = False, debug: Debug = False) -> int:
-    """Show how the job with this output is doing, from any terminal.
+    """Show the progress of the job with this output, from any terminal.
 
     Parameters
     ----------
@@ -201,12 +201,12 @@ def retry(
     report: str | None = None,
     servers: JobServers = ANY_SERVERS,
 ) -> int:
-    """Send the failed rows of a job again; their answers take their place in the output.
+    """Send the failed rows of a job again; their answers replace the failures in the output.
 
     Parameters
     ----------
     max_cost:
-        Dollars at which the job stops, all its runs together.
+        Dollars at which the job stops, for all its runs together.
     prices:
         A JSON file with dollars per million tokens: {"MODEL": [PROMPT, ANSWER]}.
     report:
@@ -240,7 +240,7 @@ def limits_set(
     max_in_flight: _InFlight = None,
     debug: Debug = False,
 ) -> int:
-    """Change the limits of a job, while it runs or before it goes on."""
+    """Change the limits of a job, while it runs or before it is continued."""
     from .job_runner import set_limits
 
     return set_limits(out, rpm, tpm, max_in_flight)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_input", "export_job", "retry_job", "run_job", "set_limits", "show_status", "table_options"]
 
-_PLAIN = 10.0  # seconds between two lines where there is no terminal
-_FRESH = 10.0  # seconds after which a status is not that of a running job
+_PLAIN = 10.0  # seconds between two lines without a terminal
+_FRESH = 10.0  # seconds after which a status counts as out of date
 
 
 def table_options(source: str, given: TableArguments) -> TableOptions | None:
@@ -98,7 +98,7 @@ def _client(servers: JobServers, url: str | None) -> Client:
 
 
 def _without_secrets(url: str) -> str:
-    """A URL without the user and password that it may name: it is kept with the job."""
+    """Return the URL without a user and password, because it is stored with the job."""
     scheme, separator, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
@@ -113,13 +113,13 @@ def note_report(report: JobReport) -> None:
 
 @contextlib.contextmanager
 def _interrupts(job: Job) -> Generator[list[bool], None, None]:
-    """Let Ctrl-C end the job: once after the rows in flight, twice without them. Yields a list, not empty then."""
+    """Let Ctrl-C end the job: once after the rows in flight, twice at once. Yield a list that is not empty then."""
     seen: list[bool] = []
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         if not seen:
-            note("Finishing the rows in flight; Ctrl-C again gives them up. The same command goes on later.")
+            note("Finishing the rows in flight; Ctrl-C again discards them. The same command continues later.")
         job.stop(now=bool(seen))
         seen.append(True)
 
@@ -138,7 +138,7 @@ def _interrupts(job: Job) -> Generator[list[bool], None, None]:
 
 @contextlib.contextmanager
 def _progress_line() -> Generator[Callable[[JobProgress], None], None, None]:
-    """A line on the terminal that is kept up to date; elsewhere a line from time to time, and at the end."""
+    """A progress line, updated in place on a terminal; elsewhere a line from time to time, and at the end."""
     if sys.stderr.isatty():
         from rich.live import Live
 
@@ -164,7 +164,7 @@ def _in_flight(text: str | None) -> int | str | None:
         return text
     if text.isdigit() and int(text) > 0:
         return int(text)
-    raise CommandError(f"--max-in-flight is a number from 1 up or auto, not {text!r}")
+    raise CommandError(f"--max-in-flight must be a whole number above 0 or auto, not {text!r}")
 
 
 def _prices_in(file: str | None) -> dict[str, Any] | None:
@@ -233,7 +233,7 @@ def retry_job(
 
 
 def check_input(source: str, model: str | None, prices: str | None) -> int:
-    """Check a file of requests and print what is in it; return the exit code."""
+    """Check a file of requests and print a summary; return the exit code."""
     if is_table(source):
         raise CommandError(f"{source} is a table: `run` checks it before it sends anything")
     table = _prices_in(prices)
@@ -261,7 +261,7 @@ def check_input(source: str, model: str | None, prices: str | None) -> int:
 
 
 def show_status(target: str, as_json: bool) -> int:
-    """Print how a job is doing; return the exit code."""
+    """Print the progress of a job; return the exit code."""
     folder, record = _record_of(target)
     status = load_status(folder)
     if status is None:
@@ -274,7 +274,9 @@ def show_status(target: str, as_json: bool) -> int:
         out().print(Text(msgspec.json.encode(value).decode()), soft_wrap=True)
         return Exit.OK
     done = progress.finished >= progress.rows
-    state = f"running (process {status.pid})" if running else "done" if done else "stopped; the same command goes on"
+    state = (
+        f"running (process {status.pid})" if running else "done" if done else "stopped; the same command continues it"
+    )
     out().print(Text(f"{target}: {state}"), soft_wrap=True)
     out().print(Text(f"  {progress}"), soft_wrap=True)
     for reason, count in sorted(status.totals.failures.items(), key=lambda item: -item[1])[:5]:
@@ -284,7 +286,7 @@ def show_status(target: str, as_json: bool) -> int:
 
 def _is_running(pid: int) -> bool:
     if sys.platform == "win32":
-        return True  # asking would end it there; the time of the status decides
+        return True  # os.kill would end the process there, so the age of the status decides
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

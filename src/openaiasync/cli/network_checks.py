@@ -20,14 +20,14 @@ __all__ = ["Finding", "State", "check_network"]
 
 State = Literal["ok", "warning", "failed", "skipped"]
 
-PATIENCE = 5.0  # seconds for each connection and for its first bytes
-SOON = 21  # days before a certificate's end from which it is worth a warning
+PATIENCE = 5.0  # seconds for each connection, and for its first bytes
+SOON = 21  # days before a certificate's expiry that are worth a warning
 _PROBE = b"GET / HTTP/1.1\r\nHost: doctor.invalid\r\nConnection: close\r\n\r\n"
 
 
 @dataclass
 class Finding:
-    """The outcome of one check: `text` for people, `advice` where something can be done, `data` for programs."""
+    """The outcome of one check: `text` for people, `advice` on what to do, `data` for programs."""
 
     name: str
     state: State
@@ -37,7 +37,7 @@ class Finding:
 
 
 async def check_network(base: str, environment: dict[str, str]) -> AsyncIterator[Finding]:
-    """Check the way to a server step by step; the first failed step is the last finding."""
+    """Check the way to a server step by step; a failed step ends the checks."""
     try:
         url, port = _parsed(base)
     except ValueError as error:
@@ -66,7 +66,7 @@ async def check_network(base: str, environment: dict[str, str]) -> AsyncIterator
     else:
         return
     if proxy is not None:
-        return  # what is behind a proxy is checked by the requests themselves
+        return  # the connection behind a proxy is checked by the requests themselves
     if url.scheme == "https":
         yield _bundle(environment)
         yield await _tls(host, port)
@@ -90,7 +90,7 @@ def _url_finding(url: SplitResult, port: int) -> Finding:
     shown = f"{url.scheme}://{url.hostname}:{port}{path}"
     for ending in ("/chat/completions", "/completions", "/models", "/embeddings", "/responses"):
         if path.endswith(ending):
-            advice = f"The base ends before the operation: leave {ending} away."
+            advice = f"The base URL ends before the operation: leave {ending} away."
             return Finding("url", "warning", shown, advice)
     return Finding("url", "ok", shown, data={"scheme": url.scheme, "port": port, "path": path})
 
@@ -126,7 +126,7 @@ async def _connect(address: str, port: int) -> Finding:
 
 
 def _bundle(environment: dict[str, str]) -> Finding:
-    """Which certificates are trusted."""
+    """Return the finding about the trusted certificates."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         path = environment.get(name)
         if path and not os.path.exists(path):
@@ -163,7 +163,7 @@ async def _tls(host: str, port: int) -> Finding:
     text = f"{session.version()}, certificate of {_issuer(certificate)}, valid for {days} days"
     data = {"version": session.version(), "not_after": ends.isoformat(), "days": days}
     if days < SOON:
-        return Finding("tls", "warning", text, "The certificate ends soon.", data)
+        return Finding("tls", "warning", text, "The certificate expires soon.", data)
     return Finding("tls", "ok", text, data=data)
 
 
@@ -186,7 +186,7 @@ def _certificate_advice(error: ssl.SSLCertVerificationError) -> str:
 
 
 async def _first_bytes(host: str, port: int) -> bytes:
-    """What a port answers to a plain HTTP request, at most a few bytes."""
+    """Return the first bytes of a port's answer to a plain HTTP request."""
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(PATIENCE):
@@ -201,11 +201,11 @@ async def _first_bytes(host: str, port: int) -> bytes:
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
-    """Whether a port that should speak HTTP answers with a TLS alert, or as servers do that name the mistake."""
+    """Return whether a port expected to speak HTTP answers with a TLS alert, or with HTTP that says so."""
     first = await _first_bytes(host, port)
     if first[:1] == b"\x15":
         return True
-    if first.startswith(b"HTTP/1.1 400") or not first:  # nginx answers 400 on its TLS port, others just close
+    if first.startswith(b"HTTP/1.1 400") or not first:  # nginx answers 400 on its TLS port; others close the connection
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -225,6 +225,6 @@ async def _speaks_http(host: str, port: int) -> bool:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and not isinstance(error, (socket.gaierror, ssl.SSLError)):
-        return os.strerror(error.errno).lower()  # asyncio puts the address in the place of the reason
+        return os.strerror(error.errno).lower()  # asyncio replaces the reason by the address
     text = getattr(error, "strerror", None) or str(error)
     return str(text) or type(error).__name__
