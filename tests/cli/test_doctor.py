@@ -206,11 +206,11 @@ def test_http_to_a_tls_port(tmp_path: Path) -> None:
     ("options", "trusted", "state", "words"),
     [
         ({}, False, "failed", "SSL_CERT_FILE"),
-        ({"not_after": datetime.now(UTC) + timedelta(days=3)}, True, "warning", "ends soon"),
+        ({"not_after": datetime.now(UTC) + timedelta(days=3)}, True, "warning", "expires soon"),
         ({"not_after": datetime.now(UTC) - timedelta(days=3)}, True, "failed", "out of date"),
         ({"not_after": datetime.now(UTC) + timedelta(days=300)}, True, "ok", ""),
     ],
-    ids=["unknown authority", "ends soon", "expired", "good"],
+    ids=["unknown authority", "expires soon", "expired", "good"],
 )
 def test_certificates(
     options: dict[str, Any], trusted: bool, state: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""``python tools/generate --spec PATH`` writes the generated places of `src/openaiasync`; ``--check`` only compares."""
+"""``python tools/generate --spec PATH`` writes the generated files of `src/openaiasync`; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Run by path: the folder's own modules must not stand in for the standard library's.
+    # The program is run by path, and this folder's modules must not shadow the standard library's.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from generate.write import main

@@ -1,4 +1,4 @@
-"""The answers as msgspec Structs: `types/`."""
+"""Write the answers as msgspec Structs: `types/`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .source import WIDTH, Module, wrap_union
 from .tables import Overrides
 from .unions import Unions, widest, without_none
 
-# What every Struct has by itself: a field of this name would hide it.
+# Attributes that every Struct has: a field of this name would hide them.
 RESERVED = frozenset(
     [
         *("construct", "copy", "extra", "meta", "replace", "to_dict", "to_json"),
@@ -31,7 +31,7 @@ class Answers:
         self._circles: dict[str, frozenset[str]] = {}
 
     def write(self, keys: list[str], circles: dict[str, frozenset[str]]) -> dict[str, Module]:
-        """The modules for `keys`; `circles` says which modules need each other."""
+        """Return the modules for `keys`; `circles` says which modules need each other."""
         self.modules, self._circles = {}, circles
         placed = [key for key in keys if key in self.names.places]
         here = set(placed)
@@ -107,7 +107,7 @@ class Answers:
         return " | ".join(self.members(type_, module, where))
 
     def members(self, type_: Type, module: Module, where: str) -> list[str]:
-        """The members of the annotation of `type_`, `None` last."""
+        """Return the members of the annotation of `type_`, `None` last."""
         match type_:
             case Scalar(name):
                 return [module.use("typing", "Any") if name == "Any" else "str" if name == "file" else name]
@@ -140,7 +140,7 @@ class Answers:
         return [name, "None"] if nothing else [name]
 
     def _alias_after(self, key: str, done: set[str]) -> None:
-        """Writes a named alias once those in the same module that it is made of are written."""
+        """Write a named alias after the aliases of the same module that it consists of."""
         found = self.description.named[key]
         if key in done or not isinstance(found, Alias) or key not in self.names.places:
             return
@@ -187,7 +187,7 @@ class Answers:
 
 
 def marked(names: list[str]) -> str:
-    """The attribute by which a class knows the fields that are not OpenAI's."""
+    """Return the attribute that names a class's fields beyond OpenAI's description."""
     texts = [f'"{name}",' for name in names]
     line = f"    _added: ClassVar[tuple[str, ...]] = ({' '.join(texts) if len(names) == 1 else ' '.join(texts)[:-1]})"
     if len(line) <= WIDTH:
@@ -196,7 +196,7 @@ def marked(names: list[str]) -> str:
 
 
 def literal_type(values: tuple[str | int | bool, ...]) -> str:
-    """``Literal[...]``, over several lines if it is long."""
+    """Return ``Literal[...]``, over several lines if it is long."""
     texts = [literal(value) for value in values]
     line = f"Literal[{', '.join(texts)}]"
     if len(line) < 80:

@@ -1,4 +1,4 @@
-"""The namespaces and their methods under the official names: `api/`, one module a namespace."""
+"""Write the namespaces and their methods under the official names: `api/`, one module per namespace."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Api:
                 self.spaces.setdefault(space, [])
 
     def write(self) -> dict[str, str]:
-        """Path below the package → text."""
+        """Return the text of each file by its path below the package."""
         texts = {self._path(space): self._space(space) for space in sorted(self.spaces)}
         texts["api/root.py"] = self._root()
         texts["api/__init__.py"] = (
-            HEADER + '"""The methods of the API under their official names; namespaces load at first use."""\n'
+            HEADER + '"""The methods of the API under their official names; namespaces are loaded at first use."""\n'
         )
         return texts
 
@@ -107,7 +107,7 @@ class Api:
         method = endpoint.operation.name.rpartition(".")[2]
         unpack = self._params(module, endpoint)
         *named, last = [f"{name}: str" for name in endpoint.path_params] or [""]
-        # The id of the object itself may be given by position; those of what it lies in are named, as officially.
+        # The object's id may be positional; ids of the objects that contain it are keywords, as officially.
         head = ["self", last] if last else ["self"]
         given = ", ".join([f'"{name}": {name}' for name in endpoint.path_params] + ["**params"])
         call = f"endpoints.{endpoint.constant}, {{{given}}}"
@@ -136,7 +136,7 @@ class Api:
         module.body += ["", indent("\n".join(_folded(lines)))]
 
     def _streaming(self, module: Module, endpoint: Endpoint, start: str, unpack: str, call: str) -> None:
-        """`start` is the signature up to the keyword `stream`."""
+        """Here `start` is the signature up to the keyword `stream`."""
         whole = self._answer(module, endpoint)
         assert endpoint.event is not None
         module.use("typing", "Literal")
@@ -222,7 +222,7 @@ def _call(head: str, arguments: str) -> str:
 
 
 def _folded(lines: list[str]) -> list[str]:
-    """Return the first line, with one parameter per line if it is too long; also for calls."""
+    """Return the first line of a definition or call, with one parameter per line if it is too long."""
     head, *rest = lines
     if len(head) > 114:
         start, _, tail = head.partition("(")
@@ -232,7 +232,7 @@ def _folded(lines: list[str]) -> list[str]:
 
 
 def _split(params: str) -> list[str]:
-    """Parameters apart, but not at a comma inside brackets."""
+    """Split parameters at the commas outside brackets."""
     found, depth, part = [""], 0, 0
     for char in params:
         depth += (char in "[(") - (char in "])")

@@ -1,4 +1,4 @@
-"""From the description and the tables to the text of every generated file."""
+"""Make the text of every generated file from the description and the tables."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from .unions import Unions
 
 @dataclass
 class Tables:
-    """The hand-kept files of `spec/`."""
+    """The hand-written files of `spec/`."""
 
     folder: Path
 
     def build(self, spec: Path, areas: Iterable[str] = ()) -> dict[str, str]:
-        """Path below the package → text, for all areas or some; `page.NAME` is a page of the docs."""
+        """Return each file's text by its path below the package, for all areas or some; `page.NAME` is a docs page."""
         builder, operations, untyped = self._read(spec)
         wanted = set(areas)
         chosen = [op for op in operations if not wanted or op.name.partition(".")[0] in wanted]
@@ -44,7 +44,7 @@ class Tables:
         return texts | connections(self.folder)
 
     def places(self, spec: Path) -> dict[str, Place]:
-        """Where each object of an answer is, by its key in the description."""
+        """Return the place of each object of an answer, by its key in the description."""
         builder, operations, untyped = self._read(spec)
         builder.build(operations, untyped)
         return dict(builder.types.places)
@@ -106,7 +106,7 @@ class Builder:
         return texts
 
     def _within(self, names: Names, keys: list[str], operations: list[Operation], roots: list[Root]) -> list[str]:
-        """Return those of `keys` that are written: all, or the ones that some operations need."""
+        """Return the `keys` to write: all, or the ones that the selected operations need."""
         if len(operations) == len(self.operations):
             return keys
         found: set[str] = set()
@@ -155,7 +155,7 @@ class Builder:
         return self.surface[op.name]
 
     def _answer_type(self, op: Operation) -> Type | None:
-        """The type of the answer that gets decoded: of the items, for a page."""
+        """Return the type of the decoded answer: for a page, that of its items."""
         kind = self._row(op).response.partition(":")[0]
         if op.answer is None or kind in ("none", "text", "binary"):
             return None
@@ -237,13 +237,13 @@ class Builder:
             for package in sorted(packages):
                 where = f"{side}/{package.replace('.', '/')}/__init__.py".replace("//", "/")
                 what = "answers (Structs) and requests (TypedDicts)" if side == "types" else "requests (TypedDicts)"
-                doc = f"The types of {what}; each is imported when asked for."
+                doc = f"The types of {what}; each is imported at first use."
                 name = f"{package}.__init__".lstrip(".")
                 found[where] = lazy_text(side, name, self._exports(side, package, offered), doc)
         return self._doors(answers, params) | found
 
     def _doors(self, answers: dict[str, Module], params: dict[str, Module]) -> dict[str, str]:
-        """The requests under `types`, too, where the official modules are."""
+        """Return modules that offer the requests under `types`, too, where the official modules are."""
         found: dict[str, str] = {}
         for name, module in params.items():
             if name not in answers:

@@ -1,4 +1,4 @@
-"""Modules that need each other: allowed where names are only looked up when a decoder is built."""
+"""Find modules that need each other, which is allowed if names are only looked up when a decoder is built."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Circles = dict[str, frozenset[str]]
 
 
 def in_circles(write: Callable[[Circles], dict[str, Module]]) -> dict[str, Module]:
-    """Writes modules once to see which need each other, and again so that they can."""
+    """Write modules once to see which need each other, and again with deferred imports."""
     modules = write({})
     found = circles({name: {other for other, _ in module.needs} for name, module in modules.items()})
     if found:

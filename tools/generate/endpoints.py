@@ -1,4 +1,4 @@
-"""Writes `endpoints.py`, one endpoint per operation. The client sends with it, the server routes with it."""
+"""Write `endpoints.py`, one endpoint per operation: the client sends with it, the server routes with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tables import Overrides, Untyped, python_name
 
 @dataclass
 class Endpoint:
-    """An operation with everything the row and the method need."""
+    """An operation with everything that its endpoint and its method need."""
 
     operation: Operation
     answer: str  # object, page, text, binary, none, object-or-text
@@ -37,7 +37,7 @@ OPEN = Place("", "OpenModel")
 
 
 def untyped(row: Untyped) -> Endpoint:
-    """The endpoint of a method without a schema."""
+    """Return the endpoint of a method without a schema."""
     body = row.request if row.request in ("json", "multipart") else "none"
     params = [Param("*", "query", ANY, False)] if row.request == "query" else []
     params += [Param(name, "header", STR, False) for name in row.headers]
@@ -53,7 +53,7 @@ def where(place: Place) -> str:
 
 
 def row(endpoint: Endpoint, overrides: Overrides) -> str:
-    """The row as source."""
+    """Return the endpoint as source."""
     op = endpoint.operation
     names = {name: python_name(name, overrides) for name in endpoint.fields}
     query = [names.get(p.name, p.name) for p in op.params if p.place == "query"]
@@ -90,7 +90,7 @@ def row(endpoint: Endpoint, overrides: Overrides) -> str:
 
 
 def _word(word: str, value: str) -> list[str]:
-    """A keyword argument; long lists of names over several lines."""
+    """Return a keyword argument; long lists of names take several lines."""
     if len(value) < 95:
         return [f'    {word}="{value}",']
     lines, line = [f"    {word}=("], ""
@@ -104,12 +104,12 @@ def _word(word: str, value: str) -> list[str]:
 
 
 def module(endpoints: list[Endpoint], overrides: Overrides) -> str:
-    """The text of `endpoints.py`."""
+    """Return the text of `endpoints.py`."""
     rows = [row(endpoint, overrides) for endpoint in endpoints]
     table = [f'    "{endpoint.operation.name}": {endpoint.constant},' for endpoint in endpoints]
     return "\n".join(
         [
-            HEADER + '"""Every operation of the API, as a row."""\n',
+            HEADER + '"""The endpoint of every operation of the API."""\n',
             "from __future__ import annotations\n",
             "from .core.codec.endpoint import Endpoint\n",
             '__all__ = ["ENDPOINTS"]',
@@ -128,5 +128,5 @@ _CODECS_OF_GROUPS = {"embedding": "embeddings", "text_to_speech": "audio"}
 
 
 def _codec(answer: str, group: str) -> str:
-    """The codec of an operation's answers; ``""`` for the usual one."""
+    """Return the name of the codec of an operation's answers; ``""`` for the default one."""
     return _CODECS_OF_GROUPS.get(group) or _CODECS.get(answer, answer)

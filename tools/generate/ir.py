@@ -1,6 +1,6 @@
-"""What the generator knows of the API once the description is read: types, named shapes, operations.
+"""The API as the generator sees it, read from the description: types, named shapes, operations.
 
-A *key* names a shape in the description: a component's name, or the way to an inline object from it
+A *key* names a shape in the description: a component's name, or the path from it to an inline object
 (``CreateChatCompletionResponse.choices[].logprobs``; ``|2`` is a union's third member, ``{}`` the values of a map).
 """
 
@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 
 class GeneratorError(Exception):
-    """The description and the hand-kept tables disagree; the message says where."""
+    """The description and the hand-written tables disagree; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Ref:
 @dataclass(frozen=True)
 class Union:
     members: tuple[Type, ...]
-    tag: str = ""  # the field that tells the members apart, as far as the description says so
+    tag: str = ""  # the discriminator, if the description names one
 
 
 Type: TypeAlias = Scalar | Enum | Array | Map | Ref | Union
@@ -69,7 +69,7 @@ class Shape:
 
     key: str
     fields: dict[str, Field] = field(default_factory=dict[str, Field])
-    parent: str = ""  # the key it stands in, for inline objects
+    parent: str = ""  # the key that contains it, for inline objects
 
 
 @dataclass
@@ -99,14 +99,14 @@ class Operation:
     params: list[Param]
     body: Type | None
     body_kind: str  # "none", "json" or "multipart"
-    answer: Type | None  # of the JSON answer, if there is one
+    answer: Type | None  # type of the JSON answer, if there is one
     deprecated: bool = False
     parts: tuple[tuple[str, str], ...] = ()  # fields of a form with a media type of their own
-    alone: str = ""  # the field that is the whole body, as it stands, where no other is given
+    alone: str = ""  # the field that becomes the whole body if no other is given
 
 
 def inner(type_: Type) -> Iterator[Type]:
-    """The types that `type_` is directly made of."""
+    """Return the types that `type_` directly consists of."""
     match type_:
         case Array(item) | Map(item):
             yield item
@@ -117,14 +117,14 @@ def inner(type_: Type) -> Iterator[Type]:
 
 
 def walk(type_: Type) -> Iterator[Type]:
-    """`type_` and all it is made of, without looking behind references."""
+    """Yield `type_` and all its parts, without following references."""
     yield type_
     for part in inner(type_):
         yield from walk(part)
 
 
 def union(members: list[Type], tag: str = "") -> Type:
-    """The union of `members`: flat, each once, `None` last; a single member is itself."""
+    """Return the union of `members`: flat, without duplicates, `None` last; a single member is returned itself."""
     flat: list[Type] = []
     for member in members:
         parts = list(member.members) if isinstance(member, Union) and not member.tag else [member]

@@ -1,4 +1,4 @@
-"""Reads the OpenAPI description into the types of `ir`: references, unions, `allOf`, left-over 3.0 `nullable`s."""
+"""Read the OpenAPI description into the types of `ir`: references, unions, `allOf`, `nullable` left over from 3.0."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ _SHAPING = (
 
 
 class Description:
-    """The description, read lazily: `shapes` and `aliases` fill as types are asked for."""
+    """The description, read lazily: `shapes` and `aliases` are filled as types are requested."""
 
     def __init__(self, document: Json, aliases: Collection[str] = ()) -> None:
         self.document = document
-        self._aliases = aliases  # keys of inline types that get a name of their own
+        self._aliases = aliases  # keys of inline types that get a name
         self.schemas: Json = document["components"]["schemas"]
         self.named: dict[str, Shape | Alias] = {}
         self.operation_keys: set[str] = set()  # "op chat.completions.create"
@@ -63,9 +63,9 @@ class Description:
     # -- types ---------------------------------------------------------------------------------------------------------
 
     def component(self, key: str) -> Ref:
-        """A reference to a component, which is read if it was not yet."""
+        """Return a reference to a component, reading the component first if necessary."""
         if key not in self.schemas:
-            raise GeneratorError(f"the description refers to {key!r}, which it does not hold")
+            raise GeneratorError(f"the description refers to {key!r}, which it does not have")
         if key not in self.named and key not in self._building:
             self._building.add(key)
             type_ = self.type(self.schemas[key], key)
@@ -75,7 +75,7 @@ class Description:
         return Ref(key)
 
     def type(self, schema: Json | bool, key: str) -> Type:
-        """The type of `schema`; inline objects in it become shapes named by `key`."""
+        """Return the type of `schema`; its inline objects become shapes named by `key`."""
         if isinstance(schema, bool):
             return ANY
         type_ = self._bare(schema, key)
@@ -131,7 +131,7 @@ class Description:
         return Ref(key)
 
     def _all_of(self, schema: Json, key: str) -> Type:
-        """One object with the fields of all parts; a part alone is itself; one that says but `nullable` adds `None`."""
+        """Merge the parts into one object; a single part stays itself; one that is only `nullable` adds `None`."""
         parts = [part for part in schema["allOf"] if any(name in part for name in _SHAPING)]
         nothing = any(part.get("nullable") is True for part in schema["allOf"])
         if len(parts) == 1 and "properties" not in schema:
@@ -156,7 +156,7 @@ class Description:
             self.component(name)
             shape = self.shape(Ref(name))
             if shape is None:
-                raise GeneratorError(f"{key}: allOf with {name}, which is no object")
+                raise GeneratorError(f"{key}: allOf with {name}, which is not an object")
             return [(f.name, Field(f.name, f.type, f.required), f.required) for f in shape.fields.values()]
         if "allOf" in part:
             return [found for piece in part["allOf"] for found in self._fields(piece, key)]
@@ -176,7 +176,7 @@ class Description:
         return None
 
     def bare(self, type_: Type) -> Type:
-        """`type_` with aliases looked through at its top."""
+        """Return `type_` with aliases at its top resolved."""
         while isinstance(type_, Ref) and isinstance(found := self.named[type_.key], Alias):
             type_ = found.type
         return type_
@@ -184,7 +184,7 @@ class Description:
     # -- operations ----------------------------------------------------------------------------------------------------
 
     def operations(self, names: Mapping[str, str]) -> list[Operation]:
-        """All operations, `names` giving the public name of each operation id; each has to be named, each name used."""
+        """Return all operations. `names` maps each operation id to a public name; each name must be used."""
         found: dict[str, Operation] = {}
         for path, item in self.document["paths"].items():
             for method, op in item.items():
@@ -195,7 +195,7 @@ class Description:
                 found[op["operationId"]] = self._operation(names[op["operationId"]], method, path, op, item)
         for id_, name in names.items():
             if id_ not in found:
-                raise GeneratorError(f"endpoints.toml names {name} = {id_!r}, which the description does not hold")
+                raise GeneratorError(f"endpoints.toml names {name} = {id_!r}, which the description does not have")
         self.operation_keys = {"op " + op.name for op in found.values()}
         for name in self.schemas:
             self.component(name)
@@ -235,7 +235,7 @@ class Description:
 
 
 def _parts(content: Json) -> tuple[tuple[tuple[str, str], ...], str]:
-    """The media types of a form's fields, and the field that may be sent bare: the body offers its type, too."""
+    """Return the media types of a form's fields, and the field whose type the whole body may have."""
     encoding: Json = content.get("multipart/form-data", {}).get("encoding", {})
     parts = tuple((name, str(how["contentType"])) for name, how in encoding.items())
     texts = [media for media, how in content.items() if how.get("schema", {}).get("type") == "string"]

@@ -1,7 +1,7 @@
-"""Where each shape lives and what it is called: from `renames.toml`, else from where the description uses it.
+"""Decide the module and name of each shape: from `renames.toml`, else from its use in the description.
 
-A place is a module below ``types`` or ``params`` and a name in it. What the table does not name stands in the module of
-the shape that uses it: a component under its own name, an inline object under the names of the fields that lead to it
+A place is a module below ``types`` or ``params`` and a name in it. Other shapes are in the module of
+the shape that uses them: a component under its own name, an inline object under the names of the fields leading to it
 (``Choice``, ``ChoiceLogprobs``).
 """
 
@@ -29,7 +29,7 @@ class Place(NamedTuple):
             package, _, name = text.rpartition(".")
             module = f"{package}.{snake(name)}".lstrip(".")
         if not name.isidentifier():
-            raise GeneratorError(f"{text!r} is no place: 'package.module:Name' or 'package.Name' is wanted")
+            raise GeneratorError(f"{text!r} is not a place: write 'package.module:Name' or 'package.Name'")
         return cls(module, name)
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Place(NamedTuple):
 
 
 class Root(NamedTuple):
-    """A type to be placed: who uses it, and under which key, if it is one."""
+    """A type to be placed: what uses it, and its key, if it has one."""
 
     type: Type
     user: Place
@@ -46,12 +46,12 @@ class Root(NamedTuple):
 
 
 def snake(name: str) -> str:
-    """``ChatCompletionURL`` → ``chat_completion_url``."""
+    """Return a name in snake case: ``ChatCompletionURL`` → ``chat_completion_url``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def camel(name: str) -> str:
-    """``api_key`` → ``APIKey``, ``response.created`` → ``ResponseCreated``."""
+    """Return a name in camel case: ``api_key`` → ``APIKey``, ``response.created`` → ``ResponseCreated``."""
     words: list[str] = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word]
     return "".join(_ACRONYMS.get(word, word[:1].upper() + word[1:]) for word in words)
 
@@ -65,7 +65,7 @@ def singular(word: str) -> str:
 
 
 def plain(name: str) -> str:
-    """A name for comparison, without case and underscores."""
+    """Return a name for comparison, without case and underscores."""
     return name.replace("_", "").lower()
 
 
@@ -89,10 +89,10 @@ class Names:
         self._table = {key: [value] if isinstance(value, str) else value for key, value in table.items()}
         for key in table:
             if key not in description.named and key not in description.operation_keys:
-                raise GeneratorError(f"renames.toml [{side}] names {key!r}, which the description does not hold")
+                raise GeneratorError(f"renames.toml [{side}] names {key!r}, which the description does not have")
 
     def put(self, key: str, place: Place) -> Place:
-        """Gives `key` its place; two keys in one place are an error."""
+        """Give `key` its place. Raises for a place that another key has."""
         if self._taken.setdefault(place, key) != key:
             raise GeneratorError(
                 f"both {self._taken[place]!r} and {key!r} would be {self.side}.{place}; name one in renames.toml"
@@ -101,7 +101,7 @@ class Names:
         return place
 
     def reach(self, roots: Iterable[Root]) -> list[str]:
-        """Gives places to all that `roots` lead to; the keys in the order of their meeting."""
+        """Give places to everything reachable from `roots`; return the keys in the order found."""
         order: list[str] = []
         seen = set(self.places)
         todo = list(roots)
@@ -129,16 +129,16 @@ class Names:
         return [Root(field.type, place, key) for field in found.fields.values()]
 
     def listed(self) -> list[str]:
-        """The keys of the description that the table names."""
+        """Return the keys of the description that the table names."""
         return [key for key in self._table if key in self.description.named]
 
     def operation(self, name: str) -> Place:
-        """The place of an operation's parameters."""
+        """Return the place of an operation's parameters."""
         listed = self._table.get("op " + name)
         return self.put("op " + name, Place.parse(listed[0]) if listed else root_place(name))
 
     def derived(self, key: str, user: Place, parent: str) -> Place:
-        """The place of a key that the table does not name."""
+        """Return the place of a key that the table does not name."""
         if not re.search(r"[.|\[{]", key):
             name = camel(key) if not self.suffix else camel(key).removesuffix("Param") + self.suffix
             package = user.module.rpartition(".")[0]
@@ -158,7 +158,7 @@ class Names:
         return name + (self._variant(key) if re.search(r"\|\d+(\[\])?$", way) and not self._alone(key) else "")
 
     def _alone(self, key: str) -> bool:
-        """Whether an inline member of a union is its only object (the others are scalars or `None`)."""
+        """Return whether an inline member of a union is its only object (the others are scalars or `None`)."""
         stem = re.sub(r"\|\d+(\[\])?$", "", key)
         return not any(
             other != key and re.fullmatch(re.escape(stem) + r"\|\d+(\[\])?", other)
@@ -177,14 +177,14 @@ class Names:
 
 
 def root_place(operation: str) -> Place:
-    """Where the parameters of an operation live: ``chat.completions.list`` → ``chat.completion_list_params``."""
+    """Return the module of an operation's parameters: ``chat.completions.list`` → ``chat.completion_list_params``."""
     *package, area, method = operation.split(".")
     leaf = f"{singular(area)}_{method}_params"
     return Place(".".join([*package, leaf]), camel(leaf))
 
 
 def mentioned(description: Description, names: Names, type_: Type) -> list[str]:
-    """The keys that an alias is made of, through aliases without a name."""
+    """Return the keys that an alias consists of, through aliases without a name."""
     found: list[str] = []
     for part in walk(type_):
         if isinstance(part, Ref):

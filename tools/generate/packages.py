@@ -1,4 +1,4 @@
-"""The packages of `types/` and `params/`: names are imported at first use, so that a package costs nothing."""
+"""Write the packages of `types/` and `params/`, whose names are imported at first use to keep imports cheap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if not TYPE_CHECKING:
 
 
 def read_exports(path: Path) -> dict[str, list[str]]:
-    """`type_names.tsv`: package below `types` → the names that it offers."""
+    """Read `type_names.tsv`: package below `types` → its public names."""
     found: dict[str, list[str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
         module, name, _ = line.split("\t")
@@ -27,7 +27,7 @@ def read_exports(path: Path) -> dict[str, list[str]]:
 
 
 def home(package: str, name: str, places: Mapping[str, list[Place]]) -> Place | None:
-    """Where `package` has `name` from: the module of that name in it; at the top also a shared one."""
+    """Return where `package` imports `name` from: its module of that name; at the top also a shared one."""
     own = [p for p in places.get(name, ()) if plain(name) == plain(p.module.rpartition(".")[2])]
     inside = [p for p in own if p.module.rpartition(".")[0] == package]
     shared = [p for p in own if p.module.startswith(("shared.", "shared_params.")) and not package]
@@ -42,7 +42,7 @@ def by_name(places: Iterable[Place]) -> dict[str, list[Place]]:
 
 
 def lazy_text(side: str, name: str, exports: dict[str, tuple[str, Place]], doc: str) -> str:
-    """A module that offers `exports` (name → side and place), each imported when it is asked for."""
+    """Return a module that offers `exports` (name → side and place), each imported at first use."""
     if not exports:
         return HEADER + f'"""{doc}"""\n'
     module = Module(side, name)

@@ -1,4 +1,4 @@
-"""The connections over WebSockets, from `spec/realtime.toml`: their resources, and methods that send client events."""
+"""Write the WebSocket connections of `spec/realtime.toml`: their resources, and methods that send client events."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Table = Mapping[str, Any]
 
 
 def connections(tables: Path) -> dict[str, str]:
-    """Path below the package → text, one module a table."""
+    """Return the text of each module by its path below the package, one module per table."""
     path = tables / "realtime.toml"
     found = read_toml(path) if path.is_file() else {}
     return {f"realtime/{name}.py": _Connections(name, cast("Table", table)).text() for name, table in found.items()}
 
 
 class _Connections:
-    """One module: the classes of its resources, its connections and their managers."""
+    """Write a module: the classes of its resources, its connections and their managers."""
 
     def __init__(self, name: str, table: Table) -> None:
         self.module = Module("realtime", name)
@@ -67,7 +67,7 @@ class _Connections:
     def _property(self, name: str, told: Table, connection: str) -> Iterator[str]:
         resource = str(told["resource"])
         if resource not in self.resources:
-            raise GeneratorError(f"realtime.toml: {name} names no resource of its module: {resource}")
+            raise GeneratorError(f"realtime.toml: {name} does not name a resource of its module: {resource}")
         yield "@cached_property"
         yield f"def {name}(self) -> {resource}:"
         yield f'    """{told["doc"]}"""'
@@ -84,7 +84,7 @@ class _Connections:
         yield from (f"    {line}" for line in _wrapped("await self._send(", sent, ")"))
 
     def _type(self, text: str, *, run_time: bool = False) -> str:
-        """The text, with what it names imported."""
+        """Return the text with imports for the names it uses."""
         for name in dict.fromkeys(_NAME.findall(text)):
             if name in _KNOWN:
                 self.module.use(_KNOWN[name], name)
@@ -100,7 +100,7 @@ class _Connections:
 
 
 def _wrapped(head: str, items: list[str], tail: str) -> Iterator[str]:
-    """A call or a signature on one line if it fits within a class, else an item a line."""
+    """Return a call or a signature on one line if it fits within a class, else with one item per line."""
     line = f"{head}{', '.join(items)}{tail}"
     if len(line) + 8 <= WIDTH:
         yield line

@@ -1,4 +1,4 @@
-"""Writes requests as TypedDicts: `params/`. Only type checkers and users import these modules."""
+"""Write requests as TypedDicts: `params/`. Only type checkers and users import these modules."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OPTIONS = frozenset(
 
 
 class Requests:
-    """Writes the module of each shape that requests are made of, and one TypedDict an operation."""
+    """Write the module of each shape of a request, and one TypedDict per operation."""
 
     def __init__(self, description: Description, names: Names, overrides: Overrides) -> None:
         self.description = description
@@ -59,7 +59,7 @@ class Requests:
         return self.modules.setdefault(place.module, Module("params", place.module, circle=circle))
 
     def write(self, keys: list[str], circles: dict[str, frozenset[str]]) -> dict[str, Module]:
-        """The modules for `keys`; `circles` says which modules need each other."""
+        """Return the modules for `keys`; `circles` says which modules need each other."""
         self.modules, self._circles = {}, circles
         placed = [key for key in keys if key in self.names.places]
         here = set(placed)
@@ -87,7 +87,7 @@ class Requests:
         """Return the parameters of an operation except path parameters and `stream`, by wire name."""
         body = self.description.shape(operation.body) if operation.body is not None else None
         if operation.body is not None and body is None:
-            raise GeneratorError(f"{operation.name}: the body is no object")
+            raise GeneratorError(f"{operation.name}: the body is not an object")
         first = [Field(p.name, p.type, p.required) for p in operation.params if p.place in ("query", "header")]
         last = [Field(p.name, p.type, p.required) for p in operation.params if p.place == "body"]
         found: dict[str, Field] = {}
@@ -106,7 +106,7 @@ class Requests:
         return found
 
     def operation(self, operation: Operation, place: Place, mission: Mission | None) -> str:
-        """Writes the TypedDicts of an operation; the name of the one its method unpacks (empty: options alone)."""
+        """Write an operation's TypedDicts; return the name of the one its method unpacks (empty: options alone)."""
         fields = self.fields(operation)
         if not fields:
             return ""
@@ -134,7 +134,7 @@ class Requests:
         return name
 
     def _mission(self, module: Module, fields: dict[str, Field], mission: Mission) -> None:
-        """`…Options` without what may be given elsewhere, `…Rest` for keywords, `…Params` for a whole request."""
+        """Write `…Options` without what may be given elsewhere, `…Rest` for keywords, `…Params` for a whole request."""
         main = [fields[name] for name in mission.main]
         rest = [field for field in fields.values() if field.name not in (*mission.main, "model")]
         base = module.use("typing", "TypedDict")
@@ -209,7 +209,7 @@ class Requests:
                 module.use("typing", "Literal")
                 return [literal_type(values)]
             case Array(item):
-                # Whatever yields objects will do; where scalars are wanted, a generator is more likely a mistake.
+                # Any iterable of objects is accepted; for scalars a generator is more likely a mistake.
                 kind = "Iterable" if self._has_shape(item) else "Sequence"
                 return [f"{module.use('collections.abc', kind)}[{' | '.join(self.members(item, module, where))}]"]
             case Map(item):
@@ -225,7 +225,7 @@ class Requests:
                 return [text for text in texts if text != "None"] + ["None"] * ("None" in texts)
 
     def _one_list(self, members: tuple[Type, ...]) -> list[Type]:
-        """Lists of scalars and of objects as one: mypy gives a literal no context where several iterables may stand."""
+        """Merge lists of scalars and of objects: mypy has no context for a literal if several iterables are allowed."""
         lists = [one for one in members if isinstance(self.description.bare(one), Array)]
         items = [item for one in lists for item in inner(self.description.bare(one))]
         if len(lists) < 2 or not any(self._has_shape(item) for item in items):

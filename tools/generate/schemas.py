@@ -1,4 +1,4 @@
-"""The request bodies of the served operations as JSON schemas: `server/request_schemas.py`. Facts only, no prose."""
+"""Write the request bodies of the served operations as JSON schemas: `server/request_schemas.py`, without prose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NULL: Node = {"type": "null"}
 
 
 class Schemas:
-    """Reduces schemas of the description to what a validator needs, and collects those that others refer to.
+    """Reduce schemas of the description to the parts that a validator needs, and collect those that others refer to.
 
     `nullable` becomes a type, parts of an `allOf` become one object, and unions whose members a property tells apart
     become ``{"x-discriminator": name, "x-mapping": {value: schema}}``.
@@ -27,7 +27,7 @@ class Schemas:
 
     def __init__(self, document: Json, corrections: dict[str, Any]) -> None:
         self._components: Json = document["components"]["schemas"]
-        self._corrections = corrections  # those not applied yet
+        self._corrections = corrections  # corrections not applied yet
         self.definitions: dict[str, Node] = {}
 
     def node(self, schema: Json | bool) -> Node:
@@ -45,7 +45,7 @@ class Schemas:
         return {**node, "required": [name for name in node["properties"] if name in self._required(schema)]}
 
     def _required(self, schema: Json) -> set[str]:
-        """Return all names that an object requires, those that may be null too: a body without them makes no sense."""
+        """Return all names that an object requires, including nullable ones."""
         if "$ref" in schema:
             return self._required(self._components[str(schema["$ref"]).removeprefix(_PREFIX)])
         found = set(schema.get("required", ()))
@@ -84,12 +84,12 @@ class Schemas:
 
     def _reference(self, name: str) -> Node:
         if name not in self._components:
-            raise GeneratorError(f"the description refers to {name!r}, which it does not hold")
+            raise GeneratorError(f"the description refers to {name!r}, which it does not have")
         if name not in self.definitions:
             self.definitions[name] = {}  # a schema may refer to itself
             self.definitions[name] = self._corrected(name, self.node(self._components[name]))
         found = self.definitions[name]
-        # What is as short as a reference stands in its place.
+        # A schema as short as a reference replaces it.
         return found if found and set(found) <= {"type"} else {"$ref": f"#/$defs/{name}"}
 
     def _corrected(self, name: str, node: Node) -> Node:
@@ -130,12 +130,12 @@ class Schemas:
 
     def _union(self, members: list[Node], schema: Json) -> Node:
         if any(not member for member in members):
-            return {}  # one of them takes anything
+            return {}  # one member accepts any value
         flat: list[Node] = []
         for member in members:
             parts = member["anyOf"] if set(member) == {"anyOf"} else [member]
             flat += [part for part in parts if part not in flat]
-        if {"type": "string"} in flat:  # with it, a list of well-known strings says nothing
+        if {"type": "string"} in flat:  # beside any string, a list of well-known strings restricts nothing
             flat = [one for one in flat if one == {"type": "string"} or not self._is_text(one)]
         objects = [one for one in flat if "properties" in self.resolved(one)]
         mapping = self._mapping(objects)
@@ -194,7 +194,7 @@ def module(document: Json, operations: Iterable[Operation], table: Mapping[str, 
 
 
 def _used(bodies: dict[str, Node], schemas: Schemas) -> set[str]:
-    """The names of the definitions that the bodies lead to."""
+    """Return the names of the definitions that the bodies refer to."""
     found: set[str] = set()
     todo: list[Any] = list(bodies.values())
     while todo:

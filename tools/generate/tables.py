@@ -1,4 +1,4 @@
-"""The hand-kept tables: names of operations, places of types, corrections. What matches nothing is an error."""
+"""The hand-written tables: names of operations, places of types, corrections. An entry without a match is an error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Untyped(NamedTuple):
     path: str
     request: str  # json, multipart, query, none
     answer: str  # object, binary, none, page:Class, object+events, events
-    headers: tuple[str, ...] = ()  # parameters that travel as header fields of these names
+    headers: tuple[str, ...] = ()  # parameters that are sent as header fields of these names
 
 
 class Mission(NamedTuple):
@@ -43,7 +43,7 @@ class Mission(NamedTuple):
 
     area: str
     group: str
-    main: tuple[str, ...]  # what may be given as the first positional argument
+    main: tuple[str, ...]  # the parameter that may be the first positional argument
     options: str
     rest: str
     whole: str
@@ -55,7 +55,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_endpoints(path: Path) -> dict[str, str]:
-    """Operation id → public dotted name."""
+    """Return the public dotted name of each operation id."""
     names: dict[str, str] = {}
     for area, rows in read_toml(path).items():
         for name, id_ in rows.items():
@@ -71,18 +71,18 @@ def read_surface(path: Path) -> dict[str, Row]:
 
 
 def read_untyped(path: Path, named: Iterable[str]) -> list[Untyped]:
-    """The methods without a schema; `named` are those that have one."""
+    """Return the methods without a schema; `named` are those that have one."""
     rows: list[Untyped] = []
     for area, lines in read_toml(path).items():
         for name, line in lines.items():
             words = line.split(" ")
             if len(words) < 4:
-                raise GeneratorError(f"untyped.toml: {area}.{name} is no 'METHOD path request answer [Header …]'")
+                raise GeneratorError(f"untyped.toml: {area}.{name} is not 'METHOD path request answer [Header …]'")
             method, path_, request, answer, *headers = words
             rows.append(Untyped(f"{area}.{name}", method, path_, request, answer, tuple(headers)))
     for row in rows:
         if row.name in set(named):
-            raise GeneratorError(f"untyped.toml: {row.name} has a schema; it belongs into endpoints.toml alone")
+            raise GeneratorError(f"untyped.toml: {row.name} has a schema; it belongs in endpoints.toml alone")
     return sorted(rows)
 
 
@@ -101,7 +101,7 @@ class Overrides:
     def _shape(self, section: str, key: str) -> Shape:
         found = self._description.named.get(key)
         if not isinstance(found, Shape):
-            raise GeneratorError(f"overrides.toml [{section}]: {key!r} is no object of the description")
+            raise GeneratorError(f"overrides.toml [{section}]: {key!r} is not an object of the description")
         return found
 
     def _check(self) -> None:
@@ -129,7 +129,7 @@ class Overrides:
                 raise GeneratorError(f"overrides.toml [fields]: there is no {key!r}")
 
     def _join(self) -> None:
-        """Adds the unions that the description lacks."""
+        """Add the unions that the description lacks."""
         named = self._description.named
         for key, pattern in self.table.get("unions", {}).items():
             members: list[Type] = [Ref(one) for one in fnmatch.filter(self._description.schemas, pattern)]
@@ -169,7 +169,7 @@ class Overrides:
         return dict(self.table.get("replace", {}).get(key, {}))
 
     def events(self) -> dict[str, str]:
-        """Operation → the schema of its stream's events."""
+        """Return the schema of each operation's stream events."""
         return dict(self.table.get("events", {}))
 
     def mission(self, operation: str) -> Mission | None:
@@ -188,7 +188,7 @@ class Overrides:
         )
 
     def corrected(self, operations: list[Operation]) -> list[Operation]:
-        """The operations with what the tables say of their paths and bodies, and under their second names too."""
+        """Return the operations with the tables' corrections of paths and bodies, under their second names too."""
         paths, bodies, again = (self.table.get(section, {}) for section in ("paths", "bodies", "again"))
         found = {
             op.name: replace(
@@ -217,11 +217,11 @@ class Overrides:
         return found
 
     def not_required(self, operation: str) -> list[str]:
-        """The parameters that may be left out, though the description requires them."""
+        """Return the parameters that may be left out although the description requires them."""
         return list(self.table.get("not_required", {}).get(operation, ()))
 
     def field_name(self, key: str, wire: str) -> str:
-        """The Python name of a field of an answer."""
+        """Return the Python name of a field of an answer."""
         table = self.table.get("fields", {})
         return table.get(f"{key}.{wire}") or table.get(wire) or python_name(wire, self)
 
@@ -234,17 +234,17 @@ class Overrides:
         return [Place.parse(text) for text in ([found] if isinstance(found, str) else found)]
 
     def elsewhere(self) -> dict[str, tuple[str, list[str]]]:
-        """Modules below `types` that are written by hand: official path → where it is, and its names."""
+        """Return the hand-written modules below `types`: official path → its location and names."""
         table: dict[str, list[str]] = self.table.get("elsewhere", {})
         return {module: (where, names) for module, (where, *names) in table.items()}
 
     def again_under(self, space: str) -> dict[str, str]:
-        """Namespaces that a namespace offers a second time: name → where it is."""
+        """Return the namespaces that a namespace offers a second time: name → location."""
         table: dict[str, str] = self.table.get("namespaces", {})
         return {name.rpartition(".")[2]: home for name, home in table.items() if name.rpartition(".")[0] == space}
 
     def headers(self, operation: str) -> list[str]:
-        """The fixed header fields of an operation: of the longest prefix of its name in the table."""
+        """Return the fixed header fields of an operation: those of its name's longest prefix in the table."""
         table = self.table.get("headers", {})
         parts = operation.split(".")
         for length in range(len(parts), 0, -1):
@@ -257,7 +257,7 @@ class Overrides:
 
 
 def python_name(wire: str, overrides: Overrides) -> str:
-    """The Python name of a wire name: itself, the table's, or with dots, dashes and slashes as underscores."""
+    """Return the Python name of a wire name: itself, the table's, or with dots, dashes and slashes as underscores."""
     name = overrides.python_names().get(wire, re.sub(r"[./-]", "_", wire))
     if not name.isidentifier() or keyword.iskeyword(name):
         raise GeneratorError(f"{wire!r} needs a Python name in overrides.toml [python]")

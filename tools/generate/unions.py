@@ -1,4 +1,4 @@
-"""Which unions msgspec can build by itself, and which field tells their members apart."""
+"""Decide which unions msgspec can build by itself, and which field tells their members apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PREFERRED = ("type", "object", "role")
 
 
 class Unions:
-    """Decides the tag of each Struct from all unions it is a member of."""
+    """Decide the tag of each Struct from all unions that contain it."""
 
     def __init__(self, description: Description, fields: Callable[[Shape], dict[str, Field]]) -> None:
         self.description = description
@@ -20,7 +20,7 @@ class Unions:
         self._native: dict[Type, bool] = {}
 
     def leaves(self, type_: Type, seen: frozenset[str] = frozenset()) -> Iterator[Type]:
-        """The members of `type_` with unions and aliases opened; shapes come as references to themselves."""
+        """Return the members of `type_`, with nested unions and aliases expanded, and shapes as references."""
         if isinstance(type_, Union):
             for member in type_.members:
                 yield from self.leaves(member, seen)
@@ -31,7 +31,7 @@ class Unions:
             yield type_
 
     def shapes(self, type_: Type) -> list[Shape]:
-        """The objects among the members, each once."""
+        """Return the objects among the members, without duplicates."""
         found = {leaf.key: self.description.named[leaf.key] for leaf in self.leaves(type_) if isinstance(leaf, Ref)}
         return [shape for shape in found.values() if isinstance(shape, Shape)]
 
@@ -39,7 +39,7 @@ class Unions:
         return NONE in self.leaves(type_)
 
     def constants(self, shape: Shape) -> dict[str, str]:
-        """The fields with one possible value."""
+        """Return the fields with one possible value."""
         found: dict[str, str] = {}
         for name, field in self.fields(shape).items():
             type_ = self.description.bare(field.type)
@@ -48,7 +48,7 @@ class Unions:
         return found
 
     def decide(self, types: Iterable[Type]) -> None:
-        """Gives tags to the members of all unions in `types`; the most usual tag field is served first."""
+        """Give tags to the members of all unions in `types`, the most frequent tag field first."""
         unions = {part for type_ in types for part in walk(type_) if isinstance(part, Union)}
         wanted: list[tuple[int, int, str, list[Shape]]] = []
         for one in unions:
@@ -69,7 +69,7 @@ class Unions:
         return None not in tags and len(tags) == len(shapes) and len({tag[0] for tag in tags if tag}) == 1
 
     def native(self, type_: Type) -> bool:
-        """Whether msgspec builds a decoder for this union as it stands."""
+        """Return whether msgspec builds a decoder for this union unchanged."""
         if type_ not in self._native:
             self._native[type_] = self._is_native(type_)
         return self._native[type_]
@@ -87,7 +87,7 @@ class Unions:
         )
 
     def deserves_name(self, alias: Alias) -> bool:
-        """Whether an alias gets a name: a union of objects, or one that needs a stand-in at run time."""
+        """Return whether an alias gets a name: a union of objects, or one that needs a substitute at run time."""
         return isinstance(alias.type, Union) and (len(self.shapes(alias.type)) > 1 or not self.native(alias.type))
 
 
@@ -104,7 +104,7 @@ def without_none(type_: Type) -> Type:
 
 
 def widest(members: list[Type], bare: Callable[[Type], Type]) -> list[Type]:
-    """Without enumerations of strings where any string may stand."""
+    """Return the members without enumerations of strings if any string is allowed."""
     if STR not in [bare(member) for member in members]:
         return members
     return [

@@ -1,4 +1,4 @@
-"""The command: writes changed files and removes obsolete ones, or only lists them."""
+"""The command: write changed files and remove obsolete ones, or only list them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="generate", description="Generate types, params, endpoints, api and the page of methods."
     )
     parser.add_argument("--spec", type=Path, required=True, metavar="PATH", help="the OpenAPI description (JSON)")
-    parser.add_argument("--tables", type=Path, default=ROOT / "spec", metavar="DIR", help="the hand-kept tables")
+    parser.add_argument("--tables", type=Path, default=ROOT / "spec", metavar="DIR", help="the hand-written tables")
     parser.add_argument("--package", type=Path, default=ROOT / "src/openaiasync", metavar="DIR", help="where to write")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="where the page of methods is")
     parser.add_argument("--areas", default="", metavar="A,B", help="only these areas (default: all)")
