@@ -1,4 +1,4 @@
-"""The interface of every contender."""
+"""The interface of all contenders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from payloads import messages, texts
 
 MODEL = "gpt-4o-mini"
 KEY = "sk-bench-0123456789abcdef"
-CA = "BENCH_CA"  # names the file of the authority that the TLS server's certificate comes from
+CA = "BENCH_CA"  # names the file of the authority that signed the TLS server's certificate
 
 Seen = Callable[[], Any] | None  # called at every event of a stream
 
@@ -20,8 +20,8 @@ class Contender:
     """One client; `base` is the server, whose paths begin with the name of an answer.
 
     `chat` answers one typed completion, `stream` the number of typed events of one stream, `embed` the number of
-    vectors of one answer, which is kept: to free 50 MB takes its time too. Contenders without types of their own decode
-    into ours.
+    vectors of one answer, which is kept, since freeing 50 MB takes time too. Contenders without types of their
+    own decode into ours.
     """
 
     answer: Any = None

@@ -1,6 +1,6 @@
-"""The clients that are compared, each used as its documentation says is fastest, behind the methods of `Contender`.
+"""The compared clients, each used in the way its documentation calls fastest, behind the methods of `Contender`.
 
-Each runs in a process of its own, and imports what it needs itself.
+Each runs in a process of its own, and has its own imports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from raw import Aiohttp, Floor, Httpx2, Pyreqwest
 
 
 class Ours(Contender):
-    """openaiasync, with everything it does on."""
+    """openaiasync, with all features on."""
 
     def client(self, name: str) -> Any:
         client = self.clients.get(name)
@@ -53,7 +53,7 @@ class Ours(Contender):
 
 
 class OursLive(Ours):
-    """The same, its streams through `chat.stream`, which keeps text and answer so far."""
+    """openaiasync with streams through `chat.stream`, which accumulates text and answer."""
 
     async def stream(self, name: str, seen: Seen = None) -> int:
         count = 0

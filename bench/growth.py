@@ -1,4 +1,4 @@
-"""How cost grows: with calls and streams at once, with the size of prompts and events, with events per read."""
+"""Measure how cost grows with concurrent calls and streams, the size of prompts and events, and events per read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rows import Row
 from servers import Place
 from workers import measure
 
-# By this much an exponent may be larger than a linear one's: what a processor's caches no longer hold costs more.
+# An exponent may exceed that of linear growth by this much: data beyond the processor's caches costs more.
 TOLERANCE = 0.15
 
 BOTH = ("ours", "aiohttp+msgspec")
@@ -72,7 +72,7 @@ GROWTH = (
 
 
 def growth(place: Place, rounds: int, pythons: dict[str, str]) -> dict[str, dict[str, dict[str, float]]]:
-    """By panel and contender: the median cost of a unit by size (as text, since JSON knows no other keys)."""
+    """Return by panel and contender the median cost of a unit by size (as text, since JSON has no other keys)."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for panel in GROWTH:
         lines: dict[str, dict[str, float]] = {}

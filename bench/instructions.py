@@ -1,13 +1,13 @@
-"""Counts the instructions of a call, an event and the first client with callgrind: a busy machine hardly changes them.
+"""Count the instructions of a call, an event and the first client with callgrind: a busy machine hardly changes them.
 
     python bench/instructions.py                       this tree
     python bench/instructions.py --tree ../before      another one beside it, by the same script
     python bench/instructions.py --check               fails where a ratio to the floor is above its limit
 
-A contender runs under callgrind once without what counts, and once more for each row with it; the difference is the
-row, without imports, connections and first uses. Two runs differ by some millions of instructions on a busy machine, so
-that fewer units than these say little.
-The floor (`raw.Floor`, a bare protocol) is counted in the same run, and the ratio to it is what holds: instructions
+A contender runs under callgrind once without the measured work, and once more for each row with it; the difference is
+the row, without imports, connections and first uses. Two runs differ by some millions of instructions on a busy
+machine, so fewer units than these say little.
+The floor (`raw.Floor`, a bare protocol) is counted in the same run, and the ratio to it is what is compared: instructions
 differ between builds of Python and of msgspec, the ratio hardly does. Only what runs in user space is counted.
 """
 
@@ -45,24 +45,24 @@ class Row(NamedTuple):
     units: int
     at_once: int
     limit: float
-    per: int = 1  # what a unit of work is divided by: the events of a stream
+    per: int = 1  # divisor of a unit of work: the events of a stream
 
 
 ROWS = (
     Row("small64", "small chat, 64 in flight (a call)", "chat", "chat", 2560, 64, 2.15),
     Row("small1", "small chat, one at a time (a call)", "chat", "chat", 1000, 1, 2.15),
-    # About a sixth of what is above the floor here are copies, which callgrind counts byte by byte.
+    # About a sixth of the difference to the floor are copies, which callgrind counts byte by byte.
     Row("burst", "burst stream (an event)", "stream", "burst", 20, 1, 1.45, EVENTS),
 )
 
 
 def available() -> bool:
-    """Whether callgrind is on this machine."""
+    """Return whether callgrind is installed."""
     return shutil.which("valgrind") is not None
 
 
 def count(name: str, base: str, source: Path, share: int = 1) -> dict[str, float]:
-    """Instructions of one unit of each row for this contender; `source` is the folder that has the package.
+    """Return the instructions of one unit of each row for this contender; `source` is the package's folder.
 
     `share` divides the number of units.
     """
@@ -89,7 +89,7 @@ def _run(command: list[str], source: Path) -> None:
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "PYTHON"))},
         "PYTHONPATH": str(source),
-        "PYTHONHASHSEED": "0",  # the order of sets, and with it what colliding costs
+        "PYTHONHASHSEED": "0",  # fixes the order of sets, and the cost of collisions
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -97,7 +97,7 @@ def _run(command: list[str], source: Path) -> None:
 
 
 def _instructions(words: list[str], source: Path) -> int:
-    """Count the instructions of this Python with these arguments."""
+    """Return the instructions that this Python takes with these arguments."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         _run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable, *words], source)

@@ -1,4 +1,4 @@
-"""Measures imports, first calls, encoding and memory, each in separate processes."""
+"""Measure imports, first calls, encoding and memory, each in separate processes."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _run(python: str, code: str) -> list[float]:
 
 
 def others(base: str, python: str, times: int = 5) -> dict[str, Any]:
-    """By row and contender: median values; a contender that cannot be measured is left out, and why is printed."""
+    """Return medians by row and contender; print why a contender that is left out cannot be measured."""
     found: dict[str, Any] = {}
 
     def add(row: str, who: str, code: str, count: int = times) -> None:

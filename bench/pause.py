@@ -1,4 +1,4 @@
-"""The longest time that the event loop stands still while a large answer (50 MB) is received and decoded.
+"""Measure the longest pause of the event loop while a large answer (50 MB) is received and decoded.
 
 `python pause.py NAME BASE ANSWER` prints, in ms: the longest pause by the clock, by CPU time, and the whole call.
 """
@@ -19,7 +19,7 @@ MOST = 50.0  # ms
 
 
 async def main(name: str, base: str, answer: str) -> None:
-    """One call, beside a task that runs at every turn of the loop."""
+    """Make one call beside a task that runs at every iteration of the loop."""
     from contenders import CONTENDERS
 
     contender = CONTENDERS[name](base, 8)

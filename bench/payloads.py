@@ -1,4 +1,4 @@
-"""The bodies that every contender sends and receives, made here so that nothing has to be recorded."""
+"""The bodies that all contenders send and receive, generated so that nothing has to be recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 EVENTS = 500  # of one stream
 SIZED_EVENTS = 60  # of one stream whose events have a chosen size
 EVENT_SIZES = (100, 1_000, 10_000, 100_000)
-LARGE = 50_000_000  # bytes of a large answer, about
+LARGE = 50_000_000  # approximate bytes of a large answer
 
 _WORDS = ("the", "a", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "and", "runs", "far", "away", "from")
 _HEAD = {
@@ -35,18 +35,18 @@ def _words(count: int, seed: int) -> str:
 
 
 def messages() -> list[dict[str, str]]:
-    """A conversation of 8 messages: about 2 KB of JSON."""
+    """Return a conversation of 8 messages, about 2 KB of JSON."""
     roles = ["system", *["user", "assistant"] * 3, "user"]
     return [{"role": role, "content": _words(44, number)} for number, role in enumerate(roles)]
 
 
 def prompt(size: int) -> list[dict[str, str]]:
-    """A conversation of one message of this many bytes."""
+    """Return a conversation with one message of this many bytes."""
     return [{"role": "user", "content": (_words(200, 5) * (size // 800 + 1))[:size]}]
 
 
 def texts() -> list[str]:
-    """100 texts to be embedded."""
+    """Return 100 texts to embed."""
     return [_words(20, number) for number in range(100)]
 
 
@@ -103,26 +103,26 @@ def _head(fields: dict[str, str]) -> bytes:
 
 
 def _chunked(parts: list[bytes]) -> list[bytes]:
-    """A stream as HTTP chunks, one an event; the first part begins with the head."""
+    """Return a stream as HTTP chunks, one per event; the first part begins with the head."""
     fields = {**_HEAD, "content-type": "text/event-stream; charset=utf-8", "transfer-encoding": "chunked"}
     chunks = [b"%x\r\n%b\r\n" % (len(part), part) for part in parts]
     return [_head(fields) + chunks[0], *chunks[1:-1], chunks[-1] + b"0\r\n\r\n"]
 
 
 def _sized(size: int) -> list[bytes]:
-    """A stream whose events carry texts of this many bytes."""
+    """Return a stream whose events carry texts of this many bytes."""
     return [*[_chunk({"content": "word " * (size // 5)})] * SIZED_EVENTS, _chunk({}, "stop"), b"data: [DONE]\n\n"]
 
 
 def request() -> bytes:
-    """A small chat as it goes over the wire."""
+    """Return a small chat request as sent over the wire."""
     body = json.dumps({"model": "gpt-4o-mini", "messages": messages()}).encode()
     head = b"POST /chat/chat/completions HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer sk-bench-0123456789abcdef\r\n"
     return head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 def write(folder: Path) -> None:
-    """Write the answers to where the server looks for them, and the request that the limit in C sends."""
+    """Write the answers to the server's folder, and the request that the limit in C sends."""
     kind = "application/json"
     (folder / "chat.http").write_bytes(_http(kind, json.dumps(_chat()).encode()))
     (folder / "floats.http").write_bytes(_http(kind, json.dumps(_embeddings(False)).encode()))
@@ -138,7 +138,7 @@ def write(folder: Path) -> None:
 
 
 def write_large(folder: Path) -> None:
-    """Embeddings of about 50 MB: as JSON floats, and as base64."""
+    """Return embeddings of about 50 MB: as JSON floats, and as base64."""
     for name, as_base64 in (("large-floats", False), ("large-vectors", True)):
         answer = _embeddings(as_base64)
         kept = json.dumps(answer["data"]).encode()[1:-1]

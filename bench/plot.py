@@ -1,4 +1,4 @@
-"""Lines on logarithmic axes, several panels in one SVG."""
+"""Plot lines on logarithmic axes, several panels in one SVG."""
 
 from __future__ import annotations
 

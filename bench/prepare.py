@@ -1,4 +1,4 @@
-"""Makes the environments that the bench runs in: ``bench/.envs/peers`` and, since its needs differ, ``.../litellm``.
+"""Make the environments of the bench: ``bench/.envs/peers`` and, since its requirements differ, ``.../litellm``.
 
 `python bench/prepare.py`. Needs an index of packages; installs openaiasync from this checkout.
 """
@@ -16,7 +16,7 @@ PEERS = ["openai[aiohttp]", "aiohttp", "httpx2", "pyreqwest", "uvloop", "msgspec
 
 
 def make(name: str, *packages: str) -> None:
-    """An environment with these packages in their newest versions."""
+    """Make an environment with the newest versions of these packages."""
     home = ENVIRONMENTS / name
     venv.create(home, with_pip=True)
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade"]

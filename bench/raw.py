@@ -1,4 +1,4 @@
-"""HTTP clients without anything of ours but the types, decoded by msgspec; and the floor, a bare protocol."""
+"""HTTP clients with only our types, decoded by msgspec; and the floor, a bare protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEAD = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
 
 class Raw(Contender):
-    """Base of the raw HTTP clients: msgspec into our types, and nothing else that a client does."""
+    """Base of the raw HTTP clients: decoding by msgspec into our types, without any other feature."""
 
     async def open(self) -> None:
         import msgspec
@@ -126,7 +126,7 @@ class Pyreqwest(Raw):
 
 
 class _Bare(asyncio.Protocol):
-    """One connection of the floor: finds the end of an answer in the simplest way that is right for this server."""
+    """A connection of the floor: it finds the end of an answer in the simplest way that is correct for this server."""
 
     have = b""
     waiter: asyncio.Future[bytes] | None = None
@@ -135,7 +135,7 @@ class _Bare(asyncio.Protocol):
         self.transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
-        if self.waiter is None:  # a stream: whoever reads takes all there is
+        if self.waiter is None:  # a stream: the reader takes everything received
             self.have += data
             return
         self.have += data
@@ -148,7 +148,7 @@ class _Bare(asyncio.Protocol):
 
 
 class Floor(Raw):
-    """The least that Python can do: a bare protocol that knows this server, and the same encoding and decoding."""
+    """The lower limit for Python: a bare protocol that knows this server, and the same encoding and decoding."""
 
     async def open(self) -> None:
         await super().open()
@@ -185,7 +185,7 @@ class Floor(Raw):
 
 
 class _Events(asyncio.Protocol):
-    """A stream of the floor: decodes the text between ``data: `` and the end of its line."""
+    """Read a stream of the floor: decode the text between ``data: `` and the end of its line."""
 
     rest = b""
     count = 0

@@ -1,4 +1,4 @@
-"""Prints rows, and writes the tables and the plot of `docs/performance.md`."""
+"""Print rows, and write the tables and the plot of `docs/performance.md`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OTHERS = (
 
 
 def fraction(value: float) -> str:
-    """A ratio as people say it: 1/42, or 1.31."""
+    """Return a ratio in readable form: 1/42, or 1.31."""
     return f"1/{1 / value:.3g}" if 0 < value < 0.5 else f"{value:.2f}"
 
 
@@ -55,14 +55,14 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _more(row: Row, found: dict[str, Any]) -> tuple[str, str, str] | None:
-    """By how much more ours costs than ours beside it, the aim and the verdict."""
+    """Return the additional cost over our plain variant, the aim and the verdict."""
     if row.at_most_more is None or found.get("more") is None:
         return None
     return f"+{found['more']:.1f} µs", f"+{row.at_most_more:g} µs", _verdict(found["more"], row.at_most_more)
 
 
 def print_row(row: Row, found: dict[str, Any]) -> None:
-    """Medians and ratios of one row."""
+    """Return the medians and ratios of one row."""
     print(f"\n{row.title}")
     for name, values in found["costs"].items():
         compared = ""
@@ -165,7 +165,7 @@ def _pauses(found: dict[str, Any]) -> list[str]:
 
 
 def write_page(result: dict[str, Any]) -> None:
-    """The tables between the marks of `docs/performance.md`, and the plot beside it."""
+    """Write the tables between the marks of `docs/performance.md`, and the plot beside it."""
     grown = result.get("growth", {})
     panels = [Panel(panel.title, grown[panel.name]) for panel in GROWTH if panel.name in grown]
     parts = [f"Python {result['python']} on {result['machine']}."]

@@ -23,16 +23,16 @@ class Row(NamedTuple):
     at_once: int
     who: tuple[str, ...]
     targets: dict[str, float]
-    held: tuple[tuple[str, float], ...] = ()  # what `--check` holds: the aim, or what was reached where that is less
+    held: tuple[tuple[str, float], ...] = ()  # the limit of `--check`: the aim, or the value reached if that is less
     uvloop: bool = False
     tls: bool = False
-    beside: str = ""  # another answer, which ours is measured with too; by how much more ours may cost:
+    beside: str = ""  # another answer that ours is measured with, and how much more ours may cost:
     at_most_more: float | None = None  # µs a unit
     prompt: int = 0  # bytes of the message that is sent; 0: the conversation of 8 messages
     warm: int = 2  # rounds before those that count
 
     def units_of(self, contender: str) -> int:
-        """How many units a contender does in a round."""
+        """Return the number of units that a contender does in a round."""
         return max(self.units // SLOW.get(contender, 1), min(self.at_once, self.units))
 
 

@@ -1,4 +1,4 @@
-"""Side by side with the peers: runs the rows, prints medians and ratios, writes JSON, plot and `docs/performance.md`.
+"""Compare with the peers: run the rows, print medians and ratios, write JSON, plot and `docs/performance.md`.
 
     python bench/run.py [--rounds 5] [--only small64,burst] [--quick] [--check] [--python PATH]
 
@@ -30,7 +30,7 @@ PARTS = ("tokens", "others", "growth", "pauses")
 
 
 def check(place: Place, pythons: dict[str, str]) -> bool:
-    """Whether the three rows meet their targets, each retried once."""
+    """Return whether the three rows meet their targets, each retried once."""
     good = True
     for row in ROWS:
         for peer, aim in row.held:
@@ -99,8 +99,10 @@ def main() -> int:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rounds", type=int, default=5)
     parts = ", ".join(f"`{part}`" for part in PARTS)
-    words.add_argument("--only", default="", help=f"names of rows, {parts}, with commas; the rest stays as it was")
-    words.add_argument("--quick", action="store_true", help="leave out the slow and the exotic contenders")
+    words.add_argument(
+        "--only", default="", help=f"names of rows, {parts}, separated by commas; other results are kept"
+    )
+    words.add_argument("--quick", action="store_true", help="leave out the slow and unusual contenders")
     words.add_argument("--check", action="store_true")
     words.add_argument("--python", help="an interpreter whose environment has the peers")
     words.add_argument("--litellm-python")

@@ -1,4 +1,4 @@
-"""The bench's server where there is no C compiler: the same answers by the same names, see `server.c`.
+"""The bench's server for machines without a C compiler: the same answers under the same names, see `server.c`.
 
 `python server.py FOLDER [PEM]` prints its port and serves until its standard input ends; with a certificate over TLS.
 """
@@ -21,7 +21,7 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 def parts_of(raw: bytes) -> list[bytes]:
-    """The parts of a paced answer: for each its size in decimal, a line feed, its bytes."""
+    """Read the parts of a paced answer: for each its size in decimal, a line feed, its bytes."""
     parts = []
     while raw:
         size, _, raw = raw.partition(b"\n")

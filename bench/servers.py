@@ -1,4 +1,4 @@
-"""Starts the servers of the bench on a separate core, with and without TLS, and builds the C programs."""
+"""Start the servers of the bench on a separate core, with and without TLS, and build the C programs."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(s
 
 
 class Place(NamedTuple):
-    """Where the servers are."""
+    """The addresses of the servers."""
 
     base: str
-    tls: str | None  # the same over TLS, where a certificate could be made
+    tls: str | None  # the same over TLS, if a certificate could be made
     folder: Path  # of the prepared answers
-    limit: Path | None  # the client in C, where a compiler is there
+    limit: Path | None  # the client in C, if there is a compiler
 
 
 def cores(of_server: bool) -> set[int]:
-    """The cores for the server (the last), or for clients (the others); all where there is only one or no choice."""
+    """Return the cores for the server (the last), or for clients (the others); all if they cannot be divided."""
     if not hasattr(os, "sched_getaffinity"):
         return set()
     every = sorted(os.sched_getaffinity(0))
@@ -43,7 +43,7 @@ def cores(of_server: bool) -> set[int]:
 
 
 def pin(pid: int, chosen: set[int]) -> None:
-    """Let a process run on these cores only."""
+    """Restrict a process to these cores."""
     if chosen:
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(pid, chosen)
@@ -73,7 +73,7 @@ def _certificate(folder: Path, python: str) -> Path | None:
 
 @contextlib.contextmanager
 def _running(program: Path | None, *words: str) -> Iterator[int]:
-    """A server's port, while it runs: the program in C, or the one in Python."""
+    """Run a server, the program in C or the one in Python, and yield its port."""
     command = [str(program)] if program else [sys.executable, str(HERE / "server.py")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, *words], **pipes) as process:
@@ -87,7 +87,7 @@ def _running(program: Path | None, *words: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def servers(python: str, tls: bool = True) -> Iterator[Place]:
-    """The bench's servers on ports of their own; `python` is an interpreter with trustme, for a certificate."""
+    """Run the bench's servers; `python` is an interpreter with trustme, for a certificate."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         payloads.write(folder)

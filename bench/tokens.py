@@ -1,4 +1,4 @@
-"""Measures many streams of 50 tokens/s on one core: the cost of a token, and its delay."""
+"""Measure many streams of 50 tokens/s on one core: the cost of a token, and its delay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANSWER = f"tokens-{GAP}-{FIRST}-{COUNT}-1"
 
 
 class Load(NamedTuple):
-    """How many streams, and by whom; at most how many µs a token may cost, ms first events may be late, gaps last."""
+    """A number of streams, the contender, and the limits: µs per token, ms that first events are late, ms of gaps."""
 
     name: str
     streams: int
@@ -46,7 +46,7 @@ LOADS = (
 
 
 def tokens(place: Place, rounds: int, pythons: dict[str, str]) -> list[dict[str, Any]]:
-    """For each load its medians: µs a token, ms late, ms of gap, and the share of a core that was used."""
+    """Return the medians of each load: µs per token, ms late, ms of gap, and the share of a core used."""
     found: list[dict[str, Any]] = []
     for _ in range(min(rounds, ROUNDS)):
         for at, load in enumerate(LOADS):

@@ -1,12 +1,12 @@
-"""One contender in a process of its own: takes orders as lines of JSON, answers what each cost.
+"""One contender in a process of its own: it reads orders as lines of JSON and replies with their cost.
 
 `python worker.py NAME BASE IN_FLIGHT [uvloop]`. An order is
 ``{"work": "chat", "answer": "chat", "units": 640, "at_once": 64, "prompt": 0}``, its answer
 ``{"cpu": seconds, "wall": seconds, "units": n}``. CPU is user and system time of this process.
 
-The work ``tokens`` looks at the clock too: each of `at_once` places streams `units` times, begun evenly over `spread`
-seconds. Its answer has ``late``, by how many ms the first events came after their time (median), and ``gap``, the 99th
-percentile of the ms between events.
+The work ``tokens`` measures time too: each of `at_once` tasks streams `units` times, started evenly over `spread`
+seconds. Its answer has ``late``, the median delay of first events in ms, and ``gap``, the 99th percentile of the ms
+between events.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from payloads import messages, prompt
 
 
 def cpu() -> float:
-    """Seconds of CPU time that this process has used."""
+    """Return the seconds of CPU time that this process has used."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 async def do(contender: Contender, order: dict[str, Any]) -> dict[str, Any]:
-    """Do one order; units of streams are events."""
+    """Execute an order; units of streams are events."""
     work = getattr(contender, order["work"])
     contender.messages = prompt(order["prompt"]) if order.get("prompt") else messages()
     left = order["units"]
@@ -51,7 +51,7 @@ async def do(contender: Contender, order: dict[str, Any]) -> dict[str, Any]:
 
 
 async def tokens(contender: Contender, order: dict[str, Any]) -> dict[str, Any]:
-    """Do an order of paced streams whose times count."""
+    """Execute an order of paced streams, measuring times."""
     clock, count = time.perf_counter, order["at_once"]
     streams: list[list[float]] = []
 

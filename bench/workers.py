@@ -1,4 +1,4 @@
-"""Runs contenders in separate processes, side by side, and compares their costs."""
+"""Run contenders in separate processes, side by side, and compare their costs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Absent(Exception):
-    """A contender cannot be run here, and why."""
+    """A contender cannot run here; the message says why."""
 
 
 class _Process:
@@ -60,14 +60,14 @@ class Worker(_Process):
         super().__init__([python, str(HERE / "worker.py"), name, base, str(in_flight), *(["uvloop"] if uvloop else [])])
 
     def order(self, **order: Any) -> dict[str, Any]:
-        """Return the result of an order, see `worker.py`. Raises `Absent`."""
+        """Return the result of an order (see `worker.py`). Raises `Absent`."""
         answer: dict[str, Any] = json.loads(self.ask(json.dumps(order)))
         if "error" in answer:
             raise Absent(answer["error"])
         return answer
 
     def do(self, row: Row, answer: str = "") -> float:
-        """CPU seconds for one unit."""
+        """Return the CPU seconds of one unit."""
         got = self.order(
             work=row.work,
             answer=answer or row.answer,
@@ -91,12 +91,12 @@ class Limit(_Process):
         )
 
     def do(self, row: Row, answer: str = "") -> float:
-        """CPU seconds for one unit."""
+        """Return the CPU seconds of one unit."""
         return float(self.ask(str(row.units))) / row.units
 
 
 class Plan(NamedTuple):
-    """Who takes part, by which name, and how."""
+    """A contender of a comparison, its name, and its settings."""
 
     label: str
     name: str
@@ -127,7 +127,7 @@ def _started(plan: Plan, row: Row, place: Place, pythons: dict[str, str]) -> Wor
 def measure(
     row: Row, place: Place, rounds: int, pythons: dict[str, str], who: tuple[str, ...]
 ) -> dict[str, list[float]]:
-    """The contenders' costs in µs a unit, round by round, interleaved so that a noisy minute hits them all."""
+    """Return the contenders' costs in µs per unit, round by round, interleaved so that noise affects all of them."""
     costs: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         workers: list[tuple[Plan, Worker | Limit]] = []
@@ -156,12 +156,12 @@ def measure(
 
 
 def ratio(costs: dict[str, list[float]], peer: str) -> float:
-    """Ours by the peer's: the median of the rounds' ratios, since noise hits both halves of a round alike."""
+    """Return ours divided by the peer's: the median of the rounds' ratios, since noise affects a whole round."""
     pairs = zip(costs["ours"], costs[peer], strict=True)
     return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
 def more(costs: dict[str, list[float]]) -> float | None:
-    """How much more ours costs than ours beside it, where that was measured: the median of the rounds."""
+    """Return the additional cost of ours over its plain variant, if measured: the median of the rounds."""
     pairs = zip(costs["ours"], costs.get("ours, plain", ()), strict=False)
     return statistics.median([mine - plain for mine, plain in pairs] or [0.0]) if "ours, plain" in costs else None

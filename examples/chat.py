@@ -1,4 +1,4 @@
-"""One question, one answer, and what is known of the call. Needs OPENAI_API_KEY, or OPENAI_BASE_URL of another."""
+"""One question, its answer, and the metadata of the call. Needs OPENAI_API_KEY, or OPENAI_BASE_URL."""
 
 import asyncio
 

@@ -35,7 +35,7 @@ async def main(requests: Path, answers: Path) -> None:
 
 
 requests, answers = Path("seeds.jsonl"), Path("sentences.jsonl")
-if not requests.exists():  # a changed file would be another job
+if not requests.exists():  # a changed input file would be another job
     write_requests(requests)
 asyncio.run(main(requests, answers))
 show(answers)

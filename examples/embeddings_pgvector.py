@@ -1,4 +1,4 @@
-"""Embeddings in PostgreSQL, with pgvector: any number of texts stored, the nearest found.
+"""Embeddings in PostgreSQL, with pgvector: store any number of texts, find the nearest.
 
 DATABASE_URL names the database. Needs `pip install 'psycopg[binary]' pgvector`, and a PostgreSQL with that extension.
 """
@@ -24,7 +24,7 @@ NEAREST = "SELECT text, 1 - (embedding <=> %(to)s) FROM notes ORDER BY embedding
 
 NOTES = [
     "Cats sleep most of the day.",
-    "",  # no model takes an empty text
+    "",  # no model accepts an empty text
     "The parliament votes on the budget in June.",
     "A kitten naps in the afternoon sun.",
     "Interest rates rose again last month.",
@@ -32,7 +32,7 @@ NOTES = [
 
 
 async def store(client: Client, db: AsyncConnection, texts: Iterable[str]) -> None:
-    """Embed and store all texts. They are read as they are needed: a million of them need no more memory than a few."""
+    """Embed and store all texts. They are read as needed: a million of them take no more memory than a few."""
     try:
         async with client.embed_many.stream(texts, dimensions=DIMENSIONS) as rows, db.cursor() as cursor:
             async for row in rows:
@@ -46,7 +46,7 @@ async def store(client: Client, db: AsyncConnection, texts: Iterable[str]) -> No
 
 
 async def nearest(client: Client, db: AsyncConnection, question: str, count: int) -> list[tuple[str, float]]:
-    """The texts nearest to a question, with their cosine similarity."""
+    """Return the texts nearest to a question, with their cosine similarity."""
     answer = await client.embedding(question, dimensions=DIMENSIONS)
     found = await db.execute(NEAREST, {"to": Vector(answer.vectors[0].tolist()), "count": count})
     return await found.fetchall()

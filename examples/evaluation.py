@@ -1,4 +1,4 @@
-"""Evaluates a model on questions with known answers; what failed is apart, and can be sent again."""
+"""Evaluates a model on questions with known answers; failed rows are kept apart and can be sent again."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A thousand questions, as many at once as the server likes, each answered or accounted for."""
+"""A thousand questions, as many at once as the server allows, each answered or reported as failed."""
 
 import asyncio
 

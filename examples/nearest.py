@@ -1,4 +1,4 @@
-"""Which of some texts is nearest to a question, by embeddings."""
+"""Find the text nearest to a question, by embeddings."""
 
 import asyncio
 from operator import mul

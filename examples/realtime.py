@@ -9,7 +9,7 @@ from openaiasync import AsyncOpenAI, WebSocketConnectionClosedError
 
 
 async def parrot(ws: ServerConnection) -> None:
-    """Says back what was said, word by word, and leaves in the middle of the third answer."""
+    """Repeat each message word by word, and disconnect in the middle of the third answer."""
     said: list[str] = []
     answers = 0
     async for message in ws:

@@ -1,4 +1,4 @@
-"""A conversation: remembered, saved as it goes, taken up again, forked. Needs OPENAI_API_KEY, or OPENAI_BASE_URL."""
+"""A conversation: saved turn by turn, resumed, forked. Needs OPENAI_API_KEY, or OPENAI_BASE_URL of another server."""
 
 import asyncio
 import tempfile

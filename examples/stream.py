@@ -1,4 +1,4 @@
-"""An answer word by word, and what is left of it when somebody leaves early."""
+"""An answer word by word, what is left of a broken one, and leaving early."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ async def main() -> None:
         async with client.chat.stream("Count to 500.") as stream:
             async for _ in stream:
                 if len(stream.text) > 40:
-                    break  # the server stops working as soon as the block is left
+                    break  # leaving the block stops the server's work
         print(stream.text, "…")
 
 

@@ -1,4 +1,4 @@
-"""An answer as a value of a type, growing as it comes. Needs OPENAI_API_KEY, or OPENAI_BASE_URL of another."""
+"""An answer as a value of a type, growing while it is streamed. Needs OPENAI_API_KEY, or OPENAI_BASE_URL."""
 
 import asyncio
 from dataclasses import dataclass

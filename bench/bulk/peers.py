@@ -16,7 +16,7 @@ def requests(path: str) -> list[dict[str, Any]]:
 
 
 async def cookbook(source: str, out: str, base: str, in_flight: int) -> None:
-    """A task a row over aiohttp, capacities of requests and tokens that refill, five attempts, a line appended each."""
+    """A task per row over aiohttp, refilled budgets of requests and tokens, five attempts, a line appended for each."""
     import aiohttp
 
     capacity, updated, cooling = 1e9, time.monotonic(), 0.0
@@ -76,7 +76,7 @@ async def _gathered(source: str, out: str, in_flight: int, one: Callable[[dict[s
 
 
 async def openai(source: str, out: str, base: str, in_flight: int) -> None:
-    """The official client behind a semaphore."""
+    """The official client with a semaphore."""
     from openai import AsyncOpenAI
 
     async with AsyncOpenAI(base_url=base) as client:
@@ -88,7 +88,7 @@ async def openai(source: str, out: str, base: str, in_flight: int) -> None:
 
 
 async def litellm(source: str, out: str, base: str, in_flight: int) -> None:
-    """litellm's router, which keeps limits and retries."""
+    """litellm's router, with limits and retries."""
     from litellm import Router
 
     model = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_base": base, "api_key": "sk-none"}}

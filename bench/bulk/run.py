@@ -3,8 +3,8 @@
 `python bench/bulk/run.py [--rows N] [--peers PYTHON] [CONTENDER ...]` runs each contender in a process of its own and
 prints a table. `--peers` is a Python with `openai`, `aiohttp` and `litellm`; without it only this library is measured.
 
-Contenders: job (durable, everything on), cookbook (a script in the manner of the well-known parallel processor: a task
-a row over aiohttp, requests and tokens booked, five attempts), openai (the official client behind a semaphore) and
+Contenders: job (durable, everything on), cookbook (a script like the well-known parallel processor: a task
+per row over aiohttp, requests and tokens booked, five attempts), openai (the official client behind a semaphore) and
 litellm (its router).
 """
 
@@ -43,7 +43,7 @@ def command(name: str, python: str, source: Path, out: Path, base: str) -> list[
 
 
 def measure(name: str, python: str, rows: int, **server: Any) -> dict[str, Any]:
-    """Run a contender once; CPU seconds and peak memory are those of its process, start and imports included."""
+    """Run a contender once; CPU seconds and peak memory are those of its process, including start and imports."""
     with tempfile.TemporaryDirectory() as folder, running(**server) as simulated:
         source, out = Path(folder, "in.jsonl"), Path(folder, "out.jsonl")
         write_rows(source, rows)

@@ -1,15 +1,15 @@
-"""A simulated API server that enforces limits, plays faults and counts every row, for measuring bulk clients.
+"""A simulated API server that enforces limits, injects faults and counts every row, for measuring bulk clients.
 
 `python server.py [OPTIONS]` prints one line of JSON, ``{"port": …, "control": …}``, and serves until its standard input
 ends. The API is at ``http://127.0.0.1:PORT/v1``: chat completions, completions, embeddings, responses, moderations. A
-row is known by the first ``row-NUMBER`` in its request's body.
+row is identified by the first ``row-NUMBER`` in its request's body.
 
 The control port takes ``GET /report`` (what was counted, as JSON), ``POST /set`` (a JSON object of options to change
 from now on, ``{"rpm": 3000}``; ``{"down": true}`` closes the listener and every connection, ``{"down": false}`` opens
-it again on the same port) and ``POST /reset`` (counts from zero). A client that repeats an answered row is counted as
-having paid twice, unless its ``Idempotency-Key`` is the one of the answered request and ``--idempotent`` is on.
+it again on the same port) and ``POST /reset`` (counts from zero). A repeated row that was already answered is counted
+as paid twice, unless its ``Idempotency-Key`` is the one of the answered request and ``--idempotent`` is on.
 
-One process, one thread, no dependencies: about 25 µs of CPU a request, so that the client is what is measured.
+One process, one thread, no dependencies: about 25 µs of CPU a request, so that the client dominates the measurement.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "headers": (False, "say x-ratelimit-* in every answer"),
     "retry_after": ("", "in a 429: nothing, `exact`, or seconds as text"),
     "slots": (0, "requests served at once; 0: no limit; more wait in line"),
-    "cap": (0, "requests in the house (served and waiting) above which there is a 429; 0: none"),
+    "cap": (0, "requests served and waiting above which there is a 429; 0: no limit"),
     "queue": (0, "requests that may wait for a slot, above which there is a 503; 0: any number"),
     "latency": (0.0, "seconds that an answer takes in its slot"),
     "jitter": (0.0, "share of the latency by which it varies, ±"),
@@ -72,12 +72,12 @@ class Bucket:
         return self.level
 
     def wait(self, amount: float, per_minute: float) -> float:
-        """Seconds until `amount` fits."""
+        """Return the seconds until `amount` fits."""
         return max(0.0, (amount - self.level) * 60 / per_minute)
 
 
 class Counts:
-    """Everything that the report is made of."""
+    """The counts of the report."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -101,7 +101,7 @@ class Counts:
 
 
 class Service:
-    """The options, the limits and the work of the server, whatever connection asks for it."""
+    """The options, the limits and the work of the server, shared by all connections."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.__dict__.update(options)
@@ -197,7 +197,7 @@ class Service:
         if self.tpm:
             level = self.tokens.refill(self.tpm, self.burst, now)
             capacity = max(self.tpm / 60 * self.burst, 1.0)
-            # What is larger than the bucket passes when the bucket is full, and leaves a debt.
+            # A request larger than the bucket passes when the bucket is full, and leaves a debt.
             if level < min(tokens, capacity):
                 wait, what = max(wait, self.tokens.wait(min(tokens, capacity), self.tpm)), "tokens"
         if wait:
@@ -377,7 +377,7 @@ class Service:
 
 
 def answer_to(path: bytes, body: bytes, row: int, model: str, prompt: int, output: int, pad: int) -> bytes | None:
-    """The body of a 2xx, or `None` for a path that is not served."""
+    """Return the body of a 2xx, or `None` for a path that is not served."""
     # Percent formatting of bytes is several times as fast as encoding an object.
     text = b"%b(row-%d)%b" % (WORDS, row, b"." * pad)
     name = model.encode()

@@ -1,4 +1,4 @@
-"""Starts the simulated server of `server.py` as a process, changes its options and reads its report."""
+"""Start the simulated server of `server.py` as a process, change its options and read its report."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Server:
         self._control = f"http://127.0.0.1:{ports['control']}"
 
     def report(self) -> dict[str, Any]:
-        """What was counted since the start or the last `reset`."""
+        """Return the counts since the start or the last `reset`."""
         with urllib.request.urlopen(f"{self._control}/report", timeout=30) as answer:
             found: dict[str, Any] = json.load(answer)
         return found
 
     def set(self, **options: Any) -> None:
-        """Change options from now on; ``down=True`` and ``down=False`` take the server away and back."""
+        """Change options from now on; ``down=True`` and ``down=False`` stop and restart the server."""
         self._post("/set", options)
 
     def reset(self) -> None:
-        """Count from zero."""
+        """Reset the counts."""
         self._post("/reset", {})
 
     def _post(self, path: str, value: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ class Server:
 
 @contextlib.contextmanager
 def running(**options: Any) -> Iterator[Server]:
-    """A simulated server with these options (those of ``server.py --help``), while the block runs."""
+    """Run a simulated server with these options (those of ``server.py --help``) during the block."""
     words = [sys.executable, str(Path(__file__).with_name("server.py"))]
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"

@@ -464,15 +464,15 @@ class TestCommand:
         ("surface.tsv", "widgets.upload\t", "widgets.other\t", "does not say what widgets.upload answers"),
         ("renames.toml", "WidgetEvent =", "Gone =", "names 'Gone'"),
         ("renames.toml", '"WidgetDelta"', '"Widget"', "both 'Widget' and 'WidgetEvent' would be"),
-        ("renames.toml", '"WidgetDelta"', '"a:b-c"', "is no place"),
+        ("renames.toml", '"WidgetDelta"', '"a:b-c"', "is not a place"),
         ("overrides.toml", '"include[]" = "include"\n', "", r"needs a Python name"),
         ("overrides.toml", "[add.Widget]\ndialect", "[add.Widget]\nsize", "has a field 'size' by now"),
-        ("overrides.toml", "[add.Widget]", "[add.Gone]", "'Gone' is no object"),
+        ("overrides.toml", "[add.Widget]", "[add.Gone]", "'Gone' is not an object"),
         ("overrides.toml", 'Widget = ["size"]', 'Widget = ["gone"]', "has no field 'gone'"),
         ("overrides.toml", '"widgets.create" = "WidgetEvent"', '"widgets.create" = "Gone"', "streams 'Gone'"),
         ("overrides.toml", '[missions."widgets.create"]', '[missions."widgets.gone"]', "there is no 'widgets.gone'"),
         ("overrides.toml", '"widgets" = ["Beta=one"]', '"gadgets" = ["Beta=one"]', "there is no 'gadgets'"),
-        ("overrides.toml", 'WidgetEvent = "answers', 'Gone = "answers', "'Gone' is no object"),
+        ("overrides.toml", 'WidgetEvent = "answers', 'Gone = "answers', "'Gone' is not an object"),
         ("overrides.toml", "[mixins]", '[parameters."widgets.list"]\n"include[]" = {}\n[mixins]', "'include[]' by now"),
         (
             "overrides.toml",
@@ -492,7 +492,7 @@ class TestCommand:
         ("overrides.toml", "[mixins]", '[unions]\nPaint = "Gone*"\n[mixins]', "Paint = 'Gone\\*' does not fit"),
         ("overrides.toml", "[mixins]", '[unions]\nPart = "*e"\n[mixins]', "Part = '\\*e' does not fit"),
         ("untyped.toml", '"paint"', '"list"', "widgets.list has a schema"),
-        ("untyped.toml", " json object", " json", "is no 'METHOD path request answer "),
+        ("untyped.toml", " json object", " json", "is not 'METHOD path request answer "),
     ],
 )
 def test_what_matches_nothing_is_refused(project: Project, file: str, old: str, new: str, message: str) -> None:
@@ -525,7 +525,7 @@ def test_a_page_has_a_list_of_data(project: Project) -> None:
 
 
 def test_a_dangling_reference_is_named(project: Project) -> None:
-    """The description refers to what it does not hold."""
+    """The description refers to what it does not have."""
     project.spec["components"]["schemas"]["Widget"]["properties"]["choice"] = ref("Nothing")
-    with pytest.raises(GeneratorError, match="'Nothing', which it does not hold"):
+    with pytest.raises(GeneratorError, match="'Nothing', which it does not have"):
         project.build()

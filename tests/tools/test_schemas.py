@@ -88,5 +88,5 @@ def test_bodies() -> None:
 def test_corrections_that_match_nothing() -> None:
     with pytest.raises(GeneratorError, match=r"corrects Cat\.tail, which does not exist"):
         schemas(Cat={"tail": {"minimum": 1}}).node(ref("Cat"))
-    with pytest.raises(GeneratorError, match="'Bird', which it does not hold"):
+    with pytest.raises(GeneratorError, match="'Bird', which it does not have"):
         schemas().node(ref("Bird"))

@@ -1,8 +1,8 @@
 """Decide the module and name of each shape: from `renames.toml`, else from its use in the description.
 
-A place is a module below ``types`` or ``params`` and a name in it. Other shapes are in the module of
-the shape that uses them: a component under its own name, an inline object under the names of the fields leading to it
-(``Choice``, ``ChoiceLogprobs``).
+A place is a module below ``types`` or ``params`` and a name in it. A shape that the table does not
+name is in the module of the shape that uses it: a component under its own name, an inline object under the names of the
+fields leading to it (``Choice``, ``ChoiceLogprobs``).
 """
 
 from __future__ import annotations
