@@ -7,7 +7,7 @@
 A contender runs under callgrind once without the measured work, and once more for each row with it; the difference is
 the row, without imports, connections and first uses. Two runs differ by some millions of instructions on a busy
 machine, so fewer units than these say little.
-The floor (`raw.Floor`, a bare protocol) is counted in the same run, and the ratio to it is what is compared: instructions
+The floor (`raw.Floor`, a bare protocol) is counted in the same run, and the ratio to it is compared: instructions
 differ between builds of Python and of msgspec, the ratio hardly does. Only what runs in user space is counted.
 """
 
