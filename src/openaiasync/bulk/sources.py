@@ -27,12 +27,12 @@ def rows_of(source: Any) -> Iterable[Any] | AsyncIterable[Any]:
         return named
     if callable(getattr(source, "itertuples", None)) and hasattr(source, "columns"):  # pandas.DataFrame
         return _tuples(source)
-    has_format = callable(getattr(source, "with_format", None)) and hasattr(source, "column_names")
+    has_format = callable(getattr(whole, "with_format", None)) and hasattr(whole, "column_names")
     if has_format and not isinstance(source, Mapping):  # datasets.Dataset; a DatasetDict is a mapping of splits
         return cast("Iterable[Any]", source.with_format(None))  # plain values instead of tensors or Arrow scalars
-    if (batches := _arrow_batches(source)) is not None:
+    if (batches := _arrow_batches(whole)) is not None:
         return _rows_of_batches(batches)
-    if callable(getattr(source, "collect", None)) and callable(getattr(source, "collect_schema", None)):
+    if callable(getattr(whole, "collect", None)) and callable(getattr(whole, "collect_schema", None)):
         raise TypeError(f"a {kind} has no rows yet: pass what its collect() returns")
     if isinstance(source, Mapping):
         names = ", ".join(map(repr, list(whole)[:3]))

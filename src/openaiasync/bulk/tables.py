@@ -271,7 +271,7 @@ def _kind(value: Any) -> str:
         case []:
             return "empty list"
         case list():
-            inner = {type(item) for item in value}
+            inner = set[object](map(type, as_list(value)))
             return "texts" if inner == {str} else "floats" if inner <= {int, float} else "json"
         case _:
             return "json"
