@@ -682,5 +682,5 @@ def test_options_of_a_run_are_checked_before_it() -> None:
     ):
         with pytest.raises(ValueError, match="number"):
             client.map(["a"], **options)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="limits is a Limits"):
+    with pytest.raises(TypeError, match="limits must be a Limits"):
         client.map(["a"], limits=5)  # type: ignore[call-overload]

@@ -299,7 +299,7 @@ class TestVerbs:
                 form = await client.post("/form", body={"purpose": "test"}, files=files, cast_to=dict)
                 assert form["type"].startswith("multipart/form-data; boundary=")
                 assert [word in form["body"] for word in ('name="purpose"', 'filename="a.txt"', "hello")] == [True] * 3
-                with pytest.raises(TypeError, match="content is bytes, text, a file"):
+                with pytest.raises(TypeError, match="content must be bytes, text, a file"):
                     await client.post("/upload", content=5, cast_to=dict)
 
         async def once() -> None:

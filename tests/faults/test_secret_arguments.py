@@ -164,7 +164,7 @@ def test_header_fields_of_a_reconnection_are_hidden_once() -> None:
 def test_limits_of_another_type() -> None:
     """`limits=` of another type is a configuration error."""
     wrong: Any = KEY
-    with pytest.raises(ConfigurationError, match="limits is a Limits, not str"):
+    with pytest.raises(ConfigurationError, match="limits must be a Limits, not str"):
         Client(api_base="http://127.0.0.1:1/v1", limits=wrong)
 
 

@@ -122,5 +122,5 @@ def test_connections_have_no_raw_twin(kind: str) -> None:
     """`with_raw_response` and `with_streaming_response` do not offer what has no answer."""
     namespace = functools.reduce(getattr, kind.split("."), AsyncOpenAI(api_key="k"))
     for view in (namespace.with_raw_response, namespace.with_streaming_response):
-        with pytest.raises(AttributeError, match="no method with a raw answer"):
+        with pytest.raises(AttributeError, match="not a method with a raw answer"):
             _ = view.connect

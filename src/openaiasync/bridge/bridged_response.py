@@ -256,7 +256,7 @@ class Answer:
         made = [] if is_error_body(value) else events_of_whole(event, value)
         if not made:
             words = words_of(call.meta(self._incoming), body)
-            raise self._short(call, f"asked for a stream of events, the server sent something else: {words}")
+            raise self._short(call, f"expected an event stream, but the server sent something else: {words}")
         watch.events += len(made)
         watch.whole = True
         return b"".join(b"data: %b\n\n" % event for event in made) + b"data: [DONE]\n\n"

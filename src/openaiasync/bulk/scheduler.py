@@ -126,7 +126,7 @@ class Scheduler:
         if not many:
             raise ConfigurationError("a run needs at least one client")
         if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"limits is a Limits, not {type(limits).__name__}")
+            raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"retries is a whole number from 0 up, not {retries!r}")
         if not isinstance(give_up_after, (int, float)) or not give_up_after > 0:  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -1,4 +1,4 @@
-"""How one call travels: slot in flight → transport → retries → decoding; streams and pages of answers."""
+"""The engine: in-flight slots, attempts and retries, decoding, streams and pages."""
 
 from __future__ import annotations
 

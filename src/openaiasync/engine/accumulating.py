@@ -1,4 +1,4 @@
-"""A stream that keeps what came: lazy, one pass, with the text and the answer so far, and the whole one at last."""
+"""A lazy, single-pass stream that accumulates its events into the text and the answer so far and the final answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ C_contra = TypeVar("C_contra", contravariant=True)
 
 
 class Accumulator(Protocol[C_contra, A_co]):
-    """Puts the events of a stream together."""
+    """Accumulates the events of a stream into an answer."""
 
     def add(self, chunk: C_contra, /) -> None: ...
     @property
@@ -38,16 +38,17 @@ class Accumulator(Protocol[C_contra, A_co]):
 
 
 class AccumulatingStream(Generic[C, A]):
-    """A stream of chunks that also keeps their sum.
+    """A stream of chunks that accumulates them into an answer.
 
-    Nothing is sent before it is entered, iterated or asked for its `final` answer. Leave it with ``async with`` or
-    `close`; it holds a slot in flight until then or until its end. One pass, one reader.
+    The request is sent when the stream is entered, iterated or asked for its `final` answer. Leave it with ``async
+    with`` or `close`; it holds a slot in flight until then or until its end. One pass, one reader.
     """
 
     def __init__(
         self, calls: Engine, request: Request, accumulator: Accumulator[C, A], *, must_complete: bool = False
     ) -> None:
-        """With `must_complete` an answer that does not say that it is complete raises, see `AsyncStream`."""
+        """Create an unopened stream; with `must_complete` an answer without a completion signal raises, see
+        `AsyncStream`."""
         self._calls = calls
         self._request = request
         self._sum = accumulator
@@ -56,12 +57,12 @@ class AccumulatingStream(Generic[C, A]):
         self._closed = False
         self._ended = False
         self._error: OpenAIError | None = None
-        # The chunk of usage has no choice, over which a loop by the official client's examples would stumble.
+        # The usage chunk has no choices; a loop written like the official client's examples would fail on it.
         self._hides_usage: bool = "stream_options" in request.unasked
 
     async def _open(self) -> AsyncStream[C]:
         if self._closed:
-            raise RuntimeError("this stream was closed before its end; `.partial` holds what had come")
+            raise RuntimeError("this stream was closed before its end; `.partial` holds what was received")
         if self._stream is None:
             self._stream = await self._calls.open(self._request)
             self._stream.partial_source = self._sum.partial
@@ -106,7 +107,7 @@ class AccumulatingStream(Generic[C, A]):
         return chunk
 
     def _came(self) -> bool:
-        """Return whether anything of an answer has come, which a second request would repeat."""
+        """Return whether any part of the answer was received, which a second request would repeat."""
         partial: Any = self._sum.partial()
         return bool(getattr(partial, "choices", True))
 
@@ -122,22 +123,22 @@ class AccumulatingStream(Generic[C, A]):
 
     @property
     def partial(self) -> A:
-        """The answer so far, put together from what came."""
+        """The answer accumulated so far."""
         return self._sum.partial()
 
     @property
     def meta(self) -> Meta:
-        """What is known of the call; `RuntimeError` before it was opened."""
+        """Metadata of the call; `RuntimeError` before the stream is opened."""
         if self._stream is None:
             raise RuntimeError("nothing was sent yet: enter or iterate the stream first")
         return self._stream.meta
 
     @sealing
     async def final(self) -> A:
-        """Return the whole answer; reads what is left of the stream.
+        """Read the rest of the stream and return the whole answer.
 
-        Raises what reading raises, again if it was raised before: `OpenAIError`, of a stream that broke off with what
-        came in `.partial`; `RuntimeError` if the stream was left before its end.
+        Raises what reading raises, and raises it again on later calls: `OpenAIError`, whose `.partial` holds what a
+        broken stream delivered; `RuntimeError` if the stream was closed before its end.
         """
         if not self._ended:
             async for _ in self:
@@ -146,7 +147,7 @@ class AccumulatingStream(Generic[C, A]):
         return keep(answer, None, self.meta)
 
     async def close(self) -> None:
-        """Free the connection and the slot in flight at once. Idempotent."""
+        """Release the connection and the slot in flight at once. Idempotent."""
         if not self._ended:
             self._closed = True
         if self._stream is not None:
@@ -175,4 +176,4 @@ else:
 
 
 class ChatStream(_Chunks):
-    """A chat answer as it is made: iterate its `ChatCompletionChunk`s; `final()` is the whole `ChatCompletion`."""
+    """A streamed chat completion: iterate its `ChatCompletionChunk`s; `final()` is the whole `ChatCompletion`."""

@@ -1,4 +1,4 @@
-"""The answer in a stream of events that nobody asked for: some servers stream whatever the request says."""
+"""Assemble the answer from an unrequested event stream: some servers stream whatever the request says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["assembled"]
 
 
 def assembled(calls: Engine, request: Request, meta: Meta, body: bytes) -> Any:
-    """The whole answer: chunks put together, what the terminal event carries as `response`, or what one event holds.
+    """Return the whole answer: accumulated chunks, the terminal event's `response`, or the content of a single event.
 
     Raises what reading the stream would raise: `IncompleteStreamError`, or the error object in it.
     """
@@ -39,7 +39,8 @@ def assembled(calls: Engine, request: Request, meta: Meta, body: bytes) -> Any:
 
 
 def _events(meta: Meta, body: bytes) -> tuple[list[tuple[str, bytes]], bool, SSEDecoder]:
-    """Return the name and data of each event that says something, whether ``[DONE]`` came, and what read them."""
+    """Return the name and data of each non-empty event, whether ``[DONE]`` was received, and the parser that read
+    them."""
     decoder = SSEDecoder()
     try:
         events = [*decoder.feed(body), *decoder.finish()]
@@ -55,7 +56,7 @@ def _events(meta: Meta, body: bytes) -> tuple[list[tuple[str, bytes]], bool, SSE
 
 
 def _alone(calls: Engine, request: Request, meta: Meta, event: tuple[str, bytes]) -> Any:
-    """Return the answer that a single event holds, where it is not one of a stream; `None` if it holds none."""
+    """Return the answer that a single event holds, unless the event is part of a stream; else `None`."""
     from ..core.codec.whole import is_whole_chat
 
     name, data = event
@@ -67,7 +68,7 @@ def _alone(calls: Engine, request: Request, meta: Meta, event: tuple[str, bytes]
         return None
     fields: dict[str, Any] = cast("Any", value)
     endpoint = request.endpoint
-    # A chunk of a chat is no answer; an event of a completion is one.
+    # A chat chunk is not an answer; an event of a text completion is.
     of_stream = "choices" in fields and not is_whole_chat(fields) and endpoint.event not in ("", endpoint.type)
     kind = fields.get("type")
     typed = isinstance(kind, str) and "." in kind
@@ -75,7 +76,7 @@ def _alone(calls: Engine, request: Request, meta: Meta, event: tuple[str, bytes]
 
 
 class _Assembly:
-    """Puts the events of one stream together."""
+    """Accumulates the events of one stream."""
 
     def __init__(self, calls: Engine, request: Request, meta: Meta) -> None:
         self._calls = calls
@@ -127,7 +128,7 @@ class _Assembly:
             self._answer = self._carried(data)
 
     def _note(self, data: bytes) -> None:
-        """Keep what a response is made of: some servers send a terminal event without it."""
+        """Record the output items of a response: some servers send a terminal event without them."""
         value: Any = msgspec.json.decode(data)
         kind, place = value.get("type"), as_index(value.get("output_index")) or 0
         if kind == "response.output_item.done" and isinstance(value.get("item"), dict):
@@ -137,7 +138,7 @@ class _Assembly:
             self._texts[key] = self._texts.get(key, "") + value["delta"]
 
     def _output(self) -> list[Any]:
-        """Return the output as it was streamed; of an item that was not told whole, its texts."""
+        """Return the streamed output; an item without its final event is built from its text deltas."""
         texts: dict[int, list[Any]] = {}
         for (place, _), text in sorted(self._texts.items()):
             texts.setdefault(place, []).append({"type": "output_text", "text": text, "annotations": []})
@@ -148,7 +149,7 @@ class _Assembly:
         return [item for _, item in sorted({**messages, **self._items}.items())]
 
     def _carried(self, data: bytes) -> Any:
-        """Return the answer that a terminal event carries; `None` if it carries none."""
+        """Return the answer in a terminal event, or `None` without one."""
         from ..core.codec.whole import whole_of_event
 
         try:

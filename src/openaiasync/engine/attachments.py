@@ -1,6 +1,6 @@
-"""Images and sound inside a request: paths, bytes, files and URLs become what the API takes.
+"""Encode images and audio for a request body, from paths, bytes, files and URLs.
 
-They are checked when they are given, and read when they are sent.
+They are validated when they are passed in, and read when the request is sent.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __all__ = ["AudioSource", "ImageSource", "ReadingTime", "audio_parts", "image_ur
 
 T = TypeVar("T")
 
-MAX_ATTACHMENT = 128 << 20  # bytes of one file; every server refuses far less
-_ENCODED = 3 << 20  # bytes that are encoded in one step: a multiple of three, and short for the other threads
+MAX_ATTACHMENT = 128 << 20  # bytes of one file; every server's own limit is far lower
+_ENCODED = 3 << 20  # bytes encoded in one step: a multiple of three, and few enough not to hold up other threads
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
 """A path, a URL (http, https, data), the bytes, or an open binary file."""
@@ -44,16 +44,17 @@ _ALSO = {"image": ", a URL", "sound": ""}
 
 
 def sources(given: Any, kind: str, where: str) -> list[Any]:
-    """What was given, one by one; `TypeError` and `ValueError` for what can be none of its `kind` ("image", "sound").
+    """Return the given attachments as a list. Raises `TypeError` or `ValueError` for a value that is not a `kind`
+    ("image", "sound").
 
-    `where` is what the error's text begins with.
+    `where` is the prefix of the error message.
     """
     iterated = hasattr(given, "__next__") and not hasattr(given, "read")  # open files can be iterated, too
     several = iterated or (isinstance(given, (list, tuple)) and not _is_named(given))
     listed: list[Any] = list(cast("Any", given)) if several else [given]
     found = [one[1] if _is_named(one) else one for one in listed]
     if not found:
-        raise ValueError(f"{where}: there is no {kind} in the list")
+        raise ValueError(f"{where}: the list of {kind}s is empty")
     for one in found:
         if isinstance(one, (str, bytes, bytearray, memoryview, os.PathLike)):
             if not (os.fspath(cast("os.PathLike[str]", one)) if isinstance(one, os.PathLike) else one):
@@ -62,8 +63,8 @@ def sources(given: Any, kind: str, where: str) -> list[Any]:
                 raise ValueError(f"{where}: sound is sent in the request itself, and cannot be a URL")
         elif not callable(getattr(one, "read", None)):
             raise TypeError(
-                f"{where}: {type(one).__name__} is no {kind}; pass a path, bytes{_ALSO[kind]}, or a file opened in "
-                "binary mode, or a list of these"
+                f"{where}: {type(one).__name__} is not a valid {kind}; pass a path, bytes{_ALSO[kind]}, or a file "
+                "opened in binary mode, or a list of these"
             )
     return found
 
@@ -79,7 +80,7 @@ def is_url(value: Any) -> bool:
 
 
 def _read(source: Any, kind: str, where: str) -> tuple[bytes, str]:
-    """Return the bytes, and the name of their file for an error's text. Blocks; raises what `image_urls` does."""
+    """Return the bytes and the file's name for error messages. Blocks; raises the errors of `image_urls`."""
     name = ""
     try:
         if isinstance(source, BinaryAnswer):
@@ -94,12 +95,10 @@ def _read(source: Any, kind: str, where: str) -> tuple[bytes, str]:
             name = f" {path.name!r}"
             return read_file(path, MAX_ATTACHMENT), name
         if hasattr(source, "seekable") and source.seekable():
-            source.seek(0)  # whole, wherever it stands, as uploads are
+            source.seek(0)  # from its start, whatever its position, as uploads are
         return read_open(source, MAX_ATTACHMENT), name
     except FileTooLargeError:
-        raise ValueError(
-            f"{where}: the {kind}{name} is larger than the {MAX_ATTACHMENT:,} bytes that are sent"
-        ) from None
+        raise ValueError(f"{where}: the {kind}{name} is larger than the limit of {MAX_ATTACHMENT:,} bytes") from None
     except TypeError as error:
         raise TypeError(f"{where}: {error}") from None
 
@@ -110,11 +109,11 @@ def _base64(data: bytes) -> str:
 
 
 def _data_url(image: Any, where: str) -> str:
-    """Return the image as a ``data:`` URL (RFC 2397) that says its type."""
+    """Return the image as a ``data:`` URL (RFC 2397) with its media type."""
     data, name = _read(image, "image", where)
     kind = image_type(data)
     if kind is None:
-        raise ValueError(f"{where}: the image{name} is no PNG, JPEG, GIF, WebP or BMP ({len(data):,} bytes)")
+        raise ValueError(f"{where}: the image{name} is not a PNG, JPEG, GIF, WebP or BMP ({len(data):,} bytes)")
     return f"data:{kind};base64,{_base64(data)}"
 
 
@@ -122,20 +121,22 @@ def _audio_part(sound: Any, where: str) -> dict[str, Any]:
     data, name = _read(sound, "sound", where)
     form = _FORMATS.get(audio_type(data) or "")
     if form is None:
-        found = audio_type(data) or "none that is known"
-        raise ValueError(f"{where}: the sound{name} is no WAV or MP3 ({len(data):,} bytes, {found}), as chats take it")
+        found = audio_type(data) or "unknown format"
+        raise ValueError(
+            f"{where}: the sound{name} is not a WAV or MP3, which chats accept ({len(data):,} bytes, {found})"
+        )
     return {"type": "input_audio", "input_audio": {"data": _base64(data), "format": form}}
 
 
 class ReadingTime:
-    """The deadline of a call whose files are still to be read: what is left of it, and the error once it is over.
+    """The deadline of a call whose files are not read yet: the seconds left, and the error once it has passed.
 
-    A pipe or a dead network mount may give nothing for ever.
+    Reading a pipe or a dead network mount may block for ever.
     """
 
     def __init__(self, calls: Engine, params: Mapping[str, Any], target: str, where: str) -> None:
         given = params.get("deadline", calls.config.deadline)
-        wrong = isinstance(given, bool) or not isinstance(given, (int, float))  # the request says so
+        wrong = isinstance(given, bool) or not isinstance(given, (int, float))  # the request raises this error
         self._seconds: float | None = None if wrong else given
         self._until: float | None = None if self._seconds is None else asyncio.get_running_loop().time() + self._seconds
         origin = calls.config.base.origin
@@ -144,11 +145,12 @@ class ReadingTime:
 
     @property
     def left(self) -> float | None:
-        """The seconds that are left for the call itself; `None` without a deadline."""
+        """The seconds left for the call itself; `None` without a deadline."""
         return None if self._until is None else max(0.001, self._until - asyncio.get_running_loop().time())
 
     async def read(self, function: Callable[[], T]) -> T:
-        """Run what reads a file in a thread; its result. Raises `APITimeoutError` and what it raises."""
+        """Run a file-reading function in a thread and return its result. Raises `APITimeoutError` and its
+        exceptions."""
         limit = asyncio.timeout_at(self._until)
         try:
             async with limit:
@@ -160,7 +162,7 @@ class ReadingTime:
             raise APITimeoutError(self._request, message=why, clock="deadline") from None
 
 
-# Reading and encoding what is large takes longer than the event loop may wait.
+# Reading and encoding large files would block the event loop for too long.
 
 
 async def image_urls(images: list[Any], where: str, time: ReadingTime) -> list[str]:
@@ -172,5 +174,6 @@ async def image_urls(images: list[Any], where: str, time: ReadingTime) -> list[s
 
 
 async def audio_parts(sounds: list[Any], where: str, time: ReadingTime) -> list[dict[str, Any]]:
-    """Return a content part for each sound, WAV or MP3 by its bytes. Raises what `image_urls` does."""
+    """Return a content part for each sound, with its format (WAV or MP3) detected. Raises the errors of
+    `image_urls`."""
     return [await time.read(partial(_audio_part, sound, where)) for sound in sounds]

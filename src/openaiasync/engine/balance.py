@@ -1,10 +1,10 @@
-"""Several servers of one client: which of them a call goes to, and which are left alone for now.
+"""Balance the calls of one client over several servers.
 
-A call goes to the server with the least expected wait: its mean latency times the calls that it has already. A server
-that fails three times in a row, with connection errors or 5xx, gets one call at a time as a probe until it works
-(`core/policy/breaker.py`). A call that failed goes to another server at once, where one works. Only operations that
-leave nothing behind are shared out, those whose endpoint has a group (chat, completions, embeddings, images, speech); a
-file or a batch is on one server, the first.
+A call goes to the server with the least expected wait: its mean latency times the number of calls in flight there. A
+server that fails three times in a row, with connection errors or 5xx, gets one call at a time as a probe until it works
+(`core/policy/breaker.py`). A call that failed goes to another server at once, where one works. Only stateless
+operations are balanced, those whose endpoint has a group (chat, completions, embeddings, images, speech); files and
+batches live on one server, the first.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Health", "choose"]
 
-WEIGHT = 0.1  # of the latest answer in the mean
-FORGOTTEN = 0.98  # what is left of a mean after each call that goes elsewhere
+WEIGHT = 0.1  # weight of the latest answer in the mean
+FORGOTTEN = 0.98  # decay of a server's mean with each call that goes elsewhere
 
 
 class Health:
-    """What is known of one of several servers."""
+    """Load, latency and health of one of several servers."""
 
     __slots__ = ("breaker", "in_flight", "latency", "probe")
 
     def __init__(self) -> None:
         self.breaker: Breaker = Breaker()
         self.in_flight: int = 0
-        """Calls that are with the server."""
+        """Calls in flight to the server."""
         self.latency: float = 0.0
         """Seconds until a response starts, a moving mean."""
         self.probe: Call | None = None
@@ -41,24 +41,25 @@ class Health:
 
     @property
     def wait(self) -> float:
-        """What a further call has to expect, in seconds; the fewest calls decide while nothing is known."""
+        """Return the expected wait of another call in seconds; while no latency is known, the server with the fewest
+        calls wins."""
         return max(self.latency, 1e-6) * (self.in_flight + 1)
 
     def started(self, call: Call) -> None:
-        """A call is sent there."""
+        """Count a call that is sent to this server."""
         self.in_flight += 1
         if self.breaker.start():
             self.probe = call
 
     def left(self, call: Call) -> None:
-        """A call is not with the server any more."""
+        """Count a call that has left this server."""
         self.in_flight -= 1
         if self.probe is call:
             self.probe = None
             self.breaker.left(True)
 
     def observe(self, call: Call, error: OpenAIError | None) -> None:
-        """Learn from an attempt: from a success, or from how it failed."""
+        """Record the outcome of an attempt."""
         now = call.loop.time()
         if isinstance(error, APIConnectionError) or (isinstance(error, APIStatusError) and error.status_code >= 500):
             probe, self.probe = self.probe is call, None if self.probe is call else self.probe
@@ -72,9 +73,9 @@ class Health:
 
 
 def choose(engines: tuple[Engine, ...], now: float, avoid: Engine | None = None) -> Engine:
-    """Return the engine of the server that a call is to be sent to; not that of `avoid` where another works.
+    """Return the engine of the server for the next call, avoiding `avoid` where another server works.
 
-    Where none works, the call goes to the one whose probe is due first.
+    If no server works, return the one whose probe is due first.
     """
 
     def order(engine: Engine) -> tuple[bool, float, float]:
@@ -86,5 +87,5 @@ def choose(engines: tuple[Engine, ...], now: float, avoid: Engine | None = None)
     chosen = min(engines, key=order)
     for engine in engines:
         if engine is not chosen:
-            engine.upstream.health.latency *= FORGOTTEN  # so that a server that was slow once gets another chance
+            engine.upstream.health.latency *= FORGOTTEN  # so that a server that was slow once is used again
     return chosen

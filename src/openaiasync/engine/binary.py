@@ -1,4 +1,4 @@
-"""Answers that are bytes, read whole or piece by piece: the content of a file, spoken audio, a video."""
+"""Binary answers, read whole or in pieces: file contents, speech, video."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ __all__ = [
 ]
 
 _MAX_STREAM = 1 << 40  # bytes
-_MAX_TEXT = 1 << 16  # bytes of what may be text in the place of sound that are waited for
+_MAX_TEXT = 1 << 16  # bytes to wait for while the body may be text instead of sound
 
 
 class Written:
-    """What writing to a file answers: it is done already, and may be awaited as well."""
+    """The result of writing to a file: already complete, and awaitable for code that awaits it."""
 
     __slots__ = ()
 
@@ -49,9 +49,9 @@ class Written:
 
 
 class BinaryAnswer:
-    """The body of an answer as it came: `content`, or by the reading methods that the official client has.
+    """A binary answer: its bytes in `content`, and the official client's reading methods.
 
-    It may be passed wherever a file is uploaded.
+    It can be passed wherever an upload takes a file.
     """
 
     __slots__ = ("content", "meta")
@@ -86,7 +86,7 @@ class BinaryAnswer:
 
     @property
     def text(self) -> str:
-        """The content as text in its `encoding`; what does not fit is replaced by U+FFFD."""
+        """The content decoded with `encoding`; undecodable bytes become U+FFFD."""
         return self.content.decode(self.encoding, "replace")
 
     def json(self) -> Any:
@@ -102,16 +102,16 @@ class BinaryAnswer:
         return self.content
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        """The content in pieces of `chunk_size` bytes (65,536), the last may be shorter. It is all there already."""
+        """Yield the content in pieces of `chunk_size` bytes (default 65,536); the last may be shorter."""
         size = 65_536 if chunk_size is None else chunk_size
         if size < 1:
-            raise ValueError(f"chunk_size is a number of bytes from 1 up, not {size}")
+            raise ValueError(f"chunk_size must be at least 1 byte, not {size}")
         return (self.content[start : start + size] for start in range(0, len(self.content), size))
 
     iter_raw = iter_bytes
 
     def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
-        """Yield the text in pieces; characters are never cut."""
+        """Yield the text in pieces without splitting a character."""
         decode = codecs.getincrementaldecoder(self.encoding)("replace").decode
         for piece in self.iter_bytes(chunk_size):
             if text := decode(piece):
@@ -126,27 +126,27 @@ class BinaryAnswer:
         return iter(split_lines(self.text))
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        """As `iter_bytes`, for ``async for``."""
+        """Yield the same as `iter_bytes`, for ``async for``."""
         for piece in self.iter_bytes(chunk_size):
             yield piece
 
     aiter_raw = aiter_bytes
 
     async def aiter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
-        """As `iter_text`, for ``async for``."""
+        """Yield the same as `iter_text`, for ``async for``."""
         for text in self.iter_text(chunk_size):
             yield text
 
     async def aiter_lines(self) -> AsyncIterator[str]:
-        """As `iter_lines`, for ``async for``."""
+        """Yield the same as `iter_lines`, for ``async for``."""
         for line in self.iter_lines():
             yield line
 
     def write_to_file(self, file: str | os.PathLike[str]) -> Written:
-        """Write the content to a file, which is replaced whole or stays as it was. Raises `OSError`.
+        """Write the content to a file, replacing it atomically. Raises `OSError`.
 
-        It is written when this returns (a few milliseconds in which the event loop waits; `astream_to_file` writes in
-        a thread); awaiting the result is allowed and changes nothing.
+        The file is complete when this returns. Writing blocks the event loop for a few milliseconds; `astream_to_file`
+        writes in a thread. Awaiting the result is allowed and has no effect.
         """
         from ..storage.atomic import write_file  # only saving needs it
 
@@ -158,19 +158,19 @@ class BinaryAnswer:
         return self.write_to_file(file)
 
     async def astream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
-        """As `write_to_file`, in a thread."""
+        """Write the content as `write_to_file` does, in a thread."""
         from ..storage.atomic import write_whole
 
         await write_whole(file, self.content)
 
     def close(self) -> None:
-        """Nothing to do: the answer was read to its end."""
+        """Do nothing, as the answer was read to its end."""
 
     async def aclose(self) -> None:
-        """Nothing to do: the answer was read to its end."""
+        """Do nothing, as the answer was read to its end."""
 
     def as_file(self) -> tuple[str, bytes, str | None]:
-        """Name, content and media type for an upload: told by the content, else by what the server named."""
+        """Return name, content and media type for an upload; the type is detected, else the one the server named."""
         sniffed = audio_type(self.content) or image_type(self.content)
         kind = sniffed or self.content_type
         ending = extension(kind)
@@ -183,7 +183,7 @@ class BinaryAnswer:
         return len(self.content)
 
     def __bool__(self) -> bool:
-        return True  # an answer, if an empty one
+        return True  # empty, but still an answer
 
     def __repr__(self) -> str:
         kind = self.content_type
@@ -199,13 +199,13 @@ def media_type(meta: Meta) -> str:
 
 
 def may_be_text(meta: Meta, head: bytes) -> bool:
-    """Return whether what begins like this may be text in the place of sound: more of it has to tell."""
+    """Return whether a body with this beginning may be text instead of sound, so that more bytes are needed."""
     head = head.lstrip()
     return not head or head[:1] in (b"{", b"[", b'"', b"<") or (_is_text(meta) and audio_type(head) is None)
 
 
 def is_no_sound(meta: Meta, body: bytes) -> bool:
-    """Return whether a whole body is not sound: it is empty, JSON or a page, or text by its label and by its bytes."""
+    """Return whether a whole body is not sound: empty, JSON, an HTML page, or text by both media type and content."""
     head = body.strip()
     if not head or head[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return True
@@ -225,11 +225,11 @@ def _is_text(meta: Meta) -> bool:
 
 
 def no_sound(meta: Meta, body: bytes) -> OpenAIError:
-    """Return the error for what came in the place of sound."""
+    """Return the error for a body received instead of sound."""
     from ..core.codec.success import is_error
 
     what = "text" if body else "nothing"
-    reason = f"asked for sound, the server sent {what}"
+    reason = f"expected sound, but the server sent {what}"
     fields = _object(body)
     if fields is not None and is_error(None, fields):
         return failures.stream_error(meta, fields)
@@ -247,14 +247,14 @@ def _object(body: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-# ---------------------------------------------------------------------------------------------- as they come
+# ---------------------------------------------------------------------------------------------- streamed answers
 
 
 class ByteStream:
-    """The bytes of an answer as they come: ``async with ... as stream: async for piece in stream: ...``.
+    """The bytes of an answer, streamed: ``async with ... as stream: async for piece in stream: ...``.
 
-    Nothing is sent before it is entered or iterated. It holds its connection and its slot in flight until its end or
-    `close`. One pass, one reader. The stall timeout covers each 64 KiB.
+    The request is sent when the stream is entered or iterated. The stream holds its connection and its slot in flight
+    until its end or `close`. One pass, one reader. The stall timeout covers each 64 KiB.
     """
 
     def __init__(self, calls: Engine, request: Request) -> None:
@@ -292,7 +292,7 @@ class ByteStream:
             raise
 
     async def _open(self, failure: TransportError | None) -> None:
-        """Send the request, or send it again after a failure before anything was delivered."""
+        """Send the request, or resend it after a failure before anything was delivered."""
         call = self._call = self._call or Call(self._calls, self._request)
         try:
             await call.run(self._begin, failure=failure)
@@ -313,7 +313,7 @@ class ByteStream:
         call.expect(incoming, call.timeouts.stall, "stall")
 
     async def _more(self) -> None:
-        """Wait for bytes, or for the end. Raises the public error of what breaks the answer."""
+        """Wait for bytes or the end. Raises the public error if the answer breaks."""
         call, incoming = self._call, self._incoming
         if call is None or incoming is None:
             return
@@ -342,7 +342,7 @@ class ByteStream:
             raise
 
     def _doubtful(self) -> bool:
-        """Return whether more bytes have to tell whether they are sound. Raises the error for what is not."""
+        """Return whether more bytes are needed to recognize sound. Raises the error for a body that is not sound."""
         held = b"".join(self._queue)
         if self._over or len(held) > _MAX_TEXT:
             if is_no_sound(self.meta, held):
@@ -350,7 +350,7 @@ class ByteStream:
                 raise no_sound(self.meta, held)
         elif may_be_text(self.meta, held):
             return True
-        self._speaks = False  # it is sound: nothing more to ask
+        self._speaks = False  # recognized as sound: no further checks
         return False
 
     def _take(self, call: Call, incoming: TransportResponse, pieces: list[bytes]) -> None:
@@ -372,7 +372,7 @@ class ByteStream:
             raise no_sound(self.meta, b"")
 
     async def _broken(self, call: Call, incoming: TransportResponse, failure: TransportError) -> None:
-        """Send a request again whose answer broke before its first byte was delivered; later raise."""
+        """Resend the request if its answer broke before the first byte was delivered; otherwise raise."""
         if not self._got and failure.kind != "closed":
             await self._open(failure)
             return
@@ -396,10 +396,10 @@ class ByteStream:
 
     @sealing
     async def stream_to_file(self, file: str | os.PathLike[str]) -> None:
-        """Write what comes to a file, in threads, until the end. Raises `OSError` and what iterating raises.
+        """Stream the answer to a file, in threads. Raises `OSError` and the errors of iteration.
 
-        The file is there when all has come; until then, and after an error or a cancellation, what was there before
-        stays as it was. A pipe or a device is written to as it comes.
+        The file is replaced atomically once the answer is complete; after an error or a cancellation the previous file
+        is unchanged. A pipe or a device is written to as bytes arrive.
         """
         from ..storage.atomic import write_pieces  # only saving needs it
 
@@ -407,7 +407,7 @@ class ByteStream:
 
     @property
     def meta(self) -> Meta:
-        """What is known of the call; `RuntimeError` before it was opened."""
+        """Metadata of the call; `RuntimeError` before the stream is opened."""
         if self._meta is None:
             raise RuntimeError("nothing was sent yet: enter or iterate the stream first")
         return self._meta
@@ -418,7 +418,7 @@ class ByteStream:
         return media_type(self.meta)
 
     async def close(self) -> None:
-        """Free the connection and the slot in flight at once. Idempotent."""
+        """Release the connection and the slot in flight at once. Idempotent."""
         call = self._call
         self._queue.clear()
         self._end()

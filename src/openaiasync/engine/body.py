@@ -1,4 +1,4 @@
-"""Reading whole bodies: under a cap, and decoded by their content coding."""
+"""Read whole bodies under a size cap, decoding their content coding."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ __all__ = [
 
 MAX_BODY = 1 << 30  # bytes of embeddings, images and files that are held in memory, decompressed
 MAX_JSON = 128 << 20  # bytes of any other JSON body
-MAX_STREAM = 1 << 40  # bytes of what is passed on as it comes: no cap
+MAX_STREAM = 1 << 40  # no cap: bytes that are passed on while they arrive
 MAX_ERROR_BODY = 64 * 1024
 MAX_RATIO = 200
 PROGRESS = 64 * 1024  # bytes of a body that count as progress
 
 _SLICE = 1 << 16  # bytes of a compressed body that one step takes
-_ERROR_SLICE = 256  # the same of an error's body, so that little is decompressed in vain
+_ERROR_SLICE = 256  # the same for an error body, whose rest past the cap is not decompressed
 
 
 def cap_of(config: CallConfig, path: str, *, binary: bool = False) -> int:
-    """Return how many bytes the whole body of an answer may have, by what is asked for, unless ``max_body`` says it."""
+    """Return the cap on an answer's body in bytes: ``max_body``, or the default for the kind of answer."""
     if config.max_body is not None:
         return config.max_body
     return MAX_BODY if binary or path.endswith("/embeddings") or "/images/" in path else MAX_JSON
 
 
 def cap_for(config: CallConfig, request: Request) -> int:
-    """As `cap_of`, for the answer to a request: a body that a caller wants as JSON is no file."""
+    """Return `cap_of` for the answer to a request: a body that the caller wants as JSON is not a file."""
     binary = request.endpoint.binary and not (request.cast is not None and request.cast.is_json)
     return cap_of(config, request.path, binary=binary)
 
@@ -57,9 +57,9 @@ def too_large(cap: int) -> TransportError:
 
 
 async def read_whole(call: Call, incoming: TransportResponse, cap: int, *, by_progress: bool = False) -> bytes:
-    """Return the rest of a body, its coding undone. What is over `cap` is refused while it comes.
+    """Return the rest of a body, decoded. A body over `cap` bytes is refused while it is read.
 
-    The stall timeout covers the whole, or with `by_progress` for each 64 KiB. Raises `TransportError` and
+    The stall timeout covers the whole body, or each 64 KiB with `by_progress`. Raises `TransportError` and
     `CodingError`.
     """
     call.expect(incoming, call.timeouts.stall, "stall")
@@ -103,9 +103,9 @@ def content_coding(raw_fields: bytes) -> str:
 
 
 async def body_pieces(call: Call, incoming: TransportResponse) -> AsyncIterator[bytes]:
-    """Yield the body as it comes, its coding undone; the stall timeout covers each 64 KiB.
+    """Yield the body in pieces as they arrive, decoded; the stall timeout covers each 64 KiB.
 
-    Raises the public error of what breaks it. Of an event stream every piece with data is progress.
+    Raises the public error if the body breaks. In an event stream every piece with data counts as progress.
     """
     call.transfer()
     coding = content_coding(incoming.raw_fields)
@@ -134,7 +134,7 @@ async def body_pieces(call: Call, incoming: TransportResponse) -> AsyncIterator[
 
 
 async def read_error_body(incoming: TransportResponse) -> bytes:
-    """The body of an error answer as far as it comes: 64 KiB at most, cut where the connection breaks or stalls."""
+    """Return up to 64 KiB of an error answer's body, cut where the connection breaks or stalls."""
     pieces: list[bytes] = []
     size = 0
     try:
@@ -145,14 +145,14 @@ async def read_error_body(incoming: TransportResponse) -> bytes:
             pieces.extend(more)
             size += sum(map(len, more))
     except TransportError:
-        pass  # what has come tells more than how it ended
+        pass  # the bytes received say more than the way the body ended
     raw = b"".join(pieces)[:MAX_ERROR_BODY]
     coding = content_coding(incoming.raw_fields)
     return _inflated(coding, raw)[:MAX_ERROR_BODY] if coding else raw
 
 
 def _inflated(coding: str, raw: bytes) -> bytes:
-    """What the beginning of a compressed body says: as far as it is whole, and little more than an error's cap."""
+    """Decompress the beginning of a body: as far as it is intact, and little beyond the cap on error bodies."""
     made = b""
     try:
         inflater = Inflater(coding, cap=MAX_STREAM, ratio=MAX_STREAM)
@@ -161,5 +161,5 @@ def _inflated(coding: str, raw: bytes) -> bytes:
             if len(made) >= MAX_ERROR_BODY:
                 break
     except CodingError:
-        return made or raw  # a coding that is not known may be a label without a meaning
+        return made or raw  # an unknown coding may be a wrong label on plain bytes
     return made

@@ -1,6 +1,6 @@
-"""One bounded concurrent map: a coroutine function over any number of items, some of them at a time.
+"""A bounded concurrent map of a coroutine function over any number of items.
 
-Uploads of many files, embeddings of many texts and the command line's batches are made with it.
+It serves uploads of many files, embeddings of many texts and the command line's batches.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ async def bounded_map(
     """Yield ``await function(item)`` for every item, with at most `concurrency` of them running at a time.
 
     Items are read one by one as they are needed, so the source may be endless. Closing the generator, or cancelling
-    the task that iterates it, cancels what is running and waits for its end.
+    the task that iterates it, cancels the running calls and waits for them to end.
 
     Args:
         function: called once for each item, in a task of its own.
         items: an iterable, or an async one. It is not closed.
         concurrency: how many calls may run at a time.
-        ahead: how many results may be started and not yet yielded: a bound on memory while an early one is slow, or
+        ahead: how many calls may be started whose results are not yet yielded: a bound on memory while an early one is
+        slow, or
             the reader is. Default: `concurrency`.
         ordered: whether results come in the order of the items, or as they are completed.
 
@@ -44,7 +45,7 @@ async def bounded_map(
     most = max(concurrency, ahead or 0)
     started: deque[asyncio.Task[R]] = deque()  # in the order of the items; their results were not yielded yet
     source = aiter(items) if isinstance(items, AsyncIterable) else _asynchronous(items)
-    reading: asyncio.Task[T] | None = None  # a task, so that results are yielded while the source makes us wait
+    reading: asyncio.Task[T] | None = None  # a task, so that results are yielded while the source is slow
     source_error: BaseException | None = None
     at_end = False
     try:
@@ -69,7 +70,7 @@ async def bounded_map(
                 continue
             if not started and (reading is None or at_end):
                 break
-            # `asyncio.wait` shows the detection of deadlocks which tasks this one waits for.
+            # `asyncio.wait` tells deadlock detection which tasks this one waits for.
             wanted: list[asyncio.Task[Any]] = list(started) if not ordered or not at_end else [started[0]]
             pending = [one for one in (*wanted, reading) if one is not None and not one.done()]
             await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -1,9 +1,9 @@
 """One call: the driver of everything that is sent, from the slot in flight to the end of the answer.
 
-`Call.run` is the only place where a slot is acquired, an attempt is made, and the retry policy is asked. What becomes
-of a 2xx is the business of the `receive` function that it is given: decode it, begin a stream, hand it over. A call
-ends with what `receive` returns, with the public error of its last attempt, or with the caller's cancellation, which
-frees socket and slot at once.
+`Call.run` is the only place where a slot is acquired, an attempt is made, and the retry policy is asked. Its `receive`
+function handles a 2xx: it decodes the body, starts a stream, or hands the response over. A call ends with what
+`receive` returns, with the public error of its last attempt, or with the caller's cancellation, which releases socket
+and slot at once.
 
     waiting ── acquire ──▶ sending ── head of a 2xx ──▶ receiving ──▶ answered    slot and connection are free
        ▲                     │  ▲                          │    └───▶ taken over  a stream holds both until it is closed
@@ -63,50 +63,50 @@ __all__ = ["Call", "Receive", "limited"]
 T = TypeVar("T")
 
 ERROR_PATIENCE = 10.0  # seconds
-CANCEL_PATIENCE = 0.05  # seconds that a caller's function has to end once it is cancelled
+CANCEL_PATIENCE = 0.05  # seconds a caller's function has to end once it is cancelled
 _UNSET: Any = object()
 _INFO = 20  # logging.INFO
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PLAIN = frozenset({bytes, type(None)})  # bodies for which nothing is to be opened
+_PLAIN = frozenset({bytes, type(None)})  # bodies that need no file to be opened
 
 Receive: TypeAlias = "Callable[[Call, TransportResponse], Coroutine[Any, Any, T] | T]"
-"""Makes of a 2xx what the call returns. It may be a plain function where it need not wait.
+"""Turns a 2xx into the result of the call. It may be a plain function if it need not wait.
 
 A `TransportError` that it raises is a failure of the attempt, as is an error object that the server sent; it must not
-have delivered anything then. It calls `Call.keep` where what it returns goes on reading.
+have delivered anything then. It calls `Call.keep` if its result continues to read the response.
 """
 
 
 class Call:
     """The state of one call, and its driver. Use: ``await Call(engine, request).run(receive)``."""
 
-    # What only some calls change has its default here, and costs the others nothing.
+    # Attributes that only some calls change default on the class, at no cost to the others.
     moved: tuple[BaseURL, str] | None = None
     """Base and target that a redirect led to."""
     kept: bool = False
-    """Whether the answer is read after `run` has returned: a stream has taken slot and connection over."""
+    """Whether the answer is read after `run` has returned: a stream has taken over slot and connection."""
     reader: object = None
-    """The task that reads what was kept."""
+    """The task that reads the kept response."""
     out: TransportRequest | None = None
     """The request of the attempt under way, or of the last one."""
     plain: bool = False
-    """Whether `out` was made from what is prepared."""
+    """Whether `out` was made from the prepared request."""
     info: RequestInfo | None = None
     past: tuple[Credentials, ...] = ()
-    """The credentials of earlier attempts: a response may echo them, too."""
+    """The credentials of earlier attempts: a response may echo them."""
     attempts: int = 0
     retries: int = 0
     redirects: int = 0
     may_reconnect: bool = True
     """Whether the immediate retry after a lost idle connection was not used yet."""
     renewed: bool = False
-    """Whether a rejected token was replaced: it may have been withdrawn early, which is tried once."""
+    """Whether a rejected token was renewed: tokens may be revoked before they expire; one renewal is tried per call."""
     refused: int = 0
-    """How many attempts there were when the server last refused one."""
+    """The number of attempts made when the server last refused one."""
     taken_back: tuple[str, ...] = ()
-    """Defaults of this library that were taken out of the request, since the server seems to refuse them."""
+    """Defaults of this library that were removed from the request, as the server seems to refuse them."""
     failure: OpenAIError | None = None
-    """How the last exchange broke, until a 2xx comes."""
+    """How the last exchange failed, until a 2xx arrives."""
     reason: str | None = None
     """The same as the kind of its `TransportError`."""
     last_meta: Meta | None = None
@@ -114,11 +114,11 @@ class Call:
     requested_headers: Mapping[str, Any] = MappingProxyType({})
     """Header fields that the caller named, for observers."""
     extra: dict[str, Any]
-    """Header fields that observers add to the next attempt; `None` takes one away."""
+    """Header fields that observers add to the next attempt; `None` removes one."""
     health: Health | None = None
-    """Of the server that the call is with, where it is one of several."""
+    """The state of the call's server, where the client has several."""
     tokens: float = 0.0
-    """Tokens that are booked for the call, and the event loop's time from which it might be sent: see `PacedCalls`."""
+    """Tokens booked for the call, and the event loop's time from which it may be sent: see `PacedCalls`."""
     paced_at: float = 0.0
     queued: float = 0.0
     began: float = 0.0
@@ -128,7 +128,7 @@ class Call:
     deadline_at: float | None = None
 
     def __init__(self, engine: Engine, request: Request, timeouts: CallTimeouts | None = None) -> None:
-        """`timeouts` takes the place of those that the engine's configuration and the request name."""
+        """Create a call; `timeouts` replaces those of the engine's configuration and of the request."""
         self.engine: Engine = engine
         self.request: Request = request
         self.upstream = engine.upstream
@@ -148,12 +148,12 @@ class Call:
     # ---------------------------------------------------------------- the driver
 
     async def run(self, receive: Receive[T], *, failure: TransportError | None = None, shown: bool = True) -> T:
-        """Return what `receive` makes of a 2xx, after as many attempts as the retry policy allows.
+        """Run the call and return what `receive` makes of a 2xx, after as many attempts as the retry policy allows.
 
-        A stream that breaks before anything of it was delivered comes back with its `failure`. `shown`: whether
-        observers see what `receive` returns.
+        A stream that breaks before anything was delivered is passed in again with its `failure`. `shown` says whether
+        observers see the result of `receive`.
 
-        Raises `OpenAIError`; `OSError` for a file that is to be uploaded and cannot be read; what `receive` raises.
+        Raises `OpenAIError`; `OSError` for an upload's file that cannot be read; the exceptions of `receive`.
         """
         if self.engine.others and self.request.endpoint.group:
             self._choose(None)
@@ -165,7 +165,7 @@ class Call:
                 if broken is not None:
                     error, upstream = await self._next(broken), self.upstream
                 if self.permit is None:
-                    # The usual case without a coroutine: a slot is free, and there is no file to be opened first.
+                    # Fast path without a coroutine: a slot is free, and there is no file to open first.
                     if not upstream.refusals and pace is None and self.request.body.__class__ in _PLAIN:
                         self.permit = self.engine.shared.limiter.slots.try_acquire(asyncio.current_task(self.loop))
                     if self.permit is None:
@@ -193,7 +193,7 @@ class Call:
                 except APIError as caught:
                     if not self.request.unasked or isinstance(caught, APIStatusError):
                         raise
-                    broken = caught  # a 2xx that is an error: perhaps about what this library added
+                    broken = caught  # a 2xx with an error, perhaps about a default that this library added
             if self.request.unasked or self.taken_back:
                 upstream.settle(self)
             if pace is not None:
@@ -208,7 +208,8 @@ class Call:
             raise
 
     async def _next(self, broken: TransportError | APIError) -> OpenAIError:
-        """Wait until the next attempt is due, and return why there is one; raise the public error if there is none."""
+        """Wait until the next attempt is due and return its reason, or raise the public error if there is no further
+        attempt."""
         if isinstance(broken, TransportError):
             if broken.kind == "upload" and broken.__cause__ is not None:
                 raise broken.__cause__
@@ -250,7 +251,7 @@ class Call:
         return error
 
     def _choose(self, avoid: Engine | None) -> bool:
-        """Take one of several servers for the next attempt; return whether it is another one than before."""
+        """Choose one of several servers for the next attempt; return whether it differs from the last one."""
         known = self.engine
         engine = choose((known, *known.others), self.loop.time(), avoid)
         if self.health is not None:
@@ -264,7 +265,7 @@ class Call:
         return True
 
     def _facts(self, failure: Failure, error: OpenAIError) -> RetryFacts:
-        """What the retry policy has to know; a rejected token is renewed and a refused default removed for it."""
+        """Return the facts for the retry policy, renewing a rejected token and removing a refused default first."""
         request, config = self.request, self.engine.config
         status = failure.kind == "status"
         renewed = failure.status == 401 and self._renew_token()
@@ -285,7 +286,7 @@ class Call:
         )
 
     def _renew_token(self) -> bool:
-        """Discard a rejected token, at most once per call; return whether another one can be had."""
+        """Discard a rejected token, at most once per call; return whether a new one is available."""
         renew = getattr(self.engine.config.key, "renew", None)
         if renew is None or self.renewed or self.out is None or not self.rewindable():
             return False
@@ -293,7 +294,7 @@ class Call:
         return bool(renew(self.out.credentials))
 
     def _remove_default(self, error: APIError) -> bool:
-        """Take out of the request what the server refuses and only this library has added, if the error is about it."""
+        """Remove a default that this library added to the request, if the error is about it."""
         changed = self.upstream.without(self.request, error)
         if changed is None:
             return False
@@ -312,10 +313,10 @@ class Call:
     async def _acquire(self, error: OpenAIError | None) -> None:
         """Wait for a slot, once the server takes calls; the timers begin after it.
 
-        A call that is to be sent again (`error` is why) goes before those that have not been sent, and raises that
-        error where no slot can be had in time. Any other raises `InFlightError` (it would wait for ever) or
-        `APITimeoutError` with clock ``"queue"``. The slot is taken last, so that calls that wait for one server do not
-        keep calls to another one from being sent.
+        A call that is retried because of `error` goes before calls that have not been sent, and raises that error if it
+        gets no slot in time. Any other call raises `InFlightError` (it would wait for ever) or `APITimeoutError` with
+        clock ``"queue"``. The slot is taken last, so that calls that wait for one server do not keep calls to another
+        one from being sent.
         """
         if error is None and self.request.body is not None and not isinstance(self.request.body, bytes):
             from .uploads import with_upload  # only uploads need it
@@ -369,14 +370,14 @@ class Call:
         return APITimeoutError(self.where(), message=message, clock="queue")
 
     def keep(self) -> None:
-        """Leave slot and connection to what `receive` returns: it calls `release`."""
+        """Leave slot and connection to the result of `receive`, which calls `release`."""
         self.kept = True
         permit, response = self.permit, self.response
         if permit is not None and response is not None:
             response.reader = permit.owner
 
     def transfer(self) -> None:
-        """Let the running task own the slot: it reads the answer from now on, and its waiting keeps the slot taken."""
+        """Make the running task the slot's owner for deadlock detection: it reads the answer from now on."""
         self.reader = owner = asyncio.current_task(self.loop)
         permit, response = self.permit, self.response
         if permit is not None and permit.owner is not owner:
@@ -385,12 +386,12 @@ class Call:
             response.reader = owner
 
     def release(self) -> None:
-        """Give the slot back, and drop the connection if the response has not ended. Idempotent."""
+        """Release the slot, and drop the connection if the response has not ended. Idempotent."""
         response, self.response = self.response, None
         try:
             if response is not None and not response.ended:
                 response.abort()
-        finally:  # also if the socket cannot be closed, since its loop is
+        finally:  # even if the socket cannot be closed because its loop is closed
             if self.health is not None:
                 self.health.left(self)
                 self.health = None
@@ -406,7 +407,7 @@ class Call:
                 self.observers.released(response)
 
     def abandon(self) -> None:
-        """As `release`, from a finalizer, which may run in any thread: sockets belong to the thread of their loop."""
+        """Release from a finalizer, which may run in any thread: sockets belong to the thread of their loop."""
         with contextlib.suppress(RuntimeError):  # the event loop may be gone
             if self.loop.is_running() and not _runs_here(self.loop):
                 self.loop.call_soon_threadsafe(self.release)
@@ -415,7 +416,7 @@ class Call:
             self.release()
 
     async def _failed(self, error: BaseException) -> None:
-        """Free everything, tell the observers, and take the secrets out of the error and its traceback."""
+        """Release everything, notify the observers, and remove secrets from the error and its traceback."""
         self.release()
         if self.observers is not NOBODY:
             try:
@@ -428,9 +429,9 @@ class Call:
     # ---------------------------------------------------------------- an attempt
 
     def _send(self) -> Coroutine[Any, Any, TransportResponse]:
-        """Send the request, and return what waits for the head of its response.
+        """Send the request and return an awaitable of its response head.
 
-        Nearly every first attempt is prepared: all but its body is as it was the time before.
+        Nearly every first attempt uses a prepared request, in which only the body is new.
         """
         request, timeouts = self.request, self.timeouts
         prepared = self.prepared.out
@@ -454,7 +455,7 @@ class Call:
         return self.engine.shared.transport(self.loop).send(out, until)
 
     async def _compose_and_send(self) -> TransportResponse:
-        """Return the same where something is asked for first, or differs: a key function, hooks, retries, redirects."""
+        """Send an attempt off the fast path: with a key function, hooks, a retry or a redirect."""
         engine, request = self.engine, self.request
         builder, observers = engine.builder, self.observers
         self.attempts += 1
@@ -484,7 +485,7 @@ class Call:
         return await transport.send(out, timeouts)
 
     async def _refused(self, response: TransportResponse) -> APIStatusError | None:
-        """Return the error for a status that is no success; `None` if the next attempt follows a redirect."""
+        """Return the error for an unsuccessful status; `None` if the next attempt follows a redirect."""
         if response.status in REDIRECTS:
             self.redirects += 1
             led = self._destination(response)
@@ -504,8 +505,8 @@ class Call:
         """Return where a redirect leads, or why it is not followed.
 
         The key and the prompt never cross an origin, and a POST never becomes a GET: 307 and 308 keep the method, while
-        after 301, 302 and 303 other clients send a GET (RFC 9110, section 15.4), which is another request than the one
-        that was asked for.
+        after 301, 302 and 303 other clients send a GET (RFC 9110, section 15.4), which is a different request from the
+        caller's.
         """
         config, here = self.engine.config, self.base
         if self.redirects > config.max_redirects:
@@ -515,7 +516,7 @@ class Call:
             return "a redirect without a Location"
         led = here.joined(self.target, location)
         if led is None:
-            return "a redirect to something that is no http URL"
+            return "a redirect to something that is not an http URL"
         base = led[0]
         method, body = self.request.endpoint.method, self.request.body
         if method not in ("GET", "HEAD") and response.status in (301, 302, 303):
@@ -530,10 +531,10 @@ class Call:
         return led
 
     async def prepared_by(self, work: Coroutine[Any, Any, T], until: float | None, why: str) -> T:
-        """Return what a caller's function returns before a request; it may take as long as the attempt, or the start.
+        """Return the result of a caller's function that runs before a request, limited by the attempt or start timeout.
 
-        An attempt without an end has a start timeout that begins when the request is written; what comes before has as
-        long.
+        Without a timeout for the whole attempt the start timeout begins when the request is written; the function gets
+        the same time before that.
         """
         clock, start = "until", self.timeouts.start
         if start is not None and (until is None or self.attempt_began + start < until):
@@ -550,7 +551,7 @@ class Call:
         return replace(timeouts.of_attempt, until=until)
 
     def _until(self, seconds: float | None) -> float | None:
-        """Return when this attempt ends at the latest: at the deadline, or so many seconds after its start."""
+        """Return the latest end of this attempt: the deadline, or its timeout after its start."""
         until, self.until_clock = self.deadline_at, "deadline"
         if seconds is not None and (until is None or self.attempt_began + seconds < until):
             until, self.until_clock = self.attempt_began + seconds, "whole"
@@ -572,7 +573,7 @@ class Call:
         self.expect(response, self.timeouts.start, "start", since)
 
     def expect_error(self, response: TransportResponse) -> None:
-        """Set a short read deadline for the body of an error: what has come by then will do."""
+        """Set a short read deadline for an error body, of which a part is enough."""
         since = self.attempt_began if self.timeouts.first is not None else None
         self.expect(response, sooner(self.timeouts.stall, ERROR_PATIENCE), "stall", since)
 
@@ -590,7 +591,7 @@ class Call:
 
     @property
     def under_way(self) -> bool:
-        """Whether a request may be with the server that it has not refused."""
+        """Whether the server may have received a request that it has not refused."""
         return self.out is not None and self.attempts > self.refused
 
     def public(self, failure: TransportError) -> OpenAIError:
@@ -611,12 +612,12 @@ class Call:
         return self.loop.time() - self.began if self.began else 0.0
 
     def secrets(self) -> Secrets:
-        """Return the secrets that were sent so far."""
+        """Return the secrets sent so far."""
         sent = () if self.out is None else (self.out.credentials,)
         return self.engine.builder.secrets_of(*self.past, *sent)
 
     def where(self) -> RequestInfo:
-        """Return what errors show of the request."""
+        """Return the view of the request that errors show."""
         if self.info is None:
             builder = self.engine.builder
             if self.plain and self.prepared.info is not None:
@@ -629,7 +630,7 @@ class Call:
         return self.info
 
     def meta(self, response: TransportResponse, now: float | None = None) -> Meta:
-        """Return what is known of the call; `now` is the event loop's time, if it is known."""
+        """Return the metadata of the call; `now` is the event loop's time, if known."""
         info = self.prepared.info if self.plain else None
         if now is None:
             now = self.loop.time()
@@ -654,7 +655,7 @@ def _nothing() -> None:
 
 
 def _described(broken: TransportError | APIError) -> Failure:
-    """Return a failure in the words of the retry policy."""
+    """Return a failure as the retry policy's type."""
     if isinstance(broken, TransportError):
         clock, reused = broken.clock, broken.reused
         return Failure(broken.kind, clock=clock, reused=reused, sent=broken.sent, answered=broken.answered)
@@ -674,9 +675,9 @@ def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 async def limited(work: Coroutine[Any, Any, T], until: float | None, why: str, clock: str = "until") -> T:
-    """Return what `work` returns; raise `TransportError` (`why`, `clock`) at the loop's time `until`.
+    """Return the result of `work`; raise `TransportError` (`why`, `clock`) at the loop's time `until`.
 
-    `work` is a caller's function, which may swallow cancellations. It runs in a task of its own, so that the call ends
+    `work` is a caller's function, which may swallow cancellations. It runs in a separate task, so that the call ends
     on time whatever the function does; a function that does not end when it is cancelled is left behind.
     """
     if until is None:
@@ -694,14 +695,15 @@ async def limited(work: Coroutine[Any, Any, T], until: float | None, why: str, c
         late = TransportError("timeout", why, clock=clock)
         late.by_caller = True
         raise late
-    for variable, value in context.items():  # what the function has set holds for its caller, as in a plain `await`
+    # Context variables that the function set hold for its caller, as in a plain `await`.
+    for variable, value in context.items():
         if variable.get(_UNSET) is not value:
             variable.set(value)
     return task.result()
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and let it end, up to a moment."""
+    """Cancel a task and wait briefly for its end."""
     task.cancel()
     task.add_done_callback(_retrieved)
     await asyncio.wait({task}, timeout=CANCEL_PATIENCE)
@@ -709,4 +711,4 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
 
 def _retrieved(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
-        task.exception()  # its caller has left
+        task.exception()  # nobody awaits its exception

@@ -1,7 +1,7 @@
-"""Calling functions that users give, in a thread or in the event loop: whatever way one ends is told to its caller.
+"""Call users' functions in a thread or in the event loop, reporting every way in which they can end.
 
-A thread that ends with `SystemExit` tells nobody, a task that raises it ends the event loop, and a `CancelledError` of
-the function's own looks like one of the caller's: each would leave a call waiting, or end more than the call.
+A thread that ends with `SystemExit` does so silently, a task that raises it ends the event loop, and a `CancelledError`
+raised by the function looks like the caller's cancellation: each would leave a call waiting, or end more than the call.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ async def ask(
     what: str = "the function",
     failure: Callable[[str], Exception] = ConfigurationError,
 ) -> T:
-    """Return what a function answers; one that is not asynchronous runs in a thread of its own.
+    """Return the result of a function; one that is not asynchronous runs in a new thread.
 
-    Raises the function's exceptions, and `failure` of a text that names `what` for those that would end a thread, the
-    event loop or the caller's task: `SystemExit`, `KeyboardInterrupt`, a cancellation that is not the caller's.
+    Raises the function's exceptions, and `failure` with a message that names `what` for those that would end a thread,
+    the event loop or the caller's task: `SystemExit`, `KeyboardInterrupt`, a cancellation that is not the caller's.
     """
     if is_asynchronous(function):
         return await awaited(cast("Callable[[], Awaitable[T]]", function), what, failure)
@@ -45,7 +45,7 @@ async def ask(
 async def awaited(
     function: Callable[[], T | Awaitable[T]], what: str, failure: Callable[[str], Exception] = ConfigurationError
 ) -> T:
-    """Call a function in the event loop, and await what it returns if it can be awaited. Raises what `ask` does."""
+    """Call a function in the event loop, and await what it returns if it can be awaited. Raises the errors of `ask`."""
     try:
         value: Any = function()
         made: T = await value if inspect.isawaitable(value) else value

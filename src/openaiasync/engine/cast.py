@@ -1,8 +1,8 @@
-"""The types that callers bring: ``client.get(path, cast_to=...)`` and ``raw.parse(to=...)``.
+"""Decode answers to the caller's types: ``client.get(path, cast_to=...)`` and ``raw.parse(to=...)``.
 
-Answers of this library are read leniently, as everywhere. Any other type is the caller's own and is held to: what
-does not fit it is an error, never a value of another type. Whether a type can be read at all is told before anything
-is sent.
+Answers of this library are read leniently, as everywhere. Any other type belongs to the caller and is decoded strictly:
+a body that does not fit it is an error, never a value of another type. A type that cannot be decoded at all is rejected
+before anything is sent.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Cast:
         self.is_json: bool = self._ours or self._strictly is not None
 
     def read(self, calls: Engine, request: Request, meta: Meta, body: bytes) -> Any:
-        """The value that a body is. Raises `APIResponseValidationError`, or the error that the server sent instead."""
+        """Return the decoded body. Raises `APIResponseValidationError`, or the error that the server sent instead."""
         if not body.strip() and (meta.status == 204 or request.endpoint.method == "DELETE"):
             return self._nothing(request, meta, body)
         try:
@@ -81,7 +81,7 @@ class Cast:
         return keep(answer, body, meta) if isinstance(answer, BaseModel) else answer
 
     def _from_events(self, calls: Engine, request: Request, meta: Meta, body: bytes, reason: str) -> Any:
-        """The answer in a stream of events that nobody asked for, where this is the type of the operation's answer."""
+        """Return the answer in an unrequested event stream, if this is the type of the operation's answer."""
         from .assembled import assembled  # few servers stream unasked
 
         named = endpoint_at(request.endpoint.method, request.path.partition("?")[0])
@@ -104,7 +104,7 @@ class Cast:
         return answer, "" if has_content(answer) else EMPTY
 
     def _nothing(self, request: Request, meta: Meta, body: bytes) -> Any:
-        """Return what stands for an answer without a body: what was deleted, an empty value of the type, or `None`."""
+        """Return the value for an empty body: the deletion's result, an empty value of the type, or `None`."""
         if self._whole is not None:
             return self._whole(meta, body)
         if request.endpoint.method == "DELETE" and self._ours and is_struct(self.kind):
@@ -125,7 +125,7 @@ def _cast_for(kind: Any) -> Cast:
 
 
 def cast_for(kind: Any) -> Cast:
-    """Return the `Cast` to a type. Raises `TypeError` for what no answer can become."""
+    """Return the `Cast` to a type. Raises `TypeError` for a type that no answer can become."""
     try:
         return _cast_for(kind)
     except TypeError as error:
@@ -142,7 +142,8 @@ def _text(meta: Meta, body: bytes) -> str:
 
 
 def _anything(meta: Meta, body: bytes) -> Any:
-    """JSON as its values, anything else as text, nothing as `None`: what the official client makes of `object`."""
+    """Return JSON as plain values, any other body as text, an empty one as `None`, as the official client does for
+    `object`."""
     if not body.strip():
         return None
     try:
@@ -162,7 +163,7 @@ _WHOLE: dict[Any, _Whole] = {
 
 
 def _whole_answer(kind: Any) -> _Whole | None:
-    """For the classes that hold a whole answer: what makes one."""
+    """Return the constructor for a class that holds a whole answer."""
     if kind is ResponseInfo:
         return lambda meta, body: BinaryAnswer(body, meta).response
     made: Any = kind
@@ -182,25 +183,26 @@ def _http_library(kind: Any) -> Any:
 
 
 def _http_response(library: Any, kind: Any, meta: Meta, body: bytes) -> Any:
-    """The answer as the official client gives it for ``cast_to=httpx.Response``, without credentials of the request."""
+    """Return the response that the official client returns for ``cast_to=httpx.Response``, without the request's
+    credentials."""
     fields = [(name, value) for name, value in meta.headers.raw_pairs() if name.lower() not in _OF_THE_BYTES]
     sent = meta.request
     request = library.Request(sent.method, sent.url, headers=dict(sent.headers), content=sent.content or None)
     return kind(meta.status, headers=fields, content=body, request=request)
 
 
-# -------------------------------------------------------------------------------------------------- whose it is
+# -------------------------------------------------------------------------------------------------- ownership of types
 
 
 def flatten_all(kind: Any) -> list[Any]:
-    """Return the members of a union, `None` included; of any other type itself."""
+    """Return the members of a union, `None` included; any other type alone."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return [inner for member in typing.get_args(kind) for inner in flatten_all(member)]
     return [kind]
 
 
 def _leaves(kind: Any) -> Iterator[Any]:
-    """Yield the types that a type is made of: those in its unions and containers, and what holds them."""
+    """Yield a type and the types within its unions and containers."""
     for member in flatten(kind):
         if isinstance(member, LazyUnion):
             continue
@@ -213,7 +215,7 @@ def _leaves(kind: Any) -> Iterator[Any]:
 
 
 def _is_ours(kind: Any) -> bool:
-    """Return whether a type is an answer of this library, or containers and unions of such."""
+    """Return whether a type is one of this library's answers, or a container or union of them."""
     if isinstance(kind, LazyUnion):
         return True
     classes = [leaf for leaf in _leaves(kind) if isinstance(leaf, type) and leaf.__module__ != "builtins"]
@@ -228,7 +230,7 @@ def _is_page(kind: Any) -> bool:
     return isinstance(origin, type) and issubclass(origin, PageShape)
 
 
-# -------------------------------------------------------------------------------------------------- strictly
+# -------------------------------------------------------------------------------------------------- strict decoding
 
 
 def _strict_reader(kind: Any) -> _Reader:
@@ -245,7 +247,7 @@ def _strict_reader(kind: Any) -> _Reader:
             raise _unreadable(kind, error) from error
 
         def validate(body: bytes) -> Any:
-            parsed(body)  # says what is wrong with what is not JSON
+            parsed(body)  # says why the body is not JSON
             try:
                 return adapter.validate_json(body)
             except ValueError as error:
@@ -264,10 +266,10 @@ def _msgspec_reader(kind: Any) -> _Reader:
     try:
         decode = msgspec.json.Decoder(kind, dec_hook=hook).decode
         unknown = _unknown_in(msgspec.inspect.type_info(kind), set())
-    except Exception as error:  # the annotations of a caller may raise anything
+    except Exception as error:  # evaluating a caller's annotations may raise anything
         raise _unreadable(kind, error) from error
     if unknown is not None:
-        raise _unreadable(kind, f"there is no way to make a {unknown!r} of JSON")
+        raise _unreadable(kind, f"JSON cannot be decoded to {unknown!r}")
     scalar: Any = kind if kind in (bool, int, float) else None
 
     def read(body: bytes) -> Any:
@@ -313,6 +315,6 @@ def _unreadable(kind: Any, why: object) -> TypeError:
 
 
 def _pydantic_message(error: ValueError) -> str:
-    """Return what pydantic says, without its lines of advice."""
+    """Return pydantic's messages without their help lines."""
     listed: Any = cast("Any", getattr(error, "errors", list))()
     return "; ".join(f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in listed) or str(error)

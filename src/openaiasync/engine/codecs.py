@@ -1,7 +1,7 @@
-"""Codecs: how the answers of an operation become objects, one class for each kind that an endpoint's row may name.
+"""Codecs: decode an operation's answers to objects, with one class for each kind that the endpoint table names.
 
-A codec knows what a request has to ask for, how a body is decoded, leniently where it does not conform, and what an
-answer is held to. The engine knows codecs only, and no operation.
+A codec knows the parameters that its answers need, how a body is decoded (leniently where it does not conform), and how
+an answer is validated. The engine knows codecs only, not operations.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _CONFIRMED = frozenset({b"", b"{}", b"null"})  # bodies of a deletion that worke
 
 
 class Codec:
-    """How the answers of one endpoint are asked for and decoded."""
+    """Requests and decodes the answers of one endpoint."""
 
     strictly: Callable[[bytes], Any] | None = None
-    """The fast path: a strict decoder of answers to which nothing has to be done once they are decoded."""
+    """The fast path: a strict decoder, for answers that need no further step."""
     content: str = ""
-    """The name of the list that has to hold something then, if there is one."""
+    """The name of the list that must not be empty on the fast path, if there is one."""
 
     def __init__(self, endpoint: Endpoint, strict: bool) -> None:
         self.endpoint = endpoint
@@ -59,14 +59,14 @@ class Codec:
         return params
 
     def note(self, request: Request, given: dict[str, Any]) -> None:
-        """Note on a request what its answer is held to, by the parameters that the caller gave."""
+        """Record on a request what its answer must satisfy, given the caller's parameters."""
 
     def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
-        """Return the answer that a body is. Raises `APIResponseValidationError`, or the error that was sent instead."""
+        """Return the decoded answer. Raises `APIResponseValidationError`, or the error that was sent instead."""
         raise NotImplementedError
 
     def decode_large(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
-        """Return the same for a large body; what is returned may have to be awaited."""
+        """Decode a large body; the result may be awaitable."""
         return self.decode(engine, request, meta, body)
 
     def decoder(self, request: Request) -> Decoder[Any]:
@@ -82,7 +82,7 @@ class BytesCodec(Codec):
 
 
 class AudioCodec(BytesCodec):
-    """Sound: an error object, a page or nothing at all in its place raises."""
+    """Sound: an error object, an HTML page or an empty body in its place raises."""
 
     def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
         if is_no_sound(meta, body):
@@ -121,9 +121,9 @@ class JSONCodec(Codec):
         self._choose()
 
     def _choose(self) -> None:
-        """Take the fast path if an answer of this type has nothing done to it, and cannot hold an error.
+        """Take the fast path if answers of this type need no further step and cannot hold an error.
 
-        What is strictly decoded has no unknown field, and says by its own literal what it is.
+        A strictly decoded answer has no unknown field, and its `object` literal identifies it.
         """
         kind = self.decoder(Request(self.endpoint, "")).kind
         if needs_nothing(kind) and failures.is_no_error(kind):
@@ -171,19 +171,19 @@ class JSONCodec(Codec):
         from ..core.codec.slices import decode_in_slices
 
         answer: Any = None
-        with contextlib.suppress(DecodeError):  # the general way says what is wrong
+        with contextlib.suppress(DecodeError):  # the general path reports what is wrong
             answer = await _in_turns(decode_in_slices(self.decoder(request), body))
         if answer is None or failures.holds_error(answer):
             return self.decode(engine, request, meta, body)
         return self.finish(engine, request, answer, meta, body)
 
     def finish(self, engine: Engine, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
-        """Return a decoded answer with what it needs beside: its meta, and links that can be fetched."""
+        """Attach metadata and downloadable links to a decoded answer, and return it."""
         attach(engine, answer)
         return keep(answer, body, meta)
 
     def _read(self, request: Request, body: bytes) -> tuple[Any, str]:
-        """Return the answer that a body is, and why it may not be handed out, if so. Raises `DecodeError`."""
+        """Return the decoded answer, and why it must be rejected, if so. Raises `DecodeError`."""
         decoder = self.decoder(request)
         try:
             answer = decoder.fast(body)
@@ -193,12 +193,12 @@ class JSONCodec(Codec):
             if failures.holds_error(answer):
                 return None, failures.ERROR
             return answer, "" if has_content(answer) else "the answer is empty"
-        from ..core.codec.success import read_leniently  # only what does not conform needs it
+        from ..core.codec.success import read_leniently  # needed only for non-conforming answers
 
         return read_leniently(decoder, self.reshape(parsed(body)), body)
 
     def reshape(self, value: Any) -> Any:
-        """Return the plain values of a body that does not conform, put into the shape of the endpoint's type."""
+        """Return the plain values of a non-conforming body in the shape of the endpoint's type."""
         return value
 
     def _deleted(self, request: Request, meta: Meta) -> Any:
@@ -215,7 +215,7 @@ class PageCodec(JSONCodec):
     """One page of a list."""
 
     def _choose(self) -> None:
-        """A page is never on the fast path: it has to be told how to ask for the next one."""
+        """Skip the fast path: a page must be given the request for the next one."""
 
     def load(self) -> Any:
         return page_type(self.endpoint)
@@ -228,10 +228,10 @@ class PageCodec(JSONCodec):
 
 
 class EmbeddingsCodec(JSONCodec):
-    """Vectors: one for each text, in whatever form they come."""
+    """Embeddings: one vector for each text, in any of the forms that servers send."""
 
     def _choose(self) -> None:
-        """Vectors are checked one by one, so that there is no fast path."""
+        """Skip the fast path: vectors are checked one by one."""
 
     def ask(self, upstream: Upstream, params: dict[str, Any]) -> dict[str, Any]:
         return upstream.with_base64(params)
@@ -252,13 +252,13 @@ class EmbeddingsCodec(JSONCodec):
 
 
 class JSONOrTextCodec(JSONCodec):
-    """An object, or text, by the format that was asked for: transcripts and translations."""
+    """An object or text, by the requested format: transcripts and translations."""
 
     def _choose(self) -> None:
-        """Which type an answer has depends on its request, so that there is no fast path."""
+        """Skip the fast path: the answer's type depends on the request."""
 
     def decoder(self, request: Request) -> Decoder[Any]:
-        # The types alone do not tell verbose from diarized answers.
+        # The types alone do not distinguish verbose from diarized answers.
         module, _, name = self.endpoint.type.partition(":")
         name = f"{name.removesuffix('CreateResponse')}{_FORMATTED.get(request.response_format, '')}"
         return decoder_for(self.endpoint.load(f"{module.rpartition('.')[0]}:{name}"), strict=self.strict)
@@ -272,7 +272,7 @@ class JSONOrTextCodec(JSONCodec):
         if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
             raise failures.refused(meta, body, ERROR if is_error(kind, fields) else NOTHING)
         if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-            raise failures.unexpected_answer(meta, body, "asked for text, the server sent a page")
+            raise failures.unexpected_answer(meta, body, "expected text, but the server sent an HTML page")
         return body.decode("utf-8", "replace")
 
     def decode_large(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
@@ -292,7 +292,7 @@ _CODECS: dict[str, type[Codec]] = {
 
 
 def codec_for(endpoint: Endpoint, strict: bool) -> Codec:
-    """Return the codec that an endpoint's row names."""
+    """Return the codec that the endpoint table names."""
     return _CODECS[endpoint.codec](endpoint, strict)
 
 
@@ -325,7 +325,7 @@ _BLANK = str.maketrans("", "", " \t\r\n")
 
 
 def count_texts(params: Mapping[str, Any]) -> int:
-    """Return how many texts are to be embedded; 0 where that cannot be told. A list of numbers is one text."""
+    """Return the number of texts to embed; 0 where it is unknown. A list of numbers is one text."""
     texts = params.get("input")
     extra = params.get("extra_body")
     if isinstance(extra, Mapping) and "input" in extra:
@@ -341,7 +341,7 @@ def count_texts(params: Mapping[str, Any]) -> int:
 def fault(request: Request, answer: Any) -> str:
     """Return what is wrong with an answer that does not hold one vector for each text; `""` if nothing is.
 
-    Vectors in other forms are put right, and base64 is left as text to who asked for it.
+    Vectors in other forms are converted; base64 stays text for a caller who requested it.
     """
     if not answer.data:
         return NO_VECTOR
@@ -351,7 +351,7 @@ def fault(request: Request, answer: Any) -> str:
     items = cast("Sequence[Any]", items)
     if request.texts and len(items) != request.texts:
         return f"{_counted(len(items), 'vector')} came for {_counted(request.texts, 'text')}"
-    # Some servers give all vectors the index 0, which says nothing; the order is that of the texts then.
+    # Some servers give every vector the index 0; the order of the texts holds then.
     places = {item.index for item in items if type(item.index) is int}
     if 1 < len(places) < sum(type(item.index) is int for item in items):
         return "two vectors came for one text"
@@ -365,7 +365,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _put_right(item: Any) -> bool:
-    """Return whether an item holds a vector, after having been read from the other forms that servers send one in."""
+    """Return whether an item holds a vector, converting it first from the other forms that servers send."""
     if not isinstance(item, EmbeddingValue):
         return False
     value: Any = cast("Any", item).value
@@ -391,7 +391,7 @@ def _put_right(item: Any) -> bool:
 
 
 def _from_text(text: str) -> Any:
-    """Return a vector that came as text: JSON, or base64 with line breaks or without its padding."""
+    """Return a vector that was sent as text: JSON, or base64 with line breaks or without its padding."""
     text = text.translate(_BLANK)
     try:
         if text.startswith("["):
@@ -415,20 +415,20 @@ def as_embeddings(value: Any) -> Any:
 
 
 class LinkDownloader:
-    """Fetches links for one client: with its connections, limits and clocks, without its key and header fields."""
+    """Downloads links for one client: with its connections, limits and timeouts, without its key and header fields."""
 
     def __init__(self, calls: Engine) -> None:
         self._calls = calls
 
     async def __call__(self, url: str) -> bytes:
-        """Return the body behind a link; one without a host is meant below the API's own. Redirects are followed.
+        """Return the body behind a link, following redirects; a link without a host is resolved against the API base.
 
-        Raises `ValueError` for what is no http URL, and `OpenAIError`.
+        Raises `ValueError` for a link that is not an http URL, and `OpenAIError`.
         """
         config = self._calls.config
         led = config.base.joined(f"{config.base.path}/", url)
         if led is None:
-            raise ValueError("the server's link to the image is no http URL")
+            raise ValueError("the server's link to the image is not an http URL")
         base, target = led
         agent = tuple(field for field in config.fields if field[0] == "User-Agent")
         plain = replace(
@@ -450,7 +450,7 @@ class LinkDownloader:
 
 
 def attach(calls: Engine, answer: object) -> None:
-    """Let images in an answer fetch what their links lead to through the client whose answer it is."""
+    """Let images in an answer download their links through the client that received the answer."""
     if isinstance(answer, Images):
         answer.attach(LinkDownloader(calls))
 

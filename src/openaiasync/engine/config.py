@@ -1,4 +1,4 @@
-"""What a call needs to know of its client: where to, with which fields and key, under which clocks."""
+"""The client's configuration of a call: base URL, header fields, credentials, timeouts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 UNSET: Any = object()
-"""No value: told apart from `None`, which means "no limit" where a number of seconds may stand."""
+"""No value, as opposed to `None`, which means "no limit" for a number of seconds."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,8 +57,8 @@ _FRAMING = frozenset(
         "upgrade",
     }
 )
-"""What says where a message ends and whom it is for (RFC 9110, sections 7.2, 7.6.1 and 10.1.1; RFC 9112, section 6):
-sent twice, or by somebody who does not write the bytes, it lets another request be smuggled in."""
+"""Fields of framing and routing (RFC 9110, sections 7.2, 7.6.1 and 10.1.1; RFC 9112, section 6). Sent twice, or set by
+code that does not write the bytes, they allow request smuggling."""
 
 
 def check_field(value: object, what: str) -> str:
@@ -69,21 +69,21 @@ def check_field(value: object, what: str) -> str:
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     text = value.reveal() if isinstance(value, Secret) else str(value)
-    # The usual value needs no regular expression, which costs more to compile than a client to make.
+    # Usual values avoid the regular expression, which takes longer to compile than a client takes to construct.
     if not (text.isascii() and text.isprintable()) and re.search(_BAD_VALUE, text):
         del value, text  # no frame of a traceback may hold them
-        raise ConfigurationError(f"{what}: it holds a control character or one that header fields cannot carry")
+        raise ConfigurationError(f"{what}: it contains a character that header fields cannot carry")
     return text.strip(" \t")
 
 
 def check_header(name: object, value: object, source: str) -> str:
     """Return the value of a header field that a caller names, as `check_field` returns it.
 
-    `ConfigurationError` also for a name that no field has, and for one that the library alone sets.
+    Raises `ConfigurationError` also for an invalid name, and for one that only the library sets.
     """
     if not is_token(name):
-        # Not quoted: where a line was taken apart in the wrong place, the name holds a part of the value.
-        raise ConfigurationError(f"{source}: one of the names is not that of a header field (RFC 9110, section 5.1)")
+        # Not quoted: if a line was split in the wrong place, the name contains a part of the value.
+        raise ConfigurationError(f"{source}: one of the names is not a valid field name (RFC 9110, section 5.1)")
     if name.lower() in _FRAMING:
         raise ConfigurationError(f"{source}: {name!r} is set by the library and cannot be given")
     return check_field(value, f"{source}: {name!r}")
@@ -109,7 +109,7 @@ KeySource = Secret | Callable[[], Awaitable[str]] | None
 
 
 class BaseURL:
-    """An API base taken apart: origin, path before every endpoint's own, query that every request carries.
+    """A parsed API base: origin, path prefix, and the query of every request.
 
     Raises `ConfigurationError` for anything but an absolute ``http`` or ``https`` URL. Userinfo in the URL is sent as
     HTTP Basic credentials and shown nowhere.
@@ -119,7 +119,7 @@ class BaseURL:
 
     def __init__(self, url: str) -> None:
         if any(sign <= " " or sign == "\x7f" for sign in url):
-            raise ConfigurationError("the API base holds a space or a control character")
+            raise ConfigurationError("the API base contains a space or a control character")
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -128,11 +128,11 @@ class BaseURL:
         except ValueError:
             raise ConfigurationError("the API base is not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError("the API base has to be an absolute http or https URL, as https://host/v1")
+            raise ConfigurationError("the API base must be an absolute http or https URL, such as https://host/v1")
         if port == 0:
-            raise ConfigurationError("the API base names port 0, to which nothing can be sent")
+            raise ConfigurationError("the API base has port 0, to which nothing can be sent")
         if not _NOT_IN_HOSTS.isdisjoint(parts.netloc):
-            raise ConfigurationError("the API base's host name holds a character that no host name has")
+            raise ConfigurationError("the API base's host name contains an invalid character")
         host = _ascii_host(parts.hostname)
         self.origin: Origin = Origin(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
         self.path: str = path.rstrip("/")
@@ -153,7 +153,7 @@ class BaseURL:
     def joined(self, target: str, reference: str) -> tuple[BaseURL, str] | None:
         """Return the base and the target that a server's reference leads to, as seen from `target` of this base.
 
-        What it holds beside ASCII is percent-encoded, and userinfo in it is dropped. `None` if it is not an http URL.
+        Characters outside ASCII are percent-encoded, and userinfo is dropped. `None` if it is not an http URL.
         """
         try:
             parts = urlsplit(urljoin(self.root + target, quote(reference, safe=_REFERENCE_SAFE)))
@@ -171,7 +171,7 @@ class BaseURL:
         return f"BaseURL({str(self)!r})"
 
     def __reduce__(self) -> tuple[type[BaseURL], tuple[str]]:
-        return (BaseURL, (str(self),))  # without what is secret
+        return (BaseURL, (str(self),))  # without secrets
 
 
 def _ascii_host(host: str) -> str:
@@ -184,7 +184,7 @@ def _ascii_host(host: str) -> str:
 
 
 class Placing(Protocol):
-    """Where a server has its operations, if not all right below its base: Azure's have the model in their paths."""
+    """Maps operations to paths for servers that do not keep all directly below the base: Azure's contain the model."""
 
     def path(self, path: str, model: object) -> str:
         """Return the path below the base for an operation's own path, perhaps with a query."""
@@ -196,10 +196,10 @@ class Placing(Protocol):
 
 
 class CallConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the calls of one client are made with; `openaiasync.options` makes it of a client's options."""
+    """The configuration of one client's calls, built from the client's options."""
 
     base: BaseURL
-    websocket_base: BaseURL | None = None  # where WebSockets go, if not where everything goes
+    websocket_base: BaseURL | None = None  # the base of WebSockets, if not `base`
     placing: Placing | None = None
     key: KeySource = None
     key_field: str = "Authorization"
@@ -218,7 +218,7 @@ class CallConfig(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     queue_timeout: float | None = None
     max_body: int | None = None  # bytes of a whole body in memory, in place of the caps by kind
-    repeat_timed_out: bool = False  # also what was fully sent and then timed out before it started
+    repeat_timed_out: bool = False  # also requests that were sent in full and timed out before the answer started
     strict: bool = False
     count_retries: bool = False  # send x-stainless-retry-count
     observers: tuple[Callable[[Any], Any], ...] = ()  # see `observers`
@@ -260,7 +260,7 @@ def timeouts_for(config: CallConfig, request: Request) -> CallTimeouts:
         else:
             first = read
     deadline = request.deadline if request.has_deadline else config.deadline
-    # A stream's start lasts up to its first event: a head that drips must not begin another period.
+    # A stream's start timeout lasts up to its first event: a slow head must not begin another period.
     in_head = sooner(start, stall) if request.stream else stall
     of_attempt = AttemptTimeouts(connect, start, None, in_head, config.queue_timeout)
     fixed = whole is first is deadline is None

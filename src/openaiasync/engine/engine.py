@@ -1,4 +1,4 @@
-"""The engine behind every method: from parameters to a request, from a request to a call, from bytes to an answer."""
+"""The engine behind every method: builds requests from parameters, runs calls, and decodes answers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = ["Engine", "Middleware"]
 
 
 class Middleware:
-    """What stands around the requests of an engine: a session that makes them fit, `with_raw_response`.
+    """Middleware around an engine's requests: a session that fits them to the context window, `with_raw_response`.
 
-    Each method does what the engine itself would do; a subclass overrides those of interest. `inner` is the engine
-    without it.
+    Each method passes its call on to the engine; a subclass overrides the methods it needs. `inner` is the engine
+    without this middleware.
     """
 
     raw: bool = False
-    """Whether answers are handed out undecoded."""
+    """Whether answers are returned undecoded."""
 
     def __init__(self, inner: Engine) -> None:
         self.inner = inner
@@ -61,13 +61,14 @@ class Middleware:
 
 
 class Engine:
-    """How a client's calls are made: its configuration, its server, and what it shares with its relatives."""
+    """Makes a client's calls: holds its configuration, its server, and the state that it shares with its derived
+    clients."""
 
     def __init__(self, config: CallConfig, shared: Connections) -> None:
         self.shared = shared
         self.middleware: Middleware | None = None
         self.others: tuple[Engine, ...] = ()
-        """The ways to further servers that take a share of the calls."""
+        """The engines of further servers that share the calls."""
         self.configure(config)
 
     def configure(self, config: CallConfig) -> None:
@@ -81,14 +82,14 @@ class Engine:
 
     @property
     def raw(self) -> bool:
-        """Whether answers are handed out undecoded."""
+        """Whether answers are returned undecoded."""
         return self.middleware is not None and self.middleware.raw
 
     def __copy__(self) -> Self:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # connections and keys are not copied: what holds calls shares them with its copies
+        return self  # connections and keys are not copied: copies share them
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("the methods of a client hold connections and a key and cannot be pickled")
@@ -107,7 +108,7 @@ class Engine:
     # ---------------------------------------------------------------- requests
 
     def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None = None) -> Request:
-        """Return the `Request` for these parameters, the default model filled in where none is named."""
+        """Return the `Request` for these parameters, with the default model if they name none."""
         if self.middleware is not None:
             return self.middleware.request(endpoint, params, stream)
         try:
@@ -131,7 +132,7 @@ class Engine:
             raise
 
     def stream_request(self, endpoint: Endpoint, params: dict[str, Any]) -> Request:
-        """Return the `Request` for a stream whose usage is asked for, unless the caller gave ``stream_options``."""
+        """Return the `Request` for a stream and ask for its usage, unless the caller gave ``stream_options``."""
         made = self.upstream.with_usage(params)
         request = self.request(endpoint, made, stream=True)
         if made is not params:
@@ -139,7 +140,7 @@ class Engine:
         return request
 
     def prepared(self, request: Request) -> PreparedRequest:
-        """Return what all requests of this kind have in common."""
+        """Return the state shared by all requests of this kind."""
         key = (request.endpoint, request.stream, request.body is None)
         prepared = self._prepared.get(key)
         if prepared is None:
@@ -151,7 +152,7 @@ class Engine:
     # ---------------------------------------------------------------- calls
 
     def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Awaitable[Any]:
-        """Make the call and return what the endpoint's row says."""
+        """Make the call and return the answer that the endpoint table names."""
         if self.middleware is not None:
             return self.middleware.run(endpoint, params)
         return Call(self, self.request(endpoint, params)).run(self.receive)
@@ -168,27 +169,27 @@ class Engine:
         return Call(self, request).run(self.receive)
 
     def open(self, request: Request) -> Coroutine[Any, Any, AsyncStream[Any]]:
-        """Send a request for a stream, and return it when the head of a 2xx is there."""
+        """Send a request for a stream, and return the stream when the head of a 2xx arrives."""
         if self.middleware is not None:
             return self.middleware.open(request)
         return Call(self, request).run(AsyncStream.start)
 
     def fetch(self, request: Request) -> Coroutine[Any, Any, tuple[Meta, bytes]]:
-        """Send a request that is not a stream; return what is known of the call, and the body of its 2xx."""
+        """Send a request that is not a stream; return the call's metadata and the body of its 2xx."""
         return Call(self, request).run(self.receive_body, shown=False)
 
     @sealed
     def pages(self, endpoint: Endpoint, params: dict[str, Any]) -> Paginator[Any, Any]:
-        """Return a list operation: awaited it is the first page, iterated all items of all pages."""
+        """Return a list operation: await it for the first page, iterate it for all items of all pages."""
         if self.middleware is not None:
             pages: Paginator[Any, Any] = self.middleware.pages(endpoint, params)
             return pages
         return Paginator(self, endpoint, params)
 
     def without_unasked(self, request: Request, error: BaseException) -> Request | None:
-        """Return the request to send in the place of one that was refused in a 200; `None` if there is none.
+        """Return the replacement for a request that was refused in a 200; `None` if there is none.
 
-        The driver does this for errors by status, and for those that come in the place of an answer.
+        The driver does this for error statuses, and for errors sent instead of an answer.
         """
         if not request.unasked or not isinstance(error, APIError) or isinstance(error, APIStatusError):
             return None
@@ -198,7 +199,7 @@ class Engine:
     # ---------------------------------------------------------------- whole answers
 
     def receive(self, call: Call, response: TransportResponse) -> Any:
-        """Return the decoded answer, or what waits for it; see `Receive`."""
+        """Return the decoded answer, or an awaitable of it; see `Receive`."""
         body = response.take()
         if body is None:
             return self._receive_rest(call, response)
@@ -220,7 +221,7 @@ class Engine:
         return await made if made.__class__ is CoroutineType else made
 
     async def receive_body(self, call: Call, response: TransportResponse) -> tuple[Meta, bytes]:
-        """Return what is known of the call, and the whole body, its coding undone; see `Receive`."""
+        """Return the call's metadata and the whole body, decoded; see `Receive`."""
         body = response.take()
         if body is None:
             request = call.request
@@ -232,16 +233,16 @@ class Engine:
         return call.meta(response), body
 
     def made(self, request: Request, meta: Meta, body: bytes) -> Any:
-        """Return the answer that a body is; of a large one a coroutine that makes it."""
+        """Return the decoded answer; for a large body, a coroutine that decodes it."""
         codec = self.codec(request.endpoint)
         return (codec.decode_large if len(body) > LARGE else codec.decode)(self, request, meta, body)
 
     def decode(self, request: Request, meta: Meta, body: bytes) -> Any:
-        """Return the answer that a body is; `APIResponseValidationError` if it is not one."""
+        """Return the decoded answer. Raises `APIResponseValidationError` if the body is not one."""
         return self.codec(request.endpoint).decode(self, request, meta, body)
 
     def codec(self, endpoint: Endpoint) -> Codec:
-        """Return what decodes the answers of an operation."""
+        """Return the codec of an operation's answers."""
         codec = self._codecs.get(endpoint)
         if codec is None:
             codec = self._codecs[endpoint] = codec_for(endpoint, self.config.strict)

@@ -1,7 +1,7 @@
-"""Hooks: functions of the user's that are told before each attempt, and at the end of a call.
+"""Hooks: user functions called before each attempt and at the end of a call.
 
-`on_request`, `on_answer` and `on_error` are words of both constructors, of `with_options` and of every call. They may
-be asynchronous. What they are shown holds no key: header fields that may be secret read ``[redacted]``.
+`on_request`, `on_answer` and `on_error` are keywords of both constructors, of `with_options` and of every call. They
+may be asynchronous. They never see a key: header fields that may be secret read ``[redacted]``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class CallEvent:
-    """What a hook is told of a call.
+    """What a hook receives about a call.
 
     `name` is the method's, as ``"chat.completions.create"``; `url` is absolute, with values of its query that may be
     secret redacted; `tries` counts the attempts so far, the one that is about to begin included.
@@ -57,7 +57,8 @@ class CallEvent:
 
     @property
     def body(self) -> Any:
-        """The request's JSON, parsed anew: changing it changes nothing. `None` without one, and for uploads."""
+        """A freshly parsed copy of the request's JSON; changing it has no effect. `None` without a body, and for
+        uploads."""
         return json.loads(self.content) if self.content else None
 
     def __repr__(self) -> str:
@@ -67,8 +68,8 @@ class CallEvent:
 class ExtraHeaders(MutableMapping[str, str]):
     """The header fields of a request that is about to be sent, by case-insensitive name.
 
-    Setting one adds it to this attempt or replaces what has its name; deleting one takes it away. What could be secret
-    reads ``[redacted]``, but for what hooks have set themselves.
+    Setting one adds it to this attempt or replaces what has its name; deleting one removes it. Values that may be
+    secret read ``[redacted]``, except those that hooks have set.
     """
 
     def __init__(self, shown: list[tuple[str, str]], extra: dict[str, Any]) -> None:
@@ -112,7 +113,7 @@ class ExtraHeaders(MutableMapping[str, str]):
 class RequestEvent(CallEvent):
     """A request is about to be sent: the first, a retry, or to where a redirect led.
 
-    `headers` may be changed; it is checked as `extra_headers` is. The time a hook takes counts for the deadline.
+    `headers` may be changed; it is checked as `extra_headers` is. The time a hook takes counts towards the deadline.
     """
 
     def __init__(self, call: Call) -> None:
@@ -134,7 +135,8 @@ class _Ended(CallEvent):
 class AnswerEvent(_Ended):
     """A call ended well; a stream, when its end was read. `meta` is that of the answer.
 
-    Of a stream that is left before its end there is none. Of `with_streaming_response` it comes with the head.
+    Not sent for a stream that is closed before its end. With `with_streaming_response` it is sent when the head
+    arrives.
     """
 
     def __init__(self, call: Call, meta: Meta, made: Callable[[], Any]) -> None:
@@ -144,15 +146,15 @@ class AnswerEvent(_Ended):
 
     @property
     def answer(self) -> Any:
-        """The answer itself; of `.stream` methods put together, when asked for.
+        """The answer; of `.stream` methods the accumulated one, built on first access.
 
-        `None` where nothing keeps it: official streams, streamed bytes, raw answers.
+        `None` where the answer is not kept: official streams, streamed bytes, raw answers.
         """
         return self._made()
 
 
 class ErrorEvent(_Ended):
-    """A call ended with an error: `error`, which the caller will get. Nobody is told of a cancelled call."""
+    """A call ended with an error: `error` is raised to the caller. Not sent for a cancelled call."""
 
     def __init__(self, call: Call, error: Exception) -> None:
         super().__init__(call)
@@ -201,7 +203,7 @@ def _call_hook(hook: Callable[[Any], object], event: CallEvent) -> Awaitable[obj
 
 
 def _shown(call: Call) -> list[tuple[str, str]]:
-    """Return the fields of what is about to be sent, those redacted that may be secret."""
+    """Return the header fields of the next attempt, with possible secrets redacted."""
     config, request = call.engine.config, call.request
     pairs = dict.fromkeys((name for name, _ in config.secret_fields), HIDDEN)
     if config.key is not None or config.base.userinfo is not None:
@@ -217,16 +219,16 @@ def _shown(call: Call) -> list[tuple[str, str]]:
 
 
 class _ActiveObservers(Observers):
-    """Observers that are told of every step, and of the end once."""
+    """Passes every step to the observers, and the end once."""
 
     def __init__(self, call: Call) -> None:
         engine, request = call.engine, call.request
         self._call = call
         self._deferred = self._over = False
-        self._raised: BaseException | None = None  # what an observer raised
+        self._raised: BaseException | None = None  # the exception an observer raised
         call.request = copy.copy(request)
         call.requested_headers = request.headers or {}
-        # With header fields of its own, even an empty set of them, the fields of each attempt are made anew.
+        # With extra header fields, even an empty set, the fields of each attempt are rebuilt.
         call.request.headers = call.requested_headers
         call.extra = {}
         self.observers: list[CallObserver] = [observer(call) for observer in engine.config.observers]
@@ -298,7 +300,7 @@ class _ActiveObservers(Observers):
         if self._over:
             return
         try:
-            # Hooks are told of failures, not of each other's.
+            # Hooks are told of failures, but not of those raised by other hooks.
             if isinstance(error, Exception) and error is not self._raised:
                 for observer in self.observers:
                     pending = observer.failed(error)
@@ -323,7 +325,7 @@ class _ActiveObservers(Observers):
         self._end("closed")
 
     def closed_soon(self) -> None:
-        # A finalizer may run anywhere, in the middle of an exporter that holds its lock, too.
+        # A finalizer may run anywhere, even inside an exporter that holds its lock.
         if not self._over:
             try:
                 self._call.loop.call_soon_threadsafe(self.closed)
@@ -346,5 +348,5 @@ def _outcome(error: BaseException) -> Outcome:
 
 
 def observers_of(call: Call) -> Observers:
-    """Return who observes this call, and let them prepare its request."""
+    """Return the observers of this call, after they have prepared its request."""
     return _ActiveObservers(call)

@@ -1,7 +1,7 @@
 """Slots for calls in flight: the asyncio side of `core.policy.limits.SlotQueue`.
 
-First come, first served over all event loops that use the client; a cancelled waiter or holder never loses a slot. What
-is held where it can never be released is freed: for an event loop that was closed, and in a forked child everything.
+First come, first served over all event loops that use the client; a cancelled waiter or holder never loses a slot.
+Slots that can never be released are freed: those held in a closed event loop, and all of them in a forked child.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Ticket = asyncio.Future[None]
 
 
 class InFlightLimiter:
-    """How many calls of a client, and of all clients made from it by `with_options`, are in flight at once."""
+    """Limits the calls in flight of a client and of all clients derived from it by `with_options`."""
 
     def __init__(self, size: int | None) -> None:
         self.slots: SlotQueue[Ticket] = SlotQueue(size)
         self._waiters: dict[Ticket, object] = {}
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None  # the one that waited last
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None  # the latest waiter
         reset_after_fork(self)
 
     @property
@@ -53,7 +53,7 @@ class InFlightLimiter:
         return self.slots.waiting
 
     def try_acquire(self, owner: object) -> Permit | None:
-        """Return a permit if a slot is free and nobody is before you."""
+        """Return a permit if a slot is free and no call waits; else `None`."""
         return self.slots.try_acquire(owner)
 
     async def acquire(
@@ -61,7 +61,7 @@ class InFlightLimiter:
     ) -> Permit:
         """Wait for a permit, up to the loop's time `until`. `returning` calls go before others; `close` names `family`.
 
-        Raises `Deadlock` (it would wait for ever), `TimeoutError` (with `advice` where the same seems to be so),
+        Raises `Deadlock` (it would wait for ever), `TimeoutError` (with `advice` if a deadlock is likely),
         `ClientClosedError`.
         """
         loop = asyncio.get_running_loop()
@@ -93,14 +93,14 @@ class InFlightLimiter:
         _fail(ticket, TimeoutError(self.advice()) if is_stuck(owner, self) else TimeoutError())
 
     def release(self, permit: Permit) -> None:
-        """Free the slot and wake whoever is next, in whichever event loop it waits. Idempotent."""
+        """Release the slot and wake the next waiter, in its event loop. Idempotent."""
         waiter = self.slots.release(permit)
         if waiter is not None:
             self.wake(waiter)
 
     def wake(self, waiter: Waiter[Ticket] | None) -> None:
         """Wake a waiter whose turn has come."""
-        # A ticket whose loop was closed under it can use its slot no more: it goes to the one behind.
+        # A ticket whose loop was closed cannot use its slot any more: the slot goes to the next one.
         while waiter is not None and waiter.permit is not None and not in_its_loop(waiter.ticket, _grant):
             waiter = self.slots.release(waiter.permit)
 
@@ -115,7 +115,7 @@ class InFlightLimiter:
         self._waiters.clear()
         self._loop = None
 
-    # ---------------------------------------------------------------- what waiting looks at
+    # ---------------------------------------------------------------- deadlock detection
 
     def holders(self) -> Iterable[object]:
         """Return the tasks that read the answers of the calls in flight."""
@@ -134,7 +134,7 @@ class InFlightLimiter:
         )
 
     def advice(self) -> str:
-        """Return what an error says about a deadlock."""
+        """Return the error message for a deadlock."""
         return (
             f"all {self.size} slots are held by tasks that wait for one themselves (open streams count until they are "
             f"closed): close a stream first, or raise http_max_in_flight (now {self.size})"
@@ -160,7 +160,7 @@ def _refuse(ticket: Ticket) -> None:
 
 
 def in_its_loop(ticket: Ticket, act: Callable[[Ticket], None]) -> bool:
-    """Do something with a future in its own event loop; `False` if that was closed."""
+    """Run an action on a future in its event loop; return `False` if that loop is closed."""
     loop = ticket.get_loop()
     running: asyncio.AbstractEventLoop | None = None
     with contextlib.suppress(RuntimeError):

@@ -32,14 +32,14 @@ def switch_on() -> None:
 
 
 class LogObserver(CallObserver):
-    """What the log says of one call. Credentials and the caller's own header fields are not among the fields."""
+    """Logs one call. Credentials and the caller's own header fields are not among the fields."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._retries = 0
 
     def sent(self, call: Call) -> None:
-        """The request is composed (DEBUG)."""
+        """Log the request (DEBUG)."""
         request = call.out
         if request is not None and logger.isEnabledFor(logging.DEBUG):
             size = len(request.body) if isinstance(request.body, bytes) else request.length
@@ -47,7 +47,7 @@ class LogObserver(CallObserver):
             logger.debug("sending %s %s, %s bytes, fields %s", request.method, call.where().url, size, fields)
 
     def responded(self, call: Call, response: TransportResponse) -> None:
-        """A line at INFO, the fields at DEBUG."""
+        """Log the response: one line at INFO, its fields at DEBUG."""
         if call.out is not None:
             seconds = call.loop.time() - call.attempt_began
             where = call.where()
@@ -57,16 +57,16 @@ class LogObserver(CallObserver):
                 logger.debug("answered with fields %s", fields)
 
     def retrying(self, error: OpenAIError, pause: float) -> None:
-        """Why the request is sent again (INFO)."""
+        """Log the reason for a retry (INFO)."""
         if self._call.retries > self._retries:
             self._retries = self._call.retries
             logger.info("retry %d of %s in %.2f s: %s", self._call.retries, self._call.request, pause, error)
 
 
 def unfinished(engine: Engine, request: Request) -> None:
-    """Warn that a stream has ended without saying that its answer is complete, with how many such streams there were.
+    """Warn that a stream ended without a completion signal, with the number of such streams so far.
 
-    A server that never says it would fill the log: only the 1st, 2nd, 4th, 8th, … are logged.
+    A server that never sends one would fill the log, so only the 1st, 2nd, 4th, 8th, … are logged.
     """
     shared = engine.shared
     shared.unfinished += 1

@@ -1,7 +1,7 @@
-"""What observes calls: the interface that hooks, telemetry and the log implement, and who passes events on to them.
+"""Observers of calls: the interface of hooks, telemetry and the log, and the base of its dispatcher.
 
-An observer of a client (`CallConfig.observers`) is a function that is given a `Call` and returns a `CallObserver` for
-it. The driver tells `Call.observers`, which is `NOBODY` where nobody observes: then nothing of it costs anything.
+An observer of a client (`CallConfig.observers`) is a function that takes a `Call` and returns a `CallObserver` for it.
+The driver notifies `Call.observers`, which is `NOBODY` without observers and then costs nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Outcome = Literal["answered", "failed", "cancelled", "closed"]
 class CallObserver:
     """One observer's view of one call. A subclass overrides what it is interested in.
 
-    What a method raises fails the call, except for `ended`, which comes last, once, whatever happened, and is not
-    waited for. What `sending`, `answered` and `failed` return is awaited.
+    An exception in a method fails the call, except in `ended`, which is called last and exactly once, and not awaited.
+    The results of `sending`, `answered` and `failed` are awaited.
     """
 
     def sending(self, call: Call) -> Awaitable[object] | None:
@@ -42,26 +42,26 @@ class CallObserver:
         """The head of a 2xx has come."""
 
     def retrying(self, error: OpenAIError, pause: float) -> None:
-        """An attempt ended with this error; the next one begins after so many seconds."""
+        """An attempt failed with this error; the next one begins after this many seconds."""
 
     def item(self, item: object) -> None:
         """An event of a stream was delivered, or (`None`) bytes have come."""
 
     def answered(self, meta: Meta, made: Callable[[], Any]) -> Awaitable[object] | None:
-        """Return the call ended well; `made` returns the answer, `None` where nothing keeps it.
+        """The call succeeded; `made` returns the answer, or `None` where it is not kept.
 
-        Of a body that the caller reads: its head is there.
+        For a body that the caller reads, this is called when its head arrives.
         """
 
     def failed(self, error: Exception) -> Awaitable[object] | None:
-        """Return the call ended with this error. Not told of the caller's cancellation."""
+        """The call ended with this error. Not called for the caller's cancellation."""
 
     def ended(self, outcome: Outcome, error: BaseException | None) -> None:
         """The call is over. The error may be another one than `failed` was told: one that a hook raised."""
 
 
 class Observers:
-    """The observers of one call as its driver sees them. This base class is nobody: every method does nothing."""
+    """The observers of one call as its driver sees them. In this base class every method does nothing."""
 
     async def sending(self) -> None:
         """A request is about to be sent."""
@@ -73,28 +73,28 @@ class Observers:
         """The head of a response has come."""
 
     def retrying(self, error: OpenAIError, pause: float) -> None:
-        """The next attempt begins after so many seconds; this is why."""
+        """The attempt failed with this error; the next one begins after this many seconds."""
 
     def item(self, item: object) -> None:
         """A piece of the answer was delivered: an event, or bytes (`None`)."""
 
     async def answered(self, made: Callable[[], object]) -> None:
-        """The call ended well; `made` returns the answer if an observer asks for it. Raises what a hook raises."""
+        """The call succeeded; `made` returns the answer if an observer asks for it. Raises a hook's exception."""
 
     async def failed(self, error: BaseException) -> None:
-        """The call ended with this error, or with the caller's cancellation. Raises what a hook raises."""
+        """The call ended with this error, or with the caller's cancellation. Raises a hook's exception."""
 
     async def handed_over(self) -> None:
-        """The head of the answer is with the caller, who reads the body alone."""
+        """The head of the answer was returned to the caller, who reads the body."""
 
     def released(self, response: TransportResponse | None) -> None:
-        """The call has given its slot back; `response` is what it read last."""
+        """The call has released its slot; `response` is the last one it read."""
 
     def closed(self) -> None:
-        """The answer was left before its end. No effect after the end."""
+        """The answer was closed before its end. No effect after the end."""
 
     def closed_soon(self) -> None:
-        """As `closed`, from a finalizer: what it does is put off until the event loop runs."""
+        """As `closed`, from a finalizer: its work is deferred until the event loop runs."""
 
 
 NOBODY = Observers()

@@ -1,8 +1,8 @@
-"""Limits on requests and tokens a minute for plain calls, and what a response says of limits.
+"""Pace plain calls by limits on requests and tokens per minute, and read the limits in responses.
 
-A call that would pass a limit is given a time, in the order in which calls come, and sleeps until then; only then it
-takes a slot. Nothing is counted twice: an attempt after a pause is booked as another request, an immediate one is not.
-Tokens are booked by an estimate and corrected by the usage of the answer, of streams they stay as they were estimated.
+A call that would exceed a limit is scheduled in order of arrival and sleeps until its time; only then does it take a
+slot. Nothing is counted twice: an attempt after a pause is booked as another request, an immediate one is not. Tokens
+are booked by an estimate and corrected by the answer's usage; for streams the estimate stays.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["PacedCalls", "learn_limits", "limits_of", "pause_of", "refusal_of"]
 
 
 def limits_of(meta: Meta | None) -> RateLimits | None:
-    """Return what the ``x-ratelimit-*`` fields of a response say; `None` without any."""
+    """Return the limits in the ``x-ratelimit-*`` fields of a response; `None` without any."""
     return meta.rate_limits if meta is not None and meta.has_rate_limits else None
 
 
 def pause_of(error: OpenAIError) -> float | None:
-    """Return how many seconds the server asks to be left alone; `None` where it does not."""
+    """Return the pause in seconds that the server asks for; `None` if it asks for none."""
     return server_pause(error.response.headers, time.time()) if isinstance(error, APIStatusError) else None
 
 
 def refusal_of(error: APIStatusError, limits: RateLimits | None) -> RateLimitRefusal:
-    """Return what a 429 says: by its error object, then by its words, then by its fields."""
+    """Return the reason for a 429, from its error object, then its message, then its header fields."""
     named_limit = str(error.type or error.code or "").lower()
     kind: Any = named_limit if named_limit in ("tokens", "requests") else tells_limit(error)
     if not kind and limits is not None:
@@ -46,7 +46,7 @@ def refusal_of(error: APIStatusError, limits: RateLimits | None) -> RateLimitRef
 
 
 def learn_limits(now: float, requests: Pacer, tokens: Pacer, limits: RateLimits | None) -> None:
-    """Have the pacers of a server follow what a response says of its limits."""
+    """Adjust the pacers of a server to the limits in a response."""
     if limits is None:
         return
     for pacer, state in ((requests, limits.requests), (tokens, limits.tokens)):
@@ -64,7 +64,7 @@ class PacedCalls:
         self._estimate = TokenEstimate()
 
     async def wait(self, call: Call, until: float | None) -> None:
-        """Wait until the call may be sent, and book it. `TimeoutError` at once if that is after `until`."""
+        """Wait until the call may be sent, and book it. Raises `TimeoutError` at once if that is after `until`."""
         loop, requests, tokens = call.loop, self.requests, self.tokens
         cost = self._estimate.of(call.request.body)
         while True:
@@ -82,7 +82,7 @@ class PacedCalls:
             except BaseException:
                 self._return(call)
                 raise
-            # A server that has asked for a pause meanwhile gets it from those who had their time before, too.
+            # A pause that the server has asked for meanwhile also holds for calls scheduled before.
             if max(requests.held, tokens.held) <= loop.time():
                 call.paced_at = loop.time()
                 return
@@ -93,7 +93,7 @@ class PacedCalls:
         self.tokens.correct(call.tokens, 0.0)
 
     def answered(self, call: Call, value: Any, meta: Meta | None) -> None:
-        """Learn from a call that succeeded."""
+        """Record a successful call."""
         now, usage = call.loop.time(), usage_of(value)
         learn_limits(now, self.requests, self.tokens, limits_of(meta))
         self.requests.answered(now, 1.0, 1.0)
@@ -104,7 +104,7 @@ class PacedCalls:
             self._estimate.seen(call.request.body, usage)
 
     def failed(self, call: Call, error: OpenAIError) -> None:
-        """Learn from an attempt that failed."""
+        """Record a failed attempt."""
         if not isinstance(error, APIStatusError) or not is_rate_limit(error.status_code, error.code, error.type):
             return
         now, limits = call.loop.time(), limits_of(error.meta)

@@ -1,4 +1,4 @@
-"""List operations: awaited one page, iterated every item of every page, the next page asked for when it is needed."""
+"""List operations: await one for its first page, or iterate it for all items; further pages are fetched when needed."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ P = TypeVar("P")
 
 
 class PageInfo(NamedTuple):
-    """Which parameters ask for the next page."""
+    """The parameters of the next page."""
 
     params: dict[str, str]
 
 
 class _Turning(PageShape[T], Generic[T], kw_only=True):
-    """What every page can do. A page knows the call it came from."""
+    """The methods of every page. A page knows the call it came from."""
 
     def has_next_page(self) -> bool:
-        """Return whether there is, by what this page says, another one."""
+        """Return whether this page says that another one follows."""
         return self.next_params() is not None
 
     def next_page_info(self) -> PageInfo | None:
@@ -50,15 +50,15 @@ class _Turning(PageShape[T], Generic[T], kw_only=True):
         return None if params is None else PageInfo(params)
 
     async def get_next_page(self) -> Self:
-        """Fetch the next page; `RuntimeError` on the last: ask `has_next_page` first."""
+        """Fetch the next page. Raises `RuntimeError` on the last: check `has_next_page` first."""
         more = self.next_params()
         if more is None:
-            raise RuntimeError("there is no next page; ask has_next_page() before")
+            raise RuntimeError("there is no next page; check has_next_page() first")
         calls, endpoint, params = vars(self)["_source"]
         return await Paginator(calls, endpoint, {**params, **more})
 
     async def iter_pages(self) -> AsyncIterator[Self]:
-        """This page and all that follow. A server that names the same successor twice ends the iteration."""
+        """Yield this page and all that follow. A server that names the same successor twice ends the iteration."""
         page, last = self, None
         while True:
             yield page
@@ -75,15 +75,15 @@ class _Turning(PageShape[T], Generic[T], kw_only=True):
 
 
 class AsyncPage(_Turning[T], PageShape[T], Generic[T], kw_only=True):
-    """A list that comes whole: `data`."""
+    """A list without pages: `data`."""
 
 
 class AsyncCursorPage(_Turning[T], CursorShape[T], Generic[T], kw_only=True):
-    """A page followed by what comes after its last item's id."""
+    """A page whose successor begins after the id of its last item."""
 
 
 class AsyncConversationCursorPage(_Turning[T], ConversationCursorShape[T], Generic[T], kw_only=True):
-    """A page followed by what comes after its `last_id`."""
+    """A page whose successor begins after its `last_id`."""
 
 
 class AsyncNextCursorPage(_Turning[T], NextCursorShape[T], Generic[T], kw_only=True):
@@ -131,7 +131,7 @@ class Paginator(Generic[T, P]):
 
 
 def turn(page: Any, calls: Engine, endpoint: Endpoint, params: dict[str, Any]) -> Any:
-    """Return the page, knowing how to ask for the next one."""
+    """Return the page with the call that fetches the next one."""
     vars(page)["_source"] = (calls, endpoint, params)
     return page
 

@@ -1,4 +1,4 @@
-"""From a `Request` value and a client's configuration to the bytes and fields of one attempt."""
+"""Build the bytes and fields of one attempt from a `Request` and the client's configuration."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ _ASK_FOR_JSON = frozenset({"json", "page", "embeddings"})
 
 
 class PreparedRequest:
-    """All that requests of one kind have in common: one endpoint, streamed or not, with a body or without.
+    """The state shared by requests of one kind: one endpoint, streamed or not, with a body or without.
 
-    This is the fast path on the request's side. The first request of a kind fills in its head, and one whose
-    credentials are fixed also `out`: every later one is a copy of that with another body, and one lookup finds all it
-    needs.
+    This is the fast path of requests. The first request of a kind fills in its head, and also `out` if its credentials
+    are fixed: every later one is a copy of `out` with another body, found with one lookup.
     """
 
     __slots__ = ("codec", "head", "info", "out", "timeouts")
@@ -48,41 +47,41 @@ class PreparedRequest:
     def __init__(self, codec: Codec, timeouts: CallTimeouts) -> None:
         self.codec: Codec = codec
         self.timeouts: CallTimeouts = timeouts
-        """Those of calls that name none of their own."""
+        """The timeouts of calls that set none."""
         self.head: tuple[str, bytes, tuple[tuple[str, str], ...]] | None = None
         """Target, head ready for the wire, and fields."""
         self.out: TransportRequest | None = None
         self.info: RequestInfo | None = None
-        """What errors and `.meta` show of a request that was made from `out`, without its body."""
+        """The view of a request made from `out` that errors and `.meta` show, without its body."""
 
 
 class RequestBuilder:
-    """Builds `TransportRequest` values for one configuration; what never changes is built once."""
+    """Builds `TransportRequest` values for one configuration, caching their constant parts."""
 
     def __init__(self, config: CallConfig, passing: SecretSource = NO_SECRETS) -> None:
-        """`passing` knows what else requests carry on their way: a proxy's password."""
+        """Create a builder; `passing` returns the secrets that the transports add, such as a proxy's password."""
         self.config = config
         self._static: dict[bool, Credentials] = {}  # by whether it is an administration endpoint
-        self.asks: bool = callable(config.key)  # whether the key is asked for each attempt
+        self.asks: bool = callable(config.key)  # whether the key is obtained for each attempt
         self.secrets: Secrets = Secrets(*_fixed_secrets(config), passing)
-        """What every request of this client may carry; an attempt's own credentials come on top, see `secrets_of`."""
+        """The secrets that any request of this client may carry; `secrets_of` adds an attempt's own credentials."""
         self._latest: Credentials = Credentials()
 
     def fixed(self, request: Request) -> Credentials | None:
-        """The credentials that every request has, once they were made; `None` where `credentials` has to be asked."""
+        """The constant credentials, once made; `None` if `credentials` must be called for each attempt."""
         if request.headers is not None:
             return None
         return self._static.get(self.config.admin_key is not None and request.endpoint.admin)
 
     async def credentials(self, request: Request) -> Credentials:
-        """Return the fields that carry secrets, for one attempt: an asynchronous key is asked again."""
+        """Return the credentials of one attempt; an asynchronous key function is called again."""
         config = self.config
         admin = config.admin_key is not None and request.endpoint.admin
         if request.headers is None and admin in self._static:
             return self._static[admin]
-        # What may raise comes first: no frame of a traceback may hold a field in plain text.
+        # Steps that may raise come first: no frame of a traceback may hold a field in plain text.
         extra = None if request.headers is None else _extra(request.headers)
-        if extra is not None and _retry_count(extra):  # nothing secret: it stands among the other fields
+        if extra is not None and _retry_count(extra):  # not secret: it is one of the other fields
             extra = {name: value for name, value in extra.items() if name.lower() != _COUNT}
         pairs: list[tuple[str, str]] = []
         key = config.admin_key if admin else config.key
@@ -105,19 +104,20 @@ class RequestBuilder:
         return made
 
     def hide(self, secret: Secret) -> None:
-        """Let nothing show this one: a body holds it."""
+        """Register a secret that a body contains, so that it is redacted everywhere."""
         self.secrets = Secrets(self.secrets, secret)
 
     def secrets_of(self, *credentials: Credentials) -> Secrets:
-        """Return the secrets of an attempt with these credentials; of those before it, too."""
+        """Return the secrets of an attempt with these credentials and of earlier attempts."""
         return Secrets(self.secrets, *credentials)
 
     def scrub(self, raw: bytes) -> bytes:
-        """Return bytes that no response consists of, as a tool's words, without the keys of this client."""
+        """Return bytes from another source than a response, such as a tool's output, with this client's keys
+        redacted."""
         return Secrets(self.secrets, self._latest).scrub(raw)
 
     def fields(self, request: Request) -> tuple[tuple[str, str], ...]:
-        """Return every field of a request but credentials, framing and Host."""
+        """Return every field of a request except credentials, framing and Host."""
         endpoint = request.endpoint
         if request.stream:
             pairs = [_EVENTS]
@@ -174,7 +174,7 @@ class RequestBuilder:
         return TransportRequest(base.origin, endpoint.method, target, fields, credentials, body, length)
 
     def _prepare(self, prepared: PreparedRequest, method: str, credentials: Credentials) -> None:
-        """Let later requests of this kind be made at once."""
+        """Cache the request for later ones of this kind."""
         assert prepared.head is not None
         base, (target, prebuilt, fields) = self.config.base, prepared.head
         out = TransportRequest(base.origin, method, target, fields, credentials, b"", None, prebuilt)
@@ -184,7 +184,7 @@ class RequestBuilder:
         prepared.out = out
 
     def count(self, request: Request, out: TransportRequest, retries: int) -> None:
-        """Tell the server which retry this is, as the official client does, unless the call says so itself."""
+        """Send the retry count, as the official client does, unless the call sets the field itself."""
         if request.headers is None or not any(name.lower() == _COUNT for name in request.headers):
             self._count(out, retries)
 
@@ -195,36 +195,37 @@ class RequestBuilder:
                 out.prebuilt += f"{_COUNT}: {retries}\r\n".encode()
 
     def info(self, out: TransportRequest, base: BaseURL, secrets: Secrets) -> RequestInfo:
-        """Return what errors and `.meta` show of an attempt with these secrets."""
+        """Return the view of an attempt that errors and `.meta` show, with these secrets redacted."""
         content, upload = (out.body, False) if isinstance(out.body, bytes) else (b"", True)
         target = out.target
-        if base is not self.config.base:  # where the server led us: what it put there is what it pleased
+        if base is not self.config.base:  # a redirect's target: the server may have put anything into it
             target = secrets.scrub_url(target)
         return RequestInfo(out.method, base.root, target, out.fields, content, out.credentials.shown, upload, secrets)
 
 
 def _head(method: str, target: str, base: BaseURL, fields: tuple[tuple[str, str], ...]) -> bytes:
     if not (target.isascii() and target.isprintable()) or " " in target:
-        raise ValueError("the path of a request holds what has to be percent-encoded")
+        raise ValueError("the path of the request contains characters that must be percent-encoded")
     lines = [f"{method} {target} HTTP/1.1", f"Host: {base.root.partition('://')[2]}"]
     lines.extend(f"{name}: {value}" for name, value in fields)
     return ("\r\n".join(lines) + "\r\n").encode("latin-1")
 
 
 def _returned_key(value: Any) -> Secret:
-    """Return the key that a function answered; `ConfigurationError` without quoting what is none."""
+    """Return the key that a function returned. Raises `ConfigurationError`, without quoting the value, if it is not a
+    key."""
     if isinstance(value, Secret):
         value = value.reveal()
     good = isinstance(value, str) and bool(value)
     secret = Secret(value if good else "")
     del value  # no frame of a traceback may hold it
     if not good:
-        raise ConfigurationError("the api_key function answered something else than a key")
-    return Secret(check_field(secret, "the key that api_key answered"))
+        raise ConfigurationError("the api_key function did not return a key")
+    return Secret(check_field(secret, "the key that api_key returned"))
 
 
 def _fixed_secrets(config: CallConfig) -> Iterator[SecretSource]:
-    """Yield what of a client's configuration is secret and sent."""
+    """Yield the secrets in a client's configuration that are sent."""
     for key in (config.key, config.admin_key):
         if isinstance(key, Secret):
             yield key
@@ -255,7 +256,7 @@ def _extra(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _retry_count(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the count of retries that a call gives itself, if it does, and not to leave it out."""
+    """Return the retry count that a call sets itself, if any; it may also omit the field."""
     return [
         (name, check_header(name, value, "extra_headers"))
         for name, value in headers.items()
@@ -264,7 +265,7 @@ def _retry_count(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _override(pairs: list[tuple[str, str]], more: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the pairs with `more` put in place of what has the same name; `None` takes it away."""
+    """Return the pairs, replacing those that `more` names; `None` removes one."""
     names = {name.lower() for name in more}
     kept = [pair for pair in pairs if pair[0].lower() not in names]
     return kept + [(name, value) for name, value in more.items() if value is not None]

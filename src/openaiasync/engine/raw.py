@@ -1,7 +1,7 @@
-"""`with_raw_response` and `with_streaming_response`: the answer as it came, decoded when it is asked for.
+"""`with_raw_response` and `with_streaming_response`: raw answers, decoded on request.
 
-A namespace seen through one of them is the same class over other `Engine`, so that every method has its raw twin
-without a line of its own.
+A namespace seen through one of them is the same class over another `Engine`, so that every method has a raw variant
+without code of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ P = TypeVar("P", str, bytes)
 
 
 class _Facts:
-    """What raw answers of both kinds tell of their call."""
+    """The metadata shared by both kinds of raw answers."""
 
     meta: Meta
 
@@ -48,12 +48,12 @@ class _Facts:
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for the call."""
+        """The server's request id."""
         return self.meta.request_id
 
     @property
     def http_request(self) -> RequestInfo:
-        """What was sent, without credentials."""
+        """The request, without credentials."""
         return self.meta.request
 
     @property
@@ -66,27 +66,27 @@ class _Facts:
 
     @property
     def url(self) -> str:
-        """The URL that answered."""
+        """The URL of the response, after redirects."""
         return self.meta.url
 
     @property
     def method(self) -> str:
-        """The request's method."""
+        """The HTTP method."""
         return self.meta.request.method
 
     @property
     def http_version(self) -> str:
-        """The protocol."""
+        """The HTTP version."""
         return "HTTP/1.1"
 
     @property
     def retries_taken(self) -> int:
-        """Tries after the first."""
+        """The number of retries."""
         return self.meta.tries - 1
 
     @property
     def elapsed(self) -> datetime.timedelta:
-        """The time from the first try to the head or the end of the answer."""
+        """The time from the first attempt to the head or the end of the answer."""
         return datetime.timedelta(seconds=self.meta.total)
 
     def __repr__(self) -> str:
@@ -94,9 +94,9 @@ class _Facts:
 
 
 class RawResponse(_Facts, Generic[T]):
-    """An answer that was read whole and not decoded: `parse()` gives what the method would have answered.
+    """An answer that was read whole and not decoded: `parse()` returns the method's usual result.
 
-    For ``stream=True`` the body is still coming, `parse()` gives the open stream, and `content` is empty.
+    For ``stream=True`` the body is not read yet, `parse()` returns the open stream, and `content` is empty.
     """
 
     def __init__(self, meta: Meta, content: bytes, parse: Callable[[Any], Any]) -> None:
@@ -117,7 +117,7 @@ class RawResponse(_Facts, Generic[T]):
         return cast("T", self._parsed[key])
 
     def then(self, finish: Callable[[Any], Any]) -> RawResponse[Any]:
-        """Return the same, whose `parse()` gives what `finish` makes of the decoded answer."""
+        """Return a copy whose `parse()` applies `finish` to the decoded answer."""
         parse = self._parse
         return RawResponse(self.meta, self.content, lambda to: parse(to) if to is not None else finish(parse(None)))
 
@@ -126,7 +126,7 @@ class RawResponse(_Facts, Generic[T]):
 
     @property
     def text(self) -> str:
-        """The body as text; what is not UTF-8 is replaced."""
+        """The body as text; bytes that are not UTF-8 are replaced."""
         return self.content.decode("utf-8", "replace")
 
     def json(self) -> Any:
@@ -148,7 +148,7 @@ class RawResponse(_Facts, Generic[T]):
 
 
 def decode_as(calls: Engine, request: Request, meta: Meta, body: bytes, to: Any) -> Any:
-    """Return the body as what the endpoint answers, or as the type `to`."""
+    """Return the body decoded to the endpoint's type, or to `to`."""
     if to is None:
         return (
             calls.decode(request, meta, body) if request.cast is None else request.cast.read(calls, request, meta, body)
@@ -159,7 +159,7 @@ def decode_as(calls: Engine, request: Request, meta: Meta, body: bytes, to: Any)
 
 
 class _Raw(Middleware):
-    """Hands answers out as `RawResponse`s."""
+    """Returns answers as `RawResponse`s."""
 
     raw = True
 
@@ -190,7 +190,7 @@ class _Raw(Middleware):
 
 
 class StreamedResponse(_Facts, Generic[T]):
-    """An answer whose head is there and whose body is read as you ask: in pieces, lines, whole, or decoded."""
+    """An answer whose head has arrived and whose body is read on request: in pieces, by lines, whole, or decoded."""
 
     def __init__(self, calls: Engine, call: Call, response: TransportResponse) -> None:
         """Take over a call whose 2xx this is."""
@@ -205,7 +205,7 @@ class StreamedResponse(_Facts, Generic[T]):
         self._finish: Callable[[Any], Any] | None = None
 
     async def read(self) -> bytes:
-        """Return the rest of the body, whole. May be asked again."""
+        """Read the rest of the body and return it; later calls return the same bytes."""
         if self._content is None:
             request = self._request
             cap, size = cap_for(self._calls.config, request), 0
@@ -235,10 +235,10 @@ class StreamedResponse(_Facts, Generic[T]):
         return self._content or b""
 
     async def parse(self, *, to: Any = None) -> T:
-        """What the method would have answered; bytes where that is a binary answer, for ``stream=True`` the stream."""
+        """Return the method's usual result: for a binary answer its bytes, for ``stream=True`` the stream."""
         request = self._request
         if to is None and request.cast is None and request.endpoint.binary and not request.stream:
-            to = bytes  # the reading methods of a binary answer are this object's own
+            to = bytes  # this object itself has the reading methods of a binary answer
         finish: Callable[[Any], Any] = _as_it_is if to is not None or self._finish is None else self._finish
         try:
             if self._request.stream and to is None:
@@ -250,12 +250,12 @@ class StreamedResponse(_Facts, Generic[T]):
             raise
 
     def then(self, finish: Callable[[Any], Any]) -> StreamedResponse[Any]:
-        """Return the same, whose `parse()` gives what `finish` makes of the decoded answer."""
+        """Return a copy whose `parse()` applies `finish` to the decoded answer."""
         self._finish = finish
         return self
 
     def iter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        """Return the body in pieces as they come, or of `chunk_size` bytes each (the last may be shorter)."""
+        """Return the body in pieces as they arrive, or of `chunk_size` bytes each (the last may be shorter)."""
         return _sealed(self._bytes(chunk_size))
 
     async def _bytes(self, chunk_size: int | None) -> AsyncIterator[bytes]:
@@ -278,7 +278,7 @@ class StreamedResponse(_Facts, Generic[T]):
             yield bytes(held)
 
     def iter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
-        """Return the body as text, in pieces; characters are never cut."""
+        """Return the body as text, in pieces that never split a character."""
         return _sealed(self._text(chunk_size))
 
     async def _text(self, chunk_size: int | None) -> AsyncIterator[str]:
@@ -307,9 +307,9 @@ class StreamedResponse(_Facts, Generic[T]):
 
     @sealing
     async def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
-        """Write the body to a file, in threads; the file is there when all has come, else what was there stays.
+        """Write the body to a file, in threads, replacing it atomically once the body is complete.
 
-        A pipe or a device is written to as it comes. Raises `OSError` and what reading raises.
+        A pipe or a device is written to as bytes arrive. Raises `OSError` and what reading raises.
         """
         from ..storage.atomic import write_pieces
 
@@ -321,7 +321,7 @@ class StreamedResponse(_Facts, Generic[T]):
         return self._call.permit is None
 
     async def close(self) -> None:
-        """Free the connection and the slot at once. Idempotent."""
+        """Release the connection and the slot at once. Idempotent."""
         self._call.release()
 
     def __del__(self) -> None:
@@ -335,7 +335,8 @@ def _as_it_is(answer: Any) -> Any:
 
 
 async def _sealed(pieces: AsyncIterator[P]) -> AsyncIterator[P]:
-    """Yield the same pieces, each let go before an error is raised: a traceback shows what a frame holds."""
+    """Yield the pieces without holding one when an error is raised, since a traceback shows the locals of its
+    frames."""
     piece: P | None = None
     try:
         async for piece in pieces:
@@ -347,7 +348,7 @@ async def _sealed(pieces: AsyncIterator[P]) -> AsyncIterator[P]:
 
 
 class _Opening(Generic[T]):
-    """What a method of `with_streaming_response` answers: ``async with`` it for the `StreamedResponse`."""
+    """The result of a method of `with_streaming_response`: ``async with`` it for the `StreamedResponse`."""
 
     def __init__(self, opening: Coroutine[Any, Any, StreamedResponse[T]]) -> None:
         self._opening = opening
@@ -365,7 +366,7 @@ class _Opening(Generic[T]):
 
 
 class _Streamed(Middleware):
-    """Hands answers out as `StreamedResponse`s, when their head is there."""
+    """Returns answers as `StreamedResponse`s when their head arrives."""
 
     raw = True
 
@@ -383,7 +384,7 @@ class _Streamed(Middleware):
 
 
 class RawMethods:
-    """A namespace, or a client, whose methods answer `RawResponse`s: ``client.chat.completions.with_raw_response``."""
+    """A namespace, or a client, whose methods return `RawResponse`s: ``client.chat.completions.with_raw_response``."""
 
     def __init__(self, namespace: Any, calls: Engine) -> None:
         self._namespace = namespace
@@ -400,11 +401,11 @@ class RawMethods:
         if isinstance(getattr(attribute, "_calls", None), Engine):
             return type(self)(attribute, self._namespace_calls)
         if not callable(attribute) or getattr(attribute, "no_raw_twin", False):
-            raise AttributeError(f"{name!r} is no method with a raw answer")
+            raise AttributeError(f"{name!r} is not a method with a raw answer")
         return self._wrap(attribute)
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        """Return a namespace that can be called itself, as ``client.chat``, answers raw too."""
+        """Call the namespace itself, as in ``client.chat(...)``, for a raw answer."""
         view = self._view()
         if not callable(view):
             raise TypeError(f"{type(self._namespace).__name__} cannot be called; its methods can")
@@ -412,7 +413,7 @@ class RawMethods:
 
 
 class StreamedMethods(RawMethods):
-    """A namespace, or a client, whose methods answer context managers of `StreamedResponse`s."""
+    """A namespace, or a client, whose methods return context managers of `StreamedResponse`s."""
 
     def _view(self) -> Any:
         return _over(self._namespace, self._namespace_calls.within(_Streamed(self._namespace_calls)))
@@ -425,14 +426,15 @@ class StreamedMethods(RawMethods):
 
 
 def _over(thing: Any, calls: Engine) -> Any:
-    """Return the same namespace, or client, over other calls; what it made on first use is made anew."""
+    """Return the same namespace, or client, over another engine; its cached attributes are rebuilt."""
     view: Any = object.__new__(thing.__class__)
     view._calls = calls
     return view
 
 
 class Namespace:
-    """The base of every group of methods (`client.chat`): a real object, made once per client, free to be patched."""
+    """The base of every group of methods (`client.chat`): an ordinary object, created once per client, that can be
+    patched."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -443,12 +445,12 @@ class Namespace:
 
     @property
     def with_raw_response(self) -> RawMethods:
-        """The same methods, answering a `RawResponse`: status, header fields, body; `parse()` decodes."""
+        """The same methods, returning a `RawResponse`: status, header fields, body; `parse()` decodes."""
         return RawMethods(self, self._calls)
 
     @property
     def with_streaming_response(self) -> StreamedMethods:
-        """The same methods, answering a context manager of a `StreamedResponse`, whose body is read as you ask."""
+        """The same methods, returning a context manager of a `StreamedResponse`, whose body is read on request."""
         return StreamedMethods(self, self._calls)
 
     def __repr__(self) -> str:

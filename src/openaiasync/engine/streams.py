@@ -1,8 +1,8 @@
-"""A stream of server-sent events as typed objects: complete or an error, never short and silent.
+"""Streams of server-sent events as typed objects; a truncated stream raises.
 
 `AsyncStream` is what the official methods return for ``stream=True``. It ends where `core.codec.completion` says that
-the answer is complete; anything else that ends it raises. A whole object in the place of a stream is turned into its
-events, see `core.codec.whole`.
+the answer is complete; any other end raises. A whole object sent instead of a stream is converted to events, see
+`core.codec.whole`.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ T = TypeVar("T")
 
 _LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
 _PATIENCE = 1.0  # seconds that it may take where it decides whether the answer is complete
-_NO_EVENTS = "asked for a stream of events, the server sent something else"
+_NO_EVENTS = "expected an event stream, but the server sent something else"
 _MAX_STREAM = 1 << 40  # bytes: events are capped one by one
 
 
 class OpenResponse(ResponseInfo):
-    """What a stream shows of its answer, under the names that users of the official client know."""
+    """A view of a stream's response with the attribute names of the official client."""
 
     __slots__ = ("_stream",)
 
@@ -73,11 +73,11 @@ class OpenResponse(ResponseInfo):
 class AsyncStream(Generic[T]):
     """An open stream: iterate it for its events; leave it with ``async with`` or `close` to free its connection.
 
-    Holds a slot in flight until it ends or is closed. One pass, one reader at a time. `meta` tells of the call,
+    Holds a slot in flight until it ends or is closed. One pass, one reader at a time. `meta` holds the call's metadata;
     `response` shows status and header fields as the official client does.
 
-    `meta.complete` tells at the end whether the answer said that it was complete. Where a server ended it properly and
-    without a word of that, iteration ends and a warning is logged; with `must_complete` it raises.
+    At the end `meta.complete` tells whether the answer signalled its completion. If the server ended the stream
+    properly but without that signal, iteration ends and a warning is logged; with `must_complete` it raises.
     """
 
     def __init__(self, call: Call, response: TransportResponse) -> None:
@@ -93,24 +93,24 @@ class AsyncStream(Generic[T]):
         self._see = self._ending.feed
         self._whole_type = None if self._ending.native else endpoint.event
         self._chunks = endpoint.event.endswith((":ChatCompletionChunk", ":Completion"))  # what choices are in
-        # The fast path: a strict decoder, as long as what comes conforms and nobody observes it.
+        # The fast path: a strict decoder, while chunks conform and no observer needs them.
         self._strictly: Any = self._decoder.fast if self._chunks and call.observers is NOBODY else None
-        # Assistants name the kind of an event outside of its data; as an object it is both.
+        # Assistants name the kind of an event outside of its data; the object holds both.
         self._wrapped = endpoint.event.endswith(":AssistantStreamEvent")
         self._queue: deque[bytes | Event] = deque()
         self._delivered = False
         self._done = False
-        self._whole = False  # the answer came as one object: it is complete as it stands
+        self._whole = False  # the answer was sent as one object: it is complete
         self._reading = False
-        self._messages = False  # choices come with a message in the place of a delta
-        self._aside = b""  # an event of words, which may tell why the answer ends early
-        self._damage = ""  # what is wrong with the bytes behind the events in the queue
+        self._messages = False  # choices have a message instead of a delta
+        self._aside = b""  # a plain-text event, which may say why the answer ends early
+        self._damage = ""  # the error in the bytes that follow the queued events
         self.must_complete: bool = strict
         """Whether an answer that does not say that it is complete raises."""
-        self.partial_source: Any = None  # whoever accumulates puts a function here: what came so far
+        self.partial_source: Any = None  # set by an accumulating stream: returns the answer so far
 
     def _begin(self, call: Call, response: TransportResponse) -> None:
-        """Read this response from now on; also a `Receive`, for one that broke before its first event."""
+        """Switch to this response; also a `Receive`, for a stream that broke before its first event."""
         call.keep()
         self._response = response
         self._events = EventReader()
@@ -124,7 +124,8 @@ class AsyncStream(Generic[T]):
     async def start(cls, call: Call, response: TransportResponse) -> AsyncStream[Any]:
         """Return the stream of a 2xx; see `Receive`.
 
-        Where the server does not call it an event stream, this waits for the first event, or raises what came instead.
+        If the server does not label it as an event stream, this waits for the first event, or raises an error with the
+        body.
         """
         stream = cls(call, response)
         try:
@@ -134,7 +135,7 @@ class AsyncStream(Generic[T]):
                     stream._release()
                     break
         except BaseException:
-            stream._call = None  # it is the driver's again
+            stream._call = None  # the driver owns the response again
             raise
         return stream
 
@@ -153,7 +154,7 @@ class AsyncStream(Generic[T]):
     async def __anext__(self) -> T:
         queue, strictly = self._queue, self._strictly
         if strictly is not None and queue:
-            # A chunk that conforms, as nearly all do. Anything else, the end too, takes the general way.
+            # Nearly all chunks conform. Anything else, including the end, takes the general path.
             event = queue.popleft()
             try:
                 item = strictly(event)
@@ -162,7 +163,7 @@ class AsyncStream(Generic[T]):
                 if isinstance(event, bytes) and not (is_done(event) or is_silent(event)):
                     self._strictly = None
             else:
-                item._raw = event  # which nulls came is told by the bytes alone
+                item._raw = event  # only the bytes tell which nulls were sent
                 self._see(item, "")
                 return item  # type: ignore[no-any-return]
         try:
@@ -188,7 +189,7 @@ class AsyncStream(Generic[T]):
                 await self._observers.answered(self._made)
             raise
         except BaseException as error:
-            if self._call is None:  # else another task reads it, which is told of its end
+            if self._call is None:  # otherwise another task reads it and is told of its end
                 await self._observers.failed(error)
             if isinstance(error, OpenAIError):
                 seal(error)
@@ -198,7 +199,7 @@ class AsyncStream(Generic[T]):
         return item
 
     async def _more_or_again(self, call: Call) -> bool:
-        """As `_more`; a stream that broke before anything was delivered is begun again, if the driver decides so."""
+        """As `_more`; a stream that broke before anything was delivered is restarted, if the driver decides so."""
         try:
             return await self._more(call)
         except TransportError as caught:
@@ -211,11 +212,11 @@ class AsyncStream(Generic[T]):
         return True
 
     def _made(self) -> Any:
-        """Return the answer put together, for observers; `None` where nothing keeps it."""
+        """Return the accumulated answer for observers; `None` where it is not kept."""
         return None if self.partial_source is None else keep(self.partial_source(), None, self.meta)
 
     def _is_silent(self, event: bytes | Event) -> bool:
-        """Whether to pass over an event that says nothing. On paths of a server's own an empty value is a value."""
+        """Whether to skip an empty event. On paths that are not OpenAI's an empty value is a value."""
         if not is_silent(event) or (self._ending.native and event in (b"{}", b"[]", b'""')):
             return False
         if isinstance(event, Event):
@@ -223,9 +224,9 @@ class AsyncStream(Generic[T]):
         return True
 
     async def _more(self, call: Call) -> bool:
-        """Wait for events; `False` at a complete end.
+        """Wait for events; return `False` at a complete end.
 
-        Raises the public error of a broken stream; of one that has delivered nothing yet, its `TransportError`.
+        Raises the public error of a broken stream, or its `TransportError` if nothing was delivered yet.
         """
         if self._reading:
             raise RuntimeError("another task is reading this stream: a stream has one reader")
@@ -246,7 +247,7 @@ class AsyncStream(Generic[T]):
                     self._end(call)
                     break
                 self._feed(pieces)
-                while queue and self._is_silent(queue[0]):  # keeping a connection alive is no progress
+                while queue and self._is_silent(queue[0]):  # keep-alive comments are not progress
                     queue.popleft()
         except TransportError as failure:
             if self._ending.complete:
@@ -255,7 +256,7 @@ class AsyncStream(Generic[T]):
             if not self._delivered and failure.kind != "closed":
                 raise
             raise self._broken(call, failure) from failure.__cause__
-        except UnknownCodingError as error:  # nothing of the answer could be read
+        except UnknownCodingError as error:  # no part of the answer could be read
             self._release()
             raise failures.invalid_answer(self.meta, b"", str(error)) from None
         except (SSEError, CodingError) as error:
@@ -272,7 +273,7 @@ class AsyncStream(Generic[T]):
     def _feed(self, pieces: list[bytes]) -> None:
         inflater, decode, queue = self._inflater, self._events.feed, self._queue
         try:
-            if inflater is None:  # at once: events that came together cost one step in C each
+            if inflater is None:  # in one batch: events that arrive together cost one step in C each
                 queue.extend(decode(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
                 return
             for piece in pieces:
@@ -280,10 +281,10 @@ class AsyncStream(Generic[T]):
         except UnknownCodingError:
             raise
         except (SSEError, CodingError) as error:
-            self._damage = str(error)  # raised when what came before it is delivered
+            self._damage = str(error)  # raised after the events before it are delivered
 
     def _typed(self) -> T:
-        """Return the object of the next event. An error object raises, and so does what cannot be decoded."""
+        """Return the object of the next event. Raises for an error object, and for an event that cannot be decoded."""
         event = self._queue.popleft()
         name, data = ("", event) if isinstance(event, bytes) else (event.event, event.data)
         if self._wrapped and name.startswith("thread."):
@@ -296,7 +297,7 @@ class AsyncStream(Generic[T]):
                 item = self._with_deltas(item, data)
         except DecodeError as error:
             reason = error.reason
-        except BaseException:  # what a caller's own type raises
+        except BaseException:  # raised by a caller's own type
             self._abandon()
             raise
         else:
@@ -310,7 +311,7 @@ class AsyncStream(Generic[T]):
         raise refusal
 
     def _with_deltas(self, item: Any, data: bytes) -> Any:
-        """Return the chunk that this one is meant as, where what its choices say came under another name."""
+        """Return the chunk with non-standard names in its choices replaced by the standard ones."""
         from ..core.codec.whole import as_chunk, as_completion
 
         fields: dict[str, Any] = msgspec.json.decode(data)
@@ -323,7 +324,7 @@ class AsyncStream(Generic[T]):
         return self._decoder.decode(msgspec.json.encode(as_chunk(fields, repeats=repeats)))
 
     def _is_error(self, item: Any, name: str, data: bytes) -> bool:
-        """Whether an event is an error. Of a chunk that has choices two looks at its bytes tell that it is not."""
+        """Whether an event is an error. Two substring searches rule this out for a chunk with choices."""
         if name == "error":
             return True
         if not self._chunks:
@@ -344,7 +345,7 @@ class AsyncStream(Generic[T]):
     # ---------------------------------------------------------------- ends
 
     async def _finish(self, call: Call) -> None:
-        """After ``[DONE]``: take the end of the message, which may decide whether the answer is complete."""
+        """After ``[DONE]``: read the end of the message, which may decide whether the answer is complete."""
         event = self._queue[0]
         self._queue.clear()
         self._done = True
@@ -359,7 +360,7 @@ class AsyncStream(Generic[T]):
                 await self._response.pieces()
             exact = self._ending.native or self._response.exact
         except TransportError:
-            pass  # of a complete answer only the connection is lost
+            pass  # the answer is complete; only the connection is lost
         except BaseException:
             self._release()
             raise
@@ -367,7 +368,7 @@ class AsyncStream(Generic[T]):
         self._release()
 
     def _end(self, call: Call) -> None:
-        """At the end of the message: what is left of its events, or of the object that it is; or raise."""
+        """At the end of the message: queue the remaining events, or those of a whole object; or raise."""
         exact = self._response.exact
         if self._inflater is not None and (rest := self._inflater.finish()):
             self._queue.extend(self._events.feed(rest))
@@ -390,14 +391,14 @@ class AsyncStream(Generic[T]):
             log.unfinished(call.engine, call.request)
 
     def _cut(self, done: bool) -> OpenAIError:
-        """Return the error for an answer that ended too early, with what the server said beside it."""
+        """Return the error for an answer that ended too early, including the server's message."""
         words = self._events.words or self._aside
         if words and (not self._ending.began or failures.is_error_body(failures.parsed(words))):
             error = self._something_else(words)
             error.partial = self._partial()
             return error
         if not (self._delivered or self._is_labelled):
-            return failures.invalid_answer(self.meta, b"", "asked for a stream of events, the server sent nothing")
+            return failures.invalid_answer(self.meta, b"", "expected an event stream, but the server sent nothing")
         why = "the stream ended before its answer was complete"
         if done and self._ending.began:
             why = "the stream ended with [DONE], but nothing in it says that its answer is complete"
@@ -406,13 +407,13 @@ class AsyncStream(Generic[T]):
         return self._short(f"{why}; the server said: {failures.words_of(self.meta, words)}" if words else why)
 
     def _something_else(self, raw: bytes) -> OpenAIError:
-        """Return the error for what came instead of events."""
+        """Return the error for a body that is not an event stream."""
         if failures.is_error_body(failures.parsed(raw)):
             return failures.refused(self.meta, raw, failures.ERROR)
         return failures.invalid_answer(self.meta, raw, f"{_NO_EVENTS}: {failures.words_of(self.meta, raw)}")
 
     def _take_whole(self) -> None:
-        """Put the events of an object, or of a list of chunks, in the place of the body that it is; or raise."""
+        """Convert a body that is one object, or a list of chunks, to its events; or raise."""
         from ..core.codec.whole import events_of_whole
 
         body = self._events.body
@@ -428,7 +429,7 @@ class AsyncStream(Generic[T]):
         self._queue.extend(made)
 
     def _broken(self, call: Call, failure: TransportError) -> OpenAIError:
-        """Return the error for a stream that broke, with what had come."""
+        """Return the error for a broken stream, with the answer so far."""
         self._response.abort()
         error: OpenAIError = call.public(failure)
         self._release()
@@ -465,7 +466,7 @@ class AsyncStream(Generic[T]):
         return self._call is None
 
     async def close(self) -> None:
-        """Free the connection and the slot at once. Idempotent."""
+        """Release the connection and the slot at once. Idempotent."""
         self._abandon()
         self._observers.closed()
 
@@ -489,7 +490,7 @@ class AsyncStream(Generic[T]):
 
     @property
     def response(self) -> OpenResponse:
-        """Status and header fields of the answer; closing it closes the stream."""
+        """The response with status and header fields; closing it closes the stream."""
         return OpenResponse(self)
 
     def __repr__(self) -> str:
@@ -498,10 +499,10 @@ class AsyncStream(Generic[T]):
 
 
 def ending_of(request: Request) -> CompletionDetector:
-    """What watches the end of a stream with this request. Paths that no endpoint names end with their message."""
+    """Return the completion detector for this request. On paths without an endpoint a stream ends with its message."""
     endpoint = request.endpoint
     event: str | None = endpoint.event
-    if endpoint.event.startswith(":"):  # a path as the caller wrote it
+    if endpoint.event.startswith(":"):  # a path given by the caller
         named = endpoint_at(endpoint.method, request.path.partition("?")[0])
         event = None if named is None else named.event
     return CompletionDetector(event, functools.partial(_requested_choices, request))
@@ -514,7 +515,7 @@ def _requested_choices(request: Request) -> int:
 
 
 def _lacks_delta(chunk: Any) -> bool:
-    """Return whether a choice in a chunk, decoded leniently, came without its delta, or with one in place of a text."""
+    """Return whether a choice in a leniently decoded chunk lacks its delta, or has a delta instead of a text."""
     choices: Any = chunk.choices
     return choices.__class__ is list and any(
         getattr(choice, "delta", choice) is None or "delta" in getattr(choice, "__dict__", ()) for choice in choices
@@ -530,7 +531,7 @@ def _streaming() -> list[tuple[re.Pattern[str], Endpoint]]:
 
 
 def endpoint_at(method: str, path: str) -> Endpoint | None:
-    """Return the operation that streams at this path, below whatever base; `None` for a path that no endpoint names."""
+    """Return the operation that streams at this path, below any base; `None` for a path without an endpoint."""
     for pattern, row in _streaming():
         if row.method == method and pattern.fullmatch(path):
             return row

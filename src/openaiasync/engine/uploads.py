@@ -1,7 +1,7 @@
-"""The body of an upload on its way: files looked at before anything is sent, then read in slices in a thread.
+"""Upload bodies: files are checked before anything is sent, then read in slices in a thread.
 
-Memory stays flat however long the files are. What is sent is what was looked at: a file that has changed its size by
-then fails the upload instead of making a message that is cut or wrong.
+Memory use does not depend on file sizes. A file whose size changed after the check fails the upload, as the message
+would be truncated or malformed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TOGETHER = 65_536  # bytes up to which neighbours are sent as one piece
 
 
 class _Path(NamedTuple):
-    """A file on the disk, of this size when it was looked at."""
+    """A file on disk, with its size when it was checked."""
 
     path: str
     size: int
@@ -42,7 +42,7 @@ class _OpenFile(NamedTuple):
 
 
 class _Unnamed(NamedTuple):
-    """A file that cannot be rewound, whose first bytes make the header of its part when they are sent."""
+    """A file that cannot be rewound; the header of its part depends on its first bytes, read when it is sent."""
 
     naming: Naming
     source: _OpenFile
@@ -52,7 +52,7 @@ _Source: TypeAlias = bytes | _Path | _OpenFile | _Unnamed
 
 
 async def with_upload(request: Request) -> Request:
-    """Return the same request with a body that can be sent, where its body is a `Multipart` or a `BareText`.
+    """Return the request with a sendable body in place of a `Multipart` or a `BareText`.
 
     Raises `OSError` for a file that is missing, unreadable, or not a regular one.
     """
@@ -65,9 +65,9 @@ async def with_upload(request: Request) -> Request:
 
 
 class Upload:
-    """A form whose files are known to be readable: `length` bytes in all (`None`: unknown, for a file without a size).
+    """A form whose files are readable, `length` bytes in all (`None`: unknown, for a file without a size).
 
-    `rewindable` tells whether `open` may be asked again, for another try.
+    `rewindable` tells whether `open` may be called again, for a retry.
     """
 
     __slots__ = ("_sources", "content_type", "length", "rewindable")
@@ -81,13 +81,13 @@ class Upload:
 
     @classmethod
     async def of(cls, form: Multipart) -> Upload:
-        """Look at the form's files, in a thread."""
+        """Check the form's files, in a thread."""
         if all(isinstance(part.content, bytes) for part in form.parts):
             return cls(form.content_type, _sources(form))
         return cls(form.content_type, await in_thread(lambda: _sources(form)))
 
     async def open(self) -> AsyncIterator[bytes]:
-        """Yield the body in pieces. Raises `OSError` and what reading the caller's files raises."""
+        """Yield the body in pieces. Raises `OSError` and the exceptions of the caller's files."""
         for source in self._sources:
             if isinstance(source, bytes):
                 yield source
@@ -105,7 +105,7 @@ class Upload:
 
 
 class Pieces:
-    """A body that the caller gives piece by piece: once, so it is sent once."""
+    """A body from the caller's iterable, which can be read and sent only once."""
 
     __slots__ = ("_pieces", "content_type", "length", "rewindable")
 
@@ -116,13 +116,13 @@ class Pieces:
         self._pieces = pieces
 
     async def open(self) -> AsyncIterator[bytes]:
-        """Yield the pieces as they come. Raises what the caller's iterable raises."""
+        """Yield the pieces as they arrive. Raises the exceptions of the caller's iterable."""
         async for piece in self._pieces:
             yield piece
 
 
 def raw_body(content: Any) -> Upload | Pieces:
-    """Return a body that is sent as it is: bytes, text, an open file, or an asynchronous iterable of bytes."""
+    """Return a body that is sent unchanged: bytes, text, an open file, or an asynchronous iterable of bytes."""
     if isinstance(content, str):
         content = content.encode()
     if isinstance(content, (bytes, bytearray, memoryview)):
@@ -132,7 +132,7 @@ def raw_body(content: Any) -> Upload | Pieces:
         return Pieces(content)
     if hasattr(content, "read"):
         return Upload(OCTETS, [_measure(content)])
-    raise TypeError(f"content is bytes, text, a file or an asynchronous iterable, not {type(content).__name__}")
+    raise TypeError(f"content must be bytes, text, a file or an asynchronous iterable, not {type(content).__name__}")
 
 
 def _sources(form: Multipart) -> list[_Source]:
@@ -160,7 +160,7 @@ def _first_bytes(source: _Path | _OpenFile) -> bytes:
             return file.read(SNIFFED)
     first: Any = source.file.read(SNIFFED)
     source.file.seek(0)
-    return first if isinstance(first, bytes) else b""  # what reads no bytes is refused when it is sent
+    return first if isinstance(first, bytes) else b""  # a file that does not read bytes is rejected when it is sent
 
 
 def _size_of(source: _Source) -> int | None:
@@ -183,7 +183,8 @@ def _look(path: str) -> _Path:
 
 
 def _measure(file: IO[bytes]) -> _OpenFile:
-    """A file that can be rewound is sent whole, from its start, as the official client does; others as they stand."""
+    """Return the form's part for a file. One that can be rewound is sent from its start, as the official client does;
+    others from their position."""
     seekable = getattr(file, "seekable", None)
     if seekable is None or not seekable():
         return _OpenFile(file, None)
@@ -201,7 +202,7 @@ class _Reader(Protocol):
 
 
 def _reader(source: _OpenFile) -> _Reader:
-    # What lies in memory is read at once: a thread would only cost.
+    # Files in memory are read directly: a thread would only add cost.
     return _OpenReader(source, in_thread=not isinstance(source.file, io.BytesIO))
 
 
@@ -210,7 +211,7 @@ def _changed(name: str) -> OSError:
 
 
 class _Count:
-    """Counts what is read of a file and refuses any other number of bytes than was promised."""
+    """Counts the bytes read from a file and rejects a total other than the expected one."""
 
     def __init__(self, name: str, size: int | None) -> None:
         self._name = name
@@ -220,19 +221,19 @@ class _Count:
         """Return the next slice, empty at the exact end."""
         read: object = file.read(SLICE)
         if not isinstance(read, (bytes, bytearray)):
-            raise TypeError(f"{self._name}: the file reads {type(read).__name__} instead of bytes")
+            raise TypeError(f"{self._name}: the file returns {type(read).__name__} instead of bytes")
         piece = bytes(read)
         if self._left is None:
             return piece
         self._left -= len(piece)
-        # After the last byte one more is asked for, so that a file that grew is found out before the form ends.
+        # One more byte is requested after the last, so that a file that grew is detected before the form ends.
         if self._left < 0 or (self._left and not piece) or (piece and not self._left and file.read(1)):
             raise _changed(self._name)
         return piece
 
 
 class _OpenReader:
-    """Reads a file of the caller's, which stays open."""
+    """Reads a caller's file and leaves it open."""
 
     def __init__(self, source: _OpenFile, in_thread: bool) -> None:
         self._file = source.file
@@ -246,7 +247,7 @@ class _OpenReader:
 
     def _next(self) -> bytes:
         if self._rewind:
-            self._file.seek(self._at)  # another try, or another upload of the same file, may have moved it
+            self._file.seek(self._at)  # a retry, or another upload of the same file, may have moved it
         piece = self._count.take(self._file)
         self._at += len(piece)
         return piece

@@ -1,14 +1,14 @@
-"""Servers, and what a client and its relatives have in common.
+"""Servers, and the state shared by a client and its derived clients.
 
 `Connections` belongs to a client and to all clients made from it by `with_options`: the slots in flight, one transport
-for each event loop, and everything that ends when the client is closed. `Upstream` is one server of theirs, told by its
-base URL: its retry budget, whether it takes calls at all, and which of this library's defaults it refuses. Nothing is
-learned about a server anywhere but in `Upstream.observe` and `Upstream.settle`.
+for each event loop, and everything that ends when the client is closed. `Upstream` is one of their servers, identified
+by its base URL: its retry budget, whether it accepts calls, and which of this library's defaults it refuses. It is
+updated only in `Upstream.observe` and `Upstream.settle`.
 
 A server that answers 429 is treated in two steps. One refused call pauses for itself. After three refusals without a
-success between them the server is overloaded, and more calls would only be refused as well: nothing new is sent until
-the earliest time at which a refused call is to be sent again. Then one call goes alone, as a probe: its success lets
-all calls go, its refusal closes the server again.
+success between them the server counts as overloaded, as further calls would be refused too: nothing new is sent until
+the earliest retry time of a refused call. Then one call is sent alone, as a probe: its success admits all calls, its
+refusal closes the server again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Ticket = asyncio.Future[None]
 
 
 class Closable(Protocol):
-    """What is open beside the transports and ends with the client: a WebSocket."""
+    """A resource besides the transports that is closed with the client: a WebSocket."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -59,7 +59,7 @@ class Closable(Protocol):
 
 
 class _SharedState:
-    """What is open, which `Connections.aside` has in common with its original."""
+    """Open resources, shared by `Connections.aside` with its original."""
 
     def __init__(self) -> None:
         self.closed: bool = False
@@ -71,25 +71,25 @@ class _SharedState:
 
 
 class Connections:
-    """One transport for each event loop, everything else for all of them. Not thread-safe, as the client is not."""
+    """One transport for each event loop, and state shared by all loops. Not thread-safe, like the client."""
 
     def __init__(self, slots: int | None, factory: Callable[[], Transport], limits: Limits | None = None) -> None:
-        """Raises `ConfigurationError` for `limits` that are not a `Limits`."""
+        """Create the connections. Raises `ConfigurationError` if `limits` is not a `Limits`."""
         if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"limits is a Limits, not {type(limits).__name__}")
+            raise ConfigurationError(f"limits must be a Limits, not {type(limits).__name__}")
         self.limiter: InFlightLimiter = (
             InFlightLimiter(slots) if limits is None else limits.limiter or InFlightLimiter(limits.max_in_flight)
         )
         if limits is not None:
             limits.limiter = self.limiter
         self.pace: PacedCalls | None = None
-        """What holds calls to limits on rates, where the user has told any."""
+        """Paces calls by the user's rate limits, if any are set."""
         if limits is not None and (limits.rpm is not None or limits.tpm is not None):
             from .paced import PacedCalls  # most clients have none
 
             limits.pace = self.pace = limits.pace or PacedCalls(limits)
         self.unfinished: int = 0
-        """Streams that ended properly, but without saying that their answer is complete."""
+        """The number of streams that ended properly but without a completion signal."""
         self._factory = factory
         self._open = _SharedState()
 
@@ -100,11 +100,11 @@ class Connections:
 
     @property
     def family(self) -> object:
-        """Whose waiting `aclose` ends."""
+        """The family of clients whose waiting calls `aclose` ends."""
         return self._open
 
     def upstream(self, base: BaseURL) -> Upstream:
-        """Return the server at this base URL; what is known of it is kept from one client to the next."""
+        """Return the server at this base URL; its state is shared by all derived clients."""
         known, key = self._open.upstreams, (base.root, base.path)
         upstream = known.get(key)
         if upstream is None:
@@ -114,7 +114,8 @@ class Connections:
         return upstream
 
     def transport(self, loop: asyncio.AbstractEventLoop) -> Transport:
-        """Return the transport of the running loop, made at its first use. `ClientClosedError` after `aclose`."""
+        """Return the transport of the running loop, creating it on first use. Raises `ClientClosedError` after
+        `aclose`."""
         last = self._open.last
         if last is not None and last[0]() is loop:
             return last[1]
@@ -126,7 +127,7 @@ class Connections:
             raise ClientClosedError("the client is closed; make a new one")
         transport = state.transports.get(loop)
         if transport is None:
-            # A pool keeps its loop alive, and so would this table. A loop that was closed took its connections along.
+            # A pool keeps its loop alive, and so would this table. The connections of a closed loop are gone.
             for old in [old for old in list(state.transports) if old.is_closed()]:
                 state.transports.pop(old, None)
             transport = state.transports[loop] = self._factory()
@@ -139,16 +140,16 @@ class Connections:
             yield from getattr(transport, "secrets", tuple)()
 
     def aside(self) -> Connections:
-        """Return the same connections without slots, for what a call needs while it holds a slot itself."""
+        """Return the same connections without slots, for requests that a call makes while it holds a slot."""
         beside = copy.copy(self)
         beside.limiter = InFlightLimiter(None)
         beside.pace = None
         return beside
 
-    # ---------------------------------------------------------------- what ends with the client
+    # ---------------------------------------------------------------- closing
 
     def admit(self, guest: Closable) -> None:
-        """Have `aclose` drop what is open beside the transports. `ClientClosedError` after it."""
+        """Register a resource to be closed by `aclose`. Raises `ClientClosedError` after it."""
         if self.closed:
             raise ClientClosedError("the client is closed; make a new one")
         self._open.guests.add(guest)
@@ -165,7 +166,7 @@ class Connections:
             timer.cancel()
             self._open.pauses.discard(wake)
         if self.closed:
-            raise ClientClosedError("the client was closed while the call waited to be tried again")
+            raise ClientClosedError("the client was closed while the call waited for its retry")
 
     async def aclose(self) -> None:
         """End every call under way with `ClientClosedError` and drop every connection, in all loops. Idempotent."""
@@ -183,7 +184,7 @@ class Connections:
                 guest.loop.call_soon_threadsafe(guest.drop)
         here = state.transports.pop(asyncio.get_running_loop(), None)
         for loop, transport in list(state.transports.items()):
-            # Elsewhere the loop's own thread has to do it; a loop that was closed took its connections with it.
+            # Other loops' threads close their own; the connections of a closed loop are gone.
             if not loop.is_closed() and loop.is_running():
                 asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
         state.transports.clear()
@@ -195,7 +196,7 @@ class Connections:
 
 
 class Upstream:
-    """One server. Calls are told apart by identity only."""
+    """One server. Calls are distinguished by identity only."""
 
     def __init__(self, base: BaseURL) -> None:
         self.base: BaseURL = base
@@ -206,19 +207,19 @@ class Upstream:
         self.until: float | None = None
         """When the earliest refused call is to be sent again, as a time of the event loop."""
         self.probe: object = None
-        """The call that was let through since."""
+        """The probe that was admitted since."""
         self._waiters: deque[Ticket] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._refused: set[str] = set()  # defaults of this library that the server refuses
-        self._cleared: set[str] = set()  # defaults that a refusal without a name cannot be about
+        self._cleared: set[str] = set()  # defaults that the server is known to accept
         reset_after_fork(self)
 
     # ---------------------------------------------------------------- learning
 
     def observe(self, call: Call, error: OpenAIError | None = None, retry_at: float | None = None) -> None:
-        """Learn from an attempt: from a success (no `error`), when its head has come, or from how it failed.
+        """Record an attempt: a success (no `error`) when its head arrives, or a failure.
 
-        `retry_at` is the event loop's time at which the call is to be sent again, `None` if it is not.
+        `retry_at` is the event loop's time of the retry, `None` without one.
         """
         if call.health is self.health:
             self.health.observe(call, error)
@@ -233,19 +234,19 @@ class Upstream:
             self.left(call)
 
     def settle(self, call: Call) -> None:
-        """Learn from a call whose answer was taken as one: which defaults the server accepts, and which it does not."""
+        """Record from an accepted answer which defaults the server accepts and refuses."""
         self._cleared.update(call.request.unasked)
         self._refused.update(call.taken_back)
 
-    # ---------------------------------------------------------------- a server that refuses
+    # ---------------------------------------------------------------- overloaded servers
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing new is sent, but for one call."""
+        """Whether no calls are sent except a probe."""
         return self.refusals >= MOST_REFUSALS and self.until is not None
 
     def admit(self, call: object, now: float) -> bool:
-        """Return whether this call may be sent now; a closed server takes it as its probe when it is time."""
+        """Return whether this call may be sent now; a closed server takes it as its probe when one is due."""
         if not self.is_closed or self.probe is call:
             return True
         if self.probe is None and self.until is not None and now >= self.until:
@@ -254,7 +255,7 @@ class Upstream:
         return False
 
     async def wait(self, call: object, *, until: float | None, returning: bool) -> None:
-        """Wait until this call may be sent. `TimeoutError` at the event loop's time `until`."""
+        """Wait until this call may be sent. Raises `TimeoutError` at the event loop's time `until`."""
         loop = asyncio.get_running_loop()
         limit = asyncio.timeout_at(until)
         async with limit:
@@ -272,13 +273,13 @@ class Upstream:
                     self._arm()
 
     def left(self, call: object) -> None:
-        """Note that a call ended, or failed in another way: if it was the probe, the next one goes."""
+        """Record that a call ended, or failed in another way: if it was the probe, the next waiter is admitted."""
         if self.probe is call:
             self.probe = None
             self._arm()
 
     def reopen(self) -> None:
-        """Let every call go."""
+        """Admit every call."""
         self.refusals = 0
         self.until = self.probe = None
         while self._waiters:
@@ -319,11 +320,11 @@ class Upstream:
         self._waiters.clear()
 
     def holders(self) -> Iterable[object]:
-        """Return who holds what is waited for: nobody that is known, since time decides."""
+        """Return no holders, since only time ends the wait."""
         return (None,)
 
     def reclaim(self) -> None:
-        """Nothing is held."""
+        """Do nothing, as nothing is held."""
 
     def describe(self) -> str:
         """See `Awaited`."""
@@ -332,11 +333,11 @@ class Upstream:
             f"and is tried with one call at a time ({len(self._waiters)} calls wait)"
         )
 
-    # ---------------------------------------------------------------- defaults that it refuses
+    # ---------------------------------------------------------------- refused defaults
 
     # What this library adds to requests although nobody asked for it, vectors as base64 and usage in streams, costs
-    # most servers nothing. One that refuses it is sent the request again at once without it, whatever the status was,
-    # and is never sent it again. That is no retry: the request as the caller made it has not been sent before.
+    # most servers nothing. If a server refuses one, whatever the status, the request is sent again at once without it,
+    # and so are all later ones. This does not count as a retry: the caller's own request has not been sent before.
 
     def with_base64(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return parameters of embeddings that ask for base64, a quarter of the bytes, unless a format is named."""
@@ -354,10 +355,10 @@ class Upstream:
         return {**params, name: value}
 
     def without(self, request: Request, error: APIError) -> tuple[Request, tuple[str, ...]] | None:
-        """Return the request without what the server refuses, and what that is; `None` if the error is not about it.
+        """Return the request without the refused default, and the default; `None` if the error is not about one.
 
-        What the server names is remembered at once. A refusal that names nothing may be about a default: that is tried
-        once for each server, and remembered if the request is taken without it.
+        A default that the server names is recorded at once. A refusal that names nothing may be about a default: this
+        is tried once for each server, and recorded if the request succeeds without it.
         """
         found: tuple[str, ...] = tuple(name for name in request.unasked if self._is_meant(name, error))
         if not found or request.body.__class__ is not bytes:
@@ -397,7 +398,7 @@ def _is_left_out(params: Mapping[str, Any], name: str) -> bool:
 
 
 def refuses_parameter(request: Request, error: APIError) -> bool:
-    """Return whether an error names the response format that was asked for, so that the request would fail again.
+    """Return whether an error names the requested response format, so that a retry would fail again.
 
     llama-cpp-python answers 500 to a ``response_format`` that it does not know.
     """
