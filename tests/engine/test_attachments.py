@@ -64,7 +64,7 @@ def test_sound_by_its_bytes(tmp_path: Path) -> None:
         ("missing.wav", FileNotFoundError, "missing.wav"),
         ([], ValueError, "the list of sounds is empty"),
         ([b""], ValueError, "a sound is empty, or its path is"),
-        (7, TypeError, "int is no sound; pass a path, bytes, or a file opened in binary mode"),
+        (7, TypeError, "int is not a valid sound; pass a path, bytes, or a file opened in binary mode"),
         ("data:audio/wav;base64,AAAA", ValueError, "cannot be a URL"),
     ],
 )

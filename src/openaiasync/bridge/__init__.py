@@ -1,6 +1,6 @@
-"""For code that insists on the official client: a transport that carries its requests over this library's engine.
+"""A transport that carries the official client's requests over this library's engine.
 
-Extra ``[openai]``. `transport` is all that is public here.
+Needs the extra ``[openai]``. `transport` is the only public name.
 """
 
 from .bridge import BridgeOptions, transport

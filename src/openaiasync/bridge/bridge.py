@@ -1,4 +1,4 @@
-"""The transport itself: requests of the HTTP library in, answers out, our engine between them."""
+"""The transport: turns the HTTP library's requests into calls of our engine, and their answers into responses."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BridgeOptions", "transport"]
 
-MOST_ORIGINS = 64  # whose settings are kept at hand
+MOST_ORIGINS = 64  # whose settings are cached
 _DECODED = frozenset({"content-encoding", "content-length"})
 
 
 class BridgeOptions(TypedDict, total=False):
-    """The words of `transport`; those of `Client`, with the same units."""
+    """The keyword arguments of `transport`, with the names and units of `Client`."""
 
     http_max_in_flight: int | None
     http_max_connections_per_host: int | None
@@ -55,9 +55,9 @@ _OPTIONS = OptionSet(
     "transport()",
     [(name, CLIENT.keywords[name]) for name in BridgeOptions.__annotations__],
     CLIENT.other.values(),
-    # Where a redirect leads is the HTTP client's business: it gets the redirect as a response.
+    # Redirects are left to the HTTP client, which gets them as responses.
     fixed={"max_redirects": 0, "repeat_timed_out": True},
-    # Unlimited but for the timeouts that each request brings along.
+    # Unlimited except for each request's own timeouts.
     defaults={
         **dict.fromkeys(("max_in_flight", "start_timeout", "stall_timeout", "connect_timeout")),
         "max_connections_per_host": 1000,
@@ -76,12 +76,12 @@ def transport(*, library: LibraryName | None = None, **options: Unpack[BridgeOpt
 
         openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=transport(limits=Limits(8))), max_retries=0)
 
-    Connections, slots in flight, retries and timeouts are ours; answers with an error status come out as answers;
-    connection errors and timeouts as ``httpx2`` raises them; a stream that breaks off, or ends before its answer is
-    complete, raises ``RemoteProtocolError``, which is an ``openai.APIConnectionError`` as well. It is for servers of
-    this API alone: event streams of others would look unfinished. Redirects are left to the HTTP client. Each request's
-    own timeouts hold: ``connect``; ``read`` until an answer starts (a stream: its first event) and then per unit of
-    progress; ``pool`` for a slot in flight. May be used from several event loops.
+    This library provides connections, slots in flight, retries and timeouts; error statuses are returned as responses;
+    connection errors and timeouts are raised as ``httpx2`` raises them; a stream that breaks off, or ends before its
+    answer is complete, raises ``RemoteProtocolError``, which is an ``openai.APIConnectionError`` as well. It is for
+    servers of this API alone: event streams of others would look unfinished. Redirects are left to the HTTP client.
+    Each request's own timeouts hold: ``connect``; ``read`` until an answer starts (a stream: its first event) and then
+    per unit of progress; ``pool`` for a slot in flight. May be used from several event loops.
 
     Args:
         library: the HTTP library to be a transport of, ``"httpx2"`` or ``"httpx"`` (by default the one that the
@@ -90,23 +90,23 @@ def transport(*, library: LibraryName | None = None, **options: Unpack[BridgeOpt
         http_max_connections_per_host: connections to one host (1,000).
         http_timeout: seconds until an answer starts; here and below the shorter of this and the request's own holds.
         http_stall_timeout: seconds without progress once it started.
-        http_connect_timeout: seconds until a connection stands.
-        http_deadline: seconds for a call with all its tries, up to its answer's end (no limit).
+        http_connect_timeout: seconds until a connection is established.
+        http_deadline: seconds for a call with all its attempts, up to its answer's end (no limit).
         http_other: further options of the connections, see `Client`; ``queue_timeout`` holds in place of the
             request's ``pool``.
-        max_retries: how often a failed call is tried again (2). What we give up is marked for the official client not
-            to try again, and what it tries again after a connection error we do not; its ``max_retries=0`` says it
-            plainly.
-        limits: a `Limits` to share with other clients and transports, in place of `http_max_in_flight`.
+        max_retries: retries of a failed call (2). A response after the last retry tells the official client not to
+        retry, and its own retries after a connection error are not retried here; set its ``max_retries=0`` to leave all
+        retries to the transport. limits: a `Limits` to share with other clients and transports, in place of
+        `http_max_in_flight`.
 
-    Raises `TypeError` for an unknown word, `ConfigurationError` for a value that cannot work, `ModuleNotFoundError`
-    where the HTTP library is not installed.
+    Raises `TypeError` for an unknown keyword, `ConfigurationError` for an invalid value, `ModuleNotFoundError` if the
+    HTTP library is not installed.
     """
     return _classes(library_named(library))[0](options)
 
 
 class Bridge:
-    """What `transport` answers, beside the HTTP library's own base class."""
+    """The result of `transport`, combined with the HTTP library's base class."""
 
     library: Any
     answer_class: type[Answer]
@@ -119,7 +119,8 @@ class Bridge:
         self._engines: dict[tuple[str, float | None], Engine] = {}
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Send one request; its answer when the head is there, of JSON the whole, of a stream the first event."""
+        """Send one request and return its response once the head has arrived, for JSON the whole body, for a stream the
+        first event."""
         try:
             engine = self._engine_for(request)
         except ConfigurationError as error:
@@ -149,7 +150,7 @@ class Bridge:
         await self.aclose()
 
     def _engine_for(self, request: Any) -> Engine:
-        """Return the engine for the request's origin and its patience for a slot in flight."""
+        """Return the engine for the request's origin and its timeout for a slot in flight."""
         url = request.url
         if url.scheme not in ("http", "https"):
             raise self.library.UnsupportedProtocol(f"the bridge carries http and https, not {url.scheme}")
@@ -171,7 +172,7 @@ class Bridge:
         endpoint: Endpoint | None,
         body: bytes,
     ) -> bytes:
-        """Return the whole answer that a stream of events is, as JSON; what is wrong with it raises."""
+        """Return the answer in an event stream as JSON; raise for a broken stream."""
         from ..engine.assembled import assembled
 
         if endpoint is None:
@@ -181,17 +182,17 @@ class Bridge:
         return bytes(answer.to_json(indent=None).encode())
 
     def _refusal(self, refusal: APIStatusError) -> Any:
-        """Return an answer with an error status, as it came."""
+        """Return a response with an error status, unchanged."""
         response = refusal.response
         fields = [pair for pair in response.headers.raw_pairs() if pair[0].lower() not in _FRAMING]
         if self._retries:
-            # We have tried again as often as that was sensible: the official client is told to leave it.
+            # All sensible retries were made: tell the official client not to retry.
             fields = [pair for pair in fields if pair[0].lower() != "x-should-retry"]
             fields.append(("x-should-retry", "false"))
         return self.library.Response(response.status_code, headers=_bytes(fields), content=response.content)
 
     async def _receive(self, call: Call, request: Any, incoming: TransportResponse) -> Any:
-        """Return a 2xx as a response of the library's; its body is still to come unless it is JSON. See `Receive`."""
+        """Return a 2xx as a response of the library; its body is read later unless it is JSON. See `Receive`."""
         bridged = call.request
         raw = incoming.raw_fields
         headers = Headers(raw)
@@ -231,7 +232,7 @@ def _bytes(pairs: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 
 @functools.cache
 def _classes(library: Any) -> tuple[type[Bridge], type[Answer]]:
-    """`Bridge` and `Answer` as classes of the library's, which looks at what it is given with `isinstance`."""
+    """Return `Bridge` and `Answer` as subclasses of the library's classes, which it checks with `isinstance`."""
     answer = type("Answer", (Answer, library.AsyncByteStream), {"__module__": __name__})
     names = {"__module__": __name__, "library": library, "answer_class": answer}
     return type("Bridge", (Bridge, library.AsyncBaseTransport), names), answer

@@ -1,4 +1,4 @@
-"""A request of the HTTP library as one of the engine's: its fields, its body, the clocks it names."""
+"""Convert a request of the HTTP library to one of the engine: fields, body, timeouts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROWS: dict[str, Endpoint] = {}
 
 
 class BridgedBody:
-    """A body that is sent as it comes from the HTTP library; `sent` tells whether it came to its end."""
+    """A body streamed from the HTTP library; `sent` tells whether its end was reached."""
 
     rewindable: bool = False
     content_type: str = ""
@@ -32,14 +32,15 @@ class BridgedBody:
         self.sent: bool = False
 
     async def open(self) -> AsyncIterator[bytes]:
-        """Yield the pieces, once."""
+        """Yield the pieces; can be iterated once."""
         async for piece in self._stream:
             yield piece
         self.sent = True
 
 
 async def bridge_request(library: Any, request: Any, config: CallConfig) -> tuple[Request, CallTimeouts]:
-    """Return the engine's request for one of the library's, and the timeouts: the shorter of its own and the bridge's.
+    """Return the engine's request for one of the library's, and its timeouts: the shorter of the request's and the
+    bridge's.
 
     Raises the library's ``LocalProtocolError`` for a ``Host`` that is not the URL's.
     """
@@ -54,7 +55,7 @@ async def bridge_request(library: Any, request: Any, config: CallConfig) -> tupl
 
 
 def is_outer_retry(request: Any) -> bool:
-    """Return whether the official client itself tries again: then we do not multiply its tries by ours."""
+    """Return whether this is a retry by the official client, which we do not multiply by ours."""
     return bool(request.headers.get("x-stainless-retry-count", "0") != "0")
 
 
@@ -66,7 +67,7 @@ def _row(method: str) -> Endpoint:
 
 
 def _fields(request: Any) -> dict[str, Any]:
-    """Return the header fields as they are; what the engine would add of its own is taken away."""
+    """Return the header fields unchanged, suppressing those that the engine would add."""
     table = Headers(
         pairs=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
     )
@@ -75,19 +76,19 @@ def _fields(request: Any) -> dict[str, Any]:
         # RFC 9110, 5.3; the values of a cookie are the exception (RFC 6265, 5.4).
         fields[name] = ("; " if name.lower() == "cookie" else ", ").join(table.get_list(name))
         if name.lower() == "accept-encoding":
-            # Only what can be undone piece by piece and under a cap is asked for.
+            # Request only codings that can be decoded in pieces and under a cap.
             fields[name] = "gzip, deflate" if "gzip" in fields[name] else "identity"
     return fields
 
 
 async def _body(library: Any, request: Any) -> Any:
-    """Return the body: bytes where it lies in memory or is a short form, else a `BridgedBody`; `None` for none."""
+    """Return the body: bytes if it is in memory or a short form, else a `BridgedBody`; `None` without one."""
     try:
         content: bytes = request.content
     except library.RequestNotRead:
         text = request.headers.get("content-length", "")
         length = int(text) if text.isdecimal() else None
-        # What can be read without waiting is no stream of somebody else's, which may take its time.
+        # A synchronous stream can be read without waiting.
         at_hand = isinstance(request.stream, library.SyncByteStream)
         if length is None or length > READ_FIRST or not at_hand:
             return BridgedBody(request.stream, length)
@@ -96,7 +97,7 @@ async def _body(library: Any, request: Any) -> Any:
 
 
 class _RequestSummary(msgspec.Struct):
-    """All that is looked at of a request's JSON."""
+    """The fields of a request's JSON that are inspected."""
 
     stream: object = None
 
@@ -114,7 +115,7 @@ def _wants_events(request: Any, body: bytes) -> bool:
 
 
 def _timeouts(config: CallConfig, stream: bool, timeout: dict[str, float | None]) -> CallTimeouts:
-    """Return the shorter of the bridge's own times and of what the request names."""
+    """Return the shorter of the bridge's timeouts and the request's."""
     read = timeout.get("read")
     connect = sooner(config.connect_timeout, timeout.get("connect"))
     start, stall = sooner(config.start_timeout, read), sooner(config.stall_timeout, read)

@@ -1,7 +1,7 @@
-"""The body of an answer on its way to the HTTP library: as it comes, under the timeouts, and complete or an error.
+"""Pass an answer's body on to the HTTP library, under the timeouts; a truncated body raises.
 
 An event stream is passed on byte for byte and watched: it may end only when its answer is complete, by the rules of
-`core.codec.completion`. Everything that ends it otherwise raises, where the official client would take it for whole.
+`core.codec.completion`. Any other end raises, where the official client would accept a truncated answer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _ChoiceState(msgspec.Struct):
 
 
 class _EventSummary(msgspec.Struct):
-    """All that is looked at of an event."""
+    """The fields of an event that are inspected."""
 
     choices: list[_ChoiceState] | None = None
     type: object = None
@@ -55,7 +55,7 @@ _glance = msgspec.json.Decoder(_EventSummary)
 
 
 class Watch:
-    """Sees the events of a stream go by: how many there were, and whether the answer may end here.
+    """Inspects the events of a stream: counts them, and tells whether the answer may end here.
 
     `endpoint` is the operation that was asked for, `None` on a path that no endpoint names; `body` the request's.
     """
@@ -65,18 +65,18 @@ class Watch:
         self.done: bool = False  # [DONE] came
         self.endpoint = endpoint
         self.reader: EventReader = EventReader()
-        self.whole = False  # the answer came as one object, whose events were passed on
-        self._over = False  # an error object came: the reader raises it
+        self.whole = False  # the answer was sent as one object, whose events were passed on
+        self._over = False  # an error object was sent: the reader raises it
         self._by_choice = CompletionDetector(":ChatCompletionChunk", lambda: requested_choices(body))
         self._by_name = CompletionDetector("")
 
     def feed(self, piece: bytes) -> None:
-        """Take note of a piece. Raises `SSEError` for an event over the cap."""
+        """Inspect a piece. Raises `SSEError` for an event over the cap."""
         for event in self.reader.feed(piece):
             self._see(event)
 
     def finish(self) -> None:
-        """The message ended where its framing says: take note of an event without an empty line behind it."""
+        """Inspect a last event without an empty line, as the message ended where its framing says."""
         for event in self.reader.finish():
             self._see(event)
 
@@ -94,19 +94,19 @@ class Watch:
         try:
             item = _glance.decode(data)
         except (ValueError, RecursionError):
-            item = _EventSummary()  # what is no object decides nothing; its name may
+            item = _EventSummary()  # data that is not an object decides nothing; the event's name may
         self._over = self._over or bool(item.error) or "error" in (name, item.type)
         self._by_choice.feed(item, name)
         self._by_name.feed(item, name)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more has to come, however the message ends."""
+        """Whether the answer is complete, however the message ends."""
         return self._over or self._by_choice.complete or self._by_name.complete
 
     @property
     def undecided(self) -> bool:
-        """Whether the end of the message decides, since ``[DONE]`` came and nothing that says more."""
+        """Whether the end of the message decides, since ``[DONE]`` arrived without a completion signal."""
         return self.done and self.verdict(exact=False) == "short"
 
     def verdict(self, *, exact: bool) -> Verdict:
@@ -119,15 +119,15 @@ class Watch:
 
 
 class Answer:
-    """The body of one 2xx, beside the HTTP library's own class of asynchronous byte streams.
+    """The body of one 2xx, combined with the HTTP library's class of asynchronous byte streams.
 
-    Holds connection and slot in flight until its end, `aclose`, an error, or until it is garbage-collected.
+    It holds connection and slot in flight until its end, `aclose`, an error, or garbage collection.
     """
 
     def __init__(
         self, library: Any, request: Any, call: Call, incoming: TransportResponse, watch: Watch | None
     ) -> None:
-        """Take over a call whose 2xx this is. Raises `CodingError` for a coding that is not known."""
+        """Take over a call whose 2xx this is. Raises `CodingError` for an unknown content coding."""
         call.keep()
         self._library = library
         self._request = request
@@ -139,13 +139,13 @@ class Answer:
         self._unit = PROGRESS  # bytes still to come until the stall timeout starts again
         self._held = b""
         self._ended = False
-        self._short_of: IncompleteStreamError | None = None  # raised when what came before it was handed out
+        self._short_of: IncompleteStreamError | None = None  # raised after the bytes before it were returned
 
     async def begin(self) -> None:
-        """Wait for the first event of a stream, so that all that fails before it can be tried again.
+        """Wait for the first event of a stream, so that a failure before it can be retried.
 
-        Raises `TransportError`, and the public error of a stream that is over before it began; the call is not this
-        answer's any more then.
+        Raises `TransportError`, and the public error of a stream that ended before its first event; the driver then
+        owns the call again.
         """
         call, watch = self._call, self._watch
         assert call is not None
@@ -183,7 +183,7 @@ class Answer:
             if self._watch is None or not self._watch.complete:
                 error = call.public(failure)
                 raise self._broken(call, error) from error
-            piece = b""  # the answer is there; only the connection is lost
+            piece = b""  # the answer is complete; only the connection is lost
         except (OpenAIError, CodingError) as caught:
             raise self._broken(call, caught) from caught
         except BaseException:
@@ -200,9 +200,9 @@ class Answer:
         return translated(self._library, self._request, error, call.reason, midway=True)
 
     async def _next(self, call: Call) -> bytes:
-        """Return the next bytes, their coding undone; ``b""`` at the end of the message.
+        """Return the next bytes, decoded; ``b""`` at the end of the message.
 
-        Of an object in the place of a stream there is one piece: its events.
+        An object sent instead of a stream yields one piece: its events.
         """
         watch = self._watch
         while not self._ended:
@@ -225,9 +225,9 @@ class Answer:
         return b""
 
     async def _decided(self, call: Call, piece: bytes) -> bytes:
-        """Wait for the end of the message before ``[DONE]`` is passed on: nobody reads behind it.
+        """Wait for the end of the message before passing on ``[DONE]``, after which clients stop reading.
 
-        Where the answer is cut, what stands before ``[DONE]`` is passed on, and the error follows.
+        If the answer is truncated, the bytes before ``[DONE]`` are passed on, and the error follows.
         """
         patience = call.timeouts.stall
         self._incoming.expire(call.loop.time() + (_PATIENCE if patience is None else min(patience, _PATIENCE)), "stall")
@@ -246,7 +246,7 @@ class Answer:
         return piece
 
     def _made(self, call: Call, watch: Watch) -> bytes:
-        """Return the events that a whole answer is made into. Raises for anything else, with what it says."""
+        """Return the events of a whole answer. Raises an error with the server's message for any other body."""
         body = watch.reader.body
         try:
             value: Any = msgspec.json.decode(body)
@@ -262,14 +262,14 @@ class Answer:
         return b"".join(b"data: %b\n\n" % event for event in made) + b"data: [DONE]\n\n"
 
     def _progress(self, call: Call, size: int) -> None:
-        """Of a body that is no event stream 64 KiB are progress."""
+        """Count every 64 KiB of a body that is not an event stream as progress."""
         self._unit -= size
         if self._unit <= 0 and self._watch is None:
             self._unit = PROGRESS
             call.expect(self._incoming, call.timeouts.stall, "stall")
 
     def _look(self, call: Call, piece: bytes) -> None:
-        """Of an event stream every event is progress, and nothing else."""
+        """Count every event of an event stream, and nothing else, as progress."""
         watch = self._watch
         if watch is None:
             return
@@ -306,7 +306,7 @@ class Answer:
             call.release()
 
     async def aclose(self) -> None:
-        """Free connection and place at once; after ``[DONE]`` the end of the message is taken first. Idempotent."""
+        """Release connection and slot at once; after ``[DONE]`` the end of the message is read first. Idempotent."""
         call, self._call = self._call, None
         self._held = b""
         if call is None:

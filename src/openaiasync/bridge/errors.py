@@ -1,7 +1,7 @@
-"""What goes wrong in the engine, as the exceptions that httpx2 raises for it: by cause and clock, never by text.
+"""Map the engine's errors to the exceptions of httpx2, by cause and timeout.
 
-Before an answer is handed out the official client turns them into its own. In the middle of an answer nobody does, so
-these are its own classes as well: ``except openai.APIConnectionError`` holds for a stream from beginning to end.
+Before an answer is returned the official client converts them to its own. In the middle of an answer it does not, so
+these are subclasses of its classes too: ``except openai.APIConnectionError`` works for a whole stream.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def translated(
     """Return the exception of `library` for an error of ours.
 
     `reason` is the kind of `TransportError` that ended the last exchange, `unsent` whether its body was still being
-    sent, `midway` whether a part of the answer has been handed out already.
+    sent, `midway` whether a part of the answer has already been returned.
     """
     kind: Any = getattr(library, _name(error, reason, unsent))
     openai: Any = sys.modules.get("openai")
@@ -70,17 +70,17 @@ def _name(error: OpenAIError | CodingError, reason: str | None, unsent: bool) ->
 
 @functools.cache
 def _both(kind: Any, official: Any) -> Any:
-    """Return a class of exceptions that are of HTTP library and official client alike."""
+    """Return an exception class that derives from both the HTTP library's and the official client's."""
 
     def init(self: Any, message: str, *, request: Any = None) -> None:
-        # Neither constructor is called: each would hand on to the other what that one does not take.
+        # Neither constructor is called: each would pass arguments to the other that it does not accept.
         Exception.__init__(self, message)
         self.request = request
         self.message = message
         self.body = self.code = self.param = self.type = None
 
     def reduce(self: Any) -> Any:
-        return kind, (str(self),)  # a class made at run time has no place that a pickle could name
+        return kind, (str(self),)  # a class created at run time cannot be pickled by name
 
     return type(
         kind.__name__, (kind, official), {"__init__": init, "__reduce__": reduce, "__module__": kind.__module__}

@@ -1,4 +1,4 @@
-"""Which HTTP library the official client that is installed works with: httpx2 since its version 3, httpx before."""
+"""Find the HTTP library of the installed official client: httpx2 since its version 3, httpx before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LibraryName = Literal["httpx2", "httpx"]
 
 
 def library_named(name: str | None) -> Any:
-    """Return the module of that name; for `None` the one that the installed ``openai`` requires, or that there is.
+    """Return the module of that name; for `None` the one that the installed ``openai`` requires, or an installed one.
 
     Raises `ValueError` for another name and `ModuleNotFoundError` where it is not installed.
     """
@@ -29,7 +29,7 @@ def library_named(name: str | None) -> Any:
 
 
 def _required() -> str | None:
-    """Return what ``openai`` names among its requirements; it may name others that only its extras need."""
+    """Return the HTTP library among the requirements of ``openai``; requirements of its extras do not count."""
     try:
         needs = metadata.requires("openai") or []
     except metadata.PackageNotFoundError:

@@ -28,15 +28,14 @@ async def bounded_map(
     """Yield ``await function(item)`` for every item, with at most `concurrency` of them running at a time.
 
     Items are read one by one as they are needed, so the source may be endless. Closing the generator, or cancelling
-    the task that iterates it, cancels the running calls and waits for them to end.
+    the task that iterates it, cancels the running calls and awaits them.
 
     Args:
         function: called once for each item, in a task of its own.
         items: an iterable, or an async one. It is not closed.
         concurrency: how many calls may run at a time.
-        ahead: how many calls may be started whose results are not yet yielded: a bound on memory while an early one is
-        slow, or
-            the reader is. Default: `concurrency`.
+        ahead: how many calls may be started whose results are not yet yielded: a bound on memory while an early one
+            is slow, or the reader is. Default: `concurrency`.
         ordered: whether results come in the order of the items, or as they are completed.
 
     After the first failure no further item is read. With `ordered` its exception is raised when its turn comes, else

@@ -1,20 +1,19 @@
-"""The rows of a job on the disk: data in append-only segments, marks of what became of each row in a journal.
+"""The rows of a job on disk: lines in append-only segments, and a journal with the state of each row.
 
-A job has a folder with `journal` and the segments, and two files for its user: `out` with the lines of rows that have
-an answer, `errors` with those of rows that failed. The journal is a line of JSON (the header, the caller's business)
-and then records of 25 bytes: row, kind, where the row's line is, how long it is, and the checksum of its bytes.
+A job has a folder with `journal` and the segments, and two files for its user: `out` with the lines of answered rows,
+`errors` with those of failed rows. The journal is a line of JSON (the header, the caller's business) and then records
+of 25 bytes: row, kind, where the row's line is, how long it is, and the checksum of its bytes.
 
 * A row is marked as sent before it is sent, and as finished once its line is written. All rows that finish together are
-  one `write` each of lines and marks: a killed process (SIGKILL) loses nothing that it was told of.
-* Against a loss of power the files are synchronised from a thread, and the journal says up to where. Lines that were
-  written later are compared with their checksums when the job is opened again.
-* In the order of rows (`in_order`) lines wait in segments until all before them are there, and are then copied to `out`
-  and `errors`; a segment is removed once all of its lines are. Otherwise `out` and `errors` are the segments.
-* Rows that are sent again (`again`) have their lines beside until `merge` puts them where they belong, which replaces
-  both files at once.
+  one `write` each of lines and marks: a killed process (SIGKILL) loses no flushed row.
+* Against a loss of power the files are synchronised from a thread, and the journal says up to where. Lines written
+later are verified by their checksums when the job is opened again. * In input order (`in_order`) lines wait in segments
+until all rows before them have finished, and are then copied to `out` and `errors`; a segment is removed once all of
+its lines are copied. Otherwise `out` and `errors` are the segments. * Lines of rows that are sent again (`again`) are
+kept separately until `merge` puts them in their place, replacing both files atomically.
 
-Memory: one byte a row, 16 for each row that waits for an earlier one. All methods block, but none for longer than it
-takes to write what it is given.
+Memory: one byte a row, 16 for each row that waits for an earlier one. All methods block, most only for the time of one
+write.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ _COPIED, _COPIED_ERRORS, _SYNCED, _AGAIN, _MERGING, _MERGING_ERRORS, _MERGED, _D
 _RECORD = struct.Struct("<IBBHQIIB")  # row, kind, magic, file, offset, length, checksum, line feed
 _MAGIC, _END = 0xA7, 0x0A
 _OUT, _ERRORS, _FIRST = 0, 1, 2  # numbers of the files that records name; segments follow
-_SEGMENT = 64 << 20  # bytes of a segment, from which on another one is begun
-_RESERVE = 4 << 20  # bytes that are set free when the disk is full, so that rows in flight can be saved
+_SEGMENT = 64 << 20  # size of a segment in bytes from which a new one is begun
+_RESERVE = 4 << 20  # bytes released when the disk is full, so that rows in flight can be saved
 _SCANNED = _RECORD.size * 40_000  # bytes of the journal that are read at once
 _BLOCK = 1 << 18  # bytes of a segment that are read at once
 _HEADER = 16 << 20  # bytes
@@ -52,7 +51,7 @@ _pack = _RECORD.pack
 
 
 class DamagedError(OSError):
-    """The bytes of a row are not what was written; the row was marked to be sent again."""
+    """A row's bytes differ from those written; the row was marked to be sent again."""
 
 
 class _Place(NamedTuple):
@@ -63,7 +62,7 @@ class _Place(NamedTuple):
 
 
 class SyncPlan(NamedTuple):
-    """What a synchronisation makes durable: the files, and what the journal may say afterwards."""
+    """The files that a synchronisation makes durable, and the resulting journal entries."""
 
     files: list[AppendFile]
     copied: int
@@ -74,11 +73,11 @@ class SyncPlan(NamedTuple):
 
 
 class _LineTable:
-    """Where the lines of rows are that wait for an earlier one."""
+    """The locations of lines that wait for an earlier row."""
 
     def __init__(self, base: int) -> None:
         self.base = base
-        self._skip = 0  # places at the front that are not used any more
+        self._skip = 0  # entries at the front that are no longer used
         self._where = array("Q")
         self._length = array("I")
         self._checksum = array("I")
@@ -116,13 +115,13 @@ class _LineTable:
 
 
 class SegmentStore:
-    """The files of one job, held by one process at a time. Made by `create` or `open`; `close` frees them.
+    """The files of one job, locked by one process at a time. Created by `create` or `open`; `close` releases them.
 
     Attributes:
         header: what the caller stored.
-        states: what became of each row, a byte a row: `NEW`, `SENT`, `OK`, `FAILED`.
-        counts: how many rows are in each state, by state; those in no record are not counted.
-        failure: the last error of writing; `None` while all is well.
+        states: the state of each row, one byte per row: `NEW`, `SENT`, `OK`, `FAILED`.
+        counts: the number of rows by state; rows without a record are not counted.
+        failure: the last write error; `None` without one.
     """
 
     def __init__(self, folder: str, out: str, errors: str, in_order: bool, journal: AppendFile, header: bytes) -> None:
@@ -157,7 +156,8 @@ class SegmentStore:
 
     @classmethod
     def create(cls, folder: str, out: str, errors: str, header: bytes, *, in_order: bool = True) -> SegmentStore:
-        """Begin a job; what `folder`, `out` and `errors` held is removed. Raises `OSError`, `FileInUseError`."""
+        """Create a job, removing the previous contents of `folder`, `out` and `errors`. Raises `OSError`,
+        `FileInUseError`."""
         os.makedirs(folder, exist_ok=True)
         journal = AppendFile.create(os.path.join(folder, "journal"), header + b"\n", lambda first: None)
         store = cls(folder, out, errors, in_order, journal, header)
@@ -177,10 +177,10 @@ class SegmentStore:
 
     @classmethod
     def open(cls, folder: str, out: str, errors: str, *, in_order: bool = True) -> SegmentStore:
-        """Continue a job: cut off what a killed process left half written, and read what became of each row.
+        """Open an existing job: truncate partial writes of a killed process, and read the state of each row.
 
         Raises `FileNotFoundError` if there is no such job, `FileInUseError`, `FileGoneError` and `FileChangedError` if
-        `out` or `errors` are not as they were left, `OSError`.
+        `out` or `errors` were removed or changed, `OSError`.
         """
         path = os.path.join(folder, "journal")
         journal = AppendFile.resume(path)
@@ -200,7 +200,7 @@ class SegmentStore:
 
     @staticmethod
     def read_header(folder: str) -> bytes:
-        """Return the header of a job, in use or not. Raises `FileNotFoundError`, `OSError`."""
+        """Return the header of a job, even while it is in use. Raises `FileNotFoundError`, `OSError`."""
         with open_regular(os.path.join(folder, "journal")) as file:
             found = b""
             while b"\n" not in found and len(found) < _HEADER and (piece := file.read(1 << 16)):
@@ -208,7 +208,7 @@ class SegmentStore:
         return found.partition(b"\n")[0]
 
     def close(self) -> None:
-        """Free all files. What was not flushed is lost."""
+        """Close all files. Unflushed lines are lost."""
         for file in (*self._files.values(), self._journal):
             file.close()
         with contextlib.suppress(OSError):
@@ -218,21 +218,21 @@ class SegmentStore:
         return self._paths.get(number) or os.path.join(self.folder, f"data-{number:06d}")
 
     def _file(self, number: int) -> AppendFile:
-        """The file of a number, opened or made if need be."""
+        """Return the file with a number, opening or creating it if needed."""
         file = self._files.get(number)
         if file is None:
             path = self._path(number)
             try:
                 file = AppendFile.resume(path)
             except FileNotFoundError:
-                # The mode is what the umask leaves: results are the user's files.
+                # The mode follows the umask: results are the user's files.
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
                 file = AppendFile.resume(path)
             self._files[number] = file
         return file
 
     def _reserve(self) -> None:
-        """Hold some space, for the answers that are on their way when the disk is full."""
+        """Reserve space for the answers in flight when the disk becomes full."""
         with contextlib.suppress(OSError):
             descriptor = os.open(os.path.join(self.folder, "reserve"), os.O_WRONLY | os.O_CREAT, 0o600)
             try:
@@ -242,7 +242,7 @@ class SegmentStore:
                 os.close(descriptor)
 
     def _use_reserve(self, error: OSError) -> None:
-        """Make room for the answers on their way. Raises the error if there is none left to make."""
+        """Release the reserved space for the answers in flight. Raises the error if none is left."""
         self.failure = self.failure or error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise error
@@ -254,7 +254,7 @@ class SegmentStore:
     # ---------------------------------------------------------------- reading the journal
 
     def _scan(self, start: int) -> None:
-        """Read all records; what no record covers is cut off the files."""
+        """Read all records, and truncate the files after the last recorded line."""
         size, lengths, merging = start, {_OUT: 0, _ERRORS: 0}, {_OUT: -1, _ERRORS: -1}
         recent: list[tuple[int, ...]] = []  # records of rows that finished since the last synchronisation
         with open_regular(self._journal.path) as file:
@@ -288,7 +288,7 @@ class SegmentStore:
     def _apply(
         self, records: bytes, lengths: dict[int, int], merging: dict[int, int], recent: list[tuple[int, ...]]
     ) -> int:
-        """Take the records in; how many bytes of them are right."""
+        """Apply the records and return how many of their bytes are valid."""
         states, window, late, good = self.states, self._window, self._late, 0
         put, in_order = window.put, self._in_order
         for record in _RECORD.iter_unpack(records):
@@ -335,13 +335,14 @@ class SegmentStore:
         return good * _RECORD.size
 
     def _note_result(self, row: int, kind: int, place: _Place, lengths: dict[int, int]) -> None:
-        """Remember a line that is in `out` or `errors` already."""
+        """Record a line that is already in `out` or `errors`."""
         lengths[place.file] = max(lengths[place.file], place.offset + place.length)
         if kind == FAILED:
             self._failed[row] = place
 
     def _check_recent(self, recent: list[tuple[int, ...]], lengths: dict[int, int]) -> None:
-        """Compare lines that may not have reached the disk with their checksums; rows without one are sent again."""
+        """Verify the checksums of lines that may not have reached the disk; rows whose line is missing or damaged are
+        sent again."""
         ends: dict[int, float] = defaultdict(lambda: math.inf)
         for row, kind, _, file, offset, length, checksum, _ in recent:
             place = _Place(file, offset, length, checksum)
@@ -356,7 +357,7 @@ class SegmentStore:
             self.states[row] = NEW
             if row in self._late:
                 self._late[row] = None
-            if not self._in_order:  # the file is cut there, so that what follows is lost, too
+            if not self._in_order:  # the file is truncated there, so that later lines are lost too
                 ends[place.file] = min(ends[place.file], place.offset)
                 if kind == FAILED:
                     self._failed.pop(row, None)
@@ -364,7 +365,7 @@ class SegmentStore:
             lengths[number] = int(min(lengths[number], ends[number]))
 
     def _open_result(self, number: int, length: int) -> None:
-        """Open `out` or `errors` as the journal knows it."""
+        """Open `out` or `errors`, checking it against the journal."""
         path = self._path(number)
         if not os.path.exists(path):
             if length:
@@ -380,10 +381,10 @@ class SegmentStore:
     # ---------------------------------------------------------------- rows
 
     def sent(self, row: int, checksum: int) -> None:
-        """Mark a row as sent; returns once the mark is written. `checksum` is that of its request. Raises `OSError`.
+        """Mark a row as sent, returning once the mark is written. `checksum` is that of its request. Raises `OSError`.
 
-        Rows that were taken in are written first: the one that is sent takes the place of one of them in flight, and a
-        process that is killed now must not lose both.
+        Buffered rows are written first: the new row takes the slot of one of them, and a process killed now must not
+        lose both.
         """
         states = self.states
         if row >= len(states):
@@ -400,23 +401,23 @@ class SegmentStore:
         self.counts[SENT] += 1
 
     def put(self, row: int, ok: bool, line: bytes) -> None:
-        """Take in the line of a finished row; `flush` writes it."""
+        """Buffer the line of a finished row; `flush` writes it."""
         self._pending.append((row, OK if ok else FAILED, line))
         self._pending_bytes += len(line)
 
     @property
     def pending(self) -> int:
-        """Bytes that wait to be flushed."""
+        """The number of bytes that are not flushed yet."""
         return self._pending_bytes
 
     def counted(self, state: int) -> int:
-        """Return how many rows are in a state, as far as they count already."""
+        """Return the number of rows in a state; with strict durability only durable rows count."""
         return self.counts[state] - sum(kind == state for kind in self._unsynced.values())
 
     def flush(self, more: bytes = b"") -> int:
-        """Write all lines and marks that were taken in; how many rows. After an `OSError` they still wait for it.
+        """Write all buffered lines and marks and return the number of rows. After an `OSError` they stay buffered.
 
-        `more` are marks that are written after them, in the same step.
+        `more` are marks written after them in the same step.
         """
         pending = self._pending
         if not pending:
@@ -488,7 +489,7 @@ class SegmentStore:
             file.append(data, check=check)
 
     def _segment(self) -> int:
-        """The segment that is written to; another one if it is full, or cannot grow any more."""
+        """Return the current segment, beginning another one if it is full or cannot grow."""
         if self._current < _FIRST or self._file(self._current).size >= _SEGMENT:
             if self._left.get(self._current) == 0:
                 self._removable.append(self._current)
@@ -496,7 +497,8 @@ class SegmentStore:
         return self._current
 
     def again(self, state: int = FAILED) -> int:
-        """Mark all rows of a state (`FAILED`) to be sent again; how many. `flush` first. Raises `OSError`."""
+        """Mark all rows of a state (`FAILED`) to be sent again and return their number. Call `flush` first. Raises
+        `OSError`."""
         rows = [row for row, found in enumerate(self.states) if found == state]
         if rows:
             self._append_marks(b"".join([_pack(row, _AGAIN, _MAGIC, 0, 0, 0, 0, _END) for row in rows]))
@@ -505,7 +507,7 @@ class SegmentStore:
         return len(rows)
 
     def note_doubtful(self) -> None:
-        """Remember for good which rows were sent, but not finished, when the job was opened. Raises `OSError`."""
+        """Record durably which rows were sent but not finished when the job was opened. Raises `OSError`."""
         rows = [row for row, state in enumerate(self.states) if state == SENT and row not in self.doubtful]
         if rows:
             self._append_marks(b"".join([_pack(row, _DOUBTFUL, _MAGIC, 0, 0, 0, 0, _END) for row in rows]))
@@ -521,13 +523,13 @@ class SegmentStore:
 
     @property
     def copied(self) -> int:
-        """Rows, from the first on, whose lines are in `out` or `errors` (in the order of rows only)."""
+        """The number of leading rows whose lines are in `out` or `errors` (with `in_order` only)."""
         return self._window.base
 
     def copy(self, most: int = 2000) -> bool:
-        """Copy the lines of at most `most` rows whose turn it is; whether there are more. Raises `OSError`.
+        """Copy the lines of up to `most` rows that are next in order; return whether there are more. Raises `OSError`.
 
-        Raises `DamagedError` for a line that is not what was written: its row is sent again when the job is resumed.
+        Raises `DamagedError` for a damaged line, whose row is sent again when the job is resumed.
         """
         if not self._in_order:
             return False
@@ -557,7 +559,7 @@ class SegmentStore:
             self._removable.append(number)
 
     def _append_results(self, out: bytes, errors: bytes) -> None:
-        """Append to both files or to none."""
+        """Append to both files or to neither."""
         before = self._file(_OUT).size
         try:
             if out:
@@ -573,7 +575,7 @@ class SegmentStore:
             raise
 
     def _read(self, row: int, place: _Place) -> bytes:
-        """The line of a row, from a block that is kept, since neighbours are read one after another."""
+        """Return the line of a row, from a cached block, since neighbours are read one after another."""
         number, start, block = self._block
         at = place.offset - start
         if number != place.file or at < 0 or at + place.length > len(block):
@@ -591,7 +593,7 @@ class SegmentStore:
     # ---------------------------------------------------------------- synchronisation
 
     def begin_sync(self) -> SyncPlan | None:
-        """What is to be synchronised now; `None` if nothing was written. Follow with `run_sync`, then `end_sync`."""
+        """Return what must be synchronised; `None` if nothing was written. Follow with `run_sync`, then `end_sync`."""
         if not self._dirty:
             return None
         files = [self._file(number) for number in sorted(self._dirty, reverse=True)]
@@ -609,12 +611,12 @@ class SegmentStore:
 
     @staticmethod
     def run_sync(plan: SyncPlan) -> None:
-        """Wait until the disk has it; in any thread. Raises `OSError`."""
+        """Synchronise the files to disk, from any thread. Raises `OSError`."""
         for file in plan.files:
             file.sync()
 
     def end_sync(self, plan: SyncPlan) -> None:
-        """Note in the journal what is durable now; remove segments that nobody needs any more. Raises `OSError`."""
+        """Record in the journal what is durable now, and remove unneeded segments. Raises `OSError`."""
         for row in plan.unsynced:
             self._unsynced.pop(row, None)
         marks = [_pack(0, _SYNCED, _MAGIC, 0, 0, 0, 0, _END)]
@@ -623,7 +625,8 @@ class SegmentStore:
             marks.append(_pack(0, _COPIED_ERRORS, _MAGIC, 0, plan.errors, 0, 0, _END))
             self._marked = plan.copied
         self._append_marks(b"".join(marks))
-        # The marks that make a segment superfluous must be on the disk before it goes: that is after the next time.
+        # The marks that make a segment unneeded must be on disk before it is removed, that is, after the next
+        # synchronisation.
         self._remove_segments()
         self._unneeded = plan.removable
 
@@ -635,7 +638,7 @@ class SegmentStore:
                 os.unlink(self._path(number))
 
     def sync(self) -> None:
-        """Flush, copy all that can be copied, and synchronise. Raises `OSError`."""
+        """Flush, copy all rows that are next in order, and synchronise. Raises `OSError`."""
         self.flush()
         if self._unsynced and (plan := self.begin_sync()) is not None:
             self.run_sync(plan)
@@ -653,9 +656,10 @@ class SegmentStore:
     # ---------------------------------------------------------------- rows that were sent again
 
     def merge(self) -> bool:
-        """Put the lines of rows that were sent again where they belong; whether there were any. Raises `OSError`.
+        """Put the lines of rows that were sent again in their place; return whether there were any. Raises `OSError`.
 
-        Both files are written anew and take the place of the old ones; killed at any instant, `open` finishes it.
+        Both files are rewritten and replace the old ones; if the process is killed at any point, `open` finishes the
+        merge.
         """
         self.sync()
         if not any(place is not None for place in self._late.values()):
@@ -686,7 +690,7 @@ class SegmentStore:
         return True
 
     def _finish_merge(self) -> None:
-        """Replace the results by the merged files that are there."""
+        """Replace the results with the merged files."""
         for number in (_OUT, _ERRORS):
             merged = os.path.join(self.folder, f"merged-{number}")
             if not os.path.exists(merged):
@@ -724,7 +728,7 @@ class SegmentStore:
                     yield _ERRORS, errors.readline()
 
     def _kept_lines(self) -> Iterator[tuple[int, bytes]]:
-        """`out` as it is, and of `errors` the lines of rows that have no answer by now."""
+        """Yield the lines of `out`, and those of `errors` whose rows still have no answer."""
         with open(self._path(_OUT), "rb") as out:
             while piece := out.read(1 << 20):
                 yield _OUT, piece
@@ -736,7 +740,7 @@ class SegmentStore:
         return sorted(kept, key=lambda found: found[1].offset)
 
     def _moved_failures(self) -> list[bytes]:
-        """Marks of where the lines in `errors` are now."""
+        """Return marks with the new locations of the lines in `errors`."""
         marks: list[bytes] = []
         moved: dict[int, _Place] = {}
         at = 0
@@ -759,7 +763,7 @@ class SegmentStore:
 
 
 def _take_away(path: str) -> None:
-    """Remove a file that is to be made anew. A target that is not a regular file raises `OSError`."""
+    """Remove a file that will be rewritten. Raises `OSError` for a target that is not a regular file."""
     try:
         with open_regular(path):
             pass

@@ -1,1 +1,1 @@
-"""Moving bytes: the border (`base`), connections of our own (`tcp`), adapters, and a fake for tests."""
+"""Transports: the interface (`base`), the library's own TCP transport (`tcp`), adapters, and a fake for tests."""

@@ -1,4 +1,4 @@
-"""What adapters to other HTTP libraries share: a response on top of "give me the next bytes", and the start timeout."""
+"""The base of adapters to other HTTP libraries: a response built on reading the next bytes, and the start timeout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AdapterResponse:
     reader: object = None
 
     def __init__(self, status: int, raw_fields: bytes) -> None:
-        """`raw_fields`: the field lines, each with its CRLF."""
+        """Create a response; `raw_fields` are the field lines, each with its CRLF."""
         self.status = status
         self.raw_fields = raw_fields
         self.ended: bool = False
@@ -84,14 +84,14 @@ class AdapterResponse:
         self.end("the exchange was aborted by its caller")
 
     def end(self, message: str) -> None:
-        """End with kind ``"closed"``, also for a task that is waiting; no effect after the end."""
+        """Close with kind ``"closed"``, which a waiting task is raised too; no effect after the end."""
         if not self.ended:
             self._fail(TransportError("closed", message, sent=True, answered=True))
             if self._waiting is not None and not self._waiting.expired():
                 self._waiting.reschedule(0)
 
     def _fail(self, error: TransportError) -> TransportError:
-        """Close, and keep the first failure."""
+        """Close and record the first failure."""
         if self._failure is None:
             self._failure = error
             self._drop()
@@ -100,7 +100,7 @@ class AdapterResponse:
 
 @asynccontextmanager
 async def limited_start(timeouts: AttemptTimeouts) -> AsyncGenerator[None, None]:
-    """Limit sending and waiting for a head by `start` and `until`; a `TransportError` when one of them expires."""
+    """Limit sending and waiting for a head by `start` and `until`; raise `TransportError` when one of them expires."""
     at, clock = timeouts.until, "until"
     if timeouts.start is not None:
         start_at = asyncio.get_running_loop().time() + timeouts.start

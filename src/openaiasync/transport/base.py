@@ -1,6 +1,6 @@
-"""The border between a call and the network: what a transport has to offer, and the one error it may raise.
+"""The interface between a call and the network: what a transport must provide, and the one error it may raise.
 
-The engine knows no other names of this package, so that a transport over another library is a small adapter.
+The engine uses only these names of the package, so that a transport over another library is a small adapter.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Origin(NamedTuple):
-    """Where a request goes: the origin of RFC 6454. Connections are shared by requests of one origin only."""
+    """The origin of a request (RFC 6454). Connections are shared by requests of one origin only."""
 
     scheme: str  # "http" or "https"
     host: str  # a name or an address, IPv6 without brackets
@@ -33,10 +33,10 @@ class Origin(NamedTuple):
 
 
 class Credentials:
-    """Header fields that must be seen by nobody: they meet the bytes only where they are written to the socket.
+    """Header fields that must stay hidden: they become bytes only where they are written to the socket.
 
-    `fields()` gives ``(name, value)`` pairs; `repr`, `str`, pickles and copies give none of it. `shown` holds what may
-    be seen: each name, and the scheme before the value (``"Bearer"``) where it is a usual one or the given `scheme`.
+    `fields()` gives ``(name, value)`` pairs; `repr`, `str`, pickles and copies reveal nothing. `shown` holds the
+    visible part: each name, and the scheme before the value (``"Bearer"``) if it is a usual one or the given `scheme`.
     """
 
     __slots__ = ("__pairs", "__wire", "shown")
@@ -54,7 +54,7 @@ class Credentials:
         return self.__wire
 
     def secrets(self) -> Iterable[Secret]:
-        """Return what must not be seen where a server echoes it."""
+        """Return the secrets to redact where a server echoes them."""
         return of_fields(self.__pairs)
 
     def __bool__(self) -> bool:
@@ -79,7 +79,7 @@ def _scheme(value: str, known: str) -> str:
 
 
 class TransportRequest(msgspec.Struct, eq=False):
-    """One request as it is handed to a transport, once per attempt.
+    """One request as passed to a transport, once per attempt.
 
     (A Struct, since one is made for every request: its constructor and its copy are not Python functions.)
     """
@@ -105,7 +105,7 @@ class TransportRequest(msgspec.Struct, eq=False):
         def __copy__(self) -> Self: ...
 
     def add_field(self, name: str, value: str) -> None:
-        """Send one more header field, which holds no secret and needs no checking."""
+        """Add a header field that is not secret and needs no validation."""
         self.fields = (*self.fields, (name, value))
         if self.prebuilt is not None:
             self.prebuilt += f"{name}: {value}\r\n".encode("latin-1")
@@ -117,8 +117,8 @@ class AttemptTimeouts(msgspec.Struct, frozen=True):
     connect: float | None  # for DNS, TCP, TLS and proxy together, from the start of each
     start: float | None  # from the request written to the first byte of a final answer's head (1xx do not count)
     until: float | None  # the event loop's time at which this attempt ends, wherever it is
-    stall: float | None = None  # from the first byte of a final answer's head to its end; `None`: as long as `start`
-    queue: float | None = None  # waiting for a connection, where all that there may be are in use
+    stall: float | None = None  # from the first byte of a final answer's head to its end; `None`: the same as `start`
+    queue: float | None = None  # waiting for a connection while all allowed ones are in use
 
 
 class TransportError(Exception):
@@ -152,55 +152,56 @@ class TransportError(Exception):
 
 
 def over_cap(cap: int) -> str:
-    """Return what is said of a body that is larger than it may be."""
-    return f"the body is over {cap} bytes (max_body in http_other sets how many one that is held in memory may have)"
+    """Return the error message for a body over its cap."""
+    return f"the body is over {cap} bytes (max_body in http_other sets the limit for bodies held in memory)"
 
 
 class TransportResponse(Protocol):
-    """The answer to one `TransportRequest`: its head is there, its body may still be coming.
+    """The answer to one `TransportRequest`: its head has arrived, its body may still be arriving.
 
-    It gives its connection back by itself at the exact end of the body; before that only `abort` frees it.
+    It returns its connection to the pool at the exact end of the body; before that only `abort` releases it.
     All waiting raises `TransportError`. Only one task may wait at a time.
     """
 
     reader: object
-    """The task that reads, or is to read: it can free the connection. Set by the driver; `None` where it is not known.
+    """The task that reads or will read, and so can release the connection. Set by the driver; `None` if unknown.
     A transport whose connections are limited in number finds deadlocks with it."""
 
     @property
     def status(self) -> int: ...
     @property
     def raw_fields(self) -> bytes:
-        """The field lines of the head as they came, each with its CRLF, without status line and last empty line."""
+        """The raw field lines of the head, each with its CRLF, without status line and final empty line."""
         ...
 
     @property
     def connected(self) -> float:
-        """Seconds spent on getting a connection (0.0 when an idle one was there)."""
+        """Seconds spent on getting a connection (0.0 for an idle one)."""
         ...
 
     @property
     def ended(self) -> bool:
-        """Whether the whole body has been handed out."""
+        """Whether the whole body has been returned."""
         ...
 
     @property
     def exact(self) -> bool:
-        """Whether a body that has ended did so where its framing says; `False` for one that ended with its connection.
+        """Whether the body ended where its framing says; `False` for one that ended with its connection.
 
-        A process that dies ends its connections, too.
+        A dying process closes its connections too.
         """
         ...
 
     def expire(self, at: float | None, clock: str) -> None:
-        """From now on waiting ends with a timeout of this clock at the loop's time `at` (`None`: never).
+        """Set the read deadline: waiting ends with a timeout of this clock at the loop's time `at` (`None`: never).
 
-        Whoever reads moves it forward at each unit of progress; it costs two assignments.
+        The reader moves it forward at each unit of progress; this costs two assignments.
         """
         ...
 
     async def pieces(self) -> list[bytes]:
-        """What has come of the body since the last call, waiting if there is nothing; ``[]`` at the exact end."""
+        """Return the pieces of the body received since the last call, waiting for one if needed; ``[]`` at the exact
+        end."""
         ...
 
     async def read(self, cap: int) -> bytes:
@@ -208,9 +209,9 @@ class TransportResponse(Protocol):
         ...
 
     def take(self) -> bytes | None:
-        """Return the whole body, if it has come with the head and has no content coding; the answer has ended then.
+        """Return the whole body if it arrived with the head and has no content coding; this ends the answer.
 
-        `None` where that is not known: `read` or `pieces` tells. Most small answers need no more than this.
+        Return `None` otherwise: use `read` or `pieces`. Most small answers need nothing else.
         """
         ...
 
@@ -225,7 +226,7 @@ class Transport(Protocol):
     def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> Coroutine[Any, Any, TransportResponse]:
         """Send one request and wait for the head of its final response; usually an asynchronous method.
 
-        Cancelled or failed, it leaves no socket, task or timer behind. Raises `TransportError` only.
+        After a cancellation or failure it leaves no socket, task or timer behind. Raises `TransportError` only.
         """
         ...
 

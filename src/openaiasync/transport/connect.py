@@ -1,6 +1,6 @@
-"""How a connection comes about: DNS, TCP with happy eyeballs (RFC 8305), the proxy's tunnel, TLS.
+"""Open connections: DNS, TCP with happy eyeballs (RFC 8305), the proxy's tunnel, TLS.
 
-Every failure is a `TransportError` classed by its cause; a cancelled attempt leaves no socket, task or timer behind.
+Every failure is a `TransportError` classified by its cause; a cancelled attempt leaves no socket, task or timer behind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .proxies import Proxies, Proxy
 __all__ = ["Connector", "TcpSettings", "proxies_of"]
 
 RECEIVE_BUFFER = 262_144  # bytes
-# `start_tls` wants a limit of its own; ours are the clocks, so that this one must never be the first.
+# `start_tls` requires a timeout; ours are set elsewhere, so that this one must never expire first.
 _NO_TLS_LIMIT = 86_400.0
 
 _Address = tuple[socket.AddressFamily, Any]
@@ -33,7 +33,7 @@ _Address = tuple[socket.AddressFamily, Any]
 
 @dataclass(frozen=True, slots=True)
 class TcpSettings:
-    """What a `TcpTransport` is configured with."""
+    """The configuration of a `TcpTransport`."""
 
     max_connections_per_host: int | None = None  # per origin; `None`: no limit
     keepalive: float | None = 60.0  # seconds that an idle connection is kept; `None`: until the server closes it
@@ -41,8 +41,8 @@ class TcpSettings:
     proxy: str | None = field(default=None, repr=False)  # "http://user:password@host:port"; hidden: it may be secret
     trust_env: bool = True  # read HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY
     local_addr: tuple[str, int] | None = None  # the address to connect from
-    uds: str | None = None  # connect to this Unix socket, whatever the origin; goes past every proxy
-    happy_eyeballs_delay: float = 0.25  # seconds until the next address is tried beside the one before
+    uds: str | None = None  # connect to this Unix socket for every origin, bypassing proxies
+    happy_eyeballs_delay: float = 0.25  # seconds until the next address is tried in parallel
 
     def __copy__(self) -> TcpSettings:
         return self
@@ -52,12 +52,12 @@ class TcpSettings:
 
     def __reduce__(self) -> str | tuple[object, ...]:
         if self.proxy is not None and "@" in self.proxy:
-            raise TypeError("TcpSettings with a proxy's password are not pickled: make them where they are used")
+            raise TypeError("TcpSettings with a proxy's password are not pickled: create them where they are used")
         return (type(self), tuple(getattr(self, one.name) for one in fields(self)))
 
 
 def proxies_of(settings: TcpSettings) -> Proxies:
-    """The proxies that these settings and the environment name. Raises `ValueError` for one that cannot be used."""
+    """Return the proxies from these settings and the environment. Raises `ValueError` for an unusable one."""
     environment: Mapping[str, str] = os.environ if settings.trust_env else {}
     return Proxies(settings.proxy, environment, case_blind=sys.platform == "win32")
 
@@ -66,16 +66,16 @@ class Connector:
     """Opens connections for one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: TcpSettings) -> None:
-        """Raises `ValueError` for a proxy that cannot be used."""
+        """Create a connector. Raises `ValueError` for an unusable proxy."""
         self._loop = loop
         self._settings = settings
         self._proxies = proxies_of(settings)
         self._view = memoryview(bytearray(RECEIVE_BUFFER)) if _reads_at_once(loop) else None
 
     async def open(self, origin: Origin, *, tunnel: bool = False) -> Connection:
-        """Return a fresh connection to `origin`. The caller limits its time; raises `TransportError`.
+        """Open a new connection to `origin`; the caller applies the timeout. Raises `TransportError`.
 
-        With `tunnel` a proxy passes on whatever is sent, as to every ``https`` origin.
+        With `tunnel` a proxy is asked for a CONNECT tunnel, as for every ``https`` origin.
         """
         try:
             proxy = None if self._settings.uds else self._proxies.for_origin(origin)
@@ -123,8 +123,8 @@ class Connector:
         except OSError as error:
             raise TransportError("reset", "the connection was closed during the TLS handshake") from error
         finally:
-            # It is ours to tell the connection of its new transport; whoever failed or was cancelled must not leave
-            # the old one waiting for a polite end.
+            # We must tell the connection of its new transport; after a failure or cancellation the old transport must
+            # not be left waiting for an orderly close.
             if connection.transport is raw and sys.exc_info()[0] is not None:
                 raw.abort()
         if transport is None or connection.dropped:
@@ -170,7 +170,7 @@ class Connector:
             if local is None or (family == socket.AF_INET6) == (":" in local[0]):
                 by_family.setdefault(family, []).append((family, address))
         if not by_family:
-            raise TransportError("dns", f"the name of {what} has no address that could be used")
+            raise TransportError("dns", f"the name of {what} has no usable address")
         # RFC 8305, 4: families take turns, beginning with the one that the resolver prefers.
         turns = chain.from_iterable(zip_longest(*by_family.values()))
         return [address for address in turns if address is not None]
@@ -191,7 +191,8 @@ class Connector:
         return sock
 
     async def _connect_any(self, addresses: Sequence[_Address]) -> socket.socket:
-        """The first connection that comes about; each further address starts when the one before failed or is slow."""
+        """Return the first connection that succeeds; each further address is tried when the one before failed or is
+        slow."""
         if len(addresses) == 1:
             return await self._connect_one(addresses[0])
         waiting = list(reversed(addresses))
@@ -215,22 +216,22 @@ class Connector:
 
 
 def _literal(host: str, port: int) -> list[Any]:
-    """Return what the resolver would answer for an address that is written out; empty for a name.
+    """Return the resolver's result for a literal address; empty for a name.
 
-    The event loop asks its resolver in the default thread pool, which the program may have filled with work of its own.
-    An address needs no thread: with AI_NUMERICHOST nothing is looked up.
+    The event loop asks its resolver in the default thread pool, which the program may have filled with other work. A
+    literal address needs no thread: AI_NUMERICHOST prevents a lookup.
     """
     if ":" not in host and not host[-1:].isdigit():
         return []
     try:
-        # As bytes: text would load the codec of international names and its tables.
+        # As bytes: text would load the IDNA codec and its tables.
         return socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return []
 
 
 async def _discard(tasks: list[asyncio.Task[socket.socket]]) -> None:
-    """End attempts that are not needed; one that has just succeeded closes its socket."""
+    """Cancel unneeded attempts; one that has just succeeded closes its socket."""
     for task in tasks:
         task.add_done_callback(_close_result)
         task.cancel()
@@ -243,7 +244,7 @@ def _close_result(task: asyncio.Task[socket.socket]) -> None:
 
 
 async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
-    """Ask the proxy for a tunnel (RFC 9110, 9.3.6)."""
+    """Request a tunnel from the proxy (RFC 9110, 9.3.6)."""
     transport = connection.transport
     assert transport is not None
     bracketed = f"[{origin.host}]" if ":" in origin.host else origin.host
@@ -264,19 +265,20 @@ async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
 
 @lru_cache(maxsize=8)
 def _default_context(verify: bool, *environment: str | None) -> ssl.SSLContext:
-    """Return the system's certificates, or those that SSL_CERT_FILE and SSL_CERT_DIR (`environment`: the key) name."""
+    """Return a context with the system's certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR (`environment`, the
+    cache key)."""
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     else:
-        context.hostname_checks_common_name = False  # RFC 9525, section 2: names stand in subjectAltName alone
+        context.hostname_checks_common_name = False  # RFC 9525, section 2: only subjectAltName counts
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 def _reads_at_once(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether the loop fills a buffer and reports it in one step, so that connections may share one."""
+    """Return whether the loop fills a buffer and reports it in one step, so that connections can share one buffer."""
     if sys.platform == "win32":
         return isinstance(loop, asyncio.SelectorEventLoop)
     return isinstance(loop, asyncio.SelectorEventLoop) or type(loop).__module__.partition(".")[0] == "uvloop"

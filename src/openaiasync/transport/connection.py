@@ -1,6 +1,6 @@
-"""One connection: what the event loop calls, its one timer, and how it is dropped.
+"""One connection: its protocol callbacks, its single timer, and its closing.
 
-The timer is moved only when it fires or would fire too late, so that a request costs none.
+The timer is rescheduled only when it fires or would fire too late, so that most requests set none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEVER = math.inf
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A connection to one origin, perhaps through a proxy; made by the connector, kept by the pool."""
+    """A connection to one origin, perhaps through a proxy; created by the connector, kept by the pool."""
 
     __slots__ = (
         "__weakref__",
@@ -57,14 +57,14 @@ class Connection(asyncio.BufferedProtocol):
         origin: Origin,
         view: memoryview,
     ) -> None:
-        """`view` receives the bytes of every read, and is free again when the read has been handled."""
+        """Create a connection; `view` receives the bytes of every read and is reusable once the read was handled."""
         self.loop: asyncio.AbstractEventLoop = loop
         self.origin: Origin = origin
-        # Set by the pool: who takes the connection back after an exact end, and who hears that it is gone.
+        # Set by the pool: callbacks for an exchange that ended exactly, and for a lost connection.
         self.recycle: Callable[[Connection], None] = Connection.drop
         self.lost: Callable[[Connection], None] | None = None
         self.transport: asyncio.Transport | None = None
-        self.exchange: Exchange | None = None  # while somebody waits for its head
+        self.exchange: Exchange | None = None  # while a task waits for its head
         self.watched: weakref.ref[Exchange] | None = None  # afterwards
         self.absolute: bool = False  # requests go to a proxy in absolute-form
         self.credentials: Credentials = NO_CREDENTIALS  # the proxy's, if requests go to it
@@ -77,7 +77,7 @@ class Connection(asyncio.BufferedProtocol):
         self.timer_at: float = NEVER
         self._poll: select.poll | None = None
 
-    # --- what the event loop calls ---
+    # --- protocol callbacks ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -90,7 +90,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         exchange = self.exchange or self.current()
         if exchange is None:
-            self.drop()  # nobody has asked for anything
+            self.drop()  # no request was sent
         else:
             exchange.feed(bytes(self._view[:nbytes]))
 
@@ -123,18 +123,18 @@ class Connection(asyncio.BufferedProtocol):
         if writable is not None and not writable.done():
             writable.set_result(None)
 
-    # --- what exchanges and the pool call ---
+    # --- for exchanges and the pool ---
 
     def current(self) -> Exchange | None:
-        """Return the exchange that goes on here."""
+        """Return the current exchange."""
         return self.exchange if self.watched is None else self.watched()
 
     def watch(self, exchange: Exchange) -> None:
-        """Hold the exchange weakly from now on: an answer that nobody holds any more frees its socket at once."""
+        """Hold the exchange weakly from now on: an unreferenced answer releases its socket at once."""
         self.exchange, self.watched = None, weakref.ref(exchange, self.drop)
 
     def ended_properly(self) -> bool:
-        """Whether the end of the peer's bytes is genuine: over TLS it comes with a closure alert (RFC 8446, 6.1)."""
+        """Whether the peer's end of data is authentic: over TLS it is marked by a closure alert (RFC 8446, 6.1)."""
         tls = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
         if tls is None:
             return True
@@ -159,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.transport.abort()
 
     def arm(self, at: float) -> None:
-        """See to it that the timer fires at the loop's time `at` or before."""
+        """Make the timer fire at the loop's time `at` or earlier."""
         if at < self.timer_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -174,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
             exchange.check_clock()
 
     def readable(self) -> bool:
-        """Return whether a byte or the end of the connection is waiting in the kernel, unseen by the loop."""
+        """Return whether data or the end of the connection waits in the kernel, not yet read by the loop."""
         poll = self._poll
         if poll is None:
             sock = self.transport.get_extra_info("socket") if self.transport is not None else None
@@ -188,12 +188,12 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def _reset_on_close(transport: asyncio.Transport) -> None:
-    """Have the kernel forget what a server that reads no more has not taken; else it would wait for that server."""
+    """Make the kernel discard unsent data; it would otherwise wait for a server that no longer reads."""
     sock = transport.get_extra_info("socket")
     if sock is None or sock.fileno() < 0:
         return
     try:
-        # A copy, since what loops show of their sockets lets nobody set an option; the option is shared.
+        # A copy, since the sockets that loops expose do not allow setting options; the option is shared.
         with socket.socket(fileno=os.dup(sock.fileno())) as copy:
             copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except OSError:

@@ -1,7 +1,7 @@
-"""One request and its answer on a connection: bytes in, the answer and wake-ups out.
+"""One request and its answer on a connection: parse received bytes and wake the waiting task.
 
-Nothing here costs anything per event: bytes go through the parser as they come, and a task is woken once for what it
-waits for (a head, any piece, the whole body).
+There is no cost per event: bytes are parsed as they arrive, and a task is woken once for what it waits for (a head, any
+piece, the whole body).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from .connection import NEVER, Connection
 
 __all__ = ["TIMEOUTS", "Exchange"]
 
-UNREAD_LIMIT = 1_048_576  # bytes that may lie unread before the peer is made to wait
+UNREAD_LIMIT = 1_048_576  # unread bytes above which reading from the peer is paused
 RECHECK = 65_536  # bytes between two exact checks of a cap, where chunk framing makes the count inexact
 
 TIMEOUTS = {
-    "start": "no answer began in time",
+    "start": "the answer did not start in time",
     "stall": "the answer made no progress in time",
-    "until": "the attempt took longer than it may",
+    "until": "the attempt took too long",
     "connect": "no connection was made in time",
 }
 
@@ -31,23 +31,23 @@ _FOR_NOTHING, _FOR_HEAD, _FOR_PIECE, _FOR_ALL = range(4)
 class Exchange:
     """One request and its answer: the `TransportResponse` of a `Connection`."""
 
-    # Most exchanges need nothing of this but its default, and then it costs nothing.
+    # Most exchanges use only these defaults, which then cost nothing.
     _error: TransportError | None = None
     _waiter: asyncio.Future[None] | None = None
     _for: int = _FOR_NOTHING
-    _unread: int = 0  # bytes that came since the last piece was taken, framing included
+    _unread: int = 0  # bytes received since the last piece was taken, framing included
     _wake_at: int = 0
     _paused: bool = False
-    _parser: ResponseParser | None = None  # made when an answer is not of the usual kind
+    _parser: ResponseParser | None = None  # created for an answer off the fast path
     _start_at: float = NEVER
     _clock: str = "until"
     status: int = 0
     raw_fields: bytes = b""
-    _body: bytes | None = None  # of a usual answer, until it is taken
+    _body: bytes | None = None  # of an answer on the fast path, until it is taken
     _coded: bool = False
     ended: bool = False
     reader: object = None
-    owner: object = None  # kept alive as long as the answer: a pool ends with its transport
+    owner: object = None  # keeps the transport alive with the answer, since a pool is closed with its transport
     tunnel: bool = False  # the connection belongs to the tunnel once the answer has ended
     sent: bool = False
     written: bool = False
@@ -61,9 +61,9 @@ class Exchange:
         connected: float,
         written: float | None = None,
     ) -> None:
-        """Take `connection`; `bodiless` as in `ResponseParser`, `connected` in seconds.
+        """Create an exchange on `connection`; `bodiless` is as in `ResponseParser`, `connected` in seconds.
 
-        `written` is the event loop's time of a request that is written whole right now.
+        `written` is the event loop's time if the whole request is written now.
         """
         self._connection: Connection | None = connection
         self._loop = connection.loop
@@ -76,7 +76,7 @@ class Exchange:
             self._start_at = at = NEVER if start is None else written + start
             if at <= until:
                 self._expires, self._clock = at, "start"
-        # Looked at in every exchange, and a default of the class costs twice as much to look at.
+        # Read in every exchange; a class default would cost twice as much to read.
         self._parser = self._waiter = None
         self.status = 0
         self.connected: float = connected
@@ -84,15 +84,15 @@ class Exchange:
         connection.served += 1
         connection.exchange = self
 
-    # --- what comes from the connection ---
+    # --- events of the connection ---
 
     def feed(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Handle received bytes."""
         self.answered = True
         parser = self._parser
         if parser is None:
             usual = None if self._bodiless else try_complete(data)
-            if usual is not None:  # the whole answer has come at once
+            if usual is not None:  # the whole answer arrived at once
                 self.status, self.raw_fields, self._body, self._coded = usual
                 self._finish(True)
                 self._wake()
@@ -124,7 +124,7 @@ class Exchange:
         self._wake()
 
     def _as_parsed(self) -> ResponseParser:
-        """Return the parser; of a usual answer one that shows what it would have made of it."""
+        """Return the parser, creating one from the fast-path result if none was needed."""
         parser = self._parser
         if parser is None:
             parser = self._parser = ResponseParser(bodiless=self._bodiless)
@@ -139,8 +139,8 @@ class Exchange:
         return self._parser is None or self._parser.exact
 
     def feed_eof(self) -> None:
-        """The peer has closed its side."""
-        # RFC 9112, 9.8: a body that lasts until close may have been cut by anybody unless the close is genuine.
+        """Handle the end of the peer's data."""
+        # RFC 9112, 9.8: a body delimited by close may have been truncated by anyone unless the close is authentic.
         connection = self._connection
         if connection is not None and connection.ended_properly() and self._as_parsed().feed_eof():
             self._finish(False)
@@ -149,7 +149,7 @@ class Exchange:
             self.fail("eof", "the server closed the connection before the end of its answer")
 
     def fail(self, kind: str, message: str, clock: str | None = None, cause: BaseException | None = None) -> None:
-        """End here: drop the connection; what has come can still be read, and then this is raised."""
+        """Fail: drop the connection; received bytes can still be read, then this error is raised."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -160,7 +160,7 @@ class Exchange:
         self._wake()
 
     def check_clock(self) -> None:
-        """The timer has fired: time out, or look again when the clock runs out. Only waiting can time out."""
+        """Handle the timer: time out, or check again when the deadline is reached. Only a waiting task can time out."""
         if self._waiter is None:
             return
         if self._loop.time() < self._expires:
@@ -208,12 +208,12 @@ class Exchange:
         self._clock = clock
 
     def run_clock(self, seconds: float | None, clock: str) -> None:
-        """Let waiting end after so many seconds from now, or when the try ends."""
+        """Limit waiting to this many seconds from now, or to the end of the attempt."""
         at = NEVER if seconds is None else self._loop.time() + seconds
         self.expire_at(at, clock)
 
     def expire_at(self, at: float, clock: str) -> None:
-        """Let waiting, also waiting that has begun, end at the loop's time `at`, or when the try ends."""
+        """Limit waiting, including a wait in progress, to the loop's time `at`, or to the end of the attempt."""
         if at <= self._until:
             self._expires, self._clock = at, clock
         else:
@@ -222,7 +222,7 @@ class Exchange:
             self._connection.arm(self._expires)
 
     def start_clock(self, seconds: float | None, now: float) -> None:
-        """The request is written: so many seconds from `now` an answer must have begun."""
+        """Start the start timeout: the request is written, and an answer must start within these seconds from `now`."""
         self._start_at = at = NEVER if seconds is None else now + seconds
         if self._waiter is not None:
             self.expire_at(at, "start")
@@ -230,16 +230,17 @@ class Exchange:
             self._expires, self._clock = (at, "start") if at <= self._until else (self._until, "until")
 
     def _watch_head(self) -> None:
-        # A head that has begun has started the answer; an interim one has not, and leaves the start timeout as it was.
+        # A partial final head starts the answer; an interim one does not, and leaves the start timeout unchanged.
         if not self._as_parsed().began:
             self.expire_at(self._start_at, "start")
         elif self._clock == "start":
             self.run_clock(self._stall, "stall")
 
-    # --- what the caller waits for ---
+    # --- for the caller ---
 
     def _wait(self, purpose: int) -> asyncio.Future[None]:
-        """What to await; who is cancelled there calls `abort`. (No coroutine: each would be paid at every wake-up.)"""
+        """Return the future to await; a caller cancelled there must call `abort`. (Not a coroutine, which would cost at
+        every wake-up.)"""
         connection = self._connection
         if connection is None:
             raise cast(TransportError, self._error)
@@ -251,17 +252,17 @@ class Exchange:
         return waiter
 
     async def head(self) -> Exchange:
-        """Return this when the head of the final response is there; then only the attempt's own end limits waiting.
+        """Wait for the head of the final response and return this object; then only the attempt's end limits waiting.
 
-        From then on a response that nobody refers to any more frees its socket at once.
+        From then on an unreferenced response releases its socket at once.
         """
         parser = self._parser
         if not self.status and (parser is None or not parser.status):
             connection = self._connection
             if connection is None:
                 raise cast(TransportError, self._error)
-            # As `_wait`, of which this is the usual case. The reader is not looked up: a task that waits for a head can
-            # go on whenever the server answers.
+            # The usual case of `_wait`, inlined. The reader is not looked up: a task that waits for a head can proceed
+            # whenever the server answers.
             self._for = _FOR_HEAD
             self._waiter = waiter = self._loop.create_future()
             if self._expires < connection.timer_at:
@@ -322,7 +323,7 @@ class Exchange:
         return body
 
     async def _read_on(self, cap: int) -> None:
-        """Wait for the end of the body, once unless it is over the cap."""
+        """Wait for the end of the body, with a single wake-up unless it is over the cap."""
         parser = self._parser or self._as_parsed()
         if (parser.content_length or 0) > cap:
             self.fail("protocol", over_cap(cap))
@@ -344,7 +345,7 @@ class Exchange:
                 raise self._error
 
     def abort(self) -> None:
-        self.fail("closed", "the exchange was given up by its caller")
+        self.fail("closed", "the exchange was aborted by its caller")
 
     def _resume(self) -> None:
         if self._connection is not None and self._connection.transport is not None:

@@ -1,4 +1,4 @@
-"""A transport without a network, for tests of what is built on this library: answers by script, requests remembered."""
+"""A transport without a network, for tests of applications: scripted answers, recorded requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FakeAnswer:
     is sent piece by piece. Times are in seconds; `pause` is one for all pieces, or one for each. `cut_after=n` breaks
     the connection after n pieces, before the body's end; `hang` keeps it open then, without another byte. `error` is
     the kind of a `TransportError` (``"refused"``, ``"dns"``, ``"reset"``, ...) raised instead of an answer. `raw` is
-    sent in place of head and body, right or wrong.
+    sent in place of head and body without validation.
     """
 
     status: int = 200
@@ -48,7 +48,7 @@ class FakeAnswer:
     raw: bytes | None = None
 
     def pieces(self) -> list[bytes]:
-        """Return the body as it goes out; events one by one."""
+        """Return the pieces of the body; one for each event."""
         if self.events is not None:
             return [*map(_event, self.events), *([b"data: [DONE]\n\n"] if self.done else [])]
         if self.json is not _NOTHING:
@@ -58,7 +58,7 @@ class FakeAnswer:
         return [self.body] if isinstance(self.body, bytes) else list(self.body)
 
     def pauses(self) -> Iterator[float]:
-        """Return what to wait before each piece, in seconds; without end."""
+        """Yield the pause before each piece in seconds, without end."""
         if isinstance(self.pause, (int, float)):
             return itertools.repeat(self.pause)
         return itertools.chain(self.pause, itertools.repeat(0.0))
@@ -102,7 +102,7 @@ class FakeRequest:
         return Headers(pairs=self._fields)
 
     def headers_with_credentials(self) -> Headers:
-        """Its header fields, the key among them."""
+        """Its header fields, including the key."""
         return Headers(pairs=(*self._fields, *self._credentials.fields()))
 
     def json(self) -> Any:
@@ -118,7 +118,7 @@ Route = FakeAnswer | Sequence[FakeAnswer] | Handler
 
 
 class FakeTransport:
-    """A `Transport` that answers by script and keeps what it was asked in `requests`.
+    """A `Transport` with scripted answers that records requests in `requests`.
 
     `routes` is a function for everything (``handler(request) -> FakeAnswer``, also ``async``), or a mapping from
     ``"METHOD /path"`` to an answer, to a list of answers (one for each request, in order), or to such a function::
@@ -133,7 +133,7 @@ class FakeTransport:
         ...
         assert fake.requests[0].json()["model"] == "m"
 
-    A request that no route expects is a `LookupError` which names it and the routes there are.
+    A request without a route raises a `LookupError` that names it and the routes.
     """
 
     def __init__(self, routes: Mapping[str, Route] | Handler) -> None:
@@ -145,7 +145,7 @@ class FakeTransport:
         self._closed = False
 
     async def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> AdapterResponse:
-        """See `Transport.send`; `start` and `until` hold, there is nothing to connect."""
+        """See `Transport.send`; `start` and `until` apply, there is nothing to connect."""
         if self._closed:
             raise TransportError("closed", "the client was closed")
         async with limited_start(timeouts):
@@ -224,7 +224,7 @@ class _FakeResponse(AdapterResponse):
 
 
 def _head_of(answer: FakeAnswer, bodiless: bool) -> tuple[int, bytes, list[bytes], TransportError | None]:
-    """Status, field lines, the pieces of the body, and the error that its end is, if it breaks off."""
+    """Return status, field lines, the pieces of the body, and the error at its end, if it breaks off."""
     cut = TransportError("eof", "a scripted cut", sent=True, answered=True)
     if answer.raw is None:
         pieces = [] if bodiless else [piece for piece in answer.pieces() if piece]
@@ -245,7 +245,7 @@ def _head_of(answer: FakeAnswer, bodiless: bool) -> tuple[int, bytes, list[bytes
 
 
 def _sent_fields(out: TransportRequest) -> tuple[tuple[str, str], ...]:
-    """Return the header fields that were sent, but for credentials and framing."""
+    """Return the header fields that were sent, except credentials and framing."""
     if out.prebuilt is None:
         return (("Host", authority(*out.origin)), *out.fields)
     lines = out.prebuilt.decode("latin-1").split("\r\n")[1:-1]
@@ -253,7 +253,7 @@ def _sent_fields(out: TransportRequest) -> tuple[tuple[str, str], ...]:
 
 
 async def _whole(out: TransportRequest) -> bytes:
-    """Return the body, however it is given. Raises `TransportError` of kind ``"upload"`` as a real transport would."""
+    """Return the body as bytes. Raises `TransportError` of kind ``"upload"`` as a real transport would."""
     if isinstance(out.body, bytes):
         return out.body
     try:
@@ -261,6 +261,6 @@ async def _whole(out: TransportRequest) -> bytes:
     except Exception as error:
         raise TransportError("upload", "the source of the request's body failed", sent=True) from error
     if out.length is not None and len(body) != out.length:
-        cause = ValueError(f"the body has {len(body)} bytes instead of the {out.length} it was said to have")
+        cause = ValueError(f"the body has {len(body)} bytes instead of its declared length of {out.length}")
         raise TransportError("upload", "the source of the request's body failed", sent=True) from cause
     return body

@@ -1,6 +1,7 @@
-"""A transport over an ``AsyncClient`` of httpx2 (or httpx, whose interface is the same): HTTP/2, odd proxies, mounts.
+"""A transport over an ``AsyncClient`` of httpx2 (or httpx, whose interface is the same): HTTP/2, other kinds of
+proxies, mounts.
 
-Neither library is imported here: the caller brings the client. Its own timeouts are switched off, ours hold.
+Neither library is imported here: the caller passes the client. Its own timeouts are switched off; ours apply.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .base import AttemptTimeouts, TransportError, TransportRequest
 __all__ = ["HTTPXTransport"]
 
 _KINDS = {"ConnectError": "refused", "ReadError": "reset", "WriteError": "reset", "RemoteProtocolError": "eof"}
-_OF_THE_CODED = (b"content-encoding", b"content-length")  # fields that do not hold for the decoded bytes
+_OF_THE_CODED = (b"content-encoding", b"content-length")  # fields that do not apply to the decoded bytes
 _BEFORE = ("ConnectTimeout", "PoolTimeout")  # nothing was sent
 
 
@@ -50,8 +51,7 @@ class HTTPXTransport:
 
 class _Response(AdapterResponse):
     def __init__(self, response: Any) -> None:
-        # A response that was made of bytes (by a mock transport), or that an event hook has read, is there as a whole
-        # and decoded.
+        # A response built from bytes (by a mock transport) or read by an event hook is complete and decoded.
         was_read: bool = response.is_stream_consumed
         left_out = _OF_THE_CODED if was_read and "content-encoding" in response.headers else ()
         fields = [pair for pair in response.headers.raw if pair[0].lower() not in left_out]

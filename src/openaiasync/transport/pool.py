@@ -1,7 +1,7 @@
-"""Connections that wait for their next request, and requests that wait for a connection.
+"""The connection pool: idle connections, and requests that wait for one.
 
-Idle connections are used last in, first out; requests are served first come, first served. A place (of at most
-`max_connections_per_host`) is taken from the attempt to connect until the socket is closed.
+Idle connections are used last in, first out; requests are served first come, first served. A connection counts towards
+`max_connections_per_host` from the attempt to connect until its socket is closed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SLOW_QUEUE: float = SLOW  # seconds of waiting for a connection after which the 
 
 
 class _Host:
-    """What the pool knows of one origin."""
+    """The state of one origin."""
 
     __slots__ = ("__weakref__", "answered_at", "connections", "fresh", "idle", "origin", "places", "proven", "waiters")
 
@@ -31,16 +31,16 @@ class _Host:
         self.origin = origin
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
-        # Connections whose first request has no byte of an answer yet: the server may not have come to them.
+        # Connections whose first request has no byte of an answer yet: the server may not have accepted them.
         self.fresh: set[Connection] = set()
-        self.answered_at = 0.0  # the loop's time at which there was one less of them
-        self.proven = 0  # how many connections the server is known to serve at once
+        self.answered_at = 0.0  # the loop's time at which one of them was last removed
+        self.proven = 0  # the number of connections that the server has served at once
         self.places = 0
-        # Woken with a connection, with `None` for "the place is yours", or with why there is neither.
+        # Resolved with a connection, with `None` for permission to open one, or with an error.
         self.waiters: deque[asyncio.Future[Connection | TransportError | None]] = deque()
 
     def hand_over(self, what: Connection | TransportError | None) -> bool:
-        """Give it to the first that still waits, if there is one."""
+        """Hand the result to the first request that still waits, if any."""
         while self.waiters:
             waiter = self.waiters.popleft()
             if not waiter.done():
@@ -49,7 +49,7 @@ class _Host:
         return False
 
     def prune(self) -> None:
-        """Forget those at both ends that wait no more (in the middle they are skipped when their turn comes)."""
+        """Remove finished waiters at both ends (those in the middle are skipped at their turn)."""
         while self.waiters and self.waiters[-1].done():
             self.waiters.pop()
         while self.waiters and self.waiters[0].done():
@@ -60,7 +60,7 @@ class _Host:
             self.places -= 1
 
     def starves(self, now: float) -> list[Connection]:
-        """Return the idle connections that keep the server from others: see `Pool`."""
+        """Return the idle connections that keep the server from accepting new ones: see `Pool`."""
         left = {connection for connection in self.fresh if _waits_for_its_first_byte(connection)}
         if len(left) < len(self.fresh):
             self.fresh = left
@@ -73,14 +73,14 @@ class _Host:
         return list(self.idle)
 
     def answered(self, now: float) -> None:
-        """A first request was answered, or its connection is gone."""
+        """Record that a first request was answered, or its connection lost."""
         self.answered_at = now
         self.proven = max(self.proven, len(self.connections) - len(self.fresh))
 
-    # --- what waiting looks at ---
+    # --- deadlock detection ---
 
     def holders(self) -> Iterable[object]:
-        """Return the tasks that read the answers on its connections; `None` for a connection that is being made."""
+        """Return the tasks that read the answers on its connections; `None` for a connection being opened."""
         held: list[object] = []
         for connection in self.connections:
             exchange = connection.current()
@@ -88,7 +88,7 @@ class _Host:
         return held + [None] * (self.places - len(held))
 
     def reclaim(self) -> None:
-        """A loop that was closed took its pool along."""
+        """Do nothing: the pool of a closed loop is gone."""
 
     def describe(self) -> str:
         """See `Awaited`."""
@@ -100,7 +100,7 @@ class _Host:
         )
 
     def advice(self) -> str:
-        """Return what an error says about a deadlock."""
+        """Return the error message for a deadlock."""
         return (
             f"all {self.places} connections to {self.origin.host}:{self.origin.port} are held by tasks that wait for "
             "one themselves (open streams count until they are closed): close a stream first, or raise "
@@ -111,17 +111,16 @@ class _Host:
 class Pool:
     """The connections of one event loop.
 
-    Some servers (llama.cpp, others on cpp-httplib, threaded ones in Python) have a thread for each connection and few
-    of them. A connection that is idle keeps its thread for some seconds, and those that are new wait for one. So idle
-    connections of a host are dropped while the first requests of new ones get no answer: when there was none for
-    `RELIEF` seconds. Of a server that has served more connections at once than are taken now this is not assumed so
-    soon.
+    Some servers (llama.cpp, others on cpp-httplib, threaded ones in Python) use one thread per connection and have few
+    threads. An idle connection keeps its thread for some seconds, while new ones wait. So idle connections of a host
+    are dropped when the first requests on new ones got no answer for `RELIEF` seconds, or later if the server has
+    served more connections at once than are open now.
     """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, connector: Connector, limit: int | None, keepalive: float | None
     ) -> None:
-        """At most `limit` connections per origin; an idle one is kept for `keepalive` seconds."""
+        """Create a pool of at most `limit` connections per origin; an idle one is kept for `keepalive` seconds."""
         self.loop = loop
         self._connector = connector
         self._limit = limit
@@ -134,7 +133,7 @@ class Pool:
         self.closed: bool = False
 
     def take(self, origin: Origin, now: float) -> Connection | None:
-        """Return an idle connection, if there is one that needs no second look; `now` is the loop's time."""
+        """Return an idle connection that needs no further check, if any; `now` is the loop's time."""
         host = self._hosts.get(origin)
         while host is not None and host.idle:
             connection = host.idle.pop()
@@ -143,14 +142,14 @@ class Pool:
             elif not connection.readable():
                 return connection
             elif origin.scheme == "https":
-                host.idle.append(connection)  # perhaps only a session ticket: `acquire` finds out
+                host.idle.append(connection)  # perhaps only a session ticket: `acquire` checks
                 return None
             else:
                 connection.drop()
         return None
 
     async def acquire(self, origin: Origin, clocks: AttemptTimeouts) -> Connection:
-        """Return an idle connection or a new one, waiting for a place if need be. Raises `TransportError`."""
+        """Return an idle connection or a new one, waiting if the limit is reached. Raises `TransportError`."""
         host = self._hosts.get(origin) or self._hosts.setdefault(origin, _Host(origin))
         waited = False
         while True:
@@ -176,12 +175,12 @@ class Pool:
             raise
 
     async def _settled(self, origin: Origin, host: _Host) -> Connection | None:
-        """Return an idle connection; what may be session tickets is given to the loop to read first."""
+        """Return an idle connection, letting the loop read possible session tickets first."""
         while (connection := self.take(origin, self.loop.time())) is None and host.idle:
             connection = host.idle.pop()
             try:
-                # The first turn lets the loop see the bytes, the second lets it handle them: a connection to which
-                # anything was delivered, or the end, is dropped by then.
+                # The first turn lets the loop see the bytes, the second lets it handle them: by then a connection that
+                # received data or its end is dropped.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
             except asyncio.CancelledError:
@@ -215,7 +214,7 @@ class Pool:
         return got
 
     def _pass_on(self, host: _Host, got: Connection | TransportError | None) -> None:
-        """What a waiter was given that no longer wants it."""
+        """Pass on a connection, or the permission to open one, that a cancelled waiter was given."""
         if got is None:
             host.free_place()
         elif isinstance(got, Connection):
@@ -253,7 +252,7 @@ class Pool:
         return connection
 
     def _forget(self, connection: Connection) -> None:
-        """The socket is closed: its place is free."""
+        """Handle a closed socket: another connection may be opened."""
         self._connections.discard(connection)
         host = self._hosts[connection.origin]
         host.connections.discard(connection)
@@ -263,7 +262,7 @@ class Pool:
         host.free_place()
 
     def recycle(self, connection: Connection) -> None:
-        """Take back a connection whose exchange has ended exactly."""
+        """Return to the pool a connection whose exchange ended exactly."""
         if connection.dropped or self.closed:
             connection.drop()
             return
@@ -281,7 +280,7 @@ class Pool:
             self._sweeper = self.loop.call_later(self._keepalive, self._sweep)
 
     def _sweep(self) -> None:
-        """Drop what has been idle for too long; come again when the next one may be."""
+        """Drop connections that were idle for too long, and reschedule for the next one."""
         self._sweeper = None
         now = self.loop.time()
         oldest = NEVER
@@ -295,7 +294,7 @@ class Pool:
             self._sweeper = self.loop.call_at(oldest + self._keepalive, self._sweep)
 
     def _relieve(self) -> None:
-        """Drop idle connections of hosts that do not come to new ones; come again while there are both."""
+        """Drop idle connections of hosts that do not accept new ones; reschedule while there are both."""
         self._relief = None
         now = self.loop.time()
         for host in self._hosts.values():
@@ -306,7 +305,7 @@ class Pool:
             self._relief = self.loop.call_later(RELIEF / 2, self._relieve)
 
     def close(self) -> None:
-        """Drop every connection; whoever uses, opens or awaits one gets a `TransportError` of kind ``"closed"``."""
+        """Drop every connection; tasks that use, open or await one get a `TransportError` of kind ``"closed"``."""
         self.closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -334,7 +333,7 @@ def _waits_for_its_first_byte(connection: Connection) -> bool:
 
 
 def _expire(waiter: asyncio.Future[Connection | TransportError | None], clock: str) -> None:
-    _end(waiter, TransportError("timeout", "no connection was free in time", clock=clock))
+    _end(waiter, TransportError("timeout", "no connection became free in time", clock=clock))
 
 
 def _end(waiter: asyncio.Future[Connection | TransportError | None], error: TransportError) -> None:

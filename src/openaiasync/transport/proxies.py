@@ -1,7 +1,7 @@
-"""Which proxy, if any, a request goes through: an explicit one, or what the environment says.
+"""Choose the proxy of a request: an explicit one, or one from the environment.
 
-``HTTP_PROXY``, ``HTTPS_PROXY`` and ``ALL_PROXY`` name proxies, ``NO_PROXY`` what goes past them, in the sense in which
-curl and Go read them; lower-case names win. Only ``http://`` proxies are spoken to.
+``HTTP_PROXY``, ``HTTPS_PROXY`` and ``ALL_PROXY`` name proxies, ``NO_PROXY`` the hosts that bypass them, as curl and Go
+interpret them; lower-case names win. Only ``http://`` proxies are supported.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Proxy(NamedTuple):
 def parse_proxy(url: str, origin_of_url: str = "proxy") -> Proxy:
     """Read ``http://[user:password@]host[:port]`` (port 80 if none is given; ``http://`` may be left out).
 
-    Raises `ValueError` that names `origin_of_url`, never the URL, which may hold a password.
+    Raises `ValueError` that names `origin_of_url` but not the URL, which may contain a password.
     """
     if "://" not in url:
         url = f"http://{url}"
@@ -52,12 +52,13 @@ def parse_proxy(url: str, origin_of_url: str = "proxy") -> Proxy:
 
 
 class Proxies:
-    """The answer to "which proxy for this origin?", read from the settings once."""
+    """Chooses the proxy for an origin; the settings are read once."""
 
     def __init__(self, proxy: str | None, environment: Mapping[str, str], *, case_blind: bool = False) -> None:
-        """`proxy` is for every origin and makes the `environment` void; `case_blind`: its names have no case (Windows).
+        """Create the choice: `proxy` serves every origin and overrides the `environment`; with `case_blind` variable
+        names ignore case (Windows).
 
-        Raises `ValueError` for an explicit `proxy` that cannot be used.
+        Raises `ValueError` for an unusable explicit `proxy`.
         """
         self._explicit = parse_proxy(proxy) if proxy else None
         self._by_scheme: dict[str, tuple[str, str]] = {}
@@ -66,7 +67,7 @@ class Proxies:
             return
         for scheme in ("http", "https"):
             name, url = _lookup(environment, f"{scheme}_proxy")
-            # In a CGI program HTTP_PROXY is what a client wrote into its header field "Proxy" (httpoxy).
+            # In a CGI program HTTP_PROXY holds the client's "Proxy" header field (httpoxy).
             if scheme == "http" and "REQUEST_METHOD" in environment and (name == "HTTP_PROXY" or case_blind):
                 url = ""
             if not url:
@@ -75,7 +76,7 @@ class Proxies:
                 self._by_scheme[scheme] = (name, url)
 
     def for_origin(self, origin: Origin) -> Proxy | None:
-        """Return the proxy for this origin; raises `ValueError` if the environment names one that cannot be used."""
+        """Return the proxy for this origin. Raises `ValueError` if the environment names an unusable one."""
         if self._explicit is not None:
             return self._explicit
         found = self._by_scheme.get(origin.scheme)
@@ -85,7 +86,7 @@ class Proxies:
         return parse_proxy(url, name)
 
     def secrets(self) -> Iterator[Secret]:
-        """Yield the passwords of all of them, as they are sent and as they are written."""
+        """Yield the passwords of all proxies, both encoded and in plain text."""
         found = [self._explicit] if self._explicit is not None else []
         for name, url in self._by_scheme.values():
             with contextlib.suppress(ValueError):
@@ -111,7 +112,7 @@ class _Bypass:
         self._networks: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int | None]] = []
         self._globs: list[tuple[str, int | None]] = []
         for entry in re.split(r"[\s,;]", value.lower()):
-            # Some write a URL where a host is meant; only its host and port count.
+            # Some users write a URL instead of a host; only its host and port count.
             entry = entry.rpartition("://")[2]
             entry = entry if _is_network(entry) else entry.partition("/")[0]
             if entry == "*":
@@ -155,7 +156,7 @@ def _is_network(entry: str) -> bool:
 
 
 def _ascii_name(name: str) -> str:
-    """Return an internationalised name as the hosts of requests are written."""
+    """Return an internationalised name in the form used for the hosts of requests."""
     if name.isascii():
         return name
     try:
@@ -165,7 +166,7 @@ def _ascii_name(name: str) -> str:
 
 
 def _matches(host: str, glob: str) -> bool:
-    """Return whether a host is what a name with ``*`` in it stands for: any characters, none included."""
+    """Return whether a host matches a pattern in which ``*`` stands for any characters, or none."""
     first, *middle, last = glob.split("*")
     if not host.startswith(first) or not host.endswith(last) or len(host) < len(first) + len(last):
         return False
@@ -179,5 +180,6 @@ def _matches(host: str, glob: str) -> bool:
 
 
 def _is_within(host: str, name: str) -> bool:
-    """``example.com`` means itself and its subdomains, ``.example.com`` the subdomains only."""
+    """Return whether a host matches: ``example.com`` means itself and its subdomains, ``.example.com`` only the
+    subdomains."""
     return host.endswith(name) if name.startswith(".") else host == name or host.endswith(f".{name}")

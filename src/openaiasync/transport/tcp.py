@@ -1,4 +1,4 @@
-"""The transport of this library: HTTP/1.1 over asyncio's own sockets, with a pool, TLS and proxies.
+"""The library's transport: HTTP/1.1 over asyncio, with a connection pool, TLS and proxies.
 
 A small request is one write and one wake-up; see `connection`, `exchange` and `pool` for the parts.
 """
@@ -23,10 +23,10 @@ __all__ = ["TcpSettings", "TcpTransport"]
 
 
 class TcpTransport:
-    """A `Transport` over TCP (or a Unix socket) for one event loop: the one that runs at the first `send`."""
+    """A `Transport` over TCP (or a Unix socket) for one event loop: the loop running at the first `send`."""
 
     def __init__(self, settings: TcpSettings | None = None) -> None:
-        """Raises `ValueError` for a proxy URL that cannot be used."""
+        """Create a transport. Raises `ValueError` for an unusable proxy URL."""
         self._settings = settings or TcpSettings()
         if self._settings.proxy is not None:
             parse_proxy(self._settings.proxy)
@@ -36,18 +36,18 @@ class TcpTransport:
 
     @property
     def settings(self) -> TcpSettings:
-        """What its connections are made with."""
+        """The settings of its connections."""
         return self._settings
 
     def secrets(self) -> Iterator[Secret]:
-        """Return what is sent to proxies and nobody may see."""
+        """Return the secrets that are sent to proxies."""
         return proxies_of(self._settings).secrets()
 
     def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> Coroutine[Any, Any, Exchange]:
-        """See `Transport.send`. A field that cannot stand in a head is a `ValueError`.
+        """See `Transport.send`. An invalid header field raises `ValueError`.
 
-        Where an idle connection is there and the body is small, everything is written at once, and what is returned
-        waits for the head only. (No coroutine around it: it would be resumed at every wake-up.)
+        With an idle connection and a small body everything is written at once, and the returned awaitable waits only
+        for the head. (It is not wrapped in a coroutine, which would be resumed at every wake-up.)
         """
         pool, body = self._pool, request.body
         if pool is None or request.prebuilt is None or not isinstance(body, bytes) or len(body) > SMALL:
@@ -69,7 +69,7 @@ class TcpTransport:
         return exchange.head()
 
     async def _send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> Exchange:
-        """Send where something may have to be waited for: a connection, or a large body."""
+        """Send a request that may have to wait for a connection, or has a large body."""
         if request.prebuilt is None:
             request.prebuilt = request_head(request.method, request.target, authority(*request.origin), request.fields)
         pool = self._pool or await self._start()
@@ -118,7 +118,7 @@ class TcpTransport:
 
 
 def _write(connection: Connection, request: TransportRequest, framing_line: bytes, body: bytes) -> None:
-    """Hand the request to the event loop. Credentials become bytes only where nothing can raise any more."""
+    """Write the request. Credentials become bytes only after the last step that can raise."""
     transport, head = connection.transport, request.prebuilt
     assert transport is not None
     assert head is not None
@@ -134,10 +134,10 @@ def _write(connection: Connection, request: TransportRequest, framing_line: byte
 
 
 async def _guard(pool: Pool) -> AsyncGenerator[None, None]:
-    """Closes the pool with the loop: `asyncio.run` ends asynchronous generators before it closes the loop.
+    """Close the pool with the loop: `asyncio.run` closes asynchronous generators before the loop.
 
-    So idle connections of a client that nobody closed are closed in time, by the loop's own bookkeeping, and no
-    ResourceWarning is left. It also closes the pool of a transport that was garbage-collected.
+    So the idle connections of an unclosed client are closed in time, without a ResourceWarning. It also closes the pool
+    of a transport that was garbage-collected.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Request bodies that are too long for one write: sent in slices, under the timeouts, watched for an early answer."""
+"""Send request bodies that are too long for one write: in slices, under the timeouts, watching for an early answer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class _WrongLengthError(ValueError):
 
 
 async def upload(connection: Connection, exchange: Exchange, out: TransportRequest, clocks: AttemptTimeouts) -> None:
-    """Send `out`'s body behind its head and wait for the head of the answer.
+    """Send `out`'s body after its head and wait for the head of the answer.
 
     If the answer comes first, sending stops there (and the connection is not used again). A source that raises, or
-    gives more or fewer bytes than it said, fails the exchange with kind ``"upload"``. The task that sends ends here.
+    yields more or fewer bytes than declared, fails the exchange with kind ``"upload"``. The sending task ends before
+    this returns.
     """
     task = connection.loop.create_task(_send(connection, exchange, out, clocks.start))
     try:
@@ -44,7 +45,7 @@ async def _send(connection: Connection, exchange: Exchange, out: TransportReques
         async for piece in source:
             count += len(piece)
             if length is not None and count > length:
-                raise _WrongLengthError(f"the body has more than the {length} bytes it was said to have")
+                raise _WrongLengthError(f"the body is longer than its declared length of {length} bytes")
             view = memoryview(piece)
             for start in range(0, len(view), SLICE):
                 part = view[start : start + SLICE]
@@ -55,7 +56,7 @@ async def _send(connection: Connection, exchange: Exchange, out: TransportReques
         if length is None:
             await _write(connection, exchange, chunk(b""), patience)
         elif count != length:
-            raise _WrongLengthError(f"the body has {count} bytes instead of the {length} it was said to have")
+            raise _WrongLengthError(f"the body has {count} bytes instead of its declared length of {length}")
     except Exception as error:
         exchange.fail("upload", "the source of the request's body failed", cause=error)
         return
@@ -67,8 +68,8 @@ async def _send(connection: Connection, exchange: Exchange, out: TransportReques
 
 
 async def _write(connection: Connection, exchange: Exchange, part: bytes | memoryview, patience: float | None) -> None:
-    # A write that fails would throw away an answer that came just before (a 413, and then the connection closed):
-    # so the loop gets to read first.
+    # A failing write would discard an answer received just before it (a 413, then a closed connection), so let the loop
+    # read first.
     await asyncio.sleep(0)
     if not connection.dropped and connection.readable():
         await asyncio.sleep(0)

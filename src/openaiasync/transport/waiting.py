@@ -1,8 +1,7 @@
-"""Tasks that wait for a slot or a connection: warned of when they wait long, ended when they would wait for ever.
+"""Watch tasks that wait for a slot or a connection: log a warning for long waits, and end those in a deadlock.
 
-While anybody waits, a timer for each event loop looks at all of them. A deadlock is a state in which nothing changes
-any more, so it is called one only after it has lasted a while: a stream that is handed to another task is held by its
-opener until that task reads from it.
+While any task waits, a timer for each event loop checks all of them. A deadlock is declared only after the state has
+not changed for a while: a stream that is passed to another task belongs to its opener until that task reads from it.
 """
 
 from __future__ import annotations
@@ -23,28 +22,28 @@ from ..core.policy.limits import Resource, stuck
 __all__ = ["SLOW", "Awaited", "Waiting", "is_stuck", "live_owner", "reset_after_fork"]
 
 SLOW: float = 5.0  # seconds of waiting after which the log names the option
-CHECK = 0.25  # seconds between two looks
+CHECK = 0.25  # seconds between two checks
 PATIENCE = 2.0  # seconds that a deadlock must last
-MOST = 10_000  # tasks that one look follows: where there are more, the warning has to do
+MOST = 10_000  # tasks that one check follows; above that there is only the warning
 SHARE = 20  # the next look is due after this many times the CPU time of the last one, if that is more than CHECK
 
 logger: logging.Logger = logging.getLogger("openaiasync")
 
 
 class Awaited(Resource, Protocol):
-    """What is waited for."""
+    """A resource that tasks wait for."""
 
     def reclaim(self) -> None:
         """Free what is held for an event loop that was closed."""
         ...
 
     def describe(self) -> str:
-        """Say for the log what is waited for, who holds it, and which option counts."""
+        """Describe for the log the resource, its holders, and the option that limits it."""
         ...
 
 
 class Waiting:
-    """One task's wait, as a context manager around it. `end` is called where the wait would never end."""
+    """A context manager around one task's wait. `end` is called if the wait would never end."""
 
     def __init__(self, awaited: Awaited, end: Callable[[], None], slow: float = SLOW) -> None:
         self.awaited = awaited
@@ -78,7 +77,7 @@ _warned: weakref.WeakKeyDictionary[Awaited, float] = weakref.WeakKeyDictionary()
 
 
 def live_owner(task: Any) -> Any:
-    """Return the task itself; `None` for one that is done and so reads nothing any more."""
+    """Return the task, or `None` if it is done and so no longer reads."""
     return None if _is_task(task) and task.done() else task
 
 
@@ -87,7 +86,7 @@ def _is_task(value: Any) -> bool:
 
 
 def _look(loop: asyncio.AbstractEventLoop) -> None:
-    """Warn of those that have waited long in this loop, end one that would wait for ever, come again."""
+    """Warn of long waits in this loop, end one in a deadlock, and reschedule."""
     began = time.thread_time()
     here = [wait for wait in list(_waits) if wait.loop is loop]
     if not here:
@@ -104,7 +103,7 @@ def _look(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _warn(here: list[Waiting], now: float) -> None:
-    """Say that calls wait long: once for each call, and of one resource not more often than a call waits long."""
+    """Log long waits: once for each call, and at most once per warning interval for one resource."""
     for wait in here:
         if now - wait.since < wait.slow:
             break
@@ -116,7 +115,7 @@ def _warn(here: list[Waiting], now: float) -> None:
 
 
 def is_stuck(task: object, awaited: Awaited) -> bool:
-    """Return whether a task waits for what can never be free, as far as can be told now."""
+    """Return whether a task waits for a resource that, as far as is known, is never released."""
     if not _may_be_stuck(awaited):
         return False
     # Many calls may reach their queue timeout at once: one look does for all of them.
@@ -132,9 +131,9 @@ def _waiting_tasks() -> dict[object, Resource]:
 
 
 def _end_a_deadlock(here: list[Waiting], now: float) -> None:
-    """End the wait that closed the circle: of those that have been stuck long enough the last one that helps.
+    """End the wait that completed the cycle: the latest useful one of those stuck long enough.
 
-    Ending it helps if its own task, or one that awaits it, holds something. The others get another look later.
+    Ending it helps if its own task, or one that awaits it, holds something. The others are checked again later.
     """
     awaited = {id(wait.awaited): wait.awaited for wait in here}.values()
     if len(_waits) > MOST or not any(map(_may_be_stuck, awaited)):
@@ -159,23 +158,24 @@ def _end_a_deadlock(here: list[Waiting], now: float) -> None:
 
 
 def _may_be_stuck(awaited: Awaited) -> bool:
-    """Return whether no holder is known to be at work: what can be told without following who awaits whom."""
+    """Return whether no holder is known to be running, without following which task awaits which."""
     return all(
         isinstance(holder, asyncio.Future) and getattr(cast("Any", holder), "_fut_waiter", None) is not None
         for holder in awaited.holders()
     )
 
 
-# -------------------------------------------------------------------------------------------------- who awaits whom
+# -------------------------------------------------------------------------------------------------- tasks awaiting
+# tasks
 
-# asyncio says nowhere publicly (before Python 3.14) who awaits a task. What is read here are attributes that its tasks
-# and futures have had in all versions; where one is missing nothing is found, and only the warning is left.
+# Before Python 3.14 asyncio has no public way to find the awaiters of a task. The attributes read here have existed on
+# its tasks and futures in all versions; if one is missing nothing is found, and only the warning remains.
 
 
 def _blocked_by(tasks: AbstractSet[object], besides: AbstractSet[object] = frozenset()) -> AbstractSet[object]:
-    """Return the tasks that cannot go on before these do, themselves excepted, directly or over others.
+    """Return the tasks that wait for these, directly or indirectly, without these themselves.
 
-    `besides` are others that cannot go on either.
+    `besides` are further tasks that cannot proceed.
     """
     known = {*tasks, *besides}
     blocked: set[object] = set()
@@ -228,9 +228,9 @@ def _woken(callback: Any, future: object) -> object:
 def _completed_by(
     callback: Any, blocked: AbstractSet[object]
 ) -> Iterator[tuple[object, Iterable[asyncio.Future[Any]]]]:
-    """Futures that this callback of a task may complete, each with the other tasks it waits for.
+    """Return the futures that this callback of a task may complete, each with the other tasks it waits for.
 
-    A sibling that can go on may be the reader of what its parent holds: then nobody is known to be stuck.
+    A sibling that can proceed may read what its parent holds; then no deadlock is known.
     """
     values: dict[str, Any] = {}
     if _is_partial(callback):  # wait_for, before Python 3.12
@@ -262,9 +262,9 @@ def _completed_by(
 
 
 def _all_blocked(callback: Any, left: Any, blocked: AbstractSet[object]) -> bool:
-    """Return whether none of the tasks that have this callback, of which so many have not ended, can go on.
+    """Return whether none of the tasks with this callback can proceed, given the number of them not yet done.
 
-    For waits that end with any of them.
+    This serves waits that end with any of the tasks.
     """
     return type(left) is int and sum(callback in _callbacks(one) for one in blocked) >= left > 0
 
@@ -279,7 +279,7 @@ _forked: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def reset_after_fork(thing: Any) -> None:
-    """Have ``thing.reset()`` called in every forked child: the tasks of its parent do not go on there."""
+    """Register ``thing.reset()`` to be called in every forked child, where the parent's tasks do not run."""
     _forked.add(thing)
 
 
