@@ -367,7 +367,7 @@ class TestFailures:
                     await session.say("What?", images=tmp_path / "no.png")
                 with pytest.raises(FileNotFoundError):
                     await session.stream("What?", images=tmp_path / "no.png").final()
-                with pytest.raises(ValueError, match="no WAV or MP3"):
+                with pytest.raises(ValueError, match="not a WAV or MP3"):
                     await session.say("What?", audio=PNG)
                 assert (session.messages, server.seen) == ([], [])
 

@@ -163,7 +163,7 @@ class TestRequest:
     @pytest.mark.parametrize(
         ("image", "kind", "match"),
         [
-            (b"<svg/>", ValueError, "no PNG, JPEG, GIF, WebP or BMP"),
+            (b"<svg/>", ValueError, "not a PNG, JPEG, GIF, WebP or BMP"),
             ("no/such.png", FileNotFoundError, "such.png"),
             (Path("."), IsADirectoryError, "directory"),
             (io.StringIO("text"), TypeError, "binary"),

@@ -95,9 +95,9 @@ def transport(*, library: LibraryName | None = None, **options: Unpack[BridgeOpt
         http_other: further options of the connections, see `Client`; ``queue_timeout`` holds in place of the
             request's ``pool``.
         max_retries: retries of a failed call (2). A response after the last retry tells the official client not to
-        retry, and its own retries after a connection error are not retried here; set its ``max_retries=0`` to leave all
-        retries to the transport. limits: a `Limits` to share with other clients and transports, in place of
-        `http_max_in_flight`.
+            retry, and its own retries after a connection error are not retried here; set its ``max_retries=0`` to leave
+            all retries to the transport.
+        limits: a `Limits` to share with other clients and transports, in place of `http_max_in_flight`.
 
     Raises `TypeError` for an unknown keyword, `ConfigurationError` for an invalid value, `ModuleNotFoundError` if the
     HTTP library is not installed.

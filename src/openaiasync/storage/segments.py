@@ -7,10 +7,12 @@ of 25 bytes: row, kind, where the row's line is, how long it is, and the checksu
 * A row is marked as sent before it is sent, and as finished once its line is written. All rows that finish together are
   one `write` each of lines and marks: a killed process (SIGKILL) loses no flushed row.
 * Against a loss of power the files are synchronised from a thread, and the journal says up to where. Lines written
-later are verified by their checksums when the job is opened again. * In input order (`in_order`) lines wait in segments
-until all rows before them have finished, and are then copied to `out` and `errors`; a segment is removed once all of
-its lines are copied. Otherwise `out` and `errors` are the segments. * Lines of rows that are sent again (`again`) are
-kept separately until `merge` puts them in their place, replacing both files atomically.
+  later are verified by their checksums when the job is opened again.
+* In input order (`in_order`) lines wait in segments until all rows before them have finished, and are then copied to
+  `out` and `errors`; a segment is removed once all of its lines are copied. Otherwise `out` and `errors` are the
+  segments.
+* Lines of rows that are sent again (`again`) are kept separately until `merge` puts them in their place, replacing both
+  files atomically.
 
 Memory: one byte a row, 16 for each row that waits for an earlier one. All methods block, most only for the time of one
 write.
