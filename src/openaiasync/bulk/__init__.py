@@ -1,4 +1,4 @@
 """Many calls: a scheduler that sends rows as fast as servers take them, and what is built on it.
 
-`Scheduler` sends `Work` and tells a `Sink` what became of each; `client.map` and jobs are two faces of it.
+`Scheduler` sends `Work` and reports each outcome to a `Sink`; `client.map` and jobs are built on it.
 """

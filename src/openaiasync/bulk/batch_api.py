@@ -1,6 +1,6 @@
 """Jobs through a server's Batch API: the rows are uploaded in files, the server works on them, the results are merged.
 
-A file has at most 50,000 rows or 200 MB, and rows of one endpoint. What was uploaded stands in ``batches.json`` of the
+A file has at most 50,000 rows or 200 MB, and rows of one endpoint. Each upload is recorded in ``batches.json`` of the
 job's folder before the server is asked to begin, so that a killed job finds its batches again and begins none twice.
 """
 
@@ -28,7 +28,7 @@ from .row import Usage, Work
 __all__ = ["BatchRun"]
 
 ROWS, BYTES = 50_000, 200_000_000  # of one file
-_FIRST, _LONGEST, _GROWTH = 1.0, 60.0, 1.5  # seconds between two questions how a batch is doing
+_FIRST, _LONGEST, _GROWTH = 1.0, 60.0, 1.5  # seconds between two polls of a batch
 _FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 _RECORD = 64 << 20  # bytes
 
@@ -37,12 +37,12 @@ class _RowFile(msgspec.Struct, kw_only=True):
     """One file of rows at the server."""
 
     name: str
-    """Stands in the batch's metadata."""
+    """The part's id in the batch's metadata."""
     endpoint: str
     rows: int
     first: int
     last: int
-    """Indices of the first and the last row; all rows of the endpoint between them that were not done are in it."""
+    """Indices of the first and the last row; the file has all unfinished rows of the endpoint between them."""
     file: str = ""
     batch: str = ""
     merged: bool = False
@@ -76,7 +76,7 @@ _body = msgspec.json.Decoder(_Body)
 
 
 class BatchRun:
-    """One run of a job through the Batch API. `rows` gives its rows that are not done, from the first on, each time."""
+    """One run of a job through the Batch API. `rows` returns a new iterator over its unfinished rows."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class BatchRun:
         self._parts: list[_RowFile] = []
 
     async def run(self) -> None:
-        """Upload what is not at the server, and merge what is done, until all is or the job is stopped.
+        """Upload the remaining rows and merge finished batches until all are done or the job is stopped.
 
         Raises `OpenAIError`, `JobError` for a batch that the server refuses, and `OSError`.
         """
@@ -124,10 +124,10 @@ class BatchRun:
     # ---------------------------------------------------------------- sending
 
     async def _submit(self) -> None:
-        """Bring all rows that no batch has to the server."""
+        """Upload all rows that are not in a batch."""
         for part in self._parts:
             if not part.merged and part.file and not part.batch:
-                # An earlier run was killed between the two steps, or before it heard that the second was taken.
+                # An earlier run was killed between the two steps, or before the second was confirmed.
                 await self._begin(part, await self._find(part))
         held = [part for part in self._parts if not part.merged and part.batch]
         lines: dict[str, list[bytes]] = {}
@@ -176,7 +176,7 @@ class BatchRun:
         await self._begin(part, None)
 
     async def _begin(self, part: _RowFile, batch: Any) -> None:
-        """Have the server begin with a file, unless it has begun with this batch."""
+        """Create the batch for a file, unless it exists already."""
         from ..endpoints import BATCHES_CREATE
 
         if batch is None:
@@ -193,12 +193,12 @@ class BatchRun:
             except BadRequestError as error:
                 self._parts.remove(part)
                 await in_thread(self._save)
-                raise JobError(f"the server takes no batch of {part.rows:,} rows: {error}") from error
+                raise JobError(f"the server refused a batch of {part.rows:,} rows: {error}") from error
         part.batch = batch.id
         await in_thread(self._save)
 
     async def _find(self, part: _RowFile) -> Any:
-        """The batch that an earlier run began with this file, if there is one."""
+        """Return the batch that an earlier run created for this file, if any."""
         from ..endpoints import BATCHES_LIST
 
         looked = 0
@@ -213,7 +213,7 @@ class BatchRun:
     # ---------------------------------------------------------------- results
 
     async def _look_at(self, part: _RowFile) -> bool:
-        """Ask how a batch is doing, and merge its results if it is done; whether it is."""
+        """Poll a batch, merge its results if it is done, and return whether it is."""
         from ..endpoints import BATCHES_RETRIEVE
 
         batch = await self._engine.run(BATCHES_RETRIEVE, {"batch_id": part.batch})
@@ -280,7 +280,7 @@ class BatchRun:
         line = encode_failure(work.key, url, work.request.body, status, request_id, error, said)
         self._sink.take(work.index, False, line)
 
-    # ---------------------------------------------------------------- what is at the server
+    # ---------------------------------------------------------------- the record of batches
 
     def _load(self) -> list[_RowFile]:
         try:

@@ -2,8 +2,8 @@
 
 A line of input is ``{"custom_id": …, "method": "POST", "url": "/v1/chat/completions", "body": {…}}``; a line of output
 ``{"id": …, "custom_id": …, "response": {"status_code": …, "request_id": …, "body": {…}}, "error": null}``. OpenAI's
-Batch API and vLLM's ``run-batch`` read and write the same. Rows that failed are written as lines of input with two
-fields more, ``response`` and ``error``, so that a file of them can be sent again as it is.
+Batch API and vLLM's ``run-batch`` read and write the same. Rows that failed are written as lines of input with two more
+fields, ``response`` and ``error``, so that the file can be sent again unchanged.
 
 `check_file` reads a whole file before anything is sent: 3 µs a row, in memory that does not grow with the rows.
 """
@@ -44,16 +44,16 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 18  # bytes read at once
-_LONGEST = 256 << 20  # bytes of a line: with more it is not a file of lines
+_LONGEST = 256 << 20  # bytes of a line; a longer one is not JSON Lines
 _SHOWN = 20  # problems in an error's message
-_EXACT = 1 << 17  # texts that are remembered one by one
-_FEW = 30  # suspects that are looked for in each line before it is decoded
+_EXACT = 1 << 17  # texts that are stored one by one
+_FEW = 30  # suspects that are searched for in each line before it is decoded
 _KEPT = 1000  # problems that are kept; the others are counted
 _URLS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/moderations")
 
 
 class LineProblem(NamedTuple):
-    """What is wrong with one line of a file, counted from 1; line 0 is the file as a whole."""
+    """A problem in one line of a file, counted from 1; line 0 is the file as a whole."""
 
     line: int
     text: str
@@ -65,7 +65,7 @@ class LineProblem(NamedTuple):
 class InputFileError(OpenAIError, ValueError):
     """A file of requests cannot be used. Nothing was sent.
 
-    `problems` are the first thousand, by line; `count` is how many there are.
+    `problems` are the first thousand, by line; `count` is their total number.
     """
 
     def __init__(self, path: str, problems: list[LineProblem], count: int | None = None) -> None:
@@ -78,7 +78,7 @@ class InputFileError(OpenAIError, ValueError):
 
 
 class BatchLine(msgspec.Struct, gc=False):
-    """One line of input; `body` is its JSON as it stands in the file."""
+    """One line of input; `body` is the raw JSON from the file."""
 
     body: msgspec.Raw
     custom_id: str = ""
@@ -87,7 +87,7 @@ class BatchLine(msgspec.Struct, gc=False):
 
 
 class BodyFields(msgspec.Struct, gc=False):
-    """What is looked at in a body before it is sent; everything else is the server's business."""
+    """The fields of a body that are checked before it is sent; the server checks the others."""
 
     model: Any = None
     stream: Any = None
@@ -100,7 +100,7 @@ class BodyFields(msgspec.Struct, gc=False):
 
     @property
     def output_limit(self) -> int | None:
-        """The most tokens that the answer may have, where the body says so."""
+        """The limit on the answer's tokens, if the body sets one."""
         for value in (self.max_completion_tokens, self.max_tokens, self.max_output_tokens):
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value
@@ -108,7 +108,7 @@ class BodyFields(msgspec.Struct, gc=False):
 
 
 class _Checkable(msgspec.Struct, gc=False):
-    """A line with the fields of its body, for checking: decoded in one go."""
+    """A line with the fields of its body, decoded in one step for checking."""
 
     body: BodyFields | None = None
     custom_id: Any = None
@@ -141,18 +141,18 @@ def endpoint_at(url: str) -> Endpoint | None:
 
 
 def parse_line(line: bytes) -> tuple[BatchLine, BodyFields]:
-    """Return a checked line and what is looked at in its body. Raises `msgspec.DecodeError` if it is not one."""
+    """Return a decoded line and the checked fields of its body. Raises `msgspec.DecodeError` if it is malformed."""
     parsed = _line.decode(line)
     return parsed, _fields.decode(parsed.body)
 
 
 def as_object(value: Any) -> dict[str, Any]:
-    """Return a decoded JSON object as it is, and an empty one for any other value."""
+    """Return a decoded JSON object unchanged, and an empty one for any other value."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def with_defaults(body: bytes, defaults: dict[str, Any]) -> bytes:
-    """Return a body with the fields of `defaults` that it does not have itself."""
+    """Return a body completed with the fields of `defaults` that it lacks."""
     if not defaults:
         return body
     fields: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -161,7 +161,7 @@ def with_defaults(body: bytes, defaults: dict[str, Any]) -> bytes:
 
 
 def request_of(endpoint: Endpoint, body: bytes, fields: BodyFields) -> Request:
-    """Return the request of a row. Its parameters are not checked here: the server knows which it takes."""
+    """Return the request of a row. Its parameters are left to the server to check."""
     request = Request(endpoint, endpoint.path, body)
     if endpoint.group == "embedding":
         given = fields.input
@@ -177,7 +177,7 @@ def request_of(endpoint: Endpoint, body: bytes, fields: BodyFields) -> Request:
 
 
 class LinePosition(NamedTuple):
-    """Where a line begins: bytes before it, lines before it, rows (lines that are not blank) before it."""
+    """The position of a line: the bytes, lines and rows (lines that are not blank) before it."""
 
     offset: int = 0
     line: int = 0
@@ -187,8 +187,8 @@ class LinePosition(NamedTuple):
 def read_lines(path: str, size: int | None = None, start: LinePosition | None = None) -> Iterator[tuple[int, bytes]]:
     """Read the lines of a file that are not blank, with their numbers from 1, in bounded memory. Blocks.
 
-    With `size`, read to there and no further: a file that grows meanwhile is read as it was. Raises `OSError`, and
-    `InputFileError` for a line that is no text and for a file that ends before `size`.
+    With `size`, read only that many bytes, ignoring rows added meanwhile. Raises `OSError`, and `InputFileError` for a
+    line that is not text and for a file that ends before `size`.
     """
     start = start or LinePosition()
     left = None if size is None else size - start.offset
@@ -226,7 +226,7 @@ def read_lines(path: str, size: int | None = None, start: LinePosition | None = 
 
 
 def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> LinePosition:
-    """Return where the first row begins that is not `finished`. Blocks. Raises `OSError`."""
+    """Return the position of the first row that is not `finished`. Blocks. Raises `OSError`."""
     offset = number = row = 0
     carried = 0  # bytes of a line that goes on in the next chunk
     blank = True
@@ -267,16 +267,16 @@ def digest_of(path: str, size: int) -> str:
 
 
 class CheckedFile:
-    """What a check found in a file.
+    """The result of checking a file.
 
     Attributes:
         rows: lines with a request.
         size: bytes of the file.
-        modified: when it was last changed (ns), for noticing quickly that it was not.
+        modified: its modification time (ns), a quick test for an unchanged file.
         digest: of its bytes.
-        problems: what is wrong, in the order of lines; the first thousand.
+        problems: the first thousand problems, by line.
         problem_count: how many problems there are.
-        urls, models: how many rows have which.
+        urls, models: the number of rows by URL and by model.
         input_tokens: an estimate for the prompts, from their size.
         output_limit: the most tokens that the answers can have; counts rows that name a limit.
         unlimited: rows that name no limit for their answer.
@@ -297,21 +297,21 @@ class CheckedFile:
         self.unlimited = 0
 
     def add(self, line: int, text: str) -> None:
-        """Note a problem."""
+        """Record a problem."""
         self.problem_count += 1
         if len(self.problems) < _KEPT:
             self.problems.append(LineProblem(line, text))
 
     def error(self) -> InputFileError | None:
-        """Return the error for what was found, `None` if the file is right."""
+        """Return the error for the problems found, `None` if the file is valid."""
         return InputFileError(self.path, self.problems, self.problem_count) if self.problem_count else None
 
 
 class _SeenOnce:
-    """Which texts may have been seen before; never wrong about those it calls new.
+    """A set that tells whether a text may have been seen before, without false negatives.
 
-    Up to a number of texts by their hashes, then in a Bloom filter, which suspects about 0.1 % wrongly at
-    24 bits a text. Suspects are looked up in a second reading.
+    It stores hashes up to a number of texts, then uses a Bloom filter with about 0.1 % false positives at 24 bits per
+    text. Suspects are verified in a second pass over the file.
     """
 
     def __init__(self, expected: int) -> None:
@@ -321,7 +321,7 @@ class _SeenOnce:
         self._bits = bytearray()
 
     def add(self, text: str) -> bool:
-        """Note a text; whether it may have been noted before."""
+        """Add a text and return whether it may have been added before."""
         value = hash(text)
         if self._bits:
             return self._add_bits(value)
@@ -347,7 +347,7 @@ class _SeenOnce:
 
 
 def check_file(path: str) -> CheckedFile:
-    """Read a file of requests and return what is in it and what is wrong with it. Blocks. Raises `OSError`."""
+    """Check a file of requests and return its contents' summary and problems. Blocks. Raises `OSError`."""
     found = CheckedFile(path)
     before = os.stat(path)
     found.size, found.modified = before.st_size, before.st_mtime_ns
@@ -372,7 +372,7 @@ def check_file(path: str) -> CheckedFile:
 
 
 def _check_lines(found: CheckedFile, seen: _SeenOnce, suspects: set[str]) -> None:
-    """Check all lines. What is right in every respect, as nearly all lines are, is counted here without a call."""
+    """Check all lines. Fully valid lines, which nearly all are, are counted here without a function call."""
     decode, known, add = _checkable.decode, _endpoints(), seen.add
     kinds: dict[tuple[str, Any], int] = {}
     size = unlimited = limits = rows = 0
@@ -418,7 +418,7 @@ def _check_lines(found: CheckedFile, seen: _SeenOnce, suspects: set[str]) -> Non
 
 
 def _check_line(found: CheckedFile, number: int, line: bytes) -> str | None:
-    """Note what is wrong with a line; its ``custom_id``, if it has one."""
+    """Record the problems of a line and return its ``custom_id``, if any."""
     try:
         if not line.isascii():
             line.decode()
@@ -474,9 +474,9 @@ def _why_no_url(url: Any) -> str:
 
 
 def _find_duplicates(found: CheckedFile, suspects: set[str]) -> None:
-    """Read the file once more and note each suspected ``custom_id`` that stands in several lines."""
+    """Read the file again and record each suspected ``custom_id`` that occurs in several lines."""
     first: dict[str, int] = {}
-    # Nearly all lines are told from the few suspects without decoding them, unless they hold escapes.
+    # Nearly all lines are ruled out without decoding them, unless they contain escapes.
     written = [text.encode() for text in suspects] if len(suspects) <= _FEW else []
     for number, line in read_lines(found.path, found.size):
         if written and b"\\" not in line and not any(text in line for text in written):
@@ -497,7 +497,7 @@ def _find_duplicates(found: CheckedFile, suspects: set[str]) -> None:
 
 
 def encode_success(row_id: str, key: str, status: int, request_id: str | None, body: bytes) -> bytes:
-    """Return the line of output of an answered row; `body` is the server's JSON, put on one line if it is not."""
+    """Return the output line of an answered row; `body` is the server's JSON, reformatted to one line if needed."""
     if b"\n" in body or b"\r" in body:
         body = msgspec.json.format(body, indent=-1)
     return b'{"id":"%b","custom_id":%b,"response":{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n' % (
@@ -518,9 +518,9 @@ def encode_failure(
     error: dict[str, Any],
     answer: Any = None,
 ) -> bytes:
-    """Return the line of a failed row: its request as it can be sent again, with ``response`` and ``error``.
+    """Return the line of a failed row: its request in the form of the input, with ``response`` and ``error``.
 
-    `answer` is what the server said, decoded.
+    `answer` is the server's decoded body.
     """
     if b"\n" in body or b"\r" in body:
         body = msgspec.json.format(body, indent=-1)

@@ -1,7 +1,6 @@
-"""Answers that are there already: a cache on disk, shared by jobs, and rows of one run that ask the same.
+"""Reuse of answers: a cache on disk, shared by jobs, and equal rows within one run.
 
-A request is known by its operation and its canonical body; where it is sent, its header fields and its id do not
-matter.
+A request is identified by its operation and canonical body; its server, header fields and id do not matter.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _sampling = msgspec.json.Decoder(_Sampling)
 
 
 def request_key(request: Request) -> bytes | None:
-    """Return what equal requests have in common; `None` for a body that is not JSON."""
+    """Return the cache key of a request; `None` for a body that is not JSON."""
     if not isinstance(request.body, bytes):
         return None
     try:
@@ -45,7 +44,7 @@ def request_key(request: Request) -> bytes | None:
 
 
 def is_repeatable(request: Request) -> bool:
-    """Whether the model is asked for its likeliest answer (``temperature`` 0), which an equal request gets, too."""
+    """Return whether the request is deterministic (``temperature`` 0), so that an equal one gets the same answer."""
     body = request.body
     if not isinstance(body, bytes) or b'"temperature"' not in body:
         return False
@@ -59,10 +58,10 @@ def is_repeatable(request: Request) -> bool:
 class AnswerCache:
     """Bodies of answers by `request_key`, in an SQLite file that several processes may use at once.
 
-    Without a `path` it is a temporary file that is gone afterwards. Answers are written a few hundred at a time, in a
-    thread; at most those are lost when the process is killed. Close it, or use it as an asynchronous context manager.
+    Without a `path` it is a temporary file that is deleted afterwards. Answers are written a few hundred at a time, in
+    a thread; at most those are lost when the process is killed. Close it, or use it as an asynchronous context manager.
 
-    Raises `ConfigurationError` for a path that is not such a file, and `OSError`.
+    Raises `ConfigurationError` for a file that is not a cache, and `OSError`.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -83,7 +82,7 @@ class AnswerCache:
             raise ConfigurationError(f"cache: {self._path!r} cannot be used as a cache of answers: {error}") from None
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the body of the answer to an equal request, `None` if there is none."""
+        """Return the body of the answer to an equal request, or `None`."""
         body = self._pending.get(key) or self._writing.get(key)
         if body is None:
             with self._lock:
@@ -92,7 +91,7 @@ class AnswerCache:
         return body
 
     def put(self, key: bytes, body: bytes) -> None:
-        """Keep the body of an answer."""
+        """Store the body of an answer."""
         self._pending[key] = body
         if len(self._pending) >= BATCH and self._flushing is None:
             self._flushing = asyncio.get_running_loop().create_task(self._flush())
@@ -117,7 +116,7 @@ class AnswerCache:
             self._db.execute("COMMIT")
 
     async def aclose(self) -> None:
-        """Write what is pending and close the file. Raises what writing raises (`sqlite3.Error`). Idempotent."""
+        """Write pending answers and close the file. Raises `sqlite3.Error` if writing fails. Idempotent."""
         flushing = self._flushing
         try:
             if flushing is not None:

@@ -1,7 +1,7 @@
-"""What a job is: its input and its settings, as they were when it began, kept in its folder.
+"""The identity of a job: its input and settings as of its start, kept in its folder.
 
-A job goes on only as the same job. Rows may be added at the end of its input; any other change of the input, or of what
-is asked for each row, would leave answers to one question beside answers to another, and is refused.
+A job resumes only with the same settings. Rows may be added at the end of its input; any other change of the input or
+of the requests is refused, since it would mix answers to different questions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LARGEST = 64 << 20  # bytes of the record
 
 
 class JobError(OpenAIError):
-    """A job cannot run, or cannot go on. Nothing is lost: the same job can be run again once the cause is removed."""
+    """A job cannot run or continue. Nothing is lost: the same job can be run again once the cause is removed."""
 
 
 class JobChangedError(JobError, ValueError):
@@ -34,15 +34,15 @@ class JobRecord(msgspec.Struct, kw_only=True):
 
     version: int = 1
     nonce: str
-    """Names this job; part of each row's Idempotency-Key, and of the ids in the output."""
+    """The job's id, a part of each row's Idempotency-Key and of the ids in the output."""
     source: str
     """The file that the user named."""
     input: str
-    """The file of requests that is read: `source`, or what was made of a table."""
+    """The file of requests that is read: `source`, or the one made from a table."""
     model: str | None = None
-    """The model that was asked for, for rows that name none."""
+    """The given model for rows that name none."""
     models: dict[str, str] = {}
-    """The client's default models, where none was asked for."""
+    """The client's default models, used if no model was given."""
     params: dict[str, Any] = {}
     schema: dict[str, Any] | None = None
     table: dict[str, Any] | None = None
@@ -54,7 +54,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
     digest: str = ""
     rows: int = 0
     unnamed: int = 0
-    """Rows whose body names no model: the only ones that the default concerns."""
+    """The number of rows that name no model, to which the default applies."""
     table_size: int = 0
     table_modified: int = 0
     table_digest: str = ""
@@ -74,7 +74,8 @@ class JobRecord(msgspec.Struct, kw_only=True):
 
     @classmethod
     def load(cls, folder: str) -> JobRecord | None:
-        """Return the record of a folder, `None` if it holds no job. Raises `JobError` for one that cannot be read."""
+        """Return the record of a folder, `None` if it contains no job. Raises `JobError` for one that cannot be
+        read."""
         path = os.path.join(folder, "job.json")
         try:
             return msgspec.json.decode(read_file(path, _LARGEST), type=cls)
@@ -84,13 +85,13 @@ class JobRecord(msgspec.Struct, kw_only=True):
             raise JobError(f"{path} is not the record of a job: {error}") from error
 
     def takes(self, checked: CheckedFile) -> None:
-        """Note the input as it was checked."""
+        """Record the checked input."""
         self.size, self.modified = checked.size, checked.modified
         self.digest, self.rows = checked.digest, checked.rows
         self.unnamed = checked.models[""]
 
     def compare_settings(self, other: JobRecord, out: str) -> None:
-        """Raise `JobChangedError` if the other record, of a run that is to begin, has other settings."""
+        """Raise `JobChangedError` if the record of a new run has other settings."""
         given, known = other._settings(), self._settings()
         if not self.unnamed:
             given["model"], given["models"] = known["model"], known["models"]
@@ -100,15 +101,15 @@ class JobRecord(msgspec.Struct, kw_only=True):
             raise JobChangedError(f"{out} belongs to a job with another {was}; {ADVICE}")
 
     def _settings(self) -> dict[str, Any]:
-        """What is asked for each row, as JSON knows it."""
+        """Return the settings of the requests as JSON values."""
         names = ("model", "models", "params", "schema", "table", "order")
         found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({name: getattr(self, name) for name in names}))
         return found
 
     def compare_input(self, out: str) -> CheckedFile | None:
-        """Compare the input with what it was; what a new check found where rows were added, else `None`.
+        """Compare the input with its record; return a new check if rows were added, else `None`.
 
-        A file whose size and time of change are the same is not read. Blocks. Raises `JobChangedError`, `OSError`,
+        A file with the same size and modification time is not read. Blocks. Raises `JobChangedError`, `OSError`,
         `InputFileError` for what is wrong with added rows.
         """
         if self.table is not None:
@@ -126,7 +127,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
         return checked
 
     def note_table(self, path: str) -> None:
-        """Note the table as it is. Blocks. Raises `OSError`."""
+        """Record the table's state. Blocks. Raises `OSError`."""
         about = os.stat(path)
         self.table_size, self.table_modified = about.st_size, about.st_mtime_ns
         self.table_digest = digest_of(path, about.st_size)
@@ -159,7 +160,7 @@ def folder_of(out: str) -> str:
 
 
 def paths_of(out: str) -> tuple[str, str]:
-    """Return where the failed rows and the report of a job go."""
+    """Return the paths of a job's failed rows and report."""
     stem, dot, ending = out.rpartition(".")
     stem = stem if dot and "/" not in ending and ending in ("jsonl", "json", "csv", "parquet", "ndjson") else out
     return f"{stem}.errors.jsonl", f"{stem}.report.json"

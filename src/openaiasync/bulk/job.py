@@ -1,7 +1,7 @@
-"""Durable jobs: a file of requests in, a file of answers out, and the same call again goes on where it was stopped.
+"""Durable jobs: from a file of requests to a file of answers; repeating the call resumes a stopped job.
 
-`Job` puts the parts together: it checks the input and that the output is its own (`batch_file`, `fingerprint`), opens
-the rows on the disk (`storage/segments`), lets the scheduler send them (`scheduler`) into a `JobSink`, and reports.
+`Job` combines the parts: it checks the input and the ownership of the output (`batch_file`, `fingerprint`), opens the
+rows on disk (`storage/segments`), lets the scheduler send them (`scheduler`) into a `JobSink`, and reports.
 """
 
 from __future__ import annotations
@@ -62,28 +62,27 @@ _STATUS = 256 << 20  # bytes
 
 
 class JobOptions(TypedDict, total=False):
-    """What `client.job` takes beside its files."""
+    """The options of `client.job` besides its files."""
 
     model: str | None
-    """For rows whose body names none. Default: the client's."""
+    """The model for rows that name none. Default: the client's."""
     params: Mapping[str, Any] | None
-    """Further fields, for bodies that lack them."""
+    """Default fields for bodies that lack them."""
     order: Order
-    """Of the lines in the output: that of the input (``"input"``, the default), or ``"completion"``, each at once."""
+    """The order of the output: that of the input (``"input"``, the default), or of completion (``"completion"``)."""
     durability: Durability
-    """What survives a loss of power: all but the last tenth of a second (``"normal"``, the default), everything that
-    was counted (``"strict"``), no more than the system wrote by itself (``"none"``). The end of the process costs
-    nothing in any of them."""
+    """What survives a power loss: all but the last tenth of a second (``"normal"``, the default), every counted row
+    (``"strict"``), or what the system happened to write (``"none"``). A killed process loses nothing in any of them."""
     new: bool
-    """Begin again, giving up what the output holds. Default: False."""
+    """Start over, discarding the contents of the output. Default: False."""
     retry: bool
     """Send failed rows again. Default: False."""
     limits: Limits | None
-    """The servers' limits; what they leave open is learned from the servers."""
+    """The servers' rate limits; those not given are learned from the servers."""
     max_in_flight: int | Literal["auto"] | None
     """Rows in flight at each server. Default ``"auto"``: found by measuring; `None`: no limit."""
     retries: int
-    """How often a row is sent again that failed through the fault of a server or of the network. Default: 5."""
+    """How often a row is sent again after a server or network failure. Default: 5."""
     give_up_after: float
     """Seconds without any working server after which the job stops, to be resumed. Default: 600."""
     max_cost: float | None
@@ -91,24 +90,24 @@ class JobOptions(TypedDict, total=False):
     prices: Mapping[str, tuple[float, float]] | None
     """By model, dollars for a million tokens of prompt and of answer; ``"*"`` for all others."""
     progress: Callable[[JobProgress], object] | bool | None
-    """Called with a `JobProgress` about four times a second; True shows a line in a notebook."""
+    """A function called with a `JobProgress` about four times a second; True shows a line in a notebook."""
     report: str | os.PathLike[str] | None
-    """A page of HTML to write at the end, with plots."""
+    """The path of an HTML report with plots, written at the end."""
     cache: str | os.PathLike[str] | None
-    """An SQLite file of answers, used by any number of jobs: requests that it has an answer to are not sent."""
+    """An SQLite file of answers, used by any number of jobs: requests whose answer it has are not sent."""
     dedupe: bool | None
     """Send equal requests once. Default: those with ``temperature`` 0."""
     schema: Any
-    """What each answer is to be: a JSON schema, or a type that `client.chat.parse` takes. Answers are checked; a row
-    whose answer does not fit is asked again, and fails after `repair` times."""
+    """The form of each answer: a JSON schema, or a type that `client.chat.parse` takes. Answers are validated; a row
+    whose answer does not fit is sent again, up to `repair` times, and then fails."""
     repair: int
-    """How often a row is asked again whose answer does not fit the `schema`. Default: 1."""
+    """How often a row is sent again if its answer does not fit the `schema`. Default: 1."""
     table: TableOptions | None
     """For a table (CSV, TSV, Parquet) as input: how its rows become requests."""
     via: Literal["calls", "batch"]
     """``"batch"``: through the server's Batch API, in files of at most 50,000 rows. Default: ``"calls"``."""
     note: Mapping[str, Any] | None
-    """Kept with the job, for those who run it: `openaiasync retry` finds the servers there. No secrets."""
+    """Stored with the job: `openaiasync retry` finds the servers there. Must not contain secrets."""
 
 
 class Job:
@@ -166,13 +165,13 @@ class Job:
         self._limits = LimitsFile(self._folder)
         self._stopped = ""
         self._halted: asyncio.Event = asyncio.Event()
-        self._poll = 1.0  # seconds between the first two questions to the Batch API
+        self._poll = 1.0  # seconds between the first two polls of the Batch API
         self._sink: JobSink | None = None
         self._totals = JobTotals()
         self._resumed = 0
 
     def _keep_apart(self, cache: str | os.PathLike[str] | None) -> None:
-        """Raise `ValueError` where one file of the job would be written over another, by whatever names."""
+        """Raise `ValueError` if one file of the job would overwrite another, even under different names."""
         files = {"the input": self._source, "the output": self._out, "the table of answers": self._out_table,
                  "the file of failed rows": self._errors, "report.json": self._report_path, "the report": self._html,
                  "the cache": cache}  # fmt: skip
@@ -191,14 +190,15 @@ class Job:
         return self._run().__await__()
 
     def stop(self, *, now: bool = False) -> None:
-        """Start no further row, and end once those in flight are done; with `now`, give them up. Resumable."""
+        """Start no further row and end once those in flight are done; with `now`, cancel them. The job can be
+        resumed."""
         self._stopped = self._stopped or "stop"
         self._halted.set()
         self._scheduler.stop(now=now)
 
     @property
     def progress(self) -> JobProgress | None:
-        """How the job is doing; `None` before it has begun."""
+        """The job's progress; `None` before it has begun."""
         return None if self._sink is None else self._sink.progress()
 
     # ---------------------------------------------------------------- the run
@@ -256,7 +256,7 @@ class Job:
         return report
 
     async def _close(self, sink: JobSink) -> OSError | None:
-        """Bring everything to the disk; the error that kept something from it."""
+        """Write everything to disk and return the error that prevented it, if any."""
         try:
             await sink.close()
         except OSError as error:
@@ -264,7 +264,7 @@ class Job:
         return sink.failure
 
     def _follow_limits(self) -> None:
-        """Use the limits that `openaiasync limits set` has written, if they are new."""
+        """Apply limits newly written by `openaiasync limits set`."""
         limits = self._limits.changed()
         if limits is not None:
             try:
@@ -278,7 +278,7 @@ class Job:
         self._scheduler.stop()
 
     def _rows(self, record: JobRecord, store: SegmentStore, start: LinePosition) -> Iterator[Work]:
-        """The rows that are not done, as they are to be sent."""
+        """Yield the unfinished rows as `Work`."""
         states, sink = store.states, self._sink
         nonce = record.nonce.encode()
         defaults = {group: self._defaults(group) for group in ("", "chat", "completion", "embedding", "moderation")}
@@ -308,7 +308,7 @@ class Job:
             yield Work(key, index, request, 0, named, RowContext(str(model or ""), body))
 
     def _defaults(self, group: str) -> dict[str, Any]:
-        """The fields that bodies for endpoints of this group get if they lack them."""
+        """Return the default fields of bodies for endpoints of this group."""
         model = self._model or self._models.get(group, self._models.get(""))
         return self._params if model is None else {**self._params, "model": model}
 
@@ -356,7 +356,7 @@ class Job:
                     write_requests(self._source, record.input, self._table)
                 checked = check_file(record.input)
                 if (error := checked.error()) is not None:
-                    if self._table is not None:  # lines of what was made of the table, which has a request per row
+                    if self._table is not None:  # lines of the file made from the table, which has one request per row
                         os.unlink(record.input)
                         rows = [
                             LineProblem(0, f"row {line}: {text}" if line else text) for line, text in error.problems
@@ -370,7 +370,7 @@ class Job:
                 if held is not None:
                     held.close()
                 with contextlib.suppress(OSError):
-                    os.rmdir(self._folder)  # empty if nothing came of it
+                    os.rmdir(self._folder)  # empty if it was not used
             return SegmentStore.create(
                 self._folder, self._out, self._errors, record.nonce.encode(), in_order=self._order == "input"
             )
@@ -388,7 +388,7 @@ class Job:
                 )
 
     def _lock_old(self) -> SegmentStore | None:
-        """Make sure that no process runs the job that is replaced."""
+        """Check that no process runs the job that is replaced."""
         try:
             return SegmentStore.open(self._folder, self._out, self._errors, in_order=self._order == "input")
         except FileInUseError:
@@ -467,7 +467,7 @@ class Job:
 
 
 def _check(options: JobOptions) -> None:
-    """Raise `TypeError` or `ValueError` for options that there are not, or that cannot be."""
+    """Raise `TypeError` for unknown options, `ValueError` for invalid values."""
     if unknown := options.keys() - JobOptions.__annotations__.keys():
         name = min(unknown)
         raise TypeError(f"job() has no option {name!r}{nearest(name, frozenset(JobOptions.__annotations__))}")
@@ -482,7 +482,7 @@ def _check(options: JobOptions) -> None:
 
 
 def _into(schema: Any, repair: int, via: str) -> Into | None:
-    """Return what answers are to be, if anything. Raises `ValueError`, `TypeError` for what cannot be asked for."""
+    """Return the required form of answers, if any. Raises `ValueError`, `TypeError` for an unsupported one."""
     if via not in ("calls", "batch"):
         raise ValueError(f"via is calls or batch, not {via!r}")
     if schema is not None and via == "batch":
@@ -503,7 +503,7 @@ def _is_done(states: bytearray, row: int) -> bool:
 
 
 def _same_bytes(path: str, record: JobRecord) -> bool:
-    """Whether a file of another name is the job's input: it was moved."""
+    """Return whether a file with another name is the job's input, which was moved."""
     try:
         found: CheckedFile = check_file(path)
     except OSError:
@@ -517,7 +517,7 @@ def _same_bytes(path: str, record: JobRecord) -> bool:
 
 @contextlib.contextmanager
 def _in_use(out: str) -> Generator[None, None, None]:
-    """Say what it means that the files are locked, or not as they were left."""
+    """Convert errors of locked, removed or changed files to job errors."""
     try:
         yield
     except InputFileError:
@@ -529,7 +529,7 @@ def _in_use(out: str) -> Generator[None, None, None]:
 
 
 def load_status(folder: str) -> JobStatus | None:
-    """Return how a job was doing when its status was last written; `None` where there is no status."""
+    """Return a job's last written status; `None` if there is none."""
     try:
         return msgspec.json.decode(read_file(os.path.join(folder, "status.json"), _STATUS), type=JobStatus)
     except (OSError, ValueError):

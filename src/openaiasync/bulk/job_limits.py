@@ -1,4 +1,4 @@
-"""Limits of a job that can be changed while it runs: a small file in its folder, looked at once a second."""
+"""Limits of a job that can be changed while it runs: a small file in its folder, read once a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGEST = 1 << 16  # bytes
 
 
 class JobLimits(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What each server allows; `None` is "not said": learned, or as it was."""
+    """The limits of each server; `None` means not set: learned, or unchanged."""
 
     rpm: float | None = None
     tpm: float | None = None
@@ -38,12 +38,12 @@ class JobLimits(msgspec.Struct, kw_only=True, omit_defaults=True):
         return found
 
     def changes(self) -> dict[str, Any]:
-        """Return what is said, as arguments of `Scheduler.set_limits`."""
+        """Return the limits that are set, as arguments of `Scheduler.set_limits`."""
         said: dict[str, Any] = msgspec.to_builtins(self)
         return said
 
     def merged_into(self, folder: str) -> JobLimits:
-        """Write these limits over those of a job's folder; return all. Blocks. Raises `OSError`."""
+        """Merge these limits into those of a job's folder and return all. Blocks. Raises `OSError`."""
         known = LimitsFile(folder).read() or JobLimits()
         merged = msgspec.convert({**msgspec.to_builtins(known), **msgspec.to_builtins(self)}, JobLimits)
         save(os.path.join(folder, "limits.json"), msgspec.json.encode(merged))
@@ -58,14 +58,14 @@ class LimitsFile:
         self._seen: tuple[int, int] | None = None
 
     def read(self) -> JobLimits | None:
-        """Return the limits that are there; `None` for none, or for a file that holds something else."""
+        """Return the current limits; `None` without any, or for a malformed file."""
         try:
             return msgspec.json.decode(read_file(self._path, _LARGEST), type=JobLimits)
         except (OSError, ValueError):
             return None
 
     def changed(self) -> JobLimits | None:
-        """Return the limits if they are others than at the last call."""
+        """Return the limits if they changed since the last call."""
         try:
             about = os.stat(self._path)
         except OSError:

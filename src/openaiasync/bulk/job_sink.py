@@ -1,4 +1,4 @@
-"""What becomes of a job's rows: each goes to the disk when it is finished, is counted, and shows in the progress."""
+"""The sink of a job: writes finished rows to disk, counts them, and reports progress."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ Durability = Literal["normal", "strict", "none"]
 _SYNC = 0.1  # seconds between two synchronisations
 _SHOWN = 0.25  # seconds between two calls of the progress callback
 _SAMPLED = 1.0  # seconds between two samples, and two writings of the status
-_FULL = 8 << 20  # bytes that wait for the disk, above which no row is started
+_FULL = 8 << 20  # unwritten bytes above which no row is started
 _REASONS = 50  # reasons of failures that are told apart
 _raw = msgspec.json.Decoder(msgspec.Raw)
 
 
 class RowContext(NamedTuple):
-    """What a job knows of a row that is on its way."""
+    """The state of a row in flight."""
 
     model: str
     body: bytes
-    """As it stands in the input, with defaults: what is sent may ask for a schema, or for a repair, on top."""
+    """The request from the input, with defaults; the one sent may add a schema or a repair prompt."""
 
 
 class JobSink:
@@ -98,7 +98,7 @@ class JobSink:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits for the disk that no row is to be started."""
+        """Whether too many bytes are unwritten to start another row."""
         return self.store.pending > _FULL
 
     async def flushed(self) -> None:
@@ -107,7 +107,7 @@ class JobSink:
         await self._flushed.wait()
 
     def started(self, work: Work) -> None:
-        """Mark the row as sent, on file before it is."""
+        """Mark the row as sent, on file before it is sent."""
         try:
             self.store.sent(work.index, crc32(work.request.body))
         except OSError as error:
@@ -117,19 +117,19 @@ class JobSink:
             self._cannot_write(self.store.failure)
 
     def finished(self, work: Work, outcome: Outcome) -> None:
-        """Hand the row's line to the store, which writes all those of this turn of the event loop together."""
+        """Buffer the row's line; all lines of one event-loop turn are written together."""
         ok = outcome.error is None
         self.take(work.index, ok, self._answered(work, outcome) if ok else self._failed(work, outcome))
 
     def take(self, row: int, ok: bool, line: bytes) -> None:
-        """Have the line of a row written with those of this turn."""
+        """Schedule a row's line to be written at the end of this turn."""
         self.store.put(row, ok, line)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
     def row_id(self, row: int) -> str:
-        """Return the ``id`` of a row's line of output."""
+        """Return the ``id`` of a row's output line."""
         return f"{self._prefix}{row}"
 
     def _answered(self, work: Work, outcome: Outcome) -> bytes:
@@ -142,7 +142,7 @@ class JobSink:
         return encode_success(self.row_id(work.index), work.key, status, outcome.request_id, _json_of(outcome))
 
     def spend(self, model: str, usage: Usage) -> None:
-        """Add what an answer costs, where that is known."""
+        """Add the cost of an answer, if its price is known."""
         if model not in self._priced:
             self._priced[model] = price_for(model, self._prices)
         price = self._priced[model]
@@ -194,7 +194,7 @@ class JobSink:
             self.failure = error
             self._stop("full")
 
-    # ---------------------------------------------------------------- beside the scheduler
+    # ---------------------------------------------------------------- background work
 
     async def keep(self) -> None:
         """Copy results, synchronise, and show the progress, until cancelled."""
@@ -235,11 +235,11 @@ class JobSink:
     async def _save_status(self) -> None:
         data = msgspec.json.encode(self._status())
         path = os.path.join(self.store.folder, "status.json")
-        with contextlib.suppress(OSError):  # the status is not worth the job
+        with contextlib.suppress(OSError):  # a failed status write must not fail the job
             await in_thread(lambda: save(path, data))
 
     async def close(self) -> None:
-        """Bring everything to the disk. Raises `OSError` if that is not possible."""
+        """Write everything to disk. Raises `OSError` on failure."""
         try:
             self.store.flush()
             await self._copy()
@@ -256,11 +256,11 @@ class JobSink:
 
     @property
     def seconds(self) -> float:
-        """The job has run, all its runs together."""
+        """The seconds that all runs of the job took."""
         return self._before.seconds + self._loop.time() - self._began
 
     def progress(self, *, done: bool = False) -> JobProgress:
-        """Return how the job is doing."""
+        """Return the job's progress."""
         stats, before = self._scheduler.stats, self._before
         ok, failed = self.store.counted(OK), self.store.counted(FAILED)
         finished = ok + failed
@@ -288,7 +288,7 @@ class JobSink:
         )
 
     def _rate(self, finished: int) -> float:
-        """Rows a second, over the last ten seconds."""
+        """Return the rows per second over the last ten seconds."""
         now = self._loop.time()
         self._rates.append((now, finished))
         while len(self._rates) > 2 and now - self._rates[0][0] > 10:
@@ -326,7 +326,7 @@ class JobSink:
         self._last = (now, finished, failed, stats.refused, tokens)
 
     def totals(self) -> JobTotals:
-        """Return what all runs have done and spent, this one included."""
+        """Return the totals of all runs, including this one."""
         stats, before = self._scheduler.stats, self._before
         return JobTotals(
             runs=before.runs + 1,
@@ -344,7 +344,7 @@ class JobSink:
         )
 
     def latency(self) -> dict[str, float]:
-        """Return quantiles of the seconds that answers took."""
+        """Return quantiles of the latency of answers in seconds."""
         found = {name: self._latencies.quantile(share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
         return {name: round(seconds, 4) for name, seconds in found.items() if seconds is not None}
 
@@ -354,7 +354,7 @@ class JobSink:
 
 
 def _json_of(outcome: Outcome) -> bytes:
-    """The body of an answer as JSON: the server's bytes, or the answer that was made of something else."""
+    """Return the body of an answer as JSON: the server's bytes, or the re-encoded answer."""
     body = outcome.body
     if body is not None:
         try:
@@ -367,7 +367,7 @@ def _json_of(outcome: Outcome) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """A server's error as JSON can hold it."""
+    """Return a server's error as a JSON value."""
     try:
         return msgspec.json.decode(msgspec.json.encode(value))
     except (TypeError, ValueError, RecursionError):
@@ -375,7 +375,7 @@ def _plain(value: Any) -> Any:
 
 
 def _reason(error: OpenAIError) -> str:
-    """Why a row failed, in few words that rows of the same kind share."""
+    """Return a short reason for a failure, equal for failures of the same kind."""
     code = getattr(error, "code", None) or getattr(error, "type", None)
     if isinstance(error, APIStatusError):
         return f"HTTP {error.status_code}{f' {code}' if code else ''}"

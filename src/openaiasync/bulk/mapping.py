@@ -45,7 +45,7 @@ P = TypeVar("P")
 Operation = Literal["chat", "completions", "embeddings", "responses", "moderations"]
 Call = str | list[Any] | Mapping[str, Any]
 
-AHEAD = 256  # finished rows that wait for who iterates; with so many nothing new is sent
+AHEAD = 256  # finished rows not yet taken by the iterating task; above this nothing new is sent
 _OPERATIONS: dict[str, tuple[Endpoint, str]] = {
     "chat": (CHAT_COMPLETIONS_CREATE, "messages"),
     "completions": (COMPLETIONS_CREATE, "prompt"),
@@ -62,14 +62,14 @@ _WHY = {
 
 
 class RowError(OpenAIError, ValueError):
-    """A row holds what no request can carry: half a surrogate pair, a number that is infinite. Nothing was sent."""
+    """A row contains a value that JSON cannot represent: a lone surrogate, an infinite number. It was not sent."""
 
 
 class ManyCallsError(OpenAIError):
     """A run was stopped before its end: a quota is used up, a key is refused, a model is unknown, no server works.
 
     `rows` are those that had finished, in the order of the input, where `client.map` was awaited; `reason` is
-    ``"quota"``, ``"credentials"``, ``"missing"`` (404 for the first rows) or ``"dead"``. The error that led there is
+    ``"quota"``, ``"credentials"``, ``"missing"`` (404 for the first rows) or ``"dead"``. The error that stopped it is
     the ``__cause__``.
     """
 
@@ -82,7 +82,7 @@ class ManyCallsError(OpenAIError):
 
 
 class Row(Generic[A, P]):
-    """What became of one row of `client.map`."""
+    """The result of one row of `client.map`."""
 
     __slots__ = ("_answer", "_parsed", "attempts", "cached", "error", "index", "item", "key", "seconds", "usage")
 
@@ -90,17 +90,17 @@ class Row(Generic[A, P]):
         self.index: int = index
         """Its position in the input, from 0."""
         self.key: Any = key
-        """What ``key=`` names it by; its index without that."""
+        """Its key, by ``key=``; by default its index."""
         self.item: Any = item
-        """The row as it came."""
+        """The row as given."""
         self.error: OpenAIError | None = outcome.error
-        """Why there is no answer; `None` if there is one."""
+        """Why the row has no answer; `None` if it has one."""
         self.attempts: int = outcome.attempts
-        """How often it was sent, refusals for too many requests (429) not counted."""
+        """The number of attempts, not counting 429s."""
         self.cached: bool = outcome.cached
-        """Whether the answer comes from the cache, or from an equal row."""
+        """Whether the answer is from the cache or an equal row."""
         self.seconds: float = outcome.seconds
-        """How long the last attempt took."""
+        """The duration of the last attempt in seconds."""
         self.usage: Usage | None = outcome.usage
         """Tokens as the server counted them: `input` and `output`."""
         self._answer: Any = outcome.answer
@@ -113,7 +113,7 @@ class Row(Generic[A, P]):
 
     @property
     def answer(self) -> A:
-        """The answer, as the call itself returns it. Raises the row's `error` if there is none."""
+        """The answer, as a single call returns it. Raises the row's `error` if it failed."""
         if self.error is not None:
             raise self.error
         return cast("A", self._answer)
@@ -127,7 +127,7 @@ class Row(Generic[A, P]):
 
     @property
     def text(self) -> str:
-        """The answer's words. Raises the row's `error`; `AttributeError` for embeddings and moderations."""
+        """The answer's text. Raises the row's `error`; `AttributeError` for embeddings and moderations."""
         answer: Any = self.answer
         text = getattr(answer, "output_text", None)
         return text if isinstance(text, str) else str(answer.text)
@@ -138,7 +138,7 @@ class Row(Generic[A, P]):
 
 
 class MapOptions(NamedTuple):
-    """How a run of `client.map` is made; see there."""
+    """The options of a run of `client.map`; see there."""
 
     make: Callable[[Any], Any] | None = None
     key: str | Callable[[Any], Any] | None = None
@@ -156,8 +156,8 @@ class MapOptions(NamedTuple):
 class RowStream(Generic[A, P]):
     """The rows of one `client.map`. Await it for all of them in order, or iterate it for each as it completes.
 
-    Iterated, it holds a few hundred rows at most, however many there are: where finished rows are not taken, no further
-    ones are sent. Leaving the loop ends the calls under way; so does ``async with`` around it, for certain.
+    Iteration holds a few hundred rows at most: while finished rows are not taken, no further ones are sent. Leaving the
+    loop ends the calls in flight soon after; leaving an ``async with`` around it, at once.
     """
 
     def __init__(self, engines: list[Engine], source: Any, options: MapOptions, params: dict[str, Any]) -> None:
@@ -174,7 +174,8 @@ class RowStream(Generic[A, P]):
         self._used = False
         self._news = asyncio.Event()
         self._room = asyncio.Event()
-        # Weak: the run holds this object, and must not hold the loop over its rows, which ends the run when it is left.
+        # Weak: the run references this object, and must not keep alive the loop over its rows, which ends the run when
+        # it is left.
         self._rows: weakref.ref[AsyncGenerator[Row[A, P], None]] | None = None
         self._task: asyncio.Task[Summary] | None = None
         self._scheduler = Scheduler(
@@ -187,7 +188,7 @@ class RowStream(Generic[A, P]):
             review=self._into,
         )
 
-    # ---------------------------------------------------------------- what callers do with it
+    # ---------------------------------------------------------------- for callers
 
     def __await__(self) -> Generator[Any, None, list[Row[A, P]]]:
         return self._list().__await__()
@@ -206,7 +207,7 @@ class RowStream(Generic[A, P]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the calls under way. Idempotent."""
+        """End the calls in flight. Idempotent."""
         rows = None if self._rows is None else self._rows()
         if rows is not None:
             await rows.aclose()
@@ -215,11 +216,11 @@ class RowStream(Generic[A, P]):
 
     @property
     def stats(self) -> Stats:
-        """Numbers of the run as they are now."""
+        """The current statistics of the run."""
         return self._scheduler.stats
 
     def set_limits(self, **limits: Any) -> None:
-        """Change `rpm`, `tpm` or `max_in_flight` while the run goes on."""
+        """Change `rpm`, `tpm` or `max_in_flight` during the run."""
         self._scheduler.set_limits(**limits)
 
     def stop(self) -> None:
@@ -304,7 +305,7 @@ class RowStream(Generic[A, P]):
             index += 1
 
     def _work(self, index: int, item: Any) -> Work | None:
-        """Return a row's work; `None`, and a failed row, for what no request can carry."""
+        """Return a row's work; `None` for a row that JSON cannot represent, which fails."""
         options, key = self._options, cast("Any", index)
         if options.key is not None:
             key = item[options.key] if isinstance(options.key, str) else options.key(item)
@@ -347,10 +348,10 @@ class RowStream(Generic[A, P]):
         return len(self._done) >= AHEAD and not self._all
 
     def started(self, work: Work) -> None:
-        """Nothing is kept of rows under way."""
+        """Do nothing; rows in flight are not recorded."""
 
     def finished(self, work: Work, outcome: Outcome) -> None:
-        """Hand a row out."""
+        """Queue a finished row for the caller."""
         key, item = work.context
         self._finish(work.index, key, item, outcome)
 

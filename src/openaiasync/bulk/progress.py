@@ -1,4 +1,4 @@
-"""How a job is doing: numbers that are kept while it runs, and a line that shows them."""
+"""The progress of a job: its statistics, and a line that shows them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = [
     "thinned",
 ]
 
-_STEPS = 12  # classes of latency for each factor e: their bounds are 9 % apart
+_STEPS = 12  # latency buckets per factor e: their bounds are 9 % apart
 _LOWEST = 1e-4  # seconds
-_SAMPLES = 1200  # of a timeline; with more, two become one
+_SAMPLES = 1200  # samples of a timeline; above this pairs are merged
 
 
 class Latencies:
-    """Times that answers took, counted by classes 9 % apart, so that any number of them takes no memory."""
+    """A histogram of latencies in buckets 9 % apart, of constant size."""
 
     __slots__ = ("counts", "total")
 
@@ -42,7 +42,7 @@ class Latencies:
         self.total += 1
 
     def quantile(self, share: float) -> float | None:
-        """Return the time that this share of all did not pass; `None` if there is none."""
+        """Return the quantile for this share; `None` without samples."""
         left = share * self.total
         for at in sorted(self.counts):
             left -= self.counts[at]
@@ -55,7 +55,7 @@ class TimelinePoint(msgspec.Struct, array_like=True, gc=False):
     """One point of a job's timeline; counts are since the sample before."""
 
     at: float
-    """Seconds the job has run, all its runs together."""
+    """Seconds that all runs of the job took so far."""
     seconds: float
     rows: int
     failed: int
@@ -69,7 +69,7 @@ class TimelinePoint(msgspec.Struct, array_like=True, gc=False):
 
 
 def thinned(samples: list[TimelinePoint]) -> list[TimelinePoint]:
-    """Return a timeline that is short enough, two samples at a time made one."""
+    """Return a shortened timeline, with pairs of samples merged."""
     while len(samples) > _SAMPLES:
         pairs = [samples[at : at + 2] for at in range(0, len(samples), 2)]
         samples = [_joined(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -93,7 +93,7 @@ def _joined(one: TimelinePoint, other: TimelinePoint) -> TimelinePoint:
 
 
 class JobProgress(msgspec.Struct, kw_only=True):
-    """How a job is doing now; given to its `progress` callback about four times a second. `str()` is one line."""
+    """The progress of a job, passed to its `progress` callback about four times a second. `str()` is one line."""
 
     rows: int
     """Rows of the input."""
@@ -101,11 +101,11 @@ class JobProgress(msgspec.Struct, kw_only=True):
     failed: int
     in_flight: int = 0
     limit: int | None = None
-    """How many may be in flight now."""
+    """The current limit on rows in flight."""
     waiting: int = 0
     """Rows that were refused or failed and will be sent again."""
     rate: float = 0.0
-    """Rows finished a second, of late."""
+    """Rows finished per second, recently."""
     rpm_share: float | None = None
     tpm_share: float | None = None
     refused: int = 0
@@ -113,10 +113,10 @@ class JobProgress(msgspec.Struct, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float | None = None
-    """So far, over all runs; `None` where no price is known."""
+    """Dollars so far, over all runs; `None` where no price is known."""
     cost_at_end: float | None = None
     seconds: float = 0.0
-    """The job has run, all its runs together."""
+    """Seconds that all runs of the job took."""
     seconds_left: float | None = None
     done: bool = False
 
@@ -155,7 +155,7 @@ def _tokens(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as people say it: ``7.2 s``, ``41 s``, ``3:05``, ``2:10:00``."""
+    """Return a duration in a readable form: ``7.2 s``, ``41 s``, ``3:05``, ``2:10:00``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = int(seconds)
@@ -167,7 +167,7 @@ def duration(seconds: float) -> str:
 
 
 class JobTotals(msgspec.Struct, kw_only=True):
-    """What all runs of a job have done and spent; kept in its folder."""
+    """The totals of all runs of a job, kept in its folder."""
 
     runs: int = 0
     seconds: float = 0.0
@@ -184,12 +184,12 @@ class JobTotals(msgspec.Struct, kw_only=True):
 
 
 class JobStatus(msgspec.Struct, kw_only=True):
-    """How a job is doing, for other processes: ``status.json`` in its folder, written every second."""
+    """The status of a job for other processes: ``status.json`` in its folder, written every second."""
 
     pid: int
     updated: float
     ended: bool = False
-    """Whether the run has come to its end, of whatever kind, rather than been killed."""
+    """Whether the run has ended in any way other than being killed."""
     progress: JobProgress
     totals: JobTotals
 
@@ -204,7 +204,7 @@ def price_for(model: str, prices: Mapping[str, Any] | None) -> TokenPrice | None
     """Return the price of a model: from a table of the caller, else from ``genai-prices`` if it is installed.
 
     A table maps models, or ``"*"`` for all others, to two numbers: dollars for a million tokens of prompt and answer.
-    Raises `ValueError` for a table that does not.
+    Raises `ValueError` for an invalid table.
     """
     if prices is not None:
         found = prices.get(model, prices.get("*"))

@@ -1,8 +1,8 @@
-"""``into=``: answers as values of a type, checked before they count, and asked for again where they do not fit.
+"""``into=``: answers as values of a type, validated, and requested again if they do not fit.
 
-The schema goes with the request in the best way that the server takes: as `json_schema`, as any JSON object, or in
-words. A server that refuses one way is asked in the next one from then on. A row whose answer does not fit is sent
-again with what is wrong, `repair` times at most.
+The schema is sent in the best form that the server accepts: as `json_schema`, as `json_object`, or in the prompt. After
+a refusal the next form is used from then on. A row whose answer does not fit is sent again with what is wrong, `repair`
+times at most.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ LEVELS = ("json_schema", "json_object", "prompt")
 
 
 class Into:
-    """The type that each answer of a run becomes, and how often a wrong one is asked for again.
+    """The type of a run's answers, and the number of repairs of a wrong one.
 
-    `kind` is what `client.chat.parse(into=)` takes. Raises `TypeError` for a type that no schema can be made of, and
+    `kind` is what `client.chat.parse(into=)` takes. Raises `TypeError` for a type without a schema, and
     `ValueError` for a number of repairs below 0.
     """
 
@@ -47,7 +47,7 @@ class Into:
         self._levels: dict[int, int] = {}  # by index, of rows that were sent while the level was another one
 
     def prepare(self, request: Request, index: int) -> None:
-        """Have the request of a row ask for the type."""
+        """Add the type to the request of a row."""
         body = self._body(request)
         if self.level != 0:
             self._levels[index] = self.level
@@ -77,10 +77,10 @@ class Into:
             body["messages"] = _with_words(body.get("messages"), self.shape.instructions())
         return body
 
-    # ---------------------------------------------------------------- what the scheduler asks
+    # ---------------------------------------------------------------- for the scheduler
 
     def answered(self, work: Work, outcome: Outcome) -> Outcome | None:
-        """Return the outcome with `parsed`, or as a failure; `None` where the request was changed to ask again."""
+        """Return the outcome with `parsed`, or as a failure; `None` if the request was changed for another attempt."""
         answer = outcome.answer
         try:
             refusal = _refusal(answer)
@@ -114,7 +114,7 @@ class Into:
         request.body = msgspec.json.encode(body)
 
     def refused(self, work: Work, error: OpenAIError) -> bool:
-        """Whether the server refuses the way that was asked in, and the request was changed to ask in the next one."""
+        """Return whether the server refuses the schema's form and the request was changed to the next one."""
         if not isinstance(error, APIError) or not refuses_format(error):
             return False
         sent = self._levels.get(work.index, 0)
@@ -127,7 +127,7 @@ class Into:
 
 
 def _with_words(prompt: Any, words: str) -> Any:
-    """Return a prompt, or messages, with instructions behind what the user says."""
+    """Return a prompt, or messages, with instructions after the user's text."""
     if isinstance(prompt, str):
         return f"{prompt}\n\n{words}"
     messages: list[Any] = list(prompt or ())
@@ -145,7 +145,7 @@ def _text(answer: Any) -> str:
 
 
 def _refusal(answer: Any) -> str:
-    """Return what a model said in place of an answer."""
+    """Return the model's text in place of an answer."""
     message = getattr(answer, "message", None)
     if message is not None:
         return getattr(message, "refusal", None) or ""
@@ -157,7 +157,7 @@ def _refusal(answer: Any) -> str:
 
 
 def _refuse_cut(answer: Any) -> None:
-    """Raise for an answer that ends in the middle: what there is of it is not the value."""
+    """Raise for a truncated answer, which is not the whole value."""
     choices = getattr(answer, "choices", None)
     reason = getattr(choices[0], "finish_reason", None) if choices else None
     details = getattr(answer, "incomplete_details", None)

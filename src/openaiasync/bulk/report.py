@@ -1,4 +1,4 @@
-"""What a job reports: a `JobReport`, printed and as JSON, and a page of HTML with its timeline as plots."""
+"""The report of a job: a `JobReport`, as text, JSON, and an HTML page with plots."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _STOPPED = {
 
 
 class JobReport(msgspec.Struct, kw_only=True):
-    """How a job ended. Numbers are over all of its runs, unless they say otherwise."""
+    """The result of a job. Numbers cover all of its runs unless stated otherwise."""
 
     out: str
     """The file of answers."""
     table: str | None = None
     """The table made of them, if the job's output is a table."""
     errors: str | None
-    """The file of rows that failed, which can be sent again; `None` if none did."""
+    """The file of failed rows, which can be sent again; `None` without failures."""
     rows: int
     ok: int
     failed: int
     stopped: str = ""
-    """Why rows are left: ``""`` (none is), ``"stop"``, ``"cost"``, ``"quota"``, ``"credentials"``, ``"missing"``,
+    """Why rows are left: ``""`` (none are left), ``"stop"``, ``"cost"``, ``"quota"``, ``"credentials"``, ``"missing"``,
     ``"dead"``, ``"price"``."""
     error: str | None = None
-    """What stopped the job, where an error did."""
+    """The error that stopped the job, if any."""
     resumed: int = 0
     """Rows that were done before this run."""
     runs: int = 1
@@ -59,7 +59,7 @@ class JobReport(msgspec.Struct, kw_only=True):
     output_tokens: int = 0
     cost: float | None = None
     failures: dict[str, int] = {}
-    """How many rows failed for which reason."""
+    """The number of failed rows by reason."""
     paid_twice: list[str] = []
     """Rows (``custom_id``) that were with a server when a run was killed, and were sent again: they may have been paid
     for twice."""
@@ -77,7 +77,7 @@ class JobReport(msgspec.Struct, kw_only=True):
 
 
 def summary(report: JobReport) -> str:
-    """Return a report as a few lines for people."""
+    """Return a report as a few lines of text."""
     lines = [f"{report.table or report.out}: {_state(report, report.errors)}"]
     if report.error:
         lines.append(f"  {report.error}")
@@ -113,7 +113,7 @@ def _state(report: JobReport, errors: str | None = None) -> str:
 
 
 def save(path: str, data: bytes) -> None:
-    """Write a file whole or leave what is there. Blocks. Raises `OSError`."""
+    """Write a file atomically. Blocks. Raises `OSError`."""
     file = AtomicFile.open(path)
     try:
         file.write(data)
@@ -155,7 +155,7 @@ _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600
 
 
 def html_page(report: JobReport) -> str:
-    """Return a report as one page that needs nothing else: numbers, plots over time, reasons of failures."""
+    """Return a report as a self-contained page: numbers, plots over time, reasons of failures."""
     name = html.escape(os.path.basename(report.table or report.out))
     state = html.escape(_state(report))
     facts = "".join(
@@ -229,7 +229,7 @@ def _plot(
     samples: Sequence[TimelinePoint],
     curves: list[tuple[str, str, Callable[[TimelinePoint], float]]],
 ) -> str:
-    """Return one plot as inline SVG, with its key."""
+    """Return one plot as inline SVG, with its legend."""
     highest = _round_up(max((curve(sample) for sample in samples for _, _, curve in curves), default=0.0))
     end = max(samples[-1].at, 1e-9)
     width, height = _WIDTH - _LEFT, _HEIGHT - _BOTTOM
@@ -259,7 +259,7 @@ def _plot(
 
 
 def _round_up(value: float) -> float:
-    """Return the next number that makes a good end of a scale."""
+    """Return the next round number for the end of a scale."""
     if value <= 0:
         return 1.0
     size = 1.0

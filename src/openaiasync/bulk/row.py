@@ -1,4 +1,4 @@
-"""What goes into the scheduler and what comes out: `Work`, `Outcome`, the `Sink` that is told, a run's numbers."""
+"""The types around the scheduler: `Work`, `Outcome`, `Sink`, and the statistics of a run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["Outcome", "Review", "Sink", "Stats", "Summary", "Usage", "Work"]
 
 
 class Work:
-    """One row on its way through the scheduler. While it waits, this object is all there is of it.
+    """One row in the scheduler. A waiting row consists of this object alone.
 
     Args:
         key: the name of the row: ``custom_id`` of a file, the key of `client.map`.
         index: position in the input, from 0.
         request: what is sent. Its options (timeouts, headers) apply; its `max_retries` is ignored.
-        tokens: what is booked against a limit on tokens: an estimate of prompt and answer together; 0 lets the
+        tokens: tokens to book against a token limit: an estimate of prompt and answer together; 0 lets the
             scheduler estimate it.
         idempotency_key: sent as ``Idempotency-Key`` with every attempt, `None` for no such header.
-        context: the caller's own; the scheduler does not look at it.
+        context: any value of the caller's; the scheduler ignores it.
     """
 
     __slots__ = (
@@ -50,23 +50,23 @@ class Work:
         self.refusals: int = 0
         """How often in a row the server answered 429."""
         self.cache_key: bytes | None = None
-        """What equal rows have in common; the scheduler's."""
+        """The key of equal rows, set by the scheduler."""
 
     def __repr__(self) -> str:
         return f"<Work {self.key!r} #{self.index} {self.request!r} attempts={self.attempts}>"
 
 
 class Outcome:
-    """What became of a row, for good.
+    """The final outcome of a row.
 
     Attributes:
         ok: whether there is an answer.
         status: the HTTP status of the last attempt, `None` where no response came.
         body: the server's bytes of a 2xx, else `None`.
         answer: the decoded answer of a 2xx, else `None`.
-        parsed: the answer as a value of the type that was asked for, if one was.
+        parsed: the answer as a value of the requested type, if any.
         error: why there is no answer, else `None`.
-        meta: what is known of the last attempt, `None` where no response came.
+        meta: metadata of the last attempt, `None` without a response.
         usage: tokens as the server counted them, `None` where it did not.
         attempts: how often the row was sent, 429s not counted; 0 for a row from the cache.
         seconds: how long the last attempt took.
@@ -106,7 +106,7 @@ class Outcome:
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for the call (``x-request-id``)."""
+        """The server's request id (``x-request-id``)."""
         return None if self.meta is None else self.meta.request_id
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ class Outcome:
 
 
 class Sink(Protocol):
-    """Who is told what becomes of rows. What its methods raise ends the run: rows in flight are cancelled."""
+    """Receives the outcomes of rows. An exception in its methods ends the run and cancels rows in flight."""
 
     @property
     def full(self) -> bool:
@@ -123,7 +123,7 @@ class Sink(Protocol):
         ...
 
     def started(self, work: Work) -> None:
-        """Note that the row is about to be sent; called again for every further attempt."""
+        """The row is about to be sent; called for every attempt."""
         ...
 
     def finished(self, work: Work, outcome: Outcome) -> None:
@@ -136,7 +136,7 @@ class Sink(Protocol):
 
 
 class Review(Protocol):
-    """Who looks at what comes back before it counts."""
+    """Reviews outcomes before they are final."""
 
     def answered(self, work: Work, outcome: Outcome) -> Outcome | None:
         """Return the final outcome, or `None` where ``work.request`` was changed and the row is to be sent again."""
@@ -151,7 +151,7 @@ class Review(Protocol):
 
 
 class Stats:
-    """Numbers of a run, kept up to date while it goes."""
+    """The statistics of a run, updated while it runs."""
 
     def __init__(self) -> None:
         self.ok: int = 0
@@ -161,7 +161,7 @@ class Stats:
         self.cached: int = 0
         """Rows served from the cache or by an equal row."""
         self.in_flight: int = 0
-        """Rows that are with a server now."""
+        """Rows in flight now."""
         self.waiting: int = 0
         """Rows that were refused or failed and are to be sent again."""
         self.requests: int = 0
@@ -171,7 +171,7 @@ class Stats:
         self.retried: int = 0
         """Requests that failed in another way and were repeated."""
         self.repaired: int = 0
-        """Requests that were repeated because an answer did not have the wanted form."""
+        """Requests that were repeated because an answer did not have the requested form."""
         self.input_tokens: int = 0
         """Tokens of prompts, as the servers counted them."""
         self.output_tokens: int = 0
@@ -192,12 +192,12 @@ class Stats:
 
 
 class Summary(NamedTuple):
-    """How a run ended.
+    """The end of a run.
 
     `stopped` is ``""`` where every row of the source is finished; else why rows are left: ``"stop"`` (`Scheduler.stop`
     was called), ``"quota"`` (the account's quota is used up), ``"credentials"`` (every server refuses the key),
     ``"missing"`` (the first rows were all answered with 404), ``"dead"`` (no server answered for `give_up_after`
-    seconds). `error` is the error that led there, if one did,
+    seconds). `error` is the error that stopped it, if any,
     `work` the row that got it.
     """
 

@@ -1,10 +1,10 @@
 """The scheduler: sends rows as fast as servers take them, and loses none to their limits and faults.
 
-Nothing exists for a row that waits but its `Work`: rows are read from the source when they can be sent. A row in flight
-has a task, which goes on with the next row as long as one may be sent; where limits decide, one timer starts the next.
-What may be sent when is decided by one `Admission` for each server, without I/O (`core/policy/admission.py`).
+A waiting row consists of its `Work` alone: rows are read from the source when they can be sent. A row in flight has a
+task, which continues with the next row while one may be sent; at a rate limit, one timer starts the next. Admission is
+decided by one `Admission` for each server, without I/O (`core/policy/admission.py`).
 
-What becomes of a row whose attempt failed:
+After a failed attempt:
 
 * 429: it waits at the front of the line, and its attempts do not count. After two in a row it lets others go first:
   a smaller row may fit where it does not. One that is larger than the limit fails.
@@ -68,7 +68,7 @@ _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "bill
 
 
 class _ServerState:
-    """One server: the way there, what it may be sent, and why it is not asked any more, if so."""
+    """One server: its engine, its admission, and why it is no longer used, if so."""
 
     __slots__ = ("admission", "engine", "error", "lost", "reached", "worked_at")
 
@@ -96,7 +96,7 @@ _Start: TypeAlias = tuple[Work, _ServerState, Flight]
 
 
 class Scheduler:
-    """Sends `Work` from a source and tells a `Sink` what became of each row. For one run.
+    """Sends `Work` from a source and reports each outcome to a `Sink`. For one run.
 
     Args:
         engines: how the servers are reached: a client or an `Engine`, or a list of them.
@@ -180,9 +180,9 @@ class Scheduler:
         tpm: float | Literal["same"] | None = "same",
         max_in_flight: MaxInFlight | Literal["same"] = "same",
     ) -> None:
-        """Change the limits of every server, while the run goes on, too.
+        """Change the limits of every server, also during the run.
 
-        `None` takes a limit on requests or tokens a minute back, so that it is learned from the server.
+        `None` removes a limit on requests or tokens per minute, so that it is learned from the server.
         """
         for server in self._servers:
             admission = server.admission
@@ -206,12 +206,12 @@ class Scheduler:
         self._cache = cache
 
     def count_failed(self) -> None:
-        """Count a row of the source that could not become `Work`."""
+        """Count a row of the source that could not be converted to `Work`."""
         self._stats.failed += 1
 
     @property
     def stats(self) -> Stats:
-        """Numbers of the run as they are now; the object is the same at every call."""
+        """Return the current statistics of the run; every call returns the same object."""
         stats = self._stats
         if self._loop is None:
             return stats
@@ -312,7 +312,7 @@ class Scheduler:
     # ---------------------------------------------------------------- the source
 
     async def _read(self, source: AsyncIterable[Work]) -> None:
-        """Read an asynchronous source ahead, as far as there is room."""
+        """Read an asynchronous source ahead, up to a bound."""
         try:
             async for work in source:
                 self._buffer.append(work)
@@ -337,7 +337,7 @@ class Scheduler:
         return self._exhausted and not (self._front or self._back or self._delayed or self._buffer)
 
     def _next(self, now: float) -> Work | None:
-        """Take the row whose turn it is; `None` if there is none now."""
+        """Take the next row in turn; `None` if none is ready."""
         if self._front:
             return self._front.popleft()
         if self._delayed and self._delayed[0][0] <= now:
@@ -369,10 +369,10 @@ class Scheduler:
                 self._fail(error)
         return None
 
-    # ---------------------------------------------------------------- answers that are there
+    # ---------------------------------------------------------------- reuse of answers
 
     def _key(self, work: Work) -> bytes | None:
-        """Return what equal rows have in common, where equal rows get one answer."""
+        """Return the key of equal rows, if they share one answer."""
         if self._cache is None and not (is_repeatable(work.request) if self._dedupe is None else self._dedupe):
             return None
         return request_key(work.request)
@@ -408,7 +408,7 @@ class Scheduler:
         return True
 
     def _share_answer(self, work: Work, outcome: Outcome) -> None:
-        """Keep an answer, and give it to the rows that wait for it; where it failed, the next of them is sent."""
+        """Store an answer and pass it to the rows that wait for it; after a failure, send the next of them."""
         key = work.cache_key
         assert key is not None
         known = self._cache or self._known
@@ -430,10 +430,10 @@ class Scheduler:
             else:
                 self._finish(copy, shared)
 
-    # ---------------------------------------------------------------- who is sent where
+    # ---------------------------------------------------------------- dispatch
 
     def _take(self) -> _Start | None:
-        """Take a row and the server that it is to be sent to; `None` (and a timer, if need be) if none may be sent."""
+        """Take a row and its server; return `None`, with a timer if needed, when none may be sent."""
         if self._stopped or self._failure is not None:
             return None
         if self._sink.full:
@@ -489,7 +489,7 @@ class Scheduler:
             self._changed.set()  # perhaps that was the end of the source
 
     def _pump(self) -> None:
-        """Start rows as long as one may be sent."""
+        """Start rows while any may be sent."""
         try:
             while (start := self._take()) is not None:
                 assert self._loop is not None
@@ -576,10 +576,10 @@ class Scheduler:
         if work.cache_key is not None and not outcome.cached:
             self._share_answer(work, outcome)
 
-    # ---------------------------------------------------------------- attempts that failed
+    # ---------------------------------------------------------------- failed attempts
 
     def _failed(self, work: Work, server: _ServerState, flight: Flight, error: OpenAIError) -> None:
-        """Decide what becomes of a row whose attempt failed."""
+        """Handle a failed attempt: retry the row, hold it back, or finish it."""
         assert self._loop is not None
         now, admission, stats = self._loop.time(), server.admission, self._stats
         if isinstance(error, ClientClosedError):
@@ -612,7 +612,7 @@ class Scheduler:
                 self._stop("missing", error, work)
 
     def _refused(self, work: Work, server: _ServerState, flight: Flight, error: APIStatusError) -> None:
-        """A 429: the row waits at the front, and after two in a row behind others."""
+        """Handle a 429: the row waits at the front, and after two in a row behind others."""
         assert self._loop is not None
         now, admission = self._loop.time(), server.admission
         limits = limits_of(error.meta)
@@ -634,7 +634,7 @@ class Scheduler:
             self._check_alive(now, error, work)
 
     def _repeat(self, work: Work, server: _ServerState, flight: Flight, error: OpenAIError) -> None:
-        """The server's or the network's fault: the row is sent again, unless it was often enough."""
+        """Handle a server or network failure: the row is sent again while it has retries left."""
         assert self._loop is not None
         now, breaker, pause = self._loop.time(), server.admission.breaker, pause_of(error)
         was_open = breaker.is_open
@@ -672,7 +672,7 @@ class Scheduler:
         )
 
     def _lose(self, server: _ServerState, why: str, error: OpenAIError, work: Work) -> None:
-        """Ask a server no more; without any left the run stops."""
+        """Stop using a server; the run stops when none is left."""
         if not server.lost:
             server.lost, server.error = why, error
             logger.warning("%s is not asked any more: %s", server.url, error)
@@ -680,7 +680,7 @@ class Scheduler:
             self._stop(why, error, work)
 
     def _check_alive(self, now: float, error: OpenAIError, work: Work) -> None:
-        """Stop the run if no server has worked for long, or each asks for a pause that is too long."""
+        """Stop the run if no server has worked for `give_up_after` seconds, or each asks for a longer pause."""
         for server in self._servers:
             admission = server.admission
             dead = admission.breaker.is_open and now - server.worked_at >= self._give_up_after
@@ -690,7 +690,7 @@ class Scheduler:
 
 
 def _loses_server(error: OpenAIError) -> str:
-    """Why a server need not be asked again: the quota is used up, or the key is refused; ``""`` if it may be."""
+    """Return why a server must not be used again (quota used up, key refused), or ``""``."""
     if not isinstance(error, APIError):
         return ""
     if {error.code, error.type} & _NO_QUOTA or getattr(error, "status_code", None) == 402:

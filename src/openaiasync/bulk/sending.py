@@ -1,4 +1,4 @@
-"""The one place of the bulk engine that talks to the engine: one attempt of a `Work`, and what it says of limits."""
+"""The bulk engine's only access to the engine: one attempt of a `Work`, and the limits in its response."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["Reached", "replay", "send"]
 
 
 async def send(engine: Engine, work: Work) -> tuple[Meta, Outcome]:
-    """Make one attempt; return what is known of the call, and the outcome. Raises `OpenAIError` for everything else.
+    """Make one attempt and return the call's metadata and the outcome. Raises `OpenAIError` for everything else.
 
-    The answer is decoded here: a 2xx that is not what was asked for is a failure like any other.
+    The answer is decoded here: a 2xx with an invalid body is a failure like any other.
     """
     request = work.request
     request.max_retries = 0
@@ -36,7 +36,7 @@ async def send(engine: Engine, work: Work) -> tuple[Meta, Outcome]:
 
 
 def replay(engine: Engine, work: Work, body: bytes) -> Outcome:
-    """Return the outcome of a row whose answer is there already. Raises `OpenAIError` where it cannot be decoded."""
+    """Return the outcome of a row whose answer is available. Raises `OpenAIError` if it cannot be decoded."""
     endpoint, base = work.request.endpoint, engine.config.base
     meta = Meta(200, b"", RequestInfo(endpoint.method, base.root, base.target(work.request.path)), tries=0)
     answer = engine.decode(work.request, meta, body)
@@ -44,10 +44,10 @@ def replay(engine: Engine, work: Work, body: bytes) -> Outcome:
 
 
 class Reached:
-    """The way to one server for the time of a run: many connections, no slots but those of the scheduler.
+    """The connections to one server for one run: a large pool, with slots managed by the scheduler.
 
-    A client's own connections are few (two, for `Client`), and its calls have a line of their own. So a run opens its
-    own pool and closes it at the end. A caller's transport or HTTP client is used as it is.
+    A client has few connections (two, for `Client`) and its own queue of calls, so a run opens a separate pool and
+    closes it at the end. A caller's transport or HTTP client is used unchanged.
     """
 
     def __init__(self, engine: Engine, on_close: Callable[[], object]) -> None:
@@ -61,7 +61,7 @@ class Reached:
             self._own = Connections(None, config.transport)
         self.engine: Engine = Engine(config, self._own or shared.aside())
         self.engine.others = ()
-        self.engine.upstream = engine.upstream  # what is known of the server, and its budget of retries
+        self.engine.upstream = engine.upstream  # the state of the server, and its retry budget
         shared.admit(self)
 
     def drop(self) -> None:

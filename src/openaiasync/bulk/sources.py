@@ -1,4 +1,4 @@
-"""Rows from whatever a caller has: any iterable, synchronous or not, and data frames by what they can do.
+"""Rows from any iterable, synchronous or asynchronous, and from data frames, recognized by their methods.
 
 No library of data frames is imported: pandas, polars, Arrow and the data sets of Hugging Face are known by their
 methods.
@@ -11,13 +11,13 @@ from typing import Any, cast
 
 __all__ = ["rows_of"]
 
-BATCH = 1024  # rows of an Arrow table that become Python values at once
+BATCH = 1024  # rows of an Arrow table converted to Python values at once
 
 
 def rows_of(source: Any) -> Iterable[Any] | AsyncIterable[Any]:
-    """Return the rows of a source, read as they are needed; those of a data frame are dicts by column name.
+    """Return the rows of a source, read lazily; those of a data frame are dicts by column name.
 
-    Raises `TypeError` for what has no rows, as a single text or a dict of splits.
+    Raises `TypeError` for a value without rows, such as a single text or a dict of splits.
     """
     whole, kind = source, type(source).__name__
     if isinstance(source, (str, bytes, bytearray)):

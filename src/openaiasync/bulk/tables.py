@@ -1,7 +1,8 @@
 """Tables (CSV, TSV, Parquet) as the input of jobs, and results of jobs as tables.
 
 A row of a table becomes a request by a template such as ``Classify: {text}``, in which a name in braces stands for a
-column, and ``{{`` and ``}}`` for braces. Parquet needs the extra ``[data]`` (pyarrow). Tables are read in slices.
+column, and ``{{`` and ``}}`` for literal braces. Parquet needs the extra ``[data]`` (pyarrow). Tables are read in
+slices.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _FIXED = {"custom_id": "text", "text": "text", "finish_reason": "text", "input_t
 
 
 class TableOptions(NamedTuple):
-    """How rows of a table become requests."""
+    """Options for converting the rows of a table to requests."""
 
     prompt: str
     """Template of the user's message, or of the text to embed."""
@@ -45,7 +46,7 @@ class TableOptions(NamedTuple):
 
 
 def is_table(path: str) -> bool:
-    """Whether a file is a table, by the ending of its name."""
+    """Return whether a file is a table, by its suffix."""
     return path.lower().endswith(_TABLES)
 
 
@@ -59,7 +60,7 @@ def need_parquet(*paths: str) -> None:
 
 
 def write_requests(source: str, target: str, options: TableOptions) -> None:
-    """Write a file of requests made of a table, whole or not at all. Blocks.
+    """Convert a table to a file of requests, written atomically. Blocks.
 
     Raises `InputFileError` for a column that the table does not have, `ConfigurationError` without pyarrow, `OSError`.
     """
@@ -166,7 +167,7 @@ def fill(template: str, row: Mapping[str, Any]) -> str:
         if found in ("{{", "}}"):
             return found[0]
         if match[1] is None:
-            return found  # a brace by itself
+            return found  # a single brace
         name = match[1].strip()
         return _text(name, row[name])
 
@@ -199,7 +200,8 @@ def _text(name: str, value: Any) -> str:
 
 
 def export_results(results: list[str], target: str) -> int:
-    """Write lines of output as a table: ``.csv``, ``.tsv``, ``.parquet``, else JSON Lines; how many rows. Blocks.
+    """Write output lines as a table (``.csv``, ``.tsv``, ``.parquet``, else JSON Lines) and return the number of rows.
+    Blocks.
 
     Columns are custom_id, text, finish_reason, input_tokens, output_tokens, error, embedding (if there is one), and the
     fields of answers that are JSON objects. Results are read twice, for the columns and for the rows, so that memory
@@ -336,7 +338,7 @@ def _flat_rows(results: list[str]) -> Iterator[dict[str, Any]]:
                     value: Any = msgspec.json.decode(line)
                 except (ValueError, RecursionError) as error:
                     if not line.endswith(b"\n"):
-                        return  # a running job is about to write the rest
+                        return  # a running job will write the rest
                     raise InputFileError(path, [LineProblem(number, f"not JSON ({error})")]) from None
                 if not isinstance(value, dict) or "custom_id" not in value:
                     raise InputFileError(path, [LineProblem(number, "not the answer of a job's row")])
@@ -367,7 +369,7 @@ def flat(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_answer(row: dict[str, Any], body: dict[str, Any]) -> None:
-    """Put the text, the reason of its end, or the vector of an answer in the row."""
+    """Add an answer's text, finish reason or vector to the row."""
     first = as_object(_first(body.get("choices")))
     if first:
         row["finish_reason"] = first.get("finish_reason")
@@ -389,7 +391,7 @@ def _first(value: Any) -> Any:
 
 
 def _floats(vector: Any) -> list[float] | None:
-    """The numbers of a vector in base64: four bytes each, the lowest first."""
+    """Decode a base64 vector of little-endian 32-bit floats."""
     import base64
     import struct
 
