@@ -1,4 +1,4 @@
-"""For tests of what calls models: a server on a socket and a transport without one, both answering by script."""
+"""Test tools for code that calls models: a socket server and a transport without one, both with scripted answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pytest plugin ``openaiasync``: the fixture `openai_server`. Nothing is imported before a test asks for it."""
+"""The pytest plugin ``openaiasync``: the fixture `openai_server`. Nothing else is imported until a test requests it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def openai_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    """A server that answers by script; OPENAI_BASE_URL and OPENAI_API_KEY lead every client of this test to it.
+    """A server with scripted answers; OPENAI_BASE_URL and OPENAI_API_KEY direct every client of this test to it.
 
-    The test fails if a request came that nothing was scripted for.
+    The test fails if the server received an unexpected request.
     """
     from .server import FakeServer
 

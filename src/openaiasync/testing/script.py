@@ -1,4 +1,4 @@
-"""What a fake server is to answer: expectations, each with what it matches and what it says, used up in their order."""
+"""The script of a fake server: expectations, each with a matcher and an answer, used in order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Function = Callable[[AnyRequest], Any]
 
 @dataclass(kw_only=True)
 class Matcher:
-    """What a request must be for an expectation to answer it; `None` is anything."""
+    """The properties a request must have to match an expectation; `None` matches anything."""
 
     method: str | None = None
     path: str | None = None
@@ -41,7 +41,7 @@ class Matcher:
     match: Callable[[Any], bool] | None = None
 
     def misses(self, request: AnyRequest) -> list[tuple[str, Any, Any]]:
-        """What does not match: the name, what was expected, and what the request has."""
+        """Yield each mismatch: its name, the expected value, and the request's value."""
         given = body_fields(request)
         found: list[tuple[str, Any, Any]] = []
         if self.method is not None and request.method != self.method.upper():
@@ -69,7 +69,7 @@ class Matcher:
 
 @dataclass(kw_only=True)
 class Expectation:
-    """One answer, what it answers, and how often."""
+    """One answer, the requests it matches, and how often it is used."""
 
     says: Scripted | FakeAnswer | Function
     matcher: Matcher
@@ -88,7 +88,7 @@ class Expectation:
 
 
 class Replies:
-    """The vocabulary of answers. Each call adds one, and gives the object back, so that calls are chained in order.
+    """The methods that script answers. Each adds one and returns the object, so that calls can be chained.
 
     Each answer is given to one request unless `times` says otherwise (`None`: to any number). Times are in seconds.
     """
@@ -194,7 +194,7 @@ class Replies:
         return self._add(lambda request: _broken(request, text, after), times, f"cut(after={after})")
 
     def hang(self, after: int = 0, *, text: str = "Hello, and then nothing", times: int | None = 1) -> Self:
-        """Say nothing more after so many pieces (bytes, where the request does not stream), and keep the connection."""
+        """Stall after this many pieces (bytes if the request does not stream), keeping the connection open."""
         return self._add(lambda request: _broken(request, text, after, hang=True), times, f"hang(after={after})")
 
     def malformed(self, what: str | bytes = "json", *, times: int | None = 1) -> Self:
@@ -237,7 +237,7 @@ class Script(Replies):
         body: Mapping[str, Any] | None = None,
         match: Callable[[Any], bool] | None = None,
     ) -> Replies:
-        """Give the answers that are called on the result to requests that match, and to no others.
+        """Restrict the answers scripted on the result to requests that match.
 
         A request matches that is for this `model`, `contains` these texts in its messages, prompt or input, goes to a
         `path` that ends so, by this `method`, does or does not `stream`, has these fields in its `body`, and for which
@@ -264,7 +264,7 @@ class Script(Replies):
 
     @property
     def unused(self) -> list[Expectation]:
-        """The expectations that were never asked for as often as they say."""
+        """The expectations that were used less often than they require."""
         return [one for one in self.expectations if (one.times is None and not one.used) or (one.times and one.left)]
 
     def assert_all_used(self) -> None:
@@ -273,18 +273,19 @@ class Script(Replies):
             raise AssertionError("never asked for: " + "; ".join(map(str, self.unused)))
 
     def assert_expected(self) -> None:
-        """Raise `AssertionError` if a request came that no expectation answers; it says what comes nearest."""
+        """Raise `AssertionError` if a request was unexpected; the message shows the nearest expectation."""
         if self.unexpected:
             raise AssertionError("\n\n".join(self.unexpected))
 
     def clear(self) -> None:
-        """Forget all expectations and what was unexpected."""
+        """Remove all expectations and unexpected requests."""
         with self._lock:
             self.expectations.clear()
             self.unexpected.clear()
 
     async def __call__(self, request: AnyRequest) -> FakeAnswer:
-        """Return the answer to a request, using up its expectation. What is unexpected is refused with status 501."""
+        """Return the answer to a request, using up its expectation. An unexpected request is refused with status
+        501."""
         found = self._take(request)
         if found is None:
             return self._refuse(explain(request, self.expectations))
@@ -330,7 +331,7 @@ def _answer(request: AnyRequest, says: Any) -> FakeAnswer:
 
 
 def _broken(request: AnyRequest, text: str, after: int, *, hang: bool = False) -> FakeAnswer:
-    """The beginning of an answer to any kind of request."""
+    """Return the beginning of an answer to any kind of request."""
     try:
         answer = render(request, Scripted(text=text, cut_after=after))
     except UnfitAnswer:
@@ -340,7 +341,7 @@ def _broken(request: AnyRequest, text: str, after: int, *, hang: bool = False) -
 
 
 def explain(request: AnyRequest, expectations: Sequence[Expectation]) -> str:
-    """Say that nothing answers a request, and how it differs from the expectation that comes nearest."""
+    """Describe an unexpected request and its differences from the nearest expectation."""
     lines = [f"unexpected request: {request.method} {request.path}", *_shown(request)]
     if not expectations:
         return "\n".join([*lines, "no answer is scripted: call reply(), stream(), fail(), ... first"])
@@ -370,7 +371,7 @@ def _diff(wanted: Any, got: Any) -> list[str]:
 
 
 def _shown(request: AnyRequest, limit: int = 2_000) -> list[str]:
-    """The body of a request, indented, shortened where it is long."""
+    """Return the body of a request, indented, and shortened if it is long."""
     try:
         text = json.dumps(request.json(), indent=2, ensure_ascii=False)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A server on a real socket that answers by script, for tests of anything that calls a model."""
+"""A server on a real socket with scripted answers, for tests of code that calls a model."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 @dataclass(eq=False)
 class ReceivedRequest:
-    """One request as the server received it, and what became of it."""
+    """One request as the server received it, and how it was answered."""
 
     method: str
     target: str
     """The path with its query, as sent."""
     headers: Headers
-    """All fields, the key among them."""
+    """All header fields, including the key."""
     body: bytes
     connection: int
     """Which connection it came on, from 0: two requests with the same number shared one."""
@@ -80,7 +80,7 @@ class ReceivedRequest:
         return messages_text(body_fields(self))
 
     def starts(self) -> None:
-        """Note that its answer begins."""
+        """Record that its answer begins."""
         self.first_sent = time.monotonic()
 
     def __repr__(self) -> str:
@@ -95,7 +95,7 @@ class _Log:
 
 
 class FakeServer(Script):
-    """A server that answers by script, and keeps what it was asked in `requests`.
+    """A server with scripted answers that records requests in `requests`.
 
     As ``with FakeServer() as server:`` it runs in a thread of its own, for code of any kind; as ``async with`` in the
     running event loop. It listens on a free port of this machine: ``server.url`` is the base URL for a client. ::
@@ -105,8 +105,8 @@ class FakeServer(Script):
             assert ask_about_the_sky(server.url) == "Blue."
             assert [request.model for request in server.requests] == ["gpt-4o-mini"] * 2
 
-    A request that nothing answers is refused with status 501; leaving the block then raises `AssertionError`, which
-    shows how the request differs from the expectation that comes nearest.
+    An unexpected request is refused with status 501; leaving the block then raises `AssertionError`, which
+    shows how the request differs from the nearest expectation.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
@@ -192,7 +192,7 @@ class FakeServer(Script):
             self.assert_expected()
 
     def start(self) -> None:
-        """Listen, in a thread of its own. What ``with`` does at its beginning."""
+        """Listen, in a thread of its own. ``with`` calls this on entry."""
         started = threading.Event()
         stop = self._stop = asyncio.Event()
         failures: list[BaseException] = []
@@ -218,7 +218,7 @@ class FakeServer(Script):
             raise failures[0]
 
     def close(self) -> None:
-        """Stop listening and cut what is in flight. Raises what a function given to `reply` raised."""
+        """Stop listening and drop requests in flight. Raises the exception of a function passed to `reply`."""
         if self._thread is None or self._loop is None:
             return
         self._loop.call_soon_threadsafe(self._stop.set)

@@ -28,7 +28,7 @@ class _Frame(NamedTuple):
 
 
 class AnyRequest(Protocol):
-    """What matching and rendering need of a request, over a socket as over a `FakeTransport`."""
+    """The view of a request used for matching and rendering, for sockets and for a `FakeTransport`."""
 
     @property
     def method(self) -> str: ...
@@ -40,12 +40,12 @@ class AnyRequest(Protocol):
 
 
 class UnfitAnswer(ValueError):
-    """An answer was scripted that cannot answer this kind of request; the message says what can."""
+    """The scripted answer does not suit this kind of request; the message says what does."""
 
 
 @dataclass(kw_only=True)
 class Scripted:
-    """What one scripted answer says, before it is known which request it answers.
+    """One scripted answer, independent of the request it answers.
 
     `pieces` are what a stream sends one by one: texts, whole events (dicts), raw bytes, and numbers, which are pauses
     in seconds. A request that does not stream gets the texts of them put together.
@@ -95,7 +95,7 @@ def render(request: AnyRequest, said: Scripted) -> FakeAnswer:
 
 
 def error_body(message: str, kind: str = "server_error", code: str | None = None, param: str | None = None) -> Any:
-    """An error object as the API sends it."""
+    """Return an error object in the API's form."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

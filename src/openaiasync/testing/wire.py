@@ -1,7 +1,7 @@
 """A server of which every byte is scripted: one `Peer` for each connection, driven by a coroutine function.
 
-It reads requests with no more judgement than it needs, and writes whatever it is told to, so that tests can break any
-rule of HTTP on purpose.
+It reads requests with minimal validation and writes any bytes it is given, so that tests can break any rule of HTTP on
+purpose.
 """
 
 from __future__ import annotations
