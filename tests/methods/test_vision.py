@@ -139,7 +139,7 @@ class TestRequest:
             ((None, "x"), {}, TypeError, "'image'"),
             ((3, "x"), {}, TypeError, "int is not a valid image"),
             (([PNG, None], "x"), {}, TypeError, "NoneType is not a valid image"),
-            (([], "x"), {}, ValueError, "no image in the list"),
+            (([], "x"), {}, ValueError, "list of images is empty"),
             ((b"", "x"), {}, ValueError, "empty"),
             (("", "x"), {}, ValueError, "empty"),
             ((PNG, "x"), {"messages": []}, TypeError, "makes the messages from image="),
