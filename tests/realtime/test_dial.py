@@ -215,11 +215,11 @@ ACCEPTS = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection
 LIES = {
     "closed at once": (b"", "network", "closed the connection before"),
     "half a head": (ACCEPTS, "network", "closed the connection before"),
-    "no HTTP": (b"\x00\x01\x02 nothing of the kind\r\n\r\n", "server", "no WebSocket handshake"),
-    "wrong accept": (ACCEPTS + b"Sec-WebSocket-Accept: AAAA\r\n\r\n", "server", "no WebSocket handshake"),
-    "no accept": (ACCEPTS + b"\r\n", "server", "no WebSocket handshake"),
-    "another protocol": (b"HTTP/1.1 101 X\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "server", "no WebSocket"),
-    "an endless head": (b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 9000 + b"\r\n" * 2, "server", "no WebSocket"),
+    "no HTTP": (b"\x00\x01\x02 nothing of the kind\r\n\r\n", "server", "not a WebSocket handshake"),
+    "wrong accept": (ACCEPTS + b"Sec-WebSocket-Accept: AAAA\r\n\r\n", "server", "not a WebSocket handshake"),
+    "no accept": (ACCEPTS + b"\r\n", "server", "not a WebSocket handshake"),
+    "another protocol": (b"HTTP/1.1 101 X\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "server", "not a WebSocket"),
+    "an endless head": (b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 9000 + b"\r\n" * 2, "server", "not a WebSocket"),
 }
 
 
