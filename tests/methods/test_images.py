@@ -193,7 +193,7 @@ class TestSaving:
         async def odd(client: Client, server: Scripted) -> None:
             got = await client.image_generate("x")
             assert got.data is not None
-            with pytest.raises(ValueError, match="no http URL"):
+            with pytest.raises(ValueError, match="not an http URL"):
                 await got.data[0].bytes()
 
         for link in ("file:///etc/passwd", "ftp://h/x", "http://[::1/x"):
