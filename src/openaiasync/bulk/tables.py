@@ -259,6 +259,7 @@ def _cell(value: Any) -> Any:
 
 def _kind(value: Any) -> str:
     """Return the kind of a value in a column: "" for null, "json" for what Parquet has no plain type for."""
+    whole: object = value
     match value:
         case None:
             return ""
@@ -273,7 +274,7 @@ def _kind(value: Any) -> str:
         case []:
             return "empty list"
         case list():
-            inner = set[object](map(type, as_list(value)))
+            inner: set[object] = {type(one) for one in as_list(whole)}
             return "texts" if inner == {str} else "floats" if inner <= {int, float} else "json"
         case _:
             return "json"
