@@ -71,7 +71,7 @@ class InputFileError(OpenAIError, ValueError):
     def __init__(self, path: str, problems: list[LineProblem], count: int | None = None) -> None:
         self.path = path
         self.problems = problems
-        self.count = len(problems) if count is None else count
+        self.count: int = len(problems) if count is None else count
         shown = "; ".join(str(problem) for problem in problems[:_SHOWN])
         more = self.count - min(len(problems), _SHOWN)
         super().__init__(f"{path}: {shown}{f'; and {more:,} more' if more else ''}")
@@ -289,7 +289,7 @@ class CheckedFile:
         self.modified = 0
         self.digest = ""
         self.problems: list[LineProblem] = []
-        self.problem_count = 0
+        self.problem_count: int = 0
         self.urls: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
         self.input_tokens = 0

@@ -30,7 +30,7 @@ from ..endpoints import (
     RESPONSES_CREATE,
 )
 from ..engine.engine import Engine
-from ..errors import ConfigurationError, OpenAIError
+from ..errors import ConfigurationError, OpenAIError, Side
 from .cache import AnswerCache
 from .repair import Into
 from .row import Outcome, Stats, Summary, Work
@@ -77,8 +77,8 @@ class ManyCallsError(OpenAIError):
         super().__init__(message)
         self.reason: str = reason
         self.rows: list[Row[Any, Any]] = rows
-        self.side = "server" if cause is None else cause.side
-        self.retryable = reason == "dead"
+        self.side: Side = "server" if cause is None else cause.side
+        self.retryable: bool = reason == "dead"
 
 
 class Row(Generic[A, P]):

@@ -33,7 +33,7 @@ class Latencies:
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
-        self.total = 0
+        self.total: int = 0
 
     def add(self, seconds: float) -> None:
         """Count one."""

@@ -88,16 +88,16 @@ class Outcome:
         seconds: float = 0.0,
         cached: bool = False,
     ) -> None:
-        self.status = status
-        self.body = body
-        self.answer = answer
+        self.status: int | None = status
+        self.body: bytes | None = body
+        self.answer: Any = answer
         self.parsed: Any = None
-        self.error = error
-        self.meta = meta
-        self.usage = usage
-        self.attempts = attempts
-        self.seconds = seconds
-        self.cached = cached
+        self.error: OpenAIError | None = error
+        self.meta: Meta | None = meta
+        self.usage: Usage | None = usage
+        self.attempts: int = attempts
+        self.seconds: float = seconds
+        self.cached: bool = cached
 
     @property
     def ok(self) -> bool:

@@ -52,7 +52,7 @@ from .body import read_error_body
 from .config import BaseURL, CallTimeouts, sooner, timeouts_for
 from .observers import NOBODY, Observers, logger
 from .sealing import seal
-from .upstream import refuses_parameter
+from .upstream import Upstream, refuses_parameter
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -131,7 +131,7 @@ class Call:
         """Create a call; `timeouts` replaces those of the engine's configuration and of the request."""
         self.engine: Engine = engine
         self.request: Request = request
-        self.upstream = engine.upstream
+        self.upstream: Upstream = engine.upstream
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.prepared: PreparedRequest = engine.prepared(request)
         if timeouts is None:

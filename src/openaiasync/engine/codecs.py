@@ -127,8 +127,8 @@ class JSONCodec(Codec):
         """
         kind = self.decoder(Request(self.endpoint, "")).kind
         if needs_nothing(kind) and failures.is_no_error(kind):
-            self.strictly = self.decoder(Request(self.endpoint, "")).fast
-            self.content = CONTENTS.get(kind.__name__, "")
+            self.strictly: Callable[[bytes], Any] | None = self.decoder(Request(self.endpoint, "")).fast
+            self.content: str = CONTENTS.get(kind.__name__, "")
 
     def decoder(self, request: Request) -> Decoder[Any]:
         if self._decoder is None:

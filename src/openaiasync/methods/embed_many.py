@@ -310,7 +310,7 @@ class _Run:
         self.refusals: dict[int, APIStatusError] = {}
         self.model: str | None = None
         self.usage: Usage | None = None
-        self.pieces = _pieces(texts)
+        self.pieces: Any = _pieces(texts)
         self._calls = calls
         self._batching = batching
         self._takes = batching.size  # texts that the server takes in one request, as far as is known

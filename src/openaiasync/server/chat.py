@@ -109,7 +109,7 @@ class StopCutter:
     def __init__(self, stops: list[str]) -> None:
         self._stops = [stop for stop in stops if stop]
         self._held: list[ContentDelta] = []
-        self.stopped = False
+        self.stopped: bool = False
 
     @property
     def active(self) -> bool:
@@ -269,7 +269,7 @@ class ChatAnswer:
             "service_tier": "default",
             "system_fingerprint": "fp_openaiasync",
         }
-        self.choices = [ChoiceWriter(index, body) for index in range(body.get("n") or 1)]
+        self.choices: list[ChoiceWriter] = [ChoiceWriter(index, body) for index in range(body.get("n") or 1)]
         self.prompt_tokens: int = count_prompt(body)
         options: dict[str, Any] = body.get("stream_options") or {}
         self._wants_usage = bool(options.get("include_usage"))

@@ -44,9 +44,9 @@ class ServedRequest:
     __slots__ = ("body", "context", "index")
 
     def __init__(self, body: dict[str, Any], context: RequestContext, index: int = 0) -> None:
-        self.body = body
-        self.context = context
-        self.index = index
+        self.body: dict[str, Any] = body
+        self.context: RequestContext = context
+        self.index: int = index
         """Which of the ``n`` answers this call of the handler is for, from 0."""
 
     @property
@@ -86,7 +86,7 @@ class ServedMessage:
     __slots__ = ("raw",)
 
     def __init__(self, raw: dict[str, Any]) -> None:
-        self.raw = raw
+        self.raw: dict[str, Any] = raw
 
     @property
     def role(self) -> str:
@@ -168,7 +168,7 @@ class CompletionRequest(ServedRequest):
 
     def __init__(self, body: dict[str, Any], context: RequestContext, index: int, prompt: str | list[int]) -> None:
         super().__init__(body, context, index)
-        self.prompt = prompt
+        self.prompt: str | list[int] = prompt
         """A text, or the ids of its tokens."""
 
     @property
@@ -210,9 +210,9 @@ class ImageRequest(ServedRequest):
         self, body: dict[str, Any], context: RequestContext, index: int, kind: str, images: list[UploadedFile]
     ) -> None:
         super().__init__(body, context, index)
-        self.kind = kind
+        self.kind: str = kind
         """``image_generation``, ``image_edit`` or ``image_variation``."""
-        self.images = images
+        self.images: list[UploadedFile] = images
         """The uploaded pictures; none for a generation."""
         self.mask: UploadedFile | None = body.get("mask")
 
@@ -267,7 +267,7 @@ class TranscriptionRequest(ServedRequest):
 
     def __init__(self, body: dict[str, Any], context: RequestContext, translate: bool) -> None:
         super().__init__(body, context)
-        self.translate = translate
+        self.translate: bool = translate
 
     @property
     def file(self) -> UploadedFile:

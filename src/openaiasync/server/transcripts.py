@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -156,7 +156,11 @@ def _as_text(transcript: Transcript) -> str:
     return transcript.text + "\n"
 
 
-WRITERS: Final = {"text": _as_text, "srt": Transcript.as_srt, "vtt": Transcript.as_vtt}
+WRITERS: Final[dict[str, Callable[[Transcript], str]]] = {
+    "text": _as_text,
+    "srt": Transcript.as_srt,
+    "vtt": Transcript.as_vtt,
+}
 """The formats that are plain text."""
 
 

@@ -129,7 +129,7 @@ class SegmentStore:
     def __init__(self, folder: str, out: str, errors: str, in_order: bool, journal: AppendFile, header: bytes) -> None:
         self.folder = folder
         self.header = header
-        self.states = bytearray()
+        self.states: bytearray = bytearray()
         self.counts: list[int] = [0, 0, 0, 0]
         self.failure: OSError | None = None
         self._in_order = in_order

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..lazy import lazy_names
 
@@ -23,4 +24,4 @@ _NAMES = {
     "Script": "openaiasync.testing.script",
 }
 __all__ = ["FakeAnswer", "FakeRequest", "FakeServer", "FakeTransport", "ReceivedRequest", "Script"]
-__getattr__ = lazy_names(__name__, _NAMES)
+__getattr__: Callable[[str], Any] = lazy_names(__name__, _NAMES)

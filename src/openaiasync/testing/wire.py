@@ -134,7 +134,7 @@ class Listener:
         self.script = script
         self.tls = tls
         self.uds = uds
-        self.port = port
+        self.port: int = port
         self.accepted: int = 0
         """Connections so far; `open` are open now, and `peak` is the most that were at one time."""
         self.open: int = 0
