@@ -210,7 +210,9 @@ def _whole(samples: Sequence[TimelinePoint]) -> Sequence[TimelinePoint]:
 
 
 def _plots(samples: Sequence[TimelinePoint]) -> list[str]:
-    every: Callable[[TimelinePoint], float] = lambda sample: sample.seconds or 1.0  # noqa: E731
+    def every(sample: TimelinePoint) -> float:
+        return sample.seconds or 1.0
+
     return [
         _plot("Throughput", "rows a second", samples, [("rows", "a", lambda s: s.rows / every(s)),
               ("failed", "c", lambda s: s.failed / every(s))]),

@@ -223,7 +223,7 @@ class HeaderRate:
                 self._windows = 0
 
     def accepted(self, now: float, cost: float) -> None:
-        """Note that a request was answered: a limit that is passed by far is none."""
+        """Note that a request was answered: a learned limit that answers exceed by far is dropped."""
         if self.rate == NEVER or not self.trusted:
             return
         self._accepted += cost

@@ -139,7 +139,7 @@ def is_lost_idle(failure: Failure) -> bool:
 
 
 def _pause_after(failure: Failure, facts: RetryFacts) -> float | None:
-    """Seconds before the next attempt; `None` for a failure after which there is none."""
+    """Seconds before the next attempt; `None` for a failure that is not retried."""
     if failure.kind == "status":
         if facts.hopeless or not retryable_status(failure.status, failure.headers, failure.code, failure.type):
             return None
