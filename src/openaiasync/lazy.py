@@ -73,8 +73,23 @@ class _AnnotationNames(dict[str, Any]):
         raise KeyError(name)
 
 
-def _no_source(module: str) -> None:
-    """Stand for the method that loaders of modules without a source lack."""
+def _source_of(module: str) -> str | None:
+    """Return the source of a module, or None if it is not installed.
+
+    Not every loader hands it out: that of pytest, which rewrites the modules of distributions with a plugin, does not.
+    """
+    from importlib.util import decode_source
+
+    here = sys.modules[module]
+    get_source = getattr(here.__loader__, "get_source", None)
+    if get_source is not None:
+        source: str | None = get_source(module)
+        return source
+    try:
+        with open(here.__file__ or "", "rb") as file:
+            return decode_source(file.read())
+    except (OSError, SyntaxError, UnicodeDecodeError):  # no such file, or bytecode alone
+        return None
 
 
 def _type_checking_names(module: str) -> dict[str, Any]:
@@ -85,10 +100,10 @@ def _type_checking_names(module: str) -> dict[str, Any]:
     """
     import ast
 
-    here = sys.modules[module]
-    source = getattr(here.__loader__, "get_source", _no_source)(module)
+    source = _source_of(module)
     if source is None:
         return {}
+    here = sys.modules[module]
     plain = {**vars(here), "__builtins__": builtins}
     found = dict(plain)
     for node in ast.parse(source).body:
