@@ -1,4 +1,4 @@
-"""Small models that need no network, on the server kit: what `openaiasync serve` and `openaiasync demo` run."""
+"""Small models that need no network, built on the server kit; `openaiasync serve` and `openaiasync demo` run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rules of `demo-chat` work on: a question, and an answer before its style is applied."""
+"""The input and output of the rules of `demo-chat`: a question, and an answer before its style is applied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 @dataclass(frozen=True, slots=True)
 class RuleAnswer:
-    """`text` in full, `short` in one word if there is one, `translations` of the text by language."""
+    """An answer: the full `text`, a one-word form (`short`) if there is one, and `translations` by language."""
 
     text: str
     short: str = ""
@@ -23,7 +23,7 @@ class RuleAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a rule sees: the user's last text and earlier ones, the system prompt, which variant is wanted."""
+    """The input of a rule: the user's last text, the earlier ones, the system prompt, and the variant to choose."""
 
     text: str
     earlier: Sequence[str] = ()
@@ -32,7 +32,7 @@ class Question:
 
 
 class Rule(NamedTuple):
-    """A way to answer, tried only on texts in which its cue is found: most texts have few of them."""
+    """A way to answer. It is tried only on texts that match its cue, since most texts match few cues."""
 
     cue: re.Pattern[str]
     answer: Callable[[Question], RuleAnswer | None]

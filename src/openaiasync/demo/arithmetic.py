@@ -90,7 +90,7 @@ def _bounded(value: Fraction) -> Fraction:
 
 
 def find_expression(text: str) -> str | None:
-    """Return the longest part of a text that looks like an expression: two numbers with an operator between them."""
+    """Return the longest part of a text that looks like an expression: numbers with operators between them."""
     text = _GROUPED.sub("", text)
     text = _SPOKEN_PATTERN.sub(lambda match: f" {_SIGNS[(match.lastindex or 1) - 1]} ", text)
     found = [match.group().strip() for match in _EXPRESSION.finditer(text)]

@@ -1,4 +1,4 @@
-"""`demo-chat`: a small conversation partner by rules. It knows little, but its answers are real and repeatable."""
+"""`demo-chat`: a small rule-based conversation partner. It knows little, but its answers are real and repeatable."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _COMMON: Final = (" the", ",", " a", ".", " and", " of", " to", " in", " it", " 
 
 @dataclass(frozen=True, slots=True)
 class DemoConversation:
-    """A chat request as the rules read it. `images` describes all images, the newest last."""
+    """A chat request, reduced to what the rules use. `images` describes all images, the newest last."""
 
     request: ChatRequest
     question: Question
@@ -66,7 +66,7 @@ class DemoConversation:
 
     @classmethod
     def of(cls, request: ChatRequest, images: Sequence[str] = ()) -> DemoConversation:
-        """Read the request. The same seed and choice give the same answer."""
+        """Reduce a request. The same seed and choice give the same answer."""
         users = [message for message in request.messages if message.role == "user"]
         texts = [message.text[:MAX_READ] for message in users]
         system = " ".join(one.text[:MAX_READ] for one in request.messages if one.role in ("system", "developer"))
@@ -85,7 +85,7 @@ class DemoReply:
 
 
 def reply_to(conversation: DemoConversation) -> DemoReply:
-    """Answer a conversation: with tool calls, with JSON, or with words."""
+    """Answer a conversation with tool calls, with JSON, or with text."""
     request, question = conversation.request, conversation.question
     reasoning = _think(question, request.reasoning_effort or "none")
     facts = tell_results(request.body["messages"])
@@ -104,7 +104,7 @@ def reply_to(conversation: DemoConversation) -> DemoReply:
 
 
 def _is_about_images(conversation: DemoConversation) -> bool:
-    """Whether the question is about images: it says so, or came with one and no rule answers it."""
+    """Return whether the question is about images: it says so, or it came with one and no rule answers it."""
     question = conversation.question
     if _AN_IMAGE.search(question.text):
         return True
@@ -155,7 +155,7 @@ def _as_json(form: dict[str, Any], question: Question, facts: str | None) -> str
 
 
 def token_chance_of(token: str, position: int, top: int) -> ContentDelta:
-    """Return a token with a plausible, deterministic log probability, itself the likeliest of `top` alternatives."""
+    """Return a token with a plausible, deterministic log probability, the likeliest of its `top` alternatives."""
     noise = crc32(f"{position}:{token}".encode("utf-8", "surrogatepass"))
     logprob = -(noise % 900) / 1000 - 0.0001
     alternatives = [(token, logprob)]

@@ -1,4 +1,4 @@
-"""The demo server: handlers on the server kit, for any model's name or (`strict`) for the demo's own alone."""
+"""The demo server: handlers on the server kit, for any model name or (with `strict`) only for the demo's own models."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def demo_app(
 ) -> Server:
     """Return the demo server's application.
 
-    `token_delay` is the pause before each token in seconds; ``?token_delay=`` in a request's query takes its place.
-    Any name of a model is served, and unknown request fields are ignored; with `strict` both are errors. `options` are
+    `token_delay` is the pause before each token in seconds; ``?token_delay=`` in a request's query overrides it.
+    Any model name is served, and unknown request fields are ignored; with `strict` both are errors. `options` are
     those of `Server`.
     """
     settings = {"api_keys": api_key, "strict": strict, "rpm": 1_000_000, "tpm": 100_000_000, **options}
-    app = Server(**settings)  # type: ignore[arg-type]  # its own names and types
+    app = Server(**settings)  # type: ignore[arg-type]  # names and types are those of `Server`
     app.created = _CREATED
     demo = _Demo(token_delay)
     for kind, name in DEMO_MODELS.items():
@@ -76,13 +76,13 @@ def demo_app(
 
 
 class _Demo:
-    """The handlers, named as their kinds."""
+    """The handlers, each named after its kind of request."""
 
     def __init__(self, token_delay: float) -> None:
         self._token_delay = token_delay
 
     def _delay(self, request: ServedRequest) -> float:
-        """Return the pause before each token. Raises `HTTPError` (400) for one that the query gives wrongly."""
+        """Return the pause before each token. Raises `HTTPError` (400) for an invalid one in the query."""
         if not request.context.scope["query_string"]:
             return self._token_delay
         text = dict(request.context.query()).get("token_delay")
@@ -98,7 +98,7 @@ class _Demo:
     async def chat(
         self, request: ChatRequest
     ) -> AsyncGenerator[ContentDelta | ReasoningDelta | ToolCallDelta | Finish]:
-        """Answer by rules, with tool calls, or with JSON by a schema."""
+        """Answer with text by rules, with tool calls, or with JSON that fits a schema."""
         delay = self._delay(request)
         _check_length(request)
         images = _look_at(request)
@@ -126,7 +126,7 @@ class _Demo:
             left -= 1
 
     async def completion(self, request: CompletionRequest) -> AsyncGenerator[ContentDelta | Finish]:
-        """Continue a text by a Markov chain."""
+        """Continue a text with a Markov chain."""
         delay = self._delay(request)
         top: int = request.body.get("logprobs") or 0
         for count, piece in enumerate(continue_text(request.prompt, request.seed or 0, request.index, top)):
@@ -152,7 +152,7 @@ class _Demo:
         return vectors
 
     def image(self, request: ImageRequest) -> Iterator[dict[str, object]]:
-        """Draw what the prompt names, and write it into the file. Edits add to what the uploaded file says."""
+        """Draw the shapes that the prompt names and store it in the file. Edits add to the uploaded file's prompt."""
         before = [text_of_image(upload.content) or "a picture" for upload in request.images]
         prompt = " with ".join([*before[:1], request.prompt]).removesuffix(" with ") if before else request.prompt
         width, height = request.size or (1024, 1024)
@@ -163,14 +163,14 @@ class _Demo:
             yield {"bytes": png, "revised_prompt": caption}
 
     async def speech(self, request: SpeechRequest) -> AsyncGenerator[bytes]:
-        """Speak in notes, one a word, with the text in the file's metadata."""
+        """Play one note per word, with the text in the file's metadata."""
         delay = self._delay(request)
         for piece in speak(request.text, request.voice, request.speed, bare=request.format == "pcm"):
             await asyncio.sleep(delay)
             yield piece
 
     def transcription(self, request: TranscriptionRequest) -> Transcript:
-        """Read what `demo-tts` wrote into the file; tell format and size of any other sound."""
+        """Return the text that `demo-tts` stored in the file; for any other sound, describe its format and size."""
         return transcribe(request.file.content, request.language)
 
     async def moderation(self, request: ModerationRequest) -> list[dict[str, float]]:
@@ -190,14 +190,14 @@ def _call_pieces(call: ToolCallDelta) -> Iterator[ToolCallDelta]:
 
 def _check_length(request: ChatRequest) -> None:
     texts = [message.text for message in request.messages]
-    # What is far too long is not even counted.
+    # Counting tokens takes time: a conversation that is far too long is refused by its characters.
     if sum(map(len, texts)) > 8 * _CONTEXT or sum(map(count_tokens, texts)) > _CONTEXT:
         message = f"The messages are longer than this model's context of {_CONTEXT} tokens."
         raise HTTPError(400, message, param="messages", code="context_length_exceeded")
 
 
 def _look_at(request: ChatRequest) -> list[str]:
-    """Return what each image of the conversation shows. Raises `HTTPError` (400) for a URL that is not a data URL."""
+    """Describe each image of the conversation. Raises `HTTPError` (400) for a URL that is not a data URL."""
     shown: list[str] = []
     for place, message in enumerate(request.body["messages"]):
         for number, part in enumerate(as_list(message.get("content"))):

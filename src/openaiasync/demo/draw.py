@@ -1,4 +1,4 @@
-"""`demo-image`: shapes, colours and a background that a prompt names, the rest by a hash of it."""
+"""`demo-image`: draws the shapes, colours and background that a prompt names; a hash of it decides the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_SHAPES: Final = 6
 
 
 class _Figure(NamedTuple):
-    """A shape around a centre, in parts of the picture's width and height (`size` of the smaller one)."""
+    """A shape around a centre, in fractions of the picture's width and height (`size`: of the smaller of the two)."""
 
     kind: str
     colour: str
@@ -40,7 +40,7 @@ class _Figure(NamedTuple):
     size: float
 
     def half(self, across: float) -> float:
-        """Return half of its width at a line, `across` from -1 to 1; negative beyond the shape."""
+        """Return half of the shape's width at a line, `across` from -1 (top) to 1; negative outside the shape."""
         if abs(across) > 1:
             return -1.0
         match self.kind:
@@ -55,7 +55,7 @@ class _Figure(NamedTuple):
 
 
 def _plan(prompt: str, variant: int) -> tuple[str, list[_Figure]]:
-    """Return the background and the shapes; a colour's word belongs to the next shape or ground after it."""
+    """Return the background and the shapes; the name of a colour applies to the next shape or background after it."""
     digest = sha256(f"{variant}\n{prompt}".encode("utf-8", "surrogatepass")).digest()
     found: list[tuple[str, str]] = []
     ground = colour = ""
@@ -82,9 +82,10 @@ def _plan(prompt: str, variant: int) -> tuple[str, list[_Figure]]:
 def draw(
     prompt: str, width: int, height: int, *, variant: int = 0, transparent: bool = False, coarse: int = 1
 ) -> tuple[bytes, str]:
-    """Return a PNG that shows what the prompt names and has it in its metadata, and a caption.
+    """Return a PNG of the shapes that the prompt names, and a caption, which the PNG has in its metadata.
 
-    `coarse` draws blocks of so many pixels. The same values give the same picture; `variant` moves what was not said.
+    `coarse` is the size of a block in pixels. The same values give the same picture; `variant` varies all that the
+    prompt leaves open.
     """
     ground, shapes = _plan(prompt, variant)
     channels = 4 if transparent else 3

@@ -37,7 +37,7 @@ def _features(word: str) -> tuple[tuple[int, float], ...]:
 
 
 def embed(text: str | list[int], dimensions: int) -> list[float]:
-    """Return the vector, of length one, of a text or of a list of token ids, each of which counts as a word."""
+    """Return the unit vector of a text, or of a list of token ids, each of which counts as a word."""
     words = words_of(text.lower()) if isinstance(text, str) else [f"#{number}" for number in text]
     vector = [0.0] * dimensions
     for word in words or [str(text)]:

@@ -1,4 +1,4 @@
-"""What `demo-chat` knows: a handful of facts and courtesies, some of them in four languages."""
+"""The facts and courtesies of `demo-chat`, some of them in four languages."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def answer_fact(question: Question) -> RuleAnswer | None:
 
 
 def courtesy(question: Question) -> RuleAnswer | None:
-    """Return a greeting, thanks or a goodbye. Longer texts after a greeting are left to the other rules."""
+    """Return a greeting, thanks or a goodbye. A greeting with more text after it is left to the other rules."""
     if _HOW_ARE_YOU.search(question.text):
         return RuleAnswer("I am well, thank you. And you?", "Well")
     for pattern, texts, abroad in _COURTESY_PATTERNS:

@@ -1,4 +1,4 @@
-"""`demo-complete`: continues a text by a Markov chain over a small text."""
+"""`demo-complete`: continues a text with a Markov chain trained on a small text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _END = ""
 
 @cache
 def _chain() -> dict[tuple[str, ...], dict[str, int]]:
-    """Return how often each token follows one or two others; after ``(_END,)`` come the beginnings of sentences."""
+    """Return how often each token follows one or two others; the tokens after ``(_END,)`` begin sentences."""
     chain: dict[tuple[str, ...], dict[str, int]] = {}
 
     def count(context: tuple[str, ...], token: str) -> None:
@@ -58,15 +58,16 @@ def _chain() -> dict[tuple[str, ...], dict[str, int]]:
 
 
 def _text_of(ids: list[int]) -> str:
-    """Return a text for token ids, which count through the chain's vocabulary over and over."""
+    """Return a text for token ids: each is an index into the chain's vocabulary, modulo its size."""
     words = sorted({token for context in _chain() for token in context if token})
     return "".join(words[number % len(words)] for number in ids)
 
 
 def continue_text(prompt: str | list[int], seed: int, variant: int, top: int) -> Iterator[ContentDelta]:
-    """Yield tokens from the end of the prompt on, with the chain's own log probabilities, to a paragraph's end.
+    """Yield the tokens that continue the prompt up to the end of a paragraph, with the chain's log probabilities.
 
-    The last two tokens decide, else the last one, else a new sentence begins. The same values give the same text.
+    The next token depends on the last two, or on the last one if those are unknown; otherwise a new sentence begins.
+    The same values give the same text.
     """
     text = prompt if isinstance(prompt, str) else _text_of(prompt)
     random = Random(f"{seed}:{variant}:{text}")

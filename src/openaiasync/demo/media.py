@@ -1,4 +1,4 @@
-"""Files of the demo models: PNG and WAV with a text in their metadata, and what any image or sound is by its head."""
+"""Files of the demo models: PNG and WAV with a text in their metadata; format and size of any image or sound."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def text_of_image(data: bytes) -> str | None:
-    """Return what the demo wrote into a picture, `None` for any other file."""
+    """Return the text that the demo stored in a picture, `None` for any other file."""
     if image_type(data) != "image/png":
         return None
     try:
@@ -62,7 +62,7 @@ def text_of_image(data: bytes) -> str | None:
 
 
 def size_of_image(data: bytes) -> tuple[int, int]:
-    """Return width and height in pixels. Raises `ValueError` for what is not an image, or has no size."""
+    """Return width and height in pixels. Raises `ValueError` for data that is not an image or has no size."""
     kind = image_type(data)
     try:
         match kind:
@@ -73,7 +73,7 @@ def size_of_image(data: bytes) -> tuple[int, int]:
                 return unpack_from("<HH", data, 6)
             case "image/bmp":
                 width, height = unpack_from("<ii", data, 18)
-                return width, abs(height)  # lines may go from the top down
+                return width, abs(height)  # a negative height means that the lines run from the top down
             case "image/webp":
                 return _webp_size(data)
             case "image/jpeg":
@@ -114,7 +114,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def describe_image(data: bytes) -> str:
-    """Return a sentence about an image. Raises `ValueError` for what is not one, or is damaged."""
+    """Return a sentence about an image. Raises `ValueError` for data that is not an image, or is damaged."""
     width, height = size_of_image(data)
     said = f"a {_NAMES[image_type(data) or '']} of {width} by {height} pixels"
     text = text_of_image(data)
@@ -125,7 +125,7 @@ def describe_image(data: bytes) -> str:
 
 
 def wav_head(rate: int, size: int, text: str) -> bytes:
-    """Return what precedes `size` bytes of 16-bit samples of one channel, with the text as the INFO comment."""
+    """Return the WAV header for `size` bytes of 16-bit mono samples, with the text as its INFO comment."""
     form = _FORMAT.pack(1, 1, rate, rate * 2, 2, 16)
     note = text.encode() + b"\0"
     comment = b"INFOICMT" + len(note).to_bytes(4, "little") + note + b"\0" * (len(note) % 2)
@@ -135,7 +135,7 @@ def wav_head(rate: int, size: int, text: str) -> bytes:
 
 
 def describe_sound(data: bytes) -> tuple[str | None, float, str]:
-    """Return the text that the demo wrote into a sound, its seconds (0.0 if unknown), and a sentence about the file."""
+    """Return the text that the demo stored in a sound, its seconds (0.0 if unknown), and a sentence about the file."""
     kind = audio_type(data)
     if kind != "audio/wav":
         form = "an unknown format" if kind is None else kind.partition("/")[2].upper()

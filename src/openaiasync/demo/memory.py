@@ -1,4 +1,4 @@
-"""What `demo-chat` remembers of a conversation, its stories, and asking back when nothing else fits."""
+"""The memory of `demo-chat`, its stories, and its questions in return when no other rule fits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LAST_RESORT: Final = (
 
 
 def names_in(text: str) -> list[str]:
-    """Return the capitalised words of a text, each once and in order, without common beginnings of sentences."""
+    """Return the capitalised words of a text, each once and in order, without words that commonly begin a sentence."""
     return list(dict.fromkeys(name for name in _NAME.findall(text) if name not in _NO_NAMES))
 
 
@@ -103,6 +103,6 @@ def tell_story(question: Question) -> RuleAnswer | None:
 
 
 def reflect(question: Question) -> RuleAnswer:
-    """Ask back about the longest word of the text; this always has an answer."""
+    """Ask a question about the longest word of the text. This rule always has an answer."""
     words = [word for word in words_of(question.text) if len(word) > 3]
     return RuleAnswer(pick(_LAST_RESORT, question.variant).format(max(words, key=len, default="that").lower()))

@@ -1,4 +1,4 @@
-"""Makes an instance of a JSON schema, with the words and numbers of a prompt where they fit."""
+"""Instances of a JSON schema, made from the words and numbers of a prompt where they fit."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Filler:
 
 
 def instance_of(schema: dict[str, Any], filler: Filler) -> Any:
-    """Return a value that fits the schema. Raises `HTTPError` (400) for a schema without any, or that is malformed."""
+    """Return a value that fits the schema. Raises `HTTPError` (400) if the schema is malformed or no value fits."""
     try:
         check_schema(schema)
         return _Maker(schema, filler).make(schema, "", 0)
@@ -219,7 +219,7 @@ class _Maker:
 
 
 def _merge(parts: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
-    """Return one schema for several that apply together; of two that contradict each other, the later wins."""
+    """Merge schemas that apply together; where two contradict each other, the later one wins."""
     merged: dict[str, Any] = {}
     for part in (*parts, {key: value for key, value in node.items() if key != "allOf"}):
         for key, value in part.items():

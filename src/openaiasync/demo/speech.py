@@ -1,4 +1,4 @@
-"""`demo-tts` and `demo-stt`: a note for each word, and the text in the file for the way back."""
+"""`demo-tts` and `demo-stt`: one note per word, and the text in the file's metadata, from which it is transcribed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ __all__ = ["RATE", "speak", "transcribe"]
 RATE: Final = 24_000  # samples a second
 _OF_CHARACTER: Final = 0.06  # seconds, at speed 1
 _MAX_SECONDS: Final = 600
-_SCALE: Final = (0, 2, 4, 7, 9, 12, 14, 16)  # semitones: words of a pentatonic scale go together
+# semitones of a pentatonic scale, in which any two notes sound well together
+_SCALE: Final = (0, 2, 4, 7, 9, 12, 14, 16)
 _WORD: Final = re.compile(r"\s*\S+")
 _SENTENCE: Final = re.compile(r"[^.!?]+[.!?]*\s*")
 _VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse")
@@ -37,7 +38,7 @@ def _note(word: str, base: float, samples: int) -> bytes:
     semitones = _SCALE[crc32(word.strip().lower().encode("utf-8", "surrogatepass")) % len(_SCALE)]
     frequency = round(base * 2 ** (semitones / 12))
     count = max(samples * frequency // RATE, 1)
-    # Some periods fade in and out, or each word would begin and end with a click.
+    # A few periods fade in and out: without them each word would begin and end with a click.
     levels = [min(100, 20 * (place + 1), 20 * (count - place)) for place in range(count)]
     sound = b"".join(_cycle(frequency, level) for level in levels)
     return sound[: 2 * samples].ljust(2 * samples, b"\0")
@@ -48,7 +49,7 @@ def _samples(word: str, speed: float) -> int:
 
 
 def speak(text: str, voice: str, speed: float, *, bare: bool) -> Iterator[bytes]:
-    """Yield a WAV file, or its bare samples, in pieces of a word; a voice is a pitch.
+    """Yield a WAV file, or its bare samples, one word at a time. The voice decides the pitch.
 
     Raises `HTTPError` (400) for a text that would take longer than ten minutes.
     """
@@ -66,7 +67,7 @@ def speak(text: str, voice: str, speed: float, *, bare: bool) -> Iterator[bytes]
 
 
 def transcribe(data: bytes, language: str | None) -> Transcript:
-    """Return the transcript of a sound: what `speak` wrote into it, or what kind of file it is."""
+    """Return the transcript of a sound: the text that `speak` stored in it, or a description of the file."""
     if not data:
         raise HTTPError(400, "The 'file' is empty.", param="file", code="invalid_audio")
     text, seconds, about = describe_sound(data)

@@ -1,4 +1,4 @@
-"""The style that `demo-chat` is asked for, by the system prompt or the user: language, case, length, prefix, suffix."""
+"""The style that the system prompt or the user requests of `demo-chat`: language, case, length, prefix, suffix."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _PLAIN = Style()
 
 
 def style_of(system: str, user: str) -> Style:
-    """Return the style that the system prompt asks for, or the user where the text is about the answer."""
+    """Return the style that the system prompt requests, or the user in a text about the answer."""
     both = f"{system}\n{user}"
     if not _CUE.search(both):
         return _PLAIN

@@ -1,4 +1,4 @@
-"""Small tasks with words that `demo-chat` carries out: reverse, count, sort, spell, repeat, list."""
+"""Small tasks on words that `demo-chat` carries out: reverse, count, sort, spell, repeat, list."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LETTERS_IN = re.compile(r"\bhow many (?:times does )?(?:letters?|(?:the letter 
 
 
 def _subject(text: str, *verbs: str) -> str | None:
-    """Return the subject of a task: what is quoted, else what follows a colon, else what follows the verb."""
+    """Return the subject of a task: the quoted text, else the text after a colon, else the text after the verb."""
     quoted = _QUOTED.search(text)
     if quoted:
         return quoted[1] or quoted[2]
@@ -120,7 +120,7 @@ def _lists(question: Question) -> RuleAnswer | None:
 
 
 def answer_task(question: Question) -> RuleAnswer | None:
-    """Carry out a task with words if the user asks for one."""
+    """Carry out a task on words if the user requests one."""
     for rule in (_counts, _lists, _changes, _repeats):
         said = rule(question)
         if said is not None:

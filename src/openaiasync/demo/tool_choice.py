@@ -1,4 +1,4 @@
-"""Which tool `demo-chat` calls, and with which arguments."""
+"""The choice of the tool that `demo-chat` calls, and of its arguments."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _WEAK = frozenset(_WEAK_WORDS.split())
 
 
 def _stems(text: str) -> set[str]:
-    """Return words without their usual endings, from prose and from ``snake_case`` and ``camelCase`` names."""
+    """Return the words of prose or of a ``snake_case`` or ``camelCase`` name, without their usual endings."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
     words = re.findall(r"[a-z]+", text.lower())
     return {re.sub(r"(?:ing|ed|es|s|e)$", "", word) for word in words if word not in _WEAK and len(word) > 2}
 
 
 def _score(tool: dict[str, Any], stems: set[str]) -> float:
-    """Return how well a tool matches the question: words of its name count twice, those of its description once."""
+    """Return how well a tool matches the question: words of the name count twice, words of the description once."""
     body: dict[str, Any] = tool[tool["type"]]
     name = len(_stems(str(body["name"])) & stems)
     described = len(_stems(str(body.get("description") or "")) & stems)
@@ -34,7 +34,7 @@ def _score(tool: dict[str, Any], stems: set[str]) -> float:
 
 
 def choose_calls(request: ChatRequest, question: Question) -> tuple[ToolCallDelta, ...]:
-    """Return the calls for the user's last text, none if no tool matches and none is required or named."""
+    """Return the calls for the user's last text, or an empty list if no tool matches and none is required or named."""
     tools = request.tools
     choice = request.tool_choice
     must = choice == "required"
@@ -78,7 +78,7 @@ def _call(tool: dict[str, Any], text: str, variant: int) -> ToolCallDelta:
 
 
 def tell_results(messages: list[dict[str, Any]]) -> str | None:
-    """Return the tool results at the end of the conversation in words, `None` if it does not end with any."""
+    """Return the tool results at the end of the conversation in words, `None` if it does not end with a tool result."""
     results: list[dict[str, Any]] = []
     for message in reversed(messages):
         if message["role"] not in ("tool", "function"):

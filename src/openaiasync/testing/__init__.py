@@ -1,4 +1,4 @@
-"""Test tools for code that calls models: a socket server and a transport without one, both with scripted answers."""
+"""Test tools for code that calls models: a socket server and a socketless transport with scripted answers."""
 
 from __future__ import annotations
 

@@ -23,6 +23,6 @@ def openai_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     with FakeServer() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-        for name in ("NO_PROXY", "no_proxy"):  # a proxy of the machine would be asked for 127.0.0.1, too
+        for name in ("NO_PROXY", "no_proxy"):  # the environment's proxy would be used for 127.0.0.1, too
             monkeypatch.setenv(name, ",".join(filter(None, [os.environ.get(name), "127.0.0.1"])))
         yield server

@@ -59,7 +59,9 @@ class Matcher:
             if name not in given or given[name] != value:
                 found.append((name, value, given.get(name)))
         if self.match is not None and not self.match(request):
-            found.append(("match", getattr(self.match, "__name__", repr(self.match)), "a request that it refuses"))
+            found.append(
+                ("match", getattr(self.match, "__name__", repr(self.match)), "a request that the function refuses")
+            )
         return found
 
     def __str__(self) -> str:
@@ -88,9 +90,9 @@ class Expectation:
 
 
 class Replies:
-    """The methods that script answers. Each adds one and returns the object, so that calls can be chained.
+    """The methods that script answers. Each adds one answer and returns the object, so that calls can be chained.
 
-    Each answer is given to one request unless `times` says otherwise (`None`: to any number). Times are in seconds.
+    Each answer serves one request unless `times` gives another number (`None`: any number). Durations are in seconds.
     """
 
     def _add(self, says: Scripted | FakeAnswer | Function, times: int | None, description: str) -> Self:
@@ -113,11 +115,12 @@ class Replies:
         delay: float = 0.0,
         times: int | None = 1,
     ) -> Self:
-        """Answer with a text, tool calls, or both, in the shape that the request asks for, streamed or not.
+        """Answer with a text, tool calls, or both, in the form that the request requires, streamed or not.
 
-        `text` may be a function of the request, also an ``async`` one, that returns a text, a `FakeAnswer`, or any JSON
+        `text` may be a function of the request, plain or ``async``, that returns a text, a `FakeAnswer`, or any JSON
         value. `tool_calls` are ``{"name": ..., "arguments": {...}}``; arguments may be a text, even one that is not
-        JSON. `json` is a whole body instead, `content` one of bytes, `embeddings` are vectors (in base64 where asked).
+        JSON. `json` replaces the whole body with a JSON value and `content` with bytes; `embeddings` are vectors, sent
+        in base64 if the request asks for it.
         """
         if callable(text):
             return self._add(text, times, f"reply({getattr(text, '__name__', text)!s})")
@@ -144,10 +147,10 @@ class Replies:
         headers: Mapping[str, str] | None = None,
         times: int | None = 1,
     ) -> Self:
-        """Answer piece by piece: `ttft` seconds to the first, `itl` seconds between; a plain text goes word by word.
+        """Answer piece by piece: the first after `ttft` seconds, the others `itl` apart; a plain text word by word.
 
-        A number among the pieces is one more pause, a dict a delta or a whole event, bytes are sent unchanged. A
-        request that does not stream gets the whole.
+        A number among the pieces is an additional pause in seconds, a dict is a delta or a whole event, and bytes are
+        sent unchanged. A request that does not stream gets the pieces as one body.
         """
         said = Scripted(
             text=pieces if isinstance(pieces, str) else None, pieces=None if isinstance(pieces, str) else list(pieces),
@@ -185,7 +188,7 @@ class Replies:
         reset: bool = False,
         times: int | None = 1,
     ) -> Self:
-        """Close the connection in the middle of an answer: `after` pieces of a stream, `after` bytes of any other.
+        """Close the connection in the middle of an answer: after so many pieces of a stream, or bytes of another body.
 
         With `reset` it is reset before any byte of an answer.
         """
@@ -198,9 +201,9 @@ class Replies:
         return self._add(lambda request: _broken(request, text, after, hang=True), times, f"hang(after={after})")
 
     def malformed(self, what: str | bytes = "json", *, times: int | None = 1) -> Self:
-        """Answer with bytes in place of a whole response, after which the connection is closed, or with one of
+        """Answer with bytes in place of a response and close the connection, or send one of these
 
-        ``"json"`` (a body that ends within a string), ``"html"`` (a page with status 200), ``"empty"`` (200 without a
+        ``"json"`` (a body that ends inside a string), ``"html"`` (a page with status 200), ``"empty"`` (200 without a
         body), ``"event"`` (an event that is not JSON), ``"http"`` (bytes that are not HTTP), ``"chunk"`` (chunked
         framing with a wrong size).
         """
@@ -217,8 +220,8 @@ class Replies:
 class Script(Replies):
     """Expectations in order, which a `FakeServer` and a `FakeTransport` answer from.
 
-    A request is answered by the first expectation that matches it and is not used up; those added after `when` come
-    before those without. A request that none answers is kept in `unexpected`, with an explanation, and refused.
+    The first expectation that matches a request and is not used up answers it; expectations added after `when` come
+    before the others. A request without one is refused and kept in `unexpected` with an explanation.
     """
 
     def __init__(self) -> None:
@@ -239,9 +242,9 @@ class Script(Replies):
     ) -> Replies:
         """Restrict the answers scripted on the result to requests that match.
 
-        A request matches that is for this `model`, `contains` these texts in its messages, prompt or input, goes to a
-        `path` that ends so, by this `method`, does or does not `stream`, has these fields in its `body`, and for which
-        the function `match` returns true.
+        A request matches if it names this `model`, `contains` these texts in its messages, prompt or input, has a
+        path that ends with `path` and this HTTP `method`, does or does not `stream`, has these fields in its `body`,
+        and the function `match` returns true for it. Conditions that are not given match any request.
         """
         matcher = Matcher(
             method=method, path=path, model=model, contains=contains, stream=stream, body=body, match=match
@@ -252,7 +255,7 @@ class Script(Replies):
         return self.expect(Matcher(), says, times, description)
 
     def expect(self, matcher: Matcher, says: Any, times: int | None, description: str) -> Self:
-        """Add an expectation. The methods that name what is answered are the usual way.
+        """Add an expectation. `reply`, `stream`, `fail` and the other methods are more convenient.
 
         Raises `ValueError` for a number of times below 1.
         """
@@ -264,11 +267,11 @@ class Script(Replies):
 
     @property
     def unused(self) -> list[Expectation]:
-        """The expectations that were used less often than they require."""
+        """The expectations that were used less often than required."""
         return [one for one in self.expectations if (one.times is None and not one.used) or (one.times and one.left)]
 
     def assert_all_used(self) -> None:
-        """Raise `AssertionError` if an expectation is left over."""
+        """Raise `AssertionError` if an expectation was used less often than required."""
         if self.unused:
             raise AssertionError("never asked for: " + "; ".join(map(str, self.unused)))
 

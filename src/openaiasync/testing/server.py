@@ -21,7 +21,7 @@ from .wire import Listener, Peer, RawRequest
 
 __all__ = ["FakeServer", "ReceivedRequest", "send_answer"]
 
-_STARTS_WITHIN = 10.0  # seconds; a thread that does not run by then never will
+_STARTS_WITHIN = 10.0  # seconds
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -31,20 +31,20 @@ class ReceivedRequest:
 
     method: str
     target: str
-    """The path with its query, as sent."""
+    """The path with its query, as the client sent it."""
     headers: Headers
     """All header fields, including the key."""
     body: bytes
     connection: int
-    """Which connection it came on, from 0: two requests with the same number shared one."""
+    """The number of its connection, from 0: two requests with the same number shared one."""
     received: float
-    """When it had arrived, by `time.monotonic`."""
+    """When it had arrived completely (`time.monotonic`, seconds)."""
     first_sent: float | None = None
     """When the first byte of the answer was sent; `None` before that."""
     ended: float | None = None
     """When the answer had been sent, or the client had left; `None` before that."""
     status: int | None = None
-    """The status it was answered with; `None` where there was no answer."""
+    """The HTTP status of its answer; `None` without an answer."""
     cancelled: bool = False
     """Whether the client closed the connection before the end of the answer."""
 
@@ -55,7 +55,7 @@ class ReceivedRequest:
 
     @property
     def query(self) -> str:
-        """What follows the ``?``; "" without one."""
+        """The query, without the ``?``; an empty string if there is no ``?``."""
         return self.target.partition("?")[2]
 
     def json(self) -> Any:
@@ -64,7 +64,7 @@ class ReceivedRequest:
 
     @property
     def model(self) -> str | None:
-        """The model that its body names, JSON or form."""
+        """The model that its body (JSON or a form) names."""
         found = body_fields(self).get("model")
         return found if isinstance(found, str) else None
 
@@ -76,11 +76,11 @@ class ReceivedRequest:
 
     @property
     def text(self) -> str:
-        """All text of its messages, prompt or input, a line each; "" where it has none."""
+        """All text of its messages, prompt or input, one line each; an empty string if it has none."""
         return messages_text(body_fields(self))
 
     def starts(self) -> None:
-        """Record that its answer begins."""
+        """Record the start of its answer."""
         self.first_sent = time.monotonic()
 
     def __repr__(self) -> str:
@@ -97,8 +97,9 @@ class _Log:
 class FakeServer(Script):
     """A server with scripted answers that records requests in `requests`.
 
-    As ``with FakeServer() as server:`` it runs in a thread of its own, for code of any kind; as ``async with`` in the
-    running event loop. It listens on a free port of this machine: ``server.url`` is the base URL for a client. ::
+    ``with FakeServer() as server:`` runs it in a separate thread, for code of any kind; ``async with`` runs it in the
+    current event loop. It listens on a free port of the loopback interface: ``server.url`` is the base URL for clients.
+    ::
 
         with FakeServer() as server:
             server.fail(429, retry_after=0).reply("Blue.")
@@ -137,29 +138,30 @@ class FakeServer(Script):
 
     @property
     def in_flight(self) -> int:
-        """Requests that are being answered now."""
+        """The number of requests in flight."""
         return self._log.in_flight
 
     @property
     def peak(self) -> int:
-        """The most requests that were being answered at one time."""
+        """The largest number of requests that were in flight at one time."""
         return self._log.peak
 
     @property
     def connections(self) -> int:
-        """Connections that clients have made so far."""
+        """The number of connections that clients have opened so far."""
         return self._listener.accepted
 
     def wait(self, timeout: float = 5.0) -> None:
-        """Block until no request is in flight; `cancelled` and `ended` of all are final then.
+        """Block until no request is in flight, so that `cancelled` and `ended` of all requests are final.
 
-        For code beside the server's thread; in its event loop use ``await server.settled()``. Raises `TimeoutError`.
+        `timeout` is in seconds. For code outside of the server's thread; in its event loop use
+        ``await server.settled()``. Raises `TimeoutError`.
         """
         if not self._idle.wait(timeout):
             raise TimeoutError(f"{self.in_flight} requests are still being answered after {timeout} s")
 
     async def settled(self) -> None:
-        """Wait until no request is in flight, in the event loop that the server runs in."""
+        """Wait until no request is in flight. Call it in the server's event loop."""
         while self._log.in_flight:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
@@ -178,7 +180,7 @@ class FakeServer(Script):
         if error is None:
             self.assert_expected()
 
-    # In a thread of its own.
+    # In a separate thread.
 
     def __enter__(self) -> Self:
         self.start()
@@ -192,7 +194,7 @@ class FakeServer(Script):
             self.assert_expected()
 
     def start(self) -> None:
-        """Listen, in a thread of its own. ``with`` calls this on entry."""
+        """Start listening in a separate thread. ``with`` calls this on entry."""
         started = threading.Event()
         stop = self._stop = asyncio.Event()
         failures: list[BaseException] = []
@@ -233,7 +235,7 @@ class FakeServer(Script):
         while True:
             raw = await peer.request(continues=True)
             if raw.line.count(" ") != 2:
-                self.unexpected.append(f"bytes that are not a request of HTTP/1.1: {raw.line[:200]!r}")
+                self.unexpected.append(f"not an HTTP/1.1 request: {raw.line[:200]!r}")
                 return
             request = self._received(raw, peer.number)
             self._begin(request)
@@ -282,7 +284,7 @@ class FakeServer(Script):
 async def send_answer(
     peer: Peer, answer: FakeAnswer, on_first: Callable[[], object] | None = None, *, head: bool = False
 ) -> bool:
-    """Send one answer over HTTP/1.1. Return whether the connection can carry another one."""
+    """Send an answer over HTTP/1.1 and return whether the connection can be reused."""
     await asyncio.sleep(answer.delay)
     if on_first is not None:
         on_first()
@@ -299,7 +301,7 @@ async def send_answer(
 
 
 async def _send_pieces(peer: Peer, answer: FakeAnswer, head: bool) -> None:
-    """Head and body: with a length where it is one piece, else a chunk a piece."""
+    """Send head and body: with a Content-Length for a single piece, otherwise one chunk per piece."""
     pieces = [piece for piece in answer.pieces() if piece]
     bodiless = answer.status in (204, 304)
     chunked = answer.events is not None or not isinstance(answer.body, (bytes, str))
@@ -325,7 +327,7 @@ async def _send_pieces(peer: Peer, answer: FakeAnswer, head: bool) -> None:
 
 
 async def _close(peer: Peer) -> None:
-    """Close once everything that was written has been taken."""
+    """Close after everything written has been sent."""
     if not peer.writer.is_closing():
         peer.writer.close()
         await peer.writer.wait_closed()

@@ -17,12 +17,12 @@ from ..transport.fake import FakeAnswer
 __all__ = ["AnyRequest", "Scripted", "UnfitAnswer", "body_fields", "error_body", "messages_text", "render"]
 
 _NOTHING: Any = object()
-# A part of a multipart form that has a name and nothing else: no file, no type.
+# A field of a multipart form: a part with a name, but without a filename or a content type.
 _FORM_FIELD = re.compile(rb'name="([^"\r\n]+)"\r\n\r\n([^\r\n]*)\r\n--')
 
 
 class _Frame(NamedTuple):
-    """An event that brings nothing of the answer: it comes at once, and is not counted."""
+    """An event without content of the answer: it is sent without a pause and is not counted."""
 
     event: dict[str, Any]
 
@@ -40,15 +40,15 @@ class AnyRequest(Protocol):
 
 
 class UnfitAnswer(ValueError):
-    """The scripted answer does not suit this kind of request; the message says what does."""
+    """The scripted answer does not suit this kind of request; the message says which would."""
 
 
 @dataclass(kw_only=True)
 class Scripted:
     """One scripted answer, independent of the request it answers.
 
-    `pieces` are what a stream sends one by one: texts, whole events (dicts), raw bytes, and numbers, which are pauses
-    in seconds. A request that does not stream gets the texts of them put together.
+    `pieces` are sent one by one in a stream: texts, whole events (dicts), raw bytes, and numbers, which are pauses in
+    seconds. A request that does not stream gets their texts joined.
     """
 
     text: str | None = None
@@ -70,7 +70,7 @@ class Scripted:
 
 
 def render(request: AnyRequest, said: Scripted) -> FakeAnswer:
-    """Make the answer that this request asks for. Raises `UnfitAnswer` where the two do not go together."""
+    """Render the answer in the form that this request requires. Raises `UnfitAnswer` if it has no such form."""
     if said.content is not None:
         fields = {"Content-Type": said.content_type, **said.headers}
         return _whole(said, FakeAnswer(body=said.content, headers=fields, status=said.status))
@@ -100,7 +100,7 @@ def error_body(message: str, kind: str = "server_error", code: str | None = None
 
 
 def messages_text(body: Any) -> str:
-    """All text that a request sends: of its messages, its prompt or its input."""
+    """Return all text of a request: of its messages, its prompt or its input."""
     if not is_dict(body):
         return ""
     return "\n".join(_texts([body.get(name) for name in ("instructions", "messages", "prompt", "input")]))
@@ -118,7 +118,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def body_fields(request: AnyRequest) -> dict[str, Any]:
-    """What a body says by name: the members of a JSON object, or the plain fields of a form."""
+    """Return the named values of a body: the members of a JSON object, or the plain fields of a form."""
     try:
         body = request.json()
     except ValueError:
@@ -128,7 +128,7 @@ def body_fields(request: AnyRequest) -> dict[str, Any]:
 
 
 def _whole(said: Scripted, answer: FakeAnswer) -> FakeAnswer:
-    """The times and the cut of an answer in one piece; it is cut after so many bytes."""
+    """Apply the delays and the cut to an answer in one piece; the cut counts bytes."""
     answer.delay = said.delay + said.ttft
     if said.cut_after is not None:
         (body,) = answer.pieces() or [b""]
@@ -139,9 +139,9 @@ def _whole(said: Scripted, answer: FakeAnswer) -> FakeAnswer:
 
 
 def _timed(events: Iterable[Any], said: Scripted) -> tuple[list[Any], list[float], int | None]:
-    """The events, what to wait before each, and how many of them come before a cut.
+    """Return the events, the pause before each, and how many of them precede the cut.
 
-    Pieces of the answer have times (`ttft`, then `itl`) and are counted; what frames them comes at once.
+    Only pieces of the answer have pauses (`ttft`, then `itl`) and are counted; framing events are sent at once.
     """
     kept: list[Any] = []
     pauses: list[float] = []
@@ -162,7 +162,7 @@ def _timed(events: Iterable[Any], said: Scripted) -> tuple[list[Any], list[float
 
 
 def _pieces(said: Scripted) -> Sequence[str | bytes | float | Mapping[str, Any]]:
-    """What a stream sends: the pieces as given, or the text word by word."""
+    """Return the pieces of a stream: those given, or the words of the text."""
     if said.pieces is not None:
         return said.pieces
     return re.findall(r"\s*\S+|\s+$", said.text or "")
@@ -175,7 +175,7 @@ def _text(said: Scripted) -> str | None:
 
 
 def _usage(body: Any, said: Scripted, sent: str = "prompt", made: str = "completion") -> dict[str, Any]:
-    """Tokens as a server counts them; here a token is a word."""
+    """Return the usage object; each word counts as a token."""
     given = said.usage or {}
     words = len(messages_text(body).split()), len((_text(said) or "").split()) + len(said.tool_calls)
     counts = [
@@ -186,7 +186,7 @@ def _usage(body: Any, said: Scripted, sent: str = "prompt", made: str = "complet
 
 
 def _calls(said: Scripted) -> list[dict[str, Any]]:
-    """Tool calls as the API writes them, from ``{"name": ..., "arguments": {...} or text, "id": ...}``."""
+    """Return tool calls in the API's form, from ``{"name": ..., "arguments": {...} or text, "id": ...}``."""
     made: list[dict[str, Any]] = []
     for number, call in enumerate(said.tool_calls):
         function = call.get("function", call)
@@ -233,7 +233,7 @@ def _chat(body: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
                 events.append(chunk({**first, **delta}, index))
                 first = {}
             else:
-                events.append(delta)  # a pause, raw bytes, or a whole event as it was given
+                events.append(delta)  # a pause, raw bytes, or a whole event, passed on unchanged
         events.append(_Frame(chunk({}, index, finish)))
     if as_dict(body.get("stream_options")).get("include_usage"):
         event: dict[str, Any] = {**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(body, said)}
@@ -242,7 +242,7 @@ def _chat(body: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
 
 
 def _call_deltas(index: int, call: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A tool call as it is streamed: its name first, then its arguments in parts."""
+    """Return the deltas of a tool call: its name first, then its arguments in parts."""
     function = call["function"]
     yield {"tool_calls": [{"index": index, **call, "function": {**function, "arguments": ""}}]}
     for part in _parts(function["arguments"]):
@@ -317,14 +317,14 @@ def _numbered(event: Any, numbers: Iterator[int]) -> Any:
 
 
 def _named(event: Any) -> Any:
-    """An event of this endpoint under its name, as it alone sends them."""
+    """Return a server-sent event with an ``event:`` line, which only this endpoint sends."""
     if is_dict(event) and str(event.get("type")).startswith("response."):
         return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
     return event
 
 
 def _item_events(index: int, item: dict[str, Any], said: Scripted) -> list[Any]:
-    """The events of one item of the output, from ``added`` to ``done``."""
+    """Return the events of one output item, from ``added`` to ``done``."""
     at = {"item_id": item["id"], "output_index": index}
     started: dict[str, Any] = {**item, "status": "in_progress"}
     started["content" if item["type"] == "message" else "arguments"] = [] if item["type"] == "message" else ""
@@ -354,7 +354,7 @@ def _transcription(body: dict[str, Any], said: Scripted) -> FakeAnswer:
 
 
 def _embeddings(body: dict[str, Any], said: Scripted) -> dict[str, Any]:
-    """Vectors as the request wants them: numbers, or base64 of 32-bit floats."""
+    """Return vectors in the requested encoding: numbers, or base64 of 32-bit floats."""
 
     def vector(numbers: Sequence[float]) -> Any:
         if body.get("encoding_format") == "base64":

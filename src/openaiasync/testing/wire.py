@@ -27,7 +27,7 @@ class RawRequest(NamedTuple):
     body: bytes
 
     def field(self, name: str) -> str | None:
-        """The first value of a header field, whatever the case of its name."""
+        """Return the first value of a header field; the case of the name does not matter."""
         return next((value for key, value in self.fields if key.lower() == name.lower()), None)
 
 
@@ -36,25 +36,25 @@ class Peer:
 
     def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.number = number
-        """Which connection of its listener this is, from 0."""
+        """The number of this connection at its listener, from 0."""
         self.reader = reader
         self.writer = writer
         self.on_leave: Callable[[], object] | None = None
-        """Called once when the client closes its end; for a server that is busy with an answer."""
+        """Called once when the client closes its end, even while an answer is being sent."""
         self.left: bool = False
         """Whether the client has closed its end or the connection was lost."""
 
     async def head(self) -> RawRequest:
-        """Read the next request without its body. `asyncio.IncompleteReadError` when there is none."""
+        """Read the next request without its body. Raises `asyncio.IncompleteReadError` if the client closed."""
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *rows = head[:-4].split("\r\n")
         fields = [(name, value.strip()) for name, _, value in (row.partition(":") for row in rows)]
         return RawRequest(line, fields, b"")
 
     async def request(self, *, continues: bool = False) -> RawRequest:
-        """Read the next request with its body, whether it has a length or comes in chunks.
+        """Read the next request with its body, which has a Content-Length or is chunked.
 
-        With `continues` a client that waits for ``100 Continue`` gets it.
+        With `continues`, ``100 Continue`` is sent to a client that waits for it.
         """
         request = await self.head()
         if continues and (request.field("expect") or "").lower() == "100-continue":
@@ -72,7 +72,7 @@ class Peer:
         return request._replace(body=body)
 
     async def send(self, *parts: bytes, pause: float = 0.005) -> None:
-        """Send the parts, each in a write of its own, `pause` seconds between them."""
+        """Send the parts in separate writes, `pause` seconds apart."""
         for number, part in enumerate(parts):
             if number:
                 await asyncio.sleep(pause)
@@ -80,7 +80,7 @@ class Peer:
             await self.writer.drain()
 
     async def gone(self) -> None:
-        """Wait until the client has closed or reset the connection; what it sends until then is dropped."""
+        """Wait until the client has closed or reset the connection, discarding the data that it sends."""
         try:
             while await self.reader.read(65_536):
                 pass
@@ -88,7 +88,7 @@ class Peer:
             pass
 
     def reset(self) -> None:
-        """Close with a RST, as a process that is killed does."""
+        """Reset the connection (RST), as a killed process does."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -101,7 +101,7 @@ class Peer:
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
-    """A stream protocol that tells its `Peer` at once when the client leaves."""
+    """A stream protocol that notifies its `Peer` immediately when the client closes the connection."""
 
     peer: Peer | None = None
 
@@ -117,10 +117,10 @@ class _Protocol(asyncio.StreamReaderProtocol):
 
 
 class Listener:
-    """Listens on a free port of this machine (or on a Unix socket) while its context is open.
+    """Listens on a free loopback port (or on a Unix socket) while its context is open.
 
-    `script` is called with a `Peer` for each connection, which is closed when it returns. An exception of the script,
-    unless the client's leaving caused it, is raised when the context ends without another one.
+    `script` is called with a `Peer` for each connection, which is closed when it returns. An exception of the script is
+    raised at the end of the context, unless the client's closing caused it or the context ends with another exception.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Listener:
         self.uds = uds
         self.port: int = port
         self.accepted: int = 0
-        """Connections so far; `open` are open now, and `peak` is the most that were at one time."""
+        """Connections so far; `open` counts those open now, and `peak` is the largest number open at one time."""
         self.open: int = 0
         self.peak: int = 0
         self.errors: list[BaseException] = []
@@ -175,7 +175,7 @@ class Listener:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for _ in range(3):  # turns of the loop, in which aborted transports close their sockets
+        for _ in range(3):  # turns of the event loop in which aborted transports close their sockets
             await asyncio.sleep(0)
         if error is None:
             assert not self.errors, f"the script failed: {self.errors}"
@@ -195,7 +195,7 @@ class Listener:
             if not peer.writer.is_closing():
                 peer.writer.close()
         except (OSError, asyncio.IncompleteReadError):
-            pass  # the client has gone
+            pass  # the client closed the connection
         except Exception as error:
             self.errors.append(error)
         finally:
