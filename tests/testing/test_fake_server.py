@@ -175,7 +175,7 @@ def test_what_is_not_http_is_told() -> None:
     """A client that speaks something else is unexpected; the connection is closed."""
 
     async def main() -> None:
-        with pytest.raises(AssertionError, match=r"not a request of HTTP/1\.1: 'EHLO example'"):
+        with pytest.raises(AssertionError, match=r"not an HTTP/1\.1 request: 'EHLO example'"):
             async with FakeServer() as server:
                 reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
                 writer.write(b"EHLO example\r\n\r\n")
