@@ -57,7 +57,7 @@ WRONG = {
         json.dumps({"custom_id": "x", "url": "/v1/embeddings", "body": [1]}),
         "body is not a JSON object",
     ),
-    "a stream": (row("x", model="m", stream=True), "asks for a stream"),
+    "a stream": (row("x", model="m", stream=True), "stream=true"),
     "deep nesting": ('{"custom_id": "x", "body": ' + "[" * 100_000, "not JSON"),
 }
 

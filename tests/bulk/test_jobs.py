@@ -308,7 +308,7 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
             assert len(server.seen) == 10
             assert out.read_bytes() == before
             (tmp_path / "mine.jsonl").write_text("something of mine\n")
-            with pytest.raises(JobError, match="not of this job"):
+            with pytest.raises(JobError, match="does not belong to this job"):
                 await client.job(source, tmp_path / "mine.jsonl")
             assert len(server.seen) == 10
             assert (tmp_path / "mine.jsonl").read_text() == "something of mine\n"

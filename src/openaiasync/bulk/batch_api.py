@@ -1,7 +1,7 @@
-"""Jobs through a server's Batch API: the rows are uploaded in files, the server works on them, the results are merged.
+"""Jobs through a server's Batch API: upload the rows in files, wait for the server, merge the results.
 
-A file has at most 50,000 rows or 200 MB, and rows of one endpoint. Each upload is recorded in ``batches.json`` of the
-job's folder before the server is asked to begin, so that a killed job finds its batches again and begins none twice.
+A file has at most 50,000 rows and 200 MB, all of one endpoint. Each upload is recorded in ``batches.json`` in the job's
+folder before the batch is created, so that a killed job finds its batches again and creates none twice.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class BatchRun:
         """Upload all rows that are not in a batch."""
         for part in self._parts:
             if not part.merged and part.file and not part.batch:
-                # An earlier run was killed between the two steps, or before the second was confirmed.
+                # An earlier run was killed between uploading and creating the batch, or before the creation was
+                # confirmed.
                 await self._begin(part, await self._find(part))
         held = [part for part in self._parts if not part.merged and part.batch]
         lines: dict[str, list[bytes]] = {}

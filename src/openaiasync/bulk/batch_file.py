@@ -161,7 +161,7 @@ def with_defaults(body: bytes, defaults: dict[str, Any]) -> bytes:
 
 
 def request_of(endpoint: Endpoint, body: bytes, fields: BodyFields) -> Request:
-    """Return the request of a row. Its parameters are left to the server to check."""
+    """Return the request of a row. The server checks its parameters."""
     request = Request(endpoint, endpoint.path, body)
     if endpoint.group == "embedding":
         given = fields.input
@@ -228,7 +228,7 @@ def read_lines(path: str, size: int | None = None, start: LinePosition | None = 
 def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> LinePosition:
     """Return the position of the first row that is not `finished`. Blocks. Raises `OSError`."""
     offset = number = row = 0
-    carried = 0  # bytes of a line that goes on in the next chunk
+    carried = 0  # bytes of a line that continues in the next chunk
     blank = True
     with open_regular(path) as file:
         while offset + carried < size and (chunk := file.read(min(_CHUNK, size - offset - carried))):
@@ -278,8 +278,8 @@ class CheckedFile:
         problem_count: how many problems there are.
         urls, models: the number of rows by URL and by model.
         input_tokens: an estimate for the prompts, from their size.
-        output_limit: the most tokens that the answers can have; counts rows that name a limit.
-        unlimited: rows that name no limit for their answer.
+        output_limit: the largest number of tokens that the answers can have; counts only rows that set a limit.
+        unlimited: rows that set no limit for their answer.
     """
 
     def __init__(self, path: str) -> None:
@@ -440,7 +440,7 @@ def _check_line(found: CheckedFile, number: int, line: bytes) -> str | None:
         found.add(number, "body is missing")
         return key
     if body.stream:
-        found.add(number, "the body asks for a stream: answers of a job are whole")
+        found.add(number, "the body has stream=true, but a job needs whole answers")
     found.urls[str(url)] += 1
     found.models[str(body.model or "")] += 1
     found.input_tokens += len(line) // 4

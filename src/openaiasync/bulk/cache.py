@@ -1,6 +1,6 @@
 """Reuse of answers: a cache on disk, shared by jobs, and equal rows within one run.
 
-A request is identified by its operation and canonical body; its server, header fields and id do not matter.
+A request is identified by its operation and canonical body, regardless of its server, header fields and id.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class JobError(OpenAIError):
 
 
 class JobChangedError(JobError, ValueError):
-    """The output belongs to a job with another input, prompt, model or parameter; ``new=True`` begins it anew."""
+    """The output belongs to a job with another input, prompt, model or parameter; ``new=True`` starts over."""
 
 
 class JobRecord(msgspec.Struct, kw_only=True):
@@ -46,7 +46,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
     params: dict[str, Any] = {}
     schema: dict[str, Any] | None = None
     table: dict[str, Any] | None = None
-    """How rows of a table became requests."""
+    """The options that converted rows of a table to requests."""
     order: str
     created: float
     size: int = 0
@@ -110,7 +110,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
         """Compare the input with its record; return a new check if rows were added, else `None`.
 
         A file with the same size and modification time is not read. Blocks. Raises `JobChangedError`, `OSError`,
-        `InputFileError` for what is wrong with added rows.
+        and `InputFileError` for invalid added rows.
         """
         if self.table is not None:
             self._compare_table(out)
@@ -120,7 +120,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
             return None
         if digest_of(self.input, self.size) != self.digest:
             what = "is shorter than it was" if about.st_size < self.size else "was changed"
-            raise JobChangedError(f"{self.source} {what} since {out} was begun; {ADVICE}")
+            raise JobChangedError(f"{self.source} {what} since {out} was started; {ADVICE}")
         checked = check_file(self.input)
         if (error := checked.error()) is not None:
             raise error
@@ -137,10 +137,10 @@ class JobRecord(msgspec.Struct, kw_only=True):
         if (about.st_size, about.st_mtime_ns) == (self.table_size, self.table_modified):
             return
         if about.st_size != self.table_size or digest_of(self.source, about.st_size) != self.table_digest:
-            raise JobChangedError(f"{self.source} was changed since {out} was begun; {ADVICE}")
+            raise JobChangedError(f"{self.source} was changed since {out} was started; {ADVICE}")
 
 
-ADVICE = "pass new=True (--new) to begin again, which gives up its answers, or name another output"
+ADVICE = "pass new=True (--new) to start over, which discards its answers, or name another output"
 
 
 def _short(value: Any) -> str:
@@ -149,7 +149,7 @@ def _short(value: Any) -> str:
 
 
 def answers_path(out: str) -> str:
-    """Return the file of answers of a job: for a table (``out.parquet``), the JSON Lines that it is made of."""
+    """Return the file of a job's answers: for a table (``out.parquet``), the JSON Lines from which it is made."""
     stem, _, ending = out.rpartition(".")
     return f"{stem}.jsonl" if ending.lower() in ("csv", "tsv", "parquet") else out
 

@@ -72,13 +72,14 @@ class JobOptions(TypedDict, total=False):
     """The order of the output: that of the input (``"input"``, the default), or of completion (``"completion"``)."""
     durability: Durability
     """What survives a power loss: all but the last tenth of a second (``"normal"``, the default), every counted row
-    (``"strict"``), or what the system happened to write (``"none"``). A killed process loses nothing in any of them."""
+    (``"strict"``), or only data that the system has already written (``"none"``). A killed process loses nothing with
+    any of them."""
     new: bool
     """Start over, discarding the contents of the output. Default: False."""
     retry: bool
     """Send failed rows again. Default: False."""
     limits: Limits | None
-    """The servers' rate limits; those not given are learned from the servers."""
+    """The servers' rate limits; limits not given are learned from the servers' responses."""
     max_in_flight: int | Literal["auto"] | None
     """Rows in flight at each server. Default ``"auto"``: found by measuring; `None`: no limit."""
     retries: int
@@ -94,16 +95,16 @@ class JobOptions(TypedDict, total=False):
     report: str | os.PathLike[str] | None
     """The path of an HTML report with plots, written at the end."""
     cache: str | os.PathLike[str] | None
-    """An SQLite file of answers, used by any number of jobs: requests whose answer it has are not sent."""
+    """An SQLite file of answers, used by any number of jobs: requests with an answer in it are not sent."""
     dedupe: bool | None
     """Send equal requests once. Default: those with ``temperature`` 0."""
     schema: Any
-    """The form of each answer: a JSON schema, or a type that `client.chat.parse` takes. Answers are validated; a row
+    """The form of each answer: a JSON schema, or a type as for `client.chat.parse`. Answers are validated; a row
     whose answer does not fit is sent again, up to `repair` times, and then fails."""
     repair: int
     """How often a row is sent again if its answer does not fit the `schema`. Default: 1."""
     table: TableOptions | None
-    """For a table (CSV, TSV, Parquet) as input: how its rows become requests."""
+    """For a table (CSV, TSV, Parquet) as input: how to convert its rows to requests."""
     via: Literal["calls", "batch"]
     """``"batch"``: through the server's Batch API, in files of at most 50,000 rows. Default: ``"calls"``."""
     note: Mapping[str, Any] | None
@@ -145,7 +146,7 @@ class Job:
         self._table = options.get("table")
         if self._table is None and is_table(self._source):
             raise ValueError(
-                f"{self._source} is a table: table=TableOptions(prompt=...) says how its rows become requests"
+                f"{self._source} is a table: pass table=TableOptions(prompt=...) to convert its rows to requests"
             )
         self._via = options.get("via", "calls")
         self._into = _into(options.get("schema"), options.get("repair", 1), self._via)
@@ -239,7 +240,7 @@ class Job:
                 summary = await self._scheduler.run(self._rows(record, store, start), sink)
         except OSError as error:
             if sink.failure is None:
-                raise JobError(f"{self._source} cannot be read any more: {error}") from error
+                raise JobError(f"{self._source} can no longer be read: {error}") from error
         finally:
             keeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -346,7 +347,9 @@ class Job:
         if not self._new:
             for path in (self._out, self._errors):
                 if os.path.exists(path) and os.path.getsize(path):
-                    raise JobError(f"{path} exists and is not of this job; pass new=True (--new) to replace it")
+                    raise JobError(
+                        f"{path} exists and does not belong to this job; pass new=True (--new) to replace it"
+                    )
         with _in_use(self._out):
             held = self._lock_old()
             try:
@@ -376,7 +379,7 @@ class Job:
             )
 
     def _need_prices(self, checked: CheckedFile) -> None:
-        """Raise `JobError` where a cost limit could not be kept, as what a model costs is not known."""
+        """Raise `JobError` if a cost limit cannot be enforced because the price of a model is unknown."""
         if self._max_cost is None:
             return
         default = self._model or next(iter(self._models.values()), "")
@@ -388,7 +391,7 @@ class Job:
                 )
 
     def _lock_old(self) -> SegmentStore | None:
-        """Check that no process runs the job that is replaced."""
+        """Check that no process runs the job to be replaced."""
         try:
             return SegmentStore.open(self._folder, self._out, self._errors, in_order=self._order == "input")
         except FileInUseError:
@@ -416,7 +419,7 @@ class Job:
                 self._totals = status.totals
             if self._retry and store.again():
                 self._totals.failures = {}
-            if self._via == "calls":  # a batch that was begun is found again: none of its rows is sent twice
+            if self._via == "calls":  # a batch created earlier is found again, so that none of its rows is sent twice
                 store.note_doubtful()
             self._resumed = store.counts[OK] + store.counts[FAILED]
         except BaseException:

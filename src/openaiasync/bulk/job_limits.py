@@ -51,7 +51,7 @@ class JobLimits(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class LimitsFile:
-    """Limits in a job's folder; tells when they were changed."""
+    """The limits in a job's folder, with detection of changes."""
 
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, "limits.json")

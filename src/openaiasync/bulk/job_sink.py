@@ -29,7 +29,7 @@ _SYNC = 0.1  # seconds between two synchronisations
 _SHOWN = 0.25  # seconds between two calls of the progress callback
 _SAMPLED = 1.0  # seconds between two samples, and two writings of the status
 _FULL = 8 << 20  # unwritten bytes above which no row is started
-_REASONS = 50  # reasons of failures that are told apart
+_REASONS = 50  # distinct reasons of failures that are counted
 _raw = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -44,8 +44,8 @@ class RowContext(NamedTuple):
 class JobSink:
     """The `Sink` of a job. `keep` runs beside the scheduler; `close` ends it.
 
-    `stop` is called with a reason when no further row is to be started: ``"cost"``, ``"full"`` (an error of writing);
-    `every_second` about once a second.
+    `stop` is called with the reason when no further row may be started: ``"cost"``, or ``"full"`` (a write error);
+    `every_second` is called about once a second.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class JobSink:
         self._failures = dict(totals.failures)
         self._timeline = list(totals.timeline)
         self._last: tuple[float, int, int, int, int] | None = None  # of the last sample: time and counts
-        self._rates: list[tuple[float, int]] = []  # times and finished rows, for the rate of late
+        self._rates: list[tuple[float, int]] = []  # times and finished rows, for the recent rate
         self._shown = self._sampled = 0.0
         self._ended = False
 
@@ -102,7 +102,7 @@ class JobSink:
         return self.store.pending > _FULL
 
     async def flushed(self) -> None:
-        """Wait until something was written."""
+        """Wait until buffered rows were written."""
         self._flushed.clear()
         await self._flushed.wait()
 
@@ -256,7 +256,7 @@ class JobSink:
 
     @property
     def seconds(self) -> float:
-        """The seconds that all runs of the job took."""
+        """The total duration of all runs of the job in seconds."""
         return self._before.seconds + self._loop.time() - self._began
 
     def progress(self, *, done: bool = False) -> JobProgress:
@@ -360,7 +360,7 @@ def _json_of(outcome: Outcome) -> bytes:
         try:
             _raw.decode(body)
         except (ValueError, RecursionError):
-            pass  # events where a whole answer was due, or JSON with numbers that JSON does not have
+            pass  # events instead of a whole answer, or numbers that JSON does not allow (NaN, Infinity)
         else:
             return body
     return str(outcome.answer.to_json(indent=None)).encode()

@@ -66,11 +66,11 @@ class RowError(OpenAIError, ValueError):
 
 
 class ManyCallsError(OpenAIError):
-    """A run was stopped before its end: a quota is used up, a key is refused, a model is unknown, no server works.
+    """A run was stopped before its end: a quota is used up, a key is refused, a model is unknown, or no server works.
 
-    `rows` are those that had finished, in the order of the input, where `client.map` was awaited; `reason` is
-    ``"quota"``, ``"credentials"``, ``"missing"`` (404 for the first rows) or ``"dead"``. The error that stopped it is
-    the ``__cause__``.
+    If `client.map` was awaited, `rows` are the finished ones in the order of the input. `reason` is
+    ``"quota"``, ``"credentials"``, ``"missing"`` (404 for the first rows) or ``"dead"``. The error that stopped the run
+    is the ``__cause__``.
     """
 
     def __init__(self, message: str, *, reason: str, rows: list[Row[Any, Any]], cause: OpenAIError | None) -> None:
@@ -138,7 +138,7 @@ class Row(Generic[A, P]):
 
 
 class MapOptions(NamedTuple):
-    """The options of a run of `client.map`; see there."""
+    """The options of a run of `client.map`, which documents them."""
 
     make: Callable[[Any], Any] | None = None
     key: str | Callable[[Any], Any] | None = None
@@ -174,8 +174,8 @@ class RowStream(Generic[A, P]):
         self._used = False
         self._news = asyncio.Event()
         self._room = asyncio.Event()
-        # Weak: the run references this object, and must not keep alive the loop over its rows, which ends the run when
-        # it is left.
+        # A weak reference: the run must not keep this object alive, since leaving the loop over its rows frees it and
+        # so ends the run.
         self._rows: weakref.ref[AsyncGenerator[Row[A, P], None]] | None = None
         self._task: asyncio.Task[Summary] | None = None
         self._scheduler = Scheduler(
@@ -211,7 +211,7 @@ class RowStream(Generic[A, P]):
         rows = None if self._rows is None else self._rows()
         if rows is not None:
             await rows.aclose()
-        if self._task is not None:  # the loop was left, and ends the run a little later by itself
+        if self._task is not None:  # the loop was left: the run ends by itself a little later
             await _end(self._task)
 
     @property
@@ -231,7 +231,7 @@ class RowStream(Generic[A, P]):
 
     def _begin(self) -> None:
         if self._used:
-            raise RuntimeError("the rows of one map() are made once; call it again")
+            raise RuntimeError("the rows of a map() can be iterated or awaited only once; call map() again")
         self._used = True
 
     async def _list(self) -> list[Row[A, P]]:
@@ -328,13 +328,13 @@ class RowStream(Generic[A, P]):
         elif not isinstance(made, (str, list)):
             raise TypeError(
                 f"a row is a text, a list or a dict with the parameters of its request, not {type(made).__name__}: "
-                "pass a function that makes one of it, map(rows, lambda row: {...})"
+                "pass a function that makes one, map(rows, lambda row: {...})"
             )
         return {**self._params, self._main: made}
 
     def _request(self, params: dict[str, Any], index: int) -> Request:
         if params.get("stream"):
-            raise TypeError("map() gives whole answers: stream=True has no place in it")
+            raise TypeError("map() returns whole answers and does not take stream=True")
         request = self._engines[0].request(self._endpoint, params)
         if self._into is not None:
             self._into.prepare(request, index)
@@ -382,5 +382,5 @@ def engines_of(engine: Engine, others: Iterable[Any]) -> list[Engine]:
     for one in map(engine_of, others):
         found += [one, *one.others]
     if any(one.raw for one in found):
-        raise ConfigurationError("map() makes many calls and has no raw answer")
+        raise ConfigurationError("map() makes many calls and has no raw response")
     return found

@@ -36,7 +36,7 @@ class Latencies:
         self.total: int = 0
 
     def add(self, seconds: float) -> None:
-        """Count one."""
+        """Count one latency in seconds."""
         at = int(math.log(seconds / _LOWEST) * _STEPS) if seconds > _LOWEST else 0
         self.counts[at] = self.counts.get(at, 0) + 1
         self.total += 1
@@ -55,7 +55,7 @@ class TimelinePoint(msgspec.Struct, array_like=True, gc=False):
     """One point of a job's timeline; counts are since the sample before."""
 
     at: float
-    """Seconds that all runs of the job took so far."""
+    """Total duration of all runs of the job so far, in seconds."""
     seconds: float
     rows: int
     failed: int
@@ -113,10 +113,10 @@ class JobProgress(msgspec.Struct, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float | None = None
-    """Dollars so far, over all runs; `None` where no price is known."""
+    """Dollars so far, over all runs; `None` if no price is known."""
     cost_at_end: float | None = None
     seconds: float = 0.0
-    """Seconds that all runs of the job took."""
+    """Total duration of all runs of the job, in seconds."""
     seconds_left: float | None = None
     done: bool = False
 

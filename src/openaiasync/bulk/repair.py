@@ -1,8 +1,8 @@
 """``into=``: answers as values of a type, validated, and requested again if they do not fit.
 
 The schema is sent in the best form that the server accepts: as `json_schema`, as `json_object`, or in the prompt. After
-a refusal the next form is used from then on. A row whose answer does not fit is sent again with what is wrong, `repair`
-times at most.
+a refusal the run continues with the next form. A row whose answer does not fit is sent again with the validation error,
+at most `repair` times.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ LEVELS = ("json_schema", "json_object", "prompt")
 
 
 class Into:
-    """The type of a run's answers, and the number of repairs of a wrong one.
+    """The type of a run's answers, and the number of repairs of an invalid one.
 
-    `kind` is what `client.chat.parse(into=)` takes. Raises `TypeError` for a type without a schema, and
+    `kind` is a type as for `client.chat.parse(into=)`. Raises `TypeError` for a type without a schema, and
     `ValueError` for a number of repairs below 0.
     """
 
@@ -44,7 +44,7 @@ class Into:
         self.repair: int = repair
         self.level: int = 0
         self._repairs: dict[int, int] = {}  # by index, of rows that had a wrong answer
-        self._levels: dict[int, int] = {}  # by index, of rows that were sent while the level was another one
+        self._levels: dict[int, int] = {}  # by index, of rows that were sent at another level
 
     def prepare(self, request: Request, index: int) -> None:
         """Add the type to the request of a row."""
@@ -157,7 +157,7 @@ def _refusal(answer: Any) -> str:
 
 
 def _refuse_cut(answer: Any) -> None:
-    """Raise for a truncated answer, which is not the whole value."""
+    """Raise for a truncated answer, since its value is incomplete."""
     choices = getattr(answer, "choices", None)
     reason = getattr(choices[0], "finish_reason", None) if choices else None
     details = getattr(answer, "incomplete_details", None)

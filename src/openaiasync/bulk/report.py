@@ -22,7 +22,7 @@ _STOPPED = {
     "credentials": "stopped: the servers refuse the key",
     "missing": "stopped: the first rows were all answered with 404 (is the model's name right?)",
     "dead": "stopped: no server works",
-    "price": "stopped: the price of a model is not known, so the cost limit cannot be kept",
+    "price": "stopped: the price of a model is unknown, so the cost limit cannot be enforced",
     "full": "stopped: the results could not be written",
 }
 
@@ -52,7 +52,7 @@ class JobReport(msgspec.Struct, kw_only=True):
     refused: int = 0
     """429s."""
     retried: int = 0
-    """Requests that failed in another way and were repeated."""
+    """Requests that failed otherwise and were repeated."""
     cached: int = 0
     """Rows without a request: from the cache, or equal to another row."""
     input_tokens: int = 0
@@ -61,8 +61,8 @@ class JobReport(msgspec.Struct, kw_only=True):
     failures: dict[str, int] = {}
     """The number of failed rows by reason."""
     paid_twice: list[str] = []
-    """Rows (``custom_id``) that were with a server when a run was killed, and were sent again: they may have been paid
-    for twice."""
+    """Rows (``custom_id``) that were in flight when a run was killed and were sent again: they may have been paid for
+    twice."""
     latency: dict[str, float] = {}
     """Seconds until the answer: ``p50``, ``p90``, ``p99``."""
     timeline: list[TimelinePoint] = []

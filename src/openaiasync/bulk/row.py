@@ -46,7 +46,7 @@ class Work:
         self.idempotency_key: str | None = idempotency_key
         self.context: Any = context
         self.attempts: int = 0
-        """Attempts so far that count against the retries; those answered with 429 do not."""
+        """Attempts so far that count against the retries; attempts answered with 429 do not."""
         self.refusals: int = 0
         """How often in a row the server answered 429."""
         self.cache_key: bytes | None = None
@@ -119,11 +119,11 @@ class Sink(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether no further row may be started before `flushed` returns."""
+        """Return whether no further row may be started before `flushed` returns."""
         ...
 
     def started(self, work: Work) -> None:
-        """The row is about to be sent; called for every attempt."""
+        """Note that the row is about to be sent. Called for every attempt."""
         ...
 
     def finished(self, work: Work, outcome: Outcome) -> None:
@@ -139,13 +139,13 @@ class Review(Protocol):
     """Reviews outcomes before they are final."""
 
     def answered(self, work: Work, outcome: Outcome) -> Outcome | None:
-        """Return the final outcome, or `None` where ``work.request`` was changed and the row is to be sent again."""
+        """Return the final outcome, or `None` if ``work.request`` was changed and the row is to be sent again."""
         ...
 
     def refused(self, work: Work, error: OpenAIError) -> bool | None:
-        """Whether ``work.request`` was changed so that the row is to be sent again, and has not failed.
+        """Return True if ``work.request`` was changed and the row is to be sent again, which is not a failure.
 
-        `None` where it has failed and is not to be repeated, `False` where the scheduler decides.
+        `None` means that the row has failed and is not repeated; `False` leaves the decision to the scheduler.
         """
         ...
 
@@ -192,13 +192,12 @@ class Stats:
 
 
 class Summary(NamedTuple):
-    """The end of a run.
+    """How a run ended.
 
-    `stopped` is ``""`` where every row of the source is finished; else why rows are left: ``"stop"`` (`Scheduler.stop`
-    was called), ``"quota"`` (the account's quota is used up), ``"credentials"`` (every server refuses the key),
-    ``"missing"`` (the first rows were all answered with 404), ``"dead"`` (no server answered for `give_up_after`
-    seconds). `error` is the error that stopped it, if any,
-    `work` the row that got it.
+    `stopped` is ``""`` if every row of the source is finished; otherwise the reason why rows are left: ``"stop"``
+    (`Scheduler.stop` was called), ``"quota"`` (the account's quota is used up), ``"credentials"`` (every server refuses
+    the key), ``"missing"`` (the first rows were all answered with 404), ``"dead"`` (no server answered for
+    `give_up_after` seconds). `error` is the error that stopped it, if any, and `work` is the row that received it.
     """
 
     stats: Stats

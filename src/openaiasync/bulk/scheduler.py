@@ -1,4 +1,4 @@
-"""The scheduler: sends rows as fast as servers take them, and loses none to their limits and faults.
+"""The scheduler: sends rows as fast as the servers accept them, and loses none to rate limits and faults.
 
 A waiting row consists of its `Work` alone: rows are read from the source when they can be sent. A row in flight has a
 task, which continues with the next row while one may be sent; at a rate limit, one timer starts the next. Admission is
@@ -6,13 +6,15 @@ decided by one `Admission` for each server, without I/O (`core/policy/admission.
 
 After a failed attempt:
 
-* 429: it waits at the front of the line, and its attempts do not count. After two in a row it lets others go first:
-  a smaller row may fit where it does not. One that is larger than the limit fails.
-* 5xx, a timeout, a lost connection: it is repeated after a pause, up to `retries` times. Where the server's breaker is
-  open, or its budget of retries is spent, the fault is the server's: the row waits, and no attempt counts.
-* A quota that is used up, a key that is refused: the server is not asked any more. When none is left, the run stops.
-* Anything else is the row's own failure, and nobody else's. But where the first rows are all answered with 404, the
-  model or the path is wrong for every row, and the run stops.
+* 429: the row waits at the front of the queue, and the attempt does not count. After two 429s in a row it lets other
+  rows go first, since a smaller one may fit the limit. A row that is larger than the limit fails.
+* 5xx, a timeout, a lost connection: the row is repeated after a pause, up to `retries` times. If the server's breaker
+is
+  open or its retry budget is spent, the server is at fault, not the row: the row waits, and the attempt does not count.
+* A used-up quota, a refused key: the server is no longer used. When no server is left, the run stops.
+* Any other failure fails this row alone. But if the first rows are all answered with 404, the model or the path is
+wrong
+  for every row, and the run stops.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ AHEAD = 256  # rows of an asynchronous source that are read before they can be s
 MISSING = 16  # 404s without any answer before, after which the run stops
 REFUSALS = 2  # 429s in a row after which a row lets others go first
 COPIES = 1024  # rows that wait for equal ones in flight, above which the source is not read
-BREATH = 64  # rows from the cache after which the event loop has a turn
+BREATH = 64  # rows from the cache after which other tasks get a turn
 _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active",
                        "insufficient_user_quota"})  # fmt: skip
 
@@ -100,14 +102,14 @@ class Scheduler:
 
     Args:
         engines: how the servers are reached: a client or an `Engine`, or a list of them.
-        limits: `rpm` and `tpm` of each server; what it leaves open is learned from the server's answers. Its
-            `max_in_flight` counts where `max_in_flight` is ``"auto"``.
+        limits: `rpm` and `tpm` of each server; limits not set are learned from the server's responses. Its
+    `max_in_flight` applies if `max_in_flight` is ``"auto"``.
         max_in_flight: rows in flight at each server; ``"auto"`` finds the number, `None` is no limit.
-        retries: how often a row that failed through the fault of a server or of the network is sent again.
+        retries: how often a row is sent again after a failure of a server or of the network.
         give_up_after: seconds without any working server after which the run stops.
-        cache: answers that are there already are not asked for again, and new ones are added.
+        cache: rows with an answer in it are not sent; new answers are added to it.
         dedupe: whether equal requests are sent once; `None`: those with ``temperature`` 0.
-        review: looks at each answer before it counts.
+        review: checks each answer before it counts.
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class Scheduler:
         self._estimate = TokenEstimate()
         self._copies: dict[bytes, list[Work]] = {}  # rows that wait for an equal one that is in flight
         self._copied = 0  # how many those are
-        self._known: AnswerCache | None = None  # answers of this run, where there is no cache
+        self._known: AnswerCache | None = None  # answers of this run, if there is no cache
         self._stats = Stats()
         self._rows = Meter(5.0)
         self._sent, self._spent = Meter(5.0), Meter(5.0)  # requests, tokens
@@ -163,7 +165,7 @@ class Scheduler:
         self._stopped = ""
         self._stop_cause: tuple[OpenAIError | None, Work | None] = (None, None)
         self._missing = 0  # rows that were answered with 404
-        self._served = 0  # rows from the cache since the event loop had its turn
+        self._served = 0  # rows from the cache since other tasks got a turn
         self._loop: asyncio.AbstractEventLoop | None = None
         self.set_limits(
             rpm=None if limits is None else limits.rpm,
@@ -229,9 +231,8 @@ class Scheduler:
     async def run(self, source: AsyncIterable[Work] | Iterable[Work], sink: Sink) -> Summary:
         """Send every row of the source; return when each is finished, or the run was stopped.
 
-        Raises what the source or the sink raises: what the source raises once the rows in flight are finished, what
-        the sink raises at once; `ClientClosedError` if a client is closed meanwhile. Cancelled, it cancels the rows in
-        flight.
+        Raises exceptions of the source once the rows in flight are finished, exceptions of the sink at once, and
+        `ClientClosedError` if a client is closed meanwhile. Cancelling it cancels the rows in flight.
         """
         if self._loop is not None:
             raise RuntimeError("a scheduler runs once; make a new one")
@@ -287,7 +288,7 @@ class Scheduler:
             await self._known.aclose()
 
     def stop(self, *, now: bool = False) -> None:
-        """Start no further row; with `now` cancel those in flight, too. `run` returns when none is left."""
+        """Start no further row; with `now`, also cancel those in flight. `run` returns when none is in flight."""
         self._stop("stop", None)
         if now:
             for task in self._tasks:
@@ -305,7 +306,7 @@ class Scheduler:
         self._changed.set()
 
     def _client_closed(self) -> None:
-        self._fail(ClientClosedError("the client was closed while it made many calls"))
+        self._fail(ClientClosedError("the client was closed while a run was using it"))
         for task in self._tasks:
             task.cancel()
 
@@ -324,14 +325,14 @@ class Scheduler:
             self._fail(error)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
-            if task is None or not task.cancelling():  # the source's own: there may be more rows
+            if task is None or not task.cancelling():  # raised by the source itself: there may be more rows
                 self._fail(error)
             raise
         finally:
             self._exhausted = True
             self._changed.set()
             if isinstance(source, AsyncGenerator):
-                await source.aclose()  # a traceback may hold it, and with it what the caller reads rows from
+                await source.aclose()  # a traceback may hold it, and with it the caller's source of rows
 
     def _is_empty(self) -> bool:
         return self._exhausted and not (self._front or self._back or self._delayed or self._buffer)
@@ -502,7 +503,8 @@ class Scheduler:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled():
-            if not self._stopped and self._failure is None:  # a middleware or a transport did: its row has no outcome
+            # a middleware or a transport cancelled it: its row has no outcome
+            if not self._stopped and self._failure is None:
                 self._fail(OpenAIError("a call was cancelled from outside of the run, which cannot be completed"))
         elif (error := task.exception()) is not None:
             self._fail(error)
@@ -612,7 +614,7 @@ class Scheduler:
                 self._stop("missing", error, work)
 
     def _refused(self, work: Work, server: _ServerState, flight: Flight, error: APIStatusError) -> None:
-        """Handle a 429: the row waits at the front, and after two in a row behind others."""
+        """Handle a 429: the row waits at the front of the queue, after two in a row behind others."""
         assert self._loop is not None
         now, admission = self._loop.time(), server.admission
         limits = limits_of(error.meta)
@@ -661,7 +663,7 @@ class Scheduler:
         heapq.heappush(self._delayed, (now + wait, next(self._order), work))
 
     def _tasks_besides(self) -> bool:
-        """Whether other rows are in flight."""
+        """Return whether other rows are in flight."""
         return len(self._tasks) > 1
 
     def _give_up(self, work: Work, error: OpenAIError) -> None:
@@ -675,7 +677,7 @@ class Scheduler:
         """Stop using a server; the run stops when none is left."""
         if not server.lost:
             server.lost, server.error = why, error
-            logger.warning("%s is not asked any more: %s", server.url, error)
+            logger.warning("%s is no longer used: %s", server.url, error)
         if all(one.lost for one in self._servers):
             self._stop(why, error, work)
 
@@ -699,7 +701,7 @@ def _loses_server(error: OpenAIError) -> str:
 
 
 def is_passing(error: OpenAIError) -> bool:
-    """Whether the same request may succeed later."""
+    """Return whether the same request may succeed later."""
     if isinstance(error, APIStatusError):
         return retryable_status(error.status_code, error.response.headers, error.code, error.type)
     return error.retryable or isinstance(error, (APIConnectionError, APIResponseValidationError))

@@ -19,7 +19,7 @@ __all__ = ["Reached", "replay", "send"]
 
 
 async def send(engine: Engine, work: Work) -> tuple[Meta, Outcome]:
-    """Make one attempt and return the call's metadata and the outcome. Raises `OpenAIError` for everything else.
+    """Make one attempt and return the call's metadata and the outcome. Raises `OpenAIError` for any failure.
 
     The answer is decoded here: a 2xx with an invalid body is a failure like any other.
     """
@@ -65,7 +65,7 @@ class Reached:
         shared.admit(self)
 
     def drop(self) -> None:
-        """The client is closed."""
+        """Note that the client was closed."""
         self._on_close()
 
     def aclose(self) -> Awaitable[None]:

@@ -1,7 +1,7 @@
-"""Rows from any iterable, synchronous or asynchronous, and from data frames, recognized by their methods.
+"""Rows from any iterable, synchronous or asynchronous, and from data frames.
 
-No library of data frames is imported: pandas, polars, Arrow and the data sets of Hugging Face are known by their
-methods.
+No data frame library is imported: the frames of pandas, polars and Arrow and the data sets of Hugging Face are
+recognized by their methods.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def rows_of(source: Any) -> Iterable[Any] | AsyncIterable[Any]:
     """
     whole, kind = source, type(source).__name__
     if isinstance(source, (str, bytes, bytearray)):
-        raise TypeError(f"many rows are needed, not one {kind}: put it into a list")
+        raise TypeError(f"rows must be an iterable of rows, not one {kind}: put it into a list")
     if callable(getattr(source, "iter_rows", None)) and hasattr(source, "columns"):  # polars.DataFrame
         named: Iterable[Any] = source.iter_rows(named=True)
         return named
@@ -33,7 +33,7 @@ def rows_of(source: Any) -> Iterable[Any] | AsyncIterable[Any]:
     if (batches := _arrow_batches(whole)) is not None:
         return _rows_of_batches(batches)
     if callable(getattr(whole, "collect", None)) and callable(getattr(whole, "collect_schema", None)):
-        raise TypeError(f"a {kind} has no rows yet: pass what its collect() returns")
+        raise TypeError(f"a {kind} has no rows yet: pass the result of its collect()")
     if isinstance(source, Mapping):
         names = ", ".join(map(repr, list(whole)[:3]))
         raise TypeError(f"a {kind} with {names} … is not a sequence of rows: pass one of its values, or its items()")
@@ -49,7 +49,7 @@ def _tuples(frame: Any) -> Iterator[dict[Any, Any]]:
 
 
 def _arrow_batches(source: Any) -> Iterable[Any] | None:
-    """Return what pyarrow holds in pieces that have `to_pylist`, none of them long; `None` for anything else."""
+    """Return the data of a pyarrow object in small pieces with `to_pylist`; `None` for any other value."""
     if callable(getattr(source, "iter_batches", None)) and hasattr(source, "schema"):  # ParquetFile
         return cast("Iterable[Any]", source.iter_batches(batch_size=BATCH))
     if callable(getattr(source, "read_next_batch", None)) and hasattr(source, "schema"):  # RecordBatchReader

@@ -1,7 +1,7 @@
 """Tables (CSV, TSV, Parquet) as the input of jobs, and results of jobs as tables.
 
-A row of a table becomes a request by a template such as ``Classify: {text}``, in which a name in braces stands for a
-column, and ``{{`` and ``}}`` for literal braces. Parquet needs the extra ``[data]`` (pyarrow). Tables are read in
+A template such as ``Classify: {text}`` converts a row to a request: a name in braces stands for a column, and ``{{``
+and ``}}`` are literal braces. Parquet needs the extra ``[data]`` (pyarrow). Tables are read in
 slices.
 """
 
@@ -51,7 +51,7 @@ def is_table(path: str) -> bool:
 
 
 def need_parquet(*paths: str) -> None:
-    """Raise `ConfigurationError` where one of the paths is Parquet and pyarrow is not installed."""
+    """Raise `ConfigurationError` if one of the paths is Parquet and pyarrow is not installed."""
     if any(path.lower().endswith(".parquet") for path in paths):
         _pyarrow()
 
@@ -62,7 +62,7 @@ def need_parquet(*paths: str) -> None:
 def write_requests(source: str, target: str, options: TableOptions) -> None:
     """Convert a table to a file of requests, written atomically. Blocks.
 
-    Raises `InputFileError` for a column that the table does not have, `ConfigurationError` without pyarrow, `OSError`.
+    Raises `InputFileError` for an unknown column, `ConfigurationError` without pyarrow, and `OSError`.
     """
     rows = _rows_of(source)
     file = AtomicFile.open(target)
@@ -114,7 +114,8 @@ def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
     try:
         with arrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_SLICE):
-                # datetime has no nanoseconds, and what pyarrow makes of them depends on whether pandas is installed.
+                # datetime has no nanoseconds: pyarrow converts them to different types with and without pandas
+                # installed.
                 columns = [
                     column.cast(arrow.string())
                     if str(column.type).startswith(("timestamp[ns", "time64[ns"))
@@ -179,7 +180,7 @@ class _CellError(ValueError):
 
 
 def _text(name: str, value: Any) -> str:
-    """Return a value as the text that a prompt has: lists and structs are JSON, binary columns UTF-8, nulls empty."""
+    """Return a value as text for a prompt: lists and structs become JSON, bytes are read as UTF-8, nulls are empty."""
     match value:
         case str():
             return value
@@ -227,7 +228,7 @@ def export_results(results: list[str], target: str) -> int:
 
 
 def _write_file(target: str, pieces: Iterable[bytes]) -> int:
-    """Write a file whole or not at all; how many pieces it had."""
+    """Write a file atomically and return the number of pieces."""
     file = AtomicFile.open(target)
     count = 0
     try:
@@ -258,7 +259,7 @@ def _cell(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """Return the kind of a value in a column: "" for null, "json" for what Parquet has no plain type for."""
+    """Return the kind of a value in a column: "" for null, "json" for a value without a plain Parquet type."""
     whole: object = value
     match value:
         case None:
@@ -281,7 +282,7 @@ def _kind(value: Any) -> str:
 
 
 def _column_type(arrow: Any, name: str, kinds: set[str]) -> tuple[Any, bool]:
-    """Return the type of a column of Parquet, and whether values other than texts become JSON text in it."""
+    """Return the type of a Parquet column, and whether its values other than texts are converted to JSON text."""
     if name in _FIXED:
         return {"int": arrow.int64(), "text": arrow.string(), "floats": arrow.list_(arrow.float32())}[
             _FIXED[name]

@@ -1,1 +1,1 @@
-"""Files: locks, whole-or-nothing writes, bounded reads, append-only journals. Below everything that keeps or saves."""
+"""Files: locks, atomic writes, bounded reads, append-only journals. All that is saved is saved with these."""

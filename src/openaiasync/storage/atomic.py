@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all.
+"""Files that are written atomically: as a whole or not at all.
 
 Data goes to a temporary file in the same folder, which replaces the target at the end; until then an existing target is
 unchanged. The temporary file is locked while its writer lives, so that a later writer in the same folder removes files
@@ -39,15 +39,16 @@ _NO_NEW_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 class AtomicFile:
     """A file that is being written: `write` any number of times, then `commit` or `discard`.
 
-    All methods block; they may be called in any thread, one at a time. `abandon` and `discard` may be called at the
-    same time: waiting for a pipe that nobody reads ends, and the data is removed when the other thread is done.
+    All methods block; they may be called in any thread, one at a time. `abandon` and `discard` may be called while
+    another thread uses the file: they end its waiting for a pipe that nobody reads, and the data is removed when that
+    thread is done.
     """
 
     def __init__(self, target: str, file: LockedFile, temporary: str | None, *, replaces: bool) -> None:
         self._target = target
         self._file: LockedFile | None = file
         self._temporary = temporary  # `None`: the target itself is written to
-        self._replaces = replaces  # whether the temporary file can take the target's place
+        self._replaces = replaces  # whether the temporary file can replace the target
         self._abandoned = threading.Event()
         self._busy = threading.Lock()
         self._discarding = False
@@ -109,14 +110,14 @@ class AtomicFile:
         select.select([], [descriptor], [], _POLL)
 
     def commit(self, *, sync: bool = False, exclusive: bool = False) -> None:
-        """Replace the target by the data. Raises `OSError`; the target is unchanged then.
+        """Replace the target with the data. Raises `OSError`, leaving the target unchanged.
 
         With `sync` it survives a loss of power. With `exclusive` an existing target raises `FileExistsError`.
         """
         self.publish(sync=sync, exclusive=exclusive).close()
 
     def publish(self, *, sync: bool = False, exclusive: bool = False) -> LockedFile:
-        """As `commit`; return the file that is now the target, open and locked (if its file system has locks)."""
+        """Commit, and return the new target, open and locked (if its file system has locks)."""
         try:
             with self._working():
                 descriptor = self._descriptor()
@@ -173,7 +174,7 @@ class AtomicFile:
         self._abandoned.set()
         self._discarding = True
         if not self._busy.acquire(blocking=False):
-            return  # the thread that is busy does it
+            return  # the thread that uses the descriptor closes it
         try:
             file, self._file = self._file, None
             temporary, self._temporary = self._temporary, None
@@ -203,9 +204,9 @@ def write_file(path: StrPath, data: bytes) -> None:
 
 
 async def write_pieces(path: StrPath, pieces: AsyncIterator[bytes]) -> None:
-    """Write the pieces to a file, in threads: as a whole at the end, or an existing file stays unchanged.
+    """Write the pieces to a file atomically, in threads: an existing file is replaced at the end, or stays unchanged.
 
-    Raises `OSError` and what iterating raises. The target is checked before the first piece is requested.
+    Raises `OSError` and exceptions of the iterator. The target is checked before the first piece is requested.
     """
     file = await _opened(path)
     held: list[bytes] = []
@@ -239,7 +240,7 @@ async def write_pieces(path: StrPath, pieces: AsyncIterator[bytes]) -> None:
 
 
 async def write_whole(path: StrPath, data: bytes) -> None:
-    """As `write_file`, in a thread."""
+    """Call `write_file` in a thread."""
 
     async def once() -> AsyncIterator[bytes]:
         yield data
@@ -248,7 +249,7 @@ async def write_whole(path: StrPath, data: bytes) -> None:
 
 
 async def _opened(path: StrPath) -> AtomicFile:
-    """Open the file in a thread; a caller that is cancelled meanwhile leaves no file behind."""
+    """Open the file in a thread. If the caller is cancelled meanwhile, no file is left behind."""
     left = threading.Event()
     made: list[AtomicFile] = []
 
@@ -285,8 +286,8 @@ def _stat(path: str) -> os.stat_result | None:
 def _resolved(path: str) -> str | None:
     """Return the path with its links followed; `None` for an open file (``/dev/stdout``, ``/proc/self/fd/1``).
 
-    Such a name may lead to a regular file, as with a shell's ``>``: the descriptor is meant, whose file must not be
-    replaced.
+    Such a name may lead to a regular file, as with a shell's ``>``: it stands for the open descriptor, and its file
+    must not be replaced.
     """
     for _ in range(40):
         folder, name = os.path.split(os.path.abspath(path))
@@ -338,7 +339,7 @@ def _attributes(path: str) -> list[str]:
 
 
 def _name_first(temporary: str, target: str) -> None:
-    """Give a file its name if no other has it. Raises `FileExistsError`."""
+    """Rename a file without replacing another one. Raises `FileExistsError`."""
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -368,7 +369,7 @@ def _copy_into(source: int, target: int) -> None:
     size = os.fstat(source).st_size
     before = os.fstat(target).st_size
     if hasattr(os, "posix_fallocate") and size > before:
-        try:  # a full disk is noticed before the first byte is overwritten
+        try:  # so that a full disk is noticed before the first byte is overwritten
             os.posix_fallocate(target, before, size - before)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
@@ -384,7 +385,7 @@ def _copy_into(source: int, target: int) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Make a new name in a folder survive a loss of power, where the system can."""
+    """Synchronise a folder, so that a new name in it survives a loss of power, if the system can."""
     with contextlib.suppress(OSError):  # Windows cannot open folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Opening files safely: locked for one holder, read without waiting for a pipe, never more than fits into memory.
+"""Open files safely: locked for one holder, without waiting for a pipe, and without reading more than a limit.
 
 Locks are advisory, one holder at a time, and freed by the end of the process that holds them.
 """
@@ -32,7 +32,7 @@ StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _PIECE = 1 << 20  # bytes
 _HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
-# What file systems without locks answer; some network ones do.
+# Errors of file systems without locks, which some network file systems are.
 _UNSUPPORTED = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP})
 
 
@@ -44,7 +44,7 @@ def open_flags(flags: int) -> int:
 
 
 def is_same_file(descriptor: int, other: str | int) -> bool:
-    """Whether an open file is the one with this path, or with this descriptor; False where there is none."""
+    """Return whether an open file is the one with this path or descriptor; False if there is no such file."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(other))
     except OSError:
@@ -52,7 +52,7 @@ def is_same_file(descriptor: int, other: str | int) -> bool:
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write all of the data, in as many steps as the system takes. Blocks; raises `OSError`."""
+    """Write all of the data, in as many steps as the system needs. Blocks; raises `OSError`."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -74,7 +74,7 @@ class LockedFile:
 
     @property
     def of_parent(self) -> bool:
-        """Whether this process was forked off from the one that took the lock."""
+        """Whether this process is a fork of the one that took the lock."""
         return os.getpid() != self.pid
 
     def close(self) -> None:
@@ -100,8 +100,8 @@ def open_locked(path: str) -> LockedFile:
     try:
         if not stat.S_ISREG(os.fstat(file.descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        # Looked at after locking: a file is only replaced under its lock, so the file that has this name now and is
-        # locked by us keeps the name until we let go.
+        # Checked after locking: a file is only replaced under its lock, so a file that has this name now and is locked
+        # by us keeps the name until we release the lock.
         if try_lock(file.descriptor) is False or not is_same_file(file.descriptor, path):
             raise FileInUseError(errno.EWOULDBLOCK, "in use", path)
     except BaseException:
@@ -111,7 +111,7 @@ def open_locked(path: str) -> LockedFile:
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Lock an open file. False if another holder has it; `None` where the file system has no locks."""
+    """Lock an open file. Return False if another holder has the lock, `None` if the file system has no locks."""
     try:
         _lock(descriptor)
     except OSError as error:
@@ -126,7 +126,7 @@ def try_lock(descriptor: int) -> bool | None:
 if sys.platform == "win32":
     import msvcrt
 
-    _FAR = 1 << 30  # locks bind readers as well there, so the locked byte is one that nobody reads
+    _FAR = 1 << 30  # locks are mandatory there, for readers too, so the locked byte is one that nobody reads
 
     def _at_far(descriptor: int, mode: int) -> None:
         os.lseek(descriptor, _FAR, os.SEEK_SET)
@@ -189,9 +189,10 @@ def read_file(path: StrPath, limit: int) -> bytes:
 
 
 def read_open(file: IO[Any] | io.FileIO, limit: int, name: object = None) -> bytes:
-    """Return the rest of an open file, counted while it is read. Blocks.
+    """Return the rest of an open file. Blocks.
 
-    Raises `TypeError` for a file in text mode, `FileTooLargeError`, and what reading raises.
+    Raises `TypeError` for a file in text mode, `FileTooLargeError` as soon as more than `limit` bytes were read, and
+    exceptions of reading.
     """
     pieces: list[bytes] = []
     size = 0

@@ -1,8 +1,8 @@
-"""Files of records that are only appended to, by one holder at a time.
+"""Append-only files of records, with one holder at a time.
 
-A process may die at any instant, and other programs may remove, replace or cut a file: the holder of the lock notices
-before each append, and half a record at the end, torn when a process died, is cut off when the file is next opened.
-What a record is, is the caller's business; here it is bytes that end with a line feed.
+A process may die at any instant, and other programs may remove, replace or truncate a file. The holder of the lock
+checks for this before each append, and a partial record at the end, left by a killed process, is cut off when the file
+is next opened. The caller defines the records; here they are bytes that end with a line feed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .disk import (
 
 __all__ = ["AppendFile", "FileChangedError", "FileGoneError", "end_of_lines"]
 
-_ATTEMPTS = 5  # at a file that others create and remove at the same time
+_ATTEMPTS = 5  # attempts to open a file that others create and remove at the same time
 _BLOCK = 1 << 16  # bytes that are read at once in search of the last line feed
 
 
@@ -39,11 +39,11 @@ class FileGoneError(OSError):
 
 
 class FileChangedError(OSError):
-    """Another program replaced the file, wrote to it or cut it: its content is not the holder's to change."""
+    """Another program replaced, wrote to or truncated the file, so the holder must not change it."""
 
 
 def end_of_lines(descriptor: int) -> int:
-    """Return how many bytes of an open file are whole lines: up to its last line feed. Reads from the end; blocks."""
+    """Return the number of bytes of an open file up to its last line feed. Reads from the end; blocks."""
     end = os.fstat(descriptor).st_size
     while end:
         start = max(0, end - _BLOCK)
@@ -56,24 +56,24 @@ def end_of_lines(descriptor: int) -> int:
 
 
 class AppendFile:
-    """A locked file: what `append` has written is in the file of this name, whatever happens to the process.
+    """A locked file: appended records are in the file of this name even if the process is killed.
 
     The lock is on the file itself and taken before the file gets its name, so that two holders never write to a file
-    of this name. All methods block. `close` frees it (idempotent), and so does garbage collection.
+    of this name. All methods block. `close` (idempotent) and garbage collection release the lock.
     """
 
     def __init__(self, path: str, locked: LockedFile, size: int) -> None:
         self.path = path
         self._locked = locked
         self._size = size  # bytes that are whole records
-        self._torn = False  # part of a record follows them and could not be taken back
+        self._torn = False  # a partial record follows them and could not be removed
         self.close: weakref.finalize[Any, Any] = weakref.finalize(self, locked.close)
 
     @classmethod
     def resume(cls, path: StrPath) -> AppendFile:
         """Continue a file of any size without reading it: a last line without its line feed is cut off.
 
-        Raises `FileInUseError`, and `OSError` for a file that is not there or not a regular one.
+        Raises `FileInUseError`, and `OSError` for a file that does not exist or is not a regular one.
         """
         place = os.path.abspath(os.fsdecode(path))
         locked = open_locked(place)
@@ -88,10 +88,10 @@ class AppendFile:
 
     @classmethod
     def open(cls, path: StrPath, limit: int, whole: Callable[[bytes], int]) -> tuple[AppendFile, bytes]:
-        """Continue a file of at most `limit` bytes; return it and the bytes that `whole` says are whole records.
+        """Continue a file of at most `limit` bytes; return it and the bytes of its whole records.
 
-        `whole` takes all bytes of the file and returns how many of them are whole records; the rest was torn when a
-        process died, and is cut off. Raises `FileInUseError`, `OSError`, and what `whole` raises.
+        `whole` takes all bytes of the file and returns how many of them are whole records; the rest, left by a killed
+        process, is cut off. Raises `FileInUseError`, `OSError`, and exceptions of `whole`.
         """
         place = os.path.abspath(os.fsdecode(path))
         locked = open_locked(place)
@@ -121,7 +121,7 @@ class AppendFile:
         replace: bool = True,
         sync: bool = True,
     ) -> AppendFile:
-        """Create a file with this content, whole; with `sync` it is on the disk when this returns.
+        """Create a file with this content atomically; with `sync` it is on the disk when this returns.
 
         An existing file is replaced if `replaceable` does not raise for its first bytes (4 KiB at most); without
         `replace` it raises `FileExistsError`. Raises `FileInUseError` and `OSError`; the existing file is intact then.
@@ -133,7 +133,7 @@ class AppendFile:
             except FileExistsError:
                 if not replace:
                     raise
-                continue  # another process created it in the meantime: it may be replaced, too, unless it is in use
+                continue  # another process created it meanwhile: it may be replaced too, unless it is in use
             return cls(place, locked, len(data))
         raise FileInUseError(errno.EWOULDBLOCK, "in use", place)
 
@@ -145,8 +145,8 @@ class AppendFile:
     def append(self, data: bytes, *, check: bool = True) -> None:
         """Write all of the data or nothing. Raises `FileGoneError`, `FileChangedError`, `OSError`.
 
-        Without `check` nobody looks whether another program changed the file: for small and frequent records in files
-        that are the library's own, where looking would cost more than writing.
+        Without `check` changes by other programs are not detected: for small and frequent records in the library's
+        own files, for which the check would cost more than the write.
         """
         if not self.close.alive:
             raise OSError(errno.EBADF, "the file was closed", self.path)
@@ -161,18 +161,19 @@ class AppendFile:
             raise
         self._size += len(data)
         if check:
-            self._check()  # it may have been replaced between the first look and the writing
+            self._check()  # it may have been replaced between the first check and the write
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes of the file; fewer at its end. Raises `OSError`."""
         descriptor = self._locked.descriptor
         if hasattr(os, "pread"):
             return os.pread(descriptor, length, offset)
-        os.lseek(descriptor, offset, os.SEEK_SET)  # writing appends, wherever this leaves the position
+        # the file is open for appending, so this position does not affect writes
+        os.lseek(descriptor, offset, os.SEEK_SET)
         return os.read(descriptor, length)
 
     def truncate(self, size: int) -> None:
-        """Cut off what follows the first `size` bytes. Raises `FileChangedError` if the file is shorter, `OSError`."""
+        """Truncate the file to its first `size` bytes. Raises `FileChangedError` if the file is shorter, `OSError`."""
         if size > self._size:
             raise FileChangedError(errno.EEXIST, "it was cut by another program", self.path)
         if size < self._size:
@@ -191,7 +192,7 @@ class AppendFile:
             self.append(data)
             return
         try:
-            made = self.create(self.path, data, _nothing, sync=False)  # as what was appended
+            made = self.create(self.path, data, _nothing, sync=False)  # with the durability of the appended records
         except FileInUseError as error:
             raise FileChangedError(errno.EEXIST, "it was replaced by another session's", self.path) from error
         self.close()
@@ -201,7 +202,7 @@ class AppendFile:
 
     @property
     def intact(self) -> bool:
-        """Whether the file is open and as the last append left it."""
+        """Return whether the file is open and unchanged since the last append."""
         try:
             self._check()
         except OSError:
@@ -209,15 +210,13 @@ class AppendFile:
         return self.close.alive
 
     def sync(self) -> None:
-        """Wait until the disk has what was appended. May be called in another thread. Raises `OSError`."""
+        """Wait until the appended records are on disk. May be called in another thread. Raises `OSError`."""
         getattr(os, "fdatasync", os.fsync)(self._locked.descriptor)  # size and data; times may be lost
 
     def _check(self) -> None:
         """Compare the open file with the one that has its name now. Raises `FileGoneError`, `FileChangedError`."""
         if self._locked.of_parent:
-            raise FileChangedError(
-                errno.EPERM, "it belongs to the process that this one was forked off from", self.path
-            )
+            raise FileChangedError(errno.EPERM, "it belongs to the process from which this one was forked", self.path)
         try:
             there = os.stat(self.path)
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -241,7 +240,7 @@ class AppendFile:
 def _made(place: str, data: bytes, replaceable: Callable[[bytes], None], replace: bool, sync: bool) -> LockedFile:
     """Return the locked file with this content and name. Raises `FileExistsError` if the name was taken meanwhile.
 
-    A file that replaces another is synchronised first: a loss of power must not cost both.
+    A file that replaces another is synchronised first, so that a loss of power does not destroy both.
     """
     held = _held(place, replaceable, replace)
     try:
@@ -254,7 +253,7 @@ def _made(place: str, data: bytes, replaceable: Callable[[bytes], None], replace
         except BaseException:
             file.discard()
             raise
-        # Where it was written in place, both descriptors are of one file, and the lock is on the old one.
+        # If it was written in place, both descriptors refer to one file, and the old one holds the lock.
         if held is not None and held.descriptor >= 0 and is_same_file(held.descriptor, locked.descriptor):
             locked.close()
             locked, held = held, None

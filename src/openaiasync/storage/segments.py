@@ -1,21 +1,21 @@
 """The rows of a job on disk: lines in append-only segments, and a journal with the state of each row.
 
 A job has a folder with `journal` and the segments, and two files for its user: `out` with the lines of answered rows,
-`errors` with those of failed rows. The journal is a line of JSON (the header, the caller's business) and then records
-of 25 bytes: row, kind, where the row's line is, how long it is, and the checksum of its bytes.
+`errors` with those of failed rows. The journal is a line of JSON (the header, defined by the caller) and then records
+of 25 bytes: row, kind, the location and length of the row's line, and the checksum of its bytes.
 
 * A row is marked as sent before it is sent, and as finished once its line is written. All rows that finish together are
   one `write` each of lines and marks: a killed process (SIGKILL) loses no flushed row.
-* Against a loss of power the files are synchronised from a thread, and the journal says up to where. Lines written
-  later are verified by their checksums when the job is opened again.
+* Against a loss of power the files are synchronised from a thread, and the journal records how far. Lines written
+later are verified by their checksums when the job is opened again.
 * In input order (`in_order`) lines wait in segments until all rows before them have finished, and are then copied to
   `out` and `errors`; a segment is removed once all of its lines are copied. Otherwise `out` and `errors` are the
   segments.
 * Lines of rows that are sent again (`again`) are kept separately until `merge` puts them in their place, replacing both
   files atomically.
 
-Memory: one byte a row, 16 for each row that waits for an earlier one. All methods block, most only for the time of one
-write.
+Memory: one byte per row, and 16 for each row that waits for an earlier one. All methods block, most only for the
+duration of one write.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class SegmentStore:
     """The files of one job, locked by one process at a time. Created by `create` or `open`; `close` releases them.
 
     Attributes:
-        header: what the caller stored.
+        header: the value stored by the caller.
         states: the state of each row, one byte per row: `NEW`, `SENT`, `OK`, `FAILED`.
         counts: the number of rows by state; rows without a record are not counted.
         failure: the last write error; `None` without one.
@@ -139,7 +139,7 @@ class SegmentStore:
         self._left: dict[int, int] = {}  # lines of each segment that are not copied yet
         self._current = _FIRST - 1  # the segment that is written to
         self._window = _LineTable(0)
-        self._late: dict[int, _Place | None] = {}  # rows before the window that are sent again, and their new lines
+        self._late: dict[int, _Place | None] = {}  # rows before the window that are sent again, with their new lines
         self._failed: dict[int, _Place] = {}  # lines in `errors`, where it is a segment
         self._pending: list[tuple[int, int, bytes]] = []
         self._pending_bytes = 0
@@ -151,7 +151,7 @@ class SegmentStore:
         self._unsynced: dict[int, int] = {}  # with `strict`: rows that the disk may not have, and their states
         self._marked = 0  # rows that the journal knows to be copied
         self._removable: list[int] = []  # segments all of whose lines are copied
-        self._unneeded: list[int] = []  # those of which the journal says so, too
+        self._unneeded: list[int] = []  # those that are recorded as copied in the journal
         self._block: tuple[int, int, bytes] = (-1, 0, b"")
 
     # ---------------------------------------------------------------- making and opening

@@ -1,9 +1,9 @@
-"""Blocking work in daemon threads: reading files, functions that users give.
+"""Blocking work in daemon threads: file access, and functions of the user.
 
-Not in the event loop's executor: its few threads are shared with name lookups and with the caller's own work, and a
-function that never ends (a read of a pipe, of a dead network mount) would hold one for ever and keep the program from
-exiting. A daemon thread does neither. Threads are reused while work comes within a fifth of a second, since starting
-one costs more than most reads; there is always one more where all are busy, so no work waits for other work.
+The event loop's executor is not used: its few threads are shared with name lookups and with the caller's own work, and
+a function that never ends (a read from a pipe or a dead network mount) would occupy one for ever and keep the program
+from exiting. A daemon thread does neither. An idle thread is kept for a fifth of a second, since starting one costs
+more than most reads; if all threads are busy another one is started, so that no work waits for other work.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FILES = "openaiasync: files"  # the name of a thread
 _IDLE = 0.2  # seconds that a thread waits for more work before it ends
 _GRACE = 1.0  # seconds that a cancelled caller waits for the work in progress
 
-_Job = tuple[str, Callable[[], None]]  # the thread's name meanwhile, and what it does
+_Job = tuple[str, Callable[[], None]]  # the thread's name during the job, and the function
 
 
 class _Worker:
@@ -40,7 +40,7 @@ _lock = threading.RLock()  # reentrant: garbage collection may run a finalizer, 
 def _after_fork() -> None:
     global _lock
     _lock = threading.RLock()
-    _idle.clear()  # the threads are the parent's
+    _idle.clear()  # the threads belong to the parent process
 
 
 if hasattr(os, "register_at_fork"):
@@ -91,11 +91,11 @@ def _begin(function: Callable[[], T], name: str, ended: Callable[[], None] | Non
     def job() -> None:
         try:
             outcome: Any = (context.run(function), None)
-        except BaseException as error:  # SystemExit, too: it would end this thread without a word
+        except BaseException as error:  # SystemExit too, which would end this thread silently
             outcome = (None, error)
         if ended is not None:
             ended()
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nothing waits for the result
             loop.call_soon_threadsafe(settle, outcome)
 
     _start((name, job))
@@ -105,11 +105,11 @@ def _begin(function: Callable[[], T], name: str, ended: Callable[[], None] | Non
 async def run_in_thread(
     function: Callable[[], T], name: str = _FILES, ended: Callable[[], None] | None = None
 ) -> Outcome[T]:
-    """Run a function in a daemon thread, under the caller's context variables; return its result and what it raised.
+    """Run a function in a daemon thread, in a copy of the caller's context; return its result and its exception.
 
     One of the two is `None`. A cancelled caller leaves at once: a thread cannot be stopped, and its outcome is dropped.
-    `name` is the thread's name meanwhile; `ended` is called in the thread when the function has ended. Raises
-    `RuntimeError` where the system has no more threads.
+    `name` is the thread's name during the call; `ended` is called in the thread when the function has ended. Raises
+    `RuntimeError` if the system cannot start a thread.
     """
     return await _begin(function, name, ended)
 
@@ -117,21 +117,21 @@ async def run_in_thread(
 def _result(outcome: Outcome[T]) -> T:
     value, error = outcome
     if isinstance(error, StopIteration):
-        raise RuntimeError("the file raised StopIteration")  # no coroutine can raise it (PEP 479)
+        raise RuntimeError("the file raised StopIteration")  # a coroutine cannot raise StopIteration (PEP 479)
     if error is not None:
         raise error
     return cast("T", value)
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """Return what a function returns in a thread, or raise what it raises. A cancelled caller leaves at once."""
+    """Run a function in a thread; return its result or raise its exception. A cancelled caller leaves at once."""
     return _result(await _begin(function, _FILES, None))
 
 
 async def in_thread_to_its_end(function: Callable[[], T], leave: Callable[[], object] | None = None) -> T:
-    """As `in_thread`, but a cancelled caller gives the work a second to end first, so that files are left tidy.
+    """Run a function as `in_thread` does, but give it a second to end after a cancellation, to leave files tidy.
 
-    `leave` is called at the cancellation, to end what the work waits for.
+    `leave` is called at the cancellation to end the function's waiting.
     """
     done = _begin(function, _FILES, None)
     try:
