@@ -21,6 +21,7 @@ import msgspec
 
 from ..core.codec.endpoint import nearest
 from ..core.policy.limits import Limits
+from ..engine.answer_cache import AnswerCache
 from ..storage.disk import FileInUseError, read_file
 from ..storage.segments import FAILED, OK, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
@@ -40,7 +41,6 @@ from .batch_file import (
     skip_rows,
     with_defaults,
 )
-from .cache import AnswerCache
 from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
 from .job_limits import LimitsFile
 from .job_sink import Durability, JobSink, RowContext

@@ -29,9 +29,9 @@ from ..endpoints import (
     MODERATIONS_CREATE,
     RESPONSES_CREATE,
 )
+from ..engine.answer_cache import AnswerCache
 from ..engine.engine import Engine
 from ..errors import ConfigurationError, OpenAIError, Side
-from .cache import AnswerCache
 from .repair import Into
 from .row import Outcome, Stats, Summary, Work
 from .scheduler import MaxInFlight, Scheduler

@@ -34,6 +34,7 @@ from ..core.policy.estimate import TokenEstimate
 from ..core.policy.limits import Limits
 from ..core.policy.pacing import Meter
 from ..core.policy.retry import RETRY_COST, TIMEOUT_COST, backoff, is_rate_limit, retryable_status
+from ..engine.answer_cache import AnswerCache, is_repeatable, request_key
 from ..engine.engine import Engine
 from ..engine.log import logger
 from ..engine.paced import learn_limits, limits_of, pause_of, refusal_of
@@ -49,7 +50,6 @@ from ..errors import (
     NotFoundError,
     OpenAIError,
 )
-from .cache import AnswerCache, is_repeatable, request_key
 from .row import Outcome, Review, Sink, Stats, Summary, Work
 from .sending import Reached, replay, send
 
@@ -374,9 +374,9 @@ class Scheduler:
 
     def _key(self, work: Work) -> bytes | None:
         """Return the key of equal rows, if they share one answer."""
-        if self._cache is None and not (is_repeatable(work.request) if self._dedupe is None else self._dedupe):
+        if self._cache is None and not (is_repeatable(work.request.body) if self._dedupe is None else self._dedupe):
             return None
-        return request_key(work.request)
+        return request_key(work.request.endpoint.name, work.request.body)
 
     def _is_served(self, work: Work) -> bool:
         """Serve a row from the cache, or let it wait for an equal one; `False` if it is to be sent."""
@@ -396,7 +396,7 @@ class Scheduler:
             self._served += 1
             self._finish(work, outcome)
             return True
-        once = is_repeatable(work.request) if self._dedupe is None else self._dedupe
+        once = is_repeatable(work.request.body) if self._dedupe is None else self._dedupe
         if not once:
             return False
         copies = self._copies.get(key)

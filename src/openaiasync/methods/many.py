@@ -10,9 +10,9 @@ from ..bulk.mapping import Call, MapOptions, Operation, RowStream, engines_of
 from ..engine import Engine
 
 if TYPE_CHECKING:
-    from ..bulk.cache import AnswerCache
     from ..bulk.scheduler import MaxInFlight
     from ..core.policy.limits import Limits
+    from ..engine.answer_cache import AnswerCache
     from ..params.chat import ChatRest
     from ..types import Completion, CreateEmbeddingResponse, ModerationCreateResponse
     from ..types.chat import ChatCompletion

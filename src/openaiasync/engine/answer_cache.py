@@ -15,12 +15,12 @@ from typing import Any, Self
 
 import msgspec
 
-from ..core.codec.endpoint import Request
 from ..errors import ConfigurationError
 
 __all__ = ["AnswerCache", "is_repeatable", "request_key"]
 
 BATCH = 256  # answers that are written together
+DELAY = 1.0  # seconds after which fewer are written, too
 BUSY = 10.0  # seconds to wait for another process that writes
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID"
 
@@ -32,20 +32,19 @@ class _Sampling(msgspec.Struct, gc=False):
 _sampling = msgspec.json.Decoder(_Sampling)
 
 
-def request_key(request: Request) -> bytes | None:
-    """Return the cache key of a request; `None` for a body that is not JSON."""
-    if not isinstance(request.body, bytes):
+def request_key(operation: str, body: object) -> bytes | None:
+    """Return the cache key of an operation's request; `None` for a body that is not JSON."""
+    if not isinstance(body, bytes):
         return None
     try:
-        body = msgspec.json.encode(msgspec.json.decode(request.body), order="sorted")
+        canonical = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
     except (ValueError, RecursionError):
         return None
-    return hashlib.blake2b(body, digest_size=16, key=request.endpoint.name.encode()[:64]).digest()
+    return hashlib.blake2b(canonical, digest_size=16, key=operation.encode()[:64]).digest()
 
 
-def is_repeatable(request: Request) -> bool:
-    """Return whether the request is deterministic (``temperature`` 0), so that an equal one gets the same answer."""
-    body = request.body
+def is_repeatable(body: object) -> bool:
+    """Return whether a request is deterministic (``temperature`` 0), so that an equal one gets the same answer."""
     if not isinstance(body, bytes) or b'"temperature"' not in body:
         return False
     try:
@@ -58,8 +57,9 @@ def is_repeatable(request: Request) -> bool:
 class AnswerCache:
     """Bodies of answers by `request_key`, in an SQLite file that several processes may use at once.
 
-    Without a `path` it is a temporary file that is deleted afterwards. Answers are written a few hundred at a time, in
-    a thread; at most those are lost when the process is killed. Close it, or use it as an asynchronous context manager.
+    Without a `path` it is a temporary file that is deleted afterwards. Answers are written in a thread, a few hundred
+    at a time or after a second; at most those are lost when the process is killed. Close it, or use it as an
+    asynchronous context manager.
 
     Raises `ConfigurationError` for a file that is not a cache, and `OSError`.
     """
@@ -70,6 +70,7 @@ class AnswerCache:
         self._writing: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
         self._flushing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._open()
 
     def _open(self) -> None:
@@ -91,14 +92,26 @@ class AnswerCache:
         return body
 
     def put(self, key: bytes, body: bytes) -> None:
-        """Store the body of an answer."""
+        """Store the body of an answer. Call it in an event loop."""
         self._pending[key] = body
-        if len(self._pending) >= BATCH and self._flushing is None:
+        if self._flushing is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if len(self._pending) >= BATCH:
+            self._start_flush()
+        elif self._timer is None and self._path:
+            self._timer = loop.call_later(DELAY, self._start_flush)
+
+    def _start_flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._flushing is None and self._pending:
             self._flushing = asyncio.get_running_loop().create_task(self._flush())
 
     async def _flush(self) -> None:
         try:
-            while len(self._pending) >= BATCH:
+            while self._pending:
                 self._writing, self._pending = self._pending, {}
                 await asyncio.to_thread(self._write, self._writing)
                 self._writing = {}
@@ -118,6 +131,9 @@ class AnswerCache:
     async def aclose(self) -> None:
         """Write pending answers and close the file. Raises `sqlite3.Error` if writing fails. Idempotent."""
         flushing = self._flushing
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         try:
             if flushing is not None:
                 await asyncio.wait({flushing})
