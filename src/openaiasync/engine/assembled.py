@@ -1,4 +1,4 @@
-"""Assemble the answer from an unrequested event stream: some servers stream whatever the request says."""
+"""Assemble the answer from an unrequested event stream: some servers stream even if the request does not ask for it."""
 
 from __future__ import annotations
 

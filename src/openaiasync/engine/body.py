@@ -29,7 +29,7 @@ __all__ = [
 
 MAX_BODY = 1 << 30  # bytes of embeddings, images and files that are held in memory, decompressed
 MAX_JSON = 128 << 20  # bytes of any other JSON body
-MAX_STREAM = 1 << 40  # no cap: bytes that are passed on while they arrive
+MAX_STREAM = 1 << 40  # no cap: bytes are passed on as they arrive
 MAX_ERROR_BODY = 64 * 1024
 MAX_RATIO = 200
 PROGRESS = 64 * 1024  # bytes of a body that count as progress

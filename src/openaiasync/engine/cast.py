@@ -152,7 +152,7 @@ def _anything(meta: Meta, body: bytes) -> Any:
         return _text(meta, body)
 
 
-_OF_THE_BYTES = ("content-encoding", "content-length", "transfer-encoding")  # as they were on the wire
+_OF_THE_BYTES = ("content-encoding", "content-length", "transfer-encoding")  # as received
 _WHOLE: dict[Any, _Whole] = {
     type(None): lambda meta, body: None,
     bytes: lambda meta, body: body,

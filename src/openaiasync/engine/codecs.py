@@ -75,7 +75,7 @@ class Codec:
 
 
 class BytesCodec(Codec):
-    """The body as it is: the content of a file."""
+    """The unchanged body: the content of a file."""
 
     def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
         return BinaryAnswer(body, meta)
@@ -402,7 +402,7 @@ def _from_text(text: str) -> Any:
 
 
 def as_embeddings(value: Any) -> Any:
-    """Return an answer's plain values where a server sends the bare list of its items, or of its vectors (TEI)."""
+    """Return the plain values of an answer that a server sent as a bare list of items, or of vectors (TEI)."""
     if not is_list(value):
         return value
     items: list[Any] = [

@@ -123,7 +123,7 @@ class BaseURL:
         try:
             parts = urlsplit(url)
             port = parts.port
-            # What is not ASCII goes into a request line percent-encoded (RFC 3987, section 3.1).
+            # Characters outside ASCII are percent-encoded in a request line (RFC 3987, section 3.1).
             path, query = quote(parts.path, safe=_PATH_SAFE), quote(parts.query, safe=_PATH_SAFE + "?")
         except ValueError:
             raise ConfigurationError("the API base is not a URL") from None
@@ -191,7 +191,7 @@ class Placing(Protocol):
         ...
 
     def realtime(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the query of a realtime connection for the usual one."""
+        """Return the query of a realtime connection, given OpenAI's."""
         ...
 
 
@@ -208,7 +208,7 @@ class CallConfig(msgspec.Struct, frozen=True, kw_only=True):
     auth_scheme: str = "Bearer"
     fields: tuple[tuple[str, str], ...] = ()  # User-Agent, organisation and the like: nothing secret
     secret_fields: tuple[tuple[str, Secret], ...] = ()  # default header fields of the user: they may be secret
-    models: Mapping[str, str] = {}  # mission method, or "" for all → model
+    models: Mapping[str, str] = {}  # client method, or "" for all → model
     max_retries: int = 2
     max_redirects: int = 3
     connect_timeout: float | None = 10.0

@@ -1,7 +1,7 @@
-"""From what went wrong to the public error: by cause, never by text; with URL, tries and time, without secrets.
+"""The public errors of failed calls, chosen by cause, never by text; with URL, attempts and time, without secrets.
 
-Every error is made here of what the server sent, and passes through the secrets of its attempt (`RequestInfo.secrets`):
-before its message quotes a part of it, and once more as a whole. Callers hand in bytes as they came.
+All errors about a server's response are made here, from its raw bytes. The secrets of the attempt
+(`RequestInfo.secrets`) are redacted twice: before the message quotes a part of the body, and in the finished error.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ __all__ = [
 
 E = TypeVar("E", bound=OpenAIError)
 
-ERROR = "an error"  # why an answer may not be handed out: it is one
+ERROR = "an error"  # the reason to reject an answer that is an error object
 
-# Codes and types of errors that pass: OpenAI's, Anthropic's, those of gateways.
+# Codes and types of transient errors: of OpenAI, Anthropic, and gateways.
 _PASSING = frozenset(
     {"server_error", "internal_error", "internal_server_error", "internalservererror", "api_error", "overloaded",
      "overloaded_error", "engine_overloaded", "engine_overloaded_error", "server_overloaded", "rate_limit_exceeded",
@@ -55,8 +55,8 @@ _PASSING = frozenset(
      "service_unavailable", "service_unavailable_error", "serviceunavailable", "bad_gateway", "gateway_timeout",
      "upstream_error", "vector_store_timeout"}
 )  # fmt: skip
-_LARGEST_PARSED = 1 << 20  # bytes of a body that is parsed to clean it
-_LONGEST_TEXT = 500  # characters of a server's message that an error's message repeats
+_LARGEST_PARSED = 1 << 20  # bytes of a body that is parsed to redact its secrets
+_LONGEST_TEXT = 500  # characters of a server's message that an error quotes
 
 _CLOCKS = {
     "queue": "no connection was free within {seconds:g} s; nothing was sent",
@@ -66,7 +66,7 @@ _CLOCKS = {
     "deadline": "the deadline of {seconds:g} s passed",
 }
 _ADVICE = {
-    "queue": "http_max_connections_per_host sets how many there are",
+    "queue": "http_max_connections_per_host sets their number",
     "connect": "is the server there? http_connect_timeout sets how long to try",
     "start": "a slow model needs a larger http_timeout, or .stream, which shows its first words early",
     "stall": "http_stall_timeout sets how long a pause may be",
@@ -89,13 +89,13 @@ def _finish(error: E, request: RequestInfo, tries: int, elapsed: float) -> E:
 
 
 def _of_answer(error: E, meta: Meta) -> E:
-    """Return the error finished with what is known of the answer that it tells of."""
+    """Return the error, completed with the metadata of its answer."""
     error.meta = meta
     return _finish(error, meta.request, meta.tries, meta.total)
 
 
 def _cleaned(meta: Meta, raw: bytes) -> bytes:
-    """Return a body without the secrets that the server echoed."""
+    """Return a body with echoed secrets redacted."""
     secrets = meta.request.secrets
     raw = secrets.scrub_cut(raw)
     if len(raw) > _LARGEST_PARSED:
@@ -111,7 +111,7 @@ def _cleaned(meta: Meta, raw: bytes) -> bytes:
 def from_transport(
     failure: TransportError, request: RequestInfo, tries: int, elapsed: float, clock: str | None, seconds: float
 ) -> OpenAIError:
-    """The public error for a failed exchange. `clock` is the public name of the clock that ran out, if one did."""
+    """Return the public error for a failed exchange. `clock` is the public name of the timeout that expired, if any."""
     where = f"{request.method} {request.url}"
     spent = _spent(tries, elapsed)
     error: OpenAIError
@@ -120,7 +120,7 @@ def from_transport(
     elif failure.kind == "stuck":
         error = InFlightError(f"{where}: {failure.message}")
     elif clock is not None:
-        # A timeout of a caller's own HTTP client is not one of ours, whose length we could tell.
+        # A timeout of the caller's own HTTP client: its length is unknown here.
         explained = failure.by_caller or failure.__cause__ is not None
         words = failure.message if explained else timeout_message(clock, seconds)
         error = APITimeoutError(request, message=f"{where}: {words} {spent}", clock=clock)
@@ -136,7 +136,7 @@ def from_transport(
 
 
 def error_object(body: Any) -> Any:
-    """What `APIError.body` is for a parsed body: the error object inside, as with the official client, or all of it."""
+    """Return `APIError.body` for a parsed body: the error object in it, as the official client does, or all of it."""
     if not isinstance(body, dict):
         return body
     fields = cast("dict[str, Any]", body)
@@ -150,12 +150,12 @@ def _short(text: str) -> str:
 
 
 def with_words(text: str, details: ErrorDetails) -> str:
-    """Return the text with what the server said behind it."""
+    """Return the text, followed by the server's message."""
     return f"{text}: {_short(details.message)}" if details.message else text
 
 
 def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APIStatusError:
-    """Return the error for an answer with an error status; its body as far as it was read."""
+    """Return the error for a response with an error status and the part of its body that was read."""
     from ..core.codec.error_body import parse_error, read_error  # only errors need it
 
     raw = _cleaned(meta, raw)
@@ -182,7 +182,7 @@ def refused_redirect(meta: Meta, why: str, tries: int, elapsed: float) -> APISta
 def invalid_answer(
     meta: Meta, raw: bytes, why: str, kind: type[APIResponseValidationError] = APIResponseValidationError
 ) -> APIResponseValidationError:
-    """Return the error for a 2xx answer that is not what its operation promises; it holds the raw body."""
+    """Return the error for a 2xx that does not fit its operation; it holds the raw body."""
     raw = _cleaned(meta, raw)
     response = ResponseInfo(meta.status, meta.headers, meta.request, raw)
     message = f"{meta.status} from {meta.request.method} {meta.url}: {why}"
@@ -191,23 +191,23 @@ def invalid_answer(
 
 
 class EmptyAnswerError(APIResponseValidationError, ValueError):
-    """An answer of the right shape with nothing in it; a `ValueError` too, as users of the official client expect."""
+    """A well-formed answer without content. Also a `ValueError`, as users of the official client expect."""
 
 
 def unexpected_answer(meta: Meta, raw: bytes, reason: str) -> APIResponseValidationError:
-    """Return the same with the beginning of the body in the message."""
+    """Return the error of `invalid_answer` with the beginning of the body in its message."""
     raw = _cleaned(meta, raw)
     return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
 
 
 def empty_answer(meta: Meta, raw: bytes, why: str) -> APIResponseValidationError:
-    """Return the error for an answer with nothing in it; its message quotes the beginning of the body."""
+    """Return the error for an answer without content; its message quotes the beginning of the body."""
     raw = _cleaned(meta, raw)
     return invalid_answer(meta, raw, str(DecodeError(why, raw)), EmptyAnswerError)
 
 
 def stream_error(meta: Meta, body: Any) -> APIError:
-    """The error for an error object that came where an answer should be: in a 200, or in the middle of a stream."""
+    """Return the error for an error object in place of an answer: in a 200, or in the middle of a stream."""
     from ..core.codec.error_body import read_error
     from ..core.codec.success import error_of_choice
 
@@ -225,7 +225,7 @@ def stream_error(meta: Meta, body: Any) -> APIError:
 
 
 def _may_pass(code: str | None, kind: str | None) -> bool:
-    """Return whether an error that came without a status may go away by itself, by its code or type."""
+    """Return whether an error without a status is transient, by its code or type."""
     if code is not None and code.isascii() and code.isdigit():
         return retryable_status(int(code[:4]), {}, code, kind)
     return any(word is not None and word.lower() in _PASSING for word in (code, kind))
@@ -233,16 +233,16 @@ def _may_pass(code: str | None, kind: str | None) -> bool:
 
 def broken_stream(meta: Meta, why: str, partial: Any) -> IncompleteStreamError:
     """Return the error for a stream that ended before its answer was complete."""
-    message = f"{meta.request.method} {meta.url}: {why}; `.partial` holds what had come"
+    message = f"{meta.request.method} {meta.url}: {why}; `.partial` holds the answer so far"
     error = IncompleteStreamError(message=message, request=meta.request, partial=partial)
     return _of_answer(error, meta)
 
 
 def holds_error(answer: Any) -> bool:
-    """Return whether an error object was decoded as an answer. Answers that declare `error` as a field may hold one."""
+    """Return whether an error object was decoded as an answer. Answers with a declared field `error` may hold one."""
     extra: dict[str, Any] = getattr(answer, "__dict__", {})
     if type(answer) is OpenModel and extra.get("id"):
-        return False  # a thing without a schema may have a field of that name, too
+        return False  # an object without a schema may have a field of that name, too
     if error := extra.get("error"):
         from ..core.codec.success import says_something
 
@@ -251,7 +251,7 @@ def holds_error(answer: Any) -> bool:
 
 
 def is_error_event(item: Any, data: bytes) -> bool:
-    """Return whether an event's object is an error, given as its type or as plain values, and as its bytes."""
+    """Return whether an event's object is an error. It is given decoded (typed or plain) and as bytes."""
     kind: Any = None
     if isinstance(item, BaseModel):
         if holds_error(item):
@@ -260,12 +260,12 @@ def is_error_event(item: Any, data: bytes) -> bool:
         if "choices" not in kind.__struct_fields__ and any(
             isinstance(getattr(item, name, None), str) for name in ("type", "event")
         ):
-            return False  # it says itself what it is
+            return False  # its `type` or `event` identifies it
     return is_error_body(parsed(data), kind)
 
 
 def has_words(data: bytes) -> bool:
-    """Return whether an event's object says something in words, under the names that errors have for them."""
+    """Return whether an event's object has a message under one of the names that errors use."""
     from ..core.codec.success import has_words
 
     value = parsed(data)
@@ -273,7 +273,7 @@ def has_words(data: bytes) -> bool:
 
 
 def is_error_body(value: Any, kind: Any = None) -> bool:
-    """Return whether parsed JSON in the place of an answer of a type is an error, or a list that begins with one."""
+    """Return whether parsed JSON in place of an answer of this type is an error, or a list that begins with one."""
     from ..core.codec.success import is_error
 
     if isinstance(value, list):
@@ -283,23 +283,23 @@ def is_error_body(value: Any, kind: Any = None) -> bool:
 
 
 def parsed(raw: bytes) -> Any:
-    """Return what a body that may be an error holds: the values of JSON, else its text."""
+    """Return the content of a body that may be an error: the values of JSON, or else its text."""
     from ..core.codec.error_body import parse_error
 
     return parse_error(raw)
 
 
 def words_of(meta: Meta, raw: bytes) -> str:
-    """Return what a body of any kind says, without secrets, cut to what an error's message repeats."""
+    """Return the message in a body of any kind, without secrets, truncated for use in an error."""
     from ..core.codec.error_body import parse_error, read_error
 
     return _short(read_error(parse_error(_cleaned(meta, raw))).message)
 
 
 def is_no_error(kind: Any) -> bool:
-    """Return whether nothing that was strictly decoded as this type can be what `holds_error` looks for.
+    """Return whether a strictly decoded value of this type can never be an error for `holds_error`.
 
-    It has no unknown fields, and its own literal says what it is.
+    Such a type has no unknown fields and is identified by a literal.
     """
     if not is_struct(kind):
         return False
@@ -312,15 +312,16 @@ def is_no_error(kind: Any) -> bool:
 
 
 def undecodable(meta: Meta, raw: bytes, why: str) -> APIError:
-    """The error for bytes that are no answer: the error object in them, if there is one, or what is wrong with them."""
+    """Return the error for bytes that are not an answer: the error object in them, if any, or the decoding error."""
     found = found_error(raw)
     return invalid_answer(meta, raw, why) if found is None else stream_error(meta, found)
 
 
 def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = None) -> APIError:
-    """The error for a body, or an event of this name: the error object in it, or why it is not what it has to be.
+    """Return the error for a rejected body, or event of this name: the error object in it, or else the reason.
 
-    A `kind` that declares `error` may have one: in an object with an id it is a value, and something else is wrong.
+    In an answer of a `kind` with a declared field `error`, an object with an id has `error` as an ordinary value; then
+    the reason is reported.
     """
     raw = _cleaned(meta, raw)
     if (
@@ -337,7 +338,7 @@ def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = Non
 
 
 def found_error(raw: bytes) -> dict[str, Any] | None:
-    """Return the parsed body if it is an object with an error in it."""
+    """Return the parsed body if it is an object that contains an error."""
     try:
         body: Any = json.loads(raw)
     except (ValueError, RecursionError):

@@ -68,7 +68,7 @@ class CallEvent:
 class ExtraHeaders(MutableMapping[str, str]):
     """The header fields of a request that is about to be sent, by case-insensitive name.
 
-    Setting one adds it to this attempt or replaces what has its name; deleting one removes it. Values that may be
+    Setting one adds or replaces it for this attempt; deleting one removes it. Values that may be
     secret read ``[redacted]``, except those that hooks have set.
     """
 
@@ -111,7 +111,7 @@ class ExtraHeaders(MutableMapping[str, str]):
 
 
 class RequestEvent(CallEvent):
-    """A request is about to be sent: the first, a retry, or to where a redirect led.
+    """A request is about to be sent: the first one, a retry, or one to a redirect's target.
 
     `headers` may be changed; it is checked as `extra_headers` is. The time a hook takes counts towards the deadline.
     """
@@ -133,7 +133,7 @@ class _Ended(CallEvent):
 
 
 class AnswerEvent(_Ended):
-    """A call ended well; a stream, when its end was read. `meta` is that of the answer.
+    """A call succeeded; for a stream, its end was read. `meta` is that of the answer.
 
     Not sent for a stream that is closed before its end. With `with_streaming_response` it is sent when the head
     arrives.
@@ -148,7 +148,7 @@ class AnswerEvent(_Ended):
     def answer(self) -> Any:
         """The answer; of `.stream` methods the accumulated one, built on first access.
 
-        `None` where the answer is not kept: official streams, streamed bytes, raw answers.
+        `None` for answers that are not kept: official streams, streamed bytes, raw answers.
         """
         return self._made()
 

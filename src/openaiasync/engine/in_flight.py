@@ -39,17 +39,17 @@ class InFlightLimiter:
 
     @property
     def size(self) -> int | None:
-        """How many slots there are; `None`: no limit."""
+        """The number of slots; `None`: no limit."""
         return self.slots.size
 
     @property
     def used(self) -> int:
-        """Slots held now."""
+        """The number of slots held now."""
         return self.slots.used
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a slot."""
+        """The number of calls that wait for a slot."""
         return self.slots.waiting
 
     def try_acquire(self, owner: object) -> Permit | None:
@@ -122,7 +122,7 @@ class InFlightLimiter:
         return [live_owner(permit.owner) for permit in self.slots.held]
 
     def reclaim(self) -> None:
-        """Release what is held for tasks of closed event loops."""
+        """Release slots held for tasks of closed event loops."""
         for permit in [permit for permit in self.slots.held if _is_lost(permit.owner)]:
             self.release(permit)
 

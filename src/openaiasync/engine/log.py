@@ -73,7 +73,7 @@ def unfinished(engine: Engine, request: Request) -> None:
     if shared.unfinished.bit_count() == 1:
         logger.warning(
             "%s %s: the stream ended without a finish reason or a terminal event, its answer may be short "
-            "(%d of this client so far; .meta.complete tells which)",
+            "(%d of this client so far; their .meta.complete is False)",
             request.endpoint.method,
             engine.config.base.root + request.path.partition("?")[0],
             shared.unfinished,

@@ -30,71 +30,80 @@ class CallObserver:
     """
 
     def sending(self, call: Call) -> Awaitable[object] | None:
-        """A request is about to be sent: the first, a retry, or to where a redirect led. May change `call.extra`."""
+        """Note that a request is about to be sent: the first, a retry, or one to a redirect's target.
+
+        May change `call.extra`.
+        """
 
     def sent(self, call: Call) -> None:
-        """The request of an attempt, `call.out`, is composed."""
+        """Note that the request of an attempt, `call.out`, is composed."""
 
     def responded(self, call: Call, response: TransportResponse) -> None:
-        """The head of a response of any status has come."""
+        """Note that the head of a response of any status has arrived."""
 
     def head(self, meta: Meta) -> None:
-        """The head of a 2xx has come."""
+        """Note that the head of a 2xx has arrived."""
 
     def retrying(self, error: OpenAIError, pause: float) -> None:
-        """An attempt failed with this error; the next one begins after this many seconds."""
+        """Note that an attempt failed with this error; the next one begins after this many seconds."""
 
     def item(self, item: object) -> None:
-        """An event of a stream was delivered, or (`None`) bytes have come."""
+        """Note that an event of a stream was delivered, or (`None`) bytes have arrived."""
 
     def answered(self, meta: Meta, made: Callable[[], Any]) -> Awaitable[object] | None:
-        """The call succeeded; `made` returns the answer, or `None` where it is not kept.
+        """Note that the call succeeded; `made` returns the answer, or `None` if it is not kept.
 
         For a body that the caller reads, this is called when its head arrives.
         """
 
     def failed(self, error: Exception) -> Awaitable[object] | None:
-        """The call ended with this error. Not called for the caller's cancellation."""
+        """Note that the call ended with this error. Not called for the caller's cancellation."""
 
     def ended(self, outcome: Outcome, error: BaseException | None) -> None:
-        """The call is over. The error may be another one than `failed` was told: one that a hook raised."""
+        """Note that the call is over.
+
+        If a hook raised an exception, `error` differs from the one passed to `failed`.
+        """
 
 
 class Observers:
-    """The observers of one call as its driver sees them. In this base class every method does nothing."""
+    """The interface through which the driver notifies a call's observers.
+
+    In this base class no method has any effect.
+    """
 
     async def sending(self) -> None:
-        """A request is about to be sent."""
+        """Note that a request is about to be sent."""
 
     def sent(self) -> None:
-        """The request of an attempt is composed."""
+        """Note that the request of an attempt is composed."""
 
     def responded(self, response: TransportResponse) -> None:
-        """The head of a response has come."""
+        """Note that the head of a response has arrived."""
 
     def retrying(self, error: OpenAIError, pause: float) -> None:
-        """The attempt failed with this error; the next one begins after this many seconds."""
+        """Note that the attempt failed with this error; the next one begins after this many seconds."""
 
     def item(self, item: object) -> None:
-        """A piece of the answer was delivered: an event, or bytes (`None`)."""
+        """Note that a piece of the answer was delivered: an event, or bytes (`None`)."""
 
     async def answered(self, made: Callable[[], object]) -> None:
-        """The call succeeded; `made` returns the answer if an observer asks for it. Raises a hook's exception."""
+        """Note that the call succeeded; `made` returns the answer on request. Raises a hook's exception."""
 
     async def failed(self, error: BaseException) -> None:
-        """The call ended with this error, or with the caller's cancellation. Raises a hook's exception."""
+        """Note that the call ended with this error, or with the caller's cancellation. Raises a hook's exception."""
 
     async def handed_over(self) -> None:
-        """The head of the answer was returned to the caller, who reads the body."""
+        """Note that the head of the answer was returned to the caller, who reads the body."""
 
     def released(self, response: TransportResponse | None) -> None:
-        """The call has released its slot; `response` is the last one it read."""
+        """Note that the call has released its slot; `response` is the last one it read."""
 
     def closed(self) -> None:
-        """The answer was closed before its end. No effect after the end."""
+        """Note that the answer was closed before its end. No effect after the end."""
 
     def closed_soon(self) -> None:
-        """As `closed`, from a finalizer: its work is deferred until the event loop runs."""
+        """Note the same from a finalizer: the work is deferred until the event loop runs."""
 
 
 NOBODY = Observers()

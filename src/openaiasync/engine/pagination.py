@@ -91,7 +91,7 @@ class AsyncNextCursorPage(_Turning[T], NextCursorShape[T], Generic[T], kw_only=T
 
 
 class AsyncTokenPage(_Turning[T], TokenShape[T], Generic[T], kw_only=True):
-    """A page that names its successor in `next`, asked for by ``page``."""
+    """A page that names its successor in `next`, which is requested with ``page``."""
 
 
 _PAGES: dict[str, Any] = {

@@ -147,7 +147,7 @@ class RequestBuilder:
         credentials: Credentials,
         prepared: PreparedRequest,
     ) -> TransportRequest:
-        """Return the request of one attempt. `target` is where a redirect led, else `None`."""
+        """Return the request of one attempt. `target` is the target of a redirect, or `None`."""
         endpoint, body = request.endpoint, request.body
         if target is None and request.headers is None and (body is None or body.__class__ is bytes):
             if request.path != endpoint.path:  # one of thousands of ids

@@ -58,7 +58,7 @@ class _Facts:
 
     @property
     def http_response(self) -> ResponseInfo:
-        """Status, header fields and request together, and the body where it was read."""
+        """Status, header fields and request together, and the body if it was read."""
         return ResponseInfo(self.meta.status, self.meta.headers, self.meta.request, self._held())
 
     def _held(self) -> bytes:
@@ -263,7 +263,7 @@ class StreamedResponse(_Facts, Generic[T]):
             yield self._content
             return
         if self._taken:
-            raise RuntimeError("this body was read already; read() keeps it")
+            raise RuntimeError("this body was read already; read() returns it again")
         self._taken = True
         held = bytearray()
         async for piece in body_pieces(self._call, self._response):
@@ -309,7 +309,7 @@ class StreamedResponse(_Facts, Generic[T]):
     async def stream_to_file(self, file: str | os.PathLike[str], *, chunk_size: int | None = None) -> None:
         """Write the body to a file, in threads, replacing it atomically once the body is complete.
 
-        A pipe or a device is written to as bytes arrive. Raises `OSError` and what reading raises.
+        A pipe or a device is written to as bytes arrive. Raises `OSError` and the errors of reading.
         """
         from ..storage.atomic import write_pieces
 

@@ -1,7 +1,7 @@
-"""What an error may take along when it leaves the library: no secret, in its own texts, its causes or its tracebacks.
+"""Remove secrets from errors that leave the library: from their texts, their causes and their tracebacks.
 
-The failing path alone pays for it. `cleaned_error` is for errors as they are made (`engine.failures`), `seal` for where
-they leave an engine's method: it also clears the locals of the frames below, which hold the bytes that came.
+Only failing calls pay for it. `cleaned_error` is applied when an error is made (`engine.failures`), `seal` when it
+leaves an engine's method: it also clears the locals of the frames below, which hold received bytes.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _OTHERS = frozenset(
         "zlib",
     }
 )
-"""Where bytes of an answer and fields of a request also stand in locals: libraries that we hand them to."""
+"""Libraries that receive an answer's bytes and a request's fields, so that the locals of their frames hold them too."""
 _CLEANED = (OpenAIError, TransportError, ValueError, TypeError, OSError)
 _CALLERS = ("extra_headers", "extra_query")
 
 
 def secrets_of(error: BaseException) -> Secrets:
-    """Return the secrets of the attempt that an error tells of."""
+    """Return the secrets of the attempt that an error is about."""
     for value in (*vars(error).values(), error.__cause__):
         for one in (value, getattr(value, "request", None), getattr(_meta_of(value), "request", None)):
             if isinstance(one, RequestInfo) and one.secrets is not NO_SECRETS:
@@ -58,12 +58,12 @@ def secrets_of(error: BaseException) -> Secrets:
 def _meta_of(value: Any) -> Any:
     try:
         return getattr(value, "meta", None)
-    except LookupError:  # of a turn that has no answer yet
+    except LookupError:  # the error of a turn without an answer
         return None
 
 
 def cleaned_error(error: E, secrets: Secrets) -> E:
-    """Return the error with the secrets taken out of everything it says and holds."""
+    """Return the error with the secrets redacted in its message and all of its attributes."""
     error.args = secrets.clean(error.args)
     for name, value in list(vars(error).items()):
         if isinstance(value, BaseException):
@@ -76,18 +76,21 @@ def cleaned_error(error: E, secrets: Secrets) -> E:
 
 
 def seal(error: BaseException, secrets: Secrets | None = None) -> None:
-    """Make an error fit to leave the library. To be called where an engine's method is left, before it is re-raised.
+    """Remove secrets from an error. Call it in the outermost frame of an engine's method, before re-raising the error.
 
-    `secrets` are those of the attempt that it tells of, where the error itself does not know.
+    `secrets` are those of the attempt, for an error that does not hold its request.
     """
     _seal(error, secrets_of(error) if secrets is None else secrets, set())
     trace = error.__traceback__
     if trace is not None:
-        _hide_callers(trace.tb_frame)  # of whoever caught it here
+        _hide_callers(trace.tb_frame)  # the frame that caught the error
 
 
 def sealing(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Seal what an asynchronous method raises, its own locals too. For what is made of calls: it costs a coroutine."""
+    """Decorate an asynchronous method to seal its exceptions, its own locals included.
+
+    It costs one more coroutine per call.
+    """
 
     @functools.wraps(method)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -102,7 +105,7 @@ def sealing(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
 
 
 def sealed(method: Callable[P, R]) -> Callable[P, R]:
-    """The same for a method that is not a coroutine function: one that checks what a stream or a session is given."""
+    """Decorate a plain method to seal its exceptions: one that checks the arguments of a stream or a session."""
 
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -117,7 +120,7 @@ def sealed(method: Callable[P, R]) -> Callable[P, R]:
 
 
 def _seal(error: BaseException, secrets: Secrets, seen: set[int]) -> None:
-    """Clean an error and what it was raised from: causes, and the contexts of what arose in the library."""
+    """Clean an error and its chain: causes, and contexts that arose in the library."""
     seen.add(id(error))
     if isinstance(error, _CLEANED):
         cleaned_error(error, secrets)
@@ -128,7 +131,7 @@ def _seal(error: BaseException, secrets: Secrets, seen: set[int]) -> None:
     for other in (cause, context):
         if other is not None and id(other) not in seen:
             _seal(other, secrets, seen)
-    # Some exceptions of other libraries, as pydantic's, quote what they are about and cannot be changed.
+    # Some exceptions of other libraries, such as pydantic's, quote their input and cannot be changed.
     if cause is not None and secrets.tells(cause):
         error.__cause__ = None
     if context is not None and secrets.tells(context):
@@ -136,7 +139,7 @@ def _seal(error: BaseException, secrets: Secrets, seen: set[int]) -> None:
 
 
 def _own(error: BaseException | None) -> BaseException | None:
-    """What was being handled when an error arose, if it arose in the library: a caller's own errors are left alone."""
+    """Return the context of an error if it arose in the library: a caller's own errors are left alone."""
     trace = None if error is None else error.__traceback__
     return error if trace is not None and _is_ours(trace.tb_frame) else None
 
@@ -146,7 +149,7 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _clear(error: BaseException) -> None:
-    """Forget the locals of frames that have ended and may hold a server's bytes or header fields."""
+    """Clear the locals of frames that have ended and may hold a server's bytes or header fields."""
     trace = error.__traceback__
     while trace is not None:
         frame = trace.tb_frame
@@ -158,9 +161,9 @@ def _clear(error: BaseException) -> None:
 
 
 def _hide_callers(frame: FrameType | None) -> None:
-    """Have the header fields that a caller named show nothing in the frames that are still running.
+    """Redact the header fields that a caller gave in the frames that are still running.
 
-    These hold them in dicts of keyword arguments, which are the methods' own: the values are wrapped.
+    Those frames hold them in dicts of keyword arguments, which belong to the methods, so their values can be wrapped.
     """
     while frame is not None:
         if _is_ours(frame):
@@ -177,5 +180,5 @@ def _hide(params: dict[str, Any]) -> None:
         given: Any = params.get(name)
         if isinstance(given, dict):
             params[name] = HiddenFields(cast("dict[str, Any]", given))
-        elif isinstance(given, (list, tuple, str, bytes)):  # a mistake, which its error tells
+        elif isinstance(given, (list, tuple, str, bytes)):  # an invalid argument, which the error reports
             params[name] = HIDDEN

@@ -46,7 +46,7 @@ __all__ = ["AsyncStream", "ending_of", "endpoint_at"]
 T = TypeVar("T")
 
 _LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
-_PATIENCE = 1.0  # seconds that it may take where it decides whether the answer is complete
+_PATIENCE = 1.0  # seconds that it may take if it decides whether the answer is complete
 _NO_EVENTS = "expected an event stream, but the server sent something else"
 _MAX_STREAM = 1 << 40  # bytes: events are capped one by one
 
@@ -106,7 +106,7 @@ class AsyncStream(Generic[T]):
         self._aside = b""  # a plain-text event, which may say why the answer ends early
         self._damage = ""  # the error in the bytes that follow the queued events
         self.must_complete: bool = strict
-        """Whether an answer that does not say that it is complete raises."""
+        """Whether an answer without a completion signal raises."""
         self.partial_source: Any = None  # set by an accumulating stream: returns the answer so far
 
     def _begin(self, call: Call, response: TransportResponse) -> None:
@@ -189,7 +189,7 @@ class AsyncStream(Generic[T]):
                 await self._observers.answered(self._made)
             raise
         except BaseException as error:
-            if self._call is None:  # otherwise another task reads it and is told of its end
+            if self._call is None:  # otherwise another task reads it and notices its end
                 await self._observers.failed(error)
             if isinstance(error, OpenAIError):
                 seal(error)
@@ -199,7 +199,7 @@ class AsyncStream(Generic[T]):
         return item
 
     async def _more_or_again(self, call: Call) -> bool:
-        """As `_more`; a stream that broke before anything was delivered is restarted, if the driver decides so."""
+        """Call `_more`; restart a stream that broke before anything was delivered, if the driver decides so."""
         try:
             return await self._more(call)
         except TransportError as caught:
@@ -212,7 +212,7 @@ class AsyncStream(Generic[T]):
         return True
 
     def _made(self) -> Any:
-        """Return the accumulated answer for observers; `None` where it is not kept."""
+        """Return the accumulated answer for observers; `None` if it is not kept."""
         return None if self.partial_source is None else keep(self.partial_source(), None, self.meta)
 
     def _is_silent(self, event: bytes | Event) -> bool:

@@ -335,8 +335,8 @@ class Upstream:
 
     # ---------------------------------------------------------------- refused defaults
 
-    # What this library adds to requests although nobody asked for it, vectors as base64 and usage in streams, costs
-    # most servers nothing. If a server refuses one, whatever the status, the request is sent again at once without it,
+    # This library adds defaults to requests: vectors in base64 and usage in streams. They cost most servers nothing. If
+    # a server refuses one, whatever the status, the request is sent again at once without it,
     # and so are all later ones. This does not count as a retry: the caller's own request has not been sent before.
 
     def with_base64(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -357,8 +357,8 @@ class Upstream:
     def without(self, request: Request, error: APIError) -> tuple[Request, tuple[str, ...]] | None:
         """Return the request without the refused default, and the default; `None` if the error is not about one.
 
-        A default that the server names is recorded at once. A refusal that names nothing may be about a default: this
-        is tried once for each server, and recorded if the request succeeds without it.
+        A default that the server's error names is recorded at once. An error that names no parameter may be about a
+        default: this is tried once for each server, and recorded if the request succeeds without it.
         """
         found: tuple[str, ...] = tuple(name for name in request.unasked if self._is_meant(name, error))
         if not found or request.body.__class__ is not bytes:

@@ -7,8 +7,8 @@
         yield "Hello "
         yield request.messages[-1].text
 
-`Server` is a plain ASGI 3 callable, for uvicorn and its like, to be mounted in a larger application, or to be run here:
-``app.run()``, ``async with app.serving() as base_url``.
+`Server` is an ASGI 3 application: run it with uvicorn or a similar server, mount it in a larger application, or use the
+built-in HTTP server: ``app.run()``, ``async with app.serving() as base_url``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .validation import check_body, kinds_of_field
 __all__ = ["Authenticate", "Server"]
 
 Authenticate: TypeAlias = Callable[[str | None, RequestContext], Awaitable[Any]]
-"""Takes the key that the caller sent, if any, and returns who it is; false for nobody. It may raise `HTTPError`."""
+"""Takes the caller's key, if any, and returns the caller's identity, or a false value. It may raise `HTTPError`."""
 
 _log = logging.getLogger("openaiasync.server")
 _H = TypeVar("_H", bound=Handler)
@@ -53,18 +53,20 @@ _STATE: Final = "openaiasync"  # the key of the listener's context in ASGI's sta
 class Server:
     """An OpenAI-compatible server over handlers.
 
-    `api_keys`: a key, several, or an async function that takes the key and the request and returns who it is; without
-    it everybody may call. `strict` refuses request fields that the API does not have; `validate` checks all others
-    against OpenAI's description. `debug` shows the text of a handler's exceptions to the client.
+    `api_keys`: a key, several, or an async function that takes the key and the request and returns the caller's
+    identity; by default no key is required. `strict` refuses request fields that the API does not have; `validate`
+    checks all others against OpenAI's description. `debug` shows the text of a handler's exceptions to the client.
 
-    Limits: `max_body` in bytes; `send_timeout`, for a client that does not read; `handler_timeout` for a whole answer
-    and `first_token_timeout` until it begins (seconds, 504); `max_in_flight` handlers at once, `max_queue` more
-    requests wait, others get 429; `rpm` and `tpm`, requests and tokens per minute for each key.
+    Limits: `max_body` in bytes; `send_timeout` in seconds, for a client that does not read; `handler_timeout` in
+    seconds for a whole answer and `first_token_timeout` until its start (504 after them); `max_in_flight` handlers at
+    once,
+    `max_queue` waiting requests, and 429 for any further one; `rpm` and `tpm`, requests and tokens per minute for each
+    key.
 
-    `cors`: the origins of web pages that may call, ``["*"]`` for all. `allowed_hosts`: names with a dot that the server
-    answers to where it is reached over the loopback interface, as behind a proxy on the same machine; others get 403,
-    since a web page may have made them mean 127.0.0.1. `lifespan` returns an async context manager, entered once for
-    each listener; what it yields is every request's `context.state`.
+    `cors`: the origins of web pages that may call, ``["*"]`` for all. `allowed_hosts`: host names with a dot that are
+    accepted on the loopback interface, for a proxy on the same machine; other names get 403, since a web page may
+    have made them resolve to 127.0.0.1 (DNS rebinding). `lifespan` returns an async context manager, entered once for
+    each listener; every request gets its value as `context.state`.
 
     A subclass may define handlers as methods, for the names in `models` or for any model if there are none::
 
@@ -124,7 +126,7 @@ class Server:
         self._unknown: Callable[[RequestContext], Awaitable[None]] | None = getattr(self, "on_unknown_route", None)
         self._router = Router(routes())
         self.created: int = int(time.time())
-        """When the models were made, as their objects say: a Unix time."""
+        """The creation time in the models' objects, a Unix time."""
         for kind in KINDS:
             method: Handler | None = getattr(self, f"on_{kind}", None)
             if method is not None:
@@ -140,9 +142,9 @@ class Server:
         return register
 
     def chat(self, *models: str) -> Callable[[_H], _H]:
-        """Register a handler of chat completions for some models, without a name for any model.
+        """Register a handler of chat completions for the named models, or for any model.
 
-        It takes a `ChatRequest`, and returns or yields strings and other pieces. ``/responses`` is served by it, too.
+        It takes a `ChatRequest`, and returns or yields strings and other pieces. It also serves ``/responses``.
         """
         return self._register("chat", models)
 
@@ -157,23 +159,23 @@ class Server:
     def image(self, *models: str) -> Callable[[_H], _H]:
         """Register a handler of images. It takes an `ImageRequest`, and returns the bytes of a picture, or its URL.
 
-        One that yields shows unfinished pictures first.
+        A handler that yields shows unfinished pictures before the last one.
         """
         return self._register("image", models)
 
     def speech(self, *models: str) -> Callable[[_H], _H]:
-        """Register a handler of speech. It takes a `SpeechRequest`, and returns or yields the bytes of the sound."""
+        """Register a handler of speech. It takes a `SpeechRequest`, and returns or yields bytes of sound."""
         return self._register("speech", models)
 
     def transcription(self, *models: str) -> Callable[[_H], _H]:
-        """Register a handler of transcriptions, and of translations where there is no other.
+        """Register a handler of transcriptions, and of translations unless the model has a handler for them.
 
         It takes a `TranscriptionRequest`, and returns a text or a `Transcript`, or yields texts or segments.
         """
         return self._register("transcription", models)
 
     def translation(self, *models: str) -> Callable[[_H], _H]:
-        """Register a handler of translations, as `transcription` does."""
+        """Register a handler of translations. It takes and returns the same as one of `transcription`."""
         return self._register("translation", models)
 
     def moderation(self, *models: str) -> Callable[[_H], _H]:
@@ -182,13 +184,13 @@ class Server:
         return self._register("moderation", models)
 
     def response(self, *models: str) -> Callable[[_H], _H]:
-        """Register a handler that serves ``/responses`` itself: it returns the whole object, or yields events."""
+        """Register a handler for ``/responses``. It returns the whole response object, or yields events."""
         return self._register("response", models)
 
     def unknown_route(
         self, handler: Callable[[RequestContext], Awaitable[None]]
     ) -> Callable[[RequestContext], Awaitable[None]]:
-        """Register a handler for paths and methods that the server does not know. It sends the response itself."""
+        """Register a handler for unknown paths and methods. It sends the response itself."""
         self._unknown = handler
         return handler
 
@@ -206,13 +208,13 @@ class Server:
     # ---------------------------------------------------------------- hooks for subclasses
 
     async def authenticate(self, key: str | None, context: RequestContext) -> Any:
-        """Return who sent a key, false for nobody. By default: by what `api_keys` is."""
+        """Return the identity of a key's owner, or a false value. The default checks `api_keys`."""
         if self._authenticate is not None:
             return await self._authenticate(key, context)
         if not self._keys:
             return "anyone"
         given = (key or "").encode()
-        # All keys are compared, so that the time it takes tells nothing.
+        # All keys are compared, in constant time each, so that the duration reveals nothing about them.
         same = sum(hmac.compare_digest(given, one) for one in self._keys)
         return key if same else None
 
@@ -220,7 +222,7 @@ class Server:
         """Return the context manager of one listener."""
         return nullcontext() if self._lifespan is None else self._lifespan()
 
-    # ---------------------------------------------------------------- what operations use
+    # ---------------------------------------------------------------- for operations
 
     async def read_body(self, context: RequestContext) -> dict[str, Any]:
         """Return the validated body of a request. Raises `HTTPError` (400, 413, 415)."""
@@ -234,7 +236,7 @@ class Server:
 
     @asynccontextmanager
     async def admitted(self, context: RequestContext) -> AsyncGenerator[None]:
-        """Hold a slot in flight for the block; a client that leaves while it waits gives it up."""
+        """Hold a slot in flight for the block. A client that disconnects while it waits for the slot loses its turn."""
         if self._rate is not None:
             self._rate.admit(_caller(context))
         if self.queue.full:
@@ -248,7 +250,7 @@ class Server:
             self.queue.release()
 
     def spend(self, context: RequestContext, tokens: int) -> None:
-        """Count the tokens of a request, and tell the client what it has left."""
+        """Count the tokens of a request, and add the header fields that show the caller's remaining allowance."""
         self.metrics.add_tokens(tokens)
         if self._rate is not None:
             context.fields += self._rate.spend(_caller(context), tokens)
@@ -256,7 +258,7 @@ class Server:
     # ---------------------------------------------------------------- ASGI
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope. Raises `ValueError` for other types than HTTP and the lifespan."""
+        """Serve one ASGI scope. Raises `ValueError` for types other than HTTP and lifespan."""
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
             return
@@ -274,7 +276,7 @@ class Server:
                     raise
                 await context.send_json(error.to_dict(), error.status, error.fields)
         except (ClientLeft, OSError):
-            context.status = 499  # nobody is there to be told
+            context.status = 499  # the client is gone: there is no one to respond to
         finally:
             self.metrics.in_flight -= 1
             self.metrics.count(context.operation, context.status, time.monotonic() - context.started)
@@ -301,7 +303,7 @@ class Server:
         await self._guarded(context, OPERATIONS[context.operation](self, context))
 
     async def _guarded(self, context: RequestContext, answer: Awaitable[None]) -> None:
-        """Await the answer; turn what a handler raises into an error that does not show its text."""
+        """Await the answer; convert an exception of a handler to a 500 that does not show the exception's text."""
         try:
             await answer
         except (HTTPError, ClientLeft, OSError):
@@ -323,7 +325,7 @@ class Server:
             check_origin(context.method, host, context.header(b"origin"), context.header(b"sec-fetch-site"))
 
     def _allow_origin(self, context: RequestContext) -> bool:
-        """Add the fields that let the page of an allowed origin read the response. Return whether it is one."""
+        """Add the CORS fields for a page of an allowed origin, and return whether the origin is allowed."""
         origin = context.header(b"origin")
         if origin is None or not (b"*" in self._cors or origin in self._cors):
             return False
@@ -375,20 +377,20 @@ class Server:
             return
         await send({"type": "lifespan.shutdown.complete"})
 
-    # ---------------------------------------------------------------- running it here
+    # ---------------------------------------------------------------- the built-in HTTP server
 
     def listener(self, host: str = "127.0.0.1", port: int = 0, **options: Any) -> HTTPServer:
-        """Return the built-in HTTP server for this application; `options` as for `serve`."""
+        """Return the built-in HTTP server for this application. `options` are those of `serve`."""
         return serve(self, host, port, **options)
 
     @asynccontextmanager
     async def serving(self, host: str = "127.0.0.1", port: int = 0, **options: Any) -> AsyncGenerator[str]:
-        """Serve for a block, and yield the base URL; port 0 is a free one, `options` as for `serve`."""
+        """Serve for a block, and yield the base URL. Port 0 is any free port; `options` are those of `serve`."""
         async with self.listener(host, port, **options) as server:
             yield server.base_url
 
     def run(self, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
-        """Serve until SIGINT or SIGTERM, after which answers in progress have `grace` seconds to end (30)."""
+        """Serve until SIGINT or SIGTERM; answers in progress then have `grace` seconds (default 30) to end."""
         options = {"grace": 30.0, **options}
         asyncio.run(serve_until_signal(self.listener(host, port, **options)))
 

@@ -1,4 +1,4 @@
-"""The types of the ASGI 3 interface, by which the built-in server runs any application."""
+"""The types of the ASGI 3 interface, through which the built-in server runs any application."""
 
 from __future__ import annotations
 

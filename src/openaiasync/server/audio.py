@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["create_speech", "create_transcription", "create_translation"]
 
 _TEXT: Final = b"text/plain; charset=utf-8"
-_BYTES_OF_A_TOKEN: Final = 2400  # of 24 kHz, 16 bits: a twentieth of a second
+_BYTES_OF_A_TOKEN: Final = 2400  # bytes: 50 ms at 24 kHz, 16 bits
 _MEDIA_TYPES: Final = {"pcm": b"audio/pcm", "mp3": b"audio/mpeg", "opus": b"audio/ogg", "aac": b"audio/aac"}
 
 
@@ -40,7 +40,7 @@ async def create_speech(app: Server, context: RequestContext) -> None:
 
 
 def _media_type(first: bytes, requested_format: str | None) -> bytes:
-    """Return the media type by how the sound begins, else by the format that was asked for."""
+    """Return the media type by the sound's first bytes, or else by the requested format."""
     found = audio_type(first)
     return (
         found.encode() if found is not None else _MEDIA_TYPES.get(requested_format or "", b"application/octet-stream")
@@ -73,7 +73,7 @@ async def create_transcription(app: Server, context: RequestContext) -> None:
 
 
 async def create_translation(app: Server, context: RequestContext) -> None:
-    """Serve ``POST /audio/translations``, with the handler of transcriptions where the model has none for this."""
+    """Serve ``POST /audio/translations``, with the model's handler of transcriptions if it has none of translations."""
     body = await app.read_body(context)
     kind = "translation" if app.handlers.has("translation", body["model"]) else "transcription"
     await _transcribe(app, context, body, kind)
@@ -108,7 +108,7 @@ async def _transcribe(app: Server, context: RequestContext, body: dict[str, Any]
 
 
 def _check_format(body: dict[str, Any]) -> str:
-    """Return the format asked for. Raises `HTTPError` (400) for fields that it does not go with."""
+    """Return the requested format. Raises `HTTPError` (400) for fields that are not allowed with it."""
     form: str = body.get("response_format") or "json"
 
     def refusal(param: str, message: str) -> HTTPError:
@@ -122,12 +122,14 @@ def _check_format(body: dict[str, Any]) -> str:
         raise refusal("stream", f"The format {form} cannot be streamed; json, text and diarized_json can.")
     names, references = body.get("known_speaker_names") or (), body.get("known_speaker_references") or ()
     if len(names) != len(references):
-        raise refusal("known_speaker_names", "'known_speaker_names' and their references must be as many.")
+        raise refusal(
+            "known_speaker_names", "'known_speaker_names' and 'known_speaker_references' must have the same length."
+        )
     return form
 
 
 async def _transcript(handler: Handler, request: TranscriptionRequest) -> Transcript:
-    """Return all that the handler returns or yields as one transcript."""
+    """Return the handler's results as one transcript."""
     segments: list[TranscriptSegment] = []
     whole: Any = None
     async with aclosing(open_handler(handler, request)) as items:

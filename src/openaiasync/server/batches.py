@@ -88,7 +88,9 @@ def _lines(content: bytes, endpoint: str) -> list[dict[str, Any]]:
         except (msgspec.DecodeError, KeyError, TypeError):
             fits, one = False, {}
         if not fits or one.get("method", "POST") != "POST" or one["custom_id"] in names:
-            message = f"Line {number} is not a request with a custom_id of its own, method, url {endpoint!r} and body."
+            message = (
+                f"Line {number} is not a request with a unique custom_id, a method, the url {endpoint!r} and a body."
+            )
             raise HTTPError(400, message, param="input_file_id", code="invalid_json_line")
         names.add(one["custom_id"])
         lines.append(one)
@@ -124,7 +126,7 @@ async def _run(app: Server, context: RequestContext, batch: dict[str, Any], line
 
 
 async def _ask(app: Server, origin: Scope, line: dict[str, Any]) -> tuple[int, Any]:
-    """Send one request of a batch through the server itself, with the header fields of the batch's own request."""
+    """Send one request of a batch through the server itself, with the header fields of the batch's creation."""
     data = msgspec.json.encode({name: one for name, one in line["body"].items() if name != "stream"})
     kept = [(name, value) for name, value in origin["headers"] if name not in (b"content-length", b"content-type")]
     scope = {**origin, "method": "POST", "path": line["url"], "raw_path": line["url"].encode(), "query_string": b""}
@@ -136,7 +138,7 @@ async def _ask(app: Server, origin: Scope, line: dict[str, Any]) -> tuple[int, A
     async def receive() -> Message:
         nonlocal sent
         if sent:
-            await asyncio.get_running_loop().create_future()  # the client of a batch does not leave
+            await asyncio.get_running_loop().create_future()  # a batch has no client that could disconnect
         sent = True
         return {"type": "http.request", "body": data, "more_body": False}
 
@@ -163,7 +165,7 @@ async def get_batch(app: Server, context: RequestContext) -> None:
 
 
 async def cancel_batch(app: Server, context: RequestContext) -> None:
-    """Serve ``POST /batches/{batch_id}/cancel``; what was finished by then is in the output file."""
+    """Serve ``POST /batches/{batch_id}/cancel``; the output file has the lines finished so far."""
     batch = app.batches.get(context.arguments["batch_id"])
     task = app.batches.tasks[batch["id"]]
     if task.done():

@@ -1,4 +1,4 @@
-"""Chat completions: from the pieces of a handler to a completion, or to its chunks."""
+"""Chat completions: a completion, or its chunks, from the pieces of a handler."""
 
 from __future__ import annotations
 
@@ -94,12 +94,12 @@ def usage_of(prompt: int, completion: int, reasoning: int = 0, cached: int = 0) 
 
 
 def token_chance(token: str, logprob: float) -> dict[str, Any]:
-    """Return a token with its log probability, as chat completions and transcripts show it."""
+    """Return a token with its log probability in the form of chat completions and transcripts."""
     return {"token": token, "logprob": round(logprob, 6), "bytes": list(token.encode("utf-8", "surrogatepass"))}
 
 
 class StopCutter:
-    """Cuts a text that comes in pieces at the first stop string, keeping the pieces as they are.
+    """Cuts a text in pieces at the first stop string, without joining pieces.
 
     A piece is held back as long as a stop string may begin in it.
     """
@@ -135,7 +135,7 @@ class StopCutter:
         return self._take(open_at, cut=False)
 
     def rest(self) -> list[ContentDelta]:
-        """Return what was held back when the text has ended."""
+        """Return the pieces held back, at the end of the text."""
         held, self._held = self._held, []
         return [] if self.stopped else held
 
@@ -151,7 +151,7 @@ class StopCutter:
 
 
 class ChoiceWriter:
-    """One choice of an answer: takes the pieces of a handler, gives the deltas of a stream and the whole message."""
+    """One choice of an answer: makes the deltas of a stream and the whole message from a handler's pieces."""
 
     def __init__(self, index: int, body: dict[str, Any]) -> None:
         stop = body.get("stop")
@@ -167,15 +167,15 @@ class ChoiceWriter:
         self._logprobs: bool = bool(body.get("logprobs"))
 
         self.passes_text: bool = not self._cutter.active
-        """Whether text is sent as it is, because there are no stop strings."""
+        """Whether text is sent unchanged because there are no stop strings."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of what the handler may still yield counts."""
+        """Whether further pieces of the handler are ignored."""
         return bool(self.finish)
 
     def add(self, item: Any) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Take one item of a handler. Yield deltas, each with the log probabilities of its tokens."""
+        """Take one item of a handler and yield deltas, each with the log probabilities of its tokens."""
         for piece in (ContentDelta(item),) if type(item) is str else pieces_of(item):
             if self.finish:
                 return
@@ -221,13 +221,13 @@ class ChoiceWriter:
         return {"tool_calls": [{"index": len(self.calls) - 1, call["type"]: {word: piece.arguments}}]}
 
     def end(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Note that the handler has ended. Yield what was held back."""
+        """Note that the handler has ended, and yield the deltas held back."""
         yield from map(self._text, self._cutter.rest())
         if not self.finish:
             self.finish = "tool_calls" if self.calls else "stop"
 
     def tokens(self) -> tuple[int, int]:
-        """Return the number of tokens of the whole choice, and of the reasoning in it."""
+        """Return the number of tokens of the whole choice, and that of its reasoning."""
         if self.usage is not None:
             return self.usage.completion_tokens, self.usage.reasoning_tokens
         reasoning = count_tokens("".join(self.reasoning))
@@ -278,7 +278,7 @@ class ChatAnswer:
         self._tail = b'],"usage":null}\n\n' if self._wants_usage else b"]}\n\n"
 
     async def run(self, handler: Handler) -> None:
-        """Let the handler give all choices. Raises what it raises."""
+        """Run the handler for all choices. Raises its exceptions."""
         if len(self.choices) == 1:
             await self._fill(handler, self.choices[0])
             return
@@ -314,7 +314,7 @@ class ChatAnswer:
     async def _chunks(self, handler: Handler, choice: ChoiceWriter) -> AsyncGenerator[bytes]:
         request = ChatRequest(self._body, self._context, choice.index)
         started = False
-        # Nearly all pieces are plain text that nothing has to be done with: their chunk is made in one step.
+        # Fast path: nearly all pieces are plain text that needs no processing, so their chunk is made in one step.
         head = b'%b{"index":%d,"delta":{"content":' % (self._head, choice.index)
         tail = b'},"logprobs":null,"finish_reason":null}' + self._tail
         async with aclosing(open_handler(handler, request)) as items:

@@ -42,7 +42,7 @@ async def create_completion(app: Server, context: RequestContext) -> None:
 
 
 def check_completion(body: dict[str, Any]) -> list[str | list[int]]:
-    """Return the prompts of a request. Raises `HTTPError` (400) for what contradicts itself, or is too much."""
+    """Return the prompts of a request. Raises `HTTPError` (400) for contradictory fields and too many prompts."""
     value: Any = body.get("prompt")
     if value is None or value == []:
         raise HTTPError(400, "'prompt' is missing or empty.", param="prompt", code="missing_required_parameter")
@@ -64,7 +64,7 @@ def check_completion(body: dict[str, Any]) -> list[str | list[int]]:
 
 
 class _CompletionChoice:
-    """One continuation: its tokens, each with where it begins in the text."""
+    """One continuation: its tokens, each with its offset in the text."""
 
     def __init__(self, index: int, prompt: str | list[int], body: dict[str, Any]) -> None:
         stop = body.get("stop")
@@ -107,7 +107,7 @@ class _CompletionChoice:
 
     @property
     def likelihood(self) -> float:
-        """The mean log probability of a token, 0.0 if the model does not tell it."""
+        """The mean log probability of the tokens, 0.0 if the model reports none."""
         known = [piece.logprob for piece in self.pieces if piece.logprob is not None]
         return sum(known) / len(known) if known else 0.0
 
@@ -135,7 +135,7 @@ class _CompletionAnswer:
         self.prompt_tokens = sum(len(one) if isinstance(one, list) else count_tokens(one) for one in prompts)
 
     async def run(self, handler: Handler) -> None:
-        """Let the handler continue every prompt, one after the other."""
+        """Run the handler for every prompt, one after the other."""
         for choice in self._choices:
             async with aclosing(self._steps(handler, choice)) as steps:
                 async for _ in steps:
@@ -150,7 +150,7 @@ class _CompletionAnswer:
                 choice.index = index
 
     async def _steps(self, handler: Handler, choice: _CompletionChoice) -> AsyncGenerator[int]:
-        """Run the handler for one choice. Yield how many of its pieces can be sent."""
+        """Run the handler for one choice, yielding the number of its pieces that can be sent."""
         if choice.pieces:
             yield len(choice.pieces)
         request = CompletionRequest(self._body, self._context, choice.index % self._tries, choice.prompt)

@@ -1,6 +1,6 @@
-"""One request as the operations of the server kit see it, over ASGI: body in, JSON or events out.
+"""A request in progress, for the operations of the server kit, over ASGI: body in, JSON or events out.
 
-`Presence` is what ends an operation early: the client left or does not read, or the handler took too long.
+`Presence` ends an operation early if the client left or does not read, or if the handler took too long.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = ["DONE", "ClientLeft", "Presence", "RequestContext", "RequestLimits", 
 DONE: Final = b"data: [DONE]\n\n"
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
-_WATCH_AFTER: Final = 0.005  # seconds until it is looked whether the client leaves
-_TURN: Final = 0.01  # seconds after which a handler that never waits lets other requests run
+_WATCH_AFTER: Final = 0.005  # seconds until the watch for a disconnected client begins
+_TURN: Final = 0.01  # seconds after which a handler that never waits is interrupted for other tasks
 _log = logging.getLogger("openaiasync.server")
 
 
@@ -45,14 +45,14 @@ class RequestLimits:
 
 
 class ClientLeft(Exception):
-    """The client has gone, or does not read what it is sent."""
+    """The client has disconnected, or does not read its response."""
 
 
 class RequestContext:
     """A request in progress.
 
-    `arguments` are those of the path, percent-decoded. `fields` are sent with the response. `identity` is what the
-    authentication returned for the caller, `state` what the server's context manager yielded for this listener.
+    `arguments` are those of the path, percent-decoded. `fields` are header fields sent with the response. `identity` is
+    the result of the authentication for the caller, `state` the value of the server's lifespan for this listener.
     """
 
     __slots__ = (
@@ -81,9 +81,9 @@ class RequestContext:
         self.identity: Any = None
         self.state: Any = None
         self.debug: bool = False
-        self.size: int = 0  # of the body, in bytes, once it was read
+        self.size: int = 0  # the size of the body in bytes, once it was read
         self.answering: bool = False  # the head of the response was sent
-        self.status: int = 0  # of the response, 0 before it begins
+        self.status: int = 0  # the status of the response, 0 before it begins
         self.started: float = time.monotonic()
         self.fields: list[tuple[bytes, bytes]] = [(b"x-request-id", b"req_" + os.urandom(12).hex().encode())]
         self.receive: Receive = receive
@@ -139,7 +139,10 @@ class RequestContext:
     # ---------------------------------------------------------------- the response
 
     def presence(self) -> Presence:
-        """Return a block that ends early once the client is gone or the handler is late. Enter it after the body."""
+        """Return a block that ends early once the client is gone or the handler is late.
+
+        Enter it after reading the body.
+        """
         return Presence(self.receive, self._limits)
 
     async def send_json(self, value: Any, status: int = 200, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
@@ -162,8 +165,8 @@ class RequestContext:
     async def send_events(self, events: AsyncGenerator[bytes]) -> None:
         """Respond with server-sent events.
 
-        What fails before the first of them raises, so that it can become an error's status. Later failures end the
-        stream with an error event and without ``[DONE]``; so does a cancellation, for which the server shuts down.
+        A failure before the first event is raised, so that it can become an HTTP error. A later one ends the stream
+        with an error event and without ``[DONE]``; so does a cancellation, which means that the server shuts down.
         """
         try:
             await self._send_pieces(events, _EVENTS)
@@ -186,7 +189,7 @@ class RequestContext:
                 raise
 
     async def send_pieces(self, pieces: AsyncGenerator[bytes], fields: Callable[[bytes], bytes]) -> None:
-        """Respond with bytes as they are made; `fields` gives the media type by the first of them."""
+        """Respond with bytes as they are produced. `fields` returns the media type for the first of them."""
         await self._send_pieces(pieces, fields)
 
     async def _send_pieces(
@@ -223,8 +226,8 @@ class RequestContext:
 class Presence:
     """A block of work for a client that may leave, under the timeouts of the handler.
 
-    It watches `receive`, which is free once the body was read, and ends the block by cancelling it: with `ClientLeft`
-    when the client disconnects or does not take what is sent, with `HTTPError` (504) when the handler is late.
+    It awaits `receive`, which nothing else needs once the body was read, and ends the block by cancelling it: with
+    `ClientLeft` if the client disconnects or does not read, with `HTTPError` (504) if the handler is late.
     """
 
     __slots__ = ("_cause", "_first", "_receive", "_scope", "_send_timeout", "_timer", "_timers", "_watch_task")
@@ -233,7 +236,7 @@ class Presence:
         loop = asyncio.get_running_loop()
         self._receive = receive
         self._send_timeout = limits.send_timeout
-        self._scope = asyncio.timeout(None)  # it is rescheduled to now to end the block
+        self._scope = asyncio.timeout(None)  # rescheduled to the current time, it ends the block
         self._cause: Exception = ClientLeft()
         self._timer = LazyTimer(loop, self._end)
         self._watch_task: asyncio.Task[None] | None = None
@@ -271,15 +274,16 @@ class Presence:
     async def _watch(self) -> None:
         try:
             message: Message = await self._receive()
-        except OSError:  # some ASGI servers raise it for a client that left
+        except OSError:  # some ASGI servers raise it if the client has disconnected
             message = {"type": "http.disconnect"}
-        # Anything else than a disconnection after the body's end means that this `receive` does not wait for one.
+        # Any other message after the end of the body means that this server's `receive` does not wait for a
+        # disconnection.
         if message["type"] == "http.disconnect":
             self._end()
 
     async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
-        # Most handlers that need no model are done by then, and a task costs more than all else in this block.
+        # Most handlers without a model are done by then, and a task costs more than the rest of this block.
         self._timers.append(asyncio.get_running_loop().call_later(_WATCH_AFTER, self._start_watching))
         return self
 

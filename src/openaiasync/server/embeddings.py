@@ -53,7 +53,8 @@ async def create_embeddings(app: Server, context: RequestContext) -> None:
 
 
 def _data(vectors: Any, expected: int) -> list[dict[str, Any]]:
-    vectors = vectors.tolist() if hasattr(vectors, "tolist") else list(vectors)  # of NumPy and the like
+    # vectors of NumPy and similar libraries
+    vectors = vectors.tolist() if hasattr(vectors, "tolist") else list(vectors)
     if len(vectors) != expected:
         raise ValueError(f"the embedding handler returned {len(vectors)} vectors for {expected} inputs")
     return [

@@ -1,4 +1,4 @@
-"""What the server says when it will not do what was asked: an HTTP status and an OpenAI error object."""
+"""The errors of the server: an HTTP status and an OpenAI error object."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["HTTPError", "wrong_kind"]
 
 
 class HTTPError(Exception):
-    """Raised anywhere in the server to answer with an error object.
+    """An answer with an error object; may be raised anywhere in a handler.
 
-    `param` names the request's parameter at fault; `code` is a word a program can act on; `fields` are further header
-    fields. `kind` is the object's ``type``; by default it follows from the status.
+    `param` names the parameter at fault; `code` is an identifier for programs, such as ``"model_not_found"``; `fields`
+    are additional header fields. `kind` is the object's ``type``, by default derived from the status.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class HTTPError(Exception):
         self.fields = fields
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer's body."""
+        """Return the body of the response."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
 def wrong_kind(model: str, use: str) -> HTTPError:
-    """The refusal for a model that is there but does something else."""
+    """Return the error for a model that exists but does not support this use."""
     return HTTPError(404, f"The model {model!r} does not do {use}.", param="model", code="model_not_supported")

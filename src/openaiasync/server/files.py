@@ -21,14 +21,14 @@ _MAX_FILES: Final = 10_000
 
 
 class FileStore:
-    """Files by id. None is dropped to make room: an upload that does not fit is refused."""
+    """Files by id. An upload that does not fit is refused; no file is dropped to make room for it."""
 
     def __init__(self, max_all: int = _MAX_ALL) -> None:
         self._max_all = max_all
         self._kept: dict[str, tuple[dict[str, Any], bytes]] = {}
 
     def keep(self, name: str, content: bytes, purpose: str, life: int | None = None) -> dict[str, Any]:
-        """Keep a file for `life` seconds, `None` for as long as the server runs, and return its object.
+        """Store a file for `life` seconds (`None`: as long as the server runs) and return its object.
 
         Raises `HTTPError` (413) if the store is full.
         """
@@ -66,7 +66,7 @@ class FileStore:
         return found
 
     def delete(self, name: str) -> dict[str, Any]:
-        """Forget a file. Raises `HTTPError` (404)."""
+        """Delete a file. Raises `HTTPError` (404)."""
         self.get(name)
         del self._kept[name]
         return {"id": name, "object": "file", "deleted": True}

@@ -1,7 +1,7 @@
 """Parses ``multipart/form-data`` (RFC 7578): the parts of a body, and the fields they stand for.
 
-Strict, as a server for testing clients should be: lines end with CRLF, nothing stands before the first part or behind
-the last, and what RFC 7578 forbids (``filename*``, transfer encodings) is refused.
+Strict, as a server for testing clients should be: lines must end with CRLF, nothing may precede the first part or
+follow the last one, and parameters that RFC 7578 forbids (``filename*``, transfer encodings) are refused.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ def parse_form(boundary: bytes, body: bytes) -> list[UploadedFile]:
 
 
 def _after_delimiter(body: bytes, place: int) -> int | None:
-    """Return where the part after a delimiter begins, `None` after the last one."""
+    """Return the offset of the part after a delimiter, `None` after the last delimiter."""
     if body.startswith(b"--", place):
         if body[place + 2 :].strip(b" \t") not in (b"", b"\r\n"):
             raise _malformed("something follows its last boundary")
         return None
     line_end = body.find(b"\r\n", place, place + 256)
     if line_end < 0 or body[place:line_end].strip(b" \t"):
-        raise _malformed("a line that begins with the boundary goes on with something else")
+        raise _malformed("a boundary is followed by other characters on its line")
     return line_end + 2
 
 
@@ -141,7 +141,7 @@ def _disposition(value: str | None) -> tuple[str, str | None]:
 def _check_encoding(name: str, fields: dict[str, str]) -> None:
     encoding = fields.get("content-transfer-encoding", "binary").lower()
     if encoding not in ("7bit", "8bit", "binary"):
-        message = f"The part '{name}' has the transfer encoding {encoding!r}; RFC 7578 wants it as it is."
+        message = f"The part '{name}' has the transfer encoding {encoding!r}, which RFC 7578 forbids."
         raise HTTPError(400, message, param=name, code="invalid_value")
 
 
@@ -175,12 +175,12 @@ def _malformed(why: str) -> HTTPError:
 
 
 def body_of(parts: Sequence[UploadedFile], kinds: Callable[[str], frozenset[str]]) -> dict[str, Any]:
-    """Return the fields of a form as a JSON body would have them: ``name[]`` as an array, ``name[key]`` as an object.
+    """Return the fields of a form like a JSON body: ``name[]`` is an array, ``name[key]`` a member of an object.
 
-    `kinds` gives the JSON types that a field may have: texts that read as a number or a boolean become one where that
-    type is among them. Others stay texts, for the validation to refuse. A field that may be an array may also come
-    under its bare name, several times. Files stay `UploadedFile`. Raises `HTTPError` (400) for any other name that is
-    repeated without brackets, or comes with and without.
+    `kinds` returns the JSON types that a field may have: a text that is a valid number or boolean is converted if that
+    type is among them; otherwise it stays a text, which the validation refuses. A field that may be an array may also
+    repeat its name without brackets. Files stay `UploadedFile`. Raises `HTTPError` (400) for any other repeated name,
+    and for a name used with and without brackets.
     """
     body: dict[str, Any] = {}
     lists: dict[str, list[Any]] = {}

@@ -1,4 +1,4 @@
-"""The handlers of the server kit: which one serves a model, and how any kind of function is called."""
+"""The handlers of the server kit: finding the one for a model, and calling functions of any kind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS: Final = {
     "transcription": "transcriptions",
     "translation": "translations",
 }
-"""The kinds of handlers, and what a model of each does, in words."""
+"""The kinds of handlers, each with the name of its use in error messages."""
 
 
 class HandlerRegistry:
@@ -38,7 +38,7 @@ class HandlerRegistry:
         self._names: dict[str, None] = {}
 
     def add(self, kind: str, names: Iterable[str], handler: Handler) -> None:
-        """Register a handler. Raises `ValueError` where the model has one of this kind already."""
+        """Register a handler. Raises `ValueError` if the model already has one of this kind."""
         names = list(names)
         if not names and kind in self._any:
             raise ValueError(f"there is already a handler of {KINDS[kind]} for any model")
@@ -63,10 +63,10 @@ class HandlerRegistry:
         return name in self._names and name not in self._found[kind]
 
     def find(self, kind: str, name: str) -> Handler:
-        """Return the handler for a model, for ``""`` the first of its kind.
+        """Return the handler for a model; for ``""`` the first handler of this kind.
 
-        Raises `HTTPError`: 404 for an unknown model and for one that does something else, 400 without a name where
-        no handler could be meant.
+        Raises `HTTPError`: 404 for an unknown model or one of another kind, 400 for ``""`` if there is no handler of
+        this kind.
         """
         if not name:
             first = next(iter(self._found[kind].values()), None) or self._any.get(kind)
@@ -91,7 +91,8 @@ def open_handler(handler: Handler, request: Any) -> AsyncGenerator[Any]:
     Plain functions and generators run in a thread, so that they may block.
     """
     if inspect.isasyncgenfunction(handler):
-        return cast("AsyncGenerator[Any]", handler(request))  # without a generator around it, which costs for each item
+        # returned unwrapped: another generator around it would cost time for each item
+        return cast("AsyncGenerator[Any]", handler(request))
     return _results(handler, request)
 
 
@@ -126,12 +127,13 @@ async def _threaded(items: Generator[Any]) -> AsyncGenerator[Any]:
         while (item := await asyncio.to_thread(next, items, end)) is not end:
             yield item
     finally:
-        with suppress(ValueError):  # cancelled in the middle of a step: the generator is running, and ends with it
+        # cancelled in the middle of a step: the generator is still running and ends with that step
+        with suppress(ValueError):
             items.close()
 
 
 async def whole_result(handler: Handler, request: Any) -> Any:
-    """Return the one result of a handler, or the last item of one that yields."""
+    """Return the result of a handler, or the last item if it yields."""
     result: Any = None
     async with aclosing(open_handler(handler, request)) as items:
         async for item in items:

@@ -62,10 +62,10 @@ class HTTPServer:
         self._listener: asyncio.Server | None = None
         self._open: set[ServerConnection] = set()
         self._running: set[ServerExchange] = set()
-        self._changed = asyncio.Event()  # set whenever a request or a connection has ended
+        self._changed = asyncio.Event()  # set whenever a request or a connection ends
         self._hurried = False
         self.draining: bool = False
-        """Whether the server shuts down: new requests are answered 503."""
+        """Whether the server is shutting down: new requests are answered with 503."""
 
     @property
     def state(self) -> dict[str, Any]:
@@ -101,12 +101,12 @@ class HTTPServer:
             raise
 
     async def close(self, grace: float | None = None) -> None:
-        """Stop listening, let the requests in flight end for `grace` seconds, then cancel them. Idempotent.
+        """Stop listening, give the requests in flight `grace` seconds to end, then cancel them. Idempotent.
 
-        Meanwhile requests on connections that were kept open are answered 503 with ``Retry-After``. A stream that is
-        cancelled ends with an error event, if the application sends one.
+        Meanwhile new requests on idle connections are answered with 503 and ``Retry-After``. A cancelled stream ends
+        with an error event, if the application sends one.
 
-        `grace`: default what `serve` was given (5 s); 0 cancels them at once.
+        `grace` defaults to that of `serve` (5 s); 0 cancels the requests at once.
         """
         listener, self._listener = self._listener, None
         if listener is None:
@@ -156,7 +156,7 @@ class HTTPServer:
                 if stat.S_ISSOCK(path.stat().st_mode):
                     path.unlink()
             except OSError:
-                pass  # another process has removed it
+                pass  # another process removed it
 
     def _accept(self) -> ServerConnection:
         return ServerConnection(self, self._limits)
@@ -213,18 +213,18 @@ def serve(
 ) -> HTTPServer:
     """Return an ASGI application on a socket: an async context manager that yields an `HTTPServer`.
 
-    `port` 0 chooses a free one. `uds` listens on that Unix socket path instead of `host` and `port`; a stale socket
-    there is replaced. `ssl` is a server-side context. On leaving, requests in flight have `grace` seconds to end (none
-    when the block ends with an exception). `limits` are those for clients. Raises `OSError` on entering when the
-    address is not available, `RuntimeError` if the application cannot start.
+    `port` 0 chooses a free one. `uds` listens on that Unix socket path instead of `host` and `port`, replacing a stale
+    socket. `ssl` is a server-side context. On exit, requests in flight have `grace` seconds to end (0 if the block ends
+    with an exception). `limits` apply to clients. Entering raises `OSError` if the address is not available and
+    `RuntimeError` if the application cannot start.
     """
     return HTTPServer(app, host, port, uds=uds, ssl=ssl, grace=grace, backlog=backlog, limits=limits or ServerLimits())
 
 
 async def serve_until_signal(server: HTTPServer, on_start: Callable[[], None] = lambda: None) -> signal.Signals:
-    """Start a server, call `on_start`, and serve until SIGINT or SIGTERM, which is returned.
+    """Start a server, call `on_start`, serve until SIGINT or SIGTERM, and return the signal.
 
-    A second signal cuts the grace period short. Raises what starting the server raises.
+    A second signal ends the grace period. Raises the exceptions of starting the server.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[signal.Signals] = loop.create_future()

@@ -38,7 +38,7 @@ class ServerLimits:
     max_fields: int = 200
     max_body: int = 128 * 1024 * 1024
     max_connections: int = 10_000
-    """Beyond it, a new connection gets a 503 and is closed."""
+    """Connections above this number get a 503 and are closed."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -84,13 +84,13 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._broken or (self.closing and self._exchange is None):
-            return  # lingering: what the client still sends is read and dropped
+            return  # lingering: data that the client still sends is read and dropped
         self._parser.feed(data)
         self._advance()
 
     def eof_received(self) -> None:
         if self._exchange is not None:
-            self._exchange.leave()  # closing and half-closing look the same
+            self._exchange.leave()  # closing and half-closing cannot be distinguished
         self._parting = True
         self._write_timer.set(self._limits.send_timeout)
 
@@ -128,7 +128,7 @@ class ServerConnection(asyncio.Protocol):
             await self._draining.wait()
 
     def body_read(self) -> None:
-        """Resume reading, as the application has taken the received part of the body."""
+        """Resume reading, since the application has consumed the received part of the body."""
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
@@ -136,7 +136,7 @@ class ServerConnection(asyncio.Protocol):
                 self._read_timer.set(self._limits.body_timeout)
 
     def finished(self, exchange: ServerExchange) -> None:
-        """Continue with the next request, or close, after the application has ended."""
+        """Continue with the next request, or close, once the application has ended."""
         self._exchange = None
         self._server.ended(exchange)
         if self._transport is None:
@@ -149,14 +149,14 @@ class ServerConnection(asyncio.Protocol):
         self._advance()
 
     def abort(self) -> None:
-        """Close the connection at once, dropping what was not sent."""
+        """Close the connection at once, dropping unsent data."""
         if self._transport is not None:
             self._transport.abort()
 
     def close_after_response(self) -> None:
         """Make the response in progress the last one.
 
-        An idle connection stays open, to respond 503 to late requests.
+        An idle connection stays open, so that late requests get a 503.
         """
         if self._exchange is not None:
             self.closing = True
@@ -198,7 +198,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _begin(self, head: RequestHead) -> None:
         if self._server.draining:
-            # The client could not know yet that the server is shutting down.
+            # The client could not yet know that the server is shutting down.
             self._refuse(503, "The server is shutting down; send the request again.")
             return
         self._in_head = False

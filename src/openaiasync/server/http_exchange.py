@@ -46,11 +46,11 @@ def error_response(status: int, message: str) -> bytes:
 
 
 class ClientGone(OSError):
-    """Raised by `send` when the client has disconnected, or does not read what it is sent."""
+    """Raised by `send` if the client has disconnected, or does not read its response."""
 
 
 class ServerExchange:
-    """Runs the application for one request. The connection feeds the body, and reports when the client disconnects."""
+    """Runs the application for one request. The connection passes in the body, and reports a disconnection."""
 
     __slots__ = (
         "_connection",
@@ -87,7 +87,7 @@ class ServerExchange:
 
     @property
     def full(self) -> bool:
-        """Whether the application has so much of the body left to read that reading from the client should pause."""
+        """Whether so much of the body is unread by the application that reading from the client should pause."""
         return self._unread_size > _MAX_UNREAD
 
     def add_body(self, piece: bytes) -> None:
@@ -108,7 +108,7 @@ class ServerExchange:
     def refuse(self, status: int, message: str) -> None:
         """End a request whose body is malformed or late.
 
-        The response is an error, unless one has begun: then it is cut. The application sees a disconnected client.
+        The response is an error; a response that has begun is cut. The application sees a disconnected client.
         """
         if self._framing is None and not self.gone:
             self._connection.write(error_response(status, message))
@@ -120,7 +120,7 @@ class ServerExchange:
             self._news.set()
 
     async def run(self, app: AsgiApp, scope: Scope) -> None:
-        """Call the application and ensure a complete response. What it raises is logged, and the response is a 500."""
+        """Call the application and ensure a complete response. Its exceptions are logged, and the response is a 500."""
         try:
             await app(scope, self.receive, self.send)
         except ClientGone:

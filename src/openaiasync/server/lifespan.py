@@ -16,13 +16,13 @@ class Lifespan:
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
-        self._reply: asyncio.Future[str | None] | None = None  # the result is what went wrong
+        self._reply: asyncio.Future[str | None] | None = None  # the result is the error message, if any
         self._task: asyncio.Task[None] | None = None
         self.state: dict[str, Any] = {}
-        """What the application keeps for this listener; every request's scope has a copy."""
+        """The application's state for this listener; every request's scope has a copy."""
 
     async def start(self) -> None:
-        """Start the application. Raises `RuntimeError` with its own message if it reports that it cannot start."""
+        """Start the application. Raises `RuntimeError` with the application's message if it cannot start."""
         self._task = asyncio.create_task(self._run())
         problem = await self._tell("lifespan.startup")
         if problem is not None:

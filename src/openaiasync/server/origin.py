@@ -2,7 +2,8 @@
 
 A browser lets any page send simple requests anywhere, such as a form with a file to
 ``http://127.0.0.1:8000/v1/files``, and a page whose host name resolves to 127.0.0.1 may read the responses as well. The
-browser says so: the name is in ``Host``, the page in ``Origin`` and ``Sec-Fetch-Site`` (Fetch, section 3.2; Fetch
+browser reveals both: it sends the name in ``Host``, and the page in ``Origin`` and ``Sec-Fetch-Site`` (Fetch, section
+3.2; Fetch
 Metadata, section 2.3).
 """
 
@@ -23,8 +24,8 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 def check_host(address: object, host: bytes | None, allowed: Collection[str]) -> None:
     """Raise `HTTPError` (403) for a name of the public DNS if the server was reached over the loopback interface.
 
-    `address` is the server's own, as ASGI tells it. Addresses, ``localhost`` and names without a dot are the machine's
-    own; others have to be `allowed`.
+    `address` is the server's own, from the ASGI scope. IP addresses, ``localhost`` and names without a dot are
+    accepted, since no page of another site can have such a name; other names have to be `allowed`.
     """
     if host is None or not _is_loopback(address):
         return
@@ -35,7 +36,7 @@ def check_host(address: object, host: bytes | None, allowed: Collection[str]) ->
 
 
 def check_origin(method: str, host: bytes | None, origin: bytes | None, site: bytes | None) -> None:
-    """Raise `HTTPError` (403) for a request that changes something and was sent by a page of another site."""
+    """Raise `HTTPError` (403) for a request that changes data and was sent by a page of another site."""
     if method in _READING:
         return
     same = origin is None or (host is not None and _authority(origin) == host.decode("latin-1").lower())

@@ -1,4 +1,4 @@
-"""What a handler of the server kit may return or yield, beside plain strings and dicts."""
+"""The pieces that a handler of the server kit may return or yield, besides plain strings and dicts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ContentDelta:
-    """Some text of the answer, with its log probability and the likeliest alternatives if the model knows them."""
+    """A part of the answer's text, with its log probability and the likeliest alternatives, if known."""
 
     text: str
     logprob: float | None = None
@@ -30,14 +30,14 @@ class ContentDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """Some text of the model's reasoning, which precedes the answer."""
+    """A part of the model's reasoning, which precedes the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class RefusalDelta:
-    """Some text of a refusal to answer."""
+    """A part of the text of a refusal."""
 
     text: str
 
@@ -46,7 +46,7 @@ class RefusalDelta:
 class ToolCallDelta:
     """A call of a tool. A piece without a `name` adds to the arguments of the call before it.
 
-    `arguments` is JSON for a function, any text for a custom tool. An `id` is made where none is given.
+    `arguments` is JSON for a function, any text for a custom tool. `id` defaults to a new one.
     """
 
     name: str = ""
@@ -57,7 +57,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """The number of tokens that one choice took, in place of the kit's own count."""
+    """The number of tokens used by one choice, which replaces the kit's own count."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -67,7 +67,10 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Why the answer ends: ``stop``, ``length``, ``content_filter``, ``tool_calls``. Nothing may follow it."""
+    """The finish reason of the answer: ``stop``, ``length``, ``content_filter``, ``tool_calls``.
+
+    It must be the last piece.
+    """
 
     reason: str
     fields: dict[str, Any] = field(default_factory=dict[str, Any])

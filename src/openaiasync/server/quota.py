@@ -1,4 +1,4 @@
-"""How much a caller may use: requests and tokens per minute, requests in flight; and what the server counts."""
+"""Limits for callers (requests and tokens per minute, requests in flight), and the server's metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class _Bucket:
-    """Holds up to `per_minute` units and refills at that rate; it may go below zero by one spending."""
+    """Holds up to `per_minute` units and refills at that rate; a single spending may take it below zero."""
 
     __slots__ = ("_level", "_limit", "_rate", "_seen", "name")
 
@@ -28,7 +28,7 @@ class _Bucket:
         self.name = name
 
     def wait(self, now: float, amount: float) -> float:
-        """Return the seconds until there is so much, 0.0 if there is."""
+        """Return the seconds until this amount is available, 0.0 if it is."""
         self._refill(now)
         return max(0.0, (min(amount, self._limit) - self._level) / self._rate)
 
@@ -51,7 +51,7 @@ class _Bucket:
 
 
 class RequestRateLimit:
-    """Requests and tokens per minute for each caller, refused with 429 above, and told in ``x-ratelimit-*`` fields."""
+    """Limits requests and tokens per minute for each caller, with 429 and ``x-ratelimit-*`` fields."""
 
     def __init__(self, requests: int | None = None, tokens: int | None = None) -> None:
         self._limits = [
@@ -83,7 +83,7 @@ class RequestRateLimit:
                 bucket.spend(1, now)
 
     def spend(self, caller: bytes, tokens: int) -> Fields:
-        """Count the tokens of a request and return the fields that tell what is left."""
+        """Count the tokens of a request and return the ``x-ratelimit-*`` fields."""
         now = time.monotonic()
         buckets = self._buckets(caller, now)
         for bucket in buckets:
@@ -97,7 +97,7 @@ def _retry_after(seconds: float) -> Fields:
 
 
 class InFlightQueue:
-    """Requests in progress, at most `limit`; up to `max_queue` more wait, first come, first served."""
+    """Limits the requests in progress to `limit`; up to `max_queue` more wait, first come, first served."""
 
     def __init__(self, limit: int | None, max_queue: int) -> None:
         self._limit = limit
@@ -130,7 +130,7 @@ class InFlightQueue:
             raise
 
     def release(self) -> None:
-        """Return the slot, or hand it to the first request that waits."""
+        """Release the slot, or hand it to the first waiting request."""
         while self._waiting:
             ready = self._waiting.popleft()
             if not ready.done():
@@ -140,7 +140,7 @@ class InFlightQueue:
 
 
 class ServerMetrics:
-    """What the server counted since it started, in Prometheus' text format."""
+    """Counters since the server's start, in the Prometheus text format."""
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, int]] = Counter()
@@ -159,7 +159,7 @@ class ServerMetrics:
         self._tokens += tokens
 
     def text(self, queue: InFlightQueue) -> bytes:
-        """Return all of it."""
+        """Return all counters."""
         lines = ["# TYPE openaiasync_requests_total counter"]
         for (operation, status), count in sorted(self._requests.items()):
             lines.append(f'openaiasync_requests_total{{operation="{operation}",status="{status}"}} {count}')

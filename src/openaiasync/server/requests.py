@@ -47,7 +47,7 @@ class ServedRequest:
         self.body: dict[str, Any] = body
         self.context: RequestContext = context
         self.index: int = index
-        """Which of the ``n`` answers this call of the handler is for, from 0."""
+        """The index of the answer, of ``n``, that this call of the handler makes, from 0."""
 
     @property
     def model(self) -> str:
@@ -56,7 +56,10 @@ class ServedRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the client wants the answer in pieces; the handler need not care."""
+        """Whether the client requested a stream.
+
+        The kit streams the handler's pieces; the handler need not check this.
+        """
         return bool(self.body.get("stream"))
 
     @property
@@ -95,7 +98,7 @@ class ServedMessage:
 
     @property
     def text(self) -> str:
-        """The text of the message, that of its parts joined by spaces."""
+        """The text of the message; the texts of several parts are joined by spaces."""
         return texts_of(self.raw.get("content"))
 
     @property
@@ -106,7 +109,7 @@ class ServedMessage:
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """The calls of tools that an assistant's message asked for."""
+        """The tool calls of an assistant's message."""
         return self.raw.get("tool_calls") or []
 
     def __repr__(self) -> str:
@@ -114,7 +117,7 @@ class ServedMessage:
 
 
 class ChatRequest(ServedRequest):
-    """One answer of a chat to be given. For ``/responses`` the body is that of the equal chat request."""
+    """A request for one chat answer. For ``/responses`` the body is that of the equivalent chat request."""
 
     __slots__ = ()
 
@@ -141,7 +144,7 @@ class ChatRequest(ServedRequest):
 
     @property
     def max_tokens(self) -> int | None:
-        """The most tokens to generate. To enforce it is up to the handler, which knows the model's tokens."""
+        """The maximum number of tokens to generate. The handler must enforce it, since it knows the model's tokens."""
         return self.body.get("max_completion_tokens") or self.body.get("max_tokens")
 
     @property
@@ -152,17 +155,17 @@ class ChatRequest(ServedRequest):
 
     @property
     def response_format(self) -> dict[str, Any] | None:
-        """The format wanted: ``{"type": "json_schema", …}``."""
+        """The requested format: ``{"type": "json_schema", …}``."""
         return self.body.get("response_format")
 
     @property
     def reasoning_effort(self) -> str | None:
-        """How much to think before answering: ``none``, ``low``, …"""
+        """The requested amount of reasoning: ``none``, ``low``, …"""
         return self.body.get("reasoning_effort")
 
 
 class CompletionRequest(ServedRequest):
-    """One text to be continued; `prompt` is one of those in the request."""
+    """A request to continue one text; `prompt` is one of the request's prompts."""
 
     __slots__ = ("prompt",)
 
@@ -173,7 +176,7 @@ class CompletionRequest(ServedRequest):
 
     @property
     def max_tokens(self) -> int:
-        """The most tokens to generate, 16 by default. To enforce it is up to the handler."""
+        """The maximum number of tokens to generate, by default 16. The handler must enforce it."""
         given = self.body.get("max_tokens")
         return 16 if given is None else given
 
@@ -185,7 +188,7 @@ class CompletionRequest(ServedRequest):
 
 
 class EmbeddingRequest(ServedRequest):
-    """Texts to be embedded."""
+    """A request to embed texts."""
 
     __slots__ = ()
 
@@ -202,7 +205,7 @@ class EmbeddingRequest(ServedRequest):
 
 
 class ImageRequest(ServedRequest):
-    """A picture to be made, edited or varied."""
+    """A request to make, edit or vary a picture."""
 
     __slots__ = ("images", "kind", "mask")
 
@@ -218,12 +221,12 @@ class ImageRequest(ServedRequest):
 
     @property
     def prompt(self) -> str:
-        """What the picture should show."""
+        """The description of the picture."""
         return self.body.get("prompt") or ""
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height in pixels, `None` where the client leaves them to the model."""
+        """Width and height in pixels, `None` if the client leaves them to the model."""
         width, _, height = (self.body.get("size") or "").partition("x")
         return (int(width), int(height)) if width.isdigit() and height.isdigit() else None
 
@@ -234,7 +237,7 @@ class ImageRequest(ServedRequest):
 
 
 class SpeechRequest(ServedRequest):
-    """A text to be spoken."""
+    """A request to speak a text."""
 
     __slots__ = ()
 
@@ -251,17 +254,17 @@ class SpeechRequest(ServedRequest):
 
     @property
     def speed(self) -> float:
-        """How fast to speak, 1.0 by default."""
+        """The speed of the speech, by default 1.0."""
         return float(self.body.get("speed") or 1.0)
 
     @property
     def format(self) -> str | None:
-        """The format asked for: ``wav``, ``pcm``, ``mp3``, …; `None` leaves it to the handler."""
+        """The requested format: ``wav``, ``pcm``, ``mp3``, …; `None` leaves it to the handler."""
         return self.body.get("response_format")
 
 
 class TranscriptionRequest(ServedRequest):
-    """A sound to be written down, in its language or (`translate`) in English."""
+    """A request to transcribe a sound, in its language or (`translate`) in English."""
 
     __slots__ = ("translate",)
 
@@ -287,7 +290,7 @@ class TranscriptionRequest(ServedRequest):
 
 
 class ModerationRequest(ServedRequest):
-    """Texts and pictures to be classified."""
+    """A request to classify texts and pictures."""
 
     __slots__ = ()
 

@@ -1,6 +1,6 @@
 """The Responses API, served by a model's chat handler: input items become messages, pieces become output items.
 
-A model with a handler of its own for responses returns the whole object, or yields events as dicts.
+A separate handler for responses returns the whole object, or yields events as dicts.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _INPUT: Final = {"input_text": "text", "output_text": "text", "text": "text", "r
 
 
 class ResponseStore:
-    """Responses by id, each with the items of its conversation; the oldest make room for new ones."""
+    """Responses by id, each with the items of its conversation. The oldest are dropped to make room for new ones."""
 
     def __init__(self, capacity: int = _MAX_KEPT) -> None:
         self._capacity = capacity
         self._kept: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
 
     def keep(self, response: dict[str, Any], items: list[dict[str, Any]]) -> None:
-        """Keep a response with the input that led to it."""
+        """Store a response with its input items."""
         self._kept[response["id"]] = response, items
         while len(self._kept) > self._capacity:
             del self._kept[next(iter(self._kept))]
@@ -52,7 +52,7 @@ class ResponseStore:
         return self._kept[id]
 
     def delete(self, id: str) -> dict[str, Any]:
-        """Forget a response and return the object that says so. Raises `HTTPError` (404)."""
+        """Delete a response and return the object that confirms it. Raises `HTTPError` (404)."""
         self.get(id)
         del self._kept[id]
         return {"id": id, "object": "response", "deleted": True}
@@ -109,7 +109,7 @@ async def create_response(app: Server, context: RequestContext) -> None:
 
 
 async def _own(app: Server, context: RequestContext, body: dict[str, Any], handler: Handler) -> None:
-    """Serve a request with a handler that speaks the Responses API itself."""
+    """Serve a request with a handler for responses."""
     request = ResponseRequest(body, context)
 
     async def events() -> AsyncGenerator[bytes]:
@@ -141,14 +141,15 @@ def _items(app: Server, body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _chat_body(body: dict[str, Any], items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the chat request that stands for a request of the Responses API."""
+    """Return the chat request that is equivalent to a request of the Responses API."""
     messages: list[dict[str, Any]] = []
     if body.get("instructions"):
         messages.append({"role": "system", "content": body["instructions"]})
     for place, item in enumerate(items):
         try:
             messages += _messages(item, place)
-        except (KeyError, TypeError, AttributeError):  # the union of all items lets some pass that lack a part
+        # the schema, a union of all items, accepts some items that lack a property
+        except (KeyError, TypeError, AttributeError):
             message = f"The input item of the type {item.get('type') or 'message'!r} is incomplete."
             raise HTTPError(400, message, param=f"input[{place}]", code="invalid_value") from None
     chat: dict[str, Any] = {"model": body["model"], "messages": _with_calls_joined(messages)}
@@ -208,7 +209,7 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_calls_joined(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages with calls of tools that follow each other in one message, as chat requests have them."""
+    """Return the messages, with consecutive tool calls joined in one message, as in chat requests."""
     joined: list[dict[str, Any]] = []
     for message in messages:
         last = joined[-1] if joined else {}
@@ -228,7 +229,7 @@ class _ResponseWriter:
     def __init__(self, body: dict[str, Any], chat: dict[str, Any], context: RequestContext) -> None:
         self._body = body
         self._request = ChatRequest(chat, context)
-        self._choice = ChoiceWriter(0, chat)  # counts, and knows how the answer ends
+        self._choice = ChoiceWriter(0, chat)  # counts tokens, and has the finish reason
         self._output: list[dict[str, Any]] = []
         self._number = 0
         self._status = "in_progress"
@@ -237,7 +238,7 @@ class _ResponseWriter:
         self.prompt_tokens: int = count_prompt(chat)
 
     async def run(self, handler: Handler) -> None:
-        """Let the handler give the whole answer."""
+        """Run the handler to its end."""
         async with aclosing(self._pieces(handler)) as events:
             async for _ in events:
                 pass
@@ -347,7 +348,7 @@ class _ResponseWriter:
         return event
 
     def response(self) -> dict[str, Any]:
-        """Return the response object as it stands."""
+        """Return the response object in its current state."""
         body = self._body
         total, reasoning = self._choice.tokens()
         report = self._choice.usage
@@ -392,5 +393,5 @@ class _ResponseWriter:
 
 
 def _copy(value: Any) -> Any:
-    """Return what the value is now: the events show it before it grows."""
+    """Return a copy of the value, so that later changes do not show in earlier events."""
     return msgspec.json.decode(msgspec.json.encode(value))

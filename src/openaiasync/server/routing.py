@@ -1,4 +1,4 @@
-"""From method and path to the operation that is asked for."""
+"""Routing: from method and path to the operation."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _MAX_ALL: Final = 64 * 1024 * 1024  # bytes; larger than any one request
 
 
 class PageAsk(NamedTuple):
-    """The page of a list that a request asks for: after which id, how many items at most, in which order."""
+    """The requested page of a list: the id before it, the maximum number of items, and the order."""
 
     after: str | None
     limit: int
@@ -41,7 +41,10 @@ def page_of(items: Sequence[dict[str, Any]], ask: PageAsk) -> dict[str, Any]:
         places = [place for place, item in enumerate(ordered) if item["id"] == ask.after]
         if not places:
             raise HTTPError(
-                400, f"'after' names no item of this list: {ask.after!r}.", param="after", code="invalid_value"
+                400,
+                f"'after' is not the id of an item of this list: {ask.after!r}.",
+                param="after",
+                code="invalid_value",
             )
         ordered = ordered[places[0] + 1 :]
     data = ordered[: ask.limit]

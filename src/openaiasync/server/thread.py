@@ -69,5 +69,5 @@ class ServerThread:
 
 
 def start_in_thread(server: HTTPServer) -> ServerThread:
-    """Start a server made by `serve(...)` in a thread, and return once it listens. Raises what starting it raised."""
+    """Start a server made by `serve(...)` in a thread, and return once it listens. Raises its errors of starting."""
     return ServerThread(server)

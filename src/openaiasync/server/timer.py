@@ -1,4 +1,4 @@
-"""A timer that is moved often and expires rarely: it is re-armed lazily, when it would have expired too early."""
+"""A timeout optimised for frequent rescheduling: the event loop's timer is re-armed lazily."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["LazyTimer"]
 
 
 class LazyTimer:
-    """Calls `on_expiry` once the time last `set` has passed. Moving it costs two assignments."""
+    """Calls `on_expiry` once the time last `set` has passed. Setting it again costs two assignments."""
 
     __slots__ = ("_due", "_handle", "_loop", "_on_expiry")
 
@@ -20,7 +20,7 @@ class LazyTimer:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, seconds: float) -> None:
-        """Expire this many seconds from now, in place of any time set before."""
+        """Expire this many seconds from now, replacing any earlier setting."""
         self._due = due = self._loop.time() + seconds
         handle = self._handle
         if handle is None:

@@ -30,7 +30,8 @@ class TranscriptSegment:
 class Transcript:
     """A whole transcript: `segments` in order, `words` as dicts with ``word``, ``start`` and ``end`` (seconds).
 
-    `duration` is that of the sound in seconds, `language` a name in English. Without `usage` the kit counts tokens.
+    `duration` is the length of the sound in seconds, `language` its English name. Without `usage` the kit counts
+    tokens.
     """
 
     segments: list[TranscriptSegment]
@@ -41,7 +42,7 @@ class Transcript:
 
     @classmethod
     def of(cls, value: Any) -> Transcript:
-        """Return what a handler's result stands for: a transcript, a text, or a dict as ``verbose_json`` has it."""
+        """Return a handler's result as a transcript: a transcript, a text, or a dict in the format ``verbose_json``."""
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
@@ -93,7 +94,7 @@ class Transcript:
         return answer
 
     def as_verbose(self, *, words: bool, segments: bool) -> dict[str, Any]:
-        """Return the answer in the format ``verbose_json``, with the timestamps asked for."""
+        """Return the answer in the format ``verbose_json``, with the requested timestamps."""
         duration = round(self.duration, 3)
         answer: dict[str, Any] = {"language": self.language, "duration": duration, "text": self.text}
         answer["usage"] = {"type": "duration", "seconds": duration}

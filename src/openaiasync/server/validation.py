@@ -1,4 +1,4 @@
-"""Validation of requests against the schemas of OpenAI's description, and what is wrong as an `HTTPError`."""
+"""Validation of requests against the schemas of OpenAI's API description; violations are raised as `HTTPError`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["REQUEST_KINDS", "body_schema", "check_body", "decode_object", "kinds
 
 REQUEST_KINDS: Final[dict[str, Callable[[Any], bool]]] = {
     "file": lambda value: isinstance(value, UploadedFile),
-    # The standard takes 1.0 for an integer and has no upper limit; the API does neither.
+    # JSON Schema accepts 1.0 as an integer and has no upper limit; the API refuses both.
     "integer": lambda value: type(value) is int and -(2**63) <= value < 2**63,
 }
-"""The types of JSON and of forms, as the API has them."""
+"""The types of JSON and of forms in the API's terms."""
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _SHOWN = 100  # characters of a wrong value that a message shows
 
 
 @lru_cache(maxsize=64)
 def body_schema(operation: str) -> dict[str, Any]:
-    """Return the schema of an operation's body, with those it refers to under ``$defs``."""
+    """Return the schema of an operation's body, with the schemas it references under ``$defs``."""
     schema: dict[str, Any] = msgspec.json.decode(BODIES[operation])
     found: dict[str, Any] = {}
     todo = _references(BODIES[operation])
@@ -49,7 +49,7 @@ def _compiled(operation: str) -> Callable[[Any], bool]:
 
 
 def kinds_of_field(operation: str) -> Callable[[str], frozenset[str]]:
-    """Return a function that gives the JSON types which a field of an operation's body may have."""
+    """Return a function that returns the JSON types allowed for a field of an operation's body."""
     schema = body_schema(operation)
 
     def kinds(node: dict[str, Any]) -> Iterator[str]:
@@ -81,10 +81,10 @@ def decode_object(body: bytes) -> dict[str, Any]:
 
 
 def check_body(operation: str, body: dict[str, Any], *, strict: bool, types: bool = True) -> None:
-    """Raise `HTTPError` (400) for the first thing that the description of this operation does not allow.
+    """Raise `HTTPError` (400) for the first violation of the operation's schema.
 
-    A property that is null counts as not given. Unknown properties are refused with `strict` only. Without `types` only
-    missing properties are looked for.
+    A property that is null counts as not given. Unknown properties are refused only with `strict`. Without `types` only
+    missing properties are checked.
     """
     schema = body_schema(operation)
     for name in schema.get("required", ()):
@@ -112,7 +112,7 @@ def _refusal(violation: Violation, body: dict[str, Any]) -> HTTPError:
         return _missing(f"{param}.{violation.name}".removeprefix("."))
     found = _at(violation.path, body)
     if violation.kind == "type":
-        expected = violation.expected.replace(", null", "").removesuffix(" or null")  # null is the same as nothing
+        expected = violation.expected.replace(", null", "").removesuffix(" or null")  # null counts as not given
         message = f"Invalid type for '{param}': expected {expected}, got {_kind_of(found)}."
         return HTTPError(400, message, param=param, code="invalid_type")
     shown = found if isinstance(found, str) else str(found).lower() if isinstance(found, bool) else _shown(found)
@@ -138,7 +138,7 @@ def _at(path: str, body: Any) -> Any:
 
 
 def _kind_of(value: object) -> str:
-    """Return what JSON calls this value, with an article."""
+    """Return the JSON name of the value's type, with an article."""
     if value is None:
         return "null"
     if isinstance(value, UploadedFile):
