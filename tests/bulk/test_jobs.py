@@ -23,8 +23,10 @@ from openaiasync import (
     JobError,
     JobProgress,
     JobReport,
+    Limits,
 )
 from openaiasync.bulk.batch_file import read_lines, skip_rows
+from openaiasync.bulk.job_limits import JobLimits
 from openaiasync.bulk.tables import TableOptions, export_results
 from openaiasync.storage.journal import AppendFile
 from openaiasync.storage.segments import SegmentStore
@@ -594,3 +596,68 @@ def test_an_input_that_is_rewritten_is_named(tmp_path: Path) -> None:
             assert len(keys_of(out)) == len(server.seen)
 
     run(main())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the display is broken"), BrokenPipeError("nobody reads")])
+def test_a_progress_callback_that_raises_ends_the_job(tmp_path: Path, error: Exception) -> None:
+    """It ends at once, its exception is raised to the caller, and the same call goes on without it."""
+    source, out = write_rows(tmp_path / "in.jsonl", 400), tmp_path / "out.jsonl"
+    calls = 0
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        writer.write(reply(seen))
+
+    def show(progress: JobProgress) -> None:
+        nonlocal calls
+        calls += 1
+        if progress.ok > 10:
+            raise error
+
+    async def main() -> None:
+        async with serving(script) as (server, client):
+            with pytest.raises(type(error), match=str(error)):
+                await client.job(source, out, max_in_flight=4, progress=show)
+            assert 10 < len(server.seen) < 60
+            before = calls
+            report = await client.job(source, out, max_in_flight=64)
+            assert (report.ok, report.left) == (400, 0)
+            assert 10 < report.resumed < 60
+            assert len(server.seen) <= 404  # those in flight were sent again
+            assert calls == before
+
+    run(main())
+    assert keys_of(out) == [f"k{number}" for number in range(400)]
+
+
+def test_the_later_limits_win(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A run's named limits replace what `limits set` said before, one by one and with a warning; not named ones stay,
+    and what is set later counts again."""
+    source, out = write_rows(tmp_path / "in.jsonl", 400), tmp_path / "out.jsonl"
+    folder = str(tmp_path / "out.jsonl.job")
+    limits: list[tuple[float, Any]] = []
+
+    async def limits_of(client: Client, **options: Any) -> tuple[float, Any]:
+        job = client.job(source, out, progress=lambda progress: job.stop(now=True), **options)
+        await job
+        admission = job._scheduler._servers[0].admission
+        return round(admission.requests.configured * 60), admission.slots.fixed
+
+    async def main() -> None:
+        async def never(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(1000)
+
+        async with serving(never) as (_, client):
+            limits.append(await limits_of(client, limits=Limits(rpm=100)))
+            JobLimits(rpm=200, max_in_flight=3).merged_into(folder)
+            limits.append(await limits_of(client))
+            assert not caplog.records
+            limits.append(await limits_of(client, limits=Limits(rpm=300)))
+            (record,) = caplog.records
+            assert "rpm 200" in record.getMessage()
+            assert "rpm 300" in record.getMessage()
+            JobLimits(rpm=400).merged_into(folder)
+            limits.append(await limits_of(client))
+
+    run(main())
+    assert limits == [(100, None), (200, 3), (300, 3), (400, 3)]

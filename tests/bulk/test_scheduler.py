@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from conftest import run
-from openaiasync import AsyncOpenAI
+from openaiasync import AsyncOpenAI, RateLimitError
 from openaiasync.bulk.row import Outcome, Work
 from openaiasync.bulk.scheduler import Scheduler
 from openaiasync.endpoints import CHAT_COMPLETIONS_CREATE
@@ -98,3 +98,48 @@ def test_faults_are_survived_and_bad_rows_fail_alone() -> None:
         assert sink.sent.count("row-7") == 4
 
     run(main())
+
+
+def test_endless_refusals_stop_the_run() -> None:
+    """Nothing but 429s that name no pause: after `give_up_after` the run stops and keeps its rows, and not before."""
+    at: list[float] = []
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        at.append(asyncio.get_running_loop().time())
+        writer.write(json_answer(CHAT) if len(at) <= 3 else json_answer({"error": {"message": "slower"}}, 429))
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            client, sink = AsyncOpenAI(api_key="k", base_url=server.url), Collected()
+            summary = await Scheduler(client, max_in_flight=1, give_up_after=60).run(rows(10), sink)
+            await client.aclose()
+        assert (summary.stopped, summary.stats.ok, summary.stats.failed) == ("dead", 3, 0)
+        assert isinstance(summary.error, RateLimitError)
+        assert 60 <= at[-1] - at[3] < 70
+        assert len(at) < 100
+
+    run(main(), timeout=300)
+
+
+def test_a_pause_of_the_source_is_no_trouble_of_the_server() -> None:
+    """A refusal after a long wait for the next row, and long refusals with an answer between, do not stop the run."""
+    count = 0
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        writer.write(json_answer({"error": {"message": "slower"}}, 429) if count % 3 else json_answer(CHAT))
+
+    async def slowly() -> AsyncIterator[Work]:
+        for work in rows(4):
+            yield work
+            await asyncio.sleep(100)
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            client, sink = AsyncOpenAI(api_key="k", base_url=server.url), Collected()
+            summary = await Scheduler(client, max_in_flight=1, give_up_after=60).run(slowly(), sink)
+            await client.aclose()
+        assert (summary.stopped, summary.stats.ok, summary.stats.refused) == ("", 4, 8)
+
+    run(main(), timeout=1000)

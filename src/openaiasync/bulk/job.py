@@ -42,7 +42,7 @@ from .batch_file import (
     with_defaults,
 )
 from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
-from .job_limits import LimitsFile
+from .job_limits import JobLimits, LimitsFile
 from .job_sink import Durability, JobSink, RowContext
 from .progress import JobProgress, JobStatus, JobTotals, price_for, show_in_notebook
 from .repair import Into
@@ -79,19 +79,21 @@ class JobOptions(TypedDict, total=False):
     retry: bool
     """Send failed rows again. Default: False."""
     limits: Limits | None
-    """The servers' rate limits; limits not given are learned from the servers' responses."""
+    """The servers' rate limits; limits not given are learned from the servers' responses. They replace those that
+    `openaiasync limits set` has set before."""
     max_in_flight: int | Literal["auto"] | None
     """Rows in flight at each server. Default ``"auto"``: found by measuring; `None`: no limit."""
     retries: int
     """How often a row is sent again after a server or network failure. Default: 5."""
     give_up_after: float
-    """Seconds without any working server after which the job stops, to be resumed. Default: 600."""
+    """Seconds after which the job stops, to be resumed, if servers do nothing but refuse (429) and fail. Default: 600."""
     max_cost: float | None
     """Dollars at which the job stops; needs `prices`, or the package ``genai-prices``."""
     prices: Mapping[str, tuple[float, float]] | None
     """By model, dollars for a million tokens of prompt and of answer; ``"*"`` for all others."""
     progress: Callable[[JobProgress], object] | bool | None
-    """A function called with a `JobProgress` about four times a second; True shows a line in a notebook."""
+    """A function called with a `JobProgress` about four times a second; True shows a line in a notebook. What it raises
+    ends the job at once, which can be resumed, and is raised to the caller."""
     report: str | os.PathLike[str] | None
     """The path of an HTML report with plots, written at the end."""
     cache: str | os.PathLike[str] | None
@@ -164,6 +166,7 @@ class Job:
             review=self._into,
         )
         self._limits = LimitsFile(self._folder)
+        self._named_limits = _named_limits(options)
         self._stopped = ""
         self._halted: asyncio.Event = asyncio.Event()
         self._poll = 1.0  # seconds between the first two polls of the Batch API
@@ -231,6 +234,7 @@ class Job:
         states = store.states
         start = await in_thread(lambda: skip_rows(record.input, record.size, lambda row: _is_done(states, row)))
         keeping = asyncio.create_task(sink.keep())
+        keeping.add_done_callback(self._kept)
         summary: Summary | None = None
         try:
             if self._via == "batch":
@@ -243,17 +247,19 @@ class Job:
                 raise JobError(f"{self._source} can no longer be read: {error}") from error
         finally:
             keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
+            await asyncio.wait({keeping})
             failure = await self._close(sink)
         if failure is not None:
             raise JobError(
                 f"the results of {self._out} cannot be written ({failure}); rows that were not saved are sent again "
                 "when the same call goes on"
             ) from failure
+        if not keeping.cancelled():
+            keeping.result()  # raises what the caller's `progress` raised
         doubtful = await in_thread(lambda: _keys_of(record, store.doubtful))
         report = self._report(record, sink, summary, doubtful)
         await in_thread(lambda: self._save_reports(report))
+        sink.show_end()
         return report
 
     async def _close(self, sink: JobSink) -> OSError | None:
@@ -263,6 +269,11 @@ class Job:
         except OSError as error:
             return sink.failure or error
         return sink.failure
+
+    def _kept(self, keeping: asyncio.Task[None]) -> None:
+        """End the job at once if the `progress` callback has raised."""
+        if not keeping.cancelled():
+            self.stop(now=True)
 
     def _follow_limits(self) -> None:
         """Apply limits newly written by `openaiasync limits set`."""
@@ -338,9 +349,16 @@ class Job:
         else:
             record = new_record
             store = self._begin(record)
-        if self._note:
-            record.options = self._note
-            record.save(self._folder)
+        try:
+            if self._note:
+                record.options = self._note
+                record.save(self._folder)
+            replaced = self._limits.supersede(self._named_limits)
+        except BaseException:
+            store.close()
+            raise
+        if replaced != JobLimits():
+            _log.warning("%s, set earlier for %s, is replaced by this run's %s", replaced, self._out, self._named_limits)
         return record, store
 
     def _begin(self, record: JobRecord) -> SegmentStore:
@@ -482,6 +500,14 @@ def _check(options: JobOptions) -> None:
         raise ValueError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
     if max_cost is not None and not max_cost > 0:
         raise ValueError("max_cost is a number of dollars above 0")
+
+
+def _named_limits(options: JobOptions) -> JobLimits:
+    """Return the limits that the caller names."""
+    limits, in_flight = options.get("limits"), options.get("max_in_flight")
+    if limits is None:
+        return JobLimits(max_in_flight=in_flight)
+    return JobLimits(rpm=limits.rpm, tpm=limits.tpm, max_in_flight=in_flight or limits.max_in_flight)
 
 
 def _into(schema: Any, repair: int, via: str) -> Into | None:

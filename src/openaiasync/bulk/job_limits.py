@@ -1,4 +1,9 @@
-"""Limits of a job that can be changed while it runs: a small file in its folder, read once a second."""
+"""Limits of a job that can be changed while it runs: a small file in its folder, read once a second.
+
+The later command wins, limit by limit: `limits set` changes the limits of the run before it, and limits that a later
+`run` or call of `client.job` names replace those of an earlier `limits set`, which are removed from the file. Limits
+that it does not name stay as they were set.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +68,18 @@ class LimitsFile:
             return msgspec.json.decode(read_file(self._path, _LARGEST), type=JobLimits)
         except (OSError, ValueError):
             return None
+
+    def supersede(self, named: JobLimits) -> JobLimits:
+        """Remove the limits that `named` replaces, and return them. Blocks. Raises `OSError`."""
+        known = self.read() or JobLimits()
+        given = msgspec.to_builtins(named)
+        kept: dict[str, Any] = {}
+        replaced: dict[str, Any] = {}
+        for name, value in msgspec.to_builtins(known).items():
+            (replaced if name in given else kept)[name] = value
+        if replaced:
+            save(self._path, msgspec.json.encode(kept))
+        return msgspec.convert({name: value for name, value in replaced.items() if value != given[name]}, JobLimits)
 
     def changed(self) -> JobLimits | None:
         """Return the limits if they changed since the last call."""

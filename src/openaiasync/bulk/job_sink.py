@@ -214,9 +214,9 @@ class JobSink:
                 self._sample(now)
                 self._every_second()
                 await self._save_status()
-            if self._show is not None and now - self._shown >= _SHOWN:
+            if now - self._shown >= _SHOWN:
                 self._shown = now
-                self._show(self.progress())
+                self._tell(done=False)
 
     async def _copy(self) -> None:
         more = True
@@ -248,9 +248,19 @@ class JobSink:
         finally:
             self._ended = True
             self._sample(self._loop.time())
-            if self._show is not None:
-                self._show(self.progress(done=self.store.counts[OK] + self.store.counts[FAILED] >= self._rows))
             await self._save_status()
+
+    def show_end(self) -> None:
+        """Show the progress for the last time."""
+        self._tell(done=self.store.counts[OK] + self.store.counts[FAILED] >= self._rows)
+
+    def _tell(self, *, done: bool) -> None:
+        """Call the callback for the progress, but never again once it has raised."""
+        show = self._show
+        if show is not None:
+            self._show = None
+            show(self.progress(done=done))
+            self._show = show
 
     # ---------------------------------------------------------------- numbers
 

@@ -21,7 +21,7 @@ _STOPPED = {
     "quota": "stopped: the account's quota is used up",
     "credentials": "stopped: the servers refuse the key",
     "missing": "stopped: the first rows were all answered with 404 (is the model's name right?)",
-    "dead": "stopped: no server works",
+    "dead": "stopped: no server has answered for too long",
     "price": "stopped: the price of a model is unknown, so the cost limit cannot be enforced",
     "full": "stopped: the results could not be written",
 }

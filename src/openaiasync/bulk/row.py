@@ -196,8 +196,9 @@ class Summary(NamedTuple):
 
     `stopped` is ``""`` if every row of the source is finished; otherwise the reason why rows are left: ``"stop"``
     (`Scheduler.stop` was called), ``"quota"`` (the account's quota is used up), ``"credentials"`` (every server refuses
-    the key), ``"missing"`` (the first rows were all answered with 404), ``"dead"`` (no server answered for
-    `give_up_after` seconds). `error` is the error that stopped it, if any, and `work` is the row that received it.
+    the key), ``"missing"`` (the first rows were all answered with 404), ``"dead"`` (every server did
+    nothing but refuse and fail for `give_up_after` seconds). `error` is the error that stopped it, if any, and `work`
+    the row that got it.
     """
 
     stats: Stats

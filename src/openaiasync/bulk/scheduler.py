@@ -72,7 +72,7 @@ _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "bill
 class _ServerState:
     """One server: its engine, its admission, and why it is no longer used, if so."""
 
-    __slots__ = ("admission", "engine", "error", "lost", "reached", "worked_at")
+    __slots__ = ("admission", "engine", "error", "lost", "reached", "troubled_at")
 
     def __init__(self, engine: Engine, admission: Admission) -> None:
         self.engine: Engine = engine
@@ -80,7 +80,17 @@ class _ServerState:
         self.admission: Admission = admission
         self.lost: str = ""
         self.error: OpenAIError | None = None
-        self.worked_at: float = -math.inf
+        self.troubled_at: float = math.inf
+        """When the server began to do nothing but refuse and fail; ``inf`` while it works. An idle server is not in
+        trouble, so that a slow source does not count."""
+
+    def worked(self) -> None:
+        """Note that the server did what it is for: it answered a row, or told what is wrong with it."""
+        self.troubled_at = math.inf
+
+    def struggled(self, now: float) -> None:
+        """Note a refusal or a failure."""
+        self.troubled_at = min(self.troubled_at, now)
 
     @property
     def url(self) -> str:
@@ -106,7 +116,7 @@ class Scheduler:
     `max_in_flight` applies if `max_in_flight` is ``"auto"``.
         max_in_flight: rows in flight at each server; ``"auto"`` finds the number, `None` is no limit.
         retries: how often a row is sent again after a failure of a server or of the network.
-        give_up_after: seconds without any working server after which the run stops.
+        give_up_after: seconds after which the run stops if no server did anything but refuse (429) and fail.
         cache: rows with an answer in it are not sent; new answers are added to it.
         dedupe: whether equal requests are sent once; `None`: those with ``temperature`` 0.
         review: checks each answer before it counts.
@@ -242,7 +252,6 @@ class Scheduler:
         for server in self._servers:
             server.reached = Reached(server.engine, self._client_closed)
             server.engine = server.reached.engine
-            server.worked_at = began
         if self._cache is None and self._dedupe is not False:
             self._known = AnswerCache()
         if isinstance(source, AsyncIterable):
@@ -552,7 +561,7 @@ class Scheduler:
             self._spent.add(now, usage.input + usage.output)
             stats.input_tokens += usage.input
             stats.output_tokens += usage.output
-        server.worked_at = now
+        server.worked()
         work.attempts += 1
         work.refusals = 0
         outcome.attempts = work.attempts
@@ -596,7 +605,7 @@ class Scheduler:
             self._refused(work, server, flight, error)
         elif self._review is not None and (again := self._review.refused(work, error)) is not False:
             admission.left(now, flight, works=True)
-            server.worked_at = now
+            server.worked()
             if again:
                 self._front.append(work)
             else:
@@ -606,7 +615,7 @@ class Scheduler:
             self._repeat(work, server, flight, error)
         else:
             admission.left(now, flight, works=isinstance(error, APIStatusError))
-            server.worked_at = now
+            server.worked()
             work.attempts += 1
             self._give_up(work, error)
             self._missing += isinstance(error, NotFoundError)
@@ -622,18 +631,18 @@ class Scheduler:
         refusal = refusal_of(error, limits)
         if exceeds_limit(error):
             admission.left(now, flight, works=True)
+            server.worked()
             work.attempts += 1
             self._give_up(work, error)
             return
         admission.refused(now, flight, refusal)
-        server.worked_at = now
+        server.struggled(now)
         work.refusals += 1
         if work.refusals % (REFUSALS + 1) == REFUSALS:
             self._back.append(work)
         else:
             self._front.append(work)
-        if refusal.retry_after is not None and refusal.retry_after > self._give_up_after:
-            self._check_alive(now, error, work)
+        self._check_alive(now, error, work)
 
     def _repeat(self, work: Work, server: _ServerState, flight: Flight, error: OpenAIError) -> None:
         """Handle a server or network failure: the row is sent again while it has retries left."""
@@ -642,7 +651,9 @@ class Scheduler:
         was_open = breaker.is_open
         if isinstance(error, APIResponseValidationError):
             server.admission.left(now, flight, works=True)
+            server.worked()
         else:
+            server.struggled(now)
             server.admission.failed(now, flight, pause)
             if not breaker.is_open and not server.spend_retry(isinstance(error, APITimeoutError)):
                 breaker.open(now)
@@ -682,11 +693,14 @@ class Scheduler:
             self._stop(why, error, work)
 
     def _check_alive(self, now: float, error: OpenAIError, work: Work) -> None:
-        """Stop the run if no server has worked for `give_up_after` seconds, or each asks for a longer pause."""
+        """Stop the run if no server has worked for `give_up_after` seconds, or each asks for a longer pause.
+
+        A server that refuses every request without an end is as good as dead: what a user waits for has to end.
+        """
         for server in self._servers:
-            admission = server.admission
-            dead = admission.breaker.is_open and now - server.worked_at >= self._give_up_after
-            if not (server.lost or dead or admission.requests.due > now + self._give_up_after):
+            dead = now - server.troubled_at >= self._give_up_after
+            held = max(server.admission.requests.held, server.admission.tokens.held)
+            if not (server.lost or dead or held > now + self._give_up_after):
                 return
         self._stop("dead", error, work)
 

@@ -126,7 +126,7 @@ def run(
 
     The input is JSON Lines in OpenAI's Batch format, or a table (.csv, .tsv, .parquet) with --prompt.
     Failed rows go to OUT.errors.jsonl, in a form that can be sent again, and the exit code is 3.
-    Ctrl-C finishes the rows in flight; a second Ctrl-C discards them.
+    Ctrl-C finishes the rows in flight; a second Ctrl-C discards them. A job that stops before its end exits with 1.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def run(
     retries:
         How often a row is sent again after a fault of the server or the network. 429s do not count.
     give_up_after:
-        Seconds without a working server after which the job stops.
+        Seconds after which the job stops if servers only refuse (429) and fail; the same command continues it.
     schema:
         A file with the JSON schema of the answers, which are checked.
     repair:

@@ -18,7 +18,7 @@ from rich.text import Text
 from ..bulk.batch_file import check_file
 from ..bulk.fingerprint import JobError, JobRecord, answers_path, folder_of, paths_of
 from ..bulk.job import Job, load_status
-from ..bulk.job_limits import JobLimits
+from ..bulk.job_limits import JobLimits, LimitsFile
 from ..bulk.progress import JobProgress, price_for
 from ..bulk.report import JobReport
 from ..bulk.tables import TableOptions, export_results, is_table
@@ -210,11 +210,11 @@ def retry_job(
     prices: str | None,
 ) -> int:
     """Send the failed rows of a job again; return the exit code."""
-    _, record = _record_of(target)
+    folder, record = _record_of(target)
     noted = record.options
     if not servers.base_url and noted.get("base_url"):
         servers = dataclasses.replace(servers, base_url=tuple(noted["base_url"]))
-    known: dict[str, Any] = noted.get("limits") or {}
+    known: dict[str, Any] = {**(noted.get("limits") or {}), **(LimitsFile(folder).read() or JobLimits()).changes()}
     options |= {"retry": True, "order": record.order, "model": record.model, "params": record.params}
     options |= {"schema": record.schema}
     if record.table is not None:
