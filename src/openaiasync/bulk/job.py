@@ -86,7 +86,8 @@ class JobOptions(TypedDict, total=False):
     retries: int
     """How often a row is sent again after a server or network failure. Default: 5."""
     give_up_after: float
-    """Seconds after which the job stops, to be resumed, if servers do nothing but refuse (429) and fail. Default: 600."""
+    """Seconds after which the job stops, to be resumed, if servers do nothing but refuse (429) and fail. Default:
+    600."""
     max_cost: float | None
     """Dollars at which the job stops; needs `prices`, or the package ``genai-prices``."""
     prices: Mapping[str, tuple[float, float]] | None
@@ -358,7 +359,9 @@ class Job:
             store.close()
             raise
         if replaced != JobLimits():
-            _log.warning("%s, set earlier for %s, is replaced by this run's %s", replaced, self._out, self._named_limits)
+            _log.warning(
+                "%s, set earlier for %s, is replaced by this run's %s", replaced, self._out, self._named_limits
+            )
         return record, store
 
     def _begin(self, record: JobRecord) -> SegmentStore:
