@@ -184,7 +184,7 @@ class Odd(Exception):
         (SystemExit(3), "Error: RuntimeError: the tool wanted to end the program"),
         (KeyboardInterrupt(), "Error: RuntimeError: the tool wanted to end the program"),
         (BaseExceptionGroup("x", [SystemExit()]), "Error: RuntimeError: the tool raised BaseExceptionGroup"),
-        (asyncio.CancelledError(), "was cancelled by what it waited for"),
+        (asyncio.CancelledError(), "was cancelled from inside"),
         (GeneratorExit(), "Error: RuntimeError: the tool raised GeneratorExit"),
         (Silent(), "Error: Silent: (its text cannot be read: ValueError)"),
         (Odd(), "Error: Odd: (its text cannot be read: TypeError)"),
@@ -209,7 +209,7 @@ def test_a_tool_that_cancels_its_own_task() -> None:
         await asyncio.sleep(1)
 
     failed, other = results_of(calls("quits", "fine"), quits, tool(lambda: 1, name="fine"))
-    assert failed.content == "Error: the tool quits was cancelled by what it waited for"
+    assert failed.content == "Error: the tool quits was cancelled from inside"
     assert other.content == "1"
 
 
@@ -401,7 +401,7 @@ def test_results_are_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None
 
     function: Any = {"plain": plain, "async": later, "nested": nested, "texts": texts}[kind]
     (got,) = results_of(calls("f"), tool(function, name="f"))
-    assert "cannot be told to the model: the result " in str(got.content)
+    assert "cannot be sent to the model: the result " in str(got.content)
     assert "return less of it" in str(got.content)
 
 
@@ -417,7 +417,7 @@ def test_results_that_hold_themselves() -> None:
     endless.append(endless)
     for value in (endless, Itself()):
         (got,) = results_of(calls("f"), tool(lambda value=value: value, name="f", parameters={"type": "object"}))
-        assert "cannot be told to the model" in str(got.content)
+        assert "cannot be sent to the model" in str(got.content)
 
 
 def test_half_a_character_in_a_result() -> None:
@@ -433,7 +433,7 @@ def test_content_parts_that_json_cannot_carry() -> None:
     """Are a failure of the call, not of the next request."""
     parts = tool_execution.ContentParts([{"type": "text", "text": object()}])
     (got,) = results_of(calls("f"), tool(lambda: parts, name="f"))
-    assert "cannot be told to the model" in str(got.content)
+    assert "cannot be sent to the model" in str(got.content)
 
 
 # ---------------------------------------------------------------- what is told of failures

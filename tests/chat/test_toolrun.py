@@ -168,7 +168,7 @@ def test_what_cancels_itself_is_a_failure() -> None:
         await task
 
     (got,) = results(calls("waits"), waits)
-    assert got.content == "Error: the tool waits was cancelled by what it waited for"
+    assert got.content == "Error: the tool waits was cancelled from inside"
 
 
 def test_failures_raised() -> None:

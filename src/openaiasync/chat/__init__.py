@@ -1,1 +1,1 @@
-"""What is made of several calls: one turn with its tools and its repairs, and sessions of many turns."""
+"""Features made of several calls: a turn with its tools and repairs, and sessions of many turns."""

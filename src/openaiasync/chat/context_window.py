@@ -1,4 +1,4 @@
-"""What is sent of a long history, so that the next request fits the model's context.
+"""Select the part of a long history that is sent, so that the next request fits the model's context.
 
 Nothing is removed from the history itself. The system prompt and the current turn are always sent. Older turns are sent
 or left out whole, so that no tool call is separated from its answer.
@@ -38,7 +38,7 @@ _INSTRUCTIONS = (
     "so that the assistant can go on as if it remembered: what the user wants, facts, names, numbers, decisions, and "
     "what is still open. Write the summary alone, in the language of the conversation, as short as it can be."
 )
-_CHARACTERS = 4  # of a token, about; a summary that exceeds its bound is cut by it
+_CHARACTERS = 4  # characters per token, approximately; a summary that exceeds its bound is cut by it
 
 
 class HistorySummary(NamedTuple):
@@ -50,7 +50,7 @@ class HistorySummary(NamedTuple):
 
     turns: int
     text: str
-    bound: int = 1024  # tokens that it may have
+    bound: int = 1024  # the maximum number of tokens of the summary
 
     def messages(self) -> list[Message]:
         """Return the messages that replace the turns in a request."""
@@ -74,7 +74,7 @@ def pieces(messages: Sequence[Message], room: int, weigh: Callable[[str], float]
         line = _line(message)
         weight = weigh(line)
         if weight > room:
-            # Its ends say most. Within one text, tokens are proportional to characters.
+            # The beginning and the end say most. Within one text, tokens are proportional to characters.
             half = int(len(line) * (room - 4) / weight) // 2
             line, weight = f"{line[:half]} … {line[-half:]}", float(room)
         if lines and used + weight > room:
@@ -105,8 +105,8 @@ def _text(content: Any) -> str:
 class ContextLimitError(OpenAIError, ValueError):
     """A session's next request would not fit its `context_limit`; nothing was sent.
 
-    `tokens` is how many it needs, `limit` how many it may have, `source` who counted: ``"server"``, ``"tokenizer"`` or
-    ``"estimate"``.
+    `tokens` is the number of tokens it needs, `limit` the number allowed, and `source` the source of the count:
+    ``"server"``, ``"tokenizer"`` or ``"estimate"``.
     """
 
     def __init__(self, message: str, *, tokens: int, limit: int, source: str) -> None:
@@ -128,7 +128,7 @@ _ATTEMPTS = 3  # requests for one piece of a summary, each shorter than the one 
 
 
 class PendingMessages(NamedTuple):
-    """What could be sent: the system messages, the turns before, and the messages of the current turn."""
+    """The messages that could be sent: system messages, earlier turns, and the messages of the current turn."""
 
     head: Sequence[Message]
     turns: Sequence[Turn]
@@ -145,7 +145,7 @@ class PendingMessages(NamedTuple):
 
 
 class ContextWindow:
-    """Decides what of a session's history is sent."""
+    """Decides which part of a session's history is sent."""
 
     def __init__(
         self, limit: int | None = None, policy: Policy | None = None, tokenizer: Tokenizer | None = None
@@ -159,7 +159,7 @@ class ContextWindow:
         self.counter: TokenCounter = TokenCounter(tokenizer)
         self.summary: HistorySummary | None = None
         self.left_out: int = 0
-        """How many of the oldest turns the last request left out, without a summary of them."""
+        """The number of oldest turns that the last request left out without a summary."""
         # The parameter that limits a summary: some servers know only one of two.
         self.limit_name: str = "max_completion_tokens"
         self._found: int | None = None  # the limit that a refusal of the server revealed
@@ -205,7 +205,7 @@ class ContextWindow:
             kept = max(0, more - thought) if more is not None else round(counter.text(answer.text))
             try:
                 message: dict[str, Any] = {} if answer.message is None else plain_json(answer.message.to_dict())
-            except RecursionError:  # nested too deeply to be sent back, for which the turn raises
+            except RecursionError:  # nested too deeply to be sent back: the turn raises for it
                 message = {}
             bare = {name: value for name, value in message.items() if name not in _REASONING}
             counter.learn(weight, counted, counter.weigh([bare]), kept)

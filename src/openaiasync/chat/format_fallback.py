@@ -1,4 +1,4 @@
-"""How to ask a server for JSON: by schema, as any JSON object, or in words; found out once per server and model.
+"""Ask a server for JSON: by schema, as any JSON object, or in words; found out once per server and model.
 
 A server that does not support a way refuses it, mostly with a 400. The next request then uses the next lower level, and
 the level that worked is remembered.
@@ -27,7 +27,8 @@ class _Known:
 
     def __init__(self) -> None:
         self.level: FormatLevel = "json_schema"
-        self.proven = False  # a schema was accepted once, so that a refusal is about the schema, not about the format
+        # a schema was accepted once, so a refusal is about the particular schema, not about the format
+        self.proven = False
         self.shapes: weakref.WeakKeyDictionary[Shape[Any], FormatLevel] = weakref.WeakKeyDictionary()
 
 
@@ -38,7 +39,7 @@ class FormatFallback:
     """The ways to ask for one shape during one turn.
 
     Send what `params` returns; report a refusal with `refused` and an answer with `accepted`. `chosen` fixes the level:
-    nothing is tried out then, and nothing is remembered.
+    no other is tried then, and none is remembered.
     """
 
     def __init__(self, engine: Engine, shape: Shape[Any], model: str | None = None, chosen: str | None = None) -> None:
@@ -102,7 +103,7 @@ class FormatFallback:
 def with_instructions(messages: Any, words: str) -> list[Any]:
     """Return the messages with `words` added to a copy of the user's last one, or as a message of their own.
 
-    Not as a system message: some chat templates have no place for one, and most for only one.
+    A system message would not work everywhere: some chat templates accept none, and most only one.
     """
     made = list(messages)
     for i in range(len(made) - 1, -1, -1):

@@ -78,7 +78,7 @@ def mended(text: str) -> str:
 
 
 def sendable(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Return copies that can be sent whatever a model said; see `plain_json`."""
+    """Return copies that can be sent, whatever text a model produced; see `plain_json`."""
     return tuple(plain_json(list(messages)))
 
 
@@ -251,7 +251,7 @@ class History:
         """Add a turn. Raises `ValueError` if the history would be invalid."""
         try:
             check_messages(turn.messages)
-        except ValueError:  # again, for the index that the message would have
+        except ValueError:  # checked again, so that the error has the index that the message would have
             check_messages(turn.messages, sum(len(one.messages) for one in self._turns) + len(self._head))
             raise
         self._own().append(turn)

@@ -33,7 +33,7 @@ class UserInput:
         audio: AudioSource | Sequence[AudioSource] | None,
         where: str,
     ) -> None:
-        """Raise `TypeError` or `ValueError` for what cannot be a message; `where` starts their texts."""
+        """Create the input. Raises `TypeError` or `ValueError` for an invalid message; `where` prefixes their texts."""
         self._where = where
         self._images: list[Any] = _sources(images, "image", where)
         self._audio: list[Any] = _sources(audio, "sound", where)
@@ -79,7 +79,7 @@ def _content(text: Any, where: str) -> str | list[Any]:
 
 
 class ParsedAnswer(NamedTuple):
-    """What a turn takes from an answer."""
+    """The parts of an answer that a turn uses."""
 
     text: str
     reasoning: str

@@ -23,7 +23,7 @@ __all__ = ["SessionMiddleware"]
 T = TypeVar("T")
 
 _OTHER_NAME = {"max_completion_tokens": "max_tokens", "max_tokens": "max_completion_tokens"}
-_REFITS = 4  # how often a request is shortened if the server does not say by how much
+_REFITS = 4  # attempts to shorten a request if the server does not say by how much
 
 
 class SessionMiddleware(Middleware):
@@ -48,11 +48,15 @@ class SessionMiddleware(Middleware):
         self._known = len(head) + sum(len(turn.messages) for turn in turns)
         # The parameters of streams that have not been opened yet.
         self._params: weakref.WeakKeyDictionary[Request, dict[str, Any]] = weakref.WeakKeyDictionary()
-        self._open: tuple[list[Message], dict[str, Any]] | None = None  # what the current stream was opened with
+        # the arguments with which the current stream was opened
+        self._open: tuple[list[Message], dict[str, Any]] | None = None
         self._shortened = 0  # streams of this turn that were refused after they had started
 
     async def run(self, endpoint: Endpoint, params: dict[str, Any]) -> Any:
-        """Return the answer. Raises `ContextLimitError` and `BudgetError` before anything is sent, else as calls do."""
+        """Return the answer.
+
+        Raises `ContextLimitError` and `BudgetError` before anything is sent, and the errors of calls.
+        """
 
         def send(messages: list[Message]) -> Awaitable[Any]:
             return self._answer(endpoint, {**params, "messages": messages}, params)
@@ -62,14 +66,14 @@ class SessionMiddleware(Middleware):
         return answer
 
     def request(self, endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> Request:
-        """Return the `Request` for these parameters. That of a stream is made to fit when the stream is opened."""
+        """Return the `Request` for these parameters. A stream's request is fitted when the stream is opened."""
         request = self.inner.request(endpoint, params, stream)
         if stream:
             self._params[request] = params
         return request
 
     async def open(self, request: Request) -> AsyncStream[Any]:
-        """Return the stream, whose answer is to be given to `counted`. Raises what `run` raises."""
+        """Return the stream; pass its answer to `counted`. Raises the errors of `run`."""
         params = self._params.pop(request, None)
         if params is None:
             return await self.inner.open(request)
@@ -87,9 +91,9 @@ class SessionMiddleware(Middleware):
         return stream
 
     async def shortened(self, error: APIError) -> bool:
-        """Return whether the current stream was refused as too long after it had started, and a shorter one will do.
+        """Return whether the current stream was refused as too long after it had started, and a shorter one was made.
 
-        LM Studio and gateways answer 200 before they look at the prompt.
+        LM Studio and gateways answer 200 before they check the prompt.
         """
         if self._open is None:
             return False
@@ -137,7 +141,7 @@ class SessionMiddleware(Middleware):
         return self._charged(call, made["messages"], params, call.run(self.inner.receive))
 
     async def _charged(self, call: Call, sent: Sequence[Message], params: dict[str, Any], work: Awaitable[T]) -> T:
-        """Return what a call returns. Count the prompt of one that fails after it was sent: it may be charged."""
+        """Return the result of a call. Count the prompt of one that fails after it was sent: it may be charged."""
         try:
             return await work
         except BaseException as error:

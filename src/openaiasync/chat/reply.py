@@ -1,6 +1,6 @@
-"""What a turn returns: pieces while it runs, a `Reply` at its end, and its errors.
+"""The results of a turn: pieces while it runs, a `Reply` at its end, and its errors.
 
-Every piece has `.text` and `.reasoning`, "" where it has none, so that printing is easy:
+Every piece has `.text` and `.reasoning`, either of which may be "", so that printing is easy:
 
     async for piece in stream:
         print(piece.text, end="")
@@ -55,8 +55,8 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one tool call.
 
-    `value` is what the function returned, `content` what the model is told. `error` is the exception if the call
-    failed, otherwise `None`; `denied` is True if the `permit` hook refused the call. `seconds` is how long it ran.
+    `value` is the function's result, `content` the text (or parts) sent to the model. `error` is the exception if the
+    call failed, otherwise `None`; `denied` is True if the `permit` hook refused the call. `seconds` is its duration.
     """
 
     call: ToolCall
@@ -87,7 +87,7 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolError(OpenAIError):
-    """A tool call failed. A tool may raise it to choose the text that the model is told.
+    """A tool call failed. A tool may raise it to choose the text that is sent to the model.
 
     A turn with ``on_tool_error="raise"`` raises it for every failure of a call: a tool that does not exist, arguments
     that do not fit, a result that is not JSON, or an exception of the tool, which is the `__cause__`. `call` is the
@@ -119,9 +119,11 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
     """The outcome of a turn: one answer, or several with tool calls or repairs in between.
 
     `answers` holds every `ChatCompletion` in order; `text`, `reasoning`, `message` and `finish_reason` are those of the
-    last. `messages` is what the turn adds to the history, valid as input of the API: assistant messages, and each tool
+    last. `messages` are those that the turn adds to the history, valid as input of the API: assistant messages, and
+    each tool
     call answered once and in order; the user's message and rounds of repair are not in it. `tool_calls` holds the
-    results of all tool calls, in the order of the calls. `parsed` is the value asked for with ``into=``, else `None`.
+    results of all tool calls, in the order of the calls. `parsed` is the value requested with ``into=``, otherwise
+    `None`.
 
     After an error, `error.partial` is the `Reply` so far: `messages` then holds the finished rounds, and the last of
     `answers` may be incomplete.
@@ -215,7 +217,7 @@ class ReasoningPiece(msgspec.Struct, frozen=True):
 
 
 class ToolStarted(msgspec.Struct, frozen=True):
-    """The model has finished asking for a call, which is about to be permitted and run."""
+    """The model has finished writing a call, which is about to be permitted and run."""
 
     text: ClassVar[str] = ""
     reasoning: ClassVar[str] = ""
@@ -231,9 +233,9 @@ class ToolFinished(msgspec.Struct, frozen=True):
 
 
 class PartialObject(msgspec.Struct, frozen=True):
-    """What has been received of the value asked for with ``into=``: dicts, lists and scalars, not validated yet.
+    """The received part of the value requested with ``into=``: dicts, lists and scalars, not yet validated.
 
-    It follows the `TextPiece` that extended it. Every piece has the same, growing object: copy what you keep.
+    It follows the `TextPiece` that extended it. All pieces share one growing object: copy it to keep a state.
     """
 
     text: ClassVar[str] = ""
@@ -242,9 +244,9 @@ class PartialObject(msgspec.Struct, frozen=True):
 
 
 class RepairStarted(msgspec.Struct, frozen=True):
-    """The answer did not fit the type asked for; the model was shown the `problem` and answers again.
+    """The answer did not fit the requested type; the model was shown the `problem` and answers again.
 
-    Discard the text and objects of the rejected answer: what follows replaces them.
+    Discard the text and objects of the rejected answer: the following pieces replace them.
     """
 
     text: ClassVar[str] = ""

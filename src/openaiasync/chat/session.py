@@ -177,7 +177,7 @@ class ChatSession:
     ) -> Reply[Any]:
         """Take a turn: send the user's message, run the tools that the model calls, and return the reply.
 
-        `text` is what the user says, or a list of content parts. `images` takes paths, URLs, bytes or open files, one
+        `text` is the user's text, or a list of content parts. `images` takes paths, URLs, bytes or open files, one
         or a list; `audio` takes the same except URLs (WAV or MP3). `into` is a type; `reply.parsed` is then a value of
         it. `at` is the index of a message of the user in `messages` that this one replaces: everything after it is
         dropped once the reply is complete. `tools` replaces the session's tools for this turn (``[]``: no tools), and
@@ -185,8 +185,9 @@ class ChatSession:
 
         Raises `TypeError` and `ValueError` for invalid arguments, `OSError` for files that cannot be read,
         `ContextLimitError` and `BudgetError` instead of sending a request that is too large or too expensive,
-        `RuntimeError` if a tool calls its own session, and what calls and tools raise. After these the history is
-        unchanged, and `error.partial` holds the `Reply` so far. Raises `SessionFileError` if the turn could not be
+        `RuntimeError` if a tool calls its own session, and the errors of calls and tools. After any of these the
+        history is unchanged, and `error.partial` holds the `Reply` so far. Raises `SessionFileError` if the turn could
+        not be
         saved: the turn is part of the history then, and is saved with the next one.
         """
         return await self._take_turn(self._state.request("session.say()", text, into, params))
@@ -338,12 +339,12 @@ class ChatSession:
 
     @property
     def usage(self) -> SessionUsage:
-        """What the session has used so far: tokens, requests, and their cost if `prices` were given."""
+        """The usage of the session so far: tokens, requests, and their cost if `prices` were given."""
         return self._state.usage.total
 
     @property
     def tokens(self) -> TokenCount:
-        """How many tokens the whole history takes in a request, and who counted them."""
+        """The number of tokens of the whole history in a request, and the source of the count."""
         state = self._state
         return state.window.count(state.history.flat(), {**state.params, "tools": state.tools.params()})
 
@@ -355,7 +356,7 @@ class ChatSession:
 
     @property
     def left_out(self) -> int:
-        """How many of the oldest turns the last request left out because of the context limit; the turns are kept."""
+        """The number of oldest turns that the last request left out because of the context limit; they are kept."""
         return self._state.window.left_out
 
     def to_markdown(self) -> str:
@@ -386,7 +387,7 @@ class ChatSession:
         self._state.save(path, fsync, replace)
 
     def load(self, path: str | os.PathLike[str], *, append: bool = False, fsync: bool = False) -> None:
-        """Replace this session's history, system prompt, model, parameters and usage by those of a saved session.
+        """Replace this session's history, system prompt, model, parameters and usage with those of a saved session.
 
         Tools and options stay this session's. With ``append=True`` every turn is appended to the file from now on;
         otherwise the file is only read. A torn last line is ignored. Raises `SessionFileError` if the file does not

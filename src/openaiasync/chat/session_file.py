@@ -39,7 +39,7 @@ class SessionFileError(OpenAIError, OSError):
 
 KIND, VERSION = "session", 1
 _HEADER = {"openaiasync": KIND, "version": VERSION}
-_MOST_OF_A_HEADER = 1024  # bytes that tell whether a file is a session at all
+_MOST_OF_A_HEADER = 1024  # bytes that show whether a file is a session
 _LARGEST = 1 << 30  # bytes of a file
 _MOST_USED = 10**15  # tokens, requests, or units of money
 
@@ -160,7 +160,7 @@ def _line(record: Record) -> bytes:
     try:
         return msgspec.json.encode(record) + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
-        raise SessionFileError(f"what the session holds cannot be written as JSON: {error}") from error
+        raise SessionFileError(f"the session's contents cannot be written as JSON: {error}") from error
 
 
 def _parse(data: bytes, name: str) -> tuple[Saved, int]:
@@ -227,13 +227,13 @@ _HINTS: dict[type[Exception], str] = {
     IsADirectoryError: "give the path of a file",
     PermissionError: "give a path that this user may access",
     FileTooLargeError: "give the path of a saved session",
-    FileChangedError: "save() the session to this or another path, or load() what is there now",
+    FileChangedError: "save() the session to this or another path, or load() the file's present contents",
 }
 
 
 @contextlib.contextmanager
 def _file_errors(verb: str, path: StrPath) -> Generator[None, None, None]:
-    """Turn the system's errors into `SessionFileError`, which says what to change."""
+    """Convert the system's errors to `SessionFileError`, with a hint about the remedy."""
     try:
         yield
     except (SessionFileError, FileGoneError):
@@ -300,7 +300,7 @@ class Journal:
 
     @property
     def intact(self) -> bool:
-        """Whether the file is open and nobody else has changed it since the last write."""
+        """Whether the file is open and no other program has changed it since the last write."""
         return self._file.intact
 
     def append(self, *records: Record, whole: Callable[[], Iterable[Record]] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A function as a model sees it: its parameters as one msgspec Struct, described by its docstring."""
+"""The signature of a tool: its parameters as one msgspec Struct, described by the function's docstring."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _joined(lines: list[str]) -> str:
 
 Function: TypeAlias = Callable[..., Any]
 
-_SIMPLE = (str, int, float, bool, type(None), Enum)  # the model is told defaults of these types
+_SIMPLE = (str, int, float, bool, type(None), Enum)  # defaults of these types are shown to the model
 
 
 class _Parameter(NamedTuple):
@@ -223,7 +223,7 @@ class Parameters:
 
 
 def _no_pydantic(kind: Any, value: Any) -> Any:
-    raise NotImplementedError  # pydantic was asked before, and reads numbers in texts by itself
+    raise NotImplementedError  # pydantic was tried before, and converts texts to numbers itself
 
 
 def object_in(arguments: str) -> dict[str, Any]:

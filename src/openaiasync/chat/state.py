@@ -1,4 +1,4 @@
-"""The state of a session: what it holds, whose turn it is, how a turn changes it, and its file."""
+"""The state of a session: its contents, the order of turns, the changes that a turn makes, and its file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionState", "StartedTurn", "Ticket", "TurnLock", "TurnRequest", "text_or_none"]
 
-# The turns that the running code is part of: a tool that waited for its own session would wait for ever.
+# The turns that the running code is part of. A tool must not wait for its own session: it would wait for ever.
 _inside: ContextVar[tuple[weakref.ref[Ticket], ...]] = ContextVar("_inside", default=())
 
 
@@ -68,7 +68,8 @@ class Ticket:
 class TurnLock:
     """Lets a session run one turn at a time, first come, first served.
 
-    It refers to the holder weakly: a turn whose stream was forgotten, or whose event loop was closed, blocks nobody.
+    It holds a weak reference to the ticket: a turn whose stream was forgotten, or whose event loop was closed, does not
+    block others.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class TurnLock:
     async def acquire(self) -> Ticket:
         """Wait until the turns before have ended, and return the ticket to `release`.
 
-        Raises `RuntimeError` where the wait could never end because the caller itself is part of the running turn.
+        Raises `RuntimeError` if the wait could never end because the caller itself is part of the running turn.
         """
         ticket = Ticket(asyncio.get_running_loop())
         current = self._current()
@@ -121,7 +122,7 @@ class TurnLock:
             return
         if any(turn() is current for turn in _inside.get()):
             raise RuntimeError(
-                "a tool called the session whose turn runs it, which would never end: use session.fork()"
+                "a tool called its own session while the session's turn waits for the tool: use session.fork()"
             )
         if current.task is not None and current.task() is asyncio.current_task():
             raise RuntimeError(
@@ -143,7 +144,7 @@ class TurnLock:
             if future is None or future.done() or ticket.loop.is_closed():
                 continue
             with contextlib.suppress(RuntimeError):  # its loop has just been closed
-                # Perhaps in another thread: garbage collection finds a forgotten stream in any.
+                # Perhaps in another thread: garbage collection may free a forgotten stream in any thread.
                 ticket.loop.call_soon_threadsafe(_wake, future)
                 self._hand(ticket)
                 return
@@ -173,7 +174,7 @@ class StartedTurn(NamedTuple):
 
 
 class SessionState:
-    """What a session holds, and what its turns do to it."""
+    """The contents of a session, and the changes that its turns make."""
 
     def __init__(
         self, engine: Engine, tools: Toolbox, history: History, window: ContextWindow, usage: UsageTracker
@@ -190,7 +191,7 @@ class SessionState:
         self.journal: Journal | None = None
         self.last_partial: Reply[Any] | None = None
         self.missing_tools: list[str] = []
-        self._written: tuple[Any, Any] | None = None  # usage and summary as the journal has them
+        self._written: tuple[Any, Any] | None = None  # usage and summary as last written to the file
 
     def configure(self, given: Mapping[str, Any], where: str, own: Iterable[str]) -> None:
         """Set the parameters and options of all turns. Raises `TypeError` and `ValueError`; see `split_keywords`."""
@@ -234,7 +235,7 @@ class SessionState:
         return TurnRequest(user, params, TurnOptions(**made), at)
 
     async def start(self, request: TurnRequest) -> StartedTurn:
-        """Start a turn once those before it have ended: take the history as it is now, and read the user's files."""
+        """Start a turn once those before it have ended: take the current history, and read the user's files."""
         history = self.history
         keep = len(history) if request.at is None else history.turn_at(request.at)
         if request.user is None:
@@ -284,22 +285,23 @@ class SessionState:
             self.journal.fsync = fsync
         else:
             if self.journal is not None and own:
-                self.journal.close()  # another program changed the file; what is there now is replaced
+                self.journal.close()  # another program changed the file; its present contents are replaced
             journal = Journal.create(path, self._records(), fsync=fsync, replace=replace or own)
-            with contextlib.suppress(OSError):  # what the old file lacks is in the new one
+            with contextlib.suppress(OSError):  # records that the old file lacks are in the new one
                 self.close()
             self.journal, self._written = journal, (self.usage.total, self.window.summary)
         if fsync:
             self.journal.sync()
 
     def load(self, path: str | os.PathLike[str], append: bool, fsync: bool) -> None:
-        """Replace the state by what a file holds. Raises `SessionFileError`."""
+        """Replace the state with the contents of a file. Raises `SessionFileError`."""
         journal: Journal | None = None
         if append:
             journal, saved = Journal.open(path, fsync=fsync)
         else:
             saved = read_session(path)
-        with contextlib.suppress(OSError):  # as after `close`, what could not be written is not in the old file
+        # as after `close`, records that could not be written are not in the old file
+        with contextlib.suppress(OSError):
             self.close()
         self.journal = journal
         self.history, self.model, self.params = saved.history, saved.model, saved.params

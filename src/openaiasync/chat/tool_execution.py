@@ -1,7 +1,8 @@
-"""How a tool runs, in a thread or a task, and what the model is told of its result.
+"""Run a tool in a thread or a task, and convert its result for the model.
 
-A thread cannot be stopped, and a task may ignore its cancellation. What does not end is left behind: the turn continues
-without it, and the number of threads that hang is bounded. What the model is told never contains a traceback or a key.
+A thread cannot be stopped, and a task may ignore its cancellation. One that does not end is left behind: the turn
+continues without it, and the number of hanging threads is bounded. The text for the model never contains a traceback or
+a key.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-MAX_ERROR = 200  # characters of an exception's text that the model is told
+MAX_ERROR = 200  # characters of an exception's text that are sent to the model
 MAX_TOOL_ERROR = 2_000  # characters of the text of a `ToolError`, which was written for the model
-MAX_READ = 4_000  # characters of an exception's text that are looked at
+MAX_READ = 4_000  # characters of an exception's text that are read
 MAX_RESULT = 16 << 20  # bytes of a result as JSON
 MAX_ITEMS = 1_000_000  # items of all iterables in a result
 _SMALL = 1_000  # values that are encoded in the event loop
@@ -57,10 +58,10 @@ class ContentParts(list[dict[str, Any]]):
 
 
 def content_of(value: Any, *, silent: bool = False) -> str | list[dict[str, Any]]:
-    """Return the content of the message that tells the model a result: a str or `ContentParts` unchanged, else JSON.
+    """Return the content of a tool message for a result: a str or `ContentParts` unchanged, other values as JSON.
 
-    `None` becomes ``null``, or ``ok`` if the tool is `silent`, that is declared to return nothing. Half of a UTF-16
-    pair becomes U+FFFD. Raises `TypeError` or `ValueError` for what JSON cannot express, and for more than 16 MiB.
+    `None` becomes ``null``, or ``ok`` if the tool is `silent`, that is, declared to return nothing. Half of a UTF-16
+    pair becomes U+FFFD. Raises `TypeError` or `ValueError` for values without a JSON form, and for more than 16 MiB.
     """
     if isinstance(value, str):
         _check_size(len(value))
@@ -94,7 +95,7 @@ def _check_size(size: int) -> None:
 
 
 class _ForeignValues:
-    """Turns values that msgspec does not know into plain ones: pydantic models, numpy arrays, paths, iterables."""
+    """Converts values that msgspec does not know to plain ones: pydantic models, numpy arrays, paths, iterables."""
 
     def __init__(self) -> None:
         self._items = 0
@@ -152,7 +153,7 @@ class _Collected:
             self._size += _size_of(item)
             _check_size(self._size)
         except ValueError as error:
-            raise ToolError(f"The result cannot be told to the model: {error}") from error
+            raise ToolError(f"The result cannot be sent to the model: {error}") from error
         self.items.append(item)
 
 
@@ -161,14 +162,14 @@ def _size_of(item: Any) -> int:
         return len(item) + 3
     try:
         return 8 if isinstance(item, (int, float, type(None))) else len(_json(item))
-    except TypeError:  # the whole result is refused because of it, if the model is told at all
+    except TypeError:  # the whole result is refused because of it
         return 8
 
 
 def collected(items: Iterator[Any], is_left: Callable[[], bool]) -> list[Any]:
-    """Return the items of a generator that a tool returned; stop early once nobody waits for them (`is_left`).
+    """Return the items of a tool's generator; stop early once the call has been abandoned (`is_left`).
 
-    Raises what iterating raises, and `ToolError` if there is more than a result may hold.
+    Raises the exceptions of the generator, and `ToolError` above the maximum size of a result.
     """
     found = _Collected()
     for item in items:
@@ -179,7 +180,7 @@ def collected(items: Iterator[Any], is_left: Callable[[], bool]) -> list[Any]:
 
 
 async def collected_later(items: AsyncIterator[Any]) -> list[Any]:
-    """Do the same for an asynchronous generator. Other tasks get to run even if the generator itself never waits."""
+    """Return the items of an asynchronous generator, letting other tasks run even if the generator never waits."""
     found = _Collected()
     try:
         async for item in items:
@@ -194,10 +195,10 @@ async def collected_later(items: AsyncIterator[Any]) -> list[Any]:
 
 
 def describe_error(error: BaseException, scrub: Callable[[bytes], bytes], *, whole: bool = False) -> str:
-    """Return what the model is told of an exception: its class and the beginning of its text, on one line.
+    """Describe an exception to the model: its class and the beginning of its text, on one line.
 
-    The client's keys (`scrub`) and whatever looks like a credential are removed. A `ToolError` was written for the
-    model: its text stands alone, and may be longer. With `whole`, only the client's keys are removed.
+    The client's keys (`scrub`) and anything that looks like a credential are removed. The text of a `ToolError` was
+    written for the model: it stands alone, and may be longer. With `whole`, only the client's keys are removed.
     """
     text = " ".join(_text_of(error)[:MAX_READ].split())
     text = scrub(text.encode("utf-8", "replace")).decode("utf-8", "replace")
@@ -216,7 +217,7 @@ def describe_error(error: BaseException, scrub: Callable[[bytes], bytes], *, who
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException as failure:  # the exception's own code must not end the turn
+    except BaseException as failure:  # an error in the exception's `__str__` must not end the turn
         return f"(its text cannot be read: {type(failure).__name__})"
 
 
@@ -230,14 +231,14 @@ class ToolThread:
         self._threads = threads
         self.started: bool = False
         self.ended = False
-        self.left = False  # nobody waits for it any more
+        self.left = False  # its call has been abandoned
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Run a function in the thread and return its result. Raises whatever it raises."""
+        """Run a function in the thread and return its result. Raises its exceptions."""
         self.started = True
         try:
             value, error = await run_in_thread(function, "openaiasync: runs a tool", self._end)
-        except RuntimeError:  # the system has no more threads
+        except RuntimeError:  # the system cannot start another thread
             self._end()
             raise
         if error is not None:
@@ -266,8 +267,8 @@ class ToolThreads:
         """Forget all threads. A child process has none of its parent's."""
         self._lock = threading.Lock()
         self._running = 0
-        self._left = 0  # of those running, the ones that nobody waits for
-        self._ends = 0  # how many threads have ended, which shows whether anything moves
+        self._left = 0  # running threads whose calls have been abandoned
+        self._ends = 0  # the number of threads that have ended, which shows progress
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
 
     async def take(self, name: str) -> ToolThread:
@@ -354,10 +355,10 @@ _left_behind: set[asyncio.Task[Any]] = set()
 
 
 async def in_task(work: Coroutine[Any, Any, T], seconds: float | None, name: str) -> T:
-    """Run a tool's coroutine in a task of its own, cancelled after `seconds`, and return its result.
+    """Run a tool's coroutine in a separate task, cancelled after `seconds`, and return its result.
 
-    What the coroutine does to its task, such as cancelling it, does not affect the caller. Raises what it raises;
-    `ToolError` after the time, if it was cancelled from inside, and for exceptions that would end the event loop.
+    A coroutine that cancels its own task does not affect the caller. Raises the coroutine's exceptions, and `ToolError`
+    after `seconds`, for a cancellation from inside, and for exceptions that would end the event loop.
     """
     task = asyncio.create_task(_outcome(work), name=f"tool {name}")
     task.add_done_callback(lambda _: work.close())  # a task cancelled before its start never awaited it
@@ -370,7 +371,7 @@ async def in_task(work: Coroutine[Any, Any, T], seconds: float | None, name: str
         await end_task(task, name)
         raise ToolError(f"The tool {name} took longer than {seconds:g} s.")
     if task.cancelled():
-        raise ToolError(f"the tool {name} was cancelled by what it waited for")
+        raise ToolError(f"the tool {name} was cancelled from inside")
     ended = task.exception()
     if ended is not None:  # a GeneratorExit of the tool
         raise as_failure(ended)
@@ -386,7 +387,7 @@ async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseExceptio
         return await work, None
     except (asyncio.CancelledError, GeneratorExit):
         raise
-    except Exception as error:  # whatever a tool raises
+    except Exception as error:  # a tool may raise anything
         return None, error
     except BaseException as error:
         return None, as_failure(error)
@@ -410,7 +411,7 @@ async def end_task(task: asyncio.Task[Any], name: str) -> None:
     if not task.done():
         leave_behind(task, f"the tool {name}")
     elif not task.cancelled():
-        task.exception()  # retrieved: nobody else will
+        task.exception()  # retrieve the exception, or asyncio logs it as never retrieved
 
 
 def leave_behind(task: asyncio.Task[Any], what: str) -> None:

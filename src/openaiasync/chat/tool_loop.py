@@ -1,4 +1,4 @@
-"""A turn without I/O: what to request next, what an answer means, what the turn adds to the history."""
+"""A turn without I/O: the next request, the interpretation of an answer, the messages for the history."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class ToolLoop:
     """The rounds of one turn.
 
     Send `params`, give the answer to `take`, run `calls` and give their results to `add_results`. After `take` either
-    `done` is set, or `calls` must be run, or the model must be asked again because of a `problem`. `fallback` knows how
-    to ask for the type that the options name.
+    `done` is set, or `calls` must be run, or the model must be asked again because of a `problem`. `fallback` requests
+    the type in the options.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ToolLoop:
         if tools:
             made["tools"] = tools.params()
             if self._rounds and _forces(made.get("tool_choice")):
-                made["tool_choice"] = "auto"  # otherwise the model could never answer in words
+                made["tool_choice"] = "auto"  # otherwise the model could never answer with text
         return made if self.fallback is None else self.fallback.params(made)
 
     def take(self, answer: ChatCompletion) -> None:
@@ -125,7 +125,7 @@ class ToolLoop:
         return self._reply
 
     def partial(self, answer: Any = None) -> Reply[Any]:
-        """Return a copy of the reply so far, with what was received of an `answer` that is still being received."""
+        """Return a copy of the reply so far, with the received part of an unfinished `answer`."""
         reply = msgspec.structs.replace(
             self._reply,
             answers=list(self._reply.answers),

@@ -37,8 +37,8 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 class Tool:
     """A function that a model may call. Create one with `tool`; calling it calls the function.
 
-    `name`, `description` and `parameters` (a JSON schema) are what the model is told; `strict` says whether the server
-    is asked to enforce the schema. `timeout` is how many seconds a call may take, `None` without a limit.
+    `name`, `description` and `parameters` (a JSON schema) are sent to the model; `strict` says whether the server is
+    asked to enforce the schema. `timeout` is the maximum duration of a call in seconds, `None` for no limit.
     """
 
     def __init__(
@@ -96,23 +96,23 @@ class Tool:
         return self.function(*args, **kwargs)
 
     async def run(self, arguments: str) -> Any:
-        """Call the function with the JSON text of its arguments, validated and converted as its annotations say.
+        """Call the function with the JSON text of its arguments, validated and converted by its annotations.
 
         A function that is not async runs in a daemon thread, with the caller's context variables; if it is a generator,
         its items are collected there. Raises `ToolError` for arguments that do not fit, for a call that takes longer
-        than `timeout`, and if 32 other calls hang; and whatever the function raises.
+        than `timeout`, and if 32 other calls hang; and the function's exceptions.
         """
         return (await self._run(arguments, with_content=False))[0]
 
     async def call(self, arguments: str) -> str | list[dict[str, Any]]:
-        """Do as `run`, and return the result as the content that the model is told.
+        """Call the function as `run` does, and return the result as the content of a tool message.
 
-        Raises what `run` does, and `ToolError` for a result that JSON cannot express.
+        Raises the errors of `run`, and `ToolError` for a result without a JSON form.
         """
         return (await self.result(arguments))[1]
 
     async def result(self, arguments: str) -> tuple[Any, str | list[dict[str, Any]]]:
-        """Do as `call`, and return both what the function returned and the content."""
+        """Call the function as `call` does, and return both its result and the content."""
         return await self._run(arguments, with_content=True)
 
     async def _run(self, arguments: str, with_content: bool) -> tuple[Any, Any]:
@@ -127,7 +127,7 @@ class Tool:
             thread.leave()
 
     async def _in_thread(self, thread: ToolThread, call: Callable[[], Any], with_content: bool) -> tuple[Any, Any]:
-        """Call the function in a thread. Whatever may take long is done there, too: collecting, encoding."""
+        """Call the function in a thread, and collect and encode its result there too, since both may take long."""
 
         def work() -> tuple[Any, Any, bool]:
             value: Any = call()
@@ -144,7 +144,7 @@ class Tool:
         return value, self.content(value) if with_content else None
 
     async def _finished(self, call: Callable[[], Any], with_content: bool) -> tuple[Any, Any]:
-        """Call a function and await its result in the event loop; do what may take long in a thread."""
+        """Call a function and await its result in the event loop; encode a large result in a thread."""
         value = call()
         if isinstance(value, AsyncIterator):
             value = await collected_later(cast("AsyncIterator[object]", value))
@@ -161,11 +161,13 @@ class Tool:
             thread.leave()
 
     def content(self, value: Any) -> str | list[dict[str, Any]]:
-        """Return a result as the content that the model is told. Raises `ToolError` for what JSON cannot express."""
+        """Return a result as the content of a tool message. Raises `ToolError` for a value without a JSON form."""
         try:
             return content_of(value, silent=self._silent)
         except (TypeError, ValueError) as error:
-            raise ToolError(f"The tool {self.name} returned what cannot be told to the model: {error}") from error
+            raise ToolError(
+                f"The tool {self.name} returned a value that cannot be sent to the model: {error}"
+            ) from error
 
     def _arguments(self, arguments: str) -> tuple[list[Any], dict[str, Any]]:
         try:
@@ -214,17 +216,17 @@ def tool(
     parameters: dict[str, Any] | None = None,
     timeout: float | None = None,
 ) -> Tool | Callable[[Function], Tool]:
-    """Make a tool of a function, sync or async, a method, a partial or a callable object. Also a decorator.
+    """Make a tool from a function, sync or async, a method, a partial or a callable object. Also a decorator.
 
-    Each parameter needs an annotation: any type that msgspec or pydantic can make a schema of. Describe parameters in
+    Each parameter needs an annotation: any type for which msgspec or pydantic can make a schema. Describe parameters in
     the docstring (Google, numpy or reST style) or by ``Annotated[..., msgspec.Meta(description=...)]``. The model may
     omit parameters with defaults, and does not see those that a partial has bound by name.
 
     `name` and `description` default to the function's name and docstring. `strict` asks the server to enforce the
     schema: by default where it can; True raises if it cannot, False never asks. `parameters` is a JSON schema that
-    replaces the signature: the function then gets the decoded arguments by name, without validation. `timeout` is how
-    many seconds a call may take (no limit); a thread that takes longer is left running. Raises `TypeError` for a
-    function that no schema can be made of, and says what to change; `ValueError` for an invalid name or timeout.
+    replaces the signature: the function then gets the decoded arguments by name, without validation. `timeout` is
+    the maximum duration of a call in seconds (default: no limit); a thread that takes longer is left running. Raises
+    `TypeError` for a function without a schema, saying what to change; `ValueError` for an invalid name or timeout.
     """
 
     def made(given: Function) -> Tool:
@@ -236,8 +238,8 @@ def tool(
 class Toolbox:
     """The tools that a model may call, by name: functions and `Tool`s, and dicts of tools that the server runs.
 
-    Raises `TypeError` for anything else, for a function that no schema can be made of, and for the dict of a function
-    tool, which does not say what to run; `ValueError` for two tools with one name.
+    Raises `TypeError` for anything else, for a function without a schema, and for the dict of a function tool, since it
+    does not say what to run; `ValueError` for two tools with one name.
     """
 
     __slots__ = ("_served", "_tools")
@@ -255,7 +257,7 @@ class Toolbox:
             self.add(one)
 
     def add(self, given: Function | Tool | Mapping[str, Any]) -> Tool | None:
-        """Add a tool; return the `Tool` made of a function, `None` for a dict. Raises what creating a toolbox does."""
+        """Add a tool; return the `Tool` made from a function, `None` for a dict. Raises the errors of `Toolbox`."""
         if isinstance(given, Mapping):
             self._add_served(dict(cast("Any", given)))
             return None
@@ -288,7 +290,7 @@ class Toolbox:
         return [*(one.param() for one in self._tools.values()), *self._served]
 
     def joined(self, more: Tools) -> Toolbox:
-        """Return a new toolbox with these tools and more. Raises what creating a toolbox does."""
+        """Return a new toolbox with these tools and more. Raises the errors of `Toolbox`."""
         made = Toolbox(self)
         other = Toolbox(more)
         for one in other:
@@ -313,24 +315,25 @@ Tools: TypeAlias = Toolbox | Sequence[Function | Tool | Mapping[str, Any]]
 """What ``tools=`` accepts: functions, `Tool`s, and dicts of tools that the server runs."""
 
 Permit: TypeAlias = Callable[[ToolCall], bool | str | Awaitable[bool | str]]
-"""Asked before each call, one at a time, in the order of the calls.
+"""Called before each tool call, one at a time, in the order of the calls.
 
-`True` lets the call run. `False`, or the reason as a text, denies it, and the model is told.
+`True` lets the call run. `False`, or a text with the reason, denies it, and the model gets an error message.
 """
 
 OnToolError: TypeAlias = Literal["tell", "tell_all", "raise"] | Callable[[ToolCall, Exception], str | Awaitable[str]]
-"""What happens after a failed call.
+"""The reaction to a failed call.
 
-``"tell"``: the model is told the exception's type and the beginning of its text, without what looks like a credential;
-``"tell_all"``: the whole text, from which only the client's own keys are removed. ``"raise"``: the turn raises
-`ToolError`. A function of the call and the exception: the model is told what it returns.
+``"tell"``: the model gets the exception's type and the beginning of its text, with anything that looks like a
+credential removed; ``"tell_all"``: the whole text, from which only the client's own keys are removed. ``"raise"``: the
+turn raises
+`ToolError`. A function of the call and the exception: the model gets its result.
 """
 
 
 class ToolRun:
     """The calls of one answer, running at the same time. Read them with `next` to the end, or `close` the run.
 
-    `scrub` removes the client's keys from what the model is told of an exception.
+    `scrub` removes the client's keys from the description of an exception for the model.
     """
 
     def __init__(
@@ -358,12 +361,12 @@ class ToolRun:
 
     def _ended(self, task: asyncio.Task[ToolResult]) -> None:
         if not task.cancelled():
-            task.exception()  # retrieved: another call may have failed before, and its error was raised
+            task.exception()  # retrieve the exception: the error of another call may have been raised before
         self._finished.append(task)
         self._changed.set()
 
     async def next(self) -> ToolResult | None:
-        """Return the result of the next call that ends; `None` after the last. Raises `ToolError` if it is to."""
+        """Return the result of the next call that ends; `None` after the last. Raises `ToolError` with ``"raise"``."""
         if self._returned == len(self._tasks):
             return None
         while not self._finished:
@@ -397,7 +400,7 @@ class ToolRun:
                 task.cancel()
 
     async def close(self) -> None:
-        """Cancel the calls that still run and wait for their end, but not for threads and not for what ignores it."""
+        """Cancel the running calls and wait for their end, except for threads and calls that ignore cancellation."""
         running = [task for task in self._tasks if not task.done()]
         if running:
             self.cancel()
@@ -418,12 +421,12 @@ class ToolRun:
         started = time.perf_counter()
         try:
             value, content = await tool.result(call.arguments)
-        except Exception as error:  # whatever a tool raises
+        except Exception as error:  # a tool may raise anything
             return await self._failed(call, error, time.perf_counter() - started)
         return ToolResult(call=call, value=value, content=content, seconds=time.perf_counter() - started)
 
     async def _denial(self, call: ToolCall) -> str | None:
-        """Return what the model is told if the call is denied, `None` if it may run."""
+        """Return the message for the model if the call is denied, `None` if it may run."""
         if self._permit is None:
             return None
         async with self._asking:

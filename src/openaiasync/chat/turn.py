@@ -1,4 +1,4 @@
-"""One turn: ask the model, run its tools, check its answer, as often as it takes; whole or streamed."""
+"""One turn: ask the model, run its tools, check its answer, and repeat until it is complete; whole or streamed."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ async def run_turn(
 ) -> Reply[Any]:
     """Run one turn and return its reply. `params` are the request's parameters without messages and tools.
 
-    Raises what the calls, `ToolLoop.take` and the tools raise, with the `Reply` so far as `.partial`; so does the
-    `CancelledError` of a cancelled turn. Tools that are still running are cancelled.
+    Raises the errors of the calls, of `ToolLoop.take` and of the tools, with the `Reply` so far as `.partial`; the
+    `CancelledError` of a cancelled turn has it too. Running tools are cancelled.
     """
     loop = _tool_loop(engine, messages, params, options)
     try:
@@ -92,13 +92,13 @@ async def _answer(engine: Engine, loop: ToolLoop) -> ChatCompletion:
         else:
             if loop.fallback is not None:
                 loop.fallback.accepted()
-            if not answer.meta.complete:  # the server streamed although it was not asked to
+            if not answer.meta.complete:  # the server sent a stream that was not requested
                 raise broken_stream(answer.meta, "nothing in the answer says that it is complete", answer)
             return answer
 
 
 def _retry_or_raise(loop: ToolLoop, error: APIError) -> None:
-    """Change what the next request asks for, or raise the error."""
+    """Change the next request, or raise the error."""
     if loop.retry_after(error):
         return
     if loop.fallback is None:
@@ -107,7 +107,7 @@ def _retry_or_raise(loop: ToolLoop, error: APIError) -> None:
 
 
 def _attach(error: BaseException, loop: ToolLoop, answer: ChatCompletion | None = None) -> None:
-    """Set `error.partial` to the reply so far, with what was received of an `answer`."""
+    """Set `error.partial` to the reply so far, with the received part of an `answer`."""
     cast("Any", error).partial = loop.partial(answer)
 
 
@@ -116,8 +116,7 @@ class TurnStream(Generic[T]):
 
     Nothing is sent before the stream is entered, iterated or asked for its final reply. Leave it with ``async with`` or
     `close`, which frees its connection and cancels its tools. One pass, one reader: a second pass raises
-    `RuntimeError`. Raises the errors of `run_turn` after the pieces that came before them, and again on every later
-    read.
+    `RuntimeError`. Raises the errors of `run_turn` after the pieces before them, and again on every later read.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class TurnStream(Generic[T]):
         self._options = options
         self._begin(engine, messages, params)
         self._live: ChatStream | None = None
-        self._cut: ChatCompletion | None = None  # what was received of an answer that was left
+        self._cut: ChatCompletion | None = None  # the received part of an abandoned answer
         self._tools: ToolRun | None = None
         self._splitter: ThinkSplitter | None = None
         self._value: PartialValue | None = None
@@ -141,7 +140,7 @@ class TurnStream(Generic[T]):
         self._untouched = False  # nothing of the current answer has been received
 
     def _begin(self, engine: Engine, messages: Iterable[Any], params: Mapping[str, Any]) -> None:
-        """Set what the turn sends. A subclass may call it again before anything is sent."""
+        """Set the contents of the turn's requests. A subclass may call it again before anything is sent."""
         self._calls = engine
         self._loop = _tool_loop(engine, messages, params, self._options)
 
@@ -197,7 +196,7 @@ class TurnStream(Generic[T]):
     async def final(self) -> Reply[T]:
         """Read the rest of the stream and return the whole reply.
 
-        Raises what reading raises, and `RuntimeError` if the stream was closed before its end.
+        Raises the errors of reading, and `RuntimeError` if the stream was closed before its end.
         """
         if not self._exhausted:
             async for _ in self:
@@ -302,7 +301,7 @@ class TurnStream(Generic[T]):
             self._announce_repair()
 
     async def _reconsider(self, error: APIError) -> None:
-        """Ask in another way if the stream ended with an error before any text, or raise the error."""
+        """Send another form of the request if the stream ended with an error before any text, or raise the error."""
         if self._text or self._reasoning:
             raise error
         if not await self._refits(error):
@@ -357,7 +356,7 @@ class TurnStream(Generic[T]):
     def __del__(self) -> None:
         tools = getattr(self, "_tools", None)
         if tools is not None:
-            with contextlib.suppress(RuntimeError):  # its event loop may be gone, and the tasks with it
+            with contextlib.suppress(RuntimeError):  # its event loop may be gone, along with the tasks
                 tools.cancel()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""How a turn runs: its options, and the errors for keywords that a method does not accept."""
+"""The options of a turn, and the errors for keywords that a method does not accept."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ NOT_IN_SESSIONS: dict[str, str] = {
     "messages": "a session keeps its messages; session(messages=[...]) starts with some",
 }
 """Parameters of the API that a session does not accept, and what to use instead."""
-_WITHOUT_EFFECT = {"n": 1, "stream": False}  # values that ask for what a turn does anyway
+_WITHOUT_EFFECT = {"n": 1, "stream": False}  # values that request the behaviour of every turn
 
 
 class TurnOptions(msgspec.Struct, kw_only=True):
-    """How a turn runs.
+    """The options of a turn; defaults are in parentheses.
 
-    `tools`: the functions that the model may call (none). `max_rounds`: how often the model may be asked because of
-    tool calls (8). `permit` is asked before each call (all are permitted), `on_tool_error` says what a failed call does
-    (``"tell"``). `into`: the type of the value to get, or its `Shape` (none); `repair`: how often the model may try
-    again if its answer does not fit it (1); `format`: how to ask for it (the best way that the server supports).
-    `keep_reasoning` sends the model's reasoning back to it with the history (False). `think_tags` takes reasoning at
-    the beginning of a text, between ``<think>`` and ``</think>`` or the tags of other models, out of the text (False).
+    `tools`: the functions that the model may call (none). `max_rounds`: the maximum number of answers that may contain
+    tool calls (8). `permit` is called before each tool call (all are permitted); `on_tool_error` is the reaction to a
+    failed call (``"tell"``). `into`: the type of the requested value, or its `Shape` (none); `repair`: how often the
+    model may try again if its answer does not fit the type (1); `format`: the form in which the type is requested (the
+    best that the server supports). `keep_reasoning` sends the model's reasoning back with the history (False).
+    `think_tags` separates reasoning at the beginning of a text, between ``<think>`` and ``</think>`` or the tags of
+    other models, from the text (False).
 
     Raises `TypeError` or `ValueError` for invalid values.
     """
@@ -138,6 +139,6 @@ def turn_keywords(
 
 
 def check_format(where: str, params: Mapping[str, Any], into: Any) -> None:
-    """Raise `TypeError` if both `into` and ``response_format`` say what the answer is to be."""
+    """Raise `TypeError` if both `into` and ``response_format`` are given."""
     if into is not None and params.get("response_format") is not None:
-        raise TypeError(f"{where} does not accept response_format together with into, which takes its place")
+        raise TypeError(f"{where} does not accept response_format together with into, which replaces it")

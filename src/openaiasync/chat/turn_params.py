@@ -23,9 +23,9 @@ __all__ = ["SayParams", "TurnParams"]
 
 
 class _CommonParams(ChatTurn, RequestOptions, total=False):
-    """The options of a turn (see `TurnOptions`) beside the parameters of ``POST /chat/completions``.
+    """The options of a turn (see `TurnOptions`) and the parameters of ``POST /chat/completions``.
 
-    Not among them are those that a turn decides itself: ``n``, ``stream``, and tools as JSON.
+    Parameters that a turn sets itself are omitted: ``n``, ``stream``, and tools as JSON.
     """
 
     max_rounds: int
@@ -41,13 +41,13 @@ class _CommonParams(ChatTurn, RequestOptions, total=False):
 
 
 class TurnParams(_CommonParams, total=False):
-    """What methods that run turns accept; ``audio`` says how the model is to speak."""
+    """The parameters of methods that run turns; ``audio`` is the output format of a model that speaks."""
 
     audio: ChatCompletionAudioParam | None
 
 
 class SayParams(_CommonParams, total=False):
-    """What one turn of a session accepts; `ChatSession.say` describes the first four."""
+    """The parameters of one turn of a session; `ChatSession.say` describes the first four."""
 
     images: ImageSource | Sequence[ImageSource] | None
     audio: AudioSource | Sequence[AudioSource] | None

@@ -1,4 +1,4 @@
-"""Tokens and money: how many tokens messages take, what a session has used, what that costs, and its budget."""
+"""Tokens and costs: counting tokens of messages, the usage of a session, its cost, and its budget."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ _OF_MESSAGE = 4  # role and separators
 _OF_IMAGE = {"low": 85}
 _OF_OTHER_IMAGE = 1000
 _OF_FILE = 1000
-_AUDIO_BYTES = {"wav": 3200, "mp3": 1600}  # of a token, a tenth of a second: 16 kHz and 16 bits; 128 kbit/s
+# bytes per token, which stands for 100 ms: WAV of 16 kHz and 16 bits; MP3 of 128 kbit/s
+_AUDIO_BYTES = {"wav": 3200, "mp3": 1600}
 
 _SCALE_FROM = 32  # the least difference in weight that shows how many tokens a server counts for one of ours
 _SCALES = (0.1, 16.0)
@@ -58,7 +59,7 @@ def token_count(value: Any) -> int | None:
 
 
 class TokenCount(NamedTuple):
-    """How many tokens the next request takes, and who counted them.
+    """The number of tokens of the next request, and the source of the count.
 
     ``"server"``: the server's count of the last request, plus what was added since by tokenizer or estimate;
     ``"tokenizer"`` and ``"estimate"``: no server has counted yet.
@@ -73,7 +74,7 @@ class _Anchor(NamedTuple):
 
     tokens: int
     weight: float
-    scale: float  # its tokens for one of ours
+    scale: float  # the server's tokens per unit of weight
 
 
 class TokenCounter:
@@ -90,7 +91,7 @@ class TokenCounter:
         self._anchor: _Anchor | None = None
         self._least: tuple[float, int] | None = None  # the lightest request that a server counted, and its count
         self._scale = 1.0
-        self._growth = 0.0  # tokens for one of ours in what the last longer request had added
+        self._growth = 0.0  # the server's tokens per unit of weight, in the messages added since the previous count
         self._weights: dict[int, tuple[Mapping[str, Any], float]] = {}  # by id: messages are many and are not modified
 
     def fork(self) -> TokenCounter:
@@ -105,7 +106,7 @@ class TokenCounter:
 
     @property
     def source(self) -> Source:
-        """Who counts at the moment."""
+        """The current source of the count."""
         return "server" if self._anchor else "tokenizer" if self._tokenizer else "estimate"
 
     def text(self, text: str) -> float:
@@ -130,23 +131,23 @@ class TokenCounter:
         return total
 
     def params(self, params: Mapping[str, Any]) -> float:
-        """Return the weight of what else is in a prompt: descriptions of tools, the schema of the answer."""
+        """Return the weight of the other parts of a prompt: descriptions of tools, the schema of the answer."""
         given = [params[name] for name in ("tools", "functions", "response_format") if params.get(name)]
         return self.text(encode_json(given).decode()) if given else 0.0
 
     def tokens(self, weight: float) -> int:
-        """Return how many tokens a request of this weight takes."""
+        """Return the number of tokens of a request of this weight."""
         anchor = self._anchor
         if anchor is None:
             return round(weight)
         return max(1, round(anchor.tokens + anchor.scale * (weight - anchor.weight)))
 
     def weight(self, tokens: float) -> float:
-        """Return the weight of a text that has so many tokens by the server's count."""
+        """Return the weight of a text with this number of tokens by the server's count."""
         return tokens / self._scale
 
     def within(self, tokens: int) -> float:
-        """Return the weight of a request that takes so many tokens, the inverse of `tokens`."""
+        """Return the weight of a request with this number of tokens, the inverse of `tokens`."""
         anchor = self._anchor
         return float(tokens) if anchor is None else anchor.weight + (tokens - anchor.tokens) / anchor.scale
 
@@ -160,7 +161,7 @@ class TokenCounter:
             if self._tokenizer is None and weight >= _SCALE_FROM:
                 self._scale = tokens / weight if refused else _scale(tokens / weight)
         elif abs(weight - least[0]) >= _SCALE_FROM:
-            # The difference between two counts does not contain what the server adds to every prompt.
+            # The difference between two counts does not contain the tokens that the server adds to every prompt.
             self._scale = _scale((tokens - least[1]) / (weight - least[0]))
         if least is None or weight < least[0]:
             self._least = (weight, tokens)
@@ -256,7 +257,7 @@ A name includes its dated versions ("gpt-4o-mini" also means "gpt-4o-mini-2024-0
 
 
 class SessionUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session has used so far, including failed turns and summaries.
+    """The usage of a session so far, including failed turns and summaries.
 
     `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of `completion_tokens`. `cost` is in the currency of
     the prices, `None` without prices. `estimated` is how many of the `requests` had no usable count from the server,
@@ -314,7 +315,7 @@ def _count(usage: Any, name: str, detail: str = "") -> int | None:
 
 
 class UsageTracker:
-    """Adds up what a session uses, and checks its budget."""
+    """Adds up the usage of a session, and checks its budget."""
 
     def __init__(self, prices: Prices | None = None, budget: float | None = None) -> None:
         self.prices: dict[str, Price] | None = _table(prices)
@@ -324,12 +325,12 @@ class UsageTracker:
                     f"budget must be an amount above 0, in the currency of the prices, not {budget!r}"
                 )
             if self.prices is None:
-                raise ConfigurationError("budget needs prices: what a million tokens of each model cost")
+                raise ConfigurationError("budget needs prices: the cost of a million tokens of each model")
         self.budget = budget
         self.total: SessionUsage = SessionUsage(cost=None if self.prices is None else 0.0)
 
     def fork(self) -> UsageTracker:
-        """Return an independent copy, which starts with what was used so far."""
+        """Return an independent copy, which starts with the usage so far."""
         return copy.copy(self)
 
     def price(self, model: str) -> Price | None:
@@ -344,7 +345,7 @@ class UsageTracker:
         return found
 
     def check(self, model: str, prompt_tokens: int, answer_tokens: int = 0) -> None:
-        """Raise `BudgetError` if the budget is spent, or if a request of so many tokens would exceed it.
+        """Raise `BudgetError` if the budget is spent, or if a request with these tokens would exceed it.
 
         `answer_tokens` is the limit of the answer, 0 without one. Raises `ConfigurationError` if there is a budget but
         no price for the model.
@@ -362,7 +363,7 @@ class UsageTracker:
             raise BudgetError(spent=spent, needed=needed, budget=self.budget)
 
     def add(self, model: str, usage: Any, estimate: tuple[int, int]) -> None:
-        """Count an answer by the server's `usage`; what is missing there by the `estimate` of prompt and answer.
+        """Count an answer by the server's `usage`; missing numbers are replaced by the `estimate` of prompt and answer.
 
         0 tokens for a prompt mean that the server did not count; an answer may have 0 tokens.
         """
