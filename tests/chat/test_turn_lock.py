@@ -118,7 +118,7 @@ def test_waiting_for_oneself_is_refused() -> None:
         order = TurnLock()
 
         async def tool() -> None:
-            with pytest.raises(RuntimeError, match=r"a tool called the session .* use session\.fork\(\)"):
+            with pytest.raises(RuntimeError, match=r"a tool called its own session .* use session\.fork\(\)"):
                 await order.acquire()
 
         async def later() -> None:
