@@ -227,7 +227,7 @@ class Traffic:
     def _answered(self, now: float, flight: Flight, size: float, fields: Any) -> None:
         self.latencies.append((now, now - flight.started))
         if fields is not None:
-            for pacer, told in zip((self.admission.requests, self.admission.tokens), fields, strict=True):
+            for pacer, told in zip((flight.pace.requests, flight.pace.tokens), fields, strict=True):
                 if told is not None:
                     pacer.headers.see(now, *told)
                     pacer.changed(now)

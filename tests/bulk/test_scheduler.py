@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import pytest
+
 from conftest import run
 from openaiasync import AsyncOpenAI, RateLimitError
 from openaiasync.bulk.row import Outcome, Work
@@ -34,10 +36,11 @@ class Collected:
         raise AssertionError("never full")
 
 
-def rows(count: int) -> Iterator[Work]:
+def rows(count: int, *models: str) -> Iterator[Work]:
     for index in range(count):
-        params: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": f"row {index}"}]}
-        yield Work(f"row-{index}", index, CHAT_COMPLETIONS_CREATE.request(params))
+        model = models[index % len(models)] if models else "m"
+        params: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": f"row {index}"}]}
+        yield Work(f"row-{index}", index, CHAT_COMPLETIONS_CREATE.request(params), model=model)
 
 
 def test_every_row_is_answered() -> None:
@@ -143,3 +146,55 @@ def test_a_pause_of_the_source_is_no_trouble_of_the_server() -> None:
         assert (summary.stopped, summary.stats.ok, summary.stats.refused) == ("", 4, 8)
 
     run(main(), timeout=1000)
+
+
+@pytest.mark.parametrize("told", ["fields", "refusals"])
+def test_models_of_one_job_are_paced_apart(told: str) -> None:
+    """A model with a low limit holds up no row of another, whether its limit is told by fields or by 429s alone; every
+    row is answered in the end."""
+    answered: dict[str, list[float]] = {"slow": [], "fast": []}
+    refused = 0
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        model, now = seen.json()["model"], asyncio.get_running_loop().time()
+        at = answered[model]
+        if model == "slow" and told == "refusals" and at and now - at[-1] < 0.5:
+            refused += 1
+            writer.write(json_answer({"error": {"message": "slower"}}, 429))
+            return
+        at.append(now)
+        limit = {"slow": "120", "fast": "6000"}[model]
+        fields = {"x_ratelimit_limit_requests": limit} if told == "fields" else {}
+        writer.write(json_answer(CHAT, **fields))
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            client, sink = AsyncOpenAI(api_key="k", base_url=server.url), Collected()
+            summary = await Scheduler(client, max_in_flight=4).run(rows(60, "slow", "fast", "fast"), sink)
+            await client.aclose()
+        assert (summary.stopped, summary.stats.ok) == ("", 60)
+        assert refused == 0 if told == "fields" else refused < 40
+
+    run(main(), timeout=300)
+    assert max(answered["fast"]) - min(answered["fast"]) < 1.5
+    assert max(answered["slow"]) - min(answered["slow"]) > 8
+
+
+def test_model_names_without_end_take_bounded_memory() -> None:
+    """Hundreds of model names in one run are no trouble: the limits of the ones used last are remembered."""
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer(CHAT))
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            client, sink = AsyncOpenAI(api_key="k", base_url=server.url), Collected()
+            scheduler = Scheduler(client, max_in_flight=16)
+            summary = await scheduler.run(rows(500, *(f"m{number}" for number in range(500))), sink)
+            await client.aclose()
+        assert summary.stats.ok == 500
+        (known,) = [server.admission.models.all() for server in scheduler._servers]
+        assert 16 <= len(known) <= 64
+
+    run(main())

@@ -123,3 +123,27 @@ def test_limits_are_learned_from_fields() -> None:
 
     run(main())
     assert script.at[-1] - script.at[1] == pytest.approx(4, rel=0.2)
+
+
+def test_models_have_their_own_limits() -> None:
+    """Two models whose fields tell different limits are paced apart, each by its own, and share the user's limit."""
+    at: dict[str, list[float]] = {"slow": [], "fast": []}
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        model = seen.json()["model"]
+        at[model].append(asyncio.get_running_loop().time())
+        limit = {"slow": "60", "fast": "600"}[model]
+        writer.write(json_answer(CHAT, x_ratelimit_limit_requests=limit, x_ratelimit_remaining_requests="50"))
+
+    async def main() -> None:
+        async with scripted(script) as server, client(server, Limits(rpm=6000)) as one:
+
+            async def calls(model: str) -> None:
+                for _ in range(11):
+                    await one.chat("hi", model=model)
+
+            await asyncio.gather(calls("slow"), calls("fast"))
+
+    run(main())
+    assert at["slow"][-1] - at["slow"][1] == pytest.approx(9, rel=0.1)
+    assert at["fast"][-1] - at["fast"][1] == pytest.approx(0.9, rel=0.15)

@@ -264,7 +264,7 @@ class BatchRun:
             if (usage := _usage(body)) is not None:
                 stats.input_tokens += usage.input
                 stats.output_tokens += usage.output
-                self._sink.spend(work.context.model, usage)
+                self._sink.spend(work.model, usage)
             line = encode_success(
                 self._sink.row_id(work.index), work.key, response.status_code, response.request_id, body
             )

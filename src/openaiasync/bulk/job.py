@@ -43,7 +43,7 @@ from .batch_file import (
 )
 from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
 from .job_limits import JobLimits, LimitsFile
-from .job_sink import Durability, JobSink, RowContext
+from .job_sink import Durability, JobSink
 from .progress import JobProgress, JobStatus, JobTotals, price_for, show_in_notebook
 from .repair import Into
 from .report import JobReport, html_page, save, save_json
@@ -318,7 +318,7 @@ class Job:
             request = request_of(endpoint, body, fields)
             if into is not None:
                 into.prepare(request, index)
-            yield Work(key, index, request, 0, named, RowContext(str(model or ""), body))
+            yield Work(key, index, request, 0, named, body, str(model or ""))
 
     def _defaults(self, group: str) -> dict[str, Any]:
         """Return the default fields of bodies for endpoints of this group."""

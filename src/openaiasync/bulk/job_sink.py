@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from zlib import crc32
 
 import msgspec
@@ -21,7 +21,7 @@ from .report import save
 from .row import Outcome, Stats, Usage, Work
 from .scheduler import Scheduler
 
-__all__ = ["Durability", "JobSink", "RowContext"]
+__all__ = ["Durability", "JobSink"]
 
 Durability = Literal["normal", "strict", "none"]
 
@@ -33,16 +33,10 @@ _REASONS = 50  # distinct reasons of failures that are counted
 _raw = msgspec.json.Decoder(msgspec.Raw)
 
 
-class RowContext(NamedTuple):
-    """The state of a row in flight."""
-
-    model: str
-    body: bytes
-    """The request from the input, with defaults; the one sent may add a schema or a repair prompt."""
-
-
 class JobSink:
     """The `Sink` of a job. `keep` runs beside the scheduler; `close` ends it.
+
+    A row's `context` is its request from the input, with defaults; the one sent may add a schema or a repair prompt.
 
     `stop` is called with the reason when no further row may be started: ``"cost"``, or ``"full"`` (a write error);
     `every_second` is called about once a second.
@@ -137,7 +131,7 @@ class JobSink:
             self._latencies.add(outcome.seconds)
             self._recent.add(outcome.seconds)
             if outcome.usage is not None:
-                self.spend(work.context.model or str(getattr(outcome.answer, "model", "")), outcome.usage)
+                self.spend(work.model or str(getattr(outcome.answer, "model", "")), outcome.usage)
         status = outcome.status or 200
         return encode_success(self.row_id(work.index), work.key, status, outcome.request_id, _json_of(outcome))
 
@@ -175,7 +169,7 @@ class JobSink:
         shown = {"code": str(code), "message": str(error), "type": type(error).__name__, "attempts": outcome.attempts}
         answer = _plain(error.body) if isinstance(error, APIError) else None
         url = f"/v1{work.request.endpoint.path}"
-        return encode_failure(work.key, url, work.context.body, outcome.status, outcome.request_id, shown, answer)
+        return encode_failure(work.key, url, work.context, outcome.status, outcome.request_id, shown, answer)
 
     def _flush(self) -> None:
         self._scheduled = False

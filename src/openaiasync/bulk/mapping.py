@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, cast
 
 from ..core.codec.endpoint import Endpoint, Request
-from ..core.policy.estimate import Usage
+from ..core.policy.estimate import Usage, model_of
 from ..core.policy.limits import Limits
 from ..endpoints import (
     CHAT_COMPLETIONS_CREATE,
@@ -169,6 +169,7 @@ class RowStream(Generic[A, P]):
         self._options = options
         self._params = params
         self._into = None if options.into is None else Into(options.into, options.repair)
+        self._default_model = ""
         self._done: deque[Row[A, P]] = deque()
         self._all = False
         self._used = False
@@ -318,7 +319,10 @@ class RowStream(Generic[A, P]):
             self._finish(index, key, item, Outcome(error=failure))
             self._scheduler.count_failed()
             return None
-        return Work(str(key), index, request, context=(key, item))
+        model = params.get("model")
+        if not isinstance(model, str):
+            model = self._default_model = self._default_model or model_of(request.body)
+        return Work(str(key), index, request, context=(key, item), model=model)
 
     def _params_of(self, made: Any) -> dict[str, Any]:
         if isinstance(made, Mapping):

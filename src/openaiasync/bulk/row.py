@@ -24,10 +24,12 @@ class Work:
             scheduler estimate it.
         idempotency_key: sent as ``Idempotency-Key`` with every attempt, `None` for no such header.
         context: any value of the caller's; the scheduler ignores it.
+        model: its model, as servers limit each model separately; ``""`` where that is not known.
     """
 
     __slots__ = (
-        "attempts", "cache_key", "context", "idempotency_key", "index", "key", "refusals", "request", "tokens",
+        "attempts", "cache_key", "context", "idempotency_key", "index", "key", "model", "refusals", "request",
+        "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +40,7 @@ class Work:
         tokens: int = 0,
         idempotency_key: str | None = None,
         context: Any = None,
+        model: str = "",
     ) -> None:
         self.key: str = key
         self.index: int = index
@@ -45,6 +48,7 @@ class Work:
         self.tokens: int = tokens
         self.idempotency_key: str | None = idempotency_key
         self.context: Any = context
+        self.model: str = model
         self.attempts: int = 0
         """Attempts so far that count against the retries; attempts answered with 429 do not."""
         self.refusals: int = 0

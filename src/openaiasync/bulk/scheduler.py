@@ -60,6 +60,7 @@ MaxInFlight: TypeAlias = int | Literal["auto"] | None
 RETRIES = 5  # attempts after the first one
 GIVE_UP_AFTER = 600.0  # seconds
 UNBOUNDED = 100_000  # in flight
+PASSED_OVER = 256  # rows that wait for the limit of their model, while rows for other models are sent
 AHEAD = 256  # rows of an asynchronous source that are read before they can be sent
 MISSING = 16  # 404s without any answer before, after which the run stops
 REFUSALS = 2  # 429s in a row after which a row lets others go first
@@ -137,16 +138,13 @@ class Scheduler:
         many: list[Any] = list(engines) if engines.__class__ in (list, tuple) else [engines]
         if not many:
             raise ConfigurationError("a run needs at least one client")
-        if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"retries is a whole number from 0 up, not {retries!r}")
-        if not isinstance(give_up_after, (int, float)) or not give_up_after > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"give_up_after is a number of seconds above 0, not {give_up_after!r}")
+        _check_options(limits, retries, give_up_after)
         self._servers = [_ServerState(engine_of(one), Admission()) for one in many]
         if limits is not None and limits.pace is not None:  # plain calls count against the same limits
             for server in self._servers:
-                server.admission.requests, server.admission.tokens = limits.pace.requests, limits.pace.tokens
+                admission = server.admission
+                admission.requests, admission.tokens = limits.pace.requests, limits.pace.tokens
+                admission.models = limits.pace.models(server.engine.upstream)
         self._retries = retries
         self._give_up_after = give_up_after
         self._cache = cache
@@ -161,6 +159,8 @@ class Scheduler:
         self._sent, self._spent = Meter(5.0), Meter(5.0)  # requests, tokens
         self._front: deque[Work] = deque()  # refused rows, which go before all others
         self._back: deque[Work] = deque()  # rows that let others go first
+        self._waiting: dict[str, deque[Work]] = {}  # rows by model that wait for its limit
+        self._passed_over = 0  # how many those are
         self._delayed: list[tuple[float, int, Work]] = []  # a heap of rows that pause before they are repeated
         self._order = itertools.count()
         self._source: Iterator[Work] | None = None
@@ -232,8 +232,8 @@ class Scheduler:
         stats.waiting = len(self._front) + len(self._back) + len(self._delayed)
         stats.limit_in_flight = sum(one.slots.slots() for one in alive)
         stats.rows_per_second = self._rows.rate(now)
-        stats.rpm_share = _share(self._sent.rate(now), [one.requests.limit for one in alive])
-        stats.tpm_share = _share(self._spent.rate(now), [one.tokens.limit for one in alive])
+        stats.rpm_share = _share(self._sent.rate(now), [one.limit("requests") for one in alive])
+        stats.tpm_share = _share(self._spent.rate(now), [one.limit("tokens") for one in alive])
         return stats
 
     # ---------------------------------------------------------------- the run
@@ -344,12 +344,10 @@ class Scheduler:
                 await source.aclose()  # a traceback may hold it, and with it the caller's source of rows
 
     def _is_empty(self) -> bool:
-        return self._exhausted and not (self._front or self._back or self._delayed or self._buffer)
+        return self._exhausted and not (self._front or self._waiting or self._back or self._delayed or self._buffer)
 
     def _next(self, now: float) -> Work | None:
-        """Take the next row in turn; `None` if none is ready."""
-        if self._front:
-            return self._front.popleft()
+        """Take the next row that was not refused; `None` if there is none now."""
         if self._delayed and self._delayed[0][0] <= now:
             return heapq.heappop(self._delayed)[2]
         while self._failure is None and self._served < BREATH and self._copied < COPIES:
@@ -451,13 +449,61 @@ class Scheduler:
             return None
         assert self._loop is not None
         now = self._loop.time()
-        best: _ServerState | None = None
-        soonest, least = math.inf, math.inf
+        free: list[_ServerState] = []
+        soonest = math.inf
         for server in self._servers:
             if server.lost:
                 continue
+            at = server.admission.free_at(now)
+            if at <= now:
+                free.append(server)
+            elif at < soonest:
+                soonest = at
+        if soonest < math.inf and len(free) < len(self._servers):
+            self._arm(soonest)
+        if not free:
+            return None
+        start = self._pick(free, now)
+        if start is None:
+            if self._delayed:
+                self._arm(self._delayed[0][0])
+            if self._served >= BREATH:
+                self._changed.set()
+        return start
+
+    def _pick(self, free: list[_ServerState], now: float) -> _Start | None:
+        """Take the next row that one of these servers may be sent: refused rows first, then those that wait for their
+        model's limit, then the others. Rows whose model has to wait are passed over, up to a bound."""
+        while self._front:
+            refused = self._front.popleft()
+            if (start := self._start(refused, free, now)) is not None:
+                return start
+            self._waiting.setdefault(refused.model, deque()).appendleft(refused)
+            self._passed_over += 1
+        for model, line in self._waiting.items():
+            if (start := self._start(line[0], free, now)) is not None:
+                line.popleft()
+                self._passed_over -= 1
+                if not line:
+                    del self._waiting[model]
+                return start
+        while self._passed_over < PASSED_OVER:
+            work = self._next(now)
+            if work is None:
+                return None
+            if (start := self._start(work, free, now)) is not None:
+                return start
+            self._waiting.setdefault(work.model, deque()).append(work)
+            self._passed_over += 1
+        return None
+
+    def _start(self, work: Work, free: list[_ServerState], now: float) -> _Start | None:
+        """Book a row at the server with the least expected wait; `None`, with a timer, if its model has to wait."""
+        best: _ServerState | None = None
+        soonest, least, model = math.inf, math.inf, work.model
+        for server in free:
             admission = server.admission
-            at = admission.ready_at(now)
+            at = admission.models.of(model).due
             if at > now:
                 soonest = min(soonest, at)
                 continue
@@ -465,19 +511,10 @@ class Scheduler:
             if best is None or wait < least:
                 best, least = server, wait
         if best is None:
-            if soonest < math.inf:
-                self._arm(soonest)
+            self._arm(soonest)
             return None
-        work = self._next(now)
-        if work is None:
-            if self._delayed:
-                self._arm(self._delayed[0][0])
-            if self._served >= BREATH:
-                self._changed.set()
-            return None
-        admission = best.admission
         tokens = work.tokens or self._estimate.of(work.request.body)
-        return work, best, admission.start(now, tokens)
+        return work, best, best.admission.start(now, tokens, model)
 
     def _arm(self, at: float) -> None:
         assert self._loop is not None
@@ -552,7 +589,7 @@ class Scheduler:
             raise
         stats.in_flight -= 1
         now, usage = loop.time(), outcome.usage
-        learn_limits(now, admission.requests, admission.tokens, limits_of(meta))
+        learn_limits(now, flight.pace, limits_of(meta))
         if usage is None:
             admission.answered(now, flight)
         else:
@@ -627,7 +664,7 @@ class Scheduler:
         assert self._loop is not None
         now, admission = self._loop.time(), server.admission
         limits = limits_of(error.meta)
-        learn_limits(now, admission.requests, admission.tokens, limits)
+        learn_limits(now, flight.pace, limits)
         refusal = refusal_of(error, limits)
         if exceeds_limit(error):
             admission.left(now, flight, works=True)
@@ -699,8 +736,7 @@ class Scheduler:
         """
         for server in self._servers:
             dead = now - server.troubled_at >= self._give_up_after
-            held = max(server.admission.requests.held, server.admission.tokens.held)
-            if not (server.lost or dead or held > now + self._give_up_after):
+            if not (server.lost or dead or server.admission.held > now + self._give_up_after):
                 return
         self._stop("dead", error, work)
 
@@ -730,6 +766,16 @@ def _positive(value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"a limit is a number above 0, or None for no limit, not {value!r}")
     return value
+
+
+def _check_options(limits: object, retries: object, give_up_after: object) -> None:
+    """Raise `TypeError` or `ConfigurationError` for invalid options of a run."""
+    if limits is not None and not isinstance(limits, Limits):
+        raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ConfigurationError(f"retries is a whole number from 0 up, not {retries!r}")
+    if not isinstance(give_up_after, (int, float)) or not give_up_after > 0:
+        raise ConfigurationError(f"give_up_after is a number of seconds above 0, not {give_up_after!r}")
 
 
 def engine_of(one: Any) -> Engine:

@@ -55,6 +55,7 @@ from .sealing import seal
 from .upstream import Upstream, refuses_parameter
 
 if TYPE_CHECKING:
+    from ..core.policy.admission import ModelPace
     from .engine import Engine
     from .prepare import PreparedRequest
 
@@ -118,8 +119,10 @@ class Call:
     health: Health | None = None
     """The state of the call's server, where the client has several."""
     tokens: float = 0.0
-    """Tokens booked for the call, and the event loop's time from which it may be sent: see `PacedCalls`."""
+    """Tokens booked for the call, the event loop's time from which it may be sent, and the limits of its model that
+    it was booked against: see `PacedCalls`."""
     paced_at: float = 0.0
+    pace: ModelPace | None = None
     queued: float = 0.0
     began: float = 0.0
     attempt_began: float = 0.0

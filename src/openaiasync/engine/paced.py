@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.codec.dialects import tells_limit
 from ..core.model.meta import Meta, RateLimits
-from ..core.policy.admission import RateLimitRefusal
-from ..core.policy.estimate import TokenEstimate, usage_of
+from ..core.policy.admission import ModelPace, ModelPaces, RateLimitRefusal
+from ..core.policy.estimate import TokenEstimate, model_of, usage_of
 from ..core.policy.limits import Limits
 from ..core.policy.pacing import Pacer
 from ..core.policy.retry import is_rate_limit, server_pause
@@ -21,8 +21,11 @@ from ..errors import APIStatusError, OpenAIError
 
 if TYPE_CHECKING:
     from .call import Call
+    from .upstream import Upstream
 
 __all__ = ["PacedCalls", "learn_limits", "limits_of", "pause_of", "refusal_of"]
+
+_MOST_SERVERS = 64
 
 
 def limits_of(meta: Meta | None) -> RateLimits | None:
@@ -45,74 +48,92 @@ def refusal_of(error: APIStatusError, limits: RateLimits | None) -> RateLimitRef
     return RateLimitRefusal(kind, pause_of(error))
 
 
-def learn_limits(now: float, requests: Pacer, tokens: Pacer, limits: RateLimits | None) -> None:
-    """Adjust the pacers of a server to the limits in a response."""
+def learn_limits(now: float, pace: ModelPace, limits: RateLimits | None) -> None:
+    """Adjust the pace of a model to the limits in a response."""
     if limits is None:
         return
-    for pacer, state in ((requests, limits.requests), (tokens, limits.tokens)):
+    for pacer, state in ((pace.requests, limits.requests), (pace.tokens, limits.tokens)):
         if state.limit is not None:
             pacer.headers.see(now, state.limit, state.remaining, state.reset)
             pacer.changed(now)
 
 
 class PacedCalls:
-    """The pace of all calls that share one `Limits`, over all clients and event loops."""
+    """The pace of all calls that share one `Limits`, over all clients and event loops.
+
+    The limits that were told count all calls together; those learned from a server count its calls for one model.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.requests: Pacer = Pacer(limits.rpm)
         self.tokens: Pacer = Pacer(limits.tpm)
+        self._servers: dict[tuple[str, str], ModelPaces] = {}
         self._estimate = TokenEstimate()
+
+    def models(self, upstream: Upstream) -> ModelPaces:
+        """Return what was learned about a server's limits, by model."""
+        key = (upstream.base.root, upstream.base.path)
+        known = self._servers.get(key)
+        if known is None:
+            if len(self._servers) >= _MOST_SERVERS:
+                del self._servers[next(iter(self._servers))]
+            known = self._servers[key] = ModelPaces()
+        return known
 
     async def wait(self, call: Call, until: float | None) -> None:
         """Wait until the call may be sent, and book it. Raises `TimeoutError` at once if that is after `until`."""
-        loop, requests, tokens = call.loop, self.requests, self.tokens
+        loop = call.loop
+        pace = call.pace = self.models(call.upstream).of(model_of(call.request.body))
         cost = self._estimate.of(call.request.body)
         while True:
             now = loop.time()
-            at = max(requests.due, tokens.due)
+            at = max(self.requests.due, self.tokens.due, pace.due)
             if until is not None and at > until:
                 raise TimeoutError
-            requests.book(now, 1.0)
-            tokens.book(now, cost)
+            self.requests.book(now, 1.0)
+            self.tokens.book(now, cost)
+            pace.book(now, cost)
             call.tokens, call.paced_at = cost, max(at, now)
             if at <= now:
                 return
             try:
                 await call.engine.shared.pause(at - now)
             except BaseException:
-                self._return(call)
+                self._return(call, pace)
                 raise
             # A pause that the server has asked for meanwhile also holds for calls scheduled before.
-            if max(requests.held, tokens.held) <= loop.time():
+            if max(self.requests.held, self.tokens.held, pace.held) <= loop.time():
                 call.paced_at = loop.time()
                 return
-            self._return(call)
+            self._return(call, pace)
 
-    def _return(self, call: Call) -> None:
+    def _return(self, call: Call, pace: ModelPace) -> None:
         self.requests.correct(1.0, 0.0)
         self.tokens.correct(call.tokens, 0.0)
+        pace.returned(call.tokens)
 
     def answered(self, call: Call, value: Any, meta: Meta | None) -> None:
         """Record a successful call."""
-        now, usage = call.loop.time(), usage_of(value)
-        learn_limits(now, self.requests, self.tokens, limits_of(meta))
-        self.requests.answered(now, 1.0, 1.0)
-        if usage is None:
-            self.tokens.answered(now, call.tokens, call.tokens)
-        else:
-            self.tokens.answered(now, call.tokens, usage.input + usage.output)
+        now, usage, pace = call.loop.time(), usage_of(value), call.pace
+        spent = call.tokens if usage is None else usage.input + usage.output
+        if usage is not None:
             self._estimate.seen(call.request.body, usage)
+        self.tokens.correct(call.tokens, spent)
+        if pace is not None:
+            learn_limits(now, pace, limits_of(meta))
+            pace.answered(now, call.tokens, spent)
 
     def failed(self, call: Call, error: OpenAIError) -> None:
         """Record a failed attempt."""
         if not isinstance(error, APIStatusError) or not is_rate_limit(error.status_code, error.code, error.type):
             return
-        now, limits = call.loop.time(), limits_of(error.meta)
-        learn_limits(now, self.requests, self.tokens, limits)
+        now, limits, pace = call.loop.time(), limits_of(error.meta), call.pace
+        self.tokens.correct(call.tokens, 0.0)
+        if pace is None:
+            return
+        learn_limits(now, pace, limits)
         refusal = refusal_of(error, limits)
-        if refusal.kind == "tokens":
-            self.tokens.refused(now, call.paced_at, call.tokens, refusal.retry_after)
+        if refusal.kind == "slots":
+            pace.tokens.correct(call.tokens, 0.0)
         else:
-            self.tokens.correct(call.tokens, 0.0)
-            if refusal.kind != "slots":
-                self.requests.refused(now, call.paced_at, 1.0, refusal.retry_after)
+            pace.refused(now, call.paced_at, call.tokens, refusal.kind, refusal.retry_after)

@@ -17,6 +17,7 @@ from ..bulk.row import Outcome, Summary, Work
 from ..bulk.scheduler import Scheduler, is_passing
 from ..core.codec.endpoint import Request
 from ..core.model.meta import Meta
+from ..core.policy.estimate import model_of
 from ..endpoints import EMBEDDINGS_CREATE
 from ..engine import Engine
 from ..errors import APIStatusError, InFlightError, OpenAIError, Side
@@ -389,7 +390,7 @@ class _Run:
 
     async def _works(self) -> AsyncGenerator[Work, None]:
         """Yield batches, each once it may be sent and the reader is not too far behind."""
-        batches, most = self._cut(), self._batching.concurrency
+        batches, most, name = self._cut(), self._batching.concurrency, ""
         try:
             while True:
                 while len(self._batches) >= 2 * most or sum(not one.done for one in self._batches) >= most:
@@ -402,7 +403,8 @@ class _Run:
                 self._batches.append(batch)
                 request = self._next(batch)
                 assert request is not None
-                yield Work("", texts[0].index, request, context=batch)
+                name = name or model_of(request.body)
+                yield Work("", texts[0].index, request, context=batch, model=name)
         except Exception as error:
             self._texts_error = error
         finally:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-__all__ = ["TokenEstimate", "Usage", "usage_of"]
+import msgspec
+
+__all__ = ["TokenEstimate", "Usage", "model_of", "usage_of"]
 
 BYTES_A_TOKEN = 4.0  # of JSON in English; other texts are found by `TokenEstimate.seen`
 MEDIA_TOKENS = 1000.0  # for each image or sound inside a body
@@ -33,6 +35,24 @@ def usage_of(answer: Any) -> Usage | None:
     if not isinstance(spent, int) or spent < 0:
         return None
     return Usage(spent, made if isinstance(made, int) and made >= 0 else 0)
+
+
+class _Named(msgspec.Struct, gc=False):
+    model: Any = None
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+def model_of(body: object) -> str:
+    """Return the model that a request's JSON body names; ``""`` where it names none."""
+    if not isinstance(body, bytes):
+        return ""
+    try:
+        model = _named.decode(body).model
+    except (ValueError, RecursionError):
+        return ""
+    return model if isinstance(model, str) else ""
 
 
 class TokenEstimate:
