@@ -8,20 +8,36 @@ from typing import TYPE_CHECKING, Any
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ..transport.cassette import Cassette as Cassette
+    from ..transport.cassette import CassetteError as CassetteError
     from ..transport.fake import FakeAnswer as FakeAnswer
     from ..transport.fake import FakeRequest as FakeRequest
     from ..transport.fake import FakeTransport as FakeTransport
+    from ..transport.recording import RecordingTransport as RecordingTransport
     from .script import Script as Script
     from .server import FakeServer as FakeServer
     from .server import ReceivedRequest as ReceivedRequest
 
 _NAMES = {
+    "Cassette": "openaiasync.transport.cassette",
+    "CassetteError": "openaiasync.transport.cassette",
     "FakeAnswer": "openaiasync.transport.fake",
     "FakeRequest": "openaiasync.transport.fake",
     "FakeServer": "openaiasync.testing.server",
     "FakeTransport": "openaiasync.transport.fake",
     "ReceivedRequest": "openaiasync.testing.server",
+    "RecordingTransport": "openaiasync.transport.recording",
     "Script": "openaiasync.testing.script",
 }
-__all__ = ["FakeAnswer", "FakeRequest", "FakeServer", "FakeTransport", "ReceivedRequest", "Script"]
+__all__ = [
+    "Cassette",
+    "CassetteError",
+    "FakeAnswer",
+    "FakeRequest",
+    "FakeServer",
+    "FakeTransport",
+    "ReceivedRequest",
+    "RecordingTransport",
+    "Script",
+]
 __getattr__: Callable[[str], Any] = lazy_names(__name__, _NAMES)

@@ -1,0 +1,379 @@
+"""Recording and replaying at the transport: answers pass through unchanged while a cassette takes them down.
+
+`RecordingTransport` stands in front of another transport. Credentials are apart from the request there, so they never
+reach the file, and whatever is above (retries, timeouts, decoding) meets a replayed answer as it met the recorded one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+
+from ..core.http.codings import CodingError, Inflater
+from ..core.http.sse import looks_like_events
+from ..core.model.headers import Headers
+from ..storage.threads import in_thread, in_thread_to_its_end
+from .adapter import AdapterResponse, limited_start
+from .base import AttemptTimeouts, Transport, TransportError, TransportRequest, TransportResponse
+from .canonical import StoredRequest, below_base, store_request
+from .cassette import Cassette, Interaction, StoredFailure, StoredResponse, stored_body, stored_piece
+from .scrubber import Scrubber
+
+__all__ = ["RecordingTransport"]
+
+MAX_REQUEST = 1 << 30  # bytes of a request's body, which has to be in memory to be compared
+MAX_ANSWER = 256 << 20  # bytes of an answer that is recorded; a larger one passes and is not
+_MAX_RATIO = 1000
+_LARGE = 64 << 10  # bytes from which a body is scrubbed and compared in a thread
+_EMPTY_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")  # the end of an event (WHATWG HTML, section 9.2.5)
+# These failures tell of the machine that records, not of the server: they are raised and not recorded.
+_LOCAL = frozenset({"dns", "refused", "tls", "proxy", "closed", "upload", "stuck"})
+_LOCAL_CLOCKS = frozenset({"queue", "connect"})
+
+
+class RecordingTransport:
+    """A `Transport` that answers from a `Cassette`, and records what another transport answers.
+
+    `transport` (default: a `TcpTransport` with the usual settings) gets what the cassette's mode lets through. Paths
+    are recorded below the base URL: `base_urls` names those of the servers (default: ``/v1`` of any server), so that
+    a cassette serves wherever the server is. A request that is neither recorded nor let through is answered with
+    status 501 and an explanation, which `Cassette.unmatched` keeps as well. Closing it closes the other transport, and
+    not the cassette.
+    """
+
+    def __init__(
+        self, cassette: Cassette, transport: Transport | None = None, *, base_urls: Sequence[str] | str = ()
+    ) -> None:
+        if transport is None:
+            from .tcp import TcpTransport
+
+            transport = TcpTransport()
+        self.cassette: Cassette = cassette
+        self._transport: Transport = transport
+        self._base_urls = [base_urls] if isinstance(base_urls, str) else list(base_urls)
+        self._current: set[_ReplayedResponse] = set()
+
+    async def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> TransportResponse:
+        """See `Transport.send`."""
+        body = request.body
+        if not isinstance(body, bytes):
+            body = await _whole(body)
+            request = copy.copy(request)
+            request.body, request.length = body, len(body)
+        fields = _fields_of(request)
+        scrubber = Scrubber(request.credentials, fields=fields, texts=self.cassette.secrets)
+        whole = body
+
+        def look_up() -> tuple[StoredRequest, Interaction | None]:
+            path, query = below_base(request.origin, request.target, self._base_urls)
+            content_type = next((value for name, value in fields if name.lower() == "content-type"), "")
+            stored = store_request(request.method, path, query, content_type, whole, scrubber)
+            return stored, self.cassette.take(stored)
+
+        stored, found = look_up() if len(body) < _LARGE else await in_thread(look_up)
+        if found is not None:
+            return await self._replay(found, timeouts, bodiless=request.method == "HEAD")
+        if not self.cassette.records:
+            return self._replayed(_refusal(self.cassette.refuse(stored)), timeouts)
+        return await self._record(request, timeouts, stored, scrubber)
+
+    async def _record(
+        self, request: TransportRequest, timeouts: AttemptTimeouts, stored: StoredRequest, scrubber: Scrubber
+    ) -> TransportResponse:
+        line = Interaction(stored, order=self.cassette.number())
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            response = await self._transport.send(request, timeouts)
+        except TransportError as error:
+            if error.kind not in _LOCAL and error.clock not in _LOCAL_CLOCKS:
+                line.failure = StoredFailure.of(error, scrubber.text(error.message))
+                self.cassette.add(line)
+            raise
+        except asyncio.CancelledError:
+            line.failure = StoredFailure("left")
+            self.cassette.add(line)
+            raise
+        return _RecordedResponse(response, self.cassette, line, scrubber, loop.time() - began)
+
+    async def _replay(self, line: Interaction, timeouts: AttemptTimeouts, *, bodiless: bool) -> TransportResponse:
+        speed = self.cassette.speed
+        async with limited_start(timeouts):
+            if line.failure is not None and line.failure.kind == "left":
+                await asyncio.get_running_loop().create_future()  # this client will go away as the recorded one did
+            if line.response is not None and speed:
+                await asyncio.sleep(line.response.wait / speed)
+        if line.failure is not None:
+            raise line.failure.error()
+        return self._replayed(line.response or StoredResponse(200), timeouts, speed, bodiless=bodiless)
+
+    def _replayed(
+        self, stored: StoredResponse, timeouts: AttemptTimeouts, speed: float = 0.0, *, bodiless: bool = False
+    ) -> TransportResponse:
+        response = _ReplayedResponse(stored, speed, self._current, bodiless=bodiless)
+        response.expire(timeouts.until, "until")
+        return response
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        for response in list(self._current):
+            response.end("the client was closed")
+        await self._transport.aclose()
+
+    def secrets(self) -> Any:
+        """Return the secrets that the other transport adds to requests: a proxy's password."""
+        return getattr(self._transport, "secrets", tuple)()
+
+
+class _RecordedResponse:
+    """An answer that is recorded while it is read: everything is the other response's, and noted."""
+
+    def __init__(
+        self, inner: TransportResponse, cassette: Cassette, line: Interaction, scrubber: Scrubber, wait: float
+    ) -> None:
+        self._inner = inner
+        self.reader: object = inner.reader
+        self._cassette = cassette
+        self._line: Interaction | None = line
+        self._scrubber = scrubber
+        self._wait = wait
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._arrived: list[tuple[float, bytes]] = []  # seconds since the head, bytes
+        self._size = 0
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        if name == "reader":  # who holds a connection is looked up at the response that has it
+            self._inner.reader = value
+
+    @property
+    def status(self) -> int:
+        return self._inner.status
+
+    @property
+    def raw_fields(self) -> bytes:
+        return self._inner.raw_fields
+
+    @property
+    def connected(self) -> float:
+        return self._inner.connected
+
+    @property
+    def ended(self) -> bool:
+        return self._inner.ended
+
+    @property
+    def exact(self) -> bool:
+        return self._inner.exact
+
+    def expire(self, at: float | None, clock: str) -> None:
+        self._inner.expire(at, clock)
+
+    async def pieces(self) -> list[bytes]:
+        try:
+            pieces = await self._inner.pieces()
+        except TransportError as error:
+            self._broke(error)
+            raise
+        except BaseException:
+            self._end(StoredFailure("left"))
+            raise
+        for piece in pieces:
+            self._note(piece)
+        if self._inner.ended:
+            await self._ends()
+        return pieces
+
+    async def read(self, cap: int) -> bytes:
+        try:
+            body = await self._inner.read(cap)
+        except TransportError as error:
+            self._broke(error)
+            raise
+        except BaseException:
+            self._end(StoredFailure("left"))
+            raise
+        self._note(body)
+        await self._ends()
+        return body
+
+    def take(self) -> bytes | None:
+        body = self._inner.take()
+        if body is not None:
+            self._note(body)
+            self._end()
+        return body
+
+    def abort(self) -> None:
+        self._inner.abort()
+        self._end(StoredFailure("left"))
+
+    def _note(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if piece and self._size <= MAX_ANSWER:
+            self._arrived.append((self._loop.time() - self._began, piece))
+
+    async def _ends(self) -> None:
+        """Record the whole answer; a large one in a thread, since scrubbing it takes a while."""
+        if self._size < _LARGE:
+            self._end()
+        else:
+            await in_thread_to_its_end(self._end)
+
+    def _broke(self, error: TransportError) -> None:
+        self._end(StoredFailure.of(error, self._scrubber.text(error.message)))
+
+    def _end(self, broken: StoredFailure | None = None) -> None:
+        """Record the answer, once."""
+        line, self._line = self._line, None
+        if line is None or self._size > MAX_ANSWER:
+            return
+        line.response = self._stored(broken)
+        self._cassette.add(line)
+
+    def _stored(self, broken: StoredFailure | None) -> StoredResponse:
+        fields = Headers(self.raw_fields)
+        headers = self._scrubber.fields(self.raw_fields)
+        arrived = self._arrived
+        coding = fields.get("content-encoding", "")
+        if coding:
+            try:
+                arrived = _decoded(arrived, coding, cut=broken is not None)
+                headers = [pair for pair in headers if pair[0] != "content-encoding"]
+            except CodingError:
+                pass  # damaged, or of an unknown coding: recorded as it is
+        stored = StoredResponse(self.status, headers, wait=_rounded(self._wait), broken=broken)
+        stored.inexact = broken is None and not self._inner.exact
+        _store_body(stored, arrived, fields, self._scrubber)
+        return stored
+
+
+def _decoded(arrived: list[tuple[float, bytes]], coding: str, *, cut: bool) -> list[tuple[float, bytes]]:
+    """Return the pieces without their content coding. Raises `CodingError`."""
+    inflater = Inflater(coding, cap=MAX_ANSWER, ratio=_MAX_RATIO)
+    made = [(at, inflater.feed(piece)) for at, piece in arrived]
+    if not cut:
+        made.append((arrived[-1][0] if arrived else 0.0, inflater.finish()))
+    return [(at, piece) for at, piece in made if piece]
+
+
+def _store_body(
+    stored: StoredResponse, arrived: list[tuple[float, bytes]], fields: Headers, scrubber: Scrubber
+) -> None:
+    """Put the body into the stored answer: event by event, piece by piece, or as a whole.
+
+    What has a length, and JSON, is one body however it was cut on the way. Events are put together again, so that a
+    piece is text that can be read, with no key cut in two.
+    """
+    whole = b"".join([piece for _, piece in arrived])
+    events = fields.get("content-type", "").startswith("text/event-stream") or looks_like_events(whole[:64])
+    if not events and (len(arrived) < 2 or "content-length" in fields or whole.lstrip()[:1] in (b"{", b"[")):
+        stored.took = _rounded(arrived[-1][0]) if arrived else 0.0
+        stored.body = stored_body(scrubber.body(whole))
+        return
+    stored.pieces = []
+    before = 0.0
+    for at, piece in _by_event(arrived, whole) if events and whole else arrived:
+        clean = scrubber.body(piece)
+        try:
+            made: str | dict[str, str] = clean.decode()
+        except UnicodeDecodeError:
+            made = stored_piece(clean)
+        stored.pieces.append((_rounded(at - before), made))
+        before = at
+
+
+def _by_event(arrived: list[tuple[float, bytes]], whole: bytes) -> list[tuple[float, bytes]]:
+    """Return the pieces of a stream of events cut after each empty line, with the time at which the event was whole."""
+    ends = [match.end() for match in _EMPTY_LINE.finditer(whole)]
+    if not ends or ends[-1] < len(whole):
+        ends.append(len(whole))
+    made: list[tuple[float, bytes]] = []
+    start = received = number = 0
+    for end in ends:
+        while received < end:
+            received += len(arrived[number][1])
+            number += 1
+        made.append((arrived[number - 1][0], whole[start:end]))
+        start = end
+    return made
+
+
+def _rounded(seconds: float) -> float:
+    return round(max(seconds, 0.0), 4)
+
+
+class _ReplayedResponse(AdapterResponse):
+    """A recorded answer."""
+
+    def __init__(
+        self, stored: StoredResponse, speed: float, current: set[_ReplayedResponse], *, bodiless: bool
+    ) -> None:
+        lines = [f"{name}: {value}\r\n" for name, value in stored.headers]
+        super().__init__(stored.status, "".join(lines).encode("latin-1", "replace"))
+        self._rest = [] if bodiless else stored.timed_pieces()[::-1]
+        self._speed = speed
+        self._broken = stored.broken
+        self._inexact = stored.inexact
+        self._current = current
+        current.add(self)
+
+    @property
+    def exact(self) -> bool:
+        return self.ended and not self._inexact
+
+    def take(self) -> bytes | None:
+        if self._speed or self._broken is not None or self._inexact or "content-encoding" in Headers(self.raw_fields):
+            return None
+        body = b"".join([piece for _, piece in reversed(self._rest)])
+        self.ended = True
+        self._drop()
+        return body
+
+    async def _next(self) -> bytes:
+        while self._rest:
+            gap, piece = self._rest[-1]
+            if self._speed:
+                await asyncio.sleep(gap / self._speed)
+            self._rest.pop()
+            if piece:
+                return piece
+        if self._broken is not None:
+            raise self._broken.error()
+        self._drop()
+        return b""
+
+    def _drop(self) -> None:
+        self._current.discard(self)
+
+
+def _refusal(message: str) -> StoredResponse:
+    error = {"message": message, "type": "unexpected_request", "param": None, "code": "unexpected_request"}
+    headers = [("content-type", "application/json"), ("x-should-retry", "false")]
+    return StoredResponse(501, headers, body={"text": msgspec.json.encode({"error": error}).decode()})
+
+
+def _fields_of(request: TransportRequest) -> list[tuple[str, str]]:
+    """Return the header fields of a request except its credentials."""
+    if request.prebuilt is None:
+        return list(request.fields)
+    return list(Headers(request.prebuilt.partition(b"\r\n")[2]).raw_pairs())
+
+
+async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
+    """Return an iterated body. Raises `TransportError` of kind ``"upload"``, as a transport that sends it does."""
+    body = bytearray()
+    try:
+        async for piece in pieces:
+            body += piece
+            if len(body) > MAX_REQUEST:
+                raise ValueError(f"a request of more than {MAX_REQUEST} bytes cannot be recorded or replayed")
+    except Exception as error:
+        raise TransportError("upload", "the source of the request's body failed", sent=True) from error
+    return bytes(body)

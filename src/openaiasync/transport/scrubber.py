@@ -1,0 +1,146 @@
+"""What a cassette must not hold: keys, cookies and organisations are removed before anything is written to the file.
+
+A cassette is committed and read by others. Header fields of requests are never stored at all; from what is stored, the
+credentials of the request are removed wherever a server echoes them, and so is whatever looks like a credential.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from ..core.model.headers import Headers
+from ..core.model.plain import is_dict, is_list
+from ..core.model.secrets import HIDDEN, Secret, Secrets, SecretSource, is_secret_name, of_fields
+
+__all__ = ["Scrubber", "secret_fields"]
+
+# Characters. Placeholders for keys ("EMPTY", "sk-test") are shorter: removing them would damage ordinary words, and a
+# request would no longer match its recording once another placeholder is used.
+_SHORTEST: Final = 8
+_DEEPEST: Final = 200  # levels of JSON that are scrubbed one by one; deeper values are hidden
+
+_TOKEN: Final = re.compile(
+    r"(?<![A-Za-z0-9_+/=-])(?:"
+    r"(?:sk|rk|pk|ek|sess|gsk|xai|pplx|r8|nvapi)[-_][A-Za-z0-9_-]{16,}"  # API keys of OpenAI, Groq, xAI, and others
+    r"|hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|AIza[A-Za-z0-9_-]{30,}"  # Hugging Face, GitHub, Google
+    r"|org-[A-Za-z0-9]{16,}|proj_[A-Za-z0-9]{16,}"  # organisations and projects, in OpenAI's messages about limits
+    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"  # JSON Web Tokens (RFC 7519)
+    r")"
+)
+# With a digit, so that "basic understanding" stays.
+_SCHEME: Final = re.compile(r"(?i)\b(bearer|basic) +(?=[A-Za-z._~+/-]*[0-9])[A-Za-z0-9._~+/-]{16,}=*")
+_USERINFO: Final = re.compile(r"(?i)\b(https?|wss?)://[^\s/?#@\"'<>\\]+@")
+_NAMES: Final = (
+    "authorization|proxy-authorization|(?:x-)?api[-_]?key|apikey|password|passwd|secret|client[-_]secret|"
+    "access[-_]token|refresh[-_]token|id[-_]token|auth[-_]token|bearer[-_]token|private[-_]key|set-cookie|cookie"
+)
+_SECRET_KEY: Final = re.compile(f"(?i)(?:{_NAMES})")
+# The same names in JSON as text, and in JSON that is quoted inside other JSON (the arguments of a tool call).
+_PLAIN_PAIR: Final = re.compile(rf'(?i)("(?:{_NAMES})"\s*:\s*)"(?:\\.|[^"\\])*+"')
+_QUOTED_PAIR: Final = re.compile(rf'(?i)(\\+")({_NAMES})\1(\s*:\s*)\1.*?\1')
+
+# Fields of an answer that are about its connection, about the account, or tell a network where to report.
+_DROPPED: Final = frozenset(
+    {"alt-svc", "connection", "content-length", "keep-alive", "nel", "proxy-authenticate", "proxy-connection",
+     "report-to", "reporting-endpoints", "set-cookie2", "strict-transport-security", "te", "trailer",
+     "transfer-encoding", "upgrade", "via"}
+)  # fmt: skip
+_ACCOUNT: Final = re.compile(r"(?i)(?:^|[-_])(?:org|organi[sz]ation|project|account|tenant|user|customer)(?:[-_]?id)?$")
+# Fields of a request that every client sends, whose values are ordinary words.
+_ORDINARY: Final = re.compile(
+    r"(?i)accept.*|cache-control|connection|content-.*|date|expect|host|http-referer|idempotency-key|keep-alive|"
+    r"openai-beta|origin|pragma|referer|sec-.*|te|traceparent|tracestate|transfer-encoding|upgrade|user-agent|via|"
+    r"x-stainless-.*|x-client-request-id|x-request-id|x-title"
+)
+
+
+def secret_fields(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the header fields of a request that may identify its sender: all but those that every client sends."""
+    return [(name, value) for name, value in pairs if _ORDINARY.fullmatch(name) is None]
+
+
+class _Long:
+    """The secrets of a source that are long enough to be told from words."""
+
+    def __init__(
+        self, sources: Sequence[SecretSource], fields: Sequence[tuple[str, str]], texts: Sequence[str]
+    ) -> None:
+        self._sources = sources
+        self._fields = fields
+        self._texts = texts
+
+    def secrets(self) -> Iterator[Secret]:
+        found = [one for source in self._sources for one in source.secrets()]
+        # `of_fields` leaves out organisations and projects, which an error may well show but a file should not.
+        found += [*of_fields(self._fields), *(Secret(value) for _, value in self._fields)]
+        yield from (one for one in found if len(one.reveal()) >= _SHORTEST)
+        yield from map(Secret, self._texts)
+
+
+class Scrubber:
+    """Removes what is secret from one request and its answer.
+
+    `sources` are its credentials, `fields` its other header fields; `texts` are removed as they are, for what only the
+    user knows to be secret.
+    """
+
+    def __init__(
+        self, *sources: SecretSource, fields: Iterable[tuple[str, str]] = (), texts: Sequence[str] = ()
+    ) -> None:
+        self._secrets = Secrets(_Long(sources, secret_fields(fields), texts))
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets."""
+        text = self._secrets.scrub_text(text)
+        text = _TOKEN.sub(HIDDEN, text)
+        text = _SCHEME.sub(rf"\1 {HIDDEN}", text)
+        text = _USERINFO.sub(r"\1://", text)
+        if ":" not in text:
+            return text
+        text = _PLAIN_PAIR.sub(rf'\1"{HIDDEN}"', text)
+        return _QUOTED_PAIR.sub(rf"\1\2\1\3\1{HIDDEN}\1", text)
+
+    def body(self, raw: bytes) -> bytes:
+        """Return a body without secrets; of one that is not text, only the request's own are removed."""
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            return self._secrets.scrub(raw)
+        return self.text(text).encode()
+
+    def value(self, value: Any, depth: int = _DEEPEST) -> Any:
+        """Return a JSON value without secrets: also without all values under a secret name, or in ``headers``."""
+        if isinstance(value, str):
+            return self.text(value)
+        if depth == 0:
+            return HIDDEN
+        if is_list(value):
+            return [self.value(one, depth - 1) for one in value]
+        if is_dict(value):
+            return {self.text(name): self._member(name, one, depth) for name, one in value.items()}
+        return value
+
+    def _member(self, name: str, value: Any, depth: int) -> Any:
+        if isinstance(value, str) and _SECRET_KEY.fullmatch(name):
+            return HIDDEN
+        if name.lower() == "headers" and is_dict(value):  # of a remote MCP server
+            return dict.fromkeys(value, HIDDEN)
+        return self.value(value, depth - 1)
+
+    def query(self, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the parameters of a query without secrets."""
+        return [(name, HIDDEN if is_secret_name(name) else self.text(value)) for name, value in pairs]
+
+    def fields(self, raw_fields: bytes) -> list[tuple[str, str]]:
+        """Return the fields of an answer's head that are recorded, names in lower case.
+
+        Left out are framing, cookies, credentials, and what names the account.
+        """
+        kept: list[tuple[str, str]] = []
+        for name, value in Headers(raw_fields).raw_pairs():
+            lower = name.lower()
+            if lower not in _DROPPED and not is_secret_name(lower) and _ACCOUNT.search(lower) is None:
+                kept.append((lower, self.text(value)))
+        return kept

@@ -1,0 +1,323 @@
+"""Recording at the transport: what a client meets when it is replayed is what it met when it was recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import run
+from openaiasync import APIConnectionError, APITimeoutError, AsyncOpenAI, IncompleteStreamError, RateLimitError
+from openaiasync.errors import InternalServerError
+from openaiasync.testing import Cassette, CassetteError, FakeAnswer, FakeTransport, RecordingTransport
+from openaiasync.transport.cassette import RecordMode
+from scripted import CHAT as ANSWER
+from scripted import chunk
+
+HI: Any = [{"role": "user", "content": "Why is the sky blue?"}]
+KEY = "sk-a-key-of-this-test-0123456789"
+
+
+def client_of(cassette: Cassette, routes: Any = (), **options: Any) -> AsyncOpenAI:
+    """A client whose network is a cassette before scripted answers; nothing is scripted for what must not be sent."""
+    transport = RecordingTransport(cassette, FakeTransport(routes or {}))
+    options = {"api_key": KEY, "max_retries": 0, "base_url": "http://fake/v1", **options}
+    return AsyncOpenAI(http_other={"transport": transport}, **options)
+
+
+def with_text(text: str) -> dict[str, Any]:
+    (choice,) = ANSWER["choices"]
+    return {**ANSWER, "choices": [{**choice, "message": {"role": "assistant", "content": text}}]}
+
+
+def json_answer(text: str = "It scatters light.", **more: Any) -> FakeAnswer:
+    return FakeAnswer(json=with_text(text), **more)
+
+
+def record(path: Path, routes: Any, act: Any, mode: RecordMode = "once", **options: Any) -> Any:
+    """Run `act` with a client that records; return what it returns."""
+
+    async def main() -> Any:
+        cassette = Cassette(path, mode, **options)
+        async with client_of(cassette, routes) as client:
+            try:
+                return await act(client)
+            finally:
+                cassette.close()
+
+    return run(main())
+
+
+def replay(path: Path, act: Any, **options: Any) -> Any:
+    """Run `act` with a client whose only answers are the recorded ones; every request has to be known."""
+
+    async def main() -> Any:
+        cassette = Cassette(path, "none", **options)
+        async with client_of(cassette) as client:
+            result = await act(client)
+        cassette.assert_matched()
+        return result
+
+    return run(main())
+
+
+async def ask(client: AsyncOpenAI) -> str:
+    made = await client.chat.completions.create(messages=HI, model="m")
+    return made.choices[0].message.content
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+CHAT = "POST /v1/chat/completions"
+
+
+def test_a_whole_answer_is_replayed(tmp_path: Path) -> None:
+    """The second time nothing is sent; the file is one line of format and one of the call."""
+    path = tmp_path / "new folder" / "sky.jsonl"
+    assert record(path, {CHAT: json_answer(headers={"X-Request-Id": "r1"})}, ask) == "It scatters light."
+    header, line = lines_of(path)
+    assert header == {"format": "openaiasync-cassette", "version": 1}
+    assert line["request"] == {
+        "method": "POST",
+        "path": "/chat/completions",
+        "body": {"json": {"messages": HI, "model": "m"}},
+    }
+    assert line["response"]["status"] == 200
+    assert ["x-request-id", "r1"] in line["response"]["headers"]
+    assert replay(path, ask) == "It scatters light."
+
+
+def test_a_stream_is_replayed_with_its_pauses(tmp_path: Path) -> None:
+    """Each event has its time: speed 1 waits as the server did, 2 half as long, 0 not at all; the bytes are equal."""
+    path = tmp_path / "stream.jsonl"
+    events = [chunk(text) for text in ("It ", "scatters ", "light.")]
+    events.append(chunk(finish="stop"))
+
+    async def timed(client: AsyncOpenAI) -> list[tuple[float, str]]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        stream = await client.chat.completions.create(messages=HI, model="m", stream=True)
+        return [(round(loop.time() - began, 2), one.choices[0].delta.content or "") async for one in stream]
+
+    recorded = record(path, {CHAT: FakeAnswer(events=events, delay=2.0, pause=[0.5, 1.0, 3.0, 0.25])}, timed)
+    assert [at for at, _ in recorded] == [2.5, 3.5, 6.5, 6.75]
+    assert len(lines_of(path)[1]["response"]["pieces"]) == 5  # [DONE] is one
+    assert replay(path, timed, speed=1) == recorded
+    assert [at for at, _ in replay(path, timed, speed=2)] == [1.25, 1.75, 3.25, 3.38]
+    at_once = replay(path, timed)
+    assert [at for at, _ in at_once] == [0, 0, 0, 0]
+    assert [text for _, text in at_once] == [text for _, text in recorded]
+
+
+def test_errors_are_replayed_as_what_they_were(tmp_path: Path) -> None:
+    """A 429 with its headers, and then the answer of the retry; a 500; a reset connection; a timeout."""
+    path = tmp_path / "errors.jsonl"
+    limited = FakeAnswer(status=429, json={"error": {"message": "slow down"}}, headers={"Retry-After": "7"})
+
+    async def refused(client: AsyncOpenAI) -> tuple[str | None, int]:
+        with pytest.raises(RateLimitError, match="slow down") as caught:
+            await ask(client)
+        assert await ask(client.with_options(max_retries=1)) == "yes"
+        with pytest.raises(InternalServerError):
+            await ask(client)
+        with pytest.raises(APIConnectionError):
+            await ask(client)
+        with pytest.raises(APITimeoutError):
+            await ask(client.with_options(timeout=5))
+        return caught.value.response.headers["retry-after"], caught.value.status_code
+
+    answers = [limited, limited, json_answer("yes"), FakeAnswer(status=500), FakeAnswer(error="reset")]
+    answers.append(json_answer(delay=60))
+    first = record(path, {CHAT: answers}, refused)
+    assert first == ("7", 429)
+    assert replay(path, refused) == first
+    assert [one.get("failure", {}).get("kind") for one in lines_of(path)[1:]] == [None] * 4 + ["reset", "timeout"]
+
+
+def test_a_cut_stream_is_replayed_as_a_cut(tmp_path: Path) -> None:
+    """What came is delivered, then the same error."""
+    path = tmp_path / "cut.jsonl"
+
+    async def cut(client: AsyncOpenAI) -> str:
+        with pytest.raises(IncompleteStreamError) as caught:
+            await client.chat.stream(HI, model="m").final()
+        return caught.value.partial.text
+
+    events = [chunk(text) for text in ("It ", "scatters ", "light.")]
+    assert record(path, {CHAT: FakeAnswer(events=events, cut_after=2)}, cut) == "It scatters "
+    assert replay(path, cut) == "It scatters "
+    assert lines_of(path)[1]["response"]["broken"]["kind"] == "eof"
+
+
+def test_who_left_early_can_leave_again(tmp_path: Path) -> None:
+    """A stream that was left has what came until then; one who reads on is told so, and does not hang."""
+    path = tmp_path / "left.jsonl"
+    events = [chunk(text) for text in ("It ", "scatters ", "light.")]
+
+    async def leave(client: AsyncOpenAI) -> str:
+        async with client.chat.stream(HI, model="m") as stream:
+            async for piece in stream:
+                return piece.text
+        return ""
+
+    assert record(path, {CHAT: FakeAnswer(events=events, pause=1)}, leave) == "It "
+    assert replay(path, leave) == "It "
+
+    async def stay(client: AsyncOpenAI) -> None:
+        with pytest.raises(IncompleteStreamError, match="went away"):
+            await client.chat.stream(HI, model="m").final()
+
+    replay(path, stay)
+
+
+def test_compressed_answers_are_recorded_decoded(tmp_path: Path) -> None:
+    """The file can be read; damaged bytes stay what they were, and fail again."""
+    path = tmp_path / "gzip.jsonl"
+    head = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    body = gzip.compress(json.dumps(with_text("plain text")).encode())
+    assert record(path, {CHAT: FakeAnswer(body=body, headers=head)}, ask) == "plain text"
+    assert b"plain text" in path.read_bytes()
+    assert replay(path, ask) == "plain text"
+
+    async def damaged(client: AsyncOpenAI) -> str:
+        with pytest.raises(Exception, match=r"damaged|cut|compress") as caught:
+            await ask(client)
+        return str(caught.value)
+
+    other = tmp_path / "damaged.jsonl"
+    message = record(other, {CHAT: FakeAnswer(body=body[:-20], headers=head)}, damaged)
+    assert replay(other, damaged) == message
+
+
+def test_sounds_are_replayed_to_the_byte(tmp_path: Path) -> None:
+    """Bytes that are not text are base64 in the file, whole or piece by piece."""
+    path = tmp_path / "sound.jsonl"
+    sound = bytes(range(256)) * 40
+
+    async def speak(client: AsyncOpenAI) -> bytes:
+        return (await client.audio.speech.create(input="hi", model="m", voice="alloy")).content
+
+    pieces = [sound[:5000], sound[5000:]]
+    routes = {"POST /v1/audio/speech": FakeAnswer(body=pieces, headers={"Content-Type": "audio/wav"})}
+    assert record(path, routes, speak) == sound
+    assert replay(path, speak) == sound
+
+
+def test_equal_requests_get_their_answers_in_order(tmp_path: Path) -> None:
+    """Each answer once; one more request is unmatched, or gets the last one again where that is wanted."""
+    path = tmp_path / "twice.jsonl"
+
+    async def twice(client: AsyncOpenAI) -> list[str]:
+        return [await ask(client), await ask(client)]
+
+    assert record(path, {CHAT: [json_answer("one"), json_answer("two")]}, twice) == ["one", "two"]
+    assert replay(path, twice) == ["one", "two"]
+
+    async def thrice(client: AsyncOpenAI) -> list[str]:
+        return [*await twice(client), await ask(client)]
+
+    assert replay(path, thrice, repeat=True) == ["one", "two", "two"]
+    with pytest.raises(InternalServerError, match="all 2 recorded answers to this request are used up"):
+        replay(path, thrice)
+
+
+def test_overlapping_requests_keep_the_order_in_which_they_were_sent(tmp_path: Path) -> None:
+    """The first request's answer ends last, and is given to the first request again."""
+    path = tmp_path / "overlap.jsonl"
+
+    async def both(client: AsyncOpenAI) -> list[str]:
+        return await asyncio.gather(ask(client), ask(client))
+
+    answers = [json_answer("slow", delay=5), json_answer("fast")]
+    assert record(path, {CHAT: answers}, both) == ["slow", "fast"]
+    assert [one["order"] for one in lines_of(path)[1:]] == [2, 1]
+    assert replay(path, both) == ["slow", "fast"]
+
+
+def test_an_unmatched_request_shows_the_difference(tmp_path: Path) -> None:
+    """It is refused with status 501 and never retried; the cassette keeps the explanation."""
+    path = tmp_path / "sky.jsonl"
+    record(path, {CHAT: json_answer()}, ask)
+
+    async def main() -> None:
+        cassette = Cassette(path, "none")
+        async with client_of(cassette, max_retries=3) as client:
+            with pytest.raises(InternalServerError) as caught:
+                await client.chat.completions.create(messages=HI, model="other", temperature=0.5)
+        (message,) = cassette.unmatched
+        assert " ".join(message.split()) in str(caught.value)
+        assert caught.value.status_code == 501
+        assert '-     "model": "m"' in message
+        assert '+     "model": "other"' in message
+        assert '+     "temperature": 0.5' in message
+        assert "nearest recorded request: interaction 1 of 1" in message
+        with pytest.raises(AssertionError, match="no recorded answer: POST /chat/completions"):
+            cassette.assert_matched()
+        assert [str(one.request) for one in cassette.unused] == ["POST /chat/completions"]
+
+    run(main())
+
+
+def test_modes(tmp_path: Path) -> None:
+    """What each mode sends and what it keeps."""
+    path = tmp_path / "modes.jsonl"
+    routes = {CHAT: json_answer("first"), "GET /v1/models/m": FakeAnswer(json={"id": "m", "object": "model"})}
+
+    async def model(client: AsyncOpenAI) -> str:
+        return (await client.models.retrieve("m")).id
+
+    async def unmatched(client: AsyncOpenAI) -> None:
+        with pytest.raises(InternalServerError, match="no recorded answer"):
+            await model(client)
+
+    record(path, routes, unmatched, "none")
+    assert not path.exists()
+    assert record(path, routes, ask, "once") == "first"
+    once = path.read_bytes()
+    record(path, routes, unmatched, "once")
+    assert path.read_bytes() == once
+    other = {**routes, CHAT: json_answer("second")}
+    assert record(path, other, ask, "new") == "first"  # not asked again
+    assert record(path, other, model, "new") == "m"  # added
+    assert path.read_bytes().startswith(once)
+    assert len(lines_of(path)) == 3
+    assert record(path, other, ask, "all") == "second"
+    assert len(lines_of(path)) == 2
+
+
+def test_all_keeps_the_old_file_until_there_is_an_answer(tmp_path: Path) -> None:
+    """A server that cannot be reached costs no recording, and is not recorded itself."""
+    path = tmp_path / "kept.jsonl"
+    record(path, {CHAT: json_answer()}, ask)
+    before = path.read_bytes()
+
+    async def refused(client: AsyncOpenAI) -> None:
+        with pytest.raises(APIConnectionError):
+            await ask(client)
+
+    record(path, {CHAT: FakeAnswer(error="refused")}, refused, "all")
+    assert path.read_bytes() == before
+
+
+def test_a_file_in_use_is_told_at_the_end(tmp_path: Path) -> None:
+    """Of two processes that record to one file the second gets its answers, and an error that says what to do."""
+    path = tmp_path / "one.jsonl"
+
+    async def main() -> None:
+        first, second = Cassette(path, "all"), Cassette(path, "all")
+        for cassette in (first, second):
+            async with client_of(cassette, {CHAT: json_answer()}) as client:
+                await ask(client)
+        first.close()
+        with pytest.raises(CassetteError, match="recorded by another process"):
+            second.close()
+        second.close()
+
+    run(main())
+    assert len(lines_of(path)) == 2
