@@ -117,6 +117,14 @@ class TestLearned:
         assert rate.rate == 1.0
 
 
+    def test_a_stated_window_counts(self) -> None:
+        """A limit for ten seconds is one for ten seconds, whatever the other fields look like."""
+        rate = HeaderRate()
+        for now in range(30):
+            rate.see(float(now), 100, 50, 3000.0, 10.0)
+        assert rate.rate == 10.0
+
+
 class TestFound:
     """A limit that only 429s tell of is used to 93 %, and refused ten times in 1,000."""
 

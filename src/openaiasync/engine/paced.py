@@ -29,7 +29,7 @@ _MOST_SERVERS = 64
 
 
 def limits_of(meta: Meta | None) -> RateLimits | None:
-    """Return the limits in the ``x-ratelimit-*`` fields of a response; `None` without any."""
+    """Return the limits that the header fields of a response state; `None` without any."""
     return meta.rate_limits if meta is not None and meta.has_rate_limits else None
 
 
@@ -54,7 +54,7 @@ def learn_limits(now: float, pace: ModelPace, limits: RateLimits | None) -> None
         return
     for pacer, state in ((pace.requests, limits.requests), (pace.tokens, limits.tokens)):
         if state.limit is not None:
-            pacer.headers.see(now, state.limit, state.remaining, state.reset)
+            pacer.headers.see(now, *state, state.window)
             pacer.changed(now)
 
 

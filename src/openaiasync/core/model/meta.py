@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from .headers import Headers
+from .rate_limits import RateLimit, RateLimits, read_rate_limits
 from .secrets import HIDDEN, NO_SECRETS, Secrets, redacted
 
 __all__ = ["Meta", "RateLimit", "RateLimits", "RequestInfo", "ResponseInfo", "curl"]
@@ -133,42 +134,6 @@ class ResponseInfo:
         return f"<ResponseInfo {self.status_code} {self.url}>"
 
 
-class RateLimit(NamedTuple):
-    """One limit as the server states it: `limit` allowed, `remaining`, and `reset`, seconds until it is full again.
-
-    `None` where it does not say, or where the field is neither a number nor a duration like "1m30s".
-    """
-
-    limit: int | None
-    remaining: int | None
-    reset: float | None  # seconds until it is full again
-
-
-class RateLimits(NamedTuple):
-    """The ``x-ratelimit-*`` header fields as numbers."""
-
-    requests: RateLimit
-    tokens: RateLimit
-
-
-_DURATION = r"(\d+(?:\.\d+)?)(ms|d|h|m|s)?"
-_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _duration(text: str | None) -> float | None:
-    """Return the seconds in "6m0s", "20ms" or "1.5", as OpenAI-compatible servers write them."""
-    if not text or not text.isascii() or len(text) > 99:
-        return None
-    parts = re.findall(_DURATION, text)
-    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
-        return None
-    return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
-
-
-def _count(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
-
-
 class Meta:
     """Facts about one call, the `.meta` of every top-level answer and stream.
 
@@ -242,23 +207,13 @@ class Meta:
 
     @property
     def has_rate_limits(self) -> bool:
-        """Whether there is any ``x-ratelimit-*`` field. It does not parse the others, as `rate_limits` does."""
-        return b"x-ratelimit-" in self._raw_fields.lower()
+        """Whether any field is about a rate limit. It does not parse the others, as `rate_limits` does."""
+        return b"ratelimit" in self._raw_fields.lower()
 
     @property
     def rate_limits(self) -> RateLimits:
-        """The ``x-ratelimit-*`` fields of the response as numbers."""
-        get = self.headers.get
-        return RateLimits(
-            *(
-                RateLimit(
-                    _count(get(f"x-ratelimit-limit-{what}")),
-                    _count(get(f"x-ratelimit-remaining-{what}")),
-                    _duration(get(f"x-ratelimit-reset-{what}")),
-                )
-                for what in ("requests", "tokens")
-            )
-        )
+        """The fields about rate limits (``x-ratelimit-*``, ``RateLimit``, ``RateLimit-Policy``) as numbers."""
+        return read_rate_limits(self.headers.raw_pairs())
 
     def as_curl(self) -> str:
         """Return the request as a curl command without secrets, see `RequestInfo.as_curl`."""

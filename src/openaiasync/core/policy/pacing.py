@@ -191,8 +191,15 @@ class HeaderRate:
         self._accepted = 0.0
         self._since = -NEVER
 
-    def see(self, now: float, limit: float | None, remaining: float | None, reset: float | None) -> None:
-        """Take the fields of one answer; nonsense is ignored."""
+    def see(
+        self,
+        now: float,
+        limit: float | None,
+        remaining: float | None,
+        reset: float | None,
+        window: float | None = None,
+    ) -> None:
+        """Take the fields of one answer; nonsense is ignored. `window` is what the limit is for, where that is told."""
         if limit is None or not 0 < limit < 1e15 or not self.trusted:
             return
         if remaining is not None and remaining > limit:
@@ -200,7 +207,9 @@ class HeaderRate:
         if limit != self.limit:
             self.limit, self._seen, self._accepted, self._since = limit, 0, 0.0, now
         self._seen += 1
-        if remaining is not None and reset is not None and 0 < reset <= 32 * 86400.0:
+        if window is not None:
+            self.window = window
+        elif remaining is not None and reset is not None and 0 < reset <= 32 * 86400.0:
             self._see_window(now, limit, remaining, reset)
         self.rate = limit / self.window
 
