@@ -83,24 +83,55 @@ NOTHING = (None, None, None, None)
 @pytest.mark.parametrize(
     ("fields", "requests", "tokens"),
     [
-        (["x-ratelimit-limit-requests: 60", "x-ratelimit-remaining-tokens: 9"], (60, None, None, None), (None, 9, None, None)),
+        (
+            ["x-ratelimit-limit-requests: 60", "x-ratelimit-remaining-tokens: 9"],
+            (60, None, None, None),
+            (None, 9, None, None),
+        ),
         (["X-RateLimit-Limit-Requests: 60", "x-ratelimit-renewalperiod-requests: 10"], (60, None, None, 10.0), NOTHING),
-        (["x-ratelimit-limit-tokens-minute: 500", "x-ratelimit-remaining-tokens-minute: 20"], NOTHING, (500, 20, None, 60.0)),
-        (["x-ratelimit-limit-req-minute: 30", "x-ratelimit-limit-requests-day: 14400"], (14400, None, None, 86400.0), NOTHING),
+        (
+            ["x-ratelimit-limit-tokens-minute: 500", "x-ratelimit-remaining-tokens-minute: 20"],
+            NOTHING,
+            (500, 20, None, 60.0),
+        ),
+        (
+            ["x-ratelimit-limit-req-minute: 30", "x-ratelimit-limit-requests-day: 14400"],
+            (14400, None, None, 86400.0),
+            NOTHING,
+        ),
         (["X-RateLimit-Limit-Second: 5", "X-RateLimit-Remaining-Second: 4"], (5, 4, None, 1.0), NOTHING),
-        (["RateLimit-Limit: 100, 100;w=60, 5000;w=86400", "RateLimit-Remaining: 9", "RateLimit-Reset: 30"],
-         (100, 9, 30.0, 60.0), NOTHING),
+        (
+            ["RateLimit-Limit: 100, 100;w=60, 5000;w=86400", "RateLimit-Remaining: 9", "RateLimit-Reset: 30"],
+            (100, 9, 30.0, 60.0),
+            NOTHING,
+        ),
         (["ratelimit-limit: 100", "ratelimit-remaining: 50", "ratelimit-reset: 30"], (100, 50, 30.0, None), NOTHING),
         (["RateLimit: limit=10, remaining=8, reset=2", "RateLimit-Policy: 10;w=5"], (10, 8, 2.0, 5.0), NOTHING),
         (["RateLimit: limit=10, remaining=8, reset=2"], (10, 8, 2.0, None), NOTHING),
-        (['RateLimit-Policy: "burst";q=50;w=1, "daily";q=86400;w=86400', 'RateLimit: "daily";r=7;t=60'],
-         (86400, 7, 60.0, 86400.0), NOTHING),
-        (['RateLimit-Policy: "a";q=60;w=60', 'RateLimit-Policy: "b";q=1000;w=60;qu="tokens"', 'RateLimit: "b";r=3;t=2'],
-         (60, None, None, 60.0), (1000, 3, 2.0, 60.0)),
-        (["Date: Mon, 30 Nov 2026 05:00:00 GMT", "x-ratelimit-limit: 50", "x-ratelimit-reset: 1796014830"],
-         (50, None, 30.0, None), NOTHING),
-        (["Date: Mon, 30 Nov 2026 05:00:00 GMT", "x-ratelimit-limit: 50", "x-ratelimit-reset: 1796014830500"],
-         (50, None, 30.5, None), NOTHING),
+        (
+            ['RateLimit-Policy: "burst";q=50;w=1, "daily";q=86400;w=86400', 'RateLimit: "daily";r=7;t=60'],
+            (86400, 7, 60.0, 86400.0),
+            NOTHING,
+        ),
+        (
+            [
+                'RateLimit-Policy: "a";q=60;w=60',
+                'RateLimit-Policy: "b";q=1000;w=60;qu="tokens"',
+                'RateLimit: "b";r=3;t=2',
+            ],
+            (60, None, None, 60.0),
+            (1000, 3, 2.0, 60.0),
+        ),
+        (
+            ["Date: Mon, 30 Nov 2026 05:00:00 GMT", "x-ratelimit-limit: 50", "x-ratelimit-reset: 1796014830"],
+            (50, None, 30.0, None),
+            NOTHING,
+        ),
+        (
+            ["Date: Mon, 30 Nov 2026 05:00:00 GMT", "x-ratelimit-limit: 50", "x-ratelimit-reset: 1796014830500"],
+            (50, None, 30.5, None),
+            NOTHING,
+        ),
         # Nonsense.
         (["x-ratelimit-limit: 50", "x-ratelimit-reset: 1796014830"], NOTHING, NOTHING),
         (["x-ratelimit-limit: 5000", "x-ratelimit-remaining: 4999"], (None, 4999, None, None), NOTHING),
@@ -110,9 +141,9 @@ NOTHING = (None, None, None, None)
         (['RateLimit-Policy: "bytes";q=9;qu="content-bytes"', "x-ratelimit-limit-requests: \u00b2"], NOTHING, NOTHING),
         (["x-ratelimit-limit-requests: 60", "x-ratelimit-renewalperiod-requests: -5"], (60, None, None, None), NOTHING),
     ],
-)  # fmt: skip
+)
 def test_every_form_of_limits(fields: list[str], requests: Any, tokens: Any) -> None:
-    """The forms of gateways and of the IETF's drafts are read; of several limits the lowest rate; nonsense is absent."""
+    """The forms of gateways and of the IETF's drafts are read; of several the lowest; nonsense is absent."""
     assert limits_of(*fields) == (requests, tokens)
 
 

@@ -116,7 +116,6 @@ class TestLearned:
         rate.see(0.0, 3600, 3500, 3000.0)
         assert rate.rate == 1.0
 
-
     def test_a_stated_window_counts(self) -> None:
         """A limit for ten seconds is one for ten seconds, whatever the other fields look like."""
         rate = HeaderRate()

@@ -150,9 +150,8 @@ def _take_policies(stated: dict[tuple[str, str], _Stated], policies: str, states
             named[name].remaining, named[name].reset = _count(parameters.get("r")), _duration(parameters.get("t"))
     if whole:
         limit = _count(whole.get("limit"))
-        one = next((one for one in named.values() if one.limit == limit), None)
-        if one is None:
-            one = stated["", "whole"] = _Stated()
+        same = [one for one in named.values() if one.limit == limit]
+        one = same[0] if same else stated.setdefault(("", "whole"), _Stated())
         one.limit, one.remaining, one.reset = limit, _count(whole.get("remaining")), _duration(whole.get("reset"))
 
 
