@@ -85,7 +85,7 @@ def test_ids_that_would_change_the_path_are_refused(value: str) -> None:
 def test_an_id_of_another_type_is_refused() -> None:
     """An id is a text."""
     for wrong in (None, True, ["a"]):
-        with pytest.raises(TypeError, match="thing_id is a string"):
+        with pytest.raises(TypeError, match="thing_id must be a string"):
             UPDATE.request({"thing_id": wrong})
 
 

@@ -267,7 +267,9 @@ def test_an_object_without_id() -> None:
             calls.append(lambda c: c.beta.threads.runs.create_and_poll(thread_id="th", assistant_id="as"))
             calls.append(lambda c: c.uploads.upload_file_chunked(**upload))
             for call in calls:
-                with pytest.raises(openaiasync.APIResponseValidationError, match=r"no 'id'|nothing of what"):
+                with pytest.raises(
+                    openaiasync.APIResponseValidationError, match=r"no 'id'|none of the requested content"
+                ):
                     await call(client)
 
     server: Scripted

@@ -1,1 +1,4 @@
-"""What needs no I/O: parameters to requests, bytes to answers, protocols, policies. No asyncio, no socket, no clock."""
+"""All parts without I/O: requests from parameters, answers from bytes, protocols, policies.
+
+No asyncio, socket or clock.
+"""

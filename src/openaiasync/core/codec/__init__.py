@@ -1,1 +1,1 @@
-"""Parameters to requests, bytes to answers, events to whole answers."""
+"""Requests from parameters, answers from bytes, whole answers from events."""

@@ -1,7 +1,7 @@
-"""Puts the chunks of a stream together: the answer so far at any time, the whole answer at the end.
+"""Accumulates the chunks of a stream: the answer so far at any time, the whole answer at the end.
 
-Adding a chunk only stores it; chunks are merged when the answer is asked for, or a few hundred at a time. Tool calls
-are told apart by index, id or name, in whatever way a server marks them.
+Adding a chunk only stores it; chunks are merged when the answer is read, or a few hundred at a time. Tool calls are
+distinguished by index, id or name, whichever of them a server sends.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["ChatAccumulator", "CompletionAccumulator", "ToolCalls", "grow", "set
 C = TypeVar("C")
 A = TypeVar("A")
 
-BACKLOG = 256  # chunks that wait to be merged: bounds the memory that a long stream takes
+BACKLOG = 256  # chunks that are stored unmerged: a bound on the memory of a long stream
 _FIRST_WINS = ("id", "created", "model")  # the first value that is not empty is the answer's
 _STEADY = frozenset({*_FIRST_WINS, "system_fingerprint", "service_tier"})  # repeated in every chunk
-_DROPPED = frozenset({"choices", "object", "obfuscation"})  # handled separately, or without a meaning in an answer
+_DROPPED = frozenset({"choices", "object", "obfuscation"})  # handled separately, or meaningless in an answer
 _CONCATENATED = frozenset({"token_ids", "prompt_token_ids"})
 
 
@@ -68,7 +68,7 @@ class _ChoiceAccumulator:
         self.role: Any = None
         self.calls: ToolCalls | None = None
         self.fields: dict[str, Any] = {}  # of the choice; the last value wins
-        self.logprobs: dict[str, Any] = {}  # lists of tokens, one after another
+        self.logprobs: dict[str, Any] = {}  # lists of tokens, which are concatenated
         self.more: dict[str, Any] = {}  # of the delta; texts and lists grow
 
     def take(self, pairs: Iterable[tuple[str, Any]]) -> None:
@@ -130,7 +130,7 @@ class _ChoicesAccumulator(Generic[C, A]):
 
     @property
     def usage(self) -> CompletionUsage | None:
-        """The tokens used, once the server has sent them."""
+        """The usage, once the server has sent it."""
         self._fold()
         usage: CompletionUsage | None = self._top.get("usage")
         return usage
@@ -207,7 +207,7 @@ class _ChoicesAccumulator(Generic[C, A]):
 
 
 class ChatAccumulator(_ChoicesAccumulator["ChatCompletionChunk", "ChatCompletion"]):
-    """Makes a `ChatCompletion` of its chunks, however a server cuts text, reasoning and tool calls."""
+    """Makes a `ChatCompletion` from its chunks, however a server cuts text, reasoning and tool calls."""
 
     _last_wins = ("system_fingerprint", "service_tier")
 
@@ -265,7 +265,7 @@ class ChatAccumulator(_ChoicesAccumulator["ChatCompletionChunk", "ChatCompletion
 
 
 class CompletionAccumulator(_ChoicesAccumulator["Completion", "Completion"]):
-    """Makes a `Completion` of those that a stream sends as its chunks."""
+    """Makes a `Completion` from the chunks of a stream, which are of the same type."""
 
     @property
     def reasoning(self) -> str:
@@ -331,14 +331,17 @@ class _PendingCall:
         return self._parser.complete and isinstance(self._parser.value, dict)
 
     def _parse(self, parser: PartialJSON) -> None:
-        # Each piece is parsed once: servers that repeat the name in every delta cause a look at `whole` for each.
+        # Each piece is parsed once: `whole` is read for every delta if the server repeats the name in each.
         for piece in self.arguments[self._read :]:
             parser.feed(piece)
         self._read = len(self.arguments)
 
     @property
     def text(self) -> str:
-        """The arguments so far. The pieces become one, so that a look after every delta joins each piece once."""
+        """The arguments so far.
+
+        The pieces are replaced by their join, so that reading after every delta joins each once.
+        """
         if len(self.arguments) > 1:
             if self._parser is not None:
                 self._parse(self._parser)
@@ -361,7 +364,7 @@ class _PendingCall:
     def take_function(self, function: Any) -> None:
         self.function = True
         name, arguments = function.name, function.arguments
-        # The name comes whole, or again with every delta; a server that cuts it sends all of it before the arguments.
+        # The name is sent whole, or with every delta; a server that cuts it sends all of it before the arguments.
         if isinstance(name, str) and name != self.name and not (self.name and self.arguments):
             self.name += name
         if arguments is not None and (text := _text(arguments)):
@@ -389,7 +392,7 @@ def _begins(function: Any) -> bool:
 
 
 class ToolCalls:
-    """The tool calls of one choice. Index, else id, else order tell which call an entry belongs to."""
+    """The tool calls of one choice. An entry belongs to a call by its index, else by its id, else by order."""
 
     __slots__ = ("_by_id", "_by_index", "_calls")
 
@@ -447,8 +450,8 @@ class ToolCalls:
     def _known(self, index: int | None, key: str | None, named: bool) -> _PendingCall | None:
         if index is not None:
             call = self._by_index.get(index) or self._by_id.get(key or "")
-            # Some servers give every call the index 0, others give every delta of a call another id: only another id
-            # together with a name is another call.
+            # Some servers give every call the index 0, others give every delta of a call a new id. So only a new id
+            # together with a name begins another call.
             other = call is not None and call.id and key and key != call.id and named
             return None if other else call
         if key is not None:
@@ -459,7 +462,7 @@ class ToolCalls:
 
 # -------------------------------------------------------------------------------------------------- values that grow
 
-_WHOLE = frozenset({"id", "type", "index", "name", "role", "format"})  # texts that come whole, perhaps repeatedly
+_WHOLE = frozenset({"id", "type", "index", "name", "role", "format"})  # texts that are sent whole, perhaps repeatedly
 
 
 _DEEPEST = 64  # levels in which values grow; deeper ones are replaced
@@ -530,6 +533,6 @@ def _joined(item: Any) -> Any:
     """Return a finished item; of an object or a list an empty one, which the caller fills."""
     if isinstance(item, _TextPieces):
         if len(item) > 1:
-            item[:] = ["".join(item)]  # a look after every delta joins each piece once
+            item[:] = ["".join(item)]  # reading after every delta joins each piece once
         return "".join(item)
     return dict[str, Any]() if isinstance(item, dict) else list[Any]() if isinstance(item, list) else item

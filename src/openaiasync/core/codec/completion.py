@@ -10,7 +10,7 @@ from ..model.plain import as_index, as_list, is_dict
 __all__ = ["CompletionDetector", "Verdict"]
 
 Verdict = Literal["complete", "unfinished", "short"]
-"""How an answer ended: complete; by its server, but without saying that it is complete; cut."""
+"""How an answer ended: complete; ended properly but without a completion signal; cut."""
 
 _TERMINAL_TYPES = frozenset(
     {"response.completed", "response.failed", "response.incomplete", "image_generation.completed",

@@ -1,4 +1,4 @@
-"""Bytes to answers: strictly first, and leniently where the bytes do not conform, so that nothing is lost.
+"""Answers from bytes: decoded strictly first, and leniently if the bytes do not conform, so that nothing is lost.
 
 msgspec's strict decoder is the fast path. An answer that it refuses is built by `model.lenient`, unless the caller
 asked for strictness: then required fields and types are checked, and unknown fields are kept, never an error.
@@ -34,7 +34,7 @@ QUOTED = 200  # characters of a body that an error's text shows
 
 
 class DecodeError(ValueError):
-    """A body that is not an answer of its endpoint. `raw` is the whole body; the text quotes 200 characters at most.
+    """A body that is not an answer of its endpoint. `raw` is the whole body; the text quotes up to 200 characters.
 
     `path` is the place where a strict decoder found the error (``"$.choices[0].index"``), else `None`.
     """
@@ -173,7 +173,7 @@ def _complaint(data: bytes, error: ValueError) -> str:
     if not data.strip():
         return "the body is empty"
     if type(error) is ValueError:  # Python's limit on digits: the only error of `json` that is not about syntax
-        return "the body holds an integer of absurd length"
+        return "the body contains an integer with too many digits"
     return "the body is not JSON"
 
 

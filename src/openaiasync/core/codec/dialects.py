@@ -1,7 +1,7 @@
-"""Decides what an error means from the text of its message: the only place that does.
+"""Classifies errors by the text of their messages. No other module does.
 
-Statuses, codes and types decide first: OpenAI's code for a prompt that is too long is ``context_length_exceeded``. Most
-other servers say it in the message only, each in different words. Every entry names its servers and source.
+Statuses, codes and types are checked first: OpenAI's code for a prompt that is too long is ``context_length_exceeded``.
+Most other servers report it only in the message, each in different words. Every entry names its servers and source.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class ContextOverflow(NamedTuple):
-    """A request that does not fit the model's context: the server's numbers, `None` where it does not say."""
+    """A request that does not fit the model's context: the server's numbers, `None` if it gives none."""
 
     limit: int | None
     """Tokens that the context holds."""
@@ -367,7 +367,7 @@ def _strings(value: Any, depth: int) -> Iterator[str]:
 # ------------------------------------------------------------------------------- parameters that a server refuses
 
 _UNFIT = frozenset({400, 422, 501})
-# Whatever the status, changing the request would not help with these.
+# Errors that no change of the request would prevent, whatever the status.
 _OTHER_CODES = frozenset(
     {
         "context_length_exceeded",
@@ -411,7 +411,7 @@ def _squeezed(text: str) -> str:
     return _SQUEEZED.sub("", text.lower())
 
 
-# Words about the form of a request, whatever else a message mentions.
+# Words about the form of a request; they decide even if the message mentions other subjects.
 _FORM = re.compile(
     r"\b(?:unknown|unrecogni[sz]ed|unexpected|extra|additional|validation|schema|parameters?|params?|arguments?|fields?|"
     r"property|properties|options?|formats?|floats?|payload|bad request|invalid (?:request|json|body|input|value)s?)\b",
@@ -436,7 +436,7 @@ _SAYS_NOTHING = re.compile(
 def _may_be_about_form(error: APIError) -> bool:
     """Whether an error that names no parameter may be about the form of the request.
 
-    422 and 501 are by their meaning; a 400 if its message is, or if it has none.
+    A 422 and a 501 are, by definition; a 400 is if its message is about the form, or if it has no message.
     """
     words = read_error(error.body).message
     if getattr(error, "status_code", 0) != 400 or not words or _FORM.search(words):
@@ -445,7 +445,7 @@ def _may_be_about_form(error: APIError) -> bool:
 
 
 def _says_nothing(error: APIError) -> bool:
-    """Whether the message consists of "error" and the like."""
+    """Return whether the message consists only of "error" and similar words."""
     return _SAYS_NOTHING.fullmatch(read_error(error.body).message) is not None
 
 
@@ -465,7 +465,7 @@ def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> b
 
 
 def refuses_format(error: APIError) -> bool:
-    """Whether an error is, or may be, about the requested response format: it names nothing else."""
+    """Return whether an error is, or may be, about the requested response format, since it names nothing else."""
     if getattr(error, "status_code", None) in _OTHER_STATUSES or {str(error.code), str(error.type)} & _OTHER_CODES:
         return False
     if names_parameter(error, FORMAT_WORDS):
@@ -517,12 +517,12 @@ _LIMITS = (
 
 
 def exceeds_limit(error: APIError) -> bool:
-    """Whether a refused request is larger than all that the limit ever lets pass, so that waiting does not help."""
+    """Return whether a refused request exceeds the whole limit, so that waiting does not help."""
     return getattr(error, "status_code", None) in (413, 429) and any(map(_TOO_LARGE.search, _texts(error)))
 
 
 def tells_limit(error: APIError) -> str:
-    """Return which limit a 429 is about, ``"requests"``, ``"tokens"`` or ``"slots"``; ``""`` where it does not say."""
+    """Return the limit that a 429 is about: ``"requests"``, ``"tokens"``, ``"slots"``, or ``""`` if it names none."""
     for name, pattern in _LIMITS:
         if any(map(pattern.search, _texts(error))):
             return name

@@ -1,6 +1,7 @@
-"""Encodes parameters as JSON bodies and query strings; values that cannot be sent are refused before the request.
+"""Encodes parameters as JSON bodies and query strings, rejecting values that cannot be sent.
 
-The walk before encoding finds values that msgspec would silently encode wrong: markers for "not given", answers passed
+The walk before encoding finds values that msgspec would silently encode wrongly: markers for "not given", answers
+passed
 back as parameters (their unknown fields would be lost), NaN and infinities (they would become `null`).
 """
 
@@ -123,7 +124,9 @@ def _foreign(value: Any) -> Any:
     kind: Any = value.__class__
     if isinstance(value, type) or get_origin(value) is not None:
         name = getattr(value, "__name__", value)
-        raise TypeError(f"{name} is a type, not a value: to have an answer made into one, call parse() or stream()")
+        raise TypeError(
+            f"{name} is a type, not a value: to get an answer as a value of that type, call parse() or stream()"
+        )
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json", by_alias=True, exclude_unset=True)
@@ -152,7 +155,9 @@ def encode_json(value: Any) -> bytes:
     try:
         return _encoder.encode(value if _is_plain(value) else plain(value))
     except UnicodeEncodeError:
-        raise ValueError("a text holds half of a surrogate pair, which UTF-8 cannot carry; clean it before") from None
+        raise ValueError(
+            "a text holds half of a surrogate pair, which UTF-8 cannot carry; remove it before the call"
+        ) from None
     except RecursionError:
         raise ValueError("the parameters are nested too deeply, or contain themselves") from None
 

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["BodyKind", "CodecName", "Endpoint", "Request", "apply_options", "nearest"]
 
 CodecName = Literal["json", "page", "embeddings", "json_or_text", "text", "bytes", "audio", "none"]
-"""What the answer of an operation is, and so which codec decodes it."""
+"""The kind of an operation's answer, which determines its codec."""
 BodyKind = Literal["none", "json", "multipart", "multipart-or-json"]
 """The body of an operation; ``"multipart-or-json"``: a form if there are files, else JSON."""
 
-_GIVEN = frozenset({str, list, dict})  # types of nearly all required parameters, and of no "not given" marker
+# types of nearly all required parameters; no marker for "not given" has one of them
+_GIVEN = frozenset({str, list, dict})
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
 _TEMPLATE = r"\{(\w+)\}"
 
@@ -35,26 +36,26 @@ _UNSET: Any = object()
 
 
 class Request:
-    """One request of an operation as a value, before it is decided how to send it.
+    """One request of an operation as a value, independent of the way it is sent.
 
     `path` is relative to the API's base and holds the query; `body` is JSON bytes, a multipart value, or `None`.
     `headers` are the caller's extra header fields; an omitted value removes a default field.
     """
 
-    # What only some callers set has its default here, and costs the others nothing.
+    # Attributes that only some callers set have their defaults here, at no cost to other requests.
     timeout: Any = _UNSET
     deadline: Any = _UNSET
     max_retries: int | None = None
     response_format: str = ""
-    """The one asked for, where the type of the answer depends on it."""
+    """The requested format, if the type of the answer depends on it."""
     unasked: tuple[str, ...] = ()
-    """Fields of the body that the library added, and takes back where the server refuses them."""
+    """Fields of the body that the library added, and removes if the server refuses them."""
     as_base64: bool = False
-    """Vectors stay the text they came as: the caller named the format."""
+    """Whether vectors stay base64 text, since the caller requested that format."""
     cast: Any = None
-    """What makes the answer of a path that no endpoint names: a `Cast`."""
+    """The decoder of the answer (a `Cast`) for a path without an endpoint."""
     texts: int = 0
-    """How many texts are to be embedded; 0 where that is not known."""
+    """The number of texts to be embedded; 0 if unknown."""
     idempotency_key: str | None = None
     """Sent as ``Idempotency-Key`` with every attempt, so that a gateway that honours it runs the request once."""
 
@@ -67,7 +68,7 @@ class Request:
         self.has_clocks: bool = False
         """Whether the caller named a `timeout` or a `deadline`."""
         self.hooks: Hooks | None = None
-        """The caller's, for this call."""
+        """The caller's hooks for this call."""
 
     @property
     def has_timeout(self) -> bool:
@@ -128,7 +129,7 @@ class Endpoint:
         self.path = path
         self.body: BodyKind = body
         self.codec: CodecName = codec
-        self.binary: bool = codec in ("bytes", "audio")  # the answer is a file or sound, and may be large
+        self.binary: bool = codec in ("bytes", "audio")  # the answer is a file or audio, which may be large
         self.type = type
         self.page = page
         self.event = event
@@ -138,7 +139,7 @@ class Endpoint:
         self.loaded: dict[str, Any] = {}
         """Types by their name in `type` and `event`; an endpoint made by hand may add one without a name."""
         self._names = (required, optional, query, wire, headers, files, header, parts)
-        # Attributes of a class with `__getattr__` cost twice as much, and every call reads twenty of them.
+        # Attribute access costs twice as much in a class with `__getattr__`, and every call reads twenty attributes.
         object.__setattr__(self, "__class__", _Unbuilt)
 
     def __repr__(self) -> str:
@@ -158,7 +159,7 @@ class Endpoint:
         self.files: frozenset[str] = frozenset(files.split())  # fields, by wire name, that take files only
         self.parts: dict[str, str] = dict(_pair(item) for item in parts.split())
         self.static_headers: tuple[tuple[str, str], ...] = tuple(_pair(item) for item in headers.split("\n") if item)
-        # Body parameters are encoded at once if nothing is renamed and nothing goes elsewhere.
+        # Body parameters are encoded at once if none is renamed and none goes elsewhere.
         self.simple_body: bool = self.body == "json" and not (
             self.path_params or self.query or self.wire or self.header or self.codec == "json_or_text"
         )
@@ -229,7 +230,7 @@ class Endpoint:
         return request
 
     def _place(self, params: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-        """Return path with its ids, query string, and fields of the body."""
+        """Return the path with its ids, the query string, and the fields of the body."""
         path = re.sub(_TEMPLATE, lambda match: _segment(self.name, match[1], params[match[1]]), self.path)
         wire = self.wire
         rest = {
@@ -268,7 +269,7 @@ class Endpoint:
         from ..http.multipart import BareText, Multipart
 
         if not isinstance(fields, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # extra_body may be any
-            raise TypeError(f"{self.name}(): extra_body must be a mapping where files are uploaded")
+            raise TypeError(f"{self.name}(): extra_body must be a mapping if files are uploaded")
         for name in self.files.intersection(self.required):
             if fields.get(name) is None:
                 raise TypeError(f"{self.name}() is missing the file {name!r}")
@@ -300,7 +301,7 @@ def _merge(fields: dict[str, Any], extra: Any) -> Any:
 def _segment(operation: str, name: str, value: Any) -> str:
     """Return an id as one path segment (RFC 3986, 3.3). Raises `ValueError` if it would change the path."""
     if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise TypeError(f"{operation}(): {name} is a string, not {type(value).__name__}")
+        raise TypeError(f"{operation}(): {name} must be a string, not {type(value).__name__}")
     text = str(value)
     if text in _UNSAFE_SEGMENTS:
         raise ValueError(f"{operation}(): Expected a non-empty value for `{name}` but received {text!r}")
@@ -308,16 +309,19 @@ def _segment(operation: str, name: str, value: Any) -> str:
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any] | None:
-    """An option that is a mapping, or `None`; the error does not quote it, since it may hold a key."""
+    """Return an option that is a mapping or `None`.
+
+    The error for any other value does not quote it: it may hold a key.
+    """
     if value is None or is_omitted(value):
         return None
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} is a mapping of names to values, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a mapping of names to values, not {type(value).__name__}")
     return cast("Mapping[str, Any]", value)
 
 
 def apply_options(request: Request, options: Mapping[str, Any]) -> None:
-    """Note the options of one call on its request; `TypeError` and `ValueError` for what they cannot be."""
+    """Set the options of one call on its request. Raises `TypeError` and `ValueError` for invalid ones."""
     headers = _mapping("extra_headers", options.get("extra_headers"))
     if headers is not None:
         request.headers = {**request.headers, **headers} if request.headers else headers
@@ -333,7 +337,7 @@ def apply_options(request: Request, options: Mapping[str, Any]) -> None:
     retries = options.get("max_retries")
     if retries is not None and not is_omitted(retries):
         if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
-            raise ValueError("max_retries is a whole number from 0 up")
+            raise ValueError("max_retries must be a whole number, at least 0")
         request.max_retries = retries
 
 
@@ -341,7 +345,7 @@ def _hook(name: str, value: Any) -> Any:
     if value is None or is_omitted(value):
         return None
     if not callable(value):
-        raise TypeError(f"{name} is a function that takes an event, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a function that takes an event, not {type(value).__name__}")
     return value
 
 
@@ -349,6 +353,6 @@ def _check_seconds(name: str, value: Any) -> None:
     if value is None or hasattr(value, "connect"):
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number of seconds or None, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
     if not value > 0:
-        raise ValueError(f"{name} is a number of seconds above 0, not {value!r}")
+        raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")

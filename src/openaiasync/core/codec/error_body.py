@@ -1,7 +1,7 @@
-"""Reads the body of an error of any shape: the server's message, and its code, type and param where it has them.
+"""Reads an error body of any shape: the server's message, and its code, type and param if it has them.
 
-Servers agree on a status and on little else. The names below are those that real servers use for these few things;
-case, underscores and hyphens make no difference. Of a body without a message the first characters are shown.
+Servers agree on a status and on little else. The names below are those that real servers use for these values; case,
+underscores and hyphens make no difference. For a body without a message the first characters are shown.
 """
 
 from __future__ import annotations

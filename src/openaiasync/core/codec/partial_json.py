@@ -1,7 +1,7 @@
 """Parses a JSON text (RFC 8259) that is still being written, in linear time over all its pieces.
 
-An unfinished string is there as far as it was received, a list with the items that have begun, an object with the
-entries whose value has begun; a number only when something follows it, since the next digit would change it.
+The value contains an unfinished string as far as it was received, a list with the items that have begun, an object with
+the entries whose value has begun, but a number only after its end, since another digit would change it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["PartialJSON"]
 _PLAIN = re.compile(r'[^"\\]*')
 _BARE = re.compile(r"[-+.\w]*")
 _BLANK = re.compile(r"[ \t\r\n]*")
-# A bracket in prose that what follows it rules out is skipped here, at the speed of the expression.
+# A bracket in prose that cannot begin a value, by the characters after it, is skipped here, at the speed of the regex.
 _OPENING = re.compile(r"\{(?=[ \t\r\n]*+(?:[\"}]|\Z))|\[(?=[ \t\r\n]*+(?:[\"\[{\]-]|[^\W_]|\Z))")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LONGEST = 5_000  # characters of a number
 # Limits of a value among words, without which a hostile text of 64 kB would take a fifth of a second: msgspec decodes
-# fewer levels, and prose has fewer brackets that begin like a value and are none.
+# fewer levels, and prose has fewer brackets that begin like a value without being one.
 _DEEPEST = 500
 _FALSE_STARTS = 4_000
 _LOST = "\ufffd"  # half a surrogate pair is not a character
@@ -55,10 +55,10 @@ class PartialJSON:
     __slots__ = ("_bare", "_escape", "_fed", "_high", "_keys", "_mode", "_pieces", "_skip", "_stack", "_starts", "span")
 
     def __init__(self, *, skip_prose: bool = False) -> None:
-        self.span: tuple[int, int] = (0, 0)  # where in the whole text the complete value is
+        self.span: tuple[int, int] = (0, 0)  # the position of the complete value in the whole text
         self._fed = 0
         self._skip = skip_prose
-        self._starts = 0  # brackets among words that began no value
+        self._starts = 0  # brackets in prose that did not begin a value
         self._mode: int = _OUTSIDE if skip_prose else _VALUE
         self._stack: list[Any] = [[]]  # containers that are open; the first holds the value itself
         self._keys: list[Any] = []  # the key or place that is being written in each of them
@@ -71,7 +71,7 @@ class PartialJSON:
     def value(self) -> Any:
         """The plain values so far, `None` before any.
 
-        Its lists and dicts are the same objects each time, and grow: copy them to keep them as they are.
+        Its lists and dicts are the same objects each time, and grow: copy them to keep a state.
         """
         self._settle()
         root = self._stack[0]
@@ -121,7 +121,7 @@ class PartialJSON:
         self._fed += end
 
     def finish(self) -> None:
-        """End the text, which a number at the top level waits for."""
+        """End the text, which completes a number at the top level."""
         if self._mode == _IN_BARE:
             self._end_bare()
 

@@ -1,4 +1,4 @@
-"""Reasoning that a model writes into its text, where the server does not separate it.
+"""Reasoning that a model writes into its text, for servers that do not separate it.
 
 Models mark it with different tags. Some have the opening tag in their prompt, so that only the closing one is written.
 """
@@ -65,7 +65,7 @@ _TAG = re.compile(f"(?P<opening>{_OPENING.pattern})|(?P<closing>{_CLOSING.patter
 _BLANK = re.compile(r"[\ufeff\s]*")
 _SIGNS = re.compile(r"[<\[◁]|assistantfinal|Here is my", re.IGNORECASE)  # every tag has one of these
 _WINDOW = 80  # characters that a tag may have
-_MOST_TAGS = 1_000  # of a growing text, each of which may begin a value anew; later ones are text
+_MOST_TAGS = 1_000  # tags in a growing text that may each start the value over; later ones are text
 _TRIED = 8  # JSON values that are searched for in a text
 _END = re.compile(r"<\|end\|>")
 _INK = re.compile(r"\S")
@@ -138,7 +138,7 @@ def _json_spans(text: str) -> list[tuple[int, int]]:
 class AnswerJSON:
     """The JSON value in a text that is being written, after any reasoning: `PartialJSON` past the tags.
 
-    Only a closing tag without an opening one shows that all text before it was reasoning: the value begins anew there.
+    Only a closing tag without an opening one shows that all text before it was reasoning: the value starts over there.
     """
 
     __slots__ = ("_inside", "_json", "_tags", "_tail", "_tentative", "_whole")
@@ -234,7 +234,7 @@ class ThinkSplitter:
         return ("".join(self._leading()) + piece[at:] if self._plain else ""), "".join(thinking)
 
     def end(self) -> tuple[str, str]:
-        """Return what is still held back: text, or reasoning that was never closed."""
+        """Return the characters still held back: text, or reasoning that was never closed."""
         held, self._held = self._held, ""
         return ("", held) if self._closing else ("".join(self._leading()) + held, "")
 

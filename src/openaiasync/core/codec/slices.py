@@ -1,4 +1,4 @@
-"""Decodes large answers in slices, so that no step takes long: nothing else runs while msgspec decodes.
+"""Decodes large answers in slices, so that no step blocks the event loop for long.
 
 The long arrays of an answer (embeddings, pages of a list) are cut between elements and decoded a few elements at a
 time. No cut can be wrong, because every slice has to be JSON by itself: it begins where an element begins, so it is
@@ -22,7 +22,7 @@ __all__ = ["decode_in_slices"]
 T = TypeVar("T")
 
 _GROUP = 1 << 17  # bytes of elements that one step decodes, at least
-_MOST_TOKENS = 50_000  # of one element, which is scanned in one step
+_MOST_TOKENS = 50_000  # bytes of one element, which is scanned in one step
 
 _QUOTE, _BACKSLASH, _OPEN_LIST, _CLOSE_LIST, _OPEN = b'"\\[]{'
 _NUMBERS = frozenset(b"-0123456789")

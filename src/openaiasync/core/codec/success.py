@@ -1,8 +1,8 @@
-"""Decides whether the body of a successful status is an answer: gateways send errors and empty objects with 200, too.
+"""Decides whether the body of a successful status is an answer: gateways also send errors and empty objects with 200.
 
-Two questions decide. Is any field there that this type of answer consists of? And, beside a field that servers put into
-errors, is the field there that holds the answer's content? Fields that the type declares are values, never signs of an
-error.
+Two questions decide. Is there any field that this type of answer consists of? And if there is also a field that servers
+put into errors, is there the field with the answer's content? Fields that the type declares are values, never signs of
+an error.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ __all__ = [
     "says_something",
 ]
 
-# Why a body is not returned as an answer.
+# The reasons to reject a body as an answer.
 ERROR = "an error"
-NOTHING = "the answer holds nothing of what was requested"
+NOTHING = "the answer has none of the requested content"
 EMPTY = "the answer is empty"
 
-# Fields that many types of answers have, and errors, too: they do not show that an answer is there.
+# Fields that many types of answers share with errors, so that they do not identify an answer.
 _GENERAL = frozenset(
     {"id", "object", "type", "created", "created_at", "model", "status", "usage", "metadata", "system_fingerprint"}
 )
-_MEMBERS = frozenset({"error", "errors", "last_error"})  # in which answers of several types describe an error
+_MEMBERS = frozenset({"error", "errors", "last_error"})  # fields in which answers of several types describe an error
 _WORDS = ("msg", "message", "error_msg", "error_message", "errmsg", "status_msg", "detail", "reason", "description")
 _CODES = ("code", "error_code", "errcode", "status_code", "statusCode", "ret", "retcode")
 _FINE = frozenset({"", "0", "200", "ok", "success", "succeeded", "successful"})
@@ -96,7 +96,7 @@ def _facts(kind: Any) -> _AnswerFacts:
 
 
 def read_leniently(decoder: Decoder[Any], value: Any, body: bytes) -> tuple[Any, str]:
-    """Return the answer that plain values are, and why it must not be returned, "" if it may. Raises `DecodeError`.
+    """Return the answer built from plain values, and the reason to reject it, "" without one. Raises `DecodeError`.
 
     `body` holds the bytes of the values.
     """

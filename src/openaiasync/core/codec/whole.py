@@ -1,6 +1,6 @@
 """Converts whole answers in place of streams to the events that a server should have sent.
 
-Some servers send one object whatever the request says, others put it into a single event.
+Some servers ignore ``stream`` and send one object, others put the whole object into a single event.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The grammar of HTTP/1.1 (RFC 9110 and 9112), shared by the client and the server side.
 
-Patterns are plain strings, to be compiled where they are used or put together into larger ones: most heads that a
-client writes are prebuilt, and most responses come complete in one read, so a first call should not pay for all of
-them. Every repetition is possessive, because what follows one can never begin with what it repeats: no input makes
-them backtrack. Errors never quote the peer or the value, which may hold a key.
+Patterns are plain strings, compiled where they are used or combined into larger ones: most heads that a client writes
+are prebuilt, and most responses arrive complete in one read, so a first call should not pay for compiling all of them.
+Every repetition is possessive, because no text after one can begin with the repeated characters: no input makes them
+backtrack. Errors never quote the peer or the value, which may hold a key.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ TARGET = r"[\x21-\x7e]++"
 """A request target or an authority: printable ASCII without spaces. Which of its forms it has is not checked."""
 CHUNK_SIZE = r"[0-9A-Fa-f]{1,16}+"
 CHUNK_EXTENSIONS = rf"[ \t]*+;{FIELD_TEXT}"
-"""What may follow a chunk's size (RFC 9112, 7.1.1). Nobody uses extensions, so they are not taken apart."""
-# A bare CR or LF is how messages are smuggled past a proxy that takes it for an end of line; folded lines are obsolete
-# (RFC 9112, 2.2 and 5.2). All of it can be seen before a head is complete, and with a bare LF its end might never come.
+"""The extensions after a chunk's size (RFC 9112, 7.1.1). They are not used in practice, so they are not parsed."""
+# A bare CR or LF smuggles messages past a proxy that treats it as the end of a line; folded lines are obsolete (RFC
+# 9112, 2.2 and 5.2). These are detected before the head is complete, since a head with a bare LF may never have an end.
 MALFORMED = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r[^\n]|\r\n[ \t]"
 
 

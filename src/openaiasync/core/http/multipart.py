@@ -55,7 +55,7 @@ class Multipart:
 
     def __init__(self, parts: list[Part], uploads: int, boundary: str) -> None:
         self.parts: list[Part] = parts
-        self.uploads: int = uploads  # how many of the parts are files
+        self.uploads: int = uploads  # the number of parts that are files
         self.boundary: str = boundary
 
     @classmethod

@@ -31,7 +31,7 @@ def request_head(method: str, target: str, host: str, fields: Iterable[tuple[str
 def framing(method: str, length: int | None) -> bytes:
     """Return the field line that frames a request's body; `length` in bytes, `None` for a chunked one.
 
-    Without a body, methods that expect none say nothing; the others say 0 (RFC 9110, 8.6).
+    Without a body the result is empty for methods that expect none, and a length of 0 for others (RFC 9110, 8.6).
     """
     if length is None:
         return b"Transfer-Encoding: chunked\r\n"

@@ -1,12 +1,11 @@
 """HTTP/1.1 responses without I/O (RFC 9112): bytes become a head and the pieces of a body.
 
-`ResponseParser` is strict: bytes that two parsers could read in two ways are an error, so that nobody in between can
-smuggle a response. It is cheap, too: one expression checks a whole head, fields are searched but never split, a body
-costs one slice per chunk, and no split of the bytes makes it more than linear. Errors never quote the server.
+`ResponseParser` is strict: bytes that two parsers could read in two ways are an error, so that no response can be
+smuggled past it. It is also cheap: one expression checks a whole head, fields are searched but never split, a body
+costs one slice per chunk, and the cost is linear however the bytes are split. Errors never quote the server.
 
-`try_complete` is its fast path, for the response that one read brings whole, as most small ones are. It returns `None`
-for anything that is not plainly of this kind, which `ResponseParser` then takes; a property test checks that both make
-the same of the same bytes.
+`try_complete` is its fast path, for a response that is complete in one read, as most small ones are. It returns `None`
+for anything else, which `ResponseParser` then parses; a property test checks that both give the same result.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ MAX_TRAILERS = 65_536  # bytes of the trailer section
 # ------------------------------------------------------------------------------------------------- complete in one read
 
 _SHORT = 4_000  # bytes of a head
-# Field lines but for those that frame the message, or say whether its connection lives on; and but for a coding.
+# Field lines except those about the framing of the message, the persistence of its connection, and a content coding.
 _LINES = rf"(?:(?![cCtT](?i:onnection|ontent-length|ransfer-encoding):){TOKEN}:{FIELD_TEXT}\r\n)*+"
 _UNCODED_LINES = _LINES.replace("onnection|", "onnection|ontent-encoding|")
 
@@ -65,7 +64,7 @@ _USUAL = _whole(_UNCODED_LINES)
 
 @functools.cache
 def _coded() -> re.Pattern[bytes]:
-    """Compile the pattern of responses with a content coding: a server that compresses nothing does not cost it."""
+    """Compile the pattern of responses with a content coding at first use: most servers do not compress."""
     return _whole(_LINES)
 
 
@@ -74,10 +73,10 @@ CompleteResponse = tuple[int, bytes, bytes, bool]
 
 
 def try_complete(data: bytes) -> CompleteResponse | None:
-    """Return the response that `data` is from its first byte to its last, if it is a plain one.
+    """Return the response in `data` if it is a plain one that spans exactly these bytes, otherwise `None`.
 
-    Plain is HTTP/1.1, a final status that has a body, one ``Content-Length``, and none of the fields that change
-    framing or persistence (RFC 9112, 6 and 9): its connection can carry another request. `None` for anything else.
+    A plain response is HTTP/1.1 with a final status that has a body, one ``Content-Length``, and none of the fields
+    that change framing or persistence (RFC 9112, 6 and 9), so that its connection can carry another request.
     """
     match, coded = _USUAL.match(data), False
     if match is None:
@@ -86,13 +85,13 @@ def try_complete(data: bytes) -> CompleteResponse | None:
             return None
     status, fields, length = match.groups()
     end = match.end()
-    # Another number is wrong. A short head has fewer lines than the limit without being counted.
+    # Any other length is wrong. A short head has fewer lines than the limit, so they need not be counted.
     if int(length) != len(data) - end or end > _SHORT or status == b"204" or status == b"304":
         return None
     return int(status), fields, data[end:], coded
 
 
-# -------------------------------------------------------------------------------------------------- any other
+# -------------------------------------------------------------------------------------------------- any response
 
 
 class _Patterns(NamedTuple):
@@ -106,7 +105,7 @@ class _Patterns(NamedTuple):
 
 @functools.cache
 def _patterns() -> _Patterns:
-    """Compile the patterns of the parser. Not at import: the first response may be complete in one read."""
+    """Compile the patterns of the parser at first use, since `try_complete` may handle the first response."""
     fields = rf"(?:{TOKEN}:{FIELD_TEXT}\r\n)*+"
     extensions = rf"({CHUNK_EXTENSIONS})?+"
     patterns = (
@@ -120,7 +119,7 @@ def _patterns() -> _Patterns:
     return _Patterns(*(re.compile(pattern.encode()) for pattern in patterns))
 
 
-# Sizes repeat all the time, and a look-up costs a third of checking and converting.
+# Sizes repeat often, and a look-up costs a third of checking and converting.
 _SEPARATORS: dict[bytes, int] = {}
 _SEPARATORS_KEPT = 4_096
 
@@ -131,9 +130,9 @@ class ResponseParser:
     """Parses one final response, fed with the bytes of its connection in any pieces.
 
     Read `status` (0 until the head is complete), `raw_fields`, `pieces` (only appended to here: a reader takes the list
-    and puts a new one), `complete`, and then `keep_alive`: whether the connection may serve another request. Bytes
-    after the end make it false. Every fault raises `HTTPGrammarError`, after what came before it was added to
-    `pieces`.
+    and puts a new one in its place), `complete`, and finally `keep_alive`: whether the connection may serve another
+    request. Bytes after the end make it false. Every fault raises `HTTPGrammarError`, after the valid data before it
+    was added to `pieces`.
     """
 
     __slots__ = (
@@ -261,7 +260,8 @@ class ResponseParser:
             self._check_partial_head(self._buffer, 0)
 
     def _check_partial_head(self, buffer: bytearray, seen: int) -> None:
-        # Decided at once for a server that speaks another protocol (TLS, HTTP/2): its bytes may hold no end of a head.
+        # Checked at once, for servers that speak another protocol (TLS, HTTP/2): their bytes may never contain the end
+        # of a head.
         if seen < 7 and not b"HTTP/1.".startswith(buffer[:7]):
             raise HTTPGrammarError("the response does not begin with HTTP/1.0 or HTTP/1.1")
         if _patterns().malformed.search(buffer, max(0, seen - 2)):
@@ -286,11 +286,11 @@ class ResponseParser:
         chunked = lowered.find(b"\r\ntransfer-encoding:") >= 0
         if chunked:
             if field_values(lowered, b"\r\ntransfer-encoding:") != [b"chunked"]:
-                # "gzip, chunked" and a second line are valid (RFC 9112, 7), but no client asks for them (TE is not
-                # sent), and proxies disagree on them: the classic way to hide a second response.
+                # "gzip, chunked" and a second line are valid (RFC 9112, 7), but this client does not ask for them (it
+                # sends no TE), and proxies disagree on them, which is the classic way to hide a second response.
                 raise HTTPGrammarError("a Transfer-Encoding other than exactly chunked")
-            # RFC 9112, 6.3: chunks override a length. A proxy in between may have believed the length, or, with
-            # HTTP/1.0, may not know of chunks (6.1): what follows on such a connection is not trusted.
+            # RFC 9112, 6.3: chunks override a length. A proxy in between may have used the length, or, with HTTP/1.0,
+            # may not know chunks (6.1), so later bytes on this connection are not trusted.
             length = None
             unsure = old or lowered.find(b"\r\ncontent-length:") >= 0
         else:
@@ -301,7 +301,7 @@ class ResponseParser:
         self.status = status
         self.raw_fields = raw_fields
         # RFC 9112, 6.3, in its order: no body by the request's method or the status, whatever the fields say; chunks; a
-        # length; else everything until the connection closes, which only a genuine close ends (9.8).
+        # length; else all bytes until the connection closes, which must be a genuine close (9.8).
         if self.bodiless or status in (204, 304) or length == 0:
             self._finish()
         elif chunked:
@@ -328,7 +328,7 @@ class ResponseParser:
 
     def _feed_chunks(self, data: bytes) -> None:
         # The bytes between the data of two chunks are read as one separator: CRLF, size line, CRLF (RFC 9112, 7.1). It
-        # is mostly as long as the one before, so that one slice and one look-up find, check and convert it.
+        # is mostly as long as the previous one, so that one slice and one look-up find, check and convert it.
         left = self._left
         if left:
             if left >= len(data):
@@ -396,7 +396,7 @@ class ResponseParser:
             self._finish(len(data) > position + 2)
             return
         self._state = _IN_TRAILERS
-        self._buffer = bytearray(b"\r\n")  # so that the end looks the same with and without trailers
+        self._buffer = bytearray(b"\r\n")  # so that the same code handles the end with and without trailers
         self._lines = 0
         self._feed_trailers(data[position:])
 

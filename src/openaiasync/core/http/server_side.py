@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a server speaks it, without I/O (RFC 9112): bytes become requests, responses become bytes.
+"""The server side of HTTP/1.1 without I/O (RFC 9112): requests from bytes, responses to bytes.
 
 `RequestParser` is strict: every shape of request smuggling is an error. Bytes go in by `feed`; `next` returns a
 `RequestHead`, then pieces of the body, then ``b""`` at the exact end of the message. `ResponseFraming` turns one
@@ -207,7 +207,7 @@ class RequestParser:
         return head
 
     def _check_unfinished(self, buffer: bytearray) -> None:
-        """Raise `BadRequest` for what cannot become a head whatever follows, before the head's timeout expires."""
+        """Raise `BadRequest` at once for bytes that cannot become a valid head, rather than at the head's timeout."""
         if buffer[0] not in TOKEN_BYTES and bytes(buffer) != b"\r":
             raise BadRequest(400, "This is not an HTTP/1.1 request.")
         newline = buffer.find(b"\n", self._scan)

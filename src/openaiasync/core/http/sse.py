@@ -46,7 +46,7 @@ class SSEDecoder:
 
     An event without a name, or with the default name "message", is its data as plain `bytes`; another is an `Event`.
     Comments and ``retry`` are dropped: a stream that was paid for is not reconnected. Data is not checked to be UTF-8.
-    `max_event` limits the bytes of an event's lines.
+    `max_event` limits the size of an event's lines in bytes.
     """
 
     __slots__ = (
@@ -189,7 +189,7 @@ class SSEDecoder:
                 name = value.decode("utf-8", "replace")
                 self._name = "" if name == "message" else name
             elif field == b"id":
-                if b"\0" not in value:  # as the standard says
+                if b"\0" not in value:  # as the standard requires
                     self._id = value.decode("utf-8", "replace")
             elif field != b"retry" and not self.unknown_line:
                 self.unknown_line = line[:_UNKNOWN_LINE]
@@ -200,7 +200,7 @@ def _whole_events(piece: bytes) -> list[bytes | Event] | None:
     """Return the data of a piece of events of one ``data: `` line each; `None` for any other piece."""
     if not (piece.startswith(b"data: ") and piece.endswith(b"\n\n")) or _CR in piece:
         return None
-    # To count what taking a byte out removes is several times as fast as `count`, which looks at one byte at a time.
+    # Removing the byte and comparing lengths is several times as fast as `count`, which checks one byte at a time.
     breaks = len(piece) - len(piece.replace(b"\n", b""))
     if breaks == 2:
         return [piece[6:-2]]
@@ -218,7 +218,7 @@ def looks_like_events(body: bytes) -> bool:
 
 def is_done(event: bytes | Event) -> bool:
     """Whether this is the ``[DONE]`` at the end of a stream, with or without blanks and quotes."""
-    data = event if isinstance(event, bytes) else event.data  # the assistants API names it
+    data = event if isinstance(event, bytes) else event.data  # the assistants API sends it with an event name
     return data.strip(b" \t\r\n\"'").startswith(b"[DONE]")
 
 
@@ -232,7 +232,7 @@ def is_silent(event: bytes | Event) -> bool:
 class EventReader:
     """Reads the events of one stream: `feed` takes the next bytes, `finish` ends it.
 
-    If the body is not events, `feed` returns none, and `body` is all of it, or as much of it as an error may show.
+    If the body is not events, `feed` returns none, and `body` is all of it, or as much of it as an error may quote.
     """
 
     __slots__ = ("_head", "_whole", "decoder", "feed")

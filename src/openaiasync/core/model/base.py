@@ -1,7 +1,7 @@
 """The base of every answer: a msgspec Struct that keeps unknown fields.
 
-They are in the instance's `__dict__`, so that they are attributes at run time. msgspec ignores `__dict__` when it
-copies, compares, pickles or encodes; here all of these include the unknown fields.
+Unknown fields are in the instance's `__dict__`, so that they are attributes at run time. msgspec ignores `__dict__`
+when it copies, compares, pickles or encodes; here all of these include the unknown fields.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["BaseModel", "LazyUnion", "OpenModel", "keep", "keep_raw", "new_model
 
 M = TypeVar("M", bound="BaseModel")
 
-# The builder makes objects of the class below, and the class needs the builder: so it is loaded at first use.
+# The builder makes objects of the class below, and the class needs the builder, so it is loaded at first use.
 _lenient: Any = LazyModule(".lenient", __package__)
-_PLAIN = frozenset({dict, list, type(None)})  # values that a class cannot take as they are
+_PLAIN = frozenset({dict, list, type(None)})  # values that a class cannot take unchanged
 
 
 class ModelMeta(msgspec.StructMeta):
-    """Lets a class of answers be called like the official one: with plain values for its parts, with unknown fields."""
+    """Makes a class of answers callable like the official one: with plain values for its parts, and unknown fields."""
 
     if not TYPE_CHECKING:  # the signature that type checkers know is that of the fields
 
@@ -301,7 +301,7 @@ class BaseModel(
 class OpenModel(BaseModel, kw_only=True):
     """An object of an unknown kind: every field is an attribute, and typed as `.extra`."""
 
-    type: ClassVar[str | None] = None  # for code that looks at the type of any object
+    type: ClassVar[str | None] = None  # for code that reads the `type` of any object
 
 
 def _attributes(cls: type[BaseModel]) -> dict[str, str]:

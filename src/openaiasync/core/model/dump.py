@@ -65,7 +65,7 @@ def plan_of(cls: type[msgspec.Struct]) -> DumpPlan:
         rows: list[tuple[str, str, str, bool]] = []
         for field in zip(cls.__struct_fields__, cls.__struct_encode_fields__, _has_default(cls), strict=True):
             name, wire, default = field
-            # A mixin may offer the value under its wire name (`Embedding.embedding`): users know that one.
+            # A mixin may have the value under its wire name (`Embedding.embedding`), which users know.
             known = wire if wire != name and hasattr(cls, wire) else name
             rows.append((name, known, wire, not default))
         config = cls.__struct_config__

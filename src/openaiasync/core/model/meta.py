@@ -1,6 +1,6 @@
-"""Facts about a call beside its answer: request, status, header fields, request id, attempts, times, rate limits.
+"""Facts about a call besides its answer: request, status, header fields, request id, attempts, times, rate limits.
 
-All of it is computed from a few stored values when it is first looked at: most callers look at none.
+They are computed from a few stored values at first access, since most callers read none of them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["Meta", "RateLimit", "RateLimits", "RequestInfo", "ResponseInfo", "cu
 
 
 class RequestInfo:
-    """The request of a call as errors and raw answers show it: without credentials.
+    """The request of a call, for errors and raw answers: without credentials.
 
     `url` is absolute and without userinfo; `headers` lacks the fields with the key; `content` is the body, `b""` for
     none and for uploads. `hidden` names the fields left out, each with the scheme before its value ("Bearer" or
-    ``""``). Secret values in the URL's query read ``[redacted]``. `secrets` holds the secrets of the attempt, to take
-    them out of everything that is made of its response; it shows them to nobody.
+    ``""``). Secret values in the URL's query read ``[redacted]``. `secrets` holds the secrets of the attempt, to
+    redact them in everything made from its response; they are never shown.
     """
 
     __slots__ = ("_fields", "base", "content", "hidden", "method", "secrets", "target", "upload")
@@ -46,7 +46,7 @@ class RequestInfo:
         self._fields = fields
         self.content: bytes = content
         self.hidden: Sequence[tuple[str, str]] = hidden
-        self.upload: bool = upload  # whether there was a body that `content` does not hold
+        self.upload: bool = upload  # whether there was a body that is not in `content`
 
     @property
     def url(self) -> str:
@@ -65,7 +65,7 @@ class RequestInfo:
         )
 
     def cleaned(self, secrets: Secrets) -> RequestInfo:
-        """Return itself: it holds no secrets."""
+        """Return the object itself, which holds no secrets."""
         return self
 
     def read(self) -> bytes:
@@ -207,7 +207,7 @@ class Meta:
 
     @property
     def has_rate_limits(self) -> bool:
-        """Whether any field is about a rate limit. It does not parse the others, as `rate_limits` does."""
+        """Whether any field is about a rate limit. Cheaper than `rate_limits`, which parses all fields."""
         return b"ratelimit" in self._raw_fields.lower()
 
     @property
@@ -251,7 +251,7 @@ def curl(request: RequestInfo) -> str:
 
 
 def _quoted(text: str) -> str:
-    import shlex  # few look at the command
+    import shlex  # the command is rarely needed
 
     return shlex.quote(text)
 
@@ -265,7 +265,7 @@ def _hidden(name: str, scheme: str) -> str:
 
 
 def _body(request: RequestInfo) -> tuple[str, str]:
-    """Return the option for the body, and a comment that says where it comes from."""
+    """Return the option for the body, and a comment about its source."""
     content = request.content
     if request.upload:
         return "--data-binary @-", "  # the upload is read from standard input"

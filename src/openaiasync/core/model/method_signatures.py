@@ -1,4 +1,4 @@
-"""Signatures that `inspect.signature`, `help` and completion in notebooks show in place of ``**params``.
+"""Signatures for `inspect.signature`, `help` and completion in notebooks, in place of ``**params``.
 
 Methods take their parameters as ``**params: Unpack[SomeParams]``, which type checkers read and run-time tools do not.
 """
@@ -22,7 +22,7 @@ _SAME: Any = object()
 
 
 class LazySignature(Signature):
-    """A signature that is made when somebody looks at it."""
+    """A signature that is made at first access."""
 
     __slots__ = ("_made", "_make")
 
@@ -62,9 +62,9 @@ class LazySignature(Signature):
 
 
 def explicit_signatures(kind: type) -> None:
-    """Give the public methods of a class, its bases included, signatures with every keyword by name.
+    """Give the public methods of a class, including its bases, signatures with every keyword by name.
 
-    A call costs nothing for it: only ``__signature__`` is set, and what it shows is made when it is looked at.
+    This costs calls nothing: only ``__signature__`` is set, and its contents are made at first access.
     """
     for base in kind.__mro__:
         if not base.__module__.startswith("openaiasync."):
@@ -81,7 +81,7 @@ def _explicit(function: types.FunctionType) -> Signature:
     plain = _plain(target)
     try:
         hints = typing.get_type_hints(target)
-    except Exception:  # an annotation that needs an optional dependency: the names are shown as they are written
+    except Exception:  # an annotation that needs an optional dependency: the names are shown as written
         return plain
     parameters: list[Parameter] = []
     for parameter in plain.parameters.values():
@@ -95,7 +95,7 @@ def _explicit(function: types.FunctionType) -> Signature:
 
 
 def _plain(function: types.FunctionType) -> Signature:
-    """The signature as it is written: of a copy without ``__signature__``."""
+    """Return the signature in the source, from a copy without ``__signature__``."""
     copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__annotations__ = function.__annotations__
@@ -111,7 +111,7 @@ def _keywords(params: Any, taken: set[str]) -> Iterator[Parameter]:
 
 
 def _returned(function: types.FunctionType, hints: dict[str, Any]) -> Any:
-    """The return annotation; of an overloaded method the union of what its overloads return."""
+    """Return the return annotation; for an overloaded method, the union of its overloads' annotations."""
     returned: list[Any] = []
     for overload in typing.get_overloads(function):
         try:

@@ -46,7 +46,7 @@ CONTENTS = {
     "ImagesResponse": "data",
     "ModerationCreateResponse": "results",
 }
-"""The list that an answer of each class consists of: without an item in it, it is not an answer."""
+"""The list that holds the content of each class of answers: if it is empty, the object is not an answer."""
 
 _TRANSCRIPTS = frozenset(
     {"Transcription", "TranscriptionVerbose", "TranscriptionDiarized", "Translation", "TranslationVerbose"}

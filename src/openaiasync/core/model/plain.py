@@ -1,7 +1,4 @@
-"""Plain values of JSON, as servers send them: what kind they are, and what they hold where they are of that kind.
-
-A server's JSON may have any value in any place, so nothing here fails on a value of another kind.
-"""
+"""Access to plain JSON values from servers, which may have any type in any place; only `parse_json` raises."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ def as_list(value: object) -> list[Any]:
 
 
 def as_index(value: Any) -> int | None:
-    """Return a number that tells parts of an answer apart; gateways in languages without types send it as text."""
+    """Return an index of parts of an answer as an int; gateways in languages without types send it as text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
@@ -42,9 +39,10 @@ def as_index(value: Any) -> int | None:
 
 
 def parse_json(data: bytes) -> Any:
-    """Return the plain values of a JSON text, also where msgspec refuses it: NaN, Infinity, surrogates, bad UTF-8.
+    """Return the plain values of a JSON text, even one that msgspec refuses: NaN, Infinity, surrogates, bad UTF-8.
 
-    Raises `ValueError` for text that is not JSON or holds an absurdly long integer, `RecursionError` for absurd depth.
+    Raises `ValueError` for text that is not JSON or contains an integer with too many digits (4,300, Python's limit),
+    and `RecursionError` for text that is nested too deeply.
     """
     try:
         return msgspec.json.decode(data)

@@ -1,7 +1,7 @@
-"""Secrets: values that are never shown, and how they are removed from texts in which a server echoes them.
+"""Secrets: values that are never shown, and their removal from texts in which a server echoes them.
 
-Every attempt carries the secrets that it was sent with, as the `Secrets` of its `RequestInfo`; everything that is made
-of its response for an error, the log or a hook is scrubbed with them. For tracebacks see `engine.sealing`.
+The secrets sent with an attempt are the `Secrets` of its `RequestInfo`; everything made from its response for an error,
+the log or a hook is scrubbed of them. For tracebacks see `engine.sealing`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a query parameter's or a header field's name says that its value is secret."""
+    """Return whether the name of a query parameter or a header field indicates a secret value."""
     parts = [part for part in re.split(_NAME_PART, unquote(name)) if part]
     return bool(parts) and parts[-1].lower() in _WORDS
 
@@ -75,7 +75,7 @@ def _shown(pair: str) -> str:
 
 
 class Secret:
-    """A key that `repr`, `str` and pickles do not show; `reveal` is called where bytes are written."""
+    """A key that `repr`, `str` and pickles do not show; `reveal` is called only where bytes are written."""
 
     __slots__ = ("__value",)
 
@@ -135,7 +135,7 @@ class Secrets:
         return raw
 
     def scrub_cut(self, raw: bytes) -> bytes:
-        """As `scrub`, for a body that was cut and may end in the middle of a secret."""
+        """Return the bytes without the secrets, for a body that was cut and may end in the middle of a secret."""
         raw = self.scrub(raw)
         for mark in self._marks():
             for size in range(min(len(mark) - 1, len(raw)), _CUT - 1, -1):
@@ -154,7 +154,7 @@ class Secrets:
         return self.scrub_text(redacted(url))
 
     def tells(self, error: BaseException) -> bool:
-        """Whether an error's text shows a secret."""
+        """Return whether an error's text contains a secret."""
         text = f"{error} {error!r}"
         return self.scrub_text(text) is not text
 

@@ -1,1 +1,1 @@
-"""Retries, limits, timeouts: decisions as pure functions of facts."""
+"""Retries, limits and pacing, as pure functions and state machines: times and random numbers are arguments."""

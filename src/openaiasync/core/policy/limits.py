@@ -1,6 +1,6 @@
-"""Slots for calls in flight: who holds one, who waits, who is next, and who waits for ever.
+"""Slots for calls in flight: the holders, the queue, and detection of deadlocks.
 
-No I/O and no event loop: the caller wakes those whose turn has come.
+No I/O and no event loop: the caller wakes the waiters whose turn has come.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 class Deadlock(Exception):
-    """Everything that is waited for is held by owners that wait themselves."""
+    """All resources that are waited for are held by owners that wait themselves."""
 
 
 class Permit:
     """The right to have one call in flight, from sending its request to the end of its answer.
 
-    `owner` is whoever reads the answer (a task), or `None` where that is not known. (There is no ``__init__``: it would
-    be one more Python call for each request.)
+    `owner` is the task that reads the answer, or `None` if that is unknown. (There is no ``__init__``: it would be one
+    more Python call for each request.)
     """
 
     __slots__ = ("owner",)
@@ -34,7 +34,7 @@ class Permit:
 
 
 class Waiter(Generic[T]):
-    """A place in the line: `ticket` is what the caller wakes; `permit` is there once it has its turn."""
+    """An entry of the queue: the caller wakes `ticket`; `permit` is set once its turn has come."""
 
     __slots__ = ("owner", "permit", "ticket")
 
@@ -45,9 +45,9 @@ class Waiter(Generic[T]):
 
 
 class SlotQueue(Generic[T]):
-    """A number of slots, given first come, first served; those that come back from a retry's pause go first.
+    """A number of slots, assigned first come, first served; calls that return from a retry's pause go first.
 
-    A slot passes straight from who releases it to who waits longest, so that nobody overtakes.
+    A released slot passes directly to the first waiter, so that no new call overtakes the queue.
     """
 
     __slots__ = ("_held", "_queue", "_returning", "size")
@@ -60,25 +60,25 @@ class SlotQueue(Generic[T]):
 
     @property
     def used(self) -> int:
-        """Slots held now."""
+        """The number of slots held now."""
         return len(self._held)
 
     @property
     def waiting(self) -> int:
-        """Waiters in the line."""
+        """The number of waiters in the queue."""
         return len(self._queue) + len(self._returning)
 
     @property
     def held(self) -> Collection[Permit]:
-        """The permits that hold a slot now."""
+        """The permits with a slot."""
         return self._held
 
     def held_by(self, owner: object) -> int:
-        """Slots whose permits have this owner."""
+        """Return the number of slots whose permits have this owner."""
         return sum(permit.owner is owner for permit in self._held)
 
     def try_acquire(self, owner: object) -> Permit | None:
-        """Return a permit if a slot is free and nobody is before you."""
+        """Return a permit if a slot is free and the queue is empty, otherwise `None`."""
         held = self._held
         if self.size is not None and (len(held) >= self.size or self._queue or self._returning):
             return None
@@ -88,13 +88,13 @@ class SlotQueue(Generic[T]):
         return permit
 
     def enqueue(self, owner: object, ticket: T, *, returning: bool = False) -> Waiter[T]:
-        """Wait in line; `returning` goes before all who are not, as a call does whose retry is due."""
+        """Join the queue. A `returning` waiter, a call whose retry is due, goes before all others."""
         waiter = Waiter(owner, ticket)
         (self._returning if returning else self._queue)[waiter] = None
         return waiter
 
     def withdraw(self, waiter: Waiter[T]) -> bool:
-        """Leave the line; `False` if the waiter has a permit already (then `release` is due)."""
+        """Leave the queue. Return `False` if the waiter already has a permit, which must then be released."""
         for line in (self._returning, self._queue):
             if waiter in line:
                 del line[waiter]
@@ -102,7 +102,7 @@ class SlotQueue(Generic[T]):
         return False
 
     def release(self, permit: Permit) -> Waiter[T] | None:
-        """Free a slot; return the waiter whose turn has come, if any, with its permit. Idempotent."""
+        """Free a slot; return the next waiter, if any, with its permit set. Idempotent."""
         held = self._held
         try:
             held.remove(permit)
@@ -118,32 +118,32 @@ class SlotQueue(Generic[T]):
         return waiter
 
     def transfer(self, permit: Permit, owner: object) -> None:
-        """Let another owner hold the slot: the one who reads the answer from now on. No effect after `release`."""
+        """Make another task, which reads the answer from now on, the owner. No effect after `release`."""
         permit.owner = owner
 
     def reset(self) -> None:
-        """Forget everybody, as in a forked child: what the parent's tasks hold can never be released here."""
+        """Forget all holders and waiters in a forked child, where the parent's permits can never be released."""
         self._held.clear()
         self._queue.clear()
         self._returning.clear()
 
 
 class Resource(Protocol):
-    """Something that is waited for, held by owners: slots, or connections to one host."""
+    """A resource that owners hold and others wait for: slots, or connections to one host."""
 
     def holders(self) -> Iterable[object]:
-        """Who holds it now; `None` for an owner that is not known, and so may release it at any time."""
+        """Return the current owners; `None` stands for an unknown owner, which may release it at any time."""
         ...
 
 
 def stuck(
     waiting: Mapping[object, Resource], blocked_by: Callable[[AbstractSet[object]], AbstractSet[object]]
 ) -> AbstractSet[object]:
-    """Return those of `waiting` that can never go on.
+    """Return the owners in `waiting` that can never continue.
 
-    An owner is stuck if all who hold what it waits for are stuck, or blocked by others that are: `blocked_by` returns
-    those that cannot go on before the given ones do. (The greatest fixpoint: start with everybody, and take out
-    whoever waits for somebody who can go on.)
+    An owner is stuck if all holders of its resource are stuck, or blocked by owners that are: `blocked_by` returns the
+    owners that cannot continue before the given ones do. This is the greatest fixpoint: start with all owners, and
+    repeatedly remove each that waits for an owner that can continue.
     """
     doomed = set(waiting)
     while doomed:
@@ -162,27 +162,27 @@ def stuck(
 
 
 class Limits:
-    """Limits on the calls to a server, shared by all who name this object.
+    """Limits on the calls to a server, shared by all clients and jobs that are given this object.
 
     Args:
-        max_in_flight: how many calls the server sees at once (`None`: no limit).
-        rpm: requests a minute (`None`: learned from the server).
-        tpm: tokens a minute, of prompts and answers together (`None`: learned from the server).
+        max_in_flight: the maximum number of calls in flight (`None`: no limit).
+        rpm: requests per minute (`None`: learned from the server).
+        tpm: tokens per minute, of prompts and answers together (`None`: learned from the server).
 
-    Raises `ConfigurationError` for what is not a number above 0.
+    Raises `ConfigurationError` for a value that is not a number above 0.
     """
 
     def __init__(self, max_in_flight: int | None = None, rpm: float | None = None, tpm: float | None = None) -> None:
         if max_in_flight is not None and (isinstance(max_in_flight, bool) or max_in_flight < 1):
-            raise ConfigurationError("max_in_flight is a whole number from 1 up, or None for no limit")
+            raise ConfigurationError("max_in_flight must be a whole number, at least 1, or None for no limit")
         for name, value in (("rpm", rpm), ("tpm", tpm)):
             if value is not None and (isinstance(value, bool) or not 0 < value < float("inf")):
-                raise ConfigurationError(f"{name} is a number above 0, or None for no limit")
+                raise ConfigurationError(f"{name} must be a number above 0, or None for no limit")
         self.max_in_flight: int | None = max_in_flight
         self.rpm: float | None = rpm
         self.tpm: float | None = tpm
         self.limiter: Any = None  # made by the first client that uses these limits
-        self.pace: Any = None  # so is this, where there is a limit on a rate
+        self.pace: Any = None  # likewise, if there is a limit on a rate
 
     def __repr__(self) -> str:
         return f"Limits(max_in_flight={self.max_in_flight}, rpm={self.rpm}, tpm={self.tpm})"

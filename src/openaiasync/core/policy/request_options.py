@@ -1,4 +1,4 @@
-"""What every call accepts beside its own parameters, for type checkers and for `Endpoint`."""
+"""The options that every call accepts besides its parameters, for type checkers and for `Endpoint`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 if TYPE_CHECKING:
     from ...engine.hooks import AnswerHook, ErrorHook, RequestHook
-else:  # what they are, for who asks at run time
+else:  # their types, for run-time introspection
     AnswerHook = ErrorHook = RequestHook = Callable[[Any], object]
 
 __all__ = ["HOOK_NAMES", "OPTION_NAMES", "Hooks", "RequestOptions", "Timeout"]
@@ -16,11 +16,12 @@ _UNSET: Final[Any] = object()
 
 
 class Timeout:
-    """The clocks of a call one by one, in seconds; `None` is "no limit". Accepted wherever a `timeout` is.
+    """The individual timeouts of a call in seconds; `None` is "no limit". Accepted wherever a `timeout` is.
 
-    `read` is until an answer starts and then per unit of progress (an event of a stream, the whole of a JSON answer,
-    64 KiB of a binary one); `connect` is until a connection stands. Those not named take the first argument. `write`
-    and `pool` are there for users of the official client: writing counts as `read`, waiting for a place has no clock.
+    `read` applies until an answer starts and then to each unit of progress (an event of a stream, the whole of a JSON
+    answer, 64 KiB of a binary one); `connect` applies until a connection is established. The first argument is the
+    default for those not given. `write` and `pool` exist for users of the official client: writing counts as `read`,
+    and waiting for a slot has no timeout.
     """
 
     __slots__ = ("connect", "pool", "read", "write")
@@ -53,12 +54,12 @@ class Timeout:
 
 
 class RequestOptions(TypedDict, total=False):
-    """Per call, on every method.
+    """The options of every method, for one call.
 
-    `timeout` (seconds, per try), `deadline` (seconds, the whole call with all tries), `max_retries`; `extra_headers`,
-    `extra_query` and `extra_body` are added to the request and win over what the method would send. The hooks are given
-    a `RequestEvent` before each try, and an `AnswerEvent` or an `ErrorEvent` at the end; they may be asynchronous, and
-    run after the client's own. What a hook raises, the call raises.
+    `timeout` (seconds, for each attempt), `deadline` (seconds, for the whole call with all attempts), `max_retries`;
+    `extra_headers`, `extra_query` and `extra_body` are added to the request and override the method's own values. The
+    hooks get a `RequestEvent` before each attempt, and an `AnswerEvent` or an `ErrorEvent` at the end; they may be
+    asynchronous, and run after the client's hooks. The call raises the exceptions of hooks.
     """
 
     timeout: float | Timeout | None
@@ -74,6 +75,6 @@ class RequestOptions(TypedDict, total=False):
 
 HOOK_NAMES = ("on_request", "on_answer", "on_error")
 Hooks = tuple[Callable[[Any], object] | None, ...]
-"""A function, or none, for each of `HOOK_NAMES`."""
+"""A function or `None` for each of `HOOK_NAMES`."""
 
 OPTION_NAMES = frozenset(RequestOptions.__annotations__)

@@ -1,15 +1,17 @@
-"""Whether a failed attempt is followed by another one, and when: the retry policy of every call.
+"""The retry policy of every call: whether a failed attempt is followed by another one, and when.
 
-`decide` is the whole policy, a pure function: the time, a random number and what is left of the budget come in as
-facts, the decision goes out as a value, and the caller carries it out. The order of its questions:
+`decide` is the whole policy, a pure function: the time, a random number and the remaining budget are among its facts,
+and it returns the decision as a value, which the caller carries out. It checks, in this order:
 
-1. What is not a failure of the request itself is sent again at once and counts as no retry (`Resend`): a rejected token
-   that can be replaced, a default of this library that the server refuses, an idle connection that the server closed.
-2. What would fail again, cannot be sent again, or might be charged twice ends the call (`GiveUp`).
-3. Anything else is a `Retry`, after the pause that the server asks for or an exponential one with jitter, as long as
-   the number of retries, the deadline and the budget allow it.
+1. A failure that is not the fault of the request is followed by the same request at once, without counting as a retry
+   (`Resend`): a rejected token that can be replaced, a default of this library that the server refuses, an idle
+   connection that the server closed.
+2. A request that would fail again, cannot be sent again, or might be charged twice ends the call (`GiveUp`).
+3. Any other failure is followed by a `Retry`, after the pause that the server asks for or an exponential one with
+jitter,
+   as long as the number of retries, the deadline and the budget allow it.
 
-The budget keeps a dead server from being hammered: each retry costs tokens that only successes bring back.
+The budget limits the load on a failing server: each retry costs tokens that only successes restore.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ _TIME_OF_DAY = r"\d\d:\d\d:\d\d"
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What ended an attempt, in terms that neither a transport nor an error class is needed for."""
+    """The failure of an attempt, described without classes of transports or errors."""
 
     kind: str
     """``"status"`` for a status that is not a success, ``"answer"`` for an error in a 2xx, else that of the
@@ -66,16 +68,16 @@ class Failure(msgspec.Struct, frozen=True):
     reused: bool = False
     """Whether the connection had served a request before."""
     sent: bool = False
-    """Whether any byte of the request may have left."""
+    """Whether any byte of the request may have been sent."""
     answered: bool = False
-    """Whether any byte of a response has come."""
+    """Whether any byte of a response was received."""
 
 
 class RetryFacts(msgspec.Struct, frozen=True):
-    """What is known of a call when one of its attempts has failed."""
+    """The facts about a call after a failed attempt."""
 
     now: float
-    """The Unix time, for dates that a server names."""
+    """The Unix time, to compare with dates in ``Retry-After``."""
     random: float
     """A random number from 0 to 1, for the jitter."""
     retries: int = 0
@@ -84,30 +86,30 @@ class RetryFacts(msgspec.Struct, frozen=True):
     left: float | None = None
     """Seconds up to the call's deadline, `None` without one."""
     tokens: int = CAPACITY
-    """What is left of the server's `Budget`."""
+    """The remaining tokens of the server's `Budget`."""
     rewindable: bool = True
     """Whether the body can be sent again."""
     may_reconnect: bool = True
-    """Whether the immediate retry after a lost idle connection is still there: there is one a call."""
+    """Whether the immediate retry after a lost idle connection, one per call, is still available."""
     repeat_timed_out: bool = False
     """Whether a request that was sent and then timed out is sent again: it may be charged twice."""
     token_renewed: bool = False
     """Whether the token that the server rejected was replaced by another one."""
     default_removed: bool = False
-    """Whether the request was changed: the server refused what this library had added to it."""
+    """Whether the request was changed because the server refused a default of this library."""
     hopeless: bool = False
     """Whether the server names a parameter that it does not support, so that the same request would fail again."""
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Send the request again after so many seconds, for so many tokens of the budget."""
+    """Send the request again after a pause in seconds, at a cost in tokens of the budget."""
 
     after: float
     cost: int
 
 
 class Resend(msgspec.Struct, frozen=True):
-    """Send the request again at once; it counts as no retry."""
+    """Send the request again at once, without counting it as a retry."""
 
     reason: Literal["token", "default", "connection"]
 
@@ -117,7 +119,7 @@ class GiveUp(msgspec.Struct, frozen=True):
 
 
 def decide(failure: Failure, facts: RetryFacts) -> Retry | Resend | GiveUp:
-    """Return what follows a failed attempt, nothing of whose response was delivered yet."""
+    """Return the next step after a failed attempt of which nothing was delivered to the caller."""
     if facts.token_renewed:
         return Resend("token")
     if facts.default_removed:
@@ -134,12 +136,12 @@ def decide(failure: Failure, facts: RetryFacts) -> Retry | Resend | GiveUp:
 
 
 def is_lost_idle(failure: Failure) -> bool:
-    """Whether a reused connection ended without a byte of a response: the server had closed it while it was idle."""
+    """Return whether a reused connection ended without a byte of a response: the server had closed it while idle."""
     return failure.reused and not failure.answered and failure.kind in ("eof", "reset")
 
 
 def _pause_after(failure: Failure, facts: RetryFacts) -> float | None:
-    """Seconds before the next attempt; `None` for a failure that is not retried."""
+    """Return the seconds before the next attempt; `None` for a failure that is not retried."""
     if failure.kind == "status":
         if facts.hopeless or not retryable_status(failure.status, failure.headers, failure.code, failure.type):
             return None
@@ -149,29 +151,29 @@ def _pause_after(failure: Failure, facts: RetryFacts) -> float | None:
     elif failure.kind in _NEVER_RETRIED or failure.clock == "queue":
         return None
     elif failure.kind == "timeout" and failure.sent and not facts.repeat_timed_out:
-        return None  # the server may have worked on it
+        return None  # the server may have processed it
     return backoff(facts.retries, facts.random)
 
 
 class Budget:
     """Tokens for retries, shared by all calls to one server: 500 at first; a retry costs 5, after a timeout 10.
 
-    Each success brings one back. With nothing but failures 1,000 calls make at most 100 retries, so that a dead server
-    sees 1.1 times the load.
+    Each success restores one. If every call fails, 1,000 calls make at most 100 retries, so that a failing server gets
+    1.1 times the load.
     """
 
     __slots__ = ("tokens",)
 
     def __init__(self) -> None:
         self.tokens: int = CAPACITY
-        """What is left."""
+        """The remaining tokens."""
 
     def spend(self, cost: int) -> None:
         """Pay for one retry."""
         self.tokens = max(0, self.tokens - cost)
 
     def refill(self) -> None:
-        """A call succeeded."""
+        """Restore one token, after a successful call."""
         if self.tokens < CAPACITY:
             self.tokens += 1
 
@@ -191,7 +193,7 @@ def retryable_status(status: int, headers: Mapping[str, str], code: str | None, 
 
 
 def is_rate_limit(status: int, code: str | None, kind: str | None) -> bool:
-    """Return whether an error status means that calls arrive too fast: 429, unless the quota is exhausted."""
+    """Return whether an error status means that calls are sent too fast: 429, unless the quota is exhausted."""
     return status == 429 and "insufficient_quota" not in (code, kind)
 
 
@@ -212,7 +214,7 @@ def server_pause(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _date(text: str) -> float | None:
-    """An HTTP date of any of its three forms (RFC 9110, section 5.6.7) as a Unix time; one without a zone is in UTC."""
+    """Return the Unix time of an HTTP date in any of its forms (RFC 9110, section 5.6.7), in UTC without a zone."""
     from datetime import UTC
     from email.utils import parsedate_to_datetime  # slow to load, and dates are rare
 

@@ -1,6 +1,6 @@
-"""JSON schemas compiled to functions that tell whether a value fits, for servers that check every request.
+"""JSON schemas compiled to functions that return whether a value fits, for servers that check every request.
 
-`validation_errors` explains what is wrong, and takes a hundred times as long: it is for the values that do not fit.
+`validation_errors` explains the errors, and takes a hundred times as long: it is for the values that do not fit.
 Supported are the keywords of `server/request_schemas.py`; for a schema with any other `compile_schema` raises.
 """
 
@@ -42,7 +42,7 @@ _KEYWORDS = frozenset(
 
 
 def compile_schema(schema: Schema, *, kinds: Mapping[str, Callable[[Any], bool]]) -> Check:
-    """Return a function that tells whether a value fits the schema, as `validation_errors` with `null_is_absent` does.
+    """Return a function that returns whether a value fits the schema; null counts as absent.
 
     `kinds` adds names of types to those of JSON. Raises `TypeError` for keywords that are not supported.
     """
@@ -79,7 +79,7 @@ class _Compiler:
         return _all(checks)
 
     def _reference(self, name: str) -> Check:
-        """Compile a definition when a value first meets it: they refer to each other, and few of them are used."""
+        """Compile a definition at its first use: definitions refer to each other, and few of them are used."""
 
         def check(value: Any) -> bool:
             found = self._named.get(name)

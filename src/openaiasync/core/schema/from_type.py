@@ -3,8 +3,8 @@
 The strict form (OpenAI's guide "Structured model outputs", supported schemas): every object closed and every property
 required, with null for one that may be left out; no defaults, no composition but ``anyOf``; nothing beside a ``$ref``.
 
-`Annotated` may say more of a type than msgspec's `Meta`: limits of other libraries become msgspec's; a type with
-validators is decoded by pydantic as a whole; an annotation that neither can run is refused when the schema is made.
+`Annotated` may contain more than msgspec's `Meta`: limits of other libraries become msgspec's; a type with validators
+is decoded by pydantic as a whole; an annotation that neither library can run is refused when the schema is made.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def adapter_schema(kind: Any, adapter: Any) -> Schema:
 
 
 def json_schema(kind: Any) -> Schema:
-    """Return the JSON schema of a type, made by msgspec, or by pydantic for its own types; references in ``$defs``.
+    """Return the JSON schema of a type, made by msgspec, or by pydantic for its own types; definitions in ``$defs``.
 
-    Raises `TypeError` for a type that has none; the text says what to change.
+    Raises `TypeError` for a type without a schema; the text says what to change.
     """
     if is_pydantic(kind):
         return adapter_schema(kind, adapter_of(kind))
@@ -114,7 +114,7 @@ def json_schema(kind: Any) -> Schema:
 
 
 def _no_schema(kind: Any, error: Exception) -> TypeError:
-    return TypeError(f"No JSON schema can be made of {_called(kind)}: {_reason(error)}")
+    return TypeError(f"No JSON schema can be made from {_called(kind)}: {_reason(error)}")
 
 
 def _called(kind: Any) -> str:
@@ -124,7 +124,7 @@ def _called(kind: Any) -> str:
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, NameError):
-        return f"{lines[0]}. Types that annotations name must be found from the type's own module."
+        return f"{lines[0]}. Types named in annotations must be globals of the module that defines the type."
     if len(lines) > 1 and lines[-1].startswith("type "):
         return (
             f"{lines[-1]}. Use str, int, float, bool, None, list, dict, Literal, Enum, datetime, a Struct, dataclass, "
@@ -195,7 +195,7 @@ class _Strict:
         return made
 
     def reference(self, schema: Schema, path: str, within: frozenset[str]) -> Schema:
-        """Keep a reference that stands alone; else expand it, with the keywords beside it winning."""
+        """Keep a lone reference; expand one with keywords beside it, which override those of its target."""
         ref = cast("str", schema["$ref"])
         beside = {name: value for name, value in schema.items() if name not in ("$ref", "default")}
         if schema.get("default") is not None:
@@ -254,7 +254,7 @@ class _Strict:
         return {"anyOf": [*choices, {"type": "null"}], **words}
 
     def items(self, schema: Schema, made: Schema, path: str, within: frozenset[str]) -> None:
-        """Convert a list; one with a type per place becomes a list of any of these types, of the same length."""
+        """Convert a list; one with a type per position becomes a list of any of these types, of the same length."""
         places = cast("list[Any]", schema.get("prefixItems", ()))
         if not places:
             made["items"] = self.walk(schema.get("items"), f"{path}[]", within)
@@ -303,12 +303,12 @@ def _kind_of(schema: Schema) -> str:
     return " or ".join(str(one) for one in kinds_of(schema))
 
 
-# -------------------------------------------------------------------------------------------------- what msgspec
-# leaves out
+# -------------------------------------------------------------------------------------------------- additions to
+# msgspec's schema
 
 
 def refine(kind: Any, schema: dict[str, Any], defs: dict[str, dict[str, Any]]) -> None:
-    """Add to msgspec's schema, in place, what a model needs: that a string is a date, what a tuple's places are.
+    """Add details for the model to msgspec's schema, in place: that a string is a date, the names of a tuple's items.
 
     Parts of the schema that do not correspond to the type are left as they are.
     """
@@ -316,7 +316,7 @@ def refine(kind: Any, schema: dict[str, Any], defs: dict[str, dict[str, Any]]) -
 
 
 class _Refinement:
-    """Walks a schema and its definitions along the type that they were made of."""
+    """Walks a schema and its definitions in parallel with the type from which they were made."""
 
     def __init__(self, defs: dict[str, dict[str, Any]]) -> None:
         self.defs = defs
@@ -408,7 +408,7 @@ class _Fits(type):
 
 
 def adapted(kind: Any) -> Any:
-    """Return a class that stands for a type decoded by pydantic, wherever msgspec takes a type."""
+    """Return a class that represents a type decoded by pydantic wherever msgspec accepts a type."""
     return _Fits("Validated", (), {"__pydantic_validator__": None, "__adapted__": kind})
 
 
@@ -458,9 +458,9 @@ def _said(note: Any, name: str) -> Any:
 
 
 def has_validators(kind: Any) -> bool:
-    """Whether annotations in a type, or in the fields of its classes, have to be run by pydantic.
+    """Return whether annotations in a type, or in the fields of its classes, have to be run by pydantic.
 
-    Raises `TypeError` where it cannot run them: it is not imported, or the field is one of a msgspec Struct.
+    Raises `TypeError` if it cannot run them: it is not imported, or the field belongs to a msgspec Struct.
     """
     found = _Search().any(kind)
     if found and "pydantic" not in sys.modules:
@@ -520,7 +520,7 @@ def _foreign_limits(kind: Any) -> Iterator[Any]:
 
 
 def _validates(note: Any) -> bool:
-    """Whether an annotation does more than describe a value, or limit it as msgspec can."""
+    """Return whether an annotation validates: it does more than describe a value, or limit it as msgspec can."""
     library = type(note).__module__.partition(".")[0]
     if isinstance(note, (msgspec.Meta, str, type)):
         return False

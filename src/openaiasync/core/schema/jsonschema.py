@@ -1,7 +1,6 @@
-"""JSON schemas (2020-12) as plain dicts: read, checked, and values validated against them.
+"""JSON schemas (2020-12) as plain dicts: reading and checking them, and validating values.
 
-Formats are not checked, as the standard leaves it by default; of schemas under conditions (``if``, dependencies)
-nothing is.
+Formats are not checked, which is the standard's default. Conditional schemas (``if``, dependencies) are ignored.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ Schema = dict[str, Any]
 
 
 def resolve(schema: Any, root: Schema) -> Schema:
-    """Follow the ``$ref`` of a schema within `root`, through references to references; without one, return it itself.
+    """Follow the ``$ref`` of a schema within `root`, and return its target, or the schema itself.
 
-    Of a boolean schema, which admits every value or none, this is the empty schema. Raises `TypeError` for a reference
+    For a boolean schema, which admits every value or none, return the empty schema. Raises `TypeError` for a reference
     that points elsewhere, in a circle, or to nothing.
     """
     seen: set[str] = set()
@@ -197,7 +196,7 @@ _VALUES: tuple[tuple[frozenset[str], Callable[[Any], bool], str], ...] = (
     (_HOLD_LISTS | {"enum"}, _is_filled, "a list that is not empty"),
     (_HOLD_NAMED, is_dict, "an object"),
     (_NUMBERS, _is_number, "a number"),
-    (_COUNTS, _is_count, "a whole number from 0 up"),
+    (_COUNTS, _is_count, "a whole number, at least 0"),
     (_TEXTS, _is_text, "a string"),
 )
 
@@ -212,7 +211,7 @@ _LISTED = 20  # errors of one variant
 
 
 class Violation(NamedTuple):
-    """A place where a value does not fit: its path from ``$``, what is expected there, in which way it is wrong.
+    """A place where a value does not fit: its path from ``$``, the expectation there, and the kind of error.
 
     `name` is the property that is ``missing`` or ``unknown``; the path is then that of its object.
     """
@@ -256,11 +255,11 @@ def validation_errors(
     kinds: Mapping[str, Callable[[Any], bool]] | None = None,
     null_is_absent: bool = False,
 ) -> Iterator[Violation]:
-    """Yield every place where a value does not fit, with what is expected there.
+    """Yield every place where a value does not fit, with the expectation there.
 
-    For schemas without a Python type, to show a model all its mistakes at once, and for the requests that a server
-    gets. `kinds` adds names of types to those of JSON. With `null_is_absent` null counts as a property that is not
-    there, as it does for OpenAI's API. Beyond the standard, ``{"x-discriminator": name, "x-mapping": {value: schema}}``
+    For schemas without a Python type, to show a model all its mistakes at once, and for requests to a server. `kinds`
+    adds names of types to those of JSON. With `null_is_absent` a null property counts as absent, as in OpenAI's API.
+    Beyond the standard, ``{"x-discriminator": name, "x-mapping": {value: schema}}``
     selects a schema by one property of an object. Raises `TypeError` for a broken reference.
     """
     return _Check(schema, {**KINDS, **kinds} if kinds else KINDS, null_is_absent).any(value, schema, "$")
@@ -273,7 +272,8 @@ class _Check:
         self.root = root
         self.kinds = kinds
         self.null_is_absent = null_is_absent
-        # Results of variants: a tree whose every branch has two would else be walked twice as often at each level.
+        # Results of variants: without this cache a tree with two per branch would be walked twice as often at each
+        # level.
         self.tried: dict[tuple[int, int], list[Violation]] = {}
 
     def any(self, value: Any, schema: Any, path: str) -> Iterator[Violation]:
@@ -350,7 +350,7 @@ class _Check:
             found = [self.variant(value, part, path) for part in schema[word]]
             fitting = sum(1 for one in found if not one)
             if not fitting:
-                # The variant that was meant is the one that fits at this place, or lacks a property there.
+                # The intended variant is the one that fits at this place, or only lacks a property there.
                 inner = [one for one in found if all(error.path != path or error.kind == "missing" for error in one)]
                 yield from min(inner, key=len) if inner else [_joined(path, found)]
             elif word == "oneOf" and fitting > 1:
@@ -369,7 +369,7 @@ class _Check:
 
 
 def _joined(path: str, found: Sequence[Sequence[Violation]]) -> Violation:
-    """Return what is wrong with a value that fits no variant: its type, if it is of none of theirs, else its value."""
+    """Return the violation of a value that fits no variant: its type, if no variant has it, otherwise its value."""
     first = [errors[0] for errors in found]
     by_type = all(error.kind == "type" for error in first)
     return Violation(path, _one_of([error.expected for error in first]), "type" if by_type else "value")

@@ -1,4 +1,4 @@
-"""Structured output: a Python type as the schema to ask a model for, and the model's text as a value of the type."""
+"""Structured output: a Python type as a schema for the model, and the model's text as a value of that type."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _SHOWN = 120  # characters of a wrong value that a message shows
 class ShapeError(ValueError):
     """A text is not a value of the requested type.
 
-    `message` is written for the model: what is wrong, where, and which value stands there. `path` is the place
-    (``$.steps[2].grams``, ``$`` for the whole), `text` what the model wrote, `is_json` whether there was any JSON in
-    it. `str(error)` is written for people: it names the type, too.
+    `message` is written for the model: the error, its place, and the value there. `path` is the place
+    (``$.steps[2].grams``, ``$`` for the whole), `text` the model's text, `is_json` whether it contains any JSON.
+    `str(error)` is written for people: it also names the type.
     """
 
     def __init__(self, message: str, *, path: str = "$", text: str = "", name: str = "", is_json: bool = True) -> None:
@@ -59,7 +59,7 @@ def _rebuilt(message: str, path: str, text: str, name: str, is_json: bool) -> Sh
 
 
 def repair_message(error: ShapeError) -> dict[str, Any]:
-    """Return the user message that shows a model what was wrong with its last answer and asks for a valid one."""
+    """Return the user message that shows a model the error in its last answer and asks for a valid one."""
     return {
         "role": "user",
         "content": f"Your last answer cannot be used. {error.message}\n"
@@ -68,9 +68,9 @@ def repair_message(error: ShapeError) -> dict[str, Any]:
 
 
 def _faults(error: Exception, value: Any, schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield place and sentence of each error that msgspec or pydantic found.
+    """Yield the place and the description of each error that msgspec or pydantic found.
 
-    msgspec stops at the first one; the schema tells the others.
+    msgspec stops at the first one; validation against the schema finds the others.
     """
     listed = getattr(error, "errors", None)
     if callable(listed):
@@ -89,7 +89,7 @@ def _faults(error: Exception, value: Any, schema: dict[str, Any], prefix: str) -
 
 
 def _violations(value: Any, schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield place and sentence of each value that does not fit a schema."""
+    """Yield the place and the description of each value that does not fit a schema."""
     for path, expected, *_ in validation_errors(value, schema):
         yield path, f"At {path}: expected {expected}{_shown(value, path)}."
 
@@ -127,12 +127,12 @@ _FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n?(.*?)(?:```|\Z)", re.DOTALL)
 
 
 class Shape(Generic[T]):
-    """The type that a model's answer shall have. Made by `shape_of`.
+    """The requested type of a model's answer. Made by `shape_of`.
 
     `kind` is the type, `name` its name in requests, `schema` its JSON schema with an object at the root. `wrapped`: the
-    value is requested as the property ``"value"``, because the type itself is not an object. `strict` is False where
-    strict mode cannot express the type (`obstacles` says why): the schema is sent as not strict then, and only `decode`
-    enforces it.
+    value is requested as the property ``"value"``, because the type itself is not an object. `strict` is False if
+    strict mode cannot express the type (`obstacles` says why): the schema is then sent without strict mode, and only
+    `decode` enforces it.
     """
 
     kind: Any
@@ -144,7 +144,7 @@ class Shape(Generic[T]):
 
     def __init__(self, kind: Any, name: str | None = None) -> None:
         self.kind = kind
-        # A dict is a schema itself; its values stay plain.
+        # A dict is itself a schema; its values stay plain.
         self._raw = isinstance(kind, dict)
         by_pydantic = not self._raw and (is_pydantics(kind) or has_validators(kind))
         self._adapter: Any = adapter_of(kind) if by_pydantic else None
@@ -174,7 +174,7 @@ class Shape(Generic[T]):
         return {"type": "json_schema", "name": self.name, "schema": self.schema, "strict": self.strict}
 
     def instructions(self) -> str:
-        """Return the schema in words, for servers that take none; the word JSON, which some demand, is among them."""
+        """Return the schema as instructions in words; they contain "JSON", which some servers require in a prompt."""
         schema = json.dumps(self.schema, ensure_ascii=False, separators=(",", ":"))
         return (
             "Answer with one JSON value and nothing else: no explanation, no Markdown. "
@@ -198,17 +198,17 @@ class Shape(Generic[T]):
         raise failure or self._not_json(answers[0], text)
 
     def partial(self, text: str) -> Any:
-        """Return the plain values that an unfinished text holds so far, `None` without any; see `growing`."""
+        """Return the plain values in an unfinished text, `None` without any; see `growing`."""
         growing = self.growing()
         growing.feed(text)
         return growing.value
 
     def growing(self) -> PartialValue:
-        """Return a reader for a text that comes in pieces; each is read once, however often its value is looked at."""
+        """Return a reader for a text in pieces. Each piece is parsed once, however often the value is read."""
         return PartialValue(self.wrapped)
 
     def validate(self, value: Any) -> T:
-        """Return a plain value, as JSON has them, as a value of the type. Raises `ShapeError`."""
+        """Return a plain JSON value as a value of the type. Raises `ShapeError`."""
         return self.decode(msgspec.json.encode(value).decode())
 
     # ---------------------------------------------------------------- decoding
@@ -261,12 +261,12 @@ class Shape(Generic[T]):
         except RecursionError:
             reason = "it is nested too deeply"
         except UnicodeError:
-            reason = "it holds half a character"
+            reason = "it contains half of a UTF-16 pair"
         message = f"It is not valid JSON: {reason}. It begins with {_shortened(text)}."
         if not text.strip():
             message = "It is empty; one JSON value is expected."
             if whole.strip():
-                message = "It holds reasoning and no answer; one JSON value is expected after the reasoning."
+                message = "It contains reasoning but no answer; one JSON value is expected after the reasoning."
         return ShapeError(message, text=whole, name=self.name, is_json=False)
 
     def _decode_failure(self, error: Exception, text: bytes) -> ShapeError:
@@ -303,8 +303,8 @@ class PartialValue:
     def value(self) -> Any:
         """The value so far, not validated, `None` before any.
 
-        It holds unfinished strings, numbers only when they are finished. Its lists and dicts grow: copy them to keep
-        them as they are.
+        It contains unfinished strings, but numbers only when they are finished. Its lists and dicts grow: copy them to
+        keep a state.
         """
         value = self._json.value
         return value.get("value") if self._wrapped and is_dict(value) else value
@@ -328,7 +328,7 @@ def shape_of(kind: Any, *, name: str | None = None) -> Shape[Any]:
 
     A type is a msgspec Struct, dataclass, TypedDict, NamedTuple or pydantic model, a list, `Literal`, `Enum`, union or
     scalar; a dict is a JSON schema, whose values stay plain. `name` is its name in requests, by default the type's own.
-    Raises `TypeError` for a type that has no schema; the text says what to change.
+    Raises `TypeError` for a type without a schema; the text says what to change.
     """
     if isinstance(kind, Shape):
         known: Shape[Any] = cast("Any", kind)
@@ -346,7 +346,7 @@ def shape_of(kind: Any, *, name: str | None = None) -> Shape[Any]:
 
 
 def is_pydantics(kind: Any) -> bool:
-    """Whether pydantic has to decode a type: it is one of pydantic's, or made of them."""
+    """Return whether pydantic has to decode a type: it is one of pydantic's, or contains one."""
     if "pydantic" not in sys.modules:
         return False
     return is_pydantic(kind) or any(is_pydantics(one) for one in get_args(kind) if one is not kind)
@@ -395,7 +395,7 @@ def _valid_name(name: str) -> str:
 
 
 def _jsons_in(text: str) -> Iterator[bytes]:
-    """Yield the JSON values in a text: the whole; else those in fences, and those that begin with a bracket."""
+    """Yield the JSON values in a text: the whole text, else those in fences, and those that begin with a bracket."""
     text = text.strip("\ufeff \t\r\n")
     for candidate in (text, *(match[1].strip() for match in _FENCE.finditer(text))):
         encoded = _encoded(candidate)
@@ -451,7 +451,7 @@ def _without_nulls(value: Any, schema: Any, root: Schema) -> Any:
 
 
 def _could_be(value: Any, schema: Schema, root: Schema) -> bool:
-    """Whether a container is meant for a schema: by its type, and by properties with a constant value."""
+    """Return whether a container may be intended for a schema, by its type and its properties with a constant value."""
     if "anyOf" in schema or "oneOf" in schema:
         return True
     if schema.get("type") != ("array" if isinstance(value, list) else "object"):
