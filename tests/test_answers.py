@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
+import json
+import pickle
 import struct
 from typing import Any
 
@@ -157,10 +160,24 @@ def test_an_embedding_is_a_vector_and_a_list(sent: Any) -> None:
     assert one.model_copy(update={"embedding": [2.0]}).embedding == [2.0]
 
 
-def test_a_vector_of_base64_is_a_view_and_no_copy() -> None:
-    """A million numbers cost nothing until they are read."""
-    one = embeddings(base64.b64encode(PACKED).decode()).data[0]
-    assert one.vector.obj is one.value
+def test_a_vector_goes_where_people_put_it() -> None:
+    """It pickles, is a buffer, becomes JSON and float lists of Arrow, also through a Parquet file."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    vectors = embeddings(base64.b64encode(PACKED).decode(), NUMBERS).vectors
+    assert pickle.loads(pickle.dumps(vectors)) == vectors
+    assert memoryview(vectors[0]).tolist() == NUMBERS
+    assert bytes(vectors[0]) == PACKED
+    assert json.loads(json.dumps(vectors, default=list)) == [NUMBERS, NUMBERS]
+    assert repr(vectors[0]) == f"<Vector of 3 floats: {', '.join(f'{number:.4g}' for number in NUMBERS)}>"
+    assert pyarrow.array(vectors[0]).type == pyarrow.float32()
+    table = pyarrow.table({"vector": vectors})
+    assert table.schema.field("vector").type == pyarrow.list_(pyarrow.float32())
+    file = io.BytesIO()
+    parquet.write_table(table, file)
+    assert parquet.read_table(file).to_pydict() == {"vector": [NUMBERS, NUMBERS]}
+    with pytest.raises(pyarrow.ArrowInvalid, match="Vector"):  # and never bytes
+        pyarrow.array(list(vectors))
 
 
 def test_a_list_that_came_is_the_list_held() -> None:

@@ -27,7 +27,7 @@ LAYERS = (
     "methods",
     "api",
     "options client",
-    "auth azure bridge compat lib otel",
+    "_exceptions _types auth azure bridge compat lib otel pagination resources",
 )
 BASE_TO_ENDPOINTS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.
@@ -57,6 +57,7 @@ FORBIDDEN = {
     **dict.fromkeys(CORE, NO_IO | {"time"}),
 }
 THIRD_PARTY = {
+    "core.model": {"pyarrow", "pydantic_core"},  # in methods that these libraries call
     "cli": {"cyclopts", "markdown_it", "prompt_toolkit", "rich"},
     "testing": {"pytest"},
     "transport": {"httpx2"},

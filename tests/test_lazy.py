@@ -27,6 +27,9 @@ def price(of: str) -> Decimal: ...
 
 def stock(of: str) -> Missing: ...
 
+class Offer:
+    price: Decimal
+
 resolve_annotations(__name__)
 """
 
@@ -66,6 +69,7 @@ def test_hints_resolve_whatever_loaded_the_module(module: typing.Any) -> None:
 
     if module.installed:
         assert typing.get_type_hints(module.price) == {"of": str, "return": Decimal}
+        assert typing.get_type_hints(module.Offer) == {"price": Decimal}
     else:
         with pytest.raises(NameError, match="Decimal"):
             typing.get_type_hints(module.price)

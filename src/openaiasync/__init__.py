@@ -317,11 +317,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("bridge", "types"):
-        return importlib.import_module(f".{name}", __name__)
     module = _HOME.get(name)
     if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .lazy import submodule
+
+        return submodule(__name__, name)
     value = getattr(importlib.import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value

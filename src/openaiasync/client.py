@@ -21,6 +21,7 @@ from .engine.config import BaseURL, KeySource, Secret, unquoting
 from .engine.engine import Engine
 from .engine.upstream import Connections
 from .errors import ConfigurationError
+from .lazy import resolve_annotations
 from .methods.client_methods import ClientMethods
 from .methods.http_methods import HTTPMethods
 from .options import (
@@ -514,3 +515,6 @@ def DefaultAsyncHttpx2Client(**options: Any) -> Any:
         "follow_redirects": True,
     }
     return httpx2.AsyncClient(**{**defaults, **options})
+
+
+resolve_annotations(__name__)

@@ -42,8 +42,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from .core.model.meta import Meta
+from .lazy import resolve_annotations
+
 if TYPE_CHECKING:
-    from .core.model.meta import Meta
     from .types.chat import ChatCompletion
     from .types.completion_usage import CompletionUsage
 
@@ -388,3 +390,6 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 def status_error(status: int) -> type[APIStatusError]:
     """Return the class for a status: by the table above, `InternalServerError` from 500 on, else `APIStatusError`."""
     return _BY_STATUS.get(status, InternalServerError if status >= 500 else APIStatusError)
+
+
+resolve_annotations(__name__)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["LazyModule", "lazy_names", "resolve_annotations"]
+__all__ = ["LazyModule", "lazy_names", "resolve_annotations", "submodule"]
 
 
 class LazyModule:
@@ -27,18 +27,30 @@ class LazyModule:
 def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:
     """Return a module `__getattr__` for `package` (or a plain module).
 
-    `table` maps names to the modules that hold them.
+    `table` maps names to the modules that hold them. Other names are those of submodules, so that
+    ``openaiasync.types.chat`` works without an import of it.
     """
 
     def __getattr__(name: str) -> Any:
         if name not in table:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            return submodule(package, name)
         here = sys.modules[package]
         value = getattr(importlib.import_module(table[name], here.__package__), name)
         setattr(here, name, value)
         return value
 
     return __getattr__
+
+
+def submodule(package: str, name: str) -> Any:
+    """Import and return a submodule that is asked for as an attribute. Raises `AttributeError` if there is none."""
+    if not name.startswith("__") and hasattr(sys.modules[package], "__path__"):
+        try:
+            return importlib.import_module(f".{name}", package)
+        except ModuleNotFoundError as error:
+            if error.name != f"{package}.{name}":
+                raise
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
 
 def resolve_annotations(module: str) -> None:
@@ -49,10 +61,17 @@ def resolve_annotations(module: str) -> None:
 
     Annotations are evaluated with `eval` in the globals of their module, and names that are missing there are looked
     up in its ``__builtins__``, which may be any dict. Functions take their builtins when they are defined, so that
-    those of the module keep the plain ones.
+    those of the module keep the plain ones. The annotations of a class are evaluated with the attributes of the class
+    as globals.
     """
     namespace = vars(sys.modules[module])
-    namespace["__builtins__"] = _AnnotationNames(module)
+    names = _AnnotationNames(module)
+    for kind in list(namespace.values()):
+        if not isinstance(kind, type) or kind.__module__ != module or "__annotations__" not in vars(kind):
+            continue
+        if not getattr(kind, "_is_protocol", False):  # each attribute of a protocol is a member that it asks for
+            setattr(kind, "__builtins__", names)  # noqa: B010  (classes declare no such attribute)
+    namespace["__builtins__"] = names
 
 
 class _AnnotationNames(dict[str, Any]):

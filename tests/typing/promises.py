@@ -58,6 +58,7 @@ from openaiasync import (
 )
 from openaiasync.auth import WorkloadIdentity, X509WorkloadIdentity, gcp_id_token_provider
 from openaiasync.bridge import transport
+from openaiasync.core.model.vector import Vector, VectorList
 from openaiasync.realtime import AsyncRealtimeConnection, WebSocketConnectionOptions
 from openaiasync.types import (
     Batch,
@@ -162,12 +163,12 @@ async def missions(client: Client) -> None:
     vectors = await client.embedding(["a", "b"])
     assert_type(vectors, CreateEmbeddingResponse)
     assert_type(vectors.data[0].embedding, list[float])
-    assert_type(vectors.data[0].vector, memoryview[float])
+    assert_type(vectors.data[0].vector, Vector)
     many = await client.embed_many(["a", "b"], batch_size=1, dimensions=3)
-    assert_type(many.vectors, list[memoryview[float]])
+    assert_type(many.vectors, VectorList)
     async with client.embed_many.stream(text for text in ("a", "b")) as rows:
         async for row in rows:
-            assert_type(row.vector, memoryview[float])
+            assert_type(row.vector, Vector)
     image = await client.image_generate("a cat")
     assert_type(image, ImagesResponse)
     assert_type(client.image_generate.stream("a cat"), ImageStream)

@@ -21,6 +21,7 @@ from ..engine.engine import Engine
 from ..engine.streams import endpoint_at
 from ..engine.upstream import Connections
 from ..errors import APIStatusError, ConfigurationError, OpenAIError
+from ..lazy import resolve_annotations
 from ..options import CLIENT, ClientConfig, OptionSet
 from ..transport.base import TransportResponse
 from .bridged_request import bridge_request, is_outer_retry
@@ -236,3 +237,6 @@ def _classes(library: Any) -> tuple[type[Bridge], type[Answer]]:
     answer = type("Answer", (Answer, library.AsyncByteStream), {"__module__": __name__})
     names = {"__module__": __name__, "library": library, "answer_class": answer}
     return type("Bridge", (Bridge, library.AsyncBaseTransport), names), answer
+
+
+resolve_annotations(__name__)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 from ..core.codec.dialects import ContextOverflow, context_overflow
 from ..engine.log import logger
 from ..errors import APIError, ConfigurationError, OpenAIError
+from ..lazy import resolve_annotations
 from .history import Message, Turn, plain_json
 from .usage import TokenCount, TokenCounter, Tokenizer, token_count
 
@@ -387,3 +388,6 @@ def answer_limit(params: Mapping[str, Any]) -> int:
         if type(value) is int and value > 0:
             return value
     return 0
+
+
+resolve_annotations(__name__)

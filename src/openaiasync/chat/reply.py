@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, ca
 import msgspec
 
 from ..errors import OpenAIError, Side
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..core.model.meta import Meta
@@ -255,3 +256,5 @@ class RepairStarted(msgspec.Struct, frozen=True):
 
 
 Piece: TypeAlias = TextPiece | ReasoningPiece | ToolStarted | ToolFinished | PartialObject | RepairStarted
+
+resolve_annotations(__name__)

@@ -17,6 +17,7 @@ from ..core.codec.encode import encode_json
 from ..core.model.omitted import is_omitted
 from ..core.policy.request_options import OPTION_NAMES
 from ..engine.engine import Engine
+from ..lazy import resolve_annotations
 from ..storage.threads import in_thread_to_its_end
 from .context_window import ContextWindow
 from .history import History, Message, Turn, check_messages, mended, sendable
@@ -360,3 +361,6 @@ def text_or_none(name: str, value: Any) -> str | None:
     if value is not None and mended(value) != value:
         raise ValueError(f"{name} contains half of a UTF-16 pair (a lone surrogate), which cannot be sent")
     return value
+
+
+resolve_annotations(__name__)

@@ -18,6 +18,7 @@ from ..errors import (
     RefusalError,
     StructuredOutputError,
 )
+from ..lazy import resolve_annotations
 from .format_fallback import FormatFallback
 from .history import sendable
 from .messages import ParsedAnswer, ids_in, read_answer
@@ -182,3 +183,6 @@ def _forces(choice: Any) -> bool:
         return bool(choice == "required")
     allowed: Any = cast("Any", choice).get("allowed_tools")
     return not isinstance(allowed, Mapping) or cast("Any", allowed).get("mode") == "required"
+
+
+resolve_annotations(__name__)

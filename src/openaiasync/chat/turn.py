@@ -18,6 +18,7 @@ from ..engine.engine import Engine
 from ..engine.failures import broken_stream
 from ..engine.sealing import seal, sealing
 from ..errors import APIError
+from ..lazy import resolve_annotations
 from .format_fallback import FormatFallback
 from .reply import (
     PartialObject,
@@ -362,3 +363,6 @@ class TurnStream(Generic[T]):
     def __repr__(self) -> str:
         state = "ended" if self._loop.done else "closed" if self._closed else "failed" if self._error else "open"
         return f"<{type(self).__name__} {state if self._meta or self._closed else 'not sent'}>"
+
+
+resolve_annotations(__name__)

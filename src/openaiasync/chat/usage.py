@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Source: TypeAlias = Literal["server", "tokenizer", "estimate"]
-Tokenizer: TypeAlias = Callable[[str], "int | Sized"]
+Tokenizer: TypeAlias = Callable[[str], int | Sized]
 """A function of a text that returns its tokens, or their number."""
 
 # Estimates, in tokens. A token of English is about four characters; other scripts take more, by their bytes in UTF-8.

@@ -15,6 +15,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from ..core.http.media_types import SNIFFED, image_type
+from ..lazy import resolve_annotations
 from ..storage.disk import open_regular, read_open
 from .console import CommandError, note
 
@@ -149,3 +150,6 @@ def image_at(place: str) -> str:
     if image_type(head) is None:
         raise CommandError(f"{place} is not an image (PNG, JPEG, GIF, WebP or BMP)")
     return str(path)
+
+
+resolve_annotations(__name__)

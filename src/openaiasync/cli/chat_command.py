@@ -7,6 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
+from ..lazy import resolve_annotations
 from ..storage.disk import FileTooLargeError, read_open
 from .arguments import image_at, schema_in
 from .console import CommandError, Exit, write_bytes
@@ -73,3 +74,6 @@ async def _ask_once(server: ServerOptions, question: str, options: ChatOptions) 
             finally:
                 store.release(session)
     return Exit.OK
+
+
+resolve_annotations(__name__)

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import OpenAIError
+from ..lazy import resolve_annotations
 from .console import CommandError, Exit, complain, out, progress, write
 from .models_command import models_table
 
@@ -217,3 +218,6 @@ def _summary(tally: Tally, in_flight: int) -> Table:
         f"{len(tally.errors):,}",
     )
     return table
+
+
+resolve_annotations(__name__)

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import APIConnectionError, APIError, AuthenticationError, NotFoundError, OpenAIError
+from ..lazy import resolve_annotations
 from ..version import __version__
 from .console import Exit, out, printable, write_bytes
 from .network_checks import Finding, check_network
@@ -325,3 +326,6 @@ def _words(error: OpenAIError) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return repr(line if len(line) <= 40 else line[:39] + "…")
+
+
+resolve_annotations(__name__)

@@ -16,6 +16,7 @@ from rich.progress import SpinnerColumn, TextColumn
 
 from ..engine.bounded_map import bounded_map
 from ..errors import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
+from ..lazy import resolve_annotations
 from ..storage.threads import in_thread
 from .arguments import choose_model
 from .console import CommandError, Exit, note, progress, write_bytes
@@ -208,3 +209,6 @@ async def _read(source: int) -> bytes:
         return await in_thread(lambda: os.read(source, _CHUNK))
     except OSError as error:
         raise CommandError(f"cannot read the input: {error.strerror}") from None
+
+
+resolve_annotations(__name__)

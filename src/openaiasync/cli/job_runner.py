@@ -22,6 +22,7 @@ from ..bulk.job_limits import JobLimits, LimitsFile
 from ..bulk.progress import JobProgress, price_for
 from ..bulk.report import JobReport
 from ..bulk.tables import TableOptions, export_results, is_table
+from ..lazy import resolve_annotations
 from .console import CommandError, Exit, err, note, out
 
 if TYPE_CHECKING:
@@ -323,3 +324,6 @@ def set_limits(target: str, rpm: float | None, tpm: float | None, max_in_flight:
         raise JobError(f"cannot write the limits of {target}: {error}") from error
     note(f"{target}: {now}")
     return Exit.OK
+
+
+resolve_annotations(__name__)

@@ -9,6 +9,7 @@ from rich.markdown import Heading, MarkdownElement
 from rich.markdown import Markdown as RichMarkdown
 
 from ..core.http.lines import split_lines
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -66,3 +67,6 @@ def last_block_line(source: str) -> int:
     """Return the line, from 0, in which the last block begins; 0 if there is only one."""
     starts = _block_starts(source)
     return starts[-1] if starts else 0
+
+
+resolve_annotations(__name__)

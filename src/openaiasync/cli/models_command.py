@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from ..lazy import resolve_annotations
 from .console import Exit, json_bytes, note, out, printable, write, write_bytes
 
 if TYPE_CHECKING:
@@ -54,3 +55,6 @@ def _day(seconds: object) -> str:
         return f"{datetime.fromtimestamp(float(str(seconds)), UTC):%Y-%m-%d}"
     except (ValueError, OverflowError, OSError):
         return ""
+
+
+resolve_annotations(__name__)

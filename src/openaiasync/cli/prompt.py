@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..lazy import resolve_annotations
 from .render import is_dumb
 
 if TYPE_CHECKING:
@@ -111,3 +112,6 @@ def prompt_for(commands: Sequence[str]) -> LinePrompt:
         with contextlib.suppress(ImportError):
             return EditedPrompt(commands)
     return LinePrompt()
+
+
+resolve_annotations(__name__)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..chat.reply import ReasoningPiece, RepairStarted, TextPiece, ToolFinished, ToolStarted
 from ..core.http.lines import split_lines
+from ..lazy import resolve_annotations
 from .console import json_bytes, note, out, printable, write, write_bytes
 
 if TYPE_CHECKING:
@@ -267,3 +268,6 @@ def _note_ending(reply: Reply[Any]) -> None:
         note(_ENDINGS[reply.finish_reason])
     elif not reply.text:
         note("The answer is empty.")
+
+
+resolve_annotations(__name__)

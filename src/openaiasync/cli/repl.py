@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import OpenAIError
+from ..lazy import resolve_annotations
 from .arguments import add_tools, image_at, schema_in
 from .console import CommandError, Exit, complain, note, out
 from .prompt import LinePrompt, prompt_for
@@ -357,3 +358,6 @@ def _remember(prompt: LinePrompt, session: ChatSession) -> None:
         content = message.get("content")
         if message.get("role") == "user" and isinstance(content, str):
             prompt.remember(content)
+
+
+resolve_annotations(__name__)

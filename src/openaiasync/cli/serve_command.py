@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from ..lazy import resolve_annotations
 from .console import CommandError, Exit, note, write
 
 if TYPE_CHECKING:
@@ -72,3 +73,6 @@ def _serve(app: AsgiApp, host: str, port: int, grace: float, hint: str) -> int:
     except RuntimeError as error:
         raise CommandError(str(error), Exit.FAILED) from error
     return Exit.INTERRUPTED if received is signal.SIGINT else Exit.OK
+
+
+resolve_annotations(__name__)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..chat.session_file import SessionFileError
+from ..lazy import resolve_annotations
 from .arguments import add_tools, choose_model
 from .console import CommandError
 
@@ -186,3 +187,6 @@ async def open_session(client: Client, options: ChatOptions, store: SessionStore
         session.close()
         raise
     return session
+
+
+resolve_annotations(__name__)

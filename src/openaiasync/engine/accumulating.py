@@ -9,6 +9,7 @@ from ..core.codec.decode import keep
 from ..core.codec.endpoint import Request
 from ..core.model.base import BaseModel
 from ..errors import OpenAIError
+from ..lazy import resolve_annotations
 from .engine import Engine
 from .sealing import sealing
 from .streams import AsyncStream
@@ -177,3 +178,6 @@ else:
 
 class ChatStream(_Chunks):
     """A streamed chat completion: iterate its `ChatCompletionChunk`s; `final()` is the whole `ChatCompletion`."""
+
+
+resolve_annotations(__name__)

@@ -16,6 +16,7 @@ from ..core.http.sse import (
 )
 from ..core.model.meta import Meta
 from ..core.model.plain import as_index
+from ..lazy import resolve_annotations
 from . import failures, log
 from .streams import ending_of
 
@@ -177,3 +178,6 @@ def _accumulator(event: str) -> Any:
     from ..core.codec.accumulate import ChatAccumulator, CompletionAccumulator
 
     return ChatAccumulator() if event.endswith(":ChatCompletionChunk") else CompletionAccumulator()
+
+
+resolve_annotations(__name__)

@@ -17,6 +17,7 @@ from ..core.http.media_types import audio_type, image_type
 from ..core.http.multipart import is_file
 from ..core.model.meta import RequestInfo
 from ..errors import APITimeoutError
+from ..lazy import resolve_annotations
 from ..storage.disk import FileTooLargeError, read_file, read_open
 from ..storage.threads import in_thread
 from .binary import BinaryAnswer
@@ -177,3 +178,6 @@ async def audio_parts(sounds: list[Any], where: str, time: ReadingTime) -> list[
     """Return a content part for each sound, with its format (WAV or MP3) detected. Raises the errors of
     `image_urls`."""
     return [await time.read(partial(_audio_part, sound, where)) for sound in sounds]
+
+
+resolve_annotations(__name__)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..core.policy.breaker import Breaker
 from ..errors import APIConnectionError, APIStatusError, OpenAIError
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .call import Call
@@ -89,3 +90,6 @@ def choose(engines: tuple[Engine, ...], now: float, avoid: Engine | None = None)
         if engine is not chosen:
             engine.upstream.health.latency *= FORGOTTEN  # so that a server that was slow once is used again
     return chosen
+
+
+resolve_annotations(__name__)

@@ -17,6 +17,7 @@ from ..core.http.media_types import audio_type, extension, image_type
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, ResponseInfo
 from ..errors import IncompleteStreamError, OpenAIError
+from ..lazy import resolve_annotations
 from ..transport.base import TransportError, TransportResponse
 from . import failures
 from .body import MAX_RATIO, PROGRESS, content_coding
@@ -451,3 +452,6 @@ class ByteStream:
     def __repr__(self) -> str:
         state = "closed" if self._over else "not sent" if self._call is None else "open"
         return f"<{type(self).__name__} {self._request!r} {state}>"
+
+
+resolve_annotations(__name__)

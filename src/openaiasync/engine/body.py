@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from ..core.http.codings import CodingError, Inflater
+from ..lazy import resolve_annotations
 from ..transport.base import TransportError, TransportResponse, over_cap
 from . import failures
 
@@ -163,3 +164,6 @@ def _inflated(coding: str, raw: bytes) -> bytes:
     except CodingError:
         return made or raw  # an unknown coding may be a wrong label on plain bytes
     return made
+
+
+resolve_annotations(__name__)

@@ -39,6 +39,7 @@ from ..errors import (
     InFlightError,
     OpenAIError,
 )
+from ..lazy import resolve_annotations
 from ..transport.base import (
     AttemptTimeouts,
     Credentials,
@@ -715,3 +716,6 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
 def _retrieved(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()  # nobody awaits its exception
+
+
+resolve_annotations(__name__)

@@ -32,6 +32,7 @@ from ..core.model.base import BaseModel, LazyUnion
 from ..core.model.lenient import flatten, is_struct, resolve
 from ..core.model.meta import Meta, ResponseInfo
 from ..core.model.mixins import has_content
+from ..lazy import resolve_annotations
 from . import failures
 from .binary import BinaryAnswer
 from .streams import endpoint_at
@@ -318,3 +319,6 @@ def _pydantic_message(error: ValueError) -> str:
     """Return pydantic's messages without their help lines."""
     listed: Any = cast("Any", getattr(error, "errors", list))()
     return "; ".join(f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in listed) or str(error)
+
+
+resolve_annotations(__name__)

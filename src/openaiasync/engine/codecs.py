@@ -23,6 +23,7 @@ from ..core.http.sse import looks_like_events
 from ..core.model.meta import Meta
 from ..core.model.mixins import CONTENTS, EmbeddingValue, Images, has_content, return_base64
 from ..core.model.plain import is_list
+from ..lazy import resolve_annotations
 from . import failures
 from .binary import BinaryAnswer, is_no_sound, no_sound
 from .pagination import page_type
@@ -458,3 +459,6 @@ def attach(calls: Engine, answer: object) -> None:
 def needs_nothing(kind: object) -> bool:
     """Return whether `attach` has nothing to do with answers of this type."""
     return not (isinstance(kind, type) and issubclass(kind, Images))
+
+
+resolve_annotations(__name__)

@@ -26,6 +26,7 @@ from ..errors import (
     OpenAIError,
     status_error,
 )
+from ..lazy import resolve_annotations
 from .sealing import cleaned_error
 
 if TYPE_CHECKING:
@@ -348,3 +349,6 @@ def found_error(raw: bytes) -> dict[str, Any] | None:
         if fields.get("error") or "error" in (fields.get("object"), fields.get("type")):
             return fields
     return None
+
+
+resolve_annotations(__name__)

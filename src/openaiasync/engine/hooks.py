@@ -16,6 +16,7 @@ from ..core.model.headers import Headers
 from ..core.model.meta import Meta
 from ..core.model.omitted import is_omitted
 from ..core.model.secrets import HIDDEN
+from ..lazy import resolve_annotations
 from .log import INFO, LogObserver
 from .observers import CallObserver, Observers, Outcome, logger
 
@@ -350,3 +351,6 @@ def _outcome(error: BaseException) -> Outcome:
 def observers_of(call: Call) -> Observers:
     """Return the observers of this call, after they have prepared its request."""
     return _ActiveObservers(call)
+
+
+resolve_annotations(__name__)

@@ -11,6 +11,7 @@ from logging import INFO
 from typing import TYPE_CHECKING
 
 from ..core.model.headers import Headers
+from ..lazy import resolve_annotations
 from .observers import CallObserver, logger
 
 if TYPE_CHECKING:
@@ -78,3 +79,6 @@ def unfinished(engine: Engine, request: Request) -> None:
             engine.config.base.root + request.path.partition("?")[0],
             shared.unfinished,
         )
+
+
+resolve_annotations(__name__)

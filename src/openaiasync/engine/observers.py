@@ -10,6 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..lazy import resolve_annotations
+
 if TYPE_CHECKING:
     from ..core.model.meta import Meta
     from ..errors import OpenAIError
@@ -108,3 +110,5 @@ class Observers:
 
 NOBODY = Observers()
 logger: logging.Logger = logging.getLogger("openaiasync")
+
+resolve_annotations(__name__)

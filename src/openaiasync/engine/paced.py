@@ -18,6 +18,7 @@ from ..core.policy.limits import Limits
 from ..core.policy.pacing import Pacer
 from ..core.policy.retry import is_rate_limit, server_pause
 from ..errors import APIStatusError, OpenAIError
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .call import Call
@@ -137,3 +138,6 @@ class PacedCalls:
             pace.tokens.correct(call.tokens, 0.0)
         else:
             pace.refused(now, call.paced_at, call.tokens, refusal.kind, refusal.retry_after)
+
+
+resolve_annotations(__name__)

@@ -13,6 +13,7 @@ from ..core.codec.pages import (
     PageShape,
     TokenShape,
 )
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -139,3 +140,6 @@ def turn(page: Any, calls: Engine, endpoint: Endpoint, params: dict[str, Any]) -
 def page_type(endpoint: Endpoint) -> Any:
     """Return the page of this endpoint's items, as a type to decode."""
     return _PAGES[endpoint.page][endpoint.load(endpoint.type)]
+
+
+resolve_annotations(__name__)

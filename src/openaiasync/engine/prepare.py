@@ -19,6 +19,7 @@ from ..core.model.secrets import (
     of_query,
 )
 from ..errors import ConfigurationError
+from ..lazy import resolve_annotations
 from ..transport.base import Credentials, TransportRequest
 from .callback import awaited
 from .config import BaseURL, CallConfig, CallTimeouts, check_field, check_header
@@ -269,3 +270,6 @@ def _override(pairs: list[tuple[str, str]], more: Mapping[str, Any]) -> list[tup
     names = {name.lower() for name in more}
     kept = [pair for pair in pairs if pair[0].lower() not in names]
     return kept + [(name, value) for name, value in more.items() if value is not None]
+
+
+resolve_annotations(__name__)

@@ -28,6 +28,7 @@ from ..core.model.secrets import Secret
 from ..core.policy.limits import Limits
 from ..core.policy.retry import CAPACITY, Budget, is_rate_limit
 from ..errors import APIError, APIStatusError, ClientClosedError, ConfigurationError, OpenAIError
+from ..lazy import resolve_annotations
 from ..transport.base import Transport
 from ..transport.waiting import Waiting, reset_after_fork
 from .balance import Health
@@ -406,3 +407,6 @@ def refuses_parameter(request: Request, error: APIError) -> bool:
 
     body = request.body
     return body.__class__ is bytes and b'"response_format"' in body and names_parameter(error, FORMAT_WORDS[:1])
+
+
+resolve_annotations(__name__)

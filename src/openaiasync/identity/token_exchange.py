@@ -16,6 +16,7 @@ from ..engine.config import BaseURL, CallConfig, Secret
 from ..engine.engine import Engine
 from ..engine.upstream import Connections
 from ..errors import APIStatusError, OAuthError, OpenAIError
+from ..lazy import resolve_annotations
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -160,3 +161,6 @@ def _read(raw: bytes) -> tuple[Secret | None, float | None]:
         Secret(token) if isinstance(token, str) and token else None,
         float(seconds) if numeric and 0 < seconds < math.inf else None,
     )
+
+
+resolve_annotations(__name__)

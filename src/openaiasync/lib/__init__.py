@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..lazy import lazy_names
+from ..lazy import lazy_names, resolve_annotations
 
 if TYPE_CHECKING:
     from ..official.parsing import pydantic_function_tool as pydantic_function_tool
@@ -22,3 +22,5 @@ if not TYPE_CHECKING:
             "type_to_response_format_param": "..official.parsing",
         },
     )
+
+resolve_annotations(__name__)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
 from .. import endpoints
 from ..engine import BinaryAnswer
 from ..errors import OpenAIError
+from ..lazy import resolve_annotations
 from .common import no_raw_twin
 from .polling import Poller
 
@@ -276,3 +277,6 @@ class AsyncAgentResultArtifacts:
             raise ValueError(f"the turn has {len(found) or 'no'} artifacts at {path!r}")
         only: OpenModel = found[0]
         return only
+
+
+resolve_annotations(__name__)

@@ -15,6 +15,7 @@ from ..engine import Namespace
 from ..engine.accumulating import AccumulatingStream
 from ..engine.binary import BinaryAnswer, ByteStream
 from ..engine.codecs import TEXT_FORMATS
+from ..lazy import resolve_annotations
 from .common import MISSING, parameters
 
 if TYPE_CHECKING:
@@ -215,3 +216,6 @@ def _of_text(request: Request, meta: Meta, text: str) -> Transcription:
     if request.response_format == "text":
         text = text.removesuffix("\n")  # the newline at the end is not part of the transcript
     return keep(_built(Transcription, {"text": text}), None, meta)
+
+
+resolve_annotations(__name__)

@@ -11,6 +11,7 @@ from ..core.codec.accumulate import ChatAccumulator
 from ..core.codec.endpoint import Endpoint
 from ..engine.accumulating import ChatStream
 from ..engine.sealing import sealed, sealing
+from ..lazy import resolve_annotations
 from .common import MISSING, no_raw_twin, parameters
 
 if TYPE_CHECKING:
@@ -347,3 +348,6 @@ class ChatCompletionsHelpers:
         request = self._calls.request(_endpoint(), made, stream=True)
         state = ChatCompletionStreamState[Any](response_format=response_format, input_tools=made.get("tools"))
         return AsyncChatCompletionStreamManager(self._calls, request, state)
+
+
+resolve_annotations(__name__)

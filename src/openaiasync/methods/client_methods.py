@@ -12,6 +12,7 @@ from ..core.codec.accumulate import CompletionAccumulator
 from ..core.codec.endpoint import Endpoint
 from ..engine import Engine, Namespace
 from ..engine.accumulating import AccumulatingStream
+from ..lazy import resolve_annotations
 from .common import MISSING, parameters
 
 if TYPE_CHECKING:
@@ -192,3 +193,6 @@ class ClientMethods:
         from ..bulk.job import Job
 
         return Job([self._calls], source, out, **options)
+
+
+resolve_annotations(__name__)

@@ -17,10 +17,12 @@ from ..bulk.row import Outcome, Summary, Work
 from ..bulk.scheduler import Scheduler, is_passing
 from ..core.codec.endpoint import Request
 from ..core.model.meta import Meta
+from ..core.model.vector import Vector, VectorList
 from ..core.policy.estimate import model_of
 from ..endpoints import EMBEDDINGS_CREATE
 from ..engine import Engine
 from ..errors import APIStatusError, InFlightError, OpenAIError, Side
+from ..lazy import resolve_annotations
 from ..types import CreateEmbeddingResponse
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class EmbeddedText:
 
     index: int
     text: Text
-    vector: memoryview[float]
+    vector: Vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +57,7 @@ class EmbedManyAnswer:
     `usage` is the sum over all requests, `model` the name in the first answer; each is `None` if no answer has it.
     """
 
-    vectors: list[memoryview[float]]
+    vectors: VectorList
     usage: Usage | None
     model: str | None
 
@@ -72,7 +74,7 @@ class EmbedManyError(OpenAIError):
         cause: OpenAIError,
         *,
         refused: dict[int, APIStatusError],
-        vectors: dict[int, memoryview[float]],
+        vectors: dict[int, Vector],
         usage: Usage | None,
     ) -> None:
         self.index: int | None = min(refused, default=None)
@@ -91,19 +93,6 @@ class EmbedManyError(OpenAIError):
         self.meta: Meta | None = cause.meta
         self.tries: int = cause.tries
         self.elapsed: float = cause.elapsed
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A view of memory cannot be pickled, its bytes can.
-        vectors = {index: vector.tobytes() for index, vector in self.vectors.items()}
-        return (_rebuilt, (type(self), self.args, {**self.__dict__, "vectors": vectors}))
-
-
-def _rebuilt(cls: type[EmbedManyError], args: tuple[Any, ...], state: dict[str, Any]) -> EmbedManyError:
-    error = cls.__new__(cls)
-    error.args = args
-    vectors = {index: memoryview(raw).cast("f") for index, raw in state["vectors"].items()}
-    error.__dict__.update(state, vectors=vectors)
-    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +173,7 @@ class EmbedManyMethods:
         concurrency: int | None = None,
         **params: Unpack[EmbeddingRest],
     ) -> EmbedManyAnswer:
-        """Embed any number of texts; `.vectors` holds a float view for each, in their order.
+        """Embed any number of texts; `.vectors` holds a `Vector` for each, in their order.
 
         Args:
             texts: texts, or lists of token ids, from anything that can be iterated, asynchronously too. It is read as
@@ -203,7 +192,7 @@ class EmbedManyMethods:
         `__cause__`. Raises
         `TypeError` or `ValueError` for parameters, before anything is sent, and for an item that is not a text.
         """
-        vectors: dict[int, memoryview[float]] = {}
+        vectors: dict[int, Vector] = {}
         batching = self._batching(batch_size, batch_tokens, tokenizer, concurrency, dict(params))
         async with EmbedManyStream(_Run(self._calls, texts, batching)) as stream:
             try:
@@ -212,7 +201,7 @@ class EmbedManyMethods:
             except EmbedManyError as error:
                 error.vectors = {**vectors, **error.vectors}
                 raise
-        return EmbedManyAnswer(list(vectors.values()), stream.usage, stream.model)
+        return EmbedManyAnswer(VectorList(vectors.values()), stream.usage, stream.model)
 
     def stream(
         self,
@@ -317,7 +306,7 @@ class _Run:
         self._takes = batching.size  # texts that the server takes in one request, as far as is known
         self._accepted = 0
         self._batches: deque[_Batch] = deque()  # in order; those whose rows were not yielded yet
-        self._unread: dict[int, memoryview[float]] = {}  # vectors of texts whose rows were not yielded yet
+        self._unread: dict[int, Vector] = {}  # vectors of texts whose rows were not yielded yet
         self._cause: OpenAIError | None = None  # why the run was stopped
         self._texts_error: Exception | None = None  # raised by the caller's iterable, and passed on unchanged
         self._news = asyncio.Event()
@@ -534,3 +523,6 @@ async def _pieces(texts: Texts) -> AsyncGenerator[_Piece, None]:
     for text in texts:
         yield _Piece(index, text)
         index += 1
+
+
+resolve_annotations(__name__)

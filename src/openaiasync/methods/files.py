@@ -14,6 +14,7 @@ from .. import endpoints
 from ..core.model.omitted import is_omitted
 from ..engine.attachments import ReadingTime
 from ..errors import OpenAIError
+from ..lazy import resolve_annotations
 from ..storage.disk import open_regular
 from ..storage.threads import in_thread
 from .common import no_raw_twin
@@ -217,3 +218,6 @@ class ChunkedUpload:
 def _close(source: UploadSource) -> None:
     if source.own:
         source.file.close()
+
+
+resolve_annotations(__name__)

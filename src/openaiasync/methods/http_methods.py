@@ -21,6 +21,7 @@ from ..core.policy.request_options import OPTION_NAMES
 from ..engine import AsyncCursorPage, Engine, Paginator
 from ..engine.raw import RawMethods, StreamedMethods, decode_as
 from ..engine.sealing import seal
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..core.http.multipart import Multipart
@@ -247,3 +248,6 @@ def _request(row: Endpoint, path: str, body: Any, options: dict[str, Any], strea
         request.body = body if isinstance(body, bytes) else encode_json(body)
     apply_options(request, options)
     return request
+
+
+resolve_annotations(__name__)

@@ -9,6 +9,7 @@ from ..core.codec.endpoint import Endpoint
 from ..core.model.lenient import builder_for
 from ..engine import Namespace
 from ..engine.accumulating import AccumulatingStream
+from ..lazy import resolve_annotations
 from .common import MISSING, parameters
 
 if TYPE_CHECKING:
@@ -92,3 +93,6 @@ class ImageGenerateMethods(Namespace):
         """
         made = parameters(_endpoint(), "image_generate", "prompt", prompt, dict(params))
         return ImageStream(self._calls, self._calls.request(_endpoint(), made, stream=True), Pictures())
+
+
+resolve_annotations(__name__)

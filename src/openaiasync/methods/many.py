@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from ..bulk.mapping import Call, MapOptions, Operation, RowStream, engines_of
 from ..engine import Engine
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..bulk.scheduler import MaxInFlight
@@ -141,3 +142,6 @@ class MapMethods:
             make, key, endpoint, into, repair, limits, max_in_flight, retries, give_up_after, cache, dedupe
         )
         return RowStream(engines_of(self._calls, clients), rows, options, params)
+
+
+resolve_annotations(__name__)

@@ -12,6 +12,7 @@ from ..core.policy.request_options import OPTION_NAMES, RequestOptions
 from ..engine.failures import invalid_answer
 from ..engine.sealing import sealing
 from ..errors import APITimeoutError, PollTimeoutError
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..core.codec.endpoint import Endpoint
@@ -149,3 +150,6 @@ def _hint(headers: Mapping[str, str]) -> float:
     if not (text.isascii() and text.isdigit()):
         return DEFAULT_INTERVAL
     return min(int(text[:12]) / 1000, LONGEST_HINT)
+
+
+resolve_annotations(__name__)

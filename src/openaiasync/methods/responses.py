@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..engine.sealing import sealing
+from ..lazy import resolve_annotations
 from .common import no_raw_twin
 
 if TYPE_CHECKING:
@@ -112,3 +113,6 @@ class ResponsesHelpers:
 
         request, state = stream_request(self._calls, response_id, starting_after, text_format, dict(params))
         return AsyncResponseStreamManager(self._calls, request, state, starting_after)
+
+
+resolve_annotations(__name__)

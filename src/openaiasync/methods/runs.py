@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from .. import endpoints
+from ..lazy import resolve_annotations
 from .common import no_raw_twin
 from .polling import Poller
 
@@ -170,3 +171,6 @@ class RunsHelpers:
         """Submit the results of a run's tool calls, and stream the rest of the run; see `stream`."""
         made = {**params, "thread_id": thread_id, "run_id": run_id}
         return _streamed(self._calls, endpoints.BETA_THREADS_RUNS_SUBMIT_TOOL_OUTPUTS, made, event_handler)
+
+
+resolve_annotations(__name__)

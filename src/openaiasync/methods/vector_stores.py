@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from .. import endpoints
 from ..core.model.omitted import is_omitted
 from ..engine.bounded_map import bounded_map
+from ..lazy import resolve_annotations
 from .common import no_raw_twin
 from .polling import OF_ALL, Poller, PollOptions, WaitOptions
 
@@ -188,3 +189,6 @@ async def _uploaded(poller: Poller, file: FileTypes, params: Mapping[str, Any]) 
 
 def _without_gaps(params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None and not is_omitted(value)}
+
+
+resolve_annotations(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import endpoints
+from ..lazy import resolve_annotations
 from .common import no_raw_twin
 from .polling import Poller
 
@@ -47,3 +48,6 @@ class VideosHelpers:
     async def _end(self, poller: Poller, video_id: str) -> Video:
         video: Video = await poller.end(endpoints.VIDEOS_RETRIEVE, {"video_id": video_id}, _unfinished)
         return video
+
+
+resolve_annotations(__name__)

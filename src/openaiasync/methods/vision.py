@@ -16,6 +16,7 @@ from ..engine.attachments import (
     sources,
 )
 from ..engine.sealing import sealed, sealing
+from ..lazy import resolve_annotations
 from .chat import ChatStream
 from .common import MISSING, parameters
 
@@ -137,3 +138,6 @@ class VisionMethods(Namespace):
             return calls.stream_request(_endpoint(), await question.send_params())
 
         return VisionStream(calls, calls.stream_request(_endpoint(), question.params(())), prepare)
+
+
+resolve_annotations(__name__)

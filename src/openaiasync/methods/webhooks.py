@@ -16,6 +16,7 @@ from ..core.codec.decode import DecodeError, decoder_for
 from ..core.model.base import keep_raw
 from ..engine.sealing import sealed
 from ..errors import InvalidWebhookSignatureError
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -164,3 +165,6 @@ def _signature(text: str) -> bytes:
         return base64.b64decode(text.removeprefix("v1,"), validate=True)
     except ValueError:
         return b""
+
+
+resolve_annotations(__name__)

@@ -12,6 +12,7 @@ from ..core.codec.accumulate import grow, settled
 from ..core.model.base import BaseModel
 from ..core.model.lenient import builder_for
 from ..errors import APITimeoutError
+from ..lazy import resolve_annotations
 from ..types.beta.threads import Message, MessageContent
 from ..types.beta.threads.runs import RunStep, ToolCall
 from .parsing import upgraded
@@ -483,3 +484,6 @@ def _calls_in(fields: dict[str, Any]) -> list[Any]:
     calls: Any = cast("dict[str, Any]", details).get("tool_calls") if isinstance(details, dict) else None
     found: list[Any] = cast("Any", calls) if isinstance(calls, list) else []
     return found
+
+
+resolve_annotations(__name__)

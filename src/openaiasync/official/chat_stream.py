@@ -14,6 +14,7 @@ from ..core.codec.decode import keep
 from ..core.model.base import BaseModel
 from ..core.model.mixins import text_of
 from ..engine.sealing import sealing
+from ..lazy import resolve_annotations
 from ..types.chat import ChatCompletionChunk, ChatCompletionTokenLogprob
 from .helper_stream import HelperStream, HelperStreamManager
 from .parsed_chat import ParsedChatCompletion, check_finished, parsed_completion
@@ -415,3 +416,6 @@ class AsyncChatCompletionStreamManager(HelperStreamManager[AsyncChatCompletionSt
 
     def __init__(self, calls: Engine, request: Request, state: ChatCompletionStreamState[T]) -> None:
         super().__init__(calls, request, lambda stream: AsyncChatCompletionStream(stream, state))
+
+
+resolve_annotations(__name__)

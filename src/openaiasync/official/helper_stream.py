@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from ..engine.sealing import seal, sealing
 from ..errors import OpenAIError
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..core.codec.endpoint import Request
@@ -121,3 +122,6 @@ class HelperStreamManager(Generic[S]):
     ) -> None:
         if self._stream is not None:
             await self._stream.close()
+
+
+resolve_annotations(__name__)

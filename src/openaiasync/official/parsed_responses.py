@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
+from ..lazy import resolve_annotations
 from ..types.responses import (
     Response,
     ResponseFunctionToolCall,
@@ -207,3 +208,6 @@ def _part(part: Any, message: ResponseOutputMessage, response: Response, spec: P
     if whole and isinstance(cast("Any", part.text), str):
         made.parsed = text_value(part.text, message, response, spec)
     return made
+
+
+resolve_annotations(__name__)

@@ -12,6 +12,7 @@ from ..core.model.base import BaseModel, put_extra
 from ..core.model.omitted import is_omitted
 from ..core.schema.structured import ShapeError, shape_of
 from ..errors import ContentFilterFinishReasonError, LengthFinishReasonError, StructuredOutputError
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..core.schema.structured import Shape
@@ -289,3 +290,6 @@ def response_parameters(text_format: Any, parse_as: Any, params: dict[str, Any])
         made["text"] = {**text, "format": shape_of(text_format).text_format()}
     parses = parse_as is not None and not is_omitted(parse_as)
     return made, response_spec(parse_as if parses else text_format, tools)
+
+
+resolve_annotations(__name__)

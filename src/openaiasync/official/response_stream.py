@@ -6,7 +6,7 @@ Names are the official ones.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, Union, cast
 
 from ..core.codec.decode import keep
 from ..core.model.base import BaseModel
@@ -16,6 +16,7 @@ from ..core.policy.request_options import OPTION_NAMES
 from ..endpoints import RESPONSES_CREATE, RESPONSES_RETRIEVE
 from ..engine.sealing import sealing
 from ..errors import UnfinishedResponseError
+from ..lazy import resolve_annotations
 from ..types.responses import Response, ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 from ..types.responses import ResponseCompletedEvent as PlainCompletedEvent
 from ..types.responses import ResponseFunctionCallArgumentsDeltaEvent as PlainArgumentsDeltaEvent
@@ -197,7 +198,7 @@ if TYPE_CHECKING:
         | ResponseWebSearchCallSearchingEvent
     )
 else:
-    ResponseStreamEvent = Any  # sixty types, not imported before somebody needs them
+    ResponseStreamEvent = Union[T, Any]  # noqa: UP007  (sixty types, not imported before somebody needs them)
 
 
 # ---------------------------------------------------------------- state
@@ -449,3 +450,6 @@ def stream_request(
         raise ValueError(f"response_id= streams an existing response, which does not take {', '.join(wrong)}")
     kept = {name: value for name, value in given.items() if name != "tools"}
     return calls.request(RESPONSES_RETRIEVE, {**kept, "response_id": response_id}, stream=True), state
+
+
+resolve_annotations(__name__)

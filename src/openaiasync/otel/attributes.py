@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from ..core.codec.endpoint import Request
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
@@ -286,3 +287,6 @@ def _first(holder: Any, *names: str) -> int | None:
 def clean(text: str) -> str:
     """Return the text as valid UTF-8: an exporter would lose its whole batch over one lone surrogate."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+resolve_annotations(__name__)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..core.codec.accumulate import ChatAccumulator, CompletionAccumulator
 from ..core.codec.endpoint import Request
 from ..core.model.base import BaseModel
+from ..lazy import resolve_annotations
 from .attributes import clean
 
 if TYPE_CHECKING:
@@ -198,3 +199,6 @@ def _dicts(value: Any) -> Iterable[dict[str, Any]]:
 
 def _json(value: Any) -> str:
     return clean(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
+
+
+resolve_annotations(__name__)

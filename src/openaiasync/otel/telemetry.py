@@ -16,6 +16,7 @@ from ..core.model.secrets import redacted
 from ..engine.log import logger
 from ..engine.observers import CallObserver, Outcome
 from ..errors import APIStatusError, APITimeoutError, OpenAIError
+from ..lazy import resolve_annotations
 from ..version import __version__
 from .attributes import ResponseFacts, clean, provider_of, request_attributes
 from .content import Gathered, input_attributes
@@ -268,3 +269,6 @@ def _error_attributes(error: BaseException) -> dict[str, AttributeValue]:
     if isinstance(error, APITimeoutError):
         found["openaiasync.clock"] = error.clock
     return found
+
+
+resolve_annotations(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..lazy import lazy_names
+from ..lazy import lazy_names, resolve_annotations
 
 if TYPE_CHECKING:
     from .methods import ConnectOptions as ConnectOptions
@@ -53,3 +53,5 @@ if not TYPE_CHECKING:
             "WebSocketQueueFullError": ".reconnect",
         },
     )
+
+resolve_annotations(__name__)

@@ -20,6 +20,7 @@ from ..engine.config import BaseURL, timeouts_for
 from ..engine.engine import Engine
 from ..engine.log import logger
 from ..errors import APIStatusError, ConfigurationError, OpenAIError
+from ..lazy import resolve_annotations
 from ..transport.base import Credentials, TransportError
 from ..transport.connect import Connector, TcpSettings
 from ..transport.tcp import TcpTransport
@@ -326,3 +327,6 @@ def _protocol(url: str, options: Mapping[str, Any]) -> ClientConnection:
         max_queue=options["max_queue"],
         write_limit=options["write_limit"],
     )
+
+
+resolve_annotations(__name__)

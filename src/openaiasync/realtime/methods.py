@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from ..core.model.omitted import Omit, omit
 from ..engine.raw import Namespace
 from ..engine.sealing import sealed
+from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -243,3 +244,5 @@ for _kind in (
     Sideband,
 ):
     _kind.connect.__dict__["no_raw_twin"] = True  # a connection has no raw answer
+
+resolve_annotations(__name__)

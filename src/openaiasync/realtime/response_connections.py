@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.codec.endpoint import Endpoint, nearest
 from ..core.policy.request_options import OPTION_NAMES
 from ..endpoints import BETA_RESPONSES_CREATE, RESPONSES_CREATE
+from ..lazy import resolve_annotations
 from ..types.beta.beta_responses_server_event import BetaResponsesServerEvent
 from ..types.responses.responses_server_event import ResponsesServerEvent
 from .websocket import EventMethods, Manager, WebSocketConnection
@@ -119,3 +120,6 @@ class BetaResponsesConnectionManager(Manager[BetaResponsesConnection]):
     """The result of ``client.beta.responses.connect(...)``."""
 
     _makes = BetaResponsesConnection
+
+
+resolve_annotations(__name__)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.model.meta import RequestInfo
 from ..engine.engine import Engine
 from ..errors import APITimeoutError, ClientClosedError, OpenAIError
+from ..lazy import resolve_annotations
 from .reconnect import WebSocketConnectionClosedError
 
 if TYPE_CHECKING:
@@ -250,3 +251,6 @@ async def _guard(ws: weakref.ref[ClientConnection]) -> AsyncGenerator[None, None
             open_still.transport.abort()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
+
+
+resolve_annotations(__name__)

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.http.media_types import audio_type
+from ..lazy import resolve_annotations
 from .context import RequestContext, event_of
 from .errors import HTTPError
 from .handlers import Handler, open_handler
@@ -177,3 +178,6 @@ def _delta(segment: TranscriptSegment, number: int, *, logprobs: bool, diarized:
     if diarized:
         delta["segment_id"] = f"seg_{number}"
     return event_of(delta, "transcript.text.delta")
+
+
+resolve_annotations(__name__)

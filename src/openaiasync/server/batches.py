@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ..lazy import resolve_annotations
 from .asgi import Message, Scope
 from .context import RequestContext
 from .errors import HTTPError
@@ -174,3 +175,6 @@ async def cancel_batch(app: Server, context: RequestContext) -> None:
     task.cancel()
     await asyncio.wait([task])
     await context.send_json(batch)
+
+
+resolve_annotations(__name__)

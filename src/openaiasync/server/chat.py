@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ..core.model.plain import is_dict
+from ..lazy import resolve_annotations
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
 from .handlers import Handler, merged, open_handler
@@ -373,3 +374,6 @@ class ChatAnswer:
         if self._body.get("metadata") is not None or self._body.get("store"):
             completion["metadata"] = self._body.get("metadata") or {}
         return completion
+
+
+resolve_annotations(__name__)

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
+from ..lazy import resolve_annotations
 from .chat import StopCutter
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
@@ -214,3 +215,6 @@ class _CompletionAnswer:
         """Return the whole answer."""
         choices = [self._part(choice, 0, len(choice.pieces), choice.finish) for choice in self._choices]
         return {**self._frame, "choices": choices, "usage": self.usage()}
+
+
+resolve_annotations(__name__)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..core.model.plain import is_dict, is_list
+from ..lazy import resolve_annotations
 from .context import RequestContext
 from .errors import HTTPError
 from .handlers import whole_result
@@ -97,3 +98,6 @@ def _moderation(scores: dict[str, float]) -> dict[str, Any]:
         "category_scores": found,
         "category_applied_input_types": types,
     }
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.model.plain import as_dict
+from ..lazy import resolve_annotations
 from .context import RequestContext
 from .errors import HTTPError
 from .store import page_of, read_page_ask
@@ -104,3 +105,6 @@ async def get_file_content(app: Server, context: RequestContext) -> None:
 async def delete_file(app: Server, context: RequestContext) -> None:
     """Serve ``DELETE /files/{file_id}``."""
     await context.send_json(app.files.delete(context.arguments["file_id"]))
+
+
+resolve_annotations(__name__)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.http.server_side import BadRequest, RequestHead, RequestParser
+from ..lazy import resolve_annotations
 from .asgi import Scope
 from .http_exchange import ServerExchange, error_response
 from .timer import LazyTimer
@@ -286,3 +287,6 @@ def _address(value: object) -> tuple[str, int] | None:
         address = cast("tuple[str, int]", value)
         return address[0], address[1]
     return None
+
+
+resolve_annotations(__name__)

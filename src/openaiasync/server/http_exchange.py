@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ..core.http.server_side import RequestHead, ResponseFraming, status_line
+from ..lazy import resolve_annotations
 from .asgi import AsgiApp, Message, Scope
 from .errors import HTTPError
 
@@ -195,3 +196,6 @@ class ServerExchange:
         )
         self.keep_alive = framing.keep_alive
         return framing
+
+
+resolve_annotations(__name__)

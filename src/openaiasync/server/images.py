@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..core.http.media_types import image_type
 from ..core.model.plain import is_dict, is_list
+from ..lazy import resolve_annotations
 from .context import RequestContext, event_of
 from .errors import HTTPError
 from .form import UploadedFile
@@ -182,3 +183,6 @@ def _event(request: ImageRequest, name: str, made: dict[str, Any], fields: dict[
     kind = f"{request.kind}.{name}"
     data = made["b64_json"] if "b64_json" in made else b64encode(made["bytes"]).decode()
     return event_of({"type": kind, "b64_json": data, **fields}, kind)
+
+
+resolve_annotations(__name__)

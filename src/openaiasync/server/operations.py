@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..endpoints import ENDPOINTS
+from ..lazy import resolve_annotations
 from .audio import create_speech, create_transcription, create_translation
 from .batches import cancel_batch, create_batch, get_batch, list_batches
 from .chat import create_chat
@@ -120,3 +121,6 @@ def routes() -> Iterator[tuple[str, str, str]]:
             yield "GET", own[name], name
         else:
             yield ENDPOINTS[name].method, ENDPOINTS[name].path, name
+
+
+resolve_annotations(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.model.plain import as_list, is_dict
+from ..lazy import resolve_annotations
 from .form import UploadedFile
 
 if TYPE_CHECKING:
@@ -316,3 +317,6 @@ def input_items(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the input items of a request of the Responses API."""
     value = body.get("input")
     return [{"type": "message", "role": "user", "content": value}] if isinstance(value, str) else value or []
+
+
+resolve_annotations(__name__)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ..core.model.plain import as_dict, is_dict
+from ..lazy import resolve_annotations
 from .chat import ChoiceWriter
 from .context import RequestContext, event_of
 from .errors import HTTPError
@@ -395,3 +396,6 @@ class _ResponseWriter:
 def _copy(value: Any) -> Any:
     """Return a copy of the value, so that later changes do not show in earlier events."""
     return msgspec.json.decode(msgspec.json.encode(value))
+
+
+resolve_annotations(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..lazy import lazy_names
+from ..lazy import lazy_names, resolve_annotations
 
 if TYPE_CHECKING:
     from ..transport.cassette import Cassette as Cassette
@@ -41,3 +41,5 @@ __all__ = [
     "Script",
 ]
 __getattr__: Callable[[str], Any] = lazy_names(__name__, _NAMES)
+
+resolve_annotations(__name__)

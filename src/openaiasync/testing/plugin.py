@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ..lazy import resolve_annotations
+
 if TYPE_CHECKING:
     from .server import FakeServer
 
@@ -26,3 +28,6 @@ def openai_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
         for name in ("NO_PROXY", "no_proxy"):  # the environment's proxy would be used for 127.0.0.1, too
             monkeypatch.setenv(name, ",".join(filter(None, [os.environ.get(name), "127.0.0.1"])))
         yield server
+
+
+resolve_annotations(__name__)

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from ..lazy import resolve_annotations
 from .base import Credentials, Origin
 
 if TYPE_CHECKING:
@@ -206,3 +207,6 @@ def _cause_of_loss(exc: Exception | None) -> tuple[str, str]:
     if isinstance(exc, ssl.SSLError):
         return "tls", "TLS failed during the exchange"
     return "reset", "the connection was reset"
+
+
+resolve_annotations(__name__)

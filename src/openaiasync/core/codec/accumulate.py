@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from ...lazy import resolve_annotations
 from ..model.base import BaseModel
 from ..model.dump import extras_of
 from ..model.lenient import builder_for
@@ -536,3 +537,6 @@ def _joined(item: Any) -> Any:
             item[:] = ["".join(item)]  # reading after every delta joins each piece once
         return "".join(item)
     return dict[str, Any]() if isinstance(item, dict) else list[Any]() if isinstance(item, list) else item
+
+
+resolve_annotations(__name__)

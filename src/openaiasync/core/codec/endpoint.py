@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote, unquote
 
+from ...lazy import resolve_annotations
 from ..model.omitted import is_omitted
 from ..model.secrets import redacted
 from ..policy.request_options import HOOK_NAMES, OPTION_NAMES, Hooks
@@ -356,3 +357,6 @@ def _check_seconds(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
     if not value > 0:
         raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
+
+
+resolve_annotations(__name__)

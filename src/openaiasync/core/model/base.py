@@ -7,14 +7,15 @@ when it copies, compares, pickles or encodes; here all of these include the unkn
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 
 import msgspec
 
-from ...lazy import LazyModule
+from ...lazy import LazyModule, resolve_annotations
 from .dump import CALLS, PRIVATE, How, dump_model, extras_of, plan_of, select, shape_of, to_text, unset_of
-from .plain import parse_json
+from .plain import parse_json, shortened
 
 if TYPE_CHECKING:
     from .meta import Meta
@@ -291,17 +292,46 @@ class BaseModel(
             value = getattr(self, name)
             if value is not None or required:
                 pairs.append((python_name, value))
-        return pairs + list(extras_of(self).items())
+        return [(name, shortened(value)) for name, value in pairs + list(extras_of(self).items())]
 
     def __repr__(self) -> str:
         parts = (f"{name}={value!r}" for name, value in BaseModel.__rich_repr__(self))
         return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over the fields as pairs of name and value, so that ``dict(answer)`` works as with pydantic.
+
+        Parts of the answer stay objects; `to_dict` makes dicts of them, too.
+        """
+        plan = plan_of(type(self))
+        if plan.tag_field is not None:
+            yield plan.tag_field, getattr(self, plan.tag_field)
+        for name, python_name, _, _ in plan.fields:
+            yield python_name, getattr(self, name)
+        yield from extras_of(self).items()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let pydantic take the class as the type of a field: validated by `model_validate`, dumped by `model_dump`."""
+        schema = import_module("pydantic_core").core_schema
+        return schema.no_info_plain_validator_function(
+            cls.model_validate,
+            serialization=schema.plain_serializer_function_ser_schema(_dumped, info_arg=True),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "object", "title": cls.__name__}
 
 
 class OpenModel(BaseModel, kw_only=True):
     """An object of an unknown kind: every field is an attribute, and typed as `.extra`."""
 
     type: ClassVar[str | None] = None  # for code that reads the `type` of any object
+
+
+def _dumped(model: BaseModel, info: Any) -> dict[str, Any]:
+    return model.to_dict(mode=info.mode, exclude_unset=True, exclude_none=info.exclude_none)
 
 
 def _attributes(cls: type[BaseModel]) -> dict[str, str]:
@@ -408,3 +438,6 @@ def one_of(name: str, members: Callable[[], tuple[Any, ...]]) -> Any:
     `members` is called at first use, so it may name later definitions. A field may be typed ``U`` or ``U | None``.
     """
     return LazyUnion(name, (), {"find_members": staticmethod(members)})
+
+
+resolve_annotations(__name__)

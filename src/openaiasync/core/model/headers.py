@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ...lazy import resolve_annotations
+
 if TYPE_CHECKING:
     from .secrets import Secrets
 
@@ -69,3 +71,6 @@ class Headers(Mapping[str, str]):
 
     def __reduce__(self) -> tuple[type[Headers], tuple[None, tuple[tuple[str, str], ...]]]:
         return (Headers, (None, self.raw_pairs()))
+
+
+resolve_annotations(__name__)

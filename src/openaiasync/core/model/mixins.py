@@ -12,13 +12,14 @@ import binascii
 import builtins
 import os
 import sys
-from array import array
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from ...lazy import resolve_annotations
 from .plain import as_list, is_dict, is_list
+from .vector import Vector, VectorList
 
 if TYPE_CHECKING:
     from ...types.chat import ChatCompletionMessage
@@ -115,19 +116,18 @@ def _message(choices: Any) -> Any:
     return getattr(items[0], "message", None) if items else None
 
 
-def _vector(value: Any) -> memoryview[float]:
+def _vector(value: Any) -> Vector:
     if not isinstance(value, bytes):
         try:
-            return memoryview(array("f", cast("Any", value if isinstance(value, list) else None)))
+            return Vector("f", cast("Any", value if isinstance(value, list) else None))
         except (TypeError, OverflowError):
             raise ValueError("the embedding is not a list of numbers") from None
     if len(value) % 4:
         raise ValueError(f"an embedding of {len(value)} bytes is not a sequence of 32-bit floats")
-    if not _SWAPPED:
-        return memoryview(value).cast("f")
-    swapped = array("f", value)
-    swapped.byteswap()
-    return memoryview(swapped)
+    vector = Vector("f", value)
+    if _SWAPPED:
+        vector.byteswap()
+    return vector
 
 
 class ChatCompletionText:
@@ -201,8 +201,8 @@ class EmbeddingValue:
     __slots__ = ()
 
     @property
-    def vector(self: _Value) -> memoryview[float]:
-        """The numbers as 32-bit floats: a view of the received bytes, without a copy, if it was sent as base64.
+    def vector(self: _Value) -> Vector:
+        """The numbers as 32-bit floats, a new array at each access: keep it in a variable.
 
         Raises `ValueError` if the value is not a vector of floats.
         """
@@ -231,13 +231,13 @@ class Vectors:
     __slots__ = ()
 
     @property
-    def vectors(self: _Data) -> list[memoryview[float]]:
+    def vectors(self: _Data) -> VectorList:
         """Each input's embedding as 32-bit floats, in the order of the inputs. Raises `ValueError` like `vector`."""
         items = as_list(self.data)
         places = [getattr(item, "index", None) for item in items]
         if all(type(place) is int for place in places):
             items = [item for _, item in sorted(zip(places, items, strict=True), key=lambda pair: cast("int", pair[0]))]
-        return [item.vector for item in items]
+        return VectorList(item.vector for item in items)
 
 
 def return_base64(answer: Any) -> None:
@@ -333,3 +333,6 @@ def _of_data_url(url: str) -> bytes:
     if not comma:
         raise ValueError("the image's data URL has no data")
     return _decoded(data) if kind.endswith(";base64") else unquote_to_bytes(data)
+
+
+resolve_annotations(__name__)

@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-__all__ = ["as_dict", "as_index", "as_list", "is_dict", "is_list", "parse_json"]
+__all__ = ["as_dict", "as_index", "as_list", "is_dict", "is_list", "parse_json", "shortened"]
 
 
 def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
@@ -36,6 +36,31 @@ def as_index(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
     return int(value) if isinstance(value, float) and value.is_integer() else None
+
+
+_LONG = 200  # characters without a space: base64, not text that somebody reads
+_MANY = 16  # numbers
+
+
+class _Shortened:
+    """Stands in a repr for a value that nobody wants to see whole."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def shortened(value: Any) -> Any:
+    """Return what a repr shows of a value: not the whole of base64, bytes and long lists of numbers."""
+    if isinstance(value, str) and len(value) > _LONG and " " not in value[:_LONG] and "\n" not in value[:_LONG]:
+        return _Shortened(f"<{value[:12]!r}… {len(value):,} characters>")
+    if isinstance(value, bytes) and len(value) > 32:
+        return _Shortened(f"<{len(value):,} bytes>")
+    if is_list(value) and len(value) > _MANY and all(isinstance(number, (int, float)) for number in value):
+        return _Shortened(f"<{len(value):,} numbers: {', '.join(map(repr, value[:3]))}, …>")
+    return value
 
 
 def parse_json(data: bytes) -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+from ...lazy import resolve_annotations
+from ..model.omitted import omit
+
 if TYPE_CHECKING:
     from ...engine.hooks import AnswerHook, ErrorHook, RequestHook
 else:  # their types, for run-time introspection
@@ -12,7 +15,7 @@ else:  # their types, for run-time introspection
 
 __all__ = ["HOOK_NAMES", "OPTION_NAMES", "Hooks", "RequestOptions", "Timeout"]
 
-_UNSET: Final[Any] = object()
+_OMITTED: Final[Any] = omit
 
 
 class Timeout:
@@ -30,15 +33,15 @@ class Timeout:
         self,
         timeout: float | None = None,
         *,
-        connect: float | None = _UNSET,
-        read: float | None = _UNSET,
-        write: float | None = _UNSET,
-        pool: float | None = _UNSET,
+        connect: float | None = _OMITTED,
+        read: float | None = _OMITTED,
+        write: float | None = _OMITTED,
+        pool: float | None = _OMITTED,
     ) -> None:
-        self.connect: float | None = timeout if connect is _UNSET else connect
-        self.read: float | None = timeout if read is _UNSET else read
-        self.write: float | None = timeout if write is _UNSET else write
-        self.pool: float | None = timeout if pool is _UNSET else pool
+        self.connect: float | None = timeout if connect is _OMITTED else connect
+        self.read: float | None = timeout if read is _OMITTED else read
+        self.write: float | None = timeout if write is _OMITTED else write
+        self.pool: float | None = timeout if pool is _OMITTED else pool
 
     def _key(self) -> tuple[float | None, ...]:
         return (self.connect, self.read, self.write, self.pool)
@@ -78,3 +81,5 @@ Hooks = tuple[Callable[[Any], object] | None, ...]
 """A function or `None` for each of `HOOK_NAMES`."""
 
 OPTION_NAMES = frozenset(RequestOptions.__annotations__)
+
+resolve_annotations(__name__)

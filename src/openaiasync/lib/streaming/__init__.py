@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...lazy import lazy_names
+from ...lazy import lazy_names, resolve_annotations
 
 if TYPE_CHECKING:
     from ...official.assistants import AsyncAssistantEventHandler as AsyncAssistantEventHandler
@@ -15,3 +15,5 @@ __all__ = ["AsyncAssistantEventHandler", "AsyncAssistantEventHandlerT", "AsyncAs
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(__name__, dict.fromkeys(__all__, "...official.assistants"))
+
+resolve_annotations(__name__)

@@ -1,0 +1,148 @@
+"""What tools see at run time: annotations that resolve, signatures, help, and modules under the official paths."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pydoc
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import openaiasync
+
+PUBLIC = [
+    "openaiasync",
+    "openaiasync.auth",
+    "openaiasync.azure",
+    "openaiasync.bridge",
+    "openaiasync.errors",
+    "openaiasync.lib.streaming.chat",
+    "openaiasync.lib.streaming.responses",
+    "openaiasync.otel",
+    "openaiasync.pagination",
+    "openaiasync.realtime",
+    "openaiasync.server",
+    "openaiasync.testing",
+    "openaiasync.types",
+    "openaiasync.types.chat",
+    "openaiasync.types.responses",
+]
+
+
+def members(value: type) -> Iterator[tuple[str, Any]]:
+    """The class itself and its public functions and properties."""
+    yield value.__name__, value
+    for name, member in list(vars(value).items()):
+        if name.startswith("_") and name not in ("__init__", "__call__"):
+            continue
+        if isinstance(member, (staticmethod, classmethod)):
+            member = member.__func__
+        if isinstance(member, property):
+            member = member.fget
+        if inspect.isfunction(member):
+            yield f"{value.__name__}.{name}", member
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_annotation_resolves(name: str) -> None:
+    """`typing.get_type_hints` works on each public class and method, for documentation builders and checkers."""
+    module = importlib.import_module(name)
+    failed: list[str] = []
+    seen = 0
+    for exported in module.__all__:
+        value = getattr(module, exported)
+        if not getattr(value, "__module__", "").startswith("openaiasync"):
+            continue
+        for what, member in members(value) if inspect.isclass(value) else [(exported, value)]:
+            if not inspect.isclass(member) and not inspect.isfunction(member):
+                continue
+            seen += 1
+            try:
+                typing.get_type_hints(member)
+            except Exception as error:
+                failed.append(f"{what}: {error!r}")
+    assert failed == []
+    assert seen
+
+
+@pytest.mark.parametrize("name", ["openaiasync", "openaiasync.Client", "openaiasync.server", "openaiasync.ChatSession"])
+def test_help_works(name: str) -> None:
+    """`help` shows the package and its classes."""
+    text = pydoc.render_doc(pydoc.locate(name), renderer=pydoc.plaintext)
+    assert "<object object at" not in text
+    assert len(text) > 1000
+
+
+PATHS = """
+import openaiasync
+assert openaiasync.types.chat.ChatCompletion.__name__ == "ChatCompletion"
+assert openaiasync.pagination.AsyncPage is openaiasync.AsyncPage
+from openaiasync._types import NOT_GIVEN, FileTypes, NotGiven, Omit, omit
+assert omit is openaiasync.omit and NOT_GIVEN is openaiasync.NOT_GIVEN
+from openaiasync._exceptions import APIError
+assert APIError is openaiasync.APIError
+from openaiasync.resources import AsyncChat, AsyncResponses
+from openaiasync.resources.chat.completions import AsyncCompletions
+import openaiasync.api.chat.completions, openaiasync.resources.beta.threads.runs
+assert AsyncCompletions is openaiasync.api.chat.completions.AsyncCompletions
+client = openaiasync.AsyncOpenAI(api_key="k", base_url="http://localhost:1/v1")
+assert client.base_url.host == "localhost"
+assert type(client.chat) is AsyncChat and type(client.chat.completions) is AsyncCompletions
+for wrong in ("openaiasync.nothing", "openaiasync.types.nothing", "openaiasync.resources.nothing"):
+    module, _, name = wrong.rpartition(".")
+    import importlib
+    assert not hasattr(importlib.import_module(module), name)
+    try:
+        importlib.import_module(wrong)
+    except ModuleNotFoundError as error:
+        assert error.name == wrong, error.name
+    else:
+        raise AssertionError(wrong)
+"""
+
+
+def test_official_paths_exist() -> None:
+    """Modules under the paths of the official client are the same ones, not second copies; wrong names are refused."""
+    done = subprocess.run([sys.executable, "-c", PATHS], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_answers_go_where_people_put_them() -> None:
+    """`dict`, a field of a pydantic model, and reprs that do not print base64."""
+    pydantic = pytest.importorskip("pydantic")
+    message = {"role": "assistant", "content": "hi"}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    sent = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "other": 4}
+    answer = openaiasync.types.chat.ChatCompletion(**typing.cast("Any", sent))
+    fields = dict(answer)
+    assert fields["choices"] is answer.choices
+    assert {"id": "1", "other": 4}.items() <= fields.items()
+
+    class Holder(pydantic.BaseModel):
+        answer: openaiasync.types.chat.ChatCompletion
+
+    held = Holder(answer=typing.cast("Any", sent))
+    assert held.answer.choices[0].message.content == "hi"
+    assert Holder(answer=answer).answer is answer
+    assert held.model_dump() == {"answer": sent}
+    assert Holder.model_validate_json(held.model_dump_json()) == held
+    assert Holder.model_json_schema()["properties"]["answer"]["type"] == "object"
+    with pytest.raises(pydantic.ValidationError, match="ChatCompletion is made from a dict, not from int"):
+        Holder(answer=typing.cast("Any", 5))
+
+
+def test_reprs_are_short() -> None:
+    """A picture and an embedding show their size; text shows itself."""
+    picture = openaiasync.types.Image(b64_json="iVBORw0KGgo" * 1000)
+    assert repr(picture) == "Image(b64_json=<'iVBORw0KGgoi'… 11,000 characters>)"
+    raw = openaiasync.types.Embedding(index=0, object="embedding", value=b"\0" * 6144)
+    assert "<6,144 bytes>" in repr(raw)
+    listed = openaiasync.types.Embedding(index=0, object="embedding", value=[0.5] * 1536)
+    assert "<1,536 numbers: 0.5, 0.5, 0.5, …>" in repr(listed)
+    text = "a long text, " * 100
+    assert text in repr(openaiasync.types.chat.ChatCompletionMessage(role="assistant", content=text, refusal=None))
