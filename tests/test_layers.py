@@ -33,9 +33,10 @@ BASE_TO_ENDPOINTS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.
 BRANCHES = {
     "server": BASE_TO_ENDPOINTS,
+    "server.front": f"{BASE_TO_ENDPOINTS} transport engine server",
     "demo": f"{BASE_TO_ENDPOINTS} server",
     "testing": f"{BASE_TO_ENDPOINTS} transport server",
-    "cli": " ".join((*LAYERS, "server demo testing")),
+    "cli": " ".join((*LAYERS, "server server.front demo testing")),
     "__main__": "cli",
 }
 # The package itself imports this at its top; the rest of its names come lazily.
@@ -70,9 +71,9 @@ THIRD_PARTY = {
 
 
 def unit_of(module: str) -> str:
-    """The unit of a module: its first name, within `core` its first two."""
+    """The unit of a module: its first name, within `core` its first two; `server.front` is a unit beside `server`."""
     parts = module.split(".")
-    return ".".join(parts[:2] if parts[0] == "core" else parts[:1])
+    return ".".join(parts[:2] if parts[0] == "core" or parts[:2] == ["server", "front"] else parts[:1])
 
 
 class Import(NamedTuple):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
 from .app import Server
 from .context import RequestContext
 from .errors import HTTPError
@@ -22,12 +25,20 @@ from .requests import (
 from .thread import ServerThread, start_in_thread
 from .transcripts import Transcript, TranscriptSegment
 
+if TYPE_CHECKING:
+    from .front import ClientKey, Front, FrontUpstream
+else:
+    __getattr__ = lazy_names(__name__, dict.fromkeys(("ClientKey", "Front", "FrontUpstream"), ".front"))  # over engine
+
 __all__ = [
     "ChatRequest",
+    "ClientKey",
     "CompletionRequest",
     "ContentDelta",
     "EmbeddingRequest",
     "Finish",
+    "Front",
+    "FrontUpstream",
     "HTTPError",
     "HTTPServer",
     "ImageRequest",

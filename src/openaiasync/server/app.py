@@ -287,6 +287,10 @@ class Server:
             await context.send_body(b"", 204, ())
             return
         self._check_sender(context)
+        await self._dispatch(context)
+
+    async def _dispatch(self, context: RequestContext) -> None:
+        """Authenticate the caller, find the operation of a request, and respond."""
         path: bytes = context.scope.get("raw_path") or context.scope["path"].encode()
         root: bytes = context.scope.get("root_path", "").encode()
         try:

@@ -218,9 +218,17 @@ class RequestContext:
     async def _start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
         spent = b"%d" % ((time.monotonic() - self.started) * 1000)
         headers = [*fields, *self.fields, (b"openai-processing-ms", spent), (b"openai-version", b"2020-10-01")]
+        await self.begin(status, headers)
+
+    async def begin(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+        """Send the head of a response with these header fields and no others; `send_piece` follows."""
         self.answering = True
         self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+
+    async def send_piece(self, data: bytes, *, more: bool) -> None:
+        """Send a piece of the body after `begin`; `more` says whether another one follows."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 class Presence:

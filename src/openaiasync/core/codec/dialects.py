@@ -20,6 +20,7 @@ __all__ = [
     "context_overflow",
     "exceeds_limit",
     "failed_generation",
+    "lacks_model",
     "names_parameter",
     "refuses_default",
     "refuses_format",
@@ -527,3 +528,22 @@ def tells_limit(error: APIError) -> str:
         if any(map(pattern.search, _texts(error))):
             return name
     return ""
+
+
+# -------------------------------------------------------------------------------------------------- unknown models
+
+# A server that does not have a model. OpenAI: "The model `gpt-9` does not exist or you do not have access to it."
+# (code ``model_not_found``); vLLM and SGLang: "The model `x` does not exist."; Ollama: "model 'x' not found"; LocalAI
+# and LM Studio: "model x not found"; Groq and Together as OpenAI, Fireworks "Model not found, inaccessible, and/or not
+# deployed".
+_UNKNOWN_MODEL = re.compile(
+    r"\bmodel\b.{0,200}?(?:not found|(?:does not|doesn't) exist|not deployed|unknown)|(?:unknown|no such) model",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def lacks_model(error: APIError) -> bool:
+    """Whether a server refused a request because it does not have the model: a 404 that says so."""
+    if getattr(error, "status_code", None) != 404:
+        return False
+    return error.code == "model_not_found" or any(map(_UNKNOWN_MODEL.search, _texts(error)))

@@ -1,0 +1,323 @@
+"""What a front passes on: header fields without those of the connection, bodies as they are, the end of an answer.
+
+A body of up to a megabyte, and JSON up to the front's limit, is read before it is sent, so that it can be sent again; a
+longer upload is streamed through and sent once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable
+from typing import Any, Final
+
+from ...core.http.codings import CodingError, Inflater
+from ...core.policy.estimate import Usage
+from ...engine.forward import usage_in
+from ..asgi import Message, Receive
+from ..context import ClientLeft, RequestContext
+from ..errors import HTTPError
+
+__all__ = [
+    "AnswerTail",
+    "EventBoundary",
+    "StreamedBody",
+    "read_body",
+    "request_fields",
+    "response_fields",
+    "static_fields",
+]
+
+READ_FIRST: Final = 1 << 20  # bytes of a body other than JSON up to which it is read before it is sent
+_KEPT: Final = 64 * 1024  # bytes of the end of an answer, where its usage stands
+_MAX_CACHED: Final = 8 << 20  # bytes of an answer that is put into the cache
+_LONGEST_EVENT: Final = 1 << 20  # bytes after which an unfinished event is passed on
+_MAX_STREAM: Final = 1 << 40
+_MAX_RATIO: Final = 200
+
+# RFC 9110, section 7.6.1, and fields about the way to this server alone.
+_OF_CONNECTION: Final = frozenset(
+    {b"connection", b"content-length", b"expect", b"host", b"http2-settings", b"keep-alive", b"proxy-authenticate",
+     b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)  # fmt: skip
+# Of the response: the front's own server writes the first two, the others are about the upstream's origin.
+_OF_SERVER: Final = frozenset({b"date", b"server", b"alt-svc", b"strict-transport-security"})
+# Fields with another value in each request, which are kept out of the prepared heads.
+_VARYING: Final = frozenset(
+    {b"x-request-id", b"x-client-request-id", b"traceparent", b"tracestate", b"baggage", b"idempotency-key", b"cookie",
+     b"range", b"if-range", b"if-none-match", b"if-match", b"x-stainless-retry-count", b"authorization", b"api-key",
+     b"x-forwarded-for"}
+)  # fmt: skip
+
+Fields = list[tuple[bytes, bytes]]
+
+
+def request_fields(
+    headers: Iterable[tuple[bytes, bytes]], dropped: Collection[bytes]
+) -> tuple[tuple[tuple[bytes, bytes], ...], dict[str, str] | None]:
+    """Return the fields of a request to pass on: the ones that repeat from request to request, and the others.
+
+    Those of the connection are left out, as are `dropped` ones and those that ``Connection`` names.
+    """
+    kept: Fields = []
+    varying: Fields = []
+    named: set[bytes] = set()
+    for field in headers:
+        name = field[0]
+        if name in _OF_CONNECTION:
+            if name == b"connection":
+                named.update(one.strip().lower() for one in field[1].split(b","))
+        elif name in dropped:
+            pass
+        elif name in _VARYING:
+            varying.append(field)
+        else:
+            kept.append(field)
+    if named - {b"keep-alive", b"close"}:
+        kept = [field for field in kept if field[0] not in named]
+        varying = [field for field in varying if field[0] not in named]
+    return tuple(kept), _joined(varying) if varying else None
+
+
+def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return fields as text, several of one name as one (RFC 9110, 5.3; cookies: RFC 6265, 5.4)."""
+    made: dict[str, str] = {}
+    for raw_name, raw_value in fields:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name in made:
+            value = f"{made[name]}{'; ' if name == 'cookie' else ', '}{value}"
+        made[name] = value
+    return made
+
+
+def static_fields(kept: Iterable[tuple[bytes, bytes]], via: str, *, plain: bool) -> tuple[tuple[str, str], ...]:
+    """Return the repeating fields as they are sent. `via` is added to ``Via``.
+
+    Only codings that the front can read are asked for, none at all if `plain`, since it counts tokens and caches.
+    """
+    made = _joined(kept)
+    made["via"] = f"{made['via']}, {via}" if "via" in made else via
+    if "accept-encoding" in made:
+        made["accept-encoding"] = "gzip" if "gzip" in made["accept-encoding"] and not plain else "identity"
+    return tuple(made.items())
+
+
+def response_fields(raw_fields: bytes, *, without: Collection[bytes] = (), prefixes: tuple[bytes, ...] = ()) -> Fields:
+    """Return the fields of a response to pass on; `without` and those beginning with `prefixes` are left out.
+
+    ``Content-Length`` stays: the body is passed on as it is.
+    """
+    made: Fields = []
+    named: set[bytes] = set()
+    for line in raw_fields.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if not colon:
+            continue
+        name = name.lower()
+        if name in _OF_CONNECTION and name != b"content-length":
+            if name == b"connection":
+                named.update(one.strip().lower() for one in value.split(b","))
+        elif name not in _OF_SERVER and name not in without and not (prefixes and name.startswith(prefixes)):
+            made.append((name, value.strip(b" \t")))
+    if named - {b"keep-alive", b"close"}:
+        made = [field for field in made if field[0] not in named]
+    return made
+
+
+# -------------------------------------------------------------------------------------------------- bodies
+
+
+class StreamedBody:
+    """The body of an upload that is passed on while it arrives.
+
+    It can be sent again only as long as nothing of it was sent.
+    """
+
+    def __init__(
+        self, head: list[bytes], receive: Receive, *, length: int | None, max_upload: int, content_type: str
+    ) -> None:
+        self.length: int | None = length
+        self.content_type: str = content_type
+        self._head = head
+        self._receive = receive
+        self._max_upload = max_upload
+        self._began = False
+        self._ended = asyncio.Event()
+
+    @property
+    def rewindable(self) -> bool:
+        """Whether nothing was sent yet."""
+        return not self._began
+
+    @property
+    def head(self) -> bytes:
+        """The first bytes of the body."""
+        return b"".join(self._head)
+
+    async def open(self) -> AsyncIterator[bytes]:
+        """Yield the pieces. Raises `ClientLeft`, and `HTTPError` (413) for an upload above the limit."""
+        self._began = True
+        head, self._head = self._head, []
+        size = 0
+        for piece in head:
+            size += len(piece)
+            yield piece
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > self._max_upload:
+                raise HTTPError(413, f"The upload is larger than {self._max_upload} bytes.")
+            if piece:
+                yield piece
+            if not message.get("more_body", False):
+                self._ended.set()
+                return
+
+    async def receive_after(self) -> Message:
+        """Return what the client's connection reports once the body was passed on."""
+        await self._ended.wait()
+        return await self._receive()
+
+
+async def read_body(context: RequestContext, *, max_body: int, max_upload: int) -> bytes | StreamedBody | None:
+    """Return the body of a request: bytes, or a `StreamedBody` for a long one that is not JSON; `None` without one.
+
+    Raises `HTTPError` (413) for JSON above `max_body` bytes and uploads above `max_upload`, `ClientLeft`.
+    """
+    message = await context.receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= max_body:
+        return body or None
+    kind = context.header(b"content-type") or b""
+    cap = max_body if b"json" in kind.lower() else min(READ_FIRST, max_body)
+    given = context.header(b"content-length")
+    length = int(given) if given is not None and given.isdigit() else None
+    if (length or 0) > (max_body if cap == max_body else max_upload):
+        raise HTTPError(413, f"The body of the request is larger than {max_body} bytes.")
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        piece: bytes = message.get("body", b"")
+        pieces.append(piece)
+        size += len(piece)
+        if not message.get("more_body", False):
+            if size > max_upload:
+                raise HTTPError(413, f"The body of the request is larger than {max_upload} bytes.")
+            return b"".join(pieces) or None
+        if size > cap:
+            break
+        message = await context.receive()
+    if cap == max_body:
+        raise HTTPError(413, f"The body of the request is larger than {max_body} bytes.")
+    return StreamedBody(
+        pieces,
+        context.receive,
+        length=length,
+        max_upload=max_upload,
+        content_type=kind.decode("latin-1") or "application/octet-stream",
+    )
+
+
+# -------------------------------------------------------------------------------------------------- answers
+
+
+class EventBoundary:
+    """Passes an event stream on in whole events, so that it can be ended by an error event wherever it breaks."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the events that are complete; the beginning of the next one is held back."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        if data.endswith((b"\n\n", b"\r\n\r\n")) or len(data) > _LONGEST_EVENT:
+            return data
+        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4)
+        if end < 4:
+            end = end if end == 2 else 0
+        self._held = data[end:]
+        return data[:end]
+
+    def finish(self) -> bytes:
+        """Return what is left at the exact end of the stream."""
+        held, self._held = self._held, b""
+        return held
+
+
+class AnswerTail:
+    """The end of an answer that is passed on, for its usage; or all of it, for the cache."""
+
+    __slots__ = ("_coding", "_inflater", "_parts", "_size", "_whole")
+
+    def __init__(self, coding: str, *, whole: bool) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._whole = whole and not coding
+        self._coding = coding
+        self._inflater: Inflater | None = None
+        if coding:
+            try:
+                self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=_MAX_RATIO)
+            except CodingError:
+                self._coding = "unknown"
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the answer."""
+        if self._coding:
+            if self._inflater is None:
+                return
+            try:
+                data = self._inflater.feed(data)
+            except CodingError:
+                self._inflater = None
+                return
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > 2 * _KEPT and not self._whole:
+            self._trim()
+        elif self._size > _MAX_CACHED:
+            self._whole = False
+
+    def _trim(self) -> None:
+        kept = b"".join(self._parts)[-_KEPT:]
+        self._parts = [kept]
+        self._size = len(kept)
+
+    @property
+    def end(self) -> bytes:
+        """The end of the answer, at least 64 KiB if there is as much."""
+        joined = b"".join(self._parts)
+        self._parts = [joined]
+        return joined
+
+    def usage(self) -> Usage | None:
+        """Return the tokens that the answer says it took."""
+        return usage_in(self.end[-_KEPT:])
+
+    def whole(self) -> bytes | None:
+        """Return the whole answer if it was kept, and is not too large for the cache."""
+        return self.end if self._whole else None
+
+    @property
+    def completes_events(self) -> bool:
+        """Whether an event stream may end here: with ``[DONE]``, or the last event of the Responses API."""
+        end = self.end[-_KEPT:]
+        return b"data: [DONE]" in end[-64:] or b"data:[DONE]" in end[-64:] or any(one in end for one in _LAST_EVENTS)
+
+
+_LAST_EVENTS: Final[tuple[Any, ...]] = (
+    b"event: response.completed",
+    b"event: response.incomplete",
+    b"event: response.failed",
+    b'"type":"response.completed"',
+    b'"type":"speech.audio.done"',
+    b'"type":"transcript.text.done"',
+    b'"type":"image_generation.completed"',
+)
