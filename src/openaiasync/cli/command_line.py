@@ -14,6 +14,7 @@ from ..errors import OpenAIError
 from ..version import __version__
 from .arguments import ANYWHERE, Debug, ModelName, ServerOptions
 from .console import CommandError, Exit, complain, out, silence, take_any_text
+from .front_command import NO_FRONT, FrontOptions
 from .job_commands import add_job_commands
 
 __all__ = ["app", "run"]
@@ -170,9 +171,10 @@ def serve(
     token_delay: Annotated[float, Parameter(validator=Number(gte=0, lte=60))] = 0.0,
     strict: bool = False,
     grace: Annotated[float, Parameter(validator=Number(gte=0, lte=86_400))] = 10.0,
+    front: FrontOptions = NO_FRONT,
     debug: Debug = False,
 ) -> int:
-    """Run the built-in server, with your application or with its demo models.
+    """Run the built-in server: with your application, its demo models, or as a front for other servers (--upstream).
 
     The first line on stdout is its base URL.
 
@@ -193,8 +195,10 @@ def serve(
     grace:
         Seconds that running calls get to end after a signal; a second signal ends them at once.
     """
-    from .serve_command import run_application, run_serve
+    from .serve_command import run_application, run_front, run_serve
 
+    if front.given:
+        return run_front(front, application, api_key, host, port, grace)
     if application is not None:
         return run_application(application, host, port, grace)
     return run_serve(host, port, api_key, token_delay, strict, grace)

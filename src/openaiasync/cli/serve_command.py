@@ -7,6 +7,7 @@ import importlib
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..lazy import resolve_annotations
@@ -14,8 +15,9 @@ from .console import CommandError, Exit, note, write
 
 if TYPE_CHECKING:
     from ..server.asgi import AsgiApp
+    from .front_command import FrontOptions
 
-__all__ = ["run_application", "run_serve"]
+__all__ = ["run_application", "run_front", "run_serve"]
 
 _LOOPBACK = ("127.", "::1", "localhost")
 
@@ -33,6 +35,20 @@ def run_serve(host: str, port: int, api_key: str | None, token_delay: float, str
 def run_application(name: str, host: str, port: int, grace: float) -> int:
     """Serve an ASGI application, named as MODULE:NAME and imported from the current folder too; otherwise as above."""
     return _serve(_import(name), host, port, grace, f"Serving {name}. Ctrl-C stops the server.")
+
+
+def run_front(
+    options: FrontOptions, application: str | None, api_key: str | None, host: str, port: int, grace: float
+) -> int:
+    """Serve as a front for other servers; otherwise as above."""
+    from .front_command import front_of
+
+    if application is not None:
+        raise CommandError("an application and --upstream exclude each other", Exit.USAGE)
+    if api_key:
+        raise CommandError("--api-key is the demo's; the keys of a front's clients are given by --key", Exit.USAGE)
+    front = front_of(options, host)
+    return _serve(front, host, port, grace, f"A front for {', '.join(front.upstreams())}. Ctrl-C stops the server.")
 
 
 def _import(name: str) -> AsgiApp:
@@ -56,10 +72,11 @@ def _import(name: str) -> AsgiApp:
 
 
 def _serve(app: AsgiApp, host: str, port: int, grace: float, hint: str) -> int:
-    from ..server import serve
+    from ..server import Server, serve
     from ..server.http import serve_until_signal
 
-    server = serve(app, host, port, grace=grace)
+    listen = app.listener if isinstance(app, Server) else partial(serve, app)
+    server = listen(host, port, grace=grace)
 
     def started() -> None:
         write(f"{server.base_url}\n")

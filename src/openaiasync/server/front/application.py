@@ -215,6 +215,10 @@ class Front(Server):
     async def _identify(self, key: str | None, context: RequestContext) -> str | None:
         return self._ring.find(key)
 
+    def upstreams(self) -> list[str]:
+        """Return the names of the upstreams: host and port, where no other name was given."""
+        return [member.name for member in self._group.members]
+
     # ---------------------------------------------------------------- lifetime
 
     def _open_cache(self) -> None:
