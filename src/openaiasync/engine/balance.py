@@ -73,17 +73,19 @@ class Health:
             self.latency = taken if not self.latency else self.latency + WEIGHT * (taken - self.latency)
 
 
-def choose(engines: tuple[Engine, ...], now: float, avoid: Engine | None = None) -> Engine:
-    """Return the engine of the server for the next call, avoiding `avoid` where another server works.
+def choose(engines: tuple[Engine, ...], now: float, failed: tuple[Engine, ...] = ()) -> Engine:
+    """Return the engine of the server for the next attempt, where `failed` are those of the call's earlier attempts.
 
-    If no server works, return the one whose probe is due first.
+    A server that failed the call is avoided as long as another one works. If no server works, return the one whose
+    probe is due first.
     """
 
-    def order(engine: Engine) -> tuple[bool, float, float]:
+    def order(engine: Engine) -> tuple[int, float, float]:
         health = engine.upstream.health
         ready = health.breaker.ready_at()
         late = ready > now
-        return (late or engine is avoid, (ready if late and ready < math.inf else now), health.wait)
+        avoided = failed.count(engine) + (engine is failed[-1]) if failed else 0
+        return (late * 2 + avoided, (ready if late and ready < math.inf else now), health.wait)
 
     chosen = min(engines, key=order)
     for engine in engines:

@@ -117,6 +117,8 @@ class Call:
     """Header fields that the caller named, for observers."""
     extra: dict[str, Any]
     """Header fields that observers add to the next attempt; `None` removes one."""
+    failed_at: tuple[Engine, ...] = ()
+    """The engines of the attempts that failed, where the client has several servers."""
     health: Health | None = None
     """The state of the call's server, where the client has several."""
     tokens: float = 0.0
@@ -160,7 +162,7 @@ class Call:
         Raises `OpenAIError`; `OSError` for an upload's file that cannot be read; the exceptions of `receive`.
         """
         if self.engine.others and self.request.endpoint.group:
-            self._choose(None)
+            self._choose()
         observers, upstream, pace = self.observers, self.upstream, self.engine.shared.pace
         broken: TransportError | APIError | None = failure
         error: OpenAIError | None = None  # why there is another attempt
@@ -239,8 +241,10 @@ class Call:
                 self.upstream.budget.spend(cost)
                 self.upstream.observe(self, error, self.loop.time() + after)
                 self.retries += 1
-                if self.health is not None and self._choose(self.engine):
-                    after = 0.0
+                if self.health is not None:
+                    self.failed_at = (*self.failed_at, self.engine)
+                    if self._choose():
+                        after = 0.0
                 self.observers.retrying(error, after)
                 permit = self.permit
                 if after > 0 and permit is not None:
@@ -254,10 +258,10 @@ class Call:
         self.attempt_began = self.loop.time()
         return error
 
-    def _choose(self, avoid: Engine | None) -> bool:
+    def _choose(self) -> bool:
         """Choose one of several servers for the next attempt; return whether it differs from the last one."""
         known = self.engine
-        engine = choose((known, *known.others), self.loop.time(), avoid)
+        engine = choose((known, *known.others), self.loop.time(), self.failed_at)
         if self.health is not None:
             self.health.left(self)
         self.health = engine.upstream.health

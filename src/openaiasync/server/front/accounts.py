@@ -145,7 +145,7 @@ def _digest(secret: str) -> bytes:
 
 
 @dataclass(slots=True)
-class _Row:
+class _UsageRow:
     requests: int = 0
     failed: int = 0
     cached: int = 0
@@ -158,15 +158,15 @@ class UsageTable:
     """Requests and tokens by key and model since the front started."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], _Row] = {}
+        self._rows: dict[tuple[str, str], _UsageRow] = {}
 
-    def _row(self, key: str, model: str | None, *, known: bool) -> _Row:
+    def _row(self, key: str, model: str | None, *, known: bool) -> _UsageRow:
         name = (model or "")[:_LONGEST_NAME]
         row = self._rows.get((key, name))
         if row is None:
             if len(self._rows) >= _MAX_ROWS or not known:
                 name = OTHER
-            row = self._rows.setdefault((key, name), _Row())
+            row = self._rows.setdefault((key, name), _UsageRow())
         return row
 
     def count(self, key: str, model: str | None, usage: Usage | None, *, cached: bool = False) -> None:

@@ -502,7 +502,7 @@ class Front(Server):
         if boundary is not None:
             data += boundary.finish()
         response.release()
-        self._account(context, passage, response, tail.usage(), begun=True)
+        self._account(context, passage, response, tail.usage(), head_sent=True)
         presence.expect_send()
         if not response.exact and boundary is not None and not tail.completes_events:
             # The upstream closed the connection where nothing says that the stream ends: so does the front.
@@ -519,7 +519,7 @@ class Front(Server):
         response: ForwardedResponse,
         usage: Usage | None,
         *,
-        begun: bool = False,
+        head_sent: bool = False,
     ) -> list[tuple[bytes, bytes]]:
         """Count an answer's tokens; return the fields of its response."""
         tokens = 0
@@ -535,7 +535,7 @@ class Front(Server):
             first = response.body if response.body is not None else b"".join(response.first)
             if found := _RESPONSE_ID.search(first[:4096]):
                 self._group.own(found[1].decode(), self._member(passage))
-        return [] if begun else self._fields(context, response.raw_fields, left)
+        return [] if head_sent else self._fields(context, response.raw_fields, left)
 
     def _fields(
         self, context: RequestContext, raw_fields: bytes, left: list[tuple[bytes, bytes]] | None
