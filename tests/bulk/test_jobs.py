@@ -661,3 +661,68 @@ def test_the_later_limits_win(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
     run(main())
     assert limits == [(100, None), (200, 3), (300, 3), (400, 3)]
+
+
+@pytest.mark.parametrize("max_tokens", [None, 5, 5000])
+def test_rows_in_flight_are_booked_against_the_cost_limit(tmp_path: Path, max_tokens: int | None) -> None:
+    """With many slots and slow answers a job does not pass its cost limit, nor stops far before it; a second run with
+    the same limit sends nothing; one with a higher limit goes on."""
+    source, out = write_rows(tmp_path / "in.jsonl", 200, max_tokens=max_tokens), tmp_path / "out.jsonl"
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.3)
+        writer.write(reply(seen))
+
+    async def main() -> None:
+        async with serving(script) as (server, client):
+            options: dict[str, Any] = {"prices": {"m": (1e4, 2e4)}, "max_in_flight": 64}  # 20 cents a row
+            report = await client.job(source, out, max_cost=10.0, **options)
+            assert report.stopped == "cost"
+            assert report.cost is not None
+            assert 9.0 <= report.cost <= 10.0
+            sent = len(server.seen)
+            again = await client.job(source, out, max_cost=10.0, **options)
+            assert (again.stopped, again.cost) == ("cost", pytest.approx(report.cost, abs=1.0))
+            assert len(server.seen) <= sent + 4
+            done = await client.job(source, out, max_cost=1000.0, **options)
+            assert (done.ok, done.cost) == (200, pytest.approx(40.0))
+            assert len(server.seen) == 200
+
+    run(main(), timeout=120)
+
+
+def test_totals_survive_without_a_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens, requests, refusals and cost of a run that could not write its status any more come from the journal."""
+    source, out = write_rows(tmp_path / "in.jsonl", 60), tmp_path / "out.jsonl"
+    seen_rows: Counter[int] = Counter()
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        number = number_of(seen)
+        seen_rows[number] += 1
+        if number == 3:
+            writer.write(json_answer({"error": {"message": "too bad"}}, 400))
+        elif number % 10 == 5 and seen_rows[number] == 1:
+            writer.write(json_answer({"error": {"message": "slower"}}, 429, Retry_After_Ms="5"))
+        elif number % 10 == 6 and seen_rows[number] == 1:
+            writer.write(json_answer({"error": {"message": "broken"}}, 500, Retry_After_Ms="5"))
+        else:
+            writer.write(reply(seen))
+
+    async def no_status(sink: Any) -> None:
+        pass
+
+    async def main() -> None:
+        async with serving(script) as (server, client):
+            prices = {"m": (1e4, 2e4)}
+            with monkeypatch.context() as patched:
+                patched.setattr("openaiasync.bulk.job_sink.JobSink._save_status", no_status)
+                before = await client.job(source, out, prices=prices, max_in_flight=4)
+            assert (before.refused, before.retried) == (6, 6)
+            report = await client.job(source, out, prices=prices)
+            assert len(server.seen) == report.requests == before.requests == 72
+            assert (report.refused, report.retried, report.failed) == (6, 6, 1)
+            assert (report.input_tokens, report.output_tokens) == (590, 295)
+            assert report.cost == pytest.approx(59 * 0.2)
+            assert sum(report.failures.values()) == 1
+
+    run(main())

@@ -36,6 +36,7 @@ __all__ = [
     "encode_failure",
     "encode_success",
     "endpoint_at",
+    "output_limit_of",
     "parse_line",
     "read_lines",
     "request_of",
@@ -144,6 +145,11 @@ def parse_line(line: bytes) -> tuple[BatchLine, BodyFields]:
     """Return a decoded line and the checked fields of its body. Raises `msgspec.DecodeError` if it is malformed."""
     parsed = _line.decode(line)
     return parsed, _fields.decode(parsed.body)
+
+
+def output_limit_of(body: bytes) -> int | None:
+    """Return the limit on the answer's tokens that a valid body sets, if any."""
+    return _fields.decode(body).output_limit
 
 
 def as_object(value: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ..core.codec.endpoint import nearest
 from ..core.policy.limits import Limits
 from ..engine.answer_cache import AnswerCache
 from ..storage.disk import FileInUseError, read_file
-from ..storage.segments import FAILED, OK, SegmentStore
+from ..storage.segments import FAILED, OK, SENT, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .batch_api import BatchRun
 from .batch_file import (
@@ -436,8 +436,7 @@ class Job:
             if checked is not None:
                 record.takes(checked)
                 record.save(self._folder)
-            if (status := load_status(self._folder)) is not None:
-                self._totals = status.totals
+            self._totals = _totals_of(load_status(self._folder), store)
             if self._retry and store.again():
                 self._totals.failures = {}
             if self._via == "calls":  # a batch created earlier is found again, so that none of its rows is sent twice
@@ -520,6 +519,26 @@ def _into(schema: Any, repair: int, via: str) -> Into | None:
     if schema is not None and via == "batch":
         raise ValueError("schema needs via='calls': rows of the Batch API are not asked again")
     return None if schema is None else Into(schema, repair)
+
+
+def _totals_of(status: JobStatus | None, store: SegmentStore) -> JobTotals:
+    """Return the totals of all runs so far: those of the last status, which may be a second old when a process is
+    killed, corrected by the sums in the journal and the rows that were in flight then."""
+    totals, spent = JobTotals() if status is None else status.totals, store.spent
+    if status is None or not status.ended:
+        totals.requests = spent.requests + store.states.count(SENT)
+        totals.runs = max(1, totals.runs)
+    totals.input_tokens = max(totals.input_tokens, spent.input_tokens)
+    totals.output_tokens = max(totals.output_tokens, spent.output_tokens)
+    totals.refused = max(totals.refused, spent.refused)
+    totals.retried = max(totals.retried, spent.retried)
+    totals.cached = max(totals.cached, spent.cached)
+    if spent.cost > (totals.cost or 0.0):
+        totals.cost = spent.cost
+    missing = store.counts[FAILED] - sum(totals.failures.values())
+    if missing > 0:
+        totals.failures = {**totals.failures, "other": totals.failures.get("other", 0) + missing}
+    return totals
 
 
 def _keys_of(record: JobRecord, rows: set[int]) -> list[str]:

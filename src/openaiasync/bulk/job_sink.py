@@ -14,9 +14,11 @@ import msgspec
 
 from ..errors import APIError, APIStatusError, OpenAIError
 from ..storage.segments import FAILED, OK, SegmentStore
+from ..storage.spending import Spending
 from ..storage.threads import in_thread
 from .batch_file import encode_failure, encode_success
-from .progress import JobProgress, JobStatus, JobTotals, Latencies, TimelinePoint, TokenPrice, price_for, thinned
+from .cost import JobCost
+from .progress import JobProgress, JobStatus, JobTotals, Latencies, TimelinePoint, thinned
 from .report import save
 from .row import Outcome, Stats, Usage, Work
 from .scheduler import Scheduler
@@ -65,10 +67,8 @@ class JobSink:
         self._rows = rows
         self._prefix = prefix
         self._durability: Durability = durability
-        self._prices = prices
-        self._priced: dict[str, TokenPrice | None] = {}
-        self._cost: float | None = totals.cost
-        self._max_cost = max_cost
+        self._cost = JobCost(totals.cost, prices, max_cost)
+        store.spending = self._spent
         self._stop = stop
         self._every_second = every_second
         self._show = show
@@ -87,13 +87,15 @@ class JobSink:
         self._rates: list[tuple[float, int]] = []  # times and finished rows, for the recent rate
         self._shown = self._sampled = 0.0
         self._ended = False
+        if self._cost.is_over:  # in earlier runs
+            stop("cost")
 
     # ---------------------------------------------------------------- the scheduler's sink
 
     @property
     def full(self) -> bool:
-        """Whether too many bytes are unwritten to start another row."""
-        return self.store.pending > _FULL
+        """Whether too many bytes are unwritten to start another row, or too much money is booked for rows in flight."""
+        return self.store.pending > _FULL or (self._cost.is_booked_up and self.stats.in_flight > 0)
 
     async def flushed(self) -> None:
         """Wait until buffered rows were written."""
@@ -102,6 +104,7 @@ class JobSink:
 
     def started(self, work: Work) -> None:
         """Mark the row as sent, on file before it is sent."""
+        self._cost.book(work)
         try:
             self.store.sent(work.index, crc32(work.request.body))
         except OSError as error:
@@ -113,7 +116,10 @@ class JobSink:
     def finished(self, work: Work, outcome: Outcome) -> None:
         """Buffer the row's line; all lines of one event-loop turn are written together."""
         ok = outcome.error is None
+        self._cost.settle(work)
         self.take(work.index, ok, self._answered(work, outcome) if ok else self._failed(work, outcome))
+        if not self._cost.booked and self._cost.is_spent:
+            self._stop("cost")
 
     def take(self, row: int, ok: bool, line: bytes) -> None:
         """Schedule a row's line to be written at the end of this turn."""
@@ -131,23 +137,16 @@ class JobSink:
             self._latencies.add(outcome.seconds)
             self._recent.add(outcome.seconds)
             if outcome.usage is not None:
+                self._cost.learn(work, outcome.usage)
                 self.spend(work.model or str(getattr(outcome.answer, "model", "")), outcome.usage)
         status = outcome.status or 200
         return encode_success(self.row_id(work.index), work.key, status, outcome.request_id, _json_of(outcome))
 
     def spend(self, model: str, usage: Usage) -> None:
         """Add the cost of an answer, if its price is known."""
-        if model not in self._priced:
-            self._priced[model] = price_for(model, self._prices)
-        price = self._priced[model]
-        if price is None:
-            if self._max_cost is not None:
-                self._stop("price")
-            return
-        spent = (usage.input * price[0] + usage.output * price[1]) / 1e6
-        self._cost = (self._cost or 0.0) + spent
-        in_flight = self.stats.in_flight if self._max_cost is not None else 0
-        if self._max_cost is not None and self._cost + spent * in_flight >= self._max_cost:
+        if not self._cost.add(model, usage):
+            self._stop("price")
+        elif self._cost.is_over:
             self._stop("cost")
 
     @property
@@ -202,6 +201,7 @@ class JobSink:
                 await self._sync()
             except OSError as error:
                 self._cannot_write(error)
+            self._flushed.set()  # rows that were refused are not in flight, and keep no others from being sent
             now = self._loop.time()
             if now - self._sampled >= _SAMPLED:
                 self._sampled = now
@@ -270,7 +270,7 @@ class JobSink:
         finished = ok + failed
         rate = finished / self.seconds if done and self.seconds else self._rate(finished)
         left = self._rows - finished
-        cost = self._cost
+        cost = self._cost.spent
         return JobProgress(
             rows=self._rows,
             ok=ok,
@@ -329,6 +329,19 @@ class JobSink:
         self._timeline = thinned(self._timeline)
         self._last = (now, finished, failed, stats.refused, tokens)
 
+    def _spent(self) -> Spending:
+        """Return the sums of finished requests, for the journal."""
+        stats, before = self._scheduler.stats, self._before
+        return Spending(
+            before.input_tokens + stats.input_tokens,
+            before.output_tokens + stats.output_tokens,
+            before.requests + stats.requests - stats.in_flight,
+            before.refused + stats.refused,
+            before.retried + stats.retried,
+            before.cached + stats.cached,
+            self._cost.spent or 0.0,
+        )
+
     def totals(self) -> JobTotals:
         """Return the totals of all runs, including this one."""
         stats, before = self._scheduler.stats, self._before
@@ -341,7 +354,7 @@ class JobSink:
             cached=before.cached + stats.cached,
             input_tokens=before.input_tokens + stats.input_tokens,
             output_tokens=before.output_tokens + stats.output_tokens,
-            cost=self._cost,
+            cost=self._cost.spent,
             failures=self._failures,
             latencies=self._latencies.counts,
             timeline=self._timeline,

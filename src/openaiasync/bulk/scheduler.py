@@ -287,6 +287,7 @@ class Scheduler:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        self._stats.in_flight = 0  # of tasks that were cancelled before their first step
         source: Any = self._source
         if isinstance(source, Generator):
             cast("Generator[Any]", source).close()
@@ -513,6 +514,12 @@ class Scheduler:
         if best is None:
             self._arm(soonest)
             return None
+        # The sink is told here, not by the task of the row: it may let only so many rows be in flight.
+        self._sink.started(work)
+        stats = self._stats
+        stats.in_flight += 1
+        stats.requests += 1
+        self._sent.add(now)
         tokens = work.tokens or self._estimate.of(work.request.body)
         return work, best, best.admission.start(now, tokens, model)
 
@@ -573,10 +580,6 @@ class Scheduler:
     async def _attempt(self, work: Work, server: _ServerState, flight: Flight) -> None:
         assert self._loop is not None
         stats, admission, loop = self._stats, server.admission, self._loop
-        self._sink.started(work)
-        stats.in_flight += 1
-        stats.requests += 1
-        self._sent.add(flight.started)
         try:
             meta, outcome = await send(server.engine, work)
         except OpenAIError as error:

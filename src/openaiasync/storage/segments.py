@@ -28,13 +28,14 @@ import shutil
 import struct
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
 from .atomic import AtomicFile
 from .disk import open_regular
 from .journal import AppendFile, FileChangedError, FileGoneError
+from .spending import SPENT, Spending
 
 __all__ = ["FAILED", "NEW", "OK", "SENT", "DamagedError", "SegmentStore", "SyncPlan"]
 
@@ -132,6 +133,10 @@ class SegmentStore:
         self.states: bytearray = bytearray()
         self.counts: list[int] = [0, 0, 0, 0]
         self.failure: OSError | None = None
+        self.spent: Spending = Spending()
+        """The sums in the journal."""
+        self.spending: Callable[[], Spending] | None = None
+        """Returns the current sums, which are written with the rows that finish."""
         self._in_order = in_order
         self._paths = {_OUT: out, _ERRORS: errors}
         self._journal = journal
@@ -295,7 +300,7 @@ class SegmentStore:
         put, in_order = window.put, self._in_order
         for record in _RECORD.iter_unpack(records):
             row, kind, magic, file, offset, length, checksum, end = record
-            if magic != _MAGIC or end != _END or not SENT <= kind <= _DOUBTFUL:
+            if magic != _MAGIC or end != _END or not SENT <= kind <= SPENT:
                 break
             good += 1
             if kind <= FAILED:
@@ -324,6 +329,8 @@ class SegmentStore:
                 states[row] = NEW
                 if not in_order or row < window.base:
                     late[row] = None
+            elif kind == SPENT:
+                self.spent = self.spent.plus(records[(good - 1) * _RECORD.size : good * _RECORD.size])
             elif kind == _DOUBTFUL:
                 self.doubtful.add(row)
             elif kind in (_MERGING, _MERGING_ERRORS):
@@ -424,6 +431,7 @@ class SegmentStore:
         pending = self._pending
         if not pending:
             return 0
+        spent = self.spent if self.spending is None else self.spending()
         if self._in_order:
             places = self._append_lines(self._segment(), pending)
         else:
@@ -442,7 +450,9 @@ class SegmentStore:
                 ]
             )
             + more
+            + spent.since(self.spent)
         )
+        self.spent = spent
         self._pending, self._pending_bytes = [], 0
         for (row, kind, _), place in zip(pending, places, strict=True):
             self._finished(row, kind, place)

@@ -73,6 +73,10 @@ class TokenEstimate:
         """Return the tokens of prompt and answer together."""
         return self._size(body) * self._ratio + self._output
 
+    def parts(self, body: object) -> tuple[float, float]:
+        """Return the tokens of the prompt, and of the answer."""
+        return self._size(body) * self._ratio, self._output
+
     def _size(self, body: object) -> float:
         if not isinstance(body, bytes):
             return 0.0
