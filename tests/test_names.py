@@ -19,15 +19,15 @@ METHODS = list(read_surface(REPOSITORY / "spec/surface.tsv"))
 
 # Names at the top of `openai` that we do not have, with the reason; the page about the official client lists them.
 NOT_AT_THE_TOP = {
-    "BedrockOpenAI AsyncBedrockOpenAI": "another provider's way to sign requests",
+    "BedrockOpenAI AsyncBedrockOpenAI": "request signing of another provider",
     "OpenAI Stream DefaultHttpxClient DefaultHttpx2Client ComputerDriver ComputerToolset": "synchronous",
-    "AsyncComputerDriver AsyncComputerToolset": "drivers of a desktop, not of an API",
-    "DefaultAsyncHttpxClient DefaultAioHttpClient": "other HTTP clients; `DefaultAsyncHttpx2Client` is there",
+    "AsyncComputerDriver AsyncComputerToolset": "they control a desktop, not an API",
+    "DefaultAsyncHttpxClient DefaultAioHttpClient": "other HTTP clients; `DefaultAsyncHttpx2Client` exists",
     "ProxiesTypes Transport": "httpx2's own types: import them from there",
 }
 # Methods that we do not have, with the reason.
 LEFT_OUT = {
-    "beta.agents.sessions.stream": "a session of agents is steered by its events, which are not published",
+    "beta.agents.sessions.stream": "the events of an agents' session are not published",
 }
 
 
@@ -56,7 +56,7 @@ def test_methods_are_where_they_are_officially() -> None:
 
 
 def test_the_page_names_what_differs() -> None:
-    """Who comes from the official client is told what is different or not there, and why: the tables of the tests."""
+    """The page for users of the official client has every row of the tests' tables of differences."""
     page = PAGE.read_text(encoding="utf-8").splitlines()
     for table in (NOT_AT_THE_TOP, LEFT_OUT):
         for row, reason in table.items():
