@@ -255,3 +255,16 @@ def test_the_quick_check_agrees_with_the_walk(name: str, data: st.DataObject) ->
 @cache
 def _fits(name: str) -> Callable[[Any], bool]:
     return compile_schema(body_schema(name), kinds=REQUEST_KINDS)
+
+
+@pytest.mark.parametrize("tools", [[{}], [{"type": "function"}], [{"type": "custom", "custom": {"name": "f"}}]])
+def test_allowed_tools_are_tools_of_the_request(tools: list[dict[str, Any]]) -> None:
+    """The description lets any objects pass as allowed tools; the kit refuses those that `tools` does not have."""
+    known = [{"type": "function", "function": {"name": "f"}}]
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": tools}}
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": known, "tool_choice": choice}
+    with pytest.raises(HTTPError) as caught:
+        check_chat(body)
+    assert (caught.value.status, caught.value.param) == (400, "tool_choice")
+    choice["allowed_tools"] = {"mode": "auto", "tools": known}
+    check_chat(body)

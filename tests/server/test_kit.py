@@ -799,3 +799,67 @@ class TestDrain:
             await closing
 
         run(main())
+
+
+class TestTokenLimits:
+    """The kit cuts an answer at the client's limit of tokens, by its own count or by the tokens a handler yields."""
+
+    @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+    @pytest.mark.parametrize(
+        ("pieces", "limit", "text", "reason"),
+        [
+            (["one two three four"], 2, "one two", "length"),
+            (["one", " two", " three"], 2, "one two", "length"),
+            (["one", " two"], 2, "one two", "stop"),
+            (["one two"], 5, "one two", "stop"),
+            ([ContentDelta("anti", -1.0), ContentDelta("dis", -1.0), ContentDelta("es", -1.0)], 2, "antidis", "length"),
+            ([ReasoningDelta("a b"), "one two"], 3, "one", "length"),
+            ([{"content": "another server's tokens are its own"}], 2, "another server's tokens are its own", "stop"),
+        ],
+    )
+    def test_text(self, name: str, pieces: list[Any], limit: int, text: str, reason: str) -> None:
+        """Both forms end with `length` where something was cut, and with `stop` where all of it fits."""
+        app = Server(validate=False)  # the description allows responses of 16 tokens or more
+
+        @app.chat("m")
+        async def reply(request: ChatRequest) -> AsyncIterator[Any]:
+            for piece in pieces:
+                yield piece
+
+        async def main() -> None:
+            async with app.serving() as base_url, Client(api_base=base_url, model="m") as client:
+                whole = await client.chat("hi", **{name: limit})
+                assert (whole.text, whole.choices[0].finish_reason) == (text, reason)
+                async with client.chat.stream("hi", **{name: limit}) as stream:
+                    streamed = await stream.final()
+                assert (streamed.text, streamed.choices[0].finish_reason) == (text, reason)
+                response = await client.responses.create(model="m", input="hi", max_output_tokens=limit)
+                assert response.output[-1].content[0].text == text
+                assert response.status == ("incomplete" if reason == "length" else "completed")
+
+        run(main())
+
+    def test_a_handler_is_ended(self) -> None:
+        """Nothing more is taken from a handler once the limit is reached, and the arguments of a call are cut too."""
+        app = Server()
+        taken: list[int] = []
+
+        @app.chat("m")
+        async def reply(request: ChatRequest) -> AsyncIterator[Any]:
+            for number in range(100):
+                taken.append(number)
+                yield " word"
+
+        @app.chat("caller")
+        async def call(request: ChatRequest) -> ToolCallDelta:
+            return ToolCallDelta("f", '{"a": 1, "b": 2}')
+
+        async def main() -> None:
+            async with app.serving() as base_url, Client(api_base=base_url) as client:
+                assert (await client.chat("hi", model="m", max_tokens=3)).usage.completion_tokens == 3
+                cut = (await client.chat("hi", model="caller", max_tokens=4)).choices[0]
+                assert cut.finish_reason == "length"
+                assert cut.message.tool_calls[0].function.arguments == '{"a"'
+
+        run(main())
+        assert taken == [0, 1, 2, 3]

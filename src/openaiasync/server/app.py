@@ -19,25 +19,30 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, Final, TypeAlias, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from ..core.model.plain import as_dict
 from ..endpoints import ENDPOINTS
+from ..lazy import resolve_annotations
 from .asgi import Receive, Scope, Send
-from .batches import BatchStore
-from .context import ClientLeft, Presence, RequestContext, RequestLimits
+from .context import RequestContext
 from .errors import HTTPError
-from .files import FileStore
 from .handlers import KINDS, Handler, HandlerRegistry
 from .http import HTTPServer, serve, serve_until_signal
-from .images import PictureStore
-from .operations import OPERATIONS, PUBLIC, routes
+from .operations import PUBLIC, operation, routes
 from .origin import check_host, check_origin
-from .quota import InFlightQueue, RequestRateLimit, ServerMetrics
-from .responses import ResponseStore
+from .presence import ClientLeft, PresenceMonitor, RequestLimits
+from .quota import HandlerSlot, InFlightQueue, RequestRateLimit, ServerMetrics
 from .routing import Router
-from .store import CompletionStore
 from .validation import check_body, kinds_of_field
+
+if TYPE_CHECKING:
+    from .batches import BatchStore
+    from .files import FileStore
+    from .images import PictureStore
+    from .responses import ResponseStore
+    from .store import CompletionStore
 
 __all__ = ["Authenticate", "Server"]
 
@@ -103,11 +108,6 @@ class Server:
         lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
         self.handlers: HandlerRegistry = HandlerRegistry()
-        self.completions: CompletionStore = CompletionStore()
-        self.responses_kept: ResponseStore = ResponseStore()
-        self.files: FileStore = FileStore()
-        self.pictures: PictureStore = PictureStore()
-        self.batches: BatchStore = BatchStore()
         self.metrics: ServerMetrics = ServerMetrics()
         self.queue: InFlightQueue = InFlightQueue(max_in_flight, max_queue)
         self._limits = RequestLimits(max_body, send_timeout, handler_timeout, first_token_timeout)
@@ -125,6 +125,7 @@ class Server:
         self._lifespan = lifespan
         self._unknown: Callable[[RequestContext], Awaitable[None]] | None = getattr(self, "on_unknown_route", None)
         self._router = Router(routes())
+        self._monitor: PresenceMonitor | None = None  # of the loop that the last request came from
         self.created: int = int(time.time())
         """The creation time in the models' objects, a Unix time."""
         for kind in KINDS:
@@ -205,6 +206,43 @@ class Server:
             raise HTTPError(404, message, param="model", code="model_not_found")
         return {"id": name, "object": "model", "created": self.created, "owned_by": self.owned_by}
 
+    # ---------------------------------------------------------------- what the server keeps, made when it is needed
+
+    @cached_property
+    def completions(self) -> CompletionStore:
+        """The stored chat completions."""
+        from .store import CompletionStore
+
+        return CompletionStore()
+
+    @cached_property
+    def responses_kept(self) -> ResponseStore:
+        """The responses of the Responses API."""
+        from .responses import ResponseStore
+
+        return ResponseStore()
+
+    @cached_property
+    def files(self) -> FileStore:
+        """The uploaded files, and the output of batches."""
+        from .files import FileStore
+
+        return FileStore()
+
+    @cached_property
+    def pictures(self) -> PictureStore:
+        """The pictures that links in answers lead to."""
+        from .images import PictureStore
+
+        return PictureStore()
+
+    @cached_property
+    def batches(self) -> BatchStore:
+        """The batches."""
+        from .batches import BatchStore
+
+        return BatchStore()
+
     # ---------------------------------------------------------------- hooks for subclasses
 
     async def authenticate(self, key: str | None, context: RequestContext) -> Any:
@@ -234,20 +272,11 @@ class Server:
         check_body(operation, body, strict=self._strict, types=self._validate)
         return body
 
-    @asynccontextmanager
-    async def admitted(self, context: RequestContext) -> AsyncGenerator[None]:
+    def admitted(self, context: RequestContext) -> HandlerSlot:
         """Hold a slot in flight for the block. A client that disconnects while it waits for the slot loses its turn."""
         if self._rate is not None:
             self._rate.admit(_caller(context))
-        if self.queue.full:
-            async with Presence(context.receive, RequestLimits()):
-                await self.queue.acquire()
-        else:
-            await self.queue.acquire()
-        try:
-            yield
-        finally:
-            self.queue.release()
+        return HandlerSlot(self.queue, context)
 
     def spend(self, context: RequestContext, tokens: int) -> None:
         """Count the tokens of a request, and add the header fields that show the caller's remaining allowance."""
@@ -264,7 +293,11 @@ class Server:
             return
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served, not {scope['type']!r}")
-        context = RequestContext(scope, receive, send, self._limits)
+        loop = asyncio.get_running_loop()
+        monitor = self._monitor
+        if monitor is None or monitor.loop is not loop:
+            monitor = self._monitor = PresenceMonitor(loop)
+        context = RequestContext(scope, receive, send, self._limits, monitor)
         context.debug = self._debug
         context.state = as_dict(scope.get("state")).get(_STATE)
         self.metrics.in_flight += 1
@@ -292,30 +325,28 @@ class Server:
     async def _dispatch(self, context: RequestContext) -> None:
         """Authenticate the caller, find the operation of a request, and respond."""
         path: bytes = context.scope.get("raw_path") or context.scope["path"].encode()
-        root: bytes = context.scope.get("root_path", "").encode()
+        root: str = context.scope.get("root_path", "")
         try:
-            route = self._router.find(context.method, path.removeprefix(root))
-        except HTTPError:
-            await self._check_key(context)
-            if self._unknown is None:
-                raise
-            await self._guarded(context, self._unknown(context))
-            return
-        context.operation, context.arguments = route
-        if context.operation not in PUBLIC:
-            await self._check_key(context)
-        await self._guarded(context, OPERATIONS[context.operation](self, context))
-
-    async def _guarded(self, context: RequestContext, answer: Awaitable[None]) -> None:
-        """Await the answer; convert an exception of a handler to a 500 that does not show the exception's text."""
-        try:
-            await answer
+            try:
+                context.operation, context.arguments = self._router.find(
+                    context.method, path.removeprefix(root.encode()) if root else path
+                )
+            except HTTPError:
+                await self._check_key(context)
+                if self._unknown is None:
+                    raise
+                await self._unknown(context)
+                return
+            if context.operation not in PUBLIC:
+                await self._check_key(context)
+            await operation(context.operation)(self, context)
         except (HTTPError, ClientLeft, OSError):
             raise
         except Exception as error:
             if context.answering:
                 raise  # the ASGI server cuts the response
             _log.exception("%s failed", context.operation or "an unknown route")
+            # What a handler raises may hold secrets: its text is for the log alone.
             text = f"{type(error).__name__}: {error}" if self._debug else "The server failed to answer this request."
             raise HTTPError(500, text) from None
 
@@ -347,18 +378,16 @@ class Server:
             ]
         return True
 
-    async def _is_known(self, context: RequestContext) -> bool:
-        given = context.header(b"authorization") or b""
-        scheme, _, key = given.partition(b" ")
+    async def _check_key(self, context: RequestContext) -> None:
+        given = context.header(b"authorization")
+        scheme, _, key = (given or b"").partition(b" ")
         if scheme.lower() != b"bearer":
             key = context.header(b"api-key") or b""
-        context.identity = await self.authenticate(key.strip().decode("latin-1") or None, context)
-        return context.identity is not None and context.identity is not False
-
-    async def _check_key(self, context: RequestContext) -> None:
-        if await self._is_known(context):
+        identity = await self.authenticate(key.strip().decode("latin-1") or None, context)
+        context.identity = identity
+        if identity is not None and identity is not False:
             return
-        if context.header(b"authorization") is None:
+        if given is None:
             message = "You did not provide an API key: send it in the header field 'Authorization: Bearer KEY'."
         else:
             message = "Incorrect API key provided."
@@ -374,7 +403,8 @@ class Server:
                 await send({"type": "lifespan.startup.complete"})
                 phase = "shutdown"
                 await receive()
-                await self.batches.close()
+                if "batches" in vars(self):
+                    await self.batches.close()
         except Exception as error:
             _log.exception("The lifespan of the server failed")
             await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
@@ -401,3 +431,6 @@ class Server:
 
 def _caller(context: RequestContext) -> bytes:
     return context.header(b"authorization") or context.header(b"api-key") or b""
+
+
+resolve_annotations(__name__)

@@ -11,7 +11,7 @@ from ..core.http.media_types import audio_type
 from ..lazy import resolve_annotations
 from .context import RequestContext, event_of
 from .errors import HTTPError
-from .handlers import Handler, open_handler
+from .handlers import RegisteredHandler, open_handler
 from .pieces import ContentDelta, plain
 from .requests import SpeechRequest, TranscriptionRequest
 from .tokens import count_tokens
@@ -48,14 +48,14 @@ def _media_type(first: bytes, requested_format: str | None) -> bytes:
     )
 
 
-async def _sound(handler: Handler, request: SpeechRequest) -> AsyncGenerator[bytes]:
+async def _sound(handler: RegisteredHandler, request: SpeechRequest) -> AsyncGenerator[bytes]:
     async with aclosing(open_handler(handler, request)) as items:
         async for item in items:
             if item:
                 yield bytes(item)
 
 
-async def _speech_events(handler: Handler, request: SpeechRequest) -> AsyncGenerator[bytes]:
+async def _speech_events(handler: RegisteredHandler, request: SpeechRequest) -> AsyncGenerator[bytes]:
     size = 0
     async with aclosing(_sound(handler, request)) as pieces:
         async for piece in pieces:
@@ -129,7 +129,7 @@ def _check_format(body: dict[str, Any]) -> str:
     return form
 
 
-async def _transcript(handler: Handler, request: TranscriptionRequest) -> Transcript:
+async def _transcript(handler: RegisteredHandler, request: TranscriptionRequest) -> Transcript:
     """Return the handler's results as one transcript."""
     segments: list[TranscriptSegment] = []
     whole: Any = None
@@ -149,7 +149,7 @@ def _segment(item: str | ContentDelta | TranscriptSegment) -> TranscriptSegment:
 
 
 async def _transcript_events(
-    handler: Handler, request: TranscriptionRequest, *, diarized: bool
+    handler: RegisteredHandler, request: TranscriptionRequest, *, diarized: bool
 ) -> AsyncGenerator[bytes]:
     logprobs = bool(request.body.get("include"))
     segments: list[TranscriptSegment] = []

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ..core.model.plain import is_dict
+from ..core.model.plain import as_dict, is_dict
 from ..lazy import resolve_annotations
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
-from .handlers import Handler, merged, open_handler
+from .handlers import RegisteredHandler, for_each_result, merged, open_handler
 from .pieces import ContentDelta, Finish, Piece, ReasoningDelta, RefusalDelta, ToolCallDelta, UsageReport, pieces_of
 from .requests import ChatRequest
-from .tokens import count_prompt, count_tokens
+from .tokens import count_prompt, count_tokens, split_tokens
 
 if TYPE_CHECKING:
     from .app import Server
@@ -36,19 +37,22 @@ async def create_chat(app: Server, context: RequestContext) -> None:
     async with app.admitted(context):
         answer = ChatAnswer(body, context)
 
-        def keep() -> None:
-            if body.get("store"):
-                app.completions.keep(answer.completion(), body["messages"])
-
         if body.get("stream"):
+
+            def keep() -> None:
+                if body.get("store"):
+                    app.completions.keep(answer.completion(), body["messages"])
+
             app.spend(context, answer.prompt_tokens)
             await context.send_events(answer.events(handler, keep))
         else:
             async with context.presence():
                 await answer.run(handler)
-            app.spend(context, answer.usage()["total_tokens"])
-            keep()
-            await context.send_json(answer.completion())
+            completion = answer.completion()
+            app.spend(context, completion["usage"]["total_tokens"])
+            if body.get("store"):
+                app.completions.keep(completion, body["messages"])
+            await context.send_json(completion)
 
 
 def check_chat(body: dict[str, Any]) -> None:
@@ -58,8 +62,10 @@ def check_chat(body: dict[str, Any]) -> None:
     if body.get("stream_options") is not None and not body.get("stream"):
         raise _contradiction("stream_options", "'stream_options' is only allowed when 'stream' is true.")
     for place, message in enumerate(body["messages"]):
+        if message.get("content") is not None:
+            continue
         given = ("tool_calls", "function_call", "refusal", "audio") if message["role"] == "assistant" else ()
-        if message.get("content") is None and not any(message.get(name) for name in given):
+        if not any(message.get(name) for name in given):
             param = f"messages[{place}].content"
             text = f"Missing required parameter: '{param}'."
             raise HTTPError(400, text, param=param, code="missing_required_parameter")
@@ -67,10 +73,14 @@ def check_chat(body: dict[str, Any]) -> None:
     choice: Any = body.get("tool_choice")
     if choice not in (None, "none", "auto") and not tools:
         raise _contradiction("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
-    if is_dict(choice) and choice["type"] != "allowed_tools":
-        kind: str = choice["type"]
-        name = choice[kind]["name"]
-        if not any(tool["type"] == kind and tool[kind]["name"] == name for tool in tools):
+    if not is_dict(choice):
+        return
+    named: list[Any] = choice["allowed_tools"]["tools"] if choice["type"] == "allowed_tools" else [choice]
+    known = {(tool["type"], tool[tool["type"]]["name"]) for tool in tools}
+    for one in named:  # the description lets any objects pass as allowed tools
+        kind: Any = as_dict(one).get("type")
+        name: Any = as_dict(as_dict(one).get(str(kind))).get("name")
+        if not isinstance(kind, str) or not isinstance(name, str) or (kind, name) not in known:
             raise _contradiction("tool_choice", f"'tool_choice' names {name!r}, which is not in 'tools'.")
 
 
@@ -107,15 +117,11 @@ class StopCutter:
 
     __slots__ = ("_held", "_stops", "stopped")
 
-    def __init__(self, stops: list[str]) -> None:
-        self._stops = [stop for stop in stops if stop]
+    def __init__(self, stop: str | list[str] | None) -> None:
+        stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
+        self._stops = [one for one in stops if one]
         self._held: list[ContentDelta] = []
         self.stopped: bool = False
-
-    @property
-    def active(self) -> bool:
-        """Whether there are any stop strings."""
-        return bool(self._stops)
 
     def feed(self, piece: ContentDelta) -> list[ContentDelta]:
         """Return the pieces that can be sent on."""
@@ -151,8 +157,60 @@ class StopCutter:
         return taken
 
 
+class TokenBudget:
+    """Cuts an answer at its limit of tokens (``max_completion_tokens``, ``max_tokens``).
+
+    The kit counts: a `ContentDelta` with a log probability is one token, any other text what `count_tokens` says. An
+    answer that ends at its limit is whole, so it is cut only by the piece that exceeds it.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    def fits(self, text: str) -> bool:
+        """Count the text if all of it is within the limit. Return whether it is."""
+        count = count_tokens(text)
+        if count > self._left:
+            return False
+        self._left -= count
+        return True
+
+    def limit(self, piece: Piece) -> tuple[Piece, ...]:
+        """Return what is left of a piece, and that the answer ends if the piece exceeds the limit."""
+        left = self._left
+        if isinstance(piece, UsageReport | Finish):
+            return (piece,)
+        if isinstance(piece, ContentDelta) and piece.logprob is not None:
+            self._left = max(left - 1, 0)
+            return (piece,) if left else (Finish("length"),)
+        text = piece.arguments if isinstance(piece, ToolCallDelta) else piece.text
+        if self.fits(text):
+            return (piece,)
+        self._left = 0
+        kept = "".join(split_tokens(text)[:left])
+        if isinstance(piece, ToolCallDelta):
+            return replace(piece, arguments=kept), Finish("length")
+        return (replace(piece, text=kept), Finish("length")) if kept else (Finish("length"),)
+
+
 class ChoiceWriter:
     """One choice of an answer: makes the deltas of a stream and the whole message from a handler's pieces."""
+
+    __slots__ = (
+        "_budget",
+        "_cutter",
+        "_logprobs",
+        "calls",
+        "chances",
+        "content",
+        "finish",
+        "index",
+        "reasoning",
+        "refusal",
+        "usage",
+    )
 
     def __init__(self, index: int, body: dict[str, Any]) -> None:
         stop = body.get("stop")
@@ -164,27 +222,54 @@ class ChoiceWriter:
         self.chances: list[dict[str, Any]] = []
         self.usage: UsageReport | None = None
         self.finish: str = ""
-        self._cutter = StopCutter([] if stop is None else [stop] if isinstance(stop, str) else stop)
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        self._cutter = StopCutter(stop) if stop else None
+        self._budget = TokenBudget(limit) if limit else None
         self._logprobs: bool = bool(body.get("logprobs"))
-
-        self.passes_text: bool = not self._cutter.active
-        """Whether text is sent unchanged because there are no stop strings."""
 
     @property
     def ended(self) -> bool:
         """Whether further pieces of the handler are ignored."""
         return bool(self.finish)
 
+    def passes(self, item: Any) -> bool:
+        """Take an item if it is a text that nothing has to be done with, as nearly all are. Return whether it is."""
+        if type(item) is not str or self._cutter is not None:
+            return False
+        if self._budget is not None and not self._budget.fits(item):
+            return False
+        self.content.append(item)
+        return True
+
+    def take(self, item: Any) -> bool:
+        """Take one item of a handler for the whole message. Return whether the choice has ended."""
+        if self.passes(item):
+            return False
+        for _ in self.add(item):
+            pass
+        return self.ended
+
     def add(self, item: Any) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Take one item of a handler and yield deltas, each with the log probabilities of its tokens."""
-        for piece in (ContentDelta(item),) if type(item) is str else pieces_of(item):
-            if self.finish:
-                return
-            yield from self._add(piece)
+        for piece in self.pieces(item):
+            yield from self.add_piece(piece)
 
-    def _add(self, piece: Piece) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    def pieces(self, item: Any) -> Iterable[Piece]:
+        """Return the pieces that one item of a handler stands for, up to the limit of tokens."""
+        piece = ContentDelta(item) if type(item) is str else item
+        if not isinstance(piece, Piece):
+            return pieces_of(item)  # the answer of another server, which applied the limit with its own tokens
+        return (piece,) if self._budget is None else self._budget.limit(piece)
+
+    def add_piece(self, piece: Piece) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Take one piece, which the limit of tokens was applied to. Yield deltas as `add` does."""
+        if self.finish:
+            return
         match piece:
             case ContentDelta():
+                if self._cutter is None:
+                    yield self._text(piece)
+                    return
                 yield from map(self._text, self._cutter.feed(piece))
                 if self._cutter.stopped:
                     self.finish = "stop"
@@ -199,8 +284,11 @@ class ChoiceWriter:
             case UsageReport():
                 self.usage = piece
             case Finish(reason):
-                yield from map(self._text, self._cutter.rest())
+                yield from self._held_back()
                 self.finish = reason
+
+    def _held_back(self) -> Iterable[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        return () if self._cutter is None else map(self._text, self._cutter.rest())
 
     def _text(self, piece: ContentDelta) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         self.content.append(piece.text)
@@ -223,7 +311,7 @@ class ChoiceWriter:
 
     def end(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Note that the handler has ended, and yield the deltas held back."""
-        yield from map(self._text, self._cutter.rest())
+        yield from self._held_back()
         if not self.finish:
             self.finish = "tool_calls" if self.calls else "stop"
 
@@ -231,10 +319,13 @@ class ChoiceWriter:
         """Return the number of tokens of the whole choice, and that of its reasoning."""
         if self.usage is not None:
             return self.usage.completion_tokens, self.usage.reasoning_tokens
-        reasoning = count_tokens("".join(self.reasoning))
-        spoken = count_tokens("".join(self.content)) + count_tokens("".join(self.refusal))
-        calls = sum(2 + count_tokens("".join(call["arguments"])) for call in self.calls)
-        return reasoning + spoken + calls, reasoning
+        total = count_tokens("".join(self.content))
+        reasoning = 0
+        if self.reasoning or self.refusal or self.calls:
+            reasoning = count_tokens("".join(self.reasoning))
+            total += reasoning + count_tokens("".join(self.refusal))
+            total += sum(2 + count_tokens("".join(call["arguments"])) for call in self.calls)
+        return total, reasoning
 
     def choice(self) -> dict[str, Any]:
         """Return the whole choice."""
@@ -274,11 +365,10 @@ class ChatAnswer:
         self.prompt_tokens: int = count_prompt(body)
         options: dict[str, Any] = body.get("stream_options") or {}
         self._wants_usage = bool(options.get("include_usage"))
-        # Encoding the frame of each chunk anew would cost more than the rest of a streamed piece.
-        self._head = b"data: " + msgspec.json.encode(self._frame)[:-1] + b',"choices":['
-        self._tail = b'],"usage":null}\n\n' if self._wants_usage else b"]}\n\n"
+        self._head = b""  # of each chunk, to be encoded once
+        self._tail = b""
 
-    async def run(self, handler: Handler) -> None:
+    async def run(self, handler: RegisteredHandler) -> None:
         """Run the handler for all choices. Raises its exceptions."""
         if len(self.choices) == 1:
             await self._fill(handler, self.choices[0])
@@ -290,19 +380,16 @@ class ChatAnswer:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _fill(self, handler: Handler, choice: ChoiceWriter) -> None:
-        request = ChatRequest(self._body, self._context, choice.index)
-        async with aclosing(open_handler(handler, request)) as items:
-            async for item in items:
-                for _ in choice.add(item):
-                    pass
-                if choice.ended:
-                    break
+    async def _fill(self, handler: RegisteredHandler, choice: ChoiceWriter) -> None:
+        await for_each_result(handler, ChatRequest(self._body, self._context, choice.index), choice.take)
         for _ in choice.end():
             pass
 
-    async def events(self, handler: Handler, on_complete: Callable[[], None]) -> AsyncGenerator[bytes]:
+    async def events(self, handler: RegisteredHandler, on_complete: Callable[[], None]) -> AsyncGenerator[bytes]:
         """Yield the answer as server-sent events; `on_complete` is called before the last one."""
+        # Encoding the frame of each chunk anew would cost more than the rest of a streamed piece.
+        self._head = b"data: " + msgspec.json.encode(self._frame)[:-1] + b',"choices":['
+        self._tail = b'],"usage":null}\n\n' if self._wants_usage else b"]}\n\n"
         sources = [self._chunks(handler, choice) for choice in self.choices]
         async with aclosing(sources[0] if len(sources) == 1 else merged(sources)) as chunks:
             async for chunk in chunks:
@@ -312,7 +399,7 @@ class ChatAnswer:
         on_complete()
         yield DONE
 
-    async def _chunks(self, handler: Handler, choice: ChoiceWriter) -> AsyncGenerator[bytes]:
+    async def _chunks(self, handler: RegisteredHandler, choice: ChoiceWriter) -> AsyncGenerator[bytes]:
         request = ChatRequest(self._body, self._context, choice.index)
         started = False
         # Fast path: nearly all pieces are plain text that needs no processing, so their chunk is made in one step.
@@ -320,8 +407,7 @@ class ChatAnswer:
         tail = b'},"logprobs":null,"finish_reason":null}' + self._tail
         async with aclosing(open_handler(handler, request)) as items:
             async for item in items:
-                if started and type(item) is str and choice.passes_text:
-                    choice.content.append(item)
+                if started and choice.passes(item):
                     yield head + msgspec.json.encode(item) + tail
                     continue
                 for delta, chances in choice.add(item):
@@ -361,11 +447,14 @@ class ChatAnswer:
 
     def usage(self) -> dict[str, Any]:
         """Return the usage of all choices."""
-        reports = [choice.usage for choice in self.choices if choice.usage is not None]
-        counts = [choice.tokens() for choice in self.choices]
-        prompt = reports[0].prompt_tokens if reports else self.prompt_tokens
-        cached = reports[0].cached_tokens if reports else 0
-        return usage_of(prompt, sum(total for total, _ in counts), sum(reasoning for _, reasoning in counts), cached)
+        prompt, cached, completion, reasoning = self.prompt_tokens, 0, 0, 0
+        for choice in reversed(self.choices):
+            total, reasoned = choice.tokens()
+            completion += total
+            reasoning += reasoned
+            if choice.usage is not None:
+                prompt, cached = choice.usage.prompt_tokens, choice.usage.cached_tokens
+        return usage_of(prompt, completion, reasoning, cached)
 
     def completion(self) -> dict[str, Any]:
         """Return the whole answer."""

@@ -12,7 +12,7 @@ from ..lazy import resolve_annotations
 from .chat import StopCutter
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
-from .handlers import Handler, merged, open_handler
+from .handlers import RegisteredHandler, merged, open_handler
 from .pieces import ContentDelta, Finish, UsageReport, pieces_of
 from .requests import CompletionRequest
 from .tokens import count_tokens, split_tokens
@@ -74,7 +74,7 @@ class _CompletionChoice:
         self.pieces: list[ContentDelta] = []
         self.finish = ""
         self.usage: UsageReport | None = None
-        self._cutter = StopCutter([] if stop is None else [stop] if isinstance(stop, str) else stop)
+        self._cutter = StopCutter(stop)
         if body.get("echo"):
             self.pieces += map(ContentDelta, split_tokens(str(prompt)))
         self.echoed = len(self.pieces)
@@ -135,7 +135,7 @@ class _CompletionAnswer:
         }
         self.prompt_tokens = sum(len(one) if isinstance(one, list) else count_tokens(one) for one in prompts)
 
-    async def run(self, handler: Handler) -> None:
+    async def run(self, handler: RegisteredHandler) -> None:
         """Run the handler for every prompt, one after the other."""
         for choice in self._choices:
             async with aclosing(self._steps(handler, choice)) as steps:
@@ -150,7 +150,7 @@ class _CompletionAnswer:
             for index, choice in enumerate(best):
                 choice.index = index
 
-    async def _steps(self, handler: Handler, choice: _CompletionChoice) -> AsyncGenerator[int]:
+    async def _steps(self, handler: RegisteredHandler, choice: _CompletionChoice) -> AsyncGenerator[int]:
         """Run the handler for one choice, yielding the number of its pieces that can be sent."""
         if choice.pieces:
             yield len(choice.pieces)
@@ -164,7 +164,7 @@ class _CompletionAnswer:
         choice.end()
         yield len(choice.pieces)
 
-    async def events(self, handler: Handler) -> AsyncGenerator[bytes]:
+    async def events(self, handler: RegisteredHandler) -> AsyncGenerator[bytes]:
         """Yield the answer as server-sent events."""
         options: dict[str, Any] = self._body.get("stream_options") or {}
         usage = {"usage": None} if options.get("include_usage") else {}
@@ -177,7 +177,7 @@ class _CompletionAnswer:
         yield DONE
 
     async def _chunks(
-        self, handler: Handler, choice: _CompletionChoice, usage: dict[str, None]
+        self, handler: RegisteredHandler, choice: _CompletionChoice, usage: dict[str, None]
     ) -> AsyncGenerator[bytes]:
         sent = 0
         async with aclosing(self._steps(handler, choice)) as steps:

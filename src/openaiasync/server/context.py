@@ -1,7 +1,4 @@
-"""A request in progress, for the operations of the server kit, over ASGI: body in, JSON or events out.
-
-`Presence` ends an operation early if the client left or does not read, or if the handler took too long.
-"""
+"""A request in progress, for the operations of the server kit, over ASGI: body in, JSON or events out."""
 
 from __future__ import annotations
 
@@ -11,41 +8,24 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from .asgi import Message, Receive, Scope, Send
+from .asgi import Receive, Scope, Send
 from .errors import HTTPError
 from .form import UploadedFile, body_of, parse_boundary, parse_form
-from .timer import LazyTimer
+from .presence import ClientLeft, Presence, PresenceMonitor, RequestLimits, SendBlock
 from .validation import decode_object
 
-__all__ = ["DONE", "ClientLeft", "Presence", "RequestContext", "RequestLimits", "error_event", "event_of"]
+__all__ = ["DONE", "RequestContext", "error_event", "event_of"]
 
 DONE: Final = b"data: [DONE]\n\n"
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
-_WATCH_AFTER: Final = 0.005  # seconds until the watch for a disconnected client begins
-_TURN: Final = 0.01  # seconds after which a handler that never waits is interrupted for other tasks
+_TURN: Final = 0.01  # seconds after which a handler that never waits lets other requests run
 _log = logging.getLogger("openaiasync.server")
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """The limits of one request. Times in seconds, `None` for no limit; the size in bytes."""
-
-    max_body: int = 32 * 1024 * 1024
-    send_timeout: float = 30.0
-    handler_timeout: float | None = None
-    first_token_timeout: float | None = None
-
-
-class ClientLeft(Exception):
-    """The client has disconnected, or does not read its response."""
 
 
 class RequestContext:
@@ -56,7 +36,9 @@ class RequestContext:
     """
 
     __slots__ = (
+        "_headers",
         "_limits",
+        "_monitor",
         "_send",
         "answering",
         "arguments",
@@ -73,7 +55,9 @@ class RequestContext:
         "status",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: RequestLimits) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, limits: RequestLimits, monitor: PresenceMonitor
+    ) -> None:
         self.scope: Scope = scope
         self.method: str = scope["method"]
         self.arguments: dict[str, str] = {}
@@ -88,15 +72,14 @@ class RequestContext:
         self.fields: list[tuple[bytes, bytes]] = [(b"x-request-id", b"req_" + os.urandom(12).hex().encode())]
         self.receive: Receive = receive
         self._send = send
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._headers: dict[bytes, bytes] = dict(reversed(headers))  # the first of a name counts
         self._limits = limits
+        self._monitor = monitor
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header field of this (lower-case) name, `None` without one."""
-        headers: list[tuple[bytes, bytes]] = self.scope["headers"]
-        for field, value in headers:
-            if field == name:
-                return value
-        return None
+        return self._headers.get(name)
 
     def query(self) -> list[tuple[str, str]]:
         """Return the pairs of the query in order."""
@@ -139,11 +122,12 @@ class RequestContext:
     # ---------------------------------------------------------------- the response
 
     def presence(self) -> Presence:
-        """Return a block that ends early once the client is gone or the handler is late.
+        """Return a block that ends early once the client is gone or the handler is late. Enter it after the body."""
+        return Presence(self.receive, self._limits, self._monitor)
 
-        Enter it after reading the body.
-        """
-        return Presence(self.receive, self._limits)
+    def waiting(self) -> Presence:
+        """Return a block that ends early once the client is gone, without the timeouts of the handler."""
+        return Presence(self.receive, RequestLimits(), self._monitor)
 
     async def send_json(self, value: Any, status: int = 200, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Respond with a JSON document."""
@@ -155,12 +139,9 @@ class RequestContext:
 
     async def send_body(self, body: bytes, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Respond with a whole body. Raises `ClientLeft` if the client does not take it within the send timeout."""
-        await self._start(status, ((b"content-length", b"%d" % len(body)), *fields))
-        try:
-            async with asyncio.timeout(self._limits.send_timeout):
-                await self._send({"type": "http.response.body", "body": body})
-        except TimeoutError:
-            raise ClientLeft from None
+        with SendBlock(self._monitor, self._limits.send_timeout):
+            await self._start(status, ((b"content-length", b"%d" % len(body)), *fields))
+            await self._send({"type": "http.response.body", "body": body})
 
     async def send_events(self, events: AsyncGenerator[bytes]) -> None:
         """Respond with server-sent events.
@@ -229,89 +210,6 @@ class RequestContext:
     async def send_piece(self, data: bytes, *, more: bool) -> None:
         """Send a piece of the body after `begin`; `more` says whether another one follows."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-
-class Presence:
-    """A block of work for a client that may leave, under the timeouts of the handler.
-
-    It awaits `receive`, which nothing else needs once the body was read, and ends the block by cancelling it: with
-    `ClientLeft` if the client disconnects or does not read, with `HTTPError` (504) if the handler is late.
-    """
-
-    __slots__ = ("_cause", "_first", "_receive", "_scope", "_send_timeout", "_timer", "_timers", "_watch_task")
-
-    def __init__(self, receive: Receive, limits: RequestLimits) -> None:
-        loop = asyncio.get_running_loop()
-        self._receive = receive
-        self._send_timeout = limits.send_timeout
-        self._scope = asyncio.timeout(None)  # rescheduled to the current time, it ends the block
-        self._cause: Exception = ClientLeft()
-        self._timer = LazyTimer(loop, self._end)
-        self._watch_task: asyncio.Task[None] | None = None
-        self._timers: list[asyncio.TimerHandle] = []
-        if limits.handler_timeout is not None:
-            self._timers.append(loop.call_later(limits.handler_timeout, self._late, limits.handler_timeout, "finish"))
-        self._first: asyncio.TimerHandle | None = None
-        if limits.first_token_timeout is not None:
-            self._first = loop.call_later(
-                limits.first_token_timeout, self._late, limits.first_token_timeout, "begin its answer"
-            )
-            self._timers.append(self._first)
-
-    def first_token(self) -> None:
-        """Note that the answer has begun."""
-        if self._first is not None:
-            self._first.cancel()
-
-    def expect_send(self) -> None:
-        """Start the send timeout."""
-        self._timer.set(self._send_timeout)
-
-    def sent(self) -> None:
-        """Stop the send timeout."""
-        self._timer.clear()
-
-    def _late(self, seconds: float, what: str) -> None:
-        message = f"The model did not {what} within {seconds:g} seconds."
-        self._cause = HTTPError(504, message, code="handler_timeout")
-        self._end()
-
-    def _end(self) -> None:
-        self._scope.reschedule(asyncio.get_running_loop().time())
-
-    async def _watch(self) -> None:
-        try:
-            message: Message = await self._receive()
-        except OSError:  # some ASGI servers raise it if the client has disconnected
-            message = {"type": "http.disconnect"}
-        # Any other message after the end of the body means that this server's `receive` does not wait for a
-        # disconnection.
-        if message["type"] == "http.disconnect":
-            self._end()
-
-    async def __aenter__(self) -> Self:
-        await self._scope.__aenter__()
-        # Most handlers without a model are done by then, and a task costs more than the rest of this block.
-        self._timers.append(asyncio.get_running_loop().call_later(_WATCH_AFTER, self._start_watching))
-        return self
-
-    def _start_watching(self) -> None:
-        self._watch_task = asyncio.create_task(self._watch())
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._timer.stop()
-        for timer in self._timers:
-            timer.cancel()
-        try:
-            await self._scope.__aexit__(kind, error, traceback)
-        except TimeoutError:
-            raise self._cause from None
-        finally:
-            if self._watch_task is not None:
-                self._watch_task.cancel()
-                await asyncio.wait([self._watch_task])
 
 
 def event_of(value: Any, name: str = "") -> bytes:

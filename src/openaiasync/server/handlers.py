@@ -10,7 +10,16 @@ from typing import Any, Final, TypeAlias, cast
 
 from .errors import HTTPError
 
-__all__ = ["KINDS", "Handler", "HandlerRegistry", "merged", "open_handler", "whole_result"]
+__all__ = [
+    "KINDS",
+    "Handler",
+    "HandlerRegistry",
+    "RegisteredHandler",
+    "for_each_result",
+    "merged",
+    "open_handler",
+    "whole_result",
+]
 
 Handler: TypeAlias = Callable[[Any], Any]
 """An async function or generator, or a plain one, which runs in a thread; it takes a typed request."""
@@ -29,26 +38,42 @@ KINDS: Final = {
 """The kinds of handlers, each with the name of its use in error messages."""
 
 
+class RegisteredHandler:
+    """A handler, and what kind of function it is."""
+
+    __slots__ = ("function", "is_coroutine", "is_generator", "is_lazy")
+
+    def __init__(self, function: Handler) -> None:
+        called: Any = type(function).__call__
+        self.function: Handler = function
+        self.is_generator: bool = inspect.isasyncgenfunction(function)
+        """Whether calling it gives an async generator."""
+        self.is_coroutine: bool = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+        self.is_lazy: bool = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(called)
+        """Whether calling it runs nothing yet, so that no thread is needed."""
+
+
 class HandlerRegistry:
     """Finds the handler for a kind of request and a model's name. A handler without a name serves any model."""
 
     def __init__(self) -> None:
-        self._found: dict[str, dict[str, Handler]] = {kind: {} for kind in KINDS}
-        self._any: dict[str, Handler] = {}
+        self._found: dict[str, dict[str, RegisteredHandler]] = {kind: {} for kind in KINDS}
+        self._any: dict[str, RegisteredHandler] = {}
         self._names: dict[str, None] = {}
 
     def add(self, kind: str, names: Iterable[str], handler: Handler) -> None:
         """Register a handler. Raises `ValueError` if the model already has one of this kind."""
         names = list(names)
+        registered = RegisteredHandler(handler)
         if not names and kind in self._any:
             raise ValueError(f"there is already a handler of {KINDS[kind]} for any model")
         for name in names:
             if name in self._found[kind]:
                 raise ValueError(f"the model {name!r} already has a handler of {KINDS[kind]}")
-            self._found[kind][name] = handler
+            self._found[kind][name] = registered
             self._names[name] = None
         if not names:
-            self._any[kind] = handler
+            self._any[kind] = registered
 
     def names(self) -> list[str]:
         """Return the names of all models in the order they were registered."""
@@ -62,7 +87,7 @@ class HandlerRegistry:
         """Whether the model has handlers, but none of this kind."""
         return name in self._names and name not in self._found[kind]
 
-    def find(self, kind: str, name: str) -> Handler:
+    def find(self, kind: str, name: str) -> RegisteredHandler:
         """Return the handler for a model; for ``""`` the first handler of this kind.
 
         Raises `HTTPError`: 404 for an unknown model or one of another kind, 400 for ``""`` if there is no handler of
@@ -85,39 +110,62 @@ class HandlerRegistry:
         raise HTTPError(404, f"The model {name!r} does not exist.", param="model", code="model_not_found")
 
 
-def open_handler(handler: Handler, request: Any) -> AsyncGenerator[Any]:
+def open_handler(handler: RegisteredHandler, request: Any) -> AsyncGenerator[Any]:
     """Call a handler and return its results as an async generator, with one item if it returns just one.
 
     Plain functions and generators run in a thread, so that they may block.
     """
-    if inspect.isasyncgenfunction(handler):
-        # returned unwrapped: another generator around it would cost time for each item
-        return cast("AsyncGenerator[Any]", handler(request))
+    if handler.is_generator:
+        # Without a generator around it, which would cost for each item.
+        return cast("AsyncGenerator[Any]", handler.function(request))
     return _results(handler, request)
 
 
-async def _results(handler: Handler, request: Any) -> AsyncGenerator[Any]:
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
-        result = await handler(request)
-    elif inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(type(handler).__call__):
-        result = handler(request)
+async def for_each_result(handler: RegisteredHandler, request: Any, take: Callable[[Any], bool]) -> None:
+    """Hand the results of a handler to `take` one by one, until it returns true."""
+    if handler.is_coroutine:
+        result = await handler.function(request)
+        if type(result) is str or not isinstance(result, AsyncIterable | Generator):
+            take(result)
+            return
+        results = _items_of(result)
     else:
-        result = await asyncio.to_thread(handler, request)
+        results = open_handler(handler, request)
+    async with aclosing(results):
+        async for item in results:
+            if take(item):
+                return
+
+
+async def _results(handler: RegisteredHandler, request: Any) -> AsyncGenerator[Any]:
+    if handler.is_coroutine:
+        result = await handler.function(request)
+    elif handler.is_lazy:
+        result = handler.function(request)
+    else:
+        result = await asyncio.to_thread(handler.function, request)
         if inspect.isawaitable(result):
             result = await result
-    if isinstance(result, AsyncGenerator):
-        async with aclosing(cast("AsyncGenerator[Any]", result)) as items:
-            async for item in items:
-                yield item
-    elif isinstance(result, AsyncIterable):
-        async for item in cast("AsyncGenerator[Any]", result):
-            yield item
-    elif isinstance(result, Generator):
-        async with aclosing(_threaded(cast("Generator[Any]", result))) as items:
-            async for item in items:
-                yield item
-    else:
+    if not isinstance(result, AsyncIterable | Generator):
         yield result
+        return
+    async with aclosing(_items_of(result)) as items:
+        async for item in items:
+            yield item
+
+
+def _items_of(result: Any) -> AsyncGenerator[Any]:
+    """Return the items of any kind of generator, or of any other async iterable, as an async generator."""
+    if isinstance(result, AsyncGenerator):
+        return cast("AsyncGenerator[Any]", result)
+    if isinstance(result, Generator):
+        return _threaded(cast("Generator[Any]", result))
+    return _iterated(cast("AsyncIterable[Any]", result))
+
+
+async def _iterated(items: AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    async for item in items:
+        yield item
 
 
 async def _threaded(items: Generator[Any]) -> AsyncGenerator[Any]:
@@ -132,12 +180,16 @@ async def _threaded(items: Generator[Any]) -> AsyncGenerator[Any]:
             items.close()
 
 
-async def whole_result(handler: Handler, request: Any) -> Any:
+async def whole_result(handler: RegisteredHandler, request: Any) -> Any:
     """Return the result of a handler, or the last item if it yields."""
     result: Any = None
-    async with aclosing(open_handler(handler, request)) as items:
-        async for item in items:
-            result = item
+
+    def take(item: Any) -> bool:
+        nonlocal result
+        result = item
+        return False
+
+    await for_each_result(handler, request, take)
     return result
 
 

@@ -15,17 +15,17 @@ from ..lazy import resolve_annotations
 from .context import RequestContext, event_of
 from .errors import HTTPError
 from .form import UploadedFile
-from .handlers import Handler, open_handler
+from .handlers import RegisteredHandler, open_handler
 from .pieces import plain
 from .requests import ImageRequest
+from .routing import PICTURES
 from .tokens import count_tokens
 
 if TYPE_CHECKING:
     from .app import Server
 
-__all__ = ["PICTURES", "PictureStore", "create_variation", "edit_images", "generate_images", "get_picture"]
+__all__ = ["PictureStore", "create_variation", "edit_images", "generate_images", "get_picture"]
 
-PICTURES: Final = "/pictures/"  # the links to pictures lead below it
 _MAX_KEPT: Final = 128 * 1024 * 1024  # bytes
 _IMAGE_TOKENS: Final = 256
 _SIZES: Final = ("1024x1024", "1024x1536", "1536x1024")  # those that the type of answers allows
@@ -105,7 +105,7 @@ async def _serve(app: Server, context: RequestContext, body: dict[str, Any], kin
         await context.send_json(_answer(requests[0], data, usage))
 
 
-async def _pictures(handler: Handler, request: ImageRequest) -> AsyncGenerator[dict[str, Any]]:
+async def _pictures(handler: RegisteredHandler, request: ImageRequest) -> AsyncGenerator[dict[str, Any]]:
     """Yield what the handler makes: ``bytes``, ``url`` or ``b64_json``, with a ``revised_prompt`` if it gives one."""
     async with aclosing(open_handler(handler, request)) as items:
         async for item in items:
@@ -156,7 +156,9 @@ def _usage(request: ImageRequest, n: int) -> dict[str, Any]:
     }
 
 
-async def _events(handler: Handler, requests: list[ImageRequest], usage: dict[str, Any]) -> AsyncGenerator[bytes]:
+async def _events(
+    handler: RegisteredHandler, requests: list[ImageRequest], usage: dict[str, Any]
+) -> AsyncGenerator[bytes]:
     """Yield the unfinished pictures of each request, then the finished one, with the usage of all."""
     for request in requests:
         body = request.body

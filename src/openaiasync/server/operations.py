@@ -3,114 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..endpoints import ENDPOINTS
 from ..lazy import resolve_annotations
-from .audio import create_speech, create_transcription, create_translation
-from .batches import cancel_batch, create_batch, get_batch, list_batches
-from .chat import create_chat
-from .completions import create_completion
 from .context import RequestContext
-from .embeddings import create_embeddings, create_moderation
 from .errors import HTTPError
-from .files import create_file, delete_file, get_file, get_file_content, list_files
-from .images import PICTURES, create_variation, edit_images, generate_images, get_picture
-from .responses import create_response, delete_response, get_response, list_input_items
-from .store import page_of, read_page_ask
+from .routing import PICTURES
 
 if TYPE_CHECKING:
     from .app import Server
 
-__all__ = ["OPERATIONS", "PUBLIC", "routes"]
+__all__ = ["OPERATIONS", "PUBLIC", "operation", "routes"]
 
 Operation: TypeAlias = "Callable[[Server, RequestContext], Awaitable[None]]"
 
 
-async def _health(app: Server, context: RequestContext) -> None:
+async def health(app: Server, context: RequestContext) -> None:
+    """Serve ``GET /health``."""
     await context.send_json({"status": "ok"})
 
 
-async def _metrics(app: Server, context: RequestContext) -> None:
+async def metrics(app: Server, context: RequestContext) -> None:
+    """Serve ``GET /metrics``."""
     await context.send_bytes(app.metrics.text(app.queue), b"text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _list_chats(app: Server, context: RequestContext) -> None:
-    query = context.query()
-    await context.send_json(page_of(app.completions.find(query), read_page_ask(query)))
-
-
-async def _get_chat(app: Server, context: RequestContext) -> None:
-    await context.send_json(app.completions.get(context.arguments["completion_id"]))
-
-
-async def _update_chat(app: Server, context: RequestContext) -> None:
-    body = await app.read_body(context)
-    await context.send_json(app.completions.relabel(context.arguments["completion_id"], body["metadata"]))
-
-
-async def _delete_chat(app: Server, context: RequestContext) -> None:
-    await context.send_json(app.completions.delete(context.arguments["completion_id"]))
-
-
-async def _list_messages(app: Server, context: RequestContext) -> None:
-    messages = app.completions.messages(context.arguments["completion_id"])
-    await context.send_json(page_of(messages, read_page_ask(context.query())))
-
-
-async def _list_models(app: Server, context: RequestContext) -> None:
+async def list_models(app: Server, context: RequestContext) -> None:
+    """Serve ``GET /models``."""
     await context.send_json({"object": "list", "data": [app.model_object(name) for name in app.model_names()]})
 
 
-async def _get_model(app: Server, context: RequestContext) -> None:
+async def get_model(app: Server, context: RequestContext) -> None:
+    """Serve ``GET /models/{model}``."""
     await context.send_json(app.model_object(context.arguments["model"]))
 
 
-async def _delete_model(app: Server, context: RequestContext) -> None:
+async def delete_model(app: Server, context: RequestContext) -> None:
+    """Refuse ``DELETE /models/{model}``: models are part of the server."""
     name: Any = app.model_object(context.arguments["model"])["id"]
     message = f"The model {name!r} is part of the server and cannot be deleted."
     raise HTTPError(403, message, param="model", code="model_not_deletable")
 
 
-OPERATIONS: Final[dict[str, Operation]] = {
-    "chat.completions.create": create_chat,
-    "chat.completions.list": _list_chats,
-    "chat.completions.retrieve": _get_chat,
-    "chat.completions.update": _update_chat,
-    "chat.completions.delete": _delete_chat,
-    "chat.completions.messages.list": _list_messages,
-    "completions.create": create_completion,
-    "embeddings.create": create_embeddings,
-    "moderations.create": create_moderation,
-    "responses.create": create_response,
-    "responses.retrieve": get_response,
-    "responses.delete": delete_response,
-    "responses.input_items.list": list_input_items,
-    "images.generate": generate_images,
-    "images.edit": edit_images,
-    "images.create_variation": create_variation,
-    "audio.speech.create": create_speech,
-    "audio.transcriptions.create": create_transcription,
-    "audio.translations.create": create_translation,
-    "files.create": create_file,
-    "files.list": list_files,
-    "files.retrieve": get_file,
-    "files.content": get_file_content,
-    "files.delete": delete_file,
-    "batches.create": create_batch,
-    "batches.list": list_batches,
-    "batches.retrieve": get_batch,
-    "batches.cancel": cancel_batch,
-    "models.list": _list_models,
-    "models.retrieve": _get_model,
-    "models.delete": _delete_model,
-    "health": _health,
-    "metrics": _metrics,
-    "picture": get_picture,
+OPERATIONS: Final[dict[str, str]] = {
+    "chat.completions.create": "chat:create_chat",
+    "chat.completions.list": "store:list_chats",
+    "chat.completions.retrieve": "store:get_chat",
+    "chat.completions.update": "store:update_chat",
+    "chat.completions.delete": "store:delete_chat",
+    "chat.completions.messages.list": "store:list_messages",
+    "completions.create": "completions:create_completion",
+    "embeddings.create": "embeddings:create_embeddings",
+    "moderations.create": "embeddings:create_moderation",
+    "responses.create": "responses:create_response",
+    "responses.retrieve": "responses:get_response",
+    "responses.delete": "responses:delete_response",
+    "responses.input_items.list": "responses:list_input_items",
+    "images.generate": "images:generate_images",
+    "images.edit": "images:edit_images",
+    "images.create_variation": "images:create_variation",
+    "audio.speech.create": "audio:create_speech",
+    "audio.transcriptions.create": "audio:create_transcription",
+    "audio.translations.create": "audio:create_translation",
+    "files.create": "files:create_file",
+    "files.list": "files:list_files",
+    "files.retrieve": "files:get_file",
+    "files.content": "files:get_file_content",
+    "files.delete": "files:delete_file",
+    "batches.create": "batches:create_batch",
+    "batches.list": "batches:list_batches",
+    "batches.retrieve": "batches:get_batch",
+    "batches.cancel": "batches:cancel_batch",
+    "models.list": "operations:list_models",
+    "models.retrieve": "operations:get_model",
+    "models.delete": "operations:delete_model",
+    "health": "operations:health",
+    "metrics": "operations:metrics",
+    "picture": "images:get_picture",
 }
-"""Operations by their names in the table of endpoints, and the server's own."""
+"""Where each operation is, by its name in the table of endpoints; below them the server's own. Modules are imported
+when the first request needs them."""
 
 PUBLIC: Final = frozenset({"health", "picture"})  # a link to a picture has a name that nobody can guess
+
+
+@cache
+def operation(name: str) -> Operation:
+    """Return the function that serves an operation."""
+    module, _, function = OPERATIONS[name].partition(":")
+    found: Operation = getattr(import_module(f".{module}", __package__), function)
+    return found
 
 
 def routes() -> Iterator[tuple[str, str, str]]:

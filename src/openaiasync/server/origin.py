@@ -29,8 +29,8 @@ def check_host(address: object, host: bytes | None, allowed: Collection[str]) ->
     """
     if host is None or not _is_loopback(address):
         return
-    name = _name_of(host.decode("latin-1"))
-    if "." not in name or name.endswith(".localhost") or _is_address(name) or name in allowed:
+    name = _public_name(host)
+    if name is None or name in allowed:
         return
     raise HTTPError(403, f"This server does not answer to the name {name[:100]!r}.", code="host_not_allowed")
 
@@ -57,6 +57,13 @@ def _name_of(host: str) -> str:
     host = host.strip().lower()
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name.rstrip(".")
+
+
+@lru_cache(maxsize=64)  # nearly all requests have the same host
+def _public_name(host: bytes) -> str | None:
+    """Return the name in a ``Host`` field if it may be one of the public DNS."""
+    name = _name_of(host.decode("latin-1"))
+    return None if "." not in name or name.endswith(".localhost") or _is_address(name) else name
 
 
 def _is_address(name: str) -> bool:

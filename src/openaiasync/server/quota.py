@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ..lazy import resolve_annotations
 from .errors import HTTPError
 
-__all__ = ["InFlightQueue", "RequestRateLimit", "ServerMetrics"]
+if TYPE_CHECKING:
+    from .context import RequestContext
+
+__all__ = ["HandlerSlot", "InFlightQueue", "RequestRateLimit", "ServerMetrics"]
 
 _MAX_CALLERS: Final = 10_000
 Fields = list[tuple[bytes, bytes]]
@@ -139,6 +143,26 @@ class InFlightQueue:
         self.running -= 1
 
 
+class HandlerSlot:
+    """A block that holds a slot of a queue; a client that leaves while it waits gives up its place."""
+
+    __slots__ = ("_context", "_queue")
+
+    def __init__(self, queue: InFlightQueue, context: RequestContext) -> None:
+        self._queue = queue
+        self._context = context
+
+    async def __aenter__(self) -> None:
+        if self._queue.full:
+            async with self._context.waiting():
+                await self._queue.acquire()
+        else:
+            await self._queue.acquire()
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._queue.release()
+
+
 class ServerMetrics:
     """Counters since the server's start, in the Prometheus text format."""
 
@@ -178,3 +202,6 @@ class ServerMetrics:
         for name, (kind, value) in plain.items():
             lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
         return ("\n".join(lines) + "\n").encode()
+
+
+resolve_annotations(__name__)

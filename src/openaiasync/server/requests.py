@@ -145,7 +145,7 @@ class ChatRequest(ServedRequest):
 
     @property
     def max_tokens(self) -> int | None:
-        """The maximum number of tokens to generate. The handler must enforce it, since it knows the model's tokens."""
+        """The maximum number of tokens to generate, `None` for no limit. The kit cuts the answer there, as it counts."""
         return self.body.get("max_completion_tokens") or self.body.get("max_tokens")
 
     @property

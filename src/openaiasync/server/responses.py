@@ -18,8 +18,8 @@ from ..lazy import resolve_annotations
 from .chat import ChoiceWriter
 from .context import RequestContext, event_of
 from .errors import HTTPError
-from .handlers import Handler, open_handler, whole_result
-from .pieces import ContentDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, pieces_of, plain
+from .handlers import RegisteredHandler, open_handler, whole_result
+from .pieces import ContentDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, plain
 from .requests import ChatRequest, ResponseRequest, input_items
 from .store import page_of, read_page_ask
 from .tokens import count_prompt
@@ -109,7 +109,7 @@ async def create_response(app: Server, context: RequestContext) -> None:
         await context.send_json(response)
 
 
-async def _own(app: Server, context: RequestContext, body: dict[str, Any], handler: Handler) -> None:
+async def _own(app: Server, context: RequestContext, body: dict[str, Any], handler: RegisteredHandler) -> None:
     """Serve a request with a handler for responses."""
     request = ResponseRequest(body, context)
 
@@ -238,13 +238,13 @@ class _ResponseWriter:
         self._created = int(time.time())
         self.prompt_tokens: int = count_prompt(chat)
 
-    async def run(self, handler: Handler) -> None:
+    async def run(self, handler: RegisteredHandler) -> None:
         """Run the handler to its end."""
         async with aclosing(self._pieces(handler)) as events:
             async for _ in events:
                 pass
 
-    async def events(self, handler: Handler, on_complete: Any) -> AsyncGenerator[bytes]:
+    async def events(self, handler: RegisteredHandler, on_complete: Any) -> AsyncGenerator[bytes]:
         """Yield the answer as server-sent events; `on_complete` is called before the last one."""
         started = False
         async with aclosing(self._pieces(handler)) as events:
@@ -263,11 +263,11 @@ class _ResponseWriter:
         self._number += 1
         return event_of(event, kind)
 
-    async def _pieces(self, handler: Handler) -> AsyncGenerator[dict[str, Any]]:
+    async def _pieces(self, handler: RegisteredHandler) -> AsyncGenerator[dict[str, Any]]:
         async with aclosing(open_handler(handler, self._request)) as items:
             async for item in items:
-                for piece in (ContentDelta(item),) if type(item) is str else pieces_of(item):
-                    for delta, _ in self._choice.add(piece):
+                for piece in self._choice.pieces(item):
+                    for delta, _ in self._choice.add_piece(piece):
                         for event in self._delta(piece, delta):
                             yield event
                 if self._choice.ended:

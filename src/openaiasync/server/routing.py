@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from .errors import HTTPError
 
-__all__ = ["Route", "Router"]
+__all__ = ["PICTURES", "Route", "Router"]
+
+PICTURES: Final = "/pictures/"
+"""The links to pictures in answers lead below this path."""
 
 
 class Route(NamedTuple):

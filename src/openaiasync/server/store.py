@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from ..lazy import resolve_annotations
 from .errors import HTTPError
 
-__all__ = ["CompletionStore", "PageAsk", "page_of", "read_page_ask"]
+if TYPE_CHECKING:
+    from .app import Server
+    from .context import RequestContext
+
+__all__ = [
+    "CompletionStore",
+    "PageAsk",
+    "delete_chat",
+    "get_chat",
+    "list_chats",
+    "list_messages",
+    "page_of",
+    "read_page_ask",
+    "update_chat",
+]
 
 _MAX_ALL: Final = 64 * 1024 * 1024  # bytes; larger than any one request
 
@@ -135,3 +150,34 @@ class CompletionStore:
             else:
                 found.append(completion)
         return found
+
+
+async def list_chats(app: Server, context: RequestContext) -> None:
+    """Serve ``GET /chat/completions``."""
+    query = context.query()
+    await context.send_json(page_of(app.completions.find(query), read_page_ask(query)))
+
+
+async def get_chat(app: Server, context: RequestContext) -> None:
+    """Serve ``GET /chat/completions/{completion_id}``."""
+    await context.send_json(app.completions.get(context.arguments["completion_id"]))
+
+
+async def update_chat(app: Server, context: RequestContext) -> None:
+    """Serve ``POST /chat/completions/{completion_id}``."""
+    body = await app.read_body(context)
+    await context.send_json(app.completions.relabel(context.arguments["completion_id"], body["metadata"]))
+
+
+async def delete_chat(app: Server, context: RequestContext) -> None:
+    """Serve ``DELETE /chat/completions/{completion_id}``."""
+    await context.send_json(app.completions.delete(context.arguments["completion_id"]))
+
+
+async def list_messages(app: Server, context: RequestContext) -> None:
+    """Serve ``GET /chat/completions/{completion_id}/messages``."""
+    messages = app.completions.messages(context.arguments["completion_id"])
+    await context.send_json(page_of(messages, read_page_ask(context.query())))
+
+
+resolve_annotations(__name__)

@@ -35,8 +35,12 @@ def count_prompt(body: dict[str, Any]) -> int:
     """Return the number of tokens of the messages and tools of a chat request."""
     total = _MESSAGE
     for message in body["messages"]:
-        total += _MESSAGE + count_tokens(texts_of(message.get("content")))
-        total += sum(_IMAGE for part in as_list(message.get("content")) if part.get("type") == "image_url")
+        content: Any = message.get("content")
+        if isinstance(content, str):
+            total += _MESSAGE + count_tokens(content)
+        else:
+            total += _MESSAGE + count_tokens(texts_of(content))
+            total += sum(_IMAGE for part in as_list(content) if part.get("type") == "image_url")
         for call in message.get("tool_calls") or ():
             inner: dict[str, Any] = call.get(call.get("type")) or {}
             total += 2 + count_tokens(str(inner.get("arguments", inner.get("input", ""))))

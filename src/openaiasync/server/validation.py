@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, Final, cast
 
 import msgspec
@@ -15,7 +15,6 @@ from ..core.schema.jsonschema import Violation, validation_errors
 from ..endpoints import ENDPOINTS
 from .errors import HTTPError
 from .form import UploadedFile
-from .request_schemas import BODIES, DEFINITIONS
 
 __all__ = ["REQUEST_KINDS", "body_schema", "check_body", "decode_object", "kinds_of_field"]
 
@@ -29,9 +28,11 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _SHOWN = 100  # characters of a wrong value that a message shows
 
 
-@lru_cache(maxsize=64)
+@cache
 def body_schema(operation: str) -> dict[str, Any]:
     """Return the schema of an operation's body, with the schemas it references under ``$defs``."""
+    from .request_schemas import BODIES, DEFINITIONS  # 60 kB of text, for servers that validate
+
     schema: dict[str, Any] = msgspec.json.decode(BODIES[operation])
     found: dict[str, Any] = {}
     todo = _references(BODIES[operation])
@@ -43,9 +44,11 @@ def body_schema(operation: str) -> dict[str, Any]:
     return {**schema, "$defs": found}
 
 
-@lru_cache(maxsize=64)
-def _compiled(operation: str) -> Callable[[Any], bool]:
-    return compile_schema(body_schema(operation), kinds=REQUEST_KINDS)
+@cache
+def _compiled(operation: str) -> tuple[Sequence[str], Callable[[Any], bool]]:
+    """Return the names of the required properties, and a function that tells whether a body fits."""
+    schema = body_schema(operation)
+    return tuple(schema.get("required", ())), compile_schema(schema, kinds=REQUEST_KINDS)
 
 
 def kinds_of_field(operation: str) -> Callable[[str], frozenset[str]]:
@@ -86,18 +89,19 @@ def check_body(operation: str, body: dict[str, Any], *, strict: bool, types: boo
     A property that is null counts as not given. Unknown properties are refused only with `strict`. Without `types` only
     missing properties are checked.
     """
-    schema = body_schema(operation)
-    for name in schema.get("required", ()):
+    required, fits = _compiled(operation)
+    for name in required:
         if body.get(name) is None:
             raise _missing(name)
     if strict:
+        schema = body_schema(operation)
         for name in body:
             if name not in schema["properties"] and name not in ENDPOINTS[operation].known:
                 message = f"Unrecognized request argument supplied: {name}"
                 raise HTTPError(400, message, param=name, code="unknown_parameter")
-    if not types or _compiled(operation)(body):
+    if not types or fits(body):
         return
-    for violation in validation_errors(body, schema, kinds=REQUEST_KINDS, null_is_absent=True):
+    for violation in validation_errors(body, body_schema(operation), kinds=REQUEST_KINDS, null_is_absent=True):
         raise _refusal(violation, body)
 
 

@@ -7,8 +7,8 @@ Supported are the keywords of `server/request_schemas.py`; for a schema with any
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from ..model.plain import is_dict, is_list
 from .jsonschema import KINDS, Schema
@@ -41,90 +41,133 @@ _KEYWORDS = frozenset(
 )
 
 
+# How a type is told, as Python source; other types are looked up in `kinds`.
+_TESTS = {
+    "array": "isinstance(v, list)",
+    "boolean": "(v is True or v is False)",
+    "null": "v is None",
+    "number": "(isinstance(v, (int, float)) and v is not True and v is not False)",
+    "object": "isinstance(v, dict)",
+    "string": "isinstance(v, str)",
+}
+
+
 def compile_schema(schema: Schema, *, kinds: Mapping[str, Callable[[Any], bool]]) -> Check:
     """Return a function that returns whether a value fits the schema; null counts as absent.
 
     `kinds` adds names of types to those of JSON. Raises `TypeError` for keywords that are not supported.
     """
-    return _Compiler(schema, {**KINDS, **kinds}).check(schema)
+    return _Compiler(schema, {**KINDS, **kinds}, _TESTS.keys() - kinds.keys()).check(schema)
 
 
-def _always(value: Any) -> bool:
-    return True
+def _check_keywords(schema: Schema) -> None:
+    unknown = schema.keys() - _KEYWORDS
+    if unknown:
+        raise TypeError(f"the keyword {min(unknown)!r} cannot be compiled")
+    rest: Any = schema.get("additionalProperties")
+    for inner in (
+        *schema.get("properties", {}).values(),
+        *schema.get("x-mapping", {}).values(),
+        *schema.get("anyOf", ()),
+        *([schema["items"]] if "items" in schema else []),
+        *([rest] if is_dict(rest) else []),
+    ):
+        _check_keywords(inner)
 
 
 class _Compiler:
-    def __init__(self, root: Schema, kinds: Mapping[str, Check]) -> None:
+    """Writes each schema as one Python expression over the value `v`, and evaluates it to a function.
+
+    Schemas are compiled when a value first meets them: there are thousands, and a request uses few of them.
+    """
+
+    def __init__(self, root: Schema, kinds: Mapping[str, Check], plain: Collection[str]) -> None:
         self._root = root
-        self._kinds = kinds
-        self._named: dict[str, Check] = {}
+        self._plain = frozenset(plain)
+        self._names: dict[str, Any] = {f"kind_{name}": test for name, test in kinds.items()}
+        self._references: dict[str, str] = {}
+        _check_keywords({name: one for name, one in root.items() if name != "$defs"})
 
     def check(self, schema: Schema) -> Check:
-        unknown = schema.keys() - _KEYWORDS
-        if unknown:
-            raise TypeError(f"the keyword {min(unknown)!r} cannot be compiled")
-        if "$ref" in schema:
-            return self._reference(str(schema["$ref"]))
-        checks = [*self._plain(schema), *self._limits(schema)]
-        if "properties" in schema or "required" in schema or "additionalProperties" in schema:
-            checks.append(self._members(schema))
-        if "x-discriminator" in schema:
-            checks.append(self._discriminated(schema))
-        if "items" in schema:
-            item = self.check(schema["items"])
-            checks.append(lambda value: not is_list(value) or all(map(item, value)))
-        if "anyOf" in schema:
-            variants = [self.check(one) for one in schema["anyOf"]]
-            checks.append(lambda value: any(variant(value) for variant in variants))
-        return _all(checks)
+        found: Check = eval(f"lambda v: {self._expression(schema)}", self._names)  # the library's own schemas
+        return found
 
-    def _reference(self, name: str) -> Check:
-        """Compile a definition at its first use: definitions refer to each other, and few of them are used."""
+    def _bound(self, value: object) -> str:
+        """Return a name that stands for a value in expressions."""
+        name = f"x{len(self._names)}"
+        self._names[name] = value
+        return name
+
+    def _expression(self, schema: Schema) -> str:
+        if "$ref" in schema:
+            return f"{self._reference(str(schema['$ref']))}(v)"
+        tests = [*self._types(schema), *self._limits(schema)]
+        if "properties" in schema or "required" in schema or "additionalProperties" in schema:
+            tests.append(f"{self._bound(self._members(schema))}(v)")
+        if "x-discriminator" in schema:
+            tests.append(f"{self._bound(self._discriminated(schema))}(v)")
+        if "items" in schema:
+            item = self._later(schema["items"])
+            tests.append(f"(not isinstance(v, list) or all(map({item}, v)))")
+        if "anyOf" in schema:
+            tests.append(f"({' or '.join(self._expression(one) for one in schema['anyOf']) or 'False'})")
+        return f"({' and '.join(tests) or 'True'})"
+
+    def _later(self, schema: Schema) -> str:
+        """Return the name of the schema's function, which is compiled when it is first called."""
+        name = self._bound(None)
 
         def check(value: Any) -> bool:
-            found = self._named.get(name)
-            if found is None:
-                found = self._named[name] = self.check(self._root["$defs"][name.removeprefix("#/$defs/")])
+            found = self._names[name] = self.check(schema)
             return found(value)
 
-        return check
+        self._names[name] = check
+        return name
 
-    def _plain(self, schema: Schema) -> list[Check]:
-        checks: list[Check] = []
+    def _reference(self, reference: str) -> str:
+        name = self._references.get(reference)
+        if name is None:
+            definition = self._root["$defs"][reference.removeprefix("#/$defs/")]
+            _check_keywords(definition)
+            name = self._references[reference] = self._later(definition)
+        return name
+
+    def _types(self, schema: Schema) -> list[str]:
+        tests: list[str] = []
         if "type" in schema:
-            kinds = schema["type"] if is_list(schema["type"]) else [schema["type"]]
-            fits = [self._kinds[kind] for kind in kinds]
-            checks.append(fits[0] if len(fits) == 1 else lambda value: any(one(value) for one in fits))
-        if "enum" in schema:
-            values = frozenset(schema["enum"])  # of strings and null
-            checks.append(lambda value: isinstance(value, str | None) and value in values)
-        return checks
+            kinds: list[str] = schema["type"] if is_list(schema["type"]) else [schema["type"]]
+            found = [_TESTS[kind] if kind in self._plain else f"kind_{kind}(v)" for kind in kinds]
+            tests.append(f"({' or '.join(found)})")
+        if "enum" in schema:  # of strings and null
+            values = self._bound(frozenset(schema["enum"]))
+            tests.append(f"((isinstance(v, str) or v is None) and v in {values})")
+        return tests
 
-    def _limits(self, schema: Schema) -> list[Check]:
+    def _limits(self, schema: Schema) -> list[str]:
+        tests: list[str] = []
         low, high = schema.get("minimum"), schema.get("maximum")
-        checks: list[Check] = []
         if low is not None or high is not None:
-            number = self._kinds["number"]
-            checks.append(
-                lambda value: not number(value) or ((low is None or value >= low) and (high is None or value <= high))
-            )
+            bounds = [f"v >= {low!r}"] * (low is not None) + [f"v <= {high!r}"] * (high is not None)
+            tests.append(f"(not kind_number(v) or ({' and '.join(bounds)}))")
         for kind, least, most in (
-            (str, "minLength", "maxLength"),
-            (list, "minItems", "maxItems"),
-            (dict, "minProperties", "maxProperties"),
+            ("str", "minLength", "maxLength"),
+            ("list", "minItems", "maxItems"),
+            ("dict", "minProperties", "maxProperties"),
         ):
             if least in schema or most in schema:
-                checks.append(_sized(kind, schema.get(least, 0), schema.get(most)))
+                bounds = f"{schema.get(least, 0)} <= len(v)" + (f" <= {schema[most]}" if most in schema else "")
+                tests.append(f"(not isinstance(v, {kind}) or {bounds})")
         if "pattern" in schema:
-            search = re.compile(schema["pattern"]).search
-            checks.append(lambda value: not isinstance(value, str) or search(value) is not None)
-        return checks
+            search = self._bound(re.compile(schema["pattern"]).search)
+            tests.append(f"(not isinstance(v, str) or {search}(v) is not None)")
+        return tests
 
     def _members(self, schema: Schema) -> Check:
-        required = frozenset(cast("list[str]", schema.get("required", ())))
-        members = {name: self.check(one) for name, one in cast("Schema", schema.get("properties", {})).items()}
+        required: frozenset[str] = frozenset(schema.get("required", ()))
+        properties: dict[str, Schema] = schema.get("properties", {})
+        members: dict[str, Check] = {}
         rest: Any = schema.get("additionalProperties", True)
-        other = self.check(rest) if is_dict(rest) else _always
+        other = self._later(rest) if is_dict(rest) else None
 
         def check(value: Any) -> bool:
             if not is_dict(value):
@@ -132,7 +175,17 @@ class _Compiler:
             if not required <= value.keys():
                 return False
             for name, one in value.items():
-                if (one is not None or name in required) and not members.get(name, other)(one):
+                if one is None and name not in required:
+                    continue
+                fits = members.get(name)
+                if fits is None:
+                    if name in properties:
+                        fits = members[name] = self.check(properties[name])
+                    elif other is None:
+                        continue
+                    else:
+                        fits = self._names[other]
+                if not fits(one):
                     return False
             return True
 
@@ -140,31 +193,20 @@ class _Compiler:
 
     def _discriminated(self, schema: Schema) -> Check:
         name = str(schema["x-discriminator"])
-        mapping = {tag: self.check(one) for tag, one in cast("Schema", schema["x-mapping"]).items()}
+        variants: dict[str, Schema] = schema["x-mapping"]
+        compiled: dict[str, Check] = {}
 
         def check(value: Any) -> bool:
             if not is_dict(value):
                 return True
             tag = value.get(name)
-            variant = mapping.get(tag) if isinstance(tag, str) else None
-            return variant is not None and variant(value)
+            if not isinstance(tag, str):
+                return False
+            variant = compiled.get(tag)
+            if variant is None:
+                if tag not in variants:
+                    return False
+                variant = compiled[tag] = self.check(variants[tag])
+            return variant(value)
 
         return check
-
-
-def _sized(kind: type[Any], least: int, most: int | None) -> Check:
-    def check(value: Any) -> bool:
-        return not isinstance(value, kind) or (least <= len(value) and (most is None or len(value) <= most))
-
-    return check
-
-
-def _all(checks: list[Check]) -> Check:
-    if not checks:
-        return _always
-    if len(checks) == 1:
-        return checks[0]
-    if len(checks) == 2:
-        first, second = checks
-        return lambda value: first(value) and second(value)
-    return lambda value: all(check(value) for check in checks)

@@ -1,0 +1,203 @@
+"""Blocks of work that end early: because the client left or does not read, or because the handler is late.
+
+Most requests are finished within a few milliseconds, and a task or a timer for each would cost more than everything
+else the kit does for them. So nothing is started with a block: a `PresenceMonitor`, one for each event loop, visits
+all new blocks together every few milliseconds and starts what those need that are still running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from .asgi import Message, Receive
+from .errors import HTTPError
+from .timer import LazyTimer
+
+__all__ = ["ClientLeft", "Presence", "PresenceMonitor", "RequestLimits", "SendBlock"]
+
+_VISIT_AFTER: Final = 0.005  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """The limits of one request. Times in seconds, `None` for no limit; the size in bytes."""
+
+    max_body: int = 32 * 1024 * 1024
+    send_timeout: float = 30.0
+    handler_timeout: float | None = None
+    first_token_timeout: float | None = None
+
+
+class ClientLeft(Exception):
+    """The client has disconnected, or does not read what it is sent."""
+
+
+class PresenceMonitor:
+    """Visits the blocks of one event loop that are still running some milliseconds after they began."""
+
+    __slots__ = ("_armed", "_new", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop: asyncio.AbstractEventLoop = loop
+        self._new: set[_Block] = set()
+        self._armed = False
+
+    def add(self, block: _Block) -> None:
+        """Visit the block at the end of the current interval."""
+        self._new.add(block)
+        if not self._armed:
+            self._armed = True
+            self.loop.call_later(_VISIT_AFTER, self._visit)
+
+    def discard(self, block: _Block) -> None:
+        """Do not visit the block: it has ended."""
+        self._new.discard(block)
+
+    def _visit(self) -> None:
+        self._armed = False
+        blocks, self._new = self._new, set()
+        for block in blocks:
+            block.visit()
+
+
+class _Block:
+    """A part of the current task that can be ended from outside, with an exception of the caller's choice.
+
+    It ends as `asyncio.timeout` does: by a cancellation of the task, which is taken back on leaving the block.
+    """
+
+    __slots__ = ("_cancelling", "_cause", "_monitor", "_task")
+
+    def __init__(self, monitor: PresenceMonitor) -> None:
+        self._monitor = monitor
+        self._task: asyncio.Task[object] | None = None
+        self._cause: Exception | None = None
+        self._cancelling = 0
+
+    def visit(self) -> None:
+        """Start what a block needs that does not end at once."""
+        raise NotImplementedError
+
+    def end(self, cause: Exception) -> None:
+        """End the block with this exception. Later calls have no effect."""
+        if self._cause is None and self._task is not None:
+            self._cause = cause
+            self._task.cancel()
+
+    def _enter(self) -> None:
+        task = asyncio.current_task(self._monitor.loop)
+        if task is None:
+            raise RuntimeError("requests are served in tasks")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._monitor.add(self)
+
+    def _exit(self, kind: type[BaseException] | None) -> None:
+        """Leave the block. Raises what it was ended with, unless it was cancelled by somebody else as well."""
+        self._monitor.discard(self)
+        task, self._task = self._task, None
+        if self._cause is None or task is None:
+            return
+        if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise self._cause from None
+
+
+class SendBlock(_Block):
+    """Sends to a client that may not read: ends with `ClientLeft` after the send timeout."""
+
+    __slots__ = ("_timeout", "_timer")
+
+    def __init__(self, monitor: PresenceMonitor, timeout: float) -> None:
+        super().__init__(monitor)
+        self._timeout = timeout
+        self._timer: asyncio.TimerHandle | None = None
+
+    def visit(self) -> None:
+        self._timer = self._monitor.loop.call_later(self._timeout, self.end, ClientLeft())
+
+    def __enter__(self) -> Self:
+        self._enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._exit(kind)
+
+
+class Presence(_Block):
+    """A block of work for a client that may leave, under the timeouts of the handler.
+
+    It watches `receive`, which is free once the body was read. It ends with `ClientLeft` when the client disconnects or
+    does not take what is sent, with `HTTPError` (504) when the handler is late.
+    """
+
+    __slots__ = ("_first", "_receive", "_send_timeout", "_timer", "_timers", "_watch_task")
+
+    def __init__(self, receive: Receive, limits: RequestLimits, monitor: PresenceMonitor) -> None:
+        super().__init__(monitor)
+        self._receive = receive
+        self._send_timeout = limits.send_timeout
+        self._timer = LazyTimer(monitor.loop, self._late_sending)
+        self._watch_task: asyncio.Task[None] | None = None
+        self._first: asyncio.TimerHandle | None = None
+        self._timers: tuple[asyncio.TimerHandle, ...] = ()
+        if limits.handler_timeout is not None:
+            self._timers = (self._late_after(limits.handler_timeout, "finish"),)
+        if limits.first_token_timeout is not None:
+            self._first = self._late_after(limits.first_token_timeout, "begin its answer")
+            self._timers += (self._first,)
+
+    def first_token(self) -> None:
+        """Note that the answer has begun."""
+        if self._first is not None:
+            self._first.cancel()
+
+    def expect_send(self) -> None:
+        """Start the send timeout."""
+        self._timer.set(self._send_timeout)
+
+    def sent(self) -> None:
+        """Stop the send timeout."""
+        self._timer.clear()
+
+    def _late_after(self, seconds: float, what: str) -> asyncio.TimerHandle:
+        message = f"The model did not {what} within {seconds:g} seconds."
+        return self._monitor.loop.call_later(seconds, self.end, HTTPError(504, message, code="handler_timeout"))
+
+    def _late_sending(self) -> None:
+        self.end(ClientLeft())
+
+    def visit(self) -> None:
+        self._watch_task = self._monitor.loop.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        try:
+            message: Message = await self._receive()
+        except OSError:  # some ASGI servers raise it for a client that left
+            message = {"type": "http.disconnect"}
+        # Any other message after the end of the body means that this `receive` does not wait for a disconnection.
+        if message["type"] == "http.disconnect":
+            self.end(ClientLeft())
+
+    async def __aenter__(self) -> Self:
+        self._enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.stop()
+        for timer in self._timers:
+            timer.cancel()
+        try:
+            self._exit(kind)
+        finally:
+            if self._watch_task is not None:
+                self._watch_task.cancel()
+                await asyncio.wait([self._watch_task])
