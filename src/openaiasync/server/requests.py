@@ -145,7 +145,7 @@ class ChatRequest(ServedRequest):
 
     @property
     def max_tokens(self) -> int | None:
-        """The maximum number of tokens to generate, `None` for no limit. The kit cuts the answer there, as it counts."""
+        """The maximum number of tokens to generate, `None` for no limit. The kit cuts the answer there."""
         return self.body.get("max_completion_tokens") or self.body.get("max_tokens")
 
     @property
