@@ -320,26 +320,8 @@ class Server:
             await context.send_body(b"", 204, ())
             return
         self._check_sender(context)
-        await self._dispatch(context)
-
-    async def _dispatch(self, context: RequestContext) -> None:
-        """Authenticate the caller, find the operation of a request, and respond."""
-        path: bytes = context.scope.get("raw_path") or context.scope["path"].encode()
-        root: str = context.scope.get("root_path", "")
         try:
-            try:
-                context.operation, context.arguments = self._router.find(
-                    context.method, path.removeprefix(root.encode()) if root else path
-                )
-            except HTTPError:
-                await self._check_key(context)
-                if self._unknown is None:
-                    raise
-                await self._unknown(context)
-                return
-            if context.operation not in PUBLIC:
-                await self._check_key(context)
-            await operation(context.operation)(self, context)
+            await self._dispatch(context)
         except (HTTPError, ClientLeft, OSError):
             raise
         except Exception as error:
@@ -349,6 +331,24 @@ class Server:
             # What a handler raises may hold secrets: its text is for the log alone.
             text = f"{type(error).__name__}: {error}" if self._debug else "The server failed to answer this request."
             raise HTTPError(500, text) from None
+
+    async def _dispatch(self, context: RequestContext) -> None:
+        """Authenticate the caller, find the operation of a request, and respond."""
+        path: bytes = context.scope.get("raw_path") or context.scope["path"].encode()
+        root: str = context.scope.get("root_path", "")
+        try:
+            context.operation, context.arguments = self._router.find(
+                context.method, path.removeprefix(root.encode()) if root else path
+            )
+        except HTTPError:
+            await self._check_key(context)
+            if self._unknown is None:
+                raise
+            await self._unknown(context)
+            return
+        if context.operation not in PUBLIC:
+            await self._check_key(context)
+        await operation(context.operation)(self, context)
 
     def _check_sender(self, context: RequestContext) -> None:
         """Refuse requests that a web page may have sent without its user's knowledge."""

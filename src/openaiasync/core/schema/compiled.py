@@ -155,8 +155,8 @@ class _Compiler:
             ("dict", "minProperties", "maxProperties"),
         ):
             if least in schema or most in schema:
-                bounds = f"{schema.get(least, 0)} <= len(v)" + (f" <= {schema[most]}" if most in schema else "")
-                tests.append(f"(not isinstance(v, {kind}) or {bounds})")
+                size = f"{schema.get(least, 0)} <= len(v)" + (f" <= {schema[most]}" if most in schema else "")
+                tests.append(f"(not isinstance(v, {kind}) or {size})")
         if "pattern" in schema:
             search = self._bound(re.compile(schema["pattern"]).search)
             tests.append(f"(not isinstance(v, str) or {search}(v) is not None)")

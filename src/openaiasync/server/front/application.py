@@ -43,10 +43,11 @@ from ...errors import (
 from ...transport.base import Transport
 from ..app import Server
 from ..asgi import Receive, Scope, Send
-from ..context import ClientLeft, Presence, RequestContext, RequestLimits, error_event
+from ..context import RequestContext, error_event
 from ..errors import HTTPError
 from ..http import HTTPServer
 from ..http_connection import ServerLimits
+from ..presence import ClientLeft, Presence
 from ..routing import Router
 from .accounts import ANYONE, ClientKey, KeyRing, UsageTable, metric_lines
 from .passing import (
@@ -202,7 +203,6 @@ class Front(Server):
         self._cache: AnswerCache | None = None
         self._max_queue = max_queue
         self._max_upload = max_upload
-        self._waiting_limits = RequestLimits(max_body, send_timeout)
         self._listeners = 0
         self._active = 0  # requests that have a slot, or wait for one
         self._heads_made = 0
@@ -278,10 +278,10 @@ class Front(Server):
         caller = str(context.identity) if self._ring else ANYONE
         if context.method == "GET" and path in _OWN:
             context.operation = _OWN[path]
-            await self._guarded(context, self._respond_itself(context, caller))
+            await self._respond_itself(context, caller)
             return
         self._check_passable(context, path)
-        await self._guarded(context, self._pass(context, path, caller))
+        await self._pass(context, path, caller)
 
     async def _respond_itself(self, context: RequestContext, caller: str) -> None:
         if context.operation == "metrics":
@@ -293,7 +293,7 @@ class Front(Server):
             await context.send_json({"object": "list", "data": rows})
         else:
             group = self._group
-            async with Presence(context.receive, self._waiting_limits):
+            async with context.waiting():
                 errors = await group.read_models()
             if len(errors) == len(group.members) and not any(one.models for one in group.members):
                 raise self._refusal(errors[0], group.members[0])
@@ -392,7 +392,7 @@ class Front(Server):
         boundary: EventBoundary | None = None
         tail: AnswerTail | None = None
         try:
-            async with Presence(receive, self._waiting_limits) as presence:
+            async with context.waiting(receive) as presence:
                 self._active += 1
                 try:
                     response = await self._call(passage)

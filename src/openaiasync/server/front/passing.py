@@ -14,8 +14,9 @@ from ...core.http.codings import CodingError, Inflater
 from ...core.policy.estimate import Usage
 from ...engine.forward import usage_in
 from ..asgi import Message, Receive
-from ..context import ClientLeft, RequestContext
+from ..context import RequestContext
 from ..errors import HTTPError
+from ..presence import ClientLeft
 
 __all__ = [
     "AnswerTail",
