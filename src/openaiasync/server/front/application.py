@@ -339,7 +339,7 @@ class Front(Server):
         key = (context.method, path, cast(bytes, context.scope["query_string"]), kept)
         head = self._heads.get(key) or self._head(*key)
         context.operation = head.operation
-        body = await read_body(context, max_body=self._waiting_limits.max_body, max_upload=self._max_upload)
+        body = await read_body(context, max_body=self._limits.max_body, max_upload=self._max_upload)
         summary, model = _NOTHING, head.model
         if body is not None:
             if isinstance(body, bytes) and body[:1] in b"{ \r\n\t":
