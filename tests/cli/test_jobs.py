@@ -217,3 +217,53 @@ def _until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_requests_from_stdin(api: Server, tmp_path: Path) -> None:
+    """They are kept beside the output: an empty stdin continues, more rows at the end are added, other ones refused."""
+    file, out = Path(write_rows(tmp_path / "in.jsonl", 30)), tmp_path / "out.jsonl"
+    rows = file.read_bytes()
+    lines = rows.splitlines(keepends=True)
+    words = ("run", "-", "-o", str(out), "--base-url", api.base)
+    done = inside(*words, stdin=b"")
+    assert (done.returncode, "stdin is empty" in done.stderr) == (2, True)
+    done = inside(*words, stdin=b"".join(lines[:20]))
+    assert done.returncode == 0, done.stderr
+    assert keys_of(out) == [f"k{number}" for number in range(20)]
+    assert inside(*words).returncode == 0
+    assert inside(*words, stdin=b"".join(lines[:20])).returncode == 0
+    assert api.report()["requests"] == 20
+    assert inside(*words, stdin=rows).returncode == 0
+    assert keys_of(out) == [f"k{number}" for number in range(30)]
+    assert api.report()["requests"] == 30
+    for other in (b"".join(lines[:5]), b"".join(lines[1:])):
+        done = inside(*words, stdin=other)
+        assert (done.returncode, "--new" in done.stderr) == (2, True)
+    assert inside(*words, "--new", stdin=b"".join(lines[:5])).returncode == 0
+    assert keys_of(out) == [f"k{number}" for number in range(5)]
+    assert sorted(one.name for one in tmp_path.iterdir() if one.name.startswith(".")) == []
+    assert (tmp_path / "out.input.jsonl").read_bytes() == b"".join(lines[:5])
+
+
+def test_stdin_is_checked(tmp_path: Path) -> None:
+    """`check -` reads stdin, and leaves nothing behind."""
+    rows = Path(write_rows(tmp_path / "in.jsonl", 3)).read_bytes()
+    done = inside("check", "-", stdin=rows + b"{}\n")
+    assert done.returncode == 2
+    assert "line 4" in done.stderr
+    assert inside("check", "-", stdin=rows).stdout.startswith("3 rows")
+
+
+@pytest.mark.parametrize("words", [["run", "--bogus", "-o", "x"], ["check", "-x"], ["embed", "--bogus"]])
+def test_an_unknown_option_is_not_taken_for_a_file(words: list[str]) -> None:
+    """Only a hyphen alone is a file: stdin."""
+    done = inside(*words)
+    assert done.returncode == 2
+    assert "nknown option" in done.stderr
+
+
+def test_embed_takes_a_hyphen() -> None:
+    """`embed -` is what its help says: stdin. (Nothing listens: the call itself fails.)"""
+    done = inside("embed", "-", "--model", "m", "--base-url", "http://127.0.0.1:9/v1", stdin=b"a line\n")
+    assert done.returncode == 1
+    assert "127.0.0.1:9" in done.stderr

@@ -22,7 +22,27 @@ from .console import CommandError, note
 if TYPE_CHECKING:
     from ..client import Client
 
-__all__ = ["ANYWHERE", "Debug", "ModelName", "ServerOptions", "add_tools", "choose_model", "image_at", "schema_in"]
+__all__ = [
+    "ANYWHERE",
+    "Debug",
+    "InputFile",
+    "ModelName",
+    "ServerOptions",
+    "add_tools",
+    "choose_model",
+    "image_at",
+    "schema_in",
+]
+
+
+def _is_no_option(kind: Any, value: str) -> None:
+    """Raise `ValueError` for a file that looks like an option; only ``-`` alone, for stdin, begins with a hyphen."""
+    if value.startswith("-") and value != "-":
+        raise ValueError(f"unknown option {value}")
+
+
+InputFile = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_is_no_option)]
+"""A file, or ``-`` for stdin."""
 
 Debug = Annotated[bool, Parameter(negative="", show_default=False, help="Show a traceback for errors.")]
 ModelName = Annotated[

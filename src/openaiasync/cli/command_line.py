@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 
 from ..errors import OpenAIError
 from ..version import __version__
-from .arguments import ANYWHERE, Debug, ModelName, ServerOptions
+from .arguments import ANYWHERE, Debug, InputFile, ModelName, ServerOptions
 from .console import CommandError, Exit, complain, out, silence, take_any_text
 from .front_command import NO_FRONT, FrontOptions
 from .job_commands import add_job_commands
@@ -129,7 +129,7 @@ def chat(
 
 @app.command
 def embed(
-    file: str = "-",
+    file: InputFile = "-",
     /,
     *,
     model: ModelName = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from .arguments import Debug, schema_in
+from .arguments import Debug, InputFile, schema_in
 
 __all__ = ["ANY_SERVERS", "JobServers", "TableArguments", "add_job_commands"]
 
@@ -102,7 +102,7 @@ _NO_TABLE, _FILES = TableArguments(), FileArguments()
 
 
 def run(
-    source: str,
+    source: InputFile,
     /,
     *,
     out: _Out,
@@ -131,7 +131,7 @@ def run(
     Parameters
     ----------
     source:
-        The file of requests.
+        The file of requests; "-" is stdin, which is copied to OUT.input.jsonl.
     out:
         The file of answers; a table (.csv, .tsv, .parquet) is made of them at the end, from OUT.jsonl beside it.
     model:
@@ -161,11 +161,13 @@ def run(
     return run_job(servers, source, out, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
 
 
-def check(source: str, /, *, model: str | None = None, prices: str | None = None, debug: Debug = False) -> int:
+def check(source: InputFile, /, *, model: str | None = None, prices: str | None = None, debug: Debug = False) -> int:
     """Check a file of requests: bad lines, duplicates, how many tokens, what it may cost. Sends nothing.
 
     Parameters
     ----------
+    source:
+        The file of requests; "-" is stdin.
     model:
         The model of rows that do not name one.
     prices:

@@ -24,6 +24,7 @@ from ..bulk.report import JobReport
 from ..bulk.tables import TableOptions, export_results, is_table
 from ..lazy import resolve_annotations
 from .console import CommandError, Exit, err, note, out
+from .spool import spooled
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -58,7 +59,12 @@ def run_job(
     max_in_flight: str | None,
     prices: str | None,
 ) -> int:
-    """Run a job and return the exit code. Raises `OpenAIError`, `CommandError`."""
+    """Run a job and return the exit code; ``-`` as `source` is stdin. Raises `OpenAIError`, `CommandError`."""
+    if source == "-":
+        with spooled(target, new=bool(options.get("new"))) as source:
+            return run_job(
+                servers, source, target, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices
+            )
     if not os.path.isfile(source):
         raise CommandError(f"cannot read {source}: {'not a file' if os.path.exists(source) else 'no such file'}")
     if options.get("max_cost") is not None and prices is None:
@@ -234,7 +240,10 @@ def retry_job(
 
 
 def check_input(source: str, model: str | None, prices: str | None) -> int:
-    """Check a file of requests and print a summary; return the exit code."""
+    """Check a file of requests (``-``: stdin) and print a summary; return the exit code."""
+    if source == "-":
+        with spooled(None) as source:
+            return check_input(source, model, prices)
     if is_table(source):
         raise CommandError(f"{source} is a table: `run` checks it before it sends anything")
     table = _prices_in(prices)
