@@ -84,7 +84,7 @@ FRAMES = {
     "an unknown opcode": (b"\x83\x01a", 1002, "protocol was broken"),
     "a close of one byte": (b"\x88\x01\x03", 1002, "protocol was broken"),
     "a huge frame": (b"\x81\x7f\x00\x00\x00\x7f\xff\xff\xff\xff", 1009, "too big"),
-    "a close without a code": (b"\x88\x00", 1005, "without saying why"),
+    "a close without a code": (b"\x88\x00", 1005, "without a reason"),
 }
 
 

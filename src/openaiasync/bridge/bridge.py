@@ -82,19 +82,19 @@ def transport(*, library: LibraryName | None = None, **options: Unpack[BridgeOpt
     answer is complete, raises ``RemoteProtocolError``, which is an ``openai.APIConnectionError`` as well. It is for
     servers of this API alone: event streams of others would look unfinished. Redirects are left to the HTTP client.
     Each request's own timeouts hold: ``connect``; ``read`` until an answer starts (a stream: its first event) and then
-    per unit of progress; ``pool`` for a slot in flight. May be used from several event loops.
+    for each unit of progress; ``pool`` for a slot in flight. May be used from several event loops.
 
     Args:
         library: the HTTP library to be a transport of, ``"httpx2"`` or ``"httpx"`` (by default the one that the
             installed ``openai`` requires; ``"httpx"`` for its versions before 3).
-        http_max_in_flight: how many calls the servers see at once (no limit).
+        http_max_in_flight: the maximum number of calls in flight (no limit).
         http_max_connections_per_host: connections to one host (1,000).
         http_timeout: seconds until an answer starts; here and below the shorter of this and the request's own holds.
         http_stall_timeout: seconds without progress once it started.
         http_connect_timeout: seconds until a connection is established.
         http_deadline: seconds for a call with all its attempts, up to its answer's end (no limit).
-        http_other: further options of the connections, see `Client`; ``queue_timeout`` holds in place of the
-            request's ``pool``.
+        http_other: further options of the connections, see `Client`; ``queue_timeout`` replaces the request's
+    ``pool``.
         max_retries: retries of a failed call (2). A response after the last retry tells the official client not to
             retry, and its own retries after a connection error are not retried here; set its ``max_retries=0`` to leave
             all retries to the transport.
@@ -206,7 +206,7 @@ class Bridge:
         stream: Any
         if not bridged.stream and (unasked or kind == "application/json" or kind.endswith("+json")):
             body = await read_whole(call, incoming, cap_of(self._config, request.url.path))
-            if looks_like_events(body):  # some servers stream whatever the request says
+            if looks_like_events(body):  # some servers stream even if the request does not ask for it
                 body = self._assembled(call, incoming, endpoint, body)
                 dropped, kind = _DECODED | {"content-type"}, "application/json"
             stream = self.library.ByteStream(body)

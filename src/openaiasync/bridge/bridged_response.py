@@ -34,7 +34,7 @@ from .errors import translated
 __all__ = ["Answer", "Watch"]
 
 _LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
-_PATIENCE = 1.0  # seconds that it may take where it decides whether the answer is complete
+_PATIENCE = 1.0  # seconds that it may take if it decides whether the answer is complete
 _MAX_STREAM = 1 << 40  # bytes: events are capped one by one
 
 
@@ -57,12 +57,12 @@ _glance = msgspec.json.Decoder(_EventSummary)
 class Watch:
     """Inspects the events of a stream: counts them, and tells whether the answer may end here.
 
-    `endpoint` is the operation that was asked for, `None` on a path that no endpoint names; `body` the request's.
+    `endpoint` is the requested operation, `None` for a path without an endpoint; `body` is the request's.
     """
 
     def __init__(self, endpoint: Endpoint | None, body: Any) -> None:
         self.events: int = 0
-        self.done: bool = False  # [DONE] came
+        self.done: bool = False  # [DONE] was received
         self.endpoint = endpoint
         self.reader: EventReader = EventReader()
         self.whole = False  # the answer was sent as one object, whose events were passed on

@@ -14,7 +14,7 @@ LibraryName = Literal["httpx2", "httpx"]
 def library_named(name: str | None) -> Any:
     """Return the module of that name; for `None` the one that the installed ``openai`` requires, or an installed one.
 
-    Raises `ValueError` for another name and `ModuleNotFoundError` where it is not installed.
+    Raises `ValueError` for another name and `ModuleNotFoundError` if it is not installed.
     """
     if name is None:
         name = _required() or ("httpx2" if util.find_spec("httpx2") or not util.find_spec("httpx") else "httpx")

@@ -74,7 +74,7 @@ class AgentFileStagingError(OpenAIError):
 
 
 class TurnResult(Protocol):
-    """Anything that names a turn of a session."""
+    """An object with the ids of a session and of one of its turns."""
 
     @property
     def session_id(self) -> str: ...
@@ -112,8 +112,8 @@ class AgentFilesHelpers:
     ) -> PreparedAgentFiles:
         """Upload the files of a folder that match patterns such as ``**/*.py``, to be placed below `destination`.
 
-        Symbolic links are refused, and so are files behind them. Raises as `prepare`, and `ValueError` if no file
-        matches.
+        Symbolic links are refused, and so are files behind them. Raises the errors of `prepare`, and `ValueError`
+        if no file matches.
         """
         files = await asyncio.to_thread(_matching, root, destination, include)
         return await _prepare(self._calls, files, {**options})
@@ -124,7 +124,7 @@ class AgentFilesHelpers:
     ) -> StagedAgentFile:
         """Upload a file and put it into an environment at `path`.
 
-        Raises `ValueError` for a wrong path, what `files.create` raises, and `AgentFileStagingError` if the file was
+        Raises `ValueError` for a wrong path, the errors of `files.create`, and `AgentFileStagingError` if the file was
         uploaded but not put there: delete its `.uploaded_file_id` then.
         """
         return await _stage(self._calls, environment_id, file, path, {**options})
@@ -253,7 +253,10 @@ class AsyncAgentResultArtifacts:
         return await self._content(artifact, {**options})
 
     async def download(self, path: str, *, to: str | os.PathLike[str], **options: Unpack[RequestOptions]) -> OpenModel:
-        """Write the artifact at `path` to a file and return its description. Raises as `content`, and `OSError`."""
+        """Write the artifact at `path` to a file and return its description.
+
+        Raises the errors of `content`, and `OSError`.
+        """
         artifact = await self._find(path, {**options})
         answer = await self._content(artifact, {**options})
         await answer.astream_to_file(to)

@@ -203,10 +203,10 @@ class SpeechToTextMethods(Namespace):
 
 
 def _of_text(request: Request, meta: Meta, text: str) -> Transcription:
-    """Return the answer for a transcript that is plain text, or an object although text was asked for."""
+    """Return the answer for a transcript in plain text, or for an object that a server sent instead of text."""
     from ..types.audio import Transcription
 
-    if text.lstrip().startswith("{"):  # an object although text was asked for
+    if text.lstrip().startswith("{"):  # an object, although text was requested
         try:
             found: object = parse_json(text.encode())
         except (ValueError, RecursionError):

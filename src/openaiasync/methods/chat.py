@@ -1,4 +1,4 @@
-"""`client.chat` and `client.chat.completions`: what is written by hand of these namespaces."""
+"""The hand-written part of `client.chat` and `client.chat.completions`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _endpoint() -> Endpoint:
 
 def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
     if main.__class__ is list and "stream" not in params:
-        params["messages"] = main  # the usual case: the same result as below, without the work
+        params["messages"] = main  # fast path for the usual arguments, with the same result as below
         return params
     made = parameters(_endpoint(), method, "messages", main, params)
     messages = made.get("messages")
@@ -78,7 +78,7 @@ def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") ->
 def _turn(
     method: str, main: Any, params: dict[str, Any], tools: Tools | None, into: Any = None
 ) -> tuple[Any, dict[str, Any], TurnOptions]:
-    """Return messages, parameters of the request and options of a turn that `method` is to run."""
+    """Return messages, request parameters and options of a turn for `method`."""
     from ..chat.turn_options import turn_keywords
 
     if isinstance(main, Mapping) and "role" not in main:
@@ -113,8 +113,8 @@ class ChatMethods:
 
         Use it as ``async with client.chat.stream(...) as stream: async for chunk in stream: ...``. Nothing is sent
         before the stream is entered or iterated. The usage is requested, and is part of the `final()` answer; pass
-        ``stream_options`` to decide yourself. The stream holds a slot until its end or `close`. Raises `TypeError` as
-        the call does; reading raises `OpenAIError`, such as `IncompleteStreamError` with `.partial` for a stream that
+        ``stream_options`` to decide yourself. The stream holds a slot until its end or `close`. Raises the `TypeError`
+        of the call; reading raises `OpenAIError`, such as `IncompleteStreamError` with `.partial` for a stream that
         was cut.
         """
         calls = self._calls
@@ -126,14 +126,14 @@ class ChatMethods:
     ) -> Reply[Any]:
         """Ask a model that may call `tools`, typed Python functions, until it answers with text.
 
-        The arguments of each call are validated and converted as the annotations say; the calls of one answer run at
-        the same time. The model is told if a call fails; ``on_tool_error="raise"`` raises instead. `max_rounds` is how
-        often the model is asked at most (8); `permit` is asked before each call. Further parameters are those of the
-        API.
+        The arguments of each call are validated and converted by its annotations; the calls of one answer run at the
+        same time. If a call fails, the model gets the error; ``on_tool_error="raise"`` raises instead. `max_rounds` is
+        the maximum number of answers (8); `permit` is called before each tool call. Further parameters are those of
+        the API.
 
         Raises `TypeError` and `ValueError` for functions that cannot be tools, before anything is sent;
         `TooManyRoundsError`, `ToolError`, `LengthFinishReasonError` for calls that were cut at the length limit, and
-        what calls raise. Each has the `Reply` so far in `.partial`.
+        the errors of calls. Each has the `Reply` so far in `.partial`.
         """
         from ..chat.turn import run_turn
 
@@ -176,16 +176,16 @@ class ChatMethods:
         tools: Tools | None = None,
         **params: Unpack[TurnParams],
     ) -> Reply[Any]:
-        """Ask for a value of the type `into`, which becomes the reply's `parsed`; `tools` may be called on the way.
+        """Ask for a value of the type `into`, the reply's `parsed`; the model may call `tools` before it answers.
 
         `into` is a Struct, dataclass, TypedDict or pydantic model, or a list, `Literal`, union or scalar. An answer
         that does not fit goes back to the model with a list of its mistakes, up to `repair` times (1). `format` is the
-        way to ask: ``"json_schema"``, ``"json_object"`` or ``"prompt"``; by default the best one that the server
-        supports.
+        form of the request: ``"json_schema"``, ``"json_object"`` or ``"prompt"``; by default the best one that the
+        server supports.
 
         Raises `TypeError` for a type without a JSON schema, before anything is sent; `StructuredOutputError`
         if no answer fits, or one of its subclasses `LengthFinishReasonError`, `ContentFilterFinishReasonError` and
-        `RefusalError`; and what `run_tools` raises.
+        `RefusalError`; and the errors of `run_tools`.
         """
         from ..chat.turn import run_turn
 
@@ -242,10 +242,10 @@ class ChatMethods:
         """Return a conversation that keeps its history: ``await session.say("...")``, ``session.stream("...")``.
 
         `system` is the system prompt, `messages` an existing history, `tools` typed functions that the model may call.
-        `context_limit` is how many tokens a request may have: its prompt, and its answer if that is limited. `policy`
-        is what happens at the limit: ``"drop"`` leaves the oldest turns out of requests (default), ``"summarise"``
-        replaces them by a summary of the model, ``"refuse"`` raises `ContextLimitError`; the history always keeps them.
-        Tokens are counted by the server, and what it has not seen yet by the `tokenizer` or an estimate. With `prices`
+        `context_limit` is the maximum number of tokens of a request: its prompt, and its answer if that is limited.
+        `policy` applies at the limit: ``"drop"`` (default) leaves the oldest turns out of requests, ``"summarise"``
+        replaces them with a summary by the model, ``"refuse"`` raises `ContextLimitError`; the history always keeps
+        them. Tokens are counted by the server, and new messages by the `tokenizer` or an estimate. With `prices`
         per million tokens, ``session.usage`` includes the cost; `budget`, in their currency, raises `BudgetError`
         instead of a call that would exceed it. Further parameters are those of `run_tools` and of the API, for all
         turns.
@@ -273,10 +273,11 @@ class ChatMethods:
     ) -> ChatSession:
         """Return a session that was saved. With ``append=True``, every turn is appended to its file from now on.
 
-        `options` are those of `session` except `messages`, and override what was saved. Functions are not in the file:
+        `options` are those of `session` except `messages`, and override the saved values. Functions are not in the
+        file:
         pass the `tools` again; ``session.missing_tools`` names those that are missing. With ``fsync=True``, appending
         waits for the disk. Raises `SessionFileError` if the file does not exist, is not a saved session, is in use or
-        damaged; and what `session` raises.
+        damaged; and the errors of `session`.
         """
         from ..chat.session import ChatSession
 
@@ -318,7 +319,7 @@ class ChatCompletionsHelpers:
         answer: Any = await self._calls.run(_endpoint(), made)
         if hasattr(answer, "choices"):
             return parsed_completion(answer, spec)
-        return answer.then(functools.partial(parsed_completion, spec=spec))  # of `with_raw_response` and the like
+        return answer.then(functools.partial(parsed_completion, spec=spec))  # of `with_raw_response` and similar views
 
     @overload
     def stream(self, *, response_format: PlainFormat | None = None, **params: Unpack[ParseParams]) -> UntypedStream: ...
@@ -335,9 +336,9 @@ class ChatCompletionsHelpers:
         """Return the same as events: ``async with ....stream(...) as stream: async for event in stream: ...``.
 
         Each chunk is an event, followed by its parts: `content.delta` and `.done`, `refusal.delta` and `.done`,
-        `tool_calls.function.arguments.delta` and `.done`, `logprobs.content.delta` and the like. At the end,
-        ``await stream.get_final_completion()`` is the whole answer with its values. `response_format` may also be what
-        the API itself takes; the text stays text then.
+        `tool_calls.function.arguments.delta` and `.done`, `logprobs.content.delta` and similar ones. At the end,
+        ``await stream.get_final_completion()`` is the whole answer with its values. `response_format` may also be a
+        value of the API; then the text is not parsed.
 
         Raises `TypeError` for a wrong request; nothing is sent before the stream is entered.
         """

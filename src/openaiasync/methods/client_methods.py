@@ -1,4 +1,4 @@
-"""The methods of the client itself, beside the official namespaces, and `client.models()`."""
+"""The methods of the client itself, in addition to the official namespaces, and `client.models()`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _completion_endpoint() -> Endpoint:
 
 
 class CompletionMethods(Namespace):
-    """`client.completion(...)` and `client.completion.stream(...)`: a text is continued, without chat roles."""
+    """`client.completion(...)` and `client.completion.stream(...)`: continue a text, without chat roles."""
 
     async def __call__(
         self,
@@ -73,7 +73,7 @@ class CompletionMethods(Namespace):
         """Return the same as a stream: ``async with client.completion.stream(...) as stream: async for ...``.
 
         Nothing is sent before the stream is entered or iterated. `usage` is requested and part of the `final()` answer.
-        Raises `TypeError` as the call does; reading raises `OpenAIError`, such as `IncompleteStreamError`.
+        Raises the `TypeError` of the call; reading raises `OpenAIError`, such as `IncompleteStreamError`.
         """
         endpoint, calls = _completion_endpoint(), self._calls
         made = parameters(endpoint, "completion", "prompt", prompt, dict(params))
@@ -182,12 +182,12 @@ class ClientMethods:
         Files are those of the Batch API: see the page "Jobs". Failed rows are in ``out.errors.jsonl``.
 
         `source` holds JSON Lines with ``custom_id``, ``url`` and ``body``, and is checked before anything is sent.
-        `out` gets an answer a line; beside it are ``out.jsonl.job/`` (what resuming needs) and ``out.report.json``.
-        The options are those of `JobOptions`.
+        `out` gets one answer per line; next to it are ``out.jsonl.job/`` (the state for resuming) and
+        ``out.report.json``. The options are those of `JobOptions`.
 
-        Returns a `Job`: await it for its `JobReport`, or call its `stop()` from elsewhere. Failed rows raise nothing.
-        Raises `InputFileError` with what is wrong in which line, `JobChangedError` for an output that belongs to a job
-        with another input or other settings, `JobError` for anything else that prevents the job; all before anything is
+        Returns a `Job`: await it for its `JobReport`, or call its `stop()` from elsewhere. Failed rows do not raise.
+        Raises `InputFileError` with the problems by line, `JobChangedError` for an output that belongs to a job with
+        another input or other settings, `JobError` for anything else that prevents the job; all before anything is
         sent, except for results that cannot be written.
         """
         from ..bulk.job import Job

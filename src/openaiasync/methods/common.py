@@ -37,6 +37,6 @@ def parameters(endpoint: Endpoint, method: str, name: str, main: Any, params: di
 
 
 def no_raw_twin(method: F) -> F:
-    """Mark a method that `with_raw_response` and the like lack: it makes several requests, or none yet."""
+    """Mark a method without a raw form: it makes several requests, or none yet."""
     method.__dict__["no_raw_twin"] = True
     return method

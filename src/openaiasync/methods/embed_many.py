@@ -37,7 +37,7 @@ Tokenizer: TypeAlias = Callable[[str], int | Sized]
 
 _AT_ONCE = 8  # requests, for a client without a limit on calls in flight
 _ABOUT_TEXTS = frozenset({400, 413, 422, 500})  # llama.cpp answers 500 to a text that is too long
-_GIVE_UP_AFTER = 60.0  # seconds without a working server; shorter than for a job: somebody waits for this call
+_GIVE_UP_AFTER = 60.0  # seconds without a working server; shorter than for a job, since the caller waits for this call
 _GIVE_UP = 8  # texts refused one by one with none accepted: the request is at fault, not the texts
 
 
@@ -104,7 +104,7 @@ class _Piece:
 
 
 class _Batch:
-    """Consecutive texts that are one row of the scheduler, and those of them still to be sent."""
+    """Consecutive texts that form one row of the scheduler, and those of them still to be sent."""
 
     __slots__ = ("done", "refused", "rows", "sent", "texts", "todo")
 
@@ -112,7 +112,7 @@ class _Batch:
         self.texts = texts
         self.sent: list[_Piece] = []  # the texts of the current request
         self.todo: list[list[_Piece] | tuple[int, int]] = [texts]
-        """A stack of requests; after the halves of a refused one stand the size of a half, and `refused` before."""
+        """A stack of requests; the halves of a refused one are followed by their size, and the earlier `refused`."""
         self.rows: list[EmbeddedText] = []
         self.refused = 0
         self.done = False
@@ -125,7 +125,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Batching:
-    """How texts are put into requests, and what every request holds beside them."""
+    """The distribution of texts over requests, and the parameters that all requests share."""
 
     size: int
     tokens: int
@@ -176,21 +176,24 @@ class EmbedManyMethods:
         """Embed any number of texts; `.vectors` holds a `Vector` for each, in their order.
 
         Args:
-            texts: texts, or lists of token ids, from anything that can be iterated, asynchronously too. It is read as
-                vectors come; what it raises is passed on as it is.
-            batch_size: most texts in one request; OpenAI's API takes 2,048. A smaller limit of the server is found.
-            batch_tokens: most tokens in one request, unless a single text has more; OpenAI's API takes 300,000.
-            tokenizer: the number of tokens of a text, or a list of them. Default: its UTF-8 bytes, never too few.
-            concurrency: requests at once, 429s that wait included. Default: the client's `http_max_in_flight`, or 8 if
-                it has no limit; as many for each of its servers.
+            texts: texts, or lists of token ids, from any iterable or asynchronous iterable. It is read as vectors
+                arrive; its exceptions are passed on unchanged.
+            batch_size: the maximum number of texts in a request; OpenAI's API accepts 2,048. A smaller limit of the
+                server is detected.
+            batch_tokens: the maximum number of tokens in a request, unless a single text has more; OpenAI's API
+                accepts 300,000.
+            tokenizer: returns the number of tokens of a text, or a list of them. Default: its UTF-8 bytes, an upper
+                limit.
+            concurrency: requests at once, including those that wait after a 429. Default: the client's
+                `http_max_in_flight`, or 8 if it has no limit; this number applies to each of its servers.
             params: those of ``POST /embeddings`` and the options of a call, for each request.
 
-        A 429 waits until the server's limits allow the request; other passing failures are repeated `max_retries`
-        times. A request refused with 400, 413, 422 or 500 is sent again by halves. Raises `EmbedManyError` when all is
-        done but what was refused (`refused` names it by index), or when a request fails for another reason, no server
-        works for a minute, or asks for a longer pause; it keeps the finished `vectors`, and the failure is its
-        `__cause__`. Raises
-        `TypeError` or `ValueError` for parameters, before anything is sent, and for an item that is not a text.
+        After a 429 a request waits until the server's limits allow it; other temporary failures are retried
+        `max_retries` times. A request refused with 400, 413, 422 or 500 is split into halves and sent again. Raises
+        `EmbedManyError` at the end if texts were refused (`refused` has them by index), or if a request fails for
+        another reason, or no server works for a minute or asks for a longer pause; the error has the finished
+        `vectors`, and the failure is its `__cause__`. Raises `TypeError` or `ValueError` for invalid parameters, before
+        anything is sent, and for an item that is not a text.
         """
         vectors: dict[int, Vector] = {}
         batching = self._batching(batch_size, batch_tokens, tokenizer, concurrency, dict(params))
@@ -217,8 +220,8 @@ class EmbedManyMethods:
 
         ``async with client.embed_many.stream(texts) as rows: async for row in rows: ...``
 
-        Rows (`index`, `text`, `vector`) come in order; twice `concurrency` requests are ahead of the reader at most.
-        A refused text has no row; after the last row `EmbedManyError` is raised if any was refused.
+        Rows (`index`, `text`, `vector`) are in order; at most twice `concurrency` requests are ahead of the reader.
+        A refused text has no row; after the last row `EmbedManyError` is raised if any text was refused.
         """
         batching = self._batching(batch_size, batch_tokens, tokenizer, concurrency, dict(params))
         return EmbedManyStream(_Run(self._calls, texts, batching))
@@ -242,7 +245,7 @@ class EmbedManyMethods:
 
 def _check_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is a whole number from 1 up, not {value!r}")
+        raise ValueError(f"{name} must be a whole number, at least 1, not {value!r}")
 
 
 class EmbedManyStream:
@@ -294,7 +297,7 @@ class EmbedManyStream:
 class _Run:
     """The batches of one call: source, review and sink of the scheduler that sends them."""
 
-    full = False  # no batch is started that the reader has no room for
+    full = False  # batches are only started while the reader has room for their rows
 
     def __init__(self, calls: Engine, texts: Texts, batching: _Batching) -> None:
         self.refusals: dict[int, APIStatusError] = {}
@@ -303,7 +306,7 @@ class _Run:
         self.pieces: Any = _pieces(texts)
         self._calls = calls
         self._batching = batching
-        self._takes = batching.size  # texts that the server takes in one request, as far as is known
+        self._takes = batching.size  # the known maximum number of texts in one request
         self._accepted = 0
         self._batches: deque[_Batch] = deque()  # in order; those whose rows were not yielded yet
         self._unread: dict[int, Vector] = {}  # vectors of texts whose rows were not yielded yet
@@ -344,7 +347,7 @@ class _Run:
             run.cancel()
             await asyncio.wait({run})
             if not run.cancelled():
-                run.exception()  # the caller has left
+                run.exception()  # the caller has left the block
 
     def _refuse_to_wait_for_ever(self) -> None:
         limiter = self._calls.shared.limiter
@@ -378,7 +381,7 @@ class _Run:
     # ---------------------------------------------------------------- batches
 
     async def _works(self) -> AsyncGenerator[Work, None]:
-        """Yield batches, each once it may be sent and the reader is not too far behind."""
+        """Yield batches, each when it may be sent and the reader is not too far behind."""
         batches, most, name = self._cut(), self._batching.concurrency, ""
         try:
             while True:
@@ -400,7 +403,7 @@ class _Run:
             await batches.aclose()
 
     async def _cut(self) -> AsyncGenerator[list[_Piece], None]:
-        """Yield the texts, as many at a time as go into one request."""
+        """Yield the texts, as many at a time as fit into one request."""
         texts: list[_Piece] = []
         total = 0
         async for piece in self.pieces:
@@ -443,7 +446,8 @@ class _Run:
         """Keep the vectors, and continue with the rest of the batch."""
         batch: _Batch = work.context
         answer: CreateEmbeddingResponse = outcome.answer
-        for piece, vector in zip(batch.sent, answer.vectors, strict=True):  # as many as texts: the call has checked it
+        # one vector for each text: the call has checked it
+        for piece, vector in zip(batch.sent, answer.vectors, strict=True):
             batch.rows.append(EmbeddedText(piece.index, piece.text, vector))
             self._unread[piece.index] = vector
         self._accepted += len(batch.sent)

@@ -49,7 +49,7 @@ class FilesHelpers:
     ) -> FileObject:
         """Wait until a file is processed, has failed (`status` is "error"), or was deleted, and return it.
 
-        Asks every `poll_interval` seconds, for `max_wait_seconds` at most; `deadline` holds for the whole helper.
+        Polls every `poll_interval` seconds, for at most `max_wait_seconds`; `deadline` applies to the whole helper.
         Raises `PollTimeoutError` (a `RuntimeError`) when time is up, with the file in `.partial`, and `OpenAIError`.
         """
         times = {"poll_interval_ms": poll_interval * 1000, "max_wait_seconds": max_wait_seconds}
@@ -200,7 +200,7 @@ class ChunkedUpload:
 
     def _read(self, size: int) -> bytes:
         pieces: list[bytes] = []
-        while size > 0 and (piece := self._source.file.read(size)):  # pipes return less than was asked for
+        while size > 0 and (piece := self._source.file.read(size)):  # pipes return less than requested
             pieces.append(piece)
             size -= len(piece)
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)

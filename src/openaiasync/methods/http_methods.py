@@ -53,12 +53,12 @@ class HTTPMethods:
 
     @property
     def with_raw_response(self) -> RawMethods:
-        """All methods, answering a `RawResponse`: status, header fields, body; `parse()` decodes."""
+        """All methods, returning a `RawResponse`: status, header fields, body; `parse()` decodes."""
         return RawMethods(self, self._calls)
 
     @property
     def with_streaming_response(self) -> StreamedMethods:
-        """All methods, answering a context manager of a `StreamedResponse`, whose body is read as you ask."""
+        """All methods, returning a context manager of a `StreamedResponse`, whose body is read on request."""
         return StreamedMethods(self, self._calls)
 
     async def get(self, path: str, *, cast_to: type[T], options: Mapping[str, Any] | None = None, **stream: Any) -> T:
@@ -82,8 +82,8 @@ class HTTPMethods:
     ) -> T:
         """``POST`` a path below the API base, with `body` as JSON; see `get`.
 
-        In place of it: ``content=``, bytes, text, an open file, or an asynchronous iterable of bytes, sent as it is; or
-        ``files=``, files by name, sent as a form with the fields of `body`.
+        Instead of `body`, ``content=`` sends bytes, text, an open file or an asynchronous iterable of bytes unchanged;
+        ``files=``, files by name, are sent as a form with the fields of `body`.
         """
         options = HiddenFields(options or {})  # may hold a key, and this frame is in every traceback
         answer: T = await self._verb("POST", path, cast_to, body, options, **sent)
@@ -195,7 +195,7 @@ class HTTPMethods:
 
 
 def _special(calls: Engine, row: Endpoint, options: dict[str, Any]) -> Engine:
-    """Return the options that decide how the call is made: which key is sent, whether redirects are followed."""
+    """Return the options about the call itself: the key that is sent, and whether redirects are followed."""
     security: Mapping[str, Any] = options.pop("security", None) or {}
     if security.get("admin_api_key_auth"):
         if calls.config.admin_key is None:
@@ -220,7 +220,7 @@ def _form(body: Any, files: Any) -> Multipart:
 
 
 def _as_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a call's options, given under their official names, under ours."""
+    """Return a call's options by this library's names, given the official ones."""
     words = {"headers": "extra_headers", "params": "extra_query", "extra_json": "extra_body"}
     taken = {words.get(name, name): value for name, value in (options or {}).items() if not is_omitted(value)}
     if (key := taken.pop("idempotency_key", None)) is not None:
@@ -232,7 +232,7 @@ def _as_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _encoded(path: str) -> str:
-    """Return a path, with or without a query, for a request line: blanks, line ends and the like encoded."""
+    """Return a path, with or without a query, for a request line: blanks, line ends and similar characters encoded."""
     return quote(path, safe=_PATH_SAFE)
 
 

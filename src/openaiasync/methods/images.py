@@ -32,7 +32,7 @@ _OF_THE_ANSWER = (
 
 
 class Pictures:
-    """Accumulates events into images: the whole ones once there is one, until then the latest partial one."""
+    """Accumulates events into images: the whole ones, or the latest partial one until the first is whole."""
 
     def __init__(self) -> None:
         self._whole: list[ImageGenStreamEvent] = []
@@ -78,7 +78,7 @@ class ImageGenerateMethods(Namespace):
     async def __call__(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImagesResponse:
         """Generate images; ``await answer.data[0].save("image.png")`` saves one, whether it is base64 or a link.
 
-        `prompt` says what they show, or is the whole request as one dict; further parameters are those of
+        `prompt` describes them, or is the whole request as one dict; further parameters are those of
         ``POST /images/generations``. Raises `TypeError` for a parameter that is missing or unknown, and `OpenAIError`.
         """
         made = parameters(_endpoint(), "image_generate", "prompt", prompt, dict(params))

@@ -110,7 +110,7 @@ class MapMethods:
         clients: Iterable[Any] = (),
         **params: Any,
     ) -> RowStream[Any, Any]:
-        """Make one call of each row: ``await client.map(prompts, model="…")``, or ``async for row in client.map(…)``.
+        """Make one call for each row: ``await client.map(prompts, model="…")``, or ``async for row in client.map(…)``.
 
         Awaited, it is the list of all rows in the order of the input; iterated, each row as it completes, in bounded
         memory. A row says whether it is `ok`, and has `answer` or `error`, `key`, `index`, `attempts`. A row that fails
@@ -119,11 +119,11 @@ class MapMethods:
         Args:
             rows: texts, lists (messages; for embeddings, texts or token ids) or dicts with the parameters of a request,
                 from any iterable or asynchronous iterable; a data frame of pandas, polars or Arrow gives dicts.
-            make: a function that makes one of these of an item, ``lambda row: {"messages": …}``.
+            make: a function that converts an item to one of these, ``lambda row: {"messages": …}``.
             endpoint: ``"chat"``, ``"completions"``, ``"embeddings"``, ``"responses"`` or ``"moderations"``.
             into: a type; each answer becomes a value of it, `row.parsed`, as with `client.chat.parse`.
-            repair: how often an answer that does not fit is asked for again.
-            key: what names a row: a column of it, or a function of the item. Default: its index.
+            repair: how often a row is sent again if its answer does not fit.
+            key: the name of a row: one of its columns, or a function of the item. Default: its index.
             limits: ``Limits(rpm=…, tpm=…)`` for each server. Default: the client's. The others are learned from
                 the server's answers.
             max_in_flight: calls in flight at each server; ``"auto"`` finds the number, `None` means no limit.
@@ -133,7 +133,7 @@ class MapMethods:
             cache: path of an SQLite file with answers: requests answered there are not sent again.
             dedupe: whether equal requests are sent once. Default: those with ``temperature=0``.
             clients: further clients, whose servers take a share of the rows.
-            params: parameters of every request; a row's own win.
+            params: parameters of every request; those of a row override them.
 
         Raises `TypeError` and `ValueError` for invalid arguments, `ManyCallsError` if the run was stopped: no quota,
         a refused key, no working server.

@@ -23,15 +23,15 @@ __all__ = ["OF_ALL", "PollOptions", "Poller", "WaitOptions"]
 DEFAULT_INTERVAL = 1.0  # seconds
 LONGEST_HINT = 60.0  # seconds: the longest pause that a server can ask for
 _FIRST_ONLY = frozenset({"extra_query", "extra_body"})
-OF_ALL = OPTION_NAMES - _FIRST_ONLY - {"deadline"}  # the options that go with every request of a helper
+OF_ALL = OPTION_NAMES - _FIRST_ONLY - {"deadline"}  # options that apply to every request of a helper
 
 
 class PollOptions(RequestOptions, total=False):
     """The options of a helper that polls.
 
     `poll_interval_ms` is the time between two requests in milliseconds. Default: the server's hint (the field
-    ``openai-poll-after-ms``, at most a minute), or 1,000. `deadline` (seconds) holds for the whole helper, pauses
-    included. `extra_query` and `extra_body` go with its first request, the other options with all of them.
+    ``openai-poll-after-ms``, at most a minute), or 1,000. `deadline` (seconds) applies to the whole helper, including
+    pauses. `extra_query` and `extra_body` apply to its first request, the other options to all of them.
     """
 
     poll_interval_ms: float

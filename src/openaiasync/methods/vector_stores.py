@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileBatchesHelpers", "VectorStoreFilesHelpers"]
 
-PURPOSE = "assistants"  # of files that are uploaded for a vector store
+PURPOSE = "assistants"  # the purpose of files that are uploaded for a vector store
 
 
 def _in_progress(status: object) -> bool:
@@ -30,14 +30,14 @@ def _in_progress(status: object) -> bool:
 
 
 class AttachOptions(WaitOptions, total=False):
-    """How a file becomes part of a vector store, and the options of polling for it."""
+    """The options of attaching a file to a vector store and polling for it."""
 
     attributes: Mapping[str, str | float | bool] | None
     chunking_strategy: FileChunkingStrategyParam
 
 
 class BatchOptions(PollOptions, total=False):
-    """How files become part of a vector store together, and the options of polling for them."""
+    """The options of attaching several files to a vector store and polling for them."""
 
     attributes: Mapping[str, str | float | bool] | None
     chunking_strategy: FileChunkingStrategyParam
@@ -75,7 +75,7 @@ class VectorStoreFilesHelpers:
     ) -> VectorStoreFile:
         """Upload a file and attach it to a vector store, without waiting for it.
 
-        Raises what `files.create` does. `deadline` holds for both requests together.
+        Raises the errors of `files.create`. `deadline` applies to both requests together.
         """
         poller = Poller(self._calls, params := _without_gaps({**options, "chunking_strategy": chunking_strategy}))
         return await self._begin(poller, await _uploaded(poller, file, params), vector_store_id, params)

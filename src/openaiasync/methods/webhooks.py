@@ -38,8 +38,8 @@ class WebhookMethods:
     ) -> UnwrapWebhookEvent:
         """Check a webhook's signature and decode its event, by its `type` one of `openaiasync.types.webhooks`.
 
-        `payload` is the body exactly as received. An event of a type that is not known yet is an open object. Raises as
-        `verify_signature`, and `ValueError` for a body that is not a JSON object.
+        `payload` is the body exactly as received. An event of a type that is not known yet is an open object. Raises
+        the errors of `verify_signature`, and `ValueError` for a body that is not a JSON object.
         """
         self.verify_signature(payload, headers, secret=secret)
         from ..types.webhooks import UnwrapWebhookEvent

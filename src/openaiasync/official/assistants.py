@@ -73,7 +73,7 @@ class AsyncAssistantEventHandler:
                 await self._iterator.aclose()
 
     async def until_done(self) -> None:
-        """Read what is left, so that every method is called; raises what reading raises."""
+        """Read the rest of the stream, so that every method is called. Raises the errors of reading."""
         async for _ in self:
             pass
 
@@ -103,21 +103,21 @@ class AsyncAssistantEventHandler:
         return None if self._message is None else self._message.message
 
     async def get_final_run(self) -> Run:
-        """Return the run at its end; reads what is left. Raises `RuntimeError` for a stream without a run."""
+        """Read the rest of the stream and return the run at its end. Raises `RuntimeError` if there was no run."""
         await self.until_done()
         if self._run is None:
             raise RuntimeError("the stream had no run")
         return self._run
 
     async def get_final_run_steps(self) -> list[RunStep]:
-        """Return the steps of the run; reads what is left. Raises `RuntimeError` for a stream without steps."""
+        """Read the rest of the stream and return the run's steps. Raises `RuntimeError` if there were none."""
         await self.until_done()
         if not self._steps:
             raise RuntimeError("the stream had no steps of a run")
         return [one.step for one in self._steps.values()]
 
     async def get_final_messages(self) -> list[Message]:
-        """Return the messages of the run; reads what is left. Raises `RuntimeError` for a stream without messages."""
+        """Read the rest of the stream and return the run's messages. Raises `RuntimeError` if there were none."""
         await self.until_done()
         if not self._messages:
             raise RuntimeError("the stream had no messages")
@@ -148,7 +148,7 @@ class AsyncAssistantEventHandler:
         finally:
             await self.on_end()
 
-    # ---------------------------------------------------------------- which method is called for what
+    # ---------------------------------------------------------------- dispatch of events to methods
 
     async def _dispatch(self, event: Any) -> None:
         kind = getattr(event, "event", None)
@@ -171,7 +171,7 @@ class AsyncAssistantEventHandler:
             await self.on_message_created(data)
         elif what == "delta":
             if self._message is None:
-                raise RuntimeError("a delta of a message came before the message")
+                raise RuntimeError("a delta of a message was received before the message")
             await self._of_delta(self._message, data.delta)
         elif what in ("completed", "incomplete"):
             self._message = self._messages.setdefault(_name(data), MessageAccumulator(data))
@@ -214,7 +214,7 @@ class AsyncAssistantEventHandler:
             self._step_id = _name(data)
         elif what == "delta":
             if _name(data) not in self._steps:
-                raise RuntimeError("a delta of a step came before the step")
+                raise RuntimeError("a delta of a step was received before the step")
             await self._of_step_delta(self._steps[_name(data)], data.delta)
         elif what in _STEP_ENDS:
             if _name(data) in self._steps:
@@ -295,7 +295,7 @@ class AsyncAssistantEventHandler:
 
 
 def _name(data: Any) -> str:
-    """Return the id of an object as text, whatever a server has sent there."""
+    """Return the id of an object as text, also if a server sent another type."""
     return str(getattr(data, "id", None))
 
 
@@ -385,7 +385,7 @@ class MessageAccumulator:
         return content[at] if there and at < len(content) else None
 
     def end(self, message: Message) -> None:
-        """Replace the message by the complete one that the server sends at its end."""
+        """Replace the message with the complete one that the server sends at its end."""
         self.message, self._grows = message, False
 
     def _grow(self, place: int, part: Any) -> None:
@@ -412,7 +412,7 @@ class MessageAccumulator:
 
 
 class StepAccumulator:
-    """A step of a run and its tool calls. Only the calls that a delta changes are built anew."""
+    """A step of a run and its tool calls. Only the calls that a delta changes are rebuilt."""
 
     def __init__(self, step: RunStep) -> None:
         self.step: RunStep = step
@@ -440,7 +440,7 @@ class StepAccumulator:
         self._mark(calls, first)
 
     def end(self, step: RunStep) -> None:
-        """Replace the step by the complete one that the server sends at its end."""
+        """Replace the step with the complete one that the server sends at its end."""
         self.step, self._indexes = step, None
 
     def call(self, index: Any) -> Any:

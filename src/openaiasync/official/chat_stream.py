@@ -50,7 +50,7 @@ E = TypeVar("E", bound=BaseModel)
 
 
 def _sourced(event: E, source: Any) -> E:
-    """Attach the function that makes the values of an event when somebody looks at them."""
+    """Attach the function that makes the values of an event at first access."""
     vars(event)["_source"] = source
     return event
 
@@ -61,7 +61,7 @@ def _from_source(event: BaseModel, *given: Any) -> Any:
 
 
 class ChunkEvent(BaseModel, kw_only=True, tag_field="type", tag="chunk"):
-    """A chunk as it was received, before the other events that are made from it."""
+    """A received chunk, before the other events that are made from it."""
 
     type: ClassVar[Literal["chunk"]] = "chunk"
     chunk: ChatCompletionChunk
@@ -82,15 +82,15 @@ class ContentDeltaEvent(BaseModel, kw_only=True, tag_field="type", tag="content.
 
     @property
     def parsed(self) -> Any:
-        """The value of the text so far, in plain types; `None` if no type was asked for, or nothing is certain yet.
+        """The value of the text so far, in plain types; `None` if no type was requested, or no value is certain yet.
 
-        It is the same object each time and grows with the stream: copy what you keep.
+        It is the same object each time and grows with the stream: copy it to keep a state.
         """
         return _from_source(self, self.snapshot)
 
 
 class ContentDoneEvent(BaseModel, Generic[T], kw_only=True, tag_field="type", tag="content.done"):
-    """The text is complete; `parsed` is its value, of the type asked for."""
+    """The text is complete; `parsed` is its value, of the requested type."""
 
     type: ClassVar[Literal["content.done"]] = "content.done"
     content: str
@@ -194,7 +194,7 @@ _CONTENT_DONE: type[ContentDoneEvent[Any]] = ContentDoneEvent
 class ChatCompletionStreamState(Generic[T]):
     """Makes events from chunks and accumulates them: for code that reads ``create(stream=True)`` itself.
 
-    `response_format` is a type, or what the API takes; `input_tools` are the tools as they were sent.
+    `response_format` is a type, or a value of the API; `input_tools` are the tools that were sent.
     """
 
     def __init__(self, *, response_format: type[T] | Any = None, input_tools: Iterable[Any] | None = None) -> None:
@@ -220,9 +220,9 @@ class ChatCompletionStreamState(Generic[T]):
         return parsed_completion(self._sum.final(), self._spec)
 
     def handle_chunk(self, chunk: ChatCompletionChunk) -> list[ChatCompletionStreamEvent[T]]:
-        """Return the events that a chunk makes, first the chunk itself.
+        """Return the events for a chunk, beginning with the chunk itself.
 
-        Raises as `get_final_completion` does, as soon as the reason is known.
+        Raises the errors of `get_final_completion` as soon as the reason is known.
         """
         self._sum.add(chunk)
         came: Any = chunk.choices
@@ -248,7 +248,7 @@ class ChatCompletionStreamState(Generic[T]):
 
     @property
     def spec(self) -> ParseSpec:
-        """What the answer is parsed into."""
+        """The specification for parsing the answer."""
         return self._spec
 
 
@@ -257,7 +257,7 @@ def _is_list(value: Any) -> TypeGuard[list[Any]]:
 
 
 class _ChoiceSnapshot:
-    """One choice, as far as it was received."""
+    """The received part of one choice."""
 
     def __init__(self, whole: ChatCompletionStreamState[Any]) -> None:
         self._whole = whole
@@ -268,14 +268,14 @@ class _ChoiceSnapshot:
         self._calls = ToolCalls()
         self._partial = PartialArguments(self._spec.shape) if self._spec.shape is not None else None
         self._partial_calls: dict[int, PartialArguments | None] = {}
-        self._call: int | None = None  # the index of the one that grows
+        self._call: int | None = None  # the index of the call that grows
         self._calls_done: set[int] = set()
         self._done: set[str] = set()
         self.value: Any = None
 
     @property
     def text_done(self) -> bool:
-        """Whether the text is complete, as far as can be told."""
+        """Whether the text is known to be complete."""
         return "content" in self._done
 
     def add(self, choice: Any, events: list[Any]) -> None:
@@ -343,7 +343,7 @@ class _ChoiceSnapshot:
                 events.append(LogprobsRefusalDeltaEvent(refusal=tokens, snapshot=so_far))
 
     def _end_text(self, events: list[Any]) -> None:
-        """Add, once, the events which say that everything but calls is complete."""
+        """Add, once, the events for the completion of everything except calls."""
         if self._text and self._first("content"):
             if not self._refusal:
                 self.value = self._spec.value(self._text, self._so_far)
@@ -356,7 +356,7 @@ class _ChoiceSnapshot:
             events.append(LogprobsRefusalDoneEvent(refusal=self._logprobs["refusal"]))
 
     def _so_far(self) -> Any:
-        """Return the answer so far, for an error: it costs as much as the whole answer, so it is made only then."""
+        """Return the answer so far, for errors only, since making it costs as much as the whole answer."""
         return self._whole.current_completion_snapshot
 
     def _first(self, what: str) -> bool:
@@ -391,7 +391,7 @@ class AsyncChatCompletionStream(HelperStream[ChatCompletionStreamEvent[T]], Gene
         while not self._events:
             chunk = await self._stream.__anext__()
             kind: Any = chunk.object
-            if kind != "":  # Azure's content filter sends notes of its own between the chunks, with an empty `object`
+            if kind != "":  # Azure's content filter sends additional events between the chunks, with an empty `object`
                 self._events.extend(self._state.handle_chunk(chunk))
         return self._events.popleft()
 
@@ -402,10 +402,10 @@ class AsyncChatCompletionStream(HelperStream[ChatCompletionStreamEvent[T]], Gene
 
     @sealing
     async def get_final_completion(self) -> ParsedChatCompletion[T]:
-        """Return the whole answer with its values; reads what is left of the stream, and raises as that does.
+        """Read the rest of the stream and return the whole answer with its values. Raises the errors of reading.
 
-        Raises `LengthFinishReasonError` and `ContentFilterFinishReasonError` for a choice that was cut, whatever was to
-        be parsed; `StructuredOutputError` for one that does not fit its type.
+        Raises `LengthFinishReasonError` and `ContentFilterFinishReasonError` for a choice that was cut, even if it is
+        not parsed; `StructuredOutputError` for one that does not fit its type.
         """
         await self.until_done()
         return keep(self._state.get_final_completion(), None, self.meta)

@@ -1,4 +1,4 @@
-"""What the streams of the helpers have in common: events made from those of the server, and a snapshot that grows."""
+"""The base of the helpers' streams: events made from those of the server, and a snapshot that grows."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ E = TypeVar("E")
 
 
 class StreamState(Protocol):
-    """What is kept of a stream: the answer so far, and what it is parsed into."""
+    """The state of a stream: the answer so far, and the specification for parsing it."""
 
     @property
     def spec(self) -> ParseSpec:
-        """What the answer is parsed into."""
+        """The specification for parsing the answer."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class HelperStream(Generic[E]):
         stream.must_complete |= bool(state.spec)
 
     async def _next(self) -> E:
-        """Return the next event, made from as many of the server's as it takes."""
+        """Return the next event, made from one or more of the server's."""
         raise NotImplementedError
 
     def __aiter__(self) -> Self:
@@ -69,7 +69,7 @@ class HelperStream(Generic[E]):
 
     @property
     def meta(self) -> Meta:
-        """What is known of the call."""
+        """Metadata of the call."""
         return self._stream.meta
 
     @property
@@ -79,7 +79,7 @@ class HelperStream(Generic[E]):
 
     @sealing
     async def until_done(self) -> Self:
-        """Read what is left; raises what reading raises."""
+        """Read the rest of the stream. Raises the errors of reading."""
         async for _ in self:
             pass
         return self

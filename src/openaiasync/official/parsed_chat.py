@@ -58,7 +58,7 @@ class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[ContentType], k
 
     @property
     def parsed(self) -> ContentType | None:
-        """The value; `None` if no type was asked for, the model refused, or there is no text."""
+        """The value; `None` if no type was requested, the model refused, or there is no text."""
         value: ContentType | None = vars(self).get("_parsed")
         return value
 
@@ -103,7 +103,7 @@ def check_finished(answer: ChatCompletion, finish_reason: object) -> None:
 def parsed_completion(answer: ChatCompletion, spec: ParseSpec, *, whole: bool = True) -> ParsedChatCompletion[Any]:
     """Return the answer with its values; with `whole` false an unfinished one, without values.
 
-    Raises as `check_finished`, and `StructuredOutputError` for a text that does not fit its type.
+    Raises the errors of `check_finished`, and `StructuredOutputError` for a text that does not fit its type.
     """
     came: Any = answer.choices
     choices: Any = came

@@ -72,7 +72,7 @@ class ParsedResponseOutputText(ResponseOutputText, Generic[ContentType], kw_only
 
     @property
     def parsed(self) -> ContentType | None:
-        """The value; `None` if no type was asked for, and in commentary before the final answer."""
+        """The value; `None` if no type was requested, and in commentary before the final answer."""
         value: ContentType | None = vars(self).get("_parsed")
         return value
 
@@ -105,7 +105,7 @@ class ParsedResponseFunctionToolCall(ResponseFunctionToolCall, kw_only=True):
 
 
 if TYPE_CHECKING:
-    # The classes above replace the server's own, so that `type` tells which one an item is.
+    # The classes above replace the API's own in the union, so that `type` still identifies the class of an item.
     ParsedResponseOutputItem: TypeAlias = (
         ParsedResponseOutputMessage[ContentType]
         | ParsedResponseFunctionToolCall
@@ -137,7 +137,7 @@ if TYPE_CHECKING:
         | ResponseCustomToolCallOutputItem
     )
 else:
-    ParsedResponseOutputItem = Any  # thirty types, not imported before somebody needs them
+    ParsedResponseOutputItem = Any  # thirty types, imported at first use
 
 
 class ParsedResponse(Response, Generic[ContentType], kw_only=True):
@@ -173,7 +173,7 @@ def function_key(call: ResponseFunctionToolCall, spec: ParseSpec) -> Any:
 
 
 def text_value(text: str, message: Any, response: Any, spec: ParseSpec) -> Any:
-    """Return the value of a whole text. Commentary on the way to the answer, told by `phase`, has none."""
+    """Return the value of a whole text; `None` for commentary before the answer, which `phase` marks."""
     phase = getattr(message, "phase", None)
     return spec.value(text, response) if phase is None or phase == "final_answer" else None
 

@@ -38,7 +38,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class FunctionTool(dict[str, Any]):
-    """The definition of a function as it is sent. It remembers the type that arguments are decoded to."""
+    """The definition of a function in the API's form, with the type to which its arguments are decoded."""
 
     def __init__(self, definition: Mapping[str, Any], shape: Shape[Any]) -> None:
         super().__init__(definition)
@@ -46,7 +46,7 @@ class FunctionTool(dict[str, Any]):
 
     @property
     def model(self) -> Any:
-        """The type that the arguments of a call are decoded to."""
+        """The type to which the arguments of a call are decoded."""
         return self.shape.kind
 
 
@@ -86,14 +86,14 @@ def _definition(model: type[Any], name: str | None, description: str | None) -> 
 
 
 def _docstring(model: type[Any]) -> str:
-    """Return a docstring that was written; dataclasses generate one from their signature if there is none."""
+    """Return a written docstring; one that a dataclass generated from its signature is ignored."""
     text = vars(model).get("__doc__") or ""
     made = hasattr(model, "__dataclass_fields__") and text.startswith(f"{model.__name__}(")
     return "" if made else inspect.cleandoc(text)
 
 
 def list_of(tools: Any) -> list[Any]:
-    """Return tools as a list, from whatever iterable they were given as."""
+    """Return tools as a list, from any iterable."""
     if tools is None or is_omitted(tools):
         return []
     return list(cast("Iterable[Any]", tools))
@@ -112,7 +112,7 @@ def _require_strict_functions(tools: list[Any]) -> None:
 
 
 class ParseSpec:
-    """What an answer is to be parsed into.
+    """The specification for parsing an answer.
 
     `shape` is that of the text (`None`: it stays text). `functions` holds definitions of functions by name: arguments
     of a `FunctionTool` are decoded to its type, those of other strict functions to plain JSON values.
@@ -130,7 +130,7 @@ class ParseSpec:
     def value(self, text: str, answer: Any) -> Any:
         """Return the value of a whole text, `None` if it stays text.
 
-        Raises `StructuredOutputError`, which holds `answer`, or its result where it is a function.
+        Raises `StructuredOutputError`, which holds `answer`, or its result if it is a function.
         """
         if self.shape is None or not text:
             return None
@@ -170,7 +170,7 @@ class ParseSpec:
 
 
 class PartialArguments:
-    """The plain value of a text that grows: each text given to it goes on where the last one ended."""
+    """The plain value of a text that grows: each text given to it continues the last one."""
 
     def __init__(self, shape: Shape[Any] | None) -> None:
         self._partial: Any = shape.growing() if shape is not None else _partial_json()
@@ -203,7 +203,7 @@ def _arguments_shape(function: Mapping[str, Any]) -> Shape[Any] | None:
 
 
 def _raise_unparseable(message: str, problem: ValueError, answer: Any) -> NoReturn:
-    """Raise the error that says most: a text that was cut fits no type, and a response says whether it was cut."""
+    """Raise the most specific error: a text that does not fit may have been cut, which its response shows."""
     reason = getattr(getattr(answer, "incomplete_details", None), "reason", None)
     if reason == "max_output_tokens":
         raise LengthFinishReasonError(completion=answer) from problem
@@ -227,14 +227,17 @@ def upgraded(model: Any, cls: type[M], **changes: Any) -> M:
 
 
 def chat_spec(response_format: Any, tools: list[Any]) -> ParseSpec:
-    """Return what a chat answer is parsed into. For a `response_format` of the API's own, a dict, text stays text."""
+    """Return the specification for parsing a chat answer.
+
+    For a `response_format` of the API, a dict, text stays text.
+    """
     plain = response_format is None or is_omitted(response_format) or isinstance(response_format, dict)
     functions = {tool["function"].get("name"): tool["function"] for tool in tools if tool.get("type") == "function"}
     return ParseSpec(None if plain else shape_of(response_format), functions)
 
 
 def response_spec(text_format: Any, tools: list[Any]) -> ParseSpec:
-    """Return what a response is parsed into. Functions in a namespace are known by both names."""
+    """Return the specification for parsing a response. Functions in a namespace are listed under both names."""
     plain = text_format is None or is_omitted(text_format)
     functions: dict[Any, Any] = {}
     for tool in tools:
@@ -247,7 +250,7 @@ def response_spec(text_format: Any, tools: list[Any]) -> ParseSpec:
 
 
 def type_to_response_format_param(response_format: Any) -> Any:
-    """Return the `response_format` that asks a chat model for a type; anything but a type is returned as it is."""
+    """Return the `response_format` for a type; any other value is returned unchanged."""
     plain: Any = response_format
     if response_format is None or is_omitted(response_format) or isinstance(response_format, dict):
         return plain
@@ -263,7 +266,7 @@ def _with_tools(params: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
 def chat_parameters(
     response_format: Any, params: dict[str, Any], *, strict: bool = True
 ) -> tuple[dict[str, Any], ParseSpec]:
-    """Return what to send, and what the answer is parsed into.
+    """Return the parameters to send, and the specification for parsing the answer.
 
     With `strict`, raises `ValueError` for tools whose calls cannot be parsed, and `TypeError` for a `response_format`
     that is not a type.
@@ -280,7 +283,7 @@ def chat_parameters(
 
 
 def response_parameters(text_format: Any, parse_as: Any, params: dict[str, Any]) -> tuple[dict[str, Any], ParseSpec]:
-    """Return what to send, and what the response is parsed into."""
+    """Return the parameters to send, and the specification for parsing the response."""
     made, tools = _with_tools(params)
     if text_format is not None and not is_omitted(text_format):
         text: Any = params.get("text")

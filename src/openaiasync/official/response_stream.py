@@ -1,4 +1,4 @@
-"""`client.responses.stream(...)`: events that say more than the server's, the state they are made from, the stream.
+"""`client.responses.stream(...)`: events that extend the server's, the state they are made from, the stream.
 
 Names are the official ones.
 """
@@ -108,16 +108,16 @@ class ResponseTextDeltaEvent(PlainTextDeltaEvent, kw_only=True):
 
     @property
     def parsed(self) -> Any:
-        """The value of the text so far, in plain types; `None` if no type was asked for, or nothing is certain yet.
+        """The value of the text so far, in plain types; `None` if no type was requested, or no value is certain yet.
 
-        It is the same object each time and grows with the stream: copy what you keep.
+        It is the same object each time and grows with the stream: copy it to keep a state.
         """
         source = vars(self).get("_source")
         return None if source is None else source(self.snapshot)
 
 
 class ResponseTextDoneEvent(PlainTextDoneEvent, Generic[T], kw_only=True):
-    """The text of a part is complete; `parsed` is its value, of the type asked for."""
+    """The text of a part is complete; `parsed` is its value, of the requested type."""
 
     parsed: T | None = None
 
@@ -136,7 +136,7 @@ class ResponseCompletedEvent(PlainCompletedEvent, Generic[T], kw_only=True):
 
 
 if TYPE_CHECKING:
-    # The classes above replace the server's own, so that `type` tells which one an event is.
+    # The classes above replace the API's own in the union, so that `type` still identifies the class of an event.
     ResponseStreamEvent: TypeAlias = (
         ResponseTextDeltaEvent
         | ResponseTextDoneEvent[T]
@@ -198,7 +198,7 @@ if TYPE_CHECKING:
         | ResponseWebSearchCallSearchingEvent
     )
 else:
-    ResponseStreamEvent = Union[T, Any]  # noqa: UP007  (sixty types, not imported before somebody needs them)
+    ResponseStreamEvent = Union[T, Any]  # noqa: UP007  (sixty types, imported at first use)
 
 
 # ---------------------------------------------------------------- state
@@ -210,14 +210,14 @@ _COMPLETED: type[ResponseCompletedEvent[Any]] = ResponseCompletedEvent
 class ResponseStreamState(Generic[T]):
     """Makes events from the server's and keeps the response so far: for code that reads ``create(stream=True)`` itself.
 
-    `text_format` is the type that texts are parsed into; `input_tools` are the tools as they were sent.
+    `text_format` is the type to which texts are parsed; `input_tools` are the tools that were sent.
     """
 
     def __init__(self, *, text_format: type[T] | Any = None, input_tools: Iterable[Any] | None = None) -> None:
         self._spec = response_spec(text_format, list_of(input_tools))
         self._response: Any = None
         self._items: dict[Any, Any] = {}  # by place, in the order in which they began
-        self._own: set[Any] = set()  # places of items whose `content` is our list, not that of an event
+        self._own: set[Any] = set()  # positions of items whose `content` is our own list, not that of an event
         self._texts: dict[Any, str] = {}  # by item and number of the part
         self._partial: dict[Any, PartialArguments] = {}
         self._arguments: dict[Any, str] = {}
@@ -235,7 +235,7 @@ class ResponseStreamState(Generic[T]):
 
     @property
     def spec(self) -> ParseSpec:
-        """What the response is parsed into."""
+        """The specification for parsing the response."""
         return self._spec
 
     def final(self) -> ParsedResponse[T]:
@@ -246,7 +246,7 @@ class ResponseStreamState(Generic[T]):
         raise UnfinishedResponseError(f"There is no complete response: its status is {status!r}.", answer=self.snapshot)
 
     def handle_event(self, event: Any) -> ResponseStreamEvent[T]:
-        """Return the event with what it says beyond the server's. Raises `StructuredOutputError`."""
+        """Return the event extended with its snapshot and value. Raises `StructuredOutputError`."""
         if isinstance(response := getattr(event, "response", None), BaseModel):
             self._response = response
         made: ResponseStreamEvent[T] = self._upgrade(event)
@@ -279,7 +279,7 @@ class ResponseStreamState(Generic[T]):
         return event
 
     def _add_part(self, event: Any) -> Any:
-        """Add a part that begins to its item, which was announced without it."""
+        """Add a new part to its item, which was announced without it."""
         place, number = _part_place(event)
         item = self._items.get(place)
         content: Any = getattr(item, "content", None)
@@ -318,15 +318,15 @@ class ResponseStreamState(Generic[T]):
         if not isinstance(response, Response):
             if not isinstance(self._response, Response):
                 return event
-            response = upgraded(self._response, Response, status="completed")  # as it was at its beginning
+            response = upgraded(self._response, Response, status="completed")  # unchanged since its beginning
         if not response.output or (any(self._texts.values()) and not response.output_text):
-            # Some servers leave out the output that they streamed.
+            # Some servers omit the streamed output.
             response = upgraded(response, Response, output=self._streamed())
         self._final = parsed_response(response, self._spec)
         return upgraded(event, _COMPLETED, response=self._final)
 
     def _streamed(self) -> list[Any]:
-        """Return the output as it was streamed. Some servers send its text only, and announce no item or part."""
+        """Return the streamed output. Some servers send only its text, without announcing items and parts."""
         places = list(dict.fromkeys([*self._items, *(place for place, _ in self._texts)]))
         if all(type(place) is int for place in places):
             places.sort()
@@ -361,7 +361,7 @@ def _text_or_empty(value: Any) -> str:
 
 
 def _place(event: Any) -> Any:
-    """Return which item an event belongs to: its number, or its id from servers that do not count."""
+    """Return the item that an event belongs to: its number, or its id for servers without numbers."""
     place = as_index(event.output_index)
     if place is not None:
         return place
@@ -417,7 +417,7 @@ class AsyncResponseStream(HelperStream["ResponseStreamEvent[T]"], Generic[T]):
 
     @sealing
     async def get_final_response(self) -> ParsedResponse[T]:
-        """Return the complete response with its values; reads what is left of the stream, and raises as that does.
+        """Read the rest of the stream and return the complete response. Raises the errors of reading.
 
         Raises `UnfinishedResponseError` (a `RuntimeError`), which holds the response, if it failed or is incomplete.
         """

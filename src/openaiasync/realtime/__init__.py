@@ -1,4 +1,4 @@
-"""WebSockets: ``client.realtime.connect(...)`` and its like, over the library `websockets` (extra ``[realtime]``)."""
+"""WebSockets: ``client.realtime.connect(...)`` and others, over the library `websockets` (extra ``[realtime]``)."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class _Attempt:
         calls.shared.admit(self)
 
     def drop(self) -> None:
-        """The client is being closed."""
+        """Close the connection being opened, since the client is being closed."""
         self.closed = True
         if self.limit is not None and not self.limit.expired():
             self.limit.reschedule(self.loop.time())
@@ -321,7 +321,7 @@ def _protocol(url: str, options: Mapping[str, Any]) -> ClientConnection:
     )
     return ClientConnection(
         protocol,
-        ping_interval=None,  # our keepalive tells a lost server from a broken one
+        ping_interval=None,  # our own keepalive distinguishes a lost server from a broken connection
         ping_timeout=None,
         close_timeout=options["close_timeout"],
         max_queue=options["max_queue"],

@@ -1,4 +1,4 @@
-"""The end of a WebSocket and reconnecting: errors, when and how often to try, messages that wait meanwhile.
+"""The end of a WebSocket and reconnecting: errors, the policy of attempts, and messages that wait meanwhile.
 
 Opening a WebSocket raises the errors of any other call.
 """
@@ -131,7 +131,7 @@ class ReconnectingEvent:
 
 
 class ReconnectingOverrides(TypedDict, total=False):
-    """What `on_reconnecting` may return: other parameters and fields from now on, or ``abort`` to give up."""
+    """The result of `on_reconnecting`: other parameters and fields from now on, or ``abort`` to give up."""
 
     extra_query: Mapping[str, Any]
     extra_headers: Mapping[str, Any]
@@ -143,7 +143,7 @@ OnReconnecting = Callable[[ReconnectingEvent], ReconnectingOverrides | Awaitable
 
 @dataclasses.dataclass
 class ReconnectPolicy:
-    """How often and when to reconnect; `attempts` counts since the last connection that lasted.
+    """The policy of reconnecting; `attempts` counts since the last connection that lasted.
 
     A server that accepts, sends one event and disconnects makes no progress, however often it does so.
     """
@@ -157,7 +157,7 @@ class ReconnectPolicy:
     attempts: int = 0
 
     async def next(self, close_code: int) -> float | None:
-        """Return the seconds until the next attempt, `None` to give up. Raises what `on_reconnecting` raises."""
+        """Return the seconds until the next attempt, `None` to give up. Raises the exceptions of `on_reconnecting`."""
         if self.ask is None or self.attempts >= self.max_retries:
             return None
         self.attempts += 1

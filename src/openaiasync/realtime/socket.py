@@ -27,7 +27,7 @@ __all__ = ["Socket"]
 _WORDS = {
     1001: "the server is going away",
     1002: "the WebSocket protocol was broken",
-    1005: "the server closed the connection without saying why",
+    1005: "the server closed the connection without a reason",
     1006: "the connection was lost",
     1007: "a text was not UTF-8",
     1009: "a message was too big (max_size in websocket_connection_options)",
@@ -38,12 +38,15 @@ _WORDS = {
 
 
 class _State:
-    """Why a connection ended. Separate from the `Socket`, so that the keepalive task does not keep that alive."""
+    """The reason for a connection's end.
+
+    Separate from the `Socket`, so that the keepalive task does not keep that alive.
+    """
 
     def __init__(self) -> None:
         self.closing = False  # by the caller
         self.unanswered = 0.0  # seconds without an answer to a ping
-        self.dropped = False  # with the client
+        self.dropped = False  # closed together with the client
 
 
 class Socket:
@@ -71,7 +74,7 @@ class Socket:
 
     @property
     def is_open(self) -> bool:
-        """Whether messages may be sent, as far as is known."""
+        """Whether messages may be sent: no end of the connection is known."""
         return self._ws.state.name == "OPEN"
 
     async def recv(self) -> bytes:

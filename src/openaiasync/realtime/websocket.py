@@ -178,7 +178,7 @@ class WebSocketConnection(_Listening, Generic[Event]):
     async def dispatch_events(self) -> None:
         """Pass every event to its handlers, one after the other, until the connection ends.
 
-        An event ``error`` without a handler raises `APIError`. Raises what a handler raises.
+        An event ``error`` without a handler raises `APIError`. Raises the exceptions of handlers.
         """
         async for event in self:
             kind = str(getattr(event, "type", ""))
@@ -229,7 +229,7 @@ class WebSocketConnection(_Listening, Generic[Event]):
         self._socket.abandon()
 
     def _over(self, ended: OpenAIError) -> None:
-        """End iterating: without an error where the caller or the server closed it on purpose and nothing is unsent."""
+        """End the iteration, without an error if either side closed it normally and no message is unsent."""
         unsent = self._queue.drain()
         if unsent:
             code = getattr(ended, "close_code", 1006)
@@ -355,7 +355,7 @@ class Manager(_Listening, Generic[Made]):
         if connection is None:
             return
         if error is not None and not isinstance(error, Exception):
-            connection.abandon()  # cancelled: nobody waits for a close frame
+            connection.abandon()  # cancelled: there is no wait for a close frame
         else:
             await connection.close()
 
