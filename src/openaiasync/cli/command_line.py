@@ -171,6 +171,7 @@ def serve(
     token_delay: Annotated[float, Parameter(validator=Number(gte=0, lte=60))] = 0.0,
     strict: bool = False,
     grace: Annotated[float, Parameter(validator=Number(gte=0, lte=86_400))] = 10.0,
+    ui: bool = False,
     front: FrontOptions = NO_FRONT,
     debug: Debug = False,
 ) -> int:
@@ -194,14 +195,16 @@ def serve(
         Of the demo: refuse names of models that do not exist, and request fields that the API does not have.
     grace:
         Seconds that running calls get to end after a signal; a second signal ends them at once.
+    ui:
+        Serve a web page at / as well, to chat with the models and to watch the requests.
     """
     from .serve_command import run_application, run_front, run_serve
 
     if front.given:
-        return run_front(front, application, api_key, host, port, grace)
+        return run_front(front, application, api_key, host, port, grace, ui)
     if application is not None:
-        return run_application(application, host, port, grace)
-    return run_serve(host, port, api_key, token_delay, strict, grace)
+        return run_application(application, host, port, grace, ui)
+    return run_serve(host, port, api_key, token_delay, strict, grace, ui)
 
 
 @app.command

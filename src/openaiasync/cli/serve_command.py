@@ -22,23 +22,25 @@ __all__ = ["run_application", "run_front", "run_serve"]
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
-def run_serve(host: str, port: int, api_key: str | None, token_delay: float, strict: bool, grace: float) -> int:
+def run_serve(
+    host: str, port: int, api_key: str | None, token_delay: float, strict: bool, grace: float, ui: bool
+) -> int:
     """Serve the demo models until SIGINT (exit code 130) or SIGTERM (0)."""
     from ..demo import demo_app
 
     app = demo_app(api_key or None, token_delay, strict=strict)
     if not host.startswith(_LOOPBACK) and not api_key:
         note(f"Everybody who can reach {host} can use this server; require a key with --api-key.")
-    return _serve(app, host, port, grace, f"Demo models: {', '.join(app.model_names())}. Ctrl-C stops the server.")
+    return _serve(app, host, port, grace, ui, f"Demo models: {', '.join(app.model_names())}. Ctrl-C stops the server.")
 
 
-def run_application(name: str, host: str, port: int, grace: float) -> int:
+def run_application(name: str, host: str, port: int, grace: float, ui: bool) -> int:
     """Serve an ASGI application, named as MODULE:NAME and imported from the current folder too; otherwise as above."""
-    return _serve(_import(name), host, port, grace, f"Serving {name}. Ctrl-C stops the server.")
+    return _serve(_import(name), host, port, grace, ui, f"Serving {name}. Ctrl-C stops the server.")
 
 
 def run_front(
-    options: FrontOptions, application: str | None, api_key: str | None, host: str, port: int, grace: float
+    options: FrontOptions, application: str | None, api_key: str | None, host: str, port: int, grace: float, ui: bool
 ) -> int:
     """Serve as a front for other servers; otherwise as above."""
     from .front_command import front_of
@@ -48,7 +50,7 @@ def run_front(
     if api_key:
         raise CommandError("--api-key is the demo's; the keys of a front's clients are given by --key", Exit.USAGE)
     front = front_of(options, host)
-    return _serve(front, host, port, grace, f"A front for {', '.join(front.upstreams())}. Ctrl-C stops the server.")
+    return _serve(front, host, port, grace, ui, f"A front for {', '.join(front.upstreams())}. Ctrl-C stops the server.")
 
 
 def _import(name: str) -> AsgiApp:
@@ -71,15 +73,19 @@ def _import(name: str) -> AsgiApp:
     return cast("Callable[..., Any]", found)
 
 
-def _serve(app: AsgiApp, host: str, port: int, grace: float, hint: str) -> int:
-    from ..server import Server, serve
+def _serve(app: AsgiApp, host: str, port: int, grace: float, ui: bool, hint: str) -> int:
+    from ..server import ChatPage, Server, serve
     from ..server.http import serve_until_signal
 
     listen = app.listener if isinstance(app, Server) else partial(serve, app)
     server = listen(host, port, grace=grace)
+    if ui:
+        server.app = ChatPage(server.app)
 
     def started() -> None:
         write(f"{server.base_url}\n")
+        if ui:
+            note(f"The page: {server.base_url.removesuffix('v1')}")
         note(hint)
 
     try:

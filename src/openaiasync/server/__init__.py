@@ -27,10 +27,14 @@ from .transcripts import Transcript, TranscriptSegment
 
 if TYPE_CHECKING:
     from .front import ClientKey, Front, FrontUpstream
+    from .page import ChatPage
 else:
-    __getattr__ = lazy_names(__name__, dict.fromkeys(("ClientKey", "Front", "FrontUpstream"), ".front"))  # over engine
+    __getattr__ = lazy_names(
+        __name__, {"ChatPage": ".page", **dict.fromkeys(("ClientKey", "Front", "FrontUpstream"), ".front")}
+    )  # `front` stands over the engine
 
 __all__ = [
+    "ChatPage",
     "ChatRequest",
     "ClientKey",
     "CompletionRequest",

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from .asgi import AsgiApp, Message, Receive, Scope, Send
+from .errors import HTTPError
 
 __all__ = ["ChatPage"]
 
@@ -25,9 +26,9 @@ class ChatPage:
     """An ASGI application that serves a web page at ``/`` and passes every other request to `app`.
 
     The page is one document that loads nothing from elsewhere. It chats with the models of ``/v1/models`` by
-    ``/v1/chat/completions``, and shows the last requests with status, seconds to the first byte of the body, and seconds
-    in all. The log, ``/ui/requests``, holds no bodies, header fields or query strings; it is shown to callers whom `app`
-    lets read ``/v1/models``, so its checks of keys and of ``Host`` apply to it.
+    ``/v1/chat/completions``, and shows the last 100 requests with their status, the seconds to the first byte of the
+    body, and the seconds in all. The log, ``/ui/requests``, holds no bodies, header fields or query strings. Callers
+    whom `app` lets read ``/v1/models`` may read it, so that the application's checks of keys and of ``Host`` apply.
     """
 
     def __init__(self, app: AsgiApp) -> None:
@@ -79,15 +80,15 @@ class ChatPage:
     async def _send_log(self, scope: Scope, send: Send) -> None:
         status = await self._status_of_models(scope)
         if status >= 400:
-            error = {"error": {"message": "The log is for callers who may read /v1/models.", "type": "invalid_request_error"}}
-            await _send(send, status, b"application/json", json.dumps(error).encode())
+            error = HTTPError(status, "The log is for callers who may read /v1/models.")
+            await _send(send, status, b"application/json", json.dumps(error.to_dict()).encode())
         else:
             await _send(send, 200, b"application/json", json.dumps({"data": list(self._log)}).encode())
 
     async def _status_of_models(self, scope: Scope) -> int:
         """Return the status with which the application answers this caller's ``GET /v1/models``."""
         path = f"{scope.get('root_path', '')}/v1/models"
-        asked = {**scope, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        same_caller = {**scope, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
         status = 500
 
         async def nothing() -> Message:
@@ -98,7 +99,7 @@ class ChatPage:
             if message["type"] == "http.response.start":
                 status = message["status"]
 
-        await self._app(asked, nothing, noted)
+        await self._app(same_caller, nothing, noted)
         return status
 
 
