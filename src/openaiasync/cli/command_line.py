@@ -172,6 +172,7 @@ def serve(
     strict: bool = False,
     grace: Annotated[float, Parameter(validator=Number(gte=0, lte=86_400))] = 10.0,
     ui: bool = False,
+    reload: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     front: FrontOptions = NO_FRONT,
     debug: Debug = False,
 ) -> int:
@@ -197,13 +198,18 @@ def serve(
         Seconds that running calls get to end after a signal; a second signal ends them at once.
     ui:
         Serve a web page at / as well, to chat with the models and to watch the requests.
+    reload:
+        Import the application anew when one of its files changes; the socket stays open, and calls in progress end
+        with the old code.
     """
     from .serve_command import run_application, run_front, run_serve
 
     if front.given:
         return run_front(front, application, api_key, host, port, grace, ui)
     if application is not None:
-        return run_application(application, host, port, grace, ui)
+        return run_application(application, host, port, grace, ui, reload=reload)
+    if reload:
+        raise CommandError("--reload needs an application, named as MODULE:NAME", Exit.USAGE)
     return run_serve(host, port, api_key, token_delay, strict, grace, ui)
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..lazy import resolve_annotations
@@ -15,6 +16,7 @@ from .console import CommandError, Exit, note, write
 
 if TYPE_CHECKING:
     from ..server.asgi import AsgiApp
+    from ..server.reload import ModuleReloader
     from .front_command import FrontOptions
 
 __all__ = ["run_application", "run_front", "run_serve"]
@@ -34,9 +36,21 @@ def run_serve(
     return _serve(app, host, port, grace, ui, f"Demo models: {', '.join(app.model_names())}. Ctrl-C stops the server.")
 
 
-def run_application(name: str, host: str, port: int, grace: float, ui: bool) -> int:
-    """Serve an ASGI application, named as MODULE:NAME and imported from the current folder too; otherwise as above."""
-    return _serve(_import(name), host, port, grace, ui, f"Serving {name}. Ctrl-C stops the server.")
+def run_application(name: str, host: str, port: int, grace: float, ui: bool, *, reload: bool = False) -> int:
+    """Serve an ASGI application, named as MODULE:NAME and imported from the current folder too; otherwise as above.
+
+    With `reload` it is imported anew when a file of it changes, without closing the socket.
+    """
+    reloader: ModuleReloader | None = None
+    if reload:
+        from ..server import ChatPage
+        from ..server.reload import ModuleReloader
+
+        def load() -> AsgiApp:
+            return ChatPage(_import(name)) if ui else _import(name)
+
+        reloader = ModuleReloader(load, Path())
+    return _serve(_import(name), host, port, grace, ui, f"Serving {name}. Ctrl-C stops the server.", reloader)
 
 
 def run_front(
@@ -57,7 +71,8 @@ def _import(name: str) -> AsgiApp:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise CommandError(f"an application is named as MODULE:NAME, not {name!r}", Exit.USAGE)
-    sys.path.insert(0, "")
+    if sys.path[:1] != [""]:
+        sys.path.insert(0, "")
     try:
         found: Any = importlib.import_module(module)
         for step in attribute.split("."):
@@ -73,9 +88,12 @@ def _import(name: str) -> AsgiApp:
     return cast("Callable[..., Any]", found)
 
 
-def _serve(app: AsgiApp, host: str, port: int, grace: float, ui: bool, hint: str) -> int:
+def _serve(
+    app: AsgiApp, host: str, port: int, grace: float, ui: bool, hint: str, reloader: ModuleReloader | None = None
+) -> int:
     from ..server import ChatPage, Server, serve
     from ..server.http import serve_until_signal
+    from ..server.reload import reload_on_change
 
     listen = app.listener if isinstance(app, Server) else partial(serve, app)
     server = listen(host, port, grace=grace)
@@ -89,7 +107,8 @@ def _serve(app: AsgiApp, host: str, port: int, grace: float, ui: bool, hint: str
         note(hint)
 
     try:
-        received = asyncio.run(serve_until_signal(server, started))
+        watch = None if reloader is None else partial(reload_on_change, server, reloader, note)
+        received = asyncio.run(serve_until_signal(server, started, watch))
     except OSError as error:
         where = f"{server.host}:{server.port}"
         raise CommandError(f"cannot listen on {where}: {error.strerror or error}", Exit.FAILED) from error

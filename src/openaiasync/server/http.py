@@ -8,7 +8,7 @@ import os
 import signal
 import ssl as ssl_module
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -59,6 +59,7 @@ class HTTPServer:
         self._backlog = backlog
         self._limits = limits
         self._lifespan = Lifespan(app)
+        self._retiring: set[asyncio.Task[None]] = set()  # former applications that still have requests
         self._listener: asyncio.Server | None = None
         self._open: set[ServerConnection] = set()
         self._running: set[ServerExchange] = set()
@@ -100,6 +101,32 @@ class HTTPServer:
             await self._lifespan.stop(_LAST_RESORT)
             raise
 
+    async def reload(self, app: AsgiApp) -> None:
+        """Serve another application from now on, on the same socket and connections.
+
+        It is started first. Requests in progress end with the old application, which is shut down after the last of
+        them. Raises `RuntimeError` if the new application cannot start, or the server is not running; the old one is
+        served then.
+        """
+        if self._listener is None:
+            raise RuntimeError("the server is not running")
+        lifespan = Lifespan(app)
+        await lifespan.start()
+        if self.draining:  # it was closed meanwhile
+            await lifespan.stop(_LAST_RESORT)
+            raise RuntimeError("the server is not running")
+        old, self._lifespan, self.app = self._lifespan, lifespan, app
+        retiring = asyncio.create_task(self._retire(old, frozenset(self._running)))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, lifespan: Lifespan, running: frozenset[ServerExchange]) -> None:
+        """Shut an application down after the last of its requests."""
+        while not running.isdisjoint(self._running):
+            self._changed.clear()
+            await self._changed.wait()
+        await lifespan.stop(_LAST_RESORT)
+
     async def close(self, grace: float | None = None) -> None:
         """Stop listening, give the requests in flight `grace` seconds to end, then cancel them. Idempotent.
 
@@ -132,6 +159,10 @@ class HTTPServer:
             await listener.wait_closed()
             self._unlink()
             await self._lifespan.stop(_LAST_RESORT)
+            if self._retiring:
+                _, late = await asyncio.wait(set(self._retiring), timeout=_LAST_RESORT)
+                for task in late:
+                    task.cancel()
 
     def hurry(self) -> None:
         """End the grace period of a `close` in progress."""
@@ -221,8 +252,12 @@ def serve(
     return HTTPServer(app, host, port, uds=uds, ssl=ssl, grace=grace, backlog=backlog, limits=limits or ServerLimits())
 
 
-async def serve_until_signal(server: HTTPServer, on_start: Callable[[], None] = lambda: None) -> signal.Signals:
-    """Start a server, call `on_start`, serve until SIGINT or SIGTERM, and return the signal.
+async def serve_until_signal(
+    server: HTTPServer,
+    on_start: Callable[[], None] = lambda: None,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> signal.Signals:
+    """Start a server, call `on_start`, run `beside`, and serve until SIGINT or SIGTERM. Return the signal.
 
     A second signal ends the grace period. Raises the exceptions of starting the server.
     """
@@ -243,6 +278,12 @@ async def serve_until_signal(server: HTTPServer, on_start: Callable[[], None] = 
     await server.start()
     try:
         on_start()
-        return await ended
+        task = None if beside is None else asyncio.create_task(beside())
+        try:
+            return await ended
+        finally:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
     finally:
         await server.close()
