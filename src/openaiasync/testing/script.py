@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ..transport.canonical import diff_lines
 from ..transport.fake import FakeAnswer
 from .shapes import AnyRequest, Scripted, UnfitAnswer, body_fields, error_body, messages_text, render
 
@@ -363,14 +364,8 @@ def explain(request: AnyRequest, expectations: Sequence[Expectation]) -> str:
             near = difflib.get_close_matches(str(wanted), str(got).split(), 1)
             lines += [f"    (did you mean {near[0]!r}?)"] if near else []
         else:
-            lines += [f"  {name}:", *(f"    {line}" for line in _diff(wanted, got))]
+            lines += [f"  {name}:", *(f"    {line}" for line in diff_lines(wanted, got))]
     return "\n".join(lines)
-
-
-def _diff(wanted: Any, got: Any) -> list[str]:
-    one, two = (json.dumps(value, indent=2, ensure_ascii=False, default=repr).splitlines() for value in (wanted, got))
-    lines = list(difflib.ndiff(one, two))
-    return [line for line in lines if not line.startswith("?")]
 
 
 def _shown(request: AnyRequest, limit: int = 2_000) -> list[str]:

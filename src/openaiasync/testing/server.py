@@ -19,7 +19,7 @@ from .script import Script
 from .shapes import body_fields, messages_text
 from .wire import Listener, Peer, RawRequest
 
-__all__ = ["FakeServer", "ReceivedRequest", "send_answer"]
+__all__ = ["FakeServer", "LoopbackServer", "ReceivedRequest", "send_answer"]
 
 _STARTS_WITHIN = 10.0  # seconds
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -94,20 +94,10 @@ class _Log:
     peak: int = 0
 
 
-class FakeServer(Script):
-    """A server with scripted answers that records requests in `requests`.
+class LoopbackServer:
+    """A server on a free port of this machine that keeps a log of its requests; subclasses say how each is answered.
 
-    ``with FakeServer() as server:`` runs it in a separate thread, for code of any kind; ``async with`` runs it in the
-    current event loop. It listens on a free port of the loopback interface: ``server.url`` is the base URL for clients.
-    ::
-
-        with FakeServer() as server:
-            server.fail(429, retry_after=0).reply("Blue.")
-            assert ask_about_the_sky(server.url) == "Blue."
-            assert [request.model for request in server.requests] == ["gpt-4o-mini"] * 2
-
-    An unexpected request is refused with status 501; leaving the block then raises `AssertionError`, which
-    shows how the request differs from the nearest expectation.
+    As ``with`` it runs in a thread of its own, for code of any kind; as ``async with`` in the running event loop.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
@@ -120,6 +110,19 @@ class FakeServer(Script):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event = asyncio.Event()
+
+    async def _respond(self, peer: Peer, request: ReceivedRequest) -> bool:
+        """Answer a request. Return whether the connection can carry another one."""
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        """Raise `AssertionError` if the server is not content with its requests; called where its block ends well."""
+
+    def _not_http(self, line: str) -> None:
+        """Called with a first line that is not one of HTTP/1.1, before the connection is closed."""
+
+    async def _shut(self) -> None:
+        """Called in the server's event loop before it ends, with the connections closed."""
 
     @property
     def url(self) -> str:
@@ -176,9 +179,12 @@ class FakeServer(Script):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._listener.__aexit__(kind, error, trace)
+        try:
+            await self._listener.__aexit__(kind, error, trace)
+        finally:
+            await self._shut()
         if error is None:
-            self.assert_expected()
+            self._check()
 
     # In a separate thread.
 
@@ -191,7 +197,7 @@ class FakeServer(Script):
     ) -> None:
         self.close()
         if error is None:
-            self.assert_expected()
+            self._check()
 
     def start(self) -> None:
         """Start listening in a separate thread. ``with`` calls this on entry."""
@@ -202,9 +208,12 @@ class FakeServer(Script):
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
             try:
-                async with self._listener:
-                    started.set()
-                    await stop.wait()
+                try:
+                    async with self._listener:
+                        started.set()
+                        await stop.wait()
+                finally:
+                    await self._shut()
             except BaseException as error:
                 failures.append(error)
             finally:
@@ -235,7 +244,7 @@ class FakeServer(Script):
         while True:
             raw = await peer.request(continues=True)
             if raw.line.count(" ") != 2:
-                self.unexpected.append(f"not an HTTP/1.1 request: {raw.line[:200]!r}")
+                self._not_http(raw.line)
                 return
             request = self._received(raw, peer.number)
             self._begin(request)
@@ -245,9 +254,7 @@ class FakeServer(Script):
                 if peer.left:
                     request.cancelled = True
                     return
-                answer = await self(request)
-                request.status = answer.status
-                if not await send_answer(peer, answer, request.starts, head=request.method == "HEAD"):
+                if not await self._respond(peer, request):
                     break
             except (asyncio.CancelledError, OSError):
                 if not peer.left:
@@ -279,6 +286,34 @@ class FakeServer(Script):
                 if not waiter.done():
                     waiter.set_result(None)
             self._waiters.clear()
+
+
+class FakeServer(LoopbackServer, Script):
+    """A server with scripted answers that records requests in `requests`.
+
+    ``with FakeServer() as server:`` runs it in a separate thread, for code of any kind; ``async with`` runs it in the
+    current event loop. It listens on a free port of the loopback interface: ``server.url`` is the base URL for clients.
+    ::
+
+        with FakeServer() as server:
+            server.fail(429, retry_after=0).reply("Blue.")
+            assert ask_about_the_sky(server.url) == "Blue."
+            assert [request.model for request in server.requests] == ["gpt-4o-mini"] * 2
+
+    An unexpected request is refused with status 501; leaving the block then raises `AssertionError`, which
+    shows how the request differs from the nearest expectation.
+    """
+
+    async def _respond(self, peer: Peer, request: ReceivedRequest) -> bool:
+        answer = await self(request)
+        request.status = answer.status
+        return await send_answer(peer, answer, request.starts, head=request.method == "HEAD")
+
+    def _check(self) -> None:
+        self.assert_expected()
+
+    def _not_http(self, line: str) -> None:
+        self.unexpected.append(f"not an HTTP/1.1 request: {line[:200]!r}")
 
 
 async def send_answer(
