@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ..transport.fake import FakeRequest as FakeRequest
     from ..transport.fake import FakeTransport as FakeTransport
     from ..transport.recording import RecordingTransport as RecordingTransport
+    from .recorder import RecordingServer as RecordingServer
+    from .recorder import recording as recording
     from .script import Script as Script
     from .server import FakeServer as FakeServer
     from .server import ReceivedRequest as ReceivedRequest
@@ -26,8 +28,10 @@ _NAMES = {
     "FakeServer": "openaiasync.testing.server",
     "FakeTransport": "openaiasync.transport.fake",
     "ReceivedRequest": "openaiasync.testing.server",
+    "RecordingServer": "openaiasync.testing.recorder",
     "RecordingTransport": "openaiasync.transport.recording",
     "Script": "openaiasync.testing.script",
+    "recording": "openaiasync.testing.recorder",
 }
 __all__ = [
     "Cassette",
@@ -37,8 +41,10 @@ __all__ = [
     "FakeServer",
     "FakeTransport",
     "ReceivedRequest",
+    "RecordingServer",
     "RecordingTransport",
     "Script",
+    "recording",
 ]
 __getattr__: Callable[[str], Any] = lazy_names(__name__, _NAMES)
 

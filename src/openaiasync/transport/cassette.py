@@ -206,7 +206,8 @@ class Cassette:
     replaces the file with the first answer.
 
     Each recorded answer is given once: equal requests get theirs in the recorded order, and one more is unmatched;
-    with `repeat` it gets the last one again. `speed` 0 answers at once, 1 with the recorded pauses, 2 twice as fast.
+    with `repeat` it gets the last one again. So it does where the last one is a broken connection, since clients differ
+    in how often they try again. `speed` 0 answers at once, 1 with the recorded pauses, 2 twice as fast.
     `ignore` are fields that do not count (see `Matching`), `normalize` may change a JSON body before it is compared;
     `secrets` are texts that must not get into the file, besides the credentials that are found without being named.
 
@@ -288,7 +289,8 @@ class Cassette:
             if queue:
                 self._last[key] = queue.popleft()
                 return self._last[key]
-            return self._last.get(key) if self.repeat else None
+            last = self._last.get(key)
+            return last if last is not None and (self.repeat or last.failure is not None) else None
 
     def number(self) -> int:
         """Return the `order` of a request that is about to be sent."""

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from ..core.codec.completion import CompletionDetector
 from ..core.http.codings import CodingError, Inflater
-from ..core.http.sse import looks_like_events
+from ..core.http.sse import Event, SSEDecoder, is_done, looks_like_events
 from ..core.model.headers import Headers
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .adapter import AdapterResponse, limited_start
@@ -24,7 +25,7 @@ from .canonical import StoredRequest, below_base, store_request
 from .cassette import Cassette, Interaction, StoredFailure, StoredResponse, stored_body, stored_piece
 from .scrubber import Scrubber
 
-__all__ = ["RecordingTransport"]
+__all__ = ["RecordingTransport", "is_stale"]
 
 MAX_REQUEST = 1 << 30  # bytes of a request's body, which has to be in memory to be compared
 MAX_ANSWER = 256 << 20  # bytes of an answer that is recorded; a larger one passes and is not
@@ -34,6 +35,13 @@ _EMPTY_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")  # the end of an event (WHATWG 
 # These failures tell of the machine that records, not of the server: they are raised and not recorded.
 _LOCAL = frozenset({"dns", "refused", "tls", "proxy", "closed", "upload", "stuck"})
 _LOCAL_CLOCKS = frozenset({"queue", "connect"})
+
+
+class _Typed(msgspec.Struct):
+    type: Any = None
+
+
+_typed = msgspec.json.Decoder(_Typed)
 
 
 class RecordingTransport:
@@ -91,7 +99,7 @@ class RecordingTransport:
         try:
             response = await self._transport.send(request, timeouts)
         except TransportError as error:
-            if error.kind not in _LOCAL and error.clock not in _LOCAL_CLOCKS:
+            if error.kind not in _LOCAL and error.clock not in _LOCAL_CLOCKS and not is_stale(error):
                 line.failure = StoredFailure.of(error, scrubber.text(error.message))
                 self.cassette.add(line)
             raise
@@ -128,6 +136,11 @@ class RecordingTransport:
     def secrets(self) -> Any:
         """Return the secrets that the other transport adds to requests: a proxy's password."""
         return getattr(self._transport, "secrets", tuple)()
+
+
+def is_stale(error: TransportError) -> bool:
+    """Whether an idle connection turned out to be closed: nothing is wrong, and the request can be sent again."""
+    return error.reused and not error.answered and error.kind in ("eof", "reset")
 
 
 class _RecordedResponse:
@@ -234,7 +247,9 @@ class _RecordedResponse:
         line, self._line = self._line, None
         if line is None or self._size > MAX_ANSWER:
             return
-        line.response = self._stored(broken)
+        line.response = stored = self._stored(broken)
+        if broken is not None and broken.kind == "left" and stored.pieces and _is_last(stored.timed_pieces()[-1][1]):
+            stored.broken = None  # a client need not wait for the end of the message after the last event
         self._cassette.add(line)
 
     def _stored(self, broken: StoredFailure | None) -> StoredResponse:
@@ -305,6 +320,20 @@ def _by_event(arrived: list[tuple[float, bytes]], whole: bytes) -> list[tuple[fl
     return made
 
 
+def _is_last(piece: bytes) -> bool:
+    """Whether a piece is the event after which nothing follows."""
+    ending = CompletionDetector("")
+    for event in SSEDecoder().feed(piece):
+        name, data = (event.event, event.data) if isinstance(event, Event) else ("", event)
+        try:
+            ending.feed(_typed.decode(data), name)
+        except ValueError:
+            ending.feed_name(name)
+        if is_done(event) or ending.complete:
+            return True
+    return False
+
+
 def _rounded(seconds: float) -> float:
     return round(max(seconds, 0.0), 4)
 
@@ -316,10 +345,18 @@ class _ReplayedResponse(AdapterResponse):
         self, stored: StoredResponse, speed: float, current: set[_ReplayedResponse], *, bodiless: bool
     ) -> None:
         lines = [f"{name}: {value}\r\n" for name, value in stored.headers]
-        super().__init__(stored.status, "".join(lines).encode("latin-1", "replace"))
         self._rest = [] if bodiless else stored.timed_pieces()[::-1]
+        if not (bodiless or stored.inexact or stored.status in (204, 304)):
+            # The framing that it had, for clients that show how much is still to come.
+            length = sum(len(piece) for _, piece in self._rest)
+            chunked = stored.pieces is not None or stored.broken is not None
+            lines.append("transfer-encoding: chunked\r\n" if chunked else f"content-length: {length}\r\n")
+        super().__init__(stored.status, "".join(lines).encode("latin-1", "replace"))
         self._speed = speed
         self._broken = stored.broken
+        # Who left before there was anything to use waited in vain, and will do so again; in a stream one may have had
+        # enough, and another who reads on should be told rather than wait for ever.
+        self._waits = stored.broken is not None and stored.broken.kind == "left" and not stored.pieces
         self._inexact = stored.inexact
         self._current = current
         current.add(self)
@@ -345,6 +382,8 @@ class _ReplayedResponse(AdapterResponse):
             if piece:
                 return piece
         if self._broken is not None:
+            if self._waits:
+                await asyncio.get_running_loop().create_future()
             raise self._broken.error()
         self._drop()
         return b""

@@ -75,8 +75,13 @@ class _Long:
         found = [one for source in self._sources for one in source.secrets()]
         # `of_fields` leaves out organisations and projects, which an error may well show but a file should not.
         found += [*of_fields(self._fields), *(Secret(value) for _, value in self._fields)]
+        found += [Secret(one.partition("=")[2]) for cookie in _cookies(found) for one in cookie.split("; ")]
         yield from (one for one in found if len(one.reveal()) >= _SHORTEST)
         yield from map(Secret, self._texts)
+
+
+def _cookies(secrets: Iterable[Secret]) -> list[str]:
+    return [one.reveal() for one in secrets if "=" in one.reveal()]
 
 
 class Scrubber:
