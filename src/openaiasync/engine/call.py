@@ -532,6 +532,8 @@ class Call:
         if not self.rewindable():
             return "an upload whose file cannot be rewound is not sent again: set api_base to where it leads"
         if base.origin != here.origin:
+            if config.same_origin:
+                return "a redirect to another origin is left to the client"
             if body is not None or (self.out is not None and self.out.credentials):
                 return "a redirect to another origin is not followed with a key or a body: set api_base to it"
             if here.origin.scheme == "https" and base.origin.scheme == "http":

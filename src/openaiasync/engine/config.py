@@ -211,6 +211,7 @@ class CallConfig(msgspec.Struct, frozen=True, kw_only=True):
     models: Mapping[str, str] = {}  # client method, or "" for all → model
     max_retries: int = 2
     max_redirects: int = 3
+    same_origin: bool = False  # do not follow a redirect to another origin, even without a key and a body
     connect_timeout: float | None = 10.0
     start_timeout: float | None = 120.0
     stall_timeout: float | None = 600.0

@@ -190,6 +190,7 @@ class Front(Server):
         defaults = CallConfig(
             base=BaseURL("http://unset"),
             max_retries=max_retries,
+            same_origin=True,
             connect_timeout=connect_timeout,
             start_timeout=timeout,
             stall_timeout=stall_timeout,
