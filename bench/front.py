@@ -1,0 +1,169 @@
+"""What a front costs: CPU of its process for a request and for a paced event, beside litellm's proxy.
+
+`python bench/front.py [--litellm PYTHON] [--seconds 3]`. PYTHON is an interpreter with ``litellm[proxy]``. The upstream is
+the bench's server with prepared answers, on a core of its own; requests come from raw connections, which cost the front
+nothing. Printed are microseconds of user and system time of the front's process alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from servers import cores, pin, servers
+
+TICK = os.sysconf("SC_CLK_TCK")
+FIELDS = (
+    "Host: 127.0.0.1\r\nAuthorization: Bearer sk-bench\r\nAccept: application/json\r\n"
+    "Content-Type: application/json\r\nUser-Agent: bench\r\n"
+)
+
+
+def cpu(pid: int) -> float:
+    """Return the CPU seconds of a process and the children that it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / TICK
+
+
+def request(stream: bool) -> bytes:
+    fields = {"model": "bench", "messages": [{"role": "user", "content": "Say hello to Judy."}], "max_tokens": 20}
+    body = json.dumps({**fields, "stream": True} if stream else fields).encode()
+    return f"POST /v1/chat/completions HTTP/1.1\r\n{FIELDS}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Connection(asyncio.Protocol):
+    """Sends the same request again and again, each after the end of the response before."""
+
+    def __init__(self, sent: bytes, end: bytes, size: int | None) -> None:
+        self.sent, self.end, self.size = sent, end, size
+        self.got = 0
+        self.tail = b""
+        self.done = 0
+        self.stopped = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport.write(self.sent)
+
+    def data_received(self, data: bytes) -> None:
+        self.tail = (self.tail + data)[-4096:]
+        if not self.tail.endswith(self.end):
+            return
+        self.done += 1
+        self.tail = b""
+        if not self.stopped:
+            self.transport.write(self.sent)
+
+
+async def load(port: int, connections: int, seconds: float, sent: bytes, end: bytes, pid: int) -> tuple[int, float]:
+    """Return the number of responses, and the CPU that the process took for them."""
+    loop = asyncio.get_running_loop()
+    made = [
+        (await loop.create_connection(lambda: Connection(sent, end, None), "127.0.0.1", port))[1]
+        for _ in range(connections)
+    ]
+    await asyncio.sleep(0.5)
+    before, count = cpu(pid), sum(one.done for one in made)
+    await asyncio.sleep(seconds)
+    used, count = cpu(pid) - before, sum(one.done for one in made) - count
+    for one in made:
+        one.stopped = True
+        one.transport.abort()
+    return count, used
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int) -> Iterator[int]:
+    """Run a front, and yield its process id once it answers."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        pin(process.pid, cores(of_server=False))
+        try:
+            for _ in range(600):
+                with contextlib.suppress(OSError), contextlib.closing(socket.create_connection(("127.0.0.1", port), 1)):
+                    break
+                time.sleep(0.1)
+            for _ in range(100):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=1).close()
+                    break
+                except urllib.error.HTTPError:
+                    break
+                except OSError:
+                    time.sleep(0.2)
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def ours(bases: list[str], port: int) -> list[str]:
+    upstreams = [word for base in bases for word in ("--upstream", base)]
+    return [sys.executable, "-m", "openaiasync", "serve", "--port", str(port), *upstreams]
+
+
+def litellm(python: str, bases: list[str], port: int, folder: Path) -> list[str]:
+    models = [
+        {"model_name": "bench", "litellm_params": {"model": "openai/bench", "api_base": base, "api_key": "x"}}
+        for base in bases
+    ]
+    config = folder / "litellm.json"
+    config.write_text(json.dumps({"model_list": models}))
+    program = str(Path(python).parent / "litellm")
+    return [program, "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--litellm", metavar="PYTHON")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    options = parser.parse_args()
+    with servers(sys.executable, tls=False) as place, tempfile.TemporaryDirectory() as folder:
+        rows: list[tuple[str, list[str], bytes, bytes, int, int]] = []
+        whole = (place.folder / "chat.http").read_bytes()
+        paced = "paced20-200"
+        measured = {
+            "request": ([f"{place.base}/chat"], request(False), whole[-16:], 64, 1),
+            "request, two upstreams": (
+                [f"{place.base}/chat", f"{place.base}/chat/"],
+                request(False),
+                whole[-16:],
+                64,
+                1,
+            ),
+            "paced event, 60 streams": ([f"{place.base}/{paced}"], request(True), b"0\r\n\r\n", 60, 201),
+            "paced event, 12 streams": ([f"{place.base}/{paced}"], request(True), b"0\r\n\r\n", 12, 201),
+        }
+        fronts = {"openaiasync": ours}
+        if options.litellm:
+            fronts["litellm"] = lambda bases, port: litellm(options.litellm, bases, port, Path(folder))
+        for what, (bases, sent, end, connections, units) in measured.items():
+            for name, command in fronts.items():
+                port = free_port()
+                seconds = options.seconds if units == 1 else max(options.seconds, 8.5)
+                with running(command(bases, port), port) as pid:
+                    count, used = asyncio.run(load(port, connections, seconds, sent, end, pid))
+                each = used / (count * units) * 1e6 if count else float("nan")
+                print(f"{what:28} {name:12} {each:9.1f} µs   ({count} responses)", flush=True)
+        del rows
+
+
+if __name__ == "__main__":
+    main()
