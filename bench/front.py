@@ -1,7 +1,7 @@
 """What a front costs: CPU of its process for a request and for a paced event, beside litellm's proxy.
 
-`python bench/front.py [--litellm PYTHON] [--seconds 3]`. PYTHON is an interpreter with ``litellm[proxy]``. The upstream is
-the bench's server with prepared answers, on a core of its own; requests come from raw connections, which cost the front
+`python bench/front.py [--litellm PYTHON] [--seconds 3]`. PYTHON is an interpreter with ``litellm[proxy]``. The upstream
+is the bench's server with prepared answers, on a core of its own; requests come from raw connections, which cost the front
 nothing. Printed are microseconds of user and system time of the front's process alone.
 """
 

@@ -30,7 +30,7 @@ from ...engine.answer_cache import AnswerCache, is_repeatable, request_key
 from ...engine.body import content_coding
 from ...engine.call import Call
 from ...engine.config import BaseURL, CallConfig
-from ...engine.forward import ForwardedResponse, forward, forwarding_endpoint
+from ...engine.forward import ForwardedResponse, forward, forwarding_endpoint, usage_in
 from ...errors import (
     APIConnectionError,
     APIStatusError,
@@ -51,6 +51,7 @@ from ..presence import ClientLeft, Presence
 from ..routing import Router
 from .accounts import ANYONE, ClientKey, KeyRing, UsageTable, metric_lines
 from .passing import (
+    TAIL,
     AnswerTail,
     EventBoundary,
     StreamedBody,
@@ -401,6 +402,11 @@ class Front(Server):
                         member = self._member(passage)
                         member.statuses[response.status] += 1
                         coding = content_coding(response.raw_fields)
+                        if response.body is not None and not coding and passage.cache_key is None:
+                            fields = self._account(context, passage, response, usage_in(response.body[-TAIL:]))
+                            await context.begin(response.status, fields)
+                            await context.send_piece(response.body, more=False)
+                            return
                         tail = AnswerTail(coding, whole=passage.cache_key is not None)
                         if response.body is not None:
                             await self._send_whole(context, passage, response, tail)
@@ -545,9 +551,14 @@ class Front(Server):
         prefixes = (_RATE_FIELDS if left is not None else ()) + (_CORS_FIELDS if self._cors else ())
         fields = response_fields(raw_fields, prefixes=prefixes)
         own = context.fields  # the first is the request's id
-        if any(name == b"x-request-id" for name, _ in fields):
-            own = own[1:]
-        return fields + own + (left or [])
+        for name, _ in fields:
+            if name == b"x-request-id":
+                own = own[1:]
+                break
+        fields += own
+        if left:
+            fields += left
+        return fields
 
     # ---------------------------------------------------------------- failures
 

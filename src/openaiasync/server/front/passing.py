@@ -19,6 +19,7 @@ from ..errors import HTTPError
 from ..presence import ClientLeft
 
 __all__ = [
+    "TAIL",
     "AnswerTail",
     "EventBoundary",
     "StreamedBody",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 READ_FIRST: Final = 1 << 20  # bytes of a body other than JSON up to which it is read before it is sent
-_KEPT: Final = 64 * 1024  # bytes of the end of an answer, where its usage stands
+TAIL: Final = 64 * 1024  # bytes of the end of an answer, where its usage stands
 _MAX_CACHED: Final = 8 << 20  # bytes of an answer that is put into the cache
 _LONGEST_EVENT: Final = 1 << 20  # bytes after which an unfinished event is passed on
 _MAX_STREAM: Final = 1 << 40
@@ -102,26 +103,43 @@ def static_fields(kept: Iterable[tuple[bytes, bytes]], via: str, *, plain: bool)
     return tuple(made.items())
 
 
-def response_fields(raw_fields: bytes, *, without: Collection[bytes] = (), prefixes: tuple[bytes, ...] = ()) -> Fields:
-    """Return the fields of a response to pass on; `without` and those beginning with `prefixes` are left out.
+def response_fields(raw_fields: bytes, *, prefixes: tuple[bytes, ...] = ()) -> Fields:
+    """Return the fields of a response to pass on; those beginning with `prefixes` are left out.
 
     ``Content-Length`` stays: the body is passed on as it is.
     """
     made: Fields = []
     named: set[bytes] = set()
     for line in raw_fields.split(b"\r\n"):
-        name, colon, value = line.partition(b":")
-        if not colon:
+        field = _LINES.get(line)
+        if field is None:
+            field = _parsed(line)
+        name = field[0]
+        if not name:
             continue
-        name = name.lower()
-        if name in _OF_CONNECTION and name != b"content-length":
-            if name == b"connection":
-                named.update(one.strip().lower() for one in value.split(b","))
-        elif name not in _OF_SERVER and name not in without and not (prefixes and name.startswith(prefixes)):
-            made.append((name, value.strip(b" \t")))
-    if named - {b"keep-alive", b"close"}:
+        if name == b"connection":
+            named.update(one.strip().lower() for one in field[1].split(b","))
+        elif not (prefixes and name.startswith(prefixes)):
+            made.append(field)
+    if named and named - {b"keep-alive", b"close"}:
         made = [field for field in made if field[0] not in named]
     return made
+
+
+_LINES: Final[dict[bytes, tuple[bytes, bytes]]] = {}  # most lines of a server's responses are the same in all
+_LINES_KEPT: Final = 512
+_NOT_PASSED: Final = (_OF_CONNECTION | _OF_SERVER) - {b"connection", b"content-length"}
+
+
+def _parsed(line: bytes) -> tuple[bytes, bytes]:
+    """Return name and value of a field line; an empty name for one that is not passed on."""
+    name, colon, value = line.partition(b":")
+    name = name.lower()
+    field = (name, value.strip(b" \t")) if colon and name not in _NOT_PASSED else (b"", b"")
+    if len(_LINES) >= _LINES_KEPT:
+        _LINES.clear()
+    _LINES[line] = field
+    return field
 
 
 # -------------------------------------------------------------------------------------------------- bodies
@@ -281,13 +299,13 @@ class AnswerTail:
                 return
         self._parts.append(data)
         self._size += len(data)
-        if self._size > 2 * _KEPT and not self._whole:
+        if self._size > 2 * TAIL and not self._whole:
             self._trim()
         elif self._size > _MAX_CACHED:
             self._whole = False
 
     def _trim(self) -> None:
-        kept = b"".join(self._parts)[-_KEPT:]
+        kept = b"".join(self._parts)[-TAIL:]
         self._parts = [kept]
         self._size = len(kept)
 
@@ -300,7 +318,7 @@ class AnswerTail:
 
     def usage(self) -> Usage | None:
         """Return the tokens that the answer says it took."""
-        return usage_in(self.end[-_KEPT:])
+        return usage_in(self.end[-TAIL:])
 
     def whole(self) -> bytes | None:
         """Return the whole answer if it was kept, and is not too large for the cache."""
@@ -309,7 +327,7 @@ class AnswerTail:
     @property
     def completes_events(self) -> bool:
         """Whether an event stream may end here: with ``[DONE]``, or the last event of the Responses API."""
-        end = self.end[-_KEPT:]
+        end = self.end[-TAIL:]
         return b"data: [DONE]" in end[-64:] or b"data:[DONE]" in end[-64:] or any(one in end for one in _LAST_EVENTS)
 
 
