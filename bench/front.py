@@ -1,8 +1,8 @@
 """What a front costs: CPU of its process for a request and for a paced event, beside litellm's proxy.
 
 `python bench/front.py [--litellm PYTHON] [--seconds 3]`. PYTHON is an interpreter with ``litellm[proxy]``. The upstream
-is the bench's server with prepared answers, on a core of its own; requests come from raw connections, which cost the front
-nothing. Printed are microseconds of user and system time of the front's process alone.
+is the bench's server with prepared answers, on a core of its own. Requests come from raw connections, which cost the
+front nothing. Printed are microseconds of user and system time of the front's process alone.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ def request(stream: bool) -> bytes:
 class Connection(asyncio.Protocol):
     """Sends the same request again and again, each after the end of the response before."""
 
-    def __init__(self, sent: bytes, end: bytes, size: int | None) -> None:
-        self.sent, self.end, self.size = sent, end, size
-        self.got = 0
+    def __init__(self, sent: bytes, end: bytes) -> None:
+        self.sent, self.end = sent, end
         self.tail = b""
         self.done = 0
         self.stopped = False
@@ -71,8 +70,7 @@ async def load(port: int, connections: int, seconds: float, sent: bytes, end: by
     """Return the number of responses, and the CPU that the process took for them."""
     loop = asyncio.get_running_loop()
     made = [
-        (await loop.create_connection(lambda: Connection(sent, end, None), "127.0.0.1", port))[1]
-        for _ in range(connections)
+        (await loop.create_connection(lambda: Connection(sent, end), "127.0.0.1", port))[1] for _ in range(connections)
     ]
     await asyncio.sleep(0.5)
     before, count = cpu(pid), sum(one.done for one in made)
@@ -136,7 +134,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
     with servers(sys.executable, tls=False) as place, tempfile.TemporaryDirectory() as folder:
-        rows: list[tuple[str, list[str], bytes, bytes, int, int]] = []
         whole = (place.folder / "chat.http").read_bytes()
         paced = "paced20-200"
         measured = {
@@ -162,7 +159,6 @@ def main() -> None:
                     count, used = asyncio.run(load(port, connections, seconds, sent, end, pid))
                 each = used / (count * units) * 1e6 if count else float("nan")
                 print(f"{what:28} {name:12} {each:9.1f} µs   ({count} responses)", flush=True)
-        del rows
 
 
 if __name__ == "__main__":
