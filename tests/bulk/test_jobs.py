@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -726,3 +727,23 @@ def test_totals_survive_without_a_status(tmp_path: Path, monkeypatch: pytest.Mon
             assert sum(report.failures.values()) == 1
 
     run(main())
+
+
+def test_prices_are_looked_up_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package with prices takes long to import: that holds up no answer, and no cost is missing at the end."""
+    source, out = write_rows(tmp_path / "in.jsonl", 30), tmp_path / "out.jsonl"
+    threads: list[bool] = []
+
+    def price(model: str, prices: Any) -> tuple[float, float]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return 1e4, 2e4
+
+    monkeypatch.setattr("openaiasync.bulk.cost.price_for", price)
+
+    async def main() -> None:
+        async with serving() as (_, client):
+            report = await client.job(source, out)
+            assert report.cost == pytest.approx(30 * 0.2)
+
+    run(main())
+    assert threads == [False]

@@ -324,7 +324,8 @@ class _SeenOnce:
         self._hashes: set[int] = set()
         self._size = min(max((24 * expected).bit_length(), 16), 31)
         self._mask = (1 << self._size) - 1
-        self._bits = bytearray()
+        # With many texts at once: hashes take 80 bytes each, which a process does not give back.
+        self._bits = bytearray(1 << (self._size - 3) if expected > _EXACT else 0)
 
     def add(self, text: str) -> bool:
         """Add a text and return whether it may have been added before."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ..core.policy.estimate import TokenEstimate, Usage
+from ..storage.threads import in_thread
 from .batch_file import output_limit_of
 from .progress import TokenPrice, price_for
 from .row import Work
@@ -30,6 +32,7 @@ class JobCost:
         self._prices = prices
         self._limit = limit
         self._priced: dict[str, TokenPrice | None] = {}
+        self._unpriced: dict[str, Usage] = {}  # tokens by model, of models whose price is not looked up yet
         self._estimate = TokenEstimate()
         self._answers = 0
         self._booked: dict[int, float] = {}  # by row, for those that were sent and are not finished
@@ -96,8 +99,22 @@ class JobCost:
 
     def add(self, model: str, usage: Usage) -> bool:
         """Add the cost of an answer; return `False` where its price is not known, but a limit is to be kept."""
+        if model not in self._priced and self._prices is None and self._limit is None:
+            before = self._unpriced.get(model, Usage(0, 0))
+            self._unpriced[model] = Usage(before.input + usage.input, before.output + usage.output)
+            return True
         price = self._price(model)
         if price is None:
             return self._limit is None
         self.spent = (self.spent or 0.0) + (usage.input * price[0] + usage.output * price[1]) / 1e6
         return True
+
+    async def look_up(self) -> None:
+        """Look up the prices of models that have answered since the last call, and add what they cost.
+
+        In a thread: ``genai-prices`` takes a third of a second to import.
+        """
+        while self._unpriced:
+            model = next(iter(self._unpriced))
+            self._priced[model] = await in_thread(partial(price_for, model, None))
+            self.add(model, self._unpriced.pop(model))

@@ -358,6 +358,8 @@ class Job:
         except BaseException:
             store.close()
             raise
+        if self._max_cost is not None and self._prices is None:
+            price_for("", None)  # imports what takes long here, and not in the event loop
         if replaced != JobLimits():
             _log.warning(
                 "%s, set earlier for %s, is replaced by this run's %s", replaced, self._out, self._named_limits

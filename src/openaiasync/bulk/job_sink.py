@@ -201,6 +201,7 @@ class JobSink:
                 await self._sync()
             except OSError as error:
                 self._cannot_write(error)
+            await self._cost.look_up()
             self._flushed.set()  # rows that were refused are not in flight, and keep no others from being sent
             now = self._loop.time()
             if now - self._sampled >= _SAMPLED:
@@ -239,6 +240,7 @@ class JobSink:
             await self._copy()
             await in_thread(self.store.sync)
             await in_thread(self.store.merge)
+            await self._cost.look_up()
         finally:
             self._ended = True
             self._sample(self._loop.time())
