@@ -1,7 +1,7 @@
 """The asyncio client for every OpenAI-compatible server.
 
-Everything public is named here and imported when it is first touched, so that importing the package costs next to
-nothing. ``from openaiasync import Client`` is where to begin.
+All public names are listed here and imported at first access, so that importing the package costs almost nothing. Start
+with ``from openaiasync import Client``.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class AzureOptions(CommonOptions, OfficialOnlyOptions, AzureOnlyOptions, total=F
 
 
 class AzureVariantOptions(VariantOptions, AzureOnlyOptions, total=False):
-    """The keywords of `AsyncAzureOpenAI.with_options`. Those of OpenAI alone are there for subtyping, and refused."""
+    """The keywords of `AsyncAzureOpenAI.with_options`. Those only for OpenAI exist for subtyping, and are refused."""
 
 
 class AsyncAzureOpenAI(AsyncOpenAI):
@@ -154,7 +154,7 @@ class AsyncAzureOpenAI(AsyncOpenAI):
     @unquoting
     # It takes more keywords than the base's; pyright compares each one with the base's whole table.
     def with_options(self, **options: Unpack[AzureVariantOptions]) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Do what `AsyncOpenAI.with_options` does, with the keywords of this constructor.
+        """Return a client as `AsyncOpenAI.with_options` does, with the keywords of this constructor.
 
         Another `base_url` replaces endpoint and deployment; another credential replaces the current one.
         """
@@ -165,7 +165,7 @@ class AsyncAzureOpenAI(AsyncOpenAI):
 
     @property
     def api_key(self) -> str:
-        """The key itself; ``""`` if a token or a function stands in its place. Settable to another key."""
+        """The key itself; ``""`` if a token or a function is used instead. Settable to another key."""
         config = self._config
         assert isinstance(config, AzureConfig)
         return config.key.reveal() if isinstance(config.key, Secret) and not config.bearer else ""

@@ -57,7 +57,7 @@ class TimeoutLike(Protocol):
 
     @property
     def connect(self) -> float | None:
-        """Seconds until a connection stands."""
+        """Seconds until a connection is established."""
         ...
 
     @property
@@ -152,13 +152,13 @@ class Client(ClientMethods, HTTPMethods, Api):
             ``OPENAI_API_KEY``. Required for OpenAI's own API only.
         admin_api_key: the key for administration endpoints. Default: ``OPENAI_ADMIN_KEY``.
         api_org_name: sent as ``OpenAI-Organization``. Default: ``OPENAI_ORG_ID``.
-        webhook_secret: the secret that webhook signatures are checked with. Default: ``OPENAI_WEBHOOK_SECRET``.
-        model: the model for calls that name none, or a mapping from method (``"chat"``, ``"embedding"``, …) to model.
+        webhook_secret: the secret for checking webhook signatures. Default: ``OPENAI_WEBHOOK_SECRET``.
+    model: the model for calls that name none, or a mapping from method (``"chat"``, ``"embedding"``, …) to model.
         default_headers: header fields of every request.
         default_query: query parameters of every request.
         http_user_agent: the ``User-Agent``. Default: the versions of this library and of Python.
-        http_max_in_flight: number of calls that the server sees at once (2; `None`: no limit). Others wait in line,
-            first come, first served; an open stream counts until it is closed. A call that waits for more than 5 s is
+        http_max_in_flight: the maximum number of calls in flight (2; `None`: no limit). Others wait, first come,
+    first served; an open stream counts until it is closed. A call that waits for more than 5 s is
             logged as a WARNING.
         http_max_connections_per_host: connections to one host (default: `http_max_in_flight`).
         http_max_redirects: redirects to follow (3). Requests with a key or a body only follow them within the origin.
@@ -166,14 +166,14 @@ class Client(ClientMethods, HTTPMethods, Api):
         http_stall_timeout: seconds without progress once an answer has started (600). Progress is an event of a stream,
             64 KiB of a binary answer, the whole of any other.
         http_deadline: seconds for the whole call with all its attempts and pauses (default: no limit).
-        http_connect_timeout: seconds until a connection stands, DNS and TLS included (10).
+        http_connect_timeout: seconds until a connection is established, DNS and TLS included (10).
         http_other: further options of the connections: ``ssl`` (an `ssl.SSLContext`; `False` checks no certificate),
             ``proxy`` (URL of an HTTP proxy), ``trust_env`` (`False` ignores the proxy variables), ``local_addr``
             (``(host, port)``), ``uds`` (path of a Unix socket), ``keepalive`` (seconds that an idle connection is
             kept, 60), ``happy_eyeballs_delay`` (seconds, 0.25), ``queue_timeout`` (seconds to wait for a slot, and
             again for a connection; no limit), ``max_body`` (bytes of an answer's body in memory; by default 1 GiB for
             embeddings, images and files, 128 MiB for other JSON), ``transport`` (a `Transport` of your own, for one
-            event loop), and the options above without their ``http_``; keyword arguments win over those.
+            event loop), and the options above without their ``http_``; keyword arguments override those.
         max_retries: how often a failed call is retried (2), where that is safe and the retry budget allows it.
         auth_scheme: the scheme before the key in ``Authorization`` (``"Bearer"``; ``""`` sends the key alone).
         strict: raise `APIResponseValidationError` for an answer that does not conform to the API's description,
@@ -209,7 +209,7 @@ class Client(ClientMethods, HTTPMethods, Api):
             bind(calls.shared)
 
     def _share_out(self) -> None:
-        """Let calls go to further servers, too, where there are several."""
+        """Distribute calls over further servers, if there are several."""
         config, calls = self._config, self._calls
         others = () if config.others is None else config.others.reveal()
         engines = [calls]
@@ -289,7 +289,7 @@ class Client(ClientMethods, HTTPMethods, Api):
         self._change(**(reset if nothing else option.value(name, value)))
 
     def _change(self, **changes: Any) -> None:
-        # The namespaces made so far hold this very engine, so it is configured anew instead of replaced.
+        # The existing namespaces hold this engine, so it is reconfigured instead of replaced.
         if "base_url" in changes:
             changes["others"] = None
         self._calls.configure(self._config.with_fields(**changes))
@@ -328,7 +328,7 @@ class Client(ClientMethods, HTTPMethods, Api):
 
     @property
     def workload_identity(self) -> WorkloadIdentity | X509WorkloadIdentity | None:
-        """The identity that stands in place of a key, if any."""
+        """The identity used instead of a key, if any."""
         return getattr(self._config.key, "workload_identity", None)
 
     @property
@@ -408,7 +408,7 @@ class Client(ClientMethods, HTTPMethods, Api):
         return self._calls.shared.closed
 
     async def aclose(self) -> None:
-        """Drop every connection; calls under way end with `ClientClosedError`. Idempotent."""
+        """Drop every connection; calls in flight end with `ClientClosedError`. Idempotent."""
         await self._calls.shared.aclose()
 
     close = aclose
@@ -446,7 +446,7 @@ class AsyncOpenAI(Client):
         http_other: as in `Client`.
         on_request, on_answer, on_error: as in `Client`.
 
-    Up to 1,000 connections to a host, 20 redirects, any number of calls in flight. Raises as `Client` does.
+    Up to 1,000 connections to a host, 20 redirects, any number of calls in flight. Raises the errors of `Client`.
     """
 
     @shows(OFFICIAL, OfficialOptions)
@@ -504,7 +504,8 @@ def file_from_path(path: str | os.PathLike[str]) -> FileTypes:
 def DefaultAsyncHttpx2Client(**options: Any) -> Any:
     """Return an ``httpx2.AsyncClient`` with this library's limits, timeouts and redirects, for ``http_client=``.
 
-    `options` are those of ``httpx2.AsyncClient`` and win. Raises `ModuleNotFoundError` if httpx2 is not installed.
+    `options` are those of ``httpx2.AsyncClient`` and override these defaults. Raises `ModuleNotFoundError` if httpx2 is
+    not installed.
     """
     import importlib
 

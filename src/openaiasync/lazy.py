@@ -12,7 +12,7 @@ __all__ = ["LazyModule", "lazy_names", "resolve_annotations", "submodule"]
 
 
 class LazyModule:
-    """Stand for a module that is imported when one of its names is asked for: for modules that need each other."""
+    """A placeholder for a module that is imported at first access to a name, for modules that need each other."""
 
     __slots__ = ("_name", "_package")
 
@@ -43,7 +43,10 @@ def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 def submodule(package: str, name: str) -> Any:
-    """Import and return a submodule that is asked for as an attribute. Raises `AttributeError` if there is none."""
+    """Import and return a submodule at its first access as an attribute.
+
+    Raises `AttributeError` if it does not exist.
+    """
     if not name.startswith("__") and hasattr(sys.modules[package], "__path__"):
         try:
             return importlib.import_module(f".{name}", package)

@@ -1,12 +1,12 @@
-"""Every option of a client, once: its names, environment variables, defaults, unit, check, and where it goes.
+"""The table of all options of a client: names, environment variables, defaults, unit, check, and destination.
 
 `OPTIONS` is the table. The constructors of `Client`, `AsyncOpenAI` and `AsyncAzureOpenAI`, their `with_options`, and
 the bridge's `transport` have an `OptionSet` each: a selection of its rows under the names of that function. Type
-checkers see TypedDicts beside those functions; tests hold these, the table and `docs/options.md` to each other.
+checkers see TypedDicts next to those functions; tests compare these, the table and `docs/options.md`.
 
-A resolved configuration is one immutable `ClientConfig`, which is the engine's `CallConfig` with what it was made from,
-so that `with_options` can make another one. Every check happens at construction, and no message quotes a value that may
-be secret.
+A resolved configuration is one immutable `ClientConfig`: the engine's `CallConfig` together with the values from which
+it was made, so that `with_options` can make another one. Every check happens at construction, and no message quotes a
+value that may be secret.
 """
 
 from __future__ import annotations
@@ -66,19 +66,19 @@ T_co = TypeVar("T_co", covariant=True)
 ApiKey = str | Callable[[], Awaitable[str]]
 AsyncAzureADTokenProvider = Callable[[], str | Awaitable[str]]
 DataResidency = Literal["global", "us", "eu", "ae", "au", "in", "jp"]
-"""The regions that `AsyncOpenAI(data_residency=...)` knows."""
+"""The regions for `AsyncOpenAI(data_residency=...)`."""
 
 DEFAULT_BASE: Final = "https://api.openai.com/v1"
 DEFAULT_MAX_RETRIES: int = 2
 DEFAULT_TIMEOUT: Timeout = Timeout(600.0, connect=5.0)
-"""The timeouts of an `AsyncOpenAI` that was given none, in seconds."""
+"""The default timeouts of `AsyncOpenAI`, in seconds."""
 PICKLE_ADVICE = "pass the options instead, and create a client from them where it is used"
 METHODS = frozenset(["chat", "completion", "embedding", "image_generate", "text_to_speech", "speech_to_text", "vision"])
-"""The methods that `model` may map to a model each."""
+"""The methods that a mapping given as `model` may have as keys."""
 
 
 class ConnectionLimits(NamedTuple):
-    """How many connections an `AsyncOpenAI` has, and how long it keeps idle ones (seconds)."""
+    """The maximum number of connections of an `AsyncOpenAI`, and the time for which idle ones are kept (seconds)."""
 
     max_connections: int
     max_keepalive_connections: int
@@ -96,7 +96,7 @@ def _as_given(name: str, value: Any) -> Any:
 
 
 class Hidden(Generic[T_co]):
-    """A value that may hold a key or a password, shown by no `repr`, and by nothing that prints public attributes."""
+    """A value that may contain a key or a password, hidden from `repr` and from code that prints public attributes."""
 
     __slots__ = ("__value",)
 
@@ -112,7 +112,7 @@ class Hidden(Generic[T_co]):
 
 
 class URL(str):
-    """An API base as text that ends with a slash, with its parts under the names that httpx gives them."""
+    """An API base as text that ends with a slash; its parts have the names of httpx."""
 
     __slots__ = ()
 
@@ -178,7 +178,7 @@ def _flag(name: str, value: object) -> bool:
 
 
 def _retries(name: str, value: Any) -> int | None:
-    """Return a number of retries; `math.inf`, which the official client takes, becomes more than any call makes."""
+    """Return a number of retries; `math.inf`, as the official client accepts, becomes one that no call reaches."""
     if value is None:
         raise TypeError(
             f"{name} cannot be None: pass 0 for no retries, math.inf for as many as it takes, or leave it out for "
@@ -213,7 +213,7 @@ def _hook(name: str, value: object) -> object:
 
 
 def key_from(name: str, value: Any) -> KeySource:
-    """Return a key, wrapped; `ConfigurationError` for one that no header field can carry."""
+    """Return a key, wrapped. Raises `ConfigurationError` for one that a header field cannot carry."""
     if callable(value):
         return cast("Callable[[], Awaitable[str]]", value)
     if not isinstance(value, str):
@@ -237,7 +237,7 @@ def _identity(name: str, value: Any) -> KeySource:
 
 
 def _token_provider(name: str, value: Any) -> KeySource:
-    """Return a key that asks this function for a token of Microsoft Entra ID before each attempt."""
+    """Return a key that calls this function for a token of Microsoft Entra ID before each attempt."""
     provider: AsyncAzureADTokenProvider = value
     if not callable(value):
         raise ConfigurationError(f"{name} must be a function that returns a token")
@@ -253,7 +253,7 @@ def _token_provider(name: str, value: Any) -> KeySource:
 
 
 def _base_url(name: str, value: Any) -> str:
-    """Return the API base as text; `BaseURL` checks it. A list may hold one URL: `Client` takes several apart."""
+    """Return the API base as text; `BaseURL` checks it. A list may hold one URL: `Client` handles several."""
     if isinstance(value, (list, tuple, set, frozenset)):
         several = cast("list[object]", list(cast("Any", value)))
         if len(several) != 1:
@@ -287,7 +287,7 @@ def _models(name: str, value: Any) -> Mapping[str, str]:
 def _endpoint(name: str, value: object) -> str:
     """Return the URL of an Azure resource without a slash at its end."""
     url = str(value).rstrip("/")
-    BaseURL(url)  # raises for what is not a URL, before anything is put behind it
+    BaseURL(url)  # raises for an invalid URL, before a path is appended
     return url
 
 
@@ -350,20 +350,20 @@ class Option(Struct, frozen=True, eq=False):
     """One option: a row of the table.
 
     Attributes:
-        field: the field of `ClientConfig` that its value goes to, or, with `tcp`, that of `TcpSettings`.
+        field: the field of `ClientConfig` for its value, or, with `tcp`, of `TcpSettings`.
         client: its keyword of `Client`, if it is one of `Client`'s.
         official: its keyword of `AsyncOpenAI` and `AsyncAzureOpenAI`, if it is one of theirs.
-        other: its key in ``http_other``, where the options live that have no keyword, or not everywhere.
-        check: returns the value to keep, or raises an error that names the option as the caller did.
-        unit: the unit of a number.
-        default: the value where it is neither given nor in the environment; a function is given the other fields.
-        official_default: the same for `AsyncOpenAI` and `AsyncAzureOpenAI`, where it differs.
-        environment: the variables that are read where it is not given; the first one that is set counts.
-        per_call: the keyword of every method that replaces it, or adds to it, for one call (`RequestOptions`).
-        none: whether `None` is a value ("no limit", "no hook"). Otherwise it means "not given".
-        shared: whether clients made by `with_options` share it, so that they cannot change it.
-        merged: whether it adds to what is there: to the environment's, and in `with_options` to the client's.
-        client_only: whether it cannot stand in `http_other` of `AsyncOpenAI` either.
+        other: its key in ``http_other``, for options without a keyword in some or all constructors.
+    check: returns the value to keep, or raises an error that names the option as the caller did.
+    unit: the unit of a number.
+    default: the value if it is neither given nor in the environment; a function is passed the other fields.
+    official_default: the same for `AsyncOpenAI` and `AsyncAzureOpenAI`, if it differs.
+    environment: the variables that are read if it is not given; the first one that is set counts.
+    per_call: the keyword of every method that replaces it, or adds to it, for one call (`RequestOptions`).
+    none: whether `None` is a value ("no limit", "no hook"). Otherwise it means "not given".
+    shared: whether clients made by `with_options` share it, so that they cannot change it.
+    merged: whether it adds to existing values: the environment's, and in `with_options` the client's.
+    client_only: whether it is also not allowed in `http_other` of `AsyncOpenAI`.
         tcp: whether it configures the sockets.
         hidden: whether it may hold a key or a password and is kept in a `Hidden`.
         sets: further fields, and the values they get with this option.
@@ -394,16 +394,16 @@ class Option(Struct, frozen=True, eq=False):
 
     @property
     def names(self) -> set[str]:
-        """Every name that this option has somewhere."""
+        """All names of this option."""
         other = self.other and f"http_{self.other}"
         return {name for name in (self.client, self.official, self.other, other) if name}
 
     def value(self, name: str, value: Any) -> dict[str, Any]:
-        """Return the fields that this value sets, checked. `name` is the caller's for the option, for errors."""
+        """Return the fields that this value sets, checked. `name` is the caller's name for the option, for errors."""
         return {self.field: self.kept(self.check(name, value)), **dict(self.sets)}
 
     def kept(self, value: Any) -> Any:
-        """Return a checked value, or a default, as `ClientConfig` has it."""
+        """Return a checked value, or a default, in the form of `ClientConfig`."""
         return Hidden(value) if self.hidden and value is not None else value
 
 
@@ -495,9 +495,9 @@ OPTIONS = (*_OPENAI, *_AZURE, *_COMMON)
 
 
 class OptionSet:
-    """The options of one function: which keywords it has, and which keys its ``http_other``.
+    """The options of one function: its keywords, and the keys of its ``http_other``.
 
-    `fixed` are fields that its callers cannot choose; `defaults` take the place of the rows' own.
+    `fixed` are fields that its callers cannot choose; `defaults` replace those of the rows.
     """
 
     def __init__(
@@ -533,14 +533,14 @@ class OptionSet:
         return {}
 
     def option(self, name: str) -> Option:
-        """Return the option with this keyword. `TypeError` with a hint for an unknown one."""
+        """Return the option with this keyword. Raises `TypeError` with a hint for an unknown one."""
         try:
             return self.keywords[name]
         except KeyError:
             raise TypeError(f"{self.owner} has no option {name!r}{self._hint(name)}") from None
 
     def _hint(self, name: str) -> str:
-        """Return what to write in place of an unknown keyword, which another client may have."""
+        """Return a hint for an unknown keyword: the nearest one, or the constructor that has it."""
         known = [option for option in OPTIONS if name in option.names]
         for option in known:
             for keyword, mine in self.keywords.items():
@@ -555,7 +555,7 @@ class OptionSet:
         return nearest(name, frozenset(self.keywords))
 
     def given(self, keywords: Mapping[str, Any]) -> Iterator[tuple[str, Option, Any]]:
-        """Yield the options that these keywords give a value: keyword, row, value. Raise where two exclude each other.
+        """Yield the options set by these keywords: keyword, row, value.
 
         Raises:
             TypeError: an unknown keyword.
@@ -573,7 +573,7 @@ class OptionSet:
             yield name, option, value
 
     def values(self, keywords: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the value of every field that these options have: given, of the environment, or by default.
+        """Return the value of every field of these options: given, from the environment, or by default.
 
         Options of the sockets are in the field ``tcp``.
         """
@@ -601,7 +601,7 @@ class OptionSet:
         return {**values, "tcp": Hidden(tcp)}
 
     def signature(self, annotations: Mapping[str, Any]) -> Signature:
-        """Return a signature that shows these keywords one by one, for `help()` and tools that read signatures."""
+        """Return a signature with these keywords as parameters, for `help()` and tools that read signatures."""
         parameters = [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
         for name, kind in annotations.items():
             if name not in self.keywords:
@@ -661,7 +661,7 @@ _NOTHING: Hidden[Mapping[str, Any]] = Hidden({})
 
 
 class ClientConfig(CallConfig, frozen=True, kw_only=True):
-    """The resolved options of one client: what its calls are made with, and what that was made from."""
+    """The resolved options of one client: the configuration of its calls, and the values from which it was made."""
 
     base_url: Hidden[str] = _OPENAI_BASE  # it may hold userinfo
     websocket_base_url: Hidden[str] | None = None
@@ -675,14 +675,14 @@ class ClientConfig(CallConfig, frozen=True, kw_only=True):
     on_error: Any = None
     telemetry: tuple[Callable[[Any], Any], ...] = ()  # observers that are not hooks
     enforce_credentials: bool | None = True
-    # What the clients of one `with_options` family share:
+    # Shared by all clients of one `with_options` family:
     max_in_flight: int | None = 2
     max_connections_per_host: int | None = 2
     limits: Limits | None = None
     tcp: Hidden[Mapping[str, Any]] = _NOTHING  # a proxy's URL may hold a password
     http_client: Any = None
     own_transport: Any = None
-    others: Hidden[tuple[tuple[str, KeySource], ...]] | None = None  # further API bases, with keys of their own
+    others: Hidden[tuple[tuple[str, KeySource], ...]] | None = None  # further API bases, with separate keys
 
     def __copy__(self) -> Self:
         return self
@@ -695,22 +695,20 @@ class ClientConfig(CallConfig, frozen=True, kw_only=True):
 
     @classmethod
     def resolved(cls, options: OptionSet, keywords: Mapping[str, Any]) -> Self:
-        """Return the configuration for these keywords. `TypeError` and `ConfigurationError` for what cannot work."""
+        """Return the configuration for these keywords. Raises `TypeError` and `ConfigurationError` for invalid ones."""
         return cls(base=_NOWHERE, **options.values(keywords)).with_fields()
 
     def changed(self, options: OptionSet, keywords: Mapping[str, Any]) -> Self:
-        """Return this configuration with the options changed that `with_options` was given.
+        """Return this configuration with the options given to `with_options` changed.
 
-        `None` leaves an official option as it is where it is not a value; `Client`'s own return to their defaults.
-        Raises as `resolved`, and `ConfigurationError` for what clients made by `with_options` share.
+        `None` leaves an official option unchanged, unless it is a value of that option; options of `Client` return to
+        their defaults. Raises the errors of `resolved`, and `ConfigurationError` for a shared option.
         """
         changes: dict[str, Any] = {}
         for name, value in keywords.items():
             option = options.option(name)
             if option.shared and not is_omitted(value):
-                raise ConfigurationError(
-                    f"{name} belongs to what clients made by with_options share: make a new client"
-                )
+                raise ConfigurationError(f"{name} is shared by all clients made by with_options: make a new client")
             if value is None and not option.none and name == option.client != option.official:
                 changes.update({option.field: option.kept(options.default(option)), **options.initial(option)})
         for name, option, value in options.given(keywords):
@@ -722,7 +720,7 @@ class ClientConfig(CallConfig, frozen=True, kw_only=True):
         return self.with_fields(**changes)
 
     def with_fields(self, **changes: Any) -> Self:
-        """Return this configuration with these fields changed, and all that is made from them made anew."""
+        """Return this configuration with these fields changed and all derived fields recomputed."""
         raw = replace(self, **changes)
         made = replace(raw, **raw.derived())
         if made.enforce_credentials is not False:
@@ -741,7 +739,7 @@ class ClientConfig(CallConfig, frozen=True, kw_only=True):
                 one.query = merge_queries(one.query, encode_query(query.items()))
         agent = self.user_agent or f"openaiasync/{__version__} Python/{sys.version.split()[0]}"
         pairs = [("User-Agent", agent), ("OpenAI-Organization", self.organization), ("OpenAI-Project", self.project)]
-        observers = self.telemetry  # before the hooks: what these raise is measured, too
+        observers = self.telemetry  # before the hooks, so that their exceptions are measured, too
         if self.on_request is not None or self.on_answer is not None or self.on_error is not None:
             from .engine.hooks import Hooks
 
@@ -775,7 +773,7 @@ class ClientConfig(CallConfig, frozen=True, kw_only=True):
             )
 
     def transport(self) -> Transport:
-        """Return what carries requests for one event loop: a pool of connections, unless the caller brought another."""
+        """Return the transport for one event loop: a pool of connections, unless the caller gave another one."""
         if self.own_transport is not None:
             own: Transport = self.own_transport
             return own
@@ -788,7 +786,7 @@ class ClientConfig(CallConfig, frozen=True, kw_only=True):
         return TcpTransport(TcpSettings(max_connections_per_host=self.max_connections_per_host, **self.tcp.reveal()))
 
 
-_NOWHERE = BaseURL("http://unset")  # until `derived` has made the base
+_NOWHERE = BaseURL("http://unset")  # placeholder until `derived` has made the base
 
 
 def _wrapped(headers: Mapping[str, Any], source: str) -> Iterator[tuple[str, Secret]]:

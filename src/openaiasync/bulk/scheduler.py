@@ -86,7 +86,7 @@ class _ServerState:
         trouble, so that a slow source does not count."""
 
     def worked(self) -> None:
-        """Note that the server did what it is for: it answered a row, or told what is wrong with it."""
+        """Note that the server works: it answered a row, or rejected it with a reason."""
         self.troubled_at = math.inf
 
     def struggled(self, now: float) -> None:
@@ -514,7 +514,7 @@ class Scheduler:
         if best is None:
             self._arm(soonest)
             return None
-        # The sink is told here, not by the task of the row: it may let only so many rows be in flight.
+        # The sink is notified here, not by the row's task, since it may limit the number of rows in flight.
         self._sink.started(work)
         stats = self._stats
         stats.in_flight += 1

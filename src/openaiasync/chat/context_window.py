@@ -119,7 +119,7 @@ class ContextLimitError(OpenAIError, ValueError):
 
 Policy: TypeAlias = Literal["drop", "summarise", "refuse"]
 Ask: TypeAlias = Callable[[list[Message], int], Awaitable[str]]
-"""Sends a request beside the conversation, with a limit on the tokens of the answer; returns its text."""
+"""Sends a request outside of the conversation, with a limit on the tokens of the answer; returns its text."""
 
 POLICIES = ("drop", "summarise", "refuse")
 _SUMMARY_SHARE, _SUMMARY_LEAST, _SUMMARY_MOST = 8, 32, 1024
@@ -213,7 +213,7 @@ class ContextWindow:
         return prompt, round(said)
 
     def weight_of(self, sent: Sequence[Message], answer: ChatCompletion) -> tuple[int, int]:
-        """Return the estimated tokens of a request beside the conversation, and of its answer."""
+        """Return the estimated tokens of a request outside of the conversation, and of its answer."""
         scale = self.counter.weight(1.0)
         return round(self.counter.weigh(sent) / scale), round(self.counter.text(answer.text) / scale)
 

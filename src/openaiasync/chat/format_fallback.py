@@ -93,7 +93,7 @@ class FormatFallback:
         """Return the user's message that asks for a valid answer.
 
         A text without any JSON shows that the server accepts `response_format` and ignores it: from then on this shape
-        is asked for in words.
+        is requested in words.
         """
         if not error.is_json and self.level != "prompt" and not self._fixed:
             self.level = self._known.shapes[self._shape] = "prompt"

@@ -159,7 +159,7 @@ def _wake(future: asyncio.Future[None]) -> None:
 class TurnRequest(NamedTuple):
     """A turn that was requested."""
 
-    user: UserInput | None  # `None`: the user's message at `at` stays as it is
+    user: UserInput | None  # `None`: the user's message at `at` stays unchanged
     params: dict[str, Any]
     options: TurnOptions
     at: int | None  # the index of the user's message that it replaces

@@ -90,8 +90,7 @@ class ToolLoop:
             self.done = True
 
     def retry_after(self, error: APIError) -> bool:
-        """Return whether an error is a slip of the model, which is to try again: a server withheld text that is not
-        the JSON asked for.
+        """Return whether an error is the model's mistake, so that it is asked again: a server withheld invalid JSON.
 
         Raises `StructuredOutputError` after all repairs.
         """

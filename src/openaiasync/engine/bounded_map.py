@@ -31,7 +31,7 @@ async def bounded_map(
     the task that iterates it, cancels the running calls and awaits them.
 
     Args:
-        function: called once for each item, in a task of its own.
+        function: called once for each item, in a separate task.
         items: an iterable, or an async one. It is not closed.
         concurrency: how many calls may run at a time.
         ahead: how many calls may be started whose results are not yet yielded: a bound on memory while an early one

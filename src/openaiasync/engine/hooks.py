@@ -301,7 +301,7 @@ class _ActiveObservers(Observers):
         if self._over:
             return
         try:
-            # Hooks are told of failures, but not of those raised by other hooks.
+            # Hooks are notified of failures, except those raised by other hooks.
             if isinstance(error, Exception) and error is not self._raised:
                 for observer in self.observers:
                     pending = observer.failed(error)

@@ -62,7 +62,7 @@ def learn_limits(now: float, pace: ModelPace, limits: RateLimits | None) -> None
 class PacedCalls:
     """The pace of all calls that share one `Limits`, over all clients and event loops.
 
-    The limits that were told count all calls together; those learned from a server count its calls for one model.
+    The user's limits count all calls together; those learned from a server count its calls for one model.
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -1,7 +1,7 @@
 """`with_raw_response` and `with_streaming_response`: raw answers, decoded on request.
 
 A namespace seen through one of them is the same class over another `Engine`, so that every method has a raw variant
-without code of its own.
+without additional code.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class ChunkEvent(BaseModel, kw_only=True, tag_field="type", tag="chunk"):
 
     @property
     def snapshot(self) -> ParsedChatCompletion[Any]:
-        """The answer so far, at the moment of access; made anew each time."""
+        """The answer so far, at the moment of access; a new object each time."""
         snapshot: ParsedChatCompletion[Any] = _from_source(self)
         return snapshot
 
@@ -397,7 +397,7 @@ class AsyncChatCompletionStream(HelperStream[ChatCompletionStreamEvent[T]], Gene
 
     @property
     def current_completion_snapshot(self) -> ParsedChatCompletion[Any]:
-        """The answer so far, made anew each time."""
+        """The answer so far, a new object each time."""
         return self._state.current_completion_snapshot
 
     @sealing

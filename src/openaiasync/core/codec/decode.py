@@ -1,7 +1,7 @@
 """Answers from bytes: decoded strictly first, and leniently if the bytes do not conform, so that nothing is lost.
 
 msgspec's strict decoder is the fast path. An answer that it refuses is built by `model.lenient`, unless the caller
-asked for strictness: then required fields and types are checked, and unknown fields are kept, never an error.
+requested strictness: then required fields and types are checked, and unknown fields are kept, never an error.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A circuit breaker: no calls to a server that does not work, but for one probe at a time.
+"""A circuit breaker: no calls to a server that does not work, except one probe at a time.
 
-Three connection errors or 5xx in a row open it. While it is open nothing is sent until a probe is due; the first probe
-comes after a second, later ones after pauses that double up to 4 s, so that a server that returns is in use again soon.
-A probe's success closes it. Pure: times come in as numbers of any monotonic clock, in seconds.
+Three connection errors or 5xx in a row open it. While it is open nothing is sent until a probe is due: the first after
+a second, later ones after pauses that double up to 4 s, so that a server that recovers is soon in use again. A
+successful probe closes it. Pure: times are arguments, in seconds by any monotonic clock.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import math
 __all__ = ["Breaker"]
 
 FAILURES = 3
-CROWD = 8  # calls in flight for each failure in a row that opens it
+CROWD = 8  # calls in flight per consecutive failure needed to open it
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 4.0  # seconds
 
 
 class Breaker:
-    """Whether one server is worth a call."""
+    """Decides whether calls are sent to one server."""
 
     __slots__ = ("_pause", "failures", "last_success", "opened_at", "probe_at", "probing")
 
@@ -36,7 +36,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls have to wait, one probe at a time excepted."""
+        """Whether calls have to wait, except one probe at a time."""
         return self.opened_at is not None
 
     def ready_at(self) -> float:
@@ -53,7 +53,7 @@ class Breaker:
         return True
 
     def succeeded(self, now: float) -> None:
-        """The server answered a call in a way that shows that it works."""
+        """Note that the server answered a call, which shows that it works."""
         self.failures = 0
         self.opened_at = None
         self.probing = False
@@ -61,10 +61,10 @@ class Breaker:
         self.last_success = now
 
     def failed(self, now: float, probe: bool, pause: float = 0.0, in_flight: int = 0) -> None:
-        """A call failed through the server's fault; `pause` is how many seconds it asked to be left alone.
+        """Note that a call failed through the server's fault; `pause` is the pause in seconds that it asked for.
 
-        With many calls in flight it takes as many failures in a row as an eighth of them: failures come sooner than
-        answers, so that of a hundred calls sent at once the three that fail are the first to return.
+        With many calls in flight an eighth of them must fail in a row: failures return sooner than answers, so that of
+        a hundred calls sent at once the three that fail are the first to return.
         """
         self.failures += 1
         if self.opened_at is None:
@@ -77,12 +77,12 @@ class Breaker:
             self.probe_at = now + max(self._pause, pause)
 
     def open(self, now: float, pause: float = 0.0) -> None:
-        """Open it, whatever the number of failures; the first probe comes after `pause`, but not before a second."""
+        """Open it regardless of the number of failures; the first probe is due after `pause`, at least a second."""
         if self.opened_at is None:
             self.opened_at = now
             self.probe_at = now + max(self._pause, pause)
 
     def left(self, probe: bool) -> None:
-        """A call was cancelled before anything was known."""
+        """Note that a call was cancelled before its outcome was known."""
         if probe:
             self.probing = False

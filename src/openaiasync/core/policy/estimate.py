@@ -1,4 +1,4 @@
-"""How many tokens a row is likely to take, before it is sent: what limits on tokens are booked with."""
+"""Estimates of a row's tokens before it is sent, by which limits on tokens are booked."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import msgspec
 
 __all__ = ["TokenEstimate", "Usage", "model_of", "usage_of"]
 
-BYTES_A_TOKEN = 4.0  # of JSON in English; other texts are found by `TokenEstimate.seen`
-MEDIA_TOKENS = 1000.0  # for each image or sound inside a body
+BYTES_A_TOKEN = 4.0  # bytes per token of JSON in English; `TokenEstimate.seen` corrects it for other texts
+MEDIA_TOKENS = 1000.0  # tokens for each image or sound inside a body
 _MEDIA = re.compile(rb'base64,[A-Za-z0-9+/=]{256,}|"data" ?: ?"[A-Za-z0-9+/=]{256,}')
-_MEDIA_SIZE = 2048  # bytes of a body below which there is none
+_MEDIA_SIZE = 2048  # bytes; a smaller body has no image or sound
 _RISE, _FALL = 0.9, 0.1
 
 
 class Usage(NamedTuple):
-    """Tokens of one answer, as the server counted them."""
+    """The tokens of one answer by the server's count."""
 
     input: int
     output: int
 
 
 def usage_of(answer: Any) -> Usage | None:
-    """Return the tokens that an answer says it took; `None` where it does not say so, or says nonsense."""
+    """Return the usage in an answer; `None` if it is missing or impossible."""
     usage = getattr(answer, "usage", None)
     if usage is None:
         return None
@@ -45,7 +45,7 @@ _named = msgspec.json.Decoder(_Named)
 
 
 def model_of(body: object) -> str:
-    """Return the model that a request's JSON body names; ``""`` where it names none."""
+    """Return the model that a request's JSON body names, ``""`` if none."""
     if not isinstance(body, bytes):
         return ""
     try:
@@ -56,10 +56,10 @@ def model_of(body: object) -> str:
 
 
 class TokenEstimate:
-    """Tokens of a row from the size of its body, and what nine of ten answers had at most so far.
+    """Estimates the tokens of a row, from the size of its body and the 90th percentile of the answers so far.
 
-    `seen` corrects both by every answer: bytes for each token of a prompt by their mean, the output by its moving 90th
-    percentile.
+    `seen` updates both with every answer: the mean number of bytes per token of a prompt, and the moving 90th
+    percentile of the output.
     """
 
     __slots__ = ("_output", "_ratio", "_rows")
@@ -86,7 +86,7 @@ class TokenEstimate:
         return size
 
     def seen(self, body: object, usage: Usage) -> None:
-        """Take the tokens that a row really took."""
+        """Update the estimates with the tokens that a row used."""
         self._rows += 1
         if (size := self._size(body)) > 0 and usage.input > 0:
             self._ratio += (usage.input / size - self._ratio) / min(self._rows, 200)
