@@ -177,7 +177,7 @@ def write_page(result: dict[str, Any]) -> None:
             _tokens,
             "tokens",
         ),
-        ("Importing, first calls, memory", "Each number from processes of its own.", _others, "others"),
+        ("Importing, first calls, memory", "Each number is measured in separate processes.", _others, "others"),
         (
             "The longest pause of the event loop",
             "While one answer of 50 MB is received and decoded.",

@@ -1,9 +1,11 @@
-"""One word for one thing: no class or module name twice, and none of the words that were given up."""
+"""One word for one thing: no class or module name twice, none of the words given up, and sentences read once."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -13,7 +15,8 @@ import pytest
 
 from test_size import is_generated
 
-SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
+REPOSITORY = Path(__file__).resolve().parents[1]
+SOURCE = REPOSITORY / "src" / "openaiasync"
 
 # Modules that may share their name, with the reason.
 SAME_MODULES = {
@@ -50,6 +53,27 @@ CLASSES_GIVEN_UP = {
     "Calls", "Clocks", "TryClocks", "Places", "Gate", "Outgoing", "Incoming", "Shared", "Usual", "LiveStream", "Talk",
     "Plan", "Rounds", "Room", "Growing", "Said", "Wanted", "Refusal", "ChatAsk", "Spend",
 }  # fmt: skip
+
+# Turns of phrase that a reader has to parse twice, and what to write instead. They are looked for in comments,
+# docstrings, messages and pages; the demo's own prose is literature.
+PHRASES = {
+    r"\bwhoever\b": "the caller, the holder",
+    r"\b(?:what|that|which) is no [a-z]": "anything but a …, that is not a …",
+    r"(?<!there )\bis none\b": "is not a …, has no …",
+    r"\b[Aa]s (?:it|they) came\b": "unchanged",
+    r"\bwhat (?:came|had come)\b": "the received …, the answer so far",
+    r"\bhad come\b": "was received",
+    r"\b(?:is|are|be) had\b": "is obtained, is available",
+    r"\b(?:in|of) (?:its|their) own\b": "a separate …",
+    r"\b[Ss]tray(?:s|ed)?\b": "a deviation, non-conforming",
+    r"\bfor who\b|\b[Ww]ho comes\b": "for users of …",
+    r"\b[Nn]obody\b|\b[Ss]omebody\b": "no caller, no other program; the passive",
+    r"\bbecomes? of\b": "the result of, how … is handled",
+    r"\b(?:is|are|was|were) told (?!apart)": "gets, is notified",
+    r"\b[Aa]nything else than\b": "any other …",
+    r"\bmade anew\b": "rebuilt, a new … each time",
+}
+PROSE = "demo/"
 
 
 @cache
@@ -103,6 +127,68 @@ def given_up(sources: dict[str, ast.Module]) -> set[tuple[str, str]]:
             if isinstance(node, ast.ClassDef) and node.name.lstrip("_") in CLASSES_GIVEN_UP:
                 found.add((node.name.lstrip("_"), path))
     return found
+
+
+def texts(source: str) -> Iterator[str]:
+    """Every comment and every string of a module, docstrings included."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def phrases(text: str) -> set[str]:
+    """The turns of phrase in a text that were given up."""
+    return {match.group() for pattern in PHRASES for match in re.finditer(pattern, text)}
+
+
+def page_text(page: str) -> str:
+    """A page without its examples: programs have names that are not sentences."""
+    return re.sub(r"(?ms)^```.*?^```", "", page)
+
+
+def test_sentences_are_read_once() -> None:
+    """No comment, docstring, message or page has a turn of phrase that was given up."""
+    sources = {path: (SOURCE / path).read_text(encoding="utf-8") for path in trees() if not path.startswith(PROSE)}
+    found = {
+        f"{path}: {phrase}"
+        for path, source in sources.items()
+        if phrases(source)  # perhaps in an identifier; the split into texts takes much longer
+        for text in texts(source)
+        for phrase in phrases(text)
+    }
+    pages = [
+        *REPOSITORY.glob("docs/*.md"),
+        *(REPOSITORY / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
+    ]
+    for path in pages:
+        found |= {f"{path.name}: {phrase}" for phrase in phrases(page_text(path.read_text(encoding="utf-8")))}
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("x = 1  # the value as it came", "as it came"),
+        ('"""Read by whoever waits."""', "whoever"),
+        ('"""Return what is no method."""', "what is no m"),
+        ('raise ValueError("it is none")', "is none"),
+        ('f"a thread of its own: {x}"', "of its own"),
+        ('"""The model is told the text."""', "is told "),
+        ('"""Events are told apart; `None` if there is none; it is nonetheless read."""', ""),
+    ],
+)
+def test_a_phrase_is_found(text: str, phrase: str) -> None:
+    """Phrases are seen in comments, docstrings and parts of f-strings; words that only resemble them are not."""
+    assert {found for one in texts(text) for found in phrases(one)} == ({phrase} if phrase else set())
+
+
+def test_examples_on_a_page_are_no_sentences() -> None:
+    """Names in the examples of a page may be any words; the text around them may not."""
+    assert phrases(page_text("Text.\n\n```python\nnobody = 1\n```\n\nMore text.")) == set()
+    assert phrases(page_text("Read by nobody.\n\n```python\nnobody = 1\n```\n")) == {"nobody"}
 
 
 def test_no_name_means_two_things() -> None:

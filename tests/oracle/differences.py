@@ -68,7 +68,7 @@ OTHERS = (
     ),
     Difference(
         "Methods that are not in the public description (see the list of methods)",
-        "types of their own",
+        "separate types",
         "open objects: any parameter, any attribute",
         "their types are not published",
     ),

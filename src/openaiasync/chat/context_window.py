@@ -63,7 +63,7 @@ class HistorySummary(NamedTuple):
 
 def question(before: str, piece: str) -> list[Message]:
     """Return the request for a summary of a piece of the conversation and of the summary before it."""
-    known = f"\n\nSummary of what came before:\n{before.strip()}" if before.strip() else ""
+    known = f"\n\nSummary of the conversation before:\n{before.strip()}" if before.strip() else ""
     return [{"role": "user", "content": f"{_INSTRUCTIONS}{known}\n\nConversation:\n{piece}"}]
 
 

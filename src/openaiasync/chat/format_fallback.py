@@ -101,7 +101,7 @@ class FormatFallback:
 
 
 def with_instructions(messages: Any, words: str) -> list[Any]:
-    """Return the messages with `words` added to a copy of the user's last one, or as a message of their own.
+    """Return the messages with `words` added to a copy of the user's last one, or as a separate message.
 
     A system message would not work everywhere: some chat templates accept none, and most only one.
     """

@@ -159,7 +159,7 @@ def _assistant_fault(fields: Message, waiting: set[str]) -> str:
 def split(messages: Sequence[Message]) -> tuple[list[Message], list[tuple[Message, ...]]]:
     """Return the system messages at the beginning, and the rest as turns, each from one message of the user on.
 
-    Messages before the user's first one, such as a greeting by the model, form a turn of their own.
+    Messages before the user's first one, such as a greeting by the model, form a separate turn.
     """
     begin = 0
     while begin < len(messages) and messages[begin]["role"] in _HEAD:

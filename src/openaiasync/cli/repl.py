@@ -343,7 +343,7 @@ def _turn(runner: asyncio.Runner, state: Repl, typed: str) -> None:
         runner.run(execute(state, typed))
     except KeyboardInterrupt:
         if questions(state.session) > before:  # it came when the turn had just ended
-            note("The answer had come in full and is kept. /undo takes it back.")
+            note("The answer was complete and is kept. /undo takes it back.")
         elif state.failed is not None:
             note("Stopped; this question and its answer are not kept. /retry asks again.")
         else:

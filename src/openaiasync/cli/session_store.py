@@ -143,7 +143,7 @@ class SessionStore:
             return
         if not self.path.exists():
             if self.path.name.startswith(UNNAMED):
-                return  # nobody else has this name
+                return  # the name was not taken
             try:
                 session.save(self.path, replace=False)
                 self._reserved = self.path

@@ -721,7 +721,7 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
 
 def _retrieved(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
-        task.exception()  # nobody awaits its exception
+        task.exception()  # retrieve the exception, or asyncio logs it
 
 
 resolve_annotations(__name__)

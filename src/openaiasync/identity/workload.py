@@ -187,7 +187,7 @@ class WorkloadIdentityAuth:
             self._token = None
 
     async def _join(self) -> Secret:
-        """Wait for the running exchange, or start one. It is cancelled once nobody waits for it."""
+        """Wait for the running exchange, or start one. It is cancelled once no caller waits for it."""
         shared = self._shared
         if shared is None:
             raise ConfigurationError("a workload identity belongs to a client: pass it as workload_identity=")

@@ -225,7 +225,7 @@ class ResponseStreamState(Generic[T]):
 
     @property
     def snapshot(self) -> ParsedResponse[Any] | None:
-        """The response so far, made anew each time; `None` before its first event."""
+        """The response so far, a new object each time; `None` before its first event."""
         response = self._response
         if not isinstance(response, Response):
             return None
@@ -412,7 +412,7 @@ class AsyncResponseStream(HelperStream["ResponseStreamEvent[T]"], Generic[T]):
 
     @property
     def current_response_snapshot(self) -> ParsedResponse[Any] | None:
-        """The response so far, made anew each time; `None` before its first event."""
+        """The response so far, a new object each time; `None` before its first event."""
         return self._state.snapshot
 
     @sealing

@@ -51,7 +51,7 @@ def _fields(row: Endpoint, params: dict[str, Any]) -> dict[str, Any]:
     known = row.known - {"betas"} | _OWN | {"extra_body"}
     for name in params:
         if name in OPTION_NAMES and name not in known:
-            raise TypeError(f"response.create() takes no {name}: it is an event, not a request of its own")
+            raise TypeError(f"response.create() takes no {name}: it is an event, not a separate request")
         if name not in known:
             raise TypeError(f"response.create() has no parameter {name!r}{nearest(name, known)}")
     extra: Any = params.pop("extra_body", None) or {}

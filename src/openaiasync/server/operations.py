@@ -87,7 +87,7 @@ OPERATIONS: Final[dict[str, str]] = {
 """Where each operation is, by its name in the table of endpoints; below them the server's own. Modules are imported
 when the first request needs them."""
 
-PUBLIC: Final = frozenset({"health", "picture"})  # a link to a picture has a name that nobody can guess
+PUBLIC: Final = frozenset({"health", "picture"})  # a link to a picture has a name that cannot be guessed
 
 
 @cache

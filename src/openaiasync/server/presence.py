@@ -96,7 +96,7 @@ class _Block:
         self._monitor.add(self)
 
     def _exit(self, kind: type[BaseException] | None) -> None:
-        """Leave the block. Raises what it was ended with, unless it was cancelled by somebody else as well."""
+        """Leave the block. Raises what it was ended with, unless it was also cancelled from outside."""
         self._monitor.discard(self)
         task, self._task = self._task, None
         if self._cause is None or task is None:

@@ -40,7 +40,7 @@ class AtomicFile:
     """A file that is being written: `write` any number of times, then `commit` or `discard`.
 
     All methods block; they may be called in any thread, one at a time. `abandon` and `discard` may be called while
-    another thread uses the file: they end its waiting for a pipe that nobody reads, and the data is removed when that
+    another thread uses the file: they end its waiting for the reader of a pipe, and the data is removed when that
     thread is done.
     """
 

@@ -126,7 +126,7 @@ def try_lock(descriptor: int) -> bool | None:
 if sys.platform == "win32":
     import msvcrt
 
-    _FAR = 1 << 30  # locks are mandatory there, for readers too, so the locked byte is one that nobody reads
+    _FAR = 1 << 30  # locks are mandatory there, for readers too, so the locked byte is far beyond the data
 
     def _at_far(descriptor: int, mode: int) -> None:
         os.lseek(descriptor, _FAR, os.SEEK_SET)

@@ -137,7 +137,7 @@ def _options_of(node: pytest.Item) -> dict[str, Any]:
 def cassette_path(module: Path, nodeid: str, given: str | os.PathLike[str] | None = None) -> Path:
     """Return the file of a test: ``cassettes/MODULE/TEST.jsonl`` beside its module, or `given`, relative to it.
 
-    A `given` path that ends with a slash is a folder in which each test has a file of its own.
+    A `given` path that ends with a slash is a folder with a separate file for each test.
     """
     own = file_name_of(nodeid.partition("::")[2] or module.stem)
     if given is None:

@@ -44,8 +44,8 @@ class RecordingServer(LoopbackServer):
     """A server that answers from a `Cassette`, and forwards what its mode lets through to the real server.
 
     Clients of every kind use ``server.url`` as their base URL; their keys go to `upstream`, the real server's base URL
-    (default: ``OPENAI_BASE_URL``, then OpenAI's), and never into the file. As ``with`` it runs in a thread of its own,
-    as ``async with`` in the running event loop; `requests` is its log, as with a `FakeServer`. It closes the cassette.
+    (default: ``OPENAI_BASE_URL``, then OpenAI's), and never into the file. ``with`` runs it in a separate thread,
+    ``async with`` in the current event loop; `requests` is its log, as with a `FakeServer`. It closes the cassette.
 
     A request that has no recorded answer and may not be sent is refused with status 501. Leaving the block then raises
     `AssertionError`, which shows how the request differs from the nearest recorded one. Raises `ValueError` for an

@@ -95,9 +95,9 @@ class _Log:
 
 
 class LoopbackServer:
-    """A server on a free port of this machine that keeps a log of its requests; subclasses say how each is answered.
+    """A server on a free loopback port that keeps a log of its requests; subclasses decide how each is answered.
 
-    As ``with`` it runs in a thread of its own, for code of any kind; as ``async with`` in the running event loop.
+    ``with`` runs it in a separate thread, for code of any kind; ``async with`` runs it in the current event loop.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:

@@ -199,9 +199,9 @@ def whole_lines(data: bytes) -> int:
 
 
 class Cassette:
-    """Recorded interactions in a file, which requests are looked up in and added to.
+    """Recorded interactions in a file, in which requests are looked up and to which they are added.
 
-    `mode` says what becomes of requests: ``"none"`` replays only; ``"once"`` records if there is no file and replays
+    `mode` decides how requests are handled: ``"none"`` replays only; ``"once"`` records if there is no file and replays
     only if there is one; ``"new"`` replays what was recorded and records the rest; ``"all"`` records everything, and
     replaces the file with the first answer.
 
@@ -334,7 +334,7 @@ class Cassette:
             )
         except FileInUseError as error:
             raise CassetteError(
-                f"{self.path} is being recorded by another process: give each test, and each process, a file of its own"
+                f"{self.path} is being recorded by another process: give each test, and each process, a separate file"
             ) from error
 
     def refuse(self, request: StoredRequest) -> str:

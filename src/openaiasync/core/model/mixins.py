@@ -210,7 +210,7 @@ class EmbeddingValue:
 
     @property
     def embedding(self: _Value) -> list[float]:
-        """The numbers as a list, made anew at each access if they were sent as base64: keep it in a variable.
+        """The numbers as a list, a new one at each access if they were sent as base64: keep it in a variable.
 
         If base64 was requested it is that text, as with the official client; a value that is not a vector is returned
         unchanged.

@@ -38,12 +38,12 @@ def as_index(value: Any) -> int | None:
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
-_LONG = 200  # characters without a space: base64, not text that somebody reads
+_LONG = 200  # characters without a space: base64, not readable text
 _MANY = 16  # numbers
 
 
 class _Shortened:
-    """Stands in a repr for a value that nobody wants to see whole."""
+    """Replaces a value in a repr that would be too long."""
 
     def __init__(self, text: str) -> None:
         self._text = text

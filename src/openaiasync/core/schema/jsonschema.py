@@ -92,7 +92,7 @@ def pruned(schema: Schema) -> Schema:
 
 
 def _used(schema: Schema) -> list[str]:
-    """Return the names of the definitions that a schema uses, in its own order."""
+    """Return the names of the definitions that a schema uses, in the schema's order."""
     defs = cast("dict[str, Any]", schema["$defs"])
     waiting = list(_references(hold_open(schema)))
     seen: set[str] = set()
