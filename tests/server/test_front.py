@@ -437,6 +437,43 @@ def test_what_is_not_cached(tmp_path: Path, body: dict[str, Any], answer: FakeAn
     run(main())
 
 
+# ------------------------------------------------------------------------------------------------- record and replay
+
+
+def test_record_and_replay(tmp_path: Path) -> None:
+    """What passed a front is answered again by another one without any server, and no key is in the file."""
+
+    async def main() -> None:
+        path = tmp_path / "session.jsonl"
+        missing = chat("unheard of")
+        async with FakeServer() as upstream:
+            upstream.respond(FakeAnswer(headers={"Content-Type": "application/json"}, body=WHOLE)).respond(STREAM)
+            upstream.fail(400, "no", code="wrong")
+            bodies = [chat(), chat(stream=True), chat("other")]
+            keyed = FrontUpstream(upstream.url, "sk-upstream")
+            async with fronting(keyed, record=path) as (_, _, wire):
+                recorded = [await wire.call("POST", "/v1/chat/completions", body) for body in bodies]
+        assert b"sk-upstream" not in path.read_bytes()
+        async with fronting(replay=path) as (_, _, wire):
+            for _ in range(2):  # again and again
+                replayed = [await wire.call("POST", "/v1/chat/completions", body) for body in bodies]
+                assert [(one.status, one.body) for one in replayed] == [(one.status, one.body) for one in recorded]
+            answer = await wire.call("POST", "/v1/chat/completions", missing)
+            assert answer.status == 501
+            assert "unheard of" in answer.error()["message"]
+
+    run(main())
+
+
+def test_recordings_that_cannot_be_used(tmp_path: Path) -> None:
+    """A missing file, one of another kind, and both options at once raise at construction."""
+    (tmp_path / "other").write_text("a diary")
+    for options in ({"replay": tmp_path / "none"}, {"replay": tmp_path / "other"}, {"record": tmp_path / "other"},
+                    {"record": tmp_path / "a", "replay": tmp_path / "b"}):  # fmt: skip
+        with pytest.raises(ConfigurationError):
+            Front(["http://x/v1"], **options)  # type: ignore[arg-type]
+
+
 # ------------------------------------------------------------------------------------------------- configuration
 
 

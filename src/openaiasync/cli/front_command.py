@@ -37,7 +37,7 @@ class FrontOptions:
         tuple[str, ...],
         _Repeated,
         Parameter(
-            help='The key for each --upstream, in the same order: env:VARIABLE, file:PATH, or "-" for none. '
+            help="The key for each --upstream, in the same order: env:VARIABLE, file:PATH, or none. "
             "Default: OPENAI_API_KEY for OpenAI's API, none for others."
         ),
     ] = ()
@@ -68,6 +68,12 @@ class FrontOptions:
         str | None,
         Parameter(help="A file of cached answers to repeated requests with temperature 0, shared with jobs."),
     ] = None
+    record: Annotated[
+        str | None, Parameter(help="Record all requests and answers in this file, which is replaced.")
+    ] = None
+    replay: Annotated[
+        str | None, Parameter(help="Answer from a recorded file; nothing is sent, and --upstream is not needed.")
+    ] = None
 
     @property
     def given(self) -> bool:
@@ -86,7 +92,7 @@ def front_of(options: FrontOptions, host: str) -> Front:
     from ..server.front import Front
     from ..server.front.accounts import parse_key, read_keys
 
-    if not options.upstream:
+    if not options.upstream and options.replay is None:
         raise CommandError("these options need --upstream URL", Exit.USAGE)
     keys = [parse_key(text) for text in options.key]
     if options.keys is not None:
@@ -101,6 +107,8 @@ def front_of(options: FrontOptions, host: str) -> Front:
         queue_timeout=options.queue_timeout,
         timeout=options.timeout,
         cache=options.cache,
+        record=options.record,
+        replay=options.replay,
     )
 
 
@@ -109,12 +117,12 @@ def _upstreams(urls: Sequence[str], sources: Sequence[str]) -> list[FrontUpstrea
     from ..server.front.accounts import read_secret
 
     if sources and len(sources) != len(urls):
-        message = f"{len(sources)} --upstream-key for {len(urls)} --upstream: give one for each, or - for none"
+        message = f"{len(sources)} --upstream-key for {len(urls)} --upstream: give one for each, or the word none"
         raise CommandError(message, Exit.USAGE)
     made: list[FrontUpstream] = []
     for number, url in enumerate(urls):
         if sources:
-            key = None if sources[number] == "-" else read_secret(sources[number], f"the key of {url}")
+            key = None if sources[number] == "none" else read_secret(sources[number], f"the key of {url}")
         else:
             key = os.environ.get("OPENAI_API_KEY") if url.startswith(_OPENAI) else None
         made.append(FrontUpstream(url, key or None))

@@ -60,6 +60,7 @@ from .passing import (
     response_fields,
     static_fields,
 )
+from .recorder import REPLAYED, Recorder
 from .upstreams import FrontUpstream, UpstreamGroup, UpstreamMember
 
 __all__ = ["Front"]
@@ -151,11 +152,14 @@ class Front(Server):
         max_upload: bytes of any other body, which is passed on while it arrives.
         cache: the SQLite file of a cache, which jobs and other fronts may share; it answers repeated requests with
             ``temperature`` 0, embeddings and moderations.
+        record: a file in which all requests and answers are recorded (see `Cassette`); one that is there is replaced.
+        replay: such a file, from which requests are answered; nothing is sent, and `upstreams` may be empty. A request
+            that was not recorded gets 501 with the difference to the nearest one.
         send_timeout: seconds for a client that does not read.
         cors, allowed_hosts, debug: as of `Server`.
         transport: makes the transport of an event loop (default: a `TcpTransport`).
 
-    Raises `ConfigurationError` for an invalid URL, key or limit, and for a file that is not a cache.
+    Raises `ConfigurationError` for an invalid URL, key or limit, and for a file that is not a cache or a recording.
     """
 
     def __init__(
@@ -173,6 +177,8 @@ class Front(Server):
         max_body: int = 32 * 1024 * 1024,
         max_upload: int = 1 << 30,
         cache: str | os.PathLike[str] | None = None,
+        record: str | os.PathLike[str] | None = None,
+        replay: str | os.PathLike[str] | None = None,
         send_timeout: float = 30.0,
         cors: Collection[str] = (),
         allowed_hosts: Collection[str] = (),
@@ -197,9 +203,13 @@ class Front(Server):
             stall_timeout=stall_timeout,
             queue_timeout=queue_timeout,
         )
-        self._group = UpstreamGroup(
-            [upstreams] if isinstance(upstreams, str) else upstreams, defaults, limits, transport
-        )
+        given = [upstreams] if isinstance(upstreams, str) else list(upstreams)
+        self._recorder = None if record is None and replay is None else Recorder(record, replay, transport)
+        if replay is not None and not given:
+            given = [REPLAYED]
+        self._group = UpstreamGroup(given, defaults, limits, self._recorder or transport)
+        if self._recorder is not None:
+            self._recorder.base_urls = [str(member.config.base) for member in self._group.members]
         self._usage = UsageTable()
         self._cache_path = cache
         self._cache: AnswerCache | None = None
@@ -246,6 +256,8 @@ class Front(Server):
     async def _close(self) -> None:
         self._heads.clear()
         await self._group.aclose()
+        if self._recorder is not None:
+            self._recorder.close()
         cache, self._cache = self._cache, None
         if cache is not None:
             try:
