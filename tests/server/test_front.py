@@ -246,22 +246,28 @@ def test_a_continued_response_goes_to_the_server_that_has_it() -> None:
     async def main() -> None:
         apps = [Server(), Server()]
         for number, app in enumerate(apps):
-            app.chat("m")(lambda request, number=number: f"from {number}")
+
+            async def reply(request: Any, number: int = number) -> str:
+                await asyncio.sleep(0.01)
+                return f"from {number}"
+
+            app.chat("m")(reply)
         async with apps[0].serving() as one, apps[1].serving() as two:
             front = Front([one, two])
             async with front.serving() as url, AsyncOpenAI(base_url=url, api_key="x") as client:
-                for stream in (False, True):
-                    for _ in range(3):
-                        if stream:
-                            events = await client.responses.create(model="m", input="Hi", stream=True)
-                            first = [event async for event in events][-1].response  # type: ignore[union-attr]
-                        else:
-                            first = await client.responses.create(model="m", input="Hi")
-                        again = await client.responses.create(model="m", input="More", previous_response_id=first.id)
-                        assert again.output_text == first.output_text
-                        assert (await client.responses.retrieve(first.id)).id == first.id
-                used = await asyncio.gather(*(client.responses.create(model="m", input="Hi") for _ in range(6)))
-                assert {one.output_text for one in used} == {"from 0", "from 1"}
+
+                async def first(number: int) -> Any:
+                    if number % 2:
+                        return await client.responses.create(model="m", input="Hi")
+                    events = await client.responses.create(model="m", input="Hi", stream=True)
+                    return [event async for event in events][-1].response  # type: ignore[union-attr]
+
+                made = await asyncio.gather(*map(first, range(8)))
+                assert {response.output_text for response in made} == {"from 0", "from 1"}
+                for response in made:
+                    again = await client.responses.create(model="m", input="More", previous_response_id=response.id)
+                    assert again.output_text == response.output_text
+                    assert (await client.responses.retrieve(response.id)).id == response.id
 
     run(main())
 

@@ -186,14 +186,9 @@ class Front(Server):
         transport: Callable[[], Transport] | None = None,
     ) -> None:
         self._ring = KeyRing(keys)
-        super().__init__(
-            api_keys=self._identify if self._ring else None,
-            max_body=max_body,
-            send_timeout=send_timeout,
-            cors=cors,
-            allowed_hosts=allowed_hosts,
-            debug=debug,
-        )
+        authenticate = self._identify if self._ring else None
+        kit: dict[str, Any] = {"max_body": max_body, "send_timeout": send_timeout, "debug": debug}
+        super().__init__(api_keys=authenticate, cors=cors, allowed_hosts=allowed_hosts, **kit)
         defaults = CallConfig(
             base=BaseURL("http://unset"),
             max_retries=max_retries,
@@ -204,12 +199,12 @@ class Front(Server):
             queue_timeout=queue_timeout,
         )
         given = [upstreams] if isinstance(upstreams, str) else list(upstreams)
-        self._recorder = None if record is None and replay is None else Recorder(record, replay, transport)
         if replay is not None and not given:
             given = [REPLAYED]
+        self._recorder = None if record is None and replay is None else Recorder(record, replay, transport)
         self._group = UpstreamGroup(given, defaults, limits, self._recorder or transport)
         if self._recorder is not None:
-            self._recorder.base_urls = [str(member.config.base) for member in self._group.members]
+            self._recorder.base_urls = self._group.base_urls()
         self._usage = UsageTable()
         self._cache_path = cache
         self._cache: AnswerCache | None = None

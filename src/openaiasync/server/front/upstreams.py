@@ -126,6 +126,10 @@ class UpstreamGroup:
     def _connections(self) -> Connections:
         return Connections(self.limits.max_in_flight, self._transport, self.limits)
 
+    def base_urls(self) -> list[str]:
+        """Return the base URLs of the servers, without secrets."""
+        return [str(member.config.base) for member in self.members]
+
     async def aclose(self) -> None:
         """Close all connections. The group opens new ones when it is used again."""
         reading, self._reading = self._reading, None
