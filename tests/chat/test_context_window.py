@@ -660,7 +660,7 @@ class TestSummaryTexts:
             "assistant: no",
         ]
         (asked,) = question("before", text)
-        assert "Summary of what came before:\nbefore\n" in asked["content"]
+        assert "Summary of the conversation before:\nbefore\n" in asked["content"]
         assert asked["content"].endswith(text)
 
     def test_long_conversations_come_in_pieces_and_long_messages_are_cut(self) -> None:
