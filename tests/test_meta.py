@@ -154,3 +154,21 @@ def test_limits_stay_three_numbers() -> None:
     limit, remaining, reset = one
     assert (limit, remaining, reset) == one == RateLimit(60, None, None)
     assert pickle.loads(pickle.dumps(one)).window == 10.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        (b"X-Request-ID:  abc \r\nA: b\r\n", "abc"),
+        (b"A: x-request-id: no\r\nx-request-id:z\r\n", "z"),
+        (b"my-x-request-id: no\r\n", None),
+        (b"x-request-id: a\r\nx-request-id: b\r\n", "a, b"),
+        (b"x-request-id:\r\nA: b\r\n", ""),
+    ],
+)
+def test_the_request_id_is_the_same_however_it_is_read(fields: bytes, found: str | None) -> None:
+    """Read alone, or with all other fields."""
+    alone, parsed = (Meta(200, fields, RequestInfo("GET", "http://h")) for _ in range(2))
+    assert alone.request_id == found
+    assert parsed.headers.get("x-request-id") == found
+    assert parsed.request_id == found

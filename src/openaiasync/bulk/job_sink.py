@@ -95,7 +95,7 @@ class JobSink:
     @property
     def full(self) -> bool:
         """Whether too many bytes are unwritten to start another row, or too much money is booked for rows in flight."""
-        return self.store.pending > _FULL or (self._cost.is_booked_up and self.stats.in_flight > 0)
+        return self.store.pending > _FULL or (self._cost.is_booked_up and self._scheduler.counts.in_flight > 0)
 
     async def flushed(self) -> None:
         """Wait until buffered rows were written."""
@@ -333,7 +333,7 @@ class JobSink:
 
     def _spent(self) -> Spending:
         """Return the sums of finished requests, for the journal."""
-        stats, before = self._scheduler.stats, self._before
+        stats, before = self._scheduler.counts, self._before
         return Spending(
             before.input_tokens + stats.input_tokens,
             before.output_tokens + stats.output_tokens,

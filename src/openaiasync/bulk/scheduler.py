@@ -24,6 +24,7 @@ import heapq
 import itertools
 import math
 import random
+import types
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 from typing import Any, Literal, TypeAlias, cast
@@ -33,27 +34,24 @@ from ..core.policy.admission import Admission, Flight
 from ..core.policy.estimate import TokenEstimate
 from ..core.policy.limits import Limits
 from ..core.policy.pacing import Meter
-from ..core.policy.retry import RETRY_COST, TIMEOUT_COST, backoff, is_rate_limit, retryable_status
+from ..core.policy.retry import RETRY_COST, TIMEOUT_COST, backoff, is_rate_limit
 from ..engine.answer_cache import AnswerCache, is_repeatable, request_key
 from ..engine.engine import Engine
 from ..engine.log import logger
 from ..engine.paced import learn_limits, limits_of, pause_of, refusal_of
 from ..errors import (
-    APIConnectionError,
-    APIError,
     APIResponseValidationError,
     APIStatusError,
     APITimeoutError,
-    AuthenticationError,
     ClientClosedError,
     ConfigurationError,
     NotFoundError,
     OpenAIError,
 )
 from .row import Outcome, Review, Sink, Stats, Summary, Work
-from .sending import Reached, replay, send
+from .sending import Reached, is_passing, loses_server, replay, send
 
-__all__ = ["MaxInFlight", "Scheduler", "engine_of", "is_passing"]
+__all__ = ["MaxInFlight", "Scheduler", "engine_of"]
 
 MaxInFlight: TypeAlias = int | Literal["auto"] | None
 
@@ -66,8 +64,6 @@ MISSING = 16  # 404s without any answer before, after which the run stops
 REFUSALS = 2  # 429s in a row after which a row lets others go first
 COPIES = 1024  # rows that wait for equal ones in flight, above which the source is not read
 BREATH = 64  # rows from the cache after which other tasks get a turn
-_NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active",
-                       "insufficient_user_quota"})  # fmt: skip
 
 
 class _ServerState:
@@ -220,6 +216,11 @@ class Scheduler:
     def count_failed(self) -> None:
         """Count a row of the source that could not be converted to `Work`."""
         self._stats.failed += 1
+
+    @property
+    def counts(self) -> Stats:
+        """Return the same object as `stats`, without bringing its rates and shares up to date."""
+        return self._stats
 
     @property
     def stats(self) -> Stats:
@@ -572,6 +573,8 @@ class Scheduler:
         """Send a row, and further ones for as long as they may be sent."""
         while start is not None:
             await self._attempt(*start)
+            # Rows that are answered in the same turn finish first: their lines are one write, before the next is sent.
+            await _turn()
             start = self._take()
             if start is not None and start[1].admission.has_slots:
                 self._pump()  # the limit has grown, or another server works again
@@ -636,7 +639,7 @@ class Scheduler:
         if isinstance(error, ClientClosedError):
             admission.left(now, flight)
             self._fail(error)
-        elif why := _loses_server(error):
+        elif why := loses_server(error):
             admission.left(now, flight, works=True)
             self._front.appendleft(work)
             self._lose(server, why, error, work)
@@ -744,20 +747,10 @@ class Scheduler:
         self._stop("dead", error, work)
 
 
-def _loses_server(error: OpenAIError) -> str:
-    """Return why a server must not be used again (quota used up, key refused), or ``""``."""
-    if not isinstance(error, APIError):
-        return ""
-    if {error.code, error.type} & _NO_QUOTA or getattr(error, "status_code", None) == 402:
-        return "quota"
-    return "credentials" if isinstance(error, AuthenticationError) else ""
-
-
-def is_passing(error: OpenAIError) -> bool:
-    """Return whether the same request may succeed later."""
-    if isinstance(error, APIStatusError):
-        return retryable_status(error.status_code, error.response.headers, error.code, error.type)
-    return error.retryable or isinstance(error, (APIConnectionError, APIResponseValidationError))
+@types.coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let the event loop have one turn, as ``asyncio.sleep(0)`` does."""
+    yield
 
 
 def _share(rate: float, limits: list[float]) -> float | None:

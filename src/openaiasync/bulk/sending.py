@@ -11,11 +11,23 @@ from msgspec.structs import replace
 
 from ..core.model.meta import Meta, RequestInfo
 from ..core.policy.estimate import usage_of
+from ..core.policy.retry import retryable_status
 from ..engine.engine import Engine
 from ..engine.upstream import Connections
+from ..errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseValidationError,
+    APIStatusError,
+    AuthenticationError,
+    OpenAIError,
+)
 from .row import Outcome, Work
 
-__all__ = ["Reached", "replay", "send"]
+__all__ = ["Reached", "is_passing", "loses_server", "replay", "send"]
+
+_NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active",
+                       "insufficient_user_quota"})  # fmt: skip
 
 
 async def send(engine: Engine, work: Work) -> tuple[Meta, Outcome]:
@@ -41,6 +53,22 @@ def replay(engine: Engine, work: Work, body: bytes) -> Outcome:
     meta = Meta(200, b"", RequestInfo(endpoint.method, base.root, base.target(work.request.path)), tries=0)
     answer = engine.decode(work.request, meta, body)
     return Outcome(status=200, body=body, answer=answer, meta=meta, usage=usage_of(answer), cached=True)
+
+
+def loses_server(error: OpenAIError) -> str:
+    """Return why a server must not be used again (quota used up, key refused), or ``""``."""
+    if not isinstance(error, APIError):
+        return ""
+    if {error.code, error.type} & _NO_QUOTA or getattr(error, "status_code", None) == 402:
+        return "quota"
+    return "credentials" if isinstance(error, AuthenticationError) else ""
+
+
+def is_passing(error: OpenAIError) -> bool:
+    """Return whether the same request may succeed later."""
+    if isinstance(error, APIStatusError):
+        return retryable_status(error.status_code, error.response.headers, error.code, error.type)
+    return error.retryable or isinstance(error, (APIConnectionError, APIResponseValidationError))
 
 
 class Reached:

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast
 
 from ..bulk.row import Outcome, Summary, Work
-from ..bulk.scheduler import Scheduler, is_passing
+from ..bulk.scheduler import Scheduler
+from ..bulk.sending import is_passing
 from ..core.codec.endpoint import Request
 from ..core.model.meta import Meta
 from ..core.model.vector import Vector, VectorList

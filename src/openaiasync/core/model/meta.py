@@ -134,6 +134,9 @@ class ResponseInfo:
         return f"<ResponseInfo {self.status_code} {self.url}>"
 
 
+_REQUEST_ID = re.compile(rb"^x-request-id:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+
+
 class Meta:
     """Facts about one call, the `.meta` of every top-level answer and stream.
 
@@ -203,6 +206,11 @@ class Meta:
     @property
     def request_id(self) -> str | None:
         """The server's id of this call (``x-request-id``), to quote when asking for support."""
+        if self._headers is None:
+            # Looked at for each row of a job, whose other fields nobody reads.
+            found: list[bytes] = re.findall(_REQUEST_ID, self._raw_fields)
+            if len(found) < 2:
+                return self._request.secrets.scrub(found[0]).decode("latin-1").strip(" \t") if found else None
         return self.headers.get("x-request-id")
 
     @property
