@@ -76,7 +76,10 @@ class RecordingServer(LoopbackServer):
         request.status = response.status
         request.starts()
         try:
-            return await _forward(peer, response, bodiless=request.method == "HEAD" or response.status in (204, 304))
+            # A redirect to the real server would lead past this one.
+            fields = response.raw_fields.replace(self.upstream.rstrip("/").encode(), self.url.encode())
+            bodiless = request.method == "HEAD" or response.status in (204, 304)
+            return await _forward(peer, response, fields, bodiless=bodiless)
         except TransportError as error:
             return await _break(peer, error)
         finally:
@@ -197,9 +200,9 @@ def _head(status: int, fields: bytes) -> bytes:
     return f"HTTP/1.1 {status} {reason}\r\n".encode() + fields + b"\r\n"
 
 
-async def _forward(peer: Peer, response: TransportResponse, *, bodiless: bool) -> bool:
+async def _forward(peer: Peer, response: TransportResponse, fields: bytes, *, bodiless: bool) -> bool:
     """Pass an answer on, piece by piece, in the framing that it has. Return whether the connection can be kept."""
-    lines = [line + b"\r\n" for line in response.raw_fields.split(b"\r\n") if line]
+    lines = [line + b"\r\n" for line in fields.split(b"\r\n") if line]
     names = {line.partition(b":")[0].strip().lower() for line in lines}
     chunked = b"transfer-encoding" in names
     until_close = not (bodiless or chunked or b"content-length" in names)

@@ -1,4 +1,4 @@
-"""The base of adapters to other HTTP libraries: a response built on reading the next bytes, and the start timeout."""
+"""The base of adapters to other HTTP libraries: responses built on reading the next bytes, start timeouts, bodies."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from .base import AttemptTimeouts, TransportError, over_cap
+from .base import AttemptTimeouts, TransportError, TransportRequest, over_cap
 
-__all__ = ["AdapterResponse", "limited_start"]
+__all__ = ["AdapterResponse", "limited_start", "whole_body"]
+
+MAX_BODY = 1 << 30  # bytes of a request that is held in memory
 
 
 class AdapterResponse:
@@ -114,3 +116,20 @@ async def limited_start(timeouts: AttemptTimeouts) -> AsyncGenerator[None, None]
         if not timeout.expired():
             raise
         raise TransportError("timeout", f"the {clock} timeout expired", clock=clock, sent=True) from None
+
+
+async def whole_body(request: TransportRequest) -> bytes:
+    """Return the body of a request as bytes. Raises `TransportError` of kind ``"upload"``, as sending it would."""
+    if isinstance(request.body, bytes):
+        return request.body
+    body = bytearray()
+    try:
+        async for piece in request.body:
+            body += piece
+            if len(body) > MAX_BODY:
+                raise ValueError(f"the body has more than the {MAX_BODY} bytes that are held in memory")
+        if request.length is not None and len(body) != request.length:
+            raise ValueError(f"the body has {len(body)} bytes instead of its declared length of {request.length}")
+    except Exception as error:
+        raise TransportError("upload", "the source of the request's body failed", sent=True) from error
+    return bytes(body)

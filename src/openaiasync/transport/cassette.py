@@ -246,10 +246,10 @@ class Cassette:
         self._file: AppendFile | None = None
         self._failure: CassetteError | None = None
         self._closed = False
-        self.existed: bool = False
-        """Whether there was a file when this object was made."""
         self.interactions: list[Interaction] = self._load()
         """What the file held when this object was made (nothing in mode ``"all"``), in the order of the requests."""
+        self.existed: bool = bool(self.interactions)
+        """Whether there was something to replay when this object was made."""
         self._waiting: dict[bytes, deque[Interaction]] = {}
         self._last: dict[bytes, Interaction] = {}
         if mode != "all":
@@ -262,7 +262,6 @@ class Cassette:
             data = read_file(self.path, MAX_FILE)
         except FileNotFoundError:
             return []
-        self.existed = True
         if self.mode == "all":
             if data:
                 _check_replaceable(data, self.path)
@@ -348,13 +347,10 @@ class Cassette:
         """Say why a request has no answer, and how it differs from the recorded request that comes nearest."""
         given = self.matching.canonical(request)
         lines = [f"no recorded answer: {request}"]
-        if not self.existed:
-            lines.append(f"there is no cassette {self.path}")
-        elif not self.interactions:
-            lines.append(f"the cassette {self.path} is empty")
+        if self.interactions:
+            lines += [f"cassette: {self.path}", *self._nearest(request, given)]
         else:
-            lines.append(f"cassette: {self.path}")
-            lines += self._nearest(request, given)
+            lines.append(f"there is no cassette {self.path}, or it is empty")
         lines.append("to record it, use mode 'new' or 'all' (--llm-record=new, --llm-record=all)")
         return "\n".join(lines)
 

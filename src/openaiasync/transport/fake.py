@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ..core.http.request import authority
 from ..core.http.response import HTTPGrammarError, ResponseParser
 from ..core.model.headers import Headers
-from .adapter import AdapterResponse, limited_start
+from .adapter import AdapterResponse, limited_start, whole_body
 from .base import AttemptTimeouts, TransportError, TransportRequest
 
 __all__ = ["FakeAnswer", "FakeRequest", "FakeTransport"]
@@ -149,7 +149,7 @@ class FakeTransport:
         if self._closed:
             raise TransportError("closed", "the client was closed")
         async with limited_start(timeouts):
-            seen = FakeRequest(request, await _whole(request))
+            seen = FakeRequest(request, await whole_body(request))
             self.requests.append(seen)
             answer = await self._answer(seen)
             await asyncio.sleep(answer.delay)
@@ -250,17 +250,3 @@ def _sent_fields(out: TransportRequest) -> tuple[tuple[str, str], ...]:
         return (("Host", authority(*out.origin)), *out.fields)
     lines = out.prebuilt.decode("latin-1").split("\r\n")[1:-1]
     return tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
-
-
-async def _whole(out: TransportRequest) -> bytes:
-    """Return the body as bytes. Raises `TransportError` of kind ``"upload"`` as a real transport would."""
-    if isinstance(out.body, bytes):
-        return out.body
-    try:
-        body = b"".join([piece async for piece in out.body])
-    except Exception as error:
-        raise TransportError("upload", "the source of the request's body failed", sent=True) from error
-    if out.length is not None and len(body) != out.length:
-        cause = ValueError(f"the body has {len(body)} bytes instead of its declared length of {out.length}")
-        raise TransportError("upload", "the source of the request's body failed", sent=True) from cause
-    return body

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from ..core.http.codings import CodingError, Inflater
 from ..core.http.sse import Event, SSEDecoder, is_done, looks_like_events
 from ..core.model.headers import Headers
 from ..storage.threads import in_thread, in_thread_to_its_end
-from .adapter import AdapterResponse, limited_start
+from .adapter import AdapterResponse, limited_start, whole_body
 from .base import AttemptTimeouts, Transport, TransportError, TransportRequest, TransportResponse
 from .canonical import StoredRequest, below_base, store_request
 from .cassette import Cassette, Interaction, StoredFailure, StoredResponse, stored_body, stored_piece
@@ -27,7 +27,6 @@ from .scrubber import Scrubber
 
 __all__ = ["RecordingTransport", "is_stale"]
 
-MAX_REQUEST = 1 << 30  # bytes of a request's body, which has to be in memory to be compared
 MAX_ANSWER = 256 << 20  # bytes of an answer that is recorded; a larger one passes and is not
 _MAX_RATIO = 1000
 _LARGE = 64 << 10  # bytes from which a body is scrubbed and compared in a thread
@@ -68,19 +67,17 @@ class RecordingTransport:
 
     async def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> TransportResponse:
         """See `Transport.send`."""
-        body = request.body
-        if not isinstance(body, bytes):
-            body = await _whole(body)
+        body = await whole_body(request)
+        if body is not request.body:
             request = copy.copy(request)
             request.body, request.length = body, len(body)
         fields = _fields_of(request)
         scrubber = Scrubber(request.credentials, fields=fields, texts=self.cassette.secrets)
-        whole = body
 
         def look_up() -> tuple[StoredRequest, Interaction | None]:
             path, query = below_base(request.origin, request.target, self._base_urls)
             content_type = next((value for name, value in fields if name.lower() == "content-type"), "")
-            stored = store_request(request.method, path, query, content_type, whole, scrubber)
+            stored = store_request(request.method, path, query, content_type, body, scrubber)
             return stored, self.cassette.take(stored)
 
         stored, found = look_up() if len(body) < _LARGE else await in_thread(look_up)
@@ -403,16 +400,3 @@ def _fields_of(request: TransportRequest) -> list[tuple[str, str]]:
     if request.prebuilt is None:
         return list(request.fields)
     return list(Headers(request.prebuilt.partition(b"\r\n")[2]).raw_pairs())
-
-
-async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
-    """Return an iterated body. Raises `TransportError` of kind ``"upload"``, as a transport that sends it does."""
-    body = bytearray()
-    try:
-        async for piece in pieces:
-            body += piece
-            if len(body) > MAX_REQUEST:
-                raise ValueError(f"a request of more than {MAX_REQUEST} bytes cannot be recorded or replayed")
-    except Exception as error:
-        raise TransportError("upload", "the source of the request's body failed", sent=True) from error
-    return bytes(body)

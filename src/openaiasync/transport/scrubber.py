@@ -39,7 +39,7 @@ _NAMES: Final = (
 _SECRET_KEY: Final = re.compile(f"(?i)(?:{_NAMES})")
 # The same names in JSON as text, and in JSON that is quoted inside other JSON (the arguments of a tool call).
 _PLAIN_PAIR: Final = re.compile(rf'(?i)("(?:{_NAMES})"\s*:\s*)"(?:\\.|[^"\\])*+"')
-_QUOTED_PAIR: Final = re.compile(rf'(?i)(\\+")({_NAMES})\1(\s*:\s*)\1.*?\1')
+_QUOTED_PAIR: Final = re.compile(rf'(?i)(?<!\\)(\\+")({_NAMES})\1(\s*:\s*)\1.*?\1')
 
 # Fields of an answer that are about its connection, about the account, or tell a network where to report.
 _DROPPED: Final = frozenset(
