@@ -287,7 +287,7 @@ def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
         "messages": [{"role": "user", "content": f"my key is {KEY}; tell-nobody"}],
         "tools": [{"type": "mcp", "authorization": "mcp-secret-11", "headers": {"X-Hook": "hook-secret-22"}}],
     }
-    echo = " ".join([*values, *others[3:4], others[5], "https://user:hunter2pass@host/"])
+    echo = " ".join([*values, others[0], *others[3:4], others[5], "https://user:hunter2pass@host/"])
     answer = {"id": "x", "object": "chat.completion", "echo": echo, "arguments": '{"api_key": "hook-secret-22"}'}
     head = {"Set-Cookie": "a=cookie-of-the-server", "OpenAI-Organization": SECRETS["OpenAI-Organization"]}
     head |= {"X-Echo": KEY, "X-Request-Id": "kept"}

@@ -206,3 +206,20 @@ def test_differences_are_short() -> None:
     assert len(lines) < 10
     assert len(diff_lines(list(range(1000)), list(range(1000, 2000)))) == 81
     assert max(map(len, diff_lines("a" * 10_000, "b"))) < 450
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        *(
+            f"{name}{dash}"
+            for name in ["sk", "rk", "pk", "ek", "sess", "gsk", "xai", "pplx", "r8", "nvapi"]
+            for dash in "-_"
+        ),
+        *("hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "AIzaAAAAAAAAAA", "org-", "proj_", "eyJ0eXAiOiJK.eyJzdWIi"),
+    ],
+)
+def test_tokens_of_known_services(start: str) -> None:
+    """Each kind is removed from a text, alone and within one."""
+    token = start + "Abc123" * 4 + (".sig" if start.startswith("eyJ") else "")
+    assert NOBODY.text(f"it is {token}, says it") == "it is [redacted], says it"

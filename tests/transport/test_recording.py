@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from conftest import run
+from cputime import assert_linear
 from openaiasync import APIConnectionError, APITimeoutError, AsyncOpenAI, IncompleteStreamError, RateLimitError
-from openaiasync.errors import InternalServerError
+from openaiasync.errors import BadRequestError, InternalServerError
 from openaiasync.testing import Cassette, CassetteError, FakeAnswer, FakeTransport, RecordingTransport
+from openaiasync.transport.base import AttemptTimeouts, Credentials, Origin, TransportRequest
 from openaiasync.transport.cassette import RecordMode
 from scripted import CHAT as ANSWER
 from scripted import chunk
@@ -170,7 +172,7 @@ def test_who_left_early_can_leave_again(tmp_path: Path) -> None:
     assert replay(path, leave) == "It "
 
     async def stay(client: AsyncOpenAI) -> None:
-        with pytest.raises(IncompleteStreamError, match="went away"):
+        with pytest.raises(IncompleteStreamError, match="closed the connection"):
             await client.chat.stream(HI, model="m").final()
 
     replay(path, stay)
@@ -321,3 +323,106 @@ def test_a_file_in_use_is_told_at_the_end(tmp_path: Path) -> None:
 
     run(main())
     assert len(lines_of(path)) == 2
+
+
+@pytest.mark.parametrize("body", ["json", "events", "error"])
+def test_no_key_of_our_client_is_recorded(body: str, tmp_path: Path) -> None:
+    """However it was given: as the key, in header fields or the query of one call, or of all; and echoed anywhere."""
+    path = tmp_path / "keys.jsonl"
+    keys = {
+        "api_key": KEY,
+        "X-Default": "a-default-field-of-ours",
+        "X-Token": "tok-of-one-call",
+        "api-key": "key-in-the-query",
+        "organization": "acme-corporation",
+        "sig": "signature-of-all",
+    }
+
+    async def echo(request: Any) -> FakeAnswer:
+        given = " ".join([request.url, *request.headers_with_credentials().values()])
+        assert [key for key in keys.values() if key not in given] == []
+        head = {"X-Echo": " ".join(keys.values()), "Set-Cookie": "c=cookie-of-the-server"}
+        if body == "events":
+            return FakeAnswer(events=[chunk(given), chunk(finish="stop")], headers=head)
+        if body == "error":
+            return FakeAnswer(status=400, json={"error": {"message": given, "param": KEY}}, headers=head)
+        return FakeAnswer(json=with_text(given), headers=head)
+
+    async def main() -> None:
+        cassette = Cassette(path)
+        options: Any = {"organization": keys["organization"], "default_headers": {"X-Default": keys["X-Default"]}}
+        options |= {"default_query": {"sig": keys["sig"]}}
+        async with client_of(cassette, echo, **options) as client:
+            more: Any = {"extra_headers": {"X-Token": keys["X-Token"]}, "extra_query": {"api-key": keys["api-key"]}}
+            try:
+                made = await client.chat.completions.create(messages=HI, model="m", stream=body == "events", **more)
+                if body == "events":
+                    assert [one async for one in made]
+            except BadRequestError:
+                assert body == "error"
+        cassette.close()
+
+    run(main())
+    text = path.read_text(encoding="utf-8")
+    assert [key for key in [*keys.values(), "cookie-of-the-server"] if key in text] == []
+    assert "[key]" in text
+
+
+def test_uploads_are_recorded_and_sent(tmp_path: Path) -> None:
+    """A file that is read while it is sent arrives whole, and its content decides what is replayed."""
+    path, file = tmp_path / "upload.jsonl", tmp_path / "sound.wav"
+    file.write_bytes(b"RIFF" + bytes(3_000_000))
+    sizes: list[int] = []
+
+    async def hear(request: Any) -> FakeAnswer:
+        sizes.append(len(request.body))
+        return FakeAnswer(json={"text": "said"})
+
+    async def act(client: AsyncOpenAI) -> str:
+        return (await client.audio.transcriptions.create(file=file, model="m")).text
+
+    assert record(path, hear, act) == "said"
+    assert replay(path, act) == "said"
+    assert sizes[0] > 3_000_000
+    assert path.stat().st_size < 2_000
+
+
+def test_a_large_stream_is_recorded_in_linear_time(tmp_path: Path) -> None:
+    """Events that come in many pieces are put together once."""
+
+    def work(size: int) -> None:
+        path = tmp_path / f"{size}.jsonl"
+        event = b"data: " + json.dumps(chunk("x" * size)).encode() + b"\n\n"
+        pieces = [event[at : at + 1000] for at in range(0, len(event), 1000)]
+        pieces += [b"data: " + json.dumps(chunk(finish="stop")).encode() + b"\n\n", b"data: [DONE]\n\n"]
+
+        async def read(client: AsyncOpenAI) -> int:
+            stream = await client.chat.completions.create(messages=HI, model="m", stream=True)
+            return sum([len(one.choices[0].delta.content or "") async for one in stream])
+
+        head = {"Content-Type": "text/event-stream"}
+        assert record(path, {CHAT: FakeAnswer(body=pieces, headers=head)}, read, "all") == size
+        assert len(lines_of(path)[1]["response"]["pieces"]) == 3
+
+    assert_linear(work, 200_000)
+
+
+def test_what_comes_after_the_last_event_is_not_waited_for(tmp_path: Path) -> None:
+    """A client may leave after ``[DONE]``: the recording is whole, for clients that read to the end of the message."""
+    path = tmp_path / "done.jsonl"
+
+    async def main() -> None:
+        cassette = Cassette(path)
+        answer = FakeAnswer(events=[chunk("a"), chunk(finish="stop")], hang=True)
+        transport = RecordingTransport(cassette, FakeTransport({CHAT: answer}))
+        origin = Origin("http", "fake", 80)
+        request = TransportRequest(origin, "POST", "/v1/chat/completions", (), Credentials(), b"{}")
+        made = await transport.send(request, AttemptTimeouts(None, None, None))
+        while b"[DONE]" not in b"".join(await made.pieces()):
+            pass
+        made.abort()
+        cassette.close()
+
+    run(main())
+    assert len(lines_of(path)[1]["response"]["pieces"]) == 3
+    assert "broken" not in lines_of(path)[1]["response"]

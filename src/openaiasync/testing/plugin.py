@@ -71,10 +71,9 @@ def openai_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
 
 @pytest.fixture
 def llm_cassette(request: pytest.FixtureRequest) -> Iterator[RecordingServer]:
-    """The server that records or replays this test; OPENAI_BASE_URL directs every client of this test to it.
+    """A server that records or replays this test; OPENAI_BASE_URL directs every client of this test to it.
 
-    The mark of the same name is enough to use it. The test fails if a request has no recorded answer and may not be
-    sent.
+    The mark of the same name requests it. The test fails if a request has no recorded answer and may not be sent.
     """
     from .recorder import recording
 
@@ -100,7 +99,7 @@ def _marked_llm_cassette(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """List what `--llm-unused=report` found, of all processes."""
+    """List the unused recorded answers that ``--llm-unused=report`` found in all processes."""
     found = [
         value
         for report in terminalreporter.getreports("")
@@ -114,7 +113,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def record_mode(config: pytest.Config) -> RecordMode:
-    """Return the mode that the command line names, or the default for this machine."""
+    """Return the mode given on the command line, or the default."""
     given: RecordMode | None = config.getoption("--llm-record")
     if given is not None:
         return given
@@ -122,7 +121,7 @@ def record_mode(config: pytest.Config) -> RecordMode:
 
 
 def _options_of(node: pytest.Item) -> dict[str, Any]:
-    """Return the arguments of the marks of a test, its class and its module; the nearest one decides."""
+    """Return the arguments of the marks of a test, its class and its module; the closest mark takes precedence."""
     options: dict[str, Any] = {}
     for mark in reversed(list(node.iter_markers(_MARK))):
         unknown = [*map(repr, mark.args[1:]), *sorted(mark.kwargs.keys() - _MARK_OPTIONS)]
@@ -149,7 +148,7 @@ def cassette_path(module: Path, nodeid: str, given: str | os.PathLike[str] | Non
 def file_name_of(test: str) -> str:
     """Return a file name for a test: ``TestSky::test_blue[day]`` is ``TestSky.test_blue-day.jsonl``.
 
-    Characters that a file system may refuse are replaced and long names cut; a hash keeps those apart then.
+    Characters that a file system may refuse are replaced, and long names are cut; such names end with a hash.
     """
     plain = re.sub(r"\[(.*)\]$", r"-\1", test, flags=re.DOTALL).replace("::", ".")
     safe = re.sub(r"[^A-Za-z0-9_.-]", "-", plain)[:_LONGEST]

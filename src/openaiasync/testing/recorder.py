@@ -1,4 +1,4 @@
-"""Record and replay for every client: a server between a program and the real one, which keeps a cassette."""
+"""Record and replay for any client: a server that forwards requests to the real one, or answers from a cassette."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from .wire import Peer
 __all__ = ["RecordingServer", "environment", "recording", "variables_for"]
 
 DEFAULT_UPSTREAM = "https://api.openai.com/v1"
-PLACEHOLDER_KEY = "sk-test"  # for clients that insist on a key where none is needed
+PLACEHOLDER_KEY = "sk-test"  # for clients that require a key
 _TIMEOUTS = AttemptTimeouts(connect=10.0, start=None, until=None)  # the client has its own
 _PREFIX = "/v1"  # of this server's base URL
-# Fields that are about one connection (RFC 9110, 7.6.1), and those that are sent anew.
+# Fields of one connection (RFC 9110, 7.6.1), and fields that the transport sets.
 _HOP_BY_HOP = frozenset(
     {"connection", "expect", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer",
      "transfer-encoding", "upgrade"}
@@ -41,15 +41,16 @@ _HOP_BY_HOP = frozenset(
 
 
 class RecordingServer(LoopbackServer):
-    """A server that answers from a `Cassette`, and forwards what its mode lets through to the real server.
+    """A server that replays responses from a `Cassette`, and forwards requests to the real server to record them.
 
-    Clients of every kind use ``server.url`` as their base URL; their keys go to `upstream`, the real server's base URL
-    (default: ``OPENAI_BASE_URL``, then OpenAI's), and never into the file. ``with`` runs it in a separate thread,
-    ``async with`` in the current event loop; `requests` is its log, as with a `FakeServer`. It closes the cassette.
+    Any client can use ``server.url`` as its base URL. `upstream` is the base URL of the real server (default:
+    ``OPENAI_BASE_URL``, then OpenAI's); it gets the clients' keys, the file does not. ``with`` runs the server in a
+    separate thread, ``async with`` in the running event loop. `requests` is its log, as with a `FakeServer`. It closes
+    the cassette on exit.
 
-    A request that has no recorded answer and may not be sent is refused with status 501. Leaving the block then raises
-    `AssertionError`, which shows how the request differs from the nearest recorded one. Raises `ValueError` for an
-    `upstream` that is not an http or https URL.
+    An unmatched request that may not be sent is refused with status 501. Leaving the block then raises
+    `AssertionError` with the differences from the most similar recorded request. Raises `ValueError` if `upstream` is
+    not an http or https URL.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class RecordingServer(LoopbackServer):
         request.status = response.status
         request.starts()
         try:
-            # A redirect to the real server would lead past this one.
+            # Redirects to the real server would bypass this one.
             fields = response.raw_fields.replace(self.upstream.rstrip("/").encode(), self.url.encode())
             bodiless = request.method == "HEAD" or response.status in (204, 304)
             return await _forward(peer, response, fields, bodiless=bodiless)
@@ -94,9 +95,9 @@ class RecordingServer(LoopbackServer):
                     raise
 
     def _forwarded(self, request: ReceivedRequest) -> TransportRequest:
-        """Return the request as it is sent to the real server."""
+        """Return the request for the real server."""
         pairs = [
-            # Another coding could be replayed to a client that does not know it.
+            # A body in another coding could not be replayed to clients that do not support it.
             (name, "gzip, deflate" if name.lower() == "accept-encoding" else value)
             for name, value in request.headers.raw_pairs()
             if name.lower() not in _HOP_BY_HOP and name.lower() != "content-length"
@@ -142,10 +143,10 @@ def recording(
     normalize: Normalize | None = None,
     secrets: Sequence[str] = (),
 ) -> Generator[RecordingServer]:
-    """Record or replay what clients of every kind do within the block.
+    """Record or replay the requests of any client within the block.
 
-    ``OPENAI_BASE_URL`` leads to a `RecordingServer` there, and ``OPENAI_API_KEY`` is set if it was not. See `Cassette`
-    for the options, and `RecordingServer` for `upstream`. ::
+    Sets ``OPENAI_BASE_URL`` to a `RecordingServer`, and ``OPENAI_API_KEY`` if it is not set. For the options see
+    `Cassette`, for `upstream` see `RecordingServer`. ::
 
         with recording("sky.jsonl"):
             assert my_program("Why is the sky blue?") == "It scatters light."
@@ -159,7 +160,7 @@ def recording(
 
 
 def variables_for(url: str, key: str) -> dict[str, str]:
-    """Return the environment variables that direct clients to a server of this machine, past every proxy."""
+    """Return the environment variables that direct clients to a server on this machine, bypassing proxies."""
     found = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": key}
     for name in ("NO_PROXY", "no_proxy"):  # a proxy of the machine would be asked for 127.0.0.1, too
         found[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
@@ -201,7 +202,7 @@ def _head(status: int, fields: bytes) -> bytes:
 
 
 async def _forward(peer: Peer, response: TransportResponse, fields: bytes, *, bodiless: bool) -> bool:
-    """Pass an answer on, piece by piece, in the framing that it has. Return whether the connection can be kept."""
+    """Send a response piece by piece in its original framing. Return whether the connection can be kept."""
     lines = [line + b"\r\n" for line in fields.split(b"\r\n") if line]
     names = {line.partition(b":")[0].strip().lower() for line in lines}
     chunked = b"transfer-encoding" in names
@@ -220,7 +221,7 @@ async def _forward(peer: Peer, response: TransportResponse, fields: bytes, *, bo
 
 
 async def _break(peer: Peer, error: TransportError) -> bool:
-    """Break the connection as the real server did."""
+    """End the connection as the real server did."""
     if error.kind == "timeout":
         await peer.gone()
     elif error.kind == "reset":

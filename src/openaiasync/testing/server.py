@@ -116,7 +116,7 @@ class LoopbackServer:
         raise NotImplementedError
 
     def _check(self) -> None:
-        """Raise `AssertionError` if the server is not content with its requests; called where its block ends well."""
+        """Raise `AssertionError` for unexpected requests; called when the block ends without an exception."""
 
     def _not_http(self, line: str) -> None:
         """Called with a first line that is not one of HTTP/1.1, before the connection is closed."""

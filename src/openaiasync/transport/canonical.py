@@ -1,7 +1,7 @@
-"""What makes two requests the same: the stored form of a request, its canonical key, and how two requests differ.
+"""The stored form of a request, its canonical key, and the differences between two requests, without I/O.
 
-Pure functions of bytes. Nothing here depends on who sent a request: header fields, the order of keys in JSON, multipart
-boundaries, file names and the base URL do not count, so that a recording of one client serves any other.
+Header fields, the order of JSON keys, multipart boundaries, file names and the base URL do not count, so that a
+recording made with one client or version can be replayed to another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .scrubber import Scrubber
 __all__ = ["VOLATILE", "Matching", "StoredRequest", "below_base", "diff_lines", "store_request"]
 
 VOLATILE: Final = ("user", "metadata", "safety_identifier", "prompt_cache_key", "stream_options")
-"""Fields that say who asks, or how usage is reported, and do not change the answer: ignored unless told otherwise."""
+"""The fields that are ignored by default: they identify the user or ask for usage, and do not change the answer."""
 
 _LARGE_TEXT: Final = 4096  # characters from which base64 within JSON is stored as its hash
 _LARGE_BODY: Final = 64 * 1024  # bytes from which a body that is neither JSON nor a form is stored as its hash
@@ -39,7 +39,7 @@ Normalize = Callable[[Any], Any]
 
 
 class StoredRequest(msgspec.Struct, omit_defaults=True):
-    """A request as a cassette has it: without header fields and secrets, and with hashes in place of files."""
+    """A request as stored in a cassette: without header fields and secrets, with hashes in place of files."""
 
     method: str
     path: str
@@ -54,10 +54,10 @@ class StoredRequest(msgspec.Struct, omit_defaults=True):
 
 
 def below_base(origin: Origin, target: str, base_urls: Sequence[str]) -> tuple[str, str]:
-    """Return the path below the base URL, and the query.
+    """Return the path of a request below its base URL, and its query.
 
-    The base URL is the one of `base_urls` that the request begins with. Without any, ``/v1`` at the beginning is left
-    out. A request to another server keeps its whole URL.
+    The base URL is the first of `base_urls` that the request's URL begins with. If `base_urls` is empty, a leading
+    ``/v1`` is removed. A request to any other server keeps its whole URL.
     """
     path, _, query = target.partition("?")
     if not base_urls:
@@ -105,7 +105,7 @@ def _digest(content: bytes) -> dict[str, Any]:
 
 
 def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, str | None, bytes]]:
-    """Yield name, file name and content of each part of a form (RFC 7578); nothing for a body that is not one."""
+    """Yield name, file name and content of each part of a form (RFC 7578); nothing if the body is not a form."""
     for part in (b"\r\n" + body).split(b"\r\n--" + boundary)[1:]:
         head, found, content = part.partition(b"\r\n\r\n")
         disposition = _DISPOSITION.search(head)
@@ -141,10 +141,10 @@ def _shortened(value: Any) -> Any:
 
 
 class Matching:
-    """What counts when a request is compared with the recorded ones.
+    """The rules by which requests are compared.
 
-    `ignore` are names of fields that do not count: of a JSON body (dotted for nested ones; lists are walked through),
-    of a form, or of a query. `normalize` may change a JSON body before it is compared.
+    `ignore` names fields that do not count, in JSON bodies, forms and queries; a dotted name addresses a nested field
+    of a JSON body, in every item of the lists on its way. `normalize` may change a JSON body before it is compared.
     """
 
     def __init__(self, ignore: Collection[str] = VOLATILE, normalize: Normalize | None = None) -> None:
@@ -156,7 +156,7 @@ class Matching:
         self._normalize = normalize
 
     def canonical(self, request: StoredRequest) -> dict[str, Any]:
-        """Return what counts of a request, as a JSON value."""
+        """Return the parts of a request that are compared, as a JSON value."""
         query = sorted(pair for pair in map(list, request.query) if pair[0] not in self._names)
         return {"method": request.method, "path": request.path, "query": query, **self._body(request.body or {})}
 
@@ -169,7 +169,7 @@ class Matching:
             value = body["json"] if self._normalize is None else self._normalize(body["json"])
             value = _plain(value)
             if is_dict(value):
-                # A default that is spelt out is the same request; clients differ in that.
+                # Clients differ in whether they send defaults.
                 fields = value
                 value = {k: v for k, v in fields.items() if v is not None and not (k == "stream" and v is False)}
             for path in self._paths:
@@ -217,7 +217,7 @@ def _without(value: Any, path: list[str]) -> Any:
 
 
 def difference(one: Any, two: Any) -> int:
-    """Return in how many leaves two JSON values differ: the measure of which recorded request is the nearest."""
+    """Return the number of leaves in which two JSON values differ, the distance between two requests."""
     return len(set(_leaves(one)) ^ set(_leaves(two)))
 
 
@@ -233,9 +233,9 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def diff_lines(wanted: Any, got: Any, limit: int = 80) -> list[str]:
-    """Return the lines of two values, indented as JSON, that differ: ``- `` is expected, ``+ `` is what was received.
+    """Return the lines in which two values differ when written as indented JSON, with three lines of context.
 
-    Lines around them are shown, others are left out; more than `limit` lines are cut, and so is a long line.
+    ``- `` marks a line of `wanted`, ``+ `` a line of `got`. At most `limit` lines are returned, and long lines are cut.
     """
     one, two = (json.dumps(value, indent=2, ensure_ascii=False, default=repr).splitlines() for value in (wanted, got))
     lines = list(difflib.unified_diff(one, two, n=3, lineterm=""))[3:]

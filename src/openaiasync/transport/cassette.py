@@ -1,15 +1,15 @@
-"""Cassettes: recorded requests and their answers, in a file of JSON Lines that every later version reads.
+"""Cassettes: recorded requests and their responses, in a JSON Lines file that every later version can read.
 
-The first line is ``{"format": "openaiasync-cassette", "version": 1}``, each other line one `Interaction`. A line is
-appended when its answer has ended, so that a program that dies leaves a valid file of what was complete; half a line at
-the end is left out. Lines may be edited, removed and written by hand: nothing is derived from them before they are
-read. Fields that this version does not know are ignored and stay in the file. ::
+The first line is ``{"format": "openaiasync-cassette", "version": 1}``, each other line is an `Interaction`. A line is
+appended when its response has ended, so that a crashed program leaves a valid file with all complete interactions; a
+partial last line is ignored. Lines may be edited, removed and written by hand. Unknown fields are ignored and stay in
+the file. ::
 
     {"request": {"method": "POST", "path": "/chat/completions", "body": {"json": {...}}},
      "response": {"status": 200, "headers": [["content-type", "application/json"]], "wait": 0.41, "body": {...}}}
 
-A body is ``{"json": value}``, ``{"text": "…"}`` or ``{"base64": "…"}``. A stream has ``"pieces"`` instead: pairs of
-the seconds since the piece before (or since the head) and a text or ``{"base64": "…"}``, one for each event.
+A body is ``{"json": value}``, ``{"text": "…"}`` or ``{"base64": "…"}``. A stream has ``"pieces"`` instead, one for
+each event: pairs of the seconds since the previous piece (or the head) and a text or ``{"base64": "…"}``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CassetteError(Exception):
 
 
 class StoredFailure(msgspec.Struct, omit_defaults=True):
-    """How an exchange broke: the fields of a `TransportError`, or kind ``"left"`` if the client went away."""
+    """Why an exchange failed: the fields of a `TransportError`, or kind ``"left"`` if the client closed it."""
 
     kind: str
     message: str = ""
@@ -59,14 +59,14 @@ class StoredFailure(msgspec.Struct, omit_defaults=True):
     def error(self) -> TransportError:
         """Return the failure as a transport raises it."""
         if self.kind == "left":
-            message = "the recording ends here: the client that was recorded went away"
+            message = "the recording ends here: the recorded client closed the connection"
             return TransportError("eof", message, sent=True, answered=True)
         message = self.message or f"a recorded failure ({self.kind})"
         return TransportError(self.kind, message, clock=self.clock, sent=self.sent, answered=self.answered)
 
 
 class StoredResponse(msgspec.Struct, omit_defaults=True):
-    """An answer as a cassette has it: decoded, and without secrets. Times are in seconds."""
+    """A response as stored in a cassette, decoded and without secrets. Times are in seconds."""
 
     status: int
     headers: list[tuple[str, str]] = []
@@ -77,9 +77,9 @@ class StoredResponse(msgspec.Struct, omit_defaults=True):
     body: dict[str, Any] | None = None
     pieces: list[tuple[float, str | dict[str, str]]] | None = None
     inexact: bool = False
-    """The body ended with its connection, without framing that would tell whether it was whole."""
+    """The body ended with its connection, without framing that would show whether it was complete."""
     broken: StoredFailure | None = None
-    """How the body broke off after what was recorded; `None` if it did not."""
+    """Why the body ended early; `None` if it is complete."""
 
     def timed_pieces(self) -> list[tuple[float, bytes]]:
         """Return the pieces of the body, each with the seconds before it."""
@@ -89,13 +89,13 @@ class StoredResponse(msgspec.Struct, omit_defaults=True):
 
 
 class Interaction(msgspec.Struct, omit_defaults=True):
-    """One line of a cassette: a request, and its answer or the failure in place of one."""
+    """One line of a cassette: a request, and its response or the failure in place of one."""
 
     request: StoredRequest
     response: StoredResponse | None = None
     failure: StoredFailure | None = None
     order: int = 0
-    """Where requests overlap, lines are in the order of their ends; this is the order of the requests."""
+    """The position among the requests. Lines are in the order in which responses ended, which may differ."""
 
 
 class _Header(msgspec.Struct):
@@ -199,17 +199,17 @@ def whole_lines(data: bytes) -> int:
 
 
 class Cassette:
-    """Recorded interactions in a file, in which requests are looked up and to which they are added.
+    """Recorded interactions in a file.
 
-    `mode` decides how requests are handled: ``"none"`` replays only; ``"once"`` records if there is no file and replays
-    only if there is one; ``"new"`` replays what was recorded and records the rest; ``"all"`` records everything, and
-    replaces the file with the first answer.
+    `mode`: ``"none"`` only replays; ``"once"`` records if the file is missing, and only replays otherwise; ``"new"``
+    replays recorded requests and records all others; ``"all"`` records everything and replaces the file when the first
+    response has ended.
 
-    Each recorded answer is given once: equal requests get theirs in the recorded order, and one more is unmatched;
-    with `repeat` it gets the last one again. So it does where the last one is a broken connection, since clients differ
-    in how often they try again. `speed` 0 answers at once, 1 with the recorded pauses, 2 twice as fast.
-    `ignore` are fields that do not count (see `Matching`), `normalize` may change a JSON body before it is compared;
-    `secrets` are texts that must not get into the file, besides the credentials that are found without being named.
+    Each response is replayed once; equal requests get theirs in the recorded order. A further equal request is
+    unmatched, unless `repeat` is set or the last recorded outcome is a failed connection (clients differ in how often
+    they retry): then it gets the last one again. `speed` 0 replays at once, 1 with the recorded pauses, 2 twice as
+    fast. `ignore` names fields that are not compared (see `Matching`); `normalize` may change a JSON body before it is
+    compared. `secrets` are texts to keep out of the file, besides credentials, which are recognised.
 
     Raises `CassetteError` for a file that is not a cassette, `OSError` for one that cannot be read, and `ValueError`
     for wrong options. Its methods may be called in any thread.
@@ -239,17 +239,17 @@ class Cassette:
         self.matching: Matching = Matching(ignore, normalize)
         self.secrets: tuple[str, ...] = tuple(secrets)
         self.unmatched: list[str] = []
-        """An explanation of each request that no recorded one matched and that was not recorded either."""
+        """For each request that matched no recorded one and could not be recorded, an explanation."""
         self.recorded: int = 0
-        """Interactions added to the file since this object was made."""
+        """The number of interactions added to the file by this object."""
         self._lock = threading.Lock()
         self._file: AppendFile | None = None
         self._failure: CassetteError | None = None
         self._closed = False
         self.interactions: list[Interaction] = self._load()
-        """What the file held when this object was made (nothing in mode ``"all"``), in the order of the requests."""
+        """The interactions that can be replayed (none in mode ``"all"``), in the order of the requests."""
         self.existed: bool = bool(self.interactions)
-        """Whether there was something to replay when this object was made."""
+        """Whether the file held interactions when this object was created."""
         self._waiting: dict[bytes, deque[Interaction]] = {}
         self._last: dict[bytes, Interaction] = {}
         if mode != "all":
@@ -270,18 +270,18 @@ class Cassette:
 
     @property
     def records(self) -> bool:
-        """Whether a request that is not in the file is sent to the server and recorded."""
+        """Whether requests that match no recorded one are sent to the server and recorded."""
         return self.mode in ("new", "all") or (self.mode == "once" and not self.existed)
 
     @property
     def unused(self) -> list[Interaction]:
-        """The recorded interactions that no request has asked for."""
+        """The interactions that have not been replayed."""
         with self._lock:
             waiting = [one for queue in self._waiting.values() for one in queue]
         return sorted(waiting, key=lambda one: one.order)
 
     def take(self, request: StoredRequest) -> Interaction | None:
-        """Return what is recorded for an equal request, using it up; `None` if there is nothing (more)."""
+        """Return the next interaction with an equal request and mark it as used; `None` if there is none left."""
         key = self.matching.key(request)
         with self._lock:
             queue = self._waiting.get(key)
@@ -300,7 +300,7 @@ class Cassette:
     def add(self, one: Interaction) -> None:
         """Append an interaction to the file. Blocks.
 
-        It does not raise, so that the client gets its answer; `close` raises what went wrong.
+        Does not raise, so that the client gets its response; `close` raises instead.
         """
         line = encode_line(one)
         with self._lock:
@@ -337,14 +337,14 @@ class Cassette:
             ) from error
 
     def refuse(self, request: StoredRequest) -> str:
-        """Note a request that is neither recorded nor may be sent; return the explanation."""
+        """Add a request to `unmatched` and return the explanation."""
         message = self.explain(request)
         with self._lock:
             self.unmatched.append(message)
         return message
 
     def explain(self, request: StoredRequest) -> str:
-        """Say why a request has no answer, and how it differs from the recorded request that comes nearest."""
+        """Explain why a request has no recorded response, with its differences from the most similar recorded one."""
         given = self.matching.canonical(request)
         lines = [f"no recorded answer: {request}"]
         if self.interactions:
@@ -374,7 +374,7 @@ class Cassette:
             raise AssertionError("\n\n".join(self.unmatched))
 
     def close(self) -> None:
-        """Close the file. What ends later is not recorded. Idempotent.
+        """Close the file. Responses that end later are not recorded. Idempotent.
 
         Raises `CassetteError`, once, if something could not be recorded.
         """

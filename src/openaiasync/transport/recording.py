@@ -1,7 +1,8 @@
-"""Recording and replaying at the transport: answers pass through unchanged while a cassette takes them down.
+"""Recording and replaying below the engine: responses pass through unchanged and are added to a cassette.
 
-`RecordingTransport` stands in front of another transport. Credentials are apart from the request there, so they never
-reach the file, and whatever is above (retries, timeouts, decoding) meets a replayed answer as it met the recorded one.
+`RecordingTransport` wraps another transport. A transport gets credentials apart from the request, so that they can be
+kept out of the file; and retries, timeouts and decoding happen above it, in the same way for recorded and replayed
+responses.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MAX_ANSWER = 256 << 20  # bytes of an answer that is recorded; a larger one pass
 _MAX_RATIO = 1000
 _LARGE = 64 << 10  # bytes from which a body is scrubbed and compared in a thread
 _EMPTY_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")  # the end of an event (WHATWG HTML, section 9.2.5)
-# These failures tell of the machine that records, not of the server: they are raised and not recorded.
+# Failures of the recording machine rather than of the server. They are raised and not recorded.
 _LOCAL = frozenset({"dns", "refused", "tls", "proxy", "closed", "upload", "stuck"})
 _LOCAL_CLOCKS = frozenset({"queue", "connect"})
 
@@ -44,13 +45,12 @@ _typed = msgspec.json.Decoder(_Typed)
 
 
 class RecordingTransport:
-    """A `Transport` that answers from a `Cassette`, and records what another transport answers.
+    """A `Transport` that replays responses from a `Cassette` and records those of another transport.
 
-    `transport` (default: a `TcpTransport` with the usual settings) gets what the cassette's mode lets through. Paths
-    are recorded below the base URL: `base_urls` names those of the servers (default: ``/v1`` of any server), so that
-    a cassette serves wherever the server is. A request that is neither recorded nor let through is answered with
-    status 501 and an explanation, which `Cassette.unmatched` keeps as well. Closing it closes the other transport, and
-    not the cassette.
+    `transport` (default: a `TcpTransport` with default settings) sends the requests that are to be recorded. Paths are
+    stored relative to the servers' base URLs, `base_urls` (default: ``/v1`` on any server), so that a cassette does not
+    depend on where the server is. An unmatched request that may not be sent gets status 501 with an explanation, which
+    is added to `Cassette.unmatched`. Closing this transport closes the wrapped one, but not the cassette.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class RecordingTransport:
             request = copy.copy(request)
             request.body, request.length = body, len(body)
         fields = _fields_of(request)
-        scrubber = Scrubber(request.credentials, fields=fields, texts=self.cassette.secrets)
+        sent = request.target.partition("?")[2]
+        scrubber = Scrubber(request.credentials, fields=fields, query=sent, texts=self.cassette.secrets)
 
         def look_up() -> tuple[StoredRequest, Interaction | None]:
             path, query = below_base(request.origin, request.target, self._base_urls)
@@ -110,7 +111,9 @@ class RecordingTransport:
         speed = self.cassette.speed
         async with limited_start(timeouts):
             if line.failure is not None and line.failure.kind == "left":
-                await asyncio.get_running_loop().create_future()  # this client will go away as the recorded one did
+                await (
+                    asyncio.get_running_loop().create_future()
+                )  # the recorded client gave up waiting; so will this one
             if line.response is not None and speed:
                 await asyncio.sleep(line.response.wait / speed)
         if line.failure is not None:
@@ -136,12 +139,12 @@ class RecordingTransport:
 
 
 def is_stale(error: TransportError) -> bool:
-    """Whether an idle connection turned out to be closed: nothing is wrong, and the request can be sent again."""
+    """Whether an idle connection had been closed by the server: the request can be sent again."""
     return error.reused and not error.answered and error.kind in ("eof", "reset")
 
 
 class _RecordedResponse:
-    """An answer that is recorded while it is read: everything is the other response's, and noted."""
+    """A response of the wrapped transport, recorded while it is read."""
 
     def __init__(
         self, inner: TransportResponse, cassette: Cassette, line: Interaction, scrubber: Scrubber, wait: float
@@ -159,7 +162,7 @@ class _RecordedResponse:
 
     def __setattr__(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
-        if name == "reader":  # who holds a connection is looked up at the response that has it
+        if name == "reader":  # deadlocks are detected by the reader of the response that has the connection
             self._inner.reader = value
 
     @property
@@ -230,7 +233,7 @@ class _RecordedResponse:
             self._arrived.append((self._loop.time() - self._began, piece))
 
     async def _ends(self) -> None:
-        """Record the whole answer; a large one in a thread, since scrubbing it takes a while."""
+        """Record the complete response; a large one in a thread, because scrubbing takes time."""
         if self._size < _LARGE:
             self._end()
         else:
@@ -240,13 +243,13 @@ class _RecordedResponse:
         self._end(StoredFailure.of(error, self._scrubber.text(error.message)))
 
     def _end(self, broken: StoredFailure | None = None) -> None:
-        """Record the answer, once."""
+        """Record the response, once."""
         line, self._line = self._line, None
         if line is None or self._size > MAX_ANSWER:
             return
         line.response = stored = self._stored(broken)
         if broken is not None and broken.kind == "left" and stored.pieces and _is_last(stored.timed_pieces()[-1][1]):
-            stored.broken = None  # a client need not wait for the end of the message after the last event
+            stored.broken = None  # clients may close the connection after the last event
         self._cassette.add(line)
 
     def _stored(self, broken: StoredFailure | None) -> StoredResponse:
@@ -259,7 +262,7 @@ class _RecordedResponse:
                 arrived = _decoded(arrived, coding, cut=broken is not None)
                 headers = [pair for pair in headers if pair[0] != "content-encoding"]
             except CodingError:
-                pass  # damaged, or of an unknown coding: recorded as it is
+                pass  # damaged, or an unknown coding: recorded unchanged
         stored = StoredResponse(self.status, headers, wait=_rounded(self._wait), broken=broken)
         stored.inexact = broken is None and not self._inner.exact
         _store_body(stored, arrived, fields, self._scrubber)
@@ -278,10 +281,10 @@ def _decoded(arrived: list[tuple[float, bytes]], coding: str, *, cut: bool) -> l
 def _store_body(
     stored: StoredResponse, arrived: list[tuple[float, bytes]], fields: Headers, scrubber: Scrubber
 ) -> None:
-    """Put the body into the stored answer: event by event, piece by piece, or as a whole.
+    """Set the body of the stored response, or its pieces.
 
-    What has a length, and JSON, is one body however it was cut on the way. Events are put together again, so that a
-    piece is text that can be read, with no key cut in two.
+    JSON, and a body with a length, is stored whole, however the network split it. Events are reassembled, so that each
+    piece is readable text, and no key is split between two.
     """
     whole = b"".join([piece for _, piece in arrived])
     events = fields.get("content-type", "").startswith("text/event-stream") or looks_like_events(whole[:64])
@@ -302,7 +305,7 @@ def _store_body(
 
 
 def _by_event(arrived: list[tuple[float, bytes]], whole: bytes) -> list[tuple[float, bytes]]:
-    """Return the pieces of a stream of events cut after each empty line, with the time at which the event was whole."""
+    """Return the events of a stream, each with the time at which it was complete."""
     ends = [match.end() for match in _EMPTY_LINE.finditer(whole)]
     if not ends or ends[-1] < len(whole):
         ends.append(len(whole))
@@ -318,7 +321,7 @@ def _by_event(arrived: list[tuple[float, bytes]], whole: bytes) -> list[tuple[fl
 
 
 def _is_last(piece: bytes) -> bool:
-    """Whether a piece is the event after which nothing follows."""
+    """Whether a piece is the last event of a stream."""
     ending = CompletionDetector("")
     for event in SSEDecoder().feed(piece):
         name, data = (event.event, event.data) if isinstance(event, Event) else ("", event)
@@ -336,7 +339,7 @@ def _rounded(seconds: float) -> float:
 
 
 class _ReplayedResponse(AdapterResponse):
-    """A recorded answer."""
+    """A recorded response."""
 
     def __init__(
         self, stored: StoredResponse, speed: float, current: set[_ReplayedResponse], *, bodiless: bool
@@ -344,15 +347,15 @@ class _ReplayedResponse(AdapterResponse):
         lines = [f"{name}: {value}\r\n" for name, value in stored.headers]
         self._rest = [] if bodiless else stored.timed_pieces()[::-1]
         if not (bodiless or stored.inexact or stored.status in (204, 304)):
-            # The framing that it had, for clients that show how much is still to come.
+            # The original framing, for clients that show progress.
             length = sum(len(piece) for _, piece in self._rest)
             chunked = stored.pieces is not None or stored.broken is not None
             lines.append("transfer-encoding: chunked\r\n" if chunked else f"content-length: {length}\r\n")
         super().__init__(stored.status, "".join(lines).encode("latin-1", "replace"))
         self._speed = speed
         self._broken = stored.broken
-        # Who left before there was anything to use waited in vain, and will do so again; in a stream one may have had
-        # enough, and another who reads on should be told rather than wait for ever.
+        # A client that left before any event gave up waiting, and will do so again. A client that left a stream may
+        # have seen enough; one that reads on gets an error instead of waiting forever.
         self._waits = stored.broken is not None and stored.broken.kind == "left" and not stored.pieces
         self._inexact = stored.inexact
         self._current = current
