@@ -20,7 +20,7 @@ import pytest
 from conftest import run
 from openaiasync import APIConnectionError, APITimeoutError, AsyncOpenAI, Client, IncompleteStreamError, RateLimitError
 from openaiasync.errors import InternalServerError
-from openaiasync.testing import Cassette, CassetteError, FakeServer, RecordingServer, recording
+from openaiasync.testing import Cassette, CassetteError, FakeAnswer, FakeServer, RecordingServer, recording
 
 HI: Any = [{"role": "user", "content": "Why is the sky blue?"}]
 KEY = "sk-a-key-of-this-test-0123456789"
@@ -263,6 +263,29 @@ def test_below_another_base_url(tmp_path: Path) -> None:
 
     run(main())
     assert replay(path, ask) == "yes"
+
+
+def test_redirects_do_not_lead_past_it(tmp_path: Path) -> None:
+    """A redirect to the real server's address leads to the recording server, when it is recorded and when replayed."""
+    path = tmp_path / "moved.jsonl"
+
+    def script(upstream: FakeServer) -> None:
+        moved = {"Location": f"{upstream.url}/models/new"}
+        upstream.when(path="/models/m").respond(FakeAnswer(status=307, headers=moved))
+        upstream.when(path="/models/new").reply(json={"id": "new", "object": "model"})
+
+    async def act(client: AsyncOpenAI) -> str:
+        return (await client.models.retrieve("m")).id
+
+    assert record(path, script, act) == "new"
+    assert len(lines_of(path)) == 3
+    upstream = lines_of(path)[1]["response"]["headers"][0][1].removesuffix("/models/new")
+
+    async def main() -> None:
+        async with RecordingServer(Cassette(path, "none"), upstream) as server, client_of(server) as client:
+            assert await act(client) == "new"
+
+    run(main())
 
 
 SECRETS = {
