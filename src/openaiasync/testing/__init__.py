@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ..transport.fake import FakeRequest as FakeRequest
     from ..transport.fake import FakeTransport as FakeTransport
     from ..transport.recording import RecordingTransport as RecordingTransport
-    from .recorder import RecordingServer as RecordingServer
-    from .recorder import recording as recording
+    from .recording_server import RecordingServer as RecordingServer
+    from .recording_server import recording as recording
     from .script import Script as Script
     from .server import FakeServer as FakeServer
     from .server import ReceivedRequest as ReceivedRequest
@@ -28,10 +28,10 @@ _NAMES = {
     "FakeServer": "openaiasync.testing.server",
     "FakeTransport": "openaiasync.transport.fake",
     "ReceivedRequest": "openaiasync.testing.server",
-    "RecordingServer": "openaiasync.testing.recorder",
+    "RecordingServer": "openaiasync.testing.recording_server",
     "RecordingTransport": "openaiasync.transport.recording",
     "Script": "openaiasync.testing.script",
-    "recording": "openaiasync.testing.recorder",
+    "recording": "openaiasync.testing.recording_server",
 }
 __all__ = [
     "Cassette",

@@ -18,7 +18,7 @@ from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
     from ..transport.cassette import RecordMode
-    from .recorder import RecordingServer
+    from .recording_server import RecordingServer
     from .server import FakeServer
 
 _MARK = "llm_cassette"
@@ -60,7 +60,7 @@ def openai_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
 
     The test fails if the server received an unexpected request.
     """
-    from .recorder import variables_for
+    from .recording_server import variables_for
     from .server import FakeServer
 
     with FakeServer() as server:
@@ -75,7 +75,7 @@ def llm_cassette(request: pytest.FixtureRequest) -> Iterator[RecordingServer]:
 
     The mark of the same name requests it. The test fails if a request has no recorded answer and may not be sent.
     """
-    from .recorder import recording
+    from .recording_server import recording
 
     options = _options_of(request.node)
     path = cassette_path(request.node.path, request.node.nodeid, options.pop("path", None))
