@@ -18,7 +18,7 @@ class Part(NamedTuple):
 
 
 def parts_of(content_type: str, body: bytes) -> list[Part]:
-    """The parts of a form in their order; `AssertionError` for a body that is no whole form."""
+    """The parts of a form in their order; `AssertionError` for a body that is not a complete form."""
     boundary = content_type.partition("boundary=")[2]
     assert boundary
     assert body.endswith(f"--{boundary}--\r\n".encode()), "the form has no end"

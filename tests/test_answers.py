@@ -61,7 +61,7 @@ def test_the_text_of_a_chat_answer(fields: bytes, text: str, reasoning: str) -> 
     "body", [b"{}", b'{"choices":null}', b'{"choices":[]}', b'{"choices":"x"}', b'{"choices":[3]}']
 )
 def test_answers_without_a_choice_have_no_text(body: bytes) -> None:
-    """And no message; asking is no error."""
+    """There is no message either; reading it is not an error."""
     answer = decoder_for(ChatCompletion).decode(body)
     assert (answer.text, answer.reasoning, answer.message) == ("", "", None)
     piece = decoder_for(ChatCompletionChunk).decode(body)

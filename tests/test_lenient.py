@@ -74,7 +74,7 @@ def holder(body: bytes) -> Any:
 
 
 def test_members_of_a_tagged_union_are_told_by_their_tag() -> None:
-    """Also when one of them strays; an unknown tag gives an open object, never a dict."""
+    """Also if one of them does not conform; an unknown tag gives an open object, never a dict."""
     made = reply(
         b'{"items":[{"type":"message","role":"r","content":"c","odd":1},{"type":"call"},{"type":"new","a":{"b":1}}]}'
     )
@@ -155,7 +155,8 @@ def test_a_union_without_a_common_tag_is_resolved_strictly() -> None:
 
 
 def test_a_union_without_a_common_tag_is_resolved_leniently() -> None:
-    """The member that the constants name is built with what came; what fits none is open; others stay."""
+    """The member named by the constants is built from the received fields; other objects are open; other values
+    stay."""
     search, function, single, new, number, nothing = holder(
         b'{"tools":[{"type":"search","size":"big","z":1},{"type":"function"},{"key":"k","value":1,"z":2},'
         b'{"type":"telepathy","a":{"b":1}},7,{"what":1}]}'

@@ -34,7 +34,7 @@ def test_headers_do_not_care_for_case() -> None:
 
 
 def test_rate_limits_are_numbers() -> None:
-    """Counts and durations are parsed; what is no number is `None`."""
+    """Counts and durations are parsed; anything but a number is `None`."""
     limits = Meta(200, RAW, RequestInfo("GET", "http://h")).rate_limits
     assert limits.requests == RateLimit(60, 59, 60.5)
     assert limits.tokens == RateLimit(None, None, pytest.approx(0.02))

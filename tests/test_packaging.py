@@ -50,7 +50,7 @@ def test_a_client_loads_what_it_needs() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    """`__all__` holds what `dir()` shows and what a star import brings, and each name can be had."""
+    """`__all__` has the names of `dir()` and of a star import, and each name can be imported."""
     import openaiasync
 
     assert len(set(openaiasync.__all__)) == len(openaiasync.__all__)

@@ -1,4 +1,4 @@
-"""`bridge.bridged_request`: bodies on their way out, short and long, and what becomes of them when that fails."""
+"""`bridge.bridged_request`: sending short and long bodies, and failures while they are sent."""
 
 from __future__ import annotations
 

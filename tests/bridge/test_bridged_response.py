@@ -122,7 +122,7 @@ def test_a_complete_stream_ends(name: str, at_once: bool) -> None:
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_stream_raises(name: str) -> None:
-    """Whatever else ends a stream raises after what came was handed out; nothing is tried again by then."""
+    """Any other end of a stream raises after the received events were delivered, without a retry."""
 
     async def main() -> None:
         async with scripted(cut(BROKEN[name])) as server, bridged(server.url, max_retries=2) as http:
@@ -258,7 +258,7 @@ def test_the_cause_is_told() -> None:
 
 
 def test_a_stream_without_any_event_raises() -> None:
-    """An event stream that ends properly and has no event is no answer."""
+    """An event stream that ends properly without an event is not an answer."""
 
     async def main() -> None:
         async with scripted(in_turn(STREAM_HEAD + LAST_CHUNK)) as server, bridged(server.url) as http:
@@ -370,7 +370,7 @@ EVENTS: list[tuple[str, Callable[[answers.Watch], bool]]] = [
 
 @pytest.mark.parametrize(("data", "holds"), EVENTS, ids=[data[:30] for data, _ in EVENTS])
 def test_what_is_seen_of_an_event(data: str, holds: Callable[[answers.Watch], bool]) -> None:
-    """Chunks, typed events and stray things are told apart, in any pieces."""
+    """Chunks, typed events and other data are distinguished, in pieces of any size."""
     watch = answers.Watch(CHAT_COMPLETIONS_CREATE, b"{}")
     for byte in f"data: {data}\n\n".encode():
         watch.feed(bytes([byte]))

@@ -1,4 +1,4 @@
-"""`client.map` over real sockets: what comes back, in which order, and what becomes of bad rows and bad servers."""
+"""`client.map` over real sockets: results, their order, and the handling of bad rows and bad servers."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class TestRowsThatFail:
         served(test)
 
     def test_mistakes_in_the_call_are_raised(self) -> None:
-        """A misspelt parameter, a row that is no request, an error of the caller's function end the run."""
+        """A misspelt parameter, a row that is not a request, or an error of the caller's function ends the run."""
 
         def wrong(row: str) -> str:
             raise KeyError("mine")

@@ -545,7 +545,7 @@ class TestBudgets:
     """Money."""
 
     def test_usage_and_cost(self) -> None:
-        """Whole and streamed turns, failed ones after a round of tools, forks: what came is counted."""
+        """Answers are counted in whole and streamed turns, in turns that fail after a round of tools, and in forks."""
 
         async def main() -> None:
             async with talking() as (client, _, _talker):
@@ -644,7 +644,7 @@ class TestSummaryTexts:
     """What the model is given to summarise."""
 
     def test_everything_said_is_in_it(self) -> None:
-        """Calls, results, refusals; what is no text is named."""
+        """Calls, results and refusals are included; parts other than text are named."""
         messages = [
             *turn(1, tools=True).messages,
             {"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {}}]},

@@ -172,7 +172,7 @@ def test_a_server_that_takes_schemas_refuses_just_this_one(client: Client) -> No
 
 
 def test_a_chosen_way_is_kept(client: Client) -> None:
-    """With `format` nothing is tried out and nothing remembered; a name that is none is refused."""
+    """With `format` nothing is tried out and nothing remembered; an unknown name is refused."""
     one, error = ladder(client, chosen="json_object"), refusal(400, param="response_format")
     with pytest.raises(errors.BadRequestError) as caught:
         one.refused(error)

@@ -80,7 +80,8 @@ class TestMaking:
     """Histories of messages that exist already."""
 
     def test_dicts_and_answers_become_dicts_of_their_own(self) -> None:
-        """An answer's message goes in as it came, without its nulls; what the caller does to his dicts later is his."""
+        """An answer's message is stored unchanged except for its nulls; later changes of the caller's dicts have no
+        effect."""
         mine: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
         answer = ChatCompletionMessage(role="assistant", content="ho", reasoning_content="hm")
         made = plain_messages((mine, answer))

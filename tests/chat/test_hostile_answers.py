@@ -1,4 +1,4 @@
-"""Answers that no model should give, but servers do: what is sent back can be sent, and no budget is lost to them."""
+"""Malformed answers of real servers: the history stays sendable, and they do not exhaust the budget."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ class TestFailures:
     """A turn that fails never was."""
 
     def test_a_refused_turn(self) -> None:
-        """The history is as before; the error has what came; the next turn goes on."""
+        """The history is unchanged, the error has the received part, and the next turn works."""
 
         async def main() -> None:
             async with talking() as (client, _, _talker):

@@ -176,7 +176,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 class TestOtherFiles:
-    """What is no session is neither read nor overwritten."""
+    """A file that is not a session is neither read nor overwritten."""
 
     @pytest.mark.parametrize(
         "content",

@@ -198,7 +198,7 @@ async def talked(session: ChatSession, *texts: str) -> None:
 
 
 class TestOtherPrograms:
-    """What becomes of a file under a running session is noticed at the next turn."""
+    """Changes to the file of a running session are noticed at the next turn."""
 
     @pytest.mark.parametrize("how", ["removed", "emptied", "removed and made empty", "its folder moved back"])
     def test_a_file_that_has_gone_is_written_anew(self, tmp_path: Path, how: str) -> None:

@@ -353,7 +353,7 @@ def test_asynchronous_functions_run_in_the_loop() -> None:
 
 @pytest.mark.parametrize("error", [StopIteration("no"), StopAsyncIteration(), TimeoutError("t"), LookupError("l")])
 def test_what_a_function_raises_arrives(error: Exception) -> None:
-    """Also what no future can carry: a thread's StopIteration would be waited for without end."""
+    """This includes StopIteration in a thread, which a future cannot carry and which would be awaited for ever."""
 
     def f() -> None:
         raise error
@@ -377,7 +377,7 @@ def test_what_a_function_raises_arrives(error: Exception) -> None:
     ],
 )
 def test_bad_arguments_say_what_is_wrong(arguments: str, reason: str) -> None:
-    """For the model: where, what was expected, what came."""
+    """The message for the model has the place, the expectation and the received value."""
     with pytest.raises(ToolError, match=reason):
         called(weather, arguments)
 
@@ -392,7 +392,7 @@ def test_bad_arguments_say_what_is_wrong(arguments: str, reason: str) -> None:
     ],
 )
 def test_numbers_that_models_write_as_texts(arguments: str, expected: str | None) -> None:
-    """Are taken as numbers; what is none is refused as before."""
+    """They are converted to numbers; other texts are refused as before."""
     if expected is not None:
         assert called(weather, arguments) == expected
         return

@@ -550,7 +550,7 @@ ENDLESS = said("One moment.", tool_calls=[call("a", "endless"), call("b", "endle
 
 @both_ways
 def test_a_cancelled_turn_cancels_its_tools(streamed: bool) -> None:
-    """And its `CancelledError` holds what had come."""
+    """Its `CancelledError` holds the part received so far."""
 
     async def main() -> None:
         endless = Endless()
@@ -685,7 +685,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_second_pass_over_a_stream_is_an_error(name: str) -> None:
-    """It would look like an empty answer; the whole one can be had as often as one likes."""
+    """A second pass would look like an empty answer; `final()` can be called any number of times."""
 
     async def main() -> None:
         async with talking(Model(said("one two", "stop"), said("three", "stop"))) as (client, _):

@@ -14,7 +14,7 @@ from openaiasync.chat.state import TurnLock
 
 
 def test_first_come_first_served() -> None:
-    """Who waits longest is next; who comes just when a turn ends does not jump the queue."""
+    """The longest waiter is next; a call at the moment when a turn ends does not jump the queue."""
 
     async def main() -> None:
         order, seen = TurnLock(), []

@@ -69,7 +69,7 @@ class Seat:
         self.child.send(text)
 
     def say(self, text: str, end: str = "\r") -> str:
-        """Type a line, wait for the next prompt, and give what came below the line, without empty lines."""
+        """Type a line, wait for the next prompt, and return the output below the line, without empty lines."""
         prompts, before = self._prompts(), self.glass.row
         self.type(text + end)
         self.prompted(prompts + 1)

@@ -194,7 +194,7 @@ def test_no_colour_into_a_pipe_unless_forced() -> None:
 
 @pytest.mark.parametrize("arguments", [["models"], ["embed", "--batch", "1"]])
 def test_a_reader_that_leaves_ends_the_command_quietly(server: ServerThread, arguments: list[str]) -> None:
-    """`| head` is no error."""
+    """`| head` is not an error."""
     child = subprocess.Popen(
         [*COMMAND, *arguments],
         stdin=subprocess.PIPE,

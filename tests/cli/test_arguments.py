@@ -1,4 +1,4 @@
-"""What options and commands name: tools, schemas, images; and what is said of those that are none."""
+"""The arguments of options and commands: tools, schemas, images, and the errors for invalid ones."""
 
 from __future__ import annotations
 

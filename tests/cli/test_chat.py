@@ -141,7 +141,7 @@ def test_a_refusal_of_the_server() -> None:
 
 
 def test_an_answer_that_breaks_off() -> None:
-    """What had come is on stdout and ends with a newline; the error and exit code 1 say that it is not all."""
+    """The received part is on stdout and ends with a newline; the error and exit code 1 show that it is incomplete."""
     with spied(lambda path, body: streamed(chunk("Half an "), chunk("answer"))) as (server, _):
         done = inside("chat", "hello", *MODEL, "--base-url", server.base_url)
     assert done.stdout == "Half an answer\n"

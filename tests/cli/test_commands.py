@@ -199,7 +199,7 @@ def test_save(tmp_path: Path, state_folder: Path) -> None:
 
 
 def test_load(tmp_path: Path, state_folder: Path) -> None:
-    """Another session, by name or path, in the place of this one; what is none changes nothing."""
+    """Load another session by name or path in place of this one; an unknown name changes nothing."""
 
     async def make(me: Person) -> None:
         await me.types("say one")
@@ -260,7 +260,7 @@ def test_model_and_system() -> None:
 
 
 def test_images(tmp_path: Path) -> None:
-    """They go with the next question, and only with that; a file that is none is refused."""
+    """Images are sent with the next question only; a file that is not an image is refused."""
     (tmp_path / "a b.png").write_bytes(PNG)
     (tmp_path / "text.png").write_text("no image", encoding="utf-8")
 

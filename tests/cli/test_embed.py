@@ -32,7 +32,7 @@ def test_lines_in_json_lines_out(server: ServerThread) -> None:
 
 
 def test_a_file(server: ServerThread, tmp_path: Path) -> None:
-    """A named file is read as stdin is: byte order mark and Windows line ends are none of the text."""
+    """A named file is read like stdin: the byte order mark and Windows line ends are not part of the text."""
     file = tmp_path / "lines.txt"
     file.write_bytes("\ufeffone\r\n\r\n  \r\ntwo\r\n".encode())
     rows = rows_of(inside("embed", str(file), *MODEL, "--base-url", server.base_url).stdout)
@@ -105,7 +105,7 @@ def test_a_request_that_is_wrong_altogether() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_an_error_that_concerns_every_call(status: int) -> None:
-    """What had come stays; the rest is not tried."""
+    """The finished lines stay; the rest is not tried."""
 
     def answer(path: str, body: Any) -> Answer:
         return refused("stop", status) if "line 3" in body["input"] else None

@@ -39,7 +39,7 @@ def test_lists_of_other_servers(answer: Any) -> None:
 
 
 def test_json_is_all_that_the_server_tells(server: ServerThread) -> None:
-    """`--json` gives an array of the objects as they came."""
+    """`--json` prints an array of the unchanged objects."""
     models = json.loads(inside("models", "--json", "--base-url", server.base_url).stdout)
     assert [model["id"] for model in models][:2] == ["demo-chat", "demo-complete"]
     assert len(models) == 7

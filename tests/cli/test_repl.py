@@ -97,7 +97,7 @@ def test_a_pasted_question() -> None:
 
 
 def test_arrows_bring_back_questions() -> None:
-    """What was asked before can be had again and changed, in the session that goes on too."""
+    """Earlier questions can be recalled and changed, also in a continued session."""
     with seat("--session", "mine") as me:
         me.say("say one")
         me.say("say two")
@@ -122,7 +122,8 @@ def colours(written: str) -> set[str]:
 
 
 def test_markdown_on_the_terminal() -> None:
-    """An answer is laid out; nothing of how it was drawn is left over. Of one that breaks off, what came, and why."""
+    """An answer is laid out without traces of intermediate drawings; a broken one shows its received part and the
+    reason."""
     parts = (chunk("# Ti"), chunk("tle\n\nSome **bo"), chunk("ld** text\n\n```python\nx = 1"), chunk("\n```", "stop"))
     broken = streamed(chunk("Half an "), chunk("**answer**"))
 
@@ -191,7 +192,7 @@ def calls(name: str, arguments: str) -> Any:
 
 
 def test_tools(here: Path) -> None:
-    """A tool that is named runs, and one sees with what and what came of it; /tools lists and adds."""
+    """A named tool runs and is shown with its arguments and result; /tools lists and adds tools."""
     with seat("--tool", "toolbox_of_mine:add", answer=calls("add", '{"a": 2, "b": 40}')) as me:
         assert me.say("what is 2 + 40?").splitlines() == ['add({"a": 2, "b": 40})', "add: 42", "It told me 42"]
         assert me.say("/tools").endswith("add: Add two numbers.")

@@ -31,7 +31,7 @@ def get(url: str, key: str | None = None) -> int:
 def test_serve_until_a_signal(number: signal.Signals, code: int, host: str) -> None:
     """The first line is the base URL; commands work against it; a signal ends it quickly, without a traceback.
 
-    Whoever listens on every address without a key is warned.
+    A server on every address without a key prints a warning.
     """
     with started("serve", "--port", "0", "--host", host) as child:
         assert child.stdout is not None

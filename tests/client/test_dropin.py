@@ -93,7 +93,10 @@ class TestCopies:
 
     @pytest.mark.parametrize("make", [lambda value: AsyncOpenAI(api_key="k", max_retries=value), None])
     def test_retries_are_a_number(self, make: Any) -> None:
-        """`None` is no number of retries: the error says what to pass instead. `math.inf` is one, as officially."""
+        """`None` is not a number of retries: the error says what to pass instead.
+
+        `math.inf` is accepted, as officially.
+        """
         make = make or (lambda value: AsyncOpenAI(api_key="k").with_options(max_retries=value))
         with pytest.raises(TypeError, match=r"cannot be None: pass 0 .* math.inf .* openaiasync.DEFAULT_MAX_RETRIES"):
             make(None)
@@ -136,7 +139,7 @@ class TestCopies:
         run(main())
 
     def test_another_http_client_shares_nothing(self) -> None:
-        """A copy over a client of httpx's own is closed alone; what is no asynchronous client is a `TypeError`."""
+        """A copy over an httpx client is closed alone; anything but an asynchronous client is a `TypeError`."""
         sent: list[str] = []
 
         class Carrier:

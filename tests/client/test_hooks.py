@@ -240,7 +240,7 @@ class TestWhere:
         assert log.kinds == ["RequestEvent", "AnswerEvent"] * 3
 
     def test_what_is_no_function(self) -> None:
-        """Refused before anything is sent; `omit` and `None` are none."""
+        """Invalid hooks are refused before anything is sent; `omit` and `None` mean no hook."""
         with pytest.raises(ConfigurationError, match="on_answer"):
             Client(api_key="k", on_answer="print")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -297,7 +297,7 @@ class TestRaising:
         assert others == []
 
     def test_of_what_a_stream_delivered(self) -> None:
-        """A hook that raises at the end of a stream takes back nothing of what came."""
+        """A hook that raises at the end of a stream does not affect the delivered events."""
 
         def raises(event: Any) -> None:
             raise KeyError("mine")

@@ -246,7 +246,7 @@ class TestAgainstTheBuiltInServer:
 
 
 class TestLyingServers:
-    """2xx answers that are none."""
+    """2xx responses that are not answers."""
 
     @pytest.mark.parametrize(
         ("body", "error"),

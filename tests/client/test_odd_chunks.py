@@ -132,7 +132,7 @@ def test_two_choices_in_one_chunk() -> None:
     ],
 )
 def test_content_that_is_not_a_text(content: Any, text: str) -> None:
-    """`.text` is what was said, whole and streamed; the content itself stays what came."""
+    """`.text` is the text, whole and streamed; the content itself stays unchanged."""
     whole = {
         **CHAT,
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}],

@@ -416,7 +416,7 @@ class TestClocks:
         run(main())
 
     def test_a_stream_that_stops(self) -> None:
-        """`http_stall_timeout` ends a stream without progress; comments are none; what came is kept."""
+        """`http_stall_timeout` ends a stream without progress; comments are not progress; the received part is kept."""
 
         async def dripping(seen: Seen, writer: asyncio.StreamWriter) -> None:
             writer.write(STREAM_HEAD + event(chunk("Hel")))
@@ -770,7 +770,7 @@ class TestConnections:
         run(main())
 
     def test_a_transport_of_ones_own(self) -> None:
-        """The fake one answers without a network; what is none is refused."""
+        """The fake transport answers without a network; an object that is not a transport is refused."""
 
         async def main() -> None:
             transport = FakeTransport(lambda request: FakeAnswer(events=[chunk("Hi."), chunk(finish="stop")]))

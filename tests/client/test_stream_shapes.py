@@ -234,7 +234,7 @@ class TestEventsInAWholeAnswersPlace:
             assert play(answer(data(*came, {"type": "response.completed", "response": last})), act) == "Hello."
 
     def test_errors_and_cuts_raise(self) -> None:
-        """As the stream would have raised, with what had come."""
+        """The error is the one of the stream, with the received part."""
 
         async def act(client: Any) -> Any:
             return await client.chat("hi")
@@ -548,11 +548,11 @@ ERRORS: dict[str, tuple[Any, bool]] = {
 
 
 class TestErrors:
-    """An error in mid-stream knows what came, and whether it passes."""
+    """An error in mid-stream has the received part, and says whether it is transient."""
 
     @pytest.mark.parametrize("name", ERRORS)
     def test_in_mid_stream(self, name: str) -> None:
-        """`.partial` is what had come, `retryable` follows code and type; an official user sees an `APIError`."""
+        """`.partial` is the received part, `retryable` follows code and type; official code sees an `APIError`."""
         body, passes = ERRORS[name]
         raw = STREAM_HEAD + event(chunk("Hel")) + event(body) + LAST_CHUNK
 

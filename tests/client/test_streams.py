@@ -1,4 +1,4 @@
-"""Streams: every word, in order, complete or an error that holds what had come; nothing held after the end."""
+"""Streams: every word in order, complete or an error with the received part; nothing is held after the end."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ class TestBroken:
 
 
 class TestLeaving:
-    """Whoever leaves early frees everything at once."""
+    """Leaving a stream early frees everything at once."""
 
     @staticmethod
     async def _forever(seen: Seen, writer: asyncio.StreamWriter) -> None:
@@ -315,7 +315,7 @@ LAST: Any = {
 
 
 class TestDumps:
-    """`to_dict()` of an event: exactly what came, as for whole answers."""
+    """`to_dict()` of an event returns exactly the received fields, as for whole answers."""
 
     @pytest.mark.parametrize("door", [Client, AsyncOpenAI])
     def test_of_chunks(self, door: Any) -> None:

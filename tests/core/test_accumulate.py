@@ -75,7 +75,7 @@ def test_text_role_and_finish_reason() -> None:
 
 
 def test_so_far() -> None:
-    """Text, reasoning, usage and the partial answer can be had at any time, and do not change afterwards."""
+    """Text, reasoning, usage and the partial answer are available at any time, and do not change afterwards."""
     sum_ = ChatAccumulator()
     assert (sum_.text, sum_.reasoning, sum_.usage, sum_.complete) == ("", "", None, False)
     assert sum_.partial().choices == []
@@ -308,7 +308,7 @@ def test_custom_tool_calls() -> None:
     [None, "x", [], [3], [None], [{"index": 0}], [{"index": 0, "delta": None}], [{"index": [], "delta": 3}]],
 )
 def test_chunks_without_sense_are_passed_over(choices: Any) -> None:
-    """A lenient chunk may hold anything; what came before and after is put together."""
+    """A lenient chunk may hold anything; the chunks before and after it are accumulated."""
     odd = decoder_for(ChatCompletionChunk).decode(json.dumps({"id": 3, "choices": choices}).encode())
     answer = whole(delta(content="a"), odd, delta("stop", content="b"))
     assert (answer.text, answer.choices[0].finish_reason) == ("ab", "stop")
@@ -352,7 +352,7 @@ CALLS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("kind", CALLS)
 def test_tool_calls_are_told_apart_in_linear_time(kind: str) -> None:
-    """However many there are in one stream, and also where what came so far is asked for at every delta."""
+    """The cost is linear for any number in one stream, also if the state is read at every delta."""
     chunks = [delta(tool_calls=[CALLS[kind](at)]) for at in range(16_000)]
     entries: list[Any] = [chunk.choices[0].delta.tool_calls[0] for chunk in chunks]  # type: ignore[index]
 

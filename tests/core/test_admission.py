@@ -90,7 +90,7 @@ class TestLearned:
         [(0, 0, 1.0), (-5, 0, 1.0), (10, 20, 1.0), (None, None, None), (math.inf, 0, 0), (1e20, 5, 3.0)],
     )
     def test_nonsense_is_ignored(self, fields: Any) -> None:
-        """What no limit can be changes nothing."""
+        """An impossible limit changes nothing."""
         rate = HeaderRate()
         rate.see(0.0, *fields)
         assert rate.rate == math.inf

@@ -65,7 +65,7 @@ def test_output_that_fills_a_step_exactly_is_not_lost(form: str, size: int) -> N
 
 @pytest.mark.parametrize("form", ["gzip", "gzip members", "deflate", "raw deflate"])
 def test_a_cut_body_is_an_error_wherever_it_is_cut(form: str) -> None:
-    """Only the whole of it counts; an empty body, as of an answer without content, is no cut."""
+    """A body must be complete; an empty one, of an answer without content, is not cut."""
     name, compress = FORMS[form]
     packed = compress(b"some text that is worth it" * 3)
     ends = {len(packed)}

@@ -43,7 +43,7 @@ def chunk(*choices: tuple[int, str | None]) -> Any:
     ],
 )
 def test_every_choice_seen_has_to_finish(chunks: list[Any], complete: bool) -> None:
-    """A finish reason for each choice seen; an empty one is none; a usage chunk changes nothing."""
+    """Each choice received needs a finish reason; an empty one does not count; a usage chunk changes nothing."""
     ending = CompletionDetector(CHAT)
     for choices in chunks:
         ending.feed(chunk(*choices), "")
@@ -75,7 +75,7 @@ def test_other_streams_end_with_a_terminal_event(kind: str, name: str, complete:
 
 
 def test_what_has_no_choices_decides_nothing() -> None:
-    """A stray event in a chat stream neither ends it nor breaks it."""
+    """An unexpected event in a chat stream neither ends it nor breaks it."""
     ending = CompletionDetector(CHAT)
     for raw in (b"{}", b'{"choices": null}', b'{"choices": 3}', b'{"choices": [{}]}', b'{"choices": [{"index": []}]}'):
         ending.feed(decoder_for(OpenModel).decode(raw), "")

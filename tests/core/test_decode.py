@@ -106,7 +106,7 @@ def test_strict_and_lenient_give_the_same_for_what_keeps_to_the_description() ->
     ],
 )
 def test_an_answer_that_strays_is_built_leniently(body: bytes, check: Any) -> None:
-    """Ill-typed values as they came, missing ones `None`, unknown ones attributes: a Struct in any case.
+    """Values of wrong types are unchanged, missing ones `None`, unknown ones attributes: the result is always a Struct.
 
     A list that is missing or null is empty, and a number in quotes is a number.
     """
@@ -116,7 +116,7 @@ def test_an_answer_that_strays_is_built_leniently(body: bytes, check: Any) -> No
 
 
 def test_nothing_is_lost_or_added_on_the_lenient_way() -> None:
-    """A kept answer dumps what came, however far from the description it was."""
+    """A kept answer dumps the received fields, however far it deviates from the description."""
     body = b'{"id":null,"choices":[{"index":"x","delta":[],"extra":1},7],"labels":3,"more":[{"a":null}]}'
     decoder = decoder_for(Chunk)
     chunk = keep(decoder.decode(body), body, None)
@@ -347,7 +347,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_json_object_survives_the_round_trip(value: Any) -> None:
-    """Whatever object a server sends: a Chunk that dumps as what came; anything else is a DecodeError."""
+    """Any object becomes a Chunk that dumps as received; any other value is a DecodeError."""
     import msgspec
 
     body = msgspec.json.encode(value)
@@ -374,7 +374,7 @@ def test_any_bytes_are_an_answer_or_a_decode_error(body: bytes) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_half_a_character_where_base64_belongs(strict: bool) -> None:
-    """The value stays as it came; `strict` refuses it."""
+    """The value stays unchanged; `strict` refuses it."""
     value = {"object": "list", "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}}
     body = json.dumps({**value, "data": [{"object": "embedding", "index": 0, "embedding": "AAAA\ud800"}]}).encode()
     decoder = decoder_for(CreateEmbeddingResponse, strict=strict)

@@ -74,7 +74,7 @@ def test_markers_vanish_at_every_depth() -> None:
 
 
 def test_answers_may_be_sent_back() -> None:
-    """An answer in the parameters is sent as it came: unknown fields kept, unset ones left out."""
+    """An answer in the parameters is sent unchanged: unknown fields kept, unset ones left out."""
     message = Answer(role="assistant", content="hi")
     message.reasoning_content = "hm"  # type: ignore[attr-defined]
     sent = json.loads(encode_json({"messages": [message]}))

@@ -143,7 +143,7 @@ class TestWithoutSchema:
         assert (asked.path, asked.body) == ("/x?new=2&b=1", None)
 
     def test_it_still_wants_what_it_requires(self) -> None:
-        """A path without its id is no path."""
+        """A path without its id is refused."""
         with pytest.raises(TypeError, match="is missing the required parameter 'id'"):
             Endpoint("x.y", "POST", "/x/{id}", required="id", optional="*", body="json").request({"new": 2})
 

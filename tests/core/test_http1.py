@@ -1,4 +1,4 @@
-"""The answer parser: what it takes, what it refuses, and that no split of the bytes matters."""
+"""The answer parser: accepted and refused bytes, however they are split."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ _SPOILERS = [
 def test_any_split_of_a_spoilt_answer_gives_the_same(
     answer: tuple[bytes, bytes, bytes], draw: st.DataObject, cuts: tuple[int, ...], eof: bool
 ) -> None:
-    """Right or wrong, bytes are judged the same way however they are cut, and what came before a fault is kept."""
+    """Bytes are judged the same way however they are cut, and the data before a fault is kept."""
     data = answer[0]
     for _ in range(draw.draw(st.integers(1, 3))):
         place = draw.draw(st.integers(0, len(data)))

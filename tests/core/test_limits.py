@@ -104,7 +104,7 @@ def nobody(_: AbstractSet[object]) -> AbstractSet[object]:
 
 
 def test_stuck_is_who_waits_for_the_stuck_alone() -> None:
-    """Circles, over two resources too, and those behind them; not whoever waits for one that can go on."""
+    """Cycles, also over two resources, and waiters behind them; not waiters for an owner that can continue."""
     one = Held("a", "b")
     assert stuck({"a": one, "b": one, "c": one}, nobody) == {"a", "b", "c"}
     assert stuck({"a": one, "c": one}, nobody) == set(), "b can go on"

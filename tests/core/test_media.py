@@ -31,7 +31,7 @@ from openaiasync.core.http.media_types import (
     ],
 )
 def test_images(data: bytes, kind: str | None) -> None:
-    """The formats that models see; what only looks like one from afar is none."""
+    """The image formats of the API are recognised; data that only resembles one is not."""
     assert image_type(data) == kind
 
 
@@ -56,7 +56,7 @@ def test_images(data: bytes, kind: str | None) -> None:
     ],
 )
 def test_sound(data: bytes, kind: str | None) -> None:
-    """The formats that servers take; an image or text is none."""
+    """The audio formats of the API are recognised; an image or text is not."""
     assert audio_type(data) == kind
 
 

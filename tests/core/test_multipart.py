@@ -343,6 +343,6 @@ def test_the_format_of_a_transcript_is_known_from_the_parameters() -> None:
     ],
 )
 def test_fields_of_a_part_that_would_change_it_are_refused(fields: dict[str, str]) -> None:
-    """A second disposition, a name that is none, a line end: what a part is stays the library's to say."""
+    """A second disposition, an invalid name or a line end cannot change the framing of a part."""
     with pytest.raises(ValueError, match="file: "):
         Multipart.of({"file": ("f", b"x", "text/plain", fields)}, {"file"})

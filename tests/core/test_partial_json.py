@@ -128,7 +128,7 @@ def test_no_text_is_too_strange(text: str, skip_prose: bool) -> None:
     ],
 )
 def test_what_a_torn_text_gives(text: str, value: Any) -> None:
-    """Torn texts are there as far as they came, numbers when something follows them, entries when they have a value."""
+    """Unfinished texts are included so far, numbers once something follows them, entries once they have a value."""
     assert parsed(text) == value
     assert parsed(*text) == value
 
@@ -150,7 +150,7 @@ def test_what_a_torn_text_gives(text: str, value: Any) -> None:
     ],
 )
 def test_text_that_is_no_json_ends_it(text: str, value: Any) -> None:
-    """From where it is wrong on, nothing is taken any more; what came before stays."""
+    """Nothing after the first error is parsed; the value before it stays."""
     for pieces in ([text], text):
         parser = PartialJSON()
         for piece in pieces:

@@ -311,7 +311,7 @@ class HoldsOdd(msgspec.Struct):
 
 @pytest.mark.parametrize("kind", [Odd, HoldsOdd, complex, 3, "text"])
 def test_a_type_without_schema_says_what_to_use(kind: Any) -> None:
-    """What no schema can be made of is a `TypeError` that names the type."""
+    """A type without a schema is a `TypeError` that names the type."""
     with pytest.raises(TypeError, match="No JSON schema can be made from"):
         json_schema(kind)
     if kind is HoldsOdd:

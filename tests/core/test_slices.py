@@ -123,7 +123,7 @@ def test_damaged_bodies_fail_alike(body: Any, place: int, spoilt: bytes) -> None
     ],
 )
 def test_hostile_bodies(body: bytes) -> None:
-    """What is made to mislead whoever looks for borders."""
+    """Contents that could mislead a search for element borders."""
     for kind in KINDS:
         assert outcome(kind, body, sliced=True) == outcome(kind, body, sliced=False)
 

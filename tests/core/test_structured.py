@@ -248,7 +248,8 @@ def test_an_error_says_where_and_what_was_expected_and_what_came(
 
 
 def test_the_model_is_told_several_mistakes_at_once() -> None:
-    """One round of repair is often all there is; what is only left out is no mistake."""
+    """Often there is only one round of repair, so all errors are listed; an omitted optional property is not an
+    error."""
     with pytest.raises(ShapeError) as caught:
         shape_of(Recipe).decode('{"fullTitle":1,"steps":[{"text":2,"minutes":null},{"minutes":"x"}]}')
     assert caught.value.path == "$.fullTitle"
@@ -274,7 +275,7 @@ def test_a_text_that_is_no_json_is_a_shape_error(text: str) -> None:
 
 
 def test_lone_surrogates_are_a_shape_error() -> None:
-    """A text that is no valid Unicode fails as any other bad answer does."""
+    """A text that is not valid Unicode fails like any other invalid answer."""
     with pytest.raises(ShapeError):
         shape_of(Step).decode('{"text":"\ud800"}')
 

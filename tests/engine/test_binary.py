@@ -254,7 +254,7 @@ class TestClocks:
 
     @pytest.mark.parametrize("whole", [True, False])
     def test_a_dripping_server_is_cut_off(self, whole: bool) -> None:
-        """A byte now and then is no progress."""
+        """A byte now and then does not count as progress."""
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
             writer.write(head(Content_Type="audio/wav", Content_Length="1000000") + b"x" * 100)
@@ -398,7 +398,7 @@ class TestStream:
         with_script(script_of(head(Content_Type="audio/wav", Content_Length="100") + b"x", 5.0), act)
 
     def test_an_answer_that_breaks_off_raises(self) -> None:
-        """After what came, the error; never a short answer that looks whole."""
+        """The error follows the received bytes; a truncated answer never looks complete."""
 
         async def act(client: Client) -> bytes:
             got: list[bytes] = []

@@ -63,7 +63,7 @@ def test_a_blocking_function_blocks_nobody() -> None:
 
 @pytest.mark.parametrize(("raised", "seen"), [(KeyError("x"), KeyError), (StopIteration(), RuntimeError)])
 def test_what_it_raises(raised: Exception, seen: type[Exception]) -> None:
-    """Is raised; but for an iterator's end, which no coroutine can raise (PEP 479)."""
+    """Its exceptions are raised, except the end of an iterator, which a coroutine cannot raise (PEP 479)."""
 
     def fail() -> str:
         raise raised

@@ -53,5 +53,5 @@ Tagged.type = "error"  # type: ignore[attr-defined]  # as generated classes have
     ],
 )
 def test_what_cannot_be_an_error(kind: Any, safe: bool) -> None:
-    """Only a literal of its own tells that an answer is no error object."""
+    """Only a literal of the type shows that an answer is not an error object."""
     assert is_no_error(kind) is safe

@@ -34,7 +34,7 @@ def answering(body: bytes, coding: str = "") -> Any:
 
 
 async def ask(body: bytes, texts: int, coding: str = "") -> tuple[Any, int]:
-    """The answer, and how often another task ran while it was made of the bytes that had come."""
+    """Return the answer, and how often another task ran while it was decoded from the received bytes."""
     turns = 0
 
     async def count() -> None:

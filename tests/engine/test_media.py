@@ -41,7 +41,7 @@ class Pipe(io.RawIOBase):
 
 
 class Spooled(io.BytesIO):
-    """As a `SpooledTemporaryFile`: its name is none."""
+    """A `SpooledTemporaryFile` has no name."""
 
     name = None
 

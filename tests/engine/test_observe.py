@@ -127,7 +127,7 @@ class TestWhole:
         assert told(script, act) == [*once, *twice]
 
     def test_a_key_that_is_renewed(self) -> None:
-        """A token that the server no longer takes, and that is had anew, is another try."""
+        """Renewing a token that the server rejects is another attempt."""
 
         class Key:
             async def __call__(self) -> str:

@@ -156,7 +156,7 @@ def test_many_rows_go_to_all() -> None:
 
 @pytest.mark.parametrize("bases", [[], {}, ["http://a", "no URL"], {"http://a": "k", "http://b": "line\nbreak"}])
 def test_what_cannot_work(bases: Any) -> None:
-    """No base, one that is no URL, a key that no field can carry: at construction."""
+    """A missing base, an invalid URL and a key that a field cannot carry are refused at construction."""
     with pytest.raises(ConfigurationError):
         Client(api_base=bases, model="m")
 

@@ -193,7 +193,7 @@ async def later(stream: Any) -> int:
 @pytest.mark.parametrize("consumer", [at_once, by_hand, later])
 @pytest.mark.usefixtures("impatient")
 def test_a_stream_that_is_handed_to_a_consumer_is_no_deadlock(consumer: Any, kind: str) -> None:
-    """Whoever reads holds the slot: the opener's call waits for the consumer, longer than a deadlock takes."""
+    """The reader holds the slot: the opener's call waits for the consumer, longer than the deadlock check."""
 
     async def main() -> None:
         async with scripted(streaming) as server, client_of(server) as client:

@@ -71,7 +71,7 @@ async def _raw(call: Awaitable[Any]) -> Any:
 @pytest.mark.parametrize("label", ["application/json", "text/plain"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_errors_in_disguise_raise(operation: str, label: str) -> None:
-    """No operation hands out an error, or nothing, as an answer; the error shows what came."""
+    """No operation returns an error, or an empty body, as an answer; the error shows the body."""
     body = b""
 
     async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
@@ -213,7 +213,7 @@ def test_other_lists() -> None:
 
 
 def test_null_lists_inside_an_answer_are_empty() -> None:
-    """Where the type says list, a loop works; what came is still what is dumped."""
+    """A field of a list type can be iterated, while the dump has the received value."""
     body = {"id": "r", "object": "response", "status": "failed", "model": "m", "output": None}
 
     async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:

@@ -218,7 +218,7 @@ async def _call(scenario: Scenario, client: Client, played: Played) -> None:
 
 
 def judge(scenario: Scenario, played: Played) -> None:
-    """Compare what came with what was expected."""
+    """Compare the outcome with the expectation."""
     expect, error, problems = scenario.expect, played.error, played.problems
     if expect.tries is not None and played.tries != expect.tries:
         problems.append(f"the server saw {played.tries} requests instead of {expect.tries}")

@@ -131,7 +131,7 @@ def test_waiting_for_a_place_counts_in_no_clock() -> None:
 
 
 def test_progress_is_not_a_whole_timeout() -> None:
-    """The official timeout is per event of a stream: a long answer in small steps is no stalled one."""
+    """The official timeout is per event of a stream: a long answer in small steps is not stalled."""
 
     async def main() -> None:
         from wireserver import Server

@@ -1,4 +1,4 @@
-"""JSON that is none, too much, of another kind or of other types: an answer, or an error with the body in it."""
+"""JSON that is invalid, too large, of another kind or of other types: an answer, or an error with the body in it."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_an_unasked_stream_that_is_cut_is_no_answer() -> None:
 
 
 def test_a_chat_nobody_wanted_streamed_is_put_together() -> None:
-    """The same for chat completions: the chunks' sum; short ones raise with what had come."""
+    """The same for chat completions: the accumulated chunks; truncated streams raise with the received part."""
     words = b"".join(b"data: %b\n\n" % json.dumps(chunk(word)).encode() for word in ("Hel", "lo."))
     stop = b"data: %b\n\n" % json.dumps(chunk(finish="stop")).encode()
 

@@ -1,4 +1,4 @@
-"""Where a workload's token comes from: files and metadata servers, and what becomes of those that fail."""
+"""The sources of a workload's token: files and metadata servers, and their failures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestKubernetes:
     """A projected file."""
 
     def test_it_is_read_anew(self, tmp_path: Path) -> None:
-        """Kubernetes replaces it; white space around it is none of it."""
+        """Kubernetes replaces the file; white space around the token is not part of it."""
         file = tmp_path / "token"
         provider = k8s_service_account_token_provider(file)
         assert provider["token_type"] == "jwt"
@@ -148,7 +148,7 @@ class TestMetadata:
 
     @pytest.mark.parametrize("body", ["null", "[]", '{"access_token": 5}', '{"access_token": ""}', "{", "[" * 9999])
     def test_azure_answers_something_else(self, body: str) -> None:
-        """What is no token is none."""
+        """A value that is not a token is refused."""
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
             writer.write(answer(body.encode()))

@@ -1,4 +1,4 @@
-"""Workload identity: when tokens are exchanged, who waits for an exchange, and what becomes of one that fails."""
+"""Workload identity: when tokens are exchanged, which calls wait for an exchange, and the handling of failures."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ class TestRefused:
         run(main())
 
     def test_an_upgrade(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """WebSockets are opened with a token too, and a refused one is had anew."""
+        """WebSockets are also opened with a token, and a refused one is renewed."""
         statuses = iter([401, None])
 
         def process(ws: ServerConnection, request: Any) -> Any:
@@ -338,7 +338,7 @@ class TestFailing:
         [(fails, "failed: KeyError"), (lambda: "", "did not return a token"), (lambda: None, "did not return a token")],
     )
     def test_providers(self, monkeypatch: pytest.MonkeyPatch, get_token: Any, text: str) -> None:
-        """What a provider raises is the cause of a `SubjectTokenProviderError`; what is no token is none."""
+        """A provider's exception is the cause of a `SubjectTokenProviderError`; an invalid token raises it, too."""
 
         async def main() -> None:
             async with served(monkeypatch, identity(get_token)) as (tokens, client, _):

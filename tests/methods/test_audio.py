@@ -368,7 +368,7 @@ class TestStream:
         with_script(events(self.EVENTS, done=False), act)
 
     def test_a_transcript_that_breaks_off_raises(self) -> None:
-        """Without its last event a transcript is not whole; what came is kept."""
+        """Without its last event a transcript is incomplete; the received part is kept."""
 
         async def act(client: Client, server: Scripted) -> None:
             stream = client.speech_to_text.stream(WAV)

@@ -326,7 +326,7 @@ class TestFailures:
         ("status", "kind"), [(401, AuthenticationError), (503, InternalServerError), (0, APIConnectionError)]
     )
     def test_the_finished_is_kept(self, status: int, kind: type[Exception]) -> None:
-        """The first failure ends it; vectors that had come are on the error, no further request goes out."""
+        """The first failure ends it; the finished vectors are on the error, and no further request is sent."""
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
             texts = seen.json()["input"]
@@ -372,7 +372,7 @@ class TestFailures:
         with_server(act, script)
 
     def test_limits_are_waited_for(self) -> None:
-        """A 429 is no failure, however often it comes and whatever `max_retries` says; no request is given up."""
+        """A 429 is not a failure, however often it occurs and whatever `max_retries` is; no request is given up."""
         refused: dict[str, int] = {}
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
@@ -410,7 +410,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("lie", ["fewer", "none", "words"])
     def test_a_lying_server(self, lie: str) -> None:
-        """Another number of vectors, or what is no vector, is an error: no text gets another one's vector."""
+        """A wrong number of vectors, or an invalid one, is an error: no text gets the vector of another."""
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
             made = embeddings(seen.json()["input"])

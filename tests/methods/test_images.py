@@ -176,7 +176,7 @@ class TestSaving:
         with_script(script, act)
 
     def test_fetching_may_fail(self) -> None:
-        """An expired link raises the error of its status; one that is no http link is refused."""
+        """An expired link raises the error of its status; a link that is not http is refused."""
 
         async def act(client: Client, server: Scripted) -> None:
             got = await client.image_generate("x")
@@ -220,7 +220,7 @@ class TestSaving:
                 run(image.bytes())
 
     def test_an_answer_without_images(self) -> None:
-        """Without a single image, whatever is in its place, it is an error that shows what came."""
+        """An answer without an image, whatever it has instead, is an error that shows the body."""
         for data in ({}, {"data": None}, {"data": []}, {"data": "odd"}, {"data": [None, 3]}, {"data": [{"url": None}]}):
 
             async def act(client: Client, server: Scripted) -> Any:

@@ -388,7 +388,7 @@ class TestManyFiles:
 
 
 def test_helpers_have_no_raw_twin() -> None:
-    """As officially: what makes several requests is no attribute of `with_raw_response`."""
+    """As officially, a method that makes several requests is not an attribute of `with_raw_response`."""
     client = AsyncOpenAI(api_key="k", base_url="http://127.0.0.1:1/v1")
     for namespace, name in ((client.videos, "poll"), (client.vector_stores.files, "upload_and_poll")):
         assert callable(getattr(namespace, name))

@@ -1,4 +1,4 @@
-"""Large files in parts: what is sent, from what, and what becomes of an upload that fails."""
+"""Large files in parts: the requests, their sources, and the handling of failed uploads."""
 
 from __future__ import annotations
 

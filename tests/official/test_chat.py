@@ -172,7 +172,7 @@ class TestParse:
         run(main())
 
     def test_lies(self) -> None:
-        """An answer without a message is an error that shows it; one with half a message is as it came."""
+        """An answer without a message is an error that shows it; one with half a message is unchanged."""
         bad: list[Any] = [None, [], [{"index": 0}], [{"index": 0, "message": "text"}], ["text"]]
         half: list[Any] = [[{"index": 0, "message": {}}], ["text", {"message": {"content": 5}}]]
 

@@ -137,7 +137,7 @@ class TestParse:
         run(main())
 
     def test_refusals_and_lies(self) -> None:
-        """Parts that are no text, and outputs that are none, have no value and break nothing."""
+        """Parts other than text, and malformed outputs, have no value and break nothing."""
         refusal = {**message(None), "content": [{"type": "refusal", "refusal": "No."}]}
         odd: list[Any] = [[refusal], None, [], ["text"], [{"type": "message", "content": None}], [{"type": "new"}]]
 
@@ -191,7 +191,7 @@ class TestStream:
         run(main())
 
     def test_the_response_so_far(self) -> None:
-        """At any time there is a response of what came, as a whole one would be."""
+        """At any time there is a response of the received events, in the form of a whole one."""
 
         async def main() -> None:
             async with serving(RESPONSE) as (responses, _):

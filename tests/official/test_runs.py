@@ -139,7 +139,7 @@ async def told(raw: bytes, handler: Log, kind: type[Exception] | None = None, **
 
 class TestHandler:
     def test_what_it_is_told(self) -> None:
-        """Each method is called in order with what came and with what that makes, the end last, and once."""
+        """Each method is called in order with the delta and the snapshot, the end last and once."""
 
         async def main() -> None:
             handler = Log()
@@ -157,7 +157,7 @@ class TestHandler:
         run(main())
 
     def test_a_stream_that_breaks_off(self) -> None:
-        """The handler is told of what came, of the error, and of the end; then the error is raised."""
+        """The handler gets the received events, the error, and the end; then the error is raised."""
 
         async def main() -> None:
             handler = Log()

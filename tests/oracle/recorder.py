@@ -22,7 +22,7 @@ KEYS = {"api_key": "sk-oracle", "admin_api_key": "sk-admin", "organization": "or
 
 
 class Recorded(NamedTuple):
-    """What a call sent, and what came of it: an answer, the events of a stream, or an error."""
+    """The requests of a call and its outcome: an answer, the events of a stream, or an error."""
 
     sent: dict[str, Any] | None
     came: Any

@@ -152,7 +152,7 @@ class TestChats:
         assert "aGVsbG8" not in everything(into)
 
     def test_a_stream_that_is_left(self) -> None:
-        """What had come is the answer."""
+        """The received part is recorded as the answer."""
 
         async def act(client: Client, server: Scripted, into: Measured) -> None:
             async with client.chat.stream(PROMPT) as stream:
@@ -318,7 +318,7 @@ def test_any_request_can_be_told(body: dict[str, Any]) -> None:
 @given(VALUES)
 @settings(max_examples=80, deadline=None)
 def test_any_body_can_be_told(body: Any) -> None:
-    """So does any JSON, and what is none."""
+    """So does any JSON, and any other text."""
     assert isinstance(input_attributes(Request(CHAT_COMPLETIONS_CREATE, "/x", json.dumps(body).encode())), dict)
     for content in (b"{", b"", b"\xff"):
         assert input_attributes(Request(CHAT_COMPLETIONS_CREATE, "/x", content)) == {}

@@ -68,7 +68,7 @@ class TestFailures:
         assert into.span.status.description == "RateLimitError 429"
 
     def test_retried_with_success(self) -> None:
-        """What was tried again and went well is no error."""
+        """A call that succeeded after a retry is not an error."""
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
             await (busy(seen, writer) if seen.connection == 1 and not again else chat(seen, writer))
@@ -153,7 +153,7 @@ class TestFailures:
         assert found["gen_ai.response.id"] == "chatcmpl-1"
 
     def test_a_stream_that_breaks(self) -> None:
-        """What had come is told with the error."""
+        """The received part is recorded with the error."""
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
             writer.write(STREAM_HEAD + event(chunk("Hel")))
@@ -287,7 +287,7 @@ class TestRobustness:
         ],
     )
     def test_strange_answers(self, strange: Any, caplog: pytest.LogCaptureFixture) -> None:
-        """Answers that stray give fewer attributes, and no warning."""
+        """Non-conforming answers give fewer attributes, and no warning."""
 
         async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
             writer.write(json_answer({**CHAT, **strange}))

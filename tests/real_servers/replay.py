@@ -1,4 +1,4 @@
-"""A server that plays back one transcript to whoever asks, in the pieces of the transcript or in others."""
+"""A server that plays back one transcript to every client, in the pieces of the transcript or in others."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_a_call(llama: Running) -> None:
 
 
 def test_an_answer_that_is_cut(llama: Running) -> None:
-    """An answer at its length limit is no value."""
+    """An answer at its length limit has no value."""
 
     async def main() -> None:
         async with client_of(llama) as client:

@@ -49,7 +49,7 @@ def exchanges(of: list[Exchange]) -> Any:
 
 
 def request_of(exchange: Exchange) -> dict[str, Any]:
-    """The recorded request as keyword arguments: what no parameter knows goes into `extra_body`."""
+    """The recorded request as keyword arguments: unknown fields go into `extra_body`."""
     usual = USUAL[exchange.path]
     sent = exchange.request or usual
     if not usual.keys() <= sent.keys():

@@ -1,4 +1,4 @@
-"""Our client against `transformers serve`, of all known servers the one that strays most from the API."""
+"""Our client against `transformers serve`, the known server that deviates most from the API."""
 
 from __future__ import annotations
 

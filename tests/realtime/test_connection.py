@@ -98,7 +98,7 @@ class TestEvents:
         run(main())
 
     def test_raw_messages(self) -> None:
-        """`recv_bytes` gives what came; `parse_event` takes text and bytes."""
+        """`recv_bytes` returns the received message; `parse_event` takes text and bytes."""
 
         async def main() -> None:
             async with loopback(echo) as server, server.client() as client:

@@ -30,7 +30,7 @@ class TestCloseCodes:
     """RFC 6455, section 7.4."""
 
     def test_1000_is_no_error(self) -> None:
-        """Iterating ends after what came; receiving says that there is no more."""
+        """Iterating ends after the received messages; `recv` then raises."""
 
         async def main() -> None:
             async with loopback(closing) as server, server.client() as client:
@@ -53,7 +53,7 @@ class TestCloseCodes:
         ],
     )
     def test_others_are_errors(self, code: int, side: str, retryable: bool, text: str) -> None:
-        """After what came; with code and reason, and who is at fault; a send says the same."""
+        """The error follows the received messages, with code, reason and side; `send` raises the same."""
 
         async def main() -> None:
             async with loopback(closing) as server, server.client() as client:

@@ -780,7 +780,7 @@ class TestDrain:
         run(main())
 
     def test_our_client_sees_the_error(self) -> None:
-        """It raises with what came, instead of taking the cut answer for a whole one."""
+        """It raises with the received part instead of returning the truncated answer."""
 
         async def reply(request: ChatRequest) -> AsyncIterator[str]:
             yield "one "

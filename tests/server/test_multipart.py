@@ -167,7 +167,7 @@ class TestParsing:
         assert parse_boundary(b'Multipart/Form-Data; charset=utf-8; boundary="a b\'c"') == b"a b'c"
 
     def test_fields_become_a_body(self) -> None:
-        """Numbers, booleans, arrays and objects, as JSON would have them; a number that is none stays a text."""
+        """Numbers, booleans, arrays and objects become JSON values; an invalid number stays a text."""
         form = Multipart.of(
             {
                 "n": 2,

@@ -88,7 +88,7 @@ def test_a_form_of_another_site_is_refused(fields: dict[str, str], status: int) 
 
 
 def test_reading_and_keys_need_no_origin() -> None:
-    """What changes nothing may be asked for from anywhere, and whoever has the key may do anything."""
+    """Requests that change nothing are allowed from anywhere, and requests with the key may do anything."""
     evil = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
     assert run(asked(app(), "GET", "/v1/models", evil)) == 200
     key = {"Authorization": "Bearer k"}

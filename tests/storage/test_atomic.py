@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, whoever writes them and however the writing ends."""
+"""Files are written whole or not at all, by every method and however the writing ends."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ FAULTS: list[tuple[str, Callable[[Script], Any], bool, type[OpenAIError]]] = [
 
 @pytest.mark.parametrize(("script_it", "streamed", "error"), [pytest.param(*rest, id=name) for name, *rest in FAULTS])
 def test_faults(played: Play, script_it: Any, streamed: bool, error: type[OpenAIError]) -> None:
-    """Each fault is the same error over a socket and without one; a stream keeps what came before."""
+    """Each fault is the same error over a socket and without one; a stream keeps the events before it."""
 
     async def act(client: AsyncOpenAI, script: Script) -> None:
         script_it(script)

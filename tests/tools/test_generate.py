@@ -518,7 +518,7 @@ def test_a_parameter_must_not_hide_an_option_of_every_call(project: Project) -> 
 
 
 def test_a_page_has_a_list_of_data(project: Project) -> None:
-    """What is announced as a page and is none is refused."""
+    """A declared page that does not have the form of a page is refused."""
     project.spec["components"]["schemas"]["WidgetList"]["properties"] = {"items": {"type": "string"}}
     with pytest.raises(GeneratorError, match=r"widgets\.list: a page has a list `data`"):
         project.build()

@@ -83,7 +83,7 @@ def test_a_name_that_cannot_be_resolved_is_a_dns_error(host: str) -> None:
 
 
 def test_a_refused_connection_says_why() -> None:
-    """And is no timeout, and nothing was sent."""
+    """It is not a timeout, and nothing was sent."""
 
     async def main() -> None:
         async with Server() as server:

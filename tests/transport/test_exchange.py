@@ -293,7 +293,7 @@ def test_a_clock_can_be_brought_forward() -> None:
 
 
 def test_what_has_come_is_delivered_after_its_time() -> None:
-    """Only waiting times out: a reader that was busy itself loses nothing that had come."""
+    """Only waiting times out: a busy reader loses no received data."""
 
     async def look(answer: Exchange) -> None:
         answer.expire(asyncio.get_running_loop().time() + 0.02, "stall")
@@ -334,7 +334,7 @@ def test_cancellation_frees_the_socket_at_once(parts: list[bytes], talker: Any) 
 
 
 def test_abort_frees_the_socket_and_can_be_repeated() -> None:
-    """An answer that is given up says so to whoever reads on."""
+    """Reading an aborted answer raises an error that says so."""
 
     async def look(answer: Exchange) -> None:
         answer.abort()

@@ -182,7 +182,7 @@ def test_the_limit_holds_for_connections_that_cannot_be_kept() -> None:
 
 @pytest.mark.parametrize("victim", [0, 1, 2, 3])
 def test_a_cancelled_waiter_hands_on_its_turn(victim: int) -> None:
-    """Whoever is cancelled, at work or waiting, even with its turn already given: the others are served."""
+    """If a task is cancelled, working or waiting, even with its turn already granted, the others are served."""
 
     async def client(transport: TcpTransport, server: Server) -> None:
         for delay in (0.0, 0.01, 0.0205):
