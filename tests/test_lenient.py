@@ -155,8 +155,7 @@ def test_a_union_without_a_common_tag_is_resolved_strictly() -> None:
 
 
 def test_a_union_without_a_common_tag_is_resolved_leniently() -> None:
-    """The member named by the constants is built from the received fields; other objects are open; other values
-    stay."""
+    """The member named by the constants is built from the received fields; other objects are open, values stay."""
     search, function, single, new, number, nothing = holder(
         b'{"tools":[{"type":"search","size":"big","z":1},{"type":"function"},{"key":"k","value":1,"z":2},'
         b'{"type":"telepathy","a":{"b":1}},7,{"what":1}]}'

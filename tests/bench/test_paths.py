@@ -91,8 +91,7 @@ EVENT = st.fixed_dictionaries(
 @given(st.lists(EVENT, max_size=5), st.sampled_from([b"data: [DONE]\n\n", b"", b"data: {oops\n\n", b": ping\n\n"]))
 @settings(max_examples=12, deadline=None)
 def test_streams_of_both_ways_are_equal(chosen: list[dict[str, Any]], end: bytes) -> None:
-    """For conforming and non-conforming chunks, errors and broken ends, both paths give the same events and the same
-    end."""
+    """For conforming and other chunks, errors and broken ends, both paths give the same events and the same end."""
     data = b"".join(
         b"data: %b\n\n" % json.dumps({**COMMON, "object": "chat.completion.chunk", **event}).encode()
         for event in chosen

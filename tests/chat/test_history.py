@@ -80,8 +80,7 @@ class TestMaking:
     """Histories of messages that exist already."""
 
     def test_dicts_and_answers_become_dicts_of_their_own(self) -> None:
-        """An answer's message is stored unchanged except for its nulls; later changes of the caller's dicts have no
-        effect."""
+        """An answer's message is stored without its nulls; later changes of the caller's dicts have no effect."""
         mine: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
         answer = ChatCompletionMessage(role="assistant", content="ho", reasoning_content="hm")
         made = plain_messages((mine, answer))

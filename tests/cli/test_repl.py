@@ -122,8 +122,7 @@ def colours(written: str) -> set[str]:
 
 
 def test_markdown_on_the_terminal() -> None:
-    """An answer is laid out without traces of intermediate drawings; a broken one shows its received part and the
-    reason."""
+    """An answer is laid out without traces of earlier drawings; a broken one shows its beginning and the reason."""
     parts = (chunk("# Ti"), chunk("tle\n\nSome **bo"), chunk("ld** text\n\n```python\nx = 1"), chunk("\n```", "stop"))
     broken = streamed(chunk("Half an "), chunk("**answer**"))
 

@@ -231,8 +231,7 @@ def test_types_that_no_answer_can_become(kind: Any) -> None:
 
 
 def test_answers_of_the_library_are_lenient() -> None:
-    """They are read like the answers of methods: deviations are kept, disguised errors and empty answers are
-    refused."""
+    """They are read like answers of methods: deviations are kept, disguised errors and empty answers are refused."""
 
     async def act(client: Client, server: Server, at: Scripted) -> None:
         server.body = json.dumps({**CHAT, "created": "x", "more": 1}).encode()

@@ -248,8 +248,7 @@ def test_an_error_says_where_and_what_was_expected_and_what_came(
 
 
 def test_the_model_is_told_several_mistakes_at_once() -> None:
-    """Often there is only one round of repair, so all errors are listed; an omitted optional property is not an
-    error."""
+    """There is often one round of repair only, so all errors are listed; an omitted optional property is none."""
     with pytest.raises(ShapeError) as caught:
         shape_of(Recipe).decode('{"fullTitle":1,"steps":[{"text":2,"minutes":null},{"minutes":"x"}]}')
     assert caught.value.path == "$.fullTitle"

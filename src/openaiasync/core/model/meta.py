@@ -207,7 +207,7 @@ class Meta:
     def request_id(self) -> str | None:
         """The server's id of this call (``x-request-id``), to quote when asking for support."""
         if self._headers is None:
-            # Looked at for each row of a job, whose other fields nobody reads.
+            # Read for each row of a job, whose other fields are rarely read.
             found: list[bytes] = re.findall(_REQUEST_ID, self._raw_fields)
             if len(found) < 2:
                 return self._request.secrets.scrub(found[0]).decode("latin-1").strip(" \t") if found else None
