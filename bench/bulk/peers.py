@@ -101,6 +101,22 @@ async def litellm(source: str, out: str, base: str, in_flight: int) -> None:
     await _gathered(source, out, in_flight, one)
 
 
+async def curator(source: str, out: str, base: str, in_flight: int) -> None:
+    """bespokelabs-curator's LLM over the same prompts, its cache in a folder of its own."""
+    import os
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(CURATOR_CACHE_DIR=folder, CURATOR_VIEWER="0", TELEMETRY_ENABLED="0", HF_HUB_OFFLINE="1")
+        from bespokelabs import curator as library
+
+        parameters = {"base_url": base, "api_key": "sk-none", "max_concurrent_requests": in_flight}
+        model: Any = library.LLM(model_name="openai/m", backend="litellm", backend_params=parameters)
+        texts = [row["body"]["messages"][-1]["content"] for row in requests(source)]
+        answers: Any = await asyncio.to_thread(model, texts)
+        write(out, [json.dumps(str(answer)) for answer in answers.dataset])
+
+
 if __name__ == "__main__":
     name, source, out, base, in_flight = sys.argv[1:]
     asyncio.run(globals()[name](source, out, base, int(in_flight)))

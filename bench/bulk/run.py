@@ -1,11 +1,12 @@
 """Client CPU, memory and losses of bulk clients, side by side, against the simulated server of `server.py`.
 
 `python bench/bulk/run.py [--rows N] [--peers PYTHON] [CONTENDER ...]` runs each contender in a process of its own and
-prints a table. `--peers` is a Python with `openai`, `aiohttp` and `litellm`; without it only this library is measured.
+prints a table. `--peers` is a Python with `openai`, `aiohttp`, `litellm` and `bespokelabs-curator`, of which those that
+are missing are skipped; without it only this library is measured.
 
 Contenders: job (durable, everything on), cookbook (a script like the well-known parallel processor: a task
-per row over aiohttp, requests and tokens booked, five attempts), openai (the official client behind a semaphore) and
-litellm (its router).
+per row over aiohttp, requests and tokens booked, five attempts), openai (the official client behind a semaphore),
+litellm (its router) and curator (bespokelabs-curator over litellm).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any
 from serving import running
 
 IN_FLIGHT = 64
-CONTENDERS = ("job", "cookbook", "openai", "litellm")
+CONTENDERS = ("job", "cookbook", "openai", "litellm", "curator")
+PACKAGES = {"cookbook": "aiohttp", "openai": "openai", "litellm": "litellm", "curator": "bespokelabs.curator"}
 
 
 def write_rows(path: Path, count: int) -> None:
@@ -75,6 +77,14 @@ def measure(name: str, python: str, rows: int, **server: Any) -> dict[str, Any]:
         }
 
 
+def missing(name: str, python: str) -> str:
+    """Why a contender cannot be run with this Python: the last line of the failed import; ``""`` if it can."""
+    if name not in PACKAGES:
+        return ""
+    tried = subprocess.run([python, "-c", f"import {PACKAGES[name]}"], capture_output=True, text=True, check=False)
+    return (tried.stderr.strip().splitlines() or ["the import failed"])[-1] if tried.returncode else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contenders", nargs="*", default=[])
@@ -84,6 +94,9 @@ def main() -> None:
     given = parser.parse_args()
     names = given.contenders or (CONTENDERS if given.peers else CONTENDERS[:1])
     for name in names:
+        if reason := missing(name, given.peers):
+            print(f"{name:10} skipped: {reason}", flush=True)
+            continue
         found = measure(name, given.peers, given.rows, latency=0.01, rpm=given.rpm)
         print(
             f"{name:10} {found['cpu_ms_per_row']:7.3f} ms/row  {found['rss_mb']:6.1f} MB  lost {found['lost']:5}  "

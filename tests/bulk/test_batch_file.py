@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tracemalloc
@@ -212,3 +213,19 @@ def test_lines_of_output_are_those_of_the_batch_api() -> None:
     again, fields = parse_line(failed)
     assert (again.custom_id, again.url, fields.model) == ("k", "/v1/embeddings", "m")
     assert msgspec.json.decode(again.body) == {"model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("encode", "said"),
+    [
+        (lambda text: text.encode("utf-16"), "UTF-16"),
+        (lambda text: text.encode("utf-16-be"), "UTF-16"),
+        (lambda text: gzip.compress(text.encode()), "gzip"),
+    ],
+)
+def test_a_file_that_is_no_utf8_is_named_once(tmp_path: Path, encode: Any, said: str) -> None:
+    """One problem with advice, and not one for every line."""
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(encode('{"custom_id": "a"}\n' * 100))
+    (problem,) = check_file(str(path)).problems
+    assert said in problem.text

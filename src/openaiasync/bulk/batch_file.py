@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -359,6 +359,9 @@ def check_file(path: str) -> CheckedFile:
     before = os.stat(path)
     found.size, found.modified = before.st_size, before.st_mtime_ns
     suspects: set[str] = set()
+    if kind := _other_kind(path):
+        found.add(0, kind)
+        return found
     try:
         first = next(iter(read_lines(path, found.size)), None)
         seen = _SeenOnce(found.size // max(1, len(first[1])) if first else 1)
@@ -376,6 +379,17 @@ def check_file(path: str) -> CheckedFile:
     if (after.st_size, after.st_mtime_ns) != (found.size, found.modified):
         found.add(0, "the file was changed while it was checked; run again once it is written")
     return found
+
+
+def _other_kind(path: str) -> str:
+    """Return what a file is that is no UTF-8 text, with advice, or ``""``: one problem instead of one for each line."""
+    with open_regular(path) as file:
+        start = file.read(4)
+    if start[:2] == b"\x1f\x8b":
+        return "the file is compressed with gzip: unpack it first"
+    if start[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) or (len(start) == 4 and 0 in start and start.count(0) < 4):
+        return "the file is UTF-16 text, not UTF-8: convert it, for example with iconv -f UTF-16 -t UTF-8"
+    return ""
 
 
 def _check_lines(found: CheckedFile, seen: _SeenOnce, suspects: set[str]) -> None:
