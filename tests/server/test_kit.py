@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -799,6 +800,58 @@ class TestDrain:
             await closing
 
         run(main())
+
+
+class TestEditsInJson:
+    """``POST /images/edits`` takes a form, or JSON with data URLs and ids of files."""
+
+    PICTURE = "data:image/png;base64," + b64encode(PNG).decode()
+
+    def test_pictures(self) -> None:
+        """The handler gets the same pictures in both forms."""
+        app = Server()
+
+        @app.image("i")
+        async def draw(request: ImageRequest) -> bytes:
+            assert [one.content for one in request.images] == [PNG, PNG]
+            assert request.mask is not None
+            assert request.mask.content == PNG
+            assert request.images[0].media_type == "image/png"
+            return PNG
+
+        async def main() -> None:
+            async with app.serving() as base_url, Client(api_base=base_url) as client, serve(app) as server:
+                file = await client.files.create(file=("a.png", PNG), purpose="vision")
+                images = [{"image_url": self.PICTURE}, {"file_id": file.id}]
+                body = {"model": "i", "prompt": "x", "images": images, "mask": {"image_url": self.PICTURE}}
+                async with Wire(server) as wire:
+                    answer = await wire.call("POST", "/v1/images/edits", body)
+                assert (answer.status, answer.json()["data"][0]["b64_json"]) == (200, b64encode(PNG).decode())
+                edited = await client.images.edit(model="i", prompt="x", image=[PNG, PNG], mask=PNG)
+                assert edited.data[0].b64_json == answer.json()["data"][0]["b64_json"]
+
+        run(main())
+
+    @pytest.mark.parametrize(
+        ("images", "param", "status"),
+        [
+            (None, "images", 400),
+            ("x", "images", 400),
+            ([], "images", 400),
+            ([{}], "images[0]", 400),
+            (["x"], "images[0]", 400),
+            ([{"image_url": PICTURE, "file_id": "f"}], "images[0]", 400),
+            ([{"image_url": PICTURE}, {"image_url": "http://localhost/a.png"}], "images[1].image_url", 400),
+            ([{"image_url": "data:image/png;base64,*"}], "images[0].image_url", 400),
+            ([{"file_id": "file-none"}], "images[0].file_id", 404),
+        ],
+    )
+    def test_wrong_references(self, images: Any, param: str, status: int) -> None:
+        """An error object names the reference; links are not followed."""
+        app = Server()
+        app.image("i")(lambda request: PNG)
+        answer = call(app, "POST", "/v1/images/edits", {"model": "i", "prompt": "x", "images": images})
+        assert (answer.status, answer.error()["param"]) == (status, param)
 
 
 class TestTokenLimits:

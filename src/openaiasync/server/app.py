@@ -269,8 +269,12 @@ class Server:
             body = await context.read_form(kinds_of_field(operation))
         else:
             body = await context.read_object()
-        check_body(operation, body, strict=self._strict, types=self._validate)
+        self.check_body(operation, body)
         return body
+
+    def check_body(self, operation: str, body: dict[str, Any]) -> None:
+        """Validate the body of an operation as this server is configured. Raises `HTTPError` (400)."""
+        check_body(operation, body, strict=self._strict, types=self._validate)
 
     def admitted(self, context: RequestContext) -> HandlerSlot:
         """Hold a slot in flight for the block. A client that disconnects while it waits for the slot loses its turn."""

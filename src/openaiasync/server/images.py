@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.http.media_types import image_type
-from ..core.model.plain import is_dict, is_list
+from ..core.model.plain import as_dict, is_dict, is_list
 from ..lazy import resolve_annotations
 from .context import RequestContext, event_of
 from .errors import HTTPError
@@ -64,7 +64,51 @@ async def generate_images(app: Server, context: RequestContext) -> None:
 
 async def edit_images(app: Server, context: RequestContext) -> None:
     """Serve ``POST /images/edits``."""
-    await _serve(app, context, await app.read_body(context), "image_edit")
+    media = (context.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if media != b"application/json":
+        await _serve(app, context, await app.read_body(context), "image_edit")
+        return
+    body = _as_form(app, await context.read_object())
+    app.check_body(context.operation, body)
+    await _serve(app, context, body, "image_edit")
+
+
+def _as_form(app: Server, body: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON body with its references to pictures, ``images`` and ``mask``, as the form would have them."""
+    form = {name: value for name, value in body.items() if name not in ("images", "mask")}
+    given: Any = body.get("images")
+    if given is None:
+        raise HTTPError(400, "Missing required parameter: 'images'.", param="images", code="missing_required_parameter")
+    if not is_list(given) or not given:
+        raise HTTPError(400, "'images' must be an array of pictures.", param="images", code="invalid_type")
+    form["image"] = [_referred(app, one, f"images[{place}]") for place, one in enumerate(given)]
+    if body.get("mask") is not None:
+        form["mask"] = _referred(app, body["mask"], "mask")
+    return form
+
+
+def _referred(app: Server, reference: Any, param: str) -> UploadedFile:
+    """Return the picture of a reference: a data URL, or an uploaded file. Others are not downloaded."""
+    fields = as_dict(reference)
+    if isinstance(fields.get("file_id"), str) and "image_url" not in fields:
+        about, content = app.files.get(fields["file_id"], f"{param}.file_id")
+        return UploadedFile("image", about["filename"], image_type(content) or "", content)
+    url: Any = fields.get("image_url")
+    if not isinstance(url, str) or "file_id" in fields:
+        message = f"'{param}' must have either 'image_url' or 'file_id'."
+        raise HTTPError(400, message, param=param, code="invalid_value")
+    head, comma, data = url.partition(",")
+    param = f"{param}.image_url"
+    if not head.lower().startswith("data:") or not comma:
+        # A server that fetches what clients name can be made to reach hosts that only it can reach.
+        raise HTTPError(
+            400, f"'{param}' must be a data URL.", param=param, code="invalid_value"
+        )
+    try:
+        content = b64decode(data, validate=True)
+    except ValueError:
+        raise HTTPError(400, f"'{param}' is not valid base64.", param=param, code="invalid_value") from None
+    return UploadedFile("image", "image", head[5:].partition(";")[0].lower(), content)
 
 
 async def create_variation(app: Server, context: RequestContext) -> None:
