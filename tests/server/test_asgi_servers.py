@@ -1,7 +1,11 @@
-"""The server kit on other ASGI servers, those that are installed, with other clients: the official one and curl."""
+"""The server kit on other ASGI servers, with other clients: the official ones of Python and Node, LangChain, curl.
+
+Servers and clients are used where they are installed; the Node client where `OPENAIASYNC_NODE` names a folder with it.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -53,6 +57,23 @@ async def embed(request):
 @app.transcription("t")
 async def transcribe(request):
     return f"{len(request.file.content)} bytes"
+
+@app.completion("c")
+async def complete(request):
+    yield f"{request.prompt} and "
+    yield "so on"
+
+@app.image("i")
+async def draw(request):
+    return b"\\x89PNG\\r\\n\\x1a\\n" + bytes(len(request.images))
+
+@app.speech("s")
+async def speak(request):
+    return request.text.encode()
+
+@app.moderation("mod")
+async def moderate(request):
+    return [{"violence": 0.9 if "hit" in one else 0.1} for one in request.inputs]
 """
 
 COMMANDS = {
@@ -157,9 +178,115 @@ def test_with_the_official_client(name: str, tmp_path: Path) -> None:
         assert events[-1].type == "response.completed"
         assert events[-1].response.output_text == "state hi"
         assert client.audio.transcriptions.create(model="t", file=b"1234").text == "4 bytes"
-        assert [model.id for model in client.models.list()] == ["m", "e", "t"]
+        assert client.audio.translations.create(model="t", file=b"12345").text == "5 bytes"
+        assert client.audio.speech.create(model="s", input="la", voice="alloy").read() == b"la"
+        assert client.completions.create(model="c", prompt="one").choices[0].text == "one and so on"
+        pieces = client.completions.create(model="c", prompt="one", stream=True)
+        assert "".join(piece.choices[0].text for piece in pieces) == "one and so on"
+        drawn = base64.b64decode(client.images.generate(model="i", prompt="x").data[0].b64_json)
+        assert drawn.startswith(b"\x89PNG")
+        edited = client.images.edit(model="i", prompt="x", image=("a.png", drawn, "image/png"))
+        assert len(base64.b64decode(edited.data[0].b64_json)) == len(drawn) + 1
+        flags = client.moderations.create(model="mod", input=["hit him", "hello"]).results
+        assert [one.flagged for one in flags] == [True, False]
+        stored = client.chat.completions.create(model="m", messages=messages, store=True, metadata={"k": "v"})
+        assert [one.id for one in client.chat.completions.list(metadata={"k": "v"})] == [stored.id]
+        assert client.chat.completions.delete(stored.id).deleted
+        assert client.responses.retrieve(response.id).output_text == "state hi"
+        line = {"custom_id": "1", "method": "POST", "url": "/v1/embeddings", "body": {"model": "e", "input": "a"}}
+        file = client.files.create(file=("in.jsonl", json.dumps(line).encode()), purpose="batch")
+        assert client.files.retrieve(file.id).filename == "in.jsonl"
+        batch = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h"
+        )  # fmt: skip
+        end = time.monotonic() + 20
+        while batch.status != "completed" and time.monotonic() < end:
+            time.sleep(0.02)
+            batch = client.batches.retrieve(batch.id)
+        result = json.loads(client.files.content(batch.output_file_id).read())
+        assert result["response"]["body"]["data"][0]["embedding"] == [1.0, 2.0]
+        assert client.files.delete(file.id).deleted
+        assert [model.id for model in client.models.list()] == ["m", "e", "t", "c", "i", "s", "mod"]
         with pytest.raises(openai.NotFoundError, match="does not exist"):
             client.chat.completions.create(model="other", messages=messages)
+
+
+NODE = """
+import OpenAI, { toFile } from "openai";
+const client = new OpenAI({ baseURL: process.argv[2], apiKey: "k", maxRetries: 0 });
+const messages = [{ role: "user", content: "hi" }];
+const found = {};
+found.chat = (await client.chat.completions.create({ model: "m", messages })).choices[0].message.content;
+found.stream = "";
+const options = { stream: true, stream_options: { include_usage: true } };
+for await (const chunk of await client.chat.completions.create({ model: "m", messages, ...options })) {
+  found.stream += chunk.choices[0]?.delta?.content ?? "";
+  found.tokens = chunk.usage?.completion_tokens ?? 0;
+}
+const tools = [{ type: "function", function: { name: "f", parameters: { type: "object" } } }];
+const called = await client.chat.completions.create({ model: "m", messages, tools });
+found.call = called.choices[0].message.tool_calls[0].function.arguments;
+found.vector = (await client.embeddings.create({ model: "e", input: "a" })).data[0].embedding;
+const file = await toFile(Buffer.from("1234"), "a.wav");
+found.heard = (await client.audio.transcriptions.create({ model: "t", file })).text;
+found.response = (await client.responses.create({ model: "m", input: "hi" })).output_text;
+found.events = [];
+for await (const event of await client.responses.create({ model: "m", input: "hi", stream: true }))
+  found.events.push(event.type);
+found.completion = (await client.completions.create({ model: "c", prompt: "one" })).choices[0].text;
+found.speech = (await (await client.audio.speech.create({ model: "s", input: "la", voice: "alloy" })).text());
+found.flagged = (await client.moderations.create({ model: "mod", input: "hit" })).results[0].flagged;
+found.image = (await client.images.generate({ model: "i", prompt: "x" })).data[0].b64_json;
+found.models = (await client.models.list()).data.map((model) => model.id);
+try {
+  await client.chat.completions.create({ model: "other", messages });
+} catch (error) {
+  found.error = [error.status, error.code];
+}
+console.log(JSON.stringify(found));
+"""
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_with_the_node_client(name: str, tmp_path: Path) -> None:
+    """The official client for JavaScript: every operation of the kit that it has."""
+    folder = os.environ.get("OPENAIASYNC_NODE")
+    if not folder or shutil.which("node") is None:
+        pytest.skip("OPENAIASYNC_NODE names no folder with the npm package 'openai', or there is no node")
+    script = Path(folder, f"clients-{os.getpid()}.mjs")
+    script.write_text(NODE, encoding="utf-8")
+    try:
+        with running(name, tmp_path) as (_, port):
+            words = ["node", str(script), f"http://127.0.0.1:{port}/v1"]
+            done = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=60)
+    finally:
+        script.unlink()
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["chat"], found["stream"], found["response"]) == ("state hi",) * 3
+    assert found["tokens"] == 2
+    assert (found["call"], found["vector"], found["heard"]) == ('{"a": 1}', [1, 2], "4 bytes")
+    assert (found["events"][0], found["events"][-1]) == ("response.created", "response.completed")
+    assert (found["completion"], found["speech"], found["flagged"]) == ("one and so on", "la", True)
+    assert base64.b64decode(found["image"]).startswith(b"\x89PNG")
+    assert found["models"] == ["m", "e", "t", "c", "i", "s", "mod"]
+    assert found["error"] == [404, "model_not_found"]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_with_langchain(name: str, tmp_path: Path) -> None:
+    """Chats, streams, tools and embeddings."""
+    langchain = pytest.importorskip("langchain_openai")
+    openai = pytest.importorskip("openai")
+    with running(name, tmp_path) as (_, port), openai.DefaultHttpxClient() as http:
+        base = {"base_url": f"http://127.0.0.1:{port}/v1", "api_key": "k", "max_retries": 0, "http_client": http}
+        chat = langchain.ChatOpenAI(model="m", **base)
+        assert chat.invoke("hi").content == "state hi"
+        assert "".join(piece.content for piece in chat.stream("hi")) == "state hi"
+        tools = [{"type": "function", "function": {"name": "f", "description": "", "parameters": {"type": "object"}}}]
+        assert chat.bind_tools(tools).invoke("hi").tool_calls[0]["args"] == {"a": 1}
+        vectors = langchain.OpenAIEmbeddings(model="e", check_embedding_ctx_length=False, **base)
+        assert vectors.embed_documents(["a", "b"]) == [[1.0, 2.0], [1.0, 2.0]]
 
 
 @pytest.mark.parametrize("name", INSTALLED)
