@@ -101,9 +101,7 @@ def _referred(app: Server, reference: Any, param: str) -> UploadedFile:
     param = f"{param}.image_url"
     if not head.lower().startswith("data:") or not comma:
         # A server that fetches what clients name can be made to reach hosts that only it can reach.
-        raise HTTPError(
-            400, f"'{param}' must be a data URL.", param=param, code="invalid_value"
-        )
+        raise HTTPError(400, f"'{param}' must be a data URL.", param=param, code="invalid_value")
     try:
         content = b64decode(data, validate=True)
     except ValueError:
