@@ -191,7 +191,7 @@ class Call:
                         if self.failure is not None:
                             self.failure = self.reason = None
                         made: Any = receive(self, response)
-                        value: Any = await made if made.__class__ is CoroutineType else made
+                        value: T = await made if made.__class__ is CoroutineType else made
                         break
                     broken = await self._refused(response)
                 except TransportError as caught:
@@ -208,7 +208,7 @@ class Call:
                 self.release()
                 if observers is not NOBODY:
                     await observers.answered((lambda: value) if shown else _nothing)
-            return value  # type: ignore[no-any-return]
+            return value
         except BaseException as caught:
             await self._failed(caught)
             raise

@@ -86,9 +86,10 @@ class RequestBuilder:
             extra = {name: value for name, value in extra.items() if name.lower() != _COUNT}
         pairs: list[tuple[str, str]] = []
         key = config.admin_key if admin else config.key
-        by_function = key is not None and not isinstance(key, Secret)
-        if by_function:
-            key = _returned_key(await awaited(key, "the api_key function"))  # type: ignore[arg-type]  # by `by_function`
+        by_function = False
+        if key is not None and not isinstance(key, Secret):
+            by_function = True
+            key = _returned_key(await awaited(key, "the api_key function"))
         if isinstance(key, Secret):
             scheme = f"{config.auth_scheme} " if config.auth_scheme else ""
             pairs.append((config.key_field, scheme + key.reveal()))
