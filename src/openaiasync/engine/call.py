@@ -617,6 +617,13 @@ class Call:
         self.failure, self.reason = error, failure.kind
         return error
 
+    def lost(self, failure: TransportError) -> OpenAIError:
+        """Return the public error for a response that broke after it was handed over, which its server's state
+        records."""
+        error = self.public(failure)
+        self.upstream.observe(self, error)
+        return error
+
     def elapsed(self) -> float:
         """Return the seconds since the call began."""
         return self.loop.time() - self.began if self.began else 0.0

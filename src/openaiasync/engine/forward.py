@@ -111,9 +111,7 @@ class ForwardedResponse:
         try:
             return await response.pieces()
         except TransportError as failure:
-            error = call.public(failure)
-            call.upstream.observe(call, error)
-            raise error from None
+            raise call.lost(failure) from None
 
     def release(self) -> None:
         """Release the connection and the slot. Idempotent."""
