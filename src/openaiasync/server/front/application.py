@@ -50,6 +50,7 @@ from ..http_connection import ServerLimits
 from ..presence import ClientLeft, Presence
 from ..routing import Router
 from .accounts import ANYONE, ClientKey, KeyRing, UsageTable, metric_lines
+from .front_recording import REPLAYED, FrontRecording
 from .passing import (
     TAIL,
     AnswerTail,
@@ -60,7 +61,6 @@ from .passing import (
     response_fields,
     static_fields,
 )
-from .recorder import REPLAYED, Recorder
 from .upstreams import FrontUpstream, UpstreamGroup, UpstreamMember
 
 __all__ = ["Front"]
@@ -201,10 +201,10 @@ class Front(Server):
         given = [upstreams] if isinstance(upstreams, str) else list(upstreams)
         if replay is not None and not given:
             given = [REPLAYED]
-        self._recorder = None if record is None and replay is None else Recorder(record, replay, transport)
-        self._group = UpstreamGroup(given, defaults, limits, self._recorder or transport)
-        if self._recorder is not None:
-            self._recorder.base_urls = self._group.base_urls()
+        self._recording = None if record is None and replay is None else FrontRecording(record, replay, transport)
+        self._group = UpstreamGroup(given, defaults, limits, self._recording or transport)
+        if self._recording is not None:
+            self._recording.base_urls = self._group.base_urls()
         self._usage = UsageTable()
         self._cache_path = cache
         self._cache: AnswerCache | None = None
@@ -251,8 +251,8 @@ class Front(Server):
     async def _close(self) -> None:
         self._heads.clear()
         await self._group.aclose()
-        if self._recorder is not None:
-            self._recorder.close()
+        if self._recording is not None:
+            self._recording.close()
         cache, self._cache = self._cache, None
         if cache is not None:
             try:

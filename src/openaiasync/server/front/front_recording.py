@@ -11,12 +11,12 @@ from ...transport.base import Transport
 from ...transport.cassette import Cassette, CassetteError
 from ...transport.recording import RecordingTransport
 
-__all__ = ["REPLAYED", "Recorder"]
+__all__ = ["REPLAYED", "FrontRecording"]
 
 REPLAYED: Final = "http://recorded/v1"  # the upstream of a front that only replays
 
 
-class Recorder:
+class FrontRecording:
     """Makes the transports of a front that records or replays. They share one cassette."""
 
     def __init__(
