@@ -85,7 +85,8 @@ async def load(port: int, connections: int, seconds: float, sent: bytes, end: by
 @contextlib.contextmanager
 def running(command: list[str], port: int) -> Iterator[int]:
     """Run a front, and yield its process id once it answers."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    environment = {**os.environ, "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         pin(process.pid, cores(of_server=False))
         try:
             for _ in range(600):
