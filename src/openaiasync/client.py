@@ -399,7 +399,7 @@ class Client(ClientMethods, HTTPMethods, Api):
         self._set("project", project)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._config.base}>"
+        return f"<{type(self).__name__} {self._config.base}{', closed' if self.is_closed() else ''}>"
 
     # ---------------------------------------------------------------- the end
 

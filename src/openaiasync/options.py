@@ -541,6 +541,7 @@ class OptionSet:
 
     def _hint(self, name: str) -> str:
         """Return a hint for an unknown keyword: the nearest one, or the constructor that has it."""
+        name = "ssl" if name == "verify" else name  # its name in httpx and requests
         known = [option for option in OPTIONS if name in option.names]
         for option in known:
             for keyword, mine in self.keywords.items():

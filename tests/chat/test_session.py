@@ -644,7 +644,7 @@ class TestArguments:
                 session = client.chat.session(model="m2")
                 assert isinstance(session, ChatSession)
                 await session.say("one")
-                assert repr(session) == "<ChatSession with m2: 1 turns>"
+                assert repr(session) == "<ChatSession with m2: 1 turn>"
                 assert issubclass(SessionFileError, OSError)
 
         run(main())

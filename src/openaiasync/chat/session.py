@@ -365,7 +365,13 @@ class ChatSession:
 
     def __repr__(self) -> str:
         saved = f", saved to {self.path}" if self.path else ""
-        return f"<ChatSession with {self.model or 'the default model'}: {len(self._state.history)} turns{saved}>"
+        turns = len(self._state.history)
+        count = "1 turn" if turns == 1 else f"{turns} turns"
+        return f"<ChatSession with {self.model or 'the default model'}: {count}{saved}>"
+
+    def _repr_markdown_(self) -> str:
+        """Return what a notebook shows."""
+        return self.to_markdown()
 
     # ---------------------------------------------------------------- files
 

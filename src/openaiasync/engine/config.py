@@ -108,6 +108,15 @@ _PATH_SAFE = "!$%&'()*+,/:;=@~"
 KeySource = Secret | Callable[[], Awaitable[str]] | None
 
 
+def _absolute(url: str) -> str:
+    """Return the URL that was probably meant: without user and password, which an error must not show."""
+    rest = url.rpartition("@")[2].partition("?")[0]
+    if "://" not in rest and re.match(r"[\w.-]+(:\d+)?(/|$)", rest):
+        local = rest.startswith(("localhost", "127.", "0.0.0.0"))
+        return f"{'http' if local else 'https'}://{rest}, not {rest!r}"
+    return "https://host/v1"
+
+
 class BaseURL:
     """A parsed API base: origin, path prefix, and the query of every request.
 
@@ -128,7 +137,9 @@ class BaseURL:
         except ValueError:
             raise ConfigurationError("the API base is not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError("the API base must be an absolute http or https URL, such as https://host/v1")
+            raise ConfigurationError(
+                f"the API base (api_base, base_url) must be an absolute http or https URL, such as {_absolute(url)}"
+            )
         if port == 0:
             raise ConfigurationError("the API base has port 0, to which nothing can be sent")
         if not _NOT_IN_HOSTS.isdisjoint(parts.netloc):

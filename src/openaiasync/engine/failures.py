@@ -7,6 +7,7 @@ All errors about a server's response are made here, from its raw bytes. The secr
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin
 
 from ..core.codec.decode import DecodeError
@@ -76,7 +77,7 @@ _ADVICE = {
 
 
 def timeout_message(clock: str, seconds: float) -> str:
-    return f"{_CLOCKS[clock].format(seconds=seconds)} ({_ADVICE[clock]})"
+    return f"{_CLOCKS[clock].format(seconds=seconds)}; {_ADVICE[clock]}"
 
 
 def _spent(tries: int, elapsed: float) -> str:
@@ -124,9 +125,9 @@ def from_transport(
         # A timeout of the caller's own HTTP client: its length is unknown here.
         explained = failure.by_caller or failure.__cause__ is not None
         words = failure.message if explained else timeout_message(clock, seconds)
-        error = APITimeoutError(request, message=f"{where}: {words} {spent}", clock=clock)
+        error = APITimeoutError(request, message=f"{where}: {words} ({spent})", clock=clock)
     else:
-        error = APIConnectionError(message=f"{where}: {failure.message} {spent}", request=request)
+        error = APIConnectionError(message=f"{where}: {failure.message} ({spent})", request=request)
         error.retryable = failure.kind not in ("protocol", "tls")
         if failure.kind == "protocol":
             error.side = "server"
@@ -155,6 +156,13 @@ def with_words(text: str, details: ErrorDetails) -> str:
     return f"{text}: {_short(details.message)}" if details.message else text
 
 
+def _without_version(request: RequestInfo) -> str:
+    """Return a hint if the API base has no version in its path, as most servers' bases have."""
+    if re.search(r"/v\d", request.target.partition("?")[0]):
+        return ""
+    return f"; does the API base lack /v1, as in {request.base}/v1?"
+
+
 def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APIStatusError:
     """Return the error for a response with an error status and the part of its body that was read."""
     from ..core.codec.error_body import parse_error, read_error  # only errors need it
@@ -164,6 +172,8 @@ def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APISta
     body = meta.request.secrets.clean(parse_error(raw))
     details = read_error(body)
     text = with_words(f"{meta.status} from {meta.request.method} {meta.url}", details)
+    if meta.status in (404, 405):
+        text = f"{text}{_without_version(meta.request)}"
     text = f"{text} ({_spent(tries, elapsed)})"
     error = status_error(meta.status)(text, response=response, body=error_object(body))
     error.describe(details.code, details.type, details.param)

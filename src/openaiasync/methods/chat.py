@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatCompletionsHelpers", "ChatMethods", "ChatStream"]
 
 T = TypeVar("T")
+_NO_MESSAGES = (bytes, bytearray)
 
 
 @functools.cache
@@ -62,6 +63,8 @@ def _endpoint() -> Endpoint:
 
 def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
     if main.__class__ is list and "stream" not in params:
+        if main and main[0].__class__ is str:
+            raise TypeError(f"{method}() takes a text or a list of messages, not a list of texts")
         params["messages"] = main  # fast path for the usual arguments, with the same result as below
         return params
     made = parameters(_endpoint(), method, "messages", main, params)
@@ -70,8 +73,8 @@ def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") ->
         return made
     if isinstance(messages, str):
         made["messages"] = [{"role": "user", "content": messages}]
-    elif isinstance(messages, (bytes, bytearray)):
-        raise TypeError(f"{method}() takes a text or a list of messages, not bytes")
+    elif "messages" in made and (isinstance(messages, _NO_MESSAGES) or not hasattr(messages, "__iter__")):
+        raise TypeError(f"{method}() takes a text or a list of messages, not {type(messages).__name__}")
     return made
 
 

@@ -23,6 +23,8 @@ def parameters(endpoint: Endpoint, method: str, name: str, main: Any, params: di
     whole = main.__class__ not in _USUAL and isinstance(main, Mapping)
     if whole:
         params = {**cast("Mapping[str, Any]", main), **params}
+    elif main is None:
+        raise TypeError(f"{method}() needs {name!r}, not None")
     elif main is not MISSING:
         params[name] = main
     if "stream" in params:

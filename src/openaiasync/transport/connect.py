@@ -295,4 +295,7 @@ def _tls_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         where = "; only its subjectAltName counts, not its CN" if error.verify_code in _OTHER_NAME else ""
         return f"the certificate was not accepted ({error.verify_message}{where})"
-    return getattr(error, "reason", None) or type(error).__name__
+    reason: str = getattr(error, "reason", None) or type(error).__name__
+    # Plain HTTP where the first record of TLS was expected.
+    plain = reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+    return f"{reason}: does the server speak plain HTTP? Then its URL begins with http://" if plain else reason

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import os
 import time
@@ -22,6 +23,7 @@ from ..core.policy.limits import Resource, stuck
 __all__ = ["SLOW", "Awaited", "Waiting", "is_stuck", "live_owner", "reset_after_fork"]
 
 SLOW: float = 5.0  # seconds of waiting after which the log names the option
+WARNING_INTERVAL = 60.0  # seconds between two warnings about one resource
 CHECK = 0.25  # seconds between two checks
 PATIENCE = 2.0  # seconds that a deadlock must last
 MOST = 10_000  # tasks that one check follows; above that there is only the warning
@@ -103,15 +105,15 @@ def _look(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _warn(here: list[Waiting], now: float) -> None:
-    """Log long waits: once for each call, and at most once per warning interval for one resource."""
-    for wait in here:
-        if now - wait.since < wait.slow:
-            break
-        if not wait.warned:
-            wait.warned = True
-            if now - _warned.get(wait.awaited, -wait.slow) >= wait.slow:
-                _warned[wait.awaited] = now
-                logger.warning("a call has waited %g s for %s", wait.slow, wait.awaited.describe())
+    """Log long waits, at most once a minute for one resource, with the number of calls that wait for it."""
+    long = list(itertools.takewhile(lambda wait: now - wait.since >= wait.slow, here))
+    for wait in long:
+        if not wait.warned and now - _warned.get(wait.awaited, -WARNING_INTERVAL) >= WARNING_INTERVAL:
+            _warned[wait.awaited] = now
+            count = sum(other.awaited is wait.awaited for other in long)
+            calls = "a call has" if count == 1 else f"{count} calls have"
+            logger.warning("%s waited %g s for %s", calls, wait.slow, wait.awaited.describe())
+        wait.warned = True
 
 
 def is_stuck(task: object, awaited: Awaited) -> bool:

@@ -132,6 +132,11 @@ def _foreign(value: Any) -> Any:
         return dump(mode="json", by_alias=True, exclude_unset=True)
     items = None if issubclass(kind, (str, bytes, bytearray)) else _iterator(value)
     if items is None:
+        if callable(value):
+            raise TypeError(
+                f"the function {getattr(value, '__name__', '')!r} cannot be sent as JSON: give Python functions to "
+                "client.chat.run_tools(..., tools=[...]) or client.chat.session(tools=[...])"
+            )
         raise TypeError(f"{kind.__name__} objects cannot be sent as JSON")
     return [plain(item) for item in items]
 

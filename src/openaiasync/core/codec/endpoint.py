@@ -85,6 +85,10 @@ class Request:
         return f"<Request {self.endpoint.method} {redacted(self.path)}>"
 
 
+_SYSTEM = frozenset({"system", "system_prompt", "system_message", "instructions"})
+_TEXTS = _SYSTEM | {"prompt", "input", "text", "content", "message"}  # what other libraries call them
+
+
 def nearest(name: str, known: frozenset[str]) -> str:
     """Return a hint with the nearest known name, or ""."""
     import difflib
@@ -177,13 +181,22 @@ class Endpoint:
         """Raise `TypeError` for an unknown or missing parameter, with the nearest known name."""
         if not self.accepted.issuperset(params) and not self.open:
             name = min(params.keys() - self.accepted)
-            raise TypeError(
-                f"{self.name}() has no parameter {name!r}{nearest(name, self.accepted)} "
-                "(pass parameters of other providers in extra_body)"
-            )
+            raise TypeError(f"{self._shown()} has no parameter {name!r}{self._advice(name)}")
         for name in self.required:
             if params.get(name).__class__ not in _GIVEN and (name not in params or is_omitted(params[name])):
-                raise TypeError(f"{self.name}() is missing the required parameter {name!r}")
+                advice = "; name one, or a default for all calls: Client(model=...)" if name == "model" else ""
+                raise TypeError(f"{self._shown()} is missing the required parameter {name!r}{advice}")
+
+    def _shown(self) -> str:
+        """Return the methods that a caller may have used: the client's own, and the official one."""
+        return f"client.{self.group}() or {self.name}()" if self.group else f"{self.name}()"
+
+    def _advice(self, name: str) -> str:
+        if "messages" in self.accepted and name in _TEXTS:
+            if name in _SYSTEM:
+                return '; put {"role": "system", "content": ...} first into the messages, or use a session(system=...)'
+            return "; the text is the first argument"
+        return f"{nearest(name, self.accepted)} (pass parameters of other providers in extra_body)"
 
     def request(self, params: dict[str, Any], *, stream: bool | None = None) -> Request:
         """Return the `Request` for these parameters; `params` is not changed.

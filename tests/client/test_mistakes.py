@@ -1,0 +1,160 @@
+"""Mistakes that users make: each is refused with the name of what they want, before anything is sent where possible."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import openaiasync
+from conftest import run
+from openaiasync import AsyncOpenAI, Client, ConfigurationError, NotFoundError, OpenAIError
+from openaiasync.server import Server
+from scripted import Seen, answer, scripted
+
+BASE = "http://localhost:1/v1"
+
+CONSTRUCTORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "base_url": (lambda: Client(base_url=BASE), TypeError, "'api_base'"),  # type: ignore[call-arg]
+    "timeout": (lambda: Client(timeout=3), TypeError, "'http_timeout'"),  # type: ignore[call-arg]
+    "max_in_flight": (lambda: Client(max_in_flight=3), TypeError, "'http_max_in_flight'"),  # type: ignore[call-arg]
+    "api_base": (lambda: AsyncOpenAI(api_base=BASE), TypeError, "'base_url'"),  # type: ignore[call-arg]
+    "verify": (lambda: Client(verify=False), TypeError, "http_other=.*'ssl'"),  # type: ignore[call-arg]
+    "host": (
+        lambda: Client(api_base="localhost:8765/v1"),
+        ConfigurationError,
+        r"api_base.*http://localhost:8765/v1, not 'localhost:8765/v1'",
+    ),
+    "name": (lambda: Client(api_base="api.example.com/v1"), ConfigurationError, "https://api.example.com/v1"),
+    "pickle": (lambda: pickle.dumps(Client(api_base=BASE)), TypeError, "pass the options instead"),
+    "import": (lambda: getattr(openaiasync, "OpenAI"), ImportError, "asynchronous only.*AsyncOpenAI"),  # noqa: B009
+}
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_construction(name: str) -> None:
+    """The error names the option that is meant."""
+    make, kind, words = CONSTRUCTORS[name]
+    with pytest.raises(kind, match=words):
+        make()
+
+
+def test_a_base_without_scheme_shows_no_password() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Client(api_base="user:hunter2@localhost:8765/v1")
+    assert "hunter2" not in str(caught.value)
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+CALLS: dict[str, tuple[Callable[[Client], Any], str]] = {
+    "model": (lambda client: client.chat("hi"), r"client\.chat\(\).*Client\(model=\.\.\.\)"),
+    "model of an embedding": (lambda client: client.embedding("hi"), r"client\.embedding\(\).*'model'"),
+    "unknown": (lambda client: client.chat("hi", colour=1), r"client\.chat\(\).*'colour'.*extra_body"),
+    "near": (lambda client: client.chat("hi", temprature=1), "did you mean 'temperature'"),
+    "tools": (lambda client: client.chat("hi", tools=[add]), r"'add'.*run_tools.*session"),
+    "system": (lambda client: client.chat("hi", system="Be kind."), '"role": "system".*session'),
+    "prompt": (lambda client: client.chat(prompt="hi"), "first argument"),
+    "None": (lambda client: client.chat(None), "'messages', not None"),
+    "number": (lambda client: client.chat(3), "a text or a list of messages, not int"),
+    "texts": (lambda client: client.chat(["hi"]), "not a list of texts"),
+    "texts with an option": (lambda client: client.chat(["hi"], timeout=3), "not a list of texts"),
+    "bytes": (lambda client: client.chat(b"hi"), "not bytes"),
+    "embedding of None": (lambda client: client.embedding(None, model="m"), "'input', not None"),
+    "stream flag": (lambda client: client.chat("hi", stream=True), r"client\.chat\.stream"),
+    "awaited stream": (lambda client: client.chat.stream("hi"), "async with"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls(name: str) -> None:
+    """A `TypeError` names the method and what to do; nothing is sent."""
+    act, words = CALLS[name]
+
+    async def main() -> None:
+        async with scripted() as server:
+            model = None if name.startswith("model") else {"chat": "m"}
+            async with Client(api_base=server.url, model=model) as client:
+                with pytest.raises(TypeError, match=words):
+                    await act(client)
+                assert server.seen == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", ["", "/api", "/openai"])
+def test_a_base_without_version(path: str) -> None:
+    """A 404 asks whether the base lacks /v1; one with it does not."""
+
+    async def main() -> None:
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            writer.write(answer(b"404 page not found", 404, "text/plain"))
+
+        async with scripted(script) as server:
+            root = server.url.removesuffix("/v1")
+            async with Client(api_base=root + path, model="m") as client:
+                with pytest.raises(NotFoundError, match=rf"lack /v1, as in {root}/v1\?") as caught:
+                    await client.chat("hi")
+                assert "404 page not found" in str(caught.value)
+            async with Client(api_base=server.url, model="m") as client:
+                with pytest.raises(NotFoundError) as caught:
+                    await client.chat("hi")
+                assert "lack" not in str(caught.value)
+
+    run(main())
+
+
+def test_https_to_a_plain_server() -> None:
+    """The error asks for the other scheme."""
+
+    async def main() -> None:
+        async with Server().serving() as plain:
+            base = plain.replace("http:", "https:")
+            async with Client(api_base=base, model="m", max_retries=0) as client:
+                with pytest.raises(OpenAIError, match=r"plain HTTP\?.*http://"):
+                    await client.chat("hi")
+
+    run(main())
+
+
+def test_many_waiting_calls_are_one_warning(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand calls over two slots: one line a minute, with their number."""
+    monkeypatch.setattr("openaiasync.engine.in_flight.SLOW_QUEUE", 0.1)
+
+    async def main() -> None:
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(3600)
+
+        async with scripted(script) as server, Client(api_base=server.url, model="m") as client:
+            calls = [asyncio.ensure_future(client.chat("hi")) for _ in range(1000)]
+            await asyncio.sleep(1.5)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    with caplog.at_level(logging.WARNING, "openaiasync"):
+        run(main())
+    [record] = caplog.records
+    assert "998 calls have waited" in record.getMessage()
+
+
+def test_reprs_tell_the_state() -> None:
+    """A closed client shows that it is closed, and a session counts its turns."""
+
+    async def main() -> None:
+        async with scripted() as server:
+            async with Client(api_base=server.url, model="m") as client:
+                session = client.chat.session()
+                await session.say("hi")
+                assert repr(session) == "<ChatSession with the default model: 1 turn>"
+                assert "hi" in session._repr_markdown_()
+                assert repr(client) == f"<Client {server.url}>"
+            assert repr(client) == f"<Client {server.url}, closed>"
+
+    run(main())
