@@ -181,7 +181,7 @@ def test_an_error_status_passes_and_is_retried_first() -> None:
 
 @pytest.mark.parametrize("when", ["before the response", "in mid-stream", "in the queue"])
 def test_a_client_that_leaves_ends_its_request(when: str) -> None:
-    """The upstream's connection is dropped within 50 ms, and the slot is free."""
+    """The upstream's connection is dropped at once, and the slot is free."""
 
     async def main() -> None:
         async with (
@@ -207,7 +207,7 @@ def test_a_client_that_leaves_ends_its_request(when: str) -> None:
             await until(lambda: upstream.in_flight == 0)
             took = time.monotonic() - began
             assert upstream.requests[-1].cancelled
-            assert took < 0.5  # 5 ms alone on a machine
+            assert took < 0.5  # the machine may be busy
             await until(lambda: server.in_flight == 0)
             upstream.clear()
             upstream.reply("next")
