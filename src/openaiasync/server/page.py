@@ -106,7 +106,7 @@ class ChatPage:
 @cache
 def _page() -> tuple[bytes, bytes]:
     """Return the page, and the policy that allows its own script and style and nothing else."""
-    page = files(__package__).joinpath("page.html").read_bytes()
+    page = files("openaiasync.server").joinpath("page.html").read_bytes()
     script, style = (_hash(page, name) for name in (b"script", b"style"))
     policy = (
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 __all__ = ["Vector", "VectorList"]
 
@@ -22,6 +23,10 @@ class Vector(_Floats):
     """
 
     __slots__ = ()
+
+    if TYPE_CHECKING:  # what checkers know of `array` returns an array
+
+        def __new__(cls, typecode: Literal["f"], initializer: bytes | Iterable[float], /) -> Self: ...
 
     @property
     def format(self) -> str:
