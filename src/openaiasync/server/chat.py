@@ -214,7 +214,7 @@ class ChoiceWriter:
 
     def __init__(self, index: int, body: dict[str, Any]) -> None:
         stop = body.get("stop")
-        self.index = index
+        self.index: int = index
         self.content: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []

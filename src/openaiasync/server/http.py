@@ -44,7 +44,7 @@ class HTTPServer:
         backlog: int,
         limits: ServerLimits,
     ) -> None:
-        self.app = app
+        self.app: AsgiApp = app
         self.host = host
         self.port: int = port
         self.uds: str | None = None if uds is None else os.fspath(uds)
@@ -115,7 +115,9 @@ class HTTPServer:
         if self.draining:  # it was closed meanwhile
             await lifespan.stop(_LAST_RESORT)
             raise RuntimeError("the server is not running")
-        old, self._lifespan, self.app = self._lifespan, lifespan, app
+        old = self._lifespan
+        self._lifespan = lifespan
+        self.app = app
         retiring = asyncio.create_task(self._retire(old, frozenset(self._running)))
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
