@@ -37,6 +37,27 @@ def said(path: Path) -> list[str]:
 class TestManyProcesses:
     """One file, many processes: who is told that a turn is kept finds it in the file."""
 
+    def test_a_file_that_appears_meanwhile_is_not_replaced(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another process creates the file, and keeps a turn, after this one has seen that the name is free."""
+        path = tmp_path / "new.jsonl"
+        exists = os.path.exists
+
+        def created_after_the_look(place: Any) -> bool:
+            found = exists(place)
+            if not found:
+                other = Journal.create(path, record("kept"))
+                other.close()
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr("openaiasync.storage.journal.os.path.exists", created_after_the_look)
+            with pytest.raises(SessionFileError):
+                Journal.create(path, [], replace=False)
+        assert said(path) == ["kept"]
+        assert os.listdir(tmp_path) == ["new.jsonl"]
+
     def test_one_new_name(self, tmp_path: Path) -> None:
         """Of all that make one new file at the same time, each kept turn is in it; the rest were refused."""
         program = """

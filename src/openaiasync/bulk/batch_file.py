@@ -382,7 +382,7 @@ def check_file(path: str) -> CheckedFile:
 
 
 def _other_kind(path: str) -> str:
-    """Return what a file is that is no UTF-8 text, with advice, or ``""``: one problem instead of one for each line."""
+    """Describe a file that is not UTF-8 text, with advice, as one problem for all its lines; ``""`` for text."""
     with open_regular(path) as file:
         start = file.read(4)
     if start[:2] == b"\x1f\x8b":

@@ -582,7 +582,7 @@ def _in_use(out: str) -> Generator[None, None, None]:
 
 
 def load_status(folder: str) -> JobStatus | None:
-    """Return a job's last written status; `None` if there is none."""
+    """Return a job's last written status; `None` before the first one."""
     try:
         return msgspec.json.decode(read_file(os.path.join(folder, "status.json"), _STATUS), type=JobStatus)
     except (OSError, ValueError):

@@ -349,7 +349,7 @@ class Scheduler:
         return self._exhausted and not (self._front or self._waiting or self._back or self._delayed or self._buffer)
 
     def _next(self, now: float) -> Work | None:
-        """Take the next row that was not refused; `None` if there is none now."""
+        """Take the next row that was not refused; `None` if no such row waits now."""
         if self._delayed and self._delayed[0][0] <= now:
             return heapq.heappop(self._delayed)[2]
         while self._failure is None and self._served < BREATH and self._copied < COPIES:

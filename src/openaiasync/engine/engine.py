@@ -187,7 +187,7 @@ class Engine:
         return Paginator(self, endpoint, params)
 
     def without_unasked(self, request: Request, error: BaseException) -> Request | None:
-        """Return the replacement for a request that was refused in a 200; `None` if there is none.
+        """Return the replacement for a request that was refused in a 200; `None` if it is not sent again.
 
         The driver does this for error statuses, and for errors sent instead of an answer.
         """

@@ -435,7 +435,7 @@ class _Run:
         return None
 
     def _goes_on(self, work: Work) -> bool:
-        """Set the next request of the batch as the work to send; return `False` if there is none."""
+        """Set the next request of the batch as the work to send; return `False` if all were sent."""
         request = self._next(work.context)
         if request is not None:
             work.request, work.tokens, work.attempts = request, 0, 0

@@ -264,9 +264,13 @@ def _made(place: str, data: bytes, replaceable: Callable[[bytes], None], replace
 
 
 def _held(place: str, replaceable: Callable[[bytes], None], replace: bool) -> LockedFile | None:
-    """Lock the existing file that is to be replaced; `None` if there is none."""
-    if not replace and os.path.exists(place):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place)
+    """Lock the existing file that is to be replaced; return `None` if no file has the name."""
+    if not replace:
+        if os.path.exists(place):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place)
+        # Another process may create the file now. It must not be opened as one to replace: the new file then takes the
+        # name only if it is free.
+        return None
     try:
         held = open_locked(place)
     except FileNotFoundError:

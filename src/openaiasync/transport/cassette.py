@@ -281,7 +281,7 @@ class Cassette:
         return sorted(waiting, key=lambda one: one.order)
 
     def take(self, request: StoredRequest) -> Interaction | None:
-        """Return the next interaction with an equal request and mark it as used; `None` if there is none left."""
+        """Return the next interaction with an equal request and mark it as used; `None` if all were used."""
         key = self.matching.key(request)
         with self._lock:
             queue = self._waiting.get(key)

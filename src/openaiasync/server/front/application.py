@@ -450,7 +450,7 @@ class Front(Server):
                 return await call.run(forward)
             except APIStatusError as error:
                 model, member = passage.model, self._member(passage)
-                # Not a failure of the request: the list of models is old, or there is none.
+                # Not a failure of the request: the list of models is old or missing.
                 if model is None or passage.owner is not None or not call.rewindable() or not lacks_model(error):
                     raise
                 if len(group.members) == 1 or not group.lacks(member, model):
