@@ -29,6 +29,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 from typing import Any, Literal, TypeAlias, cast
 
+from ..budget.leases import Leases
 from ..core.codec.dialects import exceeds_limit
 from ..core.policy.admission import Admission, Flight
 from ..core.policy.estimate import TokenEstimate
@@ -38,7 +39,7 @@ from ..core.policy.retry import RETRY_COST, TIMEOUT_COST, backoff, is_rate_limit
 from ..engine.answer_cache import AnswerCache, is_repeatable, request_key
 from ..engine.engine import Engine
 from ..engine.log import logger
-from ..engine.paced import learn_limits, limits_of, pause_of, refusal_of
+from ..engine.paced import PacedCalls, learn_limits, limits_of, pause_of, refusal_of
 from ..errors import (
     APIResponseValidationError,
     APIStatusError,
@@ -136,10 +137,16 @@ class Scheduler:
             raise ConfigurationError("a run needs at least one client")
         _check_options(limits, retries, give_up_after)
         self._servers = [_ServerState(engine_of(one), Admission()) for one in many]
+        self._leases: Leases | None = None
+        self._leasing: asyncio.Task[None] | None = None
+        if limits is not None and limits.shared is not None:
+            limits.pace = limits.pace or PacedCalls(limits)
+            self._leases = limits.pace.leases
         if limits is not None and limits.pace is not None:  # plain calls count against the same limits
             for server in self._servers:
                 admission = server.admission
                 admission.requests, admission.tokens = limits.pace.requests, limits.pace.tokens
+                admission.share = limits.pace.share
                 admission.models = limits.pace.models(server.engine.upstream)
         self._retries = retries
         self._give_up_after = give_up_after
@@ -195,7 +202,7 @@ class Scheduler:
         for server in self._servers:
             admission = server.admission
             for pacer, per_minute in ((admission.requests, rpm), (admission.tokens, tpm)):
-                if not isinstance(per_minute, str):
+                if not isinstance(per_minute, str) and admission.share is None:
                     pacer.configured = math.inf if per_minute is None else _positive(per_minute) / 60.0
             if max_in_flight != "same":
                 fixed = UNBOUNDED if max_in_flight is None else None if max_in_flight == "auto" else max_in_flight
@@ -205,6 +212,10 @@ class Scheduler:
             if self._loop is not None:
                 admission.requests.changed(self._loop.time())
                 admission.tokens.changed(self._loop.time())
+        if self._leases is not None:
+            share = self._leases.share
+            share.change(*(old if isinstance(new, str) else new if new is None else _positive(new)
+                           for old, new in ((share.rpm, rpm), (share.tpm, tpm))))  # fmt: skip
         if self._loop is not None:
             self._disarm()
             self._changed.set()
@@ -249,6 +260,9 @@ class Scheduler:
             raise RuntimeError("a scheduler runs once; make a new one")
         self._loop = asyncio.get_running_loop()
         self._sink = sink
+        if self._leases is not None:
+            await self._leases.join()
+            self._leasing = self._loop.create_task(self._leases.keep(self._ready_rows, self._due))
         began = self._loop.time()
         for server in self._servers:
             server.reached = Reached(server.engine, self._client_closed)
@@ -284,7 +298,7 @@ class Scheduler:
 
     async def _end(self) -> None:
         self._disarm()
-        left = [*self._tasks, *([] if self._reader is None else [self._reader])]
+        left = [*self._tasks, *(one for one in (self._reader, self._leasing) if one is not None)]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
@@ -347,6 +361,16 @@ class Scheduler:
 
     def _is_empty(self) -> bool:
         return self._exhausted and not (self._front or self._waiting or self._back or self._delayed or self._buffer)
+
+    def _ready_rows(self) -> float:
+        """Return how many rows could be sent soon: those known, or as many as there are slots while there are more."""
+        if self._stopped or self._failure is not None:
+            return 0.0
+        slots = float(sum(one.admission.slots.slots() for one in self._servers if not one.lost))
+        if self._source is not None and not self._exhausted:
+            return min(slots, float(UNBOUNDED))
+        known = len(self._front) + len(self._back) + len(self._delayed) + len(self._buffer) + self._passed_over
+        return min(slots, float(known))
 
     def _next(self, now: float) -> Work | None:
         """Take the next row that was not refused; `None` if no such row waits now."""
@@ -595,7 +619,7 @@ class Scheduler:
             raise
         stats.in_flight -= 1
         now, usage = loop.time(), outcome.usage
-        learn_limits(now, flight.pace, limits_of(meta))
+        learn_limits(now, flight.pace, limits_of(meta), admission.share)
         if usage is None:
             admission.answered(now, flight)
         else:
@@ -670,7 +694,7 @@ class Scheduler:
         assert self._loop is not None
         now, admission = self._loop.time(), server.admission
         limits = limits_of(error.meta)
-        learn_limits(now, flight.pace, limits)
+        learn_limits(now, flight.pace, limits, admission.share)
         refusal = refusal_of(error, limits)
         if exceeds_limit(error):
             admission.left(now, flight, works=True)

@@ -58,6 +58,13 @@ class JobServers:
     timeout: Annotated[
         float | None, Parameter(validator=Number(gt=0), help="Seconds until an answer starts. Default: 120.")
     ] = None
+    shared: Annotated[
+        str | None,
+        Parameter(
+            group=_Limits,
+            help="Share --rpm and --tpm with all processes that name the same budget: redis://HOST/0?name=NAME.",
+        ),
+    ] = None
     debug: Debug = False
 
 

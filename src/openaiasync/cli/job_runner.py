@@ -22,6 +22,7 @@ from ..bulk.job_limits import JobLimits, LimitsFile
 from ..bulk.progress import JobProgress, price_for
 from ..bulk.report import JobReport
 from ..bulk.tables import TableOptions, export_results, is_table
+from ..core.policy.limits import Limits
 from ..lazy import resolve_annotations
 from .console import CommandError, Exit, err, note, out
 from .spool import spooled
@@ -75,7 +76,10 @@ def run_job(
         "base_url": [_without_secrets(url) for url in servers.base_url],
         "limits": msgspec.to_builtins(limits),
     }
-    return asyncio.run(_run(servers, source, target, {**options, **limits.options()}))
+    options |= limits.options()
+    if servers.shared is not None:  # not stored with the job, because it may hold a password
+        options["limits"] = Limits(rpm=rpm, tpm=tpm, shared=servers.shared)
+    return asyncio.run(_run(servers, source, target, options))
 
 
 async def _run(servers: JobServers, source: str, target: str, options: dict[str, Any]) -> int:

@@ -7,6 +7,8 @@ are booked by an estimate and corrected by the answer's usage; for streams the e
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from ..core.codec.dialects import tells_limit
 from ..core.model.meta import Meta, RateLimits
 from ..core.policy.admission import ModelPace, ModelPaces, RateLimitRefusal
 from ..core.policy.estimate import TokenEstimate, model_of, usage_of
+from ..core.policy.leasing import Share
 from ..core.policy.limits import Limits
 from ..core.policy.pacing import Pacer
 from ..core.policy.retry import is_rate_limit, server_pause
@@ -21,6 +24,7 @@ from ..errors import APIStatusError, OpenAIError
 from ..lazy import resolve_annotations
 
 if TYPE_CHECKING:
+    from ..budget.leases import Leases
     from .call import Call
     from .upstream import Upstream
 
@@ -49,14 +53,16 @@ def refusal_of(error: APIStatusError, limits: RateLimits | None) -> RateLimitRef
     return RateLimitRefusal(kind, pause_of(error))
 
 
-def learn_limits(now: float, pace: ModelPace, limits: RateLimits | None) -> None:
-    """Adjust the pace of a model to the limits in a response."""
+def learn_limits(now: float, pace: ModelPace, limits: RateLimits | None, share: Share | None = None) -> None:
+    """Adjust the pace of a model, and the budget that processes share, to the limits in a response."""
     if limits is None:
         return
     for pacer, state in ((pace.requests, limits.requests), (pace.tokens, limits.tokens)):
         if state.limit is not None:
             pacer.headers.see(now, *state, state.window)
             pacer.changed(now)
+    if share is not None:
+        share.states(pace.requests.headers.rate, pace.tokens.headers.rate)
 
 
 class PacedCalls:
@@ -66,8 +72,17 @@ class PacedCalls:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.requests: Pacer = Pacer(limits.rpm)
-        self.tokens: Pacer = Pacer(limits.tpm)
+        self.leases: Leases | None = None
+        """The leases of slices, where other processes share these limits."""
+        if limits.shared is None:
+            self.requests: Pacer = Pacer(limits.rpm)
+            self.tokens: Pacer = Pacer(limits.tpm)
+        else:
+            from ..budget.leases import Leases
+
+            self.leases = Leases(limits.shared.reveal(), limits.rpm, limits.tpm)
+            self.requests, self.tokens = self.leases.share.requests, self.leases.share.tokens
+        self._waiting = 0  # calls
         self._servers: dict[tuple[str, str], ModelPaces] = {}
         self._estimate = TokenEstimate()
 
@@ -87,6 +102,8 @@ class PacedCalls:
         pace = call.pace = self.models(call.upstream).of(model_of(call.request.body))
         cost = self._estimate.of(call.request.body)
         while True:
+            if self.leases is not None:
+                await self._lease(self.leases, call, until)
             now = loop.time()
             at = max(self.requests.due, self.tokens.due, pace.due)
             if until is not None and at > until:
@@ -108,6 +125,25 @@ class PacedCalls:
                 return
             self._return(call, pace)
 
+    async def _lease(self, leases: Leases, call: Call, until: float | None) -> None:
+        """Wait for a slice of the budget that processes share. Raises `TimeoutError` after `until`."""
+        share, loop = leases.share, call.loop
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(until):
+                call.engine.shared.admit(leases)
+                await leases.join()
+                while share.due == math.inf or share.lease_at <= loop.time():
+                    call.engine.shared.admit(leases)  # raises once the client is closed
+                    await leases.turn(lambda: float(self._waiting))
+        finally:
+            self._waiting -= 1
+
+    @property
+    def share(self) -> Share | None:
+        """The part of a budget that processes share, if any."""
+        return None if self.leases is None else self.leases.share
+
     def _return(self, call: Call, pace: ModelPace) -> None:
         self.requests.correct(1.0, 0.0)
         self.tokens.correct(call.tokens, 0.0)
@@ -121,7 +157,7 @@ class PacedCalls:
             self._estimate.seen(call.request.body, usage)
         self.tokens.correct(call.tokens, spent)
         if pace is not None:
-            learn_limits(now, pace, limits_of(meta))
+            learn_limits(now, pace, limits_of(meta), self.share)
             pace.answered(now, call.tokens, spent)
 
     def failed(self, call: Call, error: OpenAIError) -> None:
@@ -132,10 +168,13 @@ class PacedCalls:
         self.tokens.correct(call.tokens, 0.0)
         if pace is None:
             return
-        learn_limits(now, pace, limits)
+        learn_limits(now, pace, limits, self.share)
         refusal = refusal_of(error, limits)
         if refusal.kind == "slots":
             pace.tokens.correct(call.tokens, 0.0)
+        elif self.share is not None:
+            pace.returned(call.tokens)
+            self.share.refused(now, refusal.kind, call.paced_at, refusal.retry_after)
         else:
             pace.refused(now, call.paced_at, call.tokens, refusal.kind, refusal.retry_after)
 

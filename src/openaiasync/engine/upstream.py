@@ -85,7 +85,7 @@ class Connections:
             limits.limiter = self.limiter
         self.pace: PacedCalls | None = None
         """Paces calls by the user's rate limits, if any are set."""
-        if limits is not None and (limits.rpm is not None or limits.tpm is not None):
+        if limits is not None and (limits.rpm is not None or limits.tpm is not None or limits.shared is not None):
             from .paced import PacedCalls  # most clients have none
 
             limits.pace = self.pace = limits.pace or PacedCalls(limits)

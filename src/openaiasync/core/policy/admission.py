@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from .breaker import Breaker
 from .concurrency import Concurrency, Sample
+from .leasing import Share
 from .pacing import Pacer
 
 __all__ = ["Admission", "Flight", "ModelPace", "ModelPaces", "RateLimitRefusal"]
@@ -138,6 +139,8 @@ class Admission:
         self.in_flight: int = 0
         self.latency: float = 0.0
         """The moving mean of the duration of an answer in seconds."""
+        self.share: Share | None = None
+        """The part of a budget that several processes share; refusals are reported to it."""
         self._hold = -math.inf  # a pause for all models: too many were in flight
         self._crowd = 0.0  # the 85th percentile of `Flight.beside` over answered requests
         self._suspicion = 0.0  # the share of recent refusals with more in flight than `_crowd`
@@ -176,9 +179,9 @@ class Admission:
         """Note that a request is sent now, and book its tokens."""
         pace = self.models.of(model)
         pace.book(now, tokens)
-        if self.requests.configured < math.inf:
+        if self.requests.counts:
             self.requests.book(now, 1.0)
-        if self.tokens.configured < math.inf:
+        if self.tokens.counts:
             self.tokens.book(now, tokens)
         self.in_flight += 1
         sample = self.slots.start(now, self.in_flight)
@@ -212,6 +215,9 @@ class Admission:
             self.slots.refused(now, flight.started, flight.beside)
             # Let requests in flight end first: if ten exceeded the cap, nine would exceed it again at once.
             self._hold = max(self._hold, now + (0.02 if refusal.retry_after is None else refusal.retry_after))
+        elif self.share is not None:
+            flight.pace.returned(flight.tokens)
+            self.share.refused(now, kind, flight.started, refusal.retry_after)
         else:
             flight.pace.refused(now, flight.started, flight.tokens, kind, refusal.retry_after)
 

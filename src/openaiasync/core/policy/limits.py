@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Generic, Protocol, TypeVar
 
 from ...errors import ConfigurationError
+from ..model.secrets import Secret
 
 __all__ = ["Deadlock", "Limits", "Permit", "Resource", "SlotQueue", "Waiter", "stuck"]
 
@@ -168,11 +169,20 @@ class Limits:
         max_in_flight: the maximum number of calls in flight (`None`: no limit).
         rpm: requests per minute (`None`: learned from the server).
         tpm: tokens per minute, of prompts and answers together (`None`: learned from the server).
+        shared: where `rpm` and `tpm` are one allowance for many processes: ``redis://HOST/0?name=NAME`` (extra
+            ``[redis]``). `max_in_flight` stays that of this process.
 
     Raises `ConfigurationError` for a value that is not a number above 0.
     """
 
-    def __init__(self, max_in_flight: int | None = None, rpm: float | None = None, tpm: float | None = None) -> None:
+    def __init__(
+        self,
+        max_in_flight: int | None = None,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        *,
+        shared: str | None = None,
+    ) -> None:
         if max_in_flight is not None and (isinstance(max_in_flight, bool) or max_in_flight < 1):
             raise ConfigurationError("max_in_flight must be a whole number, at least 1, or None for no limit")
         for name, value in (("rpm", rpm), ("tpm", tpm)):
@@ -181,8 +191,10 @@ class Limits:
         self.max_in_flight: int | None = max_in_flight
         self.rpm: float | None = rpm
         self.tpm: float | None = tpm
+        self.shared: Secret | None = None if shared is None else Secret(str(shared))
         self.limiter: Any = None  # made by the first client that uses these limits
         self.pace: Any = None  # likewise, if there is a limit on a rate
 
     def __repr__(self) -> str:
-        return f"Limits(max_in_flight={self.max_in_flight}, rpm={self.rpm}, tpm={self.tpm})"
+        shared = "" if self.shared is None else ", shared=…"
+        return f"Limits(max_in_flight={self.max_in_flight}, rpm={self.rpm}, tpm={self.tpm}{shared})"

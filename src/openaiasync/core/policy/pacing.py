@@ -259,6 +259,11 @@ class Pacer:
         self._rate = NEVER
 
     @property
+    def counts(self) -> bool:
+        """Whether the user told a limit, so that requests have to be booked."""
+        return self.configured != NEVER
+
+    @property
     def held(self) -> float:
         """The end of the pause that the server asked for."""
         return self._hold

@@ -1,0 +1,76 @@
+"""What a budget is, how it is found by its URL, and the one within a process."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from ..core.policy.leasing import Allowance, Ask, Grant
+from ..errors import ConfigurationError, OpenAIError
+
+__all__ = ["Budget", "LocalBudget", "SharedLimitsError", "name_in", "open_budget"]
+
+
+class SharedLimitsError(OpenAIError):
+    """Limits that processes share cannot be used: their store cannot be reached, or does not fit."""
+
+
+class Budget(Protocol):
+    """Where an allowance is kept."""
+
+    async def lease(self, ask: Ask) -> Grant:
+        """Pass `ask` to the allowance and return the grant.
+
+        Raises `ConfigurationError` where trying again is of no use, `SharedLimitsError` where the budget cannot be
+        reached now. May be cancelled.
+        """
+        ...
+
+    def drop(self) -> None:
+        """Close the connection at once; the next lease opens one."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class LocalBudget:
+    """A budget within the process: ``local:NAME``. Everything that names it shares it."""
+
+    _known: dict[str, Allowance] = {}  # noqa: RUF012
+
+    def __init__(self, url: str) -> None:
+        self._allowance = self._known.setdefault(url.partition(":")[2], Allowance())
+
+    async def lease(self, ask: Ask) -> Grant:
+        return self._allowance.lease(time.monotonic(), ask)
+
+    def drop(self) -> None:
+        """There is no connection."""
+
+    async def aclose(self) -> None:
+        """There is no connection."""
+
+
+def name_in(url: str) -> tuple[str, str]:
+    """Return the URL without its ``name``, and the name. Raises `ConfigurationError` without one."""
+    parts = urlsplit(url)
+    names = parse_qs(parts.query).get("name", [])
+    if len(names) != 1 or not names[0]:
+        raise ConfigurationError("shared limits need a name, the same in all processes: redis://HOST/0?name=NAME")
+    rest = "&".join(one for one in parts.query.split("&") if one and not one.startswith("name="))
+    return parts._replace(query=rest).geturl(), names[0]
+
+
+def open_budget(url: str) -> Budget:
+    """Return the budget of a URL, without connecting. Raises `ConfigurationError` for a URL that no backend has."""
+    scheme = url.partition(":")[0].lower()
+    if scheme == "local":
+        return LocalBudget(url)
+    if scheme in ("redis", "rediss", "unix"):
+        from .redis import RedisBudget
+
+        return RedisBudget(url)
+    raise ConfigurationError("shared limits are kept at redis://, rediss:// or unix:// (extra [redis])")

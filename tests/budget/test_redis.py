@@ -1,0 +1,304 @@
+"""A budget in Redis, against a real server: the script, errors, outages, and processes on one allowance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import run
+from openaiasync import AsyncOpenAI, Client, Limits
+from openaiasync.budget.base import SharedLimitsError
+from openaiasync.budget.redis import SCRIPT, RedisBudget
+from openaiasync.core.policy.leasing import Allowance, Ask, Grant, Refusal
+from openaiasync.errors import ConfigurationError
+from scripted import CHAT, json_answer, scripted
+
+sys.path.append(str(Path(__file__).parents[2] / "bench" / "bulk"))
+from serving import running
+
+redis = pytest.importorskip("redis")
+if shutil.which("redis-server") is None and not os.environ.get("CI"):
+    pytest.skip("redis-server is not installed (Debian: apt install redis-server)", allow_module_level=True)
+
+
+class Store:
+    """A Redis server of its own, which tests kill, stop and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        words += ["--dir", str(self.folder), "--unixsocket", str(self.folder / "s")]
+        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(200):
+            try:
+                with redis.Redis(port=self.port, socket_timeout=2) as client:
+                    client.ping()
+            except redis.RedisError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError("redis-server did not start")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def url(self, name: str = "n") -> str:
+        return f"redis://127.0.0.1:{self.port}/0?name={name}"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    one = Store(tmp_path_factory.mktemp("redis"))
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def connection(store: Store) -> Iterator[Any]:
+    with redis.Redis(port=store.port) as client:
+        client.flushall()
+        yield client
+
+
+def lease(url: str, ask: Ask) -> Grant:
+    async def main() -> Grant:
+        budget = RedisBudget(url)
+        try:
+            return await budget.lease(ask)
+        finally:
+            await budget.aclose()
+
+    return run(main(), real_clock=True)
+
+
+def test_the_script_is_the_allowance(connection: Any) -> None:
+    """The script grants what `Allowance` does, for any sequence of leases, returns, refusals and limits."""
+    rng, allowance, now = random.Random(7), Allowance(), 1000.0
+    script = connection.register_script(SCRIPT.replace("redis.call('TIME')", "{ARGV[2], '0'}"))
+    keys = ["a", "b", "c"]
+    for _ in range(1500):
+        now += rng.choice([0.001, 0.01, 0.05, 0.2, 1.5 if rng.random() < 0.05 else 0.02])
+        rows = rng.choice([0, 1, 4, 64])
+        ask = Ask(
+            worker=rng.choice("abcde"),
+            event=rng.choice(["", "", "", "", "", "", "leave", "join", "change"]),
+            rpm=rng.choice([6000.0, 6000.0, 6000.0, None]),
+            tpm=rng.choice([600_000.0, None]),
+            requests=rows,
+            tokens=rows * rng.choice([50.0, 200.0]),
+            left_requests=rng.choice([0.0, 0.0, 1.0]),
+            left_tokens=rng.choice([0.0, 50.0, -120.0]),
+            header_requests=rng.choice([None, None, 80.0, 200.0]),
+            refusals=[Refusal("requests", 0.1, rng.choice([0.0, 0.5]))] if rng.random() < 0.03 else [],
+        )
+        from msgspec import json as encoding
+
+        found = encoding.decode(script(keys=keys, args=[encoding.encode(ask), repr(now)]), type=Grant, strict=False)
+        wanted = allowance.lease(now, ask)
+        for name in Grant.__struct_fields__:
+            one, other = getattr(found, name), getattr(wanted, name)
+            assert one == (pytest.approx(other, rel=1e-6, abs=1e-6) if isinstance(other, float) else other), name
+
+
+def test_keys_expire_and_hold_no_secret(store: Store, connection: Any) -> None:
+    """All keys have the prefix and a time to live."""
+    lease(store.url("prod"), Ask(worker="w", rpm=600.0, requests=2.0))
+    keys = sorted(key.decode() for key in connection.scan_iter())
+    assert keys == ["openaiasync:{prod}", "openaiasync:{prod}:seen", "openaiasync:{prod}:workers"]
+    assert all(0 < connection.pttl(key) <= 600_000 for key in keys)
+
+
+def refused(url: str, **limits: Any) -> BaseException:
+    """The error of a run whose shared limits cannot be used; nothing may be sent."""
+    sent: list[object] = []
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        sent.append(seen)
+        writer.write(json_answer(CHAT))
+
+    async def main() -> BaseException:
+        async with scripted(script) as server:
+            async with AsyncOpenAI(api_key="k", base_url=server.url) as client:
+                with pytest.raises((ConfigurationError, SharedLimitsError)) as bulk:
+                    await client.map(["a", "b"], model="m", limits=Limits(shared=url, **limits))
+            with pytest.raises((ConfigurationError, SharedLimitsError)):
+                async with Client(api_key="k", api_base=server.url, limits=Limits(shared=url, **limits)) as client:
+                    await client.chat("hi", model="m")
+            return bulk.value
+
+    error = run(main(), real_clock=True)
+    assert sent == []
+    assert "hidden-word" not in f"{error}{error!r}"
+    return error
+
+
+def test_an_unreachable_store_is_an_error_before_anything_is_sent() -> None:
+    """The error names the place and not the password."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    error = refused(f"redis://user:hidden-word@127.0.0.1:{port}/0?name=n", rpm=600)
+    assert isinstance(error, SharedLimitsError)
+    assert f"127.0.0.1:{port}" in str(error)
+
+
+def test_other_limits_formats_and_permissions_are_errors(store: Store, connection: Any) -> None:
+    """Each is told apart, before anything is sent."""
+    lease(store.url("limits"), Ask(worker="w", rpm=600.0, requests=2.0))
+    assert "rpm=600.0" in str(refused(store.url("limits"), rpm=60))
+    connection.hset("openaiasync:{old}", "format", 99)
+    assert "version" in str(refused(store.url("old"), rpm=60))
+    connection.set("openaiasync:{other}", "text")
+    assert isinstance(refused(store.url("other"), rpm=60), ConfigurationError)
+    connection.execute_command("ACL", "SETUSER", "guest", "on", ">hidden-word", "+ping", "~*")
+    place = store.url("acl").replace("redis://", "redis://guest:hidden-word@")
+    assert "permit" in str(refused(place, rpm=60))
+    assert "permit" in str(refused(place.replace("hidden-word", "hidden-wordy"), rpm=60))
+    with pytest.raises(ConfigurationError, match="name"):
+        Limits(shared=store.url("").partition("?")[0], rpm=1)
+        lease(store.url("").partition("?")[0], Ask(worker="w"))
+
+
+def test_a_unix_socket(store: Store, connection: Any) -> None:
+    """The store is reached over a socket of its machine, too."""
+    assert lease(f"unix://{store.folder}/s?name=n", Ask(worker="w", rpm=600.0, requests=1.0)).requests == 1
+
+
+def test_plain_calls_share(store: Store, connection: Any) -> None:
+    """Two clients with their own `Limits`, as in two processes, send no more than one allowance."""
+    at: list[float] = []
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        at.append(time.monotonic())
+        writer.write(json_answer(CHAT))
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            each = [Client(api_key="k", api_base=server.url, limits=Limits(rpm=1200, shared=store.url("plain")))
+                    for _ in range(2)]  # fmt: skip
+            await asyncio.gather(*(one.chat("hi", model="m") for one in each for _ in range(20)))
+            for one in each:
+                await one.aclose()
+
+    run(main(), real_clock=True)
+    assert len(at) == 40
+    assert 1.4 <= at[-1] - at[0] <= 4.0  # 40 at 20 a second, 0.4 s of them ahead
+
+
+def rows_file(path: Path, count: int, first: int) -> Path:
+    with open(path, "w") as file:
+        for number in range(first, first + count):
+            body = {"model": "m", "messages": [{"role": "user", "content": f"row-{number}"}], "max_tokens": 10}
+            row = {"custom_id": f"k{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+def command(source: Path, base: str, store: Store, rpm: int, name: str) -> list[str]:
+    out = source.with_suffix(".out.jsonl")
+    words = [sys.executable, "-m", "openaiasync", "run", str(source), "-o", str(out), "--base-url", base]
+    return [*words, "--rpm", str(rpm), "--max-in-flight", "64", "--shared", store.url(name), "--api-key", "k"]
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fault", ["none", "killed", "stopped", "worker"])
+def test_three_processes_on_one_allowance(fault: str, store: Store, connection: Any, tmp_path: Path) -> None:
+    """Three jobs use one allowance; an outage of Redis, or a killed worker, loses no row and little of the rate."""
+    rpm, seconds = 9000, 14
+    count = rpm * seconds // 60 // 3
+    with running(rpm=float(rpm), burst=1.0, latency=0.05) as server:
+        workers = [
+            start(command(rows_file(tmp_path / f"{n}.jsonl", count, n * count), server.base, store, rpm, fault))
+            for n in range(3)
+        ]
+        while server.report()["rows"] < rpm / 60 * 3:
+            time.sleep(0.1)
+        if fault == "killed":
+            store.kill()
+            time.sleep(5)
+            store.start()
+        elif fault == "stopped":
+            store.signal(signal.SIGSTOP)
+            time.sleep(5)
+            store.signal(signal.SIGCONT)
+        elif fault == "worker":
+            workers[0].kill()
+        errors = [one.communicate(timeout=90)[1] for one in workers]
+        report = server.report()
+    print(fault, {key: report[key] for key in ("share", "refused", "refused_per_1000", "rows", "per_second")})
+    codes = [one.returncode for one in workers]
+    assert codes[1:] == [0, 0], errors
+    assert report["refused_per_1000"] <= 5
+    if fault != "worker":
+        assert codes == [0, 0, 0], errors
+        assert report["rows"] == 3 * count
+        assert report["refused"] <= 20
+    if fault == "none":
+        assert report["share"] >= 0.95
+    elif fault in ("killed", "stopped"):
+        assert all(error.count("shared limits are not available") == 1 for error in errors)
+    timeline = [one for one in report["timeline"] if one[0] >= 3.5]
+    during = sum(one[1] for one in timeline if one[0] < 7.5) / 4 * 60 / rpm
+    print("share meanwhile", during)
+    assert during >= 0.75
+
+
+def test_an_outage_is_said_once_and_ends(store: Store, connection: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A run goes on without Redis, says so once, and leases again when it is back."""
+    caplog.set_level(logging.INFO, "openaiasync")
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer(CHAT))
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            async with AsyncOpenAI(api_key="k", base_url=server.url) as client:
+                limits = Limits(rpm=6000, shared=store.url("outage"))
+                rows = client.map([f"row {n}" for n in range(300)], model="m", limits=limits)
+                count = 0
+                async for row in rows:
+                    assert row.ok
+                    count += 1
+                    if count == 50:
+                        store.kill()
+                    elif count == 120:
+                        await asyncio.to_thread(store.start)
+                assert count == 300
+
+    run(main(), real_clock=True)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("not available" in text for text in said) == 1
+    assert sum("available again" in text for text in said) == 1
