@@ -173,6 +173,7 @@ def test_an_unreachable_store_is_an_error_before_anything_is_sent() -> None:
 def test_other_limits_formats_and_permissions_are_errors(store: Store, connection: Any) -> None:
     """Each is told apart, before anything is sent."""
     lease(store.url("limits"), Ask(worker="w", rpm=600.0, requests=2.0))
+    connection.zadd("openaiasync:{limits}:seen", {"w": time.time() + 60})  # it stays alive
     assert "rpm=600.0" in str(refused(store.url("limits"), rpm=60))
     connection.hset("openaiasync:{old}", "format", 99)
     assert "version" in str(refused(store.url("old"), rpm=60))

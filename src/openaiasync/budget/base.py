@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from ..core.policy.leasing import Allowance, Ask, Grant
 from ..errors import ConfigurationError, OpenAIError
 
-__all__ = ["Budget", "LocalBudget", "SharedLimitsError", "name_in", "open_budget"]
+__all__ = ["Budget", "LocalBudget", "SharedLimitsError", "name_in"]
 
 
 class SharedLimitsError(OpenAIError):
@@ -62,15 +62,3 @@ def name_in(url: str) -> tuple[str, str]:
         raise ConfigurationError("shared limits need a name, the same in all processes: redis://HOST/0?name=NAME")
     rest = "&".join(one for one in parts.query.split("&") if one and not one.startswith("name="))
     return parts._replace(query=rest).geturl(), names[0]
-
-
-def open_budget(url: str) -> Budget:
-    """Return the budget of a URL, without connecting. Raises `ConfigurationError` for a URL that no backend has."""
-    scheme = url.partition(":")[0].lower()
-    if scheme == "local":
-        return LocalBudget(url)
-    if scheme in ("redis", "rediss", "unix"):
-        from .redis import RedisBudget
-
-        return RedisBudget(url)
-    raise ConfigurationError("shared limits are kept at redis://, rediss:// or unix:// (extra [redis])")

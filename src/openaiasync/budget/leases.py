@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from ..core.policy.leasing import Ask, Share
 from ..errors import ConfigurationError
-from .base import Budget, SharedLimitsError, open_budget
+from .base import Budget, LocalBudget, SharedLimitsError
 
-__all__ = ["Leases"]
+__all__ = ["Leases", "open_budget"]
 
 _log = logging.getLogger("openaiasync")
 
@@ -91,6 +91,11 @@ class Leases:
             _log.info("the shared limits are available again")
         share.granted(self.loop.time(), ask, grant)
 
+    def change(self, rpm: float | str | None, tpm: float | str | None) -> None:
+        """Change the limits for all workers; ``"same"`` keeps one."""
+        share = self.share
+        share.change(share.rpm if isinstance(rpm, str) else rpm, share.tpm if isinstance(tpm, str) else tpm)
+
     async def turn(self, rows: Callable[[], float]) -> None:
         """Lease a slice for a call that waits, unless another call has done so meanwhile."""
         self._follow_loop()
@@ -138,3 +143,15 @@ class Leases:
     def drop(self) -> None:
         """Close the connection; the next lease opens one."""
         self._budget.drop()
+
+
+def open_budget(url: str) -> Budget:
+    """Return the budget of a URL, without connecting. Raises `ConfigurationError` for a URL that no backend has."""
+    scheme = url.partition(":")[0].lower()
+    if scheme == "local":
+        return LocalBudget(url)
+    if scheme in ("redis", "rediss", "unix"):
+        from .redis import RedisBudget
+
+        return RedisBudget(url)
+    raise ConfigurationError("shared limits are kept at redis://, rediss:// or unix:// (extra [redis])")

@@ -8,13 +8,11 @@ After a failed attempt:
 
 * 429: the row waits at the front of the queue, and the attempt does not count. After two 429s in a row it lets other
   rows go first, since a smaller one may fit the limit. A row that is larger than the limit fails.
-* 5xx, a timeout, a lost connection: the row is repeated after a pause, up to `retries` times. If the server's breaker
-is
+* 5xx, a timeout, a lost connection: the row is repeated after a pause, up to `retries` times. If the server's breaker is
   open or its retry budget is spent, the server is at fault, not the row: the row waits, and the attempt does not count.
 * A used-up quota, a refused key: the server is no longer used. When no server is left, the run stops.
 * Any other failure fails this row alone. But if the first rows are all answered with 404, the model or the path is
-wrong
-  for every row, and the run stops.
+  wrong for every row, and the run stops.
 """
 
 from __future__ import annotations
@@ -137,17 +135,8 @@ class Scheduler:
             raise ConfigurationError("a run needs at least one client")
         _check_options(limits, retries, give_up_after)
         self._servers = [_ServerState(engine_of(one), Admission()) for one in many]
-        self._leases: Leases | None = None
         self._leasing: asyncio.Task[None] | None = None
-        if limits is not None and limits.shared is not None:
-            limits.pace = limits.pace or PacedCalls(limits)
-            self._leases = limits.pace.leases
-        if limits is not None and limits.pace is not None:  # plain calls count against the same limits
-            for server in self._servers:
-                admission = server.admission
-                admission.requests, admission.tokens = limits.pace.requests, limits.pace.tokens
-                admission.share = limits.pace.share
-                admission.models = limits.pace.models(server.engine.upstream)
+        self._leases: Leases | None = self._paced(limits)
         self._retries = retries
         self._give_up_after = give_up_after
         self._cache = cache
@@ -186,6 +175,17 @@ class Scheduler:
             max_in_flight=limits.max_in_flight or "auto" if limits and max_in_flight == "auto" else max_in_flight,
         )
 
+    def _paced(self, limits: Limits | None) -> Leases | None:
+        """Count rows against limits that plain calls or other processes share; return the leases of the latter."""
+        if limits is None or (limits.shared is None and limits.pace is None):
+            return None
+        limits.pace = limits.pace or PacedCalls(limits)
+        for server in self._servers:
+            admission, pace = server.admission, limits.pace
+            admission.requests, admission.tokens, admission.share = pace.requests, pace.tokens, pace.share
+            admission.models = limits.pace.models(server.engine.upstream)
+        return cast("Leases | None", limits.pace.leases)
+
     # ---------------------------------------------------------------- limits and numbers
 
     def set_limits(
@@ -213,9 +213,7 @@ class Scheduler:
                 admission.requests.changed(self._loop.time())
                 admission.tokens.changed(self._loop.time())
         if self._leases is not None:
-            share = self._leases.share
-            share.change(*(old if isinstance(new, str) else new if new is None else _positive(new)
-                           for old, new in ((share.rpm, rpm), (share.tpm, tpm))))  # fmt: skip
+            self._leases.change(rpm, tpm)
         if self._loop is not None:
             self._disarm()
             self._changed.set()
@@ -364,13 +362,9 @@ class Scheduler:
 
     def _ready_rows(self) -> float:
         """Return how many rows could be sent soon: those known, or as many as there are slots while there are more."""
-        if self._stopped or self._failure is not None:
-            return 0.0
-        slots = float(sum(one.admission.slots.slots() for one in self._servers if not one.lost))
-        if self._source is not None and not self._exhausted:
-            return min(slots, float(UNBOUNDED))
-        known = len(self._front) + len(self._back) + len(self._delayed) + len(self._buffer) + self._passed_over
-        return min(slots, float(known))
+        slots = sum(one.admission.slots.slots() for one in self._servers if not one.lost)
+        known = sum(map(len, (self._front, self._back, self._delayed, self._buffer))) + self._passed_over
+        return float(slots if self._source is not None and not self._exhausted else min(slots, known))
 
     def _next(self, now: float) -> Work | None:
         """Take the next row that was not refused; `None` if no such row waits now."""

@@ -207,10 +207,7 @@ class Allowance:
                 idle = min(idle, max((now + IDLE - due) * per_second / cost, float(due <= now + IDLE)))
         credit = 0.0
         if share != NEVER:
-            credit = min(worker[2] + share * (now - worker[3]), max(1.0, 2.0 * share * span))
-            fits = min(room, max(credit + share * span, idle))
-            rows = max(0, math.floor(min(float(rows), fits) + 1e-9)) if hold <= span else 0
-            credit -= rows
+            credit, rows = _credited(now, worker, share, min(room, rows if hold <= span else 0.0), idle, span)
         worker[:] = [ask.requests, ask.tokens, credit, now]
         if rows:
             requests.book(now, float(rows), float(rows))
@@ -223,6 +220,15 @@ class Allowance:
         grant.requests = None if grant.share_requests is None else float(rows)
         grant.tokens = None if grant.share_tokens is None else rows * each
         return grant
+
+
+def _credited(
+    now: float, worker: list[float], share: float, room: float, idle: float, span: float
+) -> tuple[float, int]:
+    """Return what a worker's share leaves for later, and the whole rows that it may send now."""
+    credit = min(worker[2] + share * (now - worker[3]), max(1.0, 2.0 * share * span))
+    rows = max(0, math.floor(min(room, max(credit + share * span, idle)) + 1e-9))
+    return credit - rows, rows
 
 
 class LeasedPacer(Pacer):
