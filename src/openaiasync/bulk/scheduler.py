@@ -8,7 +8,7 @@ After a failed attempt:
 
 * 429: the row waits at the front of the queue, and the attempt does not count. After two 429s in a row it lets other
   rows go first, since a smaller one may fit the limit. A row that is larger than the limit fails.
-* 5xx, a timeout, a lost connection: the row is repeated after a pause, up to `retries` times. If the server's breaker is
+* 5xx, a timeout, a lost connection: the row is repeated after a pause, up to `retries` times. If the breaker is
   open or its retry budget is spent, the server is at fault, not the row: the row waits, and the attempt does not count.
 * A used-up quota, a refused key: the server is no longer used. When no server is left, the run stops.
 * Any other failure fails this row alone. But if the first rows are all answered with 404, the model or the path is
