@@ -363,7 +363,7 @@ class Scheduler:
     def _ready_rows(self) -> float:
         """Return how many rows could be sent soon: those known, or as many as there are slots while there are more."""
         slots = sum(one.admission.slots.slots() for one in self._servers if not one.lost)
-        known = sum(map(len, (self._front, self._back, self._delayed, self._buffer))) + self._passed_over
+        known = len(self._front) + len(self._back) + len(self._delayed) + len(self._buffer) + self._passed_over
         return float(slots if self._source is not None and not self._exhausted else min(slots, known))
 
     def _next(self, now: float) -> Work | None:
