@@ -231,6 +231,7 @@ class RedisBudget:
         for one in [*pool._available_connections, *pool._in_use_connections]:
             if one._writer is not None:
                 one._writer.transport.abort()
+                one._writer = one._reader = None  # otherwise its finalizer warns
         pool.reset()
 
     async def aclose(self) -> None:
