@@ -16,6 +16,7 @@ __title__ = "openaiasync"
 if TYPE_CHECKING:
     from . import types as types
     from .azure import AsyncAzureOpenAI as AsyncAzureOpenAI
+    from .budget.base import SharedLimitsError as SharedLimitsError
     from .bulk.batch_file import InputFileError as InputFileError
     from .bulk.batch_file import LineProblem as LineProblem
     from .bulk.fingerprint import JobChangedError as JobChangedError
@@ -160,6 +161,7 @@ _HOMES = {
     "chat.turn": "TurnStream",
     "chat.usage": "BudgetError Price SessionUsage TokenCount",
     "client": "AsyncClient AsyncOpenAI Client DefaultAsyncHttpx2Client NoneType file_from_path",
+    "budget.base": "SharedLimitsError",
     "bulk.mapping": "ManyCallsError Row RowError RowStream",
     "core.policy.limits": "Limits",
     "core.policy.request_options": "RequestOptions Timeout",
@@ -282,6 +284,7 @@ __all__ = [
     "SessionUsage",
     "Shape",
     "ShapeError",
+    "SharedLimitsError",
     "StructuredOutputError",
     "SubjectTokenProviderError",
     "TableOptions",

@@ -13,6 +13,7 @@
     ├── UnfinishedResponseError (RuntimeError)  .answer: a response failed, or is incomplete
     ├── EmbedManyError                          .refused .vectors: texts without a vector; methods/embed_many.py
     ├── ManyCallsError                          .rows .reason: a run of client.map was stopped; bulk/mapping.py
+    ├── SharedLimitsError                       the limits that processes share cannot be reached; budget/base.py
     ├── RowError (ValueError)                   a row of client.map that no request can carry; bulk/mapping.py
     ├── ContextLimitError (ValueError)          a session's request would not fit; chat/context_window.py
     ├── BudgetError                             a session's request would exceed its budget; chat/usage.py

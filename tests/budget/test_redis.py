@@ -1,4 +1,4 @@
-"""A budget in Redis, against a real server: the script, errors, outages, and processes on one allowance."""
+"""A budget in Redis, against a real server: the script, errors, outages, and processes on one quota."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from conftest import run
 from openaiasync import AsyncOpenAI, Client, Limits
 from openaiasync.budget.base import SharedLimitsError
 from openaiasync.budget.redis import SCRIPT, RedisBudget
-from openaiasync.core.policy.leasing import Allowance, Ask, Grant, Refusal
+from openaiasync.core.policy.leasing import Grant, LeaseRequest, Quota, ReportedRefusal
 from openaiasync.errors import ConfigurationError
 from scripted import CHAT, json_answer, scripted
 
@@ -88,7 +88,7 @@ def connection(store: Store) -> Iterator[Any]:
         yield client
 
 
-def lease(url: str, ask: Ask) -> Grant:
+def lease(url: str, ask: LeaseRequest) -> Grant:
     async def main() -> Grant:
         budget = RedisBudget(url)
         try:
@@ -100,14 +100,14 @@ def lease(url: str, ask: Ask) -> Grant:
 
 
 def test_the_script_is_the_allowance(connection: Any) -> None:
-    """The script grants what `Allowance` does, for any sequence of leases, returns, refusals and limits."""
-    rng, allowance, now = random.Random(7), Allowance(), 1000.0
+    """The script grants what `Quota` does, for any sequence of leases, returns, refusals and limits."""
+    rng, quota, now = random.Random(7), Quota(), 1000.0
     script = connection.register_script(SCRIPT.replace("redis.call('TIME')", "{ARGV[2], '0'}"))
     keys = ["a", "b", "c"]
     for _ in range(1500):
         now += rng.choice([0.001, 0.01, 0.05, 0.2, 1.5 if rng.random() < 0.05 else 0.02])
         rows = rng.choice([0, 1, 4, 64])
-        ask = Ask(
+        ask = LeaseRequest(
             worker=rng.choice("abcde"),
             event=rng.choice(["", "", "", "", "", "", "leave", "join", "change"]),
             rpm=rng.choice([6000.0, 6000.0, 6000.0, None]),
@@ -117,12 +117,12 @@ def test_the_script_is_the_allowance(connection: Any) -> None:
             left_requests=rng.choice([0.0, 0.0, 1.0]),
             left_tokens=rng.choice([0.0, 50.0, -120.0]),
             header_requests=rng.choice([None, None, 80.0, 200.0]),
-            refusals=[Refusal("requests", 0.1, rng.choice([0.0, 0.5]))] if rng.random() < 0.03 else [],
+            refusals=[ReportedRefusal("requests", 0.1, rng.choice([0.0, 0.5]))] if rng.random() < 0.03 else [],
         )
         from msgspec import json as encoding
 
         found = encoding.decode(script(keys=keys, args=[encoding.encode(ask), repr(now)]), type=Grant, strict=False)
-        wanted = allowance.lease(now, ask)
+        wanted = quota.lease(now, ask)
         for name in Grant.__struct_fields__:
             one, other = getattr(found, name), getattr(wanted, name)
             assert one == (pytest.approx(other, rel=1e-6, abs=1e-6) if isinstance(other, float) else other), name
@@ -130,7 +130,7 @@ def test_the_script_is_the_allowance(connection: Any) -> None:
 
 def test_keys_expire_and_hold_no_secret(store: Store, connection: Any) -> None:
     """All keys have the prefix and a time to live."""
-    lease(store.url("prod"), Ask(worker="w", rpm=600.0, requests=2.0))
+    lease(store.url("prod"), LeaseRequest(worker="w", rpm=600.0, requests=2.0))
     keys = sorted(key.decode() for key in connection.scan_iter())
     assert keys == ["openaiasync:{prod}", "openaiasync:{prod}:seen", "openaiasync:{prod}:workers"]
     assert all(0 < connection.pttl(key) <= 600_000 for key in keys)
@@ -172,7 +172,7 @@ def test_an_unreachable_store_is_an_error_before_anything_is_sent() -> None:
 
 def test_other_limits_formats_and_permissions_are_errors(store: Store, connection: Any) -> None:
     """Each is told apart, before anything is sent."""
-    lease(store.url("limits"), Ask(worker="w", rpm=600.0, requests=2.0))
+    lease(store.url("limits"), LeaseRequest(worker="w", rpm=600.0, requests=2.0))
     connection.zadd("openaiasync:{limits}:seen", {"w": time.time() + 60})  # it stays alive
     assert "rpm=600.0" in str(refused(store.url("limits"), rpm=60))
     connection.hset("openaiasync:{old}", "format", 99)
@@ -185,16 +185,16 @@ def test_other_limits_formats_and_permissions_are_errors(store: Store, connectio
     assert "permit" in str(refused(place.replace("hidden-word", "hidden-wordy"), rpm=60))
     with pytest.raises(ConfigurationError, match="name"):
         Limits(shared=store.url("").partition("?")[0], rpm=1)
-        lease(store.url("").partition("?")[0], Ask(worker="w"))
+        lease(store.url("").partition("?")[0], LeaseRequest(worker="w"))
 
 
 def test_a_unix_socket(store: Store, connection: Any) -> None:
     """The store is reached over a socket of its machine, too."""
-    assert lease(f"unix://{store.folder}/s?name=n", Ask(worker="w", rpm=600.0, requests=1.0)).requests == 1
+    assert lease(f"unix://{store.folder}/s?name=n", LeaseRequest(worker="w", rpm=600.0, requests=1.0)).requests == 1
 
 
 def test_plain_calls_share(store: Store, connection: Any) -> None:
-    """Two clients with their own `Limits`, as in two processes, send no more than one allowance."""
+    """Two clients with their own `Limits`, as in two processes, send no more than one quota."""
     at: list[float] = []
 
     async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
@@ -237,7 +237,7 @@ def start(words: list[str]) -> subprocess.Popen[str]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", ["none", "killed", "stopped", "worker"])
 def test_three_processes_on_one_allowance(fault: str, store: Store, connection: Any, tmp_path: Path) -> None:
-    """Three jobs use one allowance; an outage of Redis, or a killed worker, loses no row and little of the rate."""
+    """Three jobs use one quota; an outage of Redis, or a killed worker, loses no row and little of the rate."""
     rpm, seconds = 9000, 14
     count = rpm * seconds // 60 // 3
     with running(rpm=float(rpm), burst=1.0, latency=0.05) as server:

@@ -13,11 +13,11 @@ from openaiasync.core.policy.retry import (
     LONGEST_PAUSE,
     RETRY_COST,
     TIMEOUT_COST,
-    Budget,
     Failure,
     GiveUp,
     Resend,
     Retry,
+    RetryBudget,
     RetryFacts,
     backoff,
     decide,
@@ -180,7 +180,7 @@ def test_backoff_stays_in_bounds(retries: int, number: float) -> None:
 
 def retries_of(failure: Failure, calls: int) -> int:
     """How many retries the budget of one server allows to so many calls that all fail, with any number each."""
-    budget, count = Budget(), 0
+    budget, count = RetryBudget(), 0
     for _ in range(calls):
         match decide(failure, RetryFacts(NOW, 0.5, tokens=budget.tokens)):
             case Retry(_, cost):
@@ -199,7 +199,7 @@ def test_a_dead_server_sees_little_more_than_its_load() -> None:
 
 def test_success_refills_up_to_the_brim() -> None:
     """Each success brings one token back, and never more than there were; what is spent never goes below nothing."""
-    budget = Budget()
+    budget = RetryBudget()
     budget.refill()
     assert budget.tokens == 500
     budget.spend(501)

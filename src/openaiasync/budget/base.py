@@ -6,21 +6,24 @@ import time
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from ..core.policy.leasing import Allowance, Ask, Grant
-from ..errors import ConfigurationError, OpenAIError
+from ..core.policy.leasing import Grant, LeaseRequest, Quota
+from ..errors import ConfigurationError, OpenAIError, Side
 
 __all__ = ["Budget", "LocalBudget", "SharedLimitsError", "name_in"]
 
 
 class SharedLimitsError(OpenAIError):
-    """Limits that processes share cannot be used: their store cannot be reached, or does not fit."""
+    """The limits that processes share cannot be reached; nothing was sent. See ``Limits(shared=…)``."""
+
+    side: Side = "network"
+    retryable: bool = True
 
 
 class Budget(Protocol):
-    """Where an allowance is kept."""
+    """The connection of a worker to a quota."""
 
-    async def lease(self, ask: Ask) -> Grant:
-        """Pass `ask` to the allowance and return the grant.
+    async def lease(self, request: LeaseRequest) -> Grant:
+        """Pass `request` to the quota and return the grant.
 
         Raises `ConfigurationError` where trying again is of no use, `SharedLimitsError` where the budget cannot be
         reached now. May be cancelled.
@@ -39,13 +42,13 @@ class Budget(Protocol):
 class LocalBudget:
     """A budget within the process: ``local:NAME``. Everything that names it shares it."""
 
-    _known: dict[str, Allowance] = {}  # noqa: RUF012
+    _known: dict[str, Quota] = {}  # noqa: RUF012
 
     def __init__(self, url: str) -> None:
-        self._allowance = self._known.setdefault(url.partition(":")[2], Allowance())
+        self._quota = self._known.setdefault(url.partition(":")[2], Quota())
 
-    async def lease(self, ask: Ask) -> Grant:
-        return self._allowance.lease(time.monotonic(), ask)
+    async def lease(self, request: LeaseRequest) -> Grant:
+        return self._quota.lease(time.monotonic(), request)
 
     def drop(self) -> None:
         """There is no connection."""

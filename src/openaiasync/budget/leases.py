@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from ..core.policy.leasing import Ask, Share
+from ..core.policy.leasing import LeaseRequest, Share
 from ..errors import ConfigurationError
 from .base import Budget, LocalBudget, SharedLimitsError
 
@@ -52,10 +52,10 @@ class Leases:
 
     async def _join(self) -> None:
         rpm, tpm = self._limits
-        ask = Ask(worker=self.share.worker, event="join", rpm=rpm, tpm=tpm)
+        request = LeaseRequest(worker=self.share.worker, event="join", rpm=rpm, tpm=tpm)
         try:
             async with asyncio.timeout(JOINING):
-                grant = await self._budget.lease(ask)
+                grant = await self._budget.lease(request)
         except TimeoutError:
             raise SharedLimitsError(f"the store of the shared limits did not answer within {JOINING:g} s") from None
         if grant.error == "format":
@@ -74,10 +74,10 @@ class Leases:
         """Lease the next slice for so many rows; continue without the budget if it does not answer."""
         self._follow_loop()
         share = self.share
-        ask = share.ask(self.loop.time(), rows)
+        request = share.request(self.loop.time(), rows)
         try:
             async with asyncio.timeout(PATIENCE):
-                grant = await self._budget.lease(ask)
+                grant = await self._budget.lease(request)
             if grant.error:
                 raise SharedLimitsError("the shared limits were taken over by another version of this library")
         except (SharedLimitsError, ConfigurationError, TimeoutError) as error:
@@ -89,7 +89,7 @@ class Leases:
             return
         if not share.reached:
             _log.info("the shared limits are available again")
-        share.granted(self.loop.time(), ask, grant)
+        share.granted(self.loop.time(), request, grant)
 
     def change(self, rpm: float | str | None, tpm: float | str | None) -> None:
         """Change the limits for all workers; ``"same"`` keeps one."""
@@ -109,13 +109,13 @@ class Leases:
     async def keep(self, rows: Callable[[], float], granted: Callable[[], object]) -> None:
         """Lease slices ahead while there are rows, until cancelled; `granted` is called after each."""
         loop = asyncio.get_running_loop()
-        asked = 0.0
+        requested = 0.0
         try:
             while True:
                 wanted = rows()
-                if wanted > 0 or asked > 0:
+                if wanted > 0 or requested > 0:
                     await self.renew(wanted)
-                    asked = wanted
+                    requested = wanted
                     granted()
                     await asyncio.sleep(max(0.01, self.share.lease_at - loop.time()))
                 else:
@@ -125,11 +125,11 @@ class Leases:
 
     async def _leave(self) -> None:
         """Give the share back, so that others have it at once."""
-        ask = self.share.ask(asyncio.get_running_loop().time(), 0.0)
-        ask.event = "leave"
+        request = self.share.request(asyncio.get_running_loop().time(), 0.0)
+        request.event = "leave"
         with contextlib.suppress(SharedLimitsError, ConfigurationError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await self._budget.lease(ask)
+                await self._budget.lease(request)
         await self._budget.aclose()
 
     def _follow_loop(self) -> None:

@@ -1,4 +1,4 @@
-"""A budget in Redis: `Allowance` of `core.policy.leasing` as one Lua script, so that a lease is one round trip.
+"""A budget in Redis: `Quota` of `core.policy.leasing` as one Lua script, so that a lease is one round trip.
 
 Keys: ``openaiasync:{NAME}`` (a hash: limits and virtual times), ``…:workers`` (what each worker asks for) and
 ``…:seen`` (when each leased last). All expire ten minutes after the last lease. The braces keep them in one slot of a
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..core.policy.leasing import FORMAT, Ask, Grant
+from ..core.policy.leasing import FORMAT, Grant, LeaseRequest
 from ..errors import ConfigurationError
 from .base import SharedLimitsError, name_in
 
@@ -22,11 +22,11 @@ __all__ = ["SCRIPT", "RedisBudget"]
 
 TIMEOUT = 2.0  # seconds for a connection or an answer
 
-# Mirrors `Allowance.lease` and `_Rate`; tests compare the two. Numbers that are not known are absent.
+# Mirrors `Quota.lease` and `_Rate`; tests compare the two. Numbers that are not known are absent.
 SCRIPT = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local ask = cjson.decode(ARGV[1])
+local request = cjson.decode(ARGV[1])
 local FORMAT, DEBT, AHEAD, IDLE, RENEW, EXPIRES, PATIENCE, SOONEST, CYCLE, MARGIN, CONFIGURED, HEADER =
   %(format)d, 0.08, 0.05, 0.02, 0.75, 1.0, 0.5, 0.1, 260, 0.03, 0.997, 0.985
 local INF = math.huge
@@ -37,15 +37,16 @@ for index = 1, #stored, 2 do state[stored[index]] = stored[index + 1] end
 if state.format and tonumber(state.format) ~= FORMAT then return cjson.encode({error = 'format'}) end
 local function kept(name, default) return tonumber(state[name]) or default end
 local function load(kind)
-  return {kind = kind, told = kept(kind .. 'told'), header = kept(kind .. 'header'), base = kept(kind .. 'base'),
-    wall = kept(kind .. 'wall', 0), sent = kept(kind .. 'sent', 0), cut = kept(kind .. 'cut', -INF),
-    due = kept(kind .. 'due', -INF), hold = kept(kind .. 'hold', -INF), demand = kept(kind .. 'demand', 0),
-    recent = kept(kind .. 'recent', 0), recent_at = kept(kind .. 'recent_at', 0)}
+  local one = {kind = kind, configured = kept(kind .. 'configured'), header = kept(kind .. 'header')}
+  for name, default in pairs({wall = 0, sent = 0, cut = -INF, due = -INF, hold = -INF, demand = 0, recent = 0,
+    recent_at = 0}) do one[name] = kept(kind .. name, default) end
+  one.base = kept(kind .. 'base')
+  return one
 end
 local requests, tokens = load('r'), load('t')
 local function rate(one)
   local found = INF
-  if one.told then found = one.told / 60 * CONFIGURED end
+  if one.configured then found = one.configured / 60 * CONFIGURED end
   if one.header then found = math.min(found, one.header * HEADER) end
   if not one.base then return found end
   local done, gap = one.sent / CYCLE, math.max(math.min(one.wall / one.base, 4) - 1, MARGIN)
@@ -76,8 +77,8 @@ local function book(one, cost, rows)
   if found < INF then one.due = math.max(one.due, now - DEBT) + cost / found end
 end
 local function split(text)
-  local asked, tokens, credit, seen = string.match(text, '(%%S+) (%%S+) (%%S+) (%%S+)')
-  return {tonumber(asked), tonumber(tokens), tonumber(credit), tonumber(seen)}
+  local requested, tokens, credit, seen = string.match(text, '(%%S+) (%%S+) (%%S+) (%%S+)')
+  return {tonumber(requested), tonumber(tokens), tonumber(credit), tonumber(seen)}
 end
 local function forget(name)
   local text = redis.call('HGET', KEYS[2], name)
@@ -105,38 +106,39 @@ local function finish(grant)
   redis.call('HSET', KEYS[1], 'format', FORMAT, unpack(save(requests)))
   redis.call('HSET', KEYS[1], unpack(save(tokens)))
   for index = 1, 3 do redis.call('PEXPIRE', KEYS[index], 600000) end
-  grant.rpm, grant.tpm = requests.told, tokens.told
+  grant.rpm, grant.tpm = requests.configured, tokens.configured
   for name, value in pairs(grant) do if type(value) == 'number' then grant[name] = exact(value) end end
   return cjson.encode(grant)
 end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. exact(now - EXPIRES))) do forget(name) end
-local rpm, tpm = given(ask.rpm), given(ask.tpm)
-if not state.format or ask.event == 'change' or (ask.event == 'join' and redis.call('HLEN', KEYS[2]) == 0) then
-  requests.told, tokens.told = rpm, tpm
+local rpm, tpm = given(request.rpm), given(request.tpm)
+if not state.format or request.event == 'change' or (request.event == 'join' and redis.call('HLEN', KEYS[2]) == 0) then
+  requests.configured, tokens.configured = rpm, tpm
 end
-if ask.event == 'join' and (requests.told ~= rpm or tokens.told ~= tpm) then
+if request.event == 'join' and (requests.configured ~= rpm or tokens.configured ~= tpm) then
   return finish({error = 'limits'})
 end
-returned(requests, ask.left_requests)
-returned(tokens, ask.left_tokens)
-requests.header = given(ask.header_requests) or requests.header
-tokens.header = given(ask.header_tokens) or tokens.header
-for _, one in ipairs(ask.refusals) do refused(one[1] == 'tokens' and tokens or requests, one[2], one[3]) end
-if ask.event == 'leave' then
-  forget(ask.worker)
+returned(requests, request.left_requests)
+returned(tokens, request.left_tokens)
+requests.header = given(request.header_requests) or requests.header
+tokens.header = given(request.header_tokens) or tokens.header
+for _, one in ipairs(request.refusals) do refused(one[1] == 'tokens' and tokens or requests, one[2], one[3]) end
+if request.event == 'leave' then
+  forget(request.worker)
   return finish({})
 end
-local text = redis.call('HGET', KEYS[2], ask.worker)
+local text = redis.call('HGET', KEYS[2], request.worker)
 local worker = text and split(text) or {0, 0, 0, now}
-requests.demand = requests.demand + ask.requests - worker[1]
-tokens.demand = tokens.demand + ask.tokens - worker[2]
-local span = math.min(math.max(ask.ms / 1000, 0.1), 0.25)
+requests.demand = requests.demand + request.requests - worker[1]
+tokens.demand = tokens.demand + request.tokens - worker[2]
+local span = math.min(math.max(request.ms / 1000, 0.1), 0.25)
 local hold = math.max(0, requests.hold - now, tokens.hold - now)
 local grant = {span = span, hold = hold, again = PATIENCE}
-local rows = math.floor(ask.requests)
+local rows = math.floor(request.requests)
 local share, room, idle, after = INF, INF, INF, hold
-local each = ask.requests > 0 and ask.tokens / ask.requests or 0
-for _, part in ipairs({{requests, ask.requests, 1, 'share_requests'}, {tokens, ask.tokens, each, 'share_tokens'}}) do
+local each = request.requests > 0 and request.tokens / request.requests or 0
+local parts = {{requests, request.requests, 1, 'share_requests'}, {tokens, request.tokens, each, 'share_tokens'}}
+for _, part in ipairs(parts) do
   local one, cost, found = part[1], part[3], rate(part[1])
   if found < INF then
     local portion = one.demand > 0 and found * (part[2] / one.demand) or 0
@@ -157,14 +159,14 @@ if share < INF then
   rows = hold <= span and math.max(0, math.floor(math.min(rows, fits) + 1e-9)) or 0
   credit = credit - rows
 end
-redis.call('HSET', KEYS[2], ask.worker,
-  table.concat({exact(ask.requests), exact(ask.tokens), exact(credit), exact(now)}, ' '))
-redis.call('ZADD', KEYS[3], exact(now), ask.worker)
+redis.call('HSET', KEYS[2], request.worker,
+  table.concat({exact(request.requests), exact(request.tokens), exact(credit), exact(now)}, ' '))
+redis.call('ZADD', KEYS[3], exact(now), request.worker)
 if rows > 0 then
   book(requests, rows, rows)
   book(tokens, rows * each, rows)
   grant.again = RENEW * span
-elseif ask.requests > 0 and share > 0 then
+elseif request.requests > 0 and share > 0 then
   grant.again = math.min(PATIENCE, math.max(SOONEST, hold, after - span, (1 - credit - share * span) / share))
 end
 grant.after = after
@@ -202,10 +204,10 @@ class RedisBudget:
         self._run: Any = self._redis.register_script(SCRIPT)
         self._keys = [f"openaiasync:{{{name}}}{end}" for end in ("", ":workers", ":seen")]
 
-    async def lease(self, ask: Ask) -> Grant:
+    async def lease(self, request: LeaseRequest) -> Grant:
         errors = self._errors
         try:
-            return _decode(await self._run(keys=self._keys, args=[_encode(ask)]))
+            return _decode(await self._run(keys=self._keys, args=[_encode(request)]))
         except (errors.NoPermissionError, errors.AuthenticationError, errors.AuthorizationError) as error:
             raise ConfigurationError(
                 f"Redis at {self._place} does not permit the shared limits ({type(error).__name__}): the user needs "

@@ -24,7 +24,7 @@ import math
 import random
 import types
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, Generator, Iterable
 from typing import Any, Literal, TypeAlias, cast
 
 from ..budget.leases import Leases
@@ -34,7 +34,7 @@ from ..core.policy.estimate import TokenEstimate
 from ..core.policy.limits import Limits
 from ..core.policy.pacing import Meter
 from ..core.policy.retry import RETRY_COST, TIMEOUT_COST, backoff, is_rate_limit
-from ..engine.answer_cache import AnswerCache, is_repeatable, request_key
+from ..engine.answer_cache import AnswerCache
 from ..engine.engine import Engine
 from ..engine.log import logger
 from ..engine.paced import PacedCalls, learn_limits, limits_of, pause_of, refusal_of
@@ -47,8 +47,10 @@ from ..errors import (
     NotFoundError,
     OpenAIError,
 )
+from .reuse import AnswerReuse
 from .row import Outcome, Review, Sink, Stats, Summary, Work
-from .sending import Reached, is_passing, loses_server, replay, send
+from .row_source import RowSource
+from .sending import Reached, is_passing, loses_server, send
 
 __all__ = ["MaxInFlight", "Scheduler", "engine_of"]
 
@@ -58,10 +60,8 @@ RETRIES = 5  # attempts after the first one
 GIVE_UP_AFTER = 600.0  # seconds
 UNBOUNDED = 100_000  # in flight
 PASSED_OVER = 256  # rows that wait for the limit of their model, while rows for other models are sent
-AHEAD = 256  # rows of an asynchronous source that are read before they can be sent
 MISSING = 16  # 404s without any answer before, after which the run stops
 REFUSALS = 2  # 429s in a row after which a row lets others go first
-COPIES = 1024  # rows that wait for equal ones in flight, above which the source is not read
 BREATH = 64  # rows from the cache after which other tasks get a turn
 
 
@@ -139,13 +139,8 @@ class Scheduler:
         self._leases: Leases | None = self._paced(limits)
         self._retries = retries
         self._give_up_after = give_up_after
-        self._cache = cache
-        self._dedupe = dedupe
         self._review = review
         self._estimate = TokenEstimate()
-        self._copies: dict[bytes, list[Work]] = {}  # rows that wait for an equal one that is in flight
-        self._copied = 0  # how many those are
-        self._known: AnswerCache | None = None  # answers of this run, if there is no cache
         self._stats = Stats()
         self._rows = Meter(5.0)
         self._sent, self._spent = Meter(5.0), Meter(5.0)  # requests, tokens
@@ -155,11 +150,8 @@ class Scheduler:
         self._passed_over = 0  # how many those are
         self._delayed: list[tuple[float, int, Work]] = []  # a heap of rows that pause before they are repeated
         self._order = itertools.count()
-        self._source: Iterator[Work] | None = None
-        self._buffer: deque[Work] = deque()
-        self._exhausted = False
-        self._reader: asyncio.Task[None] | None = None
-        self._room = asyncio.Event()
+        self._reuse = AnswerReuse(cache, dedupe, review, self._finish, self._front.append)
+        self._source: RowSource
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -167,7 +159,6 @@ class Scheduler:
         self._stopped = ""
         self._stop_cause: tuple[OpenAIError | None, Work | None] = (None, None)
         self._missing = 0  # rows that were answered with 404
-        self._served = 0  # rows from the cache since other tasks got a turn
         self._loop: asyncio.AbstractEventLoop | None = None
         self.set_limits(
             rpm=None if limits is None else limits.rpm,
@@ -220,7 +211,7 @@ class Scheduler:
 
     def use_cache(self, cache: AnswerCache | None) -> None:
         """Use these answers, before the run."""
-        self._cache = cache
+        self._reuse.cache = cache
 
     def count_failed(self) -> None:
         """Count a row of the source that could not be converted to `Work`."""
@@ -260,17 +251,14 @@ class Scheduler:
         self._sink = sink
         if self._leases is not None:
             await self._leases.join()
+        self._source = RowSource(source, self._source_advanced, self._fail)
+        if self._leases is not None:
             self._leasing = self._loop.create_task(self._leases.keep(self._ready_rows, self._due))
         began = self._loop.time()
         for server in self._servers:
             server.reached = Reached(server.engine, self._client_closed)
             server.engine = server.reached.engine
-        if self._cache is None and self._dedupe is not False:
-            self._known = AnswerCache()
-        if isinstance(source, AsyncIterable):
-            self._reader = self._loop.create_task(self._read(source))
-        else:
-            self._source = iter(source)
+        self._reuse.open(self._servers[0].engine)
         try:
             await self._until_done()
         finally:
@@ -283,32 +271,30 @@ class Scheduler:
         sink, changed = self._sink, self._changed
         while True:
             changed.clear()
-            self._served = 0
+            self._reuse.served = 0
             self._pump()
             if not self._tasks and (self._stopped or self._failure is not None or self._is_empty()):
                 return
             if sink.full and not self._stopped and self._failure is None:
                 await sink.flushed()
-            elif self._served >= BREATH:
+            elif self._reuse.served >= BREATH:
                 await asyncio.sleep(0)
             else:
                 await changed.wait()
 
     async def _end(self) -> None:
         self._disarm()
-        left = [*self._tasks, *(one for one in (self._reader, self._leasing) if one is not None)]
+        left = [*self._tasks, *(() if self._leasing is None else (self._leasing,))]
         for task in left:
             task.cancel()
+        self._source.stop()
         await asyncio.gather(*left, return_exceptions=True)
         self._stats.in_flight = 0  # of tasks that were cancelled before their first step
-        source: Any = self._source
-        if isinstance(source, Generator):
-            cast("Generator[Any]", source).close()
+        await self._source.aclose()
         for server in self._servers:
             if server.reached is not None:
                 await server.reached.aclose()
-        if self._known is not None:
-            await self._known.aclose()
+        await self._reuse.aclose()
 
     def stop(self, *, now: bool = False) -> None:
         """Start no further row; with `now`, also cancel those in flight. `run` returns when none is in flight."""
@@ -333,130 +319,31 @@ class Scheduler:
         for task in self._tasks:
             task.cancel()
 
-    # ---------------------------------------------------------------- the source
-
-    async def _read(self, source: AsyncIterable[Work]) -> None:
-        """Read an asynchronous source ahead, up to a bound."""
-        try:
-            async for work in source:
-                self._buffer.append(work)
-                self._pump()
-                while len(self._buffer) >= AHEAD:
-                    self._room.clear()
-                    await self._room.wait()
-        except Exception as error:
-            self._fail(error)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or not task.cancelling():  # raised by the source itself: there may be more rows
-                self._fail(error)
-            raise
-        finally:
-            self._exhausted = True
-            self._changed.set()
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()  # a traceback may hold it, and with it the caller's source of rows
+    # ---------------------------------------------------------------- waiting rows
 
     def _is_empty(self) -> bool:
-        return self._exhausted and not (self._front or self._waiting or self._back or self._delayed or self._buffer)
+        return self._source.is_empty and not (self._front or self._waiting or self._back or self._delayed)
 
     def _ready_rows(self) -> float:
         """Return how many rows could be sent soon: those known, or as many as there are slots while there are more."""
         slots = sum(one.admission.slots.slots() for one in self._servers if not one.lost)
-        known = len(self._front) + len(self._back) + len(self._delayed) + len(self._buffer) + self._passed_over
-        return float(slots if self._source is not None and not self._exhausted else min(slots, known))
+        known = len(self._front) + len(self._back) + len(self._delayed) + self._passed_over
+        return float(min(slots, known + self._source.known))
 
     def _next(self, now: float) -> Work | None:
         """Take the next row that was not refused; `None` if no such row waits now."""
         if self._delayed and self._delayed[0][0] <= now:
             return heapq.heappop(self._delayed)[2]
-        while self._failure is None and self._served < BREATH and self._copied < COPIES:
-            work = self._fresh()
+        reuse = self._reuse
+        while self._failure is None and reuse.served < BREATH and not reuse.is_full:
+            work = self._source.take()
             if work is None:
                 break
-            if not self._is_served(work):
+            if not reuse.serve(work):
                 return work
             if self._sink.full:
                 return None
         return self._back.popleft() if self._back else None
-
-    def _fresh(self) -> Work | None:
-        """Take the next row of the source."""
-        if self._buffer:
-            work = self._buffer.popleft()
-            if len(self._buffer) <= AHEAD // 2:
-                self._room.set()
-            return work
-        if self._source is not None and not self._exhausted:
-            try:
-                return next(self._source)
-            except StopIteration:
-                self._exhausted = True
-            except (Exception, asyncio.CancelledError) as error:
-                self._exhausted = True
-                self._fail(error)
-        return None
-
-    # ---------------------------------------------------------------- reuse of answers
-
-    def _key(self, work: Work) -> bytes | None:
-        """Return the key of equal rows, if they share one answer."""
-        if self._cache is None and not (is_repeatable(work.request.body) if self._dedupe is None else self._dedupe):
-            return None
-        return request_key(work.request.endpoint.name, work.request.body)
-
-    def _is_served(self, work: Work) -> bool:
-        """Serve a row from the cache, or let it wait for an equal one; `False` if it is to be sent."""
-        known = self._cache or self._known
-        key = None if known is None else self._key(work)
-        if key is None or known is None:
-            return False
-        work.cache_key = key
-        body = known.get(key)
-        if body is not None:
-            try:
-                outcome = replay(self._servers[0].engine, work, body)
-            except OpenAIError:
-                return False  # written by another version, or damaged
-            if self._review is not None and self._review.answered(work, outcome) is not outcome:
-                return False
-            self._served += 1
-            self._finish(work, outcome)
-            return True
-        once = is_repeatable(work.request.body) if self._dedupe is None else self._dedupe
-        if not once:
-            return False
-        copies = self._copies.get(key)
-        if copies is None:
-            self._copies[key] = []
-            return False
-        copies.append(work)
-        self._copied += 1
-        self._served += 1
-        return True
-
-    def _share_answer(self, work: Work, outcome: Outcome) -> None:
-        """Store an answer and pass it to the rows that wait for it; after a failure, send the next of them."""
-        key = work.cache_key
-        assert key is not None
-        known = self._cache or self._known
-        if known is not None and outcome.error is None and outcome.body is not None and not outcome.cached:
-            known.put(key, outcome.body)
-        copies = self._copies.pop(key, None)
-        if not copies:
-            return
-        if outcome.error is not None or outcome.body is None:
-            self._copies[key] = copies[1:]
-            self._copied -= 1
-            self._front.append(copies[0])
-            return
-        self._copied -= len(copies)
-        for copy in copies:
-            shared = replay(self._servers[0].engine, copy, outcome.body)
-            if self._review is not None and self._review.answered(copy, shared) is not shared:
-                self._front.append(copy)
-            else:
-                self._finish(copy, shared)
 
     # ---------------------------------------------------------------- dispatch
 
@@ -487,7 +374,7 @@ class Scheduler:
         if start is None:
             if self._delayed:
                 self._arm(self._delayed[0][0])
-            if self._served >= BREATH:
+            if self._reuse.served >= BREATH:
                 self._changed.set()
         return start
 
@@ -557,6 +444,9 @@ class Scheduler:
 
     def _due(self) -> None:
         self._timer = None
+        self._source_advanced()
+
+    def _source_advanced(self) -> None:
         self._pump()
         if not self._tasks:
             self._changed.set()  # perhaps that was the end of the source
@@ -645,8 +535,8 @@ class Scheduler:
             stats.failed += 1
         self._rows.add(self._loop.time())
         self._sink.finished(work, outcome)
-        if work.cache_key is not None and not outcome.cached:
-            self._share_answer(work, outcome)
+        if work.cache_key is not None:
+            self._reuse.share(work, outcome)
 
     # ---------------------------------------------------------------- failed attempts
 

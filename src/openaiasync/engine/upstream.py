@@ -26,7 +26,7 @@ import msgspec
 from ..core.model.omitted import is_omitted
 from ..core.model.secrets import Secret
 from ..core.policy.limits import Limits
-from ..core.policy.retry import CAPACITY, Budget, is_rate_limit
+from ..core.policy.retry import CAPACITY, RetryBudget, is_rate_limit
 from ..errors import APIError, APIStatusError, ClientClosedError, ConfigurationError, OpenAIError
 from ..lazy import resolve_annotations
 from ..transport.base import Transport
@@ -201,7 +201,7 @@ class Upstream:
 
     def __init__(self, base: BaseURL) -> None:
         self.base: BaseURL = base
-        self.budget: Budget = Budget()
+        self.budget: RetryBudget = RetryBudget()
         self.health: Health = Health()
         self.refusals: int = 0
         """Responses with 429 since the last success; with 0, as usual, calls need not ask for admission."""

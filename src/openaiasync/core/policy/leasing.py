@@ -1,7 +1,7 @@
-"""One allowance for many processes, as slices that workers lease: the arithmetic of both sides, without I/O.
+"""One limit for many processes, divided into slices that workers lease: the arithmetic of both sides, without I/O.
 
-`Allowance` is the side of the budget. It keeps virtual time for requests and for tokens (see `pacing`), so that what
-all workers are granted never exceeds the rate, and divides it in proportion to what they ask for. `Share` is the side
+`Quota` is the side of the budget. It keeps virtual time for requests and for tokens (see `pacing`), so that what
+all workers are granted never exceeds the rate, and divides it in proportion to what they request. `Share` is the side
 of a worker: two pacers that send what was granted, evenly over the slice, and collect what the budget has to know:
 what was left, what tokens really cost, refusals, limits in header fields.
 
@@ -16,12 +16,12 @@ import msgspec
 
 from .pacing import CONFIGURED_SHARE, DEBT, HEADER_SHARE, NEVER, Pacer
 
-__all__ = ["FORMAT", "Allowance", "Ask", "Grant", "LeasedPacer", "Refusal", "Share"]
+__all__ = ["FORMAT", "Grant", "LeaseRequest", "LeasedPacer", "Quota", "ReportedRefusal", "Share"]
 
 FORMAT = 1  # of what workers and budgets exchange and store
 SLICE = 0.2  # seconds that a lease is for
 AHEAD = 0.05  # seconds beyond a slice that may be granted in all
-IDLE = 0.02  # seconds ahead within which capacity that nobody has leased goes to any worker that asks
+IDLE = 0.02  # seconds ahead within which unleased capacity goes to any worker that requests it
 RENEW = 0.75  # of a slice after which the next one is leased
 EXPIRES = 1.0  # seconds without a lease after which a worker's share goes to the others
 PATIENCE = 0.5  # seconds at most between the leases of a worker that has rows and was granted nothing
@@ -32,7 +32,7 @@ CYCLE = 260.0  # requests from a cut to past the rate that was refused
 MARGIN = 0.03  # below the rate that was refused
 
 
-class Refusal(msgspec.Struct, array_like=True):
+class ReportedRefusal(msgspec.Struct, array_like=True):
     """A 429: the limit it is about (``"requests"``, ``"tokens"``), seconds since its request was sent, and the pause in
     seconds that the server asks for."""
 
@@ -41,8 +41,8 @@ class Refusal(msgspec.Struct, array_like=True):
     pause: float
 
 
-class Ask(msgspec.Struct, kw_only=True):
-    """What a worker tells the budget. Rates are per minute as told by the user, per second elsewhere."""
+class LeaseRequest(msgspec.Struct, kw_only=True):
+    """The request of a worker to its budget. `rpm` and `tpm` are per minute, all other rates per second."""
 
     worker: str
     event: str = ""
@@ -61,7 +61,7 @@ class Ask(msgspec.Struct, kw_only=True):
     header_requests: float | None = None
     """The limit that the server states in header fields, if any."""
     header_tokens: float | None = None
-    refusals: list[Refusal] = msgspec.field(default_factory=list[Refusal])
+    refusals: list[ReportedRefusal] = msgspec.field(default_factory=list[ReportedRefusal])
 
 
 class Grant(msgspec.Struct, kw_only=True):
@@ -89,7 +89,7 @@ class _Rate:
     """A limit of the budget; mirrored by the script of the Redis backend."""
 
     def __init__(self, per_minute: float | None) -> None:
-        self.told: float | None = per_minute
+        self.configured: float | None = per_minute
         self.header: float | None = None
         self.base = NEVER  # the rate after the last refusal
         self.wall = 0.0  # the rate that was refused
@@ -103,7 +103,7 @@ class _Rate:
 
     def rate(self) -> float:
         """Return the rate per second."""
-        rate = NEVER if self.told is None else self.told / 60.0 * CONFIGURED_SHARE
+        rate = NEVER if self.configured is None else self.configured / 60.0 * CONFIGURED_SHARE
         if self.header is not None:
             rate = min(rate, self.header * HEADER_SHARE)
         if self.base == NEVER:
@@ -140,7 +140,7 @@ class _Rate:
             self.due = max(self.due, now - DEBT) + cost / rate
 
 
-class Allowance:
+class Quota:
     """The budget of one name: limits on requests and tokens, divided among workers."""
 
     def __init__(self) -> None:
@@ -148,33 +148,33 @@ class Allowance:
         self.tokens: _Rate | None = None
         self._workers: dict[str, list[float]] = {}  # requests, tokens, credit, seen
 
-    def lease(self, now: float, ask: Ask) -> Grant:
+    def lease(self, now: float, request: LeaseRequest) -> Grant:
         """Answer a worker. `now` is the budget's clock."""
         workers = self._workers
         for name in [name for name, one in workers.items() if one[3] < now - EXPIRES]:
             self._forget(name)
         requests, tokens = self.requests, self.tokens
-        if requests is None or tokens is None or ask.event == "change" or (not workers and ask.event == "join"):
+        if requests is None or tokens is None or request.event == "change" or (not workers and request.event == "join"):
             if requests is None or tokens is None:
-                requests, tokens = self.requests, self.tokens = _Rate(ask.rpm), _Rate(ask.tpm)
-            requests.told, tokens.told = ask.rpm, ask.tpm
-        if ask.event == "join" and (requests.told, tokens.told) != (ask.rpm, ask.tpm):
-            return Grant(error="limits", rpm=requests.told, tpm=tokens.told)
-        requests.returned(ask.left_requests)
-        tokens.returned(ask.left_tokens)
-        if ask.header_requests is not None:
-            requests.header = ask.header_requests
-        if ask.header_tokens is not None:
-            tokens.header = ask.header_tokens
-        for one in ask.refusals:
+                requests, tokens = self.requests, self.tokens = _Rate(request.rpm), _Rate(request.tpm)
+            requests.configured, tokens.configured = request.rpm, request.tpm
+        if request.event == "join" and (requests.configured, tokens.configured) != (request.rpm, request.tpm):
+            return Grant(error="limits", rpm=requests.configured, tpm=tokens.configured)
+        requests.returned(request.left_requests)
+        tokens.returned(request.left_tokens)
+        if request.header_requests is not None:
+            requests.header = request.header_requests
+        if request.header_tokens is not None:
+            tokens.header = request.header_tokens
+        for one in request.refusals:
             (tokens if one.kind == "tokens" else requests).refused(now, one.age, one.pause)
-        if ask.event == "leave":
-            self._forget(ask.worker)
-            return Grant(rpm=requests.told, tpm=tokens.told)
-        worker = workers.setdefault(ask.worker, [0.0, 0.0, 0.0, now])
-        requests.demand += ask.requests - worker[0]
-        tokens.demand += ask.tokens - worker[1]
-        return self._divide(now, ask, worker, requests, tokens)
+        if request.event == "leave":
+            self._forget(request.worker)
+            return Grant(rpm=requests.configured, tpm=tokens.configured)
+        worker = workers.setdefault(request.worker, [0.0, 0.0, 0.0, now])
+        requests.demand += request.requests - worker[0]
+        tokens.demand += request.tokens - worker[1]
+        return self._divide(now, request, worker, requests, tokens)
 
     def _forget(self, name: str) -> None:
         worker = self._workers.pop(name, None)
@@ -182,19 +182,19 @@ class Allowance:
             self.requests.demand = max(0.0, self.requests.demand - worker[0]) if self._workers else 0.0
             self.tokens.demand = max(0.0, self.tokens.demand - worker[1]) if self._workers else 0.0
 
-    def _divide(self, now: float, ask: Ask, worker: list[float], requests: _Rate, tokens: _Rate) -> Grant:
-        """Grant whole rows: in proportion to what is asked for, or what nobody has leased, within the limits."""
-        span = min(max(ask.ms / 1000.0, 0.1), 0.25)
+    def _divide(self, now: float, request: LeaseRequest, worker: list[float], requests: _Rate, tokens: _Rate) -> Grant:
+        """Grant whole rows: in proportion to what all workers request, or unleased capacity, within the limits."""
+        span = min(max(request.ms / 1000.0, 0.1), 0.25)
         hold = max(0.0, requests.hold - now, tokens.hold - now)
-        grant = Grant(span=span, hold=hold, rpm=requests.told, tpm=tokens.told)
-        rows = math.floor(ask.requests)
+        grant = Grant(span=span, hold=hold, rpm=requests.configured, tpm=tokens.configured)
+        rows = math.floor(request.requests)
         share, room, idle, after = NEVER, NEVER, NEVER, hold
-        each = ask.tokens / ask.requests if ask.requests > 0 else 0.0
-        for rate, asked, cost in ((requests, ask.requests, 1.0), (tokens, ask.tokens, each)):
+        each = request.tokens / request.requests if request.requests > 0 else 0.0
+        for rate, requested, cost in ((requests, request.requests, 1.0), (tokens, request.tokens, each)):
             per_second = rate.rate()
             if per_second == NEVER:
                 continue
-            portion = per_second * (asked / rate.demand if rate.demand > 0 else 0.0)
+            portion = per_second * (requested / rate.demand if rate.demand > 0 else 0.0)
             if rate is requests:
                 grant.share_requests = portion
             else:
@@ -208,12 +208,12 @@ class Allowance:
         credit = 0.0
         if share != NEVER:
             credit, rows = _credited(now, worker, share, min(room, rows if hold <= span else 0.0), idle, span)
-        worker[:] = [ask.requests, ask.tokens, credit, now]
+        worker[:] = [request.requests, request.tokens, credit, now]
         if rows:
             requests.book(now, float(rows), float(rows))
             tokens.book(now, rows * each, float(rows))
             grant.again = RENEW * span
-        elif ask.requests > 0 and share > 0:
+        elif request.requests > 0 and share > 0:
             missing = 1.0 - credit - share * span
             grant.again = min(PATIENCE, max(SOONEST, hold, after - span, missing / share))
         grant.after = after
@@ -342,8 +342,8 @@ class Share:
         return min(self.again_at, soonest) if self._refusals or self._change else max(self.again_at, soonest)
 
     def _configure(self) -> None:
-        for pacer, told in ((self.requests, self.rpm), (self.tokens, self.tpm)):
-            pacer.configured = NEVER if told is None else told / 60.0
+        for pacer, configured in ((self.requests, self.rpm), (self.tokens, self.tpm)):
+            pacer.configured = NEVER if configured is None else configured / 60.0
 
     def change(self, rpm: float | None, tpm: float | None) -> None:
         """Change the limits of the budget, for all workers."""
@@ -364,12 +364,12 @@ class Share:
         """The server states these limits per second in its header fields; ``inf`` for none."""
         self._headers = [None if one == NEVER else one for one in (requests, tokens)]
 
-    def ask(self, now: float, rows: float) -> Ask:
+    def request(self, now: float, rows: float) -> LeaseRequest:
         """Return what to tell the budget, with the number of rows that could be sent in the next slice."""
         each = self.tokens.mean or MEAN_TOKENS
         back = (self.requests.give_back(rows), self.tokens.give_back(rows * each))
         self.leased_at = now
-        return Ask(
+        return LeaseRequest(
             worker=self.worker,
             event="change" if self._change else "",
             rpm=self.rpm,
@@ -380,19 +380,19 @@ class Share:
             left_tokens=back[1],
             header_requests=self._headers[0],
             header_tokens=self._headers[1],
-            refusals=[Refusal(kind, now - sent_at, pause) for kind, sent_at, pause in self._refusals],
+            refusals=[ReportedRefusal(kind, now - sent_at, pause) for kind, sent_at, pause in self._refusals],
         )
 
-    def granted(self, now: float, ask: Ask, grant: Grant) -> None:
-        """Take the answer of the budget to `ask`."""
-        del self._refusals[: len(ask.refusals)]
-        if ask.event == "change":
+    def granted(self, now: float, request: LeaseRequest, grant: Grant) -> None:
+        """Take the answer of the budget to `request`."""
+        del self._refusals[: len(request.refusals)]
+        if request.event == "change":
             self._change = False
         elif not self._change:
             self.rpm, self.tpm = grant.rpm, grant.tpm
         self.reached = True
         self._configure()
-        if ask.requests > 0:
+        if request.requests > 0:
             self._shares = (grant.share_requests, grant.share_tokens)
         self.again_at = now + grant.again
         for pacer, amount in ((self.requests, grant.requests), (self.tokens, grant.tokens)):

@@ -24,11 +24,11 @@ from typing import Literal
 import msgspec
 
 __all__ = [
-    "Budget",
     "Failure",
     "GiveUp",
     "Resend",
     "Retry",
+    "RetryBudget",
     "RetryFacts",
     "backoff",
     "decide",
@@ -86,7 +86,7 @@ class RetryFacts(msgspec.Struct, frozen=True):
     left: float | None = None
     """Seconds up to the call's deadline, `None` without one."""
     tokens: int = CAPACITY
-    """The remaining tokens of the server's `Budget`."""
+    """The remaining tokens of the server's `RetryBudget`."""
     rewindable: bool = True
     """Whether the body can be sent again."""
     may_reconnect: bool = True
@@ -155,7 +155,7 @@ def _pause_after(failure: Failure, facts: RetryFacts) -> float | None:
     return backoff(facts.retries, facts.random)
 
 
-class Budget:
+class RetryBudget:
     """Tokens for retries, shared by all calls to one server: 500 at first; a retry costs 5, after a timeout 10.
 
     Each success restores one. If every call fails, 1,000 calls make at most 100 retries, so that a failing server gets

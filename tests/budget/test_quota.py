@@ -8,19 +8,19 @@ from itertools import pairwise
 
 import pytest
 
-from openaiasync.core.policy.leasing import Allowance, Ask, Grant, Refusal, Share
+from openaiasync.core.policy.leasing import Grant, LeaseRequest, Quota, ReportedRefusal, Share
 
 
-def ask(worker: str, rows: float, each: float = 10.0, **more: object) -> Ask:
-    return Ask(**{"worker": worker, "rpm": 6000.0, "requests": rows, "tokens": rows * each, **more})  # type: ignore[arg-type]
+def ask(worker: str, rows: float, each: float = 10.0, **more: object) -> LeaseRequest:
+    return LeaseRequest(**{"worker": worker, "rpm": 6000.0, "requests": rows, "tokens": rows * each, **more})  # type: ignore[arg-type]
 
 
-def granted(allowance: Allowance, workers: dict[str, float], seconds: float, began: float = 0.0) -> dict[str, float]:
+def granted(quota: Quota, workers: dict[str, float], seconds: float, began: float = 0.0) -> dict[str, float]:
     """Lease for workers with a constant demand whenever their lease is due; return the requests of each."""
     rng, found = random.Random(1), dict.fromkeys(workers, 0.0)
     due = {name: began + rng.random() * 0.1 for name in workers}
     while (name := min(due, key=due.__getitem__)) and due[name] < began + seconds:
-        grant = allowance.lease(due[name], ask(name, workers[name]))
+        grant = quota.lease(due[name], ask(name, workers[name]))
         found[name] += grant.requests or 0.0
         due[name] += max(grant.again, 0.1)
     return found
@@ -28,20 +28,20 @@ def granted(allowance: Allowance, workers: dict[str, float], seconds: float, beg
 
 def test_the_rate_is_used_and_never_exceeded() -> None:
     """100 a second: three hungry workers get all of it, in equal parts, and not more."""
-    found = granted(Allowance(), dict.fromkeys("abc", 64.0), 20.0)
+    found = granted(Quota(), dict.fromkeys("abc", 64.0), 20.0)
     assert 0.98 * 2000 <= sum(found.values()) <= 2000 + 0.35 * 100
     assert min(found.values()) > 0.9 * max(found.values())
 
 
 def test_shares_follow_demand() -> None:
     """A worker with three times the rows gets about three times as much."""
-    found = granted(Allowance(), {"a": 90.0, "b": 30.0}, 20.0)
+    found = granted(Quota(), {"a": 90.0, "b": 30.0}, 20.0)
     assert found["a"] / found["b"] == pytest.approx(3.0, rel=0.15)
 
 
 def test_nobody_starves_at_a_slow_rate() -> None:
     """100 a second for 400 workers: each of them gets requests."""
-    found = granted(Allowance(), {f"w{number}": 8.0 for number in range(400)}, 40.0)
+    found = granted(Quota(), {f"w{number}": 8.0 for number in range(400)}, 40.0)
     assert sum(found.values()) == pytest.approx(4000, rel=0.05)
     assert min(found.values()) >= 4
     assert max(found.values()) <= 20
@@ -49,36 +49,36 @@ def test_nobody_starves_at_a_slow_rate() -> None:
 
 def test_a_dead_worker_gives_its_share_back() -> None:
     """A worker that leases no more is forgotten within a second, and the other takes all."""
-    allowance = Allowance()
-    granted(allowance, {"a": 64.0, "b": 64.0}, 5.0)
-    found = granted(allowance, {"a": 64.0}, 4.0, began=5.0)
+    quota = Quota()
+    granted(quota, {"a": 64.0, "b": 64.0}, 5.0)
+    found = granted(quota, {"a": 64.0}, 4.0, began=5.0)
     assert found["a"] >= 0.9 * 400 - 100
 
 
 def test_a_refusal_slows_everybody() -> None:
     """A pause that one worker reports holds for the others, and the rate is cut for a while."""
-    allowance = Allowance()
-    granted(allowance, {"a": 64.0, "b": 64.0}, 2.0)
-    allowance.lease(2.0, ask("a", 64.0, refusals=[Refusal("requests", 0.05, 3.0)]))
-    grant = allowance.lease(2.1, ask("b", 64.0))
+    quota = Quota()
+    granted(quota, {"a": 64.0, "b": 64.0}, 2.0)
+    quota.lease(2.0, ask("a", 64.0, refusals=[ReportedRefusal("requests", 0.05, 3.0)]))
+    grant = quota.lease(2.1, ask("b", 64.0))
     assert grant.requests == 0
     assert grant.hold == pytest.approx(2.9)
 
 
 def test_other_limits_are_refused_while_somebody_is_there() -> None:
     """Joining with other limits is an error that names those in use; once nobody is there, the new ones count."""
-    allowance = Allowance()
-    allowance.lease(0.0, ask("a", 1.0))
-    grant = allowance.lease(0.5, Ask(worker="b", event="join", rpm=60.0))
+    quota = Quota()
+    quota.lease(0.0, ask("a", 1.0))
+    grant = quota.lease(0.5, LeaseRequest(worker="b", event="join", rpm=60.0))
     assert (grant.error, grant.rpm) == ("limits", 6000.0)
-    assert allowance.lease(5.0, Ask(worker="b", event="join", rpm=60.0)).error == ""
-    assert allowance.lease(5.1, Ask(worker="b", event="join", rpm=60.0)).rpm == 60.0
+    assert quota.lease(5.0, LeaseRequest(worker="b", event="join", rpm=60.0)).error == ""
+    assert quota.lease(5.1, LeaseRequest(worker="b", event="join", rpm=60.0)).rpm == 60.0
 
 
 def test_a_worker_sends_what_was_granted_evenly() -> None:
     """Rows of a slice are spread over it; then nothing is sent before the next one."""
     share = Share("a", 600.0, None)
-    sent = share.ask(0.0, 8.0)
+    sent = share.request(0.0, 8.0)
     share.granted(0.0, sent, Grant(requests=4.0, span=0.2, share_requests=20.0))
     at: list[float] = []
     now = 0.0
@@ -94,7 +94,7 @@ def test_a_worker_sends_what_was_granted_evenly() -> None:
 def test_without_the_budget_a_worker_keeps_most_of_its_share() -> None:
     """80 % of the last share; said to be new once; back to leases with the next grant."""
     share = Share("a", 6000.0, None)
-    share.granted(0.0, share.ask(0.0, 8.0), Grant(requests=4.0, share_requests=50.0))
+    share.granted(0.0, share.request(0.0, 8.0), Grant(requests=4.0, share_requests=50.0))
     assert share.lost(1.0)
     assert not share.lost(1.5)
     now, count = 1.5, 0
@@ -102,5 +102,5 @@ def test_without_the_budget_a_worker_keeps_most_of_its_share() -> None:
         share.requests.book(now, 1.0)
         count += 1
     assert count == pytest.approx(400, rel=0.03)
-    share.granted(12.0, share.ask(12.0, 8.0), Grant(requests=0.0, share_requests=50.0))
+    share.granted(12.0, share.request(12.0, 8.0), Grant(requests=0.0, share_requests=50.0))
     assert share.due == math.inf
