@@ -444,7 +444,9 @@ class AsyncOpenAI(Client):
         default_query: query parameters of every request.
         http_client: an ``httpx2.AsyncClient`` (or httpx's) that carries the requests, in place of our connections.
         http_other: as in `Client`.
-        on_request, on_answer, on_error: as in `Client`.
+        on_request: as in `Client`.
+        on_answer: as in `Client`.
+        on_error: as in `Client`.
 
     Up to 1,000 connections to a host, 20 redirects, any number of calls in flight. Raises the errors of `Client`.
     """

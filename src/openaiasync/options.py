@@ -424,7 +424,7 @@ _POOL = DEFAULT_CONNECTION_LIMITS.max_connections
 _OPENAI = (
     # field        Client           AsyncOpenAI        http_other  check       unit   default
     Option("base_url", "api_base", "base_url", "", _base_url, "URL", DEFAULT_BASE, environment=_BASES, hidden=True),
-    Option("base_url", "", "data_residency", "", _region, "", DEFAULT_BASE, hidden=True),
+    Option("base_url", "", "data_residency", "", _region, hidden=True),
     Option("key", "api_key", "api_key", "", key_from, environment=("OPENAI_API_KEY",)),
     Option("key", "", "workload_identity", "", _identity),
     Option("admin_key", "admin_api_key", "admin_api_key", "", _secret, environment=("OPENAI_ADMIN_KEY",)),

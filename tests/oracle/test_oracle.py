@@ -1,6 +1,6 @@
 """The official client as an oracle: every operation made by both against one server that remembers.
 
-Needs the extra `test-peers`; a step of its own in CI.
+Needs the dependency group `peers`; a step of its own in CI.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ def instrument(
 
     Args:
         client: a `Client` or `AsyncOpenAI`. Instrumenting it again replaces the options.
-        tracer_provider, meter_provider: used in place of the global ones.
+        tracer_provider: used in place of the global one.
+        meter_provider: used in place of the global one.
         capture_content: record prompts and answers on spans. Default: whether
             ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` enables it ("true", "SPAN_ONLY", "SPAN_AND_EVENT").
         propagate_context: send the span's context (``traceparent``) with each attempt, by the global propagator, as

@@ -156,7 +156,9 @@ class Front(Server):
         replay: such a file, from which requests are answered; nothing is sent, and `upstreams` may be empty. A request
             that was not recorded gets 501 with the difference to the nearest one.
         send_timeout: seconds for a client that does not read.
-        cors, allowed_hosts, debug: as of `Server`.
+        cors: as of `Server`.
+        allowed_hosts: as of `Server`.
+        debug: as of `Server`.
         transport: makes the transport of an event loop (default: a `TcpTransport`).
 
     Raises `ConfigurationError` for an invalid URL, key or limit, and for a file that is not a cache or a recording.
