@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from ..core.model.plain import as_dict
 from ..endpoints import ENDPOINTS
 from ..lazy import resolve_annotations
+from ..storage.threads import in_thread
 from .asgi import Receive, Scope, Send
 from .context import RequestContext
 from .errors import HTTPError
@@ -32,7 +33,7 @@ from .handlers import KINDS, Handler, HandlerRegistry
 from .http import HTTPServer, serve, serve_until_signal
 from .operations import PUBLIC, operation, routes
 from .origin import check_host, check_origin
-from .presence import ClientLeft, PresenceMonitor, RequestLimits
+from .presence import ClientLeft, PresenceMonitor, RequestLimits, ResponseBroken
 from .quota import HandlerSlot, InFlightQueue, RequestRateLimit, ServerMetrics
 from .routing import Router
 from .validation import check_body, kinds_of_field
@@ -52,6 +53,7 @@ Authenticate: TypeAlias = Callable[[str | None, RequestContext], Awaitable[Any]]
 _log = logging.getLogger("openaiasync.server")
 _H = TypeVar("_H", bound=Handler)
 _ALLOWED_HEADERS: Final = b"authorization, content-type, x-request-id, openai-organization, openai-project"
+_LARGE: Final = 512 * 1024  # bytes of a request's body
 _STATE: Final = "openaiasync"  # the key of the listener's context in ASGI's state
 
 
@@ -185,7 +187,10 @@ class Server:
         return self._register("moderation", models)
 
     def response(self, *models: str) -> Callable[[_H], _H]:
-        """Register a handler for ``/responses``. It returns the whole response object, or yields events."""
+        """Register a handler for ``/responses``. It returns the whole response object, or yields events.
+
+        Either serves both forms of the answer. The last event is ``response.completed`` or another terminal one.
+        """
         return self._register("response", models)
 
     def unknown_route(
@@ -269,7 +274,10 @@ class Server:
             body = await context.read_form(kinds_of_field(operation))
         else:
             body = await context.read_object()
-        self.check_body(operation, body)
+        if context.size > _LARGE:  # checking it may take seconds, in which other requests have to run
+            await in_thread(lambda: self.check_body(operation, body))
+        else:
+            self.check_body(operation, body)
         return body
 
     def check_body(self, operation: str, body: dict[str, Any]) -> None:
@@ -310,10 +318,12 @@ class Server:
                 await self._respond(context)
             except HTTPError as error:
                 if context.answering:
-                    raise
+                    raise ResponseBroken from None
                 await context.send_json(error.to_dict(), error.status, error.fields)
-        except (ClientLeft, OSError):
-            context.status = 499  # the client is gone: there is no one to respond to
+        except ClientLeft:
+            context.status = 499  # there is no one to respond to
+        except ResponseBroken:
+            pass  # the ASGI server cuts a response that has no end
         finally:
             self.metrics.in_flight -= 1
             self.metrics.count(context.operation, context.status, time.monotonic() - context.started)
@@ -326,15 +336,13 @@ class Server:
         self._check_sender(context)
         try:
             await self._dispatch(context)
-        except (HTTPError, ClientLeft, OSError):
+        except (HTTPError, ClientLeft, ResponseBroken):
             raise
-        except Exception as error:
-            if context.answering:
-                raise  # the ASGI server cuts the response
-            _log.exception("%s failed", context.operation or "an unknown route")
-            # What a handler raises may hold secrets: its text is for the log alone.
-            text = f"{type(error).__name__}: {error}" if self._debug else "The server failed to answer this request."
-            raise HTTPError(500, text) from None
+        except BaseException as error:
+            refusal = context.failure(error, "The server failed to answer this request.")
+            if refusal is None:
+                raise
+            raise (ResponseBroken if context.answering else refusal) from None
 
     async def _dispatch(self, context: RequestContext) -> None:
         """Authenticate the caller, find the operation of a request, and respond."""

@@ -14,7 +14,7 @@ from .errors import HTTPError
 from .handlers import RegisteredHandler, open_handler
 from .pieces import ContentDelta, plain
 from .requests import SpeechRequest, TranscriptionRequest
-from .tokens import count_tokens
+from .tokens import count_texts
 from .transcripts import WRITERS, Transcript, TranscriptSegment
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def create_speech(app: Server, context: RequestContext) -> None:
     handler = app.handlers.find("speech", body["model"])
     request = SpeechRequest(body, context)
     async with app.admitted(context):
-        app.spend(context, count_tokens(request.text))
+        app.spend(context, count_texts([request.text]))
         if body.get("stream_format") == "sse":
             await context.send_events(_speech_events(handler, request))
         else:
@@ -49,10 +49,18 @@ def _media_type(first: bytes, requested_format: str | None) -> bytes:
 
 
 async def _sound(handler: RegisteredHandler, request: SpeechRequest) -> AsyncGenerator[bytes]:
+    """Yield the bytes of the sound. Raises `TypeError` for anything else, `ValueError` if there are none."""
+    made = False
     async with aclosing(open_handler(handler, request)) as items:
         async for item in items:
-            if item:
-                yield bytes(item)
+            data = item.tobytes() if hasattr(item, "tobytes") else item  # samples of NumPy and similar libraries
+            if not isinstance(data, bytes | bytearray):
+                raise TypeError(f"a speech handler returned or yielded {type(item).__name__} in place of bytes")
+            if data:
+                made = True
+                yield bytes(data)
+    if not made:
+        raise ValueError("the speech handler made no sound")
 
 
 async def _speech_events(handler: RegisteredHandler, request: SpeechRequest) -> AsyncGenerator[bytes]:
@@ -62,7 +70,7 @@ async def _speech_events(handler: RegisteredHandler, request: SpeechRequest) -> 
             size += len(piece)
             delta = {"type": "speech.audio.delta", "audio": b64encode(piece).decode()}
             yield event_of(delta, "speech.audio.delta")
-    given, made = count_tokens(request.text), -(-size // _BYTES_OF_A_TOKEN)
+    given, made = count_texts([request.text]), -(-size // _BYTES_OF_A_TOKEN)
     usage = {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
     yield event_of({"type": "speech.audio.done", "usage": usage}, "speech.audio.done")
 
@@ -87,7 +95,7 @@ async def _transcribe(app: Server, context: RequestContext, body: dict[str, Any]
     request = TranscriptionRequest(body, context, translate)
     async with app.admitted(context):
         if body.get("stream"):
-            app.spend(context, count_tokens(request.prompt or ""))
+            app.spend(context, count_texts([request.prompt or ""]))
             await context.send_events(_transcript_events(handler, request, diarized=form == "diarized_json"))
             return
         async with context.presence():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchStore", "cancel_batch", "create_batch", "get_batch", "list_batches"]
 
+_log = logging.getLogger("openaiasync.server")
 _MAX_LINES: Final = 50_000
 _AT_ONCE: Final = 8  # lines of one batch in progress
 
@@ -67,6 +69,7 @@ async def create_batch(app: Server, context: RequestContext) -> None:
         "expires_at": now + 24 * 3600,
         "completed_at": None,
         "cancelled_at": None,
+        "failed_at": None,
         "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
         "metadata": body.get("metadata") or {},
     }
@@ -102,7 +105,8 @@ def _lines(content: bytes, endpoint: str) -> list[dict[str, Any]]:
 
 
 async def _run(app: Server, context: RequestContext, batch: dict[str, Any], lines: list[dict[str, Any]]) -> None:
-    results: list[bytes | None] = [None] * len(lines)
+    results: list[bytes] = [b""] * len(lines)
+    failures: list[bytes] = [b""] * len(lines)
     counts = batch["request_counts"]
     places = iter(range(len(lines)))
 
@@ -113,7 +117,8 @@ async def _run(app: Server, context: RequestContext, batch: dict[str, Any], line
             counts["completed" if status < 400 else "failed"] += 1
             response = {"status_code": status, "request_id": f"req_{os.urandom(12).hex()}", "body": body}
             record = {"id": f"batch_req_{os.urandom(12).hex()}", "custom_id": line["custom_id"], "response": response}
-            results[place] = msgspec.json.encode({**record, "error": None}) + b"\n"
+            kept = results if status < 400 else failures
+            kept[place] = msgspec.json.encode({**record, "error": None}) + b"\n"
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -122,8 +127,22 @@ async def _run(app: Server, context: RequestContext, batch: dict[str, Any], line
         batch["status"], batch["completed_at"] = "completed", int(time.time())
     except asyncio.CancelledError:
         batch["status"], batch["cancelled_at"] = "cancelled", int(time.time())
-    good = [one for one in results if one is not None]
-    batch["output_file_id"] = app.files.keep("output.jsonl", b"".join(good), "batch_output")["id"] if good else None
+    except Exception as error:
+        _fail(batch, f"The batch failed: {type(error).__name__}.")
+        _log.error("The batch %s failed", batch["id"], exc_info=error)
+    try:
+        for name, kept in (("output", results), ("error", failures)):
+            content = b"".join(kept)
+            if content:
+                batch[f"{name}_file_id"] = app.files.keep(f"{name}.jsonl", content, "batch_output")["id"]
+    except HTTPError as error:  # no room for another file
+        _fail(batch, error.message)
+
+
+def _fail(batch: dict[str, Any], message: str) -> None:
+    batch["status"], batch["failed_at"] = "failed", int(time.time())
+    problem = {"code": "batch_failed", "message": message, "param": None, "line": None}
+    batch["errors"] = {"object": "list", "data": [problem]}
 
 
 async def _ask(app: Server, origin: Scope, line: dict[str, Any]) -> tuple[int, Any]:

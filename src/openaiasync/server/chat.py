@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -109,47 +110,92 @@ def token_chance(token: str, logprob: float) -> dict[str, Any]:
     return {"token": token, "logprob": round(logprob, 6), "bytes": list(token.encode("utf-8", "surrogatepass"))}
 
 
+class _StopString:
+    """Finds one stop string in a text that comes in pieces, in linear time (Knuth, Morris and Pratt).
+
+    The table of the string is made only as far as texts have matched it, since clients may send very long ones.
+    """
+
+    __slots__ = ("_borders", "_text", "matched")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._borders = [0]  # of each prefix: the length of its longest proper suffix that is a prefix, too
+        self.matched: int = 0  # the length of the longest prefix of the string that ends the text
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def feed(self, piece: str) -> int:
+        """Take the next piece of the text. Return where in it the stop string ends, -1 if it does not."""
+        text, borders, matched = self._text, self._borders, self.matched
+        place, end = 0, len(piece)
+        while place < end:
+            if not matched:
+                place = piece.find(text[0], place)  # nearly all texts are passed over here
+                if place < 0:
+                    break
+            else:
+                while matched and text[matched] != piece[place]:
+                    matched = borders[matched - 1]
+            if text[matched] == piece[place]:
+                matched += 1
+                if matched == len(text):
+                    return place + 1
+                if matched > len(borders):
+                    borders.append(self._border(matched))
+            place += 1
+        self.matched = matched
+        return -1
+
+    def _border(self, size: int) -> int:
+        text, borders = self._text, self._borders
+        found = borders[size - 2]
+        while found and text[found] != text[size - 1]:
+            found = borders[found - 1]
+        return found + 1 if text[found] == text[size - 1] else 0
+
+
 class StopCutter:
     """Cuts a text in pieces at the first stop string, without joining pieces.
 
-    A piece is held back as long as a stop string may begin in it.
+    The first is the one whose end comes first, whatever the pieces. A piece is held back as long as a stop string may
+    begin in it.
     """
 
-    __slots__ = ("_held", "_stops", "stopped")
+    __slots__ = ("_held", "_size", "_stops", "stopped")
 
     def __init__(self, stop: str | list[str] | None) -> None:
         stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
-        self._stops = [one for one in stops if one]
-        self._held: list[ContentDelta] = []
+        self._stops = [_StopString(one) for one in stops if one]
+        self._held: deque[ContentDelta] = deque()
+        self._size = 0  # characters held back
         self.stopped: bool = False
 
     def feed(self, piece: ContentDelta) -> list[ContentDelta]:
         """Return the pieces that can be sent on."""
         if not self._stops:
             return [piece]
+        ends = [(end, -len(stop)) for stop in self._stops if (end := stop.feed(piece.text)) >= 0]
         self._held.append(piece)
-        text = "".join(one.text for one in self._held)
-        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        if places:
+        held = self._size
+        self._size += len(piece.text)
+        if ends:
             self.stopped = True
-            return self._take(min(places), cut=True)
-        open_at = len(text)
-        for stop in self._stops:
-            for size in range(min(len(stop) - 1, len(text)), 0, -1):
-                if text.endswith(stop[:size]):
-                    open_at = min(open_at, len(text) - size)
-                    break
-        return self._take(open_at, cut=False)
+            end, length = min(ends)
+            return self._take(held + end + length, cut=True)
+        return self._take(self._size - max(stop.matched for stop in self._stops), cut=False)
 
     def rest(self) -> list[ContentDelta]:
         """Return the pieces held back, at the end of the text."""
-        held, self._held = self._held, []
+        held, self._held = list(self._held), deque()
         return [] if self.stopped else held
 
     def _take(self, end: int, *, cut: bool) -> list[ContentDelta]:
         taken: list[ContentDelta] = []
         while self._held and (len(self._held[0].text) <= end or (cut and end)):
-            piece = self._held.pop(0)
+            piece = self._held.popleft()
+            self._size -= len(piece.text)
             if len(piece.text) > end:
                 piece = ContentDelta(piece.text[:end], piece.logprob, piece.top)
             end -= len(piece.text)
@@ -266,7 +312,8 @@ class ChoiceWriter:
         if self.finish:
             return
         match piece:
-            case ContentDelta():
+            case ContentDelta(text):
+                _check_text(text, piece)
                 if self._cutter is None:
                     yield self._text(piece)
                     return
@@ -274,16 +321,21 @@ class ChoiceWriter:
                 if self._cutter.stopped:
                     self.finish = "stop"
             case ReasoningDelta(text):
+                _check_text(text, piece)
                 self.reasoning.append(text)
                 yield {"reasoning_content": text}, []
             case RefusalDelta(text):
+                _check_text(text, piece)
                 self.refusal.append(text)
                 yield {"refusal": text}, []
-            case ToolCallDelta():
+            case ToolCallDelta(name, arguments):
+                _check_text(name, piece)
+                _check_text(arguments, piece)
                 yield self._call(piece), []
             case UsageReport():
                 self.usage = piece
             case Finish(reason):
+                _check_text(reason, piece)
                 yield from self._held_back()
                 self.finish = reason
 
@@ -339,6 +391,11 @@ class ChoiceWriter:
         message["annotations"] = []
         logprobs = {"content": self.chances, "refusal": None} if self.chances else None
         return {"index": self.index, "message": message, "logprobs": logprobs, "finish_reason": self.finish}
+
+
+def _check_text(text: object, piece: Piece) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"a {type(piece).__name__} has {type(text).__name__} in place of a text")
 
 
 def _call_object(call: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .errors import HTTPError
 from .handlers import RegisteredHandler, merged, open_handler
 from .pieces import ContentDelta, Finish, UsageReport, pieces_of
 from .requests import CompletionRequest
-from .tokens import count_tokens, split_tokens
+from .tokens import count_texts, count_tokens, split_tokens
 
 if TYPE_CHECKING:
     from .app import Server
@@ -133,7 +133,8 @@ class _CompletionAnswer:
             "model": body["model"],
             "system_fingerprint": "fp_openaiasync",
         }
-        self.prompt_tokens = sum(len(one) if isinstance(one, list) else count_tokens(one) for one in prompts)
+        texts = [one for one in prompts if isinstance(one, str)]
+        self.prompt_tokens = count_texts(texts) + sum(len(one) for one in prompts if not isinstance(one, str))
 
     async def run(self, handler: RegisteredHandler) -> None:
         """Run the handler for every prompt, one after the other."""

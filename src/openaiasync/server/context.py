@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -16,7 +16,7 @@ import msgspec
 from .asgi import Receive, Scope, Send
 from .errors import HTTPError
 from .form import UploadedFile, body_of, parse_boundary, parse_form
-from .presence import ClientLeft, Presence, PresenceMonitor, RequestLimits, SendBlock
+from .presence import ClientLeft, Presence, PresenceMonitor, RequestLimits, ResponseBroken, SendBlock
 from .validation import decode_object
 
 __all__ = ["DONE", "RequestContext", "error_event", "event_of"]
@@ -25,6 +25,7 @@ DONE: Final = b"data: [DONE]\n\n"
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 _TURN: Final = 0.01  # seconds after which a handler that never waits lets other requests run
+_LAST_EVENT: Final = 1.0  # seconds to send the event that ends a broken stream
 _log = logging.getLogger("openaiasync.server")
 
 
@@ -92,7 +93,10 @@ class RequestContext:
         pieces: list[bytes] = []
         size = 0
         while True:
-            message = await self.receive()
+            try:
+                message = await self.receive()
+            except OSError:  # some ASGI servers raise it for a client that left
+                raise ClientLeft from None
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             piece: bytes = message.get("body", b"")
@@ -145,7 +149,7 @@ class RequestContext:
         """Respond with a whole body. Raises `ClientLeft` if the client does not take it within the send timeout."""
         with SendBlock(self._monitor, self._limits.send_timeout):
             await self._start(status, ((b"content-length", b"%d" % len(body)), *fields))
-            await self._send({"type": "http.response.body", "body": body})
+            await self.send_piece(body, more=False)
 
     async def send_events(self, events: AsyncGenerator[bytes]) -> None:
         """Respond with server-sent events.
@@ -155,27 +159,52 @@ class RequestContext:
         """
         try:
             await self._send_pieces(events, _EVENTS)
-            return
-        except (ClientLeft, OSError):
+        except ClientLeft:
             raise
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             if not self.answering:
                 raise
-            if isinstance(error, asyncio.CancelledError):
-                refusal = HTTPError(503, "The server is shutting down.", code="server_shutting_down")
-            elif isinstance(error, HTTPError):
-                refusal = error
-            else:
-                _log.exception("%s failed in the middle of its answer", self.operation)
-                refusal = HTTPError(500, str(error) if self.debug else "The server failed to finish this answer.")
-            async with asyncio.timeout(1.0):
-                await self._send({"type": "http.response.body", "body": error_event(refusal)})
-            if isinstance(error, asyncio.CancelledError):
+            refusal = self.failure(error, "The server failed to finish this answer.")
+            if refusal is None and not isinstance(error, asyncio.CancelledError):
+                raise
+            last = refusal or HTTPError(503, "The server is shutting down.", code="server_shutting_down")
+            with suppress(TimeoutError, ClientLeft):
+                async with asyncio.timeout(_LAST_EVENT):
+                    await self.send_piece(error_event(last), more=False)
+            if refusal is None:
                 raise
 
+    def failure(self, error: BaseException, message: str) -> HTTPError | None:
+        """Return the error object for what a handler raised; `None` if the request was ended from outside.
+
+        A failure is logged, and shown to the client as `message` alone, since it may hold secrets, unless the server is
+        set to `debug`. A handler may raise anything: `SystemExit` must not end the server, and a `CancelledError` while
+        this task is not being cancelled is a failure like any other, such as that of a task which the handler awaited.
+        """
+        if isinstance(error, HTTPError):
+            return error
+        if isinstance(error, KeyboardInterrupt):
+            return None
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                return None
+        _log.error("%s failed", self.operation or "an unknown route", exc_info=error)
+        return HTTPError(500, f"{type(error).__name__}: {error}" if self.debug else message)
+
     async def send_pieces(self, pieces: AsyncGenerator[bytes], fields: Callable[[bytes], bytes]) -> None:
-        """Respond with bytes as they are produced. `fields` returns the media type for the first of them."""
-        await self._send_pieces(pieces, fields)
+        """Respond with bytes as they are produced. `fields` returns the media type for the first of them.
+
+        A failure before the first bytes is raised. A later one raises `ResponseBroken`: bytes have no form for errors.
+        """
+        try:
+            await self._send_pieces(pieces, fields)
+        except ClientLeft:
+            raise
+        except BaseException as error:
+            if not self.answering or self.failure(error, "") is None:
+                raise
+            raise ResponseBroken from None
 
     async def _send_pieces(
         self,
@@ -190,7 +219,10 @@ class RequestContext:
                     presence.first_token()
                     await self._start(200, ((b"content-type", fields(data)),) if callable(fields) else fields)
                 presence.expect_send()
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+                try:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                except OSError:
+                    raise ClientLeft from None
                 presence.sent()
                 if time.monotonic() > turn:
                     await asyncio.sleep(0)
@@ -198,7 +230,7 @@ class RequestContext:
             if not self.answering:
                 await self._start(200, ((b"content-type", fields(b"")),) if callable(fields) else fields)
             presence.expect_send()
-            await send({"type": "http.response.body", "body": b""})
+            await self.send_piece(b"", more=False)
 
     async def _start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
         spent = b"%d" % ((time.monotonic() - self.started) * 1000)
@@ -206,14 +238,23 @@ class RequestContext:
         await self.begin(status, headers)
 
     async def begin(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:
-        """Send the head of a response with these header fields and no others; `send_piece` follows."""
+        """Send the head of a response with these header fields and no others; `send_piece` follows.
+
+        Both raise `ClientLeft` if the ASGI server reports that the client has left.
+        """
         self.answering = True
         self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+        try:
+            await self._send({"type": "http.response.start", "status": status, "headers": fields})
+        except OSError:
+            raise ClientLeft from None
 
     async def send_piece(self, data: bytes, *, more: bool) -> None:
         """Send a piece of the body after `begin`; `more` says whether another one follows."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        try:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except OSError:
+            raise ClientLeft from None
 
 
 def event_of(value: Any, name: str = "") -> bytes:

@@ -8,6 +8,8 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
+
 from ..core.model.plain import is_dict, is_list
 from ..lazy import resolve_annotations
 from .context import RequestContext
@@ -15,7 +17,7 @@ from .errors import HTTPError
 from .handlers import whole_result
 from .pieces import plain
 from .requests import EmbeddingRequest, ModerationRequest
-from .tokens import count_tokens
+from .tokens import count_texts
 
 if TYPE_CHECKING:
     from .app import Server
@@ -42,12 +44,17 @@ async def create_embeddings(app: Server, context: RequestContext) -> None:
         async with context.presence():
             result = plain(await whole_result(handler, request))
         answer: dict[str, Any] = result if is_dict(result) else {"data": _data(result, len(request.inputs))}
+        wanted = request.dimensions
         for item in answer["data"]:
+            if wanted is not None and is_list(item["embedding"]) and len(item["embedding"]) != wanted:
+                message = f"This model's vectors have {len(item['embedding'])} dimensions, not {wanted}."
+                raise HTTPError(400, message, param="dimensions", code="invalid_value")
             if body.get("encoding_format") == "base64" and not isinstance(item["embedding"], str):
                 vector = item["embedding"]
                 item["embedding"] = b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
         if "usage" not in answer:
-            tokens = sum(len(one) if isinstance(one, list) else count_tokens(one) for one in request.inputs)
+            tokens = sum(len(one) for one in request.inputs if not isinstance(one, str))
+            tokens += count_texts([one for one in request.inputs if isinstance(one, str)])
             answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
         app.spend(context, answer["usage"]["total_tokens"])
         await context.send_json({"object": "list", "model": request.model, **answer})
@@ -59,13 +66,17 @@ def _data(vectors: Any, expected: int) -> list[dict[str, Any]]:
     if len(vectors) != expected:
         raise ValueError(f"the embedding handler returned {len(vectors)} vectors for {expected} inputs")
     return [
-        {
-            "object": "embedding",
-            "index": index,
-            "embedding": vector.tolist() if hasattr(vector, "tolist") else list(vector),
-        }
-        for index, vector in enumerate(cast("Sequence[Any]", vectors))
+        {"object": "embedding", "index": index, "embedding": _vector(one)}
+        for index, one in enumerate(cast("Sequence[Any]", vectors))
     ]
+
+
+def _vector(value: Any) -> list[float]:
+    numbers: Any = value.tolist() if hasattr(value, "tolist") else list(value)
+    try:
+        return msgspec.convert(numbers, list[float])
+    except msgspec.ValidationError as error:
+        raise TypeError(f"the embedding handler returned a vector that is not a list of numbers: {error}") from None
 
 
 async def create_moderation(app: Server, context: RequestContext) -> None:
@@ -76,7 +87,7 @@ async def create_moderation(app: Server, context: RequestContext) -> None:
     async with app.admitted(context):
         async with context.presence():
             result = plain(await whole_result(handler, request))
-        app.spend(context, sum(count_tokens(one) for one in request.inputs if isinstance(one, str)))
+        app.spend(context, count_texts([one for one in request.inputs if isinstance(one, str)]))
         if is_dict(result) and "results" in result:
             await context.send_json(result)
             return

@@ -10,8 +10,9 @@ __all__ = ["HTTPError", "wrong_kind"]
 class HTTPError(Exception):
     """An answer with an error object; may be raised anywhere in a handler.
 
-    `param` names the parameter at fault; `code` is an identifier for programs, such as ``"model_not_found"``; `fields`
-    are additional header fields. `kind` is the object's ``type``, by default derived from the status.
+    `status` is from 400 to 599, otherwise `ValueError` is raised. `param` names the parameter at fault; `code` is an
+    identifier for programs, such as ``"model_not_found"``; `fields` are additional header fields. `kind` is the
+    object's ``type``, by default derived from the status.
     """
 
     def __init__(
@@ -24,6 +25,10 @@ class HTTPError(Exception):
         kind: str | None = None,
         fields: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"an HTTPError has a status from 400 to 599, not {status}")
+        # A message may be another exception's, or have lone surrogates, which JSON in UTF-8 cannot carry.
+        message = str(message).encode("utf-8", "backslashreplace").decode()
         super().__init__(message)
         self.status = status
         self.message = message

@@ -6,8 +6,11 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, Final, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
+from ..storage.threads import run_in_thread
 from .errors import HTTPError
 
 __all__ = [
@@ -36,16 +39,21 @@ KINDS: Final = {
     "translation": "translations",
 }
 """The kinds of handlers, each with the name of its use in error messages."""
+_MAX_THREADS: Final = 64
+_THREAD: Final = "openaiasync: handlers"  # the name of a thread while it runs a handler
+_END: Final = object()  # after the last item of a plain generator
+_threads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 class RegisteredHandler:
     """A handler, and what kind of function it is."""
 
-    __slots__ = ("function", "is_coroutine", "is_generator", "is_lazy")
+    __slots__ = ("function", "is_coroutine", "is_generator", "is_lazy", "name")
 
     def __init__(self, function: Handler) -> None:
         called: Any = type(function).__call__
         self.function: Handler = function
+        self.name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
         self.is_generator: bool = inspect.isasyncgenfunction(function)
         """Whether calling it gives an async generator."""
         self.is_coroutine: bool = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
@@ -113,7 +121,8 @@ class HandlerRegistry:
 def open_handler(handler: RegisteredHandler, request: Any) -> AsyncGenerator[Any]:
     """Call a handler and return its results as an async generator, with one item if it returns just one.
 
-    Plain functions and generators run in a thread, so that they may block.
+    Plain functions and generators run in a thread, so that they may block. Iterating raises what the handler raises,
+    and `TypeError` if it returns `None`, as a function does that lacks a ``return``.
     """
     if handler.is_generator:
         # Without a generator around it, which would cost for each item.
@@ -126,7 +135,7 @@ async def for_each_result(handler: RegisteredHandler, request: Any, take: Callab
     if handler.is_coroutine:
         result = await handler.function(request)
         if type(result) is str or not isinstance(result, AsyncIterable | Generator):
-            take(result)
+            take(_returned(handler, result))
             return
         results = _items_of(result)
     else:
@@ -143,15 +152,48 @@ async def _results(handler: RegisteredHandler, request: Any) -> AsyncGenerator[A
     elif handler.is_lazy:
         result = handler.function(request)
     else:
-        result = await asyncio.to_thread(handler.function, request)
+        result = await _in_thread(partial(handler.function, request))
         if inspect.isawaitable(result):
             result = await result
     if not isinstance(result, AsyncIterable | Generator):
-        yield result
+        yield _returned(handler, result)
         return
     async with aclosing(_items_of(result)) as items:
         async for item in items:
             yield item
+
+
+def _returned(handler: RegisteredHandler, result: Any) -> Any:
+    if result is None:
+        raise TypeError(f"the handler {handler.name} returned None: return an answer, or yield its pieces")
+    return result
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    """Run a function in a daemon thread, or once one of its event loop's `_MAX_THREADS` is free.
+
+    A cancelled caller leaves at once, but the thread counts until the function has ended.
+    """
+    loop = asyncio.get_running_loop()
+    free = _threads.get(loop)
+    if free is None:
+        free = _threads[loop] = asyncio.Semaphore(_MAX_THREADS)
+    await free.acquire()
+
+    def ended() -> None:
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(free.release)
+
+    try:
+        result, error = await run_in_thread(function, _THREAD, ended)
+    except RuntimeError:  # the system cannot start another thread
+        free.release()
+        raise
+    if isinstance(error, StopIteration):
+        raise RuntimeError("the handler raised StopIteration") from error  # a coroutine cannot raise it (PEP 479)
+    if error is not None:
+        raise error
+    return result
 
 
 def _items_of(result: Any) -> AsyncGenerator[Any]:
@@ -170,9 +212,9 @@ async def _iterated(items: AsyncIterable[Any]) -> AsyncGenerator[Any]:
 
 async def _threaded(items: Generator[Any]) -> AsyncGenerator[Any]:
     """Run a plain generator in threads, one step at a time."""
-    end = object()
+    step = partial(next, items, _END)
     try:
-        while (item := await asyncio.to_thread(next, items, end)) is not end:
+        while (item := await _in_thread(step)) is not _END:
             yield item
     finally:
         # cancelled in the middle of a step: the generator is still running and ends with that step

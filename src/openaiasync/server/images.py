@@ -19,7 +19,7 @@ from .handlers import RegisteredHandler, open_handler
 from .pieces import plain
 from .requests import ImageRequest
 from .routing import PICTURES
-from .tokens import count_tokens
+from .tokens import count_texts
 
 if TYPE_CHECKING:
     from .app import Server
@@ -156,7 +156,7 @@ async def _pictures(handler: RegisteredHandler, request: ImageRequest) -> AsyncG
                 yield {"bytes": bytes(value)}
             elif isinstance(value, str):
                 yield {"url": value}
-            elif is_dict(value):
+            elif is_dict(value) and not {"bytes", "b64_json", "url"}.isdisjoint(value):
                 yield value
             else:
                 raise TypeError(f"an image handler returned {type(value).__name__}, which is not a picture")
@@ -188,7 +188,7 @@ def _answer(request: ImageRequest, data: list[dict[str, Any]], usage: dict[str, 
 
 
 def _usage(request: ImageRequest, n: int) -> dict[str, Any]:
-    text = count_tokens(request.prompt)
+    text = count_texts([request.prompt])
     shown, output = _IMAGE_TOKENS * len(request.images), _IMAGE_TOKENS * n
     return {
         "input_tokens": text + shown,
@@ -225,6 +225,8 @@ async def _events(
 
 def _event(request: ImageRequest, name: str, made: dict[str, Any], fields: dict[str, Any]) -> bytes:
     kind = f"{request.kind}.{name}"
+    if "url" in made:
+        raise TypeError("an image handler returned a URL for a stream, whose events carry the bytes of pictures")
     data = made["b64_json"] if "b64_json" in made else b64encode(made["bytes"]).decode()
     return event_of({"type": kind, "b64_json": data, **fields}, kind)
 

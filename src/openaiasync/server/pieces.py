@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import msgspec
 
 __all__ = [
     "ContentDelta",
@@ -76,6 +78,12 @@ class Finish:
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
+_FIELDS: Final = frozenset([
+    "annotations", "audio", "choices", "content", "function_call", "reasoning", "reasoning_content", "refusal", "role",
+    "tool_calls", "usage",
+])  # fmt: skip
+"""The fields of messages, deltas and answers."""
+
 Piece: TypeAlias = ContentDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageReport | Finish
 
 
@@ -91,8 +99,8 @@ def plain(value: Any) -> Any:
 def pieces_of(item: Any) -> Iterator[Piece]:
     """Yield the pieces that one item of a handler stands for.
 
-    A string is content; a dict is a message, a delta, a whole ``chat.completion`` or one of its chunks. Raises
-    `TypeError` for anything else.
+    A string is content; a dict is a message, a delta, a whole ``chat.completion`` or one of its chunks; `None` is
+    nothing. Raises `TypeError` for anything else.
     """
     if isinstance(item, str):
         yield ContentDelta(item)
@@ -105,6 +113,8 @@ def pieces_of(item: Any) -> Iterator[Piece]:
 
 
 def _from_dict(value: dict[str, Any]) -> Iterator[Piece]:
+    if _FIELDS.isdisjoint(value):
+        raise TypeError(f"a chat handler returned or yielded a dict that is not a message: it has {list(value)[:5]}")
     choices: list[dict[str, Any]] = value.get("choices") or []
     choice = choices[0] if choices else {}
     message: dict[str, Any] = choice.get("message") or choice.get("delta") or ({} if "choices" in value else value)
@@ -119,7 +129,7 @@ def _from_dict(value: dict[str, Any]) -> Iterator[Piece]:
     for call in message.get("tool_calls") or ():
         kind: Any = call.get("type") or ("custom" if "custom" in call else "function")
         body: dict[str, Any] = call.get(kind) or {}
-        arguments = str(body.get("input" if kind == "custom" else "arguments") or "")
+        arguments = _text_of(body.get("input" if kind == "custom" else "arguments") or "")
         yield ToolCallDelta(str(body.get("name") or ""), arguments, str(call.get("id") or ""), kind)
     usage: dict[str, Any] | None = value.get("usage")
     if usage:
@@ -133,3 +143,8 @@ def _from_dict(value: dict[str, Any]) -> Iterator[Piece]:
         )
     if choice.get("finish_reason"):
         yield Finish(str(choice["finish_reason"]))
+
+
+def _text_of(arguments: Any) -> str:
+    """Return the arguments of a tool call as text; handlers also give the object that the text should encode."""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()

@@ -16,7 +16,7 @@ from .asgi import Message, Receive
 from .errors import HTTPError
 from .timer import LazyTimer
 
-__all__ = ["ClientLeft", "Presence", "PresenceMonitor", "RequestLimits", "SendBlock"]
+__all__ = ["ClientLeft", "Presence", "PresenceMonitor", "RequestLimits", "ResponseBroken", "SendBlock"]
 
 _VISIT_AFTER: Final = 0.005  # seconds
 
@@ -33,6 +33,10 @@ class RequestLimits:
 
 class ClientLeft(Exception):
     """The client has disconnected, or does not read what it is sent."""
+
+
+class ResponseBroken(Exception):
+    """A response that has begun cannot be completed: the ASGI server has to cut it, so that it does not look whole."""
 
 
 class PresenceMonitor:

@@ -18,7 +18,7 @@ from ..lazy import resolve_annotations
 from .chat import ChoiceWriter
 from .context import RequestContext, event_of
 from .errors import HTTPError
-from .handlers import RegisteredHandler, open_handler, whole_result
+from .handlers import RegisteredHandler, open_handler
 from .pieces import ContentDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, plain
 from .requests import ChatRequest, ResponseRequest, input_items
 from .store import page_of, read_page_ask
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["ResponseStore", "create_response", "delete_response", "get_response", "list_input_items"]
 
 _MAX_KEPT: Final = 1000
+_TERMINAL: Final = frozenset(["response.completed", "response.failed", "response.incomplete", "error"])
 _INPUT: Final = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 
 
@@ -111,21 +112,74 @@ async def create_response(app: Server, context: RequestContext) -> None:
 
 async def _own(app: Server, context: RequestContext, body: dict[str, Any], handler: RegisteredHandler) -> None:
     """Serve a request with a handler for responses."""
-    request = ResponseRequest(body, context)
-
-    async def events() -> AsyncGenerator[bytes]:
-        async with aclosing(open_handler(handler, request)) as found:
-            async for item in found:
-                event = plain(item)
-                yield event_of(event, event.get("type", ""))
-
     async with app.admitted(context):
+        app.spend(context, 0)
+        events = _own_events(handler, ResponseRequest(body, context))
         if body.get("stream"):
-            await context.send_events(events())
+            await context.send_events(_encoded(events))
             return
-        async with context.presence():
-            result = plain(await whole_result(handler, request))
-        await context.send_json(result.get("response", result))  # the last event of a stream carries the response
+        last: dict[str, Any] = {}
+        async with context.presence(), aclosing(events):
+            async for event in events:
+                last = event
+        if last["type"] == "error":
+            raise HTTPError(500, last.get("message") or "The model failed.", code=last.get("code"))
+        await context.send_json(last["response"])
+
+
+async def _encoded(events: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:
+    async with aclosing(events):
+        async for event in events:
+            yield event_of(event, event["type"])
+
+
+async def _own_events(handler: RegisteredHandler, request: ResponseRequest) -> AsyncGenerator[dict[str, Any]]:
+    """Yield the events of a handler for responses, of which the last one is terminal.
+
+    A whole response becomes events. Raises `TypeError` for what is neither, `ValueError` without a terminal event.
+    """
+    number = 0
+    last = ""
+    async with aclosing(open_handler(handler, request)) as items:
+        async for item in items:
+            value = plain(item)
+            for event in _events_of_whole(value, request) if "output" in as_dict(value) else (value,):
+                last = str(as_dict(event).get("type") or "")
+                if not last or (last in _TERMINAL and last != "error" and not is_dict(event.get("response"))):
+                    raise TypeError(
+                        "a response handler returned or yielded neither a response, which has 'output', nor an event, "
+                        f"which has a 'type': {type(item).__name__}"
+                    )
+                yield {"sequence_number": number, **event}
+                number += 1
+            if last in _TERMINAL:
+                return
+    raise ValueError(f"the response handler ended without one of the events {', '.join(sorted(_TERMINAL))}")
+
+
+def _events_of_whole(response: dict[str, Any], request: ResponseRequest) -> Iterator[dict[str, Any]]:
+    """Yield the events of a stream that ends with this response. Required fields that it lacks are added."""
+    added = {"id": f"resp_{os.urandom(24).hex()}", "object": "response", "created_at": int(time.time())}
+    response = {**added, "status": "completed", "model": request.model, **response}
+    unfinished = {**response, "status": "in_progress", "output": [], "usage": None}
+    yield {"type": "response.created", "response": unfinished}
+    yield {"type": "response.in_progress", "response": unfinished}
+    for place, item in enumerate(response["output"]):
+        at: dict[str, Any] = {"output_index": place, "item_id": item.get("id") or ""}
+        parts: list[dict[str, Any]] = item.get("content") or []
+        without = {**item, "status": "in_progress", "content": []} if parts else item
+        yield {"type": "response.output_item.added", "output_index": place, "item": without}
+        for number, part in enumerate(parts):
+            here = {**at, "content_index": number}
+            word, kind = ("refusal", "refusal") if "refusal" in part else ("text", str(part["type"]))
+            more: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
+            yield {"type": "response.content_part.added", **here, "part": {**part, word: ""}}
+            yield {"type": f"response.{kind}.delta", **here, "delta": part[word], **more}
+            yield {"type": f"response.{kind}.done", **here, word: part[word], **more}
+            yield {"type": "response.content_part.done", **here, "part": part}
+        yield {"type": "response.output_item.done", "output_index": place, "item": item}
+    kind = response["status"] if response["status"] in ("failed", "incomplete") else "completed"
+    yield {"type": f"response.{kind}", "response": response}
 
 
 # -------------------------------------------------------------------------------------------------- input

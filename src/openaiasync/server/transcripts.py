@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..core.model.plain import is_dict
 from .chat import token_chance
 from .context import event_of
-from .tokens import count_tokens
+from .tokens import count_texts, count_tokens
 
 __all__ = ["WRITERS", "Transcript", "TranscriptSegment"]
 
@@ -75,7 +75,7 @@ class Transcript:
     def count(self, prompt: str | None) -> dict[str, Any]:
         """Return the usage, counting it if the handler did not."""
         if not self.usage:
-            audio, text, output = int(self.duration * 20) + 1, count_tokens(prompt or ""), count_tokens(self.text)
+            audio, text, output = int(self.duration * 20) + 1, count_texts([prompt or ""]), count_tokens(self.text)
             self.usage = {
                 "type": "tokens",
                 "input_tokens": text + audio,

@@ -47,7 +47,7 @@ from ..context import RequestContext, error_event
 from ..errors import HTTPError
 from ..http import HTTPServer
 from ..http_connection import ServerLimits
-from ..presence import ClientLeft, Presence
+from ..presence import ClientLeft, Presence, ResponseBroken
 from ..routing import Router
 from .accounts import ANYONE, ClientKey, KeyRing, UsageTable, metric_lines
 from .front_recording import REPLAYED, FrontRecording
@@ -123,10 +123,6 @@ class _Passage:
         self.above = above
         self.cache_key: bytes | None = None
         self.call: Call | None = None
-
-
-class _UpstreamBroke(OSError):
-    """Ends a response whose upstream broke off: the client's connection is cut, too."""
 
 
 class Front(Server):
@@ -340,7 +336,7 @@ class Front(Server):
             if context.answering or passage is None:
                 raise
             await self._refuse(context, passage, error)
-        except (HTTPError, _UpstreamBroke):
+        except (HTTPError, ResponseBroken):
             self._usage.fail(caller, None if passage is None else passage.model)
             raise
 
@@ -427,7 +423,7 @@ class Front(Server):
                         response.release()
                 finally:
                     self._active -= 1
-        except (ClientLeft, _UpstreamBroke):
+        except (ClientLeft, ResponseBroken):
             raise
         except (OpenAIError, asyncio.CancelledError) as error:
             if not context.answering:
@@ -435,7 +431,7 @@ class Front(Server):
             await self._end_broken(context, passage, error, boundary, tail)
             if isinstance(error, asyncio.CancelledError):
                 raise
-            raise _UpstreamBroke from None
+            raise ResponseBroken from None
 
     async def _call(self, passage: _Passage) -> ForwardedResponse:
         """Send a request, and return the response at its first bytes."""
@@ -523,7 +519,7 @@ class Front(Server):
         if not response.exact and boundary is not None and not tail.completes_events:
             # The upstream closed the connection where nothing says that the stream ends: so does the front.
             await send(data, more=True)
-            raise _UpstreamBroke
+            raise ResponseBroken
         if self._cache is not None and response.exact and (boundary is None or tail.completes_events):
             self._keep_answer(passage, response, tail)
         await send(data, more=False)

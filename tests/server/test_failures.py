@@ -1,0 +1,292 @@
+"""Handlers that raise or return anything: every client gets an error object, and the server lives on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from conftest import run
+from cputime import assert_linear
+from openaiasync.server import (
+    ContentDelta,
+    Finish,
+    HTTPError,
+    ReasoningDelta,
+    Server,
+    ToolCallDelta,
+    serve,
+)
+from openaiasync.server.chat import StopCutter
+from openaiasync.server.tokens import count_texts, count_tokens
+
+from .wire import Answer, Wire
+
+CHAT_PATH = "/v1/chat/completions"
+RAISED: list[BaseException] = [
+    ValueError("a secret"),
+    ConnectionResetError("a secret upstream"),
+    FileNotFoundError("a secret file"),
+    TimeoutError("a secret"),
+    BaseException("a secret"),
+    SystemExit(3),
+    GeneratorExit("a secret"),
+    StopIteration("a secret"),
+    StopAsyncIteration("a secret"),
+    asyncio.CancelledError("a secret"),
+    BaseExceptionGroup("a secret", [SystemExit(1)]),
+    RecursionError("a secret"),
+]
+
+
+def handlers(error: BaseException, first: list[str]) -> dict[str, Callable[[Any], Any]]:
+    """Handlers of every kind that yield some pieces, if they can, and raise."""
+
+    async def generator(request: Any) -> AsyncIterator[str]:
+        for piece in first:
+            yield piece
+        raise error
+
+    async def coroutine(request: Any) -> str:
+        raise error
+
+    def plain(request: Any) -> str:
+        raise error
+
+    def plain_generator(request: Any) -> Iterator[str]:
+        yield from first
+        raise error
+
+    return {"generator": generator, "coroutine": coroutine, "plain": plain, "plain_generator": plain_generator}
+
+
+def ask(model: str = "m", **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
+
+
+def answers(app: Server, *requests: tuple[str, Any]) -> list[Answer]:
+    """The answers to requests, each on a connection of its own, and then the server still lives."""
+
+    async def main() -> list[Answer]:
+        found: list[Answer] = []
+        async with serve(app) as server:
+            for path, body in requests:
+                async with Wire(server) as wire:
+                    found.append(await wire.call("POST", path, body))
+            async with Wire(server) as wire:
+                assert (await wire.call("GET", "/health")).json() == {"status": "ok"}
+        assert app.metrics.in_flight == app.queue.running == 0
+        return found
+
+    return run(main())
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+def test_whatever_a_handler_raises(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """Before its first piece it is a 500, streamed or not; what it raised is in the log alone."""
+    app = Server()
+    for name, handler in handlers(error, []).items():
+        app.chat(name)(handler)
+    for answer in answers(
+        app, *((CHAT_PATH, ask(name, stream=on)) for name in app.model_names() for on in (False, True))
+    ):
+        assert answer.status == 500
+        assert answer.error()["message"] == "The server failed to answer this request."
+    assert len([record for record in caplog.records if record.exc_info]) == 8
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+def test_whatever_a_handler_raises_in_a_stream(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """After its first piece the stream ends with an error event and without ``[DONE]``."""
+    app = Server()
+    made = handlers(error, ["one "])
+    app.chat("async")(made["generator"])
+    app.chat("plain")(made["plain_generator"])
+    for answer in answers(app, (CHAT_PATH, ask("async", stream=True)), (CHAT_PATH, ask("plain", stream=True))):
+        events = answer.body.decode().split("\n\n")
+        assert '"one "' in events[1]
+        last = json.loads(events[-2].removeprefix("data: "))
+        assert last["error"]["message"] == "The server failed to finish this answer."
+        assert "[DONE]" not in answer.body.decode()
+    assert len([record for record in caplog.records if record.exc_info]) == 2
+
+
+def test_failures_are_shown_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
+    """With `debug` the client sees the text, even one that JSON cannot carry."""
+    caplog.set_level(logging.CRITICAL, "openaiasync.server")  # nor can the reports of parallel test processes
+    app = Server(debug=True)
+    app.chat("m")(handlers(ValueError("wrong \ud800"), [])["coroutine"])
+    (answer,) = answers(app, (CHAT_PATH, ask()))
+    assert answer.error()["message"] == "ValueError: wrong \\ud800"
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        5,
+        b"text",
+        ["a", "b"],
+        {},
+        {"text": "the wrong name"},
+        {"content": 5},
+        {"choices": [None]},
+        {"tool_calls": [None]},
+        ContentDelta(5),  # type: ignore[arg-type]
+        ReasoningDelta(None),  # type: ignore[arg-type]
+        ToolCallDelta("f", ["a"]),  # type: ignore[arg-type]
+        Finish(5),  # type: ignore[arg-type]
+        "a lone surrogate \ud800",
+        object(),
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_chat_results_that_are_no_answers(result: Any) -> None:
+    """Never an empty or wrong answer: a 500, or in a stream an error event."""
+    app = Server()
+
+    @app.chat("m")
+    async def reply(request: Any) -> Any:
+        return result
+
+    whole, streamed = answers(app, (CHAT_PATH, ask()), (CHAT_PATH, ask(stream=True)))
+    assert whole.status == 500
+    whole.error()
+    assert b"The server failed to" in streamed.body
+    assert b"[DONE]" not in streamed.body
+
+
+def test_a_forgotten_return_is_explained(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the handler and what to do."""
+    app = Server()
+
+    @app.chat("m")
+    def forgetful(request: Any) -> None:
+        pass
+
+    answers(app, (CHAT_PATH, ask()))
+    assert "forgetful returned None: return an answer, or yield its pieces" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "body", "results"),
+    [
+        ("speech", "/v1/audio/speech", {"input": "a", "voice": "alloy"}, [None, 5, "text", b"", {1}]),
+        ("embedding", "/v1/embeddings", {"input": "a"}, [None, 5, [], [["a"]], ["ab"], [[1.0], [2.0]]]),
+        ("image", "/v1/images/generations", {"prompt": "a"}, [None, 5, {}, {"content": "x"}]),
+        ("moderation", "/v1/moderations", {"input": "a"}, [None, 5, [], [{"hate": "much"}], [None]]),
+        ("completion", "/v1/completions", {"prompt": "a"}, [None, 5, b"x", {"text": "x"}]),
+        ("response", "/v1/responses", {"input": "a"}, [None, 5, "text", {}, {"type": "response.completed"}]),
+    ],
+    ids=lambda value: value if isinstance(value, str) and not value.startswith("/") else "",
+)
+def test_other_results_that_are_no_answers(kind: str, path: str, body: dict[str, Any], results: list[Any]) -> None:
+    """The same for the other operations."""
+    app = Server()
+    for place, result in enumerate(results):
+        app._register(kind, (str(place),))(lambda request, result=result: result)
+    for answer in answers(app, *((path, {"model": str(place), **body}) for place in range(len(results)))):
+        assert answer.status == 500, answer.body
+        answer.error()
+
+
+def test_vectors_of_another_length() -> None:
+    """A request for so many dimensions is an error if the model has others."""
+    app = Server()
+
+    @app.embedding("m")
+    def embed(request: Any) -> list[list[float]]:
+        return [[1.0, 2.0, 3.0]]
+
+    good, bad = answers(
+        app,
+        ("/v1/embeddings", {"model": "m", "input": "a", "dimensions": 3}),
+        ("/v1/embeddings", {"model": "m", "input": "a", "dimensions": 2}),
+    )
+    assert good.json()["data"][0]["embedding"] == [1.0, 2.0, 3.0]
+    assert (bad.status, bad.error()["param"]) == (400, "dimensions")
+
+
+def test_arguments_as_an_object() -> None:
+    """A message whose tool call has an object in place of its text is sent as JSON, not as Python writes it."""
+    app = Server()
+
+    @app.chat("m")
+    def reply(request: Any) -> dict[str, Any]:
+        return {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": None}}}]}
+
+    (answer,) = answers(app, (CHAT_PATH, ask()))
+    assert answer.json()["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == '{"a":null}'
+
+
+@pytest.mark.parametrize("status", [200, 302, 399, 600, 999])
+def test_statuses_that_are_no_errors(status: int) -> None:
+    """An error with such a status is refused where it is made."""
+    with pytest.raises(ValueError, match="from 400 to 599"):
+        HTTPError(status, "x")
+
+
+def test_plain_handlers_do_not_wait_for_each_other() -> None:
+    """Dozens may block at once; threads that never end keep neither the other requests nor the program."""
+    app = Server()
+    together = threading.Barrier(48)
+    stuck = threading.Event()
+
+    @app.chat("m")
+    def reply(request: Any) -> str:
+        together.wait(20)
+        return "met"
+
+    @app.chat("stuck")
+    def never(request: Any) -> str:
+        stuck.wait(60)
+        return "never"
+
+    async def one(server: Any, body: dict[str, Any]) -> Answer:
+        async with Wire(server) as wire:
+            return await wire.call("POST", CHAT_PATH, body)
+
+    async def main() -> None:
+        async with serve(app, grace=0.0) as server:
+            lost = [asyncio.create_task(one(server, ask("stuck"))) for _ in range(10)]
+            found = await asyncio.gather(*(one(server, ask()) for _ in range(48)))
+            assert {answer.json()["choices"][0]["message"]["content"] for answer in found} == {"met"}
+            for task in lost:
+                task.cancel()
+            await asyncio.wait(lost)
+
+    began = time.monotonic()
+    try:
+        run(main())
+        assert time.monotonic() - began < 30  # a thread pool of the event loop would wait for the stuck ones
+    finally:
+        stuck.set()
+
+
+def test_stop_strings_cost_linear_time() -> None:
+    """Even one of a megabyte that nearly matches."""
+
+    def cut(size: int) -> None:
+        cutter = StopCutter("a" * size + "b")
+        for _ in range(size // 100):
+            cutter.feed(ContentDelta("a" * 100))
+        cutter.feed(ContentDelta("c" + "a" * size))
+        assert len("".join(piece.text for piece in cutter.rest())) == size + 1
+
+    assert_linear(cut, 20_000)
+
+
+def test_tokens_of_long_prompts_are_estimated() -> None:
+    """Within a few per cent, at a cost that does not grow with their length."""
+    text = "The quick brown fox, who had read a lot, jumps over 13 lazy dogs. " * 20_000
+    exact = count_tokens(text)
+    assert abs(count_texts([text]) / exact - 1) < 0.05
+    began = time.process_time()
+    count_texts(["." * 30_000_000])
+    assert time.process_time() - began < 1.0
