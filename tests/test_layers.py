@@ -56,7 +56,7 @@ NO_IO = {"asyncio", "concurrent", "multiprocessing", "select", "selectors", "soc
 CORE = tuple(f"core.{name}" for name in ("model", "http", "codec", "schema", "policy"))
 FORBIDDEN = {
     **dict.fromkeys(["version", "lazy", "errors", "types", "params", "endpoints"], NO_IO),
-    **dict.fromkeys(CORE, NO_IO | {"time"}),
+    **dict.fromkeys(CORE, NO_IO | {"time", "random"}),
 }
 THIRD_PARTY = {
     "core.model": {"pyarrow", "pydantic_core"},  # in methods that these libraries call
@@ -218,7 +218,7 @@ def layer_faults(imports: list[Import]) -> list[str]:
 def foreign_fault(one: Import) -> str:
     name = one.target_unit
     if name in FORBIDDEN.get(one.unit, ()):
-        return f"{one.unit} does no I/O and reads no clock"
+        return f"{one.unit} does no I/O, reads no clock and draws no random number"
     if name in sys.stdlib_module_names or name == "msgspec" or name in THIRD_PARTY.get(one.unit, ()):
         return ""
     return f"{one.unit} may not depend on {name}"
@@ -248,6 +248,19 @@ def cycles(imports: list[Import]) -> list[str]:
     return found
 
 
+CLOCKS_AND_CHANCE = {"now", "utcnow", "today", "time", "monotonic", "random", "uniform", "randint"}
+
+
+def clock_faults(root: Path) -> list[str]:
+    """Calls in core that read a clock or make a random number, under whatever name their module was imported."""
+    return [
+        f"{dotted(path.relative_to(root))}:{node.lineno} calls {ast.unparse(node.func)}"
+        for path in sorted((root / "core").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CLOCKS_AND_CHANCE
+    ]
+
+
 @cache
 def source() -> list[Import]:
     return read_tree(SOURCE)
@@ -268,6 +281,19 @@ def test_parts_that_users_combine_do_not_know_each_other() -> None:
     apart = [("chat", "bulk"), ("chat", "server"), ("bulk", "server")]
     forbidden = {*apart, *((other, one) for one, other in apart), ("server", "demo")}
     assert [str(one) for one in source() if not one.foreign and (one.unit, one.target_unit) in forbidden] == []
+
+
+def test_core_is_passed_the_time() -> None:
+    """Nothing in core reads a clock, by the calendar either, or draws a random number: both are passed in."""
+    assert clock_faults(SOURCE) == []
+
+
+def test_a_clock_is_caught(tmp_path: Path) -> None:
+    """A date is a clock, too."""
+    text = "import datetime as d\ndef f(facts):\n    return d.datetime.now(), facts.now\n"
+    assert clock_faults(write_tree(tmp_path, {"core/policy/retry.py": text})) == [
+        "core.policy.retry:3 calls d.datetime.now"
+    ]
 
 
 def test_core_loads_no_event_loop() -> None:
@@ -324,6 +350,7 @@ MADE_UP = {
     ),
     "I/O in core": ("core/http/response.py", "import asyncio.streams\n", "no I/O"),
     "a clock in core": ("core/policy/limits.py", "from time import monotonic\n", "no clock"),
+    "chance in core": ("core/policy/retry.py", "def f():\n    from random import random\n", "no random number"),
     "sockets in errors": ("errors.py", "def f():\n    import socket\n", "no I/O"),
     "a new dependency": ("engine/call.py", "import anyio\n", "may not depend on anyio"),
     "a unit of no layer": ("nowhere.py", "from .errors import E\n", "in no layer"),

@@ -34,7 +34,8 @@ def size_faults(repository: Path) -> list[str]:
                 faults.append(f"{name}: {count} lines, at most {FILE_LINES}")
             for node in ast.walk(ast.parse(text, filename=name)):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    length = (node.end_lineno or node.lineno) - node.lineno + 1
+                    first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                    length = (node.end_lineno or node.lineno) - first + 1
                     if length > FUNCTION_LINES:
                         faults.append(f"{name}:{node.lineno} {node.name}: {length} lines, at most {FUNCTION_LINES}")
     return faults
@@ -71,9 +72,11 @@ def test_the_limits_are_kept_to_the_line(tmp_path: Path) -> None:
     assert size_faults(tmp_path) == []
     (tmp_path / "src" / "long.py").write_text("x = 1\n" * 801)
     (tmp_path / "tools" / "function.py").write_text("class C:\n    async def f(self):\n" + "        x = 1\n" * 60)
+    (tmp_path / "tools" / "marked.py").write_text("@x\ndef f():\n" + "    x = 1\n" * 59)
     assert size_faults(tmp_path) == [
         "src/long.py: 801 lines, at most 800",
         "tools/function.py:2 f: 61 lines, at most 60",
+        "tools/marked.py:2 f: 61 lines, at most 60",
     ]
 
 

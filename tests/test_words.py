@@ -23,6 +23,8 @@ SAME_MODULES = {
     "agents audio chat embeddings files images models responses uploads": "a namespace of the API",
     "base": "the base classes of a package",
     "errors": "the errors of a package",
+    "http": "the grammar in `core`, and the server that speaks it",
+    "server": "the kit, and the test double made of it",
 }
 
 # Words that were given up, as parts of any name that is defined (`told`, `_told`, `is_told`): what to write instead.
@@ -87,16 +89,21 @@ def trees() -> dict[str, ast.Module]:
 
 
 def twice(sources: dict[str, ast.Module]) -> set[str]:
-    """The names of classes and modules that are in two places, official paths left out."""
+    """The names of classes, modules and packages that are in two places, official paths left out.
+
+    The main module of a package may have its name (`engine/engine.py`).
+    """
     places: defaultdict[str, set[str]] = defaultdict(set)
     for path, tree in sources.items():
         if path.startswith("lib/") or path == "pagination.py":
             continue
         if not path.endswith("__init__.py"):
             places[Path(path).stem].add(path)
-        for node in tree.body:
+        elif "/" in path and f"{Path(path).parent}/{Path(path).parent.name}.py" not in sources:
+            places[Path(path).parent.name].add(path)
+        for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
-                places[node.name.lstrip("_")].add(f"{path}:{node.name}")
+                places[node.name.lstrip("_")].add(f"{path}:{node.name}:{node.lineno}")
     return {name for name, found in places.items() if len(found) > 1}
 
 
@@ -232,3 +239,6 @@ def test_a_second_meaning_is_found() -> None:
     assert twice({"a/x.py": one, "b/y.py": other}) == {"Thing"}
     assert twice({"a/x.py": one, "b/x.py": ast.parse("")}) == {"x"}
     assert twice({"a/x.py": one, "lib/x.py": other}) == set()
+    assert twice({"a/x.py": one, "b.py": ast.parse("if True:\n    class Thing: ...")}) == {"Thing"}
+    assert twice({"a/x.py": one, "x/__init__.py": ast.parse("")}) == {"x"}
+    assert twice({"x/x.py": one, "x/__init__.py": ast.parse("")}) == set()

@@ -153,12 +153,12 @@ class Client(ClientMethods, HTTPMethods, Api):
         admin_api_key: the key for administration endpoints. Default: ``OPENAI_ADMIN_KEY``.
         api_org_name: sent as ``OpenAI-Organization``. Default: ``OPENAI_ORG_ID``.
         webhook_secret: the secret for checking webhook signatures. Default: ``OPENAI_WEBHOOK_SECRET``.
-    model: the model for calls that name none, or a mapping from method (``"chat"``, ``"embedding"``, …) to model.
+        model: the model for calls that name none, or a mapping from method (``"chat"``, ``"embedding"``, …) to model.
         default_headers: header fields of every request.
         default_query: query parameters of every request.
         http_user_agent: the ``User-Agent``. Default: the versions of this library and of Python.
         http_max_in_flight: the maximum number of calls in flight (2; `None`: no limit). Others wait, first come,
-    first served; an open stream counts until it is closed. A call that waits for more than 5 s is
+            first served; an open stream counts until it is closed. A call that waits for more than 5 s is
             logged as a WARNING.
         http_max_connections_per_host: connections to one host (default: `http_max_in_flight`).
         http_max_redirects: redirects to follow (3). Requests with a key or a body only follow them within the origin.
@@ -458,7 +458,7 @@ class AsyncOpenAI(Client):
         if options.get("workload_identity") is not None:
             from .identity.workload import with_base
 
-            given = with_base(given)
+            given = with_base(given, OFFICIAL.keywords["base_url"].from_environment()[1])
         self._open(ClientConfig.resolved(OFFICIAL, given))
 
 

@@ -56,7 +56,6 @@ __all__ = [
     "DataResidency",
     "Option",
     "OptionSet",
-    "env",
     "shows",
 ]
 
@@ -135,15 +134,6 @@ class URL(str):
     def path(self) -> str:
         """The path."""
         return urlsplit(self).path
-
-
-def env(*names: str) -> str | None:
-    """Return the first of these environment variables that is set and not blank."""
-    for name in names:
-        value = os.environ.get(name, "").strip()
-        if value:
-            return value
-    return None
 
 
 def seconds(name: str, value: float | None) -> float | None:
@@ -354,16 +344,16 @@ class Option(Struct, frozen=True, eq=False):
         client: its keyword of `Client`, if it is one of `Client`'s.
         official: its keyword of `AsyncOpenAI` and `AsyncAzureOpenAI`, if it is one of theirs.
         other: its key in ``http_other``, for options without a keyword in some or all constructors.
-    check: returns the value to keep, or raises an error that names the option as the caller did.
-    unit: the unit of a number.
-    default: the value if it is neither given nor in the environment; a function is passed the other fields.
-    official_default: the same for `AsyncOpenAI` and `AsyncAzureOpenAI`, if it differs.
-    environment: the variables that are read if it is not given; the first one that is set counts.
-    per_call: the keyword of every method that replaces it, or adds to it, for one call (`RequestOptions`).
-    none: whether `None` is a value ("no limit", "no hook"). Otherwise it means "not given".
-    shared: whether clients made by `with_options` share it, so that they cannot change it.
-    merged: whether it adds to existing values: the environment's, and in `with_options` the client's.
-    client_only: whether it is also not allowed in `http_other` of `AsyncOpenAI`.
+        check: returns the value to keep, or raises an error that names the option as the caller did.
+        unit: the unit of a number.
+        default: the value if it is neither given nor in the environment; a function is passed the other fields.
+        official_default: the same for `AsyncOpenAI` and `AsyncAzureOpenAI`, if it differs.
+        environment: the variables that are read if it is not given; the first one that is set counts.
+        per_call: the keyword of every method that replaces it, or adds to it, for one call (`RequestOptions`).
+        none: whether `None` is a value ("no limit", "no hook"). Otherwise it means "not given".
+        shared: whether clients made by `with_options` share it, so that they cannot change it.
+        merged: whether it adds to existing values: the environment's, and in `with_options` the client's.
+        client_only: whether it is also not allowed in `http_other` of `AsyncOpenAI`.
         tcp: whether it configures the sockets.
         hidden: whether it may hold a key or a password and is kept in a `Hidden`.
         sets: further fields, and the values they get with this option.
@@ -401,6 +391,11 @@ class Option(Struct, frozen=True, eq=False):
     def value(self, name: str, value: Any) -> dict[str, Any]:
         """Return the fields that this value sets, checked. `name` is the caller's name for the option, for errors."""
         return {self.field: self.kept(self.check(name, value)), **dict(self.sets)}
+
+    def from_environment(self) -> tuple[str, str]:
+        """Return the first of its variables that is set and not blank, and its text; two empty texts without one."""
+        texts = ((name, os.environ.get(name, "").strip()) for name in self.environment)
+        return next((pair for pair in texts if pair[1]), ("", ""))
 
     def kept(self, value: Any) -> Any:
         """Return a checked value, or a default, in the form of `ClientConfig`."""
@@ -527,10 +522,8 @@ class OptionSet:
 
     def initial(self, option: Option) -> dict[str, Any]:
         """Return the fields that the environment sets for this option, if it does."""
-        for variable in () if option.merged else option.environment:
-            if value := env(variable):
-                return option.value(variable, value)
-        return {}
+        variable, text = option.from_environment()
+        return option.value(variable, text) if text and not option.merged else {}
 
     def option(self, name: str) -> Option:
         """Return the option with this keyword. Raises `TypeError` with a hint for an unknown one."""
@@ -757,8 +750,8 @@ class ClientConfig(CallConfig, frozen=True, kw_only=True):
         """Return the default header fields: the environment's, unless the client has one of the same name."""
         given = self.default_headers.reveal()
         own = {name.lower() for name in given if isinstance(name, str)}  # pyright: ignore[reportUnnecessaryIsInstance]
-        variable = "OPENAI_CUSTOM_HEADERS"
-        lines = (env(variable) or "").replace("\r", "\n").split("\n")
+        variable, text = CLIENT.keywords["default_headers"].from_environment()
+        lines = text.replace("\r", "\n").split("\n")
         pairs = [tuple(part.strip() for part in line.split(":", 1)) for line in lines if ":" in line]
         others = {name: value for name, value in pairs if name.lower() not in own}
         return (*_wrapped(others, variable), *_wrapped(given, "default_headers"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import ssl
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import openaiasync
 from openaiasync import AsyncAzureOpenAI, AsyncOpenAI, Client, ConfigurationError, Limits, RequestOptions, Timeout, omit
 from openaiasync.azure import AzureOptions, AzureVariantOptions
 from openaiasync.bridge import BridgeOptions
@@ -223,6 +226,40 @@ def test_type_checkers_see_the_same_keywords(typed: Any, options: OptionSet) -> 
     """The TypedDict of each function has the keywords of its options, no more and no fewer."""
     of_openai_alone = {"data_residency", "workload_identity"} if options is AZURE_VARIANTS else set[str]()
     assert set(typed.__annotations__) - of_openai_alone == set(options.keywords)
+
+
+# Environment variables of the API that are read outside the table, each with the reason.
+OTHER_READERS = {
+    "engine/log.py": "OPENAI_LOG sets the log of the process, not of a client",
+    "cli/doctor_command.py": "tells where the key is from",
+    "cli/front_command.py": "the key of OpenAI's own API, one of several upstreams",
+    "testing/recording_server.py": "sets the variables for the programs that it tests",
+}
+
+
+def readers(package: Path) -> set[str]:
+    """The hand-written files that name an environment variable of the API."""
+    return {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and re.fullmatch(r"(AZURE_)?OPENAI_[A-Z_]+", str(node.value))
+    }
+
+
+def test_only_the_table_reads_the_environment() -> None:
+    """No option has a variable that the table, and so the page, does not know."""
+    package = Path(openaiasync.__file__).parent
+    assert readers(package) == {"options.py", *OTHER_READERS}
+
+
+def test_no_function_has_an_option_beside_its_keywords() -> None:
+    """Constructors and `with_options` have no parameter of their own: what the table lacks cannot be given."""
+    for kind in (Client, AsyncOpenAI, AsyncAzureOpenAI):
+        for method in (kind.__init__, kind.with_options, kind.copy):
+            code = inspect.unwrap(method).__code__
+            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            assert (names, code.co_flags & inspect.CO_VARKEYWORDS) == (("self",), inspect.CO_VARKEYWORDS), method
 
 
 def test_the_bridge_has_the_options_of_the_table() -> None:

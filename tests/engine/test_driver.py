@@ -26,6 +26,31 @@ ENGINE = str(SOURCE / "engine")
 HI: Any = [{"role": "user", "content": "hi"}]
 
 
+# All that stands on the engine; the server has a queue that is no part of a call.
+ON_THE_ENGINE = (
+    "engine bridge identity realtime chat methods official bulk otel server/front client.py options.py azure.py auth.py"
+)
+# What has the methods `acquire` and `try_acquire` but is no limiter of calls.
+OTHER_LOCKS = {
+    "engine/in_flight.py": "the limiter itself",
+    "engine/uploads.py": "the lock of a file that threads read",
+    "chat/session.py": "the lock that lets one turn run at a time",
+}
+
+
+def uses(name: str) -> Iterator[str]:
+    """Where a name is used in the engine and what stands on it: called, bound to another name, or imported."""
+    for place in ON_THE_ENGINE.split():
+        for path in sorted((SOURCE / place).rglob("*.py")) if "." not in place else [SOURCE / place]:
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if (
+                    (isinstance(node, ast.Attribute) and node.attr == name)
+                    or (isinstance(node, ast.Name) and node.id == name)
+                    or (isinstance(node, ast.alias) and node.name == name)
+                ):
+                    yield path.relative_to(SOURCE).as_posix()
+
+
 def calls_in(folder: str) -> Iterator[tuple[Path, str]]:
     """What is called in a folder of the package, as it is written, each with its file."""
     for path in sorted((SOURCE / folder).rglob("*.py")):
@@ -44,12 +69,32 @@ def subclasses(kind: type) -> Iterator[type]:
 class TestOnePlace:
     """The invariants of the source."""
 
-    @pytest.mark.parametrize("name", ["limiter.acquire", "decide", "RetryFacts"])
-    def test_only_the_driver_does_it(self, name: str) -> None:
-        """A slot is waited for, and the retry policy asked, in one place of the engine and of what stands on it."""
-        folders = ("engine", "bridge", "identity", "realtime", "chat", "methods", "official")
-        places = [path for folder in folders for path, called in calls_in(folder) if called == name]
-        assert places == [Path("engine/call.py")]
+    @pytest.mark.parametrize(("name", "times"), [("decide", 2), ("RetryFacts", 3)])
+    def test_only_the_driver_asks_the_retry_policy(self, name: str, times: int) -> None:
+        """The policy is imported and asked in one place of the engine and of what stands on it."""
+        assert list(uses(name)) == ["engine/call.py"] * times  # its import, its use, an annotation
+
+    def test_only_the_driver_waits_for_a_slot(self) -> None:
+        """A slot is waited for in one place, and taken without waiting in two: before that wait, and on the fast path.
+
+        Under whatever name: every mention of the methods counts, not only calls of `limiter.acquire`.
+        """
+        found = {name: [path for path in uses(name) if path not in OTHER_LOCKS] for name in ("acquire", "try_acquire")}
+        assert found == {"acquire": ["engine/call.py"], "try_acquire": ["engine/call.py"] * 2}
+        assert OTHER_LOCKS.keys() == {path for name in found for path in uses(name)} - {"engine/call.py"}
+
+    def test_there_is_one_loop_of_attempts(self) -> None:
+        """One loop makes attempts, and it is the driver's."""
+        loops = [
+            (path.name, function.name)
+            for path in sorted((SOURCE / "engine").rglob("*.py"))
+            for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(function, ast.AsyncFunctionDef)
+            for loop in ast.walk(function)
+            if isinstance(loop, ast.While | ast.For | ast.AsyncFor)
+            and any(isinstance(one, ast.Attribute) and one.attr in ("_send", "send", "_next") for one in ast.walk(loop))
+        ]
+        assert loops == [("call.py", "run")]
 
     @pytest.mark.parametrize("name", ["observe", "settle"])
     def test_only_the_driver_tells_what_is_learned(self, name: str) -> None:

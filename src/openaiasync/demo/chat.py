@@ -13,8 +13,8 @@ from .answers import Question, Rule, RuleAnswer, words_of
 from .arithmetic import answer_arithmetic
 from .dates import answer_date
 from .facts import answer_fact, courtesy
+from .instances import Filler, as_json, instance_of
 from .memory import reflect, remember, tell_story
-from .schema import Filler, as_json, instance_of
 from .style import Style, persona, style_of
 from .tasks import answer_task
 from .tool_choice import choose_calls, tell_results

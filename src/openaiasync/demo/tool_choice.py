@@ -10,7 +10,7 @@ from ..server import ChatRequest, ToolCallDelta
 from ..server.requests import texts_of
 from .answers import Question
 from .arithmetic import find_expression
-from .schema import Filler, as_json, instance_of
+from .instances import Filler, as_json, instance_of
 
 __all__ = ["choose_calls", "tell_results"]
 

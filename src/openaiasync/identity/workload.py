@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 import weakref
 from collections import deque
@@ -83,8 +82,10 @@ def x509_workload_identity(
     return identity
 
 
-def with_base(options: Mapping[str, Any]) -> dict[str, Any]:
+def with_base(options: Mapping[str, Any], default: str) -> dict[str, Any]:
     """Return a client's options with the API base of this identity: client certificates use separate hosts.
+
+    `default` is the API base that the environment names, or ``""``; a region overrides it.
 
     Raises `ConfigurationError` for an unknown region, and for a base that is not https.
     """
@@ -92,9 +93,8 @@ def with_base(options: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(identity, Mapping) or cast("Any", identity).get("type") != "x509":
         return dict(options)
     region = options.get("data_residency")
-    environment = None if region else os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
-    base_url = options.get("base_url") or environment
-    if base_url is None:
+    base_url = options.get("base_url") or ("" if region else default)
+    if not base_url:
         if region not in _X509_BASES:
             raise ConfigurationError("client certificates work in the regions global, us and eu only")
         base_url, region = _X509_BASES[region], None

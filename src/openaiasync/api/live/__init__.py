@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ... import endpoints
 from ...engine import Namespace
 from ...lazy import resolve_annotations
-from ...realtime.methods import LiveConnect
+from ...realtime.namespaces import LiveConnect
 
 if TYPE_CHECKING:
     from ...core.model.base import OpenModel

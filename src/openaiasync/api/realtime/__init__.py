@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...engine import Namespace
 from ...lazy import resolve_annotations
-from ...realtime.methods import RealtimeConnect
+from ...realtime.namespaces import RealtimeConnect
 
 if TYPE_CHECKING:
     from .calls import AsyncCalls

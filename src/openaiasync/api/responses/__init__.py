@@ -9,7 +9,7 @@ from ... import endpoints
 from ...engine import Namespace
 from ...lazy import resolve_annotations
 from ...methods.responses import ResponsesHelpers
-from ...realtime.methods import ResponsesConnect
+from ...realtime.namespaces import ResponsesConnect
 
 if TYPE_CHECKING:
     from ...core.policy.request_options import RequestOptions

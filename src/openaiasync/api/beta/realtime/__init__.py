@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ....engine import Namespace
 from ....lazy import resolve_annotations
-from ....realtime.methods import BetaRealtimeConnect
+from ....realtime.namespaces import BetaRealtimeConnect
 
 if TYPE_CHECKING:
     from .sessions import AsyncSessions

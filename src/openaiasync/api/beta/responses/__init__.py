@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from .... import endpoints
 from ....engine import Namespace
 from ....lazy import resolve_annotations
-from ....realtime.methods import BetaResponsesConnect
+from ....realtime.namespaces import BetaResponsesConnect
 
 if TYPE_CHECKING:
     from ....engine import AsyncStream

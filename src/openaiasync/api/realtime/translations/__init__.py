@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ....engine import Namespace
 from ....lazy import resolve_annotations
-from ....realtime.methods import TranslationsConnect
+from ....realtime.namespaces import TranslationsConnect
 
 if TYPE_CHECKING:
     from .client_secrets import AsyncClientSecrets

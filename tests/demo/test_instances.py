@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.demo.schema import Filler, as_json, instance_of
+from openaiasync.demo.instances import Filler, as_json, instance_of
 from openaiasync.server.errors import HTTPError
 
 TEXT = (
