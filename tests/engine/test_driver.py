@@ -215,6 +215,23 @@ class TestOneWay:
         assert tcp == fake == httpx
         assert "streams.py:AsyncStream.start" in tcp
 
+    def test_a_websocket(self) -> None:
+        """A WebSocket is opened by the driver: the same redirects, renewed keys, timeouts and errors as a call."""
+        from realtime.loopback import loopback
+
+        async def silent(ws: Any) -> None:
+            await ws.wait_closed()
+
+        async def connect(client: Client) -> None:
+            async with client.realtime.connect(model="m"):
+                pass
+
+        async def main() -> set[str]:
+            async with loopback(silent) as server, Client(api_base=server.url, api_key="k") as client:
+                return await functions_of(lambda: connect(client))
+
+        assert run(main()) >= {"call.py:Call.run", "call.py:Call._send", "prepare.py:RequestBuilder.credentials"}
+
     def test_failures(self) -> None:
         """Errors and retries are decided in one way."""
         answer = FakeAnswer(status=500, json={"error": {"message": "no"}}, headers={"Retry-After-Ms": "1"})

@@ -284,6 +284,27 @@ class TestLying:
 
         run(main())
 
+    def test_one_timeout_for_all_redirects(self) -> None:
+        """`open_timeout` is for the whole opening: a server that redirects for ever, each time within it, is left."""
+
+        async def script(peer: Peer) -> None:
+            while True:
+                await peer.head()
+                await asyncio.sleep(0.05)
+                await peer.send(b"HTTP/1.1 307 X\r\nLocation: #\r\nContent-Length: 0\r\n\r\n")
+
+        async def main() -> None:
+            async with Server(script) as server:
+                base = f"http://127.0.0.1:{server.port}"
+                async with Client(api_base=base, api_key=KEY, http_max_redirects=1000) as client:
+                    opening = client.realtime.connect(model="m", websocket_connection_options={"open_timeout": 0.12})
+                    with pytest.raises(openaiasync.APITimeoutError, match=r"no WebSocket open within 0\.12 s") as late:
+                        await opening.enter()
+                    assert late.value.clock == "connect"
+                await server.settled()
+
+        run(main())
+
     def test_silent_before_tls(self) -> None:
         """A server that never begins TLS is ended by the connect clock."""
 
@@ -404,5 +425,5 @@ def test_a_key_is_shown_nowhere() -> None:
     with LogText() as log:
         server = run(main())
     assert server.field("X-Secret") == PASSWORD
-    assert any("WebSocket ws://127.0.0.1" in line for line in log.lines)
+    assert any("GET ws://127.0.0.1" in line and "101 in" in line for line in log.lines)
     assert not [line for line in log.lines if KEY in line or PASSWORD in line]

@@ -11,7 +11,7 @@ import h11
 import pytest
 
 from conftest import run
-from openaiasync.transport.adapter import AdapterResponse, limited_start
+from openaiasync.transport.adapter import AdapterResponse, time_limit
 from openaiasync.transport.base import (
     AttemptTimeouts,
     Transport,
@@ -70,7 +70,7 @@ class H11Transport:
             method=out.method, target=out.target, headers=[*fields, *out.fields, *out.credentials.fields()]
         )
         try:
-            async with limited_start(clocks):
+            async with time_limit(clocks):
                 for event in (request, h11.Data(data=out.body), h11.EndOfMessage()):
                     writer.write(wire.send(event) or b"")
                 while isinstance(head := await receive(), h11.InformationalResponse):

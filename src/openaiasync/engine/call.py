@@ -186,7 +186,7 @@ class Call:
                     self.head_at = self.loop.time()
                     if observers is not NOBODY:
                         observers.responded(response)
-                    if 200 <= response.status < 300:
+                    if 200 <= response.status < 300 or response.status == 101:  # 101: a WebSocket is open
                         upstream.observe(self)
                         if self.failure is not None:
                             self.failure = self.reason = None

@@ -154,6 +154,14 @@ class BaseURL:
         shown = f"[{host}]" if ":" in host else host
         self.root: str = f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
 
+    def as_websocket(self) -> BaseURL:
+        """Return this base with ``ws`` or ``wss`` as the scheme that is shown. Its origin stays one of HTTP."""
+        made = object.__new__(BaseURL)
+        for name in BaseURL.__slots__:
+            setattr(made, name, getattr(self, name))
+        made.root = f"ws{self.root[4:]}"
+        return made
+
     def target(self, path: str) -> str:
         """Return the origin-form target of a path that belongs to an endpoint, whose query wins over the base's own."""
         if not self.query:
@@ -164,14 +172,19 @@ class BaseURL:
     def joined(self, target: str, reference: str) -> tuple[BaseURL, str] | None:
         """Return the base and the target that a server's reference leads to, as seen from `target` of this base.
 
-        Characters outside ASCII are percent-encoded, and userinfo is dropped. `None` if it is not an http URL.
+        Characters outside ASCII are percent-encoded, and userinfo is dropped. `None` if it is not an http URL; seen
+        from a WebSocket's base, it may be one of a WebSocket.
         """
+        websocket = self.root.startswith("ws")
         try:
             parts = urlsplit(urljoin(self.root + target, quote(reference, safe=_REFERENCE_SAFE)))
-            base = BaseURL(f"{parts.scheme}://{parts.netloc}")
+            scheme = f"http{parts.scheme[2:]}" if websocket and parts.scheme in ("ws", "wss") else parts.scheme
+            base = BaseURL(f"{scheme}://{parts.netloc}")
         except ValueError:
             return None
         base.userinfo = None
+        if websocket:
+            base = base.as_websocket()
         return base, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def __str__(self) -> str:

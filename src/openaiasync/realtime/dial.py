@@ -1,4 +1,4 @@
-"""Opening a WebSocket for one client: its URL and credentials, the connection, the upgrade.
+"""Open a WebSocket for one client: a call by the driver, over a transport that asks for the upgrade.
 
 The `websockets` library implements the protocol and is imported when the first connection is opened.
 `transport.connect` opens the connection, so that proxies, certificates and timeouts are those of all calls.
@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from ..core.codec.encode import encode_query, merge_queries
+from msgspec.structs import replace
+
+from ..core.codec.encode import encode_query
 from ..core.codec.endpoint import Endpoint, Request, nearest
-from ..core.model.meta import Meta, RequestInfo
+from ..core.http.request import authority
+from ..core.model.meta import RequestInfo
+from ..core.model.secrets import Secret
 from ..engine import failures
-from ..engine.call import REDIRECTS
-from ..engine.config import BaseURL, timeouts_for
+from ..engine.body import read_error_body
+from ..engine.call import Call
 from ..engine.engine import Engine
-from ..engine.log import logger
-from ..errors import APIStatusError, ConfigurationError, OpenAIError
+from ..engine.upstream import Connections
+from ..errors import ConfigurationError
 from ..lazy import resolve_annotations
-from ..transport.base import Credentials, TransportError
-from ..transport.connect import Connector, TcpSettings
+from ..transport.adapter import AdapterResponse, time_limit
+from ..transport.base import AttemptTimeouts, Transport, TransportError, TransportRequest, TransportResponse
+from ..transport.connect import Connector, TcpSettings, proxies_of
 from ..transport.tcp import TcpTransport
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 __all__ = ["MAX_MESSAGE", "DialContext", "Dialled", "check_options", "dial"]
-
-T = TypeVar("T")
 
 MAX_MESSAGE: int = 50 * 1024 * 1024  # bytes of one message of the server
 _OPTIONS: dict[str, Any] = {
@@ -83,192 +86,140 @@ async def dial(
 ) -> Dialled:
     """Open a WebSocket; a server that refuses raises the error of its status, as for any call.
 
-    Redirects are followed within the origin. If the server refuses a renewable key, it is renewed once and the request
-    sent again. No frame of the error's traceback holds the key.
+    The call has the redirects, the renewal of a refused key, the timeouts and the errors of every other. It holds no
+    slot, since the WebSocket may stay open for hours, and is not retried: `reconnect` decides that. Hooks are not
+    called for it.
     """
-    attempt = _Attempt(calls, call, extra_query, extra_headers)
-    try:
-        return await attempt.open()
-    except TransportError as failure:
-        error: BaseException = attempt.public(failure)
-    except asyncio.CancelledError as cancelled:
-        error = cancelled
-    except OpenAIError as refused:
-        error = refused
-    error.__context__ = None
-    raise error.with_traceback(None) from None
+    options = check_options(call.options)
+    config = calls.config
+    base = (config.websocket_base or config.base).as_websocket()
+    query: Mapping[str, Any] = {**call.query, **extra_query}
+    if config.placing is not None and call.path == "/realtime":
+        query = config.placing.realtime(query)
+    text = encode_query(_pairs(query))
+    static = "\n".join(f"{name}={value}" for name, value in call.fields)
+    endpoint = Endpoint(call.name, "GET", call.path, codec="bytes", headers=static)
+    request = Request(endpoint, f"{call.path}?{text}" if text else call.path, None)
+    request.headers = dict(extra_headers) or None
+    once = replace(config, base=base, placing=None, max_retries=0, count_retries=False, observers=())
+    transport = UpgradeTransport(calls.shared.transport(asyncio.get_running_loop()), options)
+    calls.shared.admit(transport)
+    engine = Engine(once, Connections(None, lambda: transport))
+    return await Call(engine, request).run(lambda made, response: _opened(made, response, options))
 
 
-class _Attempt:
-    """One attempt to open a WebSocket, with its redirects."""
+async def _opened(call: Call, response: TransportResponse, options: Mapping[str, Any]) -> Dialled:
+    """Take over the WebSocket of an answer; see `Receive`. Any other 2xx is a refusal."""
+    if not isinstance(response, _Upgraded) or response.ws is None:
+        raise failures.status_failure(
+            call.meta(response), await read_error_body(response), call.attempts, call.elapsed()
+        )
+    response.ended = True  # from here on the WebSocket is the caller's
+    return Dialled(response.ws, call.where(), options, call.timeouts.stall)
 
-    def __init__(
-        self, calls: Engine, call: DialContext, extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]
-    ) -> None:
-        self.calls: Engine = calls
-        self.options: dict[str, Any] = check_options(call.options)
-        config = calls.config
-        self.base: BaseURL = config.websocket_base or config.base
-        query: Mapping[str, Any] = {**call.query, **extra_query}
-        if config.placing is not None and call.path == "/realtime":
-            query = config.placing.realtime(query)
-        self.target = self.base.target(call.path)
-        path, _, known = self.target.partition("?")
-        more = merge_queries(known, encode_query(_pairs(query)))
-        self.target = f"{path}?{more}" if more else path
-        self.request: Request = Request(Endpoint(call.name, "GET", call.path), call.path, None)
-        self.request.headers = dict(extra_headers) or None
-        hidden = {name.lower() for name in (*extra_headers, *(name for name, _ in config.secret_fields))}
-        fields = [pair for pair in (*call.fields, *config.fields) if pair[0].lower() not in hidden]
-        # What errors show of the request: without credentials.
-        root = _as_websocket(self.base.root)
-        self.info: RequestInfo = RequestInfo("GET", root, self.target, fields, secrets=calls.builder.secrets)
+
+class UpgradeTransport:
+    """A `Transport` for one WebSocket: each request is sent on a new connection and asks for the upgrade.
+
+    Certificates, proxies and addresses are those of the client's own transport. Other HTTP clients and test transports
+    carry no WebSockets, and are bypassed.
+    """
+
+    def __init__(self, usual: Transport, options: Mapping[str, Any]) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.began = self.loop.time()
-        self.clocks = timeouts_for(calls.config, self.request)
-        ends = [one for one in (self.clocks.deadline, self.options["open_timeout"]) if one is not None]
-        self.until = self.began + min(ends) if ends else None
-        self.clock, self.seconds = "deadline", min(ends, default=0.0)
-        self.tries = 0
-        self.connected = 0.0
-        self.renewed = False
-        self.closed = False
-        self.limit: asyncio.Timeout | None = None
-        calls.shared.admit(self)
+        self._settings: TcpSettings = usual.settings if isinstance(usual, TcpTransport) else TcpSettings()
+        self._options = options
+        self._patience: float | None = options["open_timeout"]
+        self._until = None if self._patience is None else self.loop.time() + self._patience
+        self._limit: asyncio.Timeout | None = None
+        self._closed = False
 
-    def drop(self) -> None:
-        """Close the connection being opened, since the client is being closed."""
-        self.closed = True
-        if self.limit is not None and not self.limit.expired():
-            self.limit.reschedule(self.loop.time())
+    def secrets(self) -> Iterator[Secret]:
+        """Return the secrets that are sent to proxies."""
+        return proxies_of(self._settings).secrets()
 
-    async def open(self) -> Dialled:
-        redirects = 0
-        while True:
-            self.tries += 1
-            credentials = await self._within(None, "until", self.calls.builder.credentials(self.request))
-            self.info.secrets = self.calls.builder.secrets_of(credentials)
-            ws = await self._connect()
-            try:
-                await self._upgrade(ws, credentials)
-            except _Refused as refused:
-                if refused.location and redirects < self.calls.config.max_redirects:
-                    redirects += 1
-                    if self._follow(refused.location):
-                        continue
-                if refused.status == 401 and self._renew(credentials):
-                    continue
-                raise self._status_error(refused) from None
-            logger.info("WebSocket %s: open in %.3f s", self.info.url.partition("?")[0], self.loop.time() - self.began)
-            return Dialled(ws, self.info, self.options, self.clocks.stall)
+    async def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> TransportResponse:
+        """See `Transport.send`: the response has status 101 and the WebSocket, or is a refusal with its body."""
+        limit = self._limit = asyncio.timeout_at(self.loop.time() if self._closed else self._until)
+        try:
+            async with limit:
+                return await self._upgraded(request, timeouts)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if self._closed:
+                raise TransportError("closed", "the client was closed") from None
+            late = TransportError("timeout", f"no WebSocket open within {self._patience:g} s", clock="connect")
+            late.by_caller = True  # `open_timeout` is an option of the caller's that the driver does not know
+            raise late from None
+        finally:
+            self._limit = None
 
-    async def _connect(self) -> ClientConnection:
-        """Connect by TCP, proxy and TLS, and hand the connection to the `websockets` library."""
-        transport = self.calls.shared.transport(self.loop)
-        # Other HTTP clients and test transports carry no WebSockets: they are bypassed.
-        settings = transport.settings if isinstance(transport, TcpTransport) else TcpSettings()
-        ws = _protocol(_as_websocket(self.base.root) + self.target, self.options)
-        connector = Connector(self.loop, settings)
+    async def _upgraded(self, request: TransportRequest, timeouts: AttemptTimeouts) -> _Upgraded:
+        scheme, host, port = request.origin
+        ws = _protocol(f"ws{scheme[4:]}://{authority(scheme, host, port)}{request.target}", self._options)
         began = self.loop.time()
-        opened = await self._within(self.clocks.connect, "connect", connector.open(self.base.origin, tunnel=True))
-        self.connected = self.loop.time() - began
+        async with time_limit(timeouts, "connect"):
+            opened = await Connector(self.loop, self._settings).open(request.origin, tunnel=True)
+        connected = self.loop.time() - began
         raw, opened.transport = opened.transport, None
         if raw is None or opened.dropped:
             raise TransportError("protocol", "the server closed the connection, or sent data before the request")
         raw.set_protocol(ws)
         ws.connection_made(raw)
-        return ws
+        fields = [*request.fields, *request.credentials.fields()]
+        async with time_limit(timeouts):
+            return await _handshake(ws, fields, connected)
 
-    async def _upgrade(self, ws: ClientConnection, credentials: Credentials) -> None:
-        from websockets.exceptions import InvalidStatus
+    def drop(self) -> None:
+        """End an opening under way, since the client is being closed."""
+        self._closed = True
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(self.loop.time())
 
-        refused: Exception | None = None
-        try:
-            shown = self.info.headers.raw_pairs()
-            await self._within(self.clocks.start, "start", ws.handshake([*shown, *credentials.fields()], None))
-            return
-        except InvalidStatus as error:
-            refused = _Refused(error.response)
-        except TransportError as error:
-            refused = error
-        except Exception as error:  # the set of them differs between versions of the library
-            refused = _broken(error)
-        finally:
-            ws.request = None  # it holds the key
-            if ws.state.name != "OPEN":
-                ws.transport.abort()
-        raise refused
-
-    def _follow(self, location: str) -> bool:
-        """Follow a redirect within the origin; the key is never sent to another one."""
-        if location[:5].lower() in ("ws://", "wss:/"):
-            location = f"http{location[2:]}"
-        led = self.base.joined(self.target, location)
-        if led is None or led[0].origin != self.base.origin:
-            return False
-        self.target = led[1]
-        self.info.target = self.info.secrets.scrub_url(self.target)
-        return True
-
-    def _renew(self, credentials: Credentials) -> bool:
-        """Return whether the refused key can be renewed, which is tried once."""
-        renew = getattr(self.calls.config.key, "renew", None)
-        again = not self.renewed and renew is not None and bool(renew(credentials))
-        self.renewed = True
-        return again
-
-    def _status_error(self, refused: _Refused) -> APIStatusError:
-        now = self.loop.time()
-        meta = Meta(
-            refused.status,
-            refused.raw_fields,
-            self.info,
-            self.tries,
-            0.0,
-            self.connected,
-            now - self.began,
-            now - self.began,
-        )
-        return failures.status_failure(meta, refused.body, self.tries, now - self.began)
-
-    async def _within(self, seconds: float | None, clock: str, work: Awaitable[T]) -> T:
-        """Return the result of `work`, limited by a timeout and the deadline of the whole opening."""
-        at, name = (None if seconds is None else self.loop.time() + seconds), clock
-        if self.until is not None and (at is None or self.until < at):
-            at, name = self.until, "until"
-        limit = self.limit = asyncio.timeout_at(at)
-        try:
-            async with limit:
-                return await work
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            if self.closed:
-                raise TransportError("closed", "the client was closed") from None
-            raise TransportError("timeout", "the WebSocket took too long to open", clock=name) from None
-        finally:
-            self.limit = None
-
-    def public(self, failure: TransportError) -> OpenAIError:
-        clock = failure.clock if failure.kind == "timeout" else None
-        seconds = {"connect": self.clocks.connect, "start": self.clocks.start}.get(clock or "", self.seconds)
-        if clock == "until":
-            clock = "deadline" if self.clocks.deadline is not None else "connect"
-        elapsed = self.loop.time() - self.began
-        return failures.from_transport(failure, self.info, self.tries, elapsed, clock, seconds or 0.0)
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        self.drop()
 
 
-class _Refused(Exception):
-    """An answer to the upgrade that is not 101."""
+async def _handshake(ws: ClientConnection, fields: list[tuple[str, str]], connected: float) -> _Upgraded:
+    """Ask for the upgrade; return the answer, whatever its status."""
+    from websockets.exceptions import InvalidStatus
 
-    def __init__(self, response: Any) -> None:
-        super().__init__()
-        self.status: int = response.status_code
-        self.body: bytes = bytes(response.body or b"")
+    broken: TransportError
+    try:
+        await ws.handshake(fields, None)
+        assert ws.response is not None
+        return _Upgraded(ws.response, connected, ws)
+    except InvalidStatus as refused:
+        return _Upgraded(refused.response, connected)
+    except Exception as error:  # the set of them differs between versions of the library
+        broken = _broken(error)
+    finally:
+        del fields
+        ws.request = None  # it holds the key
+        if ws.state.name != "OPEN":
+            ws.transport.abort()
+    raise broken
+
+
+class _Upgraded(AdapterResponse):
+    """The answer to an upgrade: the open WebSocket, or a refusal with the beginning of its body."""
+
+    def __init__(self, response: Any, connected: float, ws: ClientConnection | None = None) -> None:
         lines = [f"{name}: {value}\r\n" for name, value in response.headers.raw_items()]
-        self.raw_fields: bytes = "".join(lines).encode("latin-1", "replace")
-        locations: list[str] = response.headers.get_all("Location") if self.status in REDIRECTS else []
-        self.location: str = locations[0] if locations else ""
+        super().__init__(response.status_code, "".join(lines).encode("latin-1", "replace"))
+        self.connected: float = connected
+        self.ws: ClientConnection | None = ws
+        self._body = bytes(response.body or b"")
+
+    async def _next(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    def _drop(self) -> None:
+        if self.ws is not None:
+            self.ws.transport.abort()
 
 
 def _broken(error: Exception) -> TransportError:
@@ -285,10 +236,6 @@ def _pairs(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in query.items():
         for item in cast("list[Any]", value) if isinstance(value, (list, tuple)) else [value]:
             yield name, "" if item is None else item
-
-
-def _as_websocket(root: str) -> str:
-    return f"ws{root[4:]}"
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):

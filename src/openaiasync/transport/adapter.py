@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from .base import AttemptTimeouts, TransportError, TransportRequest, over_cap
 
-__all__ = ["AdapterResponse", "limited_start", "whole_body"]
+__all__ = ["AdapterResponse", "time_limit", "whole_body"]
 
 MAX_BODY = 1 << 30  # bytes of a request that is held in memory
 
@@ -101,13 +102,17 @@ class AdapterResponse:
 
 
 @asynccontextmanager
-async def limited_start(timeouts: AttemptTimeouts) -> AsyncGenerator[None, None]:
-    """Limit sending and waiting for a head by `start` and `until`; raise `TransportError` when one of them expires."""
-    at, clock = timeouts.until, "until"
-    if timeouts.start is not None:
-        start_at = asyncio.get_running_loop().time() + timeouts.start
-        if at is None or start_at < at:
-            at, clock = start_at, "start"
+async def time_limit(timeouts: AttemptTimeouts, clock: Literal["connect", "start"] = "start") -> AsyncGenerator[None]:
+    """Limit connecting, or sending and waiting for a head, by this timeout and by `until`.
+
+    Raises `TransportError` of kind ``"timeout"`` when one of them expires.
+    """
+    at, ends = timeouts.until, "until"
+    seconds: float | None = getattr(timeouts, clock)
+    if seconds is not None:
+        sooner = asyncio.get_running_loop().time() + seconds
+        if at is None or sooner < at:
+            at, ends = sooner, clock
     timeout = asyncio.timeout_at(at)
     try:
         async with timeout:
@@ -115,7 +120,7 @@ async def limited_start(timeouts: AttemptTimeouts) -> AsyncGenerator[None, None]
     except TimeoutError:
         if not timeout.expired():
             raise
-        raise TransportError("timeout", f"the {clock} timeout expired", clock=clock, sent=True) from None
+        raise TransportError("timeout", f"the {ends} timeout expired", clock=ends, sent=clock == "start") from None
 
 
 async def whole_body(request: TransportRequest) -> bytes:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ..core.http.request import authority
 from ..core.http.response import HTTPGrammarError, ResponseParser
 from ..core.model.headers import Headers
-from .adapter import AdapterResponse, limited_start, whole_body
+from .adapter import AdapterResponse, time_limit, whole_body
 from .base import AttemptTimeouts, TransportError, TransportRequest
 
 __all__ = ["FakeAnswer", "FakeRequest", "FakeTransport"]
@@ -148,7 +148,7 @@ class FakeTransport:
         """See `Transport.send`; `start` and `until` apply, there is nothing to connect."""
         if self._closed:
             raise TransportError("closed", "the client was closed")
-        async with limited_start(timeouts):
+        async with time_limit(timeouts):
             seen = FakeRequest(request, await whole_body(request))
             self.requests.append(seen)
             answer = await self._answer(seen)

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Generator
 from typing import Any
 
-from .adapter import AdapterResponse, limited_start
+from .adapter import AdapterResponse, time_limit
 from .base import AttemptTimeouts, TransportError, TransportRequest
 
 __all__ = ["HTTPXTransport"]
@@ -38,7 +38,7 @@ class HTTPXTransport:
         made = self._client.build_request(request.method, url, headers=fields, content=request.body, extensions=limits)
         try:
             with _errors(answered=False):
-                async with limited_start(timeouts):
+                async with time_limit(timeouts):
                     return _Response(await self._client.send(made, stream=True, follow_redirects=False))
         finally:
             for name, _ in request.credentials.fields():  # errors of that library refer to its request

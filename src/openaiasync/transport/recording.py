@@ -20,7 +20,7 @@ from ..core.http.codings import CodingError, Inflater
 from ..core.http.sse import Event, SSEDecoder, is_done, looks_like_events
 from ..core.model.headers import Headers
 from ..storage.threads import in_thread, in_thread_to_its_end
-from .adapter import AdapterResponse, limited_start, whole_body
+from .adapter import AdapterResponse, time_limit, whole_body
 from .base import AttemptTimeouts, Transport, TransportError, TransportRequest, TransportResponse
 from .canonical import StoredRequest, below_base, store_request
 from .cassette import Cassette, Interaction, StoredFailure, StoredResponse, stored_body, stored_piece
@@ -109,7 +109,7 @@ class RecordingTransport:
 
     async def _replay(self, line: Interaction, timeouts: AttemptTimeouts, *, bodiless: bool) -> TransportResponse:
         speed = self.cassette.speed
-        async with limited_start(timeouts):
+        async with time_limit(timeouts):
             if line.failure is not None and line.failure.kind == "left":
                 await (
                     asyncio.get_running_loop().create_future()
