@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names, resolve_annotations
 
 if TYPE_CHECKING:
-    from .methods import ConnectOptions as ConnectOptions
-    from .methods import WebSocketConnectionOptions as WebSocketConnectionOptions
+    from .namespaces import ConnectOptions as ConnectOptions
+    from .namespaces import WebSocketConnectionOptions as WebSocketConnectionOptions
     from .realtime import AsyncRealtimeConnection as AsyncRealtimeConnection
     from .realtime import AsyncRealtimeConnectionManager as AsyncRealtimeConnectionManager
     from .reconnect import ReconnectingEvent as ReconnectingEvent
@@ -43,13 +43,13 @@ if not TYPE_CHECKING:
             "AsyncRealtimeConnectionManager": ".realtime",
             "AsyncResponsesConnection": ".response_connections",
             "AsyncResponsesConnectionManager": ".response_connections",
-            "ConnectOptions": ".methods",
+            "ConnectOptions": ".namespaces",
             "WebSocketConnection": ".websocket",
             "Manager": ".websocket",
             "ReconnectingEvent": ".reconnect",
             "ReconnectingOverrides": ".reconnect",
             "WebSocketConnectionClosedError": ".reconnect",
-            "WebSocketConnectionOptions": ".methods",
+            "WebSocketConnectionOptions": ".namespaces",
             "WebSocketQueueFullError": ".reconnect",
         },
     )
