@@ -6,32 +6,22 @@ a failure is one of the attempt, and the retry policy decides; afterwards nothin
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Coroutine
-from functools import cached_property
 from typing import Any
-
-import msgspec
 
 from ..core.codec.endpoint import Endpoint
 from ..core.policy.estimate import Usage
 from ..transport.base import TransportError, TransportResponse
-from .body import content_coding
 from .call import Call
 
 __all__ = ["ForwardedResponse", "forward", "forwarding_endpoint", "usage_in"]
 
-_USAGE = re.compile(rb'"usage"\s*+:\s*+(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
-
-
-class _Counts(msgspec.Struct, gc=False):
-    prompt_tokens: object = None
-    completion_tokens: object = None
-    input_tokens: object = None
-    output_tokens: object = None
-
-
-_counts = msgspec.json.Decoder(_Counts)
+_NAME = b'"usage"'
+_LONGEST_USAGE = 8 * 1024  # bytes of a usage object that is read
+_MOST_DAMAGED = 100  # objects that are not JSON, after which the search ends: each costs the time of a long one
+_MOST_TOKENS = 10**9  # a larger count is nonsense
+_decode_at = json.JSONDecoder().raw_decode  # unlike msgspec it stops at the end of the object
 
 
 def forwarding_endpoint(
@@ -46,33 +36,57 @@ def forwarding_endpoint(
     return Endpoint(name, method, path, codec="bytes", group="forward" if balanced else "", headers=static)
 
 
-def usage_in(tail: bytes) -> Usage | None:
-    """Return the tokens that an answer took by its last ``usage``; `None` if these bytes hold none.
+def usage_in(data: bytes) -> Usage | None:
+    """Return the largest ``usage`` in these bytes; `None` if there is none.
 
-    `tail` is the end of a JSON body, or of an event stream. In a string of JSON the quotes around the name would be
-    escaped, so that what a model says is not taken for it.
+    `data` is a JSON body or an event stream, or a part of one. The largest one counts because streams may report a
+    running total, and because an answer may echo parts of its request, which must not lower what a caller has used. In
+    a JSON string the quotes around the name would be escaped, so what a model says is not taken for usage.
     """
-    at = len(tail)
-    while (at := tail.rfind(b'"usage"', 0, at)) >= 0:
-        found = _USAGE.match(tail, at)
-        if found is None:
-            continue
-        try:
-            counts = _counts.decode(found[1])
-        except ValueError:
-            continue
-        spent, made = counts.prompt_tokens, counts.completion_tokens
-        if spent is None:
-            spent, made = counts.input_tokens, counts.output_tokens
-        if isinstance(spent, int) and spent >= 0:
-            return Usage(spent, made if isinstance(made, int) and made >= 0 else 0)
+    found: Usage | None = None
+    damaged = 0
+    at = data.find(_NAME)
+    while at >= 0 and damaged < _MOST_DAMAGED:
+        at += len(_NAME)
+        opening = data.find(b"{", at, at + 16)
+        if opening >= 0 and data[at:opening].strip() == b":":
+            try:
+                counts, length = _decode_at(data[opening : opening + _LONGEST_USAGE].decode("latin-1"))
+            except (ValueError, RecursionError):
+                damaged += 1
+            else:
+                at = opening + length
+                usage = _usage_of(counts)
+                if usage is not None and (found is None or sum(usage) > sum(found)):
+                    found = usage
+        at = data.find(_NAME, at)
+    return found
+
+
+def _usage_of(counts: dict[str, Any]) -> Usage | None:
+    spent = _first_count(counts, "prompt_tokens", "input_tokens")
+    made = _first_count(counts, "completion_tokens", "output_tokens")
+    total = _first_count(counts, "total_tokens")
+    if spent is None:
+        if made is None:  # rerankers report the total alone
+            return None if total is None else Usage(total, 0)
+        spent = max(0, (total or 0) - made)
+    # Gemini does not include the tokens of its reasoning in completion_tokens, only in the total.
+    return Usage(spent, max(made or 0, (total or 0) - spent))
+
+
+def _first_count(counts: dict[str, Any], *names: str) -> int | None:
+    for name in names:
+        value: object = counts.get(name)
+        if isinstance(value, (int, float)) and 0 <= value <= _MOST_TOKENS:
+            return int(value)
     return None
 
 
 class ForwardedResponse:
     """A 2xx that is handed over: `status`, `raw_fields`, and its whole `body`, or `first` pieces and `pieces`."""
 
-    __slots__ = ("__dict__", "_response", "body", "call", "first", "raw_fields", "status")
+    __slots__ = ("_response", "body", "call", "first", "raw_fields", "status")
 
     def __init__(self, call: Call, response: TransportResponse, body: bytes | None, first: list[bytes]) -> None:
         self.call: Call = call
@@ -83,11 +97,11 @@ class ForwardedResponse:
         self.first: list[bytes] = first
         self._response = response
 
-    @cached_property
-    def usage(self) -> Any:
-        """The tokens of a whole answer, as limits on tokens count them."""
-        found = None if self.body is None or content_coding(self.raw_fields) else usage_in(self.body[-65_536:])
-        return None if found is None else _Counts(prompt_tokens=found.input, completion_tokens=found.output)
+    def settle(self, usage: Usage | None) -> None:
+        """Correct the tokens that limits have booked for the call, once its usage is known."""
+        pace = self.call.engine.shared.pace
+        if pace is not None and usage is not None:
+            pace.settle(self.call, usage)
 
     @property
     def ended(self) -> bool:

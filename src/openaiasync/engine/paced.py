@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.codec.dialects import tells_limit
 from ..core.model.meta import Meta, RateLimits
 from ..core.policy.admission import ModelPace, ModelPaces, RateLimitRefusal
-from ..core.policy.estimate import TokenEstimate, model_of, usage_of
+from ..core.policy.estimate import TokenEstimate, Usage, model_of, usage_of
 from ..core.policy.leasing import Share
 from ..core.policy.limits import Limits
 from ..core.policy.pacing import Pacer
@@ -159,6 +159,15 @@ class PacedCalls:
         if pace is not None:
             learn_limits(now, pace, limits_of(meta), self.share)
             pace.answered(now, call.tokens, spent)
+
+    def settle(self, call: Call, usage: Usage) -> None:
+        """Correct what was booked for an answered call whose usage was not known then: that of a forwarded answer."""
+        spent = float(usage.input + usage.output)
+        self._estimate.seen(call.request.body, usage)
+        self.tokens.correct(call.tokens, spent)
+        if call.pace is not None:
+            call.pace.tokens.correct(call.tokens, spent)
+        call.tokens = spent
 
     def failed(self, call: Call, error: OpenAIError) -> None:
         """Record a failed attempt."""

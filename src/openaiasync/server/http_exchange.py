@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
@@ -58,6 +59,7 @@ class ServerExchange:
         "_end_delivered",
         "_framing",
         "_news",
+        "_on_gone",
         "_start",
         "_unread",
         "_unread_size",
@@ -77,6 +79,7 @@ class ServerExchange:
         self._end_delivered = False  # the application has received the end of the body
         self._wants_continue = head.expects_continue
         self._news: asyncio.Event | None = None
+        self._on_gone: Callable[[], None] | None = None
         self._start: Message | None = None  # http.response.start, held back until the first body message
         self._framing: ResponseFraming | None = None  # set once the head of the response is written
         self.head: RequestHead = head
@@ -105,6 +108,17 @@ class ServerExchange:
         """Note that the client has disconnected: `receive` reports it, `send` raises."""
         self.gone = True
         self._wake()
+        if self._on_gone is not None:
+            self._on_gone()
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` when the client disconnects, at once if it has; `None` removes it.
+
+        An application in the same process may use it in place of a task that waits for `receive`.
+        """
+        self._on_gone = callback
+        if callback is not None and self.gone:
+            callback()
 
     def refuse(self, status: int, message: str) -> None:
         """End a request whose body is malformed or late.

@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from .asgi import Message, Receive
 from .errors import HTTPError
+from .http_exchange import ServerExchange
 from .timer import LazyTimer
 
 __all__ = ["ClientLeft", "Presence", "PresenceMonitor", "RequestLimits", "ResponseBroken", "SendBlock"]
@@ -141,13 +142,16 @@ class Presence(_Block):
     does not take what is sent, with `HTTPError` (504) when the handler is late.
     """
 
-    __slots__ = ("_first", "_receive", "_send_timeout", "_timer", "_timers", "_watch_task")
+    __slots__ = ("_exchange", "_first", "_receive", "_send_timeout", "_timer", "_timers", "_watch_task")
 
     def __init__(self, receive: Receive, limits: RequestLimits, monitor: PresenceMonitor) -> None:
         super().__init__(monitor)
         self._receive = receive
+        # The built-in server reports a disconnection by a call, which costs less than a task that waits for it.
+        exchange: object = getattr(receive, "__self__", None)
+        self._exchange: ServerExchange | None = exchange if isinstance(exchange, ServerExchange) else None
         self._send_timeout = limits.send_timeout
-        self._timer = LazyTimer(monitor.loop, self._late_sending)
+        self._timer = LazyTimer(monitor.loop, self._left)
         self._watch_task: asyncio.Task[None] | None = None
         self._first: asyncio.TimerHandle | None = None
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
@@ -174,11 +178,14 @@ class Presence(_Block):
         message = f"The model did not {what} within {seconds:g} seconds."
         return self._monitor.loop.call_later(seconds, self.end, HTTPError(504, message, code="handler_timeout"))
 
-    def _late_sending(self) -> None:
-        self.end(ClientLeft())
-
     def visit(self) -> None:
-        self._watch_task = self._monitor.loop.create_task(self._watch())
+        if self._exchange is not None:
+            self._exchange.on_gone(self._left)
+        else:
+            self._watch_task = self._monitor.loop.create_task(self._watch())
+
+    def _left(self) -> None:
+        self.end(ClientLeft())
 
     async def _watch(self) -> None:
         try:
@@ -199,6 +206,8 @@ class Presence(_Block):
         self._timer.stop()
         for timer in self._timers:
             timer.cancel()
+        if self._exchange is not None:
+            self._exchange.on_gone(None)
         try:
             self._exit(kind)
         finally:
