@@ -380,6 +380,67 @@ def test_without_keys_on_either_side_the_clients_key_passes() -> None:
     run(main())
 
 
+def test_lists_of_models_are_asked_for_with_the_clients_key() -> None:
+    """Where the client's key is passed on, upstreams get it for their lists, too."""
+
+    async def main() -> None:
+        async with FakeServer() as upstream, fronting(upstream) as (_, _, wire):
+            keyed = upstream.when(match=lambda one: one.headers.get("authorization") == "Bearer sk-mine")
+            keyed.respond(models("a"), times=None)
+            upstream.fail(401, "no key", times=None)
+            assert (await wire.call("GET", "/v1/models")).status == 401
+            answer = await wire.call("GET", "/v1/models", fields={"Authorization": "Bearer sk-mine"})
+            assert [model["id"] for model in answer.json()["data"]] == ["a"]
+
+    run(main())
+
+
+def test_clients_that_list_models_at_once_share_one_reading() -> None:
+    """A hundred clients cost an upstream one request for its list."""
+
+    async def main() -> None:
+        async with FakeServer() as upstream, fronting(upstream) as (_, server, _):
+            upstream.respond(models("a"), times=None)
+
+            async def ask() -> Any:
+                async with Wire(server) as wire:
+                    return (await wire.call("GET", "/v1/models")).json()["data"][0]["id"]
+
+            assert set(await asyncio.gather(*(ask() for _ in range(100)))) == {"a"}
+            assert len(upstream.requests) <= 3
+
+    run(main())
+
+
+def test_one_upstream_has_metrics_too() -> None:
+    """Latency, load and health are observed where there is no choice."""
+
+    async def main() -> None:
+        async with FakeServer() as upstream, fronting(upstream, max_retries=0) as (_, _, wire):
+            name = f'{{upstream="127.0.0.1:{upstream.port}"}}'
+            upstream.reply("x", delay=0.03)
+            await wire.call("POST", "/v1/chat/completions", chat())
+            text = (await wire.call("GET", "/metrics")).body.decode()
+            latency = next(
+                line for line in text.splitlines() if line.startswith(f"openaiasync_upstream_latency_seconds{name}")
+            )
+            assert 0.03 <= float(latency.split()[1]) < 5
+            assert f"openaiasync_upstream_up{name} 1" in text
+            upstream.fail(500, times=None)
+            for _ in range(3):
+                await wire.call("POST", "/v1/chat/completions", chat())
+            text = (await wire.call("GET", "/metrics")).body.decode()
+            assert f"openaiasync_upstream_up{name} 0" in text
+            upstream.clear()
+            upstream.reply("x")
+            assert (await wire.call("POST", "/v1/chat/completions", chat())).status == 200
+            text = (await wire.call("GET", "/metrics")).body.decode()
+            assert f"openaiasync_upstream_up{name} 1" in text
+            assert f"openaiasync_upstream_in_flight{name} 0" in text
+
+    run(main())
+
+
 # ------------------------------------------------------------------------------------------------- the cache
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+import socket
 import time
 from typing import Any
 
@@ -321,14 +322,41 @@ def test_two_hundred_clients_that_leave_at_random() -> None:
 
 
 def test_a_loop_is_found() -> None:
-    """A front that is its own upstream, by way of another one, answers 508 instead of calling itself for ever."""
+    """Fronts that are each other's upstreams answer 508, once, instead of sending a request round for ever."""
 
     async def main() -> None:
-        front = Front(["http://127.0.0.1:1/v1"], max_retries=0)
-        async with front.listener() as first, fronting(first, max_retries=0) as (_, second, _):
-            front._group.__init__([second.base_url], front._group.members[0].config, None, None)  # type: ignore[misc]
-            async with Wire(first) as wire:
-                assert refused(await wire.call("POST", CHAT, chat()), 508, "loop_detected")
+        with socket.socket() as reserved:
+            reserved.bind(("127.0.0.1", 0))
+            port = reserved.getsockname()[1]
+        async with FakeServer() as real:
+            real.when(path="/v1/models").respond(FakeAnswer(json={"data": [{"id": "m"}]}), times=None)
+            real.fail(503, times=None)
+            one = Front([f"http://127.0.0.1:{port}/v1", real.url])
+            async with one.listener() as first:
+                async with Front([first.base_url]).listener(port=port) as second, Wire(first) as wire:
+                    listed = await wire.call("GET", "/v1/models")
+                    assert [model["id"] for model in listed.json()["data"]] == ["m"]
+                    assert second.in_flight == 0
+                    answer = await wire.call("POST", CHAT, chat("only"))
+                    assert answer.status in (503, 508)  # the last word of either upstream
+                    text = (await wire.call("GET", "/metrics")).body.decode()
+                    assert 'operation="chat.completions.create",status="508"} 1' in text
+
+    run(main())
+
+
+def test_a_front_that_is_its_own_upstream() -> None:
+    """So it is for one front, whatever is asked for."""
+
+    async def main() -> None:
+        with socket.socket() as reserved:
+            reserved.bind(("127.0.0.1", 0))
+            port = reserved.getsockname()[1]
+        async with Front([f"http://127.0.0.1:{port}/v1"]).listener(port=port) as server, Wire(server) as wire:
+            refused(await wire.call("POST", CHAT, chat()), 508, "loop_detected")
+            refused(await wire.call("GET", "/v1/models"), 508, "loop_detected")
+            refused(await wire.call("GET", "/v1/files"), 508, "loop_detected")
+            assert server.in_flight == 0
 
     run(main())
 

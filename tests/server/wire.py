@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import h11
 
 from openaiasync.server import HTTPServer
+from openaiasync.testing import FakeServer
 
 SAY_HELLO = {"model": "demo-chat", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -58,7 +59,7 @@ class Wire:
     """One connection: an async context manager."""
 
     def __init__(
-        self, server: HTTPServer, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
+        self, server: HTTPServer | FakeServer, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.server = server
         self.informational: list[int] = []
@@ -67,7 +68,7 @@ class Wire:
         self._h11 = h11.Connection(h11.CLIENT)
 
     async def __aenter__(self) -> Self:
-        if self.server.uds is not None:
+        if isinstance(self.server, HTTPServer) and self.server.uds is not None:
             self.reader, self.writer = await asyncio.open_unix_connection(self.server.uds)
             return self
         sock = socket.socket()

@@ -161,7 +161,7 @@ class Call:
 
         Raises `OpenAIError`; `OSError` for an upload's file that cannot be read; the exceptions of `receive`.
         """
-        if self.engine.others and self.request.endpoint.group:
+        if self.balanced:
             self._choose()
         observers, upstream, pace = self.observers, self.upstream, self.engine.shared.pace
         broken: TransportError | APIError | None = failure
@@ -241,7 +241,7 @@ class Call:
                 self.upstream.budget.spend(cost)
                 self.upstream.observe(self, error, self.loop.time() + after)
                 self.retries += 1
-                if self.health is not None:
+                if self.balanced:
                     self.failed_at = (*self.failed_at, self.engine)
                     if self._choose():
                         after = 0.0
@@ -257,6 +257,16 @@ class Call:
                 raise error
         self.attempt_began = self.loop.time()
         return error
+
+    @property
+    def balanced(self) -> bool:
+        """Whether any of several servers may be sent the request."""
+        return bool(self.engine.others) and bool(self.request.endpoint.group)
+
+    def observe_health(self) -> None:
+        """Record load, latency and failures of the call's server, though there is no other one to choose."""
+        self.health = self.upstream.health
+        self.health.started(self)
 
     def _choose(self) -> bool:
         """Choose one of several servers for the next attempt; return whether it differs from the last one."""

@@ -78,7 +78,7 @@ def _usage_of(counts: dict[str, Any]) -> Usage | None:
 def _first_count(counts: dict[str, Any], *names: str) -> int | None:
     for name in names:
         value: object = counts.get(name)
-        if isinstance(value, (int, float)) and 0 <= value <= _MOST_TOKENS:
+        if isinstance(value, (int, float)) and value is not True and 0 <= value <= _MOST_TOKENS:
             return int(value)
     return None
 

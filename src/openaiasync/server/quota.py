@@ -63,6 +63,11 @@ class RequestRateLimit:
         ]
         self._callers: dict[bytes, list[_Bucket]] = {}
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether there is a limit on tokens."""
+        return any(name == b"tokens" for name, _ in self._limits)
+
     def _buckets(self, caller: bytes, now: float) -> list[_Bucket]:
         found = self._callers.get(caller)
         if found is None:

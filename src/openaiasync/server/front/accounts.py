@@ -134,6 +134,11 @@ class KeyRing:
         if limit is not None:
             limit.admit(name.encode())
 
+    def counts_tokens(self, name: str) -> bool:
+        """Return whether the tokens of a client are limited."""
+        limit = self._limits.get(name)
+        return limit is not None and limit.counts_tokens
+
     def spend(self, name: str, tokens: int) -> list[tuple[bytes, bytes]] | None:
         """Count tokens of a client; return the fields that tell what is left, `None` without limits."""
         limit = self._limits.get(name)
@@ -181,11 +186,17 @@ class UsageTable:
             row.input_tokens += usage.input
             row.output_tokens += usage.output
 
-    def fail(self, key: str, model: str | None) -> None:
-        """Count a request without an answer. A model that never answered is not listed by name."""
-        row = self._row(key, model, known=False)
+    def fail(self, key: str, model: str | None, usage: Usage | None = None) -> None:
+        """Count a request without a complete answer. A model that never answered is not listed by name.
+
+        `usage` is what an answer that broke off had reported.
+        """
+        row = self._row(key, model, known=usage is not None)
         row.requests += 1
         row.failed += 1
+        if usage is not None:
+            row.input_tokens += usage.input
+            row.output_tokens += usage.output
 
     def rows(self, key: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the rows, of one key or of all."""

@@ -19,7 +19,7 @@ from ..errors import HTTPError
 from ..presence import ClientLeft
 
 __all__ = [
-    "TAIL",
+    "BYTES_A_TOKEN",
     "AnswerTail",
     "EventBoundary",
     "StreamedBody",
@@ -33,8 +33,9 @@ READ_FIRST: Final = 1 << 20  # bytes of a body other than JSON up to which it is
 TAIL: Final = 64 * 1024  # bytes of the end of an answer, where its usage stands
 _MAX_CACHED: Final = 8 << 20  # bytes of an answer that is put into the cache
 _LONGEST_EVENT: Final = 1 << 20  # bytes after which an unfinished event is passed on
+BYTES_A_TOKEN: Final = 4  # of an answer without usage
 _MAX_STREAM: Final = 1 << 40
-_MAX_RATIO: Final = 200
+_MAX_RATIO: Final = 1 << 20  # no limit: only the tail is kept, and a step of the decoder is bounded
 
 # RFC 9110, section 7.6.1, and fields about the way to this server alone.
 _OF_CONNECTION: Final = frozenset(
@@ -181,7 +182,7 @@ class StreamedBody:
             size += len(piece)
             yield piece
         while True:
-            message = await self._receive()
+            message = await _received(self._receive)
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             piece = message.get("body", b"")
@@ -200,12 +201,19 @@ class StreamedBody:
         return await self._receive()
 
 
+async def _received(receive: Receive) -> Message:
+    try:
+        return await receive()
+    except OSError:  # some ASGI servers raise it for a client that left
+        return {"type": "http.disconnect"}
+
+
 async def read_body(context: RequestContext, *, max_body: int, max_upload: int) -> bytes | StreamedBody | None:
     """Return the body of a request: bytes, or a `StreamedBody` for a long one that is not JSON; `None` without one.
 
     Raises `HTTPError` (413) for JSON above `max_body` bytes and uploads above `max_upload`, `ClientLeft`.
     """
-    message = await context.receive()
+    message = await _received(context.receive)
     body: bytes = message.get("body", b"")
     if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= max_body:
         return body or None
@@ -229,7 +237,7 @@ async def read_body(context: RequestContext, *, max_body: int, max_upload: int) 
             return b"".join(pieces) or None
         if size > cap:
             break
-        message = await context.receive()
+        message = await _received(context.receive)
     if cap == max_body:
         raise HTTPError(413, f"The body of the request is larger than {max_body} bytes.")
     return StreamedBody(
@@ -271,63 +279,72 @@ class EventBoundary:
 
 
 class AnswerTail:
-    """The end of an answer that is passed on, for its usage; or all of it, for the cache."""
+    """The end of an answer that is passed on, and its usage; or all of the answer, for the cache.
 
-    __slots__ = ("_coding", "_inflater", "_parts", "_size", "_whole")
+    A compressed answer is decoded. If that fails, nothing more is known of it. `events` says whether it is an event
+    stream, whose tokens are estimated by its events.
+    """
 
-    def __init__(self, coding: str, *, whole: bool) -> None:
+    __slots__ = ("_count", "_events", "_inflater", "_parts", "_size", "_total", "_unread", "_usage", "_whole")
+
+    def __init__(self, coding: str, *, events: bool, whole: bool) -> None:
         self._parts: list[bytes] = []
-        self._size = 0
+        self._size = 0  # of the parts
+        self._total = 0
+        self._count = 0
+        self._events = events
         self._whole = whole and not coding
-        self._coding = coding
+        self._usage: Usage | None = None  # in the part that was dropped
+        self._unread = False
         self._inflater: Inflater | None = None
         if coding:
-            try:
-                self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=_MAX_RATIO)
-            except CodingError:
-                self._coding = "unknown"
+            self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=_MAX_RATIO)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the answer."""
-        if self._coding:
-            if self._inflater is None:
-                return
+        if self._inflater is not None and not self._unread:
             try:
                 data = self._inflater.feed(data)
             except CodingError:
-                self._inflater = None
-                return
+                self._unread = True
+        if self._unread:
+            return
+        if self._events:
+            self._count += data.count(b"data:")
         self._parts.append(data)
         self._size += len(data)
-        if self._size > 2 * TAIL and not self._whole:
-            self._trim()
-        elif self._size > _MAX_CACHED:
-            self._whole = False
+        self._total += len(data)
+        if self._whole:
+            self._whole = self._size <= _MAX_CACHED
+        elif self._size > 2 * TAIL:
+            # The usage may be followed by more than the tail: llama.cpp sends that of embeddings before the vectors.
+            self._usage = self.usage()
+            self._parts = [self._joined()[-TAIL:]]
+            self._size = TAIL
 
-    def _trim(self) -> None:
-        kept = b"".join(self._parts)[-TAIL:]
-        self._parts = [kept]
-        self._size = len(kept)
-
-    @property
-    def end(self) -> bytes:
-        """The end of the answer, at least 64 KiB if there is as much."""
-        joined = b"".join(self._parts)
-        self._parts = [joined]
-        return joined
+    def _joined(self) -> bytes:
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0] if self._parts else b""
 
     def usage(self) -> Usage | None:
-        """Return the tokens that the answer says it took."""
-        return usage_in(self.end[-TAIL:])
+        """Return the tokens that the answer has reported so far."""
+        found = usage_in(self._joined())
+        return found if self._usage is None or (found is not None and sum(found) > sum(self._usage)) else self._usage
+
+    @property
+    def estimated_tokens(self) -> int:
+        """The tokens of an answer that does not report them: one for each event, or for each four bytes."""
+        return self._count if self._events else self._total // BYTES_A_TOKEN
 
     def whole(self) -> bytes | None:
         """Return the whole answer if it was kept, and is not too large for the cache."""
-        return self.end if self._whole else None
+        return self._joined() if self._whole else None
 
     @property
     def completes_events(self) -> bool:
         """Whether an event stream may end here: with ``[DONE]``, or the last event of the Responses API."""
-        end = self.end[-TAIL:]
+        end = self._joined()[-TAIL:]
         return b"data: [DONE]" in end[-64:] or b"data:[DONE]" in end[-64:] or any(one in end for one in _LAST_EVENTS)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,8 @@ __all__ = ["FrontUpstream", "UpstreamGroup", "UpstreamMember"]
 
 _log = logging.getLogger("openaiasync.server")
 _LIST_TIMEOUT: Final = 10.0  # seconds for a server to list its models
-_LIST_AGE: Final = 60.0  # seconds after which a list is read again
+_LIST_AGE: Final = 60.0  # seconds after which a list is read again in the background
+_FRESH: Final = 1.0  # seconds after which a list is read again for a client
 _MAX_OWNERS: Final = 50_000
 
 
@@ -104,6 +105,7 @@ class UpstreamGroup:
         defaults: CallConfig,
         limits: Limits | None,
         transport: Callable[[], Transport] | None,
+        via: str = "",
     ) -> None:
         """Create the group. Raises `ConfigurationError` for an invalid URL, or without any."""
         if not given:
@@ -115,16 +117,23 @@ class UpstreamGroup:
             if names[member.name] > 1:
                 member.name = f"{member.name}#{number}"
         self.limits: Limits = limits if limits is not None else Limits()
+        self._via = via
         self._transport: Callable[[], Transport] = transport or TcpTransport
         self._engines: dict[tuple[tuple[int, ...], bool], Engine] = {}
         self._members: dict[Engine, UpstreamMember] = {}
         self._owners: OrderedDict[str, int] = OrderedDict()
         self._listed_at = float("-inf")
-        self._reading: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[list[OpenAIError]] | None = None
+        self._errors: list[OpenAIError] = []
         self.shared: Connections = self._connections()
 
     def _connections(self) -> Connections:
         return Connections(self.limits.max_in_flight, self._transport, self.limits)
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one server."""
+        return len(self.members) > 1
 
     def base_urls(self) -> list[str]:
         """Return the base URLs of the servers, without secrets."""
@@ -201,19 +210,38 @@ class UpstreamGroup:
 
     def refresh_soon(self) -> None:
         """Read the lists of models in the background if they are old."""
-        if len(self.members) > 1 and self._reading is None and time.monotonic() - self._listed_at > _LIST_AGE:
-            self._reading = asyncio.get_running_loop().create_task(self._refresh())
+        if self.several and self._reading is None and time.monotonic() - self._listed_at > _LIST_AGE:
+            self._start_reading()
 
-    async def _refresh(self) -> None:
+    async def models(self, fields: Mapping[str, str] | None) -> list[OpenAIError]:
+        """Read the lists of all servers for a client. Return the errors of those that failed, whose last list stays.
+
+        `fields` are sent with the requests. Without any, clients that ask at the same
+        time share one reading. (One that comes through another front does not: two fronts that are each other's
+        upstreams would wait for each other.)
+        """
+        if fields is not None:
+            return await self._read_all(fields)
+        if time.monotonic() - self._listed_at > _FRESH and self._reading is None:
+            self._start_reading()
+        return self._errors if self._reading is None else await asyncio.shield(self._reading)
+
+    def _start_reading(self) -> None:
+        self._reading = asyncio.get_running_loop().create_task(self._refresh())
+
+    async def _refresh(self) -> list[OpenAIError]:
         try:
-            await self.read_models()
+            self._errors = await self._read_all({})
+            return self._errors
         finally:
             self._reading = None
 
-    async def read_models(self) -> list[OpenAIError]:
-        """Read the lists of all servers. Return the errors of those that failed, whose last list stays."""
+    async def _read_all(self, fields: Mapping[str, str]) -> list[OpenAIError]:
         self._listed_at = time.monotonic()
-        found = await asyncio.gather(*map(self._read_models, self.members), return_exceptions=True)
+        headers = {**fields, "via": ", ".join(filter(None, (fields.get("via"), self._via)))}
+        found = await asyncio.gather(
+            *(self._read_models(member, headers) for member in self.members), return_exceptions=True
+        )
         errors: list[OpenAIError] = []
         for member, error in zip(self.members, found, strict=True):
             if isinstance(error, OpenAIError):
@@ -223,12 +251,13 @@ class UpstreamGroup:
                 raise error
         return errors
 
-    async def _read_models(self, member: UpstreamMember) -> None:
+    async def _read_models(self, member: UpstreamMember, headers: dict[str, str]) -> None:
         endpoint = ENDPOINTS["models.list"]
         request = Request(endpoint, endpoint.path)
         request.timeout = _LIST_TIMEOUT
         request.has_clocks = True
         request.max_retries = 0
+        request.headers = headers
         beside = Engine(member.config, self.shared.aside())
         _, body = await beside.fetch(request)
         member.lacking.clear()
