@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .bulk.mapping import Row as Row
     from .bulk.mapping import RowError as RowError
     from .bulk.mapping import RowStream as RowStream
+    from .bulk.merging import merge_shards as merge_shards
     from .bulk.progress import JobProgress as JobProgress
     from .bulk.report import JobReport as JobReport
     from .bulk.tables import TableOptions as TableOptions
@@ -146,6 +147,7 @@ _HOMES = {
     "bulk.batch_file": "InputFileError LineProblem",
     "bulk.fingerprint": "JobChangedError JobError",
     "bulk.job": "Job",
+    "bulk.merging": "merge_shards",
     "bulk.progress": "JobProgress",
     "bulk.report": "JobReport",
     "bulk.tables": "TableOptions",

@@ -30,6 +30,7 @@ __all__ = [
     "InputFileError",
     "LinePosition",
     "LineProblem",
+    "SeenOnce",
     "as_object",
     "check_file",
     "digest_of",
@@ -231,12 +232,17 @@ def read_lines(path: str, size: int | None = None, start: LinePosition | None = 
         yield number + 1, rest
 
 
-def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> LinePosition:
-    """Return the position of the first row that is not `finished`. Blocks. Raises `OSError`."""
-    offset = number = row = 0
+def skip_rows(path: str, size: int, finished: Callable[[int], bool], start: int = 0) -> LinePosition:
+    """Return the position of the first row that is not `finished`, of those from byte `start` to byte `size`.
+
+    Lines and rows are counted from `start`. Blocks. Raises `OSError`.
+    """
+    offset = start
+    number = row = 0
     carried = 0  # bytes of a line that continues in the next chunk
     blank = True
     with open_regular(path) as file:
+        file.seek(start)
         while offset + carried < size and (chunk := file.read(min(_CHUNK, size - offset - carried))):
             lines = chunk.split(b"\n")
             last = lines.pop()
@@ -259,10 +265,12 @@ def skip_rows(path: str, size: int, finished: Callable[[int], bool]) -> LinePosi
     return LinePosition(offset, number, row)
 
 
-def digest_of(path: str, size: int) -> str:
-    """Return the digest of a file's first `size` bytes, ``""`` if it has fewer. Blocks. Raises `OSError`."""
+def digest_of(path: str, size: int, start: int = 0) -> str:
+    """Return the digest of a file's bytes from `start` to `size`, ``""`` if it is shorter. Blocks. Raises `OSError`."""
     digest = hashlib.blake2b(digest_size=16)
+    size -= start
     with open_regular(path) as file:
+        file.seek(start)
         while size and (chunk := file.read(min(1 << 20, size))):
             digest.update(chunk)
             size -= len(chunk)
@@ -277,7 +285,8 @@ class CheckedFile:
 
     Attributes:
         rows: lines with a request.
-        size: bytes of the file.
+        start: the first byte of the part that was checked; 0 for a whole file.
+        size: the byte after its last one: the size of a whole file.
         modified: its modification time (ns), a quick test for an unchanged file.
         digest: of its bytes.
         problems: the first thousand problems, by line.
@@ -288,9 +297,10 @@ class CheckedFile:
         unlimited: rows that set no limit for their answer.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, start: int = 0) -> None:
         self.path = path
         self.rows = 0
+        self.start = start
         self.size = 0
         self.modified = 0
         self.digest = ""
@@ -310,10 +320,13 @@ class CheckedFile:
 
     def error(self) -> InputFileError | None:
         """Return the error for the problems found, `None` if the file is valid."""
-        return InputFileError(self.path, self.problems, self.problem_count) if self.problem_count else None
+        if not self.problem_count:
+            return None
+        where = f" (lines counted from byte {self.start:,})" if self.start else ""
+        return InputFileError(f"{self.path}{where}", self.problems, self.problem_count)
 
 
-class _SeenOnce:
+class SeenOnce:
     """A set that tells whether a text may have been seen before, without false negatives.
 
     It stores hashes up to a number of texts, then uses a Bloom filter with about 0.1 % false positives at 24 bits per
@@ -353,30 +366,34 @@ class _SeenOnce:
         return bool(seen)
 
 
-def check_file(path: str) -> CheckedFile:
-    """Check a file of requests and return its contents' summary and problems. Blocks. Raises `OSError`."""
-    found = CheckedFile(path)
+def check_file(path: str, part: tuple[int, int] | None = None) -> CheckedFile:
+    """Check a file of requests and return its contents' summary and problems. Blocks. Raises `OSError`.
+
+    `part` is the first byte of the lines to check and the byte after the last; such a part may be empty.
+    """
     before = os.stat(path)
-    found.size, found.modified = before.st_size, before.st_mtime_ns
+    start, end = part or (0, before.st_size)
+    found = CheckedFile(path, start)
+    found.size, found.modified = end, before.st_mtime_ns
     suspects: set[str] = set()
     if kind := _other_kind(path):
         found.add(0, kind)
         return found
     try:
-        first = next(iter(read_lines(path, found.size)), None)
-        seen = _SeenOnce(found.size // max(1, len(first[1])) if first else 1)
+        first = next(iter(read_lines(path, end, LinePosition(start))), None)
+        seen = SeenOnce((end - start) // max(1, len(first[1])) if first else 1)
         _check_lines(found, seen, suspects)
         if suspects:
             _find_duplicates(found, suspects)
-        found.digest = digest_of(path, found.size)
+        found.digest = digest_of(path, end, start)
         after = os.stat(path)
     except InputFileError as error:
         for problem in error.problems:
             found.add(*problem)
         return found
-    if not found.rows:
+    if not found.rows and part is None:
         found.add(0, "the file has no rows")
-    if (after.st_size, after.st_mtime_ns) != (found.size, found.modified):
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, found.modified):
         found.add(0, "the file was changed while it was checked; run again once it is written")
     return found
 
@@ -392,13 +409,13 @@ def _other_kind(path: str) -> str:
     return ""
 
 
-def _check_lines(found: CheckedFile, seen: _SeenOnce, suspects: set[str]) -> None:
+def _check_lines(found: CheckedFile, seen: SeenOnce, suspects: set[str]) -> None:
     """Check all lines. Fully valid lines, which nearly all are, are counted here without a function call."""
     decode, known, add = _checkable.decode, _endpoints(), seen.add
     kinds: dict[tuple[str, Any], int] = {}
     size = unlimited = limits = rows = 0
     row = _Checkable()
-    for number, line in read_lines(found.path, found.size):
+    for number, line in read_lines(found.path, found.size, LinePosition(found.start)):
         rows += 1
         body, key = None, None
         try:
@@ -499,7 +516,7 @@ def _find_duplicates(found: CheckedFile, suspects: set[str]) -> None:
     first: dict[str, int] = {}
     # Nearly all lines are ruled out without decoding them, unless they contain escapes.
     written = [text.encode() for text in suspects] if len(suspects) <= _FEW else []
-    for number, line in read_lines(found.path, found.size):
+    for number, line in read_lines(found.path, found.size, LinePosition(found.start)):
         if written and b"\\" not in line and not any(text in line for text in written):
             continue
         try:

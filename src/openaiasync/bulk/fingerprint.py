@@ -49,7 +49,12 @@ class JobRecord(msgspec.Struct, kw_only=True):
     """The options that converted rows of a table to requests."""
     order: str
     created: float
+    shard: tuple[int, int] | None = None
+    """Number of the shard and of all shards, if the job is one of them."""
+    start: int = 0
+    """The first byte of `input` that belongs to the job."""
     size: int = 0
+    """The byte after the last one: the size of a whole input."""
     modified: int = 0
     digest: str = ""
     rows: int = 0
@@ -86,13 +91,13 @@ class JobRecord(msgspec.Struct, kw_only=True):
 
     def takes(self, checked: CheckedFile) -> None:
         """Record the checked input."""
-        self.size, self.modified = checked.size, checked.modified
+        self.start, self.size, self.modified = checked.start, checked.size, checked.modified
         self.digest, self.rows = checked.digest, checked.rows
         self.unnamed = checked.models[""]
 
     def compare_settings(self, other: JobRecord, out: str) -> None:
         """Raise `JobChangedError` if the record of a new run has other settings."""
-        given, known = other._settings(), self._settings()
+        given, known = other.settings(), self.settings()
         if not self.unnamed:
             given["model"], given["models"] = known["model"], known["models"]
         changed = sorted(name for name in given.keys() | known.keys() if given.get(name) != known.get(name))
@@ -100,7 +105,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
             was = ", ".join(f"{name} (was {_short(known.get(name))}, is {_short(given.get(name))})" for name in changed)
             raise JobChangedError(f"{out} belongs to a job with another {was}; {ADVICE}")
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Return the settings of the requests as JSON values."""
         names = ("model", "models", "params", "schema", "table", "order")
         found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({name: getattr(self, name) for name in names}))
@@ -116,6 +121,12 @@ class JobRecord(msgspec.Struct, kw_only=True):
             self._compare_table(out)
             return None
         about = os.stat(self.input)
+        if self.shard is not None:  # the plan of the shards knows the size, and a border moves with it
+            if about.st_mtime_ns != self.modified and digest_of(self.input, self.size, self.start) != self.digest:
+                raise JobChangedError(
+                    f"{self.source} was changed since {out} was started: restore it, or remove all shards to start over"
+                )
+            return None
         if (about.st_size, about.st_mtime_ns) == (self.size, self.modified):
             return None
         if digest_of(self.input, self.size) != self.digest:

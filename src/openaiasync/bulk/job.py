@@ -22,7 +22,7 @@ import msgspec
 from ..core.codec.endpoint import nearest
 from ..core.policy.limits import Limits
 from ..engine.answer_cache import AnswerCache
-from ..storage.disk import FileInUseError, read_file
+from ..storage.disk import FileInUseError, this_host
 from ..storage.segments import FAILED, OK, SENT, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .batch_api import BatchRun
@@ -44,21 +44,22 @@ from .batch_file import (
 from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
 from .job_limits import JobLimits, LimitsFile
 from .job_sink import Durability, JobSink
-from .progress import JobProgress, JobStatus, JobTotals, price_for, show_in_notebook
+from .progress import JobProgress, JobStatus, JobTotals, load_status, price_for, show_in_notebook
 from .repair import Into
 from .report import JobReport, html_page, save, save_json
 from .row import Summary, Work
 from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler, engine_of
+from .shards import Shard, ShardPlan, line_range, plan_shards, row_range, shard_path
 from .tables import TableOptions, export_results, is_table, need_parquet, write_requests
 
 _log = logging.getLogger("openaiasync")
 
-__all__ = ["Job", "JobOptions", "Order", "load_status"]
+__all__ = ["Job", "JobOptions", "Order", "totals_of"]
 
 Order = Literal["input", "completion"]
 _ORDERS = ("input", "completion")
 _DURABILITIES = ("normal", "strict", "none")
-_STATUS = 256 << 20  # bytes
+_WATCHED = 2.5  # seconds: two and a half times the period in which a running job writes its status
 
 
 class JobOptions(TypedDict, total=False):
@@ -110,6 +111,9 @@ class JobOptions(TypedDict, total=False):
     """For a table (CSV, TSV, Parquet) as input: how to convert its rows to requests."""
     via: Literal["calls", "batch"]
     """``"batch"``: through the server's Batch API, in files of at most 50,000 rows. Default: ``"calls"``."""
+    shard: tuple[int, int] | str | None
+    """One of several equal parts of the input, as its number from 0 and their total, ``(3, 16)`` or ``"3/16"``. Its
+    files are in ``out.jsonl.shards``; `merge_shards` makes one output of all. `max_cost` is divided among them."""
     note: Mapping[str, Any] | None
     """Stored with the job: `openaiasync retry` finds the servers there. Must not contain secrets."""
 
@@ -128,8 +132,11 @@ class Job:
         report, progress = options.get("report"), options.get("progress")
         self._source: str = os.path.abspath(os.fspath(source))
         place: str = os.path.realpath(os.fspath(out))
-        self._out = answers_path(place)
-        self._out_table = place if place != self._out else None
+        self._merged = answers_path(place)  # the output of the whole input
+        given = options.get("shard")
+        self._shard = None if given is None else Shard.of(given)
+        self._out = self._merged if self._shard is None else shard_path(self._merged, self._shard.number)
+        self._out_table = place if place != self._out and self._shard is None else None
         need_parquet(self._source, place)
         self._folder = folder_of(self._out)
         self._errors, self._report_path = paths_of(self._out)
@@ -142,6 +149,8 @@ class Job:
         self._durability: Durability = options.get("durability", "normal")
         self._new, self._retry = options.get("new", False), options.get("retry", False)
         self._max_cost, self._prices = options.get("max_cost"), options.get("prices")
+        if self._shard is not None and self._max_cost is not None:
+            self._max_cost /= self._shard.total
         self._html = None if report is None else os.fspath(report)
         self._keep_apart(options.get("cache"))
         self._show: Callable[[JobProgress], object] | None
@@ -177,12 +186,13 @@ class Job:
 
     def _keep_apart(self, cache: str | os.PathLike[str] | None) -> None:
         """Raise `ValueError` if one file of the job would overwrite another, even under different names."""
-        files = {"the input": self._source, "the output": self._out, "the table of answers": self._out_table,
+        files = {"the input": self._source, "the output": self._merged, "the answers": self._out,
+                 "the table of answers": self._out_table,
                  "the file of failed rows": self._errors, "report.json": self._report_path, "the report": self._html,
                  "the cache": cache}  # fmt: skip
         places: dict[str, str] = {}
         for what, path in files.items():
-            if path is None:
+            if path is None or (what == "the answers" and path == self._merged):
                 continue
             other = places.setdefault(os.path.realpath(path), what)
             if other == what:
@@ -233,7 +243,9 @@ class Job:
         )
         self._follow_limits()
         states = store.states
-        start = await in_thread(lambda: skip_rows(record.input, record.size, lambda row: _is_done(states, row)))
+        start = await in_thread(
+            lambda: skip_rows(record.input, record.size, lambda row: _is_done(states, row), record.start)
+        )
         keeping = asyncio.create_task(sink.keep())
         keeping.add_done_callback(self._kept)
         summary: Summary | None = None
@@ -341,15 +353,20 @@ class Job:
             table=None if self._table is None else self._table._asdict(),
             order=self._order,
             created=time.time(),
+            shard=self._shard,
         )
+        part = self._part_of(new_record)
         if record is not None:
             record.compare_settings(new_record, self._out)
+            if self._shard is not None and self._source != record.source:  # the plan knows that it is the same file
+                record.input = self._source if record.input == record.source else record.input
+                record.source, record.modified, record.table_modified = self._source, 0, 0
             if self._source != record.source and not _same_bytes(self._source, record):
                 raise JobChangedError(f"{self._out} belongs to a job with the input {record.source}; {ADVICE}")
             store = self._continue(record)
         else:
             record = new_record
-            store = self._begin(record)
+            store = self._begin(record, part)
         try:
             if self._note:
                 record.options = self._note
@@ -366,26 +383,50 @@ class Job:
             )
         return record, store
 
-    def _begin(self, record: JobRecord) -> SegmentStore:
+    def _part_of(self, record: JobRecord) -> tuple[int, int] | None:
+        """Return the part of the input that this job answers: bytes of a file, or rows of a table; `None`: all of it.
+
+        Raises `JobError` if the output is that of other shards, or of a whole input.
+        """
+        try:
+            if self._shard is None:
+                if ShardPlan.load(self._out) is not None:
+                    raise JobError(
+                        f"{self._out} is the output of shards: merge them with `openaiasync merge`, run one of them "
+                        f"with --shard, remove {self._out}.shards, or name another output"
+                    )
+                return None
+            errors = paths_of(self._merged)[0]
+            plan = plan_shards(self._source, self._merged, errors, self._shard.total, record.settings())
+            if plan.rows is not None:
+                return row_range(plan.rows, self._shard)
+            return line_range(self._source, plan.size, self._shard)
+        except OSError as error:
+            raise JobError(f"{self._source} cannot be read: {error}") from error
+
+    def _begin(self, record: JobRecord, part: tuple[int, int] | None) -> SegmentStore:
         if not self._new:
             for path in (self._out, self._errors):
                 if os.path.exists(path) and os.path.getsize(path):
                     raise JobError(
                         f"{path} exists and does not belong to this job; pass new=True (--new) to replace it"
                     )
+        first = part[0] if part else 0  # row of a table
         with _in_use(self._out):
             held = self._lock_old()
             try:
                 if self._table is not None:
                     os.makedirs(self._folder, exist_ok=True)
                     record.note_table(self._source)
-                    write_requests(self._source, record.input, self._table)
-                checked = check_file(record.input)
+                    write_requests(self._source, record.input, self._table, part or (0, None))
+                    part = None if part is None else (0, os.path.getsize(record.input))
+                checked = check_file(record.input, part)
                 if (error := checked.error()) is not None:
                     if self._table is not None:  # lines of the file made from the table, which has one request per row
                         os.unlink(record.input)
                         rows = [
-                            LineProblem(0, f"row {line}: {text}" if line else text) for line, text in error.problems
+                            LineProblem(0, f"row {first + line}: {text}" if line else text)
+                            for line, text in error.problems
                         ]
                         error = InputFileError(self._source, rows, error.count)
                     raise error
@@ -424,6 +465,7 @@ class Job:
 
     def _continue(self, record: JobRecord) -> SegmentStore:
         checked = record.compare_input(self._out)
+        _refuse_second_host(self._folder, self._out)
         with _in_use(self._out):
             in_order = self._order == "input"
             try:
@@ -438,7 +480,7 @@ class Job:
             if checked is not None:
                 record.takes(checked)
                 record.save(self._folder)
-            self._totals = _totals_of(load_status(self._folder), store)
+            self._totals = totals_of(load_status(self._folder), store)
             if self._retry and store.again():
                 self._totals.failures = {}
             if self._via == "calls":  # a batch created earlier is found again, so that none of its rows is sent twice
@@ -504,6 +546,8 @@ def _check(options: JobOptions) -> None:
         raise ValueError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
     if max_cost is not None and not max_cost > 0:
         raise ValueError("max_cost is a number of dollars above 0")
+    if options.get("shard") is not None and options.get("report") is not None:
+        raise ValueError("report: each shard would write this page over that of another; merging writes one for all")
 
 
 def _named_limits(options: JobOptions) -> JobLimits:
@@ -523,7 +567,7 @@ def _into(schema: Any, repair: int, via: str) -> Into | None:
     return None if schema is None else Into(schema, repair)
 
 
-def _totals_of(status: JobStatus | None, store: SegmentStore) -> JobTotals:
+def totals_of(status: JobStatus | None, store: SegmentStore) -> JobTotals:
     """Return the totals of all runs so far: those of the last status, which may be a second old when a process is
     killed, corrected by the sums in the journal and the rows that were in flight then."""
     totals, spent = JobTotals() if status is None else status.totals, store.spent
@@ -547,7 +591,7 @@ def _keys_of(record: JobRecord, rows: set[int]) -> list[str]:
     """Return the ``custom_id`` of rows, in their order. Blocks."""
     if not rows:
         return []
-    lines = enumerate(islice(read_lines(record.input, record.size), max(rows) + 1))
+    lines = enumerate(islice(read_lines(record.input, record.size, LinePosition(record.start)), max(rows) + 1))
     return [parse_line(text)[0].custom_id for row, (_, text) in lines if row in rows]
 
 
@@ -581,9 +625,20 @@ def _in_use(out: str) -> Generator[None, None, None]:
         raise JobError(f"the job of {out} cannot be opened: {error}") from error
 
 
-def load_status(folder: str) -> JobStatus | None:
-    """Return a job's last written status; `None` before the first one."""
-    try:
-        return msgspec.json.decode(read_file(os.path.join(folder, "status.json"), _STATUS), type=JobStatus)
-    except (OSError, ValueError):
-        return None
+def _refuse_second_host(folder: str, out: str) -> None:
+    """Raise `JobError` if another machine runs the job, on a file system whose locks other machines do not see.
+
+    Clocks of machines differ, so the status is watched instead of compared with the time. Blocks for up to 2.5 s if
+    another machine's run has not ended, which a killed run has not either.
+    """
+    before = load_status(folder)
+    if before is None or before.ended or before.host in ("", this_host()):
+        return
+    end = time.monotonic() + _WATCHED
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        now = load_status(folder)
+        if now is None or now.ended:
+            return
+        if now.updated != before.updated:
+            raise JobError(f"another process is running the job of {out}: process {now.pid} on {now.host}")

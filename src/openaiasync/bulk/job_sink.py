@@ -13,6 +13,7 @@ from zlib import crc32
 import msgspec
 
 from ..errors import APIError, APIStatusError, OpenAIError
+from ..storage.disk import this_host
 from ..storage.segments import FAILED, OK, SegmentStore
 from ..storage.spending import Spending
 from ..storage.threads import in_thread
@@ -369,7 +370,14 @@ class JobSink:
 
     def _status(self) -> JobStatus:
         progress, totals = self.progress(), self.totals()
-        return JobStatus(pid=os.getpid(), updated=time.time(), ended=self._ended, progress=progress, totals=totals)
+        return JobStatus(
+            pid=os.getpid(),
+            host=this_host(),
+            updated=time.time(),
+            ended=self._ended,
+            progress=progress,
+            totals=totals,
+        )
 
 
 def _json_of(outcome: Outcome) -> bytes:

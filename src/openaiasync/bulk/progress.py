@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+
+from ..storage.disk import read_file
 
 __all__ = [
     "JobProgress",
@@ -16,13 +19,16 @@ __all__ = [
     "TimelinePoint",
     "TokenPrice",
     "duration",
+    "load_status",
     "price_for",
     "show_in_notebook",
+    "sum_of_progress",
     "thinned",
 ]
 
 _STEPS = 12  # latency buckets per factor e: their bounds are 9 % apart
 _LOWEST = 1e-4  # seconds
+_LARGEST = 256 << 20  # bytes of a status
 _SAMPLES = 1200  # samples of a timeline; above this pairs are merged
 
 
@@ -187,11 +193,39 @@ class JobStatus(msgspec.Struct, kw_only=True):
     """The status of a job for other processes: ``status.json`` in its folder, written every second."""
 
     pid: int
+    host: str = ""
+    """The machine that the process `pid` runs on."""
     updated: float
     ended: bool = False
     """Whether the run has ended in any way other than being killed."""
     progress: JobProgress
     totals: JobTotals
+
+
+def load_status(folder: str) -> JobStatus | None:
+    """Return a job's last written status; `None` before the first one."""
+    try:
+        return msgspec.json.decode(read_file(os.path.join(folder, "status.json"), _LARGEST), type=JobStatus)
+    except (OSError, ValueError):
+        return None
+
+
+def sum_of_progress(rows: int, parts: Iterable[JobProgress], seconds: float) -> JobProgress:
+    """Return the progress of a whole of so many rows from that of its shards, which has run for so many seconds."""
+    total = JobProgress(rows=rows, ok=0, failed=0, seconds=seconds)
+    for part in parts:
+        total.limit = None if part.limit is None and total.limit is None else (total.limit or 0) + (part.limit or 0)
+        for name in ("ok", "failed", "in_flight", "waiting", "rate", "refused", "input_tokens", "output_tokens"):
+            setattr(total, name, getattr(total, name) + getattr(part, name))
+        for name in ("rpm_share", "tpm_share", "cost"):
+            if (found := getattr(part, name)) is not None:
+                setattr(total, name, (getattr(total, name) or 0.0) + found)
+    total.done = total.finished >= rows
+    if total.cost is not None and total.ok:
+        total.cost_at_end = total.cost * rows / total.ok
+    if total.rate > 0:
+        total.seconds_left = (rows - total.finished) / total.rate
+    return total
 
 
 # -------------------------------------------------------------------------------------------------- prices

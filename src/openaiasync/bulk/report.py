@@ -24,6 +24,7 @@ _STOPPED = {
     "dead": "stopped: no server has answered for too long",
     "price": "stopped: the price of a model is unknown, so the cost limit cannot be enforced",
     "full": "stopped: the results could not be written",
+    "shards": "shards are not finished",
 }
 
 
@@ -41,7 +42,7 @@ class JobReport(msgspec.Struct, kw_only=True):
     failed: int
     stopped: str = ""
     """Why rows are left: ``""`` (none are left), ``"stop"``, ``"cost"``, ``"quota"``, ``"credentials"``, ``"missing"``,
-    ``"dead"``, ``"price"``."""
+    ``"dead"``, ``"price"``, ``"shards"`` (some shards have not started or not ended)."""
     error: str | None = None
     """The error that stopped the job, if any."""
     resumed: int = 0
@@ -63,6 +64,8 @@ class JobReport(msgspec.Struct, kw_only=True):
     paid_twice: list[str] = []
     """Rows (``custom_id``) that were in flight when a run was killed and were sent again: they may have been paid for
     twice."""
+    same_name: list[str] = []
+    """A ``custom_id`` that rows of different shards have. Inputs above 256 MiB are not checked for it before."""
     latency: dict[str, float] = {}
     """Seconds until the answer: ``p50``, ``p90``, ``p99``."""
     timeline: list[TimelinePoint] = []
@@ -99,6 +102,10 @@ def summary(report: JobReport) -> str:
         shown = ", ".join(report.paid_twice[:10])
         more = f" and {len(report.paid_twice) - 10:,} more" if len(report.paid_twice) > 10 else ""
         lines.append(f"  perhaps paid twice, since a run was killed while they were sent: {shown}{more}")
+    if report.same_name:
+        shown = ", ".join(report.same_name[:10])
+        more = f" and {len(report.same_name) - 10:,} more" if len(report.same_name) > 10 else ""
+        lines.append(f"  names (custom_id) that several rows have: {shown}{more}")
     return "\n".join(lines)
 
 

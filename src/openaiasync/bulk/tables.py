@@ -7,12 +7,13 @@ slices.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -23,7 +24,7 @@ from ..errors import ConfigurationError
 from ..storage.atomic import AtomicFile
 from .batch_file import InputFileError, LineProblem, as_object, endpoint_at
 
-__all__ = ["TableOptions", "export_results", "is_table", "need_parquet", "write_requests"]
+__all__ = ["TableOptions", "count_rows", "export_results", "is_table", "need_parquet", "write_requests"]
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -59,17 +60,27 @@ def need_parquet(*paths: str) -> None:
 # -------------------------------------------------------------------------------------------------- input
 
 
-def write_requests(source: str, target: str, options: TableOptions) -> None:
+def count_rows(source: str) -> int:
+    """Return the number of rows of a table. Blocks. Raises as `write_requests` does."""
+    if source.lower().endswith(".parquet"):
+        with _open_parquet(source) as file:
+            return int(file.metadata.num_rows)
+    return sum(1 for _ in _rows_of(source))
+
+
+def write_requests(source: str, target: str, options: TableOptions, part: tuple[int, int | None] = (0, None)) -> None:
     """Convert a table to a file of requests, written atomically. Blocks.
+
+    `part` is the first row, counted from 0, and the row after the last one (`None`: all).
 
     Raises `InputFileError` for an unknown column, `ConfigurationError` without pyarrow, and `OSError`.
     """
-    rows = _rows_of(source)
+    rows = _rows_of(source, *part)
     file = AtomicFile.open(target)
     held: list[bytes] = []
     size = 0
     try:
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(rows, part[0] + 1):
             try:
                 line = _request(row, number, options)
             except _CellError as error:
@@ -91,10 +102,15 @@ def write_requests(source: str, target: str, options: TableOptions) -> None:
         raise
 
 
-def _rows_of(path: str) -> Iterator[dict[str, Any]]:
+def _rows_of(path: str, first: int = 0, end: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows from number `first` to before number `end`."""
     if path.lower().endswith(".parquet"):
-        yield from _parquet_rows(path)
-        return
+        yield from _parquet_rows(path, first, end)
+    else:
+        yield from islice(_csv_rows(path), first, end)
+
+
+def _csv_rows(path: str) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, dialect="excel-tab" if path.lower().endswith(".tsv") else "excel", strict=True)
@@ -109,11 +125,32 @@ def _rows_of(path: str) -> Iterator[dict[str, Any]]:
             raise InputFileError(path, [LineProblem(reader.line_num + 1, f"not CSV in UTF-8 ({error})")]) from None
 
 
-def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
+@contextlib.contextmanager
+def _open_parquet(path: str) -> Generator[Any, None, None]:
     arrow = _pyarrow()
     try:
         with arrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_SLICE):
+            yield file
+    except (arrow.lib.ArrowInvalid, arrow.lib.ArrowNotImplementedError) as error:
+        raise InputFileError(path, [LineProblem(0, f"not Parquet ({error})")]) from None
+
+
+def _parquet_rows(path: str, first: int, end: int | None) -> Iterator[dict[str, Any]]:
+    """Yield some of a file's rows, reading only the row groups that they are in."""
+    arrow = _pyarrow()
+    with _open_parquet(path) as file:
+        groups: list[int] = []
+        before = skipped = 0
+        for number in range(file.metadata.num_row_groups):
+            rows = file.metadata.row_group(number).num_rows
+            if before + rows <= first:
+                skipped += rows
+            elif end is None or before < end:
+                groups.append(number)
+            before += rows
+
+        def values() -> Iterator[dict[str, Any]]:
+            for batch in file.iter_batches(batch_size=_SLICE, row_groups=groups):
                 # datetime has no nanoseconds: pyarrow converts them to different types with and without pandas
                 # installed.
                 columns = [
@@ -123,8 +160,8 @@ def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
                     for column in batch.columns
                 ]
                 yield from arrow.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
-    except (arrow.lib.ArrowInvalid, arrow.lib.ArrowNotImplementedError) as error:
-        raise InputFileError(path, [LineProblem(0, f"not Parquet ({error})")]) from None
+
+        yield from islice(values(), first - skipped, None if end is None else max(first, end) - skipped)
 
 
 def _pyarrow() -> Any:

@@ -1,4 +1,4 @@
-"""The commands for jobs: `run`, `check`, `status`, `retry`, `export` and `limits set`."""
+"""The commands for jobs: `run`, `check`, `status`, `retry`, `merge`, `export` and `limits set`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from .arguments import Debug, InputFile, schema_in
 
-__all__ = ["ANY_SERVERS", "JobServers", "TableArguments", "add_job_commands"]
+__all__ = ["ANY_SERVERS", "JobServers", "ShardArguments", "TableArguments", "add_job_commands"]
 
 _Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 _Positive = Annotated[float | None, Parameter(validator=Number(gt=0))]
@@ -105,7 +105,24 @@ class FileArguments:
     new: Annotated[_Flag, Parameter(help="Begin again, discarding the contents of OUT.")] = False
 
 
-_NO_TABLE, _FILES = TableArguments(), FileArguments()
+@Parameter(name="*", group=Group("Several machines", sort_key=8))
+@dataclass(frozen=True, kw_only=True)
+class ShardArguments:
+    """Which part of the input this process answers."""
+
+    shard: Annotated[
+        str | None,
+        Parameter(
+            help="Answer one of several equal parts of the input, as NUMBER/TOTAL: 0/16 to 15/16. Its files are in "
+            "OUT.shards, on a file system that all machines share; `merge` makes one output of all parts."
+        ),
+    ] = None
+    first_shard: Annotated[
+        int, Parameter(validator=Number(gte=0), help="The number of the first part: 1 for --shard 1/16 to 16/16.")
+    ] = 0
+
+
+_NO_TABLE, _FILES, _ALL = TableArguments(), FileArguments(), ShardArguments()
 
 
 def run(
@@ -125,6 +142,7 @@ def run(
     repair: Annotated[int, Parameter(validator=Number(gte=0))] = 1,
     dedupe: bool | None = None,
     via: Literal["calls", "batch"] = "calls",
+    shard: ShardArguments = _ALL,
     table: TableArguments = _NO_TABLE,
     files: FileArguments = _FILES,
     servers: JobServers = ANY_SERVERS,
@@ -161,10 +179,12 @@ def run(
         "batch": through the server's Batch API.
     """
     from .job_runner import run_job, table_options
+    from .shard_commands import shard_option
 
     options: dict[str, Any] = {"model": model, "max_cost": max_cost, "retries": retries, "give_up_after": give_up_after}
     options |= {"schema": None if schema is None else schema_in(schema), "repair": repair}
     options |= {"dedupe": dedupe, "via": via, "table": table_options(source, table), **asdict(files)}
+    options["shard"] = shard_option(out, shard)
     return run_job(servers, source, out, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
 
 
@@ -193,7 +213,7 @@ def status(out: str, /, *, json: _Flag = False, debug: Debug = False) -> int:
     json:
         Print it as one JSON object.
     """
-    from .job_runner import show_status
+    from .job_status import show_status
 
     return show_status(out, json)
 
@@ -227,6 +247,25 @@ def retry(
     return retry_job(servers, out, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
 
 
+def merge(out: str, /, *, partial: _Flag = False, report: str | None = None, debug: Debug = False) -> int:
+    """Make one output of the parts of an input that `run --shard` answered, in the order of the input.
+
+    Parts that are not finished, or do not belong together, are an error that names them.
+
+    Parameters
+    ----------
+    out:
+        The output that was given to all parts.
+    partial:
+        Merge the answers that there are.
+    report:
+        Write this page of HTML.
+    """
+    from .shard_commands import merge_job
+
+    return merge_job(out, partial, report)
+
+
 def export(out: str, target: str, /, *, errors: _Flag = False, debug: Debug = False) -> int:
     """Write the answers of a job as a table: .csv, .tsv, .parquet or .jsonl, a row per answer.
 
@@ -257,7 +296,7 @@ def limits_set(
 
 def add_job_commands(app: App) -> None:
     """Register the commands."""
-    for command in (run, check, status, retry, export):
+    for command in (run, check, status, retry, merge, export):
         app.command(command)
     limits = App(name="limits", help="Change the limits of a job.", help_format="plaintext")
     limits.command(limits_set, name="set")

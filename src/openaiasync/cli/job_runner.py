@@ -16,25 +16,26 @@ import msgspec
 from rich.text import Text
 
 from ..bulk.batch_file import check_file
-from ..bulk.fingerprint import JobError, JobRecord, answers_path, folder_of, paths_of
-from ..bulk.job import Job, load_status
+from ..bulk.fingerprint import JobError, answers_path, paths_of
+from ..bulk.job import Job
 from ..bulk.job_limits import JobLimits, LimitsFile
 from ..bulk.progress import JobProgress, price_for
-from ..bulk.report import JobReport
+from ..bulk.shards import shard_path
 from ..bulk.tables import TableOptions, export_results, is_table
 from ..core.policy.limits import Limits
 from ..lazy import resolve_annotations
 from .console import CommandError, Exit, err, note, out
+from .job_status import exit_code, note_report, record_of
+from .shard_commands import failed_shards, merge_job, shard_folders, whole_output
 from .spool import spooled
 
 if TYPE_CHECKING:
     from ..client import Client
     from .job_commands import JobServers, TableArguments
 
-__all__ = ["check_input", "export_job", "retry_job", "run_job", "set_limits", "show_status", "table_options"]
+__all__ = ["check_input", "export_job", "retry_job", "run_job", "set_limits", "table_options"]
 
 _PLAIN = 10.0  # seconds between two lines without a terminal
-_FRESH = 10.0  # seconds after which a status counts as out of date
 
 
 def table_options(source: str, given: TableArguments) -> TableOptions | None:
@@ -62,6 +63,10 @@ def run_job(
 ) -> int:
     """Run a job and return the exit code; ``-`` as `source` is stdin. Raises `OpenAIError`, `CommandError`."""
     if source == "-":
+        if options.get("shard") is not None:
+            raise CommandError(
+                "stdin cannot be cut into shards: write the requests to a file that all of them can read"
+            )
         with spooled(target, new=bool(options.get("new"))) as source:
             return run_job(
                 servers, source, target, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices
@@ -85,7 +90,7 @@ def run_job(
 async def _run(servers: JobServers, source: str, target: str, options: dict[str, Any]) -> int:
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(_client(servers, url)) for url in servers.base_url or (None,)]
-        with _progress_line() as show:
+        with progress_line() as show:
             try:
                 job = Job(clients, source, target, progress=show, **options)
             except (ValueError, TypeError) as error:
@@ -93,11 +98,7 @@ async def _run(servers: JobServers, source: str, target: str, options: dict[str,
             with _interrupts(job) as interrupted:
                 report = await job
     note_report(report)
-    if interrupted and report.left:
-        return Exit.INTERRUPTED
-    if report.left:
-        return Exit.FAILED
-    return Exit.ROWS_FAILED if report.failed else Exit.OK
+    return exit_code(report, interrupted=bool(interrupted))
 
 
 def _client(servers: JobServers, url: str | None) -> Client:
@@ -113,13 +114,6 @@ def _without_secrets(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
-
-
-def note_report(report: JobReport) -> None:
-    """Print the summary of a job on stderr."""
-    console = err()
-    for line in str(report).splitlines():
-        console.print(Text(line), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -148,7 +142,7 @@ def _interrupts(job: Job) -> Generator[list[bool], None, None]:
 
 
 @contextlib.contextmanager
-def _progress_line() -> Generator[Callable[[JobProgress], None], None, None]:
+def progress_line() -> Generator[Callable[[JobProgress], None], None, None]:
     """A progress line, updated in place on a terminal; elsewhere a line from time to time, and at the end."""
     if sys.stderr.isatty():
         from rich.live import Live
@@ -198,15 +192,6 @@ def _need_prices() -> None:
         raise CommandError("--max-cost needs prices: --prices FILE, or pip install 'openaiasync[prices]'")
 
 
-def _record_of(target: str) -> tuple[str, JobRecord]:
-    place = answers_path(os.path.realpath(target))
-    folder = folder_of(place)
-    record = JobRecord.load(folder)
-    if record is None:
-        raise CommandError(f"{target} is not the output of a job: there is no {folder}")
-    return folder, record
-
-
 # -------------------------------------------------------------------------------------------------- other commands
 
 
@@ -220,21 +205,30 @@ def retry_job(
     max_in_flight: str | None,
     prices: str | None,
 ) -> int:
-    """Send the failed rows of a job again; return the exit code."""
-    folder, record = _record_of(target)
+    """Send the failed rows of a job again; return the exit code. Of shards, those with failed rows are retried in turn,
+    and then merged again."""
+    if (numbers := failed_shards(target)) is not None:
+        for number in numbers:
+            one = shard_path(answers_path(os.path.realpath(target)), number)
+            more = {**options, "report": None}
+            code = retry_job(servers, one, more, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
+            if code not in (Exit.OK, Exit.ROWS_FAILED):
+                return code
+        return merge_job(target, False, options.get("report"))
+    folder, record = record_of(target)
     noted = record.options
     if not servers.base_url and noted.get("base_url"):
         servers = dataclasses.replace(servers, base_url=tuple(noted["base_url"]))
     known: dict[str, Any] = {**(noted.get("limits") or {}), **(LimitsFile(folder).read() or JobLimits()).changes()}
     options |= {"retry": True, "order": record.order, "model": record.model, "params": record.params}
-    options |= {"schema": record.schema}
+    options |= {"schema": record.schema, "shard": record.shard}
     if record.table is not None:
         options["table"] = TableOptions(**record.table)
     in_flight = max_in_flight or (None if known.get("max_in_flight") is None else str(known["max_in_flight"]))
     return run_job(
         servers,
         record.source,
-        target,
+        target if record.shard is None else whole_output(target),
         options,
         rpm=rpm or known.get("rpm"),
         tpm=tpm or known.get("tpm"),
@@ -274,42 +268,6 @@ def check_input(source: str, model: str | None, prices: str | None) -> int:
     return Exit.USAGE if found.problem_count else Exit.OK
 
 
-def show_status(target: str, as_json: bool) -> int:
-    """Print the progress of a job; return the exit code."""
-    folder, record = _record_of(target)
-    status = load_status(folder)
-    if status is None:
-        out().print(Text(f"{target}: begun, {record.rows:,} rows; nothing is known yet"))
-        return Exit.OK
-    running = not status.ended and _is_running(status.pid) and time.time() - status.updated < _FRESH
-    progress = status.progress
-    if as_json:
-        value = {**msgspec.to_builtins(progress), "running": running, "pid": status.pid if running else None}
-        out().print(Text(msgspec.json.encode(value).decode()), soft_wrap=True)
-        return Exit.OK
-    done = progress.finished >= progress.rows
-    state = (
-        f"running (process {status.pid})" if running else "done" if done else "stopped; the same command continues it"
-    )
-    out().print(Text(f"{target}: {state}"), soft_wrap=True)
-    out().print(Text(f"  {progress}"), soft_wrap=True)
-    for reason, count in sorted(status.totals.failures.items(), key=lambda item: -item[1])[:5]:
-        out().print(Text(f"  {count:,} × {reason}"), soft_wrap=True)
-    return Exit.OK
-
-
-def _is_running(pid: int) -> bool:
-    if sys.platform == "win32":
-        return True  # os.kill would end the process there, so the age of the status decides
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def export_job(target: str, table: str, errors: bool) -> int:
     """Write results as a table; return the exit code."""
     place = answers_path(os.path.realpath(target))
@@ -330,9 +288,11 @@ def set_limits(target: str, rpm: float | None, tpm: float | None, max_in_flight:
     changes = JobLimits(rpm=rpm, tpm=tpm, max_in_flight=_in_flight(max_in_flight))
     if changes == JobLimits():
         raise CommandError("say what to change: --rpm, --tpm or --max-in-flight")
-    folder, _ = _record_of(target)
+    folders = shard_folders(target) or [record_of(target)[0]]
+    now = changes
     try:
-        now = changes.merged_into(folder)
+        for folder in folders:
+            now = changes.merged_into(folder)
     except OSError as error:
         raise JobError(f"cannot write the limits of {target}: {error}") from error
     note(f"{target}: {now}")

@@ -9,8 +9,10 @@ import contextlib
 import errno
 import io
 import os
+import socket
 import stat
 import sys
+from functools import cache
 from typing import IO, Any
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "open_regular",
     "read_file",
     "read_open",
+    "this_host",
     "try_lock",
     "write_all",
 ]
@@ -149,6 +152,18 @@ else:
 
     def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+@cache
+def this_host() -> str:
+    """Return a name for this machine, different after each of its starts: a host name and a part of the boot id.
+
+    Processes with the same name share one kernel, and so its locks, even in different containers.
+    """
+    boot = ""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot = file.read(8)
+    return f"{socket.gethostname()}/{boot}" if boot else socket.gethostname()
 
 
 # -------------------------------------------------------------------------------------------------- reading

@@ -564,6 +564,15 @@ class SegmentStore:
             self._copied_from(number)
         return row - first == most
 
+    def waiting(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the state and line of rows that are finished but not copied, as an earlier row is not finished. Raises
+        `DamagedError`, `OSError`."""
+        if self._in_order:
+            for row in range(self._window.base, len(self.states)):
+                place = self._window.get(row)
+                if self.states[row] >= OK and place is not None:
+                    yield self.states[row], self._read(row, place)
+
     def _copied_from(self, number: int) -> None:
         self._left[number] -= 1
         if not self._left[number] and number != self._current:
