@@ -311,6 +311,7 @@ __all__ = [
     "__title__",
     "__version__",
     "file_from_path",
+    "merge_shards",
     "not_given",
     "omit",
     "pydantic_function_tool",

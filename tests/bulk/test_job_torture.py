@@ -6,6 +6,7 @@ twice was in flight when the process was killed, and is named.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -16,6 +17,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from openaiasync import Client, JobError, JobReport, merge_shards
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "bench" / "bulk"))
@@ -102,3 +105,65 @@ def test_a_faulty_server(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         check_output(out, count, "input")
         assert report["requests"] <= 1.045 * count
+
+
+def test_killed_shards_go_on(tmp_path: Path) -> None:
+    """SIGKILL of shards at random: the same commands resume, and the merged output is that of one machine; what was
+    paid twice was in flight, and is named."""
+    count, shards, in_flight, kills = 3000, 3, 8, 12
+    source, out = write_rows(tmp_path / "in.jsonl", count), tmp_path / "out.jsonl"
+    chance = random.Random(5)
+    with running(latency=0.02, jitter=0.9) as server:
+
+        def start(number: int) -> subprocess.Popen[bytes]:
+            words = [sys.executable, "-m", "openaiasync", "run", source, "-o", str(out)]
+            words += ["--shard", f"{number}/{shards}", "--base-url", server.base, "--max-in-flight", str(in_flight)]
+            return subprocess.Popen(words, stderr=subprocess.PIPE)
+
+        children = [start(number) for number in range(shards)]
+        killed = 0
+        while killed < kills and server.report()["answers"] < count * 0.9:
+            before = server.report()["requests"]
+            while server.report()["requests"] < before + 60 and any(child.poll() is None for child in children):
+                time.sleep(0.005)
+            number = chance.randrange(shards)
+            if children[number].poll() is None:
+                children[number].send_signal(signal.SIGKILL)
+                killed += 1
+            children[number].communicate()
+            children[number] = start(number)
+        for child in children:
+            _, complaints = child.communicate(timeout=60)
+            assert child.returncode == 0, complaints
+        assert killed >= 6
+        report = server.report()
+        merged = asyncio.run(merge_shards(out))
+        named = {int(key[1:]) for key in merged.paid_twice}
+        assert set(report["paid_twice_rows"]) <= named
+        assert len(merged.paid_twice) <= in_flight * killed
+        assert merged.ok == count
+        check_output(out, count, "input")
+
+
+def test_a_shard_on_another_machine_is_noticed_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system without locks, a status that another machine keeps writing shows that the shard runs there; one
+    that nobody writes any more is that of a machine that died."""
+    monkeypatch.setattr("openaiasync.storage.disk._lock", lambda descriptor: None)
+    source, out = write_rows(tmp_path / "in.jsonl", 40), tmp_path / "out.jsonl"
+    words = ["--shard", "0/2", "--max-in-flight", "1"]
+
+    async def attempt() -> JobReport:
+        async with Client(api_base=server.base) as client:
+            return await client.job(source, out, shard=(0, 2))
+
+    with running(latency=0.2) as server:
+        with subprocess.Popen(command(source, out, server, "input", *words), stderr=subprocess.DEVNULL) as child:
+            status = tmp_path / "out.jsonl.shards" / "000000.jsonl.job" / "status.json"
+            while not status.exists():
+                time.sleep(0.02)
+            monkeypatch.setattr("openaiasync.bulk.job.this_host", lambda: "elsewhere/1")
+            with pytest.raises(JobError, match=r"process \d+ on .*/"):
+                asyncio.run(attempt())
+            child.kill()
+        server.set(latency=0)
+        assert asyncio.run(attempt()).left == 0

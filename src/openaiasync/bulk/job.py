@@ -49,7 +49,7 @@ from .repair import Into
 from .report import JobReport, html_page, save, save_json
 from .row import Summary, Work
 from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler, engine_of
-from .shards import Shard, ShardPlan, line_range, plan_shards, row_range, shard_path
+from .shards import Shard, part_of, shard_of
 from .tables import TableOptions, export_results, is_table, need_parquet, write_requests
 
 _log = logging.getLogger("openaiasync")
@@ -133,9 +133,7 @@ class Job:
         self._source: str = os.path.abspath(os.fspath(source))
         place: str = os.path.realpath(os.fspath(out))
         self._merged = answers_path(place)  # the output of the whole input
-        given = options.get("shard")
-        self._shard = None if given is None else Shard.of(given)
-        self._out = self._merged if self._shard is None else shard_path(self._merged, self._shard.number)
+        self._shard, self._out = shard_of(options.get("shard"), self._merged)
         self._out_table = place if place != self._out and self._shard is None else None
         need_parquet(self._source, place)
         self._folder = folder_of(self._out)
@@ -148,9 +146,7 @@ class Job:
         self._order: Order = options.get("order", "input")
         self._durability: Durability = options.get("durability", "normal")
         self._new, self._retry = options.get("new", False), options.get("retry", False)
-        self._max_cost, self._prices = options.get("max_cost"), options.get("prices")
-        if self._shard is not None and self._max_cost is not None:
-            self._max_cost /= self._shard.total
+        self._max_cost, self._prices = _share_of(options.get("max_cost"), self._shard), options.get("prices")
         self._html = None if report is None else os.fspath(report)
         self._keep_apart(options.get("cache"))
         self._show: Callable[[JobProgress], object] | None
@@ -355,7 +351,7 @@ class Job:
             created=time.time(),
             shard=self._shard,
         )
-        part = self._part_of(new_record)
+        part = part_of(self._source, self._merged, self._shard, new_record.settings())
         if record is not None:
             record.compare_settings(new_record, self._out)
             if self._shard is not None and self._source != record.source:  # the plan knows that it is the same file
@@ -382,27 +378,6 @@ class Job:
                 "%s, set earlier for %s, is replaced by this run's %s", replaced, self._out, self._named_limits
             )
         return record, store
-
-    def _part_of(self, record: JobRecord) -> tuple[int, int] | None:
-        """Return the part of the input that this job answers: bytes of a file, or rows of a table; `None`: all of it.
-
-        Raises `JobError` if the output is that of other shards, or of a whole input.
-        """
-        try:
-            if self._shard is None:
-                if ShardPlan.load(self._out) is not None:
-                    raise JobError(
-                        f"{self._out} is the output of shards: merge them with `openaiasync merge`, run one of them "
-                        f"with --shard, remove {self._out}.shards, or name another output"
-                    )
-                return None
-            errors = paths_of(self._merged)[0]
-            plan = plan_shards(self._source, self._merged, errors, self._shard.total, record.settings())
-            if plan.rows is not None:
-                return row_range(plan.rows, self._shard)
-            return line_range(self._source, plan.size, self._shard)
-        except OSError as error:
-            raise JobError(f"{self._source} cannot be read: {error}") from error
 
     def _begin(self, record: JobRecord, part: tuple[int, int] | None) -> SegmentStore:
         if not self._new:
@@ -548,6 +523,11 @@ def _check(options: JobOptions) -> None:
         raise ValueError("max_cost is a number of dollars above 0")
     if options.get("shard") is not None and options.get("report") is not None:
         raise ValueError("report: each shard would write this page over that of another; merging writes one for all")
+
+
+def _share_of(max_cost: float | None, shard: Shard | None) -> float | None:
+    """Return the dollars that this job may spend: a shard has an equal share."""
+    return max_cost if max_cost is None or shard is None else max_cost / shard.total
 
 
 def _named_limits(options: JobOptions) -> JobLimits:

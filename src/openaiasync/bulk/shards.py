@@ -1,11 +1,11 @@
 """Shards: the parts of an input that several processes or machines answer independently of each other.
 
 The cut is computed, not stored: shard ``i`` of ``n`` of a JSON Lines file begins with the first line that starts at or
-after byte ``size * i // n``, so that a shard reads nothing but its own part. Tables (CSV, TSV, Parquet) are cut by
+after byte ``size * i // n``, so that a shard reads nothing but its part. Tables (CSV, TSV, Parquet) are cut by
 rows, since a quoted field may contain line breaks.
 
 Beside the output there is a folder, ``OUT.shards``, with a `ShardPlan` and for each shard the files of a job: results,
-failed rows, journal, report. The first shard that starts writes the plan. Every other one compares its own input,
+failed rows, journal, report. The first shard that starts writes the plan. Every other one compares its input,
 settings, number of shards and version with it before it sends anything.
 """
 
@@ -24,10 +24,20 @@ from ..storage.atomic import AtomicFile
 from ..storage.disk import open_regular, read_file
 from ..version import __version__
 from .batch_file import check_file
-from .fingerprint import JobChangedError, JobError
+from .fingerprint import JobChangedError, JobError, paths_of
 from .tables import count_rows, is_table
 
-__all__ = ["Shard", "ShardPlan", "line_range", "local_file_system", "plan_shards", "row_range", "shard_path"]
+__all__ = [
+    "Shard",
+    "ShardPlan",
+    "line_range",
+    "local_file_system",
+    "part_of",
+    "plan_shards",
+    "row_range",
+    "shard_of",
+    "shard_path",
+]
 
 _BLOCK = 1 << 16  # bytes read at once in search of a line's end
 _WHOLE = 16 << 20  # bytes of an input whose fingerprint covers every byte
@@ -35,7 +45,7 @@ _SAMPLES = 256  # blocks of a larger input that its fingerprint covers
 _CHECKED = 256 << 20  # bytes of an input that is checked as a whole, for names that occur in several shards
 _LARGEST = 64 << 20  # bytes of a plan
 _MOST = 1_000_000  # shards
-# File systems in memory or in a container's own layer, which other machines never see.
+# File systems in memory or in a container's layer, which other machines never see.
 _LOCAL = frozenset({"tmpfs", "ramfs", "overlay", "aufs", "rootfs"})
 
 
@@ -104,7 +114,7 @@ def fingerprint_of(path: str) -> str:
     """Return a digest of a file: of its size and all bytes up to 16 MiB, of samples spread over a larger one.
 
     Every shard computes it before it starts, so it must not read a large input as a whole. Each shard records the
-    digest of its own bytes too, and merging compares those. Blocks. Raises `OSError`.
+    digest of its bytes too, and merging compares those. Blocks. Raises `OSError`.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -246,6 +256,35 @@ def plan_shards(source: str, out: str, errors: str, count: int, settings: dict[s
             return mine
     known.compare(mine, out)
     return known
+
+
+def shard_of(given: tuple[int, int] | str | None, out: str) -> tuple[Shard | None, str]:
+    """Return the shard that was asked for, if any, and the file of its answers. Raises `ValueError`."""
+    if given is None:
+        return None, out
+    shard = Shard.of(given)
+    return shard, shard_path(out, shard.number)
+
+
+def part_of(source: str, out: str, shard: Shard | None, settings: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the part of the input that a job answers: bytes of a file, or rows of a table; `None`: all of it. Blocks.
+
+    Raises as `plan_shards` does, and `JobError` for a job of the whole input whose output is that of shards.
+    """
+    if shard is None:
+        if ShardPlan.load(out) is not None:
+            raise JobError(
+                f"{out} is the output of shards: merge them with `openaiasync merge`, run one of them with --shard, "
+                f"remove {shards_folder(out)}, or name another output"
+            )
+        return None
+    try:
+        plan = plan_shards(source, out, paths_of(out)[0], shard.total, settings)
+        if plan.rows is not None:
+            return row_range(plan.rows, shard)
+        return line_range(source, plan.size, shard)
+    except OSError as error:
+        raise JobError(f"{source} cannot be read: {error}") from error
 
 
 def local_file_system(path: str) -> str | None:

@@ -182,9 +182,8 @@ def run(
     from .shard_commands import shard_option
 
     options: dict[str, Any] = {"model": model, "max_cost": max_cost, "retries": retries, "give_up_after": give_up_after}
-    options |= {"schema": None if schema is None else schema_in(schema), "repair": repair}
-    options |= {"dedupe": dedupe, "via": via, "table": table_options(source, table), **asdict(files)}
-    options["shard"] = shard_option(out, shard)
+    options |= {"schema": None if schema is None else schema_in(schema), "repair": repair, "dedupe": dedupe, "via": via}
+    options |= {"table": table_options(source, table), "shard": shard_option(out, shard), **asdict(files)}
     return run_job(servers, source, out, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
 
 

@@ -53,7 +53,7 @@ def show_status(target: str, as_json: bool) -> int:
     folder, record = record_of(target)
     status = load_status(folder)
     if status is None:
-        out().print(Text(f"{target}: begun, {record.rows:,} rows; nothing is known yet"))
+        out().print(Text(f"{target}: started, {record.rows:,} rows; nothing is known yet"))
         return Exit.OK
     running = is_running(status)
     progress = status.progress
@@ -93,7 +93,7 @@ def _is_alive(pid: int) -> bool:
 
 def _show_shards(target: str, plan: ShardPlan, as_json: bool) -> int:
     """Print the progress of all shards of an output together."""
-    rows, running, begun, finished = 0, 0, 0, 0
+    rows, running, started, finished = 0, 0, 0, 0
     parts: list[JobProgress] = []
     failures: dict[str, int] = {}
     began, updated = float("inf"), 0.0
@@ -102,7 +102,7 @@ def _show_shards(target: str, plan: ShardPlan, as_json: bool) -> int:
         record, status = JobRecord.load(folder), load_status(folder)
         if record is None:
             continue
-        begun += 1
+        started += 1
         rows += record.rows
         if status is None:
             continue
@@ -115,15 +115,15 @@ def _show_shards(target: str, plan: ShardPlan, as_json: bool) -> int:
         parts.append(status.progress)
         for reason, count in status.totals.failures.items():
             failures[reason] = failures.get(reason, 0) + count
-    whole = plan.rows or (round(rows * plan.count / begun) if begun else 0)
+    whole = plan.rows or (round(rows * plan.count / started) if started else 0)
     progress = sum_of_progress(whole, parts, max(0.0, updated - began) if parts else 0.0)
     progress.done = finished == plan.count
     if as_json:
-        shards = {"total": plan.count, "begun": begun, "finished": finished, "running": running}
+        shards = {"total": plan.count, "started": started, "finished": finished, "running": running}
         value = {**msgspec.to_builtins(progress), "running": running > 0, "shards": shards}
         out().print(Text(msgspec.json.encode(value).decode()), soft_wrap=True)
         return Exit.OK
-    state = f"{plan.count:,} shards, {finished:,} finished, {running:,} running, {plan.count - begun:,} not started"
+    state = f"{plan.count:,} shards, {finished:,} finished, {running:,} running, {plan.count - started:,} not started"
     out().print(Text(f"{target}: {state}"), soft_wrap=True)
     out().print(Text(f"  {progress}"), soft_wrap=True)
     for reason, count in sorted(failures.items(), key=lambda item: -item[1])[:5]:
