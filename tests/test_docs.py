@@ -95,6 +95,7 @@ def run_here(command: list[str], api: str, folder: Path, given: str = "") -> Non
         "PYTHONWARNINGS": "error",
         "PYTHONIOENCODING": "utf-8",
         "XDG_STATE_HOME": str(folder / "state"),  # where `openaiasync chat` keeps sessions
+        "XDG_CONFIG_HOME": str(folder / "config"),  # and templates
     }
     done = subprocess.run(
         command,

@@ -19,6 +19,7 @@ def server() -> Iterator[ServerThread]:
 
 @pytest.fixture(autouse=True)
 def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test keeps a conversation in the folder of the user who runs it."""
+    """No test reads or writes the folders of the user who runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state" / "openaiasync" / "sessions"

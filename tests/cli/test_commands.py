@@ -14,9 +14,10 @@ import pytest
 from conftest import run
 from openaiasync import Client, OpenAIError
 from openaiasync.cli import session_store as state
+from openaiasync.cli.chat_options import ChatOptions
 from openaiasync.cli.console import CommandError
 from openaiasync.cli.repl import COMMANDS, Repl, execute
-from openaiasync.cli.session_store import ChatOptions, SessionStore, open_session
+from openaiasync.cli.session_store import SessionStore, open_session
 
 from .command import Answer, Spy, refused, spied
 from .seat import nobody

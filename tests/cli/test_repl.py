@@ -202,7 +202,7 @@ def test_tools(here: Path) -> None:
 
 def test_a_tool_that_fails(here: Path) -> None:
     """Its error is seen, and the model told."""
-    with seat("-t", "toolbox_of_mine:broken", answer=calls("broken", '{"a": 1}')) as me:
+    with seat("-T", "toolbox_of_mine:broken", answer=calls("broken", '{"a": 1}')) as me:
         shown = me.say("try").splitlines()
         assert shown[0] == 'broken({"a": 1})'
         assert "broken failed: " in shown[1]
@@ -257,8 +257,8 @@ def test_a_conversation_outgrows_the_context() -> None:
 def test_an_answer_that_came_in_full_is_stopped_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C while the end of a whole answer is still being shown: a turn that is said to be forgotten is."""
 
-    async def interrupted(*arguments: Any) -> None:
-        await show_turn(*arguments)
+    async def interrupted(*arguments: Any, **options: Any) -> None:
+        await show_turn(*arguments, **options)
         raise asyncio.CancelledError
 
     async def main() -> None:

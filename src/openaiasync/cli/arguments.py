@@ -9,18 +9,21 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from ..core.http.media_types import SNIFFED, image_type
+from ..core.http.media_types import SNIFFED, audio_type, image_type
 from ..lazy import resolve_annotations
 from ..storage.disk import open_regular, read_open
+from .api_options import header_fields
 from .console import CommandError, note
 
 if TYPE_CHECKING:
     from ..client import Client
+    from .fragments import StandardInput
 
 __all__ = [
     "ANYWHERE",
@@ -28,20 +31,23 @@ __all__ = [
     "InputFile",
     "ModelName",
     "ServerOptions",
+    "add_functions",
     "add_tools",
     "choose_model",
     "image_at",
+    "is_not_an_option",
     "schema_in",
+    "sound_at",
 ]
 
 
-def _is_no_option(kind: Any, value: str) -> None:
+def is_not_an_option(kind: Any, value: str) -> None:
     """Raise `ValueError` for a file that looks like an option; only ``-`` alone, for stdin, begins with a hyphen."""
     if value.startswith("-") and value != "-":
         raise ValueError(f"unknown option {value}")
 
 
-InputFile = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_is_no_option)]
+InputFile = Annotated[str, Parameter(allow_leading_hyphen=True, validator=is_not_an_option)]
 """A file, or ``-`` for stdin."""
 
 Debug = Annotated[bool, Parameter(negative="", show_default=False, help="Show a traceback for errors.")]
@@ -52,6 +58,8 @@ ModelName = Annotated[
 
 _SCHEMA_KEYWORDS = frozenset({"type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
 _LARGEST_SCHEMA = 16 << 20  # bytes
+_LARGEST_FUNCTIONS = 4 << 20  # bytes
+_IMAGES = "PNG, JPEG, GIF, WebP or BMP"
 _URLS = ("http://", "https://", "data:")
 
 
@@ -75,6 +83,12 @@ class ServerOptions:
         float | None,
         Parameter(validator=Number(gt=0), help="Seconds until an answer starts. Default: 120."),
     ] = None
+    header: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="", show_default=False, help="A header field of every request, such as 'X-Team: docs'. Repeatable."
+        ),
+    ] = ()
     debug: Debug = False
 
     def client(self, **options: Any) -> Client:
@@ -83,6 +97,8 @@ class ServerOptions:
 
         if self.timeout is not None:
             options["http_timeout"] = self.timeout
+        if self.header:
+            options["default_headers"] = header_fields(self.header)
         return Client(api_base=self.base_url, api_key=self.api_key, **options)
 
 
@@ -136,40 +152,100 @@ def _imported(place: str) -> Any:
     return found
 
 
-def schema_in(file: str) -> dict[str, Any]:
-    """Return the JSON schema in a file. Raises `CommandError` if it cannot be read or is not a usable schema."""
+def add_functions(add: Callable[[Any], object], file: str) -> None:
+    """Run a Python file and `add` each function that it defines, except those whose names begin with an underscore.
+
+    Raises `CommandError`, which names the file or the function at fault.
+    """
+    path = Path(file).expanduser()
+    module = ModuleType("openaiasync_functions")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where annotations are resolved
+    try:
+        with open(path, "rb") as opened:
+            code = compile(read_open(opened, _LARGEST_FUNCTIONS, file), str(path), "exec", dont_inherit=True)
+        exec(code, vars(module))
+    except OSError as error:
+        raise CommandError(f"cannot read the functions in {file}: {error.strerror}") from None
+    except Exception as error:  # of the file's own code
+        raise CommandError(f"the functions in {file}: running the file failed: {error!r}") from error
+    found = [one for name, one in vars(module).items() if not name.startswith("_") and _is_defined_in(one, module)]
+    if not found:
+        raise CommandError(f"{file} defines no function whose name does not begin with an underscore")
+    for one in found:
+        try:
+            add(one)
+        except (TypeError, ValueError) as error:
+            raise CommandError(f"the function {one.__name__} in {file}: {error}") from error
+
+
+def _is_defined_in(value: object, module: ModuleType) -> bool:
+    return isinstance(value, FunctionType) and value.__module__ == module.__name__
+
+
+def schema_in(given: str) -> dict[str, Any]:
+    """Return a JSON schema, given as JSON or as a file. Raises `CommandError` if it cannot be read or used."""
     from ..core.schema.structured import shape_of
 
+    inline = given.lstrip().startswith("{")
+    called = "in --schema" if inline else given
     try:
-        with open(file, "rb") as opened:  # possibly a pipe: the shell's <(…)
-            value: Any = json.loads(read_open(opened, _LARGEST_SCHEMA, file))
+        if inline:
+            value: Any = json.loads(given)
+        else:
+            with open(given, "rb") as opened:  # possibly a pipe: the shell's <(…)
+                value = json.loads(read_open(opened, _LARGEST_SCHEMA, given))
     except OSError as error:
-        raise CommandError(f"cannot read the schema {file}: {error.strerror}") from None
+        raise CommandError(f"cannot read the schema {given}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise CommandError(f"the schema {file} is not JSON: {error}") from None
+        raise CommandError(f"the schema {called} is not JSON: {error}") from None
     if not isinstance(value, dict) or not _SCHEMA_KEYWORDS & set(cast("dict[str, Any]", value)):
-        raise CommandError(f'the schema {file} is JSON, but not a JSON schema, which starts like {{"type": "object", …')
+        raise CommandError(
+            f'the schema {called} is JSON, but not a JSON schema, which starts like {{"type": "object", …'
+        )
     schema = cast("dict[str, Any]", value)
     try:
         shape_of(schema)
     except (TypeError, ValueError, AttributeError, LookupError, RecursionError) as error:
-        raise CommandError(f"the schema {file} cannot be used: {error}") from error
+        raise CommandError(f"the schema {called} cannot be used: {error}") from error
     return schema
 
 
-def image_at(place: str) -> str:
-    """Return a URL unchanged, or the path of an image file. Raises `CommandError` for anything else."""
+def image_at(place: str, stdin: StandardInput | None = None) -> str | bytes:
+    """Return a URL unchanged, the path of an image file, or for ``-`` the image on `stdin`. Raises `CommandError`."""
     if place[:8].lower().startswith(_URLS):
         return place
+    if place == "-" and stdin is not None:
+        data = stdin.read("-i -")
+        if image_type(data[:SNIFFED]) is None:
+            raise CommandError(f"stdin is not an image ({_IMAGES})")
+        return data
+    path, head = _head_of(place)
+    if image_type(head) is None:
+        raise CommandError(f"{place} is not an image ({_IMAGES})")
+    return str(path)
+
+
+def sound_at(place: str, stdin: StandardInput | None = None) -> str | bytes:
+    """Return the path of a sound file, or for ``-`` the sound on `stdin`. Raises `CommandError`."""
+    if place == "-" and stdin is not None:
+        data = stdin.read("--audio -")
+        if audio_type(data[:SNIFFED]) is None:
+            raise CommandError("stdin is not a sound (WAV or MP3)")
+        return data
+    path, head = _head_of(place)
+    if audio_type(head) is None:
+        raise CommandError(f"{place} is not a sound (WAV or MP3)")
+    return str(path)
+
+
+def _head_of(place: str) -> tuple[Path, bytes]:
     path = Path(place).expanduser()
     try:
         with open_regular(path) as file:
-            head = file.read(SNIFFED)
+            return path, file.read(SNIFFED)
     except OSError as error:
         raise CommandError(f"cannot read {place}: {error.strerror}") from None
-    if image_type(head) is None:
-        raise CommandError(f"{place} is not an image (PNG, JPEG, GIF, WebP or BMP)")
-    return str(path)
 
 
 resolve_annotations(__name__)

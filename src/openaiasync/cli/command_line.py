@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 from ..errors import OpenAIError
 from ..version import __version__
 from .arguments import ANYWHERE, Debug, InputFile, ModelName, ServerOptions
+from .chat_options import NO_OPTIONS, ChatOptions
 from .console import CommandError, Exit, complain, out, silence, take_any_text
 from .front_command import NO_FRONT, FrontOptions
 from .job_commands import add_job_commands
@@ -70,15 +71,7 @@ def chat(
     question: str | None = None,
     /,
     *,
-    model: ModelName = None,
-    system: Annotated[str | None, Parameter(name=("--system", "-s"))] = None,
-    session: str | None = None,
-    go_on: Annotated[bool, Parameter(name=("--continue", "-c"), negative="", show_default=False)] = False,
-    forget: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    tool: Annotated[tuple[str, ...], Parameter(name=("--tool", "-t"), negative="", show_default=False)] = (),
-    image: Annotated[tuple[str, ...], Parameter(name=("--image", "-i"), negative="", show_default=False)] = (),
-    schema: str | None = None,
-    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    options: ChatOptions = NO_OPTIONS,
     server: ServerOptions = ANYWHERE,
 ) -> int:
     """Ask one question; without one, start a conversation on a terminal.
@@ -93,37 +86,9 @@ def chat(
     ----------
     question:
         The question.
-    system:
-        The system prompt.
-    session:
-        Continue the session with this name, or start it; a single question is saved there, too.
-    go_on:
-        Continue the session that was used last.
-    forget:
-        Do not save the conversation.
-    tool:
-        A Python function that the model may call, as module:function; may be repeated.
-    image:
-        An image to ask about, as a path or URL; may be repeated.
-    schema:
-        A file with a JSON schema; the answer is JSON that fits it.
-    json:
-        Print the complete answer object as JSON, instead of its text as it arrives.
     """
     from .chat_command import run_chat
-    from .session_store import ChatOptions
 
-    options = ChatOptions(
-        model=model,
-        system=system,
-        session=session,
-        go_on=go_on,
-        forget=forget,
-        tools=tool,
-        images=image,
-        schema=schema,
-        as_json=json,
-    )
     return run_chat(server, question, options)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.segment import Segment
 
-__all__ = ["last_block_line", "markdown_lines"]
+__all__ = ["last_block_line", "last_code_block", "markdown_lines"]
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
 
@@ -67,6 +67,12 @@ def last_block_line(source: str) -> int:
     """Return the line, from 0, in which the last block begins; 0 if there is only one."""
     starts = _block_starts(source)
     return starts[-1] if starts else 0
+
+
+def last_code_block(source: str) -> str | None:
+    """Return the content of the last fenced code block of a text, in lists and quotations too; `None` without one."""
+    blocks = [token.content for token in _PARSER.parse(source) if token.type == "fence"]
+    return blocks[-1] if blocks else None
 
 
 resolve_annotations(__name__)

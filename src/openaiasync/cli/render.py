@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..chat.reply import Reply, ToolResult
     from ..chat.session import ChatSession, SessionStream
 
-__all__ = ["Screen", "is_dumb", "screen", "show_turn"]
+__all__ = ["Screen", "is_dumb", "note_usage", "screen", "show_turn", "write_code_block"]
 
 _PAUSE = 0.08  # seconds between two drawings, at least
 _REST = 4  # the pause is at least this many times as long as the drawing took, so that drawing delays no answer
@@ -204,15 +204,24 @@ _ENDINGS = {
 }
 
 
-async def show_turn(session: ChatSession, turn: dict[str, Any], schema: dict[str, Any] | None = None) -> Reply[Any]:
-    """Take a turn with the arguments of `session.stream` and show it, with a schema as JSON. Raises its errors."""
+async def show_turn(
+    session: ChatSession, turn: dict[str, Any], schema: dict[str, Any] | None = None, *, stream: bool = True
+) -> Reply[Any]:
+    """Take a turn with the arguments of `session.stream` and show it, with a schema as JSON. Raises its errors.
+
+    Without `stream` the answer is requested whole.
+    """
     before = session.left_out
     if schema is not None:
         reply = await session.say(**turn, into=schema)
         write_bytes(json_bytes(reply.parsed))
+    elif stream:
+        async with session.stream(**turn) as pieces:
+            reply = await _shown(pieces, screen())
+        _note_ending(reply)
     else:
-        async with session.stream(**turn) as stream:
-            reply = await _shown(stream, screen())
+        reply = await session.say(**turn)
+        _show_whole(reply, screen())
         _note_ending(reply)
     if session.left_out > before:
         note(
@@ -220,6 +229,51 @@ async def show_turn(session: ChatSession, turn: dict[str, Any], schema: dict[str
             "and their answers."
         )
     return reply
+
+
+def _show_whole(reply: Reply[Any], place: Screen) -> None:
+    for result in reply.tool_calls:
+        note(f"{result.name}({_short(result.call.arguments)})")
+        note(_result_line(result))
+    place.text(reply.text)
+    place.end()
+
+
+def write_code_block(text: str) -> None:
+    """Write the last code block of an answer to stdout; if it has none, the answer, with a note."""
+    from .markdown import last_code_block
+
+    block = last_code_block(text)
+    if block is None:
+        note("The answer has no code block; this is all of it.")
+        block = text
+    write(block if block.endswith("\n") or not block else f"{block}\n")
+
+
+def note_usage(usage: object) -> None:
+    """Print the numbers of tokens that the server counted on stderr, for chats and for responses."""
+    if usage is None:
+        note("Usage: the server did not count the tokens.")
+        return
+    sent = _count(usage, "prompt_tokens", "input_tokens")
+    received = _count(usage, "completion_tokens", "output_tokens")
+    cached = _count(usage, "prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens")
+    reasoning = _count(usage, "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens")
+    note(
+        f"Usage: {sent or 0:,} tokens sent{f' ({cached:,} from the cache)' if cached else ''}, {received or 0:,} "
+        f"received{f' ({reasoning:,} of reasoning)' if reasoning else ''}."
+    )
+
+
+def _count(usage: object, *paths: str) -> int | None:
+    """Return the first of these fields, ``name`` or ``name.name``, that is a number."""
+    for path in paths:
+        value: Any = usage
+        for name in path.split("."):
+            value = getattr(value, name, None)
+        if isinstance(value, int):
+            return value
+    return None
 
 
 async def _shown(stream: SessionStream[Any], place: Screen) -> Reply[Any]:

@@ -6,22 +6,24 @@ import asyncio
 import difflib
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import OpenAIError
 from ..lazy import resolve_annotations
-from .arguments import add_tools, image_at, schema_in
+from .arguments import add_tools, image_at
 from .console import CommandError, Exit, complain, note, out
 from .prompt import LinePrompt, prompt_for
-from .render import show_turn
-from .session_store import ChatOptions, SessionStore, names, open_session, path_of, questions, unnamed_path
+from .render import note_usage, show_turn
+from .session_store import SessionStore, names, open_session, path_of, questions, unnamed_path
 
 if TYPE_CHECKING:
     from ..chat.session import ChatSession
     from ..client import Client
     from .arguments import ServerOptions
+    from .chat_command import Prompt
+    from .chat_options import ChatOptions
 
 __all__ = ["COMMANDS", "Command", "Repl", "converse", "execute"]
 
@@ -203,7 +205,8 @@ async def _image(state: Repl, argument: str) -> None:
         state.images.clear()
     elif argument:
         state.images.append(image_at(argument.strip("'\"")))
-    listed = ", ".join(image if len(image) <= _SHOWN else f"{image[:_SHOWN]}…" for image in state.images)
+    names = [image if isinstance(image, str) else "the image from stdin" for image in state.images]
+    listed = ", ".join(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…" for name in names)
     note(f"With the next question: {listed}" if listed else "There is no image for the next question.")
 
 
@@ -262,27 +265,43 @@ class Repl:
     """The state of a conversation on a terminal, which commands change."""
 
     def __init__(
-        self, session: ChatSession, store: SessionStore, images: list[str], schema: dict[str, Any] | None
+        self,
+        session: ChatSession,
+        store: SessionStore,
+        images: Sequence[str | bytes] = (),
+        schema: dict[str, Any] | None = None,
+        *,
+        audio: Sequence[str | bytes] = (),
+        settings: Mapping[str, Any] | None = None,
+        stream: bool = True,
+        usage: bool = False,
     ) -> None:
         self.session = session
         self.store = store
-        self.images = images
+        self.images = list(images)
         """Images for the next question."""
+        self.audio = list(audio)
+        """Sounds for the next question."""
         self.schema = schema
+        self.settings: dict[str, Any] = dict(settings or {})
+        """Arguments of every turn: parameters of the API, and the hook that approves calls of tools."""
+        self.stream = stream
+        self.usage = usage
         self.failed: dict[str, Any] | None = None
         """The last question if it was not answered, for /retry."""
         self.ended = False
 
     async def ask(self, text: str) -> None:
-        """Ask a question, with the images for it. Raises what the turn raises."""
-        await self.take({"text": text, "images": list(self.images)})
+        """Ask a question, with the images and sounds for it. Raises the errors of the turn."""
+        turn: dict[str, Any] = {"text": text, "images": list(self.images)}
+        await self.take({**turn, "audio": list(self.audio)} if self.audio else turn)
 
     async def take(self, turn: dict[str, Any]) -> None:
         """Take a turn with the arguments of `session.stream`, and save it."""
         self.failed = turn
         before = questions(self.session)
         try:
-            await show_turn(self.session, turn, self.schema)
+            reply = await show_turn(self.session, {**self.settings, **turn}, self.schema, stream=self.stream)
         except asyncio.CancelledError:
             # Ctrl-C while an answer is shown that has already come in full: the user stopped it all the same.
             if questions(self.session) > before:
@@ -290,18 +309,37 @@ class Repl:
             raise
         self.failed = None
         self.images.clear()
+        self.audio.clear()
+        if self.usage:
+            note_usage(reply.usage)
         self.store.keep(self.session)
 
 
-def converse(server: ServerOptions, options: ChatOptions) -> int:
-    """Hold a conversation. The event loop runs during answers only, so that the prompt has the terminal to itself."""
-    images = [image_at(place) for place in options.images]
-    schema = None if options.schema is None else schema_in(options.schema)
+def converse(
+    server: ServerOptions,
+    options: ChatOptions,
+    prompt: Prompt,
+    settings: Mapping[str, Any],
+    schema: dict[str, Any] | None,
+) -> int:
+    """Hold a conversation. The event loop runs during answers only, so that the prompt has the terminal to itself.
+
+    The images and sounds of `prompt` go with the first question.
+    """
     with asyncio.Runner() as runner:
         client = server.client()
         try:
             store = SessionStore.of(options.session, options.go_on, unnamed=not options.forget)
-            state = Repl(runner.run(open_session(client, options, store)), store, images, schema)
+            state = Repl(
+                runner.run(open_session(client, options, store)),
+                store,
+                prompt.images,
+                schema,
+                audio=prompt.audio,
+                settings=settings,
+                stream=not options.no_stream,
+                usage=options.usage,
+            )
             try:
                 _greet(state, client)
                 _loop(runner, state)

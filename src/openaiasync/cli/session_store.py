@@ -7,58 +7,37 @@ name is kept, too, so that it can be continued; only the newest of these stay.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..chat.session_file import SessionFileError
 from ..lazy import resolve_annotations
-from .arguments import add_tools, choose_model
+from .arguments import add_functions, add_tools, choose_model
 from .console import CommandError
+from .folders import check_name, state_folder
 
 if TYPE_CHECKING:
     from ..chat.session import ChatSession
     from ..client import Client
+    from .chat_options import ChatOptions
 
-__all__ = ["ChatOptions", "SessionStore", "names", "open_session", "path_of", "questions", "unnamed_path"]
+__all__ = ["SessionStore", "names", "open_session", "path_of", "questions", "unnamed_path"]
 
 _ENDING = ".jsonl"
 UNNAMED = "unnamed-"
 _UNNAMED_KEPT = 20
-_LONGEST = 100  # characters of a name
 
 
 def folder() -> Path:
-    """Return the folder of the sessions, ``$XDG_STATE_HOME/openaiasync/sessions``; create it for its owner only.
-
-    As the XDG base directory specification says, a relative path in the variable is ignored, and the default is
-    ``~/.local/state``. Raises `CommandError`.
-    """
-    given = os.environ.get("XDG_STATE_HOME", "")
-    try:
-        base = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
-        found = base / "openaiasync" / "sessions"
-        found.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:
-        raise CommandError(f"there is no folder for sessions: {error}; set XDG_STATE_HOME to another place") from None
-    return found
+    """Return the folder of the sessions, ``$XDG_STATE_HOME/openaiasync/sessions``. Raises `CommandError`."""
+    return state_folder("sessions")
 
 
 def path_of(name: str) -> Path:
     """Return the file of the session with this name. Raises `CommandError` for an invalid name."""
-    for part, what in (("/", "a slash"), ("\\", "a backslash")):
-        if part in name:
-            raise CommandError(
-                f"{name!r} contains {what}, but the name of a session is not a path; only /save and /load accept paths"
-            )
-    if not name or name.startswith((".", "-", UNNAMED)) or not name.isprintable() or len(name) > _LONGEST:
-        raise CommandError(
-            f"{name!r} cannot be the name of a session: use up to {_LONGEST} printable characters that do not start "
-            f"with '.', '-' or {UNNAMED!r}"
-        )
+    check_name(name, "session", reserved=UNNAMED, hint="; only /save and /load accept paths")
     return folder() / f"{name}{_ENDING}"
 
 
@@ -90,21 +69,6 @@ def _newest_first(home: Path, beginning: str = "") -> list[Path]:
         with contextlib.suppress(OSError):  # another process may have removed it
             found.append((path.stat().st_mtime, path))
     return [path for _, path in sorted(found, reverse=True)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChatOptions:
-    """The options of ``chat`` except those of the server."""
-
-    model: str | None = None
-    system: str | None = None
-    session: str | None = None
-    go_on: bool = False
-    forget: bool = False
-    tools: tuple[str, ...] = ()
-    images: tuple[str, ...] = ()
-    schema: str | None = None
-    as_json: bool = False
 
 
 class SessionStore:
@@ -176,6 +140,8 @@ async def open_session(client: Client, options: ChatOptions, store: SessionStore
     }
     session = client.chat.session(**settings)
     add_tools(session.tool, options.tools)
+    if options.functions is not None:
+        add_functions(session.tool, options.functions)
     try:
         store.take(session)
         if options.system is not None and session.system != options.system:
