@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..lazy import resolve_annotations
 from .api_options import api_parameters, extra_body_in
 from .arguments import image_at, schema_in, sound_at
-from .chat_options import ChatOptions, RequestOptions
+from .chat_options import ChatOptions, PromptOptions
 from .console import CommandError, Exit, note, write_bytes
 from .fragments import Fragment, StandardInput, read_fragments, text_in
 from .render import note_usage, show_turn, write_code_block
@@ -143,7 +143,7 @@ def question_in(argument: str | None, stdin: StandardInput, *, optional: bool = 
     raise CommandError("the question is empty")
 
 
-def request_settings(options: RequestOptions) -> dict[str, Any]:
+def request_settings(options: PromptOptions) -> dict[str, Any]:
     """Return what ``-o`` and ``--extra-body`` add to each turn, as arguments of `session.say`."""
     from ..endpoints import CHAT_COMPLETIONS_CREATE
 

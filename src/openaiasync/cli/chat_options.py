@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from .arguments import ModelName, is_not_an_option
 
-__all__ = ["NO_OPTIONS", "ChatOptions", "RequestOptions"]
+__all__ = ["NO_OPTIONS", "ChatOptions", "PromptOptions"]
 
 _REQUEST, _PROMPT = Group("Request", sort_key=2), Group("Prompt", sort_key=1)
 _TOOLS, _TALK, _OUTPUT = Group("Tools", sort_key=3), Group("Conversation", sort_key=4), Group("Output", sort_key=5)
@@ -54,7 +54,7 @@ def _pairs(group: Group, help: str, *names: str) -> Parameter:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class RequestOptions:
+class PromptOptions:
     """What a request is sent with, and how its answer is shown."""
 
     model: Annotated[ModelName, Parameter(group=_REQUEST)] = None
@@ -92,7 +92,7 @@ class RequestOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatOptions(RequestOptions):
+class ChatOptions(PromptOptions):
     """The options of ``chat`` except those of the server."""
 
     images: Annotated[
