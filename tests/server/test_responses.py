@@ -283,3 +283,25 @@ class TestBatches:
             assert caught.value.param == "input_file_id"
 
         checked(main)
+
+
+def test_a_model_is_optional() -> None:
+    """The description requires no model of a response: the first chat handler answers."""
+
+    async def calls(client: Client) -> None:
+        response = await client.responses.create(input="hello")
+        assert response.output_text.strip() == "user:hello"
+        events = [event.type async for event in await client.responses.create(input="hello", stream=True)]
+        assert events[-1] == "response.completed"
+
+    checked(calls)
+
+
+def test_rows_take_the_default_model() -> None:
+    """`client.map` over responses sends the client's model with rows that name none."""
+
+    async def calls(client: Client) -> list[Any]:
+        rows = await client.map(["a", {"input": "b", "model": "m"}], endpoint="responses")
+        return [(row.text.strip(), row.answer.model) for row in rows]
+
+    assert checked(calls) == [("user:a", "m"), ("user:b", "m")]

@@ -207,7 +207,7 @@ def _chat_body(body: dict[str, Any], items: list[dict[str, Any]]) -> dict[str, A
         except (KeyError, TypeError, AttributeError):
             message = f"The input item of the type {item.get('type') or 'message'!r} is incomplete."
             raise HTTPError(400, message, param=f"input[{place}]", code="invalid_value") from None
-    chat: dict[str, Any] = {"model": body["model"], "messages": _with_calls_joined(messages)}
+    chat: dict[str, Any] = {"model": body.get("model") or "", "messages": _with_calls_joined(messages)}
     if body.get("max_output_tokens"):
         chat["max_completion_tokens"] = body["max_output_tokens"]
     for name in ("temperature", "top_p", "user", "metadata", "parallel_tool_calls"):
@@ -420,7 +420,7 @@ class _ResponseWriter:
             "instructions": body.get("instructions"),
             "max_output_tokens": body.get("max_output_tokens"),
             "metadata": body.get("metadata") or {},
-            "model": body["model"],
+            "model": body.get("model") or "",
             "output": self._output,
             "parallel_tool_calls": body.get("parallel_tool_calls") is not False,
             "previous_response_id": body.get("previous_response_id"),
