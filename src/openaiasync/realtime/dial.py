@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from ..core.codec.encode import encode_query
 from ..core.codec.endpoint import Endpoint, Request, nearest
-from ..core.http.request import authority
 from ..core.model.meta import RequestInfo
 from ..core.model.secrets import Secret
 from ..engine import failures
@@ -156,8 +155,7 @@ class UpgradeTransport:
             self._limit = None
 
     async def _upgraded(self, request: TransportRequest, timeouts: AttemptTimeouts) -> _Upgraded:
-        scheme, host, port = request.origin
-        ws = _protocol(f"ws{scheme[4:]}://{authority(scheme, host, port)}{request.target}", self._options)
+        ws = _protocol(f"ws{request.url[4:]}", self._options)
         began = self.loop.time()
         async with time_limit(timeouts, "connect"):
             opened = await Connector(self.loop, self._settings).open(request.origin, tunnel=True)
@@ -167,9 +165,8 @@ class UpgradeTransport:
             raise TransportError("protocol", "the server closed the connection, or sent data before the request")
         raw.set_protocol(ws)
         ws.connection_made(raw)
-        fields = [*request.fields, *request.credentials.fields()]
         async with time_limit(timeouts):
-            return await _handshake(ws, fields, connected)
+            return await _handshake(ws, request, connected)
 
     def drop(self) -> None:
         """End an opening under way, since the client is being closed."""
@@ -182,13 +179,13 @@ class UpgradeTransport:
         self.drop()
 
 
-async def _handshake(ws: ClientConnection, fields: list[tuple[str, str]], connected: float) -> _Upgraded:
+async def _handshake(ws: ClientConnection, request: TransportRequest, connected: float) -> _Upgraded:
     """Ask for the upgrade; return the answer, whatever its status."""
     from websockets.exceptions import InvalidStatus
 
     broken: TransportError
     try:
-        await ws.handshake(fields, None)
+        await ws.handshake(request.fields_to_send(), None)
         assert ws.response is not None
         return _Upgraded(ws.response, connected, ws)
     except InvalidStatus as refused:
@@ -196,7 +193,6 @@ async def _handshake(ws: ClientConnection, fields: list[tuple[str, str]], connec
     except Exception as error:  # the set of them differs between versions of the library
         broken = _broken(error)
     finally:
-        del fields
         ws.request = None  # it holds the key
         if ws.state.name != "OPEN":
             ws.transport.abort()

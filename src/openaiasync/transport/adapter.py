@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Literal
+import contextlib
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, Literal
 
 from .base import AttemptTimeouts, TransportError, TransportRequest, over_cap
 
-__all__ = ["AdapterResponse", "time_limit", "whole_body"]
+__all__ = ["AdapterResponse", "close_soon", "time_limit", "whole_body"]
 
 MAX_BODY = 1 << 30  # bytes of a request that is held in memory
 
@@ -24,6 +24,8 @@ class AdapterResponse:
 
     connected: float = 0.0
     reader: object = None
+    framed: bool = True
+    """Whether the end of the body is one of its framing; set to `False` where it is that of the connection."""
 
     def __init__(self, status: int, raw_fields: bytes) -> None:
         """Create a response; `raw_fields` are the field lines, each with its CRLF."""
@@ -43,7 +45,7 @@ class AdapterResponse:
 
     @property
     def exact(self) -> bool:
-        return self.ended
+        return self.ended and self.framed
 
     def expire(self, at: float | None, clock: str) -> None:
         self._at, self._clock = at, clock
@@ -101,7 +103,7 @@ class AdapterResponse:
         return self._failure
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def time_limit(timeouts: AttemptTimeouts, clock: Literal["connect", "start"] = "start") -> AsyncGenerator[None]:
     """Limit connecting, or sending and waiting for a head, by this timeout and by `until`.
 
@@ -121,6 +123,17 @@ async def time_limit(timeouts: AttemptTimeouts, clock: Literal["connect", "start
         if not timeout.expired():
             raise
         raise TransportError("timeout", f"the {ends} timeout expired", clock=ends, sent=clock == "start") from None
+
+
+_closing: set[asyncio.Task[None]] = set()
+
+
+def close_soon(closing: Coroutine[Any, Any, None]) -> None:
+    """Run the closing of another library's response, which can only be awaited; it ends within a turn of the loop."""
+    with contextlib.suppress(RuntimeError):  # the loop may be gone
+        task = asyncio.get_running_loop().create_task(closing)
+        _closing.add(task)
+        task.add_done_callback(_closing.discard)
 
 
 async def whole_body(request: TransportRequest) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import msgspec
 
+from ..core.http.request import authority
 from ..core.model.secrets import Secret, of_fields
 
 __all__ = [
@@ -103,6 +104,16 @@ class TransportRequest(msgspec.Struct, eq=False):
     if TYPE_CHECKING:
 
         def __copy__(self) -> Self: ...
+
+    @property
+    def url(self) -> str:
+        """Where it goes, for an HTTP library that takes a URL; it may hold secrets."""
+        return f"{self.origin.scheme}://{authority(*self.origin)}{self.target}"
+
+    def fields_to_send(self) -> list[tuple[str, str]]:
+        """Return every header field in plain text, credentials and ``Content-Length`` (if it is known) included."""
+        length = [] if self.length is None else [("Content-Length", str(self.length))]
+        return [*self.fields, *self.credentials.fields(), *length]
 
     def add_field(self, name: str, value: str) -> None:
         """Add a header field that is not secret and needs no validation."""

@@ -89,7 +89,7 @@ class FakeRequest:
 
     def __init__(self, out: TransportRequest, body: bytes) -> None:
         self.method: str = out.method
-        self.url: str = f"{out.origin.scheme}://{authority(*out.origin)}{out.target}"
+        self.url: str = out.url
         self.path: str = urlsplit(self.url).path
         self.query: str = urlsplit(self.url).query
         self.body = body

@@ -6,12 +6,11 @@ Neither library is imported here: the caller passes the client. Its own timeouts
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Generator
 from typing import Any
 
-from .adapter import AdapterResponse, time_limit
+from .adapter import AdapterResponse, close_soon, time_limit
 from .base import AttemptTimeouts, TransportError, TransportRequest
 
 __all__ = ["HTTPXTransport"]
@@ -29,13 +28,9 @@ class HTTPXTransport:
 
     async def send(self, request: TransportRequest, timeouts: AttemptTimeouts) -> AdapterResponse:
         """See `Transport.send`."""
-        scheme, host, port = request.origin
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{request.target}"
-        fields = [*request.fields, *request.credentials.fields()]
-        if request.length is not None:
-            fields.append(("Content-Length", str(request.length)))
         limits = {"timeout": {"connect": timeouts.connect, "read": None, "write": None, "pool": None}}
-        made = self._client.build_request(request.method, url, headers=fields, content=request.body, extensions=limits)
+        fields, body = request.fields_to_send(), request.body
+        made = self._client.build_request(request.method, request.url, headers=fields, content=body, extensions=limits)
         try:
             with _errors(answered=False):
                 async with time_limit(timeouts):
@@ -56,34 +51,20 @@ class _Response(AdapterResponse):
         left_out = _OF_THE_CODED if was_read and "content-encoding" in response.headers else ()
         fields = [pair for pair in response.headers.raw if pair[0].lower() not in left_out]
         super().__init__(response.status_code, b"".join(b"%b: %b\r\n" % pair for pair in fields))
+        self.framed = "content-length" in response.headers or "transfer-encoding" in response.headers
         self._response = response
-        self._content: bytes | None = response.content if was_read else None
-        self._pieces = None if was_read else response.aiter_raw()
-
-    @property
-    def exact(self) -> bool:
-        fields = self._response.headers
-        return self.ended and ("content-length" in fields or "transfer-encoding" in fields)
+        self._pieces = response.aiter_bytes() if was_read else response.aiter_raw()
 
     async def _next(self) -> bytes:
-        if self._pieces is None:
-            content, self._content = self._content, b""
-            return content or b""
         with _errors(answered=True):
-            while (piece := await anext(self._pieces, None)) is not None:
+            async for piece in self._pieces:
                 if piece:
                     return bytes(piece)
             await self._response.aclose()
         return b""
 
     def _drop(self) -> None:
-        with contextlib.suppress(RuntimeError):  # httpx can only close with an await; the task ends within a turn
-            task = asyncio.get_running_loop().create_task(self._response.aclose())
-            _closing.add(task)
-            task.add_done_callback(_closing.discard)
-
-
-_closing: set[asyncio.Task[None]] = set()
+        close_soon(self._response.aclose())  # which can only be awaited
 
 
 @contextlib.contextmanager
@@ -95,9 +76,9 @@ def _errors(*, answered: bool) -> Generator[None]:
         raise
     except Exception as error:
         name = type(error).__name__
-        message = f"{name} in http_client: {error}".removesuffix(": ")
+        kind, clock = _KINDS.get(name, "protocol"), None
         if any(base.__name__ == "TimeoutException" for base in type(error).__mro__):
-            clock = "stall" if answered else "connect" if name in _BEFORE else "start"
-            raise TransportError("timeout", message, clock=clock, sent=clock != "connect", answered=answered) from error
-        kind = _KINDS.get(name, "protocol")
-        raise TransportError(kind, message, sent=kind != "refused", answered=answered) from error
+            kind, clock = "timeout", "stall" if answered else "connect" if name in _BEFORE else "start"
+        sent = kind != "refused" and clock != "connect"
+        message = f"{name} in http_client: {error}".removesuffix(": ")
+        raise TransportError(kind, message, clock=clock, sent=sent, answered=answered) from error

@@ -357,16 +357,12 @@ class _ReplayedResponse(AdapterResponse):
         # A client that left before any event gave up waiting, and will do so again. A client that left a stream may
         # have seen enough; one that reads on gets an error instead of waiting forever.
         self._waits = stored.broken is not None and stored.broken.kind == "left" and not stored.pieces
-        self._inexact = stored.inexact
+        self.framed = not stored.inexact
         self._current = current
         current.add(self)
 
-    @property
-    def exact(self) -> bool:
-        return self.ended and not self._inexact
-
     def take(self) -> bytes | None:
-        if self._speed or self._broken is not None or self._inexact or "content-encoding" in Headers(self.raw_fields):
+        if self._speed or self._broken is not None or not self.framed or "content-encoding" in Headers(self.raw_fields):
             return None
         body = b"".join([piece for _, piece in reversed(self._rest)])
         self.ended = True
