@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy as copying
 import os
 from collections.abc import Mapping, Sequence
-from types import NoneType, TracebackType
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypedDict, Unpack, cast
 
 from .api.root import Api
+from .core.model.closing import AsyncClosing
 from .core.model.omitted import NotGiven, Omit
 from .core.model.secrets import redacted
 from .core.policy.request_options import Timeout
@@ -138,7 +139,7 @@ class VariantOptions(CommonOptions, ClientOnlyOptions, OfficialOnlyOptions, Open
 # ---------------------------------------------------------------- clients
 
 
-class Client(ClientMethods, HTTPMethods, Api):
+class Client(ClientMethods, HTTPMethods, Api, AsyncClosing):
     """The asyncio client for every OpenAI-compatible server.
 
     Use it as ``async with Client(...) as client``, or call `aclose` at the end. Nothing is connected before the first
@@ -417,11 +418,6 @@ class Client(ClientMethods, HTTPMethods, Api):
         if self.is_closed():
             raise ConfigurationError("the client is closed; make a new one")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 class AsyncOpenAI(Client):

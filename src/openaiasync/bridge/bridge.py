@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from msgspec.structs import replace
 
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.http.codings import CodingError
 from ..core.http.sse import looks_like_events
+from ..core.model.closing import AsyncClosing
 from ..core.model.headers import Headers
 from ..core.policy.limits import Limits
 from ..engine.body import cap_of, content_coding, read_whole
@@ -106,7 +106,7 @@ def transport(*, library: LibraryName | None = None, **options: Unpack[BridgeOpt
     return _classes(library_named(library))[0](options)
 
 
-class Bridge:
+class Bridge(AsyncClosing):
     """The result of `transport`, combined with the HTTP library's base class."""
 
     library: Any
@@ -141,14 +141,6 @@ class Bridge:
     async def aclose(self) -> None:
         """Drop every connection, in all event loops; calls under way end with ``ReadError``. Idempotent."""
         await self._shared.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def _engine_for(self, request: Any) -> Engine:
         """Return the engine for the request's origin and its timeout for a slot in flight."""

@@ -16,10 +16,10 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from types import TracebackType
-from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, cast
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from ..core.codec.endpoint import Endpoint, Request
+from ..core.model.closing import AsyncClosing
 from ..core.policy.estimate import Usage, model_of
 from ..core.policy.limits import Limits
 from ..endpoints import (
@@ -153,7 +153,7 @@ class MapOptions(NamedTuple):
     dedupe: bool | None = None
 
 
-class RowStream(Generic[A, P]):
+class RowStream(AsyncClosing, Generic[A, P]):
     """The rows of one `client.map`. Await it for all of them in order, or iterate it for each as it completes.
 
     Iteration holds a few hundred rows at most: while finished rows are not taken, no further ones are sent. Leaving the
@@ -200,14 +200,6 @@ class RowStream(Generic[A, P]):
         rows = self._iterate()
         self._rows = weakref.ref(rows)
         return rows
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """End the calls in flight. Idempotent."""

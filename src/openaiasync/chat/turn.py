@@ -6,12 +6,12 @@ import contextlib
 import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
 
 from ..core.codec.accumulate import ChatAccumulator
 from ..core.codec.endpoint import Endpoint
 from ..core.codec.reasoning import ThinkSplitter
+from ..core.model.closing import AsyncClosing
 from ..core.schema.structured import PartialValue
 from ..engine.accumulating import ChatStream
 from ..engine.engine import Engine
@@ -112,7 +112,7 @@ def _attach(error: BaseException, loop: ToolLoop, answer: ChatCompletion | None 
     cast("Any", error).partial = loop.partial(answer)
 
 
-class TurnStream(Generic[T]):
+class TurnStream(AsyncClosing, Generic[T]):
     """A turn piece by piece: iterate it; `final()` returns the whole `Reply`.
 
     Nothing is sent before the stream is entered, iterated or asked for its final reply. Leave it with ``async with`` or
@@ -348,11 +348,6 @@ class TurnStream(Generic[T]):
             if self._error is not None:
                 raise self._error
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __del__(self) -> None:
         tools = getattr(self, "_tools", None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVar
 
 from ..core.codec.decode import keep
 from ..core.codec.endpoint import Request
 from ..core.model.base import BaseModel
+from ..core.model.closing import AsyncClosing
 from ..errors import OpenAIError
 from ..lazy import resolve_annotations
 from .engine import Engine
@@ -38,7 +38,7 @@ class Accumulator(Protocol[C_contra, A_co]):
     def final(self) -> A_co: ...
 
 
-class AccumulatingStream(Generic[C, A]):
+class AccumulatingStream(AsyncClosing, Generic[C, A]):
     """A stream of chunks that accumulates them into an answer.
 
     The request is sent when the stream is entered, iterated or asked for its `final` answer. Leave it with ``async
@@ -159,11 +159,6 @@ class AccumulatingStream(Generic[C, A]):
     async def __aenter__(self) -> Self:
         await self._open()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         state = "not sent" if self._stream is None else "ended" if self._ended else "closed" if self._closed else "open"

@@ -10,11 +10,11 @@ import hashlib
 import os
 import sqlite3
 import threading
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
+from ..core.model.closing import AsyncClosing
 from ..errors import ConfigurationError
 
 __all__ = ["AnswerCache", "is_repeatable", "request_key"]
@@ -54,7 +54,7 @@ def is_repeatable(body: object) -> bool:
     return isinstance(temperature, (int, float)) and temperature == 0
 
 
-class AnswerCache:
+class AnswerCache(AsyncClosing):
     """Bodies of answers by `request_key`, in an SQLite file that several processes may use at once.
 
     Without a `path` it is a temporary file that is deleted afterwards. Answers are written in a thread, a few hundred
@@ -144,11 +144,3 @@ class AnswerCache:
                 await asyncio.to_thread(self._write, bodies)
         finally:
             self._db.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()

@@ -8,12 +8,12 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..core.codec.endpoint import Request
 from ..core.http.codings import CodingError, Inflater
 from ..core.http.media_types import audio_type, extension, image_type
+from ..core.model.closing import AsyncClosing
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, ResponseInfo
 from ..errors import IncompleteStreamError, OpenAIError
@@ -251,7 +251,7 @@ def _object(body: bytes) -> dict[str, Any] | None:
 # ---------------------------------------------------------------------------------------------- streamed answers
 
 
-class ByteStream:
+class ByteStream(AsyncClosing):
     """The bytes of an answer, streamed: ``async with ... as stream: async for piece in stream: ...``.
 
     The request is sent when the stream is entered or iterated. The stream holds its connection and its slot in flight
@@ -436,11 +436,6 @@ class ByteStream:
                 seal(error)
                 raise
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __del__(self) -> None:
         call: Call | None = getattr(self, "_call", None)

@@ -13,7 +13,6 @@ import json
 import re
 from asyncio import current_task
 from collections import deque
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -30,6 +29,7 @@ from ..core.http.sse import (
     is_silent,
 )
 from ..core.model.base import keep_raw
+from ..core.model.closing import AsyncClosing
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, ResponseInfo
 from ..errors import APIConnectionError, OpenAIError
@@ -70,7 +70,7 @@ class OpenResponse(ResponseInfo):
         await self._stream.close()
 
 
-class AsyncStream(Generic[T]):
+class AsyncStream(AsyncClosing, Generic[T]):
     """An open stream: iterate it for its events; leave it with ``async with`` or `close` to free its connection.
 
     Holds a slot in flight until it ends or is closed. One pass, one reader at a time. `meta` holds the call's metadata;
@@ -474,11 +474,6 @@ class AsyncStream(Generic[T]):
 
     async def __aenter__(self) -> AsyncStream[T]:
         return self.__aiter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __del__(self) -> None:
         call: Call | None = getattr(self, "_call", None)

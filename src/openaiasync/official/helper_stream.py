@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
+from ..core.model.closing import AsyncClosing
 from ..engine.sealing import seal, sealing
 from ..errors import OpenAIError
 from ..lazy import resolve_annotations
@@ -36,7 +37,7 @@ class StreamState(Protocol):
         ...
 
 
-class HelperStream(Generic[E]):
+class HelperStream(AsyncClosing, Generic[E]):
     """Iterate it for events. One pass, one reader; it holds a slot in flight until its end, or `close`.
 
     Iterating raises `OpenAIError`: `IncompleteStreamError` for a stream that broke off, with the answer so far in
@@ -89,14 +90,6 @@ class HelperStream(Generic[E]):
         await self._stream.close()
 
     aclose = close
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 S = TypeVar("S", bound=HelperStream[Any])
