@@ -17,12 +17,12 @@ import msgspec
 
 from ..engine.engine import Engine
 from ..errors import BadRequestError
+from ..storage.atomic import write_file
 from ..storage.disk import read_file
 from ..storage.threads import in_thread
 from .batch_file import as_object, encode_failure, encode_success
 from .fingerprint import JobError, JobRecord
 from .job_sink import JobSink
-from .report import save
 from .row import Usage, Work
 
 __all__ = ["BatchRun"]
@@ -292,7 +292,7 @@ class BatchRun:
             raise JobError(f"{self._path} cannot be read: {error}") from error
 
     def _save(self) -> None:
-        save(self._path, msgspec.json.format(msgspec.json.encode(self._parts), indent=1))
+        write_file(self._path, msgspec.json.format(msgspec.json.encode(self._parts), indent=1))
 
 
 def _usage(body: bytes) -> Usage | None:

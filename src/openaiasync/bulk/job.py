@@ -22,6 +22,7 @@ import msgspec
 from ..core.codec.endpoint import nearest
 from ..core.policy.limits import Limits
 from ..engine.answer_cache import AnswerCache
+from ..storage.atomic import write_file
 from ..storage.disk import FileInUseError, this_host
 from ..storage.segments import FAILED, OK, SENT, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
@@ -44,9 +45,9 @@ from .batch_file import (
 from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
 from .job_limits import JobLimits, LimitsFile
 from .job_sink import Durability, JobSink
-from .progress import JobProgress, JobStatus, JobTotals, load_status, price_for, show_in_notebook
+from .progress import JobCounts, JobProgress, JobStatus, JobTotals, load_status, price_for, show_in_notebook
 from .repair import Into
-from .report import JobReport, html_page, save, save_json
+from .report import JobReport, html_page, save_json
 from .row import Summary, Work
 from .scheduler import GIVE_UP_AFTER, RETRIES, Scheduler, engine_of
 from .shards import Shard, part_of, shard_of
@@ -482,19 +483,9 @@ class Job:
             stopped=(self._stopped or ("" if summary is None else summary.stopped) or "stop") if left else "",
             error=None if error is None else f"{type(error).__name__}: {error}",
             resumed=self._resumed,
-            runs=totals.runs,
-            seconds=totals.seconds,
-            requests=totals.requests,
-            refused=totals.refused,
-            retried=totals.retried,
-            cached=totals.cached,
-            input_tokens=totals.input_tokens,
-            output_tokens=totals.output_tokens,
-            cost=totals.cost,
-            failures=totals.failures,
             paid_twice=doubtful,
             latency=sink.latency(),
-            timeline=totals.timeline,
+            **{name: getattr(totals, name) for name in JobCounts.__struct_fields__},
         )
 
     def _save_reports(self, report: JobReport) -> None:
@@ -503,7 +494,7 @@ class Job:
                 export_results([self._out], self._out_table)
             save_json(report, self._report_path)
             if self._html is not None:
-                save(self._html, html_page(report).encode())
+                write_file(self._html, html_page(report).encode())
         except OSError as error:
             raise JobError(f"all rows are saved in {self._out}, but not the table or report: {error}") from error
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from ..core.policy.limits import Limits
+from ..storage.atomic import write_file
 from ..storage.disk import read_file
-from .report import save
 
 __all__ = ["JobLimits", "LimitsFile"]
 
@@ -51,7 +51,7 @@ class JobLimits(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Merge these limits into those of a job's folder and return all. Blocks. Raises `OSError`."""
         known = LimitsFile(folder).read() or JobLimits()
         merged = msgspec.convert({**msgspec.to_builtins(known), **msgspec.to_builtins(self)}, JobLimits)
-        save(os.path.join(folder, "limits.json"), msgspec.json.encode(merged))
+        write_file(os.path.join(folder, "limits.json"), msgspec.json.encode(merged))
         return merged
 
 
@@ -78,7 +78,7 @@ class LimitsFile:
         for name, value in msgspec.to_builtins(known).items():
             (replaced if name in given else kept)[name] = value
         if replaced:
-            save(self._path, msgspec.json.encode(kept))
+            write_file(self._path, msgspec.json.encode(kept))
         return msgspec.convert({name: value for name, value in replaced.items() if value != given[name]}, JobLimits)
 
     def changed(self) -> JobLimits | None:

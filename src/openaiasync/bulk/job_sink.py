@@ -13,6 +13,7 @@ from zlib import crc32
 import msgspec
 
 from ..errors import APIError, APIStatusError, OpenAIError
+from ..storage.atomic import write_file
 from ..storage.disk import this_host
 from ..storage.segments import FAILED, OK, SegmentStore
 from ..storage.spending import Spending
@@ -20,7 +21,6 @@ from ..storage.threads import in_thread
 from .batch_file import encode_failure, encode_success
 from .cost import JobCost
 from .progress import JobProgress, JobStatus, JobTotals, Latencies, TimelinePoint, thinned
-from .report import save
 from .row import Outcome, Stats, Usage, Work
 from .scheduler import Scheduler
 
@@ -232,7 +232,7 @@ class JobSink:
         data = msgspec.json.encode(self._status())
         path = os.path.join(self.store.folder, "status.json")
         with contextlib.suppress(OSError):  # a failed status write must not fail the job
-            await in_thread(lambda: save(path, data))
+            await in_thread(lambda: write_file(path, data))
 
     async def close(self) -> None:
         """Write everything to disk. Raises `OSError` on failure."""

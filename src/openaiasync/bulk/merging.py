@@ -12,7 +12,7 @@ from collections import Counter
 
 import msgspec
 
-from ..storage.atomic import AtomicFile
+from ..storage.atomic import AtomicFile, write_file
 from ..storage.disk import FileInUseError, read_file
 from ..storage.segments import FAILED, OK, SegmentStore
 from ..storage.threads import in_thread_to_its_end
@@ -20,7 +20,7 @@ from .batch_file import SeenOnce, digest_of
 from .fingerprint import JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
 from .job import totals_of
 from .progress import JobStatus, JobTotals, Latencies, TimelinePoint, load_status, thinned
-from .report import JobReport, html_page, save, save_json
+from .report import JobReport, html_page, save_json
 from .shards import ShardPlan, shard_path, shards_folder
 from .tables import export_results
 
@@ -75,7 +75,7 @@ def merge(out: str, *, partial: bool = False, html: str | None = None, seconds: 
             raise JobError(merging.what_lacks())
         report = merging.commit(None if answers == place else place, seconds)
         if html is not None:
-            save(html, html_page(report).encode())
+            write_file(html, html_page(report).encode())
     except OSError as error:
         raise JobError(f"the shards of {answers} cannot be merged: {error}") from error
     finally:

@@ -172,21 +172,31 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class JobTotals(msgspec.Struct, kw_only=True):
-    """The totals of all runs of a job, kept in its folder."""
+class JobCounts(msgspec.Struct, kw_only=True):
+    """The numbers of all runs of a job, of its totals and of its report."""
 
     runs: int = 0
     seconds: float = 0.0
     requests: int = 0
     refused: int = 0
+    """429s."""
     retried: int = 0
+    """Requests that failed otherwise and were repeated."""
     cached: int = 0
+    """Rows without a request: from the cache, or equal to another row."""
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float | None = None
+    """Dollars; `None` without a price."""
     failures: dict[str, int] = {}
-    latencies: dict[int, int] = {}
+    """The number of failed rows by reason."""
     timeline: list[TimelinePoint] = []
+
+
+class JobTotals(JobCounts, kw_only=True):
+    """The totals of all runs of a job, kept in its folder."""
+
+    latencies: dict[int, int] = msgspec.field(default_factory=dict[int, int])
 
 
 class JobStatus(msgspec.Struct, kw_only=True):

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ..storage.atomic import AtomicFile
-from .progress import TimelinePoint, duration
+from ..storage.atomic import write_file
+from .progress import JobCounts, TimelinePoint, duration
 
 __all__ = ["JobReport", "html_page"]
 
@@ -28,7 +28,7 @@ _STOPPED = {
 }
 
 
-class JobReport(msgspec.Struct, kw_only=True):
+class JobReport(JobCounts, kw_only=True):
     """The result of a job. Numbers cover all of its runs unless stated otherwise."""
 
     out: str
@@ -47,28 +47,13 @@ class JobReport(msgspec.Struct, kw_only=True):
     """The error that stopped the job, if any."""
     resumed: int = 0
     """Rows that were done before this run."""
-    runs: int = 1
-    seconds: float = 0.0
-    requests: int = 0
-    refused: int = 0
-    """429s."""
-    retried: int = 0
-    """Requests that failed otherwise and were repeated."""
-    cached: int = 0
-    """Rows without a request: from the cache, or equal to another row."""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: float | None = None
-    failures: dict[str, int] = {}
-    """The number of failed rows by reason."""
-    paid_twice: list[str] = []
+    paid_twice: list[str] = msgspec.field(default_factory=list[str])
     """Rows (``custom_id``) that were in flight when a run was killed and were sent again: they may have been paid for
     twice."""
-    same_name: list[str] = []
+    same_name: list[str] = msgspec.field(default_factory=list[str])
     """A ``custom_id`` that rows of different shards have. Inputs above 256 MiB are not checked for it before."""
-    latency: dict[str, float] = {}
+    latency: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """Seconds until the answer: ``p50``, ``p90``, ``p99``."""
-    timeline: list[TimelinePoint] = []
 
     @property
     def left(self) -> int:
@@ -119,20 +104,9 @@ def _state(report: JobReport, errors: str | None = None) -> str:
     return state
 
 
-def save(path: str, data: bytes) -> None:
-    """Write a file atomically. Blocks. Raises `OSError`."""
-    file = AtomicFile.open(path)
-    try:
-        file.write(data)
-        file.commit()
-    except BaseException:
-        file.discard()
-        raise
-
-
 def save_json(report: JobReport, path: str) -> None:
     """Write a report as JSON. Blocks. Raises `OSError`."""
-    save(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    write_file(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
 # -------------------------------------------------------------------------------------------------- the page

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncGenerator, Iterator
-from typing import Final
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from itertools import chain
+from typing import Any, Final, TypeVar
 
 from ..core.model.plain import as_list
 from ..server import (
@@ -35,6 +36,8 @@ from .speech import speak, transcribe
 
 __all__ = ["DEMO_MODELS", "demo_app"]
 
+P = TypeVar("P")
+
 DEMO_MODELS: Final = {
     "chat": "demo-chat",
     "completion": "demo-complete",
@@ -54,17 +57,14 @@ _MAX_DELAY: Final = 10.0
 _HARM: Final = {"violence": ("kill", "murder", "stab", "shoot"), "harassment": ("idiot", "stupid"), "hate": ("hate",)}
 
 
-def demo_app(
-    api_key: str | None = None, token_delay: float = 0.0, *, strict: bool = False, **options: object
-) -> Server:
+def demo_app(api_key: str | None = None, token_delay: float = 0.0, *, strict: bool = False, **options: Any) -> Server:
     """Return the demo server's application.
 
     `token_delay` is the pause before each token in seconds; ``?token_delay=`` in a request's query overrides it.
     Any model name is served, and unknown request fields are ignored; with `strict` both are errors. `options` are
     those of `Server`.
     """
-    settings = {"api_keys": api_key, "strict": strict, "rpm": 1_000_000, "tpm": 100_000_000, **options}
-    app = Server(**settings)  # type: ignore[arg-type]  # names and types are those of `Server`
+    app = Server(**{"api_keys": api_key, "strict": strict, "rpm": 1_000_000, "tpm": 100_000_000, **options})
     app.created = _CREATED
     demo = _Demo(token_delay)
     for kind, name in DEMO_MODELS.items():
@@ -104,37 +104,22 @@ class _Demo:
         images = _look_at(request)
         conversation = DemoConversation.of(request, images)
         reply = reply_to(conversation)
-        left = min(request.max_tokens or _MAX_TOKENS, _MAX_TOKENS)
-        top: int = request.body.get("top_logprobs") or 0
-        pieces: Iterator[ReasoningDelta | ContentDelta | ToolCallDelta] = iter(
-            [
-                *map(ReasoningDelta, split_tokens(reply.reasoning)),
-                *(piece for call in reply.calls for piece in _call_pieces(call)),
-                *(
-                    token_chance_of(token, place, top) if request.body.get("logprobs") else ContentDelta(token)
-                    for place, token in enumerate([] if reply.calls else split_tokens(reply.text))
-                ),
-            ]
-        )
-        for piece in pieces:
-            if not left:
-                yield Finish("length")
-                return
-            if delay:
-                await asyncio.sleep(delay)
+        pieces: Iterator[ReasoningDelta | ContentDelta | ToolCallDelta]
+        if reply.calls:
+            pieces = (piece for call in reply.calls for piece in _call_pieces(call))
+        elif request.body.get("logprobs"):
+            top: int = request.body.get("top_logprobs") or 0
+            pieces = (token_chance_of(token, place, top) for place, token in enumerate(split_tokens(reply.text)))
+        else:
+            pieces = map(ContentDelta, split_tokens(reply.text))
+        pieces = chain(map(ReasoningDelta, split_tokens(reply.reasoning)), pieces)
+        async for piece in _paced(pieces, delay, request.max_tokens or _MAX_TOKENS):
             yield piece
-            left -= 1
 
     async def completion(self, request: CompletionRequest) -> AsyncGenerator[ContentDelta | Finish]:
         """Continue a text with a Markov chain."""
-        delay = self._delay(request)
-        top: int = request.body.get("logprobs") or 0
-        for count, piece in enumerate(continue_text(request.prompt, request.seed or 0, request.index, top)):
-            if count == min(request.max_tokens, _MAX_TOKENS):
-                yield Finish("length")
-                return
-            if delay:
-                await asyncio.sleep(delay)
+        pieces = continue_text(request.prompt, request.seed or 0, request.index, request.body.get("logprobs") or 0)
+        async for piece in _paced(pieces, self._delay(request), request.max_tokens):
             yield piece
 
     async def embedding(self, request: EmbeddingRequest) -> list[list[float]]:
@@ -157,8 +142,7 @@ class _Demo:
         prompt = " with ".join([*before[:1], request.prompt]).removesuffix(" with ") if before else request.prompt
         width, height = request.size or (1024, 1024)
         clear = request.body.get("background") == "transparent"
-        steps = request.partial_images
-        for step in range(steps if request.stream else 0, -1, -1):
+        for step in range(request.partial_images if request.stream else 0, -1, -1):
             png, caption = draw(prompt, width, height, variant=request.index, transparent=clear, coarse=4**step)
             yield {"bytes": png, "revised_prompt": caption}
 
@@ -180,6 +164,17 @@ class _Demo:
             {name: 0.98 for name, words in _HARM.items() if any(word in text.lower() for word in words)}
             for text in texts
         ]
+
+
+async def _paced(pieces: Iterable[P], delay: float, most: int) -> AsyncGenerator[P | Finish]:
+    """Yield the pieces of an answer with a pause before each, at most so many, or as many as any answer has."""
+    for count, piece in enumerate(pieces):
+        if count == min(most, _MAX_TOKENS):
+            yield Finish("length")
+            return
+        if delay:
+            await asyncio.sleep(delay)
+        yield piece
 
 
 def _call_pieces(call: ToolCallDelta) -> Iterator[ToolCallDelta]:

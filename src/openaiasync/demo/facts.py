@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from .answers import Question, RuleAnswer
+from .answers import Question, RuleAnswer, pick, words_of
 
 __all__ = ["answer_fact", "courtesy"]
 
@@ -77,18 +77,10 @@ _COURTESIES: Final = (
         {"fr": "Au revoir !", "de": "Auf Wiedersehen!", "es": "¡Adiós!"},
     ),
 )
-_COURTESY_PATTERNS: Final = tuple(
-    (re.compile(rf"\s*{pattern}[\s,!.]*(.*)", re.IGNORECASE | re.DOTALL), texts, abroad)
-    for pattern, texts, abroad in _COURTESIES
-)
 _HOW_ARE_YOU = re.compile(r"\bhow (?:are you|do you do|is it going)\b", re.IGNORECASE)
 _QUESTION = re.compile(
     r"[?]|^\s*(?:why|what|who|how|when|where|which|is|are|do|does|can|tell|explain)\b", re.IGNORECASE
 )
-
-
-def _matches(keywords: str, lower: str) -> bool:
-    return all(re.search(rf"\b(?:{keyword})", lower) for keyword in keywords.split(" "))
 
 
 def answer_fact(question: Question) -> RuleAnswer | None:
@@ -101,7 +93,7 @@ def answer_fact(question: Question) -> RuleAnswer | None:
             if country in lower:
                 return RuleAnswer(f"The capital of {country.title()} is {capital}.", capital)
     for fact in _FACTS:
-        if _matches(fact.keywords, lower):
+        if all(re.search(rf"\b(?:{keyword})", lower) for keyword in fact.keywords.split(" ")):
             return RuleAnswer(fact.text, fact.short, fact.translations)
     return None
 
@@ -110,9 +102,9 @@ def courtesy(question: Question) -> RuleAnswer | None:
     """Return a greeting, thanks or a goodbye. A greeting with more text after it is left to the other rules."""
     if _HOW_ARE_YOU.search(question.text):
         return RuleAnswer("I am well, thank you. And you?", "Well")
-    for pattern, texts, abroad in _COURTESY_PATTERNS:
-        match = pattern.fullmatch(question.text)
+    for pattern, texts, abroad in _COURTESIES:
+        match = re.fullmatch(rf"\s*{pattern}[\s,!.]*(.*)", question.text, re.IGNORECASE | re.DOTALL)
         if match and len(match[1].split()) < 4:
-            text = texts[question.variant % len(texts)]
-            return RuleAnswer(text, re.findall(r"\w+", text)[0], abroad)
+            text = pick(texts, question.variant)
+            return RuleAnswer(text, words_of(text)[0], abroad)
     return None

@@ -116,8 +116,7 @@ class _Maker:
         return self._typed(node, name, depth)
 
     def _flat(self, part: Any) -> dict[str, Any]:
-        node = part if is_dict(part) else {}
-        return resolve(node, self._root) if "$ref" in node else node
+        return resolve(part, self._root) if is_dict(part) and "$ref" in part else as_dict(part)
 
     def _choose(self, options: list[Any]) -> Any:
         if not options:

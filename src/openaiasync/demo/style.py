@@ -58,19 +58,15 @@ def style_of(system: str, user: str) -> Style:
     if not _CUE.search(both):
         return _PLAIN
     language = _LANGUAGE.search(both)
-    style = Style(
+    frames = {match[1].lower() in ("begin", "start"): match[2] for match in _FRAME.finditer(system)}
+    return Style(
         language=_LANGUAGES[(language[1] or language[2]).lower()] if language else "",
         case="upper" if _UPPER.search(both) else "lower" if _LOWER.search(both) else "",
         one_word=_ONE_WORD.search(both) is not None,
         brief=_BRIEF.search(both) is not None,
+        first=frames.get(True, ""),
+        last=frames.get(False, ""),
     )
-    first = last = ""
-    for match in _FRAME.finditer(system):
-        if match[1].lower() in ("begin", "start"):
-            first = match[2]
-        else:
-            last = match[2]
-    return Style(style.language, style.case, style.one_word, style.brief, first, last)
 
 
 def persona(system: str) -> str:

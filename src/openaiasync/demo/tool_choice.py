@@ -35,8 +35,7 @@ def _score(tool: dict[str, Any], stems: set[str]) -> float:
 
 def choose_calls(request: ChatRequest, question: Question) -> tuple[ToolCallDelta, ...]:
     """Return the calls for the user's last text, or an empty list if no tool matches and none is required or named."""
-    tools = request.tools
-    choice = request.tool_choice
+    tools, choice = request.tools, request.tool_choice
     must = choice == "required"
     if isinstance(choice, dict):
         kind: str = choice["type"]
@@ -51,11 +50,8 @@ def choose_calls(request: ChatRequest, question: Question) -> tuple[ToolCallDelt
     elif choice == "none":
         return ()
     stems = _stems(question.text)
-    scored = [(_score(tool, stems), tool) for tool in tools]
-    wanted = [tool for score, tool in scored if score >= 2]
-    wanted.sort(key=lambda tool: -_score(tool, stems))
-    if not wanted and must and tools:
-        wanted = [max(scored, key=lambda pair: pair[0])[1]]
+    ranked = sorted(tools, key=lambda tool: -_score(tool, stems))
+    wanted = [tool for tool in ranked if _score(tool, stems) >= 2] or (ranked[:1] if must else [])
     if request.body.get("parallel_tool_calls") is False or must:
         wanted = wanted[:1]
     return tuple(_call(tool, question.text, question.variant) for tool in wanted)

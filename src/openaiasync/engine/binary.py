@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from ..core.codec.endpoint import Request
 from ..core.http.codings import CodingError, Inflater
@@ -227,25 +227,14 @@ def _is_text(meta: Meta) -> bool:
 
 def no_sound(meta: Meta, body: bytes) -> OpenAIError:
     """Return the error for a body received instead of sound."""
-    from ..core.codec.success import is_error
+    from ..core.codec.success import is_error, object_in
 
     what = "text" if body else "nothing"
     reason = f"expected sound, but the server sent {what}"
-    fields = _object(body)
+    fields = object_in(body)
     if fields is not None and is_error(None, fields):
         return failures.stream_error(meta, fields)
     return failures.unexpected_answer(meta, body, reason)
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    """Return the fields of a body that is a JSON object."""
-    if not body.lstrip().startswith(b"{"):
-        return None
-    try:
-        value: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 # ---------------------------------------------------------------------------------------------- streamed answers

@@ -267,9 +267,9 @@ class JSONOrTextCodec(JSONCodec):
     def decode(self, engine: Engine, request: Request, meta: Meta, body: bytes) -> Any:
         if request.response_format not in TEXT_FORMATS:
             return super().decode(engine, request, meta, body)
-        from ..core.codec.success import ERROR, NOTHING, is_error, is_nothing
+        from ..core.codec.success import ERROR, NOTHING, is_error, is_nothing, object_in
 
-        kind, fields = self.decoder(request).kind, _object(body)
+        kind, fields = self.decoder(request).kind, object_in(body)
         if fields is not None and (is_error(kind, fields) or is_nothing(kind, fields)):
             raise failures.refused(meta, body, ERROR if is_error(kind, fields) else NOTHING)
         if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
@@ -295,17 +295,6 @@ _CODECS: dict[str, type[Codec]] = {
 def codec_for(endpoint: Endpoint, strict: bool) -> Codec:
     """Return the codec that the endpoint table names."""
     return _CODECS[endpoint.codec](endpoint, strict)
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    """Return the fields of a body that is a JSON object."""
-    if not body.lstrip().startswith(b"{"):
-        return None
-    try:
-        value: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 async def _in_turns(steps: Generator[None, None, T]) -> T:

@@ -165,7 +165,8 @@ class AsyncStream(AsyncClosing, Generic[T]):
             else:
                 item._raw = event  # only the bytes tell which nulls were sent
                 self._see(item, "")
-                return item  # type: ignore[no-any-return]
+                chunk: T = item
+                return chunk
         try:
             while True:
                 call = self._call
@@ -304,7 +305,8 @@ class AsyncStream(AsyncClosing, Generic[T]):
             if not self._is_error(item, name, data):
                 keep_raw(item, data)
                 self._ending.feed(item, name)
-                return item  # type: ignore[no-any-return]
+                typed: T = item
+                return typed
         refusal = failures.refused(self.meta, data, reason, name)
         refusal.partial = self._partial()
         self._abandon()

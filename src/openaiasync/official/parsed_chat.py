@@ -12,7 +12,7 @@ from ..errors import ContentFilterFinishReasonError, LengthFinishReasonError
 from ..types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 from ..types.chat.chat_completion import Choice
 from ..types.chat.chat_completion_message_function_tool_call import Function
-from .parsing import ParseSpec, upgraded
+from .parsing import ParseSpec, WithParsedArguments, upgraded
 
 __all__ = [
     "ContentType",
@@ -30,17 +30,8 @@ ContentType = TypeVar("ContentType")
 # The classes below narrow fields, which type checkers forbid because a field could be assigned a wider value.
 
 
-class ParsedFunction(Function, kw_only=True):
+class ParsedFunction(WithParsedArguments, Function, kw_only=True):
     """A function that the model calls, with the value of its arguments."""
-
-    @property
-    def parsed_arguments(self) -> Any:
-        """The arguments: of the type given to `pydantic_function_tool`; plain values for other strict functions."""
-        return vars(self).get("_parsed")
-
-    @parsed_arguments.setter
-    def parsed_arguments(self, value: Any) -> None:
-        vars(self)["_parsed"] = value
 
 
 class ParsedFunctionToolCall(ChatCompletionMessageFunctionToolCall, kw_only=True):

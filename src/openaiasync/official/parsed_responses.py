@@ -16,7 +16,7 @@ from ..types.responses import (
     ResponseOutputRefusal,
     ResponseOutputText,
 )
-from .parsing import ParseSpec, upgraded
+from .parsing import ParseSpec, WithParsedArguments, upgraded
 
 if TYPE_CHECKING:
     from ..types.conversations.conversation_item import (
@@ -91,17 +91,8 @@ class ParsedResponseOutputMessage(ResponseOutputMessage, Generic[ContentType], k
         content: list[ParsedContent[ContentType]]  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-class ParsedResponseFunctionToolCall(ResponseFunctionToolCall, kw_only=True):
+class ParsedResponseFunctionToolCall(WithParsedArguments, ResponseFunctionToolCall, kw_only=True):
     """A function that the model calls, with the value of its arguments."""
-
-    @property
-    def parsed_arguments(self) -> Any:
-        """The arguments: of the type given to `pydantic_responses_function_tool`; plain values for other functions."""
-        return vars(self).get("_parsed")
-
-    @parsed_arguments.setter
-    def parsed_arguments(self, value: Any) -> None:
-        vars(self)["_parsed"] = value
 
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ __all__ = [
     "FunctionTool",
     "ParseSpec",
     "PartialArguments",
+    "WithParsedArguments",
     "chat_parameters",
     "chat_spec",
     "list_of",
@@ -35,6 +36,24 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class WithParsedArguments:
+    """The value of a tool call's arguments."""
+
+    __slots__ = ()
+
+    @property
+    def parsed_arguments(self) -> Any:
+        """The arguments: of the type given to `pydantic_function_tool` or `pydantic_responses_function_tool`.
+
+        Plain values for a function that was defined in another way; for chat, if it is strict.
+        """
+        return vars(self).get("_parsed")
+
+    @parsed_arguments.setter
+    def parsed_arguments(self, value: Any) -> None:
+        vars(self)["_parsed"] = value
 
 
 class FunctionTool(dict[str, Any]):

@@ -8,9 +8,10 @@ responses.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import msgspec
@@ -189,14 +190,8 @@ class _RecordedResponse:
         self._inner.expire(at, clock)
 
     async def pieces(self) -> list[bytes]:
-        try:
+        with self._recording_failures():
             pieces = await self._inner.pieces()
-        except TransportError as error:
-            self._broke(error)
-            raise
-        except BaseException:
-            self._end(StoredFailure("left"))
-            raise
         for piece in pieces:
             self._note(piece)
         if self._inner.ended:
@@ -204,14 +199,8 @@ class _RecordedResponse:
         return pieces
 
     async def read(self, cap: int) -> bytes:
-        try:
+        with self._recording_failures():
             body = await self._inner.read(cap)
-        except TransportError as error:
-            self._broke(error)
-            raise
-        except BaseException:
-            self._end(StoredFailure("left"))
-            raise
         self._note(body)
         await self._ends()
         return body
@@ -239,8 +228,16 @@ class _RecordedResponse:
         else:
             await in_thread_to_its_end(self._end)
 
-    def _broke(self, error: TransportError) -> None:
-        self._end(StoredFailure.of(error, self._scrubber.text(error.message)))
+    @contextlib.contextmanager
+    def _recording_failures(self) -> Generator[None]:
+        try:
+            yield
+        except TransportError as error:
+            self._end(StoredFailure.of(error, self._scrubber.text(error.message)))
+            raise
+        except BaseException:
+            self._end(StoredFailure("left"))
+            raise
 
     def _end(self, broken: StoredFailure | None = None) -> None:
         """Record the response, once."""

@@ -18,7 +18,7 @@ from ..model.base import BaseModel, OpenModel
 from ..model.lenient import flatten, is_struct
 from ..model.mixins import CONTENTS, has_content
 from ..model.plain import as_dict, as_list, is_dict, is_list
-from .decode import Decoder
+from .decode import DecodeError, Decoder, parsed
 from .error_body import parse_error
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "is_confirmed",
     "is_error",
     "is_nothing",
+    "object_in",
     "read_leniently",
     "says_something",
 ]
@@ -107,6 +108,17 @@ def read_leniently(decoder: Decoder[Any], value: Any, body: bytes) -> tuple[Any,
             return None, NOTHING
     answer = decoder.decode(body) if decoder.strict else decoder.build(value, body)
     return answer, "" if has_content(answer) else EMPTY
+
+
+def object_in(body: bytes) -> dict[str, Any] | None:
+    """Return the fields of a body that is a JSON object."""
+    if not body.lstrip().startswith(b"{"):
+        return None
+    try:
+        value: Any = parsed(body)
+    except DecodeError:
+        return None
+    return value if is_dict(value) else None
 
 
 # -------------------------------------------------------------------------------------------------- errors
