@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,10 @@ from openaiasync.server import ServerThread, serve, start_in_thread
 
 from .command import COMMAND, call, environment, inside, one_line, refused, spied
 
-COMMANDS = ("chat", "check", "demo", "embed", "export", "limits", "models", "retry", "run", "serve", "status")
+COMMANDS = (
+    *("chat", "check", "demo", "embed", "export", "image", "limits", "models", "responses", "retry", "run", "serve"),
+    *("speak", "status", "transcribe"),
+)
 KEY = "sk-do-not-show-this"
 
 
@@ -108,7 +112,12 @@ def test_a_broken_installation_is_not_taken_for_a_missing_extra() -> None:
     [
         (["chatt"], "chatt"),
         (["models", "--bas-url", "x"], "--bas-url"),
-        (["chat", "two", "words"], "words"),
+        (["chat", "two", "words"], "put several words in quotes, such as openaiasync chat 'two words'"),
+        (["chat", "-m", "x", "what", "is", "this", "-u"], "openaiasync chat 'what is this'"),
+        (["image", "a", "fox"], "openaiasync image 'a fox'"),
+        (["chat", "hi", "--temperature", "0.5"], "-o temperature 0.5"),
+        (["chat", "hi", "--max-tokens=5"], "-o max_tokens 5"),
+        (["speak", "hi", "--stream-format", "sse"], "--option stream_format sse"),
         (["models", "--timeout", "soon"], "--timeout"),
         (["models", "--timeout", "0"], "--timeout"),
         (["models", "--timeout", "inf"], "finite"),
@@ -118,7 +127,9 @@ def test_a_broken_installation_is_not_taken_for_a_missing_extra() -> None:
         (["models", "--base-url", "ftp://somewhere"], "http or https"),
         (["models", "--base-url", ""], "URL"),
         (["models"], "OPENAI_API_KEY"),
-        (["models", "--api-key", "two\nlines"], "api_key"),
+        (["models", "--api-key", "two\nlines"], "--api-key"),
+        (["models", "--base-url", "localhost:8000/v1"], "--base-url"),
+        (["models", "extra"], "does not take extra"),
     ],
 )
 def test_wrong_usage(arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,3 +220,47 @@ def test_a_reader_that_leaves_ends_the_command_quietly(server: ServerThread, arg
     assert b"Traceback" not in complaint
     assert b"roken pipe" not in complaint
     assert child.returncode == 0
+
+
+CLOSED = [
+    ["models"],
+    ["chat", "say one", "-m", "demo-chat"],
+    ["chat", "say one", "-m", "demo-chat", "--json"],
+    ["responses", "say one", "-m", "demo-chat"],
+    ["embed", "-m", "demo-embed", "words.txt"],
+    ["speak", "one", "-m", "demo-tts"],
+    ["doctor", "--no-calls"],
+    ["--help"],
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("arguments", CLOSED, ids=" ".join)
+def test_a_stdout_that_is_closed_or_full(server: ServerThread, arguments: list[str], tmp_path: Path) -> None:
+    """Output that cannot be written is one line and exit code 1: it is not lost silently, and no traceback."""
+    (tmp_path / "words.txt").write_text("one\n", encoding="utf-8")
+    for target, words in ((">&-", "stdout is closed"), (">/dev/full", "No space left on device")):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@" {target}', "sh", *COMMAND, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            env=environment(OPENAI_BASE_URL=server.base_url),
+        )
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.splitlines()[-1].startswith("openaiasync: ")
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_all_standard_files_closed(server: ServerThread) -> None:
+    """Without stdin, stdout and stderr a command still ends with its exit code, and writes into no socket."""
+    program = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND]
+    env = environment(OPENAI_BASE_URL=server.base_url)
+    assert subprocess.run([*program, "models"], check=False, timeout=30, env=env).returncode == 1
+    assert subprocess.run([*program, "nothing"], check=False, timeout=30, env=env).returncode == 2

@@ -41,9 +41,9 @@ __all__ = [
 ]
 
 
-def is_not_an_option(kind: Any, value: str) -> None:
+def is_not_an_option(kind: Any, value: str | None) -> None:
     """Raise `ValueError` for a file that looks like an option; only ``-`` alone, for stdin, begins with a hyphen."""
-    if value.startswith("-") and value != "-":
+    if value is not None and value.startswith("-") and value != "-":
         raise ValueError(f"unknown option {value}")
 
 
@@ -106,21 +106,41 @@ ANYWHERE = ServerOptions()
 """No option given: the environment decides."""
 
 
-async def choose_model(client: Client, named: str | None, kind: Literal["chat", "embedding"]) -> str:
+_Kind = Literal["chat", "embedding", "image", "speech", "transcription"]
+_MARKS: dict[str, tuple[str, ...]] = {
+    "embedding": ("embed",),
+    "image": ("image", "dall-e", "flux", "diffusion", "sdxl"),
+    "speech": ("tts", "speech", "kokoro", "voice"),
+    "transcription": ("whisper", "transcribe", "stt", "asr"),
+}
+"""Parts of names that tell what a model is for; a chat model has none of them."""
+
+
+async def choose_model(client: Client, named: str | None, kind: _Kind) -> str:
     """Return the named model, or the first suitable one that the server lists; print a note if there was a choice.
 
-    Servers do not say what a model is for, so that its name decides: embedding models have "embed" in it.
+    Servers do not say what a model is for, so that its name decides. Raises `CommandError` if the server lists none, or
+    none for pictures and sound.
     """
     if named:
         return named
     names = [model.id async for model in client.models()]
     if not names:
         raise CommandError("the server lists no models; name one with --model")
-    suitable = [name for name in names if ("embed" in name.lower()) == (kind == "embedding")]
+    suitable = [name for name in names if _suits(name.lower(), kind)]
+    if not suitable and kind not in ("chat", "embedding"):
+        raise CommandError(
+            f"none of the {len(names)} models that the server lists has a name that suits this; name one with --model"
+        )
     chosen = (suitable or names)[0]
     if len(names) > 1:
         note(f"Using {chosen}, one of {len(names)} models; choose another with --model.")
     return chosen
+
+
+def _suits(name: str, kind: _Kind) -> bool:
+    marks = sum(_MARKS.values(), ()) if kind == "chat" else _MARKS[kind]
+    return any(mark in name for mark in marks) != (kind == "chat")
 
 
 def add_tools(add: Callable[[Any], object], places: Iterable[str]) -> None:

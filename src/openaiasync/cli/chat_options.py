@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from .arguments import ModelName, is_not_an_option
 
-__all__ = ["NO_OPTIONS", "ChatOptions", "PromptOptions"]
+__all__ = ["ANY_PROMPT", "NO_OPTIONS", "ChatOptions", "ImageFiles", "PromptOptions", "file_option", "pair_option"]
 
 _REQUEST, _PROMPT = Group("Request", sort_key=2), Group("Prompt", sort_key=1)
 _TOOLS, _TALK, _OUTPUT = Group("Tools", sort_key=3), Group("Conversation", sort_key=4), Group("Output", sort_key=5)
@@ -26,21 +26,16 @@ def _are_not_options(kind: Any, values: tuple[str, ...]) -> None:
         is_not_an_option(kind, value)
 
 
-def _files(group: Group, help: str, *names: str) -> Parameter:
-    """An option for files, where ``-`` is stdin."""
-    return Parameter(
-        name=names,
-        group=group,
-        help=help,
-        negative="",
-        show_default=False,
-        allow_leading_hyphen=True,
-        validator=_are_not_options,
+def file_option(group: Group | None, help: str, *names: str) -> Parameter:
+    """Return an option for files, where ``-`` is stdin."""
+    option = Parameter(
+        name=names, help=help, negative="", show_default=False, allow_leading_hyphen=True, validator=_are_not_options
     )
+    return option if group is None else Parameter.combine(option, Parameter(group=group))
 
 
-def _pairs(group: Group, help: str, *names: str) -> Parameter:
-    """An option with a name and a value, which may begin with a hyphen or be JSON."""
+def pair_option(group: Group, help: str, *names: str) -> Parameter:
+    """Return an option with a name and a value, which may begin with a hyphen or be JSON."""
     return Parameter(
         name=names,
         group=group,
@@ -60,7 +55,7 @@ class PromptOptions:
     model: Annotated[ModelName, Parameter(group=_REQUEST)] = None
     option: Annotated[
         _Pairs,
-        _pairs(
+        pair_option(
             _REQUEST,
             "A parameter of the API and its value, such as -o temperature 0.5; objects and lists as JSON. Repeatable.",
             "--option",
@@ -72,7 +67,7 @@ class PromptOptions:
     ] = None
     fragments: Annotated[
         tuple[str, ...],
-        _files(
+        file_option(
             _PROMPT,
             'A text in front of the question: a file, an http(s) URL, or "-" for stdin. Repeatable.',
             "--fragment",
@@ -91,22 +86,26 @@ class PromptOptions:
     no_stream: Annotated[bool, _option(_OUTPUT, "Request the answer whole, not as a stream.")] = False
 
 
+ANY_PROMPT = PromptOptions()
+ImageFiles = Annotated[
+    tuple[str, ...],
+    file_option(_PROMPT, 'A picture to ask about: a file, a URL, or "-" for stdin. Repeatable.', "--image", "-i"),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChatOptions(PromptOptions):
     """The options of ``chat`` except those of the server."""
 
-    images: Annotated[
-        tuple[str, ...],
-        _files(_PROMPT, 'A picture to ask about: a file, a URL, or "-" for stdin. Repeatable.', "--image", "-i"),
-    ] = ()
+    images: ImageFiles = ()
     audio: Annotated[
-        tuple[str, ...], _files(_PROMPT, 'A sound to ask about: a WAV or MP3 file, or "-". Repeatable.', "--audio")
+        tuple[str, ...], file_option(_PROMPT, 'A sound to ask about: a WAV or MP3 file, or "-". Repeatable.', "--audio")
     ] = ()
     template: Annotated[
         str | None, _option(_PROMPT, "Use the template with this name, or in this .toml file.", "--template", "-t")
     ] = None
     param: Annotated[
-        _Pairs, _pairs(_PROMPT, "A parameter of the template and its value. Repeatable.", "--param", "-p")
+        _Pairs, pair_option(_PROMPT, "A parameter of the template and its value. Repeatable.", "--param", "-p")
     ] = ()
     save: Annotated[
         str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ from cyclopts.validators import Number
 from ..errors import OpenAIError
 from ..version import __version__
 from .arguments import ANYWHERE, Debug, InputFile, ModelName, ServerOptions
-from .chat_options import NO_OPTIONS, ChatOptions
+from .chat_options import ANY_PROMPT, NO_OPTIONS, ChatOptions, ImageFiles, PromptOptions
 from .console import CommandError, Exit, complain, out, silence, take_any_text
 from .front_command import NO_FRONT, FrontOptions
 from .job_commands import add_job_commands
+from .media_commands import add_media_commands
+from .usage_errors import in_flags, usage_message
 
 __all__ = ["app", "run"]
 
@@ -90,6 +93,30 @@ def chat(
     from .chat_command import run_chat
 
     return run_chat(server, question, options)
+
+
+@app.command
+def responses(
+    question: str | None = None,
+    /,
+    *,
+    previous: str | None = None,
+    image: ImageFiles = (),
+    options: PromptOptions = ANY_PROMPT,
+    server: ServerOptions = ANYWHERE,
+) -> int:
+    """Ask one question through the Responses API; the server keeps the conversation.
+
+    Parameters
+    ----------
+    question:
+        The question: the argument, or the piped text, or both.
+    previous:
+        The id of the response to continue from, as a terminal or --json shows it.
+    """
+    from .responses_command import run_responses
+
+    return run_responses(server, question, previous, image, options)
 
 
 @app.command
@@ -206,6 +233,7 @@ def doctor(
 
 
 add_job_commands(app)
+add_media_commands(app)
 
 
 def run(tokens: Sequence[str]) -> int:
@@ -222,8 +250,7 @@ def run(tokens: Sequence[str]) -> int:
         sys.stdout.flush()
         return int(code or Exit.OK)
     except CycloptsError as error:
-        words = " ".join(("openaiasync", *(error.command_chain or ())))
-        complain(f"{error} Try '{words} --help'.")
+        complain(usage_message(error, tokens))
         return Exit.USAGE
     except BrokenPipeError:
         silence()
@@ -233,8 +260,21 @@ def run(tokens: Sequence[str]) -> int:
     except (OpenAIError, CommandError, OSError) as error:
         if debug:
             traceback.print_exception(error)
-        complain(str(error))
+        complain(_explained(error))
         return _code_of(error)
+
+
+def _explained(error: Exception) -> str:
+    """Return the text of an error, and discard what stdout still holds if it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence()  # or exiting would raise the error again
+    if isinstance(error, OpenAIError):
+        return in_flags(str(error))
+    if isinstance(error, OSError) and error.filename is None and error.strerror:
+        return "stdout is closed" if error.errno == errno.EBADF else f"cannot write the output: {error.strerror}"
+    return str(error)
 
 
 def _code_of(error: Exception) -> Exit:

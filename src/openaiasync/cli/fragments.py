@@ -17,9 +17,10 @@ from .console import CommandError, Exit
 if TYPE_CHECKING:
     from .arguments import ServerOptions
 
-__all__ = ["Fragment", "StandardInput", "read_fragments", "text_in"]
+__all__ = ["LARGEST", "Fragment", "StandardInput", "read_fragments", "text_in"]
 
-LARGEST = 64 << 20  # bytes of a file, or of stdin
+LARGEST = 64 << 20
+"""The largest number of bytes that are read of a file or of stdin."""
 LARGEST_PAGE = 16 << 20  # bytes behind a URL
 _PATIENCE = 30.0  # seconds until a web server answers
 
