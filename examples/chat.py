@@ -12,8 +12,9 @@ async def main() -> None:
         except OpenAIError as error:
             print(f"{error} (at fault: {error.side}; worth another try: {error.retryable})")
             raise SystemExit(1) from None
-        print(answer.text)
+        print(answer.text)  # → Sunlight holds all colours. …
         print(f"{answer.meta.total:.2f} s, {answer.meta.tries} tries, request {answer.meta.request_id}")
+        # → … s, 1 tries, request req_…
 
 
 asyncio.run(main())

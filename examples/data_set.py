@@ -27,11 +27,14 @@ def show(answers: Path) -> None:
     for line in answers.read_text().splitlines():
         row = json.loads(line)
         print(row["custom_id"], "→", row["response"]["body"]["choices"][0]["message"]["content"][:60])
+        # → a delayed train/0 → Tell me more about sentence.
+        # → …
 
 
 async def main(requests: Path, answers: Path) -> None:
     async with Client(model="gpt-4o-mini") as client:
         print(await client.job(requests, answers))
+        # → …sentences.jsonl: 9 of 9 rows answered …
 
 
 requests, answers = Path("seeds.jsonl"), Path("sentences.jsonl")

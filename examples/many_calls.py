@@ -13,8 +13,9 @@ async def main() -> None:
             if not row.ok:
                 failed += 1
             elif row.item == 12:
-                print(row.text)
+                print(row.text)  # → 12 * 12 = 144.
         print(f"{rows.stats.ok} answered, {failed} failed, {rows.stats.refused} refused and sent again")
+        # → 1000 answered, 0 failed, 0 refused and sent again
 
 
 asyncio.run(main())

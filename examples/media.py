@@ -21,10 +21,12 @@ async def main() -> None:
             await image.save("sun.png")
         answer = await client.vision("sun.png", "What do you see?")
         print(answer.text)
+        # → The image is a PNG of 512 by 512 pixels that shows a yellow sun and a red house on a blue sky.
 
         speech = await client.text_to_speech(answer.text, voice="nova")
         speech.stream_to_file("answer.wav")  # it sounds like a modem
         print((await client.speech_to_text("answer.wav")).text)
+        # → The image is a PNG of 512 by 512 pixels that shows a yellow sun and a red house on a blue sky.
 
 
 asyncio.run(main())

@@ -23,6 +23,8 @@ async def main() -> None:
     scores = [sum(map(mul, vector, wanted)) for vector in texts.vectors]
     for score, text in sorted(zip(scores, TEXTS, strict=True), reverse=True):
         print(f"{score:6.3f}  {text}")
+        # → 0.749  Cats sleep most of the day.
+        # → …
 
 
 asyncio.run(main())

@@ -40,12 +40,13 @@ async def main() -> None:
                         await connection.response.create()
                         async for event in connection:
                             if event.type == "response.output_text.delta":
-                                print(event.delta, end="")
+                                print(event.delta, end="")  # → Hello there How do you do Good
                             elif event.type == "response.done":
                                 print()
                                 break
                 except WebSocketConnectionClosedError as error:
                     print(f"... and gone: {error.close_reason} ({error.close_code})")
+                    # → ... and gone: restarting (1012)
 
 
 asyncio.run(main())

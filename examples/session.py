@@ -14,7 +14,7 @@ async def main() -> None:
         session.save(path)
         async with session.stream("Tell me a story of two princesses, Judy and Emmy.") as stream:
             async for piece in stream:
-                print(piece.text, end="", flush=True)
+                print(piece.text, end="", flush=True)  # → Once upon a time, …
         print()
         try:
             print((await session.say("What were their names?", timeout=30)).text)
@@ -27,6 +27,7 @@ async def main() -> None:
         endings = await asyncio.gather(sad.say("Give it a sad ending."), glad.say("Give it a happy ending."))
         print(*(reply.text for reply in endings), sep="\n---\n")
         print(f"{len(session.messages)} messages in {path.name}, {session.usage.total_tokens} tokens")
+        # → 5 messages in talk.jsonl, … tokens
         session.close()
 
 

@@ -19,7 +19,7 @@ async def main() -> None:
             async for _ in stream:
                 if len(stream.text) > 40:
                     break  # leaving the block stops the server's work
-        print(stream.text, "…")
+        print(stream.text, "…")  # → 1, 2, 3, 4, …
 
 
 asyncio.run(main())

@@ -39,6 +39,8 @@ async def main() -> None:
         print(f"  {one.amount:g} {one.unit} {one.name}")
     for number, step in enumerate(recipe.steps, 1):
         print(f"{number}. {step}")
+        # → 1. recipe
+        # → 2. pancakes
 
 
 asyncio.run(main())

@@ -40,9 +40,9 @@ async def main() -> None:
         async with client.chat.stream_tools(question, tools=[stock_level, order], permit=permit) as stream:
             async for piece in stream:
                 if isinstance(piece, ToolStarted):
-                    print(f"→ {piece.call.name}({piece.call.arguments})")
+                    print(f"→ {piece.call.name}({piece.call.arguments})")  # → → stock_level({"fruit": "pears"})
                 elif isinstance(piece, ToolFinished):
-                    print(f"← {piece.result.content}")
+                    print(f"← {piece.result.content}")  # → ← 0
                 elif isinstance(piece, TextPiece):
                     print(piece.text, end="", flush=True)
             reply = await stream.final()

@@ -30,6 +30,7 @@ LONG = (
     "typing/test_typing.py",
     "test_linear.py",
     "test_docs.py",
+    "test_examples.py",
     "faults/test_secret_matrix.py",
     "cli/test_repl.py",
     "core/test_slices.py",
@@ -37,7 +38,7 @@ LONG = (
     "cli/test_chat.py",
 )
 GRACE = 2.0  # seconds that sockets, threads and tasks get to end by themselves after a test
-SCRUBBED = ("OPENAI_", "OPENAIASYNC_DEMO_")
+SCRUBBED = ("OPENAI_", "OPENAIASYNC_DEMO_", "OPENAIASYNC_PORT")
 SCRUBBED_NAMES = frozenset(
     {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_COLOR", "FORCE_COLOR"}
 )

@@ -1,155 +1,40 @@
-"""Every code block of README.md and docs/, and every file in examples/, is run against the built-in server.
+"""Every block of README.md and docs/ runs as it stands against `openaiasync serve`, and prints what the page says.
 
-Python blocks of a page run in order and share their names, like a notebook; `await` may stand at the top. Of `console`,
-`bash` and `sh` blocks the `openaiasync` commands are run. A block is left out only by a comment right above it:
-``<!-- not run: reason -->``. Addresses of APIs stand for the built-in server here.
+`pages.py` tells how a page is read and run. Examples have a file of their own, so that another process can run them.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from openaiasync.demo import demo_app
-from openaiasync.server.http import serve
-from openaiasync.server.thread import start_in_thread
+from pages import PAGES, Block, blocks_of, demo_server, fits, run_page, typed_program
 
 pytestmark = pytest.mark.timeout(200)  # a page is several programs
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-# Examples that need more than the built-in server, and the test that runs each.
-ELSEWHERE = {"embeddings_pgvector.py": "tests/test_pgvector.py"}
-EXAMPLES = sorted(path for path in (REPOSITORY / "examples").glob("*.py") if path.name not in ELSEWHERE)
-API = re.compile(r"https?://[\w.-]+(:\d+)?/v1\b")
-
-RUNNER = """
-import ast, asyncio, inspect, sys
-page, names = sys.argv[1], {"__name__": "__main__"}
-with asyncio.Runner() as runner:
-    for block in sys.stdin.read().split("\\0"):
-        code = compile(block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        done = eval(code, names)
-        if inspect.iscoroutine(done):
-            runner.run(done)
-"""
-
-
-class Block(NamedTuple):
-    """A fenced block."""
-
-    language: str
-    text: str
-    line: int  # of its first line, from 1
-    reason: str  # why it is not run; "" when it is
-
-
-def blocks_of(markdown: str) -> Iterator[Block]:
-    """The fenced blocks of a page."""
-    lines = markdown.splitlines()
-    start, language, fence = 0, "", ""
-    for number, line in enumerate(lines, 1):
-        match = re.match(r" *(```+)(\S*)", line)
-        if not fence and match:
-            start, fence, language = number, match[1], match[2]
-        elif fence and line.strip() == fence:
-            above = lines[start - 2] if start > 1 else ""
-            excuse = re.fullmatch(r"<!-- not run: (.+) -->", above.strip())
-            yield Block(language, "\n".join(lines[start : number - 1]), start + 1, excuse[1] if excuse else "")
-            fence = ""
-    if fence:
-        raise ValueError(f"the block of line {start} has no end")
-
-
-def commands_of(block: Block) -> list[str]:
-    """The `openaiasync` commands of a shell block: every line, or those with a prompt where there are prompts."""
-    text = block.text.replace("\\\n", " ")
-    lines = text.splitlines()
-    prompted = [line[2:] for line in lines if line.startswith("$ ")]
-    runs = re.compile(r"^(?!python3 -m venv|\S*pip ).*\bopenaiasync [a-z-]")
-    return [line for line in (prompted or lines) if runs.match(line)]
-
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[str]:
-    """The base URL of the demo server, which takes any model's name and any field."""
-    with start_in_thread(serve(demo_app())) as server:
-        yield server.base_url
-
-
-def run_here(command: list[str], api: str, folder: Path, given: str = "") -> None:
-    """Run a program as a user would, with the server in its environment; it has to end well and without a warning."""
-    scripts = str(Path(sys.executable).parent)
-    environment = {
-        **os.environ,
-        "OPENAI_BASE_URL": api,
-        "OPENAI_API_KEY": "sk-of-the-docs",
-        "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
-        "PYTHONWARNINGS": "error",
-        "PYTHONIOENCODING": "utf-8",
-        "XDG_STATE_HOME": str(folder / "state"),  # where `openaiasync chat` keeps sessions
-        "XDG_CONFIG_HOME": str(folder / "config"),  # and templates
-    }
-    done = subprocess.run(
-        command,
-        input=given,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=50,
-        check=False,
-        cwd=folder,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Exception ignored" not in done.stderr, done.stderr
-
-
-def run_python(page: str, blocks: list[Block], api: str, folder: Path) -> None:
-    # As many lines above each block as in the page, so that a traceback names the page's own line.
-    sources = ["\n" * (block.line - 1) + API.sub(api, block.text) for block in blocks]
-    run_here([sys.executable, "-c", RUNNER, page], api, folder, "\0".join(sources))
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with demo_server(tmp_path_factory.mktemp("serve")) as base_url:
+        yield base_url
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks_run(page: Path, api: str, tmp_path: Path) -> None:
-    """A reader can paste every Python block of the page."""
-    blocks = [one for one in blocks_of(page.read_text(encoding="utf-8")) if one.language in ("python", "py")]
-    run_python(str(page), [block for block in blocks if not block.reason], api, tmp_path)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_run(page: Path, api: str, tmp_path: Path) -> None:
-    """A reader can paste every `openaiasync` command of the page."""
-    for block in blocks_of(page.read_text(encoding="utf-8")):
-        if block.language in ("console", "bash", "sh") and not block.reason:
-            for command in commands_of(block):
-                run_here(["bash", "-c", API.sub(api, command)], api, tmp_path)
+def test_the_page_is_true(page: Path, api: str, tmp_path: Path) -> None:
+    """A reader can paste every block of the page, and sees what the page says."""
+    wrong = run_page(str(page), list(blocks_of(page.read_text(encoding="utf-8"))), api, tmp_path)
+    assert not wrong, "\n\n".join(wrong)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_blocks_say_their_language(page: Path) -> None:
-    """No block escapes by having no language."""
-    assert [block.line for block in blocks_of(page.read_text(encoding="utf-8")) if not block.language] == []
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_examples_run(path: Path, api: str, tmp_path: Path) -> None:
-    """Every example runs as it is."""
-    run_here([sys.executable, str(path)], api, tmp_path)
-
-
-@pytest.mark.parametrize(("example", "test"), ELSEWHERE.items())
-def test_other_examples_are_run_elsewhere(example: str, test: str) -> None:
-    """What is left out here is there, and so is its test."""
-    assert (REPOSITORY / "examples" / example).exists()
-    assert example in (REPOSITORY / test).read_text(encoding="utf-8")
+    """No block escapes by having no language, by a misspelt one, or by a comment that readers do not see."""
+    text = page.read_text(encoding="utf-8")
+    languages = {"python", "console", "bash", "text", "diff", "json", "yaml", "html"}
+    assert [(one.line, one.language) for one in blocks_of(text) if one.language not in languages] == []
+    assert "not run" not in [line for line in text.splitlines() if line.startswith("<!--")]
 
 
 MADE_UP = """\
@@ -159,14 +44,17 @@ MADE_UP = """\
 first = 1
 ```
 
-<!-- not run: needs a GPU -->
+*Needs a GPU.*
 ```python
 raise SystemError
 ```
 
 ```console
-$ openaiasync models --base-url http://localhost:8000/v1
+$ export WHO=me
+$ openaiasync models \\
+      --base-url http://localhost:8000/v1
 demo-chat
+…
 $ pip install 'openaiasync[cli]'
 $ echo hi | openaiasync chat
 ```
@@ -175,37 +63,87 @@ $ echo hi | openaiasync chat
 python3 -m venv .venv && .venv/bin/openaiasync demo
 .venv/bin/openaiasync models
 ```
+
+```python
+# mytools.py
+spare = 1
+```
 """
 
 
 def test_blocks_are_found() -> None:
-    """Blocks come with language, line and excuse, commands without their output and without installs."""
-    python, excused, console, bash = blocks_of(MADE_UP)
-    assert python == Block("python", "first = 1", 4, "")
-    assert excused == Block("python", "raise SystemError", 9, "needs a GPU")
-    assert commands_of(console) == [
-        "openaiasync models --base-url http://localhost:8000/v1",
-        "echo hi | openaiasync chat",
-    ]
-    assert commands_of(bash) == [".venv/bin/openaiasync models"]
+    """Blocks come with language, line, note and file; commands with their output and without installs."""
+    python, needing, console, bash, file = blocks_of(MADE_UP)
+    assert (python.language, python.text, python.line, python.needs) == ("python", "first = 1", 4, "")
+    assert (needing.line, needing.needs) == (9, "a GPU")
+    models = "openaiasync models        --base-url http://localhost:8000/v1"
+    assert console.commands == ["export WHO=me", models, "echo hi | openaiasync chat"]
+    assert console.states == {models: "demo-chat\n…\n"}
+    assert bash.commands == [".venv/bin/openaiasync models"]
+    assert (python.file, file.file) == ("", "mytools.py")
     with pytest.raises(ValueError, match="line 1 has no end"):
         list(blocks_of("```python\nx"))
 
 
+def test_what_is_stated_is_compared() -> None:
+    """White space does not count, an ellipsis is any text, everything else counts."""
+    assert fits("a  b\n c", "a b c\n")
+    assert fits("Once … end.", "Once upon a\ntime: the end.")
+    assert fits("1…3", "1\n2\n3")
+    assert fits("…", "")
+    assert not fits("a b", "a b c")
+    assert not fits("a … c", "a b d")
+    assert not fits("a.c", "abc")
+
+
+def wrong_with(folder: Path, *texts: str, api: str = "http://127.0.0.1:1/v1", above: str = "") -> list[str]:
+    """What is found in a page of these Python blocks, the last of which has this line above it."""
+    lines = [1, *(10 * number for number in range(1, len(texts)))]
+    blocks = [Block("python", text, line) for text, line in zip(texts, lines, strict=True)]
+    blocks[-1] = Block("python", texts[-1], lines[-1], above)
+    return run_page("page.md", blocks, api, folder)
+
+
 def test_a_wrong_block_fails_at_its_line(tmp_path: Path) -> None:
-    """Blocks share names and may await at the top; one that raises is named with its line in the page."""
-    good = [
-        Block("python", "import asyncio\nnumber = await asyncio.sleep(0, 3)", 5, ""),
-        Block("python", "assert number == 3", 9, ""),
+    """Blocks share names and may await at the top; what is wrong is named with its line in the page."""
+    cases: list[tuple[str, str, str]] = [
+        ("assert number == 3", "", ""),
+        ("assert number == 4", "", "line 10: assert number == 4\nAssertionError"),
+        ("print(number)  # → 3", "", ""),
+        ("print(number)  # → 4", "", "line 10 prints '3\\n'"),
+        ("for _ in range(number):\n    print(_, end='')\n    # → 0…2", "", ""),
+        ("if number == 4:\n    print(number)  # → 4", "", "line 11 prints ''"),
+        ("print(number)  # a remark", "", "line 10: a comment behind a print says what it prints"),
+        ("print(number)  # → …", "", "line 10: nothing is said to be printed"),
+        ("import os\nopen(os.devnull)", "", "ResourceWarning"),
+        ("import no_such_library", "", "ModuleNotFoundError"),
+        ("import no_such_library", "*Needs `no-such-library`.*", ""),
+        ("import no_such_library", "*Needs `another-one`.*", "ModuleNotFoundError"),
+        ("number", "*Needs a GPU.*", "line 10 runs to its end; it does not need a GPU"),
+        ("raise SystemError", "*Needs a GPU.*", "SystemError"),
     ]
-    run_python("page.md", good, "http://127.0.0.1:1/v1", tmp_path)
-    with pytest.raises(AssertionError, match=r'"page.md", line 20'):
-        run_python("page.md", [*good, Block("python", "assert number == 4", 20, "")], "", tmp_path)
-    with pytest.raises(AssertionError, match="ResourceWarning"):
-        run_python("page.md", [Block("python", "import os\nopen(os.devnull)", 1, "")], "", tmp_path)
+    first = "import asyncio\nnumber = await asyncio.sleep(0, 3)"
+    for case, (text, above, found) in enumerate(cases):
+        (folder := tmp_path / str(case)).mkdir()
+        wrong = wrong_with(folder, first, text, above=above)
+        assert (found in wrong[0] if found else not wrong) or pytest.fail(f"{text!r}: {wrong}")
 
 
-def test_addresses_of_apis_are_replaced() -> None:
-    """Any API base in a block stands for the built-in server; other addresses stay."""
-    text = 'Client(api_base="http://localhost:8000/v1"), "https://api.openai.com/v1", "https://example.com/v1x"'
-    assert API.sub("URL", text) == 'Client(api_base="URL"), "URL", "https://example.com/v1x"'
+def test_a_call_that_reaches_the_network_is_enough(tmp_path: Path) -> None:
+    """A block that says what it needs runs up to its call, which goes nowhere: no name is resolved."""
+    call = "import openaiasync\nawait openaiasync.Client(api_base=base, model='m', max_retries=0).chat('Hello')"
+    for case, base in enumerate(("http://127.0.0.1:1/v1", "https://example.com/v1")):
+        (folder := tmp_path / str(case)).mkdir()
+        assert wrong_with(folder, f"base = {base!r}", call, above="*Needs a resource on Azure.*") == []
+    (folder := tmp_path / "mistaken").mkdir()
+    (wrong,) = wrong_with(folder, "base = 'x'", call, above="*Needs a resource on Azure.*")
+    assert "ConfigurationError" in wrong
+
+
+def test_a_page_is_one_typed_program() -> None:
+    """Imports of a page hold for its later blocks; each block is a function, in the lines of the page."""
+    blocks = [Block("python", "import os\nprint(os.name)", 3), Block("python", "await x(os.name,\n  '''a\nb''')", 9)]
+    program = typed_program(blocks)
+    assert compile(program, "page", "exec")
+    lines = program.splitlines()
+    assert (lines[3], lines[8]) == ("    print(os.name)", "    await x(os.name,")

@@ -296,7 +296,7 @@ async def structured(client: Client, error: StructuredOutputError) -> None:
     assert_type(shape.decode("{}"), Price)
     reply = await client.chat.parse("How much?", into=Price)
     assert_type(reply, Reply[Price])
-    assert_type(reply.parsed, Price | None)
+    assert_type(reply.parsed, Price)
     assert_type(client.chat.stream_parse("How much?", into=Price), TurnStream[Price])
     assert_type(error.text, str)
     assert_type(error.usage, CompletionUsage | None)
@@ -334,7 +334,8 @@ async def sessions(client: Client, path: Path) -> None:
         assert_type(stream, SessionStream[Price])
         async for piece in stream:
             assert_type(piece.text, str)
-        assert_type((await stream.final()).parsed, Price | None)
+        assert_type(stream.partial, Reply[Price | None])
+        assert_type((await stream.final()).parsed, Price)
     assert_type(session.messages, list[dict[str, Any]])
     assert_type(session.fork().undo(), list[dict[str, Any]])
     assert_type(session.usage, SessionUsage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from pages import blocks_of, typed_program
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
+EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 PROMISES, MISTAKES = HERE / "promises.py", HERE / "mistakes.py"
 MARK = re.compile(r"# (?P<mypy>[\w,-]+) \| (?P<pyright>[\w,]+)$")
 
@@ -29,21 +33,32 @@ def marked(checker: str) -> Found:
 
 def run(*command: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *command, str(PROMISES), str(MISTAKES)],
+        [sys.executable, "-m", *command],
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
         cwd=REPOSITORY,
+        env={
+            **os.environ,
+            "MYPYPATH": str(REPOSITORY / "src"),
+        },  # these sources, wherever the package is installed from
     )
     assert done.stdout, done.stderr
     return done.stdout
 
 
-def test_mypy() -> None:
-    """`mypy --strict` accepts every promise and reports every mistake, with these codes and no other."""
+def test_mypy(tmp_path: Path) -> None:
+    """`mypy --strict` accepts every promise, reports every mistake, with these codes and no other.
+
+    It accepts the code of README.md and the examples, too.
+    """
     pytest.importorskip("mypy")
-    output = run("mypy", "--strict", "--no-error-summary", "--hide-error-context", "--no-pretty")
+    readme = tmp_path / "readme.py"  # its line numbers are those of README.md
+    readme.write_text(typed_program(list(blocks_of((REPOSITORY / "README.md").read_text(encoding="utf-8")))), "utf-8")
+    programs = [PROMISES, MISTAKES, readme, *EXAMPLES]
+    options = ("--strict", "--no-error-summary", "--hide-error-context", "--no-pretty")
+    output = run("mypy", *options, *map(str, programs))
     errors = re.findall(r"^(?:.*[/\\])?(\w+\.py):(\d+): error: .*\[([\w-]+)\]$", output, re.MULTILINE)
     assert {(name, int(line), code) for name, line, code in errors} == marked("mypy")
 
@@ -51,7 +66,9 @@ def test_mypy() -> None:
 def test_pyright() -> None:
     """Pyright accepts every promise under its strict rules and reports every mistake, with these rules and no other."""
     pytest.importorskip("pyright")
-    report: dict[str, Any] = json.loads(run("pyright", "--pythonpath", sys.executable, "--outputjson"))
+    report: dict[str, Any] = json.loads(
+        run("pyright", "--pythonpath", sys.executable, "--outputjson", str(PROMISES), str(MISTAKES))
+    )
     errors = [one for one in report["generalDiagnostics"] if one["severity"] == "error"]
     found = {(Path(one["file"]).name, one["range"]["start"]["line"] + 1, str(one.get("rule"))) for one in errors}
     assert found == marked("pyright")

@@ -123,11 +123,11 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
     last. `messages` are those that the turn adds to the history, valid as input of the API: assistant messages, and
     each tool
     call answered once and in order; the user's message and rounds of repair are not in it. `tool_calls` holds the
-    results of all tool calls, in the order of the calls. `parsed` is the value requested with ``into=``, otherwise
-    `None`.
+    results of all tool calls, in the order of the calls. `parsed` is the value requested with ``into=``: a turn that
+    has none raises. Without ``into=`` it is `None`.
 
-    After an error, `error.partial` is the `Reply` so far: `messages` then holds the finished rounds, and the last of
-    `answers` may be incomplete.
+    After an error, `error.partial` is the `Reply` so far: `messages` then holds the finished rounds, the last of
+    `answers` may be incomplete, and `parsed` is `None`.
     """
 
     answers: list[ChatCompletion] = msgspec.field(default_factory=list["ChatCompletion"])
@@ -135,7 +135,7 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
     tool_calls: list[ToolResult] = msgspec.field(default_factory=list[ToolResult])
     text: str = ""
     reasoning: str = ""
-    parsed: T | None = None
+    parsed: T = cast("Any", None)
 
     @property
     def answer(self) -> ChatCompletion:

@@ -158,7 +158,7 @@ class TurnStream(AsyncClosing, Generic[T]):
         return "".join(self._reasoning)
 
     @property
-    def partial(self) -> Reply[T]:
+    def partial(self) -> Reply[T | None]:
         """The reply so far."""
         return self._loop.partial(self._under_way)
 

@@ -158,7 +158,7 @@ def serve(
     /,
     *,
     host: str = "127.0.0.1",
-    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
+    port: Annotated[int, Parameter(env_var="OPENAIASYNC_PORT", validator=Number(gte=0, lte=65535))] = 8000,
     api_key: Annotated[str | None, Parameter(env_var="OPENAIASYNC_DEMO_KEY")] = None,
     token_delay: Annotated[float, Parameter(validator=Number(gte=0, lte=60))] = 0.0,
     strict: bool = False,
