@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
 # Lowest first; a unit (a top-level module or package, or a package of `core`) may import its own layer and those before
 # it.
 LAYERS = (
-    "version lazy storage core.model",
+    "version lazy plots storage core.model",
     "types errors",
     "params core.http core.codec core.schema core.policy",
     "endpoints",
@@ -27,7 +27,7 @@ LAYERS = (
     "methods",
     "api",
     "options client",
-    "_exceptions _types auth azure bridge compat lib otel pagination resources",
+    "_exceptions _types auth azure bridge compat lib loadtest otel pagination resources",
 )
 BASE_TO_ENDPOINTS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.
@@ -60,7 +60,7 @@ FORBIDDEN = {
 }
 THIRD_PARTY = {
     "core.model": {"pyarrow", "pydantic_core"},  # in methods that these libraries call
-    "cli": {"cyclopts", "markdown_it", "prompt_toolkit", "rich"},
+    "cli": {"cyclopts", "markdown_it", "prompt_toolkit", "rich", "uvloop"},
     "testing": {"pytest"},
     "transport": {"httpx2"},
     "client": {"httpx2"},

@@ -17,7 +17,7 @@ def directives() -> list[str]:
     return re.findall(r"^::: (\S+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("module", ["", ".server", ".testing", ".realtime", ".otel"])
+@pytest.mark.parametrize("module", ["", ".server", ".testing", ".realtime", ".otel", ".loadtest"])
 def test_every_public_name_is_in_the_reference(module: str) -> None:
     """The page includes each public name of the module, or the same name of the package."""
     path = "openaiasync" + module

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from ..plots import Curve, facts_list, line_plot, page_of, seconds_axis
 from ..storage.atomic import write_file
 from .progress import JobCounts, TimelinePoint, duration
 
@@ -111,39 +111,11 @@ def save_json(report: JobReport, path: str) -> None:
 
 # -------------------------------------------------------------------------------------------------- the page
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2024; --dim: #6b7280; --line: #d9dce1; --paper: #fff; --a: #2563eb;
-  --b: #b45309; --c: #dc2626; --d: #6b7280 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e5e7eb; --dim: #9ca3af; --line: #374151; --paper: #111418;
-  --a: #60a5fa; --b: #fbbf24; --c: #f87171; --d: #9ca3af } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1000px;
-  margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1rem; margin: 2rem 0 .3rem }
-p.state { color: var(--dim); margin: .2rem 0 1.2rem }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .8rem; margin: 0 }
-dt { color: var(--dim); font-size: .8rem } dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums }
-.plot { overflow-x: auto } svg { width: 100%; min-width: 640px; height: auto; display: block }
-svg text { fill: var(--dim); font-size: 11px }
-.grid { stroke: var(--line); stroke-width: 1 } .a { stroke: var(--a) } .b { stroke: var(--b) } .c { stroke: var(--c) }
-.d { stroke: var(--d) } polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round }
-.key { font-size: .8rem; color: var(--dim) } .key b { font-weight: 600 } .key .a { color: var(--a) }
-.key .b { color: var(--b) } .key .c { color: var(--c) } .key .d { color: var(--d) }
-table { border-collapse: collapse; width: 100% } td { border-top: 1px solid var(--line); padding: .3rem .5rem .3rem 0 }
-td:first-child { text-align: right; width: 6rem; font-variant-numeric: tabular-nums }
-"""
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 960, 180, 56, 22
-_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)  # seconds
-
 
 def html_page(report: JobReport) -> str:
     """Return a report as a self-contained page: numbers, plots over time, reasons of failures."""
-    name = html.escape(os.path.basename(report.table or report.out))
-    state = html.escape(_state(report))
-    facts = "".join(
-        f"<div><dt>{html.escape(what)}</dt><dd>{html.escape(value)}</dd></div>" for what, value in _facts(report)
-    )
     samples = _whole(report.timeline)
-    plots = "".join(_plots(samples)) if len(samples) > 1 else "<p>The job was too short for plots.</p>"
+    lines = "".join(_plots(samples)) if len(samples) > 1 else "<p>The job was too short for plots.</p>"
     failures = ""
     if report.failures:
         rows = "".join(
@@ -155,11 +127,8 @@ def html_page(report: JobReport) -> str:
     if report.paid_twice:
         keys = ", ".join(html.escape(key) for key in report.paid_twice[:200])
         twice = f"<h2>Perhaps paid twice ({len(report.paid_twice):,})</h2><p>{keys}</p>"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-        f'<h1>{name}</h1><p class="state">{state}</p><dl>{facts}</dl>{plots}{failures}{twice}</html>\n'
-    )
+    body = f"{facts_list(_facts(report))}{lines}{failures}{twice}"
+    return page_of(os.path.basename(report.table or report.out), _state(report), body)
 
 
 def _facts(report: JobReport) -> list[tuple[str, str]]:
@@ -212,49 +181,8 @@ def _plot(
     samples: Sequence[TimelinePoint],
     curves: list[tuple[str, str, Callable[[TimelinePoint], float]]],
 ) -> str:
-    """Return one plot as inline SVG, with its legend."""
-    highest = _round_up(max((curve(sample) for sample in samples for _, _, curve in curves), default=0.0))
-    end = max(samples[-1].at, 1e-9)
-    width, height = _WIDTH - _LEFT, _HEIGHT - _BOTTOM
-    parts: list[str] = []
-    for step in range(5):
-        y = height - (height - 8) * step / 4
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(highest * step / 4)}</text>')
-    every = next((step for step in _TICKS if end / step <= 8), _TICKS[-1] * math.ceil(end / _TICKS[-1] / 8))
-    for tick in range(int(end / every) + 1):
-        x = _LEFT + width * tick * every / end
-        anchor = "start" if tick == 0 else "end" if x > _WIDTH - 20 else "middle"
-        label = duration(tick * every).replace(".0 s", " s") if tick else "0"
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 4}" text-anchor="{anchor}">{label}</text>')
-    for _, color, curve in curves:
-        points = " ".join(
-            f"{_LEFT + width * sample.at / end:.1f},{height - (height - 8) * curve(sample) / highest:.1f}"
-            for sample in samples
-        )
-        parts.append(f'<polyline class="{color}" points="{points}"/>')
-    key = " ".join(f'<b class="{color}">{html.escape(name)}</b>' for name, color, _ in curves)
-    return (
-        f'<h2>{title}</h2><div class="key">{unit}: {key}</div>'
-        f'<div class="plot"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
-        f"{''.join(parts)}</svg></div>"
-    )
-
-
-def _round_up(value: float) -> float:
-    """Return the next round number for the end of a scale."""
-    if value <= 0:
-        return 1.0
-    size = 1.0
-    while size < value:
-        size *= 10
-    while size / 10 >= value:
-        size /= 10
-    return next((size * share for share in (0.2, 0.4, 0.5, 0.8) if size * share >= value), size)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+    lines = [Curve(name, color, [(one.at, curve(one)) for one in samples]) for name, color, curve in curves]
+    return line_plot(title, unit, lines, seconds_axis(samples[-1].at, duration))
 
 
 def as_json(report: JobReport) -> Any:

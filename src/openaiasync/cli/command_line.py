@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 from ..errors import OpenAIError
 from ..version import __version__
 from .arguments import ANYWHERE, Debug, InputFile, ModelName, ServerOptions
+from .bench_command import add_bench_command
 from .chat_options import ANY_PROMPT, NO_OPTIONS, ChatOptions, ImageFiles, PromptOptions
 from .console import CommandError, Exit, complain, out, silence, take_any_text
 from .front_command import NO_FRONT, FrontOptions
@@ -232,6 +233,7 @@ def doctor(
     return run_doctor(server, model, embedding_model, calls, json)
 
 
+add_bench_command(app)
 add_job_commands(app)
 add_media_commands(app)
 

@@ -13,7 +13,7 @@ from ..core.http.response import HTTPGrammarError, ResponseParser, try_complete
 from .base import AttemptTimeouts, TransportError, over_cap
 from .connection import NEVER, Connection
 
-__all__ = ["TIMEOUTS", "Exchange"]
+__all__ = ["FOR_PIECE", "TIMEOUTS", "Exchange"]
 
 UNREAD_LIMIT = 1_048_576  # unread bytes above which reading from the peer is paused
 RECHECK = 65_536  # bytes between two exact checks of a cap, where chunk framing makes the count inexact
@@ -25,7 +25,7 @@ TIMEOUTS = {
     "connect": "no connection was made in time",
 }
 
-_FOR_NOTHING, _FOR_HEAD, _FOR_PIECE, _FOR_ALL = range(4)
+_FOR_NOTHING, _FOR_HEAD, FOR_PIECE, _FOR_ALL = range(4)
 
 
 class Exchange:
@@ -114,7 +114,7 @@ class Exchange:
         elif purpose == _FOR_ALL:
             if self._unread <= self._wake_at:
                 return
-        elif purpose == _FOR_PIECE:
+        elif purpose == FOR_PIECE:
             if not parser.pieces:
                 return
         else:
@@ -296,7 +296,7 @@ class Exchange:
         taken = parser.pieces
         if not taken and not parser.complete:
             try:
-                await self._wait(_FOR_PIECE)
+                await self._wait(FOR_PIECE)
             except asyncio.CancelledError:
                 self.abort()
                 raise

@@ -6,7 +6,7 @@ A small request is one write and one wake-up; see `connection`, `exchange` and `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any
 
 from ..core.http.request import authority, framing, request_head
@@ -33,6 +33,8 @@ class TcpTransport:
         self._pool: Pool | None = None
         self._guard: AsyncGenerator[None, None] | None = None
         self._closed = False
+        self.exchange: Callable[..., Exchange] = Exchange
+        """Makes the exchange of each request; a load test sets one that records when bytes arrive."""
 
     @property
     def settings(self) -> TcpSettings:
@@ -56,7 +58,7 @@ class TcpTransport:
         connection = pool.take(request.origin, now)
         if connection is None:
             return self._send(request, timeouts)
-        exchange = Exchange(connection, timeouts, request.method == "HEAD", 0.0, now)
+        exchange = self.exchange(connection, timeouts, request.method == "HEAD", 0.0, now)
         exchange.owner = self
         exchange.sent = True
         length = len(body)
@@ -81,7 +83,7 @@ class TcpTransport:
         body = request.body
         whole = isinstance(body, bytes) and len(body) <= SMALL
         length = len(body) if isinstance(body, bytes) else request.length
-        exchange = Exchange(connection, timeouts, request.method == "HEAD", now - began, now if whole else None)
+        exchange = self.exchange(connection, timeouts, request.method == "HEAD", now - began, now if whole else None)
         exchange.owner = self
         exchange.sent = True
         try:

@@ -1,0 +1,318 @@
+"""Runs `openaiasync bench`: options → workload and stages, progress, Ctrl-C, the printed report, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib.util
+import json
+import platform
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich.text import Text
+
+from ..lazy import resolve_annotations
+from ..loadtest.load_report import LoadReport, html_page, stage_lines, sweep_table
+from ..loadtest.load_requests import Workload, endpoint_named, fixed_prompt, rows_of_file, synthetic_prompts
+from ..loadtest.results import StageRecorder, StageResult, parse_goals
+from ..loadtest.runner import Load, LoadTest
+from ..storage.atomic import AtomicFile
+from ..version import __version__
+from .arguments import choose_model
+from .console import CommandError, Exit, err, json_bytes, note, out, printable, write_bytes
+
+if TYPE_CHECKING:
+    from ..client import Client
+    from .arguments import ServerOptions
+    from .bench_command import BenchRequests, LoadOptions
+
+__all__ = ["run_bench"]
+
+_SECONDS = 30.0  # measured, unless something else is said
+_TOKENS = 128  # of an answer
+_PROMPT = "200"  # tokens of a synthetic prompt
+
+
+def run_bench(
+    url: str | None,
+    model: str | None,
+    goals: tuple[str, ...],
+    load: LoadOptions,
+    requests: BenchRequests,
+    server: ServerOptions,
+    *,
+    as_json: bool,
+    page: str | None,
+    loop: str,
+) -> int:
+    """Run the stages, print their figures and return the exit code. Raises `CommandError` and `OpenAIError`."""
+    loads = loads_of(load)
+    workload, described = _workload(requests, load.seed)
+    try:
+        targets = parse_goals(goals)
+    except ValueError as error:
+        raise CommandError(f"--goal: {error}") from None
+    if url is not None:
+        server = replace(server, base_url=url)
+    file = None if page is None else _page_file(page)
+    more_files()
+    # The loop's own objects live as long as the process; looking for cycles among them would be pauses in the figures.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    factory, versions = loop_factory(loop)
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            bench = _Bench(workload, described, loads, versions, as_json)
+            report = runner.run(bench.run(server, model, targets))
+        if file is not None:
+            file.write(html_page(report).encode())
+            file.commit()
+            file = None
+            note(f"Plots: {page}")
+    finally:
+        if file is not None:
+            file.discard()
+    if as_json:
+        write_bytes(json_bytes(msgspec.to_builtins(report)))
+    return _exit_code(report.stages)
+
+
+def _exit_code(stages: list[StageResult]) -> Exit:
+    if any(stage.interrupted for stage in stages):
+        return Exit.INTERRUPTED
+    if not any(stage.ok for stage in stages):
+        return Exit.FAILED
+    return Exit.ROWS_FAILED if any(stage.failed or stage.unfinished for stage in stages) else Exit.OK
+
+
+class _Bench:
+    """A load test under way."""
+
+    def __init__(
+        self, workload: Workload, described: str, loads: list[Load], versions: dict[str, str], as_json: bool
+    ) -> None:
+        self._workload, self._loads, self._as_json = workload, loads, as_json
+        self._report = LoadReport(url="", model="", started="", workload=described, versions=versions)
+        self._number = 0
+
+    async def run(self, server: ServerOptions, model: str | None, goals: Any) -> LoadReport:
+        report = self._report
+        async with server.client(http_max_in_flight=None, max_retries=0) as client:
+            report.url = str(client.base_url).rstrip("/")
+            report.model = await self._model(client, model)
+            async with LoadTest(client, self._workload, goals=goals) as test:
+                await test.check()
+                report.started = datetime.now(UTC).isoformat(timespec="seconds")
+                with _interrupts(test.stop), _progress() as show:
+                    for load in self._loads:
+                        if test.stopped:
+                            break
+                        result = await test.run(load, partial(show, load))
+                        report.stages.append(result)
+                        if not self._as_json:
+                            self._print(result)
+        width = _width()
+        if len(report.stages) > 1 and not self._as_json:
+            out().print()
+            for line in sweep_table(report.stages, width):
+                out().print(Text(line), soft_wrap=True)
+        return report
+
+    async def _model(self, client: Client, model: str | None) -> str:
+        """Return the model, and make it the default of the requests, unless rows of a file name theirs."""
+        workload = self._workload
+        if model is None and workload.names_model:
+            return "by row"
+        chosen = await choose_model(client, model, "embedding" if workload.embeds else "chat")
+        workload.defaults["model"] = chosen
+        return chosen
+
+    def _print(self, result: StageResult) -> None:
+        if self._report.stages[0] is not result:
+            out().print()
+        for line in stage_lines(result, _width()):
+            style = {"client": "bold red", "strained": "yellow", "server": "green"}
+            verdict = result.verdict.level if result.verdict is not None else "server"
+            out().print(
+                Text(printable(line), style=style[verdict] if line.startswith("VERDICT") else ""), soft_wrap=True
+            )
+
+
+def _width() -> int:
+    return max(30, out().width if sys.stdout.isatty() else shutil.get_terminal_size((100, 24)).columns)
+
+
+# -------------------------------------------------------------------------------------------------- options
+
+
+def loads_of(options: LoadOptions) -> list[Load]:
+    """Return the stages that the options describe. Raises `CommandError`."""
+    if options.concurrency is not None and options.rate is not None:
+        raise CommandError("--concurrency is a closed loop and --rate an open one: give one of them (with --rate, "
+                           "--max-in-flight limits the requests under way)")  # fmt: skip
+    if options.max_in_flight is not None and options.rate is None:
+        raise CommandError("--max-in-flight is for --rate; with --concurrency that number is the limit")
+    duration = options.duration
+    if duration is None and options.requests is None:
+        duration = _SECONDS
+    common: dict[str, Any] = {
+        "ramp": options.ramp, "warmup": options.warmup, "drain": options.drain, "duration": duration,
+        "requests": options.requests, "seed": options.seed,
+    }  # fmt: skip
+    if options.rate is not None:
+        rates = _numbers("--rate", options.rate, float)
+        limit = options.max_in_flight
+        return [Load(rate=rate, arrivals=options.arrivals, max_in_flight=limit, **common) for rate in rates]
+    return [Load(concurrency=int(n), **common) for n in _numbers("--concurrency", options.concurrency or "8", int)]
+
+
+def _numbers(name: str, text: str, kind: Callable[[str], float]) -> list[float]:
+    try:
+        values = [kind(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(0 < value < float("inf") for value in values):
+        raise CommandError(f"{name} must be a number above 0, or several separated by commas, not {text!r}")
+    return values
+
+
+def _workload(options: BenchRequests, seed: int) -> tuple[Workload, str]:
+    """Return what is sent, and its description. Raises `CommandError`, `InputFileError`."""
+    given = {"--prompt": options.prompt, "--input": options.input, "--input-tokens": options.input_tokens}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise CommandError(f"{named[0]} and {named[1]} both say what to send: give one of them")
+    endpoint = endpoint_named(options.endpoint)
+    defaults: dict[str, Any] = {}
+    if options.endpoint != "embedding" and (options.input is None or options.max_tokens is not None):
+        limit = "max_output_tokens" if options.endpoint == "response" else "max_tokens"
+        defaults[limit] = options.max_tokens or _TOKENS
+    defaults |= _parameters(options.option)
+    if options.input is not None:
+        try:
+            fields = rows_of_file(options.input)
+        except OSError as error:
+            raise CommandError(f"cannot read {options.input}: {error.strerror}") from None
+        described = f"the rows of {options.input}"
+    elif options.prompt is not None:
+        fields = fixed_prompt(endpoint, options.prompt)
+        described = "one prompt"
+    else:
+        least, most = _range(options.input_tokens or _PROMPT)
+        fields = synthetic_prompts(endpoint, (least, most), seed)
+        described = f"prompts of about {least if least == most else f'{least} to {most}'} tokens"
+    if "max_tokens" in defaults:
+        described += f", answers of at most {defaults['max_tokens']} tokens"
+    return Workload(endpoint, fields, stream=options.stream, defaults=defaults), described
+
+
+def _range(text: str) -> tuple[int, int]:
+    least, _, most = text.partition("-")
+    try:
+        low, high = int(least), int(most or least)
+    except ValueError:
+        low = high = 0
+    if not 0 < low <= high <= 10_000_000:
+        raise CommandError(f"--input-tokens must be a number, or a range such as 100-500, not {text!r}")
+    return low, high
+
+
+def _parameters(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
+    """Return parameters as JSON values; what is not JSON is a string."""
+    found: dict[str, Any] = {}
+    for name, text in pairs:
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def _page_file(path: str) -> AtomicFile:
+    """Open the page before the test: a folder that cannot be written to is no surprise at its end."""
+    try:
+        return AtomicFile.open(path)
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+# -------------------------------------------------------------------------------------------------- the process
+
+
+def loop_factory(name: str) -> tuple[Callable[[], asyncio.AbstractEventLoop] | None, dict[str, str]]:
+    """Return what makes the event loop, and the versions of what takes part. Raises `CommandError`."""
+    versions = {"openaiasync": __version__, "Python": platform.python_version(), "msgspec": msgspec.__version__}
+    if name == "asyncio" or (name == "auto" and importlib.util.find_spec("uvloop") is None):
+        return None, versions
+    try:
+        import uvloop  # type: ignore[import-not-found,import-untyped,unused-ignore]  # pyright: ignore
+    except ImportError:
+        raise CommandError("--loop uvloop needs it: pip install uvloop") from None
+    found: Any = uvloop
+    return found.new_event_loop, {**versions, "uvloop": str(found.__version__)}
+
+
+def more_files() -> None:
+    """Raise the limit on open files as far as the user may: a connection is one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def _interrupts(stop: Callable[[], None]) -> Generator[None, None, None]:
+    """Let Ctrl-C end the test with a report; a second one ends the command."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupted() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        note("Stopped; these are the figures until now.")
+        stop()
+
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, interrupted)
+    except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: Ctrl-C raises KeyboardInterrupt
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _progress() -> Generator[Callable[[Load, StageRecorder, int], None], None, None]:
+    """A line on a terminal, updated in place; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield lambda load, recorder, under_way: None
+        return
+    from rich.live import Live
+
+    with Live(Text(""), console=err(), auto_refresh=False, transient=True) as live:
+
+        def show(load: Load, recorder: StageRecorder, under_way: int) -> None:
+            text = f"{load}: {recorder.ok:,} answers, {recorder.failed:,} failed, {under_way:,} in flight"
+            live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+        yield show
+
+
+resolve_annotations(__name__)

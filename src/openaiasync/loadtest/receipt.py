@@ -1,0 +1,328 @@
+"""One request of a load test, with the times at which its bytes were received.
+
+A stream is first received as a whole, with a time for each read (`TimedExchange`), and only then decoded: decoding
+delays no other request's times. A stream of plain chunks that ends properly takes a fast path, which looks for tokens
+and usage alone and costs a quarter of the general one. Everything else is read by the `AsyncStream` that callers
+iterate, so that what is an error for them is one here, with the same words. Other transports are read piece by piece,
+with the time at which the reader was woken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from types import CoroutineType
+from typing import Any
+
+import msgspec
+
+from ..core.codec.endpoint import Request
+from ..core.http.sse import EventReader, SSEError, is_done
+from ..core.model.headers import Headers
+from ..core.policy.estimate import usage_of
+from ..engine.call import Call
+from ..engine.engine import Engine
+from ..engine.streams import AsyncStream
+from ..errors import APIError, APIStatusError, APITimeoutError, OpenAIError
+from ..transport.base import TransportError, TransportResponse
+from ..transport.timed import TimedExchange
+from .results import Measured
+
+__all__ = ["Received", "kind_of", "open_answer"]
+
+_CAP = 1 << 30  # bytes of one answer
+_SLICE = 32  # events that are decoded without a turn of the event loop in between
+
+
+class _DeltaTokens(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: Any = None
+
+
+class _ChoiceTokens(msgspec.Struct, gc=False):
+    delta: _DeltaTokens | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    error: Any = None
+
+
+class _UsageCounts(msgspec.Struct, gc=False):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _ChunkTokens(msgspec.Struct, gc=False):
+    """What a load test needs of a chunk of a chat or a completion."""
+
+    choices: list[_ChoiceTokens]
+    usage: _UsageCounts | None = None
+    error: Any = None
+
+
+_decode_chunk = msgspec.json.Decoder(_ChunkTokens).decode
+
+
+class TimedResponse:
+    """A `TransportResponse` whose `at` is when the pieces returned last were received."""
+
+    reader: object = None
+
+    def __init__(self, response: TransportResponse, clock: Callable[[], float]) -> None:
+        self._response = response
+        self._clock = clock
+        self._arrivals: Iterator[tuple[float, list[bytes]]] | None = None
+        self._failure: TransportError | None = None
+        self.at: float = 0.0
+        self.end: float = 0.0
+        """When the whole body had been received, or the answer had failed."""
+        self.status: int = response.status
+        self.raw_fields: bytes = response.raw_fields
+        self.connected: float = response.connected
+        self.ended: bool = False
+
+    async def receive(self, call: Call) -> None:
+        """Receive the whole body at once, where the transport notes the times."""
+        response = self._response
+        if isinstance(response, TimedExchange):
+            call.expect_event(response)
+            self._failure = await response.receive_all(_CAP, call.timeouts.stall)
+            self._arrivals = response.arrivals()
+            self.at = response.times[-1]
+            self.end = self.at if self._failure is None else self._clock()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the body is labelled as uncompressed events, and arrived whole."""
+        if self._arrivals is None or self._failure is not None or not self.exact:
+            return False
+        fields = Headers(self.raw_fields)
+        return fields.get("content-type", "").startswith("text/event-stream") and not fields.get("content-encoding")
+
+    def arrivals(self) -> Iterator[tuple[float, list[bytes]]]:
+        """Yield the time of each read with its pieces, from the beginning."""
+        assert isinstance(self._response, TimedExchange)
+        return self._response.arrivals()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return self._arrivals is not None
+
+    @property
+    def exact(self) -> bool:
+        return self._response.exact
+
+    def expire(self, at: float | None, clock: str) -> None:
+        if self._arrivals is None:
+            self._response.expire(at, clock)
+
+    async def pieces(self) -> list[bytes]:
+        if self._arrivals is None:
+            pieces = await self._response.pieces()
+            self.at, self.ended = self._clock(), self._response.ended
+            return pieces
+        arrival = next(self._arrivals, None)
+        if arrival is not None:
+            self.at, pieces = arrival
+            return pieces
+        if self._failure is not None:
+            raise self._failure
+        self.ended = True
+        return []
+
+    async def read(self, cap: int) -> bytes:
+        return b"".join([piece async for piece in self._each()])
+
+    async def _each(self) -> Any:
+        while pieces := await self.pieces():
+            for piece in pieces:
+                yield piece
+
+    def take(self) -> bytes | None:
+        return None
+
+    def abort(self) -> None:
+        self._response.abort()
+
+
+class Received:
+    """An answer that has arrived, or a stream that is still arriving (`complete` is false)."""
+
+    def __init__(
+        self,
+        call: Call,
+        end: float,
+        *,
+        response: TimedResponse | None = None,
+        stream: AsyncStream[Any] | None = None,
+        answer: Any = None,
+    ) -> None:
+        self.end: float = end
+        self._call = call
+        self._response = response
+        self._stream = stream
+        self._answer = answer
+
+    @property
+    def complete(self) -> bool:
+        """Whether reading it waits for nothing."""
+        return self._response is None or self._response.complete
+
+    async def read(self, one: Measured) -> list[float]:
+        """Decode the answer, note its times and tokens in `one`, and return the seconds between its chunks.
+
+        Raises `OpenAIError` for a stream that broke, after noting what was received of it.
+        """
+        one.end = self.end
+        if self._response is None:
+            _note_usage(one, self._answer)
+            return []
+        if self._stream is None:
+            gaps = await _read_plain(self._response, one)
+            if gaps is not None:
+                return gaps
+            self._stream = AsyncStream(self._call, self._response)
+        return await _read_stream(self._stream, self._response, one)
+
+
+def open_answer(engine: Engine, request: Request, clock: Callable[[], float]) -> Coroutine[Any, Any, Received]:
+    """Send a request; return its answer when all of it was received, where the transport allows that.
+
+    Raises `OpenAIError`. Failures of a stream are raised by `Received.read`.
+    """
+    chunks = request.endpoint.event.endswith((":ChatCompletionChunk", ":Completion"))
+
+    async def receive(call: Call, response: TransportResponse) -> Received:
+        if request.stream:
+            timed = TimedResponse(response, clock)
+            await timed.receive(call)
+            stream = None if chunks and timed.is_plain else await AsyncStream.start(call, timed)
+            return Received(call, timed.end, response=timed, stream=stream)
+        answer = engine.receive(call, response)
+        if answer.__class__ is CoroutineType:
+            answer = await answer
+        end = response.times[-1] if isinstance(response, TimedExchange) else clock()
+        return Received(call, end, answer=answer)
+
+    return Call(engine, request).run(receive)
+
+
+async def _read_plain(response: TimedResponse, one: Measured) -> list[float] | None:
+    """Do as `_read_stream` for a stream of plain chunks with a proper end; return `None` for any other, unread."""
+    gaps: list[float] = []
+    reader = EventReader()
+    first = last = 0.0
+    chunks = events = 0
+    usage: _UsageCounts | None = None
+    finished = False
+    try:
+        for at, pieces in response.arrivals():
+            for event in reader.feed(pieces[0] if len(pieces) == 1 else b"".join(pieces)):
+                events += 1
+                if not isinstance(event, bytes):
+                    return None
+                if event[:1] != b"{":
+                    if is_done(event):
+                        continue
+                    return None
+                chunk = _decode_chunk(event)
+                if chunk.error is not None:
+                    return None
+                for choice in chunk.choices:
+                    if choice.error is not None or choice.finish_reason == "error":
+                        return None
+                    finished = finished or bool(choice.finish_reason)
+                if has_token(chunk):
+                    if chunks:
+                        gaps.append(at - last)
+                    else:
+                        first = at
+                    chunks += 1
+                    last = at
+                if chunk.usage is not None:
+                    usage = chunk.usage
+                if not events % _SLICE:
+                    await asyncio.sleep(0)
+    except (ValueError, SSEError):
+        return None
+    if not finished:
+        return None
+    one.chunks = chunks
+    if chunks:
+        one.first, one.last = first, last
+    if usage is not None:
+        one.input, one.output = usage.prompt_tokens, usage.completion_tokens
+    return gaps
+
+
+async def _read_stream(stream: AsyncStream[Any], response: TimedResponse, one: Measured) -> list[float]:
+    """Read a stream of any kind; see `Received.read`."""
+    gaps: list[float] = []
+    last, events = 0.0, 0
+    try:
+        async with stream:
+            async for item in stream:
+                events += 1
+                if has_token(item):
+                    at = response.at
+                    if one.chunks:
+                        gaps.append(at - last)
+                    else:
+                        one.first = at
+                    one.chunks += 1
+                    last = at
+                if getattr(item, "usage", None) is not None or getattr(item, "response", None) is not None:
+                    _note_usage(one, getattr(item, "response", None) or item)
+                if not events % _SLICE:
+                    await asyncio.sleep(0)
+    finally:
+        if not response.complete:
+            one.end = response.at
+        if one.chunks:
+            one.last = last
+    return gaps
+
+
+def _note_usage(one: Measured, answer: Any) -> None:
+    usage = usage_of(answer)
+    if usage is not None:
+        one.input, one.output = usage.input, usage.output
+
+
+def has_token(item: Any) -> bool:
+    """Return whether an event carries text, reasoning or arguments of a tool, and not just a role or an end."""
+    choices = getattr(item, "choices", None)
+    if choices is None:  # an event of the Responses API
+        return bool(getattr(item, "delta", None)) and str(getattr(item, "type", "")).endswith(".delta")
+    for choice in choices:
+        delta = getattr(choice, "delta", None)
+        if delta is None:
+            if getattr(choice, "text", None):
+                return True
+        elif (
+            delta.content
+            or delta.tool_calls
+            or getattr(delta, "reasoning_content", None)
+            or getattr(delta, "reasoning", None)
+            or delta.refusal
+        ):
+            return True
+    return False
+
+
+def kind_of(error: OpenAIError) -> tuple[str, str]:
+    """Return the kind of a failed request and the words of the server, or of the network."""
+    words = error.message if isinstance(error, APIError) else str(error)
+    body: Any = error.body if isinstance(error, APIError) else None
+    if isinstance(body, dict) and isinstance(body.get("message"), str):  # pyright: ignore[reportUnknownMemberType]
+        words = body["message"]  # without the URL, the attempts and the time, which are no part of the kind
+    name = type(error).__name__
+    if isinstance(error, APIStatusError):
+        code = f", {error.code}" if error.code else ""
+        return f"{error.status_code} {name}{code}", words
+    if isinstance(error, APITimeoutError):
+        return f"{name}, {error.clock}" if error.clock else name, words
+    return name, words

@@ -1,0 +1,121 @@
+"""Measured values in bounded memory, and their percentiles."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable
+
+import msgspec
+
+__all__ = ["Distribution", "Samples"]
+
+EXACT = 8192  # values that are kept one by one
+_STEPS = 256  # buckets for each factor of two: a bucket is at most 1/256 wide, by its lower bound
+_ZERO = -1 << 20  # the bucket of zero and of negative values
+
+
+class Distribution(msgspec.Struct, kw_only=True):
+    """A summary of measured values, in seconds."""
+
+    count: int
+    mean: float
+    min: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+
+class Samples:
+    """A collection of values of which quantiles are asked: exact up to 8,192 values, then in buckets 0.4 % wide.
+
+    Buckets are spaced by the binary exponent, as in an HDR histogram: memory depends on the range of the values, not on
+    their number. Mean, minimum and maximum stay exact.
+    """
+
+    __slots__ = ("_buckets", "_exact", "_sorted", "count", "largest", "smallest", "total")
+
+    def __init__(self, values: Iterable[float] = ()) -> None:
+        self.count: int = 0
+        self.total: float = 0.0
+        self.smallest: float = math.inf
+        self.largest: float = -math.inf
+        self._exact: array[float] | None = array("d")
+        self._sorted = False
+        self._buckets: dict[int, int] = {}
+        self.extend(values)
+
+    def add(self, value: float) -> None:
+        """Add one value."""
+        self.extend((value,))
+
+    def extend(self, values: Iterable[float]) -> None:
+        """Add several values."""
+        exact = self._exact
+        added = values if isinstance(values, (list, tuple)) else list(values)
+        if not added:
+            return
+        self.count += len(added)
+        self.total += math.fsum(added)
+        self.smallest = min(self.smallest, min(added))
+        self.largest = max(self.largest, max(added))
+        if exact is not None:
+            exact.extend(added)
+            self._sorted = False
+            if len(exact) <= EXACT:
+                return
+            self._exact = None
+            added = exact.tolist()
+        buckets, frexp = self._buckets, math.frexp
+        for value in added:
+            if value > 0:
+                mantissa, exponent = frexp(value)
+                at = exponent * _STEPS + int((mantissa - 0.5) * (2 * _STEPS))
+            else:
+                at = _ZERO
+            buckets[at] = buckets.get(at, 0) + 1
+
+    def quantile(self, share: float) -> float:
+        """Return the smallest value that at least this share of all values does not exceed; NaN without values."""
+        if not self.count:
+            return math.nan
+        rank = min(max(1, math.ceil(share * self.count)), self.count)
+        exact = self._exact
+        if exact is not None:
+            if not self._sorted:
+                exact = self._exact = array("d", sorted(exact))
+                self._sorted = True
+            return exact[rank - 1]
+        left = rank
+        for at in sorted(self._buckets):
+            left -= self._buckets[at]
+            if left <= 0:
+                return min(max(_middle(at), self.smallest), self.largest)
+        return self.largest
+
+    @property
+    def mean(self) -> float:
+        """The arithmetic mean; NaN without values."""
+        return self.total / self.count if self.count else math.nan
+
+    def summary(self) -> Distribution | None:
+        """Return the usual percentiles; `None` without values."""
+        if not self.count:
+            return None
+        p50, p90, p95, p99 = map(self.quantile, (0.5, 0.9, 0.95, 0.99))
+        return Distribution(
+            count=self.count, mean=self.mean, min=self.smallest, p50=p50, p90=p90, p95=p95, p99=p99, max=self.largest
+        )
+
+    def curve(self, points: int = 100) -> list[float]:
+        """Return the quantiles at 0, 1/`points`, … 1; empty without values."""
+        return [self.quantile(step / points) for step in range(points + 1)] if self.count else []
+
+
+def _middle(at: int) -> float:
+    if at == _ZERO:
+        return 0.0
+    exponent, step = divmod(at, _STEPS)
+    return math.ldexp(0.5 + (step + 0.5) / (2 * _STEPS), exponent)
