@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.loadtest.results import Goals, Measured, StageRecorder, Timeline, parse_goals
+from openaiasync.loadtest.results import Goals, Measured, StageRecorder, StageTimeline, parse_goals
 
 
 def request(due: float, first: float, end: float, chunks: int = 11, **more: object) -> Measured:
@@ -110,7 +110,7 @@ def test_a_text_that_is_not_a_goal(text: str) -> None:
 @given(st.lists(st.tuples(st.floats(0, 1000), st.floats(0, 100), st.floats(0, 50)), min_size=1, max_size=60))
 def test_a_timeline_keeps_every_amount(spans: list[tuple[float, float, float]]) -> None:
     """However long it gets, its intervals are bounded in number, and together hold what was added."""
-    timeline = Timeline(0.0)
+    timeline = StageTimeline(0.0)
     for begin, length, amount in spans:
         timeline.spread("tokens", begin, begin + length, amount)
     assert len(timeline.buckets) <= 240

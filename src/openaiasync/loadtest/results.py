@@ -173,7 +173,7 @@ class StageResult(msgspec.Struct, kw_only=True):
     timeline: list[TimelineBucket] = []
 
 
-class Timeline:
+class StageTimeline:
     """Amounts over time, in a bounded number of intervals."""
 
     def __init__(self, start: float, width: float = 0.25) -> None:
@@ -242,7 +242,7 @@ class StageRecorder:
         self.input_tokens = self.output_tokens = self.with_usage = self.without_usage = 0
         self.ttft, self.itl, self.tpot, self.latency, self.queued, self.late = (Samples() for _ in range(6))
         self.errors: dict[str, tuple[int, Counter[str]]] = {}
-        self.timeline = Timeline(start)
+        self.timeline = StageTimeline(start)
         self.last_end = start
 
     def give_up(self, one: Measured) -> None:
