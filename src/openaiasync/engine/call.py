@@ -458,14 +458,20 @@ class Call:
             or self.attempts
             or self.moved is not None
             or self.observers is not NOBODY
-            or request.headers is not None
             or request.path != request.endpoint.path
             or request.body.__class__ not in _PLAIN
         ):
             return self._compose_and_send()
+        if request.headers is None:
+            self.plain = True
+            out = prepared.__copy__()
+        else:
+            extended = self.engine.builder.extended(self.prepared, request.headers)
+            if extended is None:
+                return self._compose_and_send()
+            out = extended
         self.attempts = 1
-        self.plain = True
-        self.out = out = prepared.__copy__()
+        self.out = out
         out.body = request.body or b""
         if request.idempotency_key is not None:
             out.add_field("Idempotency-Key", request.idempotency_key)

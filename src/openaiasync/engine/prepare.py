@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -43,7 +44,7 @@ class PreparedRequest:
     are fixed: every later one is a copy of `out` with another body, found with one lookup.
     """
 
-    __slots__ = ("codec", "head", "info", "out", "timeouts")
+    __slots__ = ("codec", "head", "info", "names", "out", "timeouts")
 
     def __init__(self, codec: Codec, timeouts: CallTimeouts) -> None:
         self.codec: Codec = codec
@@ -52,6 +53,8 @@ class PreparedRequest:
         self.head: tuple[str, bytes, tuple[tuple[str, str], ...]] | None = None
         """Target, head ready for the wire, and fields."""
         self.out: TransportRequest | None = None
+        self.names: frozenset[str] = frozenset()
+        """The names of the header fields of `out`, in lower case."""
         self.info: RequestInfo | None = None
         """The view of a request made from `out` that errors and `.meta` show, without its body."""
 
@@ -78,8 +81,9 @@ class RequestBuilder:
         """Return the credentials of one attempt; an asynchronous key function is called again."""
         config = self.config
         admin = config.admin_key is not None and request.endpoint.admin
-        if request.headers is None and admin in self._static:
-            return self._static[admin]
+        known = self._static.get(admin)
+        if request.headers is None and known is not None:
+            return known
         # Steps that may raise come first: no frame of a traceback may hold a field in plain text.
         extra = None if request.headers is None else _extra(request.headers)
         if extra is not None and _retry_count(extra):  # not secret: it is one of the other fields
@@ -96,14 +100,13 @@ class RequestBuilder:
         elif config.base.userinfo is not None:
             pairs.append(("Authorization", "Basic " + _basic(config.base.userinfo)))
         pairs = _override(pairs, {name: secret.reveal() for name, secret in config.secret_fields})
+        if known is None and not by_function:
+            known = self._static[admin] = Credentials(pairs, config.auth_scheme)
         if extra is not None:
             return Credentials(_override(pairs, extra), config.auth_scheme)
-        made = Credentials(pairs, config.auth_scheme)
-        if not by_function:
-            self._static[admin] = made
-        else:
-            self._latest = made
-        return made
+        if known is None:
+            known = self._latest = Credentials(pairs, config.auth_scheme)
+        return known
 
     def hide(self, secret: Secret) -> None:
         """Register a secret that a body contains, so that it is redacted everywhere."""
@@ -167,6 +170,8 @@ class RequestBuilder:
             return TransportRequest(
                 base.origin, endpoint.method, target, fields, credentials, body or b"", None, prebuilt
             )
+        if prepared.out is None and request.path == endpoint.path and (body is None or body.__class__ is bytes):
+            self._prepare_without(request, base, prepared)
         fields, length = self.fields(request), None
         if body is None:
             body = b""
@@ -174,6 +179,31 @@ class RequestBuilder:
             body, length = body.open(), body.length
         target = base.target(request.path) if target is None else target
         return TransportRequest(base.origin, endpoint.method, target, fields, credentials, body, length)
+
+    def _prepare_without(self, request: Request, base: BaseURL, prepared: PreparedRequest) -> None:
+        """Cache a request that has fields of its own without these, for `extended`."""
+        plain = copy.copy(request)
+        plain.headers = None
+        credentials = self.fixed(plain)
+        if credentials is not None and base is self.config.base:
+            self.outgoing(plain, base, None, credentials, prepared)
+
+    def extended(self, prepared: PreparedRequest, headers: Mapping[str, Any]) -> TransportRequest | None:
+        """Return a prepared request with the header fields of one call, which may be secret.
+
+        `None` if they replace or remove one of its fields. Raises `ConfigurationError` for an invalid field.
+        """
+        out = prepared.out
+        extra = _extra(headers)
+        if (
+            out is None
+            or None in extra.values()
+            or any(name == _COUNT or name in prepared.names for name in map(str.lower, extra))
+        ):
+            return None
+        out = out.__copy__()
+        out.credentials = Credentials((*out.credentials.fields(), *extra.items()), self.config.auth_scheme)
+        return out
 
     def _prepare(self, prepared: PreparedRequest, method: str, credentials: Credentials) -> None:
         """Cache the request for later ones of this kind."""
@@ -183,6 +213,7 @@ class RequestBuilder:
         self._count(out, 0)
         shown, secrets = credentials.shown, self.secrets_of(credentials)
         prepared.info = RequestInfo(method, base.root, target, out.fields, b"", shown, secrets=secrets)
+        prepared.names = frozenset(name.lower() for name, _ in (*out.fields, *credentials.shown))
         prepared.out = out
 
     def count(self, request: Request, out: TransportRequest, retries: int) -> None:

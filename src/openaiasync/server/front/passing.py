@@ -51,6 +51,8 @@ _VARYING: Final = frozenset(
      b"x-forwarded-for"}
 )  # fmt: skip
 
+_FIRST_TRY: Final = (b"x-stainless-retry-count", b"0")  # of the official client, in nearly all requests
+
 Fields = list[tuple[bytes, bytes]]
 
 
@@ -71,7 +73,7 @@ def request_fields(
                 named.update(one.strip().lower() for one in field[1].split(b","))
         elif name in dropped:
             pass
-        elif name in _VARYING:
+        elif name in _VARYING and field != _FIRST_TRY:
             varying.append(field)
         else:
             kept.append(field)

@@ -35,6 +35,9 @@ _LIST_TIMEOUT: Final = 10.0  # seconds for a server to list its models
 _LIST_AGE: Final = 60.0  # seconds after which a list is read again in the background
 _FRESH: Final = 1.0  # seconds after which a list is read again for a client
 _MAX_OWNERS: Final = 50_000
+_LONGEST_NAME: Final = 200  # characters of a model's name that are remembered
+_MAX_LACKING: Final = 10_000
+_MAX_CHOSEN: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class UpstreamMember:
         self.models: dict[str, bytes] | None = None
         """The model objects that it lists, by id; `None` while the list is not known."""
         self.lacking: set[str] = set()
-        """Models that it refused since the list was last read."""
+        """The first characters of the models that it refused since the list was last read."""
         self.statuses: Counter[int] = Counter()
         """Responses by status; 0 for requests without a response."""
         self.pinned: int = 0
@@ -88,7 +91,11 @@ class UpstreamMember:
 
     def may_have(self, model: str) -> bool:
         """Return whether the server may have a model, as far as is known."""
-        return model not in self.lacking and (self.models is None or model in self.models)
+        return not self.lacks(model) and (self.models is None or model in self.models)
+
+    def lacks(self, model: str) -> bool:
+        """Return whether the server refused a model since its list was last read."""
+        return model[:_LONGEST_NAME] in self.lacking
 
     @property
     def has_key(self) -> bool:
@@ -120,6 +127,7 @@ class UpstreamGroup:
         self._via = via
         self._transport: Callable[[], Transport] = transport or TcpTransport
         self._engines: dict[tuple[tuple[int, ...], bool], Engine] = {}
+        self._chosen: dict[tuple[str | int | None, bool], Engine] = {}  # by model or owner, until something is learned
         self._members: dict[Engine, UpstreamMember] = {}
         self._owners: OrderedDict[str, int] = OrderedDict()
         self._listed_at = float("-inf")
@@ -147,6 +155,7 @@ class UpstreamGroup:
             await asyncio.wait([reading])
         shared, self.shared = self.shared, self._connections()
         self._engines.clear()
+        self._chosen.clear()
         self._members.clear()
         await shared.aclose()
 
@@ -157,18 +166,24 @@ class UpstreamGroup:
 
         `above`: the path is not below the API's ``/v1``, but beside it.
         """
-        if owner is not None:
-            chosen: tuple[int, ...] = (owner,)
-        else:
-            chosen = tuple(range(len(self.members)))
-            if model is not None and len(chosen) > 1:
-                chosen = self._having(model) or chosen
-        engine = self._engines.get((chosen, above))
-        return engine if engine is not None else self._engine_for(chosen, above)
+        key = model if owner is None else owner
+        engine = self._chosen.get((key, above))
+        if engine is None:
+            if owner is not None:
+                chosen: tuple[int, ...] = (owner,)
+            else:
+                chosen = tuple(range(len(self.members)))
+                if model is not None and len(chosen) > 1:
+                    chosen = self._having(model) or chosen
+            engine = self._engines.get((chosen, above)) or self._engine_for(chosen, above)
+            if len(self._chosen) >= _MAX_CHOSEN:  # the names of models come from clients
+                self._chosen.clear()
+            self._chosen[key, above] = engine
+        return engine
 
     def _having(self, model: str) -> tuple[int, ...]:
         found = tuple(number for number, one in enumerate(self.members) if one.may_have(model))
-        return found or tuple(number for number, one in enumerate(self.members) if model not in one.lacking)
+        return found or tuple(number for number, one in enumerate(self.members) if not one.lacks(model))
 
     def _engine_for(self, chosen: tuple[int, ...], above: bool) -> Engine:
         engines: list[Engine] = []
@@ -205,8 +220,11 @@ class UpstreamGroup:
 
     def lacks(self, member: UpstreamMember, model: str) -> bool:
         """Record that a server refused a model as unknown; return whether another server may have it."""
-        member.lacking.add(model[:200])
-        return any(model not in one.lacking for one in self.members)
+        if len(member.lacking) >= _MAX_LACKING:
+            member.lacking.clear()
+        member.lacking.add(model[:_LONGEST_NAME])
+        self._chosen.clear()
+        return not all(one.lacks(model) for one in self.members)
 
     def refresh_soon(self) -> None:
         """Read the lists of models in the background if they are old."""
@@ -261,11 +279,13 @@ class UpstreamGroup:
         beside = Engine(member.config, self.shared.aside())
         _, body = await beside.fetch(request)
         member.lacking.clear()
+        self._chosen.clear()
         try:
             models = {_model.decode(one).id: bytes(one) for one in _model_list.decode(body).data}
         except (ValueError, RecursionError):
             return  # some servers have no list; which models they have stays unknown
         member.models = models or None
+        self._chosen.clear()
 
     def model_list(self) -> bytes:
         """Return the list of all models, each as the first server that has it describes it."""
