@@ -8,12 +8,11 @@ import json
 import socket
 import ssl
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import h11
 
 from openaiasync.server import HTTPServer
-from openaiasync.testing import FakeServer
 
 SAY_HELLO = {"model": "demo-chat", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -55,11 +54,18 @@ def request(
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + (body or b"")
 
 
+class Listening(Protocol):
+    """A server on this machine."""
+
+    @property
+    def port(self) -> int: ...
+
+
 class Wire:
     """One connection: an async context manager."""
 
     def __init__(
-        self, server: HTTPServer | FakeServer, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
+        self, server: Listening, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.server = server
         self.informational: list[int] = []

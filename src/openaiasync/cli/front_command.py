@@ -122,7 +122,7 @@ def _upstreams(urls: Sequence[str], sources: Sequence[str]) -> list[FrontUpstrea
     made: list[FrontUpstream] = []
     for number, url in enumerate(urls):
         if sources:
-            key = None if sources[number] == "none" else read_secret(sources[number], f"the key of {url}")
+            key = None if sources[number] == "none" else read_secret(sources[number], f"--upstream-key {number + 1}")
         else:
             key = os.environ.get("OPENAI_API_KEY") if url.startswith(_OPENAI) else None
         made.append(FrontUpstream(url, key or None))

@@ -15,6 +15,7 @@ each event: pairs of the seconds since the previous piece (or the head) and a te
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import threading
 from collections import deque
@@ -35,6 +36,8 @@ FORMAT: Final = "openaiasync-cassette"
 VERSION: Final = 1
 MAX_FILE: Final = 1 << 30  # bytes of a cassette that is read
 _SHOWN: Final = 5  # recorded requests that a message lists
+
+_log = logging.getLogger("openaiasync")
 
 RecordMode = Literal["none", "once", "new", "all"]
 
@@ -300,7 +303,7 @@ class Cassette:
     def add(self, one: Interaction) -> None:
         """Append an interaction to the file. Blocks.
 
-        Does not raise, so that the client gets its response; `close` raises instead.
+        Does not raise, so that the client gets its response; a failure is logged, and `close` raises it.
         """
         line = encode_line(one)
         with self._lock:
@@ -316,6 +319,8 @@ class Cassette:
                 self._failure = CassetteError(f"{self.path} cannot be written: {error.strerror or error}")
             else:
                 self.recorded += 1
+                return
+        _log.error("Nothing more is recorded: %s", self._failure)
 
     def _opened(self) -> AppendFile:
         try:
@@ -335,6 +340,16 @@ class Cassette:
             raise CassetteError(
                 f"{self.path} is being recorded by another process: give each test, and each process, a separate file"
             ) from error
+
+    def check_writable(self) -> None:
+        """Raise `CassetteError` if the file could not be recorded, before anything is sent. Creates its folder."""
+        folder = os.path.dirname(self.path)
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise CassetteError(f"{self.path} cannot be written: {error.strerror or error}") from None
+        if not os.access(self.path if os.path.exists(self.path) else folder, os.W_OK):
+            raise CassetteError(f"{self.path} cannot be written: no permission")
 
     def refuse(self, request: StoredRequest) -> str:
         """Add a request to `unmatched` and return the explanation."""

@@ -28,6 +28,7 @@ from ...engine.config import BaseURL, CallConfig
 from ...engine.forward import forwarding_endpoint
 from ...errors import APIStatusError, OpenAIError
 from ...transport.base import Transport
+from ...transport.cassette import CassetteError
 from ..app import Server
 from ..asgi import Receive, Scope, Send
 from ..context import RequestContext
@@ -215,7 +216,10 @@ class Front(Server):
         self._heads.clear()
         await self._group.aclose()
         if self._recording is not None:
-            self._recording.close()
+            try:
+                self._recording.close()
+            except CassetteError as error:
+                _log.error("The recording is incomplete: %s", error)
         cache, self._state.cache = self._state.cache, None
         if cache is not None:
             try:

@@ -38,7 +38,9 @@ class FrontRecording:
     def _open(self) -> Cassette:
         try:
             if self._replay is None:
-                return Cassette(self._record or "", "all")
+                cassette = Cassette(self._record or "", "all")
+                cassette.check_writable()
+                return cassette
             cassette = Cassette(self._replay, "none", repeat=True)
         except (CassetteError, OSError) as error:
             raise ConfigurationError(str(error)) from None

@@ -254,6 +254,10 @@ async def read_body(context: RequestContext, *, max_body: int, max_upload: int) 
 # -------------------------------------------------------------------------------------------------- answers
 
 
+# An empty line after CR, LF or CRLF (WHATWG HTML, 9.2.5).
+_ENDS: Final = (b"\n\n", b"\n\r\n", b"\r\r")
+
+
 class EventBoundary:
     """Passes an event stream on in whole events, so that it can be ended by an error event wherever it breaks."""
 
@@ -266,11 +270,9 @@ class EventBoundary:
         """Return the events that are complete; the beginning of the next one is held back."""
         if self._held:
             data, self._held = self._held + data, b""
-        if data.endswith((b"\n\n", b"\r\n\r\n")) or len(data) > _LONGEST_EVENT:
+        if data.endswith(_ENDS) or len(data) > _LONGEST_EVENT:
             return data
-        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4)
-        if end < 4:
-            end = end if end == 2 else 0
+        end = max((data.rfind(one) + len(one) for one in _ENDS if one in data), default=0)
         self._held = data[end:]
         return data[:end]
 

@@ -74,7 +74,7 @@ class UpstreamMember:
     """One server of the group: its configuration, its models, and what was counted of it."""
 
     def __init__(self, given: FrontUpstream, defaults: CallConfig) -> None:
-        base = BaseURL(given.url)
+        base = _base_of(given.url)
         key = None if given.api_key is None else Secret(given.api_key)
         self.config: CallConfig = replace(defaults, base=base, key=key)
         self.name: str = given.name or base.root.partition("://")[2]
@@ -306,6 +306,17 @@ class UpstreamGroup:
     def owner(self, identifier: object) -> int | None:
         """Return the number of the server that keeps a stored response; `None` if it is not known."""
         return self._owners.get(identifier) if isinstance(identifier, str) else None
+
+
+def _base_of(url: str) -> BaseURL:
+    """Return an upstream's base URL. Raises `ConfigurationError`, without quoting a URL that may hold a password."""
+    try:
+        return BaseURL(url)
+    except ConfigurationError:
+        shown = f", not {url!r}" if "@" not in url and "?" not in url else ""
+        raise ConfigurationError(
+            f"an upstream is an absolute http or https URL, as http://gpu1:8000/v1{shown}"
+        ) from None
 
 
 def _beside(base: BaseURL) -> BaseURL:
