@@ -12,6 +12,7 @@ import sys
 import unittest
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +377,50 @@ def test_the_first_format_is_read_for_ever() -> None:
     assert replay(HERE / "format-1.jsonl", act) == ["It scatters light.", "Blue.", b"RIFF\x00\xff", "hello"]
 
 
+def _line(**response: Any) -> str:
+    """A line that somebody wrote by hand."""
+    return json.dumps({"request": {"method": "GET", "path": "/x"}, "response": {"status": 200, **response}})
+
+
+@pytest.mark.parametrize("edit", ["CRLF", "BOM", "both", "spaces"])
+def test_what_editors_do_to_a_file(edit: str, tmp_path: Path) -> None:
+    """Line endings of Windows, a byte order mark and empty lines change nothing, and the file is added to."""
+    path = tmp_path / "edited.jsonl"
+    record(path, lambda upstream: upstream.reply("first"), ask)
+    raw = path.read_bytes()
+    if edit in ("CRLF", "both"):
+        raw = raw.replace(b"\n", b"\r\n")
+    if edit in ("BOM", "both"):
+        raw = b"\xef\xbb\xbf" + raw
+    if edit == "spaces":
+        raw = raw.replace(b"\n", b" \n\n")
+    path.write_bytes(raw)
+    assert replay(path, ask) == "first"
+
+    async def model(client: AsyncOpenAI) -> str:
+        return (await client.models.retrieve("m")).id
+
+    record(path, lambda upstream: upstream.reply(json={"id": "m", "object": "model"}), model, "new")
+    assert path.read_bytes().startswith(raw)
+    assert replay(path, model) == "m"
+
+
+def test_another_version_of_a_client_replays_it(tmp_path: Path) -> None:
+    """What a client says of itself in header fields is not compared: an upgrade changes nothing."""
+    path = tmp_path / "upgrade.jsonl"
+
+    def asked_by(version: str) -> Callable[[AsyncOpenAI], Any]:
+        async def send(client: AsyncOpenAI) -> str | None:
+            about = {"User-Agent": f"AsyncOpenAI/Python {version}", "x-stainless-package-version": version}
+            return await ask(client.with_options(default_headers=about))
+
+        return send
+
+    record(path, lambda upstream: upstream.reply("same"), asked_by("1.0.0"))
+    assert b"1.0.0" not in path.read_bytes()
+    assert replay(path, asked_by("9.9.9")) == "same"
+
+
 def test_files_that_are_no_cassettes(tmp_path: Path) -> None:
     """A newer version, another kind of file, a broken line: each is refused with what to do, and none is replaced."""
     good = (HERE / "format-1.jsonl").read_text(encoding="utf-8").splitlines()
@@ -385,6 +430,12 @@ def test_files_that_are_no_cassettes(tmp_path: Path) -> None:
         "other": ("[1, 2]\n", "none", "is not a cassette"),
         "notes": ("my notes\n", "all", "is not a cassette and is not replaced"),
         "broken": (f"{good[0]}\n{{\n{good[1]}\n", "none", "line 2"),
+        "merged": (f"{good[0]}\n{good[1]}\n<<<<<<< HEAD\n{good[1]}\n", "none", "line 3: a merge left its conflict"),
+        "merged at the top": (f"<<<<<<< HEAD\n{good[0]}\n", "none", "line 1: a merge left its conflict"),
+        "empty": (f'{good[0]}\n{{"request":{{"method":"GET","path":"/x"}}}}\n', "none", "line 2: .*either a response"),
+        "status": (f"{good[0]}\n{_line(status=7)}\n", "none", "line 2: 7 is not the status"),
+        "split": (f"{good[0]}\n{_line(headers=[['a', 'b' + chr(13)]])}\n", "none", "line 2: .*line break"),
+        "base64": (f"{good[0]}\n{_line(body={'base64': '%'})}\n", "none", "line 2"),
     }
     for name, (text, mode, message) in cases.items():
         path = tmp_path / name

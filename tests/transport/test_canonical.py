@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -223,3 +224,17 @@ def test_tokens_of_known_services(start: str) -> None:
     """Each kind is removed from a text, alone and within one."""
     token = start + "Abc123" * 4 + (".sig" if start.startswith("eyJ") else "")
     assert NOBODY.text(f"it is {token}, says it") == "it is [redacted], says it"
+
+
+@pytest.mark.parametrize("around", ["", "u", "us", "user:", "longer name: "])
+def test_encoded_keys_are_removed(around: str) -> None:
+    """A key is found in base64 at any place of the encoded text, in both alphabets, and in hexadecimal digits."""
+    key = "sk-??>>~~-of-this-test-0123456789"
+    scrubber = Scrubber(Credentials([("Authorization", f"Bearer {key}")]))
+    raw = f"{around}{key}{around}".encode()
+    for text in (base64.b64encode(raw), base64.urlsafe_b64encode(raw), raw.hex().encode()):
+        clean = scrubber.text(f"I heard {text.decode()}!")
+        assert "[key]" in clean
+        left = clean.removeprefix("I heard ").removesuffix("!").split("[key]")
+        assert sum(map(len, left)) <= 2 * (2 * len(around) + 4)  # the neighbours and a character at each end
+    assert scrubber.text("an ordinary text of words") == "an ordinary text of words"

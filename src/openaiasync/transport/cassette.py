@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
@@ -35,6 +36,10 @@ __all__ = ["Cassette", "CassetteError", "Interaction", "RecordMode", "StoredFail
 FORMAT: Final = "openaiasync-cassette"
 VERSION: Final = 1
 MAX_FILE: Final = 1 << 30  # bytes of a cassette that is read
+BOM: Final = b"\xef\xbb\xbf"  # some editors write it
+_CONFLICT: Final = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
+_CONFLICT_ADVICE: Final = "a merge left its conflict here: keep the recorded lines of either side, remove the markers"
+_LINE_BREAK: Final = re.compile(r"[\r\n\0]")
 _SHOWN: Final = 5  # recorded requests that a message lists
 
 _log = logging.getLogger("openaiasync")
@@ -100,6 +105,17 @@ class Interaction(msgspec.Struct, omit_defaults=True):
     order: int = 0
     """The position among the requests. Lines are in the order in which responses ended, which may differ."""
 
+    def check(self) -> None:
+        """Raise `ValueError` for a line that cannot be replayed: files are edited by hand."""
+        if (self.response is None) == (self.failure is None):
+            raise ValueError("an interaction has either a response or a failure")
+        if self.response is not None:
+            if not 200 <= self.response.status <= 999:
+                raise ValueError(f"{self.response.status} is not the status of a response")
+            if any(_LINE_BREAK.search(text) for pair in self.response.headers for text in pair):
+                raise ValueError("a header field of the response has a line break")
+            self.response.timed_pieces()
+
 
 class _Header(msgspec.Struct):
     format: str
@@ -155,10 +171,13 @@ def header_line() -> bytes:
 
 def check_header(data: bytes, name: str) -> None:
     """Raise `CassetteError` unless the data begins as a cassette of a version that can be read."""
+    first = data.removeprefix(BOM).partition(b"\n")[0]
     try:
-        header = msgspec.json.decode(data.partition(b"\n")[0], type=_Header)
+        header = msgspec.json.decode(first, type=_Header)
     except ValueError:
         header = None
+    if first.startswith(_CONFLICT):
+        raise CassetteError(f"{name}, line 1: {_CONFLICT_ADVICE}")
     if header is None or header.format != FORMAT:
         raise CassetteError(f"{name} is not a cassette: its first line is not {header_line().decode().strip()}")
     if header.version > VERSION:
@@ -181,9 +200,10 @@ def decode_lines(data: bytes, name: str) -> list[Interaction]:
             continue
         try:
             one = _decoder.decode(line)
-            if one.response is not None:
-                one.response.timed_pieces()
+            one.check()
         except (ValueError, RecursionError) as error:
+            if line.startswith(_CONFLICT):
+                raise CassetteError(f"{name}, line {number}: {_CONFLICT_ADVICE}") from None
             if number == len(lines):
                 break
             raise CassetteError(f"{name}, line {number}: {error}; repair or remove the line") from None
@@ -409,7 +429,7 @@ class Cassette:
 def _check_replaceable(first: bytes, name: str) -> None:
     """Raise `CassetteError` for a file that is not a cassette: recording would destroy it."""
     try:
-        header = msgspec.json.decode(first.partition(b"\n")[0])
+        header = msgspec.json.decode(first.removeprefix(BOM).partition(b"\n")[0])
     except ValueError:
         header = None
     if not is_dict(header) or header.get("format") != FORMAT:

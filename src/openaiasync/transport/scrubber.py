@@ -6,6 +6,7 @@ credentials of the request are removed wherever the server echoes them, and so a
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -19,6 +20,7 @@ __all__ = ["Scrubber", "secret_fields"]
 # Characters. Placeholders for keys ("EMPTY", "sk-test") are shorter: removing them would damage ordinary words, and a
 # request would no longer match its recording once another placeholder is used.
 _SHORTEST: Final = 8
+_SHORTEST_ENCODED: Final = 12  # bytes of a secret whose encoded forms are removed, too
 _DEEPEST: Final = 200  # levels of JSON that are scrubbed one by one; deeper values are hidden
 
 _TOKEN: Final = re.compile(
@@ -86,8 +88,30 @@ class _Long:
         # `of_fields` leaves out organisations and projects, which an error may well show but a file should not.
         found += [*of_query(self._query), *of_fields(self._fields), *(Secret(value) for _, value in self._fields)]
         found += [Secret(one.partition("=")[2]) for cookie in _cookies(found) for one in cookie.split("; ")]
-        yield from (one for one in found if len(one.reveal()) >= _SHORTEST)
+        for one in found:
+            if len(one.reveal()) >= _SHORTEST:
+                yield one
+                yield from map(Secret, _encoded(one.reveal()))
         yield from map(Secret, self._texts)
+
+
+def _encoded(secret: str) -> Iterator[str]:
+    """Yield what a secret looks like in base64 and in hexadecimal digits, alone or within a longer text.
+
+    Three bytes make four characters of base64, so that there are three forms, by the place at which the secret begins.
+    The characters at its ends depend on its neighbours; without them a form must still be long enough to be no word.
+    """
+    raw = secret.encode("utf-8", "surrogatepass")
+    if len(raw) < _SHORTEST_ENCODED:
+        return
+    yield raw.hex()
+    for offset in range(3):
+        first = -(-offset * 8 // 6)
+        text = base64.b64encode(bytes(offset) + raw).decode()
+        inner = text[first : (offset + len(raw)) * 8 // 6]
+        yield inner
+        if "+" in inner or "/" in inner:
+            yield inner.replace("+", "-").replace("/", "_")
 
 
 def _cookies(secrets: Iterable[Secret]) -> list[str]:
